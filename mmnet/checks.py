@@ -1,0 +1,76 @@
+"""One-line argument checks, and the one error that a user's input can cause."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class InputError(ValueError):
+    """The user's input is wrong: one clear sentence, exit code 1.
+
+    The sentence names the file, row or column (or flag), what came, and how to fix it.
+    """
+
+
+def in_range(low: float, high: float, **named: float) -> float:
+    """Returns the one named value if it lies in [low, high].
+
+    >>> in_range(0, 1, rate=0.5)
+    0.5
+    >>> in_range(0, 1, rate=1.5)
+    Traceback (most recent call last):
+    ...
+    ValueError: `rate` must be in [0, 1]. Received: rate=1.5
+    """
+    ((name, value),) = named.items()
+    if not low <= value <= high:
+        raise ValueError(f"`{name}` must be in [{low}, {high}]. Received: {name}={value}")
+    return value
+
+
+def at_least(low: float, **named: Any) -> Any:
+    """Returns the one named value if it is at least `low`."""
+    ((name, value),) = named.items()
+    if not value >= low:
+        raise ValueError(f"`{name}` must be at least {low}. Received: {name}={value}")
+    return value
+
+
+def one_of(choices: Iterable[str], **named: str) -> str:
+    """Returns the one named value if it is among the choices.
+
+    >>> one_of(["mmnet", "ha"], model="mnet")
+    Traceback (most recent call last):
+    ...
+    ValueError: `model` must be one of mmnet, ha. Received: model=mnet. Did you mean mmnet?
+    """
+    ((name, value),) = named.items()
+    choices = list(choices)
+    if value not in choices:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(choices)}. Received: {name}={value}"
+            f"{did_you_mean(value, choices)}"
+        )
+    return value
+
+
+def same_shape(**named: Any) -> None:
+    """Raises ValueError unless all named tensors have the same static shape."""
+    shapes = {name: tuple(value.shape) for name, value in named.items()}
+    if len(set(shapes.values())) > 1:
+        listed = ", ".join(f"{name}={shape}" for name, shape in shapes.items())
+        raise ValueError(
+            f"{', '.join(f'`{n}`' for n in named)} must have one shape. Received: {listed}"
+        )
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Returns `. Did you mean X?` for the nearest choice, or nothing.
+
+    >>> did_you_mean("noisy_rat", ["noisy_rate", "window"])
+    '. Did you mean noisy_rate?'
+    """
+    near = difflib.get_close_matches(name, list(choices), n=1)
+    return f". Did you mean {near[0]}?" if near else ""

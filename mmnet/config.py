@@ -1,0 +1,365 @@
+"""Every flag, declared once: one field = one flag = one argument.
+
+`Config` is a pydantic model; `parse` turns a command line (flagfiles included) into one, and
+every mistake in it into one sentence.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
+
+import pydantic
+from absl import flags
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
+
+from mmnet.checks import InputError, did_you_mean
+
+Columns = Annotated[tuple[str, ...], "comma-separated"]
+Repeated = Annotated[tuple[str, ...], "repeatable"]
+
+
+class _Flags(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class TableFlags(_Flags):
+    """Where the tables are and what their columns mean."""
+
+    counts: str = Field("", description="Counts table: a CSV or Parquet file, directory or glob.")
+    items: str = Field("", description="Items table: a CSV or Parquet file, directory or glob.")
+    source: str = Field(
+        "",
+        description="A log with a known layout instead of tables: simulated, snapshots, kuairand.",
+    )
+    source_dir: str = Field("", description="Directory of the source's files.")
+    source_set: Repeated = Field((), description="name=value option of the source (repeatable).")
+    item_column: str = Field("item_id", description="Column of item ids, in every table.")
+    period_column: str = Field("period", description="Period column of the counts table.")
+    numerator: str = Field("shares", description="Count column above the fraction line.")
+    denominator: str = Field("clicks", description="Count column below the fraction line.")
+    period: str = Field("1d", description="Width of a period given as a time: 1h, 1d, 7d.")
+    time_zone: str = Field("UTC", description="Time zone whose midnights cut periods.")
+    taxonomies: Columns = Field((), description="Items columns that are taxonomies.")
+    categoricals: Columns = Field((), description="Other categorical items columns.")
+    numerics: Columns = Field((), description="Numeric items columns.")
+    texts: Columns = Field((), description="Text items columns.")
+    release: str = Field("", description="Items column of the release; empty = first period seen.")
+    vectors: Repeated = Field(
+        (), description="NAME:FILE, a table of item id and one list-of-floats column (repeatable)."
+    )
+    unknown_items: Literal["drop", "fail"] = Field(
+        "fail", description="What to do with counts of items that the items table lacks."
+    )
+    rate_may_exceed_one: bool = Field(
+        False, description="The numerator is no part of the denominator."
+    )
+
+
+class TaskFlags(_Flags):
+    """Which examples are made of the tables, and how they are split."""
+
+    window: int = Field(6, ge=1, description="Periods seen (ω1).")
+    horizon: int = Field(1, ge=1, description="Periods ahead (h).")
+    split: Literal["chronological", "by_item", "random_window"] = Field(
+        "chronological", description="How examples are split; random_window leaks (spec L2)."
+    )
+    split_ratios: Annotated[tuple[float, ...], "comma-separated"] = Field(
+        (8, 1, 1), description="Train, validation, test."
+    )
+    min_clicks: int = Field(1, ge=1, description="Fewer clicks make a period missing.")
+    min_train_clicks: int = Field(1, ge=1, description="Fewest clicks of a training target.")
+    min_target_clicks: int = Field(50, ge=1, description="The same for validation and test.")
+    min_test_rows: int = Field(200, ge=1, description="Fewer test rows are refused.")
+    first_period: str = Field("", description="Ignore counts before this period.")
+    taxonomy_mean: Literal["leave_one_out", "paper"] = Field(
+        "leave_one_out", description="paper = Eq. 4, which shows an item its own rate (spec L1)."
+    )
+    taxonomy_weighting: Literal["items", "clicks"] = Field(
+        "items", description="Mean of the items' rates, or pooled shares over pooled clicks."
+    )
+    text_encoder: Literal["tokens", "none"] = Field(
+        "tokens", description="tokens = trainable vocabulary, needs no download."
+    )
+    text_tokens: int = Field(32, ge=1, description="Tokens read of each text.")
+    text_vocabulary: int = Field(20_000, ge=1, description="Most words kept of each text column.")
+
+
+class ScenarioFlags(_Flags):
+    """The scenarios of validation and test."""
+
+    test_missing_rate: float = Field(0.5, ge=0, le=1, description="Share hidden in noisy.")
+    scenario_seed: int = Field(0, description="Seed of the noisy scenario's masks, never --seed.")
+
+
+class ModelFlags(_Flags):
+    """Which system, and the options that all systems share."""
+
+    model: str = Field("mmnet", description="mmnet, ha, ha_taxonomy, last_rate, taxonomy_mean.")
+    coarse_granularity: bool = Field(True, description="Read the taxonomy sequences.")
+    taxonomy_flags: bool = Field(True, description="Embed their missing flags too.")
+    mode_weights: Annotated[tuple[float, ...], "comma-separated"] = Field(
+        (), description="normal,cold,noisy; empty = the system's published setting."
+    )
+    noisy_rate: float = Field(0.5, ge=0, le=1, description="τ, share hidden by the noisy block.")
+    set: Repeated = Field((), description="name=value option of the model (repeatable).")
+    seed: int = Field(0, description="Seed of weights, order of examples and disturbances.")
+
+
+class TrainingFlags(_Flags):
+    """How the model is fitted."""
+
+    epochs: int = Field(30, ge=1, description="Most passes over the training examples.")
+    patience: int = Field(5, ge=1, description="Epochs without improvement before stopping.")
+    batch_size: int = Field(64, ge=1, description="Examples per step.")
+    learning_rate: float = Field(0.001, gt=0, description="Adam's.")
+    monitor: Literal["mean_log_mse", "normal", "cold_start", "noisy"] = Field(
+        "mean_log_mse", description="What the best epoch is chosen by, on validation."
+    )
+    precision: Literal["float32", "mixed_bfloat16"] = Field("float32", description="Arithmetic.")
+    deterministic: bool = Field(False, description="Bit-identical reruns, at some speed.")
+    jit: bool = Field(True, description="Compile the training step with XLA.")
+    steps_per_execution: int = Field(32, ge=1, description="Training steps per call.")
+    checkpoint_seconds: float = Field(60, ge=0, description="Between checkpoints within an epoch.")
+    profile_steps: str = Field("", description="FIRST,LAST training steps to trace, e.g. 320,352.")
+    resume: bool = Field(False, description="Go on with the run in --run_dir where it stopped.")
+
+
+class PlaceFlags(_Flags):
+    """Where things are written; left out of a run's flags.txt."""
+
+    dataset_dir: str = Field("", description="Prepared dataset; default: inside --run_dir.")
+    run_dir: str = Field("", description="Run directory; default: runs/<time>-<model>.")
+
+
+class PrepareConfig(TableFlags, TaskFlags):
+    """Flags of `python -m mmnet.prepare`."""
+
+    dataset_dir: str = Field("", description="Dataset directory to write.")
+
+
+class TrainConfig(TableFlags, TaskFlags, ScenarioFlags, ModelFlags, TrainingFlags, PlaceFlags):
+    """Flags of `python -m mmnet.train`."""
+
+
+class EvaluateConfig(_Flags):
+    """Flags of `python -m mmnet.evaluate`."""
+
+    run_dir: str = Field("", description="Run directory to evaluate.")
+    dataset_dir: str = Field("", description="Prepared dataset; default: the run's own.")
+    test_missing_rate: float = Field(-1, le=1, description="Share hidden in noisy; -1 = the run's.")
+    scenario_seed: int = Field(-1, description="Seed of the noisy masks; -1 = the run's.")
+
+
+class PredictConfig(TableFlags):
+    """Flags of `python -m mmnet.predict`. Table flags left at their default are the export's."""
+
+    saved_model: str = Field("", description="SavedModel: export/<version>, or its parent.")
+    dataset_dir: str = Field("", description="Prepared dataset to score, instead of tables.")
+    output: str = Field("scores.parquet", description="Parquet file to write.")
+    as_of: str = Field("", description="Score as of this period; default: the last one seen.")
+
+
+TABLES, TASK = tuple(TableFlags.model_fields), tuple(TaskFlags.model_fields)
+PLACES = ("dataset_dir", "run_dir", "source_dir", "resume", "profile_steps")
+
+
+def define(config: type[BaseModel], values: flags.FlagValues) -> None:
+    """Defines one absl flag per field of `config` in `values`."""
+    for name, field in config.model_fields.items():
+        _define_one(name, field, values)
+
+
+def _define_one(name: str, field: FieldInfo, values: flags.FlagValues) -> None:
+    default, text = field.default, field.description or ""
+    kind: Any = field.annotation
+    how: dict[str, Any] = {"flag_values": values}
+    if "repeatable" in field.metadata:
+        flags.DEFINE_multi_string(name, list(default), text, **how)
+    elif "comma-separated" in field.metadata:
+        flags.DEFINE_list(name, [str(value) for value in default], text, **how)
+    elif typing.get_origin(kind) is Literal:
+        flags.DEFINE_enum(name, default, list(typing.get_args(kind)), text, **how)
+    elif kind is bool:
+        flags.DEFINE_bool(name, default, text, **how)
+    elif kind is int:
+        flags.DEFINE_integer(name, default, text, **how)
+    elif kind is float:
+        flags.DEFINE_float(name, default, text, **how)
+    else:
+        flags.DEFINE_string(name, default, text, **how)
+
+
+def _sentence(error: flags.Error) -> str:
+    return re.sub(r"^(ERROR:: |flag (?=--))", "", str(error)).replace("\n", " ")
+
+
+Parsed = typing.TypeVar("Parsed", bound=BaseModel)
+
+
+def parse(config: type[Parsed], arguments: Sequence[str]) -> Parsed:
+    """Parses command-line arguments (without the program's name) into a config.
+
+    Raises:
+        InputError: an unknown flag, a value out of range, a flagfile that is not there.
+
+    >>> parse(PrepareConfig, ["--window=3", "--taxonomies=category,tags"]).taxonomies
+    ('category', 'tags')
+    >>> parse(PrepareConfig, ["--windw=3"])
+    Traceback (most recent call last):
+    ...
+    mmnet.checks.InputError: unknown flag --windw. Did you mean window?
+    """
+    values = flags.FlagValues()
+    define(config, values)
+    try:
+        rest = values(["mmnet", *arguments])[1:]
+    except flags.UnrecognizedFlagError as error:
+        near = did_you_mean(error.flagname, config.model_fields)
+        raise InputError(f"unknown flag --{error.flagname}{near}") from None
+    except flags.Error as error:
+        raise InputError(_sentence(error)) from None
+    if rest:
+        raise InputError(f"unexpected argument {rest[0]!r}; every setting is a --flag=value")
+    given = {name: getattr(values, name) for name in config.model_fields}
+    return build(config, given)
+
+
+def build(config: type[Parsed], given: dict[str, Any]) -> Parsed:
+    """Validates values into a config, with one sentence for the first one that is wrong."""
+    try:
+        return config.model_validate(given)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"][:1])
+        rule = first["msg"][0].lower() + first["msg"][1:]
+        raise InputError(f"--{name}: {rule}. Received: {first['input']!r}") from None
+
+
+def to_flagfile(config: BaseModel, *, leave_out: Sequence[str] = PLACES) -> str:
+    """Every resolved flag, one per line, places left out; `parse` reads it back."""
+    lines = []
+    for name, field in type(config).model_fields.items():
+        if name in leave_out:
+            continue
+        value = getattr(config, name)
+        if "repeatable" in field.metadata:
+            lines += [f"--{name}={each}" for each in value]
+        elif "comma-separated" in field.metadata:
+            lines.append(
+                f"--{name}={','.join(f'{v:g}' if isinstance(v, float) else v for v in value)}"
+            )
+        elif isinstance(value, bool):
+            lines.append(f"--{name}={str(value).lower()}")
+        else:
+            lines.append(f"--{name}={value}")
+    return "\n".join(lines) + "\n"
+
+
+def named_options(
+    function: Callable[..., Any], settings: Sequence[str], flag: str
+) -> dict[str, Any]:
+    """Parses `name=value` settings against a function's keyword-only arguments.
+
+    Values are read by the arguments' annotations; a comma separates the parts of a tuple.
+
+    Raises:
+        InputError: an unknown name, a value of the wrong type.
+
+    >>> def model(spec, *, units: int = 64, filters: tuple[int, ...] = (256, 128)): ...
+    >>> named_options(model, ["units=32", "filters=8,4"], "set")
+    {'units': 32, 'filters': (8, 4)}
+    """
+    hints = typing.get_type_hints(function)
+    known = {
+        name: hints[name]
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    found = {}
+    for setting in settings:
+        name, sign, text = setting.partition("=")
+        if not sign:
+            raise InputError(f"--{flag} takes name=value. Received: {setting!r}")
+        if name not in known:
+            raise InputError(
+                f"--{flag}={setting}: {function.__name__} has no option {name!r}"
+                f"{did_you_mean(name, known)}"
+                f" (it has: {', '.join(known) or 'none'})"
+            )
+        kind = known[name]
+        value: Any = text.split(",") if typing.get_origin(kind) is tuple else text
+        if type(None) in typing.get_args(kind) and text in ("", "none"):
+            value = None
+        try:
+            found[name] = pydantic.TypeAdapter(kind).validate_python(value)
+        except pydantic.ValidationError as error:
+            rule = error.errors()[0]["msg"]
+            raise InputError(f"--{flag}={setting}: {rule[0].lower()}{rule[1:]}") from None
+    return found
+
+
+def usage(config: type[BaseModel], summary: str) -> str:
+    """What `--help` prints: the summary, then the flags in the groups they are declared in."""
+    lines = [summary.strip(), ""]
+    groups = [base for base in config.__bases__ if issubclass(base, _Flags) and base is not _Flags]
+    seen: set[str] = set()
+    for group in [*groups, config]:
+        names = [name for name in group.model_fields if name not in seen]
+        seen.update(names)
+        if not names:
+            continue
+        lines += [f"{(group.__doc__ or '').splitlines()[0]}"]
+        for name in names:
+            field = config.model_fields[name]
+            default = field.default
+            if isinstance(default, tuple):
+                default = ",".join(str(value) for value in default)
+            shown = str(default).lower() if isinstance(default, bool) else default
+            lines.append(f"  --{name}={shown}\n      {field.description}{_choices(field)}")
+        lines.append("")
+    lines.append("--flagfile=FILE reads flags from a file, one a line; flagfiles may name others.")
+    return "\n".join(lines)
+
+
+def _choices(field: FieldInfo) -> str:
+    kind = field.annotation
+    if typing.get_origin(kind) not in (Literal, types.UnionType):
+        return ""
+    return f" One of: {', '.join(str(value) for value in typing.get_args(kind))}."
+
+
+def run(
+    config: type[Parsed],
+    summary: str,
+    task: Callable[[Parsed], int | None],
+    arguments: Sequence[str],
+) -> int:
+    """Runs a driver: parses, calls the task, and turns the user's mistakes into exit code 1.
+
+    Returns:
+        The exit code: 0 ok, 1 the input is wrong (one sentence on stderr), 2 internal error (by
+        the traceback that Python prints), or what the task returns.
+    """
+    if any(argument in ("--help", "-h", "--helpfull", "-help") for argument in arguments):
+        print(usage(config, summary))
+        return 0
+    try:
+        return task(parse(config, arguments)) or 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        return 2

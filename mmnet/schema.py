@@ -1,0 +1,194 @@
+"""Every table column and every tensor of the contract: name, type, axes, unit, range.
+
+Tables are what users bring (counts, items); tensors are what a model reads, one batch of
+examples (item, t) at a time. `FeatureSpec` says which tensors a dataset has; it is fitted on the
+training span and travels into the SavedModel.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+# ---------------------------------------------------------------------------------- tables
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a contract table: its default name (a flag may rename it), type and rule."""
+
+    name: str
+    type: str
+    rule: str
+
+
+COUNTS = (
+    Column("item_id", "string", "names a row of the items table"),
+    Column("period", "integer or timestamp", "one row per (item, period)"),
+    Column("clicks", "integer", "0 or more; the denominator of the rate"),
+    Column("shares", "integer", "0 <= shares <= clicks; the numerator of the rate"),
+)
+ITEMS = (
+    Column("item_id", "string", "one row per item; never a model feature"),
+    Column("taxonomies", "string, list or ;-separated", "known at release"),
+    Column("categoricals", "string, list or ;-separated", "known at release"),
+    Column("numerics", "number", "known at release; empty where unknown"),
+    Column("texts", "string", "known at release; empty where unknown"),
+    Column("release", "period or timestamp", "optional; else the first observed period"),
+)
+
+# --------------------------------------------------------------------------------- tensors
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A named model input: dtype, axes (batch first), unit and range."""
+
+    name: str
+    dtype: str
+    axes: tuple[str, ...]
+    unit: str
+
+
+SHARE_RATE = Tensor("share_rate", "float32", ("batch", "window"), "percent, 0 where missing")
+MISSING_FLAG = Tensor("missing_flag", "float32", ("batch", "window"), "1 = missing or uncertain")
+CLICKS = Tensor("clicks", "float32", ("batch", "window"), "clicks, 0 where missing")
+TAXONOMY_RATE = Tensor(
+    "taxonomy_rate",
+    "float32",
+    ("batch", "window", "taxonomies"),
+    "percent, 0 where nobody was seen",
+)
+TAXONOMY_MISSING_FLAG = Tensor(
+    "taxonomy_missing_flag",
+    "float32",
+    ("batch", "window", "taxonomies"),
+    "1 = no other item of the taxonomy value was seen (the rate is then the global mean)",
+)
+HISTORY = (SHARE_RATE, MISSING_FLAG, CLICKS)  # what a scenario or a disturbance hides
+
+MISSING_ID, UNKNOWN_ID, FIRST_ID = 0, 1, 2
+"""Rows of every vocabulary: 0 = empty or padding, 1 = not seen in training, 2... = the values."""
+
+
+def tensor_name(kind: str, column: str) -> str:
+    """The tensor of an items column: `field_category`, `text_title`, `vector_cover`.
+
+    >>> tensor_name("field", "author id")
+    'field_author_id'
+    """
+    return f"{kind}_{re.sub(r'[^0-9A-Za-z_]', '_', column)}"
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FieldSpec(_Spec):
+    """A categorical meta feature; tensor `field_<name>`, int32 [batch, max_values].
+
+    `size` counts the rows of its embedding: the vocabulary, the unknown and the missing row.
+    """
+
+    name: str
+    size: int
+    max_values: int = 1
+
+    @property
+    def tensor(self) -> str:
+        """Name of the model input."""
+        return tensor_name("field", self.name)
+
+
+class NumericSpec(_Spec):
+    """A numeric meta feature; tensor `numeric_<name>`, float32 [batch], standardised.
+
+    The tensor is (value - mean) / sd with both fitted on the training span, and 0 where empty.
+    """
+
+    name: str
+    mean: float
+    sd: float
+
+    @property
+    def tensor(self) -> str:
+        """Name of the model input."""
+        return tensor_name("numeric", self.name)
+
+
+class TextSpec(_Spec):
+    """A text read by the trainable token encoder; `text_<name>`, int32 [batch, max_tokens]."""
+
+    name: str
+    size: int
+    max_tokens: int
+
+    @property
+    def tensor(self) -> str:
+        """Name of the model input."""
+        return tensor_name("text", self.name)
+
+
+class VectorSpec(_Spec):
+    """A frozen content vector; tensor `vector_<name>`, float32 [batch, dim], 0 if absent."""
+
+    name: str
+    dim: int
+
+    @property
+    def tensor(self) -> str:
+        """Name of the model input."""
+        return tensor_name("vector", self.name)
+
+
+class FeatureSpec(_Spec):
+    """What a model is built from: the shapes and the fitted statistics of its inputs.
+
+    Attributes:
+        window: periods seen, ω1.
+        horizon: periods ahead, h.
+        taxonomies: one taxonomy sequence each, in this order on the `taxonomies` axis.
+        fields: taxonomies and other categorical columns, as meta features.
+        numerics: numeric meta features.
+        texts: columns read by the token encoder.
+        vectors: frozen content vectors.
+        rate_scale: sd of the observed training rates, percent; inputs are divided by it.
+        rate_mean: mean of the training targets, percent; only the output is shifted by it.
+        max_rate: predictions are clipped to [0, max_rate] percent; None when rates may exceed one.
+    """
+
+    window: int
+    horizon: int
+    taxonomies: tuple[str, ...] = ()
+    fields: tuple[FieldSpec, ...] = ()
+    numerics: tuple[NumericSpec, ...] = ()
+    texts: tuple[TextSpec, ...] = ()
+    vectors: tuple[VectorSpec, ...] = ()
+    rate_scale: float = 1.0
+    rate_mean: float = 0.0
+    max_rate: float | None = 100.0
+
+    def tensors(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Name -> (shape without the batch axis, dtype) of every model input.
+
+        >>> list(FeatureSpec(window=6, horizon=1, taxonomies=("category",)).tensors())
+        ['share_rate', 'missing_flag', 'clicks', 'taxonomy_rate', 'taxonomy_missing_flag']
+        """
+        window, taxonomies = self.window, len(self.taxonomies)
+        found: dict[str, tuple[tuple[int, ...], str]] = {
+            tensor.name: ((window,), tensor.dtype) for tensor in HISTORY
+        }
+        if taxonomies:
+            for tensor in (TAXONOMY_RATE, TAXONOMY_MISSING_FLAG):
+                found[tensor.name] = ((window, taxonomies), tensor.dtype)
+        for field in self.fields:
+            found[field.tensor] = ((field.max_values,), "int32")
+        for numeric in self.numerics:
+            found[numeric.tensor] = ((), "float32")
+        for text in self.texts:
+            found[text.tensor] = ((text.max_tokens,), "int32")
+        for vector in self.vectors:
+            found[vector.tensor] = ((vector.dim,), "float32")
+        return found

@@ -1,0 +1,38 @@
+"""All package metadata; pyproject.toml holds tool sections only."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "mmnet/__init__.py").read_text()).group(1)
+
+setup(
+    name="mmnet",
+    version=VERSION,
+    description="Item-level share rate prediction: MMNet, its protocol, and the road from counts to decision",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["mmnet", "mmnet.*"]),
+    install_requires=[
+        "absl-py>=2",
+        "keras>=3.15,<3.16",
+        "keras-tcn==3.5.6",  # 3.5.7 wants tensorflow-macos
+        "matplotlib>=3.8",
+        "numpy>=2",
+        "pandas>=2.2",
+        "pyarrow>=17",
+        "pydantic>=2.7,<3",
+        "rich>=13",
+        "scipy>=1.12",
+        "tensorboard>=2.20,<2.22",  # TensorFlow 2.21 no longer installs it
+        "tensorflow>=2.21,<2.22",
+        "tzdata",
+    ],
+    extras_require={
+        "test": ["hypothesis>=6.100", "pytest>=8", "ruff>=0.6", "mypy>=1.10", "pandas-stubs"],
+    },
+)
