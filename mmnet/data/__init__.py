@@ -1,0 +1,1 @@
+"""From tables to windows, in the order data flows."""

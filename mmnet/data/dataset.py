@@ -1,0 +1,211 @@
+"""A prepared dataset: dense arrays, what was fitted, and the ledger, in one directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from pydantic import BaseModel, ConfigDict
+
+from mmnet.checks import InputError
+from mmnet.config import TableFlags, TaskFlags
+from mmnet.data.counts import Calendar, Panel
+from mmnet.data.items import Vocabularies
+from mmnet.data.splits import SPLITS, Examples, Split
+from mmnet.data.tables import Rule
+from mmnet.schema import FeatureSpec
+
+FORMAT = 1
+
+
+class Fitted(BaseModel):
+    """All that was decided or fitted on the training span; it travels into the SavedModel.
+
+    Attributes:
+        spec: shapes and statistics of the model's inputs.
+        calendar: what a period is.
+        vocabularies: tensor name -> values of ids 2, 3, ...
+        tables: column names.
+        task: how examples are made.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    spec: FeatureSpec
+    calendar: Calendar
+    vocabularies: Vocabularies
+    tables: TableFlags
+    task: TaskFlags
+
+
+@dataclass
+class Dataset:
+    """Everything a model is trained, evaluated or scored on.
+
+    Attributes:
+        fitted: vocabularies, scales, flags.
+        panel: dense counts.
+        share_rate, missing_flag: float32 [items, periods], percent and 0/1.
+        taxonomy_rate, taxonomy_missing_flag: float32 [items, periods, taxonomies].
+        tensors: static inputs by tensor name, [items, ...].
+        split: examples; None for a dataset made only to be scored.
+        ledger: what every rule dropped.
+        inputs: file -> SHA-256.
+        fingerprint: of the inputs and flags that the dataset was made from.
+        true_share_rate: float64 [items, periods], percent, NaN where unknown; planted, if any.
+    """
+
+    fitted: Fitted
+    panel: Panel
+    share_rate: np.ndarray
+    missing_flag: np.ndarray
+    taxonomy_rate: np.ndarray
+    taxonomy_missing_flag: np.ndarray
+    tensors: dict[str, np.ndarray]
+    split: Split | None = None
+    ledger: list[Rule] = field(default_factory=list)
+    inputs: dict[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
+    true_share_rate: np.ndarray | None = None
+
+    @property
+    def first_targets(self) -> dict[str, int | str]:
+        """The first target period of each split, where the calendar decides."""
+        columns = self.split.first_targets if self.split else ()
+        return dict(zip(SPLITS, map(self.panel.label, columns), strict=False))
+
+    def missing_share(self, split: str = "train") -> float:
+        """Share of window entries of a split that are missing by nature."""
+        examples = self.split[split]
+        window = self.fitted.spec.window
+        padded = np.pad(self.missing_flag, ((0, 0), (window - 1, 0)), constant_values=1)
+        total = np.cumsum(np.pad(padded, ((0, 0), (1, 0))), axis=1, dtype=np.float64)
+        missing = (total[:, window:] - total[:, :-window])[examples.items, examples.times]
+        return float(missing.mean() / window)
+
+
+_ARRAYS = ("share_rate", "missing_flag", "taxonomy_rate", "taxonomy_missing_flag")
+
+
+def save(dataset: Dataset, directory: str | Path) -> Path:
+    """Writes a dataset directory; it appears whole or not at all, replacing an older one."""
+    directory = Path(directory)
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    except OSError as error:
+        raise InputError(f"{directory}: cannot write a dataset there: {error.strerror}") from None
+    try:
+        _write(dataset, beside)
+        if directory.exists():
+            if not (directory / "dataset.json").is_file() and any(directory.iterdir()):
+                raise InputError(f"{directory} holds other files; choose another --dataset_dir")
+            old = beside.with_name(beside.name + "-old")
+            os.replace(directory, old)
+            os.replace(beside, directory)
+            shutil.rmtree(old)
+        else:
+            os.replace(beside, directory)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return directory
+
+
+def _write(dataset: Dataset, directory: Path) -> None:
+    panel, split = dataset.panel, dataset.split
+    arrays = {name: getattr(dataset, name) for name in _ARRAYS}
+    arrays |= {name: getattr(panel, name) for name in ("clicks", "shares", "release")}
+    arrays |= {f"tensor-{name}": array for name, array in dataset.tensors.items()}
+    for name in SPLITS if split else ():
+        arrays |= {f"{name}-items": split[name].items, f"{name}-times": split[name].times}
+    if dataset.true_share_rate is not None:
+        arrays["true_share_rate"] = dataset.true_share_rate
+    for name, array in arrays.items():
+        np.save(directory / f"{name}.npy", array, allow_pickle=False)
+    ids = pa.table({"item_id": pa.array(panel.item_ids, pa.string())})
+    pa.parquet.write_table(ids, directory / "items.parquet")
+    about = {
+        "format": FORMAT,
+        "fingerprint": dataset.fingerprint,
+        "fitted": dataset.fitted.model_dump(mode="json"),
+        "first_period": panel.first_period,
+        "first_targets": list(split.first_targets) if split else None,
+        "tensors": list(dataset.tensors),
+        "ledger": [asdict(rule) for rule in dataset.ledger],
+        "inputs": dataset.inputs,
+    }
+    text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
+    (directory / "dataset.json").write_text(text, encoding="utf-8")
+
+
+def fingerprint_of(directory: str | Path) -> str | None:
+    """The fingerprint of a dataset directory; None if there is none of this format."""
+    try:
+        about = json.loads((Path(directory) / "dataset.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return about.get("fingerprint") if about.get("format") == FORMAT else None
+
+
+def load(directory: str | Path) -> Dataset:
+    """Reads a dataset directory; arrays are memory-mapped.
+
+    Raises:
+        InputError: it is not there, or not whole, or of another format.
+    """
+    directory = Path(directory)
+    try:
+        about = json.loads((directory / "dataset.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(
+            f"{directory} is not a dataset directory (no readable dataset.json); "
+            "make one with python -m mmnet.prepare"
+        ) from None
+    if about.get("format") != FORMAT:
+        raise InputError(f"{directory} has another version's format; prepare it again")
+
+    def array(name: str) -> np.ndarray:
+        try:
+            return np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{directory}/{name}.npy: {error}; prepare the dataset again"
+            ) from None
+
+    fitted = Fitted.model_validate(about["fitted"])
+    ids = pa.parquet.read_table(directory / "items.parquet")["item_id"]
+    panel = Panel(
+        item_ids=ids.to_numpy(zero_copy_only=False).astype(object),
+        clicks=array("clicks"),
+        shares=array("shares"),
+        release=array("release"),
+        calendar=fitted.calendar,
+        first_period=about["first_period"],
+    )
+    split = None
+    if about["first_targets"] is not None:
+        parts = {
+            name: Examples(np.array(array(f"{name}-items")), np.array(array(f"{name}-times")))
+            for name in SPLITS
+        }
+        split = Split(**parts, first_targets=tuple(about["first_targets"]))
+    return Dataset(
+        fitted=fitted,
+        panel=panel,
+        **{name: array(name) for name in _ARRAYS},
+        tensors={name: array(f"tensor-{name}") for name in about["tensors"]},
+        split=split,
+        ledger=[Rule(**rule) for rule in about["ledger"]],
+        inputs=about["inputs"],
+        fingerprint=about["fingerprint"],
+        true_share_rate=array("true_share_rate")
+        if (directory / "true_share_rate.npy").exists()
+        else None,
+    )

@@ -1,0 +1,190 @@
+"""Meta features of items: vocabularies and scales fitted on the training span, then arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow as tf
+
+from mmnet import schema
+from mmnet.checks import InputError
+from mmnet.config import TableFlags, TaskFlags
+from mmnet.data import tables
+from mmnet.data.tables import Table
+from mmnet.encoders import text as text_encoder
+from mmnet.schema import FieldSpec, NumericSpec, TextSpec, VectorSpec
+
+MAX_VALUES = 16
+"""Most values read of a multi-valued field; the rest of a longer list is left out."""
+
+TEXTS_AT_ONCE = 8192
+
+Vocabularies = dict[str, list[str]]
+"""Tensor name -> the values of ids 2, 3, ..."""
+
+
+def fit_fields(
+    items: Table, fitted_on: np.ndarray, flags: TableFlags
+) -> tuple[list[FieldSpec], Vocabularies]:
+    """Fits the vocabulary of every taxonomy and categorical column.
+
+    Args:
+        items: the items table.
+        fitted_on: bool [items], True for items that have a training example.
+        flags: which columns.
+
+    Returns:
+        A spec per field, and the vocabularies, most frequent value first.
+    """
+    specs, vocabularies = [], {}
+    for column in (*flags.taxonomies, *flags.categoricals):
+        flag = "taxonomies" if column in flags.taxonomies else "categoricals"
+        rows, values = tables.values_of(items, column, flag)
+        fitted = fitted_on[rows]
+        count = pd.Series(values[fitted], dtype=object).value_counts()
+        ranked = sorted(count.items(), key=lambda pair: (-pair[1], pair[0]))
+        longest = int(np.bincount(rows[fitted]).max()) if fitted.any() else 1
+        spec = FieldSpec(
+            name=column,
+            size=len(ranked) + schema.FIRST_ID,
+            max_values=min(longest, MAX_VALUES),
+        )
+        specs.append(spec)
+        vocabularies[spec.tensor] = [value for value, _ in ranked]
+    return specs, vocabularies
+
+
+def encode_field(items: Table, spec: FieldSpec, vocabulary: list[str], flag: str) -> np.ndarray:
+    """Ids of a field's values, int32 [items, max_values]; 0 pads, 1 is unknown.
+
+    >>> table = Table(pa.table({"tags": ["b;x", "", "a"]}), "items")
+    >>> encode_field(table, FieldSpec(name="tags", size=4, max_values=2), ["a", "b"], "taxonomies")
+    array([[3, 1],
+           [0, 0],
+           [2, 0]], dtype=int32)
+    """
+    rows, values = tables.values_of(items, spec.name, flag)
+    ids = pd.Index(vocabulary, dtype=object).get_indexer(values) + schema.FIRST_ID
+    ids[ids < schema.FIRST_ID] = schema.UNKNOWN_ID
+    place = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    inside = place < spec.max_values
+    encoded = np.zeros((len(items), spec.max_values), np.int32)
+    encoded[rows[inside], place[inside]] = ids[inside]
+    return encoded
+
+
+def fit_numerics(items: Table, fitted_on: np.ndarray, flags: TableFlags) -> list[NumericSpec]:
+    """Fits mean and standard deviation of every numeric column on the given items."""
+    specs = []
+    for column in flags.numerics:
+        values = tables.floats(items, column, "numerics")[fitted_on]
+        values = values[np.isfinite(values)]
+        mean, sd = (float(values.mean()), float(values.std())) if len(values) else (0.0, 1.0)
+        specs.append(NumericSpec(name=column, mean=mean, sd=sd or 1.0))
+    return specs
+
+
+def encode_numeric(items: Table, spec: NumericSpec) -> np.ndarray:
+    """Standardised values, float32 [items]; 0, the mean, where empty."""
+    values = tables.floats(items, spec.name, "numerics")
+    standard = (values - spec.mean) / spec.sd
+    return np.where(np.isfinite(standard), standard, 0).astype(np.float32)
+
+
+def fit_texts(
+    items: Table, fitted_on: np.ndarray, flags: TableFlags, task: TaskFlags
+) -> tuple[list[TextSpec], Vocabularies]:
+    """Fits the vocabulary of every text column on the given items."""
+    specs, vocabularies = [], {}
+    for column in flags.texts if task.text_encoder == "tokens" else ():
+        words = text_encoder.fit_vocabulary(
+            texts_of(items, column)[fitted_on], task.text_vocabulary
+        )
+        spec = TextSpec(name=column, size=len(words) + schema.FIRST_ID, max_tokens=task.text_tokens)
+        specs.append(spec)
+        vocabularies[spec.tensor] = words
+    return specs, vocabularies
+
+
+def texts_of(items: Table, column: str) -> np.ndarray:
+    """A text column as str [items].
+
+    Raises:
+        InputError: the column holds numbers.
+    """
+    kind = items.need(column, "texts").type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind):
+        raise InputError(
+            f"{items.origin()}: column {column!r} named by --texts holds {kind} values, not text; "
+            "name it in --numerics or --categoricals"
+        )
+    return tables.strings(items, column, "texts")
+
+
+def encode_text(items: Table, spec: TextSpec, vocabulary: list[str]) -> np.ndarray:
+    """Token ids, int32 [items, max_tokens]."""
+    lookup = text_encoder.TokenLookup(vocabulary, spec.max_tokens)
+    texts = texts_of(items, spec.name)
+    pieces = [
+        lookup(tf.constant(texts[start : start + TEXTS_AT_ONCE])).numpy()
+        for start in range(0, len(texts), TEXTS_AT_ONCE)
+    ]
+    return np.concatenate(pieces)
+
+
+def encode_vectors(
+    name: str, vectors: Table, ids: np.ndarray, flags: TableFlags
+) -> tuple[VectorSpec, np.ndarray, np.ndarray]:
+    """Lines up a table of content vectors with the items.
+
+    Args:
+        name: of the modality.
+        vectors: item id and one list-of-floats column.
+        ids: str [items].
+        flags: the item column's name.
+
+    Returns:
+        The spec, float32 [items, dim] with zeros where an item has no vector, and which have one.
+
+    Raises:
+        InputError: no single list column, vectors of several lengths, a number that is not finite.
+    """
+    columns = [
+        column.name
+        for column in vectors.data.schema
+        if pa.types.is_list(column.type)
+        or pa.types.is_large_list(column.type)
+        or pa.types.is_fixed_size_list(column.type)
+    ]
+    if len(columns) != 1:
+        raise InputError(
+            f"{vectors.origin()}: --vectors={name} needs exactly one list-of-floats column. "
+            f"Received: {', '.join(columns) or 'none'}"
+        )
+    who = tables.strings(vectors, flags.item_column, "item_column")
+    data = vectors.data[columns[0]].combine_chunks()
+    lengths = pc.fill_null(pc.list_value_length(data), 0).to_numpy(zero_copy_only=False)
+    full = lengths > 0
+    dim = int(lengths.max(initial=0))
+    if dim == 0:
+        raise InputError(f"{vectors.origin()}: --vectors={name} has no vector in it")
+    if (lengths[full] != dim).any():
+        row = int(np.argmax(full & (lengths != dim)))
+        raise InputError(
+            f"{vectors.where(row, columns[0])}: a vector of {lengths[row]} numbers among vectors "
+            f"of {dim}"
+        )
+    numbers = pc.list_flatten(data).cast(pa.float32()).to_numpy(zero_copy_only=False)
+    numbers = numbers.reshape(-1, dim)
+    finite = np.isfinite(numbers).all(axis=1)
+    if not finite.all():
+        row = int(np.flatnonzero(full)[np.argmin(finite)])
+        raise InputError(f"{vectors.where(row, columns[0])}: a vector must hold finite numbers")
+    rows = pd.Index(ids).get_indexer(who[full])
+    encoded = np.zeros((len(ids), dim), np.float32)
+    encoded[rows[rows >= 0]] = numbers[rows >= 0]
+    present = np.zeros(len(ids), bool)
+    present[rows[rows >= 0]] = True
+    return VectorSpec(name=name, dim=dim), encoded, present

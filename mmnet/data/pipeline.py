@@ -1,0 +1,220 @@
+"""The order of preparation on one page: tables -> panel -> examples -> features -> dataset."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pandas as pd
+
+from mmnet import config
+from mmnet.checks import InputError
+from mmnet.config import TableFlags, TaskFlags
+from mmnet.data import counts, items, share_rates, sources, splits, tables, taxonomies
+from mmnet.data.counts import Panel
+from mmnet.data.dataset import FORMAT, Dataset, Fitted
+from mmnet.data.splits import Split
+from mmnet.data.tables import Tables
+from mmnet.schema import FeatureSpec, FieldSpec, NumericSpec, TextSpec, VectorSpec
+
+
+def load_tables(flags: TableFlags) -> Tables:
+    """Reads what `--counts`, `--items` and `--vectors`, or `--source`, name.
+
+    Raises:
+        InputError: nothing is named, too much is, or it cannot be read.
+    """
+    if flags.source and (flags.counts or flags.items):
+        raise InputError("--source brings its own tables; leave out --counts and --items")
+    if flags.source:
+        found = sources.load(flags)
+    elif flags.counts and flags.items:
+        ids = [flags.item_column]
+        parts = [
+            tables.read(flags.counts, "counts", text_columns=ids),
+            tables.read(flags.items, "items", text_columns=ids),
+        ]
+        found = Tables(*parts, inputs=parts[0].files + parts[1].files)
+    else:
+        missing = [f"--{name}" for name in ("counts", "items") if not getattr(flags, name)]
+        raise InputError(f"{' and '.join(missing)} not given; name the tables, or a --source")
+    for setting in flags.vectors:
+        name, sign, path = setting.partition(":")
+        if not sign or not name:
+            raise InputError(f"--vectors takes NAME:FILE. Received: {setting!r}")
+        found.vectors[name] = tables.read(path, "vectors", text_columns=[flags.item_column])
+        found.inputs += found.vectors[name].files
+    return found
+
+
+def fingerprint(found: Tables, flags: TableFlags, task: TaskFlags) -> tuple[str, dict[str, str]]:
+    """A hash of all that a dataset depends on, and the SHA-256 of each input file."""
+    hashes = {str(path): tables.sha256(path) for path in found.inputs}
+    where_files_lie = ("counts", "items", "source_dir", "vectors")
+    about = {
+        "format": FORMAT,
+        "tables": flags.model_dump(mode="json", exclude=set(where_files_lie)),
+        "vectors": sorted(setting.partition(":")[0] for setting in flags.vectors),
+        "task": task.model_dump(mode="json"),
+        "inputs": list(hashes.values()),
+    }
+    text = json.dumps(about, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest(), hashes
+
+
+def prepare(found: Tables, flags: TableFlags, task: TaskFlags, seed: int = 0) -> Dataset:
+    """Makes a dataset of tables, fitting vocabularies and scales on the training span.
+
+    Raises:
+        InputError: the tables are not as the contract wants them.
+    """
+    panel, ledger = counts.panel(found.counts, found.items, flags, task)
+    split, example_ledger = splits.split_examples(panel, task, seed)
+
+    fitted_on = np.zeros(len(found.items), bool)
+    fitted_on[split.train.items] = True
+    fields, field_vocabularies = items.fit_fields(found.items, fitted_on, flags)
+    texts, text_vocabularies = items.fit_texts(found.items, fitted_on, flags, task)
+    vectors = {
+        name: items.encode_vectors(name, table, panel.item_ids, flags)
+        for name, table in found.vectors.items()
+    }
+    scale, mean = _rate_statistics(panel, split, task)
+    spec = FeatureSpec(
+        window=task.window,
+        horizon=task.horizon,
+        taxonomies=flags.taxonomies,
+        fields=tuple(fields),
+        numerics=tuple(items.fit_numerics(found.items, fitted_on, flags)),
+        texts=tuple(texts),
+        vectors=tuple(vector for vector, _, _ in vectors.values()),
+        rate_scale=scale,
+        rate_mean=mean,
+        max_rate=None if flags.rate_may_exceed_one else 100.0,
+    )
+    _check_tensor_names(spec)
+    fitted = Fitted(
+        spec=spec,
+        calendar=panel.calendar,
+        vocabularies=field_vocabularies | text_vocabularies,
+        tables=flags,
+        task=task,
+    )
+    dataset = _assemble(found, panel, fitted)
+    dataset.split = split
+    dataset.ledger = [*found.ledger, *ledger, *example_ledger]
+    return dataset
+
+
+def transform(found: Tables, fitted: Fitted) -> Dataset:
+    """Makes a dataset of new tables with what was fitted before; nothing is fitted, nor split."""
+    panel, ledger = counts.panel(
+        found.counts, found.items, fitted.tables, fitted.task, calendar=fitted.calendar
+    )
+    dataset = _assemble(found, panel, fitted)
+    dataset.ledger = [*found.ledger, *ledger]
+    return dataset
+
+
+def _assemble(found: Tables, panel: Panel, fitted: Fitted) -> Dataset:
+    task, spec = fitted.task, fitted.spec
+    share_rate, missing_flag = share_rates.share_rates(panel, task.min_clicks)
+    means = [
+        taxonomies.taxonomy_means(
+            panel,
+            taxonomies.members(found.items, column),
+            min_clicks=task.min_clicks,
+            leave_one_out=task.taxonomy_mean == "leave_one_out",
+            weighting=task.taxonomy_weighting,
+        )
+        for column in spec.taxonomies
+    ]
+    nothing = np.zeros((*share_rate.shape, 0), np.float32)
+    return Dataset(
+        fitted=fitted,
+        panel=panel,
+        share_rate=share_rate,
+        missing_flag=missing_flag,
+        taxonomy_rate=np.stack([rate for rate, _ in means], -1) if means else nothing,
+        taxonomy_missing_flag=np.stack([flag for _, flag in means], -1) if means else nothing,
+        tensors=_static_tensors(found, panel, fitted),
+        true_share_rate=_truth(found, panel) if found.truth is not None else None,
+    )
+
+
+def _static_tensors(found: Tables, panel: Panel, fitted: Fitted) -> dict[str, np.ndarray]:
+    spec, flags = fitted.spec, fitted.tables
+    tensors = {}
+    for field in spec.fields:
+        flag = "taxonomies" if field.name in flags.taxonomies else "categoricals"
+        vocabulary = fitted.vocabularies[field.tensor]
+        tensors[field.tensor] = items.encode_field(found.items, field, vocabulary, flag)
+    for numeric in spec.numerics:
+        tensors[numeric.tensor] = items.encode_numeric(found.items, numeric)
+    for text in spec.texts:
+        vocabulary = fitted.vocabularies[text.tensor]
+        tensors[text.tensor] = items.encode_text(found.items, text, vocabulary)
+    for vector in spec.vectors:
+        if vector.name not in found.vectors:
+            raise InputError(f"the model reads vectors {vector.name!r}; give --vectors=NAME:FILE")
+        table = found.vectors[vector.name]
+        now, encoded, _ = items.encode_vectors(vector.name, table, panel.item_ids, flags)
+        if now.dim != vector.dim:
+            raise InputError(
+                f"{table.origin()}: vectors {vector.name!r} have {now.dim} numbers, but the model "
+                f"was made for {vector.dim}"
+            )
+        tensors[vector.tensor] = encoded
+    return tensors
+
+
+def _rate_statistics(panel: Panel, split: Split, task: TaskFlags) -> tuple[float, float]:
+    """Sd of the rates observed in training windows and targets; mean of the training targets."""
+    rate, missing = share_rates.share_rates(panel, task.min_clicks)
+    target = split.train.times + task.horizon
+    targets = rate[split.train.items, target].astype(np.float64)
+    used = np.zeros(rate.shape, bool)
+    used[split.train.items, target] = True
+    for back in range(task.window):
+        column = split.train.times - back
+        inside = column >= 0
+        used[split.train.items[inside], column[inside]] = True
+    observed = rate[used & (missing == 0)].astype(np.float64)
+    return float(observed.std()) or 1.0, float(targets.mean())
+
+
+def _truth(found: Tables, panel: Panel) -> np.ndarray:
+    """Planted true share rates on the panel, NaN where there is none."""
+    who = pd.Index(panel.item_ids).get_indexer(found.truth["item_id"].to_pandas())
+    column = found.truth["period"].to_numpy() - panel.first_period
+    inside = (who >= 0) & (column >= 0) & (column < panel.num_periods)
+    truth = np.full(panel.clicks.shape, np.nan)
+    truth[who[inside], column[inside]] = found.truth["true_share_rate"].to_numpy()[inside]
+    return truth
+
+
+def _check_tensor_names(spec: FeatureSpec) -> None:
+    features: list[FieldSpec | NumericSpec | TextSpec | VectorSpec] = [
+        *spec.fields,
+        *spec.numerics,
+        *spec.texts,
+        *spec.vectors,
+    ]
+    seen: dict[str, str] = {}
+    for feature in features:
+        if feature.tensor in seen:
+            raise InputError(
+                f"columns {seen[feature.tensor]!r} and {feature.name!r} both make the tensor "
+                f"{feature.tensor}; rename one, or name it in one flag only"
+            )
+        seen[feature.tensor] = feature.name
+
+
+def table_flags(flags: config.TrainConfig | config.PrepareConfig) -> tuple[TableFlags, TaskFlags]:
+    """The table and task parts of a driver's flags."""
+    given = flags.model_dump()
+    return (
+        TableFlags(**{name: given[name] for name in config.TABLES}),
+        TaskFlags(**{name: given[name] for name in config.TASK}),
+    )

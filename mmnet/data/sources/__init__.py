@@ -1,0 +1,39 @@
+"""Public logs and generators, one file each, all yielding the contract tables.
+
+A source is a function `(directory, flags, *, options...) -> Tables`; its keyword options are what
+`--source_set=name=value` may set.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmnet import config
+from mmnet.checks import InputError, one_of
+from mmnet.config import TableFlags
+from mmnet.data.sources import kuairand, simulated, snapshots
+from mmnet.data.tables import Tables
+
+SOURCES = {
+    "simulated": simulated.simulated,
+    "snapshots": snapshots.snapshots,
+    "kuairand": kuairand.kuairand,
+}
+
+
+def load(flags: TableFlags) -> Tables:
+    """Loads the source that `--source` names.
+
+    Raises:
+        InputError: an unknown source or option, or files that are not as the source wants them.
+    """
+    try:
+        one_of(SOURCES, source=flags.source)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    source = SOURCES[flags.source]
+    options = config.named_options(source, flags.source_set, "source_set")
+    directory = Path(flags.source_dir) if flags.source_dir else None
+    if directory and not directory.is_dir():
+        raise InputError(f"--source_dir={directory} is not a directory")
+    return source(directory, flags, **options)

@@ -1,0 +1,106 @@
+"""Cumulative counters, as any site shows that publishes running totals.
+
+A snapshot says how many stars and forks (or plays and shares) an item has gathered so far; the
+difference between two snapshots one period apart says how many it gathered in that period.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from mmnet.checks import InputError
+from mmnet.config import TableFlags
+from mmnet.data import counts as counts_room
+from mmnet.data import tables
+from mmnet.data.tables import Rule, Table, Tables
+
+
+def snapshots(
+    directory: Path | None,
+    flags: TableFlags,
+    *,
+    snapshots: str = "snapshots.csv",
+    items: str = "items.csv",
+    time: str = "period",
+) -> Tables:
+    """Reads snapshots of cumulative counters and an items table.
+
+    A period's counts are its snapshot minus the one exactly one period before. They are left out,
+    so that the period is missing, where there is no such snapshot (the item is new, or a snapshot
+    was skipped), where a counter fell, and, unless `--rate_may_exceed_one`, where the numerator
+    grew by more than the denominator.
+
+    Args:
+        directory: where the files are.
+        flags: `item_column`, `numerator`, `denominator` name the columns of the snapshots;
+            `period` is their distance.
+        snapshots: file or glob of the snapshots table.
+        items: file or glob of the items table.
+        time: column of the snapshots' time.
+
+    Raises:
+        InputError: no directory, a missing column, a counter or time that is none, an item with
+            two snapshots in one period.
+    """
+    if directory is None:
+        raise InputError("--source=snapshots needs --source_dir, the directory of its files")
+    taken = tables.read(str(directory / snapshots), "counts", text_columns=[flags.item_column])
+    wanted = flags.model_copy(update={"period_column": time})
+    calendar = counts_room.calendar_of(taken, wanted)
+    numbers = calendar.numbers(taken, time, "source_set=time").astype(np.int64)
+    frame = pd.DataFrame(
+        {
+            "item": tables.strings(taken, flags.item_column, "item_column"),
+            "number": numbers,
+            "below": tables.integers(taken, flags.denominator, "denominator", what="a counter"),
+            "above": tables.integers(taken, flags.numerator, "numerator", what="a counter"),
+        }
+    )
+    again = frame.duplicated(["item", "number"]).to_numpy()
+    if again.any():
+        row = int(np.argmax(again))
+        raise InputError(
+            f"{taken.where(row)}: item {frame['item'][row]!r} has two snapshots in period "
+            f"{calendar.label(numbers[row])}; keep one, or make --period narrower"
+        )
+    frame = frame.sort_values(["item", "number"], kind="stable", ignore_index=True)
+    same = frame["item"].eq(frame["item"].shift())
+    step = frame["number"].diff()
+    grown = frame[["below", "above"]].diff()
+
+    ledger, kept = [], np.ones(len(frame), bool)
+    rules = [
+        ("the item has a snapshot one period before", same & (step == 1)),
+        ("no counter fell", (grown >= 0).all(axis=1)),
+    ]
+    if not flags.rate_may_exceed_one:
+        rules.append(
+            (
+                f"no more {flags.numerator} than {flags.denominator}",
+                grown["above"] <= grown["below"],
+            )
+        )
+    for rule, holds in rules:
+        left = kept & holds.to_numpy()
+        ledger.append(Rule("snapshots", rule, int(kept.sum()), int(left.sum())))
+        kept = left
+    labels = {number: calendar.label(number) for number in np.unique(numbers)}
+    differences = pa.table(
+        {
+            flags.item_column: pa.array(frame["item"][kept], pa.string()),
+            flags.period_column: pa.array(frame["number"][kept].map(labels)),
+            flags.denominator: pa.array(grown["below"][kept], pa.int64()),
+            flags.numerator: pa.array(grown["above"][kept], pa.int64()),
+        }
+    )
+    catalogue = tables.read(str(directory / items), "items", text_columns=[flags.item_column])
+    return Tables(
+        counts=Table(differences, "counts"),
+        items=catalogue,
+        inputs=taken.files + catalogue.files,
+        ledger=tuple(ledger),
+    )

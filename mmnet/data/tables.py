@@ -1,0 +1,300 @@
+"""Contract tables: reading CSV and Parquet, and naming the place of every mistake.
+
+A `Table` remembers which file and row each of its rows came from, so that an error can say so.
+"""
+
+from __future__ import annotations
+
+import bisect
+import glob as globbing
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from mmnet.checks import InputError, did_you_mean
+
+SEPARATOR = ";"
+"""Separates the values of a multi-valued column that is written as a string."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A line of the ledger: what one rule did to the rows that reached it.
+
+    Raises:
+        ValueError: the numbers do not balance.
+    """
+
+    table: str
+    rule: str
+    rows_in: int
+    rows_out: int
+    note: str = ""
+
+    def __post_init__(self):
+        if not 0 <= self.rows_out <= self.rows_in:
+            raise ValueError(f"ledger rule {self.rule!r} does not balance: {self}")
+
+    @property
+    def dropped(self) -> int:
+        """Rows that the rule took out."""
+        return self.rows_in - self.rows_out
+
+
+@dataclass
+class Table:
+    """An Arrow table and where its rows came from.
+
+    Attributes:
+        data: the rows.
+        name: counts or items, for messages.
+        files: the file of each run of rows, in order; none for generated tables.
+        starts: first row of each file.
+    """
+
+    data: pa.Table
+    name: str
+    files: tuple[Path, ...] = ()
+    starts: tuple[int, ...] = ()
+    row_numbers: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return self.data.num_rows
+
+    def where(self, row: int, column: str = "") -> str:
+        """Names a row for a message: `counts.csv line 17, column shares`."""
+        row = int(row if self.row_numbers is None else self.row_numbers[row])
+        at = f", column {column}" if column else ""
+        if not self.files:
+            return f"{self.name} table row {row + 1}{at}"
+        index = bisect.bisect_right(self.starts, row) - 1
+        path, inside = self.files[index], row - self.starts[index]
+        # A CSV file's first data row stands in line 2, below the header.
+        place = f"row {inside + 1}" if _is_parquet(path) else f"line {inside + 2}"
+        return f"{path} {place}{at}"
+
+    def origin(self) -> str:
+        """Names the whole table for a message."""
+        if not self.files:
+            return f"{self.name} table"
+        return str(self.files[0]) if len(self.files) == 1 else f"{self.files[0].parent}"
+
+    def need(self, column: str, flag: str) -> pa.ChunkedArray:
+        """Returns a column that a flag names.
+
+        Raises:
+            InputError: it is not there.
+        """
+        if column not in self.data.column_names:
+            near = did_you_mean(column, self.data.column_names)
+            raise InputError(
+                f"{self.origin()} has no column {column!r} (named by --{flag}); it has "
+                f"{', '.join(self.data.column_names)}{near}"
+            )
+        return self.data[column]
+
+    def keep(self, mask: np.ndarray) -> Table:
+        """Returns the rows where mask is True; they keep their places for messages."""
+        rows = np.arange(len(self)) if self.row_numbers is None else self.row_numbers
+        return Table(
+            self.data.filter(pa.array(mask)), self.name, self.files, self.starts, rows[mask]
+        )
+
+
+@dataclass
+class Tables:
+    """What a source yields: the contract tables, and what else it knows.
+
+    Attributes:
+        counts: one row per (item, period).
+        items: one row per item.
+        vectors: name -> table of item id and one list-of-floats column.
+        inputs: files read, for the record.
+        ledger: what the source's own rules did.
+        truth: planted true share rates (item_id, period, true_share_rate), if simulated.
+    """
+
+    counts: Table
+    items: Table
+    vectors: dict[str, Table] = field(default_factory=dict)
+    inputs: tuple[Path, ...] = ()
+    ledger: tuple[Rule, ...] = ()
+    truth: pa.Table | None = None
+
+
+def read(pattern: str, name: str, *, text_columns: Sequence[str] = ()) -> Table:
+    """Reads one table from a CSV or Parquet file, a directory of them, or a glob.
+
+    Args:
+        pattern: the file, directory or glob; CSV may be compressed (.gz, .bz2, .zst).
+        name: counts or items, for messages.
+        text_columns: CSV columns to read as strings whatever they look like (ids).
+
+    Raises:
+        InputError: nothing there, an unreadable file, files whose columns differ.
+    """
+    paths = find(pattern, name)
+    parts = [_read_one(path, name, text_columns) for path in paths]
+    for path, part in zip(paths, parts, strict=True):
+        if part.column_names != parts[0].column_names:
+            raise InputError(
+                f"{path} has columns {', '.join(part.column_names)} but {paths[0]} has "
+                f"{', '.join(parts[0].column_names)}; the files of one table must agree"
+            )
+    starts = np.cumsum([0, *(part.num_rows for part in parts[:-1])])
+    try:
+        data = pa.concat_tables(parts, promote_options="permissive")
+    except pa.ArrowInvalid as error:
+        raise InputError(f"the files of {pattern} do not fit together: {error}") from None
+    if not data.num_rows:
+        raise InputError(f"{paths[0]}: the {name} table has no rows")
+    return Table(data, name, tuple(paths), tuple(int(start) for start in starts))
+
+
+def find(pattern: str, name: str) -> list[Path]:
+    """Lists the files that a table's flag names, sorted."""
+    path = Path(pattern)
+    if path.is_dir():
+        inside = sorted(p for p in path.rglob("*") if p.is_file() and _is_table(p))
+        if not inside:
+            raise InputError(f"{path}: no .parquet or .csv file in this directory (--{name})")
+        return inside
+    found = [path] if path.is_file() else sorted(Path(p) for p in globbing.glob(pattern))
+    if not found:
+        raise InputError(f"{pattern}: no such file, directory or glob (--{name})")
+    return found
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix in (".parquet", ".pq")
+
+
+def _is_table(path: Path) -> bool:
+    return _is_parquet(path) or ".csv" in path.suffixes[-2:]
+
+
+def _read_one(path: Path, name: str, text_columns: Sequence[str]) -> pa.Table:
+    try:
+        if _is_parquet(path):
+            return pa.parquet.read_table(path, partitioning=None)
+        return pa.csv.read_csv(
+            path,
+            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+            convert_options=pa.csv.ConvertOptions(
+                column_types={column: pa.string() for column in text_columns},
+                strings_can_be_null=False,
+            ),
+        )
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        kind = "Parquet" if _is_parquet(path) else "CSV"
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise InputError(f"{path} is not a readable {kind} file ({name} table): {reason}") from None
+
+
+def strings(table: Table, column: str, flag: str) -> np.ndarray:
+    """Returns a column as an object array of str, empty string where empty.
+
+    Whole numbers read as floats lose their ".0" (ids that passed through a NaN column).
+    """
+    data = table.need(column, flag)
+    if pa.types.is_floating(data.type):
+        whole = pc.all(pc.equal(pc.floor(data), data)).as_py()
+        data = data.cast(pa.int64()) if whole else data
+    if pa.types.is_dictionary(data.type):
+        data = data.cast(data.type.value_type)
+    if not (pa.types.is_string(data.type) or pa.types.is_large_string(data.type)):
+        data = data.cast(pa.string())
+    return pc.fill_null(data, "").to_numpy(zero_copy_only=False).astype(object)
+
+
+def integers(table: Table, column: str, flag: str, *, what: str) -> np.ndarray:
+    """Returns a count column as int64.
+
+    Raises:
+        InputError: an empty, non-integer or negative value, with its row.
+    """
+    data = table.need(column, flag)
+    values = _numbers(table, data, column, what)
+    bad = ~np.isfinite(values) | (values != np.floor(values)) | (values < 0)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(
+            f"{table.where(row, column)}: {what} must be a whole number of 0 or more. "
+            f"Received: {data[row].as_py()!r}"
+        )
+    return (
+        data.cast(pa.int64()).to_numpy() if pa.types.is_integer(data.type) else values.astype(int)
+    )
+
+
+def floats(table: Table, column: str, flag: str) -> np.ndarray:
+    """Returns a numeric column as float64, NaN where empty.
+
+    Raises:
+        InputError: a value that is no number, with its row.
+    """
+    return _numbers(table, table.need(column, flag), column, "a numeric column's value")
+
+
+def _numbers(table: Table, data: pa.ChunkedArray, column: str, what: str) -> np.ndarray:
+    if pa.types.is_boolean(data.type):
+        data = data.cast(pa.int8())
+    if (
+        pa.types.is_integer(data.type)
+        or pa.types.is_floating(data.type)
+        or pa.types.is_null(data.type)
+    ):
+        return data.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    raw = data.to_pandas().astype("string").str.strip()
+    values = pd.to_numeric(raw, errors="coerce").astype("float64").to_numpy(na_value=np.nan)
+    bad = np.isnan(values) & raw.notna().to_numpy() & (raw != "").fillna(False).to_numpy()
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(
+            f"{table.where(row, column)}: {what} must be a number. Received: {data[row].as_py()!r}"
+        )
+    return values
+
+
+def values_of(table: Table, column: str, flag: str) -> tuple[np.ndarray, np.ndarray]:
+    """Flattens a single- or multi-valued column into (row, value) pairs, empty values left out.
+
+    A list column has its entries, a string column is cut at ";"; repeats of a value in one row
+    count once.
+
+    >>> table = Table(pa.table({"tags": ["a;b", "", "b;b"]}), "items")
+    >>> values_of(table, "tags", "taxonomies")
+    (array([0, 0, 2]), array(['a', 'b', 'b'], dtype=object))
+    """
+    data = table.need(column, flag).combine_chunks()
+    if pa.types.is_list(data.type) or pa.types.is_large_list(data.type):
+        lists = data
+    else:
+        lists = pc.split_pattern(pa.array(strings(table, column, flag), pa.string()), SEPARATOR)
+    rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
+    flat = pc.list_flatten(lists)
+    if pa.types.is_floating(flat.type):
+        flat = flat.cast(pa.int64())
+    flat = pc.utf8_trim_whitespace(pc.fill_null(flat.cast(pa.string()), ""))
+    pairs = pd.DataFrame(
+        {"row": rows.astype(np.int64), "value": flat.to_numpy(zero_copy_only=False)}
+    )
+    pairs = pairs[pairs["value"] != ""].drop_duplicates()
+    return pairs["row"].to_numpy(), pairs["value"].to_numpy().astype(object)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,133 @@
+"""Windows of examples as `tf.data`, gathered batch by batch from resident arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+
+from mmnet import schema
+from mmnet.data.splits import Examples
+
+if TYPE_CHECKING:
+    from mmnet.data.dataset import Dataset
+
+Inputs = dict[str, tf.Tensor]
+
+
+class Windows:
+    """Cuts a dataset into model inputs.
+
+    The item's history and its taxonomy sequences stand in one array padded with `window - 1`
+    missing periods in front, so a window is one gather and reaches before the first period.
+
+    Args:
+        dataset: its arrays are copied into TensorFlow once.
+    """
+
+    def __init__(self, dataset: Dataset):
+        spec = dataset.fitted.spec
+        self.window, self.horizon = spec.window, spec.horizon
+        self.has_taxonomies = bool(spec.taxonomies)
+        clicks = np.where(dataset.missing_flag == 0, dataset.panel.clicks, 0)
+        history = np.concatenate(
+            [
+                np.stack([dataset.share_rate, dataset.missing_flag, clicks], axis=-1),
+                dataset.taxonomy_rate,
+                dataset.taxonomy_missing_flag,
+            ],
+            axis=-1,
+            dtype=np.float32,
+        )
+        num_items, num_periods, channels = history.shape
+        self.width = num_periods + self.window - 1
+        padded = np.zeros((num_items, self.width, channels), np.float32)
+        padded[:, : self.window - 1, 1] = 1
+        padded[:, : self.window - 1, 3 + len(spec.taxonomies) :] = 1
+        padded[:, self.window - 1 :] = history
+        self._history = tf.constant(padded.reshape(-1, channels))
+        self._target = tf.constant(dataset.share_rate.ravel())
+        self._num_periods = num_periods
+        self._static = {name: tf.constant(array) for name, array in dataset.tensors.items()}
+
+    def gather(self, items: tf.Tensor, times: tf.Tensor) -> Inputs:
+        """Inputs of the examples (item, t).
+
+        Args:
+            items: int32 [batch], rows of the items table.
+            times: int32 [batch], column t of the last period seen.
+
+        Returns:
+            One tensor per name of `FeatureSpec.tensors`.
+        """
+        first = items * self.width + times  # t is column window - 1 of its padded window
+        steps = first[:, None] + tf.range(self.window)[None, :]
+        history = tf.gather(self._history, steps)
+        inputs = {tensor.name: history[..., i] for i, tensor in enumerate(schema.HISTORY)}
+        if self.has_taxonomies:
+            rate, flag = tf.split(history[..., len(schema.HISTORY) :], 2, axis=-1)
+            inputs[schema.TAXONOMY_RATE.name] = rate
+            inputs[schema.TAXONOMY_MISSING_FLAG.name] = flag
+        for name, array in self._static.items():
+            inputs[name] = tf.gather(array, items)
+        return inputs
+
+    def target(self, items: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
+        """The share rate at t + horizon, float32 [batch], percent."""
+        return tf.gather(self._target, items * self._num_periods + times + self.horizon)
+
+    def training_batches(
+        self, examples: Examples, batch_size: int, seed: int
+    ) -> tuple[Callable[[int], tf.data.Dataset], int]:
+        """Endless batches of (inputs, target) in an order that is a pure function of the step.
+
+        Every epoch is a new permutation; the examples that do not fill its last batch sit out.
+
+        Args:
+            examples: to train on.
+            batch_size: examples per step, at most as many as there are.
+            seed: of the permutations.
+
+        Returns:
+            A function from the first step wanted to the dataset, and the steps per epoch.
+        """
+        items, times = tf.constant(examples.items), tf.constant(examples.times)
+        num_examples = len(examples)
+        batch_size = min(batch_size, num_examples)
+        steps_per_epoch = num_examples // batch_size
+
+        def batch(step: tf.Tensor) -> tuple[Inputs, tf.Tensor]:
+            epoch, inside = step // steps_per_epoch, step % steps_per_epoch
+            place = inside * batch_size + tf.range(batch_size, dtype=tf.int64)
+            key = tf.stack([tf.constant(seed, tf.int64), epoch])
+            chosen = tf.random.experimental.index_shuffle(place, key, num_examples - 1)
+            chosen_items, chosen_times = tf.gather(items, chosen), tf.gather(times, chosen)
+            return (
+                self.gather(chosen_items, chosen_times),
+                self.target(chosen_items, chosen_times),
+            )
+
+        def batches(first_step: int) -> tf.data.Dataset:
+            steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
+            return steps.map(batch, num_parallel_calls=1, deterministic=True).prefetch(8)
+
+        return batches, steps_per_epoch
+
+    def batches(self, examples: Examples, batch_size: int = 1024) -> Iterator[tuple[slice, Inputs]]:
+        """Inputs of all examples in order, with the slice of examples that each batch is."""
+        for start in range(0, len(examples), batch_size):
+            part = slice(start, min(start + batch_size, len(examples)))
+            yield part, self._gather_compiled(examples.items[part], examples.times[part])
+
+    def targets(self, examples: Examples) -> np.ndarray:
+        """Targets of all examples, float32 [examples], percent."""
+        return self.target(tf.constant(examples.items), tf.constant(examples.times)).numpy()
+
+    @property
+    def _gather_compiled(self):
+        if not hasattr(self, "_compiled"):
+            shape = tf.TensorSpec([None], tf.int32)
+            self._compiled = tf.function(self.gather, input_signature=[shape, shape])
+        return self._compiled

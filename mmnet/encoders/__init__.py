@@ -1,0 +1,1 @@
+"""Content of an item as tokens or vectors, computed once per item."""

@@ -1,0 +1,82 @@
+"""Tokens of a text, by core `tf.strings` operations only.
+
+The same function runs when a dataset is prepared and inside the SavedModel's raw signature, so
+training and serving cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from mmnet import schema
+
+_UNSEGMENTED = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
+
+
+def tokenize(texts: tf.Tensor) -> tf.RaggedTensor:
+    r"""Cuts texts into lower-case words; scripts without spaces into characters.
+
+    Args:
+        texts: string [batch], UTF-8.
+
+    Returns:
+        string [batch, (tokens)]; an empty text has none.
+
+    >>> tokenize(tf.constant(["C++ in 10 minutes!", "猫と犬 cats", ""])).to_list()[1]
+    [b'\xe7\x8c\xab', b'\xe3\x81\xa8', b'\xe7\x8a\xac', b'cats']
+    """
+    text = tf.strings.lower(texts, encoding="utf-8")
+    text = tf.strings.regex_replace(text, r"[^\p{L}\p{M}\p{N}+#]+", " ")
+    text = tf.strings.regex_replace(text, _UNSEGMENTED, r" \1 ")
+    return tf.strings.split(text)
+
+
+def fit_vocabulary(texts: np.ndarray, max_size: int, min_count: int = 2) -> list[str]:
+    """The most frequent tokens of some texts, most frequent first, ties in code point order.
+
+    Args:
+        texts: str [items].
+        max_size: most tokens kept.
+        min_count: a token seen less often is unknown, so that the unknown row is trained.
+
+    >>> fit_vocabulary(np.array(["a b", "b c", "b a"]), 10)
+    ['b', 'a']
+    """
+    if not len(texts):
+        return []
+    tokens = tokenize(tf.constant(list(texts), tf.string)).flat_values.numpy()
+    count = pd.Series(tokens, dtype=object).value_counts()
+    count = count[count >= min_count]
+    ranked = sorted(count.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [token.decode("utf-8") for token, _ in ranked[:max_size]]
+
+
+class TokenLookup(tf.Module):
+    """Texts to token ids: 0 = padding, 1 = unknown, 2... = the vocabulary.
+
+    Args:
+        vocabulary: tokens, of id 2 onwards.
+        max_tokens: tokens read of each text.
+    """
+
+    def __init__(self, vocabulary: Sequence[str], max_tokens: int):
+        super().__init__()
+        self.max_tokens = max_tokens
+        self.table = lookup_table(vocabulary)
+
+    def __call__(self, texts: tf.Tensor) -> tf.Tensor:
+        """Maps string [batch] to int32 [batch, max_tokens]."""
+        ids = tf.ragged.map_flat_values(self.table.lookup, tokenize(texts))
+        return ids.to_tensor(schema.MISSING_ID, shape=(None, self.max_tokens))
+
+
+def lookup_table(vocabulary: Sequence[str]) -> tf.lookup.StaticHashTable:
+    """A table from value to id: 2... in order, 1 for what it does not know."""
+    keys = tf.constant(list(vocabulary), tf.string)
+    ids = tf.range(schema.FIRST_ID, schema.FIRST_ID + len(vocabulary), dtype=tf.int32)
+    initializer = tf.lookup.KeyValueTensorInitializer(keys, ids)
+    return tf.lookup.StaticHashTable(initializer, default_value=schema.UNKNOWN_ID)
