@@ -1,0 +1,155 @@
+"""Predictions of one system on the examples of one split, in all three scenarios."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from mmnet import schema
+from mmnet.data.dataset import Dataset
+from mmnet.data.splits import Examples
+from mmnet.data.windows import Windows
+from mmnet.evaluation import metrics
+from mmnet.evaluation.scenarios import SCENARIOS, disturb, hidden_steps
+from mmnet.hashing import hash_items
+
+BATCH = 512
+Predict = Callable[[Mapping[str, tf.Tensor]], np.ndarray]
+
+
+class Predictor:
+    """Calls a Keras model on batches of any size without tracing it anew for each.
+
+    Args:
+        model: from a dict of tensors to [batch] or a dict of [batch, ...].
+        jit: compile with XLA.
+    """
+
+    def __init__(self, model: keras.Model, jit: bool = True):
+        def call(inputs):
+            return model(inputs, training=False)
+
+        self._call = tf.function(call, jit_compile=jit)
+
+    def __call__(self, inputs: Mapping[str, tf.Tensor]):
+        """Returns arrays; a batch shorter than `BATCH` is filled up, and cut again."""
+        size = len(next(iter(inputs.values())))
+        missing = -size % BATCH
+        if missing:
+            inputs = {
+                name: tf.pad(tensor, [[0, missing]] + [[0, 0]] * (tensor.shape.rank - 1))
+                for name, tensor in inputs.items()
+            }
+        return tf.nest.map_structure(lambda found: found.numpy()[:size], self._call(inputs))
+
+
+class ScenarioSet:
+    """The examples of one split and what each scenario hides of them.
+
+    Args:
+        dataset: where the examples are from.
+        windows: of the dataset.
+        examples: of one split.
+        missing_rate: probability of hiding a step in noisy.
+        scenario_seed: of the masks.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        windows: Windows,
+        examples: Examples,
+        *,
+        missing_rate: float,
+        scenario_seed: int,
+    ):
+        self.dataset, self.windows, self.examples = dataset, windows, examples
+        self.target_column = examples.times.astype(np.int64) + dataset.fitted.spec.horizon
+        self.truth = windows.targets(examples)
+        hashes = hash_items(dataset.panel.item_ids)[examples.items]
+        self.hidden = {
+            scenario: hidden_steps(
+                scenario,
+                hashes,
+                dataset.panel.first_period + self.target_column,
+                window=dataset.fitted.spec.window,
+                missing_rate=missing_rate,
+                seed=scenario_seed,
+            )
+            for scenario in SCENARIOS
+        }
+
+    def first(self, number: int) -> ScenarioSet:
+        """Evenly spaced examples of this set, at most `number`: a cheap look."""
+        chosen = np.unique(np.linspace(0, len(self.examples) - 1, number).astype(int))
+        part = object.__new__(ScenarioSet)
+        part.dataset, part.windows = self.dataset, self.windows
+        part.examples = Examples(self.examples.items[chosen], self.examples.times[chosen])
+        part.target_column, part.truth = self.target_column[chosen], self.truth[chosen]
+        part.hidden = {scenario: hidden[chosen] for scenario, hidden in self.hidden.items()}
+        return part
+
+    def outputs(self, scenario: str, predict: Predict):
+        """What a system gives for every example in one scenario, batches joined."""
+        found = [
+            predict(disturb(inputs, self.hidden[scenario][part]))
+            for part, inputs in self.windows.batches(self.examples, BATCH)
+        ]
+        return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *found)
+
+    def mse(self, predict: Predict) -> dict[str, float]:
+        """`<scenario>_mse` and P@5 of each scenario: what validation watches."""
+        found = {}
+        for scenario in SCENARIOS:
+            predicted = self.outputs(scenario, predict)
+            found[f"{scenario}_mse"] = metrics.mse(self.truth, predicted)
+            found[f"{scenario}_precision_at_5"] = metrics.precision_at(5, self.truth, predicted)
+        return found
+
+    def frame(self, predict: Predict) -> pd.DataFrame:
+        """The predictions table: one row per example and scenario (DESIGN section 3)."""
+        panel, items = self.dataset.panel, self.examples.items
+        column = self.target_column
+        flags = np.pad(
+            self.dataset.missing_flag,
+            ((0, 0), (self.windows.window - 1, 0)),
+            constant_values=1,
+        )
+        steps = self.examples.times[:, None] + np.arange(self.windows.window)
+        seen = flags[items[:, None], steps] == 0
+        base = {
+            "item_id": panel.item_ids[items],
+            "period": panel.calendar.periods(panel.first_period + column),
+            "clicks": panel.clicks[items, column],
+            "shares": panel.shares[items, column],
+            "share_rate": self.truth,
+            "natural_observed_periods": seen.sum(axis=1),
+            "age_periods": column - panel.release[items],
+        }
+        for name in self.dataset.fitted.spec.taxonomies:
+            base[name] = self._taxonomy_values(name)
+        if self.dataset.true_share_rate is not None:
+            base["true_share_rate"] = self.dataset.true_share_rate[items, column]
+        parts = []
+        for scenario in SCENARIOS:
+            part = pd.DataFrame(base)
+            part.insert(0, "scenario", scenario)
+            part["observed_periods"] = (seen & ~self.hidden[scenario]).sum(axis=1)
+            part["predicted_share_rate"] = self.outputs(scenario, predict).astype(np.float64)
+            parts.append(part)
+        return pd.concat(parts, ignore_index=True)
+
+    def _taxonomy_values(self, name: str) -> np.ndarray:
+        """Values of a taxonomy as text, several joined by `;`; unknown ones as `unknown`."""
+        tensor = schema.tensor_name("field", name)
+        vocabulary = self.dataset.fitted.vocabularies[tensor]
+        names = np.array(["", "unknown", *vocabulary], object)
+        ids, codes = np.unique(
+            self.dataset.tensors[tensor][self.examples.items], axis=0, return_inverse=True
+        )
+        texts = np.array([";".join(names[i] for i in row if i) for row in ids], object)
+        return texts[codes.ravel()]

@@ -1,0 +1,586 @@
+"""What one evaluation leaves behind: metrics, predictions, tables and plots.
+
+Everything is made from one table of predictions, one row per (scenario, item, target period):
+
+    scenario, item_id, period (the target's label), clicks, share_rate, predicted_share_rate
+
+and, where known: shares; observed_periods (steps of the window with missing flag 0 in that
+scenario) and natural_observed_periods (the same in the normal scenario); age_periods (the target's
+period since release); true_share_rate (simulated data); taxonomy columns; system (one name).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colors, font_manager, ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mmnet import checks
+from mmnet.evaluation.metrics import (
+    calibration_by_decile,
+    error_by,
+    is_tied,
+    mae,
+    mse,
+    precision_at,
+    precision_per_period,
+    sampling_noise,
+    spearman,
+)
+from mmnet.evaluation.scenarios import SCENARIOS
+from mmnet.files import write_atomic
+
+COLUMNS = ("scenario", "item_id", "period", "clicks", "share_rate", "predicted_share_rate")
+PERCENTS = (5, 10)
+TITLES = {"normal": "Normal", "cold_start": "Cold-start", "noisy": "Noisy"}
+
+
+def metrics(
+    frame: pd.DataFrame, *, split: str, taxonomy_mean: str, seed: int, binomial: bool = True
+) -> dict[str, Any]:
+    """Scores one system's predictions: the content of metrics.json.
+
+    Args:
+        frame: predictions of one system in all three scenarios, see the module.
+        split: how test rows were chosen, a flag.
+        taxonomy_mean: whether an item's own rate is in its taxonomy means, a flag.
+        seed: the training seed.
+        binomial: whether the numerator counts a subset of the denominator, so that sampling noise
+            is defined. It is also left out where the numbers contradict this.
+
+    Returns:
+        `split`, `taxonomy_mean`, `seed`, and for each scenario `mse`, `mae`, `precision_at_5`,
+        `precision_at_10`, `spearman`, `n`; beside them `precision_at_{5,10}_per_period`, `tied`
+        (the P@N whose true top is decided by ties), `sampling_noise_mse`, `mse_to_true_rate` and
+        `by_observed_periods` (rows of observed_periods, n, mse). The keys are always there; None
+        is what is not known or not defined.
+
+    Raises:
+        ValueError: a column is missing, there is more than one system, or the scenarios differ in
+            their rows or truth.
+    """
+    _check(frame)
+    frame = _with_noise(frame, binomial)
+    found: dict[str, Any] = {"split": split, "taxonomy_mean": taxonomy_mean, "seed": seed}
+    for scenario, rows in _by_scenario(frame).items():
+        found[scenario] = _scenario_metrics(rows)
+    return _plain(found)
+
+
+def table(metrics_by_system: Mapping[str, Mapping[str, Any]]) -> str:
+    """Table 1 of Yu et al. (2021) in Markdown: one row per system, the best of a column in bold.
+
+    Numbers that print alike are best together. † marks a P@N whose true top is decided by ties.
+    """
+    columns = [
+        (f"{TITLES[scenario]} {short}", scenario, key)
+        for scenario in SCENARIOS
+        for short, key in [("MSE", "mse")] + [(f"P@{n}", f"precision_at_{n}") for n in PERCENTS]
+    ]
+    cells = [list(metrics_by_system)]
+    for _, scenario, key in columns:
+        found = [system[scenario] for system in metrics_by_system.values()]
+        shown = [_number(row[key], fixed=key != "mse") for row in found]
+        known = [float(text) for text in shown if text != "–"]
+        best = (min if key == "mse" else max)(known, default=None)
+        cells.append(
+            [
+                (f"**{text}**" if text != "–" and float(text) == best else text)
+                + ("†" if key in row.get("tied", ()) else "")
+                for text, row in zip(shown, found, strict=True)
+            ]
+        )
+    cells.append([f"{system['normal']['n']:,}" for system in metrics_by_system.values()])
+    header = ["System", *(title for title, _, _ in columns), "n"]
+    return _markdown(header, zip(*cells, strict=True))
+
+
+def write_table(
+    path: str | os.PathLike[str], metrics_by_system: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Writes `table` to a file."""
+    write_atomic(path, table(metrics_by_system))
+
+
+def write_report(
+    directory: str | os.PathLike[str],
+    frame: pd.DataFrame,
+    *,
+    split: str,
+    taxonomy_mean: str,
+    seed: int,
+    system: str | None = None,
+    others: Mapping[str, Mapping[str, Any]] | None = None,
+    taxonomies: Sequence[str] = (),
+    binomial: bool = True,
+    numerator: str = "shares",
+    denominator: str = "clicks",
+) -> dict[str, Any]:
+    """Writes everything about one system's predictions, each file whole or not at all.
+
+    metrics.json, systems.json (the same for every row of the table), predictions.parquet, table.md,
+    calibration.png, predicted_vs_true.png, error_by_clicks.png, and where the columns are known
+    error_by_age.png and share_rate_by_<taxonomy>.png.
+
+    Args:
+        directory: where to, made if need be.
+        frame: predictions of one system in all three scenarios, see the module.
+        split: how test rows were chosen, a flag.
+        taxonomy_mean: whether an item's own rate is in its taxonomy means, a flag.
+        seed: the training seed.
+        system: its name in the table; else the one in the column `system`, else "model".
+        others: more rows of the table by name (baselines, floors), each from `metrics`.
+        taxonomies: taxonomy columns of the frame to plot: a value, a list, or joined by `;`.
+        binomial: whether the numerator counts a subset of the denominator.
+        numerator: what is counted, in the plots' labels.
+        denominator: per hundred of what, in the plots' labels.
+
+    Returns:
+        The content of metrics.json.
+    """
+    found = metrics(frame, split=split, taxonomy_mean=taxonomy_mean, seed=seed, binomial=binomial)
+    name = system or (str(frame["system"].iloc[0]) if "system" in frame else "model")
+    systems = {name: found, **(others or {})}
+    directory = Path(directory)
+    rows = _with_noise(frame, binomial)
+    rate = f"share rate ({numerator} per 100 {denominator}, %)"
+
+    first = [*COLUMNS, *(column for column in frame if column not in COLUMNS)]
+    write_atomic(
+        directory / "predictions.parquet",
+        lambda path: frame[first].to_parquet(path, index=False),
+    )
+    _write_figure(directory / "calibration.png", _calibration_plot(rows, rate))
+    _write_figure(directory / "predicted_vs_true.png", _scatter_plot(rows, rate))
+    _write_figure(
+        directory / "error_by_clicks.png",
+        _error_plot(_error_table(rows, "clicks"), f"{denominator} of the target period"),
+    )
+    if "age_periods" in rows:
+        _write_figure(
+            directory / "error_by_age.png",
+            _error_plot(_error_table(rows, "age_periods"), "item age at the target (periods)"),
+        )
+    for taxonomy in taxonomies:
+        file = re.sub(r"[^0-9A-Za-z_]", "_", taxonomy)
+        _write_figure(directory / f"share_rate_by_{file}.png", _taxonomy_plot(rows, taxonomy, rate))
+    write_atomic(directory / "table.md", _report_text(rows, found, systems))
+    write_atomic(directory / "systems.json", _json(systems))
+    write_atomic(directory / "metrics.json", _json(found))  # last: where it is, all is
+    return found
+
+
+# ----------------------------------------------------------------------------------- metrics
+
+
+def _check(frame: pd.DataFrame) -> None:
+    missing = [column for column in COLUMNS if column not in frame]
+    if missing:
+        near = checks.did_you_mean(missing[0], map(str, frame.columns))
+        raise ValueError(f"Predictions need the column {', '.join(missing)}{near}")
+    if sorted(frame["scenario"].unique()) != sorted(SCENARIOS):
+        raise ValueError(
+            f"Predictions need the scenarios {', '.join(SCENARIOS)}. "
+            f"Received: {', '.join(map(str, frame['scenario'].unique()))}"
+        )
+    if "system" in frame and frame["system"].nunique(dropna=False) > 1:
+        raise ValueError(
+            "Predictions must be of one system. "
+            f"Received: {', '.join(map(str, frame['system'].unique()))}"
+        )
+    key = ["item_id", "period"]
+    if (twice := frame.duplicated(["scenario", *key])).any():
+        row = frame[twice].iloc[0]
+        raise ValueError(
+            "Predictions need one row per scenario, item_id and period. "
+            f"Received two of {row['scenario']}, {row['item_id']}, {row['period']}"
+        )
+    # Scenarios differ in what is predicted, never in what is true.
+    truths = [
+        rows[[*key, "share_rate"]].sort_values(key, ignore_index=True)
+        for rows in _by_scenario(frame).values()
+    ]
+    for scenario, truth in zip(SCENARIOS[1:], truths[1:], strict=True):
+        if not truth.equals(truths[0]):
+            raise ValueError(
+                "Every scenario must score the same items, periods and share rates. "
+                f"Received: {scenario} differs from {SCENARIOS[0]}"
+            )
+
+
+def _by_scenario(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return {scenario: frame[frame["scenario"] == scenario] for scenario in SCENARIOS}
+
+
+def _with_noise(frame: pd.DataFrame, binomial: bool) -> pd.DataFrame:
+    """Adds `sampling_noise`, NaN unless the rate can be a share of counted events."""
+    rate, clicks = frame["share_rate"].to_numpy(float), frame["clicks"].to_numpy(float)
+    shares = frame["shares"].to_numpy(float) if "shares" in frame else rate * clicks / 100
+    whole = np.allclose(shares, np.round(shares), rtol=1e-6, atol=1e-3)  # float32 rates round
+    counts = binomial and whole and rate.min() >= 0 and rate.max() <= 100
+    noise = sampling_noise(clicks, rate) if counts else np.nan
+    return frame.assign(sampling_noise=noise)
+
+
+def _scenario_metrics(rows: pd.DataFrame) -> dict[str, Any]:
+    truth = rows["share_rate"].to_numpy(float)
+    predicted = rows["predicted_share_rate"].to_numpy(float)
+    found: dict[str, Any] = {
+        "n": len(rows),
+        "mse": mse(truth, predicted),
+        "mae": mae(truth, predicted),
+        "spearman": spearman(truth, predicted),
+        "sampling_noise_mse": rows["sampling_noise"].mean(),
+        "mse_to_true_rate": None,
+        "by_observed_periods": None,
+        "tied": [f"precision_at_{percent}" for percent in PERCENTS if is_tied(percent, truth)],
+    }
+    for percent in PERCENTS:
+        found[f"precision_at_{percent}"] = precision_at(percent, truth, predicted)
+        found[f"precision_at_{percent}_per_period"] = precision_per_period(
+            percent, truth, predicted, rows["period"].to_numpy()
+        )
+    if "true_share_rate" in rows:
+        found["mse_to_true_rate"] = mse(rows["true_share_rate"].to_numpy(float), predicted)
+    if "observed_periods" in rows:
+        groups = error_by(rows, "observed_periods")
+        found["by_observed_periods"] = groups[["observed_periods", "n", "mse"]].to_dict("records")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """The value in types that JSON has; a number that is not finite becomes None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_plain(value), indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+# ------------------------------------------------------------------------------------ tables
+
+
+def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, its first column left-aligned and every other one right-aligned."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    lines = [header, rule, *rows]
+    return "".join(
+        "| " + " | ".join(str(cell).replace("|", r"\|") for cell in line) + " |\n" for line in lines
+    )
+
+
+def _number(value: float | None, fixed: bool = False) -> str:
+    """Three decimals, or three significant digits where that would be mostly zeros."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.3f}" if fixed or value == 0 or abs(value) >= 0.1 else f"{value:#.3g}"
+
+
+def _error_table(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """MSE of each scenario by groups of a column: `group`, `n`, scenarios, `sampling_noise_mse`."""
+    starts = _starts(rows[column], column)
+    tables = {s: error_by(part, column, starts) for s, part in _by_scenario(rows).items()}
+    joined = tables["normal"][[column, "n", "sampling_noise_mse"]]
+    for scenario, found in tables.items():
+        joined = joined.merge(
+            found[[column, "mse"]].rename(columns={"mse": scenario}), on=column, how="left"
+        )
+    joined.insert(0, "group", _labels(joined[column], starts))
+    return joined.drop(columns=column)
+
+
+def _starts(values: pd.Series, column: str) -> list[int] | None:
+    """Where bins start: 1, 2, 5, 10, … for clicks, 1, 2, 3, 4, 6, 8, 12, … for ages."""
+    if column == "natural_observed_periods":
+        return None
+    steps, base = ((1, 2, 5), 10) if column == "clicks" else ((2, 3), 2)
+    series = sorted({0, 1, *(step * base**power for power in range(40) for step in steps)})
+    kept = [start for start, end in itertools.pairwise(series) if end > values.min()]
+    # The last bin is open, and wide enough that its mean is more than a few rows' luck.
+    rows = [np.count_nonzero(values >= start) for start in kept]
+    fewest = 30 * len(SCENARIOS)  # every example is there once per scenario
+    return [start for start, n in zip(kept, rows, strict=True) if n >= fewest] or kept[:1]
+
+
+def _labels(groups: pd.Series, starts: Sequence[int] | None) -> list[str]:
+    if starts is None:
+        return [f"{group:g}" for group in groups]
+    ends = dict(itertools.pairwise(starts))
+    return [
+        f"{group:,} or more"
+        if group not in ends
+        else f"{group:,}"
+        if ends[group] == group + 1
+        else f"{group:,}–{ends[group] - 1:,}"
+        for group in groups.astype(int)
+    ]
+
+
+def _report_text(
+    rows: pd.DataFrame, found: Mapping[str, Any], systems: Mapping[str, Mapping[str, Any]]
+) -> str:
+    noise = found["normal"]["sampling_noise_mse"]
+    parts = [
+        "# Evaluation\n",
+        f"Split {found['split']}, taxonomy means {found['taxonomy_mean']}, seed {found['seed']}. "
+        "MSE in percent²; P@N is the expectation under random ties; the best of a column in "
+        "bold.\n",
+        table(systems),
+    ]
+    if noise is not None:
+        parts.append(
+            f"Sampling noise of the test share rates alone makes an MSE of about {_number(noise)}: "
+            "no forecast can be expected below it.\n"
+        )
+    if any(system[s].get("tied") for system in systems.values() for s in SCENARIOS):
+        parts.append(
+            "† More rows share the boundary share rate than the true top N % holds, so ties decide "
+            "it.\n"
+        )
+    parts += ["## Calibration by decile of the prediction (mean predicted, mean true, %)\n"]
+    parts.append(_calibration_text(rows))
+    sections = {
+        "natural_observed_periods": "observed periods in the window, before a scenario hides any",
+        "age_periods": "item age at the target (periods since release)",
+        "clicks": "clicks of the target period",
+    }
+    for column, title in sections.items():
+        if column in rows:
+            parts += [f"## MSE by {title}\n", _error_text(_error_table(rows, column))]
+    return "\n".join(parts)
+
+
+def _calibration_text(rows: pd.DataFrame) -> str:
+    deciles = [
+        calibration_by_decile(part["share_rate"], part["predicted_share_rate"])
+        for part in _by_scenario(rows).values()
+    ]
+    header = ["Decile", "n"]
+    for scenario in SCENARIOS:
+        header += [f"{TITLES[scenario]} predicted", f"{TITLES[scenario]} true"]
+    cells = [deciles[0]["decile"], deciles[0]["n"].map("{:,}".format)]
+    for part in deciles:
+        cells += [part["mean_predicted"].map(_number), part["mean_true"].map(_number)]
+    return _markdown(header, zip(*cells, strict=True))
+
+
+def _error_text(errors: pd.DataFrame) -> str:
+    header = ["Group", "n", *(TITLES[scenario] for scenario in SCENARIOS), "Sampling noise"]
+    cells = [errors["group"], errors["n"].map("{:,}".format)]
+    cells += [errors[column].map(_number) for column in (*SCENARIOS, "sampling_noise_mse")]
+    return _markdown(header, zip(*cells, strict=True))
+
+
+# ------------------------------------------------------------------------------------- plots
+
+# Okabe and Ito's colours, told apart by every kind of eye; shapes say the same again.
+_COLOURS = {"normal": "#0072B2", "cold_start": "#D55E00", "noisy": "#009E73"}
+_MARKERS = {"normal": "o", "cold_start": "s", "noisy": "^"}
+_TRUTH, _GUIDE = "#C9CED6", "#555555"
+
+
+def _write_figure(path: Path, figure: Figure) -> None:
+    # The software's version would change the bytes, and says nothing about the plot.
+    write_atomic(path, functools.partial(figure.savefig, dpi=150, metadata={"Software": None}))
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _tidy(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#E6E6E6", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _calibration_plot(rows: pd.DataFrame, rate: str) -> Figure:
+    figure = _figure(11, 4.2)
+    figure.suptitle("Predicted and true share rate, by tenths of the rows in order of prediction")
+    panels = figure.subplots(1, 3, sharex=True, sharey=True)
+    deciles = {
+        scenario: calibration_by_decile(part["share_rate"], part["predicted_share_rate"])
+        for scenario, part in _by_scenario(rows).items()
+    }
+    means = pd.concat(deciles.values())[["mean_predicted", "mean_true"]].to_numpy()
+    high = 1.05 * means.max() or 1.0
+    for axes, (scenario, found) in zip(panels, deciles.items(), strict=True):
+        _tidy(axes)
+        axes.plot([0, high], [0, high], color=_GUIDE, linestyle="--", linewidth=1)
+        axes.plot(
+            found["mean_predicted"],
+            found["mean_true"],
+            color=_COLOURS[scenario],
+            marker=_MARKERS[scenario],
+            markersize=6,
+            clip_on=False,
+        )
+        axes.set(title=f"{TITLES[scenario]} (n = {found['n'].sum():,})", aspect="equal")
+        axes.set(xlim=(min(0, means.min()), high), ylim=(min(0, means.min()), high))
+    panels[0].set_ylabel(f"mean true\n{rate}")
+    figure.supxlabel(f"mean predicted {rate}", fontsize="medium")
+    panels[0].annotate(
+        "perfect", (0.62 * high, 0.62 * high), (0, -14), textcoords="offset points", color=_GUIDE
+    )
+    return figure
+
+
+def _scatter_plot(rows: pd.DataFrame, rate: str) -> Figure:
+    figure = _figure(12, 4.9)
+    panels = figure.subplots(1, 3, sharex=True, sharey=True)
+    both = rows[["predicted_share_rate", "share_rate"]].to_numpy(float)
+    # A few far rows must not press all others into a corner; they are counted instead.
+    low, high = min(0.0, both.min()), float(np.quantile(both, 0.999)) or 1.0
+    high = max(high, both.max()) if both.max() < 1.5 * high else high
+    images = []
+    for axes, (scenario, part) in zip(panels, _by_scenario(rows).items(), strict=True):
+        _tidy(axes)
+        x, y = part["predicted_share_rate"].to_numpy(float), part["share_rate"].to_numpy(float)
+        shown = (x <= high) & (y <= high)
+        images.append(
+            axes.hexbin(
+                x[shown],
+                y[shown],
+                gridsize=40,
+                extent=(low, high, low, high),
+                mincnt=1,
+                cmap="viridis",
+                linewidths=0.1,
+            )
+        )
+        axes.plot([low, high], [low, high], color=_GUIDE, linestyle="--", linewidth=1)
+        beyond = f"\n{np.count_nonzero(~shown):,} rows beyond the axes" if not shown.all() else ""
+        axes.set(title=f"{TITLES[scenario]} (n = {len(part):,}){beyond}", aspect="equal")
+        ends = low - 0.02 * (high - low), high + 0.02 * (high - low)  # whole cells at the edge
+        axes.set(xlim=ends, ylim=ends)
+    most = max([image.get_array().max() for image in images if image.get_array().size], default=1)
+    norm = colors.LogNorm(1, max(2, most))
+    for image in images:
+        image.set_norm(norm)
+    figure.suptitle("Predicted and true share rates, every test row")
+    panels[0].set_ylabel(f"true\n{rate}")
+    figure.supxlabel(f"predicted {rate}", fontsize="medium")
+    bar = figure.colorbar(images[0], ax=panels, label="test rows per cell", pad=0.01)
+    bar.ax.yaxis.set_major_formatter("{x:,.0f}")
+    return figure
+
+
+def _error_plot(errors: pd.DataFrame, groups: str) -> Figure:
+    figure = _figure(max(6.5, 2 + 0.85 * len(errors)), 4.4)
+    axes = figure.subplots()
+    _tidy(axes)
+    places = np.arange(len(errors))
+    for scenario in SCENARIOS:
+        axes.plot(
+            places,
+            errors[scenario],
+            color=_COLOURS[scenario],
+            marker=_MARKERS[scenario],
+            label=TITLES[scenario],
+        )
+    if errors["sampling_noise_mse"].notna().any():
+        axes.plot(
+            places,
+            errors["sampling_noise_mse"],
+            color=_GUIDE,
+            linestyle="--",
+            marker=".",
+            label="Sampling noise (what a perfect forecast would have)",
+        )
+    shown = errors[[*SCENARIOS, "sampling_noise_mse"]].to_numpy(float)
+    shown = shown[np.isfinite(shown)]
+    if len(shown) and shown.min() > 0 and shown.max() > 5 * shown.min():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(ticker.NullFormatter())
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set_xticks(
+        places,
+        [f"{group}\nn = {n:,}" for group, n in zip(errors["group"], errors["n"], strict=True)],
+        fontsize="small",
+    )
+    axes.set(xlabel=groups, ylabel="mean squared error (percent²)")
+    axes.set_title(f"Error by {groups}", loc="left")
+    figure.legend(loc="outside lower center", frameon=False, ncols=4, fontsize="small")
+    return figure
+
+
+def _taxonomy_plot(rows: pd.DataFrame, taxonomy: str, rate: str) -> Figure:
+    values = rows[["scenario", taxonomy, "share_rate", "predicted_share_rate"]].copy()
+    values[taxonomy] = values[taxonomy].map(_values)
+    values = values.explode(taxonomy).dropna(subset=taxonomy)
+    normal = values[values["scenario"] == "normal"].groupby(taxonomy)["share_rate"]
+    truth = normal.agg(["mean", "size"]).sort_values("size", ascending=False, kind="stable")
+    kinds, truth = len(truth), truth.head(20).sort_values("mean", kind="stable")
+
+    figure = _figure(8.5, 1.6 + 0.3 * max(3, len(truth)))
+    axes = figure.subplots()
+    _tidy(axes)
+    axes.grid(visible=False, axis="y")
+    places = np.arange(len(truth))
+    axes.barh(places, truth["mean"], color=_TRUTH, label="True")
+    for scenario, aside in zip(SCENARIOS, (0.22, 0.0, -0.22), strict=True):
+        predicted = values[values["scenario"] == scenario].groupby(taxonomy)["predicted_share_rate"]
+        axes.plot(
+            predicted.mean().reindex(truth.index),
+            places + aside,  # one above another where predictions agree
+            color=_COLOURS[scenario],
+            marker=_MARKERS[scenario],
+            linestyle="",
+            markersize=4,
+            label=f"Predicted, {TITLES[scenario].lower()}",
+        )
+    axes.set_yticks(places, [f"{name}  (n = {n:,})" for name, n in truth["size"].items()])
+    for label in axes.get_yticklabels():
+        label.set(parse_math=False, fontsize="small", fontfamily=_fonts())
+    which = f"the 20 of {kinds:,} values with most test rows" if kinds > 20 else "every value"
+    axes.set_title(f"Share rate by {taxonomy}, {which}", loc="left", parse_math=False)
+    axes.set_xlabel(f"mean {rate}")
+    axes.margins(y=0.02)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles[-1:] + handles[:-1],  # the bars, though drawn first, are listed last
+        labels[-1:] + labels[:-1],
+        loc="outside lower center",
+        frameon=False,
+        ncols=4,
+        fontsize="small",
+    )
+    return figure
+
+
+def _values(cell: Any) -> list[str]:
+    """The values of a taxonomy cell: one, a list, or joined by `;`; none where it is empty."""
+    if isinstance(cell, str):
+        cell = cell.split(";")
+    elif not isinstance(cell, (list, tuple, np.ndarray)):
+        cell = [] if pd.isna(cell) else [cell]
+    texts = (str(value).strip() for value in cell)
+    return list(dict.fromkeys(text for text in texts if text))
+
+
+def _fonts() -> list[str]:
+    """The default font, then those at hand that have the signs it lacks."""
+    found = {font.name for font in font_manager.fontManager.ttflist}
+    wide = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "PingFang SC", "SimHei")
+    return ["DejaVu Sans", *(name for name in wide if name in found)]

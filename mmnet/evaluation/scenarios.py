@@ -1,0 +1,92 @@
+"""The three evaluation sets: what of an item's history a model may see.
+
+Yu et al. (2021) section 6.1. Normal is the test set as it is; cold-start hides every history;
+noisy hides each step of it with one probability. Which steps is a hash of who and when, not a
+random stream: every model, row order, shard and batch size is tested on the same set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mmnet import checks, schema
+from mmnet.hashing import uniform
+from mmnet.layers.disturbance import hide_steps
+
+SCENARIOS = ("normal", "cold_start", "noisy")
+
+
+def hidden_steps(
+    scenario: str,
+    item_hash: np.ndarray,
+    period: np.ndarray,
+    *,
+    window: int,
+    missing_rate: float,
+    seed: int,
+) -> np.ndarray:
+    """Says which steps of each example's history a scenario hides.
+
+    Noisy hides a step where uniform(seed, item, period, step) < `missing_rate`, so a step hidden
+    at one rate is hidden at every higher one, and a curve over rates is one road, not many draws.
+
+    Args:
+        scenario: one of `SCENARIOS`.
+        item_hash: uint64 [examples], a stable hash of the item id.
+        period: int64 [examples], the absolute index of the target's period.
+        window: periods seen, ω1.
+        missing_rate: probability of hiding a step of the noisy scenario, in [0, 1].
+        seed: the scenario seed, never the training seed.
+
+    Returns:
+        bool [examples, window], oldest step first, True where hidden. A naturally missing step
+        stays missing whatever this says.
+
+    Raises:
+        ValueError: an unknown scenario, a rate outside [0, 1], or arrays of other types or shapes.
+
+    >>> item_hash = np.array([7, 8], "uint64")
+    >>> hidden_steps("noisy", item_hash, np.array([20, 20]), window=6, missing_rate=0.5, seed=0)
+    array([[False,  True,  True, False, False, False],
+           [False, False, False,  True,  True, False]])
+    """
+    checks.one_of(SCENARIOS, scenario=scenario)
+    checks.in_range(0, 1, missing_rate=missing_rate)
+    checks.at_least(1, window=window)
+    item_hash, period = np.asarray(item_hash), np.asarray(period)
+    if item_hash.dtype != np.uint64 or item_hash.ndim != 1:
+        raise ValueError(
+            "`item_hash` must be uint64 [examples]. "
+            f"Received: {item_hash.dtype} {list(item_hash.shape)}"
+        )
+    if not np.issubdtype(period.dtype, np.integer):
+        raise ValueError(f"`period` must be integer [examples]. Received: {period.dtype}")
+    checks.same_shape(item_hash=item_hash, period=period)
+
+    shape = (len(item_hash), window)
+    if scenario != "noisy":
+        return np.full(shape, scenario == "cold_start")
+    draws = uniform(seed, item_hash[:, None], period[:, None], np.arange(window))
+    return draws < missing_rate
+
+
+def disturb(inputs: Mapping[str, Any], hidden: Any) -> dict[str, Any]:
+    """Hides steps of one batch: rate, evidence and flag read as if nobody had clicked.
+
+    Taxonomy sequences and content stay, in every scenario.
+
+    Args:
+        inputs: the tensors of a batch by name, `schema.HISTORY` among them.
+        hidden: bool [batch, window], True where to hide.
+
+    Returns:
+        A new dict of the same names; what is not history is passed on untouched.
+    """
+    rate, flag, clicks = (tensor.name for tensor in schema.HISTORY)
+    missing_flag, share_rate, seen_clicks = hide_steps(
+        hidden, inputs[flag], inputs[rate], inputs[clicks]
+    )
+    return {**inputs, rate: share_rate, flag: missing_flag, clicks: seen_clicks}

@@ -1,0 +1,42 @@
+"""Numbers that are pure functions of who and when: the same in every order, shard and process."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+
+def hash_items(ids: np.ndarray) -> np.ndarray:
+    """A stable 64-bit hash of each item id, uint64 [items]; the same in every table and order."""
+    return pd.util.hash_array(
+        np.asarray(ids, object), hash_key="mmnet item hash.", categorize=False
+    )
+
+
+def uniform(*keys: np.ndarray | int) -> np.ndarray:
+    """Uniform draws in [0, 1), one per combination of 64-bit keys, which are broadcast.
+
+    Each key goes in between two full mixings, so that (1, 2) and (2, 1) share no bits.
+
+    >>> bool(uniform(1, 2) == uniform(1, 2)), bool(uniform(1, 2) == uniform(2, 1))
+    (True, False)
+    """
+    state = np.zeros(1, np.uint64)
+    for key in keys:
+        state = mix(state ^ _as_uint64(key))
+    return (state >> np.uint64(11)) * 2.0**-53
+
+
+def mix(state: np.ndarray) -> np.ndarray:
+    """One step of SplitMix64 (Steele, Lea and Flood, 2014): uint64 -> uint64, one to one."""
+    state = state + np.uint64(0x9E3779B97F4A7C15)  # uint64 arrays wrap without a warning
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
+
+
+def _as_uint64(key: np.ndarray | int) -> np.ndarray:
+    """Bits of a key; a negative integer wraps."""
+    if isinstance(key, int):
+        return np.array([key & (2**64 - 1)], np.uint64)
+    return key if key.dtype == np.uint64 else key.astype(np.int64).view(np.uint64)

@@ -1,0 +1,97 @@
+"""A file is the old one or the new one, never a part."""
+
+import os
+import threading
+
+import pytest
+
+from mmnet.files import write_atomic
+
+
+def files_in(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"\x00\r\n\xff", b""])
+def test_writes_bytes_as_they_are(tmp_path, content):
+    path = write_atomic(tmp_path / "a.bin", content)
+    assert path.read_bytes() == content
+    assert files_in(tmp_path) == ["a.bin"]
+
+
+def test_writes_text_as_utf_8_with_its_own_line_ends(tmp_path):
+    write_atomic(tmp_path / "a.md", "ω = 6\n")
+    assert (tmp_path / "a.md").read_bytes() == b"\xcf\x89 = 6\n"
+
+
+def test_makes_the_directory(tmp_path):
+    write_atomic(tmp_path / "evaluation" / "new" / "a.txt", "a")
+    assert (tmp_path / "evaluation" / "new" / "a.txt").read_text() == "a"
+
+
+def test_a_function_gets_a_path_beside_the_file_with_its_suffix(tmp_path):
+    seen = []
+
+    def write(path):
+        seen.append(path)
+        path.write_text("new")
+
+    write_atomic(str(tmp_path / "a.parquet"), write)
+    assert seen[0].parent == tmp_path
+    assert seen[0].suffix == ".parquet"
+    assert seen[0].name != "a.parquet"
+    assert files_in(tmp_path) == ["a.parquet"]
+
+
+def test_replaces_an_older_file(tmp_path):
+    write_atomic(tmp_path / "a.txt", "a longer old text")
+    write_atomic(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_a_failure_half_way_keeps_the_old_file_and_leaves_nothing(tmp_path, error):
+    (tmp_path / "a.txt").write_text("old")
+
+    def write(path):
+        path.write_text("ha")
+        raise error
+
+    with pytest.raises(type(error)):
+        write_atomic(tmp_path / "a.txt", write)
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert files_in(tmp_path) == ["a.txt"]
+
+
+def test_a_function_that_writes_nothing_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_atomic(tmp_path / "a.txt", lambda path: None)
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
+def test_the_file_is_as_readable_as_any_other(tmp_path):
+    (tmp_path / "plain.txt").write_text("a")
+    write_atomic(tmp_path / "a.txt", "a")
+    assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "plain.txt").stat().st_mode
+
+
+def test_a_reader_never_sees_a_part(tmp_path):
+    path = tmp_path / "a.txt"
+    texts = {"a" * 200_000, "b" * 100_000}
+    write_atomic(path, "a" * 200_000)
+    done = threading.Event()
+    seen = set()
+
+    def read():
+        while not done.is_set():
+            seen.add(path.read_text())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(10):
+        for text in sorted(texts):
+            write_atomic(path, text)
+    done.set()
+    reader.join()
+    assert seen <= texts
