@@ -1,0 +1,524 @@
+"""Fitting a model: loss, early stopping, best weights, checkpoints, logs, progress.
+
+Keras' `fit` takes the steps. It is called once per epoch, with exactly the steps that are left
+of it: given `steps_per_epoch`, Keras would round an epoch up to whole executions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from mmnet import checks
+from mmnet.checks import InputError
+from mmnet.training import resume as resuming
+from mmnet.training.progress import Display
+from mmnet.training.resume import Checkpoint, Checkpoints, Progress
+from mmnet.training.tensorboard import Logs, disturbance_modes
+
+SCENARIOS = ("normal", "cold_start", "noisy")
+MONITORS = ("mean_log_mse", *SCENARIOS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a model is fitted.
+
+    Attributes:
+        epochs: most passes over the training examples.
+        learning_rate: Adam's.
+        patience: epochs without a better monitored value before training stops.
+        monitor: the validation value that the best epoch has the lowest of: the MSE of one
+            scenario, or the mean over the three of log MSE (so that cold start, by far the
+            largest, does not drown the others).
+        seed: of every random number that the model does not draw from a generator of its own.
+        deterministic: TensorFlow's own nondeterministic operations are replaced or refused, for
+            the rest of the process.
+        jit: the training step is compiled with XLA. Random streams differ with and without.
+        steps_per_execution: training steps per call; checkpoints and Ctrl-C wait for its end.
+        checkpoint_seconds: between checkpoints within an epoch; 0 = after every execution.
+        profile_steps: first and last training step of a profiler trace, counted from 1, or None.
+            Rounded out to whole executions; the first of them would show compilation.
+    """
+
+    epochs: int
+    learning_rate: float
+    patience: int
+    monitor: str
+    seed: int
+    deterministic: bool
+    jit: bool = True
+    steps_per_execution: int = 32
+    checkpoint_seconds: float = 60.0
+    profile_steps: tuple[int, int] | None = None
+
+    def __post_init__(self):
+        checks.at_least(1, epochs=self.epochs)
+        checks.at_least(1, patience=self.patience)
+        checks.at_least(1, steps_per_execution=self.steps_per_execution)
+        checks.at_least(0, checkpoint_seconds=self.checkpoint_seconds)
+        checks.one_of(MONITORS, monitor=self.monitor)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What came of a fit; the model itself holds the best epoch's weights.
+
+    Attributes:
+        best_epoch: counted from 1.
+        best_value: its monitored value.
+        metrics: what `validate` returned for it.
+        history: one row per epoch: epoch, step, loss, monitor (the value), seconds, metrics.
+        epochs: epochs run, over all sessions.
+        steps: training steps, over all sessions.
+        seconds: wall time, over all sessions.
+        steps_per_second: of this session, its first execution (which compiles) and validation
+            left out; NaN when there was no second execution.
+        stopped_early: patience ran out.
+    """
+
+    best_epoch: int
+    best_value: float
+    metrics: dict[str, float]
+    history: list[dict[str, Any]]
+    epochs: int
+    steps: int
+    seconds: float
+    steps_per_second: float
+    stopped_early: bool
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped by Ctrl-C or SIGTERM, and a checkpoint written."""
+
+
+@keras.saving.register_keras_serializable(package="mmnet")
+class ScaledMeanSquaredError(keras.losses.Loss):
+    """Mean squared error of rates in units of a scale: mean((y - ŷ)²) / scale² (Eq. 11).
+
+    Args:
+        scale: s, percent; the standard deviation of the observed training rates.
+
+    Call arguments:
+        y_true: target rate, [batch], percent.
+        y_pred: predicted rate, [batch], percent.
+
+    Raises:
+        ValueError: `scale` is not positive and finite, or the two shapes differ.
+    """
+
+    def __init__(self, scale: float, name: str = "scaled_mean_squared_error", **kwargs):
+        super().__init__(name=name, **kwargs)
+        if not 0 < scale < math.inf:
+            raise ValueError(f"`scale` must be positive and finite. Received: scale={scale}")
+        self.scale = float(scale)
+
+    def call(self, y_true, y_pred):
+        """Squared errors in units of the scale, [batch]."""
+        checks.same_shape(y_true=y_true, y_pred=y_pred)
+        return ops.square((y_true - y_pred) / self.scale)
+
+    def get_config(self):
+        """The arguments."""
+        return {**super().get_config(), "scale": self.scale}
+
+
+def fit(
+    model: keras.Model,
+    batches: Callable[[int], tf.data.Dataset],
+    steps_per_epoch: int,
+    validate: Callable[[keras.Model], dict[str, float]],
+    settings: Settings,
+    *,
+    rate_scale: float,
+    run_dir: Path,
+    resume: bool,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+    hparams: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, Any] | None = None,
+) -> FitResult:
+    """Fits the model and leaves the best epoch's weights in it.
+
+    Killed at any moment and called again with `resume`, it ends with the weights of the
+    uninterrupted run: the same ones bit for bit, on one machine, when `settings.deterministic`.
+
+    Args:
+        model: its inputs are those of `batches`, its output is [batch], percent. What it draws at
+            random must come from `keras.random.SeedGenerator`s of its layers.
+        batches: the training batches `(inputs, target)` from a global step on, a pure function of
+            the step; an epoch later than the one asked for need not be in it.
+        steps_per_epoch: batches of one epoch.
+        validate: returns `normal_mse`, `cold_start_mse`, `noisy_mse` and any other metrics, which
+            are logged under their names. It may call the model in any way: its random states
+            and statistics are put back afterwards.
+        settings: see `Settings`. A resumed run must share those that the weights depend on
+            (`epochs`, `patience` and the bookkeeping ones may change).
+        rate_scale: the loss is the MSE in percent² over its square.
+        run_dir: `checkpoints/` and `logs/` are written in it.
+        resume: go on from the newest checkpoint in `run_dir`, if there is one.
+        callbacks: passed to Keras' `fit`, thus begun and ended once per epoch. They only watch:
+            what they keep is in no checkpoint, and `stop_training` has no effect.
+        hparams: flags to show in TensorBoard's HParams tab.
+        fixed: what else a resumed run must share, such as the batch size and a digest of the data;
+            JSON values by name.
+
+    Raises:
+        InputError: the loss or the monitored value is no number; the checkpoint does not fit; or
+            `run_dir` holds checkpoints and `resume` is off.
+        Interrupted: on Ctrl-C or SIGTERM, after the running execution and a checkpoint.
+    """
+    checks.at_least(1, steps_per_epoch=steps_per_epoch)
+    keras.utils.set_random_seed(settings.seed)
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if not model.built:
+        inputs, _ = batches(0).element_spec
+        model({name: tf.zeros(spec.shape, spec.dtype) for name, spec in inputs.items()})
+    optimizer = keras.optimizers.Adam(settings.learning_rate)
+    model.compile(
+        optimizer,
+        ScaledMeanSquaredError(rate_scale),
+        jit_compile=settings.jit,
+        steps_per_execution=settings.steps_per_execution,
+    )
+    optimizer.build(model.trainable_variables)  # else there would be nothing to restore into
+
+    # What the weights depend on, the architecture aside: JSON values, as a checkpoint has them.
+    shared = {
+        "learning_rate": settings.learning_rate,
+        "monitor": settings.monitor,
+        "seed": settings.seed,
+        "jit": settings.jit,
+        "precision": model.dtype_policy.name,
+        "steps_per_epoch": steps_per_epoch,
+        "rate_scale": float(rate_scale),
+        **(fixed or {}),
+    }
+    run = _Run(model, steps_per_epoch, settings, json.loads(json.dumps(shared)), Path(run_dir))
+    run.restore(resume)
+    done, steps = run.progress.step, settings.epochs * steps_per_epoch
+    with (
+        Logs(Path(run_dir) / "logs", done) as run.logs,
+        Display(steps, done) as run.display,
+        _Signals() as run.signals,
+        _Profile(settings, Path(run_dir) / "logs") as run.profile,
+    ):
+        run.log_hparams(hparams or {})
+        if done:
+            run.display.line(f"going on from step {done:,}")
+        while not run.ended:
+            while run.steps_left:
+                _take_steps(model, batches, run, callbacks)
+                run.stop_if_asked()
+            run.end_epoch(validate)
+            run.stop_if_asked()
+        return run.result()
+
+
+def _take_steps(model, batches, run: _Run, callbacks) -> None:
+    """Trains what is left of the epoch."""
+    left = run.steps_left
+    dataset = batches(run.progress.step).take(left)
+    # With the number of batches known, Keras stops by itself and knows a short last execution.
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(left))
+    epoch = run.progress.epoch
+    model.fit(
+        dataset,
+        initial_epoch=epoch,
+        epochs=epoch + 1,
+        verbose=0,
+        shuffle=False,  # else Keras warns that it leaves a Dataset's order alone
+        callbacks=[_Executions(run), *callbacks],
+    )
+
+
+class _Run:
+    """The state of one call of `fit`, and what happens between executions."""
+
+    logs: Logs
+    display: Display
+    signals: _Signals
+    profile: _Profile
+
+    def __init__(self, model, steps_per_epoch, settings: Settings, fixed: dict, run_dir: Path):
+        self.model, self.settings, self.run_dir = model, settings, run_dir
+        self.fixed = fixed
+        self.steps_per_epoch = steps_per_epoch
+        self.progress = Progress()
+        self.best: resuming.Arrays = {}
+        self.files = Checkpoints(run_dir / "checkpoints")
+        self.variables = resuming.training_variables(model)
+        self._start = self._saved = time.monotonic()
+        self._seconds_before = 0.0
+        self._timed = [0, 0.0]  # steps and seconds of all executions but the first
+        self._compiled = False
+
+    def restore(self, resume: bool) -> None:
+        """Goes back to the newest checkpoint, or makes sure that none would be overwritten."""
+        if not resume:
+            if self.files.paths():
+                raise InputError(
+                    f"{self.files.directory} holds the checkpoints of another run; "
+                    "go on with it by --resume, or choose another --run_dir"
+                )
+            return
+        checkpoint = self.files.newest()
+        if checkpoint is None:
+            return
+        resuming.check_fits(checkpoint, self.variables, self.fixed, self.files.directory)
+        resuming.assign(self.variables, checkpoint.arrays)
+        self.progress, self.best = checkpoint.progress, checkpoint.best
+        self._seconds_before = checkpoint.progress.seconds
+
+    # -------------------------------------------------------------------- where it stands
+
+    @property
+    def steps_left(self) -> int:
+        """Steps until the end of the running epoch; 0 when only its validation is left."""
+        return (self.progress.epoch + 1) * self.steps_per_epoch - self.progress.step
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether patience ran out."""
+        return self.progress.epoch - self.progress.best_epoch >= self.settings.patience
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.progress.epoch >= self.settings.epochs or self.stopped_early
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over the steps of the running epoch."""
+        return float(self.model.get_metrics_result()["loss"])
+
+    # ---------------------------------------------------------------- between executions
+
+    def after_execution(self, step: int, loss: float, chunk_loss: float, seconds: float) -> None:
+        """Checks, logs and shows one execution, and writes a checkpoint when it is time."""
+        epoch, steps = self.progress.epoch + 1, step - self.progress.step
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the loss is {loss} at step {step:,} (epoch {epoch}): lower --learning_rate "
+                f"(now {self.settings.learning_rate:g}), or look for extreme values in the rows "
+                "of the tables; nothing was exported"
+            )
+        self.progress = replace(self.progress, step=step)
+        self.profile.reached(step)
+        self.display.step(step, epoch, loss)
+        scalars = {
+            "train/loss": chunk_loss,
+            "train/learning_rate": float(self.model.optimizer.learning_rate),
+        }
+        if self._compiled:
+            scalars["train/steps_per_second"] = steps / seconds
+            self._timed = [self._timed[0] + steps, self._timed[1] + seconds]
+        self._compiled = True
+        self.logs.scalars(step, scalars)
+        if time.monotonic() - self._saved >= self.settings.checkpoint_seconds:
+            self.save()
+
+    def end_epoch(self, validate) -> None:
+        """Validates, keeps the best weights, writes a checkpoint."""
+        epoch, loss = self.progress.epoch + 1, self.loss
+        self.display.validating(epoch)
+        reached = resuming.values(self.variables, "model/")
+        metrics = {name: float(value) for name, value in validate(self.model).items()}
+        resuming.assign(self.variables, reached)
+
+        value = monitored(self.settings.monitor, metrics)
+        if not math.isfinite(value):
+            raise InputError(
+                f"{self.settings.monitor} is {value} on the validation rows after epoch {epoch}: "
+                f"lower --learning_rate (now {self.settings.learning_rate:g}), or look for extreme "
+                "values in the rows of the tables; nothing was exported"
+            )
+        progress = self.progress
+        row = {"epoch": epoch, "step": progress.step, "loss": loss, "monitor": value}
+        row |= {"seconds": self._seconds(), "metrics": metrics}
+        progress = replace(progress, epoch=epoch, history=[*progress.history, row])
+        better = progress.best_value is None or value < progress.best_value
+        if better:
+            progress = replace(progress, best_value=value, best_epoch=epoch)
+            self.best = reached
+        self.progress = progress
+
+        shown = {name: metrics[name] for name in _mse_names()} | {self.settings.monitor: value}
+        self.display.epoch(epoch, loss, shown, "(best)" if better else "")
+        scalars = {"train/epoch_loss": loss, f"monitor/{self.settings.monitor}": value}
+        self.logs.scalars(progress.step, scalars | metrics | disturbance_modes(self.model))
+        self.save()
+
+    def save(self) -> None:
+        """Writes a checkpoint."""
+        self.logs.flush()  # what a resumed session does not log again must be in the file
+        self.progress = replace(self.progress, seconds=self._seconds())
+        arrays = resuming.values(self.variables)
+        self.files.write(Checkpoint(self.progress, self.fixed, arrays, self.best))
+        self._saved = time.monotonic()
+
+    def stop_if_asked(self) -> None:
+        """Ends the session with a checkpoint if a signal came."""
+        if not self.signals.came:
+            return
+        self.save()
+        step, steps = self.progress.step, self.settings.epochs * self.steps_per_epoch
+        raise Interrupted(
+            f"stopped at step {step:,} of {steps:,}; --run_dir={self.run_dir} --resume goes on "
+            "exactly from here"
+        )
+
+    # ------------------------------------------------------------------ beginning and end
+
+    def log_hparams(self, flags: Mapping[str, Any]) -> None:
+        """Puts the flags into TensorBoard, once per run."""
+        if flags and not self.progress.step:
+            self.logs.hparams(flags, [f"best/{name}" for name in _mse_names()])
+
+    def result(self) -> FitResult:
+        """Gives the model its best weights, and says what they are worth."""
+        resuming.assign(self.variables, self.best)
+        progress, (steps, seconds) = self.progress, self._timed
+        metrics = progress.history[progress.best_epoch - 1]["metrics"]
+        self.logs.scalars(progress.step, {f"best/{name}": v for name, v in metrics.items()})
+        self.logs.ended(progress.step)
+        return FitResult(
+            best_epoch=progress.best_epoch,
+            best_value=progress.best_value,
+            metrics=metrics,
+            history=progress.history,
+            epochs=progress.epoch,
+            steps=progress.step,
+            seconds=self._seconds(),
+            steps_per_second=steps / seconds if steps else math.nan,
+            stopped_early=self.stopped_early,
+        )
+
+    def _seconds(self) -> float:
+        return self._seconds_before + time.monotonic() - self._start
+
+
+class _Executions(keras.callbacks.Callback):
+    """Tells a `_Run` of each execution that Keras' `fit` has done."""
+
+    def __init__(self, run: _Run):
+        super().__init__()
+        self._run, self._first = run, run.progress.step
+        self._left = run.steps_left
+        self._running = resuming.values(run.variables, "metrics/")
+        # Steps of the epoch, and the sum of their losses, up to the last execution.
+        self._before = run.steps_per_epoch - self._left
+        self._sum = self._before * run.loss if self._before else 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # Keras has just set the running loss to zero; in a resumed epoch it goes on.
+        if self._before:
+            resuming.assign(self._run.variables, self._running)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._run.profile.before(self._first + batch)
+        self._began = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        seconds = time.monotonic() - self._began
+        run, loss = self._run, float(logs["loss"])
+        # Keras counts a short last execution as a whole one.
+        step = self._first + min(batch + 1, self._left)
+        seen = step - run.progress.epoch * run.steps_per_epoch
+        chunk_loss = (seen * loss - self._sum) / (seen - self._before)
+        self._before, self._sum = seen, seen * loss
+        run.after_execution(step, loss, chunk_loss, seconds)
+        if run.signals.came:
+            self.model.stop_training = True
+
+
+# ------------------------------------------------------------------------------- monitoring
+
+
+def monitored(monitor: str, metrics: Mapping[str, float]) -> float:
+    """The value that the best epoch has the lowest of.
+
+    >>> monitored("normal", {"normal_mse": 1.0, "cold_start_mse": 4.0, "noisy_mse": 2.0})
+    1.0
+    >>> round(math.exp(monitored("mean_log_mse", {
+    ...     "normal_mse": 1.0, "cold_start_mse": 4.0, "noisy_mse": 2.0})), 6)
+    2.0
+    """
+    if monitor != "mean_log_mse":
+        return metrics[f"{monitor}_mse"]
+    # An MSE of exactly 0 must not outweigh the two others; `np.maximum` keeps NaN.
+    return float(np.mean([np.log(np.maximum(metrics[name], 1e-12)) for name in _mse_names()]))
+
+
+def _mse_names() -> tuple[str, ...]:
+    return tuple(f"{scenario}_mse" for scenario in SCENARIOS)
+
+
+# ------------------------------------------------------------------- signals and profiling
+
+
+class _Signals:
+    """Notes the first Ctrl-C or SIGTERM; the second Ctrl-C interrupts at once."""
+
+    def __init__(self):
+        self.came = False
+        self._before = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():  # others may not ask for signals
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, frame):
+        self.came = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class _Profile:
+    """Traces the executions that hold the given steps, for TensorBoard's profile tab."""
+
+    def __init__(self, settings: Settings, directory: Path):
+        self._steps, self._execution = settings.profile_steps, settings.steps_per_execution
+        self._directory, self._running = directory, False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._stop()
+
+    def before(self, step: int) -> None:
+        """An execution begins after `step` steps."""
+        if not self._steps or self._running:
+            return
+        first, last = self._steps
+        if first - self._execution <= step < last:
+            tf.profiler.experimental.start(str(self._directory))
+            self._running = True
+
+    def reached(self, step: int) -> None:
+        """An execution ended after `step` steps."""
+        if self._steps and step >= self._steps[1]:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._running:
+            tf.profiler.experimental.stop()
+            self._running = False

@@ -1,0 +1,253 @@
+"""Checkpoints from which training goes on as if it had never stopped.
+
+`.keras` files, `save_weights` and `tf.train.Checkpoint` all drop the state of a
+`keras.random.SeedGenerator`, so a model restored from them repeats its dropout and disturbances.
+A checkpoint here holds every array that training reads or changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import warnings
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from mmnet.checks import InputError
+from mmnet.files import write_atomic
+
+Arrays = dict[str, np.ndarray]
+
+_JSON, _SHA256 = "progress.json", "sha256"
+
+
+@dataclass
+class Progress:
+    """How far training has come.
+
+    Attributes:
+        step: training steps taken.
+        epoch: epochs ended, their validation included. `step` may stand at the end of the next
+            one already: then its validation is still to be done.
+        best_value: the lowest monitored value so far; None before the first validation.
+        best_epoch: the epoch it came from, counted from 1; 0 before the first validation.
+        history: one row per ended epoch: epoch, step, loss, monitor, seconds, metrics.
+        seconds: wall time spent so far, over all sessions.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    best_value: float | None = None
+    best_epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What one checkpoint file holds.
+
+    Attributes:
+        progress: see `Progress`.
+        settings: what the run must share with the one that goes on from here.
+        arrays: everything that training changes, by the names of `training_variables`.
+        best: the model's arrays at the best epoch, by the same names; empty before the first.
+    """
+
+    progress: Progress
+    settings: dict[str, Any]
+    arrays: Arrays
+    best: Arrays
+
+
+# ------------------------------------------------------------------------------- variables
+
+
+def training_variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """Every variable that a training step reads or changes, by a stable name.
+
+    The model's own (random states, batch statistics and counters included), the optimiser's, and
+    the sums behind the running loss. A name is `group/index/path`, such as
+    `model/0003/dense/kernel`; the numbers that Keras appends to a repeated automatic name
+    (`dense_7`) are left out, as they depend on what else the process has built.
+
+    Args:
+        model: built and compiled, its optimiser built.
+    """
+    running = [variable for metric in model.metrics for variable in metric.variables]
+    groups = {
+        "model": model_variables(model),
+        "optimizer": model.optimizer.variables,
+        "metrics": running,
+    }
+    named = {}
+    for group, variables in groups.items():
+        for index, variable in enumerate(variables):
+            path = re.sub(r"_\d+(?=[/_]|$)", "", variable.path)
+            named[f"{group}/{index:04d}/{path}"] = variable
+    return named
+
+
+def model_variables(model: keras.Model) -> list[keras.Variable]:
+    """`model.variables`, each once: Keras lists a shared random generator once per owner."""
+    return list({id(variable): variable for variable in model.variables}.values())
+
+
+def values(variables: Mapping[str, keras.Variable], group: str = "") -> Arrays:
+    """Copies of the variables' values, of those whose name starts with `group`."""
+    return {
+        name: to_array(variable) for name, variable in variables.items() if name.startswith(group)
+    }
+
+
+def to_array(variable: keras.Variable) -> np.ndarray:
+    """A copy of the variable's value."""
+    return np.asarray(keras.ops.convert_to_tensor(variable).numpy())
+
+
+def assign(variables: Mapping[str, keras.Variable], arrays: Arrays) -> None:
+    """Gives the named variables these values."""
+    for name, value in arrays.items():
+        variables[name].assign(value)
+
+
+# ------------------------------------------------------------------------------------ files
+
+
+class Checkpoints:
+    """The checkpoint files of one run: the newest few, each whole or absent.
+
+    A file is an `.npz` without pickled objects, named by how far training had come. It carries a
+    SHA-256 of its own contents.
+
+    Args:
+        directory: made by the first `write`.
+        keep: files kept; older ones are deleted after each write.
+    """
+
+    def __init__(self, directory: Path, keep: int = 2):
+        self.directory, self.keep = Path(directory), keep
+        for half_written in self.directory.glob(".epoch_*.npz"):  # of a killed process
+            half_written.unlink(missing_ok=True)
+
+    def paths(self) -> list[Path]:
+        """The files, oldest first."""
+        return sorted(self.directory.glob("epoch_*.npz"))
+
+    def write(self, checkpoint: Checkpoint) -> Path:
+        """Writes one checkpoint, then deletes what is older than the newest `keep`."""
+        progress = checkpoint.progress
+        described = json.dumps({"progress": asdict(progress), "settings": checkpoint.settings})
+        contents = {
+            **checkpoint.arrays,
+            **{f"best/{name}": array for name, array in checkpoint.best.items()},
+            _JSON: np.frombuffer(described.encode(), np.uint8),
+        }
+        contents[_SHA256] = _digest(contents)
+        path = self.directory / f"epoch_{progress.epoch:06d}_step_{progress.step:010d}.npz"
+        write_atomic(path, lambda beside: np.savez(beside, **contents))
+        for old in self.paths()[: -self.keep]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def newest(self) -> Checkpoint | None:
+        """The newest checkpoint that is intact, with a warning for each that is not.
+
+        Returns:
+            None where there is no file at all.
+
+        Raises:
+            InputError: there are files, and every one is damaged.
+        """
+        paths = self.paths()
+        for path in reversed(paths):
+            try:
+                return _read(path)
+            except _DAMAGE as error:
+                warnings.warn(f"{path} is damaged and was passed over ({error})", stacklevel=2)
+        if paths:
+            raise InputError(
+                f"every checkpoint in {self.directory} is damaged; "
+                "start anew in an empty run directory, without --resume"
+            )
+        return None
+
+
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+def _read(path: Path) -> Checkpoint:
+    with np.load(path, allow_pickle=False) as file:
+        contents = {name: file[name] for name in file.files}
+    expected = contents.pop(_SHA256)
+    if not np.array_equal(expected, _digest(contents)):
+        raise ValueError("its SHA-256 is not that of its contents")
+    described = json.loads(contents.pop(_JSON).tobytes())
+    return Checkpoint(
+        Progress(**described["progress"]),
+        described["settings"],
+        {name: array for name, array in contents.items() if not name.startswith("best/")},
+        {
+            name.removeprefix("best/"): array
+            for name, array in contents.items()
+            if name.startswith("best/")
+        },
+    )
+
+
+def _digest(contents: Arrays) -> np.ndarray:
+    digest = hashlib.sha256()
+    for name in sorted(contents):
+        array = contents[name]
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return np.frombuffer(digest.digest(), np.uint8)
+
+
+# ----------------------------------------------------------------------------------- fitting
+
+
+def check_fits(
+    checkpoint: Checkpoint,
+    variables: Mapping[str, keras.Variable],
+    settings: Mapping[str, Any],
+    directory: Path,
+) -> None:
+    """Raises InputError unless this model with these settings can go on from the checkpoint."""
+    fix = "resume with the flags of that run, or choose an empty run directory"
+    for name in settings:
+        then, now = checkpoint.settings.get(name), settings[name]
+        if then != now:
+            raise InputError(
+                f"the checkpoint in {directory} was trained with {name}={then}, "
+                f"this run has {name}={now}; {fix}"
+            )
+    then = {name: (array.shape, str(array.dtype)) for name, array in checkpoint.arrays.items()}
+    now = {
+        name: (tuple(variable.shape), keras.backend.standardize_dtype(variable.dtype))
+        for name, variable in variables.items()
+    }
+    if then == now:
+        return
+    name = min(name for name in {*then, *now} if then.get(name) != now.get(name))
+    raise InputError(
+        f"the checkpoint in {directory} belongs to another model: {name} is "
+        f"{_described(then.get(name))} there and {_described(now.get(name))} here; {fix}"
+    )
+
+
+def _described(what: tuple[tuple[int, ...], str] | None) -> str:
+    """How a message names a variable's shape and type.
+
+    >>> _described(((6, 64), "float32")), _described(None)
+    ('float32 [6, 64]', 'absent')
+    """
+    return "absent" if what is None else f"{what[1]} {list(what[0])}"

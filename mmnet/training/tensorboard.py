@@ -1,0 +1,106 @@
+"""TensorBoard event files of a run: scalars and hyperparameters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2
+from tensorboard.plugins.hparams import summary as hparams_v1
+from tensorboard.plugins.hparams import summary_v2 as hparams_v2
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from mmnet.training.resume import model_variables, to_array
+
+MODES = ("normal", "cold", "noisy")
+
+
+class Logs:
+    """Writes one session's event file; a run that was resumed has one per session.
+
+    `tf.summary` cannot say where a session starts. Said here, it makes TensorBoard forget what an
+    earlier session logged past the checkpoint that this one goes on from.
+
+    Args:
+        directory: made if need be.
+        first_step: the step that this session goes on from.
+    """
+
+    def __init__(self, directory: Path, first_step: int = 0):
+        self._writer = EventFileWriter(str(directory))
+        first = first_step + 1 if first_step else 0
+        self._add(first, session_log=SessionLog(status=SessionLog.START))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._writer.close()
+
+    def scalars(self, step: int, named: Mapping[str, float]) -> None:
+        """Logs named values at a step; a `/` in a name makes a group."""
+        for name, value in named.items():
+            self._add(step, summary=scalar_pb(name, float(value)))
+
+    def hparams(self, flags: Mapping[str, Any], metrics: list[str]) -> None:
+        """Names the run's flags, and the scalars that compare runs, in the HParams tab."""
+        plain = {name: _plain(value) for name, value in flags.items()}
+        config = hparams_v2.hparams_config_pb(
+            hparams=[hparams_v2.HParam(name) for name in plain],
+            metrics=[hparams_v2.Metric(name) for name in metrics],
+        )
+        self._add(0, summary=config)
+        self._add(0, summary=hparams_v2.hparams_pb(plain))
+
+    def ended(self, step: int) -> None:
+        """Marks the run as complete in the HParams tab."""
+        end = hparams_v1.session_end_pb(api_pb2.STATUS_SUCCESS)
+        # It comes as TensorFlow's class of this message, which TensorBoard's own does not take.
+        self._add(step, summary=Summary.FromString(end.SerializeToString()))
+
+    def flush(self) -> None:
+        """Brings everything logged so far to the file."""
+        self._writer.flush()
+
+    def _add(self, step: int, **what: Any) -> None:
+        self._writer.add_event(Event(step=step, wall_time=time.time(), **what))
+
+
+def disturbance_modes(model: keras.Model) -> dict[str, float]:
+    """How many examples training sent to each disturbance mode so far, and their proportions.
+
+    Args:
+        model: its variables named `mode_counts` [normal, cold, noisy] are summed.
+
+    Returns:
+        `mode_counts/normal`... and `modes/normal`... (these sum to 1); empty without any.
+    """
+    counts = [to_array(v) for v in model_variables(model) if v.name == "mode_counts"]
+    if not counts:
+        return {}
+    total = np.sum(counts, axis=0)
+    share = total / max(total.sum(), 1)
+    return {
+        **{f"mode_counts/{mode}": float(n) for mode, n in zip(MODES, total, strict=True)},
+        **{f"modes/{mode}": float(part) for mode, part in zip(MODES, share, strict=True)},
+    }
+
+
+def _plain(value: Any) -> bool | int | float | str:
+    """What the HParams tab can hold.
+
+    >>> _plain((8, 1, 1)), _plain(0.5), _plain(None)
+    ('8,1,1', 0.5, '')
+    """
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return ",".join(str(each) for each in value)
+    return "" if value is None else str(value)

@@ -1,0 +1,250 @@
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+
+from mmnet.checks import InputError
+from mmnet.training.fitting import Interrupted, ScaledMeanSquaredError
+
+
+class Call(keras.callbacks.Callback):
+    """Calls a function as each execution begins, with the steps taken."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.function(int(self.model.optimizer.iterations))
+
+
+def events(run_dir):
+    accumulator = EventAccumulator(str(run_dir / "logs"), size_guidance={"tensors": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def series(accumulator, tag):
+    return [(e.step, float(tf.make_ndarray(e.tensor_proto))) for e in accumulator.Tensors(tag)]
+
+
+# --------------------------------------------------------------------------------- loss
+
+
+def test_loss_is_mse_in_units_of_the_scale():
+    loss = ScaledMeanSquaredError(2.0)
+    # Errors 2 and 4 percent: (4 + 16) / 2 / 2².
+    assert float(loss(np.array([1.0, 1.0]), np.array([3.0, 5.0]))) == 2.5
+
+
+def test_loss_refuses_to_broadcast():
+    with pytest.raises(ValueError, match="must have one shape"):
+        ScaledMeanSquaredError(2.0)(np.ones(3), np.ones((3, 1)))
+
+
+def test_loss_serialises():
+    config = keras.losses.serialize(ScaledMeanSquaredError(2.0))
+    assert keras.losses.deserialize(config).scale == 2.0
+
+
+def test_a_scale_of_zero_is_refused():
+    with pytest.raises(ValueError, match="`scale` must be positive"):
+        ScaledMeanSquaredError(0.0)
+
+
+def test_settings_are_checked(tiny):
+    with pytest.raises(ValueError, match="`monitor` must be one of"):
+        tiny.settings(monitor="normal_mse")
+
+
+# ------------------------------------------------------------------------------ results
+
+
+def test_result_describes_the_run(uninterrupted):
+    trained, result, _ = uninterrupted
+    assert (result.steps, result.epochs, len(result.history)) == (10, 2, 2)
+    assert result.best_value == result.history[result.best_epoch - 1]["monitor"]
+    # mean_log_mse of MSE, 2 MSE and 3 MSE.
+    normal = result.metrics["normal_mse"]
+    assert result.best_value == pytest.approx(np.log(normal) + np.log(6) / 3, rel=1e-12)
+    assert int(trained.optimizer.iterations) == 10
+    assert result.steps_per_second > 0
+
+
+def test_same_seed_same_weights_after_fifty_steps(tiny, tmp_path):
+    first, _ = tiny.train(tmp_path / "first", epochs=10, checkpoint_seconds=60)
+    second, _ = tiny.train(tmp_path / "second", epochs=10, checkpoint_seconds=60)
+    assert int(first.optimizer.iterations) == 50
+    for array, wanted in zip(tiny.arrays(second), tiny.arrays(first), strict=True):
+        np.testing.assert_array_equal(array, wanted)
+
+
+def test_what_validation_draws_or_changes_does_not_reach_training(tiny, uninterrupted, tmp_path):
+    def validate(trained):
+        metrics = tiny.validate(trained)
+        inputs, _ = next(iter(tiny.batches(0)))
+        trained(inputs, training=True)  # moves the layers' generators, statistics and counters
+        keras.random.normal((3,))
+        tf.random.normal((3,))
+        np.random.rand(3)  # noqa: NPY002
+        for variable in trained.trainable_variables:
+            variable.assign(variable * 0)
+        return metrics
+
+    trained, result = tiny.train(tmp_path, validate=validate)
+    assert result.metrics == uninterrupted[1].metrics
+    for array, wanted in zip(tiny.arrays(trained), tiny.arrays(uninterrupted[0]), strict=True):
+        np.testing.assert_array_equal(array, wanted)
+
+
+def test_the_training_step_is_traced_once(tiny, tmp_path):
+    traces, trained = [], tiny.model()
+    compute_loss = trained.compute_loss
+    trained.compute_loss = lambda *given, **named: traces.append(1) or compute_loss(*given, **named)
+    tiny.train(tmp_path, trained, epochs=3)
+    # TensorFlow may run a `while` body's Python twice while it traces; no epoch adds to it.
+    assert len(traces) <= 2
+
+
+def test_early_stopping_keeps_the_best_weights(tiny, tmp_path):
+    values, seen = iter([3.0, 1.0, 1.0, 2.0, 0.5]), []
+
+    def validate(trained):
+        seen.append(tiny.arrays(trained))
+        value = next(values)
+        return {"normal_mse": 9.0, "cold_start_mse": value, "noisy_mse": 9.0}
+
+    trained, result = tiny.train(
+        tmp_path, validate=validate, epochs=5, patience=2, monitor="cold_start"
+    )
+    # Epoch 3 is no better than 2, epoch 4 is worse: patience of 2 is used up.
+    assert (result.best_epoch, result.best_value, result.epochs) == (2, 1.0, 4)
+    assert result.stopped_early
+    for array, wanted in zip(tiny.arrays(trained), seen[1], strict=True):
+        np.testing.assert_array_equal(array, wanted)
+    assert any(not np.array_equal(a, b) for a, b in zip(seen[1], seen[3], strict=True))
+
+
+# -------------------------------------------------------------------- what goes wrong
+
+
+def test_a_loss_that_is_no_number_stops_training(tiny, tmp_path):
+    def batches(first_step):
+        def spoil(step, batch):
+            inputs, target = batch
+            return inputs, tf.where(step == 6, np.nan, 1.0) * target
+
+        steps = tf.data.Dataset.range(first_step, 10**6)
+        return tf.data.Dataset.zip(steps, tiny.batches(first_step)).map(
+            lambda step, batch: spoil(step, batch)
+        )
+
+    with pytest.raises(
+        InputError, match=r"the loss is nan at step 7 \(epoch 2\): lower --learning"
+    ):
+        tiny.train(tmp_path, batches=batches)
+    assert [path.stem for path in sorted((tmp_path / "checkpoints").iterdir())][-1] == (
+        "epoch_000001_step_0000000005"
+    )
+
+
+def test_a_validation_that_is_no_number_stops_training(tiny, tmp_path):
+    def validate(_):
+        return {"normal_mse": np.nan, "cold_start_mse": 1.0, "noisy_mse": 1.0}
+
+    with pytest.raises(
+        InputError, match="mean_log_mse is nan on the validation rows after epoch 1"
+    ):
+        tiny.train(tmp_path, validate=validate)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_session_with_a_checkpoint(number, tiny, uninterrupted, tmp_path):
+    def interrupt(step):
+        if step == 5:  # the execution that begins here ends with step 7
+            os.kill(os.getpid(), number)
+
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with pytest.raises(
+        Interrupted, match=r"stopped at step 7 of 10; --run_dir=.* --resume goes on"
+    ):
+        tiny.train(tmp_path, checkpoint_seconds=60, callbacks=[Call(interrupt)])
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
+    resumed, _ = tiny.train(tmp_path, tiny.model(seed=9), resume=True)
+    for array, wanted in zip(tiny.arrays(resumed), tiny.arrays(uninterrupted[0]), strict=True):
+        np.testing.assert_array_equal(array, wanted)
+
+    # What was logged before and after joins without a gap or a repetition.
+    logged = events(tmp_path)
+    whole = events(uninterrupted[2])
+    for tag in ("train/loss", "train/epoch_loss", "normal_mse"):
+        np.testing.assert_allclose(series(logged, tag), series(whole, tag), rtol=1e-5)
+
+
+# ------------------------------------------------------------------------------- logs
+
+
+def test_tensorboard_has_the_scalars(uninterrupted):
+    logged = events(uninterrupted[2])
+    assert set(logged.Tags()["tensors"]) >= {
+        "train/loss",
+        "train/epoch_loss",
+        "train/learning_rate",
+        "train/steps_per_second",
+        "monitor/mean_log_mse",
+        "normal_mse",
+        "cold_start_mse",
+        "noisy_mse",
+        "extra/n",
+        "modes/normal",
+        "modes/cold",
+        "modes/noisy",
+        "mode_counts/noisy",
+        "best/normal_mse",
+    }
+    assert [step for step, _ in series(logged, "train/loss")] == [2, 4, 5, 7, 9, 10]
+    history = uninterrupted[1].history
+    # The executions of 2, 2 and 1 steps make up the epoch's mean.
+    losses = [loss for _, loss in series(logged, "train/loss")]
+    assert np.dot(losses[:3], [2, 2, 1]) / 5 == pytest.approx(history[0]["loss"], rel=1e-5)
+    assert series(logged, "normal_mse") == [
+        (row["step"], pytest.approx(row["metrics"]["normal_mse"], rel=1e-6)) for row in history
+    ]
+    # 10 steps of 16 examples.
+    assert (
+        sum(series(logged, f"mode_counts/{m}")[-1][1] for m in ("normal", "cold", "noisy")) == 160
+    )
+
+
+def test_tensorboard_has_the_hyperparameters(uninterrupted):
+    logged = events(uninterrupted[2])
+    assert set(logged.PluginTagToContent("hparams")) == {
+        "_hparams_/experiment",
+        "_hparams_/session_start_info",
+        "_hparams_/session_end_info",
+    }
+    content = logged.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    assert b"ratios" in content
+    assert b"8,1,1" in content
+
+
+def test_tensorboard_forgets_what_a_killed_session_logged_after_its_checkpoint(
+    tiny, uninterrupted, tmp_path
+):
+    def fail(step):
+        if step == 9:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):  # last checkpoint: step 5
+        tiny.train(tmp_path, checkpoint_seconds=60, callbacks=[Call(fail)])
+    tiny.train(tmp_path, resume=True, checkpoint_seconds=60)
+    assert [step for step, _ in series(events(tmp_path), "train/loss")] == [2, 4, 5, 7, 9, 10]
+
+
+def test_a_trace_of_the_chosen_steps_is_written(tiny, tmp_path):
+    tiny.train(tmp_path, epochs=1, profile_steps=(3, 3))
+    assert list((tmp_path / "logs").rglob("*.xplane.pb"))
