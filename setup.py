@@ -11,7 +11,7 @@ VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "mmnet/__init__.py").read_
 setup(
     name="mmnet",
     version=VERSION,
-    description="Item-level share rate prediction: MMNet, its protocol, and the road from counts to decision",
+    description="Item-level share rate prediction: MMNet, from tables of counts to a decision",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -1,0 +1,1 @@
+"""Blocks of the paper, one per file: disturbance, embedding, attention, interaction, tcn."""

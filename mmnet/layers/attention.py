@@ -1,0 +1,56 @@
+"""Attention pooling in the form of hierarchical attention networks, used four times in MMNet."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="mmnet")
+class HANAttention(keras.layers.Layer):
+    """Pools n vectors into one by learned weights.
+
+    Yu et al. (2021) Eq. 6, 8 and 9 (their ref. 17, hierarchical attention networks):
+
+        u_i = tanh(W x_i + b)        α = softmax(u · v)        output = Σ_i α_i x_i
+
+    Args:
+        softmax_axis: axis of x along which the weights sum to 1. -2 is the axis that is summed;
+            -3, time in granularity attention, is what the authors' code does.
+
+    Call arguments:
+        x: [..., n, width], or a list of n tensors [batch, width].
+        present: optional, [..., n]; a vector with 0 or False gets weight 0.
+
+    Returns:
+        `(pooled, weights)`: [..., width], zeros where no vector is present, and α, [..., n].
+    """
+
+    def __init__(self, softmax_axis: int = -2, **kwargs):
+        super().__init__(**kwargs)
+        self.softmax_axis = softmax_axis
+
+    def build(self, x_shape, present_shape=None):
+        width = (x_shape[0] if isinstance(x_shape[0], (list, tuple)) else x_shape)[-1]
+        self.kernel = self.add_weight((width, width), name="kernel")  # W
+        self.bias = self.add_weight((width,), "zeros", name="bias")  # b
+        self.context = self.add_weight((width, 1), name="context")  # v
+        self.built = True
+
+    def call(self, x, present=None):
+        if isinstance(x, (list, tuple)):
+            x = ops.stack(x, axis=-2)
+        hidden = ops.tanh(ops.dot(x, self.kernel) + self.bias)
+        scores = ops.dot(hidden, self.context)  # [..., n, 1]
+        if present is not None:
+            present = ops.cast(ops.expand_dims(present, -1), scores.dtype)
+            # |u · v| is below the width, so -3e4 leaves a weight of exactly 0, in float16 too.
+            scores = scores * present - 3e4 * (1 - present)
+        # A softmax; `ops.softmax` would warn where there is a single vector to weigh.
+        weights = ops.exp(scores - ops.logsumexp(scores, axis=self.softmax_axis, keepdims=True))
+        if present is not None:
+            weights = weights * present
+        return ops.sum(weights * x, axis=-2), ops.squeeze(weights, -1)
+
+    def get_config(self):
+        return {**super().get_config(), "softmax_axis": self.softmax_axis}

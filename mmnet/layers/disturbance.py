@@ -1,0 +1,218 @@
+"""Multi-mode disturbance: what training hides of a history, and how hiding is done.
+
+Yu et al. (2021) section 4.2 and Fig. 2. `hide_all` and `hide_steps` are the one definition of
+"hidden": the layers below call them in training, the evaluation scenarios call them in testing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import keras
+from keras import ops
+
+from mmnet import checks
+
+MODES = ("normal", "cold", "noisy")
+
+
+def hide_steps(hidden, missing_flag, *sequences):
+    """Makes chosen steps read exactly like steps without clicks.
+
+        m' = max(m, b)        s' = (1 - m') * s
+
+    The paper prints s' = m' * s, which would keep exactly the missing steps: an erratum.
+
+    Args:
+        hidden: b, 1 or True where a step is to be hidden, [batch, window].
+        missing_flag: m, 1.0 where a step is missing already; those stay missing. [batch, window].
+        *sequences: everything that derives from the hidden steps (rates, clicks), each
+            [batch, window]. Arrays or tensors of any dtype, which they keep.
+
+    Returns:
+        `(missing_flag, *sequences)`, as tensors of the same shapes.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    named = {f"sequences[{number}]": value for number, value in enumerate(sequences)}
+    checks.same_shape(hidden=hidden, missing_flag=missing_flag, **named)
+    missing_flag = ops.convert_to_tensor(missing_flag)
+    missing_flag = ops.maximum(missing_flag, ops.cast(hidden, missing_flag.dtype))
+    seen = 1 - missing_flag
+    shown = (ops.convert_to_tensor(sequence) for sequence in sequences)
+    return missing_flag, *(ops.cast(seen, s.dtype) * s for s in shown)
+
+
+def hide_all(missing_flag, *sequences):
+    """Hides every step: what an item without any history looks like. See `hide_steps`."""
+    return hide_steps(ops.ones_like(missing_flag), missing_flag, *sequences)
+
+
+class _Disturbance(keras.layers.Layer):
+    """Identity outside training; in training hides the steps that `_hidden` draws."""
+
+    def __init__(self, **kwargs):
+        # Rates and clicks pass through untouched, also under a mixed precision policy.
+        super().__init__(autocast=False, **kwargs)
+
+    def call(self, share_rate, missing_flag, clicks=None, training=False):
+        evidence = () if clicks is None else (clicks,)
+        named = {} if clicks is None else {"clicks": clicks}
+        checks.same_shape(share_rate=share_rate, missing_flag=missing_flag, **named)
+        if not training:
+            return share_rate, missing_flag, *evidence
+        missing_flag, share_rate, *evidence = hide_steps(
+            self._hidden(missing_flag), missing_flag, share_rate, *evidence
+        )
+        return share_rate, missing_flag, *evidence
+
+    def compute_output_spec(self, share_rate, missing_flag, clicks=None, training=False):
+        inputs = (
+            (share_rate, missing_flag) if clicks is None else (share_rate, missing_flag, clicks)
+        )
+        return tuple(keras.KerasTensor(x.shape, x.dtype) for x in inputs)
+
+    def _hidden(self, missing_flag):
+        raise NotImplementedError
+
+
+@keras.saving.register_keras_serializable(package="mmnet")
+class ColdStartDisturbance(_Disturbance):
+    """Hides the whole history, in training only.
+
+    Yu et al. (2021) section 4.2, cold-start disturbance block: m' = 1 and s' = 0 at every step.
+
+    Call arguments:
+        share_rate: y, [batch, window], in percent.
+        missing_flag: m, [batch, window], 1.0 where a step is missing.
+        clicks: evidence behind each rate, [batch, window]; may be left out.
+
+    Returns:
+        `(share_rate, missing_flag)`, or with clicks `(share_rate, missing_flag, clicks)`; same
+        shapes and units.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+
+    def _hidden(self, missing_flag):
+        return ops.ones_like(missing_flag)
+
+
+@keras.saving.register_keras_serializable(package="mmnet")
+class NoisyDisturbance(_Disturbance):
+    """Hides random steps of the history, in training only.
+
+    Yu et al. (2021) section 4.2, noisy disturbance block. A step is hidden where T <= τ with
+    T ~ U[0, 1]; a step that was missing stays missing (m' = m ∨ hidden).
+
+    Args:
+        noisy_rate: τ, probability of hiding a step, in [0, 1].
+        seed: repeats the same stream of disturbances; None draws a new one.
+
+    Call arguments and returns: as `ColdStartDisturbance`.
+
+    Raises:
+        ValueError: `noisy_rate` is outside [0, 1], or the shapes differ.
+    """
+
+    def __init__(self, noisy_rate: float = 0.5, seed: int | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.noisy_rate, self.seed = checks.in_range(0, 1, noisy_rate=noisy_rate), seed
+        self._draws = keras.random.SeedGenerator(seed)
+
+    def _hidden(self, missing_flag):
+        # T < τ, as T lies in [0, 1): then τ = 0 hides nothing and τ = 1 hides everything.
+        return keras.random.uniform(ops.shape(missing_flag), seed=self._draws) < self.noisy_rate
+
+    def get_config(self):
+        return {**super().get_config(), "noisy_rate": self.noisy_rate, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="mmnet")
+class MultiMode(_Disturbance):
+    """Sends each example of a batch to one mode, in training only.
+
+    Yu et al. (2021) section 4.2 and Fig. 2, multi-mode strategy: an example passes as it is
+    (normal), through the cold-start block, or through the noisy block. The mode is drawn per
+    example, afresh at every step.
+
+    Args:
+        mode_weights: relative frequencies of (normal, cold, noisy); need not sum to 1.
+        noisy_rate: τ of the noisy mode, in [0, 1].
+        seed: repeats the same stream of disturbances; None draws a new one.
+
+    Attributes:
+        mode_counts: int64 [3], examples sent to each mode since training began (under a
+            distribution strategy, those of the first replica).
+
+    Call arguments and returns: as `ColdStartDisturbance`.
+
+    Raises:
+        ValueError: `mode_weights` are not three numbers, one is negative or all are zero;
+            `noisy_rate` is outside [0, 1]; or the shapes differ.
+    """
+
+    def __init__(
+        self,
+        mode_weights: Sequence[float] = (1, 1, 1),
+        noisy_rate: float = 0.5,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.mode_weights = _normalised(mode_weights)
+        self.noisy_rate, self.seed = checks.in_range(0, 1, noisy_rate=noisy_rate), seed
+        self._draws = keras.random.SeedGenerator(seed)
+
+    def build(self, *_):
+        self.mode_counts = self.add_weight(
+            name="mode_counts",
+            shape=(len(MODES),),
+            dtype="int64",  # float32 stops counting at 2^24
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+        self.built = True
+
+    def _hidden(self, missing_flag):
+        batch, window = ops.shape(missing_flag)
+        # One draw: its first column chooses the mode, the others the steps of the noisy mode.
+        draws = keras.random.uniform((batch, 1 + window), seed=self._draws)
+        mode, step = draws[:, :1], draws[:, 1:]
+        end_of_normal, end_of_cold, _ = accumulate(self.mode_weights)
+        past_normal, past_cold = mode >= end_of_normal, mode >= end_of_cold
+
+        reached = [ops.sum(ops.cast(past, "int64")) for past in (past_normal, past_cold)]
+        met = [ops.cast(batch, "int64") - reached[0], reached[0] - reached[1], reached[1]]
+        self.mode_counts.assign_add(ops.stack(met))
+
+        noisy = ops.logical_and(past_cold, step < self.noisy_rate)
+        cold = ops.logical_and(past_normal, ops.logical_not(past_cold))
+        return ops.logical_or(cold, noisy)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "mode_weights": list(self.mode_weights),
+            "noisy_rate": self.noisy_rate,
+            "seed": self.seed,
+        }
+
+
+def _normalised(mode_weights: Sequence[float]) -> tuple[float, ...]:
+    """Returns the weights divided by their sum.
+
+    >>> _normalised((2, 1, 1))
+    (0.5, 0.25, 0.25)
+    """
+    weights = tuple(float(weight) for weight in mode_weights)
+    if len(weights) != len(MODES) or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
+        raise ValueError(
+            f"`mode_weights` must be three numbers ({', '.join(MODES)}), none negative and not "
+            f"all zero. Received: mode_weights={mode_weights}"
+        )
+    return tuple(weight / sum(weights) for weight in weights)

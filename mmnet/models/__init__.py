@@ -1,0 +1,72 @@
+"""Models by name, so that no driver needs to know any of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mmnet import checks, config
+from mmnet.models import historical_average, mmnet
+from mmnet.schema import FeatureSpec
+
+
+@dataclass(frozen=True)
+class Builder:
+    """How to make a model: `builder(spec, **options)`.
+
+    Attributes:
+        build: the model's own function; its keywords are the options.
+        trained: True: a `keras.Model` to fit. False: a floor, whose `predict` takes the same dict
+            of arrays and gives the same percent, [batch].
+        published_mode_weights: (normal, cold-start, noisy) frequencies its authors trained with.
+    """
+
+    build: Callable[..., Any]
+    trained: bool = True
+    published_mode_weights: tuple[float, float, float] = (1, 0, 0)
+
+    def __call__(self, spec: FeatureSpec, **options: Any) -> Any:
+        """Builds the model for a dataset."""
+        return self.build(spec, **options)
+
+    def options(self) -> dict[str, inspect.Parameter]:
+        """Name -> type and default of every option."""
+        parameters = inspect.signature(self.build, eval_str=True).parameters
+        return {name: one for name, one in parameters.items() if one.kind is one.KEYWORD_ONLY}
+
+    def accepted(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Those of the options that this model has; what all systems share is not for all."""
+        known = self.options()
+        return {name: value for name, value in options.items() if name in known}
+
+
+REGISTRY: dict[str, Builder] = {
+    "mmnet": Builder(mmnet.mmnet, published_mode_weights=(1, 1, 1)),
+    "ha": Builder(historical_average.historical_average, trained=False),
+    "ha_taxonomy": Builder(historical_average.historical_average_or_taxonomy, trained=False),
+    "last_rate": Builder(historical_average.last_rate, trained=False),
+    "taxonomy_mean": Builder(historical_average.taxonomy_mean, trained=False),
+}
+
+
+def resolve_options(name: str, settings: Iterable[str]) -> dict[str, Any]:
+    """Reads the values of `--set` for a model.
+
+    >>> resolve_options("mmnet", ["units=32", "tcn_filters=64,32", "evidence=true"])
+    {'units': 32, 'tcn_filters': (64, 32), 'evidence': True}
+
+    Args:
+        name: a key of `REGISTRY`.
+        settings: `option=value` each; a later one wins. Tuples are comma-separated.
+
+    Raises:
+        checks.InputError: the model or the option is unknown, or the value does not fit.
+    """
+    if name not in REGISTRY:
+        raise checks.InputError(
+            f"--model must be one of {', '.join(REGISTRY)}. Received: --model={name}"
+            f"{checks.did_you_mean(name, REGISTRY)}"
+        )
+    return config.named_options(REGISTRY[name].build, settings, "set")

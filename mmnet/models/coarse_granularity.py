@@ -1,0 +1,69 @@
+"""Coarse-granularity module: the trends of the item's taxonomies, and the temporal mining layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+
+from mmnet import checks
+from mmnet.layers.attention import HANAttention
+from mmnet.layers.embedding import SequenceEmbedding
+from mmnet.layers.tcn import TemporalConvolution
+from mmnet.models.fine_granularity import in_standard_deviations
+from mmnet.schema import FeatureSpec
+
+SOFTMAX_AXES = {"granularity": -2, "time": -3}
+
+
+def attend_to_taxonomies(
+    item: keras.KerasTensor,
+    inputs: dict[str, keras.KerasTensor],
+    spec: FeatureSpec,
+    *,
+    taxonomy_flags: bool,
+    units: int,
+    softmax_axis: str,
+):
+    """Yu et al. (2021) section 4.3, Eq. 5 and 6.
+
+    Args:
+        item: h^m of the fine-granularity module, [batch, window, units].
+        inputs: tensors of the dataset.
+        spec: what they are.
+        taxonomy_flags: False ignores taxonomy_missing_flag, as the authors' code does.
+        units: width of every vector.
+        softmax_axis: "granularity": the weights of item and taxonomies sum to 1 at each step;
+            "time" reproduces the authors' code, where each one's weights sum to 1 over time.
+
+    Returns:
+        h^mg, [batch, window, units].
+    """
+    checks.one_of(SOFTMAX_AXES, softmax_axis=softmax_axis)
+    rate = in_standard_deviations(inputs["taxonomy_rate"], spec, "scaled_taxonomy_rate")
+    # One vector per step and taxonomy. [batch, window, taxonomies, units]
+    taxonomies = SequenceEmbedding(units, flags=taxonomy_flags, name="taxonomy_embedding")(
+        rate, inputs["taxonomy_missing_flag"]
+    )
+    # At each step, how far to trust the item and how far each taxonomy. [batch, window, units]
+    item = keras.layers.Reshape((spec.window, 1, units), name="item_granularity")(item)
+    granularities = keras.layers.Concatenate(axis=2, name="granularities")([item, taxonomies])
+    attention = HANAttention(SOFTMAX_AXES[softmax_axis], name="granularity_attention")
+    return attention(granularities)[0]
+
+
+def temporal_mining(steps: keras.KerasTensor, *, filters: Sequence[int], dropout: float):
+    """Yu et al. (2021) section 4.3, Eq. 7 and 8.
+
+    Args:
+        steps: [batch, window, units].
+        filters: channels of the residual blocks; the last is the width of q.
+        dropout: part of the channels dropped in training.
+
+    Returns:
+        q, [batch, filters[-1]].
+    """
+    # What each step means after those before it. [batch, window, filters[-1]]
+    steps = TemporalConvolution(filters, dropout=dropout, name="tcn")(steps)
+    # Which steps matter. [batch, filters[-1]]
+    return HANAttention(name="temporal_attention")(steps)[0]

@@ -1,0 +1,118 @@
+"""The floors: predictions without training, which any model must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mmnet import checks
+from mmnet.schema import FeatureSpec
+
+Inputs = Mapping[str, np.ndarray]
+"""Arrays named and shaped as `FeatureSpec.tensors()`, batch first."""
+
+
+@dataclass(frozen=True)
+class HistoricalAverage:
+    """Predicts the mean of the item's own share rates in the window.
+
+    Yu et al. (2021) section 6.2, baseline HA. Where every step is missing the paper predicts 0.
+
+    Args:
+        training_mean: mean of the training targets, percent: the last fallback.
+        ha_mean: "available" leaves missing steps out, "zeros" counts them as 0.
+        ha_fallback: "taxonomy" predicts `TaxonomyMean` where every step is missing; None, 0.
+
+    >>> history = {"share_rate": np.array([[2.0, 0, 4]]), "missing_flag": np.array([[0.0, 1, 0]])}
+    >>> HistoricalAverage().predict(history), HistoricalAverage(ha_mean="zeros").predict(history)
+    (array([3.], dtype=float32), array([2.], dtype=float32))
+    """
+
+    training_mean: float = 0.0
+    ha_mean: Literal["available", "zeros"] = "available"
+    ha_fallback: Literal["taxonomy"] | None = None
+
+    def __post_init__(self):
+        checks.one_of(("available", "zeros"), ha_mean=self.ha_mean)
+        if self.ha_fallback is not None:
+            checks.one_of(("taxonomy",), ha_fallback=self.ha_fallback)
+
+    def predict(self, inputs: Inputs) -> np.ndarray:
+        """Returns percent, [batch]."""
+        rate, seen = inputs["share_rate"], 1 - inputs["missing_flag"]
+        counted = seen if self.ha_mean == "available" else np.ones_like(seen)
+        average = _mean(rate * seen, counted)
+        if self.ha_fallback is None:
+            return average
+        fallback = TaxonomyMean(self.training_mean).predict(inputs)
+        return np.where(seen.any(axis=1), average, fallback)
+
+
+@dataclass(frozen=True)
+class LastRate:
+    """Predicts the last share rate of the window that is there, and 0 where none is."""
+
+    def predict(self, inputs: Inputs) -> np.ndarray:
+        """Returns percent, [batch]."""
+        rate, seen = inputs["share_rate"], inputs["missing_flag"] < 1
+        last = seen.shape[1] - 1 - np.argmax(seen[:, ::-1], axis=1)
+        return np.where(seen.any(axis=1), rate[np.arange(len(rate)), last], 0).astype("float32")
+
+
+@dataclass(frozen=True)
+class TaxonomyMean:
+    """Predicts the mean of all taxonomies' rates in the window.
+
+    Where no other item of any of its taxonomy values was seen, it predicts the training mean.
+
+    Args:
+        training_mean: mean of the training targets, percent.
+    """
+
+    training_mean: float = 0.0
+
+    def predict(self, inputs: Inputs) -> np.ndarray:
+        """Returns percent, [batch]."""
+        batch = len(inputs["share_rate"])
+        if "taxonomy_rate" not in inputs:
+            return np.full(batch, self.training_mean, "float32")
+        rate = np.reshape(inputs["taxonomy_rate"], (batch, -1))
+        seen = 1 - np.reshape(inputs["taxonomy_missing_flag"], (batch, -1))
+        return np.where(seen.any(axis=1), _mean(rate * seen, seen), self.training_mean).astype(
+            "float32"
+        )
+
+
+def historical_average(
+    spec: FeatureSpec,
+    *,
+    ha_mean: Literal["available", "zeros"] = "available",
+    ha_fallback: Literal["taxonomy"] | None = None,
+) -> HistoricalAverage:
+    """Builds HA as the paper has it: 0 for an item without history."""
+    return HistoricalAverage(spec.rate_mean, ha_mean, ha_fallback)
+
+
+def historical_average_or_taxonomy(
+    spec: FeatureSpec, *, ha_mean: Literal["available", "zeros"] = "available"
+) -> HistoricalAverage:
+    """Builds HA that falls back to the taxonomies for an item without history."""
+    return HistoricalAverage(spec.rate_mean, ha_mean, "taxonomy")
+
+
+def last_rate(spec: FeatureSpec) -> LastRate:
+    """Builds the floor that repeats the last rate."""
+    return LastRate()
+
+
+def taxonomy_mean(spec: FeatureSpec) -> TaxonomyMean:
+    """Builds the floor that reads the taxonomies only."""
+    return TaxonomyMean(spec.rate_mean)
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted mean of each row; 0 where its weights are all 0."""
+    return (values.sum(axis=1) / np.maximum(weights.sum(axis=1), 1)).astype("float32")

@@ -1,0 +1,176 @@
+import keras
+import numpy as np
+import pytest
+
+from mmnet.layers.disturbance import (
+    ColdStartDisturbance,
+    MultiMode,
+    NoisyDisturbance,
+    hide_all,
+    hide_steps,
+)
+from tests.conformance import check_layer
+
+RATE = np.array([[2.0, 0.0, 4.0, 1.0, 3.0, 5.0]], "float32")  # [batch=1, window=6], percent
+MISSING = np.array([[0, 1, 0, 0, 0, 0]], "float32")  # no clicks in the second period
+CLICKS = np.array([[50, 0, 25, 100, 100, 20]], "float32")
+
+
+def test_hidden_steps_read_like_steps_without_clicks():
+    hidden = np.array([[0, 0, 1, 0, 0, 1]])
+    missing, rate, clicks = hide_steps(hidden, MISSING, RATE, CLICKS)
+    np.testing.assert_array_equal(missing, [[0, 1, 1, 0, 0, 1]])
+    np.testing.assert_array_equal(rate, [[2, 0, 0, 1, 3, 0]])
+    np.testing.assert_array_equal(clicks, [[50, 0, 0, 100, 100, 0]])
+
+
+def test_hiding_all_leaves_nothing():
+    missing, rate, clicks = hide_all(MISSING, RATE, CLICKS)
+    np.testing.assert_array_equal(missing, np.ones((1, 6)))
+    np.testing.assert_array_equal(rate, np.zeros((1, 6)))
+    np.testing.assert_array_equal(clicks, np.zeros((1, 6)))
+
+
+def test_hiding_keeps_types():
+    missing, rate, clicks = hide_all(
+        MISSING.astype("int8"), RATE.astype("float64"), CLICKS.astype("int64")
+    )
+    assert (missing.dtype, rate.dtype, clicks.dtype) == ("int8", "float64", "int64")
+
+
+def test_hiding_refuses_to_broadcast():
+    with pytest.raises(ValueError, match="must have one shape"):
+        hide_steps(np.ones((1, 1)), MISSING, RATE)
+
+
+def test_cold_start_hides_the_history_in_training_only():
+    rate, missing, clicks = ColdStartDisturbance()(RATE, MISSING, CLICKS, training=True)
+    for seen in (rate, 1 - np.asarray(missing), clicks):
+        np.testing.assert_array_equal(seen, np.zeros((1, 6)))
+    rate, missing = ColdStartDisturbance()(RATE, MISSING)
+    np.testing.assert_array_equal(rate, RATE)
+    np.testing.assert_array_equal(missing, MISSING)
+
+
+def test_noisy_rate_zero_hides_nothing_and_one_hides_all():
+    rate, missing = NoisyDisturbance(0.0)(RATE, MISSING, training=True)
+    np.testing.assert_array_equal(rate, RATE)
+    np.testing.assert_array_equal(missing, MISSING)
+    rate, missing = NoisyDisturbance(1.0)(RATE, MISSING, training=True)
+    np.testing.assert_array_equal(rate, np.zeros((1, 6)))
+    np.testing.assert_array_equal(missing, np.ones((1, 6)))
+
+
+def test_noisy_hides_the_given_part_of_the_steps():
+    seen = np.zeros((1000, 100), "float32")
+    _, missing = NoisyDisturbance(0.3, seed=0)(seen, seen, training=True)
+    # Three standard errors of a Bernoulli(0.3) mean over 1e5 steps.
+    assert np.mean(missing) == pytest.approx(0.3, abs=0.0044)
+
+
+def test_noisy_keeps_the_original_flags_and_the_seen_rates():
+    many = 500
+    rate, missing = np.repeat(RATE, many, 0), np.repeat(MISSING, many, 0)
+    noisy_rate, noisy_missing = NoisyDisturbance(0.5, seed=0)(rate, missing, training=True)
+    noisy_rate, noisy_missing = np.asarray(noisy_rate), np.asarray(noisy_missing)
+    assert np.all(noisy_missing >= missing)
+    np.testing.assert_array_equal(noisy_rate[noisy_missing == 0], rate[noisy_missing == 0])
+    np.testing.assert_array_equal(noisy_rate[noisy_missing == 1], 0)
+
+
+def modes_met(layer, examples=3000):
+    """Counts (normal, cold, mixed) examples of one training batch by what became of them."""
+    ones, zeros = np.ones((examples, 20), "float32"), np.zeros((examples, 20), "float32")
+    hidden = np.sum(layer(ones, zeros, training=True)[1], axis=1)
+    # A noisy example of 20 steps is all seen or all hidden with probability 2e-6 at τ = 0.5.
+    return np.sum(hidden == 0), np.sum(hidden == 20), np.sum((hidden > 0) & (hidden < 20))
+
+
+def test_one_batch_meets_all_modes_as_often_as_their_weights_say():
+    met = modes_met(MultiMode((2, 1, 1), seed=0))
+    for count, probability in zip(met, (0.5, 0.25, 0.25), strict=True):
+        # Three standard deviations of a binomial count.
+        assert abs(count - 3000 * probability) < 3 * (3000 * probability * (1 - probability)) ** 0.5
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2])
+def test_a_mode_of_weight_zero_is_never_met(mode):
+    weights = [0.3, 0.3, 0.3]
+    weights[mode] = 0
+    assert modes_met(MultiMode(weights, seed=0))[mode] == 0
+
+
+def test_a_single_mode_is_always_met():
+    assert modes_met(MultiMode((1, 0, 0))) == (3000, 0, 0)
+    assert modes_met(MultiMode((0, 1, 0))) == (0, 3000, 0)
+    assert modes_met(MultiMode((0, 0, 1), seed=0))[2] == 3000
+
+
+def test_mode_counts_tell_what_training_met():
+    layer = MultiMode(seed=0)
+    met = np.add(modes_met(layer), modes_met(layer))
+    np.testing.assert_array_equal(layer.mode_counts, met)
+
+
+def test_mode_counts_survive_a_number_that_float32_would_lose():
+    layer = MultiMode((1, 0, 0))
+    layer.build()
+    layer.mode_counts.assign([2**24, 0, 0])
+    layer(RATE, MISSING, training=True)
+    assert layer.mode_counts.numpy()[0] == 2**24 + 1
+
+
+def test_multi_mode_is_the_identity_outside_training():
+    layer = MultiMode(seed=0)
+    for before, after in zip((RATE, MISSING, CLICKS), layer(RATE, MISSING, CLICKS), strict=True):
+        np.testing.assert_array_equal(before, after)
+    np.testing.assert_array_equal(layer.mode_counts, [0, 0, 0])
+
+
+def test_the_seed_repeats_the_disturbance_and_each_step_draws_afresh():
+    rate = np.ones((50, 6), "float32")
+    first, second = MultiMode(seed=3), MultiMode(seed=3)
+    drawn = np.asarray(first(rate, 0 * rate, training=True)[1])
+    np.testing.assert_array_equal(drawn, second(rate, 0 * rate, training=True)[1])
+    assert np.any(drawn != np.asarray(first(rate, 0 * rate, training=True)[1]))
+
+
+def test_clicks_are_hidden_with_the_rate():
+    rate = np.ones((200, 6), "float32")
+    _, missing, clicks = MultiMode(seed=0)(rate, 0 * rate, rate, training=True)
+    np.testing.assert_array_equal(clicks, 1 - np.asarray(missing))
+
+
+def test_rates_keep_float32_under_mixed_precision():
+    layer = MultiMode(dtype="mixed_bfloat16")
+    assert all(output.dtype == "float32" for output in layer(RATE, MISSING, CLICKS))
+
+
+@pytest.mark.parametrize("weights", [(0, 0, 0), (1, -1, 1), (1, 1), (1, 1, float("nan"))])
+def test_refuses_weights_that_are_no_frequencies(weights):
+    with pytest.raises(ValueError, match=r"`mode_weights` must be three numbers"):
+        MultiMode(weights)
+
+
+def test_refuses_a_noisy_rate_outside_its_range():
+    with pytest.raises(ValueError, match=r"`noisy_rate` must be in \[0, 1\]"):
+        NoisyDisturbance(1.5)
+
+
+def test_trains_under_xla_and_counts_every_example():
+    inputs = [keras.Input((6,)) for _ in range(2)]
+    layer = MultiMode(seed=0)
+    rate, missing = layer(*inputs)
+    model = keras.Model(inputs, keras.layers.Dense(1)(rate + missing))
+    model.compile("sgd", "mse", jit_compile=True, steps_per_execution=2)
+    rate = np.ones((96, 6), "float32")
+    model.fit([rate, 0 * rate], rate[:, 0], batch_size=16, epochs=2, verbose=0)
+    assert layer.mode_counts.numpy().sum() == 192
+    assert layer.mode_counts.numpy().min() > 0
+
+
+@pytest.mark.parametrize(
+    "layer", [ColdStartDisturbance(), NoisyDisturbance(0.3, seed=1), MultiMode((2, 1, 1), seed=1)]
+)
+def test_conforms(layer, tmp_path):
+    check_layer(layer, RATE, MISSING, CLICKS, tmp_path=tmp_path)

@@ -1,0 +1,64 @@
+import importlib
+import pkgutil
+
+import keras
+import pytest
+
+import mmnet.layers
+import mmnet.models
+from mmnet.checks import InputError
+from mmnet.models import REGISTRY, resolve_options
+from tests.conformance import GOLDEN
+
+
+def registered_layers():
+    """Names of all Keras layers that layers/ and models/ define."""
+    for package in (mmnet.layers, mmnet.models):
+        for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+            importlib.import_module(module.name)
+    return [
+        one.__name__
+        for one in keras.saving.get_custom_objects().values()
+        if one.__module__.startswith(("mmnet.layers.", "mmnet.models."))
+        and issubclass(one, keras.layers.Layer)
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", sorted({*registered_layers(), *(n for n, one in REGISTRY.items() if one.trained)})
+)
+def test_every_layer_and_trained_model_has_a_golden_file(name):
+    assert (GOLDEN / f"{name}.json").exists()
+
+
+def test_published_mode_weights():
+    assert REGISTRY["mmnet"].published_mode_weights == (1, 1, 1)
+    assert REGISTRY["ha"].published_mode_weights == (1, 0, 0)
+
+
+def test_options_take_the_type_of_their_keyword():
+    settings = ["units=32", "coarse_granularity=false", "noisy_rate=.3", "mode_weights=1,0,0"]
+    assert resolve_options("mmnet", settings) == {
+        "units": 32,
+        "coarse_granularity": False,
+        "noisy_rate": 0.3,
+        "mode_weights": (1.0, 0.0, 0.0),
+    }
+    assert resolve_options("mmnet", ["tcn_filters=none"]) == {"tcn_filters": None}
+    assert resolve_options("ha", ["ha_fallback=taxonomy"]) == {"ha_fallback": "taxonomy"}
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "message"),
+    [
+        ("mmnett", "units=32", r"Did you mean mmnet\?"),
+        ("mmnet", "unitts=32", r"no option 'unitts'. Did you mean units\?"),
+        ("mmnet", "units", "takes name=value"),
+        ("mmnet", "units=many", "--set=units=many: .*valid integer"),
+        ("mmnet", "softmax_axis=tme", "'granularity' or 'time'"),
+        ("last_rate", "units=32", r"it has: none"),
+    ],
+)
+def test_a_wrong_option_is_one_clear_sentence(name, setting, message):
+    with pytest.raises(InputError, match=message):
+        resolve_options(name, [setting])
