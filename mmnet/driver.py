@@ -1,0 +1,69 @@
+"""What all drivers share: flags in, one call to a task, an exit code out."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+
+from pydantic import BaseModel
+
+from mmnet import config
+from mmnet.checks import InputError
+
+OK, WRONG_INPUT, INTERNAL, INTERRUPTED = 0, 1, 2, 130
+
+
+def run(flags: type[BaseModel], summary: str | None, task: str, arguments: Sequence[str]) -> int:
+    """Parses the flags, runs the task, and turns the user's mistakes into one sentence.
+
+    TensorFlow is loaded only once the flags are known to be right.
+
+    Args:
+        flags: the driver's config.
+        summary: what `--help` prints first.
+        task: the function of `mmnet.tasks` to call with the config.
+        arguments: of the command line, without the program's name.
+
+    Returns:
+        The exit code: 0 ok, 1 the input is wrong (one sentence on stderr), 2 internal error (a
+        traceback on stderr), 130 interrupted, or what the task returns.
+    """
+    if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in arguments):
+        print(config.usage(flags, summary or ""))
+        return OK
+    try:
+        if os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true"):
+            raise InputError("TF_USE_LEGACY_KERAS is set, but mmnet runs on Keras 3; unset it")
+        parsed = config.parse(flags, arguments)
+        with _startup_notes_hidden():
+            tasks = importlib.import_module("mmnet.tasks")
+        return getattr(tasks, task)(parsed) or OK
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_INPUT
+    except KeyboardInterrupt as interruption:
+        print(f"interrupted{f': {interruption}' if str(interruption) else ''}", file=sys.stderr)
+        return INTERRUPTED
+    except Exception:
+        traceback.print_exc()
+        return INTERNAL
+
+
+@contextlib.contextmanager
+def _startup_notes_hidden() -> Iterator[None]:
+    """Hides what TensorFlow's C++ code writes to stderr while it loads; exceptions still show."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

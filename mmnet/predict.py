@@ -1,0 +1,11 @@
+"""A SavedModel and tables in, a score for every item out.
+
+python -m mmnet.predict --saved_model=runs/first/export --counts=counts.csv --items=items.csv
+"""
+
+import sys
+
+from mmnet import config, driver
+
+if __name__ == "__main__":
+    sys.exit(driver.run(config.PredictConfig, __doc__, "predict", sys.argv[1:]))

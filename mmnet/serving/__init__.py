@@ -1,0 +1,1 @@
+"""From a trained model to a SavedModel, and from a SavedModel to scores."""

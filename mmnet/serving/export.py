@@ -1,0 +1,213 @@
+"""A SavedModel that plain TensorFlow loads: named tensors in, or raw columns in.
+
+`serving_default` reads the tensors of `FeatureSpec`; `raw_columns` reads what users have (counts,
+strings, numbers) and looks vocabularies up inside. Both return `predicted_share_rate`, percent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mmnet import schema
+from mmnet.checks import InputError
+from mmnet.data.dataset import Fitted
+from mmnet.data.tables import SEPARATOR
+from mmnet.encoders.text import TokenLookup, lookup_table
+
+OUTPUT = "predicted_share_rate"
+ABOUT = "assets.extra/fitted.json"
+PARITY = 1e-5
+"""Largest relative difference between the SavedModel and the Keras model; float32 rounds at 6e-8
+and a different order of sums may lose two digits of it."""
+
+
+class Servable(tf.Module):
+    """The signatures, and all the variables and tables they need."""
+
+    def __init__(self, model: keras.Model, fitted: Fitted):
+        super().__init__(name="mmnet")
+        self._call = lambda inputs: model(inputs, training=False)
+        self._variables = [variable.value for variable in model.variables]
+        self._fitted = fitted
+        spec, vocabularies = fitted.spec, fitted.vocabularies
+        self._fields = {f.tensor: lookup_table(vocabularies[f.tensor]) for f in spec.fields}
+        self._texts = {
+            t.tensor: TokenLookup(vocabularies[t.tensor], t.max_tokens) for t in spec.texts
+        }
+
+    def tensors(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`serving_default`: the tensors of `FeatureSpec.tensors`, batched."""
+        return {OUTPUT: self._call(inputs)}
+
+    def raw_columns(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`raw_columns`: counts and items columns as they stand in the tables, see `raw_inputs`."""
+        spec = self._fitted.spec
+        clicks, shares = columns["clicks"], columns["shares"]
+        seen = clicks >= self._fitted.task.min_clicks
+        rate = 100 * tf.cast(shares, tf.float64) / tf.cast(tf.maximum(clicks, 1), tf.float64)
+        nothing = tf.zeros_like(rate)
+        inputs = {
+            schema.SHARE_RATE.name: tf.cast(tf.where(seen, rate, nothing), tf.float32),
+            schema.MISSING_FLAG.name: 1 - tf.cast(seen, tf.float32),
+            schema.CLICKS.name: tf.cast(tf.where(seen, clicks, 0), tf.float32),
+        }
+        for name in spec.tensors():
+            if name in columns and name not in inputs:  # taxonomy sequences, vectors
+                inputs[name] = columns[name]
+        for field in spec.fields:
+            values = _split_values(columns[raw_name(field.name)])
+            ids = tf.ragged.map_flat_values(self._fields[field.tensor].lookup, values)
+            inputs[field.tensor] = ids.to_tensor(schema.MISSING_ID, shape=(None, field.max_values))
+        for numeric in spec.numerics:
+            standard = (columns[raw_name(numeric.name)] - numeric.mean) / numeric.sd
+            finite = tf.math.is_finite(standard)
+            inputs[numeric.tensor] = tf.where(finite, standard, tf.zeros_like(standard))
+        for text in spec.texts:
+            inputs[text.tensor] = self._texts[text.tensor](columns[raw_name(text.name)])
+        return self.tensors(**inputs)
+
+
+def raw_name(column: str) -> str:
+    """The raw signature's input for an items column: `item_title`."""
+    return schema.tensor_name("item", column)
+
+
+def raw_inputs(fitted: Fitted) -> dict[str, tf.TensorSpec]:
+    """Inputs of the raw signature.
+
+    `clicks` and `shares`: int64 [batch, window], the counts of the last periods, 0 where none.
+    `taxonomy_rate`, `taxonomy_missing_flag`, `vector_<name>`: as in the tensors. `item_<column>`:
+    a taxonomy, categorical or text as string [batch] (several values joined by `;`, each once,
+    empty where unknown), a number as float32 [batch] (NaN where unknown).
+    """
+    spec = fitted.spec
+    counts = tf.TensorSpec([None, spec.window], tf.int64)
+    found = {"clicks": counts, "shares": counts}
+    kept = {schema.TAXONOMY_RATE.name, schema.TAXONOMY_MISSING_FLAG.name}
+    kept |= {vector.tensor for vector in spec.vectors}
+    for name, (shape, dtype) in spec.tensors().items():
+        if name in kept:
+            found[name] = tf.TensorSpec([None, *shape], dtype)
+    for feature in (*spec.fields, *spec.texts):
+        found[raw_name(feature.name)] = tf.TensorSpec([None], tf.string)
+    for numeric in spec.numerics:
+        found[raw_name(numeric.name)] = tf.TensorSpec([None], tf.float32)
+    return {name: tf.TensorSpec(one.shape, one.dtype, name) for name, one in found.items()}
+
+
+def _split_values(column: tf.Tensor) -> tf.RaggedTensor:
+    values = tf.strings.split(column, SEPARATOR)
+    values = tf.ragged.map_flat_values(tf.strings.strip, values)
+    return tf.ragged.boolean_mask(values, values != "")
+
+
+def export(
+    model: keras.Model,
+    fitted: Fitted,
+    directory: str | os.PathLike[str],
+    *,
+    version: int = 1,
+    check: dict[str, np.ndarray] | None = None,
+    about: dict[str, Any] | None = None,
+) -> Path:
+    """Writes `directory/<version>/`, whole or not at all.
+
+    Args:
+        model: trained, from a dict of tensors to percent, [batch].
+        fitted: what it was trained with; goes along as JSON.
+        directory: of the versions, TensorFlow Serving's layout.
+        version: of this model.
+        check: some batch of real inputs; the file is refused if it does not score them as the
+            model does.
+        about: more to go along: the flags of the run.
+
+    Returns:
+        The version's directory.
+
+    Raises:
+        RuntimeError: the SavedModel gives other scores than the model.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{version}-", dir=directory))
+    try:
+        servable = Servable(model, fitted)
+        named = {
+            name: tf.TensorSpec([None, *shape], dtype, name)
+            for name, (shape, dtype) in fitted.spec.tensors().items()
+        }
+        functions = {
+            "serving_default": (servable.tensors, named),
+            "raw_columns": (servable.raw_columns, raw_inputs(fitted)),
+        }
+        signatures = {
+            name: tf.function(function, autograph=False).get_concrete_function(**inputs)
+            for name, (function, inputs) in functions.items()
+        }
+        tf.saved_model.save(servable, str(beside), signatures)
+        text = {"fitted": fitted.model_dump(mode="json"), **(about or {})}
+        (beside / ABOUT).parent.mkdir(exist_ok=True)
+        (beside / ABOUT).write_text(
+            json.dumps(text, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        if check is not None:
+            _check(model, beside, check)
+        target = directory / str(version)
+        if target.exists():
+            old = beside.with_name(beside.name + "-old")
+            os.replace(target, old)
+            os.replace(beside, target)
+            shutil.rmtree(old)
+        else:
+            os.replace(beside, target)
+        target.chmod(0o755)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return target
+
+
+def _check(model: keras.Model, directory: Path, inputs: dict[str, np.ndarray]) -> None:
+    tensors = {name: tf.constant(array) for name, array in inputs.items()}
+    wanted = np.asarray(model(tensors, training=False))
+    signature = tf.saved_model.load(str(directory)).signatures["serving_default"]
+    found = signature(**tensors)[OUTPUT].numpy()
+    far = np.abs(found - wanted) > PARITY * np.maximum(np.abs(wanted), 1)
+    if far.any():
+        row = int(np.argmax(far))
+        raise RuntimeError(
+            f"the SavedModel scores row {row} {found[row]}, the model {wanted[row]}; not exported"
+        )
+
+
+def load(path: str | os.PathLike[str]) -> tuple[Any, Fitted]:
+    """Loads a SavedModel of `export`: the version's directory, or the newest below its parent.
+
+    Returns:
+        The loaded module, and what it was fitted with.
+
+    Raises:
+        InputError: there is none, or it is not one of ours.
+    """
+    path = Path(path)
+    if not (path / "saved_model.pb").exists():
+        versions = [p for p in path.glob("*/saved_model.pb") if p.parent.name.isdigit()]
+        if not versions:
+            raise InputError(f"--saved_model={path}: no SavedModel there, nor in a version below")
+        path = max(versions, key=lambda found: int(found.parent.name)).parent
+    try:
+        about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
+        fitted = Fitted.model_validate(about["fitted"])
+    except (OSError, ValueError, KeyError):
+        raise InputError(
+            f"{path} has no readable {ABOUT}; export it with this version of mmnet"
+        ) from None
+    return tf.saved_model.load(str(path)), fitted

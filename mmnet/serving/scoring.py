@@ -1,0 +1,89 @@
+"""Scores for every item of the items table, with or without history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import tensorflow as tf
+from rich.progress import track
+
+from mmnet.checks import InputError
+from mmnet.data.dataset import Dataset
+from mmnet.data.splits import Examples
+from mmnet.data.windows import Windows
+from mmnet.files import write_atomic
+from mmnet.serving.export import OUTPUT
+
+BATCH = 1024
+
+
+def as_of_column(dataset: Dataset, as_of: str) -> int:
+    """The panel's column of `--as_of`; the last one when it is empty.
+
+    Raises:
+        InputError: a period outside the counts.
+    """
+    panel = dataset.panel
+    if not as_of:
+        return panel.num_periods - 1
+    column = panel.calendar.number(as_of, "as_of") - panel.first_period
+    if not 0 <= column < panel.num_periods:
+        raise InputError(
+            f"--as_of={as_of} is outside the counts, which run from {panel.label(0)} to "
+            f"{panel.label(panel.num_periods - 1)}"
+        )
+    return column
+
+
+def score(
+    predict: Callable[..., Mapping[str, tf.Tensor]], dataset: Dataset, *, as_of: str = ""
+) -> pa.Table:
+    """Scores every item as of one period, reading nothing later.
+
+    Args:
+        predict: the `serving_default` signature.
+        dataset: items and counts.
+        as_of: the last period read; empty = the last there is.
+
+    Returns:
+        item_id, period (as_of + horizon, in the input's type), predicted_share_rate (percent),
+        observed_periods (window entries that were not missing), one row per item.
+    """
+    panel, spec = dataset.panel, dataset.fitted.spec
+    column = as_of_column(dataset, as_of)
+    num_items = len(panel.item_ids)
+    everyone = Examples(np.arange(num_items, dtype=np.int32), np.full(num_items, column, np.int32))
+    windows = Windows(dataset)
+    scores = np.empty(num_items, np.float32)
+    observed = np.empty(num_items, np.int32)
+    batches = windows.batches(everyone, BATCH)
+    for part, inputs in track(
+        batches, "scoring", total=-(-num_items // BATCH), disable=num_items < 50 * BATCH
+    ):
+        scores[part] = predict(**inputs)[OUTPUT].numpy()
+        observed[part] = spec.window - inputs["missing_flag"].numpy().sum(axis=1)
+    target = np.full(num_items, panel.first_period + column + spec.horizon)
+    return pa.table(
+        {
+            "item_id": pa.array(panel.item_ids, pa.string()),
+            "period": pa.array(panel.calendar.periods(target)),
+            "predicted_share_rate": scores.astype(np.float64),
+            "observed_periods": observed,
+        }
+    )
+
+
+def write(scores: pa.Table, path: str | Path) -> Path:
+    """Writes scores as Parquet, whole or not at all.
+
+    Raises:
+        InputError: the path cannot be written.
+    """
+    try:
+        return write_atomic(path, lambda beside: pa.parquet.write_table(scores, beside))
+    except OSError as error:
+        raise InputError(f"--output={path}: {error.strerror or error}") from None

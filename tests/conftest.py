@@ -1,0 +1,37 @@
+"""One small trained run, made once for all tests of the whole."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+
+SIMULATED = [
+    "--source=simulated",
+    "--source_set=items=500",
+    "--source_set=periods=24",
+    "--source_set=clicks=800000",
+    "--taxonomies=category,tags",
+    "--categoricals=author",
+    "--numerics=duration",
+    "--texts=title",
+    "--release=release",
+    "--min_test_rows=50",
+]
+SMALL = ["--set=units=8", "--set=field_width=4", "--epochs=2", "--batch_size=32"]
+
+
+@pytest.fixture(scope="session")
+def simulated_flags():
+    """Flags of a small simulated log."""
+    return list(SIMULATED)
+
+
+@pytest.fixture(scope="session")
+def run_dir(tmp_path_factory):
+    """The run directory of a small MMNet, trained, evaluated and exported."""
+    from mmnet import config, tasks
+
+    directory = tmp_path_factory.mktemp("runs") / "small"
+    tasks.train(config.parse(config.TrainConfig, [*SIMULATED, *SMALL, f"--run_dir={directory}"]))
+    return directory

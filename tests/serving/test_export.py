@@ -1,0 +1,134 @@
+import json
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mmnet import config, tasks
+from mmnet.checks import InputError
+from mmnet.data import dataset as datasets
+from mmnet.data.windows import Windows
+from mmnet.serving import export
+
+
+@pytest.fixture(scope="module")
+def trained(run_dir):
+    """The trained model rebuilt from its run, and its test windows."""
+    flags = config.parse(config.TrainConfig, [f"--flagfile={run_dir / 'flags.txt'}"])
+    dataset = datasets.load(run_dir / "dataset")
+    builder, options = tasks._model_options(flags)
+    model = builder(dataset.fitted.spec, **options)
+    tasks.load_weights(model, run_dir)
+    return model, dataset
+
+
+@pytest.fixture(scope="module")
+def batch(trained):
+    _, dataset = trained
+    return next(Windows(dataset).batches(dataset.split.test, 64))[1]
+
+
+def test_named_tensors_score_as_the_model_does(run_dir, trained, batch):
+    model, _ = trained
+    loaded, _ = export.load(run_dir / "export")
+    found = loaded.signatures["serving_default"](**batch)[export.OUTPUT]
+    # Two orders of float32 sums: relative 1e-5 of rates of a few percent.
+    np.testing.assert_allclose(found, model(batch, training=False), rtol=1e-5, atol=1e-5)
+
+
+def test_raw_columns_score_as_the_named_tensors_do(run_dir, trained, batch):
+    _, dataset = trained
+    panel, examples, window = dataset.panel, dataset.split.test, dataset.fitted.spec.window
+    items, times = examples.items[:64], examples.times[:64]
+
+    def history(counts):
+        padded = np.pad(counts, ((0, 0), (window - 1, 0)))
+        return padded[items[:, None], times[:, None] + np.arange(window)]
+
+    table = tasks.pipeline.load_tables(dataset.fitted.tables).items.data.to_pandas().iloc[items]
+    raw = {
+        "clicks": history(panel.clicks),
+        "shares": history(panel.shares),
+        "taxonomy_rate": batch["taxonomy_rate"],
+        "taxonomy_missing_flag": batch["taxonomy_missing_flag"],
+        "vector_cover": batch["vector_cover"],
+        "item_duration": table["duration"].to_numpy("float32"),
+        **{
+            f"item_{column}": table[column].to_numpy(str)
+            for column in ("category", "tags", "author", "title")
+        },
+    }
+    loaded, _ = export.load(run_dir / "export")
+    scored = loaded.signatures["raw_columns"](**{k: tf.constant(v) for k, v in raw.items()})
+    wanted = loaded.signatures["serving_default"](**batch)[export.OUTPUT]
+    # The same graph on inputs equal up to one float32 rounding of the rate and the number.
+    np.testing.assert_allclose(scored[export.OUTPUT], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_raw_columns_take_what_training_never_saw(run_dir):
+    loaded, fitted = export.load(run_dir / "export")
+    raw = {
+        name: tf.zeros([2, *spec.shape[1:]], spec.dtype)
+        if spec.dtype != tf.string
+        else tf.constant(["", "never; seen ;;猫"])
+        for name, spec in export.raw_inputs(fitted).items()
+    }
+    raw["item_duration"] = tf.constant([np.nan, 1e30])
+    scored = loaded.signatures["raw_columns"](**raw)[export.OUTPUT].numpy()
+    assert np.isfinite(scored).all()
+
+
+def test_loads_with_plain_tensorflow(run_dir, batch, tmp_path):
+    np.savez(tmp_path / "batch.npz", **{name: t.numpy() for name, t in batch.items()})
+    script = f"""
+        import sys, numpy as np, tensorflow as tf
+        model = tf.saved_model.load({str(run_dir / "export" / "1")!r})
+        batch = np.load({str(tmp_path / "batch.npz")!r})
+        inputs = {{name: tf.constant(batch[name]) for name in batch.files}}
+        score = model.signatures["serving_default"](**inputs)["predicted_share_rate"]
+        foreign = [m for m in sys.modules if m.split(".")[0] in ("mmnet", "tcn", "tf_keras")]
+        print(score.shape[0], foreign)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "64 []", done.stderr
+
+
+def test_what_was_fitted_goes_along(run_dir, trained):
+    _, dataset = trained
+    _, fitted = export.load(run_dir / "export" / "1")
+    assert fitted == dataset.fitted
+    about = json.loads((run_dir / "export" / "1" / export.ABOUT).read_text(encoding="utf-8"))
+    assert about["flags"]["model"] == "mmnet"
+
+
+def test_a_model_that_would_score_otherwise_is_not_exported(trained, batch, tmp_path, monkeypatch):
+    model, dataset = trained
+    real = export.Servable.tensors
+    monkeypatch.setattr(
+        export.Servable,
+        "tensors",
+        lambda self, **inputs: {export.OUTPUT: real(self, **inputs)[export.OUTPUT] + 0.01},
+    )
+    with pytest.raises(RuntimeError, match="not exported"):
+        export.export(
+            model, dataset.fitted, tmp_path / "out", check={k: v.numpy() for k, v in batch.items()}
+        )
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_newer_version_stands_beside_the_older_and_is_found(trained, tmp_path):
+    model, dataset = trained
+    for version in (1, 2):
+        export.export(model, dataset.fitted, tmp_path, version=version)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2"]
+    export.load(tmp_path)
+
+
+def test_a_directory_without_a_saved_model_is_named(tmp_path):
+    with pytest.raises(InputError, match="no SavedModel there"):
+        export.load(tmp_path)
