@@ -6,12 +6,13 @@ every mistake in it into one sentence.
 
 from __future__ import annotations
 
+import csv
 import inspect
+import io
 import re
-import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -68,7 +69,7 @@ class TaskFlags(_Flags):
     window: int = Field(6, ge=1, description="Periods seen (ω1).")
     horizon: int = Field(1, ge=1, description="Periods ahead (h).")
     split: Literal["chronological", "by_item", "random_window"] = Field(
-        "chronological", description="How examples are split; random_window leaks (spec L2)."
+        "chronological", description="How examples are split; random_window leaks the future."
     )
     split_ratios: Annotated[tuple[float, ...], "comma-separated"] = Field(
         (8, 1, 1), description="Train, validation, test."
@@ -79,7 +80,7 @@ class TaskFlags(_Flags):
     min_test_rows: int = Field(200, ge=1, description="Fewer test rows are refused.")
     first_period: str = Field("", description="Ignore counts before this period.")
     taxonomy_mean: Literal["leave_one_out", "paper"] = Field(
-        "leave_one_out", description="paper = Eq. 4, which shows an item its own rate (spec L1)."
+        "leave_one_out", description="paper = Eq. 4, which shows an item its own rate."
     )
     taxonomy_weighting: Literal["items", "clicks"] = Field(
         "items", description="Mean of the items' rates, or pooled shares over pooled clicks."
@@ -119,6 +120,9 @@ class TrainingFlags(_Flags):
     patience: int = Field(5, ge=1, description="Epochs without improvement before stopping.")
     batch_size: int = Field(64, ge=1, description="Examples per step.")
     learning_rate: float = Field(0.001, gt=0, description="Adam's.")
+    half_weight_clicks: float = Field(
+        0, ge=0, description="Clicks of a target that count half in the loss; 0 = all alike."
+    )
     monitor: Literal["mean_log_mse", "normal", "cold_start", "noisy"] = Field(
         "mean_log_mse", description="What the best epoch is chosen by, on validation."
     )
@@ -188,16 +192,18 @@ def _define_one(name: str, field: FieldInfo, values: flags.FlagValues) -> None:
         flags.DEFINE_enum(name, default, list(typing.get_args(kind)), text, **how)
     elif kind is bool:
         flags.DEFINE_bool(name, default, text, **how)
-    elif kind is int:
-        flags.DEFINE_integer(name, default, text, **how)
-    elif kind is float:
-        flags.DEFINE_float(name, default, text, **how)
-    else:
-        flags.DEFINE_string(name, default, text, **how)
+    else:  # numbers too: pydantic reads them, and says what is wrong with them
+        flags.DEFINE_string(name, str(default), text, **how)
+
+
+_NO_FLAGFILE = r".*Unable to open flagfile: \[Errno \d+\] (.*): '(.*)'"
 
 
 def _sentence(error: flags.Error) -> str:
-    return re.sub(r"^(ERROR:: |flag (?=--))", "", str(error)).replace("\n", " ")
+    text = str(error).replace("\n", " ")
+    text = re.sub(_NO_FLAGFILE, r"--flagfile=\2: \1", text)
+    text = re.sub(r": \('Non-boolean .*", ": must be true or false", text)
+    return re.sub(r"^(ERROR:: |flag (?=--))", "", text)
 
 
 Parsed = typing.TypeVar("Parsed", bound=BaseModel)
@@ -252,9 +258,7 @@ def to_flagfile(config: BaseModel, *, leave_out: Sequence[str] = PLACES) -> str:
         if "repeatable" in field.metadata:
             lines += [f"--{name}={each}" for each in value]
         elif "comma-separated" in field.metadata:
-            lines.append(
-                f"--{name}={','.join(f'{v:g}' if isinstance(v, float) else v for v in value)}"
-            )
+            lines.append(f"--{name}={_joined(value)}")
         elif isinstance(value, bool):
             lines.append(f"--{name}={str(value).lower()}")
         else:
@@ -262,17 +266,26 @@ def to_flagfile(config: BaseModel, *, leave_out: Sequence[str] = PLACES) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _joined(values: Sequence[Any]) -> str:
+    """Values separated by commas, with quotes around one that holds a comma itself."""
+    text = io.StringIO()
+    shown = [int(v) if isinstance(v, float) and v.is_integer() else v for v in values]
+    csv.writer(text, lineterminator="").writerow(shown)
+    return text.getvalue()
+
+
 def named_options(
-    function: Callable[..., Any], settings: Sequence[str], flag: str
+    function: Callable[..., Any], settings: Iterable[str], flag: str
 ) -> dict[str, Any]:
     """Parses `name=value` settings against a function's keyword-only arguments.
 
-    Values are read by the arguments' annotations; a comma separates the parts of a tuple.
+    Values are read by the arguments' annotations; a comma separates the parts of a tuple, `none`
+    is None where the annotation allows it, and a later setting wins.
 
     Raises:
         InputError: an unknown name, a value of the wrong type.
 
-    >>> def model(spec, *, units: int = 64, filters: tuple[int, ...] = (256, 128)): ...
+    >>> def model(spec, *, units: int = 64, filters: tuple[int, ...] | None = None): ...
     >>> named_options(model, ["units=32", "filters=8,4"], "set")
     {'units': 32, 'filters': (8, 4)}
     """
@@ -290,13 +303,14 @@ def named_options(
         if name not in known:
             raise InputError(
                 f"--{flag}={setting}: {function.__name__} has no option {name!r}"
-                f"{did_you_mean(name, known)}"
-                f" (it has: {', '.join(known) or 'none'})"
+                f"{did_you_mean(name, known)} (it has: {', '.join(known) or 'none'})"
             )
-        kind = known[name]
-        value: Any = text.split(",") if typing.get_origin(kind) is tuple else text
-        if type(None) in typing.get_args(kind) and text in ("", "none"):
+        kind, members = known[name], typing.get_args(known[name])
+        value: Any = text
+        if type(None) in members and text.lower() == "none":
             value = None
+        elif any(typing.get_origin(member) is tuple for member in (kind, *members)):
+            value = [part.strip() for part in text.split(",") if part.strip()]
         try:
             found[name] = pydantic.TypeAdapter(kind).validate_python(value)
         except pydantic.ValidationError as error:
@@ -333,33 +347,3 @@ def _choices(field: FieldInfo) -> str:
     if typing.get_origin(kind) not in (Literal, types.UnionType):
         return ""
     return f" One of: {', '.join(str(value) for value in typing.get_args(kind))}."
-
-
-def run(
-    config: type[Parsed],
-    summary: str,
-    task: Callable[[Parsed], int | None],
-    arguments: Sequence[str],
-) -> int:
-    """Runs a driver: parses, calls the task, and turns the user's mistakes into exit code 1.
-
-    Returns:
-        The exit code: 0 ok, 1 the input is wrong (one sentence on stderr), 2 internal error (by
-        the traceback that Python prints), or what the task returns.
-    """
-    if any(argument in ("--help", "-h", "--helpfull", "-help") for argument in arguments):
-        print(usage(config, summary))
-        return 0
-    try:
-        return task(parse(config, arguments)) or 0
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except Exception:
-        import traceback
-
-        traceback.print_exc()
-        return 2

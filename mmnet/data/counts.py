@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,9 @@ ANCHOR = pd.Timestamp("1970-01-05")
 """Periods are counted from this Monday, so their borders never depend on the data."""
 
 MAX_PERIODS = 20_000
+
+LARGEST_RATE_SUM = 1 << 38
+"""Percent; taxonomy means add rates up as int64 multiples of 2**-24 percent."""
 
 
 class Calendar(BaseModel):
@@ -49,25 +53,26 @@ class Calendar(BaseModel):
         """
         data = table.need(column, flag)
         if self.kind == "integer":
-            values = tables.floats(table, column, flag)
-            bad = values != np.floor(values)
+            values = tables.floats(table, column, flag, rule=self._rule)
+            bad = ~np.isnan(values) & ((values != np.floor(values)) | np.isinf(values))
         else:
             times = _times(data, self.time_zone)
-            values = np.floor((times - ANCHOR) / pd.Timedelta(seconds=self.width)).to_numpy(float)
+            values = ((times - ANCHOR) // pd.Timedelta(seconds=self.width)).to_numpy(float)
             empty = data.to_pandas().astype("string").fillna("").str.strip() == ""
             bad = np.isnan(values) & ~empty.to_numpy()
         if not allow_empty:
             bad |= np.isnan(values)
-        else:
-            bad &= ~np.isnan(values) | (self.kind == "time")
         if bad.any():
             row = int(np.argmax(bad))
-            wanted = "a whole number" if self.kind == "integer" else "a date or time (ISO 8601)"
             raise InputError(
-                f"{table.where(row, column)}: a period must be {wanted}. "
-                f"Received: {data[row].as_py()!r}"
+                f"{table.where(row, column)}: {self._rule}. Received: {data[row].as_py()!r}"
             )
         return values
+
+    @property
+    def _rule(self) -> str:
+        wanted = "a whole number" if self.kind == "integer" else "a date or time (ISO 8601)"
+        return f"a period must be {wanted}"
 
     def label(self, number: int) -> int | str:
         """A period as users write it: the integer, or the ISO start of the bin."""
@@ -75,6 +80,14 @@ class Calendar(BaseModel):
             return int(number)
         start = ANCHOR + int(number) * pd.Timedelta(seconds=self.width)
         return start.date().isoformat() if start == start.normalize() else start.isoformat()
+
+    def periods(self, numbers: np.ndarray) -> pd.Series:
+        """Periods as a column of the input's own type: integers, dates or times."""
+        if self.kind == "integer":
+            return pd.Series(numbers, dtype="int64")
+        starts = pd.Series(ANCHOR + numbers * pd.Timedelta(seconds=self.width))
+        days = self.width % 86_400 == 0
+        return starts.dt.date if days else starts.astype("datetime64[s]")
 
     def number(self, label: str, flag: str) -> int:
         """The number of a period given on the command line.
@@ -86,28 +99,43 @@ class Calendar(BaseModel):
         try:
             values = self.numbers(Table(pa.table({flag: column}), "flag"), flag, flag)
         except InputError:
-            wanted = "a whole number" if self.kind == "integer" else "a date or time (ISO 8601)"
-            raise InputError(f"--{flag}: a period must be {wanted}. Received: {label!r}") from None
+            raise InputError(f"--{flag}: {self._rule}. Received: {label!r}") from None
         return int(values[0])
 
 
+_ZONED = r"[T ]\d{2}.*(?:Z|[+-]\d{2}(?::?\d{2})?)$"
+
+
 def _times(data: pa.ChunkedArray, time_zone: str) -> pd.Series:
-    """Local naive times; NaT where there is none."""
-    values = data.to_pandas()
-    if pa.types.is_timestamp(data.type) or pa.types.is_date(data.type):
-        times = pd.to_datetime(values)
-    else:
-        times = pd.to_datetime(values.astype("string"), errors="coerce", format="ISO8601", utc=None)
-    if times.dt.tz is not None:
-        times = times.dt.tz_convert(time_zone).dt.tz_localize(None)
+    """Times on the clock of a zone; NaT where there is none.
+
+    A time without a zone is already on that clock; one with an offset is converted, each by its
+    own, since the offsets of a zone with daylight saving differ within a year.
+    """
+    if pa.types.is_timestamp(data.type):
+        return _on_clock(pd.to_datetime(data.to_pandas()), time_zone)
+    if pa.types.is_date(data.type):
+        return data.cast(pa.timestamp("ms")).to_pandas()
+    raw = data.to_pandas().astype("string").str.strip()
+    zoned = raw.str.contains(_ZONED).fillna(False).to_numpy(bool)
+    times = pd.to_datetime(raw.mask(zoned), errors="coerce", format="ISO8601")
+    if zoned.any():
+        converted = pd.to_datetime(raw[zoned], errors="coerce", format="ISO8601", utc=True)
+        times = times.astype("datetime64[us]")
+        times[zoned] = _on_clock(converted, time_zone)
     return times
+
+
+def _on_clock(times: pd.Series, time_zone: str) -> pd.Series:
+    return times if times.dt.tz is None else times.dt.tz_convert(time_zone).dt.tz_localize(None)
 
 
 def calendar_of(table: Table, flags: TableFlags) -> Calendar:
     """Chooses the calendar that a counts table's period column needs.
 
     Raises:
-        InputError: `--period` or `--time_zone` cannot be read.
+        InputError: `--period` or `--time_zone` cannot be read, or the periods are dates written
+            as numbers (a year of them would read as 1,131 periods, most of them empty).
     """
     data = table.need(flags.period_column, "period_column")
     numeric = pa.types.is_integer(data.type) or pa.types.is_floating(data.type)
@@ -115,20 +143,38 @@ def calendar_of(table: Table, flags: TableFlags) -> Calendar:
         raw = data.to_pandas().astype("string").str.strip()
         numeric = bool(raw.str.fullmatch(r"-?\d+").fillna(False).mean() > 0.5)
     if numeric:
-        return Calendar(kind="integer")
+        calendar = Calendar(kind="integer")
+        numbers = calendar.numbers(table, flags.period_column, "period_column", allow_empty=True)
+        if _are_dates(numbers[~np.isnan(numbers)]):
+            raise InputError(
+                f"{table.where(0, flags.period_column)}: {data[0].as_py()} is a date written as a "
+                "number, and numbers count periods; write it as 2024-05-31"
+            )
+        return calendar
     try:
-        width = pd.Timedelta(flags.period).total_seconds()
+        # pandas spells days and weeks with a capital.
+        spelled = re.sub(r"\d\s*[dw](?![a-z])", lambda unit: unit[0].upper(), flags.period)
+        width = pd.Timedelta(spelled).total_seconds()
     except ValueError:
         width = 0
-    if width < 1:
+    if not width >= 1 or width % 1:
         raise InputError(
             f"--period must be a width such as 1h, 1d or 7d. Received: {flags.period!r}"
         )
     try:
         pd.Timestamp("2000-01-01", tz=flags.time_zone)
-    except Exception as error:  # the zone libraries raise their own kinds
-        raise InputError(f"--time_zone: {error}. Use a name such as Asia/Shanghai") from None
+    except Exception:  # the zone libraries raise their own kinds
+        raise InputError(
+            f"--time_zone must be a name such as Asia/Shanghai. Received: {flags.time_zone!r}"
+        ) from None
     return Calendar(kind="time", width=int(width), time_zone=flags.time_zone)
+
+
+def _are_dates(numbers: np.ndarray) -> bool:
+    """Whether all numbers read as yyyymmdd of the years 1900 to 2199."""
+    year, month, day = numbers // 10_000, numbers // 100 % 100, numbers % 100
+    dates = (year >= 1900) & (year < 2200) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
+    return len(numbers) > 0 and bool(dates.all())
 
 
 @dataclass
@@ -205,7 +251,7 @@ def panel(
         The panel and the ledger of what was dropped.
 
     Raises:
-        InputError: what DESIGN calls bad input, with file, row and column.
+        InputError: a row breaks a rule of the counts table; it names file, row and column.
 
     >>> columns = {"item_id": ["b", "b"], "period": [3, 5], "clicks": [4, 2], "shares": [1, 0]}
     >>> counts = pa.table(columns)
@@ -239,17 +285,16 @@ def panel(
         ledger.append(Rule("counts", "not before --first_period", len(counts), int(late.sum())))
         counts, rows, numbers = counts.keep(late), rows[late], numbers[late]
     if not len(counts):
-        raise InputError(
-            f"{counts.origin()}: no row of the counts table is left after the rules above"
-        )
+        raise InputError(f"{counts.origin()}: no row of the table is left after the rules above")
 
     first, last = int(numbers.min()), int(numbers.max())
     columns = numbers - first
     num_periods = last - first + 1
     if num_periods > MAX_PERIODS:
         raise InputError(
-            f"{counts.origin()}: periods run from {calendar.label(first)} to {calendar.label(last)}, "
-            f"{num_periods} of them; dates must be written as 2024-05-31, and --period may be wider"
+            f"{counts.origin()}: periods run from {calendar.label(first)} to "
+            f"{calendar.label(last)}, {num_periods} of them; dates must be written as 2024-05-31, "
+            "and --period may be wider"
         )
 
     clicks = tables.integers(counts, flags.denominator, "denominator", what=flags.denominator)
@@ -275,6 +320,14 @@ def panel(
     dense_clicks, dense_shares = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     dense_clicks[rows, columns] = clicks
     dense_shares[rows, columns] = shares
+    if flags.rate_may_exceed_one:
+        rates = 100.0 * shares / np.maximum(clicks, 1)
+        if np.bincount(columns, rates).max() >= LARGEST_RATE_SUM:
+            raise InputError(
+                f"{counts.origin()}: rates add up to more than {LARGEST_RATE_SUM:,} percent in one "
+                f"period; give {flags.denominator} in a smaller unit, or {flags.numerator} in a "
+                "larger one"
+            )
     release = _release(items, flags, calendar, first, dense_clicks)
     early = np.arange(num_periods) < release[:, None]
     before = int((early & (dense_clicks > 0)).sum())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -95,26 +96,33 @@ _ARRAYS = ("share_rate", "missing_flag", "taxonomy_rate", "taxonomy_missing_flag
 
 
 def save(dataset: Dataset, directory: str | Path) -> Path:
-    """Writes a dataset directory; it appears whole or not at all, replacing an older one."""
+    """Writes a dataset directory; it appears whole or not at all, replacing an older one.
+
+    Raises:
+        InputError: the place cannot be written, or holds something that is no dataset.
+    """
     directory = Path(directory)
+    place = directory.resolve()  # a link to a directory stays a link
+    # Not `tempfile`: its directories are readable by their owner only.
+    beside = place.with_name(f".{place.name}-{uuid.uuid4().hex[:12]}")
+    old = beside.with_name(beside.name + "-old")
+    if place.exists() and not place.is_dir():
+        raise InputError(f"{directory} is a file; choose another --dataset_dir")
+    if place.exists() and not (place / "dataset.json").is_file() and any(place.iterdir()):
+        raise InputError(f"{directory} holds other files; choose another --dataset_dir")
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+        beside.mkdir(parents=True)
+        _write(dataset, beside)
+        if place.exists():
+            os.replace(place, old)
+        os.replace(beside, place)
     except OSError as error:
         raise InputError(f"{directory}: cannot write a dataset there: {error.strerror}") from None
-    try:
-        _write(dataset, beside)
-        if directory.exists():
-            if not (directory / "dataset.json").is_file() and any(directory.iterdir()):
-                raise InputError(f"{directory} holds other files; choose another --dataset_dir")
-            old = beside.with_name(beside.name + "-old")
-            os.replace(directory, old)
-            os.replace(beside, directory)
-            shutil.rmtree(old)
-        else:
-            os.replace(beside, directory)
     finally:
+        if old.exists() and not place.exists():
+            os.replace(old, place)
         shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
     return directory
 
 
@@ -147,11 +155,16 @@ def _write(dataset: Dataset, directory: Path) -> None:
 
 def fingerprint_of(directory: str | Path) -> str | None:
     """The fingerprint of a dataset directory; None if there is none of this format."""
+    about = _about(Path(directory))
+    return about.get("fingerprint") if about and about.get("format") == FORMAT else None
+
+
+def _about(directory: Path) -> dict[str, Any] | None:
     try:
-        about = json.loads((Path(directory) / "dataset.json").read_text(encoding="utf-8"))
+        about = json.loads((directory / "dataset.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return about.get("fingerprint") if about.get("format") == FORMAT else None
+    return about if isinstance(about, dict) else None
 
 
 def load(directory: str | Path) -> Dataset:
@@ -161,26 +174,30 @@ def load(directory: str | Path) -> Dataset:
         InputError: it is not there, or not whole, or of another format.
     """
     directory = Path(directory)
-    try:
-        about = json.loads((directory / "dataset.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    about = _about(directory)
+    if about is None:
         raise InputError(
             f"{directory} is not a dataset directory (no readable dataset.json); "
             "make one with python -m mmnet.prepare"
-        ) from None
+        )
     if about.get("format") != FORMAT:
         raise InputError(f"{directory} has another version's format; prepare it again")
 
     def array(name: str) -> np.ndarray:
         try:
             return np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError):
             raise InputError(
-                f"{directory}/{name}.npy: {error}; prepare the dataset again"
+                f"{directory}/{name}.npy is missing or cut off; prepare the dataset again"
             ) from None
 
     fitted = Fitted.model_validate(about["fitted"])
-    ids = pa.parquet.read_table(directory / "items.parquet")["item_id"]
+    try:
+        ids = pa.parquet.read_table(directory / "items.parquet")["item_id"]
+    except (OSError, pa.ArrowInvalid):
+        raise InputError(
+            f"{directory}/items.parquet is missing or cut off; prepare the dataset again"
+        ) from None
     panel = Panel(
         item_ids=ids.to_numpy(zero_copy_only=False).astype(object),
         clicks=array("clicks"),

@@ -14,12 +14,11 @@ from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import tables
 from mmnet.data.tables import Table
 from mmnet.encoders import text as text_encoder
+from mmnet.encoders.text import TEXTS_AT_ONCE
 from mmnet.schema import FieldSpec, NumericSpec, TextSpec, VectorSpec
 
 MAX_VALUES = 16
 """Most values read of a multi-valued field; the rest of a longer list is left out."""
-
-TEXTS_AT_ONCE = 8192
 
 Vocabularies = dict[str, list[str]]
 """Tensor name -> the values of ids 2, 3, ..."""
@@ -80,10 +79,22 @@ def fit_numerics(items: Table, fitted_on: np.ndarray, flags: TableFlags) -> list
     specs = []
     for column in flags.numerics:
         values = tables.floats(items, column, "numerics")[fitted_on]
-        values = values[np.isfinite(values)]
-        mean, sd = (float(values.mean()), float(values.std())) if len(values) else (0.0, 1.0)
-        specs.append(NumericSpec(name=column, mean=mean, sd=sd or 1.0))
+        mean, sd = mean_and_sd(values[np.isfinite(values)])
+        specs.append(NumericSpec(name=column, mean=mean, sd=sd))
     return specs
+
+
+def mean_and_sd(values: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation, the same to the bit in any order; sd 1 of a constant.
+
+    >>> mean_and_sd(np.array([0.1, 0.1, 0.1]))[1]  # and not the 1e-17 of rounding
+    1.0
+    """
+    if not len(values):
+        return 0.0, 1.0
+    values = np.sort(values)
+    constant = values[0] == values[-1]
+    return float(values.mean()), 1.0 if constant else float(values.std())
 
 
 def encode_numeric(items: Table, spec: NumericSpec) -> np.ndarray:
@@ -99,9 +110,10 @@ def fit_texts(
     """Fits the vocabulary of every text column on the given items."""
     specs, vocabularies = [], {}
     for column in flags.texts if task.text_encoder == "tokens" else ():
-        words = text_encoder.fit_vocabulary(
-            texts_of(items, column)[fitted_on], task.text_vocabulary
-        )
+        texts = texts_of(items, column)
+        if _all_numbers(texts):
+            raise _no_text(items, column, "number")
+        words = text_encoder.fit_vocabulary(texts[fitted_on], task.text_vocabulary)
         spec = TextSpec(name=column, size=len(words) + schema.FIRST_ID, max_tokens=task.text_tokens)
         specs.append(spec)
         vocabularies[spec.tensor] = words
@@ -116,11 +128,23 @@ def texts_of(items: Table, column: str) -> np.ndarray:
     """
     kind = items.need(column, "texts").type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind):
-        raise InputError(
-            f"{items.origin()}: column {column!r} named by --texts holds {kind} values, not text; "
-            "name it in --numerics or --categoricals"
-        )
+        raise _no_text(items, column, str(kind))
     return tables.strings(items, column, "texts")
+
+
+def _no_text(items: Table, column: str, kind: str) -> InputError:
+    return InputError(
+        f"{items.origin()}: column {column!r} named by --texts holds {kind} values, not text; "
+        "name it in --numerics or --categoricals"
+    )
+
+
+def _all_numbers(texts: np.ndarray) -> bool:
+    """A CSV file does not say what a column is; one title of 1984 among others is fine."""
+    written = pd.Series(texts[texts != ""], dtype="string")
+    if not len(written) or pd.to_numeric(written[:100], errors="coerce").isna().any():
+        return False
+    return bool(pd.to_numeric(written, errors="coerce").notna().all())
 
 
 def encode_text(items: Table, spec: TextSpec, vocabulary: list[str]) -> np.ndarray:
@@ -134,57 +158,83 @@ def encode_text(items: Table, spec: TextSpec, vocabulary: list[str]) -> np.ndarr
     return np.concatenate(pieces)
 
 
+def fit_vector(name: str, vectors: Table) -> VectorSpec:
+    """Reads the length of a table's content vectors; nothing else of them is fitted.
+
+    Raises:
+        InputError: no single list column, or no vector in it.
+    """
+    column = _vector_column(name, vectors)
+    dim = int(_lengths(vectors.data[column].combine_chunks()).max(initial=0))
+    if dim == 0:
+        raise InputError(f"{vectors.origin()}: --vectors={name} has no vector in it")
+    return VectorSpec(name=name, dim=dim)
+
+
 def encode_vectors(
-    name: str, vectors: Table, ids: np.ndarray, flags: TableFlags
-) -> tuple[VectorSpec, np.ndarray, np.ndarray]:
+    vectors: Table, spec: VectorSpec, ids: np.ndarray, flags: TableFlags
+) -> np.ndarray:
     """Lines up a table of content vectors with the items.
 
     Args:
-        name: of the modality.
         vectors: item id and one list-of-floats column.
+        spec: name and length of the vectors.
         ids: str [items].
         flags: the item column's name.
 
     Returns:
-        The spec, float32 [items, dim] with zeros where an item has no vector, and which have one.
+        float32 [items, dim], zeros where an item has no vector.
 
     Raises:
-        InputError: no single list column, vectors of several lengths, a number that is not finite.
+        InputError: a vector of another length, a number that is not finite, an item with two
+            vectors.
     """
-    columns = [
-        column.name
-        for column in vectors.data.schema
-        if pa.types.is_list(column.type)
-        or pa.types.is_large_list(column.type)
-        or pa.types.is_fixed_size_list(column.type)
-    ]
+    column = _vector_column(spec.name, vectors)
+    who = tables.strings(vectors, flags.item_column, "item_column")
+    again = pd.Series(who).duplicated().to_numpy()
+    if again.any():
+        row = int(np.argmax(again))
+        raise InputError(
+            f"{vectors.where(row, flags.item_column)}: item {who[row]!r} stands here a second "
+            f"time; --vectors={spec.name} needs one row per item"
+        )
+    data = vectors.data[column].combine_chunks()
+    lengths = _lengths(data)
+    full = lengths > 0
+    if (lengths[full] != spec.dim).any():
+        row = int(np.argmax(full & (lengths != spec.dim)))
+        raise InputError(
+            f"{vectors.where(row, column)}: a vector of {lengths[row]} numbers; --vectors="
+            f"{spec.name} has {spec.dim}"
+        )
+    try:
+        flat = pc.list_flatten(data).cast(pa.float32(), safe=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise InputError(
+            f"{vectors.origin()}: column {column!r} must hold lists of numbers. "
+            f"Received: {data.type}"
+        ) from None
+    numbers = flat.to_numpy(zero_copy_only=False).reshape(-1, spec.dim)
+    finite = np.isfinite(numbers).all(axis=1)
+    if not finite.all():
+        row = int(np.flatnonzero(full)[np.argmin(finite)])
+        raise InputError(f"{vectors.where(row, column)}: a vector must hold finite numbers")
+    rows = pd.Index(ids).get_indexer(who[full])
+    encoded = np.zeros((len(ids), spec.dim), np.float32)
+    encoded[rows[rows >= 0]] = numbers[rows >= 0]
+    return encoded
+
+
+def _vector_column(name: str, vectors: Table) -> str:
+    columns = [column.name for column in vectors.data.schema if tables.is_list(column.type)]
     if len(columns) != 1:
         raise InputError(
             f"{vectors.origin()}: --vectors={name} needs exactly one list-of-floats column. "
             f"Received: {', '.join(columns) or 'none'}"
         )
-    who = tables.strings(vectors, flags.item_column, "item_column")
-    data = vectors.data[columns[0]].combine_chunks()
-    lengths = pc.fill_null(pc.list_value_length(data), 0).to_numpy(zero_copy_only=False)
-    full = lengths > 0
-    dim = int(lengths.max(initial=0))
-    if dim == 0:
-        raise InputError(f"{vectors.origin()}: --vectors={name} has no vector in it")
-    if (lengths[full] != dim).any():
-        row = int(np.argmax(full & (lengths != dim)))
-        raise InputError(
-            f"{vectors.where(row, columns[0])}: a vector of {lengths[row]} numbers among vectors "
-            f"of {dim}"
-        )
-    numbers = pc.list_flatten(data).cast(pa.float32()).to_numpy(zero_copy_only=False)
-    numbers = numbers.reshape(-1, dim)
-    finite = np.isfinite(numbers).all(axis=1)
-    if not finite.all():
-        row = int(np.flatnonzero(full)[np.argmin(finite)])
-        raise InputError(f"{vectors.where(row, columns[0])}: a vector must hold finite numbers")
-    rows = pd.Index(ids).get_indexer(who[full])
-    encoded = np.zeros((len(ids), dim), np.float32)
-    encoded[rows[rows >= 0]] = numbers[rows >= 0]
-    present = np.zeros(len(ids), bool)
-    present[rows[rows >= 0]] = True
-    return VectorSpec(name=name, dim=dim), encoded, present
+    return columns[0]
+
+
+def _lengths(lists: pa.Array) -> np.ndarray:
+    """Length of each list, 0 where there is none."""
+    return pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)

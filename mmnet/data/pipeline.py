@@ -18,6 +18,9 @@ from mmnet.data.splits import Split
 from mmnet.data.tables import Tables
 from mmnet.schema import FeatureSpec, FieldSpec, NumericSpec, TextSpec, VectorSpec
 
+PLACES = ("counts", "items", "source_dir")
+"""Table flags that say where files lie; what is fitted does not depend on them."""
+
 
 def load_tables(flags: TableFlags) -> Tables:
     """Reads what `--counts`, `--items` and `--vectors`, or `--source`, name.
@@ -30,10 +33,9 @@ def load_tables(flags: TableFlags) -> Tables:
     if flags.source:
         found = sources.load(flags)
     elif flags.counts and flags.items:
-        ids = [flags.item_column]
         parts = [
-            tables.read(flags.counts, "counts", text_columns=ids),
-            tables.read(flags.items, "items", text_columns=ids),
+            tables.read(flags.counts, "counts", text_columns=[flags.item_column]),
+            tables.read(flags.items, "items", text_columns=tables.text_columns(flags)),
         ]
         found = Tables(*parts, inputs=parts[0].files + parts[1].files)
     else:
@@ -51,13 +53,12 @@ def load_tables(flags: TableFlags) -> Tables:
 def fingerprint(found: Tables, flags: TableFlags, task: TaskFlags) -> tuple[str, dict[str, str]]:
     """A hash of all that a dataset depends on, and the SHA-256 of each input file."""
     hashes = {str(path): tables.sha256(path) for path in found.inputs}
-    where_files_lie = ("counts", "items", "source_dir", "vectors")
     about = {
         "format": FORMAT,
-        "tables": flags.model_dump(mode="json", exclude=set(where_files_lie)),
-        "vectors": sorted(setting.partition(":")[0] for setting in flags.vectors),
+        "tables": flags.model_dump(mode="json", exclude={*PLACES, "vectors"}),
+        "vectors": [setting.partition(":")[0] for setting in flags.vectors],
         "task": task.model_dump(mode="json"),
-        "inputs": list(hashes.values()),
+        "inputs": [hashes[str(path)] for path in found.inputs],
     }
     text = json.dumps(about, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest(), hashes
@@ -76,10 +77,7 @@ def prepare(found: Tables, flags: TableFlags, task: TaskFlags, seed: int = 0) ->
     fitted_on[split.train.items] = True
     fields, field_vocabularies = items.fit_fields(found.items, fitted_on, flags)
     texts, text_vocabularies = items.fit_texts(found.items, fitted_on, flags, task)
-    vectors = {
-        name: items.encode_vectors(name, table, panel.item_ids, flags)
-        for name, table in found.vectors.items()
-    }
+    vectors = [items.fit_vector(name, table) for name, table in found.vectors.items()]
     scale, mean = _rate_statistics(panel, split, task)
     spec = FeatureSpec(
         window=task.window,
@@ -88,7 +86,7 @@ def prepare(found: Tables, flags: TableFlags, task: TaskFlags, seed: int = 0) ->
         fields=tuple(fields),
         numerics=tuple(items.fit_numerics(found.items, fitted_on, flags)),
         texts=tuple(texts),
-        vectors=tuple(vector for vector, _, _ in vectors.values()),
+        vectors=tuple(vectors),
         rate_scale=scale,
         rate_mean=mean,
         max_rate=None if flags.rate_may_exceed_one else 100.0,
@@ -98,7 +96,7 @@ def prepare(found: Tables, flags: TableFlags, task: TaskFlags, seed: int = 0) ->
         spec=spec,
         calendar=panel.calendar,
         vocabularies=field_vocabularies | text_vocabularies,
-        tables=flags,
+        tables=flags.model_copy(update=dict.fromkeys(PLACES, "") | {"vectors": ()}),
         task=task,
     )
     dataset = _assemble(found, panel, fitted)
@@ -159,29 +157,25 @@ def _static_tensors(found: Tables, panel: Panel, fitted: Fitted) -> dict[str, np
         if vector.name not in found.vectors:
             raise InputError(f"the model reads vectors {vector.name!r}; give --vectors=NAME:FILE")
         table = found.vectors[vector.name]
-        now, encoded, _ = items.encode_vectors(vector.name, table, panel.item_ids, flags)
-        if now.dim != vector.dim:
-            raise InputError(
-                f"{table.origin()}: vectors {vector.name!r} have {now.dim} numbers, but the model "
-                f"was made for {vector.dim}"
-            )
-        tensors[vector.tensor] = encoded
+        tensors[vector.tensor] = items.encode_vectors(table, vector, panel.item_ids, flags)
     return tensors
 
 
 def _rate_statistics(panel: Panel, split: Split, task: TaskFlags) -> tuple[float, float]:
     """Sd of the rates observed in training windows and targets; mean of the training targets."""
-    rate, missing = share_rates.share_rates(panel, task.min_clicks)
-    target = split.train.times + task.horizon
-    targets = rate[split.train.items, target].astype(np.float64)
+    rate, _ = share_rates.share_rates(panel, 1)
+    examples = split.train
     used = np.zeros(rate.shape, bool)
-    used[split.train.items, target] = True
     for back in range(task.window):
-        column = split.train.times - back
+        column = examples.times - back
         inside = column >= 0
-        used[split.train.items[inside], column[inside]] = True
-    observed = rate[used & (missing == 0)].astype(np.float64)
-    return float(observed.std()) or 1.0, float(targets.mean())
+        used[examples.items[inside], column[inside]] = True
+    used &= share_rates.observed(panel, task.min_clicks)
+    used[examples.items, examples.times + task.horizon] = True
+    targets = rate[examples.items, examples.times + task.horizon]
+    _, sd = items.mean_and_sd(rate[used].astype(np.float64))
+    mean, _ = items.mean_and_sd(targets.astype(np.float64))
+    return sd, mean
 
 
 def _truth(found: Tables, panel: Panel) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Share rates and missing flags of a panel (Eq. 1, spec section 2)."""
+"""Share rates and missing flags of a panel (Eq. 1)."""
 
 from __future__ import annotations
 
@@ -38,5 +38,6 @@ def share_rates(panel: Panel, min_clicks: int) -> tuple[np.ndarray, np.ndarray]:
 
 def fixed_point(panel: Panel, seen: np.ndarray) -> np.ndarray:
     """The same rates as int64 multiples of 2**-24 percent, 0 where missing."""
-    clicks = np.where(seen, panel.clicks, 1)
-    return np.where(seen, (100 * FIXED_POINT * panel.shares + clicks // 2) // clicks, 0)
+    unit = 100.0 * FIXED_POINT  # in float64, since 100 * 2**24 * shares can pass int64
+    rate = np.divide(unit * panel.shares, panel.clicks, out=np.zeros(seen.shape), where=seen)
+    return np.rint(rate).astype(np.int64)

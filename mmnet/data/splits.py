@@ -5,39 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from mmnet.checks import InputError
 from mmnet.config import TaskFlags
 from mmnet.data import share_rates
 from mmnet.data.counts import Panel
 from mmnet.data.tables import Rule
+from mmnet.hashing import hash_items, uniform
 
 SPLITS = ("train", "validation", "test")
-
-
-def hash_items(ids: np.ndarray) -> np.ndarray:
-    """A stable 64-bit hash of each item id, uint64 [items]; the same in every table and order."""
-    return pd.util.hash_array(
-        np.asarray(ids, object), hash_key="mmnet item hash.", categorize=False
-    )
-
-
-def uniform(*keys: np.ndarray | int) -> np.ndarray:
-    """A number in [0, 1) that is a pure function of 64-bit keys (splitmix64), broadcast.
-
-    >>> bool(uniform(1, 2) == uniform(1, 2)), bool(uniform(1, 2) == uniform(2, 1))
-    (True, False)
-    """
-    mixed = np.zeros(1, np.uint64)
-    for key in keys:
-        key = np.asarray(key)
-        mixed = mixed ^ (key if key.dtype == np.uint64 else key.astype(np.int64).view(np.uint64))
-        mixed = mixed + np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed = mixed ^ (mixed >> np.uint64(31))
-    return (mixed >> np.uint64(11)).astype(np.float64) / float(1 << 53)
 
 
 @dataclass(frozen=True)
@@ -70,7 +46,7 @@ class Split:
 
 
 def split_examples(panel: Panel, task: TaskFlags, seed: int = 0) -> tuple[Split, list[Rule]]:
-    """Finds every example and splits them (spec section 2).
+    """Finds every example and splits them.
 
     An example is every (item, t) whose target period t + h is observed and not before release,
     however many of its window's entries are missing. Targets of validation and test need
@@ -89,10 +65,10 @@ def split_examples(panel: Panel, task: TaskFlags, seed: int = 0) -> tuple[Split,
             f"{panel.label(panel.num_periods - 1)}); --window={task.window} and "
             f"--horizon={task.horizon} need at least {least}"
         )
-    if len(task.split_ratios) != 3 or min(task.split_ratios) <= 0:
-        raise InputError(
-            f"--split_ratios must be three positive numbers. Received: {task.split_ratios}"
-        )
+    ratios = np.array(task.split_ratios)
+    if len(ratios) != 3 or not (np.isfinite(ratios) & (ratios > 0)).all():
+        given = ",".join(f"{ratio:g}" for ratio in ratios)
+        raise InputError(f"--split_ratios must be three positive numbers. Received: {given}")
     seen = share_rates.observed(panel, 1)
     seen[:, : task.horizon] = False  # no t before the first column
     items, targets = np.nonzero(seen)

@@ -6,9 +6,11 @@ A `Table` remembers which file and row each of its rows came from, so that an er
 from __future__ import annotations
 
 import bisect
+import csv
 import glob as globbing
 import hashlib
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,9 +22,13 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from mmnet.checks import InputError, did_you_mean
+from mmnet.config import TableFlags
 
 SEPARATOR = ";"
 """Separates the values of a multi-valued column that is written as a string."""
+
+LARGEST = 1 << 53
+"""Counts stay below this, so that float64 holds each exactly."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,7 @@ class Table:
             return f"{self.name} table row {row + 1}{at}"
         index = bisect.bisect_right(self.starts, row) - 1
         path, inside = self.files[index], row - self.starts[index]
-        # A CSV file's first data row stands in line 2, below the header.
-        place = f"row {inside + 1}" if _is_parquet(path) else f"line {inside + 2}"
+        place = f"row {inside + 1}" if _is_parquet(path) else f"line {_line(path, inside)}"
         return f"{path} {place}{at}"
 
     def origin(self) -> str:
@@ -91,7 +96,7 @@ class Table:
         """Returns a column that a flag names.
 
         Raises:
-            InputError: it is not there.
+            InputError: it is not there, or it is text in an unknown encoding.
         """
         if column not in self.data.column_names:
             near = did_you_mean(column, self.data.column_names)
@@ -99,7 +104,15 @@ class Table:
                 f"{self.origin()} has no column {column!r} (named by --{flag}); it has "
                 f"{', '.join(self.data.column_names)}{near}"
             )
-        return self.data[column]
+        data = self.data[column]
+        if pa.types.is_binary(data.type) or pa.types.is_large_binary(data.type):
+            try:
+                return data.cast(pa.string())
+            except pa.ArrowInvalid:
+                raise InputError(
+                    f"{self.origin()}: column {column!r} is not UTF-8 text; convert the file first"
+                ) from None
+        return data
 
     def keep(self, mask: np.ndarray) -> Table:
         """Returns the rows where mask is True; they keep their places for messages."""
@@ -136,14 +149,21 @@ def read(pattern: str, name: str, *, text_columns: Sequence[str] = ()) -> Table:
     Args:
         pattern: the file, directory or glob; CSV may be compressed (.gz, .bz2, .zst).
         name: counts or items, for messages.
-        text_columns: CSV columns to read as strings whatever they look like (ids).
+        text_columns: CSV columns to read as strings whatever they look like, so that 007 keeps
+            its zeros.
 
     Raises:
-        InputError: nothing there, an unreadable file, files whose columns differ.
+        InputError: nothing there, an unreadable file, two columns of one name, files whose
+            columns differ.
     """
     paths = find(pattern, name)
     parts = [_read_one(path, name, text_columns) for path in paths]
     for path, part in zip(paths, parts, strict=True):
+        names = pd.Series(part.column_names)
+        if names.duplicated().any():
+            raise InputError(
+                f"{path} has two columns named {names[names.duplicated()].iloc[0]!r}; rename one"
+            )
         if part.column_names != parts[0].column_names:
             raise InputError(
                 f"{path} has columns {', '.join(part.column_names)} but {paths[0]} has "
@@ -151,12 +171,27 @@ def read(pattern: str, name: str, *, text_columns: Sequence[str] = ()) -> Table:
             )
     starts = np.cumsum([0, *(part.num_rows for part in parts[:-1])])
     try:
-        data = pa.concat_tables(parts, promote_options="permissive")
-    except pa.ArrowInvalid as error:
+        data = pa.concat_tables(_as_one_type(parts), promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise InputError(f"the files of {pattern} do not fit together: {error}") from None
     if not data.num_rows:
         raise InputError(f"{paths[0]}: the {name} table has no rows")
     return Table(data, name, tuple(paths), tuple(int(start) for start in starts))
+
+
+def text_columns(flags: TableFlags) -> list[str]:
+    """Items columns that are text, even where a CSV file's values look like numbers."""
+    return [flags.item_column, *flags.taxonomies, *flags.categoricals, *flags.texts]
+
+
+def _as_one_type(parts: list[pa.Table]) -> list[pa.Table]:
+    """A CSV column that looks like numbers in one file and like text in another is text."""
+    for column in parts[0].column_names:
+        kinds = {part[column].type for part in parts}
+        if len(kinds) > 1 and pa.string() in kinds and not any(map(pa.types.is_nested, kinds)):
+            place = parts[0].column_names.index(column)
+            parts = [part.set_column(place, column, part[column].cast("string")) for part in parts]
+    return parts
 
 
 def find(pattern: str, name: str) -> list[Path]:
@@ -178,7 +213,10 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _is_table(path: Path) -> bool:
-    return _is_parquet(path) or ".csv" in path.suffixes[-2:]
+    """Whether a file found in a directory is data; what a Spark job leaves beside it is not."""
+    compressed = path.suffix in (".gz", ".bz2", ".zst", ".lz4")
+    kind = Path(path.stem).suffix if compressed else path.suffix
+    return path.name[0] not in "._" and (_is_parquet(path) or kind == ".csv")
 
 
 def _read_one(path: Path, name: str, text_columns: Sequence[str]) -> pa.Table:
@@ -196,23 +234,83 @@ def _read_one(path: Path, name: str, text_columns: Sequence[str]) -> pa.Table:
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
         kind = "Parquet" if _is_parquet(path) else "CSV"
         reason = str(error).split("\n")[0].rstrip(".")
+        if "invalid UTF8" in reason:
+            reason = "it is not UTF-8 text; convert it first"
+        if "CSV parse error: Expected" in reason:
+            _refuse_ragged(path, name)
         raise InputError(f"{path} is not a readable {kind} file ({name} table): {reason}") from None
+
+
+def _refuse_ragged(path: Path, name: str) -> None:
+    width = 0
+    for line, fields in _records(path):
+        width = width or len(fields)
+        if len(fields) != width:
+            raise InputError(
+                f"{path} line {line}: {len(fields)} fields where the header of the {name} table "
+                f"has {width}; put quotes around a value that holds a comma or a line break"
+            )
+
+
+def _line(path: Path, row: int) -> int:
+    """The line of a CSV file in which a data row starts."""
+    for number, (line, _) in enumerate(_records(path)):
+        if number == row + 1:  # the first record is the header
+            return line
+    return row + 2
+
+
+def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """First line and fields of every record; empty lines are none, quoted line breaks are kept."""
+    with pa.input_stream(str(path)) as file:
+        text = io.TextIOWrapper(io.BufferedReader(file), "utf-8", "replace", newline="")
+        reader = csv.reader(text)
+        line = 1
+        for fields in reader:
+            if fields:
+                yield line, fields
+            line = reader.line_num + 1
 
 
 def strings(table: Table, column: str, flag: str) -> np.ndarray:
     """Returns a column as an object array of str, empty string where empty.
 
-    Whole numbers read as floats lose their ".0" (ids that passed through a NaN column).
+    Whole numbers written as floats lose their ".0" (ids that passed through a NaN column).
+
+    Raises:
+        InputError: a list where one value is wanted.
     """
     data = table.need(column, flag)
-    if pa.types.is_floating(data.type):
-        whole = pc.all(pc.equal(pc.floor(data), data)).as_py()
-        data = data.cast(pa.int64()) if whole else data
+    if pa.types.is_nested(data.type):
+        raise InputError(
+            f"{table.origin()}: column {column!r} named by --{flag} holds {data.type} values; "
+            "one value per row is wanted"
+        )
+    return _text(data).to_numpy(zero_copy_only=False).astype(object)
+
+
+_WHOLE = r"^-?\d+\.0$"
+
+
+def _text(data: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Single values as strings, empty where empty."""
     if pa.types.is_dictionary(data.type):
         data = data.cast(data.type.value_type)
+    if pa.types.is_floating(data.type):
+        data = data.cast(pa.float64())
+        data = pc.if_else(pc.is_finite(data), data, None)
+        whole = pc.and_(pc.equal(pc.floor(data), data), pc.less(pc.abs(data), LARGEST))
+        data = data.cast(pa.int64()) if pc.all(whole).as_py() else data
     if not (pa.types.is_string(data.type) or pa.types.is_large_string(data.type)):
-        data = data.cast(pa.string())
-    return pc.fill_null(data, "").to_numpy(zero_copy_only=False).astype(object)
+        return pc.fill_null(data.cast(pa.string()), "")
+    data = pc.fill_null(data, "")
+    if _all_whole(data[:100]) and _all_whole(data):
+        data = pc.replace_substring(data, ".0", "")
+    return data
+
+
+def _all_whole(data: pa.Array | pa.ChunkedArray) -> bool:
+    return pc.all(pc.or_(pc.equal(data, ""), pc.match_substring_regex(data, _WHOLE))).as_py()
 
 
 def integers(table: Table, column: str, flag: str, *, what: str) -> np.ndarray:
@@ -222,29 +320,29 @@ def integers(table: Table, column: str, flag: str, *, what: str) -> np.ndarray:
         InputError: an empty, non-integer or negative value, with its row.
     """
     data = table.need(column, flag)
-    values = _numbers(table, data, column, what)
-    bad = ~np.isfinite(values) | (values != np.floor(values)) | (values < 0)
+    rule = f"{what} must be a whole number of 0 or more, below 2**53"
+    values = _numbers(table, data, column, rule)
+    bad = ~np.isfinite(values) | (values != np.floor(values)) | (values < 0) | (values >= LARGEST)
     if bad.any():
         row = int(np.argmax(bad))
-        raise InputError(
-            f"{table.where(row, column)}: {what} must be a whole number of 0 or more. "
-            f"Received: {data[row].as_py()!r}"
-        )
+        raise InputError(f"{table.where(row, column)}: {rule}. Received: {data[row].as_py()!r}")
     return (
         data.cast(pa.int64()).to_numpy() if pa.types.is_integer(data.type) else values.astype(int)
     )
 
 
-def floats(table: Table, column: str, flag: str) -> np.ndarray:
+def floats(
+    table: Table, column: str, flag: str, *, rule: str = "a numeric column's value must be a number"
+) -> np.ndarray:
     """Returns a numeric column as float64, NaN where empty.
 
     Raises:
-        InputError: a value that is no number, with its row.
+        InputError: a value that is no number, with its row and the rule.
     """
-    return _numbers(table, table.need(column, flag), column, "a numeric column's value")
+    return _numbers(table, table.need(column, flag), column, rule)
 
 
-def _numbers(table: Table, data: pa.ChunkedArray, column: str, what: str) -> np.ndarray:
+def _numbers(table: Table, data: pa.ChunkedArray, column: str, rule: str) -> np.ndarray:
     if pa.types.is_boolean(data.type):
         data = data.cast(pa.int8())
     if (
@@ -252,15 +350,13 @@ def _numbers(table: Table, data: pa.ChunkedArray, column: str, what: str) -> np.
         or pa.types.is_floating(data.type)
         or pa.types.is_null(data.type)
     ):
-        return data.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return data.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     raw = data.to_pandas().astype("string").str.strip()
     values = pd.to_numeric(raw, errors="coerce").astype("float64").to_numpy(na_value=np.nan)
     bad = np.isnan(values) & raw.notna().to_numpy() & (raw != "").fillna(False).to_numpy()
     if bad.any():
         row = int(np.argmax(bad))
-        raise InputError(
-            f"{table.where(row, column)}: {what} must be a number. Received: {data[row].as_py()!r}"
-        )
+        raise InputError(f"{table.where(row, column)}: {rule}. Received: {data[row].as_py()!r}")
     return values
 
 
@@ -275,20 +371,30 @@ def values_of(table: Table, column: str, flag: str) -> tuple[np.ndarray, np.ndar
     (array([0, 0, 2]), array(['a', 'b', 'b'], dtype=object))
     """
     data = table.need(column, flag).combine_chunks()
-    if pa.types.is_list(data.type) or pa.types.is_large_list(data.type):
+    if is_list(data.type):
         lists = data
     else:
         lists = pc.split_pattern(pa.array(strings(table, column, flag), pa.string()), SEPARATOR)
     rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
     flat = pc.list_flatten(lists)
-    if pa.types.is_floating(flat.type):
-        flat = flat.cast(pa.int64())
-    flat = pc.utf8_trim_whitespace(pc.fill_null(flat.cast(pa.string()), ""))
+    if pa.types.is_nested(flat.type):
+        raise InputError(
+            f"{table.origin()}: column {column!r} named by --{flag} holds {data.type} values; "
+            "a list of single values is wanted"
+        )
+    flat = pc.utf8_trim_whitespace(_text(flat))
     pairs = pd.DataFrame(
         {"row": rows.astype(np.int64), "value": flat.to_numpy(zero_copy_only=False)}
     )
     pairs = pairs[pairs["value"] != ""].drop_duplicates()
     return pairs["row"].to_numpy(), pairs["value"].to_numpy().astype(object)
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column holds lists."""
+    return (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
 
 
 def sha256(path: Path) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmnet import schema
+from mmnet.data import share_rates
 from mmnet.data.splits import Examples
 
 if TYPE_CHECKING:
@@ -31,25 +32,22 @@ class Windows:
         spec = dataset.fitted.spec
         self.window, self.horizon = spec.window, spec.horizon
         self.has_taxonomies = bool(spec.taxonomies)
-        clicks = np.where(dataset.missing_flag == 0, dataset.panel.clicks, 0)
-        history = np.concatenate(
-            [
-                np.stack([dataset.share_rate, dataset.missing_flag, clicks], axis=-1),
-                dataset.taxonomy_rate,
-                dataset.taxonomy_missing_flag,
-            ],
-            axis=-1,
-            dtype=np.float32,
-        )
-        num_items, num_periods, channels = history.shape
+        num_items, num_periods = dataset.share_rate.shape
+        flags = 3 + len(spec.taxonomies)  # where the taxonomies' flags begin
+        channels = flags + len(spec.taxonomies)
         self.width = num_periods + self.window - 1
         padded = np.zeros((num_items, self.width, channels), np.float32)
-        padded[:, : self.window - 1, 1] = 1
-        padded[:, : self.window - 1, 3 + len(spec.taxonomies) :] = 1
-        padded[:, self.window - 1 :] = history
+        before, history = np.split(padded, [self.window - 1], axis=1)
+        before[..., 1] = before[..., flags:] = 1
+        history[..., 0], history[..., 1] = dataset.share_rate, dataset.missing_flag
+        history[..., 2] = np.where(dataset.missing_flag == 0, dataset.panel.clicks, 0)
+        history[..., 3:flags] = dataset.taxonomy_rate
+        history[..., flags:] = dataset.taxonomy_missing_flag
         self._history = tf.constant(padded.reshape(-1, channels))
-        self._target = tf.constant(dataset.share_rate.ravel())
-        self._num_periods = num_periods
+        # A target counts from its first click on; --min_clicks is a rule about the history.
+        target, _ = share_rates.share_rates(dataset.panel, 1)
+        self._target = tf.constant(target.ravel())
+        self._clicks, self._num_periods = dataset.panel.clicks, num_periods
         self._static = {name: tf.constant(array) for name, array in dataset.tensors.items()}
 
     def gather(self, items: tf.Tensor, times: tf.Tensor) -> Inputs:
@@ -62,8 +60,9 @@ class Windows:
         Returns:
             One tensor per name of `FeatureSpec.tensors`.
         """
+        items, times = tf.cast(items, tf.int64), tf.cast(times, tf.int64)
         first = items * self.width + times  # t is column window - 1 of its padded window
-        steps = first[:, None] + tf.range(self.window)[None, :]
+        steps = first[:, None] + tf.range(self.window, dtype=tf.int64)[None, :]
         history = tf.gather(self._history, steps)
         inputs = {tensor.name: history[..., i] for i, tensor in enumerate(schema.HISTORY)}
         if self.has_taxonomies:
@@ -76,12 +75,17 @@ class Windows:
 
     def target(self, items: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
         """The share rate at t + horizon, float32 [batch], percent."""
+        items, times = tf.cast(items, tf.int64), tf.cast(times, tf.int64)
         return tf.gather(self._target, items * self._num_periods + times + self.horizon)
 
     def training_batches(
-        self, examples: Examples, batch_size: int, seed: int
+        self, examples: Examples, batch_size: int, seed: int, *, half_weight_clicks: float = 0
     ) -> tuple[Callable[[int], tf.data.Dataset], int]:
         """Endless batches of (inputs, target) in an order that is a pure function of the step.
+
+        With `half_weight_clicks` c a batch also has weights, [batch]: an example whose target has
+        p clicks weighs p / (p + c), over the mean of that. A rate of 5 clicks is no rate of 5,000:
+        weighting by the inverse of (sampling variance + a constant) has this form.
 
         Every epoch is a new permutation; the examples that do not fill its last batch sit out.
 
@@ -89,6 +93,7 @@ class Windows:
             examples: to train on.
             batch_size: examples per step, at most as many as there are.
             seed: of the permutations.
+            half_weight_clicks: 0 weighs all examples alike, as the paper does.
 
         Returns:
             A function from the first step wanted to the dataset, and the steps per epoch.
@@ -97,17 +102,21 @@ class Windows:
         num_examples = len(examples)
         batch_size = min(batch_size, num_examples)
         steps_per_epoch = num_examples // batch_size
+        clicks = self._clicks[examples.items, examples.times + self.horizon]
+        weights = clicks / (clicks + half_weight_clicks)
+        weights = tf.constant(weights / weights.mean(), tf.float32)
 
-        def batch(step: tf.Tensor) -> tuple[Inputs, tf.Tensor]:
+        def batch(step: tf.Tensor) -> tuple[tf.Tensor | Inputs, ...]:
             epoch, inside = step // steps_per_epoch, step % steps_per_epoch
             place = inside * batch_size + tf.range(batch_size, dtype=tf.int64)
             key = tf.stack([tf.constant(seed, tf.int64), epoch])
             chosen = tf.random.experimental.index_shuffle(place, key, num_examples - 1)
             chosen_items, chosen_times = tf.gather(items, chosen), tf.gather(times, chosen)
-            return (
-                self.gather(chosen_items, chosen_times),
-                self.target(chosen_items, chosen_times),
-            )
+            inputs = self.gather(chosen_items, chosen_times)
+            target = self.target(chosen_items, chosen_times)
+            if half_weight_clicks:
+                return inputs, target, tf.gather(weights, chosen)
+            return inputs, target
 
         def batches(first_step: int) -> tf.data.Dataset:
             steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)

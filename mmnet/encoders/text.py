@@ -6,15 +6,18 @@ training and serving cannot disagree.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 
 from mmnet import schema
 
 _UNSEGMENTED = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
+
+TEXTS_AT_ONCE = 8192
+"""Texts held as tokens at a time, so that memory grows with the vocabulary only."""
 
 
 def tokenize(texts: tf.Tensor) -> tf.RaggedTensor:
@@ -46,12 +49,13 @@ def fit_vocabulary(texts: np.ndarray, max_size: int, min_count: int = 2) -> list
     >>> fit_vocabulary(np.array(["a b", "b c", "b a"]), 10)
     ['b', 'a']
     """
-    if not len(texts):
-        return []
-    tokens = tokenize(tf.constant(list(texts), tf.string)).flat_values.numpy()
-    count = pd.Series(tokens, dtype=object).value_counts()
-    count = count[count >= min_count]
-    ranked = sorted(count.items(), key=lambda pair: (-pair[1], pair[0]))
+    count: Counter[bytes] = Counter()
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        part = tf.constant(list(texts[start : start + TEXTS_AT_ONCE]), tf.string)
+        tokens, _, times = tf.unique_with_counts(tokenize(part).flat_values)
+        count.update(dict(zip(tokens.numpy(), times.numpy().tolist(), strict=True)))
+    often = [pair for pair in count.items() if pair[1] >= min_count]
+    ranked = sorted(often, key=lambda pair: (-pair[1], pair[0]))
     return [token.decode("utf-8") for token, _ in ranked[:max_size]]
 
 
@@ -76,7 +80,10 @@ class TokenLookup(tf.Module):
 
 def lookup_table(vocabulary: Sequence[str]) -> tf.lookup.StaticHashTable:
     """A table from value to id: 2... in order, 1 for what it does not know."""
-    keys = tf.constant(list(vocabulary), tf.string)
-    ids = tf.range(schema.FIRST_ID, schema.FIRST_ID + len(vocabulary), dtype=tf.int32)
-    initializer = tf.lookup.KeyValueTensorInitializer(keys, ids)
+    ids = list(range(schema.FIRST_ID, schema.FIRST_ID + len(vocabulary)))
+    # TensorFlow wants one entry at least; no value and no token is empty.
+    entries = dict(zip(vocabulary, ids, strict=True)) or {"": schema.UNKNOWN_ID}
+    initializer = tf.lookup.KeyValueTensorInitializer(
+        list(entries), list(entries.values()), tf.string, tf.int32
+    )
     return tf.lookup.StaticHashTable(initializer, default_value=schema.UNKNOWN_ID)

@@ -52,12 +52,24 @@ def kuairand(
     log = tables.read(str(directory / logs), "counts", text_columns=["video_id", "date"])
     wanted = ["video_id", "date", *LABELS]
     columns = {column: log.need(column, "source_set=logs") for column in wanted}
+    for label in LABELS:
+        if not pa.types.is_integer(columns[label].type):
+            numbers = tables.integers(log, label, "source_set=logs", what="a kind of feedback")
+            columns[label] = pa.chunked_array([numbers])
     grouped = (
         pa.table(columns)
         .group_by(["video_id", "date"])
         .aggregate([([], "count_all"), *((label, "sum") for label in LABELS)])
     )
-    days = pd.to_datetime(grouped["date"].cast(pa.string()).to_pandas(), format="%Y%m%d")
+    written = grouped["date"].cast(pa.string()).to_pandas()
+    days = pd.to_datetime(written, format="%Y%m%d", errors="coerce")
+    if days.isna().any():
+        wrong = grouped["date"][int(days.isna().argmax())]
+        row = columns["date"].index(wrong).as_py() if wrong.is_valid else 0
+        raise InputError(
+            f"{log.where(row, 'date')}: a date must be written as 20220425. "
+            f"Received: {wrong.as_py()!r}"
+        )
     counts = pa.table(
         {
             flags.item_column: grouped["video_id"].cast(pa.string()),
@@ -66,7 +78,11 @@ def kuairand(
             **{label: pc.fill_null(grouped[f"{label}_sum"], 0) for label in LABELS},
         }
     )
-    catalogue = tables.read(str(directory / videos), "items", text_columns=["video_id", "tag"])
+    catalogue = tables.read(
+        str(directory / videos),
+        "items",
+        text_columns=["video_id", "tag", *tables.text_columns(flags)],
+    )
     data = catalogue.data
     tags = pa.array(tables.strings(catalogue, "tag", "source_set=videos"), pa.string())
     data = data.set_column(

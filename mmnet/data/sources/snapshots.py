@@ -97,7 +97,9 @@ def snapshots(
             flags.numerator: pa.array(grown["above"][kept], pa.int64()),
         }
     )
-    catalogue = tables.read(str(directory / items), "items", text_columns=[flags.item_column])
+    catalogue = tables.read(
+        str(directory / items), "items", text_columns=tables.text_columns(flags)
+    )
     return Tables(
         counts=Table(differences, "counts"),
         items=catalogue,

@@ -1,0 +1,141 @@
+import datetime
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from mmnet.checks import InputError
+from mmnet.config import TableFlags, TaskFlags
+from mmnet.data import counts, sources, tables
+from mmnet.data.sources.kuairand import LABELS
+
+LOG = (
+    *("user_id", "video_id", "date", "hourmin", "time_ms"),
+    *("is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "long_view"),
+    *("play_time_ms", "duration_ms", "profile_stay_time", "comment_stay_time"),
+    *("is_profile_enter", "is_rand", "tab"),
+)
+VIDEOS = (
+    "video_id,author_id,video_type,upload_dt,upload_type,visible_status,video_duration,"
+    "server_width,server_height,music_id,music_type,tag\n"
+    '0,10,NORMAL,2022-04-24,Web,1,9000.0,720,1280,7,9.0,"12,34"\n'
+    "1,11,NORMAL,2022-04-26,Kmovie,1,,720,1280,8,4.0,34\n"
+    "2,11,AD,2022-04-01,Web,1,5000.0,720,1280,9,,\n"
+)
+FLAGS = {
+    "source": "kuairand",
+    "item_column": "video_id",
+    "denominator": "impressions",
+    "numerator": "long_view",
+    "taxonomies": ("tag",),
+    "categoricals": ("music_type",),
+    "release": "upload_dt",
+}
+
+
+def impression(video, date, **labels):
+    return dict.fromkeys(LOG, 0) | {"video_id": video, "date": date} | labels
+
+
+ROWS = [
+    impression(0, 20220425, is_click=1, long_view=1),
+    impression(1, 20220426, is_click=1, is_forward=1),
+    impression(0, 20220425, is_click=1),
+    impression(0, 20220427, long_view=1),
+    impression(0, 20220425),
+]
+
+
+def write(directory, rows, *, name="log_standard_4_25_to_4_27_pure.csv"):
+    (directory / "video_features_basic_pure.csv").write_text(VIDEOS)
+    if name.endswith(".parquet"):
+        pa.parquet.write_table(pa.Table.from_pylist(rows), directory / name)
+    else:
+        lines = [",".join(LOG), *(",".join(str(row[c]) for c in LOG) for row in rows)]
+        (directory / name).write_text("\n".join(lines) + "\n")
+
+
+def load(directory, **flags):
+    return sources.load(TableFlags(source_dir=str(directory), **FLAGS | flags))
+
+
+def rows_of(found, *columns):
+    data = found.counts.data.select(["video_id", "period", *columns]).to_pylist()
+    return sorted(tuple(row.values()) for row in data)
+
+
+def day(number):
+    return datetime.date(2022, 4, number)
+
+
+@pytest.mark.parametrize("name", ["log_pure.csv", "log_pure.parquet"])
+def test_counts_impressions_and_feedback_by_video_and_day(tmp_path, name):
+    write(tmp_path, ROWS, name=name)
+    found = load(tmp_path)
+    assert rows_of(found, "impressions", "is_click", "long_view", "is_forward") == [
+        ("0", day(25), 3, 2, 1, 0),
+        ("0", day(27), 1, 0, 1, 0),
+        ("1", day(26), 1, 1, 0, 1),
+    ]
+    assert set(LABELS) < set(found.counts.data.column_names)
+
+
+def test_several_logs_are_one(tmp_path):
+    write(tmp_path, ROWS[:2], name="log_random_4_22_to_5_08_pure.csv")
+    write(tmp_path, ROWS[2:], name="log_standard_4_22_to_5_08_pure.csv")
+    found = load(tmp_path)
+    assert rows_of(found, "impressions")[0] == ("0", day(25), 3)
+    assert [path.name[:6] for path in found.inputs] == ["log_ra", "log_st", "video_"]
+
+
+def test_tags_are_cut_at_commas_and_types_lose_their_zero(tmp_path):
+    write(tmp_path, ROWS)
+    items = load(tmp_path).items
+    rows, tags = tables.values_of(items, "tag", "taxonomies")
+    assert (rows.tolist(), tags.tolist()) == ([0, 0, 1], ["12", "34", "34"])
+    assert tables.strings(items, "music_type", "categoricals").tolist() == ["9", "4", ""]
+
+
+def test_makes_a_panel_that_knows_the_upload(tmp_path):
+    write(tmp_path, ROWS)
+    found = load(tmp_path)
+    flags = TableFlags(**FLAGS)
+    panel, _ = counts.panel(found.counts, found.items, flags, TaskFlags())
+    assert panel.clicks.tolist() == [[3, 0, 1], [0, 1, 0], [0, 0, 0]]
+    assert panel.shares.tolist() == [[1, 0, 1], [0, 0, 0], [0, 0, 0]]
+    assert panel.release.tolist() == [-1, 1, -24]  # column 0 is 2022-04-25
+    assert panel.label(0) == "2022-04-25"
+
+
+def sentence(directory, **flags):
+    with pytest.raises(InputError) as caught:
+        load(directory, **flags)
+    return str(caught.value)
+
+
+def test_a_date_that_is_none_is_refused(tmp_path):
+    write(tmp_path, [*ROWS, impression(0, "soon")], name="log.csv")
+    (tmp_path / "log.csv").rename(tmp_path / "log_pure.csv")
+    assert sentence(tmp_path) == (
+        f"{tmp_path}/log_pure.csv line 7, column date: a date must be written as 20220425. "
+        "Received: 'soon'"
+    )
+
+
+def test_feedback_that_is_no_count_is_refused(tmp_path):
+    write(tmp_path, [*ROWS, impression(0, 20220425, is_like="yes")], name="log_pure.csv")
+    assert sentence(tmp_path) == (
+        f"{tmp_path}/log_pure.csv line 7, column is_like: a kind of feedback must be a whole "
+        "number of 0 or more, below 2**53. Received: 'yes'"
+    )
+
+
+def test_missing_files_and_columns_are_named(tmp_path):
+    assert sentence(tmp_path) == f"{tmp_path}/log_*: no such file, directory or glob (--counts)"
+    (tmp_path / "log_pure.csv").write_text("video_id,date\n0,20220425\n")
+    assert sentence(tmp_path).startswith(
+        f"{tmp_path}/log_pure.csv has no column 'is_click' (named by --source_set=logs); it has "
+    )
+    with pytest.raises(InputError) as caught:
+        sources.load(TableFlags(**FLAGS))
+    assert str(caught.value) == "--source=kuairand needs --source_dir, the directory of its files"

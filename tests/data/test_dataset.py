@@ -1,0 +1,199 @@
+import json
+import os
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mmnet.checks import InputError
+from mmnet.config import TableFlags, TaskFlags
+from mmnet.data import dataset as datasets
+from mmnet.data import pipeline
+from mmnet.data.splits import SPLITS
+from mmnet.data.tables import Table, Tables
+
+ARRAYS = ("share_rate", "missing_flag", "taxonomy_rate", "taxonomy_missing_flag")
+
+
+def prepared(taxonomies=("category",)):
+    rng = np.random.default_rng(0)
+    items = ["007", "café", "猫"]
+    counts = {"item_id": np.repeat(items, 12), "period": np.tile(np.arange(5, 17), 3)}
+    counts["clicks"] = rng.integers(1, 9, 36)
+    counts["shares"] = rng.integers(0, counts["clicks"] + 1)
+    truth = {
+        "item_id": counts["item_id"],
+        "period": counts["period"],
+        "true_share_rate": rng.random(36),
+    }
+    about = {"item_id": items, "category": ["a", "a", "b"], "title": ["one one", "two", ""]}
+    found = Tables(
+        Table(pa.table(counts), "counts"), Table(pa.table(about), "items"), truth=pa.table(truth)
+    )
+    flags = TableFlags(taxonomies=taxonomies, texts=("title",))
+    task = TaskFlags(window=2, min_target_clicks=1, min_test_rows=1)
+    made = pipeline.prepare(found, flags, task)
+    made.fingerprint, made.inputs = "abc", {"counts.csv": "123"}
+    return made
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return prepared()
+
+
+def same(first, second):
+    """Bit for bit, types included."""
+    assert first.fitted == second.fitted
+    pairs = [(getattr(first, name), getattr(second, name)) for name in ARRAYS]
+    pairs += [
+        (getattr(first.panel, n), getattr(second.panel, n)) for n in ("clicks", "shares", "release")
+    ]
+    pairs += [(first.tensors[name], second.tensors[name]) for name in first.tensors]
+    pairs += [(first.true_share_rate, second.true_share_rate)]
+    for name in SPLITS:
+        pairs += [(first.split[name].items, second.split[name].items)]
+        pairs += [(first.split[name].times, second.split[name].times)]
+    for one, other in pairs:
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        assert one.tobytes() == other.tobytes()
+    assert list(first.tensors) == list(second.tensors)
+    assert first.panel.item_ids.tolist() == second.panel.item_ids.tolist()
+    assert first.first_targets == second.first_targets
+    assert (first.ledger, first.inputs) == (second.ledger, second.inputs)
+
+
+def sentence(function, *arguments):
+    with pytest.raises(InputError) as caught:
+        function(*arguments)
+    return str(caught.value)
+
+
+def test_reads_back_bit_for_bit(dataset, tmp_path):
+    datasets.save(dataset, tmp_path / "data/set")
+    same(dataset, datasets.load(tmp_path / "data/set"))
+    assert datasets.fingerprint_of(tmp_path / "data/set") == "abc"
+
+
+def test_reads_back_without_taxonomies_truth_and_split(tmp_path):
+    made = prepared(taxonomies=())
+    made.split = made.true_share_rate = None
+    found = datasets.load(datasets.save(made, tmp_path / "set"))
+    assert found.taxonomy_rate.shape == (3, 12, 0)
+    assert found.split is found.true_share_rate is None
+    assert found.first_targets == {}
+
+
+def test_replaces_an_older_dataset_and_leaves_nothing_beside(dataset, tmp_path):
+    datasets.save(prepared(taxonomies=()), tmp_path / "set")
+    datasets.save(dataset, tmp_path / "set")
+    same(dataset, datasets.load(tmp_path / "set"))
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_an_empty_directory_is_taken_and_a_link_stays_a_link(dataset, tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    datasets.save(dataset, tmp_path / "link")
+    datasets.save(dataset, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    same(dataset, datasets.load(tmp_path / "set"))
+
+
+def test_others_may_read_it_as_they_may_any_new_directory(dataset, tmp_path):
+    (tmp_path / "plain").mkdir()
+    datasets.save(dataset, tmp_path / "set")
+    assert (tmp_path / "set").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("step", ["write", "rename"])
+def test_an_interrupted_save_leaves_the_old_one(dataset, tmp_path, monkeypatch, step):
+    datasets.save(dataset, tmp_path / "set")
+    newer = prepared(taxonomies=())
+    replace = os.replace
+
+    def stopped(source, target):
+        if os.fspath(target) == os.fspath(tmp_path / "set") and not os.fspath(source).endswith(
+            "-old"
+        ):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    def cut(directory, *_, **__):
+        raise KeyboardInterrupt
+
+    if step == "write":
+        monkeypatch.setattr(pa.parquet, "write_table", cut)
+    else:
+        monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        datasets.save(newer, tmp_path / "set")
+    monkeypatch.undo()
+    same(dataset, datasets.load(tmp_path / "set"))
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_other_files_are_never_replaced(dataset, tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/thesis.txt").write_text("dear")
+    assert sentence(datasets.save, dataset, tmp_path / "set") == (
+        f"{tmp_path}/set holds other files; choose another --dataset_dir"
+    )
+    (tmp_path / "file").write_text("dear")
+    assert sentence(datasets.save, dataset, tmp_path / "file") == (
+        f"{tmp_path}/file is a file; choose another --dataset_dir"
+    )
+    assert (tmp_path / "set/thesis.txt").read_text() == "dear"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "set"]
+
+
+def test_a_place_that_cannot_be_written_is_refused(dataset, tmp_path):
+    (tmp_path / "file").write_text("dear")
+    assert sentence(datasets.save, dataset, tmp_path / "file/set") == (
+        f"{tmp_path}/file/set: cannot write a dataset there: Not a directory"
+    )
+
+
+def test_what_is_no_dataset_is_refused(tmp_path):
+    wanted = "is not a dataset directory (no readable dataset.json); make one with "
+    wanted += "python -m mmnet.prepare"
+    assert sentence(datasets.load, tmp_path / "none") == f"{tmp_path}/none {wanted}"
+    (tmp_path / "dataset.json").write_text("[]")
+    assert sentence(datasets.load, tmp_path) == f"{tmp_path} {wanted}"
+    assert datasets.fingerprint_of(tmp_path) is None
+
+
+def test_another_format_is_refused(dataset, tmp_path):
+    file = datasets.save(dataset, tmp_path / "set") / "dataset.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 0}))
+    assert sentence(datasets.load, tmp_path / "set") == (
+        f"{tmp_path}/set has another version's format; prepare it again"
+    )
+    assert datasets.fingerprint_of(tmp_path / "set") is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["clicks.npy", "share_rate.npy", "tensor-text_title.npy", "train-items.npy", "items.parquet"],
+)
+@pytest.mark.parametrize("left", [None, 0, 0.5])
+def test_a_part_that_is_missing_or_cut_off_is_refused(dataset, tmp_path, name, left):
+    file = datasets.save(dataset, tmp_path / "set") / name
+    content = file.read_bytes()
+    file.unlink()
+    if left is not None:
+        file.write_bytes(content[: int(left * len(content))])
+    assert sentence(datasets.load, tmp_path / "set") == (
+        f"{tmp_path}/set/{name} is missing or cut off; prepare the dataset again"
+    )
+
+
+def test_nothing_in_it_is_a_pickle(dataset, tmp_path):
+    datasets.save(dataset, tmp_path / "set")
+    for file in (tmp_path / "set").iterdir():
+        assert file.suffix in (".npy", ".json", ".parquet")
+        if file.suffix == ".npy":
+            assert not np.load(file, allow_pickle=False).dtype.hasobject
+    class_of_trouble = np.array([{}], object)
+    np.save(tmp_path / "set/clicks.npy", class_of_trouble, allow_pickle=True)
+    assert "clicks.npy is missing or cut off" in sentence(datasets.load, tmp_path / "set")

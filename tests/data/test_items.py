@@ -1,0 +1,223 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mmnet.checks import InputError
+from mmnet.config import TableFlags, TaskFlags
+from mmnet.data import items
+from mmnet.data.tables import Table
+from mmnet.schema import VectorSpec
+
+ALL = np.ones(4, bool)
+
+
+def table(**columns):
+    return Table(pa.table(columns), "items")
+
+
+def sentence(function, *arguments):
+    with pytest.raises(InputError) as caught:
+        function(*arguments)
+    return str(caught.value)
+
+
+# ---------------------------------------------------------------------------------- fields
+
+
+def test_a_vocabulary_is_fitted_on_training_items_most_frequent_first():
+    tags = table(tags=["b;a", "b", "a;c", "z;y;x;w"])
+    fitted_on = np.array([True, True, True, False])
+    (spec,), vocabularies = items.fit_fields(tags, fitted_on, TableFlags(taxonomies=("tags",)))
+    # a and b twice each, by letter; c once. z and its like only stand in the last item.
+    assert vocabularies == {"field_tags": ["a", "b", "c"]}
+    assert (spec.size, spec.max_values) == (5, 2)
+
+
+def test_a_field_knows_padding_unknown_and_its_values():
+    tags = table(tags=["b;a", "", "new", "c;new;a"])
+    (spec,), found = items.fit_fields(
+        table(tags=["a;b", "a", "c"]), ALL[:3], TableFlags(taxonomies=("tags",))
+    )
+    encoded = items.encode_field(tags, spec, found[spec.tensor], "taxonomies")
+    # a 2, b 3, c 4; a third value does not fit the two that training had.
+    np.testing.assert_array_equal(encoded, [[3, 2], [0, 0], [1, 0], [4, 1]])
+    assert encoded.dtype == np.int32
+
+
+def test_a_field_without_values_in_training_still_has_a_place():
+    specs, found = items.fit_fields(
+        table(author=["x"]), ~ALL[:1], TableFlags(categoricals=("author",))
+    )
+    encoded = items.encode_field(
+        table(author=["x"]), specs[0], found["field_author"], "categoricals"
+    )
+    assert (specs[0].size, specs[0].max_values, encoded.tolist()) == (2, 1, [[1]])
+
+
+def test_a_long_list_is_cut():
+    tags = table(tags=[[f"tag {i:02}" for i in range(40)]])
+    (spec,), found = items.fit_fields(tags, ALL[:1], TableFlags(taxonomies=("tags",)))
+    assert spec.max_values == items.MAX_VALUES
+    encoded = items.encode_field(tags, spec, found[spec.tensor], "taxonomies")
+    np.testing.assert_array_equal(encoded, [np.arange(2, 18)])
+
+
+# -------------------------------------------------------------------------------- numerics
+
+
+def fit_numeric(values, fitted_on=ALL):
+    return items.fit_numerics(table(length=values), fitted_on, TableFlags(numerics=("length",)))[0]
+
+
+def test_a_numeric_is_standardised_on_training_items_and_zero_where_empty():
+    values = [1.0, 3.0, float("nan"), 1000.0]
+    spec = fit_numeric(values, np.array([True, True, True, False]))
+    assert (spec.mean, spec.sd) == (2.0, 1.0)
+    encoded = items.encode_numeric(table(length=values), spec)
+    np.testing.assert_array_equal(encoded, [-1, 1, 0, 998])
+    assert encoded.dtype == np.float32
+
+
+def test_a_numeric_may_be_written_as_text_or_be_empty():
+    spec = fit_numeric(["1", "", "3", None])
+    assert (spec.mean, spec.sd) == (2.0, 1.0)
+    empty = fit_numeric([None, None, None, None])
+    assert (empty.mean, empty.sd) == (0.0, 1.0)
+
+
+def test_a_constant_is_not_divided_by_its_rounding():
+    # np.full(3, 0.1).std() is 1.4e-17, and would blow 0.2 up to 7e15.
+    spec = fit_numeric([0.1, 0.1, 0.1, 0.1])
+    assert spec.sd == 1.0
+    assert items.encode_numeric(table(length=[0.2]), spec)[0] == pytest.approx(0.1)
+
+
+def test_infinity_is_as_good_as_empty():
+    spec = fit_numeric([1.0, 3.0, float("inf"), None])
+    assert items.encode_numeric(table(length=[float("inf")]), spec).tolist() == [0]
+
+
+def test_statistics_do_not_depend_on_the_order():
+    values = np.random.default_rng(0).lognormal(0, 5, 1000)
+    assert items.mean_and_sd(values) == items.mean_and_sd(values[::-1])
+
+
+# ----------------------------------------------------------------------------------- texts
+
+
+def fit_texts(**columns):
+    flags = TableFlags(texts=tuple(columns))
+    return items.fit_texts(table(**columns), ALL, flags, TaskFlags(text_tokens=3))
+
+
+def test_a_text_is_read_as_token_ids():
+    titles = ["cats and dogs", "cats, cats!", None, "dogs"]
+    (spec,), found = fit_texts(title=titles)
+    assert found == {"text_title": ["cats", "dogs"]}
+    encoded = items.encode_text(table(title=titles), spec, found["text_title"])
+    np.testing.assert_array_equal(encoded, [[2, 1, 3], [2, 2, 0], [0, 0, 0], [3, 0, 0]])
+
+
+def test_texts_without_a_common_word_are_all_unknown():
+    (spec,), found = fit_texts(title=["one", "two", "", None])
+    encoded = items.encode_text(table(title=["one", ""]), spec, found["text_title"])
+    np.testing.assert_array_equal(encoded, [[1, 0, 0], [0, 0, 0]])
+
+
+def test_no_text_encoder_reads_no_text():
+    flags, task = TableFlags(texts=("title",)), TaskFlags(text_encoder="none")
+    assert items.fit_texts(table(title=["a a"]), ALL[:1], flags, task) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"), [([1, 2, 3, 4], "int64"), (["1", "2.5", "", "4"], "number")]
+)
+def test_a_text_column_of_numbers_is_refused(values, kind):
+    with pytest.raises(InputError) as caught:
+        fit_texts(title=values)
+    assert str(caught.value) == (
+        f"items table: column 'title' named by --texts holds {kind} values, not text; "
+        "name it in --numerics or --categoricals"
+    )
+
+
+def test_one_title_that_is_a_number_is_a_title():
+    (spec,), found = fit_texts(title=["1984", "1984 again", "", ""])
+    assert items.encode_text(table(title=["1984"]), spec, found[spec.tensor]).tolist() == [
+        [2, 0, 0]
+    ]
+
+
+# --------------------------------------------------------------------------------- vectors
+
+IDS = np.array(["a", "b", "c"], object)
+
+
+def vectors(ids, values, kind=None):
+    return Table(pa.table({"item_id": ids, "cover": pa.array(values, kind)}), "vectors")
+
+
+def encode(found):
+    return items.encode_vectors(found, items.fit_vector("cover", found), IDS, TableFlags())
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.list_(pa.float32(), 2)])
+def test_vectors_are_lined_up_and_zero_where_missing(kind):
+    found = vectors(["c", "x", "a", "b"], [[5, 6], [9, 9], [1, 2], None], kind)
+    np.testing.assert_array_equal(encode(found), [[1, 2], [0, 0], [5, 6]])
+    assert encode(found).dtype == np.float32
+    assert items.fit_vector("cover", found) == VectorSpec(name="cover", dim=2)
+
+
+@pytest.mark.parametrize(
+    ("ids", "values", "said"),
+    [
+        (
+            ["a", "b", "c"],
+            [[1.0, 2.0], [3.0], None],
+            "vectors table row 2, column cover: a vector of 1 numbers; --vectors=cover has 2",
+        ),
+        (
+            ["a", "b"],
+            [None, [1.0, float("nan")]],
+            "vectors table row 2, column cover: a vector must hold finite numbers",
+        ),
+        (
+            ["a", "b"],
+            [[1.0, None], [1.0, 2.0]],
+            "vectors table row 1, column cover: a vector must hold finite numbers",
+        ),
+        (
+            ["a", "a"],
+            [[1.0], [2.0]],
+            "vectors table row 2, column item_id: item 'a' stands here a second time; "
+            "--vectors=cover needs one row per item",
+        ),
+        (
+            ["a"],
+            [["x"]],
+            "vectors table: column 'cover' must hold lists of numbers. "
+            "Received: list<item: string>",
+        ),
+        (["a"], [[]], "vectors table: --vectors=cover has no vector in it"),
+        (
+            ["a"],
+            ["1 2 3"],
+            "vectors table: --vectors=cover needs exactly one list-of-floats column. "
+            "Received: none",
+        ),
+    ],
+)
+def test_vectors_that_do_not_fit_are_refused(ids, values, said):
+    kind = pa.list_(pa.float32()) if values == [[]] else None
+    assert sentence(encode, vectors(ids, values, kind)) == said
+
+
+def test_vectors_of_another_length_than_the_models_are_refused():
+    found = vectors(["a"], [[1.0, 2.0]])
+    wrong = sentence(
+        items.encode_vectors, found, VectorSpec(name="cover", dim=3), IDS, TableFlags()
+    )
+    assert wrong == (
+        "vectors table row 1, column cover: a vector of 2 numbers; --vectors=cover has 3"
+    )

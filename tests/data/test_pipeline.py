@@ -1,0 +1,315 @@
+"""What the whole preparation promises: nothing from the future, nothing from the item itself."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmnet.checks import InputError
+from mmnet.config import PrepareConfig, TableFlags, TaskFlags
+from mmnet.data import pipeline
+from mmnet.data.tables import Table, Tables
+from mmnet.data.windows import Windows
+
+ITEMS, PERIODS = 5, 13
+TAGS = ["x;y", "x", "y", "alone", ""]
+FLAGS = TableFlags(
+    taxonomies=("category", "tags"),
+    categoricals=("author",),
+    numerics=("length",),
+    texts=("title",),
+    release="since",
+)
+FIRST_TARGETS = (1, 11, 12)  # 12 target periods, 8:1:1
+
+
+def task(**flags):
+    small = {"window": 3, "min_target_clicks": 1, "min_test_rows": 1, "text_tokens": 3}
+    return TaskFlags(**small | flags)
+
+
+def tables_of(clicks, shares, order=range(ITEMS), shuffle=None):
+    """Tables of a panel: a counts row per cell with clicks, items in the given order."""
+    item, period = np.nonzero(clicks)
+    if shuffle is not None:
+        place = np.random.default_rng(shuffle).permutation(len(item))
+        item, period = item[place], period[place]
+    counts = {
+        "item_id": [f"item {i}" for i in item],
+        "period": period,
+        "clicks": clicks[item, period],
+        "shares": shares[item, period],
+    }
+    items = {
+        "item_id": [f"item {i}" for i in range(ITEMS)],
+        "category": ["a", "a", "a", "b", "b"],
+        "tags": TAGS,
+        "author": ["p", "q", "p", "r", "q"],
+        "length": [1.0, 0.1, None, 3.3, 7.7],
+        "title": ["one two", "two one", "猫", "one", ""],
+        "since": [None, 2, None, 0, 8],
+    }
+    items = pa.table(items).take(pa.array(list(order)))
+    return Tables(Table(pa.table(counts), "counts"), Table(items, "items"))
+
+
+@st.composite
+def panels(draw):
+    """Clicks and shares with many gaps; item 0 is seen in all periods, so the calendar stays."""
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    clicks = rng.integers(0, 9, (ITEMS, PERIODS)) * (rng.random((ITEMS, PERIODS)) < rng.random())
+    clicks[0] = np.maximum(clicks[0], 1)
+    return clicks, rng.integers(0, clicks + 1)
+
+
+def rewritten(panel, start, seed):
+    """The same counts before column `start`, others from there on."""
+    clicks, shares = panel[0].copy(), panel[1].copy()
+    rng = np.random.default_rng(seed)
+    clicks[:, start:] = rng.integers(0, 500, (ITEMS, PERIODS - start))
+    clicks[0, start:] += 1
+    shares[:, start:] = rng.integers(0, clicks[:, start:] + 1)
+    return clicks, shares
+
+
+def inputs_at(dataset, t):
+    """All tensors of all items at column t."""
+    items = tf.range(ITEMS, dtype=tf.int32)
+    return {
+        name: tensor.numpy()
+        for name, tensor in Windows(dataset).gather(items, tf.fill([ITEMS], t)).items()
+    }
+
+
+def same_bits(first, second):
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert tensor.tobytes() == second[name].tobytes(), name
+
+
+# ----------------------------------------------------------------------------- as of t
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    panels(), st.integers(0, PERIODS - 2), st.integers(0, 99), st.sampled_from(["items", "clicks"])
+)
+def test_counts_after_t_move_no_input_at_t(panel, t, seed, weighting):
+    fitted = pipeline.prepare(tables_of(*panel), FLAGS, task(taxonomy_weighting=weighting)).fitted
+    before = pipeline.transform(tables_of(*panel), fitted)
+    after = pipeline.transform(tables_of(*rewritten(panel, t + 1, seed)), fitted)
+    for as_of in range(t + 1):
+        same_bits(inputs_at(before, as_of), inputs_at(after, as_of))
+
+
+@settings(deadline=None, max_examples=8)
+@given(panels(), st.integers(0, 99))
+def test_counts_after_the_training_span_move_nothing_fitted(panel, seed):
+    first_validation = FIRST_TARGETS[1]
+    before = pipeline.prepare(tables_of(*panel), FLAGS, task())
+    changed = rewritten(panel, first_validation, seed)
+    after = pipeline.prepare(tables_of(*changed), FLAGS, task())
+    assert before.split.first_targets == FIRST_TARGETS
+    assert before.fitted == after.fitted
+    # What validation's first targets are predicted from is then the same as well.
+    same_bits(inputs_at(before, first_validation - 1), inputs_at(after, first_validation - 1))
+
+
+def test_counts_of_the_training_span_do_move_what_is_fitted():
+    clicks = np.full((ITEMS, PERIODS), 8)
+    fitted = [
+        pipeline.prepare(tables_of(clicks, shares), FLAGS, task()).fitted.spec
+        for shares in (clicks // 2, rewritten((clicks, clicks // 2), 5, 0)[1] % 9)
+    ]
+    assert fitted[0].rate_scale != fitted[1].rate_scale
+    assert fitted[0].rate_mean != fitted[1].rate_mean
+
+
+# ------------------------------------------------------------------- the item itself (L1)
+
+
+def taxonomy_inputs_move(taxonomy_mean, item, seed):
+    """Whether an item's own past counts show in its own taxonomy inputs."""
+    clicks = np.full((ITEMS, PERIODS), 8)
+    shares = np.random.default_rng(0).integers(0, 9, (ITEMS, PERIODS))
+    fitted = pipeline.prepare(
+        tables_of(clicks, shares), FLAGS, task(taxonomy_mean=taxonomy_mean)
+    ).fitted
+    rng = np.random.default_rng(seed)
+    other_clicks, other_shares = clicks.copy(), shares.copy()
+    other_clicks[item] = rng.integers(1, 99, PERIODS)
+    other_shares[item] = rng.integers(0, other_clicks[item] + 1)
+    found = [
+        inputs_at(pipeline.transform(tables_of(*panel), fitted), PERIODS - 1)
+        for panel in ((clicks, shares), (other_clicks, other_shares))
+    ]
+    assert (found[0]["share_rate"][item] != found[1]["share_rate"][item]).any()
+    names = ("taxonomy_rate", "taxonomy_missing_flag")
+    return any((found[0][name][item] != found[1][name][item]).any() for name in names)
+
+
+@pytest.mark.parametrize("item", range(ITEMS))
+def test_an_items_own_counts_do_not_show_in_its_taxonomy_inputs(item):
+    assert not taxonomy_inputs_move("leave_one_out", item, seed=item)
+
+
+def test_with_the_papers_mean_a_lone_tag_shows_the_item_its_own_rate():
+    # L1: what the test above rules out. Item 3 is the only one of its tag.
+    assert TAGS[3] == "alone"
+    assert taxonomy_inputs_move("paper", 3, seed=3)
+
+
+# --------------------------------------------------------------------------------- order
+
+
+@settings(deadline=None, max_examples=6)
+@given(panels(), st.integers(0, 99))
+def test_the_order_of_the_counts_changes_nothing(panel, shuffle):
+    first = pipeline.prepare(tables_of(*panel), FLAGS, task())
+    second = pipeline.prepare(tables_of(*panel, shuffle=shuffle), FLAGS, task())
+    assert first.fitted == second.fitted
+    same_bits(inputs_at(first, PERIODS - 1), inputs_at(second, PERIODS - 1))
+
+
+@settings(deadline=None, max_examples=6)
+@given(panels(), st.permutations(range(ITEMS)))
+def test_the_order_of_the_items_only_permutes(panel, order):
+    first = pipeline.prepare(tables_of(*panel), FLAGS, task())
+    second = pipeline.prepare(tables_of(*panel, order=order), FLAGS, task())
+    assert first.fitted == second.fitted
+    moved = {name: tensor[list(order)] for name, tensor in inputs_at(first, PERIODS - 1).items()}
+    same_bits(moved, inputs_at(second, PERIODS - 1))
+
+
+# -------------------------------------------------------------------------------- fitting
+
+
+def test_fits_vocabularies_on_training_items_only():
+    clicks = np.zeros((ITEMS, PERIODS), int)
+    clicks[0] = 5
+    clicks[3, 11:] = 5  # seen in validation and test only
+    made = pipeline.prepare(tables_of(clicks, clicks // 5), FLAGS, task())
+    assert made.fitted.vocabularies["field_tags"] == ["x", "y"]
+    assert made.fitted.vocabularies["field_category"] == ["a"]
+    assert made.tensors["field_tags"].tolist() == [[2, 3], [2, 0], [3, 0], [1, 0], [0, 0]]
+    assert (made.fitted.spec.numerics[0].mean, made.fitted.spec.numerics[0].sd) == (1.0, 1.0)
+
+
+def test_rate_statistics_are_those_of_training_windows_and_targets():
+    clicks, shares = np.zeros((ITEMS, PERIODS), int), np.zeros((ITEMS, PERIODS), int)
+    clicks[0] = 10
+    shares[0] = [1, 3, *[2] * 9, 10, 10]
+    made = pipeline.prepare(tables_of(clicks, shares), FLAGS, task())
+    # Columns 0 to 10: rates 10, 30 and nine times 20; targets are columns 1 to 10.
+    assert made.fitted.spec.rate_scale == pytest.approx(np.sqrt(200 / 11))
+    assert made.fitted.spec.rate_mean == pytest.approx((30 + 9 * 20) / 10)
+
+
+def test_a_constant_rate_has_scale_one():
+    clicks = np.full((ITEMS, PERIODS), 3)
+    made = pipeline.prepare(tables_of(clicks, clicks // 3), FLAGS, task())
+    assert made.fitted.spec.rate_scale == 1.0
+
+
+def test_rates_that_may_exceed_one_are_not_clipped_above():
+    clicks = np.full((ITEMS, PERIODS), 3)
+    made = pipeline.prepare(
+        tables_of(clicks, 2 * clicks),
+        FLAGS.model_copy(update={"rate_may_exceed_one": True}),
+        task(),
+    )
+    assert made.fitted.spec.max_rate is None
+    assert made.share_rate.max() == 200
+
+
+def test_two_columns_that_make_one_tensor_are_refused():
+    clicks = np.full((ITEMS, PERIODS), 3)
+    twice = FLAGS.model_copy(update={"categoricals": ("category",)})
+    with pytest.raises(InputError) as caught:
+        pipeline.prepare(tables_of(clicks, clicks), twice, task())
+    assert str(caught.value) == (
+        "columns 'category' and 'category' both make the tensor field_category; rename one, or "
+        "name it in one flag only"
+    )
+
+
+def test_new_tables_need_the_vectors_of_the_model():
+    clicks = np.full((ITEMS, PERIODS), 3)
+    found = tables_of(clicks, clicks)
+    found.vectors["cover"] = Table(pa.table({"item_id": ["item 0"], "v": [[1.0, 2.0]]}), "vectors")
+    made = pipeline.prepare(found, FLAGS, task())
+    assert made.tensors["vector_cover"].tolist() == [[1, 2], *[[0, 0]] * 4]
+    with pytest.raises(InputError) as caught:
+        pipeline.transform(tables_of(clicks, clicks), made.fitted)
+    assert str(caught.value) == "the model reads vectors 'cover'; give --vectors=NAME:FILE"
+
+
+def test_planted_rates_are_lined_up_with_the_panel():
+    clicks = np.zeros((ITEMS, PERIODS), int)
+    clicks[0, 2:] = 3  # the panel starts at period 2
+    found = tables_of(clicks, clicks)
+    found.truth = pa.table(
+        {
+            "item_id": ["item 1", "item 0", "stranger"],
+            "period": [3, 1, 3],
+            "true_share_rate": [7.0, 8.0, 9.0],
+        }
+    )
+    made = pipeline.prepare(found, FLAGS, task())
+    expected = np.full((ITEMS, PERIODS - 2), np.nan)
+    expected[1, 1] = 7
+    np.testing.assert_array_equal(made.true_share_rate, expected)
+
+
+# ---------------------------------------------------------------------------- fingerprint
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two small tables and two tables of vectors."""
+    (tmp_path / "counts.csv").write_text("item_id,period,clicks,shares\na,1,2,1\n")
+    (tmp_path / "items.csv").write_text("item_id\na\n")
+    for name, value in (("v", 1.0), ("w", 2.0)):
+        pa.parquet.write_table(
+            pa.table({"item_id": ["a"], "vector": [[value]]}), tmp_path / f"{name}.parquet"
+        )
+    return tmp_path
+
+
+def fingerprint(directory, *vectors, **flags):
+    named = tuple(f"{name}:{directory}/{file}.parquet" for name, file in vectors)
+    tables_flags = TableFlags(
+        counts=f"{directory}/counts.csv", items=f"{directory}/items.csv", vectors=named
+    )
+    found = pipeline.load_tables(tables_flags)
+    return pipeline.fingerprint(found, tables_flags, task(**flags))[0]
+
+
+def test_the_fingerprint_follows_contents_and_flags_not_places(files, tmp_path_factory):
+    first = fingerprint(files)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for file in ("counts.csv", "items.csv"):
+        (elsewhere / file).write_bytes((files / file).read_bytes())
+    assert fingerprint(elsewhere) == first
+    assert fingerprint(files, window=4) != first
+    (files / "counts.csv").write_text("item_id,period,clicks,shares\na,1,2,2\n")
+    assert fingerprint(files) != first
+
+
+def test_the_fingerprint_knows_which_vectors_are_whose(files):
+    found = {
+        fingerprint(files, ("p", "v"), ("q", "w")),
+        fingerprint(files, ("p", "w"), ("q", "v")),
+        fingerprint(files, ("p", "v"), ("q", "v")),
+        fingerprint(files, ("p", "v"), ("r", "w")),
+        fingerprint(files, ("p", "v")),
+    }
+    assert len(found) == 5
+
+
+def test_a_drivers_flags_fall_into_tables_and_task():
+    flags = PrepareConfig(taxonomies=("tags",), window=4)
+    tables_flags, task_flags = pipeline.table_flags(flags)
+    assert (tables_flags.taxonomies, task_flags.window) == (("tags",), 4)

@@ -1,0 +1,165 @@
+import numpy as np
+import pytest
+
+from mmnet.checks import InputError
+from mmnet.config import TaskFlags
+from mmnet.data.counts import Calendar, Panel
+from mmnet.data.splits import SPLITS, split_examples
+
+
+def panel(clicks, *, release=None, ids=None):
+    clicks = np.asarray(clicks, np.int64)
+    ids = np.array([f"item {i}" for i in range(len(clicks))] if ids is None else ids, object)
+    release = np.zeros(len(clicks), np.int64) if release is None else np.asarray(release)
+    return Panel(ids, clicks, np.zeros_like(clicks), release, Calendar(kind="integer"), 100)
+
+
+def task(**flags):
+    small = {"window": 3, "min_target_clicks": 1, "min_test_rows": 1}
+    return TaskFlags(**small | flags)
+
+
+def split(clicks, *, seed=0, release=None, ids=None, **flags):
+    return split_examples(panel(clicks, release=release, ids=ids), task(**flags), seed)[0]
+
+
+def pairs(examples):
+    """(item, column of the target) with horizon 1."""
+    return {(int(i), int(t) + 1) for i, t in zip(examples.items, examples.times, strict=True)}
+
+
+def everything(found):
+    return set.union(*(pairs(found[name]) for name in SPLITS))
+
+
+def test_every_observed_target_is_an_example_however_many_entries_are_missing():
+    clicks = np.zeros((3, 20), int)
+    clicks[0] = 5
+    clicks[1, [0, 9, 15, 19]] = 5  # windows full of gaps
+    clicks[2, [7, 18]] = 5  # a natural cold start: nothing before column 7
+    found = split(clicks)
+    # Column 0 has no t before it.
+    assert everything(found) == {(i, c) for i, c in np.argwhere(clicks > 0).tolist() if c >= 1}
+
+
+def test_a_target_before_the_release_is_no_example():
+    found = split(np.full((1, 20), 5), release=[4])
+    assert everything(found) == {(0, column) for column in range(4, 20)}
+
+
+def test_an_example_stands_in_one_split_once():
+    rng = np.random.default_rng(0)
+    for how in ("chronological", "by_item", "random_window"):
+        found = split(rng.integers(0, 3, (40, 20)), split=how)
+        sizes = [len(found[name]) for name in SPLITS]
+        assert sum(sizes) == len(everything(found))
+        for name in SPLITS:
+            assert len(pairs(found[name])) == len(found[name])
+
+
+def test_the_chronological_split_cuts_the_calendar_into_target_spans():
+    found = split(np.full((2, 21), 5))
+    # Targets stand in columns 1 to 20: 16 train, 2 validate, 2 test.
+    spans = [{column for _, column in pairs(found[name])} for name in SPLITS]
+    assert spans == [set(range(1, 17)), {17, 18}, {19, 20}]
+    assert found.first_targets == (1, 17, 19)
+
+
+def test_validation_and_test_have_a_period_each_however_short_the_calendar():
+    found = split(np.full((1, 5), 5))
+    assert found.first_targets == (1, 3, 4)
+
+
+def test_a_horizon_of_two_leaves_two_periods_between():
+    found = split(np.full((1, 12), 5), horizon=2)
+    # Targets in columns 2 to 11, t two before; the last one tests, the one before validates.
+    assert found.first_targets == (2, 10, 11)
+    assert found.train.times.tolist() == list(range(8))
+    assert (found.validation.times.tolist(), found.test.times.tolist()) == ([8], [9])
+
+
+@pytest.mark.parametrize("how", ["chronological", "by_item", "random_window"])
+def test_no_example_stands_before_the_first_period(how):
+    found = split(np.full((30, 12), 5), split=how, horizon=3)
+    assert min(found[name].times.min() for name in SPLITS) == 0
+    assert sum(len(found[name]) for name in SPLITS) == 30 * 9
+
+
+def test_targets_need_clicks_and_the_ledger_tells_how_many_lacked_them():
+    clicks = np.full((1, 21), 5)
+    clicks[0, [3, 17, 20]] = [1, 9, 10]
+    made = task(min_train_clicks=2, min_target_clicks=9)
+    found, ledger = split_examples(panel(clicks), made)
+    assert len(found.train) == 15
+    assert (pairs(found.validation), pairs(found.test)) == ({(0, 17)}, {(0, 20)})
+    assert [(rule.rule, rule.rows_in, rule.dropped) for rule in ledger] == [
+        ("train target has 2 clicks or more", 16, 1),
+        ("validation target has 9 clicks or more", 2, 1),
+        ("test target has 9 clicks or more", 2, 1),
+    ]
+
+
+def test_by_item_keeps_an_item_in_one_split():
+    found = split(np.full((300, 8), 5), split="by_item")
+    homes = [set(found[name].items.tolist()) for name in SPLITS]
+    assert sum(map(len, homes)) == len(set.union(*homes)) == 300
+    # 240 items train in the mean; five standard deviations of a binomial(300, 0.8).
+    assert abs(len(homes[0]) - 240) < 35
+
+
+def test_random_window_puts_an_item_into_several_splits():
+    found = split(np.full((50, 20), 5), split="random_window")
+    homes = [set(found[name].items.tolist()) for name in SPLITS]
+    assert len(homes[0] & homes[1] & homes[2]) > 10
+    # 760 of 950 examples train in the mean; five standard deviations of a binomial(950, 0.8).
+    assert abs(len(found.train) - 760) < 62
+
+
+@pytest.mark.parametrize("how", ["chronological", "by_item", "random_window"])
+def test_the_order_of_the_items_changes_no_split(how):
+    clicks = np.random.default_rng(1).integers(0, 4, (60, 20))
+    order = np.random.default_rng(2).permutation(60)
+    ids = np.array([f"item {i}" for i in range(60)], object)
+    found, moved = split(clicks, split=how), split(clicks[order], ids=ids[order], split=how)
+    for name in SPLITS:
+        assert {(int(order[i]), c) for i, c in pairs(moved[name])} == pairs(found[name])
+
+
+@pytest.mark.parametrize(("how", "moves"), [("chronological", False), ("by_item", True)])
+def test_only_a_random_split_depends_on_the_seed(how, moves):
+    clicks = np.full((60, 20), 5)
+    first, second = (pairs(split(clicks, split=how, seed=seed).test) for seed in (0, 1))
+    assert (first != second) == moves
+
+
+def sentence(clicks, **flags):
+    with pytest.raises(InputError) as caught:
+        split(clicks, **flags)
+    return str(caught.value)
+
+
+def test_too_few_periods_are_refused():
+    assert sentence(np.full((1, 4), 5), horizon=2) == (
+        "the counts table spans 4 periods (100 to 103); --window=3 and --horizon=2 need at least 5"
+    )
+
+
+def test_too_few_test_rows_are_refused():
+    assert sentence(np.full((2, 21), 5), min_test_rows=5) == (
+        "the test split has 4 examples, fewer than 5; lower --min_target_clicks (now 1) or "
+        "--min_test_rows, or bring more periods"
+    )
+
+
+def test_an_empty_training_split_is_refused():
+    clicks = np.zeros((1, 21), int)
+    clicks[0, 17:] = 5
+    assert sentence(clicks).startswith("the train split has 0 examples, fewer than 1; lower ")
+
+
+@pytest.mark.parametrize("ratios", [(8, 1), (8, 0, 1), (8, -1, 1), (float("nan"), 1, 1)])
+def test_ratios_that_are_none_are_refused(ratios):
+    given = ",".join(str(ratio) for ratio in ratios)
+    assert sentence(np.full((1, 21), 5), split_ratios=ratios) == (
+        f"--split_ratios must be three positive numbers. Received: {given}"
+    )

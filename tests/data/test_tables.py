@@ -1,0 +1,261 @@
+import gzip
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from mmnet.checks import InputError
+from mmnet.data import tables
+from mmnet.data.tables import Rule, Table
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Files have short names in messages."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def read(text, *, file="counts.csv", text_columns=("item_id",)):
+    with open(file, "wb") as out:
+        out.write(text if isinstance(text, bytes) else text.encode())
+    return tables.read(file, "counts", text_columns=text_columns)
+
+
+def columns(table):
+    return table.data.to_pydict()
+
+
+def sentence(function, *arguments, **named):
+    with pytest.raises(InputError) as caught:
+        function(*arguments, **named)
+    return str(caught.value)
+
+
+# ------------------------------------------------------------------------------------ files
+
+
+def test_ids_keep_their_zeros():
+    assert columns(read("item_id,clicks\n007,3\n7,4\n")) == {
+        "item_id": ["007", "7"],
+        "clicks": [3, 4],
+    }
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read():
+    table = read(b"\xef\xbb\xbfitem_id,clicks\r\na,3\r\n")
+    assert columns(table) == {"item_id": ["a"], "clicks": [3]}
+
+
+def test_a_quoted_line_break_stays_in_its_value():
+    table = read('item_id,title\na,"two\nlines"\nb,"a ""quote"", a comma"\n')
+    assert columns(table)["title"] == ["two\nlines", 'a "quote", a comma']
+
+
+def test_the_word_NA_is_a_word():
+    table = read("item_id,title\nNA,null\n", text_columns=["item_id", "title"])
+    assert columns(table) == {"item_id": ["NA"], "title": ["null"]}
+
+
+def test_compressed_csv_is_read():
+    table = read(gzip.compress(b"item_id,clicks\na,3\n"), file="counts.csv.gz")
+    assert columns(table)["clicks"] == [3]
+    assert table.where(0) == "counts.csv.gz line 2"
+
+
+def test_a_directory_is_read_in_the_order_of_its_files(here):
+    (here / "counts").mkdir()
+    read("item_id,clicks\nb,2\nc,3\n", file="counts/part-1.csv")
+    read("item_id,clicks\na,1\n", file="counts/part-0.csv")
+    # What Spark writes beside its parts.
+    (here / "counts/_SUCCESS").touch()
+    (here / "counts/.part-0.csv.crc").write_bytes(b"crc")
+    (here / "counts/notes.txt").write_text("no table")
+    table = tables.read("counts", "counts", text_columns=["item_id"])
+    assert columns(table)["item_id"] == ["a", "b", "c"]
+    assert [table.where(row, "clicks") for row in (0, 2)] == [
+        "counts/part-0.csv line 2, column clicks",
+        "counts/part-1.csv line 3, column clicks",
+    ]
+    assert tables.read("counts/part-*.csv", "counts").data.num_rows == 3
+
+
+def test_a_column_may_look_like_numbers_in_one_file_only(here):
+    (here / "items").mkdir()
+    read("item_id,tag\na,1\n", file="items/0.csv")
+    read("item_id,tag\nb,x\n", file="items/1.csv")
+    assert columns(tables.read("items", "items"))["tag"] == ["1", "x"]
+
+
+def test_a_line_is_counted_as_an_editor_counts_it():
+    table = read('item_id,title\na,"two\nlines"\n\nb,one\n')
+    # Line 1 header, 2 and 3 item a, 4 empty, 5 item b.
+    assert [table.where(row) for row in (0, 1)] == ["counts.csv line 2", "counts.csv line 5"]
+
+
+def test_a_row_of_a_parquet_file_is_named_by_its_number():
+    pa.parquet.write_table(pa.table({"item_id": ["a", "b"]}), "counts.parquet")
+    table = tables.read("counts.parquet", "counts")
+    assert table.where(1, "item_id") == "counts.parquet row 2, column item_id"
+
+
+def test_kept_rows_keep_their_places():
+    table = read("item_id,clicks\na,1\nb,2\nc,3\n")
+    kept = table.keep(np.array([False, True, True])).keep(np.array([False, True]))
+    assert columns(kept)["item_id"] == ["c"]
+    assert kept.where(0) == "counts.csv line 4"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "item_id,clicks\na,1\nb\n",
+            "counts.csv line 3: 1 fields where the header of the counts table has 2; put quotes "
+            "around a value that holds a comma or a line break",
+        ),
+        (
+            'item_id,title\na,"two\nlines"\nb,no, quotes\n',
+            "counts.csv line 4: 3 fields where the header of the counts table has 2; put quotes "
+            "around a value that holds a comma or a line break",
+        ),
+        ("", "counts.csv is not a readable CSV file (counts table): Empty CSV file"),
+        ("item_id,clicks\n", "counts.csv: the counts table has no rows"),
+        ("item_id,item_id\na,b\n", "counts.csv has two columns named 'item_id'; rename one"),
+        (
+            "item_id,clicks\ncafé,1\n".encode("latin-1"),
+            "counts.csv is not a readable CSV file (counts table): it is not UTF-8 text; "
+            "convert it first",
+        ),
+    ],
+)
+def test_a_csv_file_that_cannot_be_read_is_refused(text, said):
+    assert sentence(read, text) == said
+
+
+def test_a_file_that_is_not_parquet_inside_is_refused():
+    wrong = sentence(read, "item_id,clicks\na,1\n", file="counts.parquet")
+    assert wrong.startswith("counts.parquet is not a readable Parquet file (counts table): ")
+
+
+def test_files_of_one_table_must_agree(here):
+    read("item_id,clicks\na,1\n", file="0.csv")
+    read("item_id,views\na,1\n", file="1.csv")
+    assert sentence(tables.read, "*.csv", "counts") == (
+        "1.csv has columns item_id, views but 0.csv has item_id, clicks; the files of one table "
+        "must agree"
+    )
+
+
+def test_a_place_without_a_table_is_refused(here):
+    (here / "empty").mkdir()
+    assert sentence(tables.read, "none.csv", "items") == (
+        "none.csv: no such file, directory or glob (--items)"
+    )
+    assert sentence(tables.read, "empty", "items") == (
+        "empty: no .parquet or .csv file in this directory (--items)"
+    )
+
+
+# ---------------------------------------------------------------------------------- columns
+
+
+def of(values, kind=None):
+    return Table(pa.table({"x": pa.array(values, kind)}), "items")
+
+
+def test_a_missing_column_names_the_nearest():
+    table = read("item_id,click,shares\na,1,0\n")
+    assert sentence(table.need, "clicks", "denominator") == (
+        "counts.csv has no column 'clicks' (named by --denominator); it has item_id, click, shares"
+        ". Did you mean click?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (["a", None, ""], ["a", "", ""]),
+        ([1, None], ["1", ""]),
+        ([1.0, None, float("nan")], ["1", "", ""]),  # whole numbers that passed through pandas
+        ([1.5, 2.0], ["1.5", "2"]),
+        (["1.0", "", "20.0"], ["1", "", "20"]),
+        (["1.0", "x"], ["1.0", "x"]),
+        (["007"], ["007"]),
+        ([True, None], ["true", ""]),
+        ([b"a"], ["a"]),
+        ([None, None], ["", ""]),
+    ],
+)
+def test_any_single_value_is_a_string(values, found):
+    assert tables.strings(of(values), "x", "texts").tolist() == found
+
+
+def test_dictionaries_are_strings():
+    assert tables.strings(
+        Table(pa.table({"x": pa.array(["a", None]).dictionary_encode()}), "items"), "x", "texts"
+    ).tolist() == ["a", ""]
+
+
+def test_a_list_where_one_value_is_wanted_is_refused():
+    assert sentence(tables.strings, of([["a"]]), "x", "texts") == (
+        "items table: column 'x' named by --texts holds list<item: string> values; "
+        "one value per row is wanted"
+    )
+
+
+def test_bytes_that_are_no_text_are_refused():
+    assert sentence(tables.strings, of([b"\xff"]), "x", "texts") == (
+        "items table: column 'x' is not UTF-8 text; convert the file first"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "rows", "found"),
+    [
+        (["a;b", "", None, " b ; ;b"], [0, 0, 3], ["a", "b", "b"]),
+        ([["a", "b"], [], None, ["b", None, "b"]], [0, 0, 3], ["a", "b", "b"]),
+        ([3, None, 12], [0, 2], ["3", "12"]),
+        ([3.0, None, 12.0], [0, 2], ["3", "12"]),
+        ([[1, 2], [2]], [0, 0, 1], ["1", "2", "2"]),
+        ([[1.0, 2.0], [None]], [0, 0], ["1", "2"]),
+        ([[1.5], [2.0]], [0, 1], ["1.5", "2"]),
+        ([None, None], [], []),
+    ],
+)
+def test_several_values_are_pairs_of_row_and_value(values, rows, found):
+    pairs = tables.values_of(of(values), "x", "taxonomies")
+    assert (pairs[0].tolist(), pairs[1].tolist()) == (rows, found)
+
+
+@pytest.mark.parametrize("values", [[3, 0], [3.0, 0.0], ["3", " 0 "], [True, False]])
+def test_counts_are_whole_numbers(values):
+    found = tables.integers(of(values), "x", "numerator", what="shares")
+    assert found.dtype == np.int64
+    assert found.tolist() == [int(float(value)) for value in values]
+
+
+@pytest.mark.parametrize(
+    "value", [-1, 0.5, float("nan"), float("inf"), None, "two", "", 2**53, 2**63, 1e30]
+)
+def test_a_value_that_is_no_count_is_refused(value):
+    table = of([value], pa.uint64() if value == 2**63 else None)
+    assert sentence(tables.integers, table, "x", "numerator", what="shares") == (
+        "items table row 1, column x: shares must be a whole number of 0 or more, below 2**53. "
+        f"Received: {value!r}"
+    )
+
+
+def test_numbers_are_nan_where_empty():
+    for values in ([1.5, None], ["1.5", ""], ["1.5", None]):
+        np.testing.assert_array_equal(tables.floats(of(values), "x", "numerics"), [1.5, np.nan])
+    assert sentence(tables.floats, of(["1.5", "long"]), "x", "numerics") == (
+        "items table row 2, column x: a numeric column's value must be a number. Received: 'long'"
+    )
+
+
+def test_a_ledger_line_must_balance():
+    assert Rule("counts", "known", 5, 3).dropped == 2
+    with pytest.raises(ValueError, match="does not balance"):
+        Rule("counts", "known", 3, 5)

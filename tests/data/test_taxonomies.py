@@ -1,0 +1,151 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmnet.data.counts import Calendar, Panel
+from mmnet.data.tables import Table
+from mmnet.data.taxonomies import members, taxonomy_means
+
+
+def panel(clicks, shares, release=None):
+    clicks, shares = np.asarray(clicks, np.int64), np.asarray(shares, np.int64)
+    release = np.zeros(len(clicks), np.int64) if release is None else np.asarray(release)
+    return Panel(np.arange(len(clicks)), clicks, shares, release, Calendar(kind="integer"), 0)
+
+
+def tagged(*tags):
+    return members(Table(pa.table({"tags": list(tags)}), "items"), "tags")
+
+
+@st.composite
+def worlds(draw):
+    """A small panel with gaps, releases and multi-valued tags, some empty."""
+    num_items, num_periods = draw(st.integers(1, 6)), draw(st.integers(1, 4))
+    cells = num_items * num_periods
+    clicks = draw(st.lists(st.integers(0, 9), min_size=cells, max_size=cells))
+    shares = [draw(st.integers(0, c)) for c in clicks]
+    release = draw(st.lists(st.integers(-1, num_periods), min_size=num_items, max_size=num_items))
+    tags = draw(
+        st.lists(
+            st.sets(st.sampled_from("abc"), max_size=3), min_size=num_items, max_size=num_items
+        )
+    )
+    shape = (num_items, num_periods)
+    made = panel(np.reshape(clicks, shape), np.reshape(shares, shape), release)
+    return made, [sorted(of_item) for of_item in tags]
+
+
+def naive_means(world, *, min_clicks, leave_one_out, weighting):
+    """Eq. 4 as a loop over items, periods, values and other items."""
+    made, tags = world
+    num_items, num_periods = made.clicks.shape
+    rate, flag = np.zeros(made.clicks.shape), np.ones(made.clicks.shape)
+
+    def mean(items, t):
+        seen = [i for i in items if made.clicks[i, t] >= min_clicks and t >= made.release[i]]
+        if not seen:
+            return None
+        if weighting == "clicks":
+            return 100 * sum(made.shares[seen, t]) / sum(made.clicks[seen, t])
+        return np.mean([100 * made.shares[i, t] / made.clicks[i, t] for i in seen])
+
+    for item in range(num_items):
+        others = [i for i in range(num_items) if not leave_one_out or i != item]
+        for t in range(num_periods):
+            found = [mean([i for i in others if v in tags[i]], t) for v in tags[item]]
+            found = [value for value in found if value is not None]
+            everyone = mean(others, t)
+            if found:
+                rate[item, t], flag[item, t] = np.mean(found), 0
+            elif everyone is not None:
+                rate[item, t] = everyone
+    return rate, flag
+
+
+@settings(deadline=None, max_examples=60)
+@given(worlds(), st.integers(1, 3), st.booleans(), st.sampled_from(["items", "clicks"]))
+def test_equals_the_naive_loop(world, min_clicks, leave_one_out, weighting):
+    how = {"min_clicks": min_clicks, "leave_one_out": leave_one_out, "weighting": weighting}
+    rate, flag = taxonomy_means(world[0], tagged(*world[1]), **how)
+    naive_rate, naive_flag = naive_means(world, **how)
+    # Rates are kept to 2**-24 = 6e-8 percent, and float32 holds 7 digits.
+    np.testing.assert_allclose(rate, naive_rate, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(flag, naive_flag)
+    assert rate.dtype == flag.dtype == np.float32
+
+
+@settings(deadline=None, max_examples=20)
+@given(worlds(), st.integers(1, 6), st.sampled_from(["items", "clicks"]))
+def test_the_size_of_a_shard_changes_no_bit(world, shard_items, weighting):
+    whole = taxonomy_means(world[0], tagged(*world[1]), weighting=weighting)
+    cut = taxonomy_means(world[0], tagged(*world[1]), weighting=weighting, shard_items=shard_items)
+    np.testing.assert_array_equal(whole[0], cut[0])
+    np.testing.assert_array_equal(whole[1], cut[1])
+
+
+# Rates of the three items in the one period: 10, 20 and 60 percent.
+THREE = panel([[10], [100], [5]], [[1], [20], [3]])
+
+
+def test_leaves_the_item_itself_out():
+    rate, flag = taxonomy_means(THREE, tagged("a", "a", "a"))
+    # (20 + 60) / 2, (10 + 60) / 2, (10 + 20) / 2.
+    np.testing.assert_array_equal(rate, [[40], [35], [15]])
+    np.testing.assert_array_equal(flag, [[0], [0], [0]])
+
+
+def test_pools_clicks_when_asked_to():
+    rate, _ = taxonomy_means(THREE, tagged("a", "a", "a"), weighting="clicks")
+    # 100 * 23 / 105, 100 * 4 / 15, 100 * 21 / 110; float32 holds 7 digits.
+    np.testing.assert_allclose(rate, [[2300 / 105], [400 / 15], [2100 / 110]], rtol=1e-6)
+
+
+def test_an_item_alone_in_its_value_falls_back_on_all_others_flagged():
+    rate, flag = taxonomy_means(THREE, tagged("a", "b", "b"))
+    # a: the mean of the two others, 20 and 60; b: the one other item of b.
+    np.testing.assert_array_equal(rate, [[40], [60], [20]])
+    np.testing.assert_array_equal(flag, [[1], [0], [0]])
+
+
+def test_an_item_without_a_value_falls_back_too():
+    rate, flag = taxonomy_means(THREE, tagged("", "b", "b"))
+    np.testing.assert_array_equal(rate[0], [40])
+    np.testing.assert_array_equal(flag[0], [1])
+
+
+def test_nobody_seen_is_zero_flagged():
+    rate, flag = taxonomy_means(panel([[10, 0]], [[1, 0]]), tagged("a"))
+    # The only item: no other one to learn from, in either period.
+    np.testing.assert_array_equal(rate, [[0, 0]])
+    np.testing.assert_array_equal(flag, [[1, 1]])
+
+
+def test_several_values_are_averaged_over_those_that_have_a_mean():
+    four = panel([[0], [10], [10], [0]], [[0], [1], [5], [0]])
+    rate, flag = taxonomy_means(four, tagged("a;b;c", "a", "b", "c"))
+    # a 10, b 50, c nobody: (10 + 50) / 2.
+    assert (rate[0, 0], flag[0, 0]) == (30, 0)
+
+
+def test_a_column_without_any_value_falls_back_everywhere():
+    rate, flag = taxonomy_means(THREE, tagged("", "", ""))
+    np.testing.assert_array_equal(rate, [[40], [35], [15]])
+    np.testing.assert_array_equal(flag, [[1], [1], [1]])
+
+
+@pytest.mark.parametrize("weighting", ["items", "clicks"])
+def test_the_papers_mean_shows_a_lone_item_its_own_rate(weighting):
+    rate, flag = taxonomy_means(
+        THREE, tagged("a", "b", "b"), leave_one_out=False, weighting=weighting
+    )
+    assert (rate[0, 0], flag[0, 0]) == (10, 0)
+
+
+def test_a_period_reads_nothing_of_other_periods():
+    two = panel([[10, 10], [10, 10]], [[1, 2], [3, 4]])
+    later = panel([[10, 10], [10, 7]], [[1, 2], [3, 7]])
+    before, after = (taxonomy_means(p, tagged("a", "a"))[0] for p in (two, later))
+    np.testing.assert_array_equal(before[:, 0], after[:, 0])
+    assert before[0, 1] != after[0, 1]

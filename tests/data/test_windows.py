@@ -1,0 +1,243 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+import tensorflow as tf
+
+from mmnet.config import TableFlags, TaskFlags
+from mmnet.data import pipeline
+from mmnet.data.splits import Examples
+from mmnet.data.tables import Table, Tables
+from mmnet.data.windows import Windows
+
+ITEMS, PERIODS, WINDOW, HORIZON = 7, 16, 4, 2
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    """Seven items with gaps, two taxonomies, a numeric, a text and a vector."""
+    rng = np.random.default_rng(0)
+    clicks = rng.integers(0, 6, (ITEMS, PERIODS)) * rng.integers(0, 2, (ITEMS, PERIODS))
+    clicks[:, [0, -3, -2, -1]] = 7
+    item, period = np.nonzero(clicks)
+    ids = np.array([f"item {i}" for i in range(ITEMS)], object)
+    counts = {"item_id": ids[item], "period": period, "clicks": clicks[item, period]}
+    counts["shares"] = rng.integers(0, counts["clicks"] + 1)
+    items = {
+        "item_id": ids,
+        "category": ["a", "b", "a", "b", "a", "", "c"],
+        "tags": ["x;y", "x", "", "y", "z", "x", "y"],
+        "length": [1.0, 2.0, None, 3.0, 4.0, 5.0, 6.0],
+        "title": ["one two", "two", "", "one", "three", "two one", "one"],
+    }
+    vectors = pa.table({"item_id": ids[:3], "cover": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]})
+    found = Tables(
+        Table(pa.table(counts), "counts"),
+        Table(pa.table(items), "items"),
+        {"cover": Table(vectors, "vectors")},
+    )
+    flags = TableFlags(taxonomies=("category", "tags"), numerics=("length",), texts=("title",))
+    task = TaskFlags(
+        window=WINDOW,
+        horizon=HORIZON,
+        min_clicks=3,
+        min_train_clicks=1,
+        min_target_clicks=1,
+        min_test_rows=1,
+        text_tokens=2,
+    )
+    return pipeline.prepare(found, flags, task)
+
+
+@pytest.fixture(scope="module")
+def windows(dataset):
+    return Windows(dataset)
+
+
+def all_pairs():
+    items, times = np.indices((ITEMS, PERIODS - HORIZON))
+    return Examples(items.ravel().astype(np.int32), times.ravel().astype(np.int32))
+
+
+def naive_inputs(dataset, item, t):
+    """One example, a period at a time; what lies before the first period is missing."""
+    inputs = {"share_rate": [], "missing_flag": [], "clicks": []}
+    inputs |= {"taxonomy_rate": [], "taxonomy_missing_flag": []}
+    for column in range(t - WINDOW + 1, t + 1):
+        if column < 0:
+            step = (0, 1, 0, [0, 0], [1, 1])
+        else:
+            missing = dataset.panel.clicks[item, column] < 3  # --min_clicks
+            step = (
+                dataset.share_rate[item, column],
+                float(missing),
+                0 if missing else dataset.panel.clicks[item, column],
+                dataset.taxonomy_rate[item, column],
+                dataset.taxonomy_missing_flag[item, column],
+            )
+        for values, value in zip(inputs.values(), step, strict=True):
+            values.append(value)
+    return inputs | {name: array[item] for name, array in dataset.tensors.items()}
+
+
+def test_gathers_what_a_loop_over_periods_would(dataset, windows):
+    pairs = all_pairs()
+    found = windows.gather(tf.constant(pairs.items), tf.constant(pairs.times))
+    for row, (item, t) in enumerate(zip(pairs.items, pairs.times, strict=True)):
+        for name, values in naive_inputs(dataset, item, t).items():
+            np.testing.assert_array_equal(found[name][row], values, err_msg=f"{name} {item} {t}")
+
+
+def test_gathers_what_the_spec_declares(dataset, windows):
+    pairs = all_pairs()
+    found = windows.gather(tf.constant(pairs.items), tf.constant(pairs.times))
+    declared = {name: (tuple(x.shape[1:]), x.dtype.name) for name, x in found.items()}
+    assert declared == dataset.fitted.spec.tensors()
+
+
+def test_a_missing_step_holds_no_clicks_and_no_rate(dataset, windows):
+    pairs = all_pairs()
+    found = windows.gather(tf.constant(pairs.items), tf.constant(pairs.times))
+    hidden = found["missing_flag"].numpy() == 1
+    assert hidden.any()
+    assert not found["share_rate"].numpy()[hidden].any()
+    assert not found["clicks"].numpy()[hidden].any()
+
+
+def test_targets_are_the_rates_a_horizon_later_also_with_few_clicks(dataset, windows):
+    examples = dataset.split.train
+    clicks, shares = dataset.panel.clicks, dataset.panel.shares
+    target = examples.times + HORIZON
+    few = clicks[examples.items, target] < 3
+    assert few.any()  # --min_clicks is a rule about histories
+    expected = 100 * shares[examples.items, target] / clicks[examples.items, target]
+    # float32 against float64.
+    np.testing.assert_allclose(windows.targets(examples), expected, rtol=1e-6)
+
+
+def test_the_share_of_missing_entries_is_counted_right(dataset):
+    for name in ("train", "validation", "test"):
+        examples = dataset.split[name]
+        flags = [
+            naive_inputs(dataset, item, t)["missing_flag"]
+            for item, t in zip(examples.items, examples.times, strict=True)
+        ]
+        # Sums of whole numbers are exact; the two divisions round.
+        assert dataset.missing_share(name) == pytest.approx(np.mean(flags), rel=1e-12)
+
+
+def test_batches_of_all_examples_come_in_order(dataset, windows):
+    pairs = all_pairs()
+    whole = windows.gather(tf.constant(pairs.items), tf.constant(pairs.times))
+    found = list(windows.batches(pairs, batch_size=40))
+    assert [part for part, _ in found] == [slice(0, 40), slice(40, 80), slice(80, 98)]
+    for name, values in whole.items():
+        joined = np.concatenate([inputs[name] for _, inputs in found])
+        np.testing.assert_array_equal(joined, values)
+
+
+# ------------------------------------------------------------------------ batches to train on
+
+
+def order(dataset, num_examples, *, steps, batch_size=8, seed=0, first_step=0):
+    """Rows of the first training examples in each batch, and the steps per epoch."""
+    train = dataset.split.train
+    examples = Examples(train.items[:num_examples], train.times[:num_examples])
+    keys = examples.items.astype(np.int64) * 1000 + examples.times
+    rows = tf.lookup.StaticHashTable(
+        tf.lookup.KeyValueTensorInitializer(keys, np.arange(len(keys))), default_value=-1
+    )
+
+    class Rows(Windows):
+        def gather(self, items, times):
+            return rows.lookup(tf.cast(items, tf.int64) * 1000 + tf.cast(times, tf.int64))
+
+    batches, steps_per_epoch = Rows(dataset).training_batches(examples, batch_size, seed)
+    found = [batch.numpy() for batch, _ in batches(first_step).take(steps)]
+    assert len(keys) == num_examples
+    return found, steps_per_epoch
+
+
+def test_an_epoch_is_a_permutation_and_each_is_another(dataset):
+    found, steps_per_epoch = order(dataset, 32, steps=12)
+    assert steps_per_epoch == 4
+    epochs = [np.concatenate(found[start : start + 4]) for start in (0, 4, 8)]
+    for epoch in epochs:
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(32))
+    assert not (epochs[0] == epochs[1]).all()
+    assert not (epochs[1] == epochs[2]).all()
+
+
+def test_no_example_comes_twice_in_an_epoch_that_leaves_some_out(dataset):
+    found, steps_per_epoch = order(dataset, 30, steps=3)
+    assert steps_per_epoch == 3  # 6 of 30 sit out
+    assert len(set(np.concatenate(found).tolist())) == 24
+
+
+def test_who_sits_out_changes_with_the_epoch(dataset):
+    found, _ = order(dataset, 30, steps=30)
+    assert set(np.concatenate(found).tolist()) == set(range(30))
+
+
+@pytest.mark.parametrize("first_step", [1, 4, 7])
+def test_a_batch_is_a_function_of_its_step(dataset, first_step):
+    whole, _ = order(dataset, 32, steps=9)
+    rest, _ = order(dataset, 32, steps=9 - first_step, first_step=first_step)
+    np.testing.assert_array_equal(whole[first_step:], rest)
+
+
+def test_seeds_differ(dataset):
+    first, second = (np.concatenate(order(dataset, 32, steps=4, seed=s)[0]) for s in (0, 1))
+    assert not (first == second).all()
+
+
+@pytest.mark.parametrize("num_examples", [1, 2, 3, 5])
+def test_fewer_examples_than_a_batch_make_one_batch(dataset, num_examples):
+    found, steps_per_epoch = order(dataset, num_examples, steps=2)
+    assert steps_per_epoch == 1
+    for batch in found:
+        assert sorted(batch.tolist()) == list(range(num_examples))
+
+
+def test_training_batches_hold_inputs_and_their_targets(dataset, windows):
+    examples = dataset.split.train
+    batches, _ = windows.training_batches(examples, 16, seed=3)
+    inputs, target = next(iter(batches(0)))
+    pairs = set(zip(examples.items.tolist(), examples.times.tolist(), strict=True))
+    known = {
+        (*np.ravel(windows.gather(*place)["share_rate"]), float(windows.target(*place)[0]))
+        for place in (([i], [t]) for i, t in pairs)
+    }
+    for row in range(16):
+        assert (*inputs["share_rate"][row].numpy(), float(target[row])) in known
+
+
+def test_examples_may_weigh_by_the_clicks_of_their_targets(dataset, windows):
+    examples = dataset.split.train
+    clicks = dataset.panel.clicks[examples.items, examples.times + HORIZON]
+    batches, steps = windows.training_batches(examples, len(examples), 0, half_weight_clicks=5)
+    assert steps == 1
+    _, _, weights = next(iter(batches(0)))
+    expected = clicks / (clicks + 5)  # 5 clicks weigh half of what very many would
+    # float32; the order is that of the epoch.
+    np.testing.assert_allclose(np.sort(weights), np.sort(expected / expected.mean()), rtol=1e-6)
+
+
+def test_rows_beyond_int32_are_found():
+    # 40 million items of 60 periods are 2.4e9 steps, more than int32 numbers.
+    class Steps(Windows):
+        def __init__(self):
+            self.width = 60
+
+    far = Steps()
+    far.window, far.horizon, far.has_taxonomies, far._static = 1, 1, False, {}
+    seen = []
+    far._history = tf.zeros((1, 3))
+
+    def gather(params, indices):
+        seen.append(indices)
+        return tf.zeros((*indices.shape, 3))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf, "gather", gather)
+        far.gather(tf.constant([40_000_000]), tf.constant([59]))
+    assert seen[0].numpy().tolist() == [[2_400_000_059]]
