@@ -83,8 +83,9 @@ def _print_ledger(dataset: Dataset) -> None:
 
 def train(flags: TrainConfig) -> None:
     """Tables or a dataset directory in, a run directory out."""
-    flags, run_dir = _open_run(flags)
+    flags, run_dir = _run_of(flags)
     builder, options = _model_options(flags)
+    _make(run_dir)
     stages = Stages()
     with stages.stage("prepare"), _removed_if_unused(run_dir):
         dataset = _dataset(flags, Path(flags.dataset_dir or run_dir / "dataset"))
@@ -118,8 +119,8 @@ def train(flags: TrainConfig) -> None:
     _print_end(run_dir, stages, exported=builder.trained)
 
 
-def _open_run(flags: TrainConfig) -> tuple[TrainConfig, Path]:
-    """Makes the run directory, or takes up the flags of the run to resume."""
+def _run_of(flags: TrainConfig) -> tuple[TrainConfig, Path]:
+    """The run directory, and the flags to run with: those of the run to resume, if any."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = Path(flags.run_dir or f"runs/{stamp}-{flags.model}")
     stored = run_dir / "flags.txt"
@@ -132,11 +133,14 @@ def _open_run(flags: TrainConfig) -> tuple[TrainConfig, Path]:
         raise InputError(
             f"--run_dir={run_dir} already holds a run; go on with it by --resume, or choose another"
         )
+    return flags, run_dir
+
+
+def _make(run_dir: Path) -> None:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--run_dir={run_dir} cannot be made: {error.strerror}") from None
-    return flags, run_dir
 
 
 @contextlib.contextmanager
@@ -186,7 +190,10 @@ def _fit(
     model: keras.Model, dataset: Dataset, windows: Windows, flags: TrainConfig, run_dir: Path
 ) -> fitting.FitResult:
     batches, steps_per_epoch = windows.training_batches(
-        dataset.split.train, flags.batch_size, flags.seed
+        dataset.split.train,
+        flags.batch_size,
+        flags.seed,
+        half_weight_clicks=flags.half_weight_clicks,
     )
     validation = _scenarios(dataset, windows, "validation", flags)
     watched = validation.first(WATCHED)
@@ -218,7 +225,11 @@ def _fit(
         run_dir=run_dir,
         resume=flags.resume,
         hparams=flags.model_dump(mode="json", include=set(config.ModelFlags.model_fields)),
-        fixed={"batch_size": flags.batch_size, "dataset": dataset.fingerprint},
+        fixed={
+            "batch_size": flags.batch_size,
+            "half_weight_clicks": flags.half_weight_clicks,
+            "dataset": dataset.fingerprint,
+        },
     )
 
 

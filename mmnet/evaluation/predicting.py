@@ -111,7 +111,7 @@ class ScenarioSet:
         return found
 
     def frame(self, predict: Predict) -> pd.DataFrame:
-        """The predictions table: one row per example and scenario (DESIGN section 3)."""
+        """The predictions table: one row per example and scenario."""
         panel, items = self.dataset.panel, self.examples.items
         column = self.target_column
         flags = np.pad(

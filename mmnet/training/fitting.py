@@ -157,8 +157,9 @@ def fit(
     Args:
         model: its inputs are those of `batches`, its output is [batch], percent. What it draws at
             random must come from `keras.random.SeedGenerator`s of its layers.
-        batches: the training batches `(inputs, target)` from a global step on, a pure function of
-            the step; an epoch later than the one asked for need not be in it.
+        batches: the training batches `(inputs, target)` or `(inputs, target, weight)` from a
+            global step on, a pure function of the step; an epoch later than the one asked for
+            need not be in it.
         steps_per_epoch: batches of one epoch.
         validate: returns `normal_mse`, `cold_start_mse`, `noisy_mse` and any other metrics, which
             are logged under their names. It may call the model in any way: its random states
@@ -184,7 +185,7 @@ def fit(
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
     if not model.built:
-        inputs, _ = batches(0).element_spec
+        inputs, *_ = batches(0).element_spec
         model({name: tf.zeros(spec.shape, spec.dtype) for name, spec in inputs.items()})
     optimizer = keras.optimizers.Adam(settings.learning_rate)
     model.compile(

@@ -1,0 +1,220 @@
+"""The whole road through the drivers' own entry, on a small simulated log."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmnet import config, driver, tasks
+from mmnet.config import EvaluateConfig, PredictConfig, PrepareConfig, TrainConfig
+from mmnet.evaluation import metrics
+from mmnet.training.records import Record
+
+
+def run(flags, task, *arguments):
+    return driver.run(flags, None, task, arguments)
+
+
+def test_a_run_directory_has_what_the_readme_says(run_dir):
+    names = {str(path.relative_to(run_dir)) for path in run_dir.rglob("*") if path.is_file()}
+    assert {
+        "flags.txt",
+        "record.json",
+        "architecture.md",
+        "checkpoints/best.npz",
+        "evaluation/metrics.json",
+        "evaluation/systems.json",
+        "evaluation/predictions.parquet",
+        "evaluation/table.md",
+        "evaluation/calibration.png",
+        "evaluation/predicted_vs_true.png",
+        "evaluation/error_by_age.png",
+        "evaluation/error_by_clicks.png",
+        "evaluation/share_rate_by_category.png",
+        "export/1/saved_model.pb",
+    } <= names
+    assert not [name for name in names if "/." in name or name.startswith(".")]  # nothing half
+
+
+def test_the_metrics_are_those_of_the_predictions(run_dir):
+    stored = json.loads((run_dir / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
+    frame = pd.read_parquet(run_dir / "evaluation" / "predictions.parquet")
+    assert {"split", "taxonomy_mean", "seed", "normal", "cold_start", "noisy"} <= set(stored)
+    for scenario, rows in frame.groupby("scenario"):
+        truth, predicted = rows["share_rate"], rows["predicted_share_rate"]
+        assert stored[scenario]["mse"] == metrics.mse(truth.to_numpy(), predicted.to_numpy())
+        assert stored[scenario]["n"] == len(rows)
+
+
+def test_the_floors_stand_beside_the_model(run_dir):
+    systems = json.loads((run_dir / "evaluation" / "systems.json").read_text(encoding="utf-8"))
+    assert set(systems) == {"mmnet", "ha", "ha_taxonomy", "last_rate", "taxonomy_mean"}
+    frame = pd.read_parquet(run_dir / "evaluation" / "predictions.parquet")
+    truth = frame.loc[frame["scenario"] == "cold_start", "share_rate"].astype(float)
+    # HA without history says 0, so its cold-start MSE is the mean square of the truth.
+    assert systems["ha"]["cold_start"]["mse"] == pytest.approx((truth**2).mean(), rel=1e-6)
+
+
+def test_the_record_says_what_was_run(run_dir):
+    record = Record.read(run_dir / "record.json")
+    assert record.flags["mode_weights"] == [1, 1, 1]
+    assert set(record.stage_seconds) >= {"prepare", "train", "evaluate", "export"}
+    assert 0 < record.missing_share < 1
+    assert record.parameters > 1000
+    assert set(record.split_dates) == {"train", "validation", "test"}
+    assert "examples: test target has 50 clicks or more" in record.rows_per_rule
+
+
+def test_evaluate_finds_the_same_metrics_again(run_dir):
+    before = (run_dir / "evaluation" / "metrics.json").read_bytes()
+    assert run(EvaluateConfig, "evaluate", f"--run_dir={run_dir}") == driver.OK
+    assert (run_dir / "evaluation" / "metrics.json").read_bytes() == before
+
+
+def test_evaluate_at_another_missing_rate_writes_beside(run_dir):
+    arguments = [f"--run_dir={run_dir}", "--test_missing_rate=0"]
+    assert run(EvaluateConfig, "evaluate", *arguments) == driver.OK
+    stored = json.loads((run_dir / "evaluation-0" / "metrics.json").read_text(encoding="utf-8"))
+    assert stored["noisy"]["mse"] == stored["normal"]["mse"]  # nothing is hidden at rate 0
+
+
+def test_a_floor_runs_through_the_same_driver(simulated_flags, tmp_path):
+    arguments = [*simulated_flags, "--model=ha", f"--run_dir={tmp_path / 'ha'}"]
+    assert run(TrainConfig, "train", *arguments) == driver.OK
+    systems = json.loads((tmp_path / "ha" / "evaluation" / "systems.json").read_text())
+    assert "ha" in systems
+    assert not (tmp_path / "ha" / "export").exists()
+
+
+def test_an_unchanged_dataset_is_reused(simulated_flags, tmp_path, capsys):
+    arguments = [*simulated_flags, f"--dataset_dir={tmp_path / 'd'}"]
+    assert run(PrepareConfig, "prepare", *arguments) == driver.OK
+    written = (tmp_path / "d" / "dataset.json").stat().st_mtime_ns
+    assert run(PrepareConfig, "prepare", *arguments) == driver.OK
+    assert "reusing" in capsys.readouterr().out
+    assert (tmp_path / "d" / "dataset.json").stat().st_mtime_ns == written
+    assert run(PrepareConfig, "prepare", *arguments, "--window=5") == driver.OK
+    assert (tmp_path / "d" / "dataset.json").stat().st_mtime_ns != written
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "no tables given; name --counts and --items, a --source or --dataset_dir"),
+        (["--counts=nowhere.csv"], "--items not given"),
+        (["--widow=3"], "unknown flag --widow. Did you mean window?"),
+        (["--model=mmnett", "--source=simulated"], "Did you mean mmnet?"),
+        (["--source=simulated", "--set=unitts=3"], "Did you mean units?"),
+        (["--source=simulatd"], "Did you mean simulated?"),
+        (["--source=simulated", "--source_set=itms=3"], "Did you mean items?"),
+        (["--mode_weights=1,1", "--source=simulated"], "--mode_weights takes three numbers"),
+        (["--resume"], "--resume needs --run_dir"),
+    ],
+)
+def test_wrong_flags_are_one_sentence_exit_1_and_leave_nothing(
+    arguments, sentence, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert run(TrainConfig, "train", *arguments) == driver.WRONG_INPUT
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert not [path for path in tmp_path.rglob("*") if path.name != "runs"]
+
+
+def test_a_run_directory_below_a_file_is_refused(simulated_flags, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    arguments = [*simulated_flags, f"--run_dir={tmp_path / 'file' / 'run'}"]
+    assert run(TrainConfig, "train", *arguments) == driver.WRONG_INPUT
+    assert "cannot be made" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_not_overwritten(run_dir, simulated_flags, capsys):
+    assert run(TrainConfig, "train", *simulated_flags, f"--run_dir={run_dir}") == driver.WRONG_INPUT
+    assert "already holds a run" in capsys.readouterr().err
+
+
+def test_resuming_with_other_flags_is_refused(run_dir, capsys):
+    arguments = ["--resume", f"--run_dir={run_dir}", "--learning_rate=0.5"]
+    assert run(TrainConfig, "train", *arguments) == driver.WRONG_INPUT
+    assert "--learning_rate=0.5 differs" in capsys.readouterr().err
+
+
+def test_legacy_keras_is_refused(monkeypatch, capsys):
+    monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")
+    assert run(TrainConfig, "train") == driver.WRONG_INPUT
+    assert "TF_USE_LEGACY_KERAS" in capsys.readouterr().err
+
+
+def test_an_internal_error_is_exit_2(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(tasks, "prepare", lambda flags: 1 / 0)
+    assert run(PrepareConfig, "prepare", f"--dataset_dir={tmp_path}") == driver.INTERNAL
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [PrepareConfig, TrainConfig, EvaluateConfig, PredictConfig])
+def test_help_names_every_flag(flags, capsys):
+    assert run(flags, "", "--help") == driver.OK
+    shown = capsys.readouterr().out
+    assert all(f"--{name}=" in shown for name in flags.model_fields)
+
+
+def test_flags_of_a_run_run_again(run_dir):
+    again = config.parse(TrainConfig, [f"--flagfile={run_dir / 'flags.txt'}"])
+    assert again.model_dump(exclude=set(config.PLACES)) == {
+        name: value
+        for name, value in config.build(
+            TrainConfig, Record.read(run_dir / "record.json").flags | {"mode_weights": ()}
+        )
+        .model_dump()
+        .items()
+        if name not in config.PLACES
+    }
+
+
+@pytest.mark.slow
+def test_a_run_killed_three_times_ends_as_if_nothing_had_happened(simulated_flags, tmp_path):
+    command = [
+        *(sys.executable, "-m", "mmnet.train"),
+        *simulated_flags,
+        *("--set=units=16", "--epochs=3", "--batch_size=16", "--deterministic"),
+        *("--steps_per_execution=8", "--checkpoint_seconds=0"),
+    ]
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([*command, f"--run_dir={straight}"], check=True, **quiet)
+
+    moments = random.Random()  # three moments nobody chose; the seed is in the message if it fails
+    seed = moments.randrange(10**6)
+    moments.seed(seed)
+    resume = []
+    for _ in range(3):
+        process = subprocess.Popen([*command, f"--run_dir={killed}", *resume], **quiet)
+        deadline = time.monotonic() + 120
+        before = set(killed.glob("checkpoints/*.npz"))
+        while process.poll() is None and time.monotonic() < deadline:
+            if set(killed.glob("checkpoints/*.npz")) - before:  # training has begun
+                time.sleep(moments.uniform(0, 3))
+                break
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        resume = ["--resume"]
+    subprocess.run([*command, f"--run_dir={killed}", "--resume"], check=True, **quiet)
+
+    with (
+        np.load(straight / "checkpoints" / "best.npz") as wanted,
+        np.load(killed / "checkpoints" / "best.npz") as found,
+    ):
+        assert set(wanted.files) == set(found.files)
+        for name in wanted.files:
+            np.testing.assert_array_equal(found[name], wanted[name], err_msg=f"seed {seed}")
+    metrics_of = [(run / "evaluation" / "metrics.json").read_bytes() for run in (straight, killed)]
+    assert metrics_of[0] == metrics_of[1]
