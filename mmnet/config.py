@@ -120,6 +120,9 @@ class TrainingFlags(_Flags):
     patience: int = Field(5, ge=1, description="Epochs without improvement before stopping.")
     batch_size: int = Field(64, ge=1, description="Examples per step.")
     learning_rate: float = Field(0.001, gt=0, description="Adam's.")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="Of the learning rate; cosine falls to 0 by the last epoch."
+    )
     half_weight_clicks: float = Field(
         0, ge=0, description="Clicks of a target that count half in the loss; 0 = all alike."
     )

@@ -210,6 +210,7 @@ def _fit(
         monitor=flags.monitor,
         seed=flags.seed,
         deterministic=flags.deterministic,
+        schedule=flags.schedule,
         jit=flags.jit,
         steps_per_execution=min(flags.steps_per_execution, steps_per_epoch),
         checkpoint_seconds=flags.checkpoint_seconds,

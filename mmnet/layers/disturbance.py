@@ -13,6 +13,7 @@ import keras
 from keras import ops
 
 from mmnet import checks
+from mmnet.schema import MISSING_ID, UNKNOWN_ID
 
 MODES = ("normal", "cold", "noisy")
 
@@ -216,3 +217,41 @@ def _normalised(mode_weights: Sequence[float]) -> tuple[float, ...]:
             f"all zero. Received: mode_weights={mode_weights}"
         )
     return tuple(weight / sum(weights) for weight in weights)
+
+
+@keras.saving.register_keras_serializable(package="mmnet")
+class UnknownDisturbance(keras.layers.Layer):
+    """Reads values and words as unknown at random, in training only.
+
+    Two things come of it: the row of the unknown value is trained, which every value that
+    training never saw will meet; and an item's content is no longer its fingerprint, by which a
+    network would learn the level of each training item by heart instead of reading its history.
+
+    Args:
+        rate: probability of each id to read as unknown, in [0, 1].
+        seed: repeats the same stream; None draws a new one.
+
+    Call arguments:
+        ids: integer, [batch, values]; 0 (padding, or no value) stays.
+
+    Returns:
+        Ids of the same shape and dtype.
+
+    Raises:
+        ValueError: `rate` is outside [0, 1].
+    """
+
+    def __init__(self, rate: float = 0.1, seed: int | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.rate, self.seed = checks.in_range(0, 1, rate=rate), seed
+        self._draws = keras.random.SeedGenerator(seed)
+
+    def call(self, ids, training=False):
+        if not training:
+            return ids
+        draw = keras.random.uniform(ops.shape(ids), seed=self._draws)
+        hidden = ops.logical_and(draw < self.rate, ops.not_equal(ids, MISSING_ID))
+        return ops.where(hidden, ops.full_like(ids, UNKNOWN_ID), ids)
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}

@@ -30,6 +30,7 @@ def mmnet(
     field_pooling: Literal["max", "mean"] = "max",
     momentum: float = 0.95,
     dropout: float = 0.0,
+    content_dropout: float = 0.0,
     seed: int = 0,
 ) -> keras.Model:
     """Builds MMNet.
@@ -52,6 +53,8 @@ def mmnet(
         momentum: of xDeepFM's batch normalisation; the authors' code has 0.99.
         dropout: in training, part of the TCN's channels, of the word vectors and of the
             prediction's hidden units set to 0.
+        content_dropout: in training, part of the values and words read as unknown, and of the
+            encoded vectors' entries set to 0; see `UnknownDisturbance`.
         seed: fixes initial weights, disturbance and dropout.
 
     Returns:
@@ -98,6 +101,7 @@ def mmnet(
             field_pooling=field_pooling,
             momentum=momentum,
             dropout=dropout,
+            content_dropout=content_dropout,
             seed=seed,
         )
         # How far to trust each of them, and the prediction. [batch]

@@ -30,6 +30,7 @@ from mmnet.training.tensorboard import Logs, disturbance_modes
 
 SCENARIOS = ("normal", "cold_start", "noisy")
 MONITORS = ("mean_log_mse", *SCENARIOS)
+SCHEDULES = ("constant", "cosine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,8 @@ class Settings:
 
     Attributes:
         epochs: most passes over the training examples.
-        learning_rate: Adam's.
+        learning_rate: Adam's, at the start.
+        schedule: constant (the paper's), or cosine: it falls to 0 by the last of the epochs.
         patience: epochs without a better monitored value before training stops.
         monitor: the validation value that the best epoch has the lowest of: the MSE of one
             scenario, or the mean over the three of log MSE (so that cold start, by far the
@@ -59,6 +61,7 @@ class Settings:
     monitor: str
     seed: int
     deterministic: bool
+    schedule: str = "constant"
     jit: bool = True
     steps_per_execution: int = 32
     checkpoint_seconds: float = 60.0
@@ -70,6 +73,7 @@ class Settings:
         checks.at_least(1, steps_per_execution=self.steps_per_execution)
         checks.at_least(0, checkpoint_seconds=self.checkpoint_seconds)
         checks.one_of(MONITORS, monitor=self.monitor)
+        checks.one_of(SCHEDULES, schedule=self.schedule)
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,10 @@ def fit(
     if not model.built:
         inputs, *_ = batches(0).element_spec
         model({name: tf.zeros(spec.shape, spec.dtype) for name, spec in inputs.items()})
-    optimizer = keras.optimizers.Adam(settings.learning_rate)
+    rate = settings.learning_rate
+    if settings.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, settings.epochs * steps_per_epoch)
+    optimizer = keras.optimizers.Adam(rate)
     model.compile(
         optimizer,
         ScaledMeanSquaredError(rate_scale),
@@ -199,6 +206,8 @@ def fit(
     # What the weights depend on, the architecture aside: JSON values, as a checkpoint has them.
     shared = {
         "learning_rate": settings.learning_rate,
+        # Where a cosine ends depends on the epochs.
+        "schedule": [settings.schedule, settings.epochs * (settings.schedule != "constant")],
         "monitor": settings.monitor,
         "seed": settings.seed,
         "jit": settings.jit,

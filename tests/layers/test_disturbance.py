@@ -6,6 +6,7 @@ from mmnet.layers.disturbance import (
     ColdStartDisturbance,
     MultiMode,
     NoisyDisturbance,
+    UnknownDisturbance,
     hide_all,
     hide_steps,
 )
@@ -174,3 +175,34 @@ def test_trains_under_xla_and_counts_every_example():
 )
 def test_conforms(layer, tmp_path):
     check_layer(layer, RATE, MISSING, CLICKS, tmp_path=tmp_path)
+
+
+# ------------------------------------------------------------------------- unknown values
+
+IDS = np.array([[5, 0, 2], [7, 3, 0]], "int32")  # [batch=2, values=3], 0 pads
+
+
+def test_unknown_rate_one_reads_every_value_as_unknown_and_keeps_padding():
+    hidden = UnknownDisturbance(1.0)(IDS, training=True)
+    np.testing.assert_array_equal(hidden, [[1, 0, 1], [1, 1, 0]])
+
+
+def test_unknown_is_the_identity_outside_training_and_at_rate_zero():
+    np.testing.assert_array_equal(UnknownDisturbance(1.0)(IDS), IDS)
+    np.testing.assert_array_equal(UnknownDisturbance(0.0)(IDS, training=True), IDS)
+
+
+def test_unknown_hides_the_given_part_of_the_values():
+    ids = np.full((1000, 100), 9, "int32")
+    hidden = np.asarray(UnknownDisturbance(0.3, seed=0)(ids, training=True)) == 1
+    # Three standard errors of a Bernoulli(0.3) mean over 1e5 values.
+    assert hidden.mean() == pytest.approx(0.3, abs=0.0044)
+
+
+def test_unknown_refuses_a_rate_outside_its_range():
+    with pytest.raises(ValueError, match="`rate` must be in"):
+        UnknownDisturbance(1.5)
+
+
+def test_unknown_conforms(tmp_path):
+    check_layer(UnknownDisturbance(0.5, seed=0), IDS, tmp_path=tmp_path)

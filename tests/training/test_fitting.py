@@ -83,6 +83,32 @@ def test_same_seed_same_weights_after_fifty_steps(tiny, tmp_path):
         np.testing.assert_array_equal(array, wanted)
 
 
+def test_a_cosine_schedule_ends_at_zero(tiny, tmp_path):
+    trained, result = tiny.train(tmp_path, schedule="cosine", epochs=2)
+    assert int(trained.optimizer.iterations) == result.steps == 10
+    # 0.01 * (1 + cos(pi * step / 10)) / 2; float32.
+    assert float(trained.optimizer.learning_rate) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_cosine_run_is_not_resumed_with_other_epochs(tiny, tmp_path):
+    tiny.train(tmp_path, schedule="cosine", epochs=1)
+    with pytest.raises(InputError, match="schedule"):
+        tiny.train(tmp_path, schedule="cosine", epochs=2, resume=True)
+
+
+def test_weights_of_zero_leave_an_example_out(tiny, tmp_path):
+    def weighted(first_step):
+        half = np.arange(tiny.BATCH) < tiny.BATCH // 2
+
+        def hide(inputs, target):
+            return inputs, tf.where(half, target, 1e6), tf.cast(half, tf.float32)
+
+        return tiny.batches(first_step).map(hide)
+
+    _, result = tiny.train(tmp_path, batches=weighted, epochs=1)
+    assert result.history[0]["loss"] < 1e3  # a target of 1e6 would make it 1e11
+
+
 def test_what_validation_draws_or_changes_does_not_reach_training(tiny, uninterrupted, tmp_path):
     def validate(trained):
         metrics = tiny.validate(trained)
