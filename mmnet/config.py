@@ -134,7 +134,9 @@ class TrainingFlags(_Flags):
     jit: bool = Field(True, description="Compile the training step with XLA.")
     steps_per_execution: int = Field(32, ge=1, description="Training steps per call.")
     checkpoint_seconds: float = Field(60, ge=0, description="Between checkpoints within an epoch.")
-    profile_steps: str = Field("", description="FIRST,LAST training steps to trace, e.g. 320,352.")
+    profile_steps: Annotated[tuple[int, ...], "comma-separated"] = Field(
+        (), description="FIRST,LAST training steps to trace, e.g. 320,352."
+    )
     resume: bool = Field(False, description="Go on with the run in --run_dir where it stopped.")
 
 
@@ -160,8 +162,10 @@ class EvaluateConfig(_Flags):
 
     run_dir: str = Field("", description="Run directory to evaluate.")
     dataset_dir: str = Field("", description="Prepared dataset; default: the run's own.")
-    test_missing_rate: float = Field(-1, le=1, description="Share hidden in noisy; -1 = the run's.")
-    scenario_seed: int = Field(-1, description="Seed of the noisy masks; -1 = the run's.")
+    test_missing_rate: float = Field(
+        0.5, ge=0, le=1, description="Share hidden in noisy; the run's unless given."
+    )
+    scenario_seed: int = Field(0, description="Seed of the noisy masks; the run's unless given.")
 
 
 class PredictConfig(TableFlags):
@@ -215,6 +219,8 @@ Parsed = typing.TypeVar("Parsed", bound=BaseModel)
 def parse(config: type[Parsed], arguments: Sequence[str]) -> Parsed:
     """Parses command-line arguments (without the program's name) into a config.
 
+    `model_fields_set` of the result names the flags that were given.
+
     Raises:
         InputError: an unknown flag, a value out of range, a flagfile that is not there.
 
@@ -236,8 +242,8 @@ def parse(config: type[Parsed], arguments: Sequence[str]) -> Parsed:
         raise InputError(_sentence(error)) from None
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}; every setting is a --flag=value")
-    given = {name: getattr(values, name) for name in config.model_fields}
-    return build(config, given)
+    given = [name for name in config.model_fields if values[name].present]
+    return build(config, {name: getattr(values, name) for name in given})
 
 
 def build(config: type[Parsed], given: dict[str, Any]) -> Parsed:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +19,23 @@ from mmnet.checks import InputError
 from mmnet.config import EvaluateConfig, PredictConfig, PrepareConfig, TableFlags, TrainConfig
 from mmnet.data import dataset as datasets
 from mmnet.data import pipeline
-from mmnet.data.dataset import Dataset
+from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.windows import Windows
 from mmnet.evaluation import report
+from mmnet.evaluation.attention import AttentionMeans
 from mmnet.evaluation.predicting import Predict, Predictor, ScenarioSet
 from mmnet.files import write_atomic
 from mmnet.models import picture
-from mmnet.models.mmnet import attention_probe, fusion_names
 from mmnet.serving import export, scoring
 from mmnet.training import fitting, resume
 from mmnet.training.records import Record, Stages
+from mmnet.training.run_directory import open_run, read_flags, removed_if_unused, write_flags
 
+WEIGHTS = Path("checkpoints", "best.npz")
 WATCHED = 2048
 """Examples whose attention is averaged for TensorBoard after each epoch."""
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 # --------------------------------------------------------------------------------- prepare
@@ -50,20 +50,16 @@ def prepare(flags: PrepareConfig) -> None:
     console.print(f"dataset: {flags.dataset_dir}")
 
 
-def _dataset(flags: PrepareConfig | TrainConfig, directory: Path) -> Dataset:
-    """Loads a dataset directory, or makes it from tables unless it was made from these."""
+def _dataset(flags: PrepareConfig, directory: Path) -> Dataset:
+    """Makes a dataset directory of the tables, unless it was made of these and is whole."""
     table_flags, task_flags = pipeline.table_flags(flags)
-    if not (flags.counts or flags.items or flags.source):
-        if not flags.dataset_dir and not (directory / "dataset.json").exists():
-            raise InputError(
-                "no tables given; name --counts and --items, a --source or --dataset_dir"
-            )
-        return datasets.load(directory)
     found = pipeline.load_tables(table_flags)
     fingerprint, hashes = pipeline.fingerprint(found, table_flags, task_flags)
     if datasets.fingerprint_of(directory) == fingerprint:
-        console.print(f"reusing the unchanged dataset in {directory}")
-        return datasets.load(directory)
+        with contextlib.suppress(InputError):  # it is damaged: made anew below
+            dataset = datasets.load(directory)
+            console.print(f"reusing the unchanged dataset in {directory}")
+            return dataset
     dataset = pipeline.prepare(found, table_flags, task_flags)
     dataset.fingerprint, dataset.inputs = fingerprint, hashes
     datasets.save(dataset, directory)
@@ -83,12 +79,14 @@ def _print_ledger(dataset: Dataset) -> None:
 
 def train(flags: TrainConfig) -> None:
     """Tables or a dataset directory in, a run directory out."""
-    flags, run_dir = _run_of(flags)
     builder, options = _model_options(flags)
-    _make(run_dir)
+    flags, run_dir = open_run(flags)
     stages = Stages()
-    with stages.stage("prepare"), _removed_if_unused(run_dir):
-        dataset = _dataset(flags, Path(flags.dataset_dir or run_dir / "dataset"))
+    with stages.stage("prepare"), removed_if_unused(run_dir):
+        dataset, flags = _dataset_of_run(flags, run_dir)
+        builder, options = _model_options(flags)
+        model = _built(builder, options, dataset, flags)
+    write_flags(flags, run_dir)
     windows = Windows(dataset)
     _print_ledger(dataset)
     record = Record.of_this_process(
@@ -98,80 +96,53 @@ def train(flags: TrainConfig) -> None:
         rows_per_rule={f"{r.table}: {r.rule}": r.rows_out for r in dataset.ledger},
         missing_share=dataset.missing_share(),
     )
-    write_atomic(run_dir / "flags.txt", config.to_flagfile(flags))
-
-    keras.config.set_dtype_policy(flags.precision)
-    model = builder(dataset.fitted.spec, **builder.accepted(options))
     if builder.trained:
         console.print(f"{model.name}: {_parameters(model):,} parameters; run: {run_dir}")
         write_atomic(run_dir / "architecture.md", _architecture(model))
-        with stages.stage("train"):
-            result = _fit(model, dataset, windows, flags, run_dir)
-        save_weights(model, run_dir)
+        result = _fit(model, dataset, windows, flags, run_dir)
+        stages.seconds["train"] = result.seconds  # of all sessions of the run
+        resume.save_weights(model, run_dir / WEIGHTS, dataset.fingerprint)
         record = record.model_copy(update={"parameters": _parameters(model)})
         console.print(f"best epoch {result.best_epoch} of {result.epochs}")
     with stages.stage("evaluate"):
         found = _report(model, dataset, windows, flags, run_dir / "evaluation")
+    record.finished(stages, metrics=found).write(run_dir / "record.json")
     if builder.trained:
         with stages.stage("export"):
             _export(model, dataset, windows, flags, run_dir)
-    record.finished(stages, metrics=found).write(run_dir / "record.json")
-    _print_end(run_dir, stages, exported=builder.trained)
+        record.finished(stages, metrics=found).write(run_dir / "record.json")
+    _print_end(run_dir, flags, stages, exported=builder.trained)
 
 
-def _run_of(flags: TrainConfig) -> tuple[TrainConfig, Path]:
-    """The run directory, and the flags to run with: those of the run to resume, if any."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    run_dir = Path(flags.run_dir or f"runs/{stamp}-{flags.model}")
-    stored = run_dir / "flags.txt"
-    if flags.resume:
-        if not flags.run_dir:
-            raise InputError("--resume needs --run_dir, the run to go on with")
-        if stored.exists():
-            return _resumed(flags, stored), run_dir
-    elif stored.exists() or (run_dir / "checkpoints").exists():
-        raise InputError(
-            f"--run_dir={run_dir} already holds a run; go on with it by --resume, or choose another"
-        )
-    return flags, run_dir
+def _dataset_of_run(flags: TrainConfig, run_dir: Path) -> tuple[Dataset, TrainConfig]:
+    """The dataset to train on, and the flags with those that it was prepared with.
 
-
-def _make(run_dir: Path) -> None:
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--run_dir={run_dir} cannot be made: {error.strerror}") from None
-
-
-@contextlib.contextmanager
-def _removed_if_unused(run_dir: Path) -> Iterator[None]:
-    """Takes an empty run directory away again when the input turns out to be wrong."""
-    try:
-        yield
-    except InputError:
-        with contextlib.suppress(OSError):  # it is not empty: then it stays
-            run_dir.rmdir()
-        raise
-
-
-def _resumed(flags: TrainConfig, stored: Path) -> TrainConfig:
-    """The run's own flags; those given anew must agree, places aside."""
-    own = config.parse(TrainConfig, [f"--flagfile={stored}"])
-    for name, field in TrainConfig.model_fields.items():
-        given = getattr(flags, name)
-        if name in config.PLACES or given in (field.default, getattr(own, name)):
-            continue
-        raise InputError(
-            f"--{name}={given} differs from the run to resume, which has {getattr(own, name)!r}; "
-            "leave it out, or start a new run"
-        )
-    places = {name: getattr(flags, name) for name in config.PLACES}
-    return own.model_copy(update=places)
+    Raises:
+        InputError: no tables and no dataset, or a dataset that was prepared otherwise.
+    """
+    directory = Path(flags.dataset_dir or run_dir / "dataset")
+    if flags.resume and datasets.fingerprint_of(directory):
+        return datasets.load(directory), flags  # the checkpoint says whether it is the run's own
+    if flags.counts or flags.items or flags.source:
+        return _dataset(flags, directory), flags
+    if not flags.dataset_dir:
+        raise InputError("no tables given; name --counts and --items, a --source or --dataset_dir")
+    dataset = datasets.load(directory)
+    prepared = dict(dataset.fitted.tables) | dict(dataset.fitted.task)
+    for name in sorted(flags.model_fields_set & set(prepared)):
+        if getattr(flags, name) != prepared[name]:
+            raise InputError(
+                f"--{name}={getattr(flags, name)} differs from how {directory} was prepared, with "
+                f"{prepared[name]!r}; leave it out, or prepare another dataset"
+            )
+    return dataset, flags.model_copy(update=prepared)
 
 
 def _model_options(flags: TrainConfig) -> tuple[models.Builder, dict[str, Any]]:
     """The builder of `--model`, and the options that all systems share with `--set` over them."""
     named = models.resolve_options(flags.model, flags.set)
+    for name in sorted(set(named) & set(config.ModelFlags.model_fields)):
+        raise InputError(f"--set={name}=...: this option has a flag of its own, --{name}")
     builder = models.REGISTRY[flags.model]
     weights = flags.mode_weights or builder.published_mode_weights
     if len(weights) != 3:
@@ -186,6 +157,16 @@ def _model_options(flags: TrainConfig) -> tuple[models.Builder, dict[str, Any]]:
     return builder, shared | named
 
 
+def _built(
+    builder: models.Builder, options: dict[str, Any], dataset: Dataset, flags: TrainConfig
+) -> Any:
+    keras.config.set_dtype_policy(flags.precision)
+    try:
+        return builder(dataset.fitted.spec, **builder.accepted(options))
+    except ValueError as error:
+        raise InputError(f"--model={flags.model}: {error}") from None
+
+
 def _fit(
     model: keras.Model, dataset: Dataset, windows: Windows, flags: TrainConfig, run_dir: Path
 ) -> fitting.FitResult:
@@ -197,12 +178,8 @@ def _fit(
     )
     validation = _scenarios(dataset, windows, "validation", flags)
     watched = validation.first(WATCHED)
-    predict, attention = Predictor(model, flags.jit), Predictor(attention_probe(model), flags.jit)
-    names = _attention_names(model, dataset)
-
-    def validate(_: keras.Model) -> dict[str, float]:
-        return validation.mse(predict) | _attention_means(watched, attention, names)
-
+    predict = Predictor(model, flags.jit)
+    attention = AttentionMeans(model, dataset.fitted.spec, flags.jit)
     settings = fitting.Settings(
         epochs=flags.epochs,
         learning_rate=flags.learning_rate,
@@ -214,13 +191,13 @@ def _fit(
         jit=flags.jit,
         steps_per_execution=min(flags.steps_per_execution, steps_per_epoch),
         checkpoint_seconds=flags.checkpoint_seconds,
-        profile_steps=_profile_steps(flags.profile_steps),
+        profile_steps=flags.profile_steps or None,
     )
     return fitting.fit(
         model,
         batches,
         steps_per_epoch,
-        validate,
+        lambda _: validation.mse(predict) | attention(watched),
         settings,
         rate_scale=dataset.fitted.spec.rate_scale,
         run_dir=run_dir,
@@ -232,70 +209,6 @@ def _fit(
             "dataset": dataset.fingerprint,
         },
     )
-
-
-def _profile_steps(text: str) -> tuple[int, int] | None:
-    if not text:
-        return None
-    try:
-        first, last = (int(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"--profile_steps takes FIRST,LAST. Received: {text!r}") from None
-    return first, last
-
-
-def _attention_names(model: keras.Model, dataset: Dataset) -> dict[str, list[str]]:
-    """What the entries of each attention's last axis are called."""
-    window = dataset.fitted.spec.window
-    return {
-        "granularity": ["item", *dataset.fitted.spec.taxonomies],
-        "temporal": [f"t-{back}" for back in reversed(range(window))],
-        "context": [text.name for text in dataset.fitted.spec.texts],
-        "fusion": fusion_names(model),
-    }
-
-
-def _attention_means(
-    watched: ScenarioSet, attention: Predictor, names: dict[str, list[str]]
-) -> dict[str, float]:
-    """Mean attention and gate weights: `fusion/cold_start/history` and so on."""
-    found = {}
-    for scenario in watched.hidden:
-        for kind, weights in watched.outputs(scenario, attention).items():
-            means = weights.reshape(-1, weights.shape[-1]).mean(axis=0)
-            for name, mean in zip(names[kind], means, strict=True):
-                found[f"{kind}/{scenario}/{name}"] = float(mean)
-    return found
-
-
-def save_weights(model: keras.Model, run_dir: Path) -> None:
-    """Writes every array of the model, by name, into `checkpoints/best.npz`."""
-    arrays = {str(i): resume.to_array(v) for i, v in enumerate(resume.model_variables(model))}
-
-    def write(path: Path) -> None:
-        with path.open("wb") as file:
-            np.savez(file, **arrays)
-
-    write_atomic(run_dir / "checkpoints" / "best.npz", write)
-
-
-def load_weights(model: keras.Model, run_dir: Path) -> None:
-    """Reads the weights of `save_weights` back.
-
-    Raises:
-        InputError: they are not there, or of another model.
-    """
-    path = run_dir / "checkpoints" / "best.npz"
-    variables = resume.model_variables(model)
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = [stored[str(i)] for i in range(len(variables))]
-    except (OSError, ValueError, KeyError):
-        raise InputError(f"{path}: no finished run's weights there; train it first") from None
-    for variable, array in zip(variables, arrays, strict=True):
-        if tuple(variable.shape) != array.shape:
-            raise InputError(f"{path} does not fit the run's model at {variable.path}")
-        variable.assign(array)
 
 
 def _parameters(model: keras.Model) -> int:
@@ -329,24 +242,22 @@ def _export(
 def evaluate(flags: EvaluateConfig) -> None:
     """A run directory in, its metrics, tables and plots out."""
     run_dir = Path(flags.run_dir)
-    if not flags.run_dir or not (run_dir / "flags.txt").exists():
-        raise InputError(f"--run_dir={flags.run_dir}: no run there (no flags.txt)")
-    own = config.parse(TrainConfig, [f"--flagfile={run_dir / 'flags.txt'}"])
-    changed = {
-        name: getattr(flags, name)
-        for name in ("test_missing_rate", "scenario_seed")
-        if getattr(flags, name) != EvaluateConfig.model_fields[name].default
-    }
+    if not flags.run_dir:
+        raise InputError("--run_dir not given; name the run to evaluate")
+    own = read_flags(run_dir)
+    asked = {"test_missing_rate", "scenario_seed"} & flags.model_fields_set
+    changed = {name: getattr(flags, name) for name in asked}
+    changed = {name: value for name, value in changed.items() if value != getattr(own, name)}
     own = own.model_copy(update=changed)
-    dataset = datasets.load(flags.dataset_dir or run_dir / "dataset")
-    windows = Windows(dataset)
+    dataset = datasets.load(flags.dataset_dir or own.dataset_dir or run_dir / "dataset")
     builder, options = _model_options(own)
-    keras.config.set_dtype_policy(own.precision)
-    model = builder(dataset.fitted.spec, **builder.accepted(options))
+    model = _built(builder, options, dataset, own)
     if builder.trained:
-        load_weights(model, run_dir)
-    name = "evaluation" if not changed else f"evaluation-{own.test_missing_rate:g}"
-    _report(model, dataset, windows, own, run_dir / name)
+        resume.load_weights(model, run_dir / WEIGHTS, dataset.fingerprint)
+    name = "evaluation"
+    if changed:
+        name = f"evaluation-rate-{own.test_missing_rate:g}-seed-{own.scenario_seed}"
+    _report(model, dataset, Windows(dataset), own, run_dir / name)
     console.print((run_dir / name / "table.md").read_text(encoding="utf-8"))
 
 
@@ -389,7 +300,7 @@ def _report(
         **about,
         system=_title(flags),
         others=floors,
-        taxonomies=dataset.fitted.spec.taxonomies,
+        taxonomies=[f"{report.TAXONOMY}{name}" for name in dataset.fitted.spec.taxonomies],
         numerator=dataset.fitted.tables.numerator,
         denominator=dataset.fitted.tables.denominator,
     )
@@ -397,17 +308,18 @@ def _report(
 
 def _title(flags: TrainConfig) -> str:
     """The row's name; a training mode that was not published is part of it."""
-    published = models.REGISTRY[flags.model].published_mode_weights
-    weights = tuple(flags.mode_weights) or published
-    if weights == published:
+    builder = models.REGISTRY[flags.model]
+    weights = tuple(flags.mode_weights) or builder.published_mode_weights
+    if not builder.trained or weights == builder.published_mode_weights:
         return flags.model
     return f"{flags.model}, modes {','.join(f'{weight:g}' for weight in weights)}"
 
 
-def _print_end(run_dir: Path, stages: Stages, *, exported: bool) -> None:
+def _print_end(run_dir: Path, flags: TrainConfig, stages: Stages, *, exported: bool) -> None:
     systems = json.loads((run_dir / "evaluation" / "systems.json").read_text(encoding="utf-8"))
+    own = _title(flags)
     console.print()
-    console.print(report.table(systems), markup=False)
+    console.print(report.table({own: systems.pop(own), **systems}))
     seconds = ", ".join(f"{name} {spent:.0f} s" for name, spent in stages.seconds.items())
     console.print(f"time         {seconds}")
     console.print(f"report       {run_dir / 'evaluation' / 'table.md'} and the plots beside it")
@@ -424,14 +336,12 @@ def predict(flags: PredictConfig) -> None:
     if not flags.saved_model:
         raise InputError("--saved_model not given; name a run's export directory")
     loaded, fitted = export.load(flags.saved_model)
-    given = {
-        name: getattr(flags, name)
-        for name, field in TableFlags.model_fields.items()
-        if getattr(flags, name) != field.default
-    }
+    given = {name: getattr(flags, name) for name in config.TABLES if name in flags.model_fields_set}
+    if flags.dataset_dir and given:
+        raise InputError(f"--dataset_dir holds its tables; leave out --{min(given)}")
     if flags.dataset_dir:
         dataset = datasets.load(flags.dataset_dir)
-        if dataset.fitted.spec != fitted.spec or dataset.fitted.vocabularies != fitted.vocabularies:
+        if _reads(dataset.fitted) != _reads(fitted):
             raise InputError(
                 f"--dataset_dir={flags.dataset_dir} was prepared for another model; give its "
                 "tables instead, so that they are read with this model's vocabularies"
@@ -452,3 +362,10 @@ def predict(flags: PredictConfig) -> None:
     scores = scoring.score(loaded.signatures["serving_default"], dataset, as_of=flags.as_of)
     path = scoring.write(scores, flags.output)
     console.print(f"{scores.num_rows:,} items scored for {scores['period'][0].as_py()}: {path}")
+
+
+def _reads(fitted: Fitted) -> tuple[Any, ...]:
+    """What decides how a dataset's inputs are made."""
+    task = fitted.task
+    rules = (task.min_clicks, task.taxonomy_mean, task.taxonomy_weighting, task.first_period)
+    return fitted.spec, fitted.vocabularies, fitted.calendar, rules

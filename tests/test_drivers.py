@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -81,7 +82,9 @@ def test_evaluate_finds_the_same_metrics_again(run_dir):
 def test_evaluate_at_another_missing_rate_writes_beside(run_dir):
     arguments = [f"--run_dir={run_dir}", "--test_missing_rate=0"]
     assert run(EvaluateConfig, "evaluate", *arguments) == driver.OK
-    stored = json.loads((run_dir / "evaluation-0" / "metrics.json").read_text(encoding="utf-8"))
+    stored = json.loads(
+        (run_dir / "evaluation-rate-0-seed-0" / "metrics.json").read_text(encoding="utf-8")
+    )
     assert stored["noisy"]["mse"] == stored["normal"]["mse"]  # nothing is hidden at rate 0
 
 
@@ -177,6 +180,108 @@ def test_flags_of_a_run_run_again(run_dir):
         .items()
         if name not in config.PLACES
     }
+
+
+def test_resuming_after_the_tables_changed_leaves_the_run_as_it_is(own_run, capsys):
+    run_dir, counts = own_run
+    before = {path: path.read_bytes() for path in (run_dir / "dataset").iterdir()}
+    table = pd.read_csv(counts)
+    table["shares"] = 0
+    table.to_csv(counts, index=False)
+    assert run(TrainConfig, "train", "--resume", f"--run_dir={run_dir}") == driver.OK
+    assert {path: path.read_bytes() for path in (run_dir / "dataset").iterdir()} == before
+
+
+def test_evaluating_on_another_dataset_is_refused(run_dir, simulated_flags, tmp_path, capsys):
+    other = [*simulated_flags, "--taxonomy_mean=paper", f"--dataset_dir={tmp_path / 'paper'}"]
+    assert run(PrepareConfig, "prepare", *other) == driver.OK
+    before = (run_dir / "evaluation" / "metrics.json").read_bytes()
+    arguments = [f"--run_dir={run_dir}", f"--dataset_dir={tmp_path / 'paper'}"]
+    assert run(EvaluateConfig, "evaluate", *arguments) == driver.WRONG_INPUT
+    assert "trained on another dataset" in capsys.readouterr().err
+    assert (run_dir / "evaluation" / "metrics.json").read_bytes() == before
+
+
+def test_flags_that_a_prepared_dataset_contradicts_are_refused(run_dir, tmp_path, capsys):
+    given = [f"--dataset_dir={run_dir / 'dataset'}", f"--run_dir={tmp_path / 'run'}"]
+    assert run(TrainConfig, "train", *given, "--taxonomy_mean=paper") == driver.WRONG_INPUT
+    assert "--taxonomy_mean=paper differs from how" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_prepared_dataset_brings_its_own_flags(run_dir, tmp_path):
+    given = [f"--dataset_dir={run_dir / 'dataset'}", f"--run_dir={tmp_path / 'run'}", "--model=ha"]
+    assert run(TrainConfig, "train", *given) == driver.OK
+    assert Record.read(tmp_path / "run" / "record.json").flags["taxonomies"] == ["category", "tags"]
+    assert run(EvaluateConfig, "evaluate", f"--run_dir={tmp_path / 'run'}") == driver.OK
+
+
+def test_a_refused_option_does_not_block_the_run_directory(run_dir, tmp_path, capsys):
+    given = [f"--dataset_dir={run_dir / 'dataset'}", f"--run_dir={tmp_path / 'run'}"]
+    for wrong in ("--mode_weights=-1,1,1", "--set=units=0", "--set=tcn_filters=8,4"):
+        assert run(TrainConfig, "train", *given, wrong) == driver.WRONG_INPUT
+        error = capsys.readouterr().err
+        assert error.startswith("error: --model=mmnet: ")
+        assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_option_with_a_flag_of_its_own_is_not_set_otherwise(simulated_flags, capsys):
+    arguments = [*simulated_flags, "--set=noisy_rate=0.1"]
+    assert run(TrainConfig, "train", *arguments) == driver.WRONG_INPUT
+    assert "has a flag of its own, --noisy_rate" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def own_run(tmp_path_factory):
+    """A run on CSV tables whose columns have awkward names and roles, in bfloat16."""
+    directory = tmp_path_factory.mktemp("own")
+    draw = np.random.default_rng(0)
+    items = pd.DataFrame({"item_id": [f"i{n}" for n in range(60)]})
+    items["system"] = draw.choice(["x", "y"], 60)  # also a column of predictions
+    items["year"] = draw.integers(2000, 2009, 60)  # a category and a number
+    items["title"] = draw.choice(["a b", "c d", "b c"], 60)
+    cells = pd.MultiIndex.from_product([items["item_id"], range(16)], names=["item_id", "period"])
+    counts = cells.to_frame(index=False)
+    counts["clicks"] = draw.integers(50, 90, len(counts))
+    counts["shares"] = draw.binomial(counts["clicks"], 0.2)
+    items.to_csv(directory / "items.csv", index=False)
+    counts.to_csv(directory / "counts.csv", index=False)
+    arguments = [
+        f"--counts={directory / 'counts.csv'}",
+        f"--items={directory / 'items.csv'}",
+        *("--taxonomies=system", "--categoricals=year", "--numerics=year", "--texts=title"),
+        *("--precision=mixed_bfloat16", "--min_test_rows=20", "--epochs=1", "--horizon=2"),
+        "--split_ratios=4,1,1",
+        f"--run_dir={directory / 'run'}",
+    ]
+    try:
+        assert run(TrainConfig, "train", *arguments) == driver.OK
+        yield directory / "run", directory / "counts.csv"
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_awkward_columns_and_half_precision_reach_the_export(own_run):
+    run_dir, _ = own_run
+    frame = pd.read_parquet(run_dir / "evaluation" / "predictions.parquet")
+    assert set(frame["taxonomy_system"]) == {"x", "y"}
+    assert (run_dir / "export" / "1" / "saved_model.pb").exists()
+    assert Record.read(run_dir / "record.json").stage_seconds["export"] > 0
+
+
+def test_counts_of_another_calendar_are_not_scored(own_run, tmp_path, capsys):
+    run_dir, counts = own_run
+    table = pd.read_csv(counts)
+    table["period"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(table["period"], unit="D")
+    table.to_csv(tmp_path / "dates.csv", index=False)
+    arguments = [
+        f"--saved_model={run_dir / 'export'}",
+        f"--counts={tmp_path / 'dates.csv'}",
+        f"--items={counts.with_name('items.csv')}",
+    ]
+    assert run(PredictConfig, "predict", *arguments) == driver.WRONG_INPUT
+    assert "was trained on periods given as integers" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -69,6 +69,12 @@ class Calendar(BaseModel):
             )
         return values
 
+    def describe(self) -> str:
+        """The calendar in words, for messages."""
+        if self.kind == "integer":
+            return "periods given as integers"
+        return f"periods of {pd.Timedelta(seconds=self.width)} on the clock of {self.time_zone}"
+
     @property
     def _rule(self) -> str:
         wanted = "a whole number" if self.kind == "integer" else "a date or time (ISO 8601)"

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pandas as pd
 
+import mmnet
 from mmnet import config
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
@@ -16,7 +17,14 @@ from mmnet.data.counts import Panel
 from mmnet.data.dataset import FORMAT, Dataset, Fitted
 from mmnet.data.splits import Split
 from mmnet.data.tables import Tables
-from mmnet.schema import FeatureSpec, FieldSpec, NumericSpec, TextSpec, VectorSpec
+from mmnet.schema import (
+    FeatureSpec,
+    FieldSpec,
+    NumericSpec,
+    TextSpec,
+    VectorSpec,
+    tensor_name,
+)
 
 PLACES = ("counts", "items", "source_dir")
 """Table flags that say where files lie; what is fitted does not depend on them."""
@@ -45,6 +53,8 @@ def load_tables(flags: TableFlags) -> Tables:
         name, sign, path = setting.partition(":")
         if not sign or not name:
             raise InputError(f"--vectors takes NAME:FILE. Received: {setting!r}")
+        if name in found.vectors:
+            raise InputError(f"--vectors names {name!r} twice; each modality has one table")
         found.vectors[name] = tables.read(path, "vectors", text_columns=[flags.item_column])
         found.inputs += found.vectors[name].files
     return found
@@ -55,6 +65,7 @@ def fingerprint(found: Tables, flags: TableFlags, task: TaskFlags) -> tuple[str,
     hashes = {str(path): tables.sha256(path) for path in found.inputs}
     about = {
         "format": FORMAT,
+        "version": mmnet.__version__,
         "tables": flags.model_dump(mode="json", exclude={*PLACES, "vectors"}),
         "vectors": [setting.partition(":")[0] for setting in flags.vectors],
         "task": task.model_dump(mode="json"),
@@ -64,14 +75,14 @@ def fingerprint(found: Tables, flags: TableFlags, task: TaskFlags) -> tuple[str,
     return hashlib.sha256(text.encode()).hexdigest(), hashes
 
 
-def prepare(found: Tables, flags: TableFlags, task: TaskFlags, seed: int = 0) -> Dataset:
+def prepare(found: Tables, flags: TableFlags, task: TaskFlags) -> Dataset:
     """Makes a dataset of tables, fitting vocabularies and scales on the training span.
 
     Raises:
         InputError: the tables are not as the contract wants them.
     """
     panel, ledger = counts.panel(found.counts, found.items, flags, task)
-    split, example_ledger = splits.split_examples(panel, task, seed)
+    split, example_ledger = splits.split_examples(panel, task)
 
     fitted_on = np.zeros(len(found.items), bool)
     fitted_on[split.train.items] = True
@@ -106,7 +117,18 @@ def prepare(found: Tables, flags: TableFlags, task: TaskFlags, seed: int = 0) ->
 
 
 def transform(found: Tables, fitted: Fitted) -> Dataset:
-    """Makes a dataset of new tables with what was fitted before; nothing is fitted, nor split."""
+    """Makes a dataset of new tables with what was fitted before; nothing is fitted, nor split.
+
+    Raises:
+        InputError: the tables are not as the contract wants them, or have other periods than those
+            the calendar was fitted on.
+    """
+    now = counts.calendar_of(found.counts, fitted.tables)
+    if now != fitted.calendar:
+        raise InputError(
+            f"{found.counts.origin()}: the model was trained on {fitted.calendar.describe()}, but "
+            f"these counts (with --period and --time_zone) have {now.describe()}"
+        )
     panel, ledger = counts.panel(
         found.counts, found.items, fitted.tables, fitted.task, calendar=fitted.calendar
     )
@@ -189,6 +211,10 @@ def _truth(found: Tables, panel: Panel) -> np.ndarray:
 
 
 def _check_tensor_names(spec: FeatureSpec) -> None:
+    """Refuses columns whose names cannot be told apart once they are tensors.
+
+    One column may be a category and a text; both then read the same raw input.
+    """
     features: list[FieldSpec | NumericSpec | TextSpec | VectorSpec] = [
         *spec.fields,
         *spec.numerics,
@@ -203,6 +229,13 @@ def _check_tensor_names(spec: FeatureSpec) -> None:
                 f"{feature.tensor}; rename one, or name it in one flag only"
             )
         seen[feature.tensor] = feature.name
+    strings: dict[str, str] = {}
+    for name in (feature.name for feature in (*spec.fields, *spec.texts)):
+        other = strings.setdefault(tensor_name("item", name), name)
+        if other != name:
+            raise InputError(
+                f"columns {other!r} and {name!r} cannot be told apart in a SavedModel; rename one"
+            )
 
 
 def table_flags(flags: config.TrainConfig | config.PrepareConfig) -> tuple[TableFlags, TaskFlags]:

@@ -79,6 +79,13 @@ def split_examples(panel: Panel, task: TaskFlags, seed: int = 0) -> tuple[Split,
     parts, ledger = {}, []
     for number, name in enumerate(SPLITS):
         candidates = which == number
+        if number and task.horizon > 1 and first_targets:
+            # An earlier t would be scored by weights fitted on targets that lie after it.
+            in_time = targets - task.horizon >= first_targets[number] - 1
+            rule = f"{name} example has its t at the end of the span before, or later"
+            rows = int(candidates.sum())
+            candidates &= in_time
+            ledger.append(Rule("examples", rule, rows, int(candidates.sum())))
         chosen = candidates & enough
         ledger.append(
             Rule(

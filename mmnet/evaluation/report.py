@@ -44,6 +44,8 @@ from mmnet.files import write_atomic
 
 COLUMNS = ("scenario", "item_id", "period", "clicks", "share_rate", "predicted_share_rate")
 PERCENTS = (5, 10)
+TAXONOMY = "taxonomy_"
+"""Begins the name of a taxonomy's column in predictions, so that it cannot be another's."""
 TITLES = {"normal": "Normal", "cold_start": "Cold-start", "noisy": "Noisy"}
 
 
@@ -107,13 +109,6 @@ def table(metrics_by_system: Mapping[str, Mapping[str, Any]]) -> str:
     return _markdown(header, zip(*cells, strict=True))
 
 
-def write_table(
-    path: str | os.PathLike[str], metrics_by_system: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """Writes `table` to a file."""
-    write_atomic(path, table(metrics_by_system))
-
-
 def write_report(
     directory: str | os.PathLike[str],
     frame: pd.DataFrame,
@@ -174,7 +169,7 @@ def write_report(
             _error_plot(_error_table(rows, "age_periods"), "item age at the target (periods)"),
         )
     for taxonomy in taxonomies:
-        file = re.sub(r"[^0-9A-Za-z_]", "_", taxonomy)
+        file = re.sub(r"[^0-9A-Za-z_]", "_", taxonomy.removeprefix(TAXONOMY))
         _write_figure(directory / f"share_rate_by_{file}.png", _taxonomy_plot(rows, taxonomy, rate))
     write_atomic(directory / "table.md", _report_text(rows, found, systems))
     write_atomic(directory / "systems.json", _json(systems))
@@ -554,7 +549,9 @@ def _taxonomy_plot(rows: pd.DataFrame, taxonomy: str, rate: str) -> Figure:
     for label in axes.get_yticklabels():
         label.set(parse_math=False, fontsize="small", fontfamily=_fonts())
     which = f"the 20 of {kinds:,} values with most test rows" if kinds > 20 else "every value"
-    axes.set_title(f"Share rate by {taxonomy}, {which}", loc="left", parse_math=False)
+    axes.set_title(
+        f"Share rate by {taxonomy.removeprefix(TAXONOMY)}, {which}", loc="left", parse_math=False
+    )
     axes.set_xlabel(f"mean {rate}")
     axes.margins(y=0.02)
     handles, labels = axes.get_legend_handles_labels()

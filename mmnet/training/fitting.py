@@ -23,12 +23,12 @@ from keras import ops
 
 from mmnet import checks
 from mmnet.checks import InputError
+from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.training import resume as resuming
 from mmnet.training.progress import Display
 from mmnet.training.resume import Checkpoint, Checkpoints, Progress
 from mmnet.training.tensorboard import Logs, disturbance_modes
 
-SCENARIOS = ("normal", "cold_start", "noisy")
 MONITORS = ("mean_log_mse", *SCENARIOS)
 SCHEDULES = ("constant", "cosine")
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ class Record(BaseModel):
         git_commit: of mmnet's own checkout; None when it was installed some other way.
         git_clean: nothing was changed or added since that commit; None without a commit.
         inputs: SHA-256 of every input file, by name.
-        split_dates: first and last target period of each split.
+        split_dates: first target period of each split, where the calendar decides.
         rows_per_rule: rows that each rule of the ledger kept or dropped.
         missing_share: share of training history entries that are missing by nature, in [0, 1].
         parameters: trainable ones.
@@ -168,28 +167,6 @@ def _git(root: Path, *arguments: str) -> str:
         command, capture_output=True, text=True, check=True, timeout=30, env=outside
     )
     return ran.stdout.strip()
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file of any size, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
-
-
-def sha256_of_inputs(inputs: Mapping[str, Path]) -> dict[str, str]:
-    """SHA-256 of each input: a file under its own name, a directory's files as `name/file`."""
-    found = {}
-    for name, path in inputs.items():
-        path = Path(path)
-        if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.is_file())
-            found |= {f"{name}/{file.relative_to(path).as_posix()}": sha256(file) for file in files}
-        else:
-            found[name] = sha256(path)
-    return found
 
 
 def peak_memory() -> tuple[int | None, int | None]:

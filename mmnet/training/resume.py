@@ -251,3 +251,41 @@ def _described(what: tuple[tuple[int, ...], str] | None) -> str:
     ('float32 [6, 64]', 'absent')
     """
     return "absent" if what is None else f"{what[1]} {list(what[0])}"
+
+
+# -------------------------------------------------------------------------- finished weights
+
+
+def save_weights(model: keras.Model, path: Path, dataset: str) -> None:
+    """Writes every array of a trained model, and the fingerprint of the dataset it goes with."""
+    arrays = {str(i): to_array(variable) for i, variable in enumerate(model_variables(model))}
+
+    def write(beside: Path) -> None:
+        with beside.open("wb") as file:
+            np.savez(file, dataset=np.array(dataset), **arrays)
+
+    write_atomic(path, write)
+
+
+def load_weights(model: keras.Model, path: Path, dataset: str) -> None:
+    """Reads the weights of `save_weights` back into a model of the same architecture.
+
+    Raises:
+        InputError: they are not there, of another model, or were trained on another dataset.
+    """
+    variables = model_variables(model)
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            trained_on = str(stored["dataset"])
+            arrays = [stored[str(i)] for i in range(len(variables))]
+    except (OSError, ValueError, KeyError):
+        raise InputError(f"{path}: no finished run's weights there; train it first") from None
+    if trained_on != dataset:
+        raise InputError(
+            f"{path} was trained on another dataset than the one given; its numbers would mean "
+            "nothing. Name the run's own by --dataset_dir"
+        )
+    for variable, array in zip(variables, arrays, strict=True):
+        if tuple(variable.shape) != array.shape:
+            raise InputError(f"{path} does not fit the run's model at {variable.path}")
+        variable.assign(array)

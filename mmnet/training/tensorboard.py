@@ -17,9 +17,8 @@ from tensorboard.plugins.hparams import summary_v2 as hparams_v2
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from mmnet.layers.disturbance import MODES
 from mmnet.training.resume import model_variables, to_array
-
-MODES = ("normal", "cold", "noisy")
 
 
 class Logs:

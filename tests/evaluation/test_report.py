@@ -9,7 +9,7 @@ import pytest
 from matplotlib.image import imread
 
 from mmnet.evaluation import report
-from mmnet.evaluation.report import metrics, table, write_report, write_table
+from mmnet.evaluation.report import metrics, table, write_report
 from mmnet.evaluation.scenarios import SCENARIOS
 
 RUN = dict(split="chronological", taxonomy_mean="leave_one_out", seed=0)
@@ -230,11 +230,6 @@ def test_the_table_marks_ties_and_what_is_not_known():
     row = (1.0, 0.5, None)
     line = table({"a | b": system(row, row, row, tied=["precision_at_5"])}).splitlines()[2]
     assert line.startswith(r"| a \| b | **1.000** | **0.500**† | – |")
-
-
-def test_writes_the_table(tmp_path):
-    write_table(tmp_path / "table.md", PAPER)
-    assert (tmp_path / "table.md").read_text() == table(PAPER)
 
 
 def test_bins_of_clicks_and_ages_cover_every_row():

@@ -12,6 +12,7 @@ from mmnet.checks import InputError
 from mmnet.data import dataset as datasets
 from mmnet.data.windows import Windows
 from mmnet.serving import export
+from mmnet.training import resume
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +21,8 @@ def trained(run_dir):
     flags = config.parse(config.TrainConfig, [f"--flagfile={run_dir / 'flags.txt'}"])
     dataset = datasets.load(run_dir / "dataset")
     builder, options = tasks._model_options(flags)
-    model = builder(dataset.fitted.spec, **options)
-    tasks.load_weights(model, run_dir)
+    model = builder(dataset.fitted.spec, **builder.accepted(options))
+    resume.load_weights(model, run_dir / tasks.WEIGHTS, dataset.fingerprint)
     return model, dataset
 
 
@@ -55,7 +56,7 @@ def test_raw_columns_score_as_the_named_tensors_do(run_dir, trained, batch):
         "taxonomy_rate": batch["taxonomy_rate"],
         "taxonomy_missing_flag": batch["taxonomy_missing_flag"],
         "vector_cover": batch["vector_cover"],
-        "item_duration": table["duration"].to_numpy("float32"),
+        "number_duration": table["duration"].to_numpy("float32"),
         **{
             f"item_{column}": table[column].to_numpy(str)
             for column in ("category", "tags", "author", "title")
@@ -76,7 +77,7 @@ def test_raw_columns_take_what_training_never_saw(run_dir):
         else tf.constant(["", "never; seen ;;猫"])
         for name, spec in export.raw_inputs(fitted).items()
     }
-    raw["item_duration"] = tf.constant([np.nan, 1e30])
+    raw["number_duration"] = tf.constant([np.nan, 1e30])
     scored = loaded.signatures["raw_columns"](**raw)[export.OUTPUT].numpy()
     assert np.isfinite(scored).all()
 

@@ -1,4 +1,3 @@
-import hashlib
 import math
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from pydantic import ValidationError
 
 import mmnet
 from mmnet.training import records
-from mmnet.training.records import Record, Stages, git_state, peak_memory, sha256_of_inputs
+from mmnet.training.records import Record, Stages, git_state, peak_memory
 
 
 def test_a_record_reads_back_as_it_was_written(tmp_path):
@@ -44,17 +43,6 @@ def test_a_stage_is_timed_also_when_it_fails_and_adds_up():
         with pytest.raises(RuntimeError), stages.stage("fit"):
             raise RuntimeError
     assert set(stages.seconds) == {"fit"}
-
-
-def test_inputs_are_hashed_by_name(tmp_path):
-    (tmp_path / "counts").mkdir()
-    (tmp_path / "counts" / "b.parquet").write_bytes(b"bb")
-    (tmp_path / "items.csv").write_bytes(b"x" * 3_000_000)  # more than one part
-    hashes = sha256_of_inputs({"counts": tmp_path / "counts", "items": tmp_path / "items.csv"})
-    assert hashes == {
-        "counts/b.parquet": hashlib.sha256(b"bb").hexdigest(),
-        "items": hashlib.sha256(b"x" * 3_000_000).hexdigest(),
-    }
 
 
 def git(folder, *arguments):
