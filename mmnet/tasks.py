@@ -90,7 +90,8 @@ def train(flags: TrainConfig) -> None:
     windows = Windows(dataset)
     _print_ledger(dataset)
     record = Record.of_this_process(
-        flags=flags.model_dump(mode="json") | {"mode_weights": list(options["mode_weights"])},
+        flags=flags.model_dump(mode="json", exclude=set(config.PLACES))
+        | {"mode_weights": list(options["mode_weights"])},
         inputs=dataset.inputs,
         split_dates=dataset.first_targets,
         rows_per_rule={f"{r.table}: {r.rule}": r.rows_out for r in dataset.ledger},

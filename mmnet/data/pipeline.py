@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -61,18 +64,29 @@ def load_tables(flags: TableFlags) -> Tables:
 
 
 def fingerprint(found: Tables, flags: TableFlags, task: TaskFlags) -> tuple[str, dict[str, str]]:
-    """A hash of all that a dataset depends on, and the SHA-256 of each input file."""
-    hashes = {str(path): tables.sha256(path) for path in found.inputs}
+    """A hash of all that a dataset depends on, and the SHA-256 of each input file by its name.
+
+    Names are those below the files' common directory: where it lies is not part of a record.
+    """
+    hashes = [tables.sha256(path) for path in found.inputs]
     about = {
         "format": FORMAT,
         "version": mmnet.__version__,
         "tables": flags.model_dump(mode="json", exclude={*PLACES, "vectors"}),
         "vectors": [setting.partition(":")[0] for setting in flags.vectors],
         "task": task.model_dump(mode="json"),
-        "inputs": [hashes[str(path)] for path in found.inputs],
+        "inputs": hashes,
     }
     text = json.dumps(about, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest(), hashes
+    return hashlib.sha256(text.encode()).hexdigest(), dict(
+        zip(_short_names(found.inputs), hashes, strict=True)
+    )
+
+
+def _short_names(paths: Sequence[Path]) -> list[str]:
+    folders = [path.resolve().parent for path in paths]
+    common = Path(os.path.commonpath(folders)) if folders else Path()
+    return [str(path.resolve().relative_to(common)) for path in paths]
 
 
 def prepare(found: Tables, flags: TableFlags, task: TaskFlags) -> Dataset:
