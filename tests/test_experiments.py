@@ -1,3 +1,5 @@
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -38,3 +40,43 @@ def test_an_ablation_is_the_full_model_but_for_its_own_lines(name, weights, coar
 def test_the_full_model_is_the_default_model(monkeypatch):
     full = read("experiments/full/flags.txt", monkeypatch)
     assert full.model_copy(update={"mode_weights": ()}) == TrainConfig()
+
+
+ROW = re.compile(r"^\| (?P<system>[^|]+) \|(?P<numbers>( \**[\d.]+\** \|){6})$", re.MULTILINE)
+SYSTEMS = {
+    "MMNet, options chosen on validation": "mmnet",
+    "MMNet": "mmnet",
+    "HA": "ha",
+    "HA with taxonomy fallback": "ha_taxonomy",
+    "last rate": "last_rate",
+    "taxonomy mean": "taxonomy_mean",
+}
+
+
+def printed(section):
+    """System -> its six numbers, of one section of the results page."""
+    return {
+        row["system"]: [float(number) for number in re.findall(r"[\d.]+", row["numbers"])]
+        for row in ROW.finditer(section)
+    }
+
+
+def stored(results, system):
+    systems = json.loads((ROOT / "experiments" / results / "systems.json").read_text())
+    return [
+        round(systems[system][scenario][key], digits)
+        for scenario in ("normal", "cold_start", "noisy")
+        for key, digits in (("mse", 2), ("precision_at_5", 3))
+    ]
+
+
+@pytest.mark.parametrize(("title", "results"), [("Github", "github_ranking"), ("Kuai", "kuairand")])
+def test_the_results_page_prints_what_the_runs_wrote(title, results):
+    page = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
+    (section,) = (part for part in page.split("\n## ") if part.startswith(title))
+    rows = printed(section)
+    for name, numbers in rows.items():
+        paper = name.startswith("MMNet, nothing beyond")
+        folder = f"{results}/results{'_paper' if paper else ''}"
+        assert numbers == stored(folder, "mmnet" if paper else SYSTEMS[name]), name
+    assert len(rows) >= 5
