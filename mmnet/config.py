@@ -139,6 +139,13 @@ class TrainingFlags(_Flags):
     )
     resume: bool = Field(False, description="Go on with the run in --run_dir where it stopped.")
 
+    @pydantic.field_validator("profile_steps")
+    @classmethod
+    def _first_and_last(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
+        if steps and (len(steps) != 2 or not 0 < steps[0] <= steps[1]):
+            raise ValueError("must be FIRST,LAST, counted from 1")
+        return steps
+
 
 class PlaceFlags(_Flags):
     """Where things are written; left out of a run's flags.txt."""

@@ -119,6 +119,8 @@ def test_an_unchanged_dataset_is_reused(simulated_flags, tmp_path, capsys):
         (["--source=simulated", "--source_set=itms=3"], "Did you mean items?"),
         (["--mode_weights=1,1", "--source=simulated"], "--mode_weights takes three numbers"),
         (["--resume"], "--resume needs --run_dir"),
+        (["--profile_steps=3"], "must be FIRST,LAST, counted from 1"),
+        (["--profile_steps=a,b"], "--profile_steps: "),
     ],
 )
 def test_wrong_flags_are_one_sentence_exit_1_and_leave_nothing(

@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from mmnet.models.mmnet import mmnet
+from mmnet.models.picture import mermaid
+from tests.models.tiny import SPEC
+
 ROOT = Path(__file__).parents[1]
 ROW = re.compile(r"^\| (?P<paper>[^|]+) \| [^|]+ \| `(?P<code>[^`]+)`[^|]*\| `(?P<test>[^`]+)` \|$")
 NOTES = (ROOT / "BUILD_NOTES.md").read_text(encoding="utf-8")
@@ -41,3 +45,7 @@ def test_the_map_names_code_and_tests_that_are_there(row):
 def test_what_docstrings_cite_is_in_the_map():
     assert cited_equations() <= {row["paper"] for row in ROWS}
     assert len(cited_equations()) >= 8
+
+
+def test_the_picture_is_the_models_own():
+    assert mermaid(mmnet(SPEC)).strip() in NOTES

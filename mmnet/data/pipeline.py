@@ -48,7 +48,7 @@ def load_tables(flags: TableFlags) -> Tables:
             tables.read(flags.counts, "counts", text_columns=[flags.item_column]),
             tables.read(flags.items, "items", text_columns=tables.text_columns(flags)),
         ]
-        found = Tables(*parts, inputs=parts[0].files + parts[1].files)
+        found = Tables(parts[0], parts[1], inputs=parts[0].files + parts[1].files)
     else:
         missing = [f"--{name}" for name in ("counts", "items") if not getattr(flags, name)]
         raise InputError(f"{' and '.join(missing)} not given; name the tables, or a --source")
