@@ -21,7 +21,7 @@ from mmnet.data import dataset as datasets
 from mmnet.data import pipeline
 from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.windows import Windows
-from mmnet.evaluation import report
+from mmnet.evaluation import plots, report
 from mmnet.evaluation.attention import AttentionMeans
 from mmnet.evaluation.predicting import Predict, Predictor, ScenarioSet
 from mmnet.files import write_atomic
@@ -301,7 +301,7 @@ def _report(
         **about,
         system=_title(flags),
         others=floors,
-        taxonomies=[f"{report.TAXONOMY}{name}" for name in dataset.fitted.spec.taxonomies],
+        taxonomies=[f"{plots.TAXONOMY}{name}" for name in dataset.fitted.spec.taxonomies],
         numerator=dataset.fitted.tables.numerator,
         denominator=dataset.fitted.tables.denominator,
     )

@@ -13,7 +13,7 @@ from mmnet import schema
 from mmnet.data.dataset import Dataset
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
-from mmnet.evaluation import metrics, report
+from mmnet.evaluation import metrics, plots
 from mmnet.evaluation.scenarios import SCENARIOS, disturb, hidden_steps
 from mmnet.hashing import hash_items
 
@@ -131,7 +131,7 @@ class ScenarioSet:
             "age_periods": column - panel.release[items],
         }
         for name in self.dataset.fitted.spec.taxonomies:
-            base[f"{report.TAXONOMY}{name}"] = self._taxonomy_values(name)
+            base[f"{plots.TAXONOMY}{name}"] = self._taxonomy_values(name)
         if self.dataset.true_share_rate is not None:
             base["true_share_rate"] = self.dataset.true_share_rate[items, column]
         parts = []

@@ -11,7 +11,6 @@ period since release); true_share_rate (simulated data); taxonomy columns; syste
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import math
@@ -23,11 +22,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colors, font_manager, ticker
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from mmnet import checks
+from mmnet.evaluation import plots
 from mmnet.evaluation.metrics import (
     calibration_by_decile,
     error_by,
@@ -44,9 +41,6 @@ from mmnet.files import write_atomic
 
 COLUMNS = ("scenario", "item_id", "period", "clicks", "share_rate", "predicted_share_rate")
 PERCENTS = (5, 10)
-TAXONOMY = "taxonomy_"
-"""Begins the name of a taxonomy's column in predictions, so that it cannot be another's."""
-TITLES = {"normal": "Normal", "cold_start": "Cold-start", "noisy": "Noisy"}
 
 
 def metrics(
@@ -76,7 +70,7 @@ def metrics(
     _check(frame)
     frame = _with_noise(frame, binomial)
     found: dict[str, Any] = {"split": split, "taxonomy_mean": taxonomy_mean, "seed": seed}
-    for scenario, rows in _by_scenario(frame).items():
+    for scenario, rows in plots.by_scenario(frame).items():
         found[scenario] = _scenario_metrics(rows)
     return _plain(found)
 
@@ -87,7 +81,7 @@ def table(metrics_by_system: Mapping[str, Mapping[str, Any]]) -> str:
     Numbers that print alike are best together. † marks a P@N whose true top is decided by ties.
     """
     columns = [
-        (f"{TITLES[scenario]} {short}", scenario, key)
+        (f"{plots.TITLES[scenario]} {short}", scenario, key)
         for scenario in SCENARIOS
         for short, key in [("MSE", "mse")] + [(f"P@{n}", f"precision_at_{n}") for n in PERCENTS]
     ]
@@ -157,20 +151,22 @@ def write_report(
         directory / "predictions.parquet",
         lambda path: frame[first].to_parquet(path, index=False),
     )
-    _write_figure(directory / "calibration.png", _calibration_plot(rows, rate))
-    _write_figure(directory / "predicted_vs_true.png", _scatter_plot(rows, rate))
-    _write_figure(
+    plots.write_figure(directory / "calibration.png", plots.calibration_plot(rows, rate))
+    plots.write_figure(directory / "predicted_vs_true.png", plots.scatter_plot(rows, rate))
+    plots.write_figure(
         directory / "error_by_clicks.png",
-        _error_plot(_error_table(rows, "clicks"), f"{denominator} of the target period"),
+        plots.error_plot(_error_table(rows, "clicks"), f"{denominator} of the target period"),
     )
     if "age_periods" in rows:
-        _write_figure(
+        plots.write_figure(
             directory / "error_by_age.png",
-            _error_plot(_error_table(rows, "age_periods"), "item age at the target (periods)"),
+            plots.error_plot(_error_table(rows, "age_periods"), "item age at the target (periods)"),
         )
     for taxonomy in taxonomies:
-        file = re.sub(r"[^0-9A-Za-z_]", "_", taxonomy.removeprefix(TAXONOMY))
-        _write_figure(directory / f"share_rate_by_{file}.png", _taxonomy_plot(rows, taxonomy, rate))
+        file = re.sub(r"[^0-9A-Za-z_]", "_", taxonomy.removeprefix(plots.TAXONOMY))
+        plots.write_figure(
+            directory / f"share_rate_by_{file}.png", plots.taxonomy_plot(rows, taxonomy, rate)
+        )
     write_atomic(directory / "table.md", _report_text(rows, found, systems))
     write_atomic(directory / "systems.json", _json(systems))
     write_atomic(directory / "metrics.json", _json(found))  # last: where it is, all is
@@ -205,7 +201,7 @@ def _check(frame: pd.DataFrame) -> None:
     # Scenarios differ in what is predicted, never in what is true.
     truths = [
         rows[[*key, "share_rate"]].sort_values(key, ignore_index=True)
-        for rows in _by_scenario(frame).values()
+        for rows in plots.by_scenario(frame).values()
     ]
     for scenario, truth in zip(SCENARIOS[1:], truths[1:], strict=True):
         if not truth.equals(truths[0]):
@@ -213,10 +209,6 @@ def _check(frame: pd.DataFrame) -> None:
                 "Every scenario must score the same items, periods and share rates. "
                 f"Received: {scenario} differs from {SCENARIOS[0]}"
             )
-
-
-def _by_scenario(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    return {scenario: frame[frame["scenario"] == scenario] for scenario in SCENARIOS}
 
 
 def _with_noise(frame: pd.DataFrame, binomial: bool) -> pd.DataFrame:
@@ -292,7 +284,7 @@ def _number(value: float | None, fixed: bool = False) -> str:
 def _error_table(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """MSE of each scenario by groups of a column: `group`, `n`, scenarios, `sampling_noise_mse`."""
     starts = _starts(rows[column], column)
-    tables = {s: error_by(part, column, starts) for s, part in _by_scenario(rows).items()}
+    tables = {s: error_by(part, column, starts) for s, part in plots.by_scenario(rows).items()}
     joined = tables["normal"][[column, "n", "sampling_noise_mse"]]
     for scenario, found in tables.items():
         joined = joined.merge(
@@ -366,11 +358,11 @@ def _report_text(
 def _calibration_text(rows: pd.DataFrame) -> str:
     deciles = [
         calibration_by_decile(part["share_rate"], part["predicted_share_rate"])
-        for part in _by_scenario(rows).values()
+        for part in plots.by_scenario(rows).values()
     ]
     header = ["Decile", "n"]
     for scenario in SCENARIOS:
-        header += [f"{TITLES[scenario]} predicted", f"{TITLES[scenario]} true"]
+        header += [f"{plots.TITLES[scenario]} predicted", f"{plots.TITLES[scenario]} true"]
     cells = [deciles[0]["decile"], deciles[0]["n"].map("{:,}".format)]
     for part in deciles:
         cells += [part["mean_predicted"].map(_number), part["mean_true"].map(_number)]
@@ -378,206 +370,7 @@ def _calibration_text(rows: pd.DataFrame) -> str:
 
 
 def _error_text(errors: pd.DataFrame) -> str:
-    header = ["Group", "n", *(TITLES[scenario] for scenario in SCENARIOS), "Sampling noise"]
+    header = ["Group", "n", *(plots.TITLES[scenario] for scenario in SCENARIOS), "Sampling noise"]
     cells = [errors["group"], errors["n"].map("{:,}".format)]
     cells += [errors[column].map(_number) for column in (*SCENARIOS, "sampling_noise_mse")]
     return _markdown(header, zip(*cells, strict=True))
-
-
-# ------------------------------------------------------------------------------------- plots
-
-# Okabe and Ito's colours, told apart by every kind of eye; shapes say the same again.
-_COLOURS = {"normal": "#0072B2", "cold_start": "#D55E00", "noisy": "#009E73"}
-_MARKERS = {"normal": "o", "cold_start": "s", "noisy": "^"}
-_TRUTH, _GUIDE = "#C9CED6", "#555555"
-
-
-def _write_figure(path: Path, figure: Figure) -> None:
-    # The software's version would change the bytes, and says nothing about the plot.
-    write_atomic(path, functools.partial(figure.savefig, dpi=150, metadata={"Software": None}))
-
-
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#E6E6E6", linewidth=0.8)
-    axes.set_axisbelow(True)
-
-
-def _calibration_plot(rows: pd.DataFrame, rate: str) -> Figure:
-    figure = _figure(11, 4.2)
-    figure.suptitle("Predicted and true share rate, by tenths of the rows in order of prediction")
-    panels = figure.subplots(1, 3, sharex=True, sharey=True)
-    deciles = {
-        scenario: calibration_by_decile(part["share_rate"], part["predicted_share_rate"])
-        for scenario, part in _by_scenario(rows).items()
-    }
-    means = pd.concat(deciles.values())[["mean_predicted", "mean_true"]].to_numpy()
-    high = 1.05 * means.max() or 1.0
-    for axes, (scenario, found) in zip(panels, deciles.items(), strict=True):
-        _tidy(axes)
-        axes.plot([0, high], [0, high], color=_GUIDE, linestyle="--", linewidth=1)
-        axes.plot(
-            found["mean_predicted"],
-            found["mean_true"],
-            color=_COLOURS[scenario],
-            marker=_MARKERS[scenario],
-            markersize=6,
-            clip_on=False,
-        )
-        axes.set(title=f"{TITLES[scenario]} (n = {found['n'].sum():,})", aspect="equal")
-        axes.set(xlim=(min(0, means.min()), high), ylim=(min(0, means.min()), high))
-    panels[0].set_ylabel(f"mean true\n{rate}")
-    figure.supxlabel(f"mean predicted {rate}", fontsize="medium")
-    panels[0].annotate(
-        "perfect", (0.62 * high, 0.62 * high), (0, -14), textcoords="offset points", color=_GUIDE
-    )
-    return figure
-
-
-def _scatter_plot(rows: pd.DataFrame, rate: str) -> Figure:
-    figure = _figure(12, 4.9)
-    panels = figure.subplots(1, 3, sharex=True, sharey=True)
-    both = rows[["predicted_share_rate", "share_rate"]].to_numpy(float)
-    # A few far rows must not press all others into a corner; they are counted instead.
-    low, high = min(0.0, both.min()), float(np.quantile(both, 0.999)) or 1.0
-    high = max(high, both.max()) if both.max() < 1.5 * high else high
-    images = []
-    for axes, (scenario, part) in zip(panels, _by_scenario(rows).items(), strict=True):
-        _tidy(axes)
-        x, y = part["predicted_share_rate"].to_numpy(float), part["share_rate"].to_numpy(float)
-        shown = (x <= high) & (y <= high)
-        images.append(
-            axes.hexbin(
-                x[shown],
-                y[shown],
-                gridsize=40,
-                extent=(low, high, low, high),
-                mincnt=1,
-                cmap="viridis",
-                linewidths=0.1,
-            )
-        )
-        axes.plot([low, high], [low, high], color=_GUIDE, linestyle="--", linewidth=1)
-        beyond = f"\n{np.count_nonzero(~shown):,} rows beyond the axes" if not shown.all() else ""
-        axes.set(title=f"{TITLES[scenario]} (n = {len(part):,}){beyond}", aspect="equal")
-        ends = low - 0.02 * (high - low), high + 0.02 * (high - low)  # whole cells at the edge
-        axes.set(xlim=ends, ylim=ends)
-    most = max([image.get_array().max() for image in images if image.get_array().size], default=1)
-    norm = colors.LogNorm(1, max(2, most))
-    for image in images:
-        image.set_norm(norm)
-    figure.suptitle("Predicted and true share rates, every test row")
-    panels[0].set_ylabel(f"true\n{rate}")
-    figure.supxlabel(f"predicted {rate}", fontsize="medium")
-    bar = figure.colorbar(images[0], ax=panels, label="test rows per cell", pad=0.01)
-    bar.ax.yaxis.set_major_formatter("{x:,.0f}")
-    return figure
-
-
-def _error_plot(errors: pd.DataFrame, groups: str) -> Figure:
-    figure = _figure(max(6.5, 2 + 0.85 * len(errors)), 4.4)
-    axes = figure.subplots()
-    _tidy(axes)
-    places = np.arange(len(errors))
-    for scenario in SCENARIOS:
-        axes.plot(
-            places,
-            errors[scenario],
-            color=_COLOURS[scenario],
-            marker=_MARKERS[scenario],
-            label=TITLES[scenario],
-        )
-    if errors["sampling_noise_mse"].notna().any():
-        axes.plot(
-            places,
-            errors["sampling_noise_mse"],
-            color=_GUIDE,
-            linestyle="--",
-            marker=".",
-            label="Sampling noise (what a perfect forecast would have)",
-        )
-    shown = errors[[*SCENARIOS, "sampling_noise_mse"]].to_numpy(float)
-    shown = shown[np.isfinite(shown)]
-    if len(shown) and shown.min() > 0 and shown.max() > 5 * shown.min():
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(ticker.NullFormatter())
-    else:
-        axes.set_ylim(bottom=0)
-    axes.set_xticks(
-        places,
-        [f"{group}\nn = {n:,}" for group, n in zip(errors["group"], errors["n"], strict=True)],
-        fontsize="small",
-    )
-    axes.set(xlabel=groups, ylabel="mean squared error (percent²)")
-    axes.set_title(f"Error by {groups}", loc="left")
-    figure.legend(loc="outside lower center", frameon=False, ncols=4, fontsize="small")
-    return figure
-
-
-def _taxonomy_plot(rows: pd.DataFrame, taxonomy: str, rate: str) -> Figure:
-    values = rows[["scenario", taxonomy, "share_rate", "predicted_share_rate"]].copy()
-    values[taxonomy] = values[taxonomy].map(_values)
-    values = values.explode(taxonomy).dropna(subset=taxonomy)
-    normal = values[values["scenario"] == "normal"].groupby(taxonomy)["share_rate"]
-    truth = normal.agg(["mean", "size"]).sort_values("size", ascending=False, kind="stable")
-    kinds, truth = len(truth), truth.head(20).sort_values("mean", kind="stable")
-
-    figure = _figure(8.5, 1.6 + 0.3 * max(3, len(truth)))
-    axes = figure.subplots()
-    _tidy(axes)
-    axes.grid(visible=False, axis="y")
-    places = np.arange(len(truth))
-    axes.barh(places, truth["mean"], color=_TRUTH, label="True")
-    for scenario, aside in zip(SCENARIOS, (0.22, 0.0, -0.22), strict=True):
-        predicted = values[values["scenario"] == scenario].groupby(taxonomy)["predicted_share_rate"]
-        axes.plot(
-            predicted.mean().reindex(truth.index),
-            places + aside,  # one above another where predictions agree
-            color=_COLOURS[scenario],
-            marker=_MARKERS[scenario],
-            linestyle="",
-            markersize=4,
-            label=f"Predicted, {TITLES[scenario].lower()}",
-        )
-    axes.set_yticks(places, [f"{name}  (n = {n:,})" for name, n in truth["size"].items()])
-    for label in axes.get_yticklabels():
-        label.set(parse_math=False, fontsize="small", fontfamily=_fonts())
-    which = f"the 20 of {kinds:,} values with most test rows" if kinds > 20 else "every value"
-    axes.set_title(
-        f"Share rate by {taxonomy.removeprefix(TAXONOMY)}, {which}", loc="left", parse_math=False
-    )
-    axes.set_xlabel(f"mean {rate}")
-    axes.margins(y=0.02)
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles[-1:] + handles[:-1],  # the bars, though drawn first, are listed last
-        labels[-1:] + labels[:-1],
-        loc="outside lower center",
-        frameon=False,
-        ncols=4,
-        fontsize="small",
-    )
-    return figure
-
-
-def _values(cell: Any) -> list[str]:
-    """The values of a taxonomy cell: one, a list, or joined by `;`; none where it is empty."""
-    if isinstance(cell, str):
-        cell = cell.split(";")
-    elif not isinstance(cell, (list, tuple, np.ndarray)):
-        cell = [] if pd.isna(cell) else [cell]
-    texts = (str(value).strip() for value in cell)
-    return list(dict.fromkeys(text for text in texts if text))
-
-
-def _fonts() -> list[str]:
-    """The default font, then those at hand that have the signs it lacks."""
-    found = {font.name for font in font_manager.fontManager.ttflist}
-    wide = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "PingFang SC", "SimHei")
-    return ["DejaVu Sans", *(name for name in wide if name in found)]

@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 from matplotlib.image import imread
 
-from mmnet.evaluation import report
+from mmnet.evaluation import plots, report
 from mmnet.evaluation.report import metrics, table, write_report
 from mmnet.evaluation.scenarios import SCENARIOS
 
@@ -375,20 +375,20 @@ def test_wrong_predictions_write_nothing(tmp_path):
 
 
 def test_labels_name_other_rates_by_their_columns():
-    figure = report._taxonomy_plot(predictions(), "category", "share rate (forks per 100 stars, %)")
+    figure = plots.taxonomy_plot(predictions(), "category", "share rate (forks per 100 stars, %)")
     assert figure.axes[0].get_xlabel() == "mean share rate (forks per 100 stars, %)"
 
 
 def test_the_category_plot_shows_the_true_means_in_order():
     frame = predictions()
-    figure = report._taxonomy_plot(frame, "category", "share rate")
+    figure = plots.taxonomy_plot(frame, "category", "share rate")
     normal = frame[frame["scenario"] == "normal"].groupby("category")["share_rate"].mean()
     bars = [bar.get_width() for bar in figure.axes[0].patches]
     np.testing.assert_allclose(bars, normal.sort_values())
 
 
 def test_an_item_counts_once_for_each_of_its_tags():
-    figure = report._taxonomy_plot(predictions(n=300), "tags", "share rate")
+    figure = plots.taxonomy_plot(predictions(n=300), "tags", "share rate")
     labels = {label.get_text() for label in figure.axes[0].get_yticklabels()}
     assert labels == {"a  (n = 100)", "b  (n = 100)", "c  (n = 100)"}
 
@@ -396,7 +396,7 @@ def test_an_item_counts_once_for_each_of_its_tags():
 def test_the_category_plot_keeps_the_twenty_with_most_rows():
     names = [f"c{i}" for i in range(25) for _ in range(i + 1)]
     frame = predictions(n=325, category=np.tile(names, 3))
-    axes = report._taxonomy_plot(frame, "category", "share rate").axes[0]
+    axes = plots.taxonomy_plot(frame, "category", "share rate").axes[0]
     assert len(axes.patches) == 20
     assert "the 20 of 25 values" in axes.get_title(loc="left")
     assert "c4  (n = 5)" not in {label.get_text() for label in axes.get_yticklabels()}
