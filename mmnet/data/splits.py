@@ -116,9 +116,9 @@ def _assign(
     borders = np.cumsum(task.split_ratios) / np.sum(task.split_ratios)
     if task.split == "chronological":
         num_targets = panel.num_periods - task.horizon
-        # At least one period each; the test span is what the ratios leave, rounded.
-        test = max(1, round(num_targets * (1 - borders[1])))
-        validation = max(1, round(num_targets * (borders[1] - borders[0])))
+        # The first h - 1 targets of a span are left out, so it needs at least h.
+        test = max(task.horizon, round(num_targets * (1 - borders[1])))
+        validation = max(task.horizon, round(num_targets * (borders[1] - borders[0])))
         first_test = panel.num_periods - test
         cuts = (task.horizon, max(task.horizon, first_test - validation), first_test)
         return np.searchsorted(cuts, targets, side="right") - 1, cuts

@@ -72,17 +72,19 @@ def test_validation_and_test_have_a_period_each_however_short_the_calendar():
 
 def test_a_horizon_of_two_leaves_two_periods_between():
     found = split(np.full((1, 12), 5), horizon=2)
-    # Targets in columns 2 to 11, t two before; the last one tests, the one before validates.
-    assert found.first_targets == (2, 10, 11)
-    assert found.train.times.tolist() == list(range(8))
-    assert (found.validation.times.tolist(), found.test.times.tolist()) == ([8], [9])
+    # Targets in columns 2 to 11, t two before; the last two test, the two before validate.
+    assert found.first_targets == (2, 8, 10)
+    assert found.train.times.tolist() == list(range(6))
+    # The first target of each span is left out: its t would lie before the last training target.
+    assert (found.validation.times.tolist(), found.test.times.tolist()) == ([7], [9])
 
 
 @pytest.mark.parametrize("how", ["chronological", "by_item", "random_window"])
 def test_no_example_stands_before_the_first_period(how):
     found = split(np.full((30, 12), 5), split=how, horizon=3)
     assert min(found[name].times.min() for name in SPLITS) == 0
-    assert sum(len(found[name]) for name in SPLITS) == 30 * 9
+    # By time, two of the three targets that validate and that test have too early a t.
+    assert sum(len(found[name]) for name in SPLITS) == 30 * (5 if how == "chronological" else 9)
 
 
 def test_targets_need_clicks_and_the_ledger_tells_how_many_lacked_them():

@@ -158,11 +158,11 @@ def order(dataset, num_examples, *, steps, batch_size=8, seed=0, first_step=0):
 
 
 def test_an_epoch_is_a_permutation_and_each_is_another(dataset):
-    found, steps_per_epoch = order(dataset, 32, steps=12)
-    assert steps_per_epoch == 4
-    epochs = [np.concatenate(found[start : start + 4]) for start in (0, 4, 8)]
+    found, steps_per_epoch = order(dataset, 24, steps=9)
+    assert steps_per_epoch == 3
+    epochs = [np.concatenate(found[start : start + 3]) for start in (0, 3, 6)]
     for epoch in epochs:
-        np.testing.assert_array_equal(np.sort(epoch), np.arange(32))
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(24))
     assert not (epochs[0] == epochs[1]).all()
     assert not (epochs[1] == epochs[2]).all()
 
@@ -180,13 +180,13 @@ def test_who_sits_out_changes_with_the_epoch(dataset):
 
 @pytest.mark.parametrize("first_step", [1, 4, 7])
 def test_a_batch_is_a_function_of_its_step(dataset, first_step):
-    whole, _ = order(dataset, 32, steps=9)
-    rest, _ = order(dataset, 32, steps=9 - first_step, first_step=first_step)
+    whole, _ = order(dataset, 24, steps=9)
+    rest, _ = order(dataset, 24, steps=9 - first_step, first_step=first_step)
     np.testing.assert_array_equal(whole[first_step:], rest)
 
 
 def test_seeds_differ(dataset):
-    first, second = (np.concatenate(order(dataset, 32, steps=4, seed=s)[0]) for s in (0, 1))
+    first, second = (np.concatenate(order(dataset, 24, steps=3, seed=s)[0]) for s in (0, 1))
     assert not (first == second).all()
 
 
