@@ -70,13 +70,20 @@ def stored(results, system):
     ]
 
 
-@pytest.mark.parametrize(("title", "results"), [("Github", "github_ranking"), ("Kuai", "kuairand")])
+@pytest.mark.parametrize(
+    ("title", "results"),
+    [
+        ("Github-Ranking:", "github_ranking/results"),
+        ("Github-Ranking by item:", "github_ranking/results_by_item"),
+        ("KuaiRand-Pure:", "kuairand/results"),
+    ],
+)
 def test_the_results_page_prints_what_the_runs_wrote(title, results):
     page = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
     (section,) = (part for part in page.split("\n## ") if part.startswith(title))
     rows = printed(section)
     for name, numbers in rows.items():
         paper = name.startswith("MMNet, nothing beyond")
-        folder = f"{results}/results{'_paper' if paper else ''}"
+        folder = f"{results}{'_paper' if paper else ''}"
         assert numbers == stored(folder, "mmnet" if paper else SYSTEMS[name]), name
     assert len(rows) >= 5
