@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -134,9 +135,7 @@ class Windows:
         """Targets of all examples, float32 [examples], percent."""
         return self.target(tf.constant(examples.items), tf.constant(examples.times)).numpy()
 
-    @property
+    @functools.cached_property
     def _gather_compiled(self):
-        if not hasattr(self, "_compiled"):
-            shape = tf.TensorSpec([None], tf.int32)
-            self._compiled = tf.function(self.gather, input_signature=[shape, shape])
-        return self._compiled
+        shape = tf.TensorSpec([None], tf.int32)
+        return tf.function(self.gather, input_signature=[shape, shape])
