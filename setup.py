@@ -33,6 +33,6 @@ setup(
         "tzdata",
     ],
     extras_require={
-        "test": ["hypothesis>=6.100", "pytest>=8", "ruff>=0.6", "mypy>=1.10", "pandas-stubs"],
+        "test": ["hypothesis>=6.100", "pytest>=8", "ruff>=0.6", "mypy>=1.10"],
     },
 )
