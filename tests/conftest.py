@@ -1,6 +1,7 @@
 """One small trained run, made once for all tests of the whole."""
 
 import os
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -19,6 +20,13 @@ SIMULATED = [
     "--min_test_rows=50",
 ]
 SMALL = ["--set=units=8", "--set=field_width=4", "--epochs=2", "--batch_size=32"]
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Weights that a test does not seed are the same in every run."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(0)
 
 
 @pytest.fixture(scope="session")
