@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zoneinfo
 from dataclasses import dataclass
 
 import numpy as np
@@ -168,8 +169,8 @@ def calendar_of(table: Table, flags: TableFlags) -> Calendar:
             f"--period must be a width such as 1h, 1d or 7d. Received: {flags.period!r}"
         )
     try:
-        pd.Timestamp("2000-01-01", tz=flags.time_zone)
-    except Exception:  # the zone libraries raise their own kinds
+        zoneinfo.ZoneInfo(flags.time_zone)
+    except (KeyError, ValueError, OSError):  # unknown; no name of a zone; a directory of zones
         raise InputError(
             f"--time_zone must be a name such as Asia/Shanghai. Received: {flags.time_zone!r}"
         ) from None

@@ -20,7 +20,7 @@ class TemporalConvolution(tcn.TCN):
         x ← relu(relu(conv(relu(conv(x)))) + skip(x))
 
     Weights are keras-tcn's own, and so is the result; but each convolution is one matrix product
-    over the window beside its shifted self, about a third faster on a CPU at batch 64. keras-tcn
+    over the window beside its shifted self, which costs a CPU less. keras-tcn
     3.5.6 has no weight normalisation. It drops Keras masks: features must tell missing steps.
 
     Args:
