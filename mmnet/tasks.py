@@ -97,7 +97,7 @@ def train(flags: TrainConfig) -> None:
         rows_per_rule={f"{r.table}: {r.rule}": r.rows_out for r in dataset.ledger},
         missing_share=dataset.missing_share(),
     )
-    if builder.trained:
+    if builder.kind == "network":
         console.print(f"{model.name}: {_parameters(model):,} parameters; run: {run_dir}")
         write_atomic(run_dir / "architecture.md", _architecture(model))
         result = _fit(model, dataset, windows, flags, run_dir)
@@ -108,11 +108,11 @@ def train(flags: TrainConfig) -> None:
     with stages.stage("evaluate"):
         found = _report(model, dataset, windows, flags, run_dir / "evaluation")
     record.finished(stages, metrics=found).write(run_dir / "record.json")
-    if builder.trained:
+    if builder.kind == "network":
         with stages.stage("export"):
             _export(model, dataset, windows, flags, run_dir)
         record.finished(stages, metrics=found).write(run_dir / "record.json")
-    _print_end(run_dir, flags, stages, exported=builder.trained)
+    _print_end(run_dir, flags, stages, exported=builder.kind == "network")
 
 
 def _dataset_of_run(flags: TrainConfig, run_dir: Path) -> tuple[Dataset, TrainConfig]:
@@ -253,7 +253,7 @@ def evaluate(flags: EvaluateConfig) -> None:
     dataset = datasets.load(flags.dataset_dir or own.dataset_dir or run_dir / "dataset")
     builder, options = _model_options(own)
     model = _built(builder, options, dataset, own)
-    if builder.trained:
+    if builder.kind == "network":
         resume.load_weights(model, run_dir / WEIGHTS, dataset.fingerprint)
     name = "evaluation"
     if changed:
@@ -293,7 +293,7 @@ def _report(
     floors = {
         name: report.metrics(test.frame(_predict(builder(dataset.fitted.spec), False)), **about)
         for name, builder in models.REGISTRY.items()
-        if not builder.trained and name != flags.model
+        if builder.kind == "floor" and name != flags.model
     }
     return report.write_report(
         directory,
@@ -311,7 +311,7 @@ def _title(flags: TrainConfig) -> str:
     """The row's name; a training mode that was not published is part of it."""
     builder = models.REGISTRY[flags.model]
     weights = tuple(flags.mode_weights) or builder.published_mode_weights
-    if not builder.trained or weights == builder.published_mode_weights:
+    if builder.kind == "floor" or weights == builder.published_mode_weights:
         return flags.model
     return f"{flags.model}, modes {','.join(f'{weight:g}' for weight in weights)}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mmnet import checks, config
 from mmnet.models import historical_average, mmnet
@@ -18,13 +18,13 @@ class Builder:
 
     Attributes:
         build: the model's own function; its keywords are the options.
-        trained: True: a `keras.Model` to fit. False: a floor, whose `predict` takes the same dict
-            of arrays and gives the same percent, [batch].
+        kind: "network": a `keras.Model` to fit. "estimator": see `models.estimator`. "floor": it
+            has nothing to fit; its `predict` takes the same dict of arrays and gives percent.
         published_mode_weights: (normal, cold-start, noisy) frequencies its authors trained with.
     """
 
     build: Callable[..., Any]
-    trained: bool = True
+    kind: Literal["network", "estimator", "floor"] = "network"
     published_mode_weights: tuple[float, float, float] = (1, 0, 0)
 
     def __call__(self, spec: FeatureSpec, **options: Any) -> Any:
@@ -44,10 +44,10 @@ class Builder:
 
 REGISTRY: dict[str, Builder] = {
     "mmnet": Builder(mmnet.mmnet, published_mode_weights=(1, 1, 1)),
-    "ha": Builder(historical_average.historical_average, trained=False),
-    "ha_taxonomy": Builder(historical_average.historical_average_or_taxonomy, trained=False),
-    "last_rate": Builder(historical_average.last_rate, trained=False),
-    "taxonomy_mean": Builder(historical_average.taxonomy_mean, trained=False),
+    "ha": Builder(historical_average.historical_average, kind="floor"),
+    "ha_taxonomy": Builder(historical_average.historical_average_or_taxonomy, kind="floor"),
+    "last_rate": Builder(historical_average.last_rate, kind="floor"),
+    "taxonomy_mean": Builder(historical_average.taxonomy_mean, kind="floor"),
 }
 
 

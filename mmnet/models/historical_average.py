@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from mmnet import checks
+from mmnet.models.estimator import Inputs
 from mmnet.schema import FeatureSpec
-
-Inputs = Mapping[str, np.ndarray]
-"""Arrays named and shaped as `FeatureSpec.tensors()`, batch first."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,56 @@
+"""What a model without a network is: fitted on arrays in one go, and stored as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+Inputs = Mapping[str, np.ndarray]
+"""Arrays named and shaped as `FeatureSpec.tensors()`, batch first."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Examples as arrays.
+
+    Attributes:
+        inputs: see `Inputs`.
+        share_rate: the targets, float32 [examples], percent.
+        clicks: clicks of the target periods, float32 [examples], above 0.
+        weight: of each example in the loss, float32 [examples]; its mean is 1.
+    """
+
+    inputs: Inputs
+    share_rate: np.ndarray
+    clicks: np.ndarray
+    weight: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.share_rate)
+
+
+class Estimator(Protocol):
+    """A fitted model beside the networks: a statistical floor with parameters, boosted trees."""
+
+    def fit(self, train: Sample, validation: Mapping[str, Sample]) -> dict[str, Any]:
+        """Fits on the training examples; `validation` has the same examples in each scenario.
+
+        Returns:
+            What is worth a line in the record, e.g. the number of trees; JSON values.
+        """
+        ...
+
+    def predict(self, inputs: Inputs) -> np.ndarray:
+        """Returns percent, float32 [batch]."""
+        ...
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that was fitted, as arrays (text as its UTF-8 bytes, uint8); never objects."""
+        ...
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Takes back what `state` gave."""
+        ...
