@@ -25,7 +25,8 @@ def registered_layers():
 
 
 @pytest.mark.parametrize(
-    "name", sorted({*registered_layers(), *(n for n, one in REGISTRY.items() if one.kind == "network")})
+    "name",
+    sorted({*registered_layers(), *(n for n, one in REGISTRY.items() if one.kind == "network")}),
 )
 def test_every_layer_and_trained_model_has_a_golden_file(name):
     assert (GOLDEN / f"{name}.json").exists()
