@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "mmnet/__init__.py").read_text()).group(1)
+BASELINES = ["lightgbm>=4.5,<5", "scikit-learn>=1.5"]
 
 setup(
     name="mmnet",
@@ -33,6 +34,14 @@ setup(
         "tzdata",
     ],
     extras_require={
-        "test": ["hypothesis>=6.100", "pytest>=8", "ruff>=0.6", "mypy>=1.10"],
+        "baselines": BASELINES,
+        "test": [
+            "hypothesis>=6.100",
+            "pytest>=8",
+            "ruff>=0.6",
+            "mypy>=1.10",
+            "statsmodels>=0.14",  # what the tests of significance compare with
+            *BASELINES,
+        ],
     },
 )
