@@ -1,0 +1,740 @@
+"""Which differences between systems are more than luck: of the test items, and of the seeds.
+
+    align    predictions of many runs (system x seed)   ->  one `Predictions` per scenario
+    measure  -> one `Measure` per scenario and metric   ->  `compare`, `pairs`: tidy tables
+
+Two kinds of luck are counted, for every metric in the same way:
+
+- Test rows. Rows of one item rise and fall together, so the variance of a mean over rows is
+  clustered by item, and where rolling origins give many periods by item and period (Cameron,
+  Gelbach & Miller, 2011, "Robust inference with multiway clustering", JBES 29(2)). The variance of
+  P@N, which is no mean over rows, is that of a bootstrap of items.
+- Training. A system's value is its mean over n seeds, whose variance s²/n is added. What depends
+  on item and seed together is in both parts, and so counted twice: on the safe side. A system of
+  which every run predicts the same adds nothing; one that was trained once adds nothing that is
+  known, and every result that rests on it says so (`seed_variance_known`).
+
+The two or three variances have very different degrees of freedom (thousands of items, five seeds).
+Satterthwaite's t rejects a true hypothesis at alpha = .05 up to 8 times in 100 with three seeds
+against none, and at alpha = .01 more than three times too often, so `combine` uses a bound that
+holds. Its price is power where seeds are few and decide: more seeds buy it back. Like every t it
+takes the seeds' values for normal; three seeds of which now and then one goes far astray can be
+told from an equal system about twice too often.
+"""
+
+from __future__ import annotations
+
+import itertools
+import string
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from mmnet import checks
+from mmnet.evaluation.metrics import precision_at
+
+PERCENTS = (5, 10)
+KEY = ["item_id", "period"]
+COLUMNS = ("scenario", *KEY, "share_rate", "predicted_share_rate")
+CHUNK = 2_000_000  # rows times replicates at once: 16 MB per array
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What every system predicted for the same rows of one scenario.
+
+    Args:
+        truth: share rates, percent, [rows].
+        item: whose row it is, anything sortable, [rows].
+        period: the target's period, anything sortable, [rows].
+        predicted: system → percent, [seeds, rows]; systems may differ in their number of seeds.
+        deterministic: systems that no seed can change, of which one run is all there is to know.
+
+    Raises:
+        ValueError: shapes differ, a value is not finite, an item and period are there twice, or
+            runs of a deterministic system differ.
+    """
+
+    truth: np.ndarray
+    item: np.ndarray
+    period: np.ndarray
+    predicted: Mapping[str, np.ndarray]
+    deterministic: frozenset[str] = frozenset()
+
+    def __post_init__(self):
+        checks.same_shape(truth=self.truth, item=self.item, period=self.period)
+        if self.truth.ndim != 1 or not self.truth.size or not self.predicted:
+            raise ValueError(
+                "`Predictions` need at least one row and one system. "
+                f"Received: truth of shape {self.truth.shape}, {len(self.predicted)} systems"
+            )
+        if pd.MultiIndex.from_arrays([self.item, self.period]).has_duplicates:
+            raise ValueError("`item` and `period` must name a row once. Received: one named twice")
+        for system, runs in self.predicted.items():
+            if runs.ndim != 2 or not len(runs) or runs.shape[1:] != self.truth.shape:
+                raise ValueError(
+                    f"`predicted` must be [seeds, {len(self.truth)} rows]. "
+                    f"Received: {system} of shape {runs.shape}"
+                )
+            if system in self.deterministic and len(self.runs(system)) > 1:
+                raise ValueError(
+                    "Runs of a system in `deterministic` must predict the same. "
+                    f"Received: {system}, whose runs differ"
+                )
+        if not all(np.isfinite(values).all() for values in (self.truth, *self.predicted.values())):
+            raise ValueError("`Predictions` must be finite. Received: NaN or infinity")
+
+    def runs(self, system: str) -> np.ndarray:
+        """A system's predictions, [seeds, rows]; one row where every run predicts the same."""
+        runs = self.predicted[system]
+        return runs[:1] if (runs == runs[0]).all() else runs
+
+    @property
+    def trained_once(self) -> frozenset[str]:
+        """Systems whose seed variance is there but cannot be known."""
+        return frozenset(s for s, r in self.predicted.items() if len(r) == 1) - self.deterministic
+
+
+def align(
+    cells: Iterable[tuple[str, pd.DataFrame]], deterministic: Iterable[str] = ()
+) -> dict[str, Predictions]:
+    """Puts the predictions of many runs side by side, row by row.
+
+    Args:
+        cells: (system, predictions of one seed), the latter with `scenario`, `item_id`, `period`,
+            `share_rate` and `predicted_share_rate`, rows in any order; runs of several origins
+            joined. Read one at a time, so a generator keeps little in memory.
+        deterministic: systems that no seed can change.
+
+    Returns:
+        Scenario → predictions, rows in the order of the first cell.
+
+    Raises:
+        ValueError: a column is missing, or cells differ in scenarios, rows or truth.
+
+    >>> frame = pd.DataFrame({"scenario": "normal", "item_id": ["a", "b"], "period": [7, 7],
+    ...                       "share_rate": [1.0, 2.0], "predicted_share_rate": [1.5, 1.5]})
+    >>> align([("ha", frame), ("ha", frame[::-1])])["normal"].predicted["ha"].tolist()
+    [[1.5, 1.5], [1.5, 1.5]]
+    """
+    first: dict[str, pd.DataFrame] = {}
+    predicted: dict[str, dict[str, list[np.ndarray]]] = {}
+    for system, frame in cells:
+        missing = [column for column in COLUMNS if column not in frame]
+        if missing:
+            raise ValueError(f"A cell of {system} lacks the column {', '.join(missing)}")
+        parts = {str(name): rows for name, rows in frame.groupby("scenario", sort=False)}
+        first = first or {name: rows.reset_index(drop=True) for name, rows in parts.items()}
+        if set(parts) != set(first):
+            raise ValueError(
+                f"Cells must have the same scenarios, {', '.join(first)}. "
+                f"Received: a cell of {system} with {', '.join(parts)}"
+            )
+        for name, rows in parts.items():
+            found = _in_order(first[name], rows, f"a cell of {system} in {name}")
+            predicted.setdefault(name, {}).setdefault(system, []).append(found)
+    return {
+        name: Predictions(
+            rows["share_rate"].to_numpy(np.float64),
+            rows["item_id"].to_numpy(),
+            rows["period"].to_numpy(),
+            {system: np.stack(runs) for system, runs in predicted[name].items()},
+            frozenset(deterministic),
+        )
+        for name, rows in first.items()
+    }
+
+
+def _in_order(first: pd.DataFrame, rows: pd.DataFrame, cell: str) -> np.ndarray:
+    """The predictions of `rows` in the order of `first`, once both are of the same rows."""
+    index, wanted = pd.MultiIndex.from_frame(rows[KEY]), pd.MultiIndex.from_frame(first[KEY])
+    if index.has_duplicates:
+        raise ValueError(
+            "Cells must have one row per scenario, item_id and period. "
+            f"Received: two of {index[index.duplicated()][0]} in {cell}"
+        )
+    position = index.get_indexer(wanted)
+    if len(rows) != len(first) or (position < 0).any():
+        raise ValueError(
+            f"Cells must be of the same test rows. Received: {cell} has {len(rows)} rows, "
+            f"{np.count_nonzero(position >= 0)} of the first cell's {len(first)} among them"
+        )
+    rows = rows.iloc[position]
+    # Share rates are float32 at heart; other versions of the arithmetic may round them elsewhere.
+    truths = rows["share_rate"].to_numpy(float), first["share_rate"].to_numpy(float)
+    if (differ := ~np.isclose(*truths, rtol=1e-6, atol=1e-9)).any():
+        raise ValueError(
+            f"Cells must be of the same truth. Received: {cell} has another share_rate in "
+            f"{np.count_nonzero(differ)} rows, such as {wanted[differ][0]}"
+        )
+    return rows["predicted_share_rate"].to_numpy(np.float64)
+
+
+# -------------------------------------------------------------------------- luck of test rows
+
+
+class Clusters:
+    """Rows that rise and fall together: those of an item, and those of a period where given.
+
+    Args:
+        item: anything sortable, [rows].
+        period: anything sortable, [rows]; None clusters by item alone.
+
+    Raises:
+        ValueError: there are fewer than two items or periods.
+    """
+
+    def __init__(self, item: np.ndarray, period: np.ndarray | None = None):
+        ways = {"item": item} if period is None else {"item": item, "period": period}
+        self.codes = [np.unique(np.asarray(way), return_inverse=True)[1] for way in ways.values()]
+        for name, code in zip(ways, self.codes, strict=True):
+            if code.max(initial=0) < 1:
+                raise ValueError(f"`{name}` must name at least two clusters. Received: fewer")
+        if period is not None:
+            pair = self.codes[0] * (self.codes[1].max() + 1) + self.codes[1]
+            self._both = np.unique(pair, return_inverse=True)[1]
+
+    def variance(self, values: np.ndarray) -> float:
+        """Variance of the mean of `values`, [rows], as a sample of clusters.
+
+        With G clusters and the residuals' sums S_g, V = G/(G - 1) Σ S_g² / rows². By two ways it is
+        V_item + V_period - V_both (Cameron, Gelbach & Miller, 2011). That difference can
+        be negative or, as likely by luck, next to nothing; it is never taken below either of the
+        one-way variances.
+
+        >>> Clusters(["a", "a", "b", "b"]).variance([1.0, 1.0, 3.0, 3.0])  # two means, not four
+        1.0
+        """
+        residual = np.asarray(values, np.float64) - np.mean(values)
+        by_way = [_one_way(residual, code) for code in self.codes]
+        if len(by_way) == 1:
+            return by_way[0]
+        return max(sum(by_way) - _one_way(residual, self._both), *by_way)
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of the variance, of the way that has fewer.
+
+        (Σ n_g²)² / Σ n_g⁴ - 1 for clusters of n_g rows: clusters - 1 where all are of one size, and
+        fewer where some are large, as if the rows of a cluster were one and the same.
+        """
+        sizes = [np.bincount(code).astype(np.float64) for code in self.codes]
+        return float(min(np.sum(n**2) ** 2 / np.sum(n**4) - 1 for n in sizes))
+
+    def resample(self, replicates: int, seed: int) -> Iterable[np.ndarray]:
+        """Bootstrap weights of rows, whole numbers, in chunks [rows, some of the replicates].
+
+        Clusters are drawn with replacement. By two ways, a row's weight is the product of its
+        item's and its period's, which errs towards larger variances (Owen, 2007, "The pigeonhole
+        bootstrap", Annals of Applied Statistics 1(2)).
+        """
+        draws = np.random.default_rng(seed).spawn(len(self.codes))
+        step = max(1, CHUNK // len(self.codes[0]))
+        for start in range(0, replicates, step):
+            weights = np.ones((1, 1))
+            for draw, code in zip(draws, self.codes, strict=True):
+                count = int(code.max()) + 1
+                shape = min(step, replicates - start)
+                drawn = draw.multinomial(count, np.full(count, 1 / count), size=shape)
+                weights = weights * np.ascontiguousarray(drawn.T, np.float64)[code]
+            yield weights
+
+
+def _one_way(residual: np.ndarray, code: np.ndarray) -> float:
+    sums = np.bincount(code, residual)
+    return float(len(sums) / (len(sums) - 1) * np.sum(sums**2) / len(residual) ** 2)
+
+
+# -------------------------------------------------------------------- estimates and their error
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value or a difference with its interval.
+
+    Args:
+        value: in the metric's unit.
+        error: its standard error.
+        low: lower end of the interval.
+        high: upper end of it.
+        p: two-sided, of the hypothesis that the value is 0.
+        seed_variance_known: False where a system was trained once, so that interval and p leave
+            out the luck of its training.
+    """
+
+    value: float
+    error: float
+    low: float
+    high: float
+    p: float
+    seed_variance_known: bool = True
+
+
+def combine(
+    value: float,
+    variances: Sequence[float],
+    freedoms: Sequence[float],
+    *,
+    confidence: float = 0.95,
+    seed_variance_known: bool = True,
+) -> Estimate:
+    """Interval and p-value of a value whose variance is a sum of independent estimates.
+
+    The interval's half width is √(Σ v_k t_k²), with t_k the two-sided quantile of the t
+    distribution with f_k degrees of freedom, and p is where the interval's end meets 0. For normal
+    values and any true variances it covers at least as often as it says (Banerjee, 1960,
+    "Approximate confidence interval for linear functions of means of k populations when the
+    population variances are not equal", Sankhyā 22), because the distribution function of χ² with
+    one degree of freedom is concave. Where one variance is all, it is the usual t interval.
+
+    Args:
+        value: what is estimated.
+        variances: v_k of its independent parts, not negative.
+        freedoms: f_k, more than 0.
+        confidence: of the interval, in (0, 1).
+        seed_variance_known: handed on.
+
+    >>> estimate = combine(2.0, [0.5, 0.5], [1e6, 4], confidence=0.95)
+    >>> round(estimate.error, 2), round(estimate.low, 2), round(estimate.high, 2)
+    (1.0, -0.4, 4.4)
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"`confidence` must be in (0, 1). Received: confidence={confidence}")
+    parts, freedom = np.asarray(variances, np.float64), np.asarray(freedoms, np.float64)
+
+    def half_width(p: float) -> float:
+        return float(np.sqrt(np.sum(parts * special.stdtrit(freedom, p / 2) ** 2)))
+
+    width = half_width(1 - confidence)
+    if value == 0 or not parts.any():
+        p = 1.0 if value == 0 else 0.0
+    else:
+        low, high = -150.0, 0.0  # log10 p, by bisection; nothing is told apart below 1e-150
+        for _ in range(50):
+            middle = (low + high) / 2
+            low, high = (middle, high) if half_width(10**middle) > abs(value) else (low, middle)
+        p = float(10**high)
+    return Estimate(
+        value,
+        float(np.sqrt(parts.sum())),
+        value - width,
+        value + width,
+        p,
+        seed_variance_known,
+    )
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One metric of all systems in one scenario.
+
+    Args:
+        seeds: system → its value of each seed that is not a repetition, [seeds].
+        num_seeds: system → how many runs there are.
+        samples: system → what the luck of test rows is seen in: squared errors [rows] or bootstrap
+            values [replicates], means over seeds.
+        variance: from (a difference of) samples to the variance that test rows make.
+        freedom: its degrees of freedom.
+        trained_once: systems whose seed variance cannot be known.
+        lower_is_better: whether the best system has the smallest value.
+        limits: that no value can pass.
+    """
+
+    seeds: Mapping[str, np.ndarray]
+    num_seeds: Mapping[str, int]
+    samples: Mapping[str, np.ndarray]
+    variance: Callable[[np.ndarray], float]
+    freedom: float
+    trained_once: frozenset[str]
+    lower_is_better: bool
+    limits: tuple[float, float]
+
+    def interval(self, system: str, confidence: float = 0.95) -> Estimate:
+        """The system's mean over seeds; the interval ends at the metric's limits."""
+        found = self._combine([system], self.samples[system], self._mean(system), confidence)
+        low, high = np.clip([found.low, found.high], *self.limits)
+        return replace(found, low=float(low), high=float(high))
+
+    def difference(self, system: str, other: str, confidence: float = 0.95) -> Estimate:
+        """The system's value minus the other's, paired by test row."""
+        samples = self.samples[system] - self.samples[other]
+        value = self._mean(system) - self._mean(other)
+        return self._combine([system, other], samples, value, confidence)
+
+    def ranking(self) -> list[str]:
+        """Systems by value, the best first."""
+        return sorted(self.seeds, key=self._mean, reverse=not self.lower_is_better)
+
+    def sd_over_seeds(self, system: str) -> float:
+        """Standard deviation over seeds; NaN of one run."""
+        if self.num_seeds[system] == 1:
+            return float("nan")
+        seeds = self.seeds[system]
+        return float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0
+
+    def _mean(self, system: str) -> float:
+        return float(np.mean(self.seeds[system]))
+
+    def _combine(
+        self, systems: Sequence[str], samples: np.ndarray, value: float, confidence: float
+    ) -> Estimate:
+        trained = [seeds for s in systems if len(seeds := self.seeds[s]) > 1]
+        return combine(
+            value,
+            [self.variance(samples), *(np.var(seeds, ddof=1) / len(seeds) for seeds in trained)],
+            [self.freedom, *(len(seeds) - 1 for seeds in trained)],
+            confidence=confidence,
+            seed_variance_known=self.trained_once.isdisjoint(systems),
+        )
+
+
+def measure_mse(predictions: Predictions, *, by_period: bool = False) -> Measure:
+    """MSE in percent² (Eq. 11), with the clustered variance of squared errors.
+
+    Args:
+        predictions: of one scenario.
+        by_period: cluster by period too, for rolling origins; degrees of freedom are then those of
+            the periods, so a handful of them can show little.
+    """
+    clusters = Clusters(predictions.item, predictions.period if by_period else None)
+    squared = {s: (predictions.runs(s) - predictions.truth) ** 2 for s in predictions.predicted}
+    return Measure(
+        seeds={system: errors.mean(axis=1) for system, errors in squared.items()},
+        num_seeds={system: len(runs) for system, runs in predictions.predicted.items()},
+        samples={system: errors.mean(axis=0) for system, errors in squared.items()},
+        variance=clusters.variance,
+        freedom=clusters.freedom,
+        trained_once=predictions.trained_once,
+        lower_is_better=True,
+        limits=(0.0, np.inf),
+    )
+
+
+def measure_precision(
+    predictions: Predictions,
+    percents: Sequence[float] = PERCENTS,
+    *,
+    replicates: int = 1000,
+    seed: int = 0,
+    by_period: bool = False,
+) -> dict[float, Measure]:
+    """P@N%, in [0, 1], with the variance of a bootstrap of items; one measure per N.
+
+    The bootstrap gives the variance, not the ends of the interval or p: a share of 1,000 replicates
+    cannot be small enough to stand a correction for hundreds of pairs, and the resampling of three
+    seeds sees two thirds of their variance. Every replicate keeps all seeds, and theirs is added
+    as for MSE.
+
+    Args:
+        predictions: of one scenario.
+        percents: N, each in (0, 100].
+        replicates: how many bootstrap samples, at least 2.
+        seed: of the bootstrap; the same items are drawn for all systems.
+        by_period: resample periods too.
+    """
+    checks.at_least(2, replicates=replicates)
+    clusters = Clusters(predictions.item, predictions.period if by_period else None)
+    truth, systems = _Ranked(predictions.truth), list(predictions.predicted)
+    runs = {system: predictions.runs(system) for system in systems}
+    ranked = {system: [_Ranked(run) for run in runs[system]] for system in systems}
+    samples: dict[float, dict[str, list[np.ndarray]]] = {
+        percent: {system: [] for system in systems} for percent in percents
+    }
+    for weights in clusters.resample(replicates, seed):
+        for percent in percents:
+            size = _top_size(percent, weights)
+            true_weight = truth.top(weights, size).member() * weights
+            for system in systems:
+                hits = [run.top(weights, size).total(true_weight) for run in ranked[system]]
+                samples[percent][system].append(np.mean(hits, axis=0) / size)
+    return {
+        percent: Measure(
+            seeds={
+                system: np.array([precision_at(percent, predictions.truth, run) for run in found])
+                for system, found in runs.items()
+            },
+            num_seeds={system: len(found) for system, found in predictions.predicted.items()},
+            samples={s: np.concatenate(parts) for s, parts in samples[percent].items()},
+            variance=_sample_variance,
+            freedom=clusters.freedom,
+            trained_once=predictions.trained_once,
+            lower_is_better=False,
+            limits=(0.0, 1.0),
+        )
+        for percent in percents
+    }
+
+
+def _sample_variance(samples: np.ndarray) -> float:
+    return float(np.var(samples, ddof=1))
+
+
+def measure(
+    scenarios: Mapping[str, Predictions],
+    *,
+    percents: Sequence[float] = PERCENTS,
+    replicates: int = 1000,
+    seed: int = 0,
+    by_period: bool = False,
+) -> dict[tuple[str, str], Measure]:
+    """MSE and P@N% of every scenario: (scenario, `mse` or `precision_at_N`) → measure.
+
+    Args:
+        scenarios: from `align`.
+        percents: N of P@N%.
+        replicates: of the bootstrap of P@N.
+        seed: of the bootstrap.
+        by_period: cluster by item and period instead of by item.
+    """
+    found: dict[tuple[str, str], Measure] = {}
+    for scenario, predictions in scenarios.items():
+        found[scenario, "mse"] = measure_mse(predictions, by_period=by_period)
+        precisions = measure_precision(
+            predictions, percents, replicates=replicates, seed=seed, by_period=by_period
+        )
+        for percent, precision in precisions.items():
+            found[scenario, f"precision_at_{percent:g}"] = precision
+    return found
+
+
+# ------------------------------------------------------------------ P@N% of weighted rows
+
+
+def weighted_precision_at(
+    percent: float, truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """`metrics.precision_at` of rows that are there several times, or not at all.
+
+    Args:
+        percent: N, in (0, 100].
+        truth: share rates, [rows].
+        predicted: anything that orders them, [rows].
+        weights: how often a row is there, whole numbers, [replicates, rows], no replicate empty.
+
+    Returns:
+        P@N%, [replicates].
+
+    >>> weighted_precision_at(50, [1.0, 2.0, 3.0], [1.0, 3.0, 2.0], [[1, 1, 2], [1, 2, 1]])
+    array([0.5, 0.5])
+    """
+    weights = np.asarray(weights, np.float64).T
+    size = _top_size(percent, weights)
+    member = _Ranked(np.asarray(truth, np.float64)).top(weights, size).member()
+    ranked = _Ranked(np.asarray(predicted, np.float64))
+    return ranked.top(weights, size).total(member * weights) / size
+
+
+def _top_size(percent: float, weights: np.ndarray) -> np.ndarray:
+    """The top's k = max(1, floor(N Σw / 100)) of each replicate, [replicates], in whole numbers."""
+    if not 0 < percent <= 100:
+        raise ValueError(f"`percent` must be in (0, 100]. Received: percent={percent}")
+    share = Fraction(str(percent)) / 100
+    rows = weights.sum(axis=0).astype(np.int64)
+    if not rows.all():
+        raise ValueError("`weights` must leave at least one row. Received: a replicate of none")
+    return np.maximum(1, rows * share.numerator // share.denominator)
+
+
+class _Ranked:
+    """Rows in falling order of a value, sorted once for all replicates."""
+
+    def __init__(self, values: np.ndarray):
+        self.order = np.argsort(-values, kind="stable")
+        ends = np.flatnonzero(np.diff(values[self.order], append=np.nan)) + 1
+        tied = np.diff(ends, prepend=0)
+        self.end = np.repeat(ends, tied)  # of the tied rows around each place
+        self.start = self.end - np.repeat(tied, tied)
+
+    def top(self, weights: np.ndarray, size: np.ndarray) -> _WeightedTop:
+        """The top `size`, [replicates], of `weights`, [rows, replicates]."""
+        # The top is a small part of the rows: look no deeper than it takes.
+        depth = int(1.25 * len(weights) * np.max(size / weights.sum(axis=0))) + 1
+        while True:
+            depth = int(self.end[min(depth, len(weights)) - 1])
+            running = _running_sum(weights, self.order[:depth])
+            if (running[-1] >= size).all():
+                break
+            depth *= 2
+        last = np.count_nonzero(running[1:] < size, axis=0)
+        start, end = self.start[last], self.end[last]
+        replicate = np.arange(len(size))
+        above, through = running[start, replicate], running[end, replicate]
+        return _WeightedTop(self.order, start, end, (size - above) / (through - above))
+
+
+@dataclass(frozen=True)
+class _WeightedTop:
+    """Of each replicate: places before `start` for certain, and before `end` with a probability."""
+
+    order: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    probability: np.ndarray
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        """Expected sum of `values`, [rows, replicates], over the top: [replicates]."""
+        running = _running_sum(values, self.order[: self.end.max()])
+        replicate = np.arange(len(self.start))
+        above, through = running[self.start, replicate], running[self.end, replicate]
+        return above + self.probability * (through - above)
+
+    def member(self) -> np.ndarray:
+        """Probability of each row to be in the top, [rows, replicates]."""
+        place = np.argsort(self.order)[:, None]
+        return np.where(place < self.start, 1.0, np.where(place < self.end, self.probability, 0.0))
+
+
+def _running_sum(values: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Sums of the first 0, 1, 2, … rows of `order`, [len(order) + 1, replicates]."""
+    found = np.zeros((len(order) + 1, values.shape[1]))
+    np.cumsum(values[order], axis=0, out=found[1:])
+    return found
+
+
+# ------------------------------------------------------------------------- many comparisons
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """p-values corrected for their number (Holm, 1979, Scandinavian Journal of Statistics 6).
+
+    Rejecting where the result is at most alpha keeps the chance of one false rejection or more
+    among all of them at most alpha, whatever their dependence.
+
+    >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    order, number = np.argsort(p), len(p)
+    found = np.empty(number)
+    # The smallest stands against all, the next against one fewer, and none overtakes a smaller.
+    scaled = np.asarray(p, np.float64)[order] * np.arange(number, 0, -1)
+    found[order] = np.minimum(1, np.maximum.accumulate(scaled))
+    return found
+
+
+def letters(different: np.ndarray) -> list[str]:
+    """Compact letter display: two systems share a letter if and only if they do not differ.
+
+    Insert and absorb (Piepho, 2004, "An algorithm for a letter-based representation of all-pairwise
+    comparisons", Journal of Computational and Graphical Statistics 13(2)): every pair that differs
+    splits the groups that hold both, and groups within others are dropped.
+
+    Args:
+        different: symmetric, False on the diagonal, [systems, systems], the best system first.
+
+    Returns:
+        Letters of each system; `a` is the group of the best. After z come capitals, then others.
+
+    >>> letters(np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0]], bool))
+    ['a', 'ab', 'b']
+    """
+    different = np.asarray(different, bool)
+    if different.ndim != 2 or (different != different.T).any() or different.diagonal().any():
+        raise ValueError("`different` must be symmetric with an empty diagonal. Received: another")
+    groups = {frozenset(range(len(different)))}
+    for one, other in zip(*np.nonzero(np.triu(different)), strict=True):
+        split = [group for group in groups if {one, other} <= group]
+        groups = groups.difference(split) | {g - {out} for g in split for out in (one, other)}
+        groups = {group for group in groups if not any(group < wider for wider in groups)}
+    in_order = sorted(groups, key=sorted)
+    return [
+        "".join(_letter(number) for number, group in enumerate(in_order) if system in group)
+        for system in range(len(different))
+    ]
+
+
+def _letter(number: int) -> str:
+    known = string.ascii_letters
+    return known[number] if number < len(known) else chr(0x100 + number - len(known))
+
+
+def pairs(measures: Mapping[tuple[str, str], Measure], *, confidence: float = 0.95) -> pd.DataFrame:
+    """All differences between two systems.
+
+    Args:
+        measures: from `measure`.
+        confidence: of the intervals, which are of one pair each.
+
+    Returns:
+        One row per scenario, metric and pair, the better system first: `scenario`, `metric`,
+        `system`, `other`, `difference` (system minus other), `error`, `low`, `high`, `p`, `p_holm`
+        (over the pairs of that scenario and metric), `seed_variance_known`.
+    """
+    columns = ["scenario", "metric", "system", "other", "difference", "error", "low", "high", "p"]
+    found = []
+    for (scenario, metric), measured in measures.items():
+        differences = [
+            (pair, measured.difference(*pair, confidence))
+            for pair in itertools.combinations(measured.ranking(), 2)
+        ]
+        corrected = holm([d.p for _, d in differences])
+        for (pair, d), p_holm in zip(differences, corrected, strict=True):
+            row = (scenario, metric, *pair, d.value, d.error, d.low, d.high, d.p)
+            found.append((*row, float(p_holm), d.seed_variance_known))
+    return pd.DataFrame(found, columns=[*columns, "p_holm", "seed_variance_known"])
+
+
+def compare(
+    measures: Mapping[tuple[str, str], Measure],
+    reference: str,
+    *,
+    alpha: float = 0.01,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Every system's value, and how it stands to the reference and to all others.
+
+    Args:
+        measures: from `measure`.
+        reference: the system that the others are compared with.
+        alpha: of the letters; 0.01 is that of Yu et al. (2021).
+        confidence: of the intervals.
+
+    Returns:
+        One row per scenario, metric and system, the best first: `scenario`, `metric`, `system`,
+        `n_seeds`, `value` (mean over seeds), `sd_over_seeds` (NaN of one), `low`, `high`,
+        `letters` (from all pairs of that scenario and metric, Holm-corrected at alpha),
+        `difference` (system minus reference), `difference_low`, `difference_high`, `p`, `p_holm`
+        (over the comparisons with the reference of that scenario and metric),
+        `seed_variance_known` (of the system and the reference). NaN in the reference's own row.
+
+    Raises:
+        ValueError: there is no system of the reference's name.
+    """
+    found = []
+    every_pair = pairs(measures, confidence=confidence).groupby(["scenario", "metric"])
+    for (scenario, metric), measured in measures.items():
+        checks.one_of(measured.seeds, reference=reference)
+        ranking = measured.ranking()
+        different = np.zeros((len(ranking), len(ranking)), bool)
+        if len(ranking) > 1:
+            group = every_pair.get_group((scenario, metric))
+            # Rows of a group are in the order of the upper triangle.
+            different[np.triu_indices(len(ranking), 1)] = group["p_holm"] <= alpha
+        others = [system for system in ranking if system != reference]
+        versus = {s: measured.difference(s, reference, confidence) for s in others}
+        p_holm = dict(zip(others, holm([versus[s].p for s in others]), strict=True))
+        for system, shown in zip(ranking, letters(different | different.T), strict=True):
+            own, d = measured.interval(system, confidence), versus.get(system)
+            found.append(
+                {
+                    "scenario": scenario,
+                    "metric": metric,
+                    "system": system,
+                    "n_seeds": measured.num_seeds[system],
+                    "value": own.value,
+                    "sd_over_seeds": measured.sd_over_seeds(system),
+                    "low": own.low,
+                    "high": own.high,
+                    "letters": shown,
+                    "difference": d.value if d else np.nan,
+                    "difference_low": d.low if d else np.nan,
+                    "difference_high": d.high if d else np.nan,
+                    "p": d.p if d else np.nan,
+                    "p_holm": p_holm.get(system, np.nan),
+                    "seed_variance_known": (d or own).seed_variance_known,
+                }
+            )
+    return pd.DataFrame(found)
