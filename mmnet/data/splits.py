@@ -53,7 +53,8 @@ def split_examples(panel: Panel, task: TaskFlags, seed: int = 0) -> tuple[Split,
     `min_target_clicks`, of training `min_train_clicks`.
 
     The chronological split cuts the calendar: targets before t1 train, before t2 validate, the
-    rest test. by_item and random_window split by a hash of the item (and period).
+    rest test. With `origin` k all cuts lie k test spans earlier, and what comes after the test
+    span is in no split. by_item and random_window split by a hash of the item (and period).
 
     Raises:
         InputError: fewer periods than window + horizon, an empty split, too few test rows.
@@ -73,10 +74,15 @@ def split_examples(panel: Panel, task: TaskFlags, seed: int = 0) -> tuple[Split,
     seen[:, : task.horizon] = False  # no t before the first column
     items, targets = np.nonzero(seen)
     clicks = panel.clicks[items, targets]
+    ledger: list[Rule] = []
     which, first_targets = _assign(panel, task, seed, items, targets)
     fewest = np.array([task.min_train_clicks, task.min_target_clicks, task.min_target_clicks])
-    enough = clicks >= fewest[which]
-    parts, ledger = {}, []
+    if task.origin:
+        ledger.append(
+            Rule("examples", f"before origin {task.origin}", len(which), int((which < 3).sum()))
+        )
+    enough = clicks >= fewest[np.minimum(which, 2)]
+    parts = {}
     for number, name in enumerate(SPLITS):
         candidates = which == number
         if number and task.horizon > 1 and first_targets:
@@ -112,16 +118,23 @@ def split_examples(panel: Panel, task: TaskFlags, seed: int = 0) -> tuple[Split,
 def _assign(
     panel: Panel, task: TaskFlags, seed: int, items: np.ndarray, targets: np.ndarray
 ) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Number of the split of each candidate, and the first target column of each split."""
+    """Number of the split of each candidate (3 = none), and the first target column of each."""
     borders = np.cumsum(task.split_ratios) / np.sum(task.split_ratios)
     if task.split == "chronological":
         num_targets = panel.num_periods - task.horizon
         # The first h - 1 targets of a span are left out, so it needs at least h.
         test = max(task.horizon, round(num_targets * (1 - borders[1])))
         validation = max(task.horizon, round(num_targets * (borders[1] - borders[0])))
-        first_test = panel.num_periods - test
-        cuts = (task.horizon, max(task.horizon, first_test - validation), first_test)
-        return np.searchsorted(cuts, targets, side="right") - 1, cuts
+        end = panel.num_periods - task.origin * test
+        if task.origin and end - test - validation <= task.horizon:
+            raise InputError(
+                f"--origin={task.origin} leaves no periods to train on: {panel.num_periods} in "
+                f"all, {test} of them in each test span; lower it, or bring more periods"
+            )
+        cuts = (task.horizon, max(task.horizon, end - test - validation), end - test)
+        return np.searchsorted((*cuts, end), targets, side="right") - 1, cuts
+    if task.origin:
+        raise InputError(f"--origin={task.origin} needs --split=chronological, not {task.split}")
     hashes = hash_items(panel.item_ids)[items]
     periods = (panel.first_period + targets) if task.split == "random_window" else 0
     draw = uniform(hashes, seed, periods)

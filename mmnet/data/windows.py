@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -80,13 +80,21 @@ class Windows:
         return tf.gather(self._target, items * self._num_periods + times + self.horizon)
 
     def training_batches(
-        self, examples: Examples, batch_size: int, seed: int, *, half_weight_clicks: float = 0
+        self,
+        examples: Examples,
+        batch_size: int,
+        seed: int,
+        *,
+        half_weight_clicks: float = 0,
+        weighting: Literal["equal", "clicks"] = "equal",
     ) -> tuple[Callable[[int], tf.data.Dataset], int]:
         """Endless batches of (inputs, target) in an order that is a pure function of the step.
 
         With `half_weight_clicks` c a batch also has weights, [batch]: an example whose target has
         p clicks weighs p / (p + c), over the mean of that. A rate of 5 clicks is no rate of 5,000:
-        weighting by the inverse of (sampling variance + a constant) has this form.
+        weighting by the inverse of (sampling variance + a constant) has this form. Without c the
+        weighting "clicks" gives it p over the mean of p, which makes of a loss per click the
+        likelihood of all of them.
 
         Every epoch is a new permutation; the examples that do not fill its last batch sit out.
 
@@ -94,7 +102,8 @@ class Windows:
             examples: to train on.
             batch_size: examples per step, at most as many as there are.
             seed: of the permutations.
-            half_weight_clicks: 0 weighs all examples alike, as the paper does.
+            half_weight_clicks: c; 0 weighs as `weighting` says.
+            weighting: "equal", as the paper does, or "clicks".
 
         Returns:
             A function from the first step wanted to the dataset, and the steps per epoch.
@@ -104,7 +113,8 @@ class Windows:
         batch_size = min(batch_size, num_examples)
         steps_per_epoch = num_examples // batch_size
         clicks = self._clicks[examples.items, examples.times + self.horizon]
-        weights = clicks / (clicks + half_weight_clicks)
+        by_clicks = weighting == "clicks" and not half_weight_clicks
+        weights = clicks if by_clicks else clicks / (clicks + half_weight_clicks)
         weights = tf.constant(weights / weights.mean(), tf.float32)
 
         def batch(step: tf.Tensor) -> tuple[tf.Tensor | Inputs, ...]:
@@ -115,7 +125,7 @@ class Windows:
             chosen_items, chosen_times = tf.gather(items, chosen), tf.gather(times, chosen)
             inputs = self.gather(chosen_items, chosen_times)
             target = self.target(chosen_items, chosen_times)
-            if half_weight_clicks:
+            if half_weight_clicks or by_clicks:
                 return inputs, target, tf.gather(weights, chosen)
             return inputs, target
 

@@ -19,7 +19,8 @@ class AttentionMeans:
     """
 
     def __init__(self, model: keras.Model, spec: FeatureSpec, jit: bool = True):
-        self._predict = Predictor(attention_probe(model), jit)
+        probe = attention_probe(model)
+        self._predict = None if probe is None else Predictor(probe, jit)
         self._names = {
             "granularity": ["item", *spec.taxonomies],
             "temporal": [f"t-{back}" for back in reversed(range(spec.window))],
@@ -28,8 +29,13 @@ class AttentionMeans:
         }
 
     def __call__(self, examples: ScenarioSet) -> dict[str, float]:
-        """Named means: `fusion/cold_start/history`, `temporal/normal/t-0` and so on."""
-        found = {}
+        """Named means: `fusion/cold_start/history`, `temporal/normal/t-0` and so on.
+
+        Nothing for a model that attends to nothing.
+        """
+        found: dict[str, float] = {}
+        if self._predict is None:
+            return found
         for scenario in examples.hidden:
             for kind, weights in examples.outputs(scenario, self._predict).items():
                 means = weights.reshape(-1, weights.shape[-1]).mean(axis=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from mmnet.files import write_atomic
 TAXONOMY = "taxonomy_"
 """Begins the name of a taxonomy's column in predictions, so that it cannot be another's."""
 TITLES = {"normal": "Normal", "cold_start": "Cold-start", "noisy": "Noisy"}
-_COLOURS = {"normal": "#0072B2", "cold_start": "#D55E00", "noisy": "#009E73"}
-_MARKERS = {"normal": "o", "cold_start": "s", "noisy": "^"}
+COLOURS = {"normal": "#0072B2", "cold_start": "#D55E00", "noisy": "#009E73"}
+MARKERS = {"normal": "o", "cold_start": "s", "noisy": "^"}
 _TRUTH, _GUIDE = "#C9CED6", "#555555"
 
 
@@ -39,10 +40,41 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
+    """The look that all plots share."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#E6E6E6", linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def degradation_plot(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """MSE and P@5 % over the share of hidden history, one curve per system.
+
+    Args:
+        curves: system -> rows of `missing_rate`, `mse` and `precision_at_5`.
+    """
+    figure = _figure(11, 4.2)
+    figure.suptitle("Test score by the share of the history that is hidden")
+    panels = figure.subplots(1, 2)
+    for axes, (key, label) in zip(
+        panels, {"mse": "MSE (percent²)", "precision_at_5": "P@5 %"}.items(), strict=True
+    ):
+        tidy(axes)
+        for number, (system, rows) in enumerate(curves.items()):
+            axes.plot(
+                [row["missing_rate"] for row in rows],
+                [row[key] for row in rows],
+                color=f"C{number % 10}",
+                marker="os^Dvx"[number % 6],
+                markersize=4,
+                label=system,
+                clip_on=False,
+            )
+        axes.set(xlabel="share of steps hidden", ylabel=label, xlim=(0, 1))
+        axes.set_ylim(bottom=0)
+    if len(curves) > 1:
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
+    return figure
 
 
 def calibration_plot(rows: pd.DataFrame, rate: str) -> Figure:
@@ -57,13 +89,13 @@ def calibration_plot(rows: pd.DataFrame, rate: str) -> Figure:
     means = pd.concat(deciles.values())[["mean_predicted", "mean_true"]].to_numpy()
     high = 1.05 * means.max() or 1.0
     for axes, (scenario, found) in zip(panels, deciles.items(), strict=True):
-        _tidy(axes)
+        tidy(axes)
         axes.plot([0, high], [0, high], color=_GUIDE, linestyle="--", linewidth=1)
         axes.plot(
             found["mean_predicted"],
             found["mean_true"],
-            color=_COLOURS[scenario],
-            marker=_MARKERS[scenario],
+            color=COLOURS[scenario],
+            marker=MARKERS[scenario],
             markersize=6,
             clip_on=False,
         )
@@ -87,7 +119,7 @@ def scatter_plot(rows: pd.DataFrame, rate: str) -> Figure:
     high = max(high, both.max()) if both.max() < 1.5 * high else high
     images = []
     for axes, (scenario, part) in zip(panels, by_scenario(rows).items(), strict=True):
-        _tidy(axes)
+        tidy(axes)
         x, y = part["predicted_share_rate"].to_numpy(float), part["share_rate"].to_numpy(float)
         shown = (x <= high) & (y <= high)
         images.append(
@@ -122,14 +154,14 @@ def error_plot(errors: pd.DataFrame, groups: str) -> Figure:
     """MSE of each scenario by groups of rows, above the sampling noise."""
     figure = _figure(max(6.5, 2 + 0.85 * len(errors)), 4.4)
     axes = figure.subplots()
-    _tidy(axes)
+    tidy(axes)
     places = np.arange(len(errors))
     for scenario in SCENARIOS:
         axes.plot(
             places,
             errors[scenario],
-            color=_COLOURS[scenario],
-            marker=_MARKERS[scenario],
+            color=COLOURS[scenario],
+            marker=MARKERS[scenario],
             label=TITLES[scenario],
         )
     if errors["sampling_noise_mse"].notna().any():
@@ -172,7 +204,7 @@ def taxonomy_plot(rows: pd.DataFrame, taxonomy: str, rate: str) -> Figure:
 
     figure = _figure(8.5, 1.6 + 0.3 * max(3, len(truth)))
     axes = figure.subplots()
-    _tidy(axes)
+    tidy(axes)
     axes.grid(visible=False, axis="y")
     places = np.arange(len(truth))
     axes.barh(places, truth["mean"], color=_TRUTH, label="True")
@@ -181,8 +213,8 @@ def taxonomy_plot(rows: pd.DataFrame, taxonomy: str, rate: str) -> Figure:
         axes.plot(
             predicted.mean().reindex(truth.index),
             places + aside,  # one above another where predictions agree
-            color=_COLOURS[scenario],
-            marker=_MARKERS[scenario],
+            color=COLOURS[scenario],
+            marker=MARKERS[scenario],
             linestyle="",
             markersize=4,
             label=f"Predicted, {TITLES[scenario].lower()}",

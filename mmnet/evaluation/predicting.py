@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,9 +17,11 @@ from mmnet.data.windows import Windows
 from mmnet.evaluation import metrics, plots
 from mmnet.evaluation.scenarios import SCENARIOS, disturb, hidden_steps
 from mmnet.hashing import hash_items
+from mmnet.models.estimator import Sample
 
 BATCH = 512
-Predict = Callable[[Mapping[str, tf.Tensor]], np.ndarray]
+Predict = Callable[[Mapping[str, tf.Tensor]], Any]
+"""From the inputs of a batch to an array [batch], or to a structure of arrays [batch, ...]."""
 
 
 class Predictor:
@@ -70,24 +73,16 @@ class ScenarioSet:
         self.dataset, self.windows, self.examples = dataset, windows, examples
         self.target_column = examples.times.astype(np.int64) + dataset.fitted.spec.horizon
         self.truth = windows.targets(examples)
-        hashes = hash_items(dataset.panel.item_ids)[examples.items]
-        self.hidden = {
-            scenario: hidden_steps(
-                scenario,
-                hashes,
-                dataset.panel.first_period + self.target_column,
-                window=dataset.fitted.spec.window,
-                missing_rate=missing_rate,
-                seed=scenario_seed,
-            )
-            for scenario in SCENARIOS
-        }
+        self.scenario_seed = scenario_seed
+        self.hashes = hash_items(dataset.panel.item_ids)[examples.items]
+        self.hidden = {scenario: self._hidden(scenario, missing_rate) for scenario in SCENARIOS}
 
     def first(self, number: int) -> ScenarioSet:
         """Evenly spaced examples of this set, at most `number`: a cheap look."""
         chosen = np.unique(np.linspace(0, len(self.examples) - 1, number).astype(int))
         part = object.__new__(ScenarioSet)
         part.dataset, part.windows = self.dataset, self.windows
+        part.scenario_seed, part.hashes = self.scenario_seed, self.hashes[chosen]
         part.examples = Examples(self.examples.items[chosen], self.examples.times[chosen])
         part.target_column, part.truth = self.target_column[chosen], self.truth[chosen]
         part.hidden = {scenario: hidden[chosen] for scenario, hidden in self.hidden.items()}
@@ -95,11 +90,61 @@ class ScenarioSet:
 
     def outputs(self, scenario: str, predict: Predict):
         """What a system gives for every example in one scenario, batches joined."""
+        return self._predicted(self.hidden[scenario], predict)
+
+    def _hidden(self, scenario: str, missing_rate: float) -> np.ndarray:
+        return hidden_steps(
+            scenario,
+            self.hashes,
+            self.dataset.panel.first_period + self.target_column,
+            window=self.dataset.fitted.spec.window,
+            missing_rate=missing_rate,
+            seed=self.scenario_seed,
+        )
+
+    def _predicted(self, hidden: np.ndarray, predict: Predict):
         found = [
-            predict(disturb(inputs, self.hidden[scenario][part]))
+            predict(disturb(inputs, hidden[part]))
             for part, inputs in self.windows.batches(self.examples, BATCH)
         ]
         return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *found)
+
+    def sample(self, scenario: str, half_weight_clicks: float = 0) -> Sample:
+        """All examples in one scenario as arrays, for what is fitted in one go.
+
+        Args:
+            scenario: one of `SCENARIOS`.
+            half_weight_clicks: as in `Windows.training_batches`.
+        """
+        clicks = self.dataset.panel.clicks[self.examples.items, self.target_column]
+        weight = clicks / (clicks + half_weight_clicks)
+        return Sample(
+            self.outputs(scenario, lambda inputs: {k: np.asarray(v) for k, v in inputs.items()}),
+            self.truth,
+            clicks.astype(np.float32),
+            (weight / weight.mean()).astype(np.float32),
+        )
+
+    def degradation(self, predict: Predict, rates: Sequence[float]) -> list[dict[str, float]]:
+        """MSE and P@N over the share of hidden steps: what a broken log does to a system.
+
+        Returns:
+            Rows of `missing_rate`, `mse`, `precision_at_5`, `precision_at_10`; rate 0 is the
+            normal scenario, 1 is cold-start.
+        """
+        rows = []
+        for rate in sorted(rates):
+            hidden = self._hidden("noisy", rate)
+            predicted = self._predicted(hidden, predict)
+            rows.append(
+                {
+                    "missing_rate": rate,
+                    "mse": metrics.mse(self.truth, predicted),
+                    "precision_at_5": metrics.precision_at(5, self.truth, predicted),
+                    "precision_at_10": metrics.precision_at(10, self.truth, predicted),
+                }
+            )
+        return rows
 
     def mse(self, predict: Predict) -> dict[str, float]:
         """`<scenario>_mse` and P@5 of each scenario: what validation watches."""

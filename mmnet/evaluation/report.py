@@ -100,7 +100,44 @@ def table(metrics_by_system: Mapping[str, Mapping[str, Any]]) -> str:
         )
     cells.append([f"{system['normal']['n']:,}" for system in metrics_by_system.values()])
     header = ["System", *(title for title, _, _ in columns), "n"]
-    return _markdown(header, zip(*cells, strict=True))
+    return markdown_table(header, zip(*cells, strict=True))
+
+
+def write_predictions(
+    directory: str | os.PathLike[str],
+    frame: pd.DataFrame,
+    *,
+    split: str,
+    taxonomy_mean: str,
+    seed: int,
+    binomial: bool = True,
+    degradation: Sequence[Mapping[str, float]] = (),
+) -> dict[str, Any]:
+    """Writes predictions.parquet, degradation.json where it is known, and last metrics.json.
+
+    Args:
+        directory: where to, made if need be.
+        frame: predictions of one system in all three scenarios, see the module.
+        split: how test rows were chosen, a flag.
+        taxonomy_mean: whether an item's own rate is in its taxonomy means, a flag.
+        seed: the training seed.
+        binomial: whether the numerator counts a subset of the denominator.
+        degradation: rows of `missing_rate` and metrics, see `ScenarioSet.degradation`.
+
+    Returns:
+        The content of metrics.json.
+    """
+    found = metrics(frame, split=split, taxonomy_mean=taxonomy_mean, seed=seed, binomial=binomial)
+    directory = Path(directory)
+    first = [*COLUMNS, *(column for column in frame if column not in COLUMNS)]
+    write_atomic(
+        directory / "predictions.parquet",
+        lambda path: frame[first].to_parquet(path, index=False),
+    )
+    if degradation:
+        write_atomic(directory / "degradation.json", _json(list(degradation)))
+    write_atomic(directory / "metrics.json", _json(found))  # last: where it is, all is
+    return found
 
 
 def write_report(
@@ -113,6 +150,7 @@ def write_report(
     system: str | None = None,
     others: Mapping[str, Mapping[str, Any]] | None = None,
     taxonomies: Sequence[str] = (),
+    degradation: Sequence[Mapping[str, float]] = (),
     binomial: bool = True,
     numerator: str = "shares",
     denominator: str = "clicks",
@@ -120,8 +158,8 @@ def write_report(
     """Writes everything about one system's predictions, each file whole or not at all.
 
     metrics.json, systems.json (the same for every row of the table), predictions.parquet, table.md,
-    calibration.png, predicted_vs_true.png, error_by_clicks.png, and where the columns are known
-    error_by_age.png and share_rate_by_<taxonomy>.png.
+    calibration.png, predicted_vs_true.png, error_by_clicks.png, and where they are known
+    degradation.json, degradation.png, error_by_age.png and share_rate_by_<taxonomy>.png.
 
     Args:
         directory: where to, made if need be.
@@ -132,6 +170,7 @@ def write_report(
         system: its name in the table; else the one in the column `system`, else "model".
         others: more rows of the table by name (baselines, floors), each from `metrics`.
         taxonomies: taxonomy columns of the frame to plot: a value, a list, or joined by `;`.
+        degradation: rows of `missing_rate` and metrics, see `ScenarioSet.degradation`.
         binomial: whether the numerator counts a subset of the denominator.
         numerator: what is counted, in the plots' labels.
         denominator: per hundred of what, in the plots' labels.
@@ -146,11 +185,10 @@ def write_report(
     rows = _with_noise(frame, binomial)
     rate = f"share rate ({numerator} per 100 {denominator}, %)"
 
-    first = [*COLUMNS, *(column for column in frame if column not in COLUMNS)]
-    write_atomic(
-        directory / "predictions.parquet",
-        lambda path: frame[first].to_parquet(path, index=False),
-    )
+    if degradation:
+        plots.write_figure(
+            directory / "degradation.png", plots.degradation_plot({name: degradation})
+        )
     plots.write_figure(directory / "calibration.png", plots.calibration_plot(rows, rate))
     plots.write_figure(directory / "predicted_vs_true.png", plots.scatter_plot(rows, rate))
     plots.write_figure(
@@ -169,8 +207,15 @@ def write_report(
         )
     write_atomic(directory / "table.md", _report_text(rows, found, systems))
     write_atomic(directory / "systems.json", _json(systems))
-    write_atomic(directory / "metrics.json", _json(found))  # last: where it is, all is
-    return found
+    return write_predictions(
+        directory,
+        frame,
+        split=split,
+        taxonomy_mean=taxonomy_mean,
+        seed=seed,
+        binomial=binomial,
+        degradation=degradation,
+    )
 
 
 # ----------------------------------------------------------------------------------- metrics
@@ -265,7 +310,7 @@ def _json(value: Any) -> str:
 # ------------------------------------------------------------------------------------ tables
 
 
-def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table, its first column left-aligned and every other one right-aligned."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     lines = [header, rule, *rows]
@@ -366,11 +411,11 @@ def _calibration_text(rows: pd.DataFrame) -> str:
     cells = [deciles[0]["decile"], deciles[0]["n"].map("{:,}".format)]
     for part in deciles:
         cells += [part["mean_predicted"].map(_number), part["mean_true"].map(_number)]
-    return _markdown(header, zip(*cells, strict=True))
+    return markdown_table(header, zip(*cells, strict=True))
 
 
 def _error_text(errors: pd.DataFrame) -> str:
     header = ["Group", "n", *(plots.TITLES[scenario] for scenario in SCENARIOS), "Sampling noise"]
     cells = [errors["group"], errors["n"].map("{:,}".format)]
     cells += [errors[column].map(_number) for column in (*SCENARIOS, "sampling_noise_mse")]
-    return _markdown(header, zip(*cells, strict=True))
+    return markdown_table(header, zip(*cells, strict=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Literal
 
 import keras
 from keras import ops
@@ -16,6 +17,7 @@ from mmnet import checks
 from mmnet.schema import MISSING_ID, UNKNOWN_ID
 
 MODES = ("normal", "cold", "noisy")
+ADAPTIVE_MODES = ("none", "evidence")
 
 
 def hide_steps(hidden, missing_flag, *sequences):
@@ -65,7 +67,7 @@ class _Disturbance(keras.layers.Layer):
         if not training:
             return share_rate, missing_flag, *evidence
         missing_flag, share_rate, *evidence = hide_steps(
-            self._hidden(missing_flag), missing_flag, share_rate, *evidence
+            self._hidden(missing_flag, clicks), missing_flag, share_rate, *evidence
         )
         return share_rate, missing_flag, *evidence
 
@@ -75,7 +77,7 @@ class _Disturbance(keras.layers.Layer):
         )
         return tuple(keras.KerasTensor(x.shape, x.dtype) for x in inputs)
 
-    def _hidden(self, missing_flag):
+    def _hidden(self, missing_flag, clicks):
         raise NotImplementedError
 
 
@@ -98,7 +100,7 @@ class ColdStartDisturbance(_Disturbance):
         ValueError: the shapes differ.
     """
 
-    def _hidden(self, missing_flag):
+    def _hidden(self, missing_flag, clicks):
         return ops.ones_like(missing_flag)
 
 
@@ -124,7 +126,7 @@ class NoisyDisturbance(_Disturbance):
         self.noisy_rate, self.seed = checks.in_range(0, 1, noisy_rate=noisy_rate), seed
         self._draws = keras.random.SeedGenerator(seed)
 
-    def _hidden(self, missing_flag):
+    def _hidden(self, missing_flag, clicks):
         # T < τ, as T lies in [0, 1): then τ = 0 hides nothing and τ = 1 hides everything.
         return keras.random.uniform(ops.shape(missing_flag), seed=self._draws) < self.noisy_rate
 
@@ -140,20 +142,30 @@ class MultiMode(_Disturbance):
     (normal), through the cold-start block, or through the noisy block. The mode is drawn per
     example, afresh at every step.
 
+    The paper's outlook, modes that adapt to the instance: with "evidence" the weights of cold and
+    noisy are multiplied by 2 e of the example, e = n / (n + c), for n clicks in its window. A rich
+    history is disturbed more often (up to twice the weight), and one that is poor by nature, an
+    example of a disturbed mode already, is left what little it has. Where all windows have c
+    clicks, these are the fixed weights. Clicks rather than seen steps are counted, since a step
+    seen through one click tells nothing.
+
     Args:
         mode_weights: relative frequencies of (normal, cold, noisy); need not sum to 1.
         noisy_rate: τ of the noisy mode, in [0, 1].
         seed: repeats the same stream of disturbances; None draws a new one.
+        adaptive_modes: "none": the weights are those of every example; "evidence": see above.
+        adaptive_clicks: c, clicks in a window of which the weights hold as they are; above 0.
 
     Attributes:
         mode_counts: int64 [3], examples sent to each mode since training began (under a
             distribution strategy, those of the first replica).
 
-    Call arguments and returns: as `ColdStartDisturbance`.
+    Call arguments and returns: as `ColdStartDisturbance`; "evidence" needs the clicks.
 
     Raises:
         ValueError: `mode_weights` are not three numbers, one is negative or all are zero;
-            `noisy_rate` is outside [0, 1]; or the shapes differ.
+            `noisy_rate` is outside [0, 1]; `adaptive_modes` is unknown; `adaptive_clicks` is not
+            above 0; the shapes differ; or "evidence" came without clicks.
     """
 
     def __init__(
@@ -161,11 +173,19 @@ class MultiMode(_Disturbance):
         mode_weights: Sequence[float] = (1, 1, 1),
         noisy_rate: float = 0.5,
         seed: int | None = None,
+        adaptive_modes: Literal["none", "evidence"] = "none",
+        adaptive_clicks: float = 50,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.mode_weights = _normalised(mode_weights)
         self.noisy_rate, self.seed = checks.in_range(0, 1, noisy_rate=noisy_rate), seed
+        self.adaptive_modes = checks.one_of(ADAPTIVE_MODES, adaptive_modes=adaptive_modes)
+        if not adaptive_clicks > 0:
+            raise ValueError(
+                f"`adaptive_clicks` must be above 0. Received: adaptive_clicks={adaptive_clicks}"
+            )
+        self.adaptive_clicks = adaptive_clicks
         self._draws = keras.random.SeedGenerator(seed)
 
     def build(self, *_):
@@ -179,12 +199,12 @@ class MultiMode(_Disturbance):
         )
         self.built = True
 
-    def _hidden(self, missing_flag):
+    def _hidden(self, missing_flag, clicks):
         batch, window = ops.shape(missing_flag)
         # One draw: its first column chooses the mode, the others the steps of the noisy mode.
         draws = keras.random.uniform((batch, 1 + window), seed=self._draws)
         mode, step = draws[:, :1], draws[:, 1:]
-        end_of_normal, end_of_cold, _ = accumulate(self.mode_weights)
+        end_of_normal, end_of_cold = self._thresholds(clicks)
         past_normal, past_cold = mode >= end_of_normal, mode >= end_of_cold
 
         reached = [ops.sum(ops.cast(past, "int64")) for past in (past_normal, past_cold)]
@@ -195,13 +215,54 @@ class MultiMode(_Disturbance):
         cold = ops.logical_and(past_normal, ops.logical_not(past_cold))
         return ops.logical_or(cold, noisy)
 
+    def _thresholds(self, clicks):
+        """Where normal and cold end in [0, 1]: two numbers for all, or [batch, 1] each."""
+        normal, cold, noisy = self.mode_weights
+        if self.adaptive_modes == "none" or normal == 1:
+            return tuple(accumulate((normal, cold)))
+        if clicks is None:
+            raise ValueError('`clicks` must be given with adaptive_modes="evidence"')
+        in_window = ops.sum(ops.cast(clicks, "float32"), axis=1, keepdims=True)
+        evidence = in_window / (in_window + self.adaptive_clicks)
+        disturbed = 2 * evidence * (cold + noisy)
+        # The limit keeps 0 / 0 away: without a click there is nothing to hide in any mode.
+        end_of_normal = normal / ops.maximum(normal + disturbed, 1e-9)
+        # Written so that it is 1 exactly where noisy must never be met.
+        return end_of_normal, 1 - (1 - end_of_normal) * (noisy / (cold + noisy))
+
     def get_config(self):
         return {
             **super().get_config(),
             "mode_weights": list(self.mode_weights),
             "noisy_rate": self.noisy_rate,
             "seed": self.seed,
+            "adaptive_modes": self.adaptive_modes,
+            "adaptive_clicks": self.adaptive_clicks,
         }
+
+
+@keras.saving.register_keras_serializable(package="mmnet")
+class HiddenHistory(keras.layers.Layer):
+    """Hides the whole history always, not only in training: for what must not read it.
+
+    Call arguments:
+        share_rate: y, [batch, window], in percent.
+        missing_flag: m, [batch, window], 1.0 where a step is missing.
+        clicks: evidence behind each rate, [batch, window].
+
+    Returns:
+        `(share_rate, missing_flag, clicks)` of a cold start; same shapes.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+
+    def call(self, share_rate, missing_flag, clicks):
+        missing_flag, share_rate, clicks = hide_all(missing_flag, share_rate, clicks)
+        return share_rate, missing_flag, clicks
 
 
 def _normalised(mode_weights: Sequence[float]) -> tuple[float, ...]:

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mmnet import checks, config
-from mmnet.models import historical_average, mmnet
+from mmnet.models import (
+    dftc,
+    encoder_decoder,
+    gru,
+    historical_average,
+    lightgbm,
+    mmnet,
+    mmved,
+    smoothed_history,
+)
 from mmnet.schema import FeatureSpec
 
 
@@ -36,6 +45,11 @@ class Builder:
         parameters = inspect.signature(self.build, eval_str=True).parameters
         return {name: one for name, one in parameters.items() if one.kind is one.KEYWORD_ONLY}
 
+    @property
+    def seeded(self) -> bool:
+        """Whether what it predicts depends on the seed."""
+        return "seed" in self.options()
+
     def accepted(self, options: dict[str, Any]) -> dict[str, Any]:
         """Those of the options that this model has; what all systems share is not for all."""
         known = self.options()
@@ -44,6 +58,12 @@ class Builder:
 
 REGISTRY: dict[str, Builder] = {
     "mmnet": Builder(mmnet.mmnet, published_mode_weights=(1, 1, 1)),
+    "gru": Builder(gru.gru),
+    "encoder_decoder": Builder(encoder_decoder.encoder_decoder),
+    "mmved": Builder(mmved.mmved),
+    "dftc": Builder(dftc.dftc),
+    "lightgbm": Builder(lightgbm.lightgbm, kind="estimator"),
+    "smoothed_history": Builder(smoothed_history.smoothed_history, kind="estimator"),
     "ha": Builder(historical_average.historical_average, kind="floor"),
     "ha_taxonomy": Builder(historical_average.historical_average_or_taxonomy, kind="floor"),
     "last_rate": Builder(historical_average.last_rate, kind="floor"),

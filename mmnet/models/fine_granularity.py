@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import keras
 
@@ -24,28 +25,38 @@ def in_standard_deviations(rate: keras.KerasTensor, spec: FeatureSpec, name: str
     return keras.layers.Rescaling(1 / spec.rate_scale, name=name)(rate)
 
 
-def fine_granularity(
+class History(NamedTuple):
+    """An item's own history, [batch, window] each, in training with some of it hidden."""
+
+    share_rate: keras.KerasTensor
+    missing_flag: keras.KerasTensor
+    clicks: keras.KerasTensor
+
+
+def disturbed_history(
     inputs: dict[str, keras.KerasTensor],
-    spec: FeatureSpec,
     *,
     mode_weights: Sequence[float],
     noisy_rate: float,
-    units: int,
-    evidence: bool,
+    adaptive_modes: Literal["none", "evidence"],
+    adaptive_clicks: float,
     seed: int,
-):
-    """Yu et al. (2021) section 4.2, up to Eq. 3.
+) -> History:
+    """Yu et al. (2021) section 4.2 and Fig. 2: each example in normal, cold or noisy mode."""
+    modes = MultiMode(
+        mode_weights, noisy_rate, seed, adaptive_modes, adaptive_clicks, name="multi_mode"
+    )
+    return History(*modes(inputs["share_rate"], inputs["missing_flag"], inputs["clicks"]))
+
+
+def fine_granularity(history: History, spec: FeatureSpec, *, units: int, evidence: bool):
+    """Yu et al. (2021) section 4.2, Eq. 3.
 
     Returns:
-        h^m, [batch, window, units].
+        h^m, one vector per step, which knows whether the step was seen; [batch, window, units].
     """
-    # The mode of each example: normal, cold-start or noisy. [batch, window] each.
-    share_rate, missing_flag, clicks = MultiMode(
-        mode_weights, noisy_rate, seed=seed, name="multi_mode"
-    )(inputs["share_rate"], inputs["missing_flag"], inputs["clicks"])
-    share_rate = in_standard_deviations(share_rate, spec, "scaled_share_rate")
-    # One vector per step, which knows whether the step was seen. [batch, window, units]
+    share_rate = in_standard_deviations(history.share_rate, spec, "scaled_share_rate")
     embedding = SequenceEmbedding(units, evidence=evidence, name="sequence_embedding")
     if evidence:
-        return embedding(share_rate, missing_flag, clicks)
-    return embedding(share_rate, missing_flag)
+        return embedding(share_rate, history.missing_flag, history.clicks)
+    return embedding(share_rate, history.missing_flag)

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Literal, get_args
 
 import keras
 from keras import ops
 
+from mmnet import checks
 from mmnet.layers.attention import HANAttention
+from mmnet.layers.disturbance import HiddenHistory
+from mmnet.layers.evidence import PriorClicks, SmoothedRate, clipped
 from mmnet.models.coarse_granularity import attend_to_taxonomies, temporal_mining
-from mmnet.models.fine_granularity import fine_granularity, model_inputs
+from mmnet.models.fine_granularity import (
+    History,
+    disturbed_history,
+    fine_granularity,
+    model_inputs,
+)
 from mmnet.models.meta_info import meta_info
 from mmnet.models.seeding import seeded
 from mmnet.schema import FeatureSpec
+
+Link = Literal["identity", "logit", "log"]
+"""How a network's output becomes a rate; see `PredictedRate`."""
 
 
 def mmnet(
@@ -21,9 +33,13 @@ def mmnet(
     coarse_granularity: bool = True,
     mode_weights: tuple[float, float, float] = (1, 1, 1),
     noisy_rate: float = 0.5,
+    adaptive_modes: Literal["none", "evidence"] = "none",
+    adaptive_clicks: float = 50,
     taxonomy_flags: bool = True,
     softmax_axis: Literal["granularity", "time"] = "granularity",
     evidence: bool = False,
+    smoothed_history: bool = False,
+    link: Link = "identity",
     units: int = 64,
     tcn_filters: tuple[int, ...] | None = None,
     field_width: int = 16,
@@ -42,9 +58,14 @@ def mmnet(
         coarse_granularity: False is the paper's ablation MMNet-C (with mode weights 1, 0, 0).
         mode_weights: frequencies of (normal, cold-start, noisy) examples in training.
         noisy_rate: τ, probability of hiding a step of a noisy example.
+        adaptive_modes: "evidence" disturbs rich histories more often; see `MultiMode`.
+        adaptive_clicks: clicks in a window of which `mode_weights` hold as they are.
         taxonomy_flags: False ignores the taxonomies' missing flags, as the authors' code does.
         softmax_axis: "time" normalises granularity attention as the authors' code does.
         evidence: lets the model see how many clicks stand behind each rate.
+        smoothed_history: the network predicts a prior from all but the item's own history, and
+            the item's own clicks correct it; see `prediction`.
+        link: how the network's output becomes a rate; see `PredictedRate`.
         units: width of every vector up to the fusion.
         tcn_filters: channels of the residual blocks, the last `units`; None is 4, 2 and 1 times
             `units`, which makes the paper's 256-128-64.
@@ -61,7 +82,8 @@ def mmnet(
         A model from a dict of all tensors of `spec` to percent, [batch].
 
     Raises:
-        ValueError: an argument is out of its range, or `tcn_filters` does not end in `units`.
+        ValueError: an argument is out of its range, `tcn_filters` does not end in `units`, or
+            the link does not fit the data's rates.
     """
     tcn_filters = tcn_filters or (4 * units, 2 * units, units)
     if tcn_filters[-1] != units:
@@ -70,16 +92,21 @@ def mmnet(
         )
     with seeded(seed):
         inputs = model_inputs(spec)
-        # The item's own history. [batch, window, units]
-        steps = fine_granularity(
+        # The item's own history: as it is, or all or some of it hidden. [batch, window] each
+        own = disturbed_history(
             inputs,
-            spec,
             mode_weights=mode_weights,
             noisy_rate=noisy_rate,
-            units=units,
-            evidence=evidence,
+            adaptive_modes=adaptive_modes,
+            adaptive_clicks=adaptive_clicks,
             seed=seed,
         )
+        # The same as vectors. [batch, window, units]
+        read = own
+        if smoothed_history:
+            # A prior that had read the history would count its clicks twice.
+            read = History(*HiddenHistory(name="hidden_history")(*own))
+        steps = fine_granularity(read, spec, units=units, evidence=evidence)
         # Beside it, step by step, its taxonomies. [batch, window, units]
         if coarse_granularity and spec.taxonomies:
             steps = attend_to_taxonomies(
@@ -105,44 +132,107 @@ def mmnet(
             seed=seed,
         )
         # How far to trust each of them, and the prediction. [batch]
-        predicted = gated_prediction([history, *modalities], spec, dropout=dropout, seed=seed)
+        predicted = gated_prediction(
+            [history, *modalities],
+            spec,
+            dropout=dropout,
+            seed=seed,
+            link=link,
+            smoothed=own if smoothed_history else None,
+        )
     return keras.Model(inputs, predicted, name="mmnet")
 
 
 def gated_prediction(
-    modalities: list[keras.KerasTensor], spec: FeatureSpec, *, dropout: float, seed: int
+    modalities: list[keras.KerasTensor],
+    spec: FeatureSpec,
+    *,
+    dropout: float,
+    seed: int,
+    link: Link = "identity",
+    smoothed: History | None = None,
 ):
-    """Yu et al. (2021) section 4.5, Eq. 9 and 10; the baselines end in it too.
+    """Yu et al. (2021) section 4.5, Eq. 9 and 10: the end of every network but MMVED.
 
     Args:
         modalities: q first, then u, c, v as far as the data have them; [batch, units] each.
         spec: statistics of the rates.
         dropout: part of the hidden units dropped in training.
         seed: repeats the dropout.
+        link: see `PredictedRate`.
+        smoothed: see `prediction`.
 
     Returns:
         Percent, [batch].
     """
-    units = modalities[0].shape[-1]
     fused = HANAttention(name="gated_fusion")(modalities)[0]
-    hidden = keras.layers.Dense(units, "relu", name="mlp")(fused)
+    return prediction(
+        fused,
+        spec,
+        units=modalities[0].shape[-1],
+        dropout=dropout,
+        seed=seed,
+        link=link,
+        smoothed=smoothed,
+    )
+
+
+def prediction(
+    vector: keras.KerasTensor,
+    spec: FeatureSpec,
+    *,
+    units: int,
+    dropout: float,
+    seed: int,
+    link: Link = "identity",
+    smoothed: History | None = None,
+):
+    """Yu et al. (2021) section 4.5, Eq. 10: the head of every network.
+
+    Beyond the paper: with `smoothed`, what the network predicts is only the mean of a prior, and
+    it also says how many clicks this prior is worth; the item's own clicks do the rest. So an
+    item's evidence counts by its clicks, as in empirical Bayes, and the network learns the prior
+    and the trust in it.
+
+    Args:
+        vector: what is known of each example, [batch, any width].
+        spec: statistics of the rates.
+        units: hidden units.
+        dropout: part of the hidden units dropped in training.
+        seed: repeats the dropout.
+        link: see `PredictedRate`.
+        smoothed: the history that `SmoothedRate` corrects the prior by; it must have passed the
+            disturbance, or training would never see a cold start. None: there is no prior.
+
+    Returns:
+        Percent, [batch].
+    """
+    hidden = keras.layers.Dense(units, "relu", name="mlp")(vector)
     if dropout:
         hidden = keras.layers.Dropout(dropout, seed=seed, name="mlp_dropout")(hidden)
     # In float32 under any policy: bfloat16 would tie predictions that differ by less than 0.4 %.
     standardised = keras.layers.Dense(1, dtype="float32", name="standardised_share_rate")(hidden)
-    return PredictedRate(
-        spec.rate_scale, spec.rate_mean, spec.max_rate, name="predicted_share_rate"
-    )(standardised)
+    scale, mean, limit = spec.rate_scale, spec.rate_mean, spec.max_rate
+    if smoothed is None:
+        return PredictedRate(scale, mean, limit, link, name="predicted_share_rate")(standardised)
+    # μ and κ. [batch] each
+    prior_rate = PredictedRate(scale, mean, limit, link, clip=False, name="prior_share_rate")(
+        standardised
+    )
+    prior_clicks = PriorClicks(name="prior_clicks")(hidden)
+    return SmoothedRate(limit, name="predicted_share_rate")(
+        prior_rate, prior_clicks, smoothed.share_rate, smoothed.clicks
+    )
 
 
-def attention_probe(model: keras.Model) -> keras.Model:
+def attention_probe(model: keras.Model) -> keras.Model | None:
     """Makes a model that tells where a trained one looks.
 
     Returns:
         A model from the same inputs to a dict of weights that sum to 1, as far as `model` has
         them: "granularity" [batch, window, 1 + taxonomies] (item first; sums to 1 over time with
         softmax_axis="time"), "temporal" [batch, window], "context" [batch, texts] and "fusion"
-        [batch, modalities], whose names are `fusion_names(model)`.
+        [batch, modalities], whose names are `fusion_names(model)`. None if it has none.
     """
     attentions = {
         "granularity": "granularity_attention",
@@ -156,57 +246,103 @@ def attention_probe(model: keras.Model) -> keras.Model:
         for name, layer in attentions.items()
         if layer in present
     }
-    return keras.Model(model.input, weights, name="attention_probe")
+    return keras.Model(model.input, weights, name="attention_probe") if weights else None
 
 
 def fusion_names(model: keras.Model) -> list[str]:
     """Names the modalities that the gated fusion weighs, in the order of its weights.
 
     Returns:
-        "history" (q), "meta" (u), "context" or "text_<name>" (c), "vector_<name>" (v).
+        `modality_name` of each; nothing for a model without gated fusion.
     """
-    shown = {"temporal_attention": "history", "xdeepfm": "meta", "context_attention": "context"}
+    if "gated_fusion" not in {layer.name for layer in model.layers}:
+        return []
     modalities = keras.tree.flatten(model.get_layer("gated_fusion").input)
-    sources = [modality._keras_history.operation.name for modality in modalities]
-    return [shown.get(source, source.removeprefix("encoded_")) for source in sources]
+    return [modality_name(modality) for modality in modalities]
+
+
+def modality_name(modality: keras.KerasTensor) -> str:
+    """Names a modality by the layer that made it.
+
+    Returns:
+        "history" (q; DFTC: "history_long" and "history_short"), "meta" (u), "context" or
+        "text_<name>" (c), "vector_<name>" (v).
+    """
+    histories = ("temporal_attention", "gru", "projected_gru", "decoder")
+    shown = {
+        "xdeepfm": "meta",
+        "context_attention": "context",
+        **dict.fromkeys(histories, "history"),
+    }
+    source = modality._keras_history.operation.name
+    return shown.get(source, source.removeprefix("known_").removeprefix("encoded_"))
 
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class PredictedRate(keras.layers.Layer):
-    """Brings a standardised rate back to percent; always float32.
+    """Brings a network's output z back to percent; always float32.
+
+        identity    mean + scale z
+        logit       max_rate / (1 + exp(-(logit(mean / max_rate) + z)))
+        log         mean exp(z)
+
+    The last two keep a rate inside its range in training as well, which the binomial and the
+    Poisson loss need.
 
     Args:
         scale: sd of the observed training rates, percent; above 0.
         mean: mean of the training targets, percent.
         max_rate: predictions are clipped to [0, max_rate]; None sets no upper limit. Training
             does not clip, as a clipped prediction would have no gradient.
+        link: "identity" (the paper's), "logit" or "log".
+        clip: False never clips.
 
     Call arguments:
-        standardised: [batch, 1].
+        standardised: z, [batch, 1].
 
     Returns:
         Percent, [batch].
 
     Raises:
-        ValueError: `scale` is not above 0.
+        ValueError: `scale` is not above 0, `link` is unknown, or `mean` or `max_rate` leaves
+            it undefined.
     """
 
     def __init__(
-        self, scale: float = 1.0, mean: float = 0.0, max_rate: float | None = 100.0, **kwargs
+        self,
+        scale: float = 1.0,
+        mean: float = 0.0,
+        max_rate: float | None = 100.0,
+        link: Link = "identity",
+        clip: bool = True,
+        **kwargs,
     ):
         super().__init__(**{**kwargs, "dtype": "float32"})
         if not scale > 0:
             raise ValueError(f"`scale` must be above 0. Received: scale={scale}")
+        checks.one_of(get_args(Link), link=link)
+        if link == "logit" and max_rate is None:
+            raise ValueError("`link` must be identity or log where rates may exceed one")
+        limit = math.inf if link == "log" or max_rate is None else max_rate
+        if link != "identity" and not 0 < mean < limit:
+            raise ValueError(
+                f"`mean` must be inside (0, {limit}) with link={link}. Received: mean={mean}"
+            )
         self.scale, self.mean, self.max_rate = scale, mean, max_rate
+        self.link, self.clip = link, clip
 
     def call(self, standardised, training=False):
-        rate = self.mean + self.scale * ops.squeeze(standardised, -1)
-        if training:
-            return rate
-        return (
-            ops.maximum(rate, 0.0) if self.max_rate is None else ops.clip(rate, 0.0, self.max_rate)
-        )
+        rate = self._rate(ops.squeeze(standardised, -1))
+        return clipped(rate, self.max_rate) if self.clip and not training else rate
+
+    def _rate(self, output):
+        if self.link == "logit":
+            odds = self.mean / (self.max_rate - self.mean)
+            return self.max_rate * ops.sigmoid(math.log(odds) + output)
+        if self.link == "log":
+            return self.mean * ops.exp(ops.minimum(output, 10.0))  # 22,000 means; never infinite
+        return self.mean + self.scale * output
 
     def get_config(self):
         config = {"scale": self.scale, "mean": self.mean, "max_rate": self.max_rate}
-        return {**super().get_config(), **config}
+        return {**super().get_config(), **config, "link": self.link, "clip": self.clip}

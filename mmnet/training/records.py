@@ -35,6 +35,7 @@ class Record(BaseModel):
         rows_per_rule: rows that each rule of the ledger kept or dropped.
         missing_share: share of training history entries that are missing by nature, in [0, 1].
         parameters: trainable ones.
+        fitted: what fitting told: best epoch and its validation metrics, number of trees, ...
         stage_seconds: wall seconds of each stage.
         peak_memory_bytes: the most memory this process held; None where unknown.
         peak_child_memory_bytes: the same for the largest of its child processes.
@@ -53,6 +54,7 @@ class Record(BaseModel):
     rows_per_rule: dict[str, int] = Field(default_factory=dict)
     missing_share: float | None = None
     parameters: int | None = None
+    fitted: dict[str, Any] = Field(default_factory=dict)
     stage_seconds: dict[str, float] = Field(default_factory=dict)
     peak_memory_bytes: int | None = None
     peak_child_memory_bytes: int | None = None

@@ -27,6 +27,7 @@ from mmnet.files import write_atomic
 Arrays = dict[str, np.ndarray]
 
 _JSON, _SHA256 = "progress.json", "sha256"
+_ARRAY = "array-"
 
 
 @dataclass
@@ -259,12 +260,7 @@ def _described(what: tuple[tuple[int, ...], str] | None) -> str:
 def save_weights(model: keras.Model, path: Path, dataset: str) -> None:
     """Writes every array of a trained model, and the fingerprint of the dataset it goes with."""
     arrays = {str(i): to_array(variable) for i, variable in enumerate(model_variables(model))}
-
-    def write(beside: Path) -> None:
-        with beside.open("wb") as file:
-            np.savez(file, dataset=np.array(dataset), **arrays)
-
-    write_atomic(path, write)
+    save_arrays(arrays, path, dataset)
 
 
 def load_weights(model: keras.Model, path: Path, dataset: str) -> None:
@@ -274,18 +270,47 @@ def load_weights(model: keras.Model, path: Path, dataset: str) -> None:
         InputError: they are not there, of another model, or were trained on another dataset.
     """
     variables = model_variables(model)
+    stored = load_arrays(path, dataset)
+    if len(stored) != len(variables):
+        raise InputError(f"{path} does not fit the run's model: it has other weights")
+    for number, variable in enumerate(variables):
+        array = stored[str(number)]
+        if tuple(variable.shape) != array.shape:
+            raise InputError(f"{path} does not fit the run's model at {variable.path}")
+        variable.assign(array)
+
+
+def save_arrays(arrays: Mapping[str, np.ndarray], path: Path, dataset: str) -> None:
+    """Writes what a model was fitted to, and the fingerprint of the dataset it goes with."""
+
+    def write(beside: Path) -> None:
+        with beside.open("wb") as file:
+            np.savez(
+                file, dataset=np.array(dataset), **{f"{_ARRAY}{k}": v for k, v in arrays.items()}
+            )
+
+    write_atomic(path, write)
+
+
+def load_arrays(path: Path, dataset: str) -> Arrays:
+    """Reads the arrays of `save_arrays`.
+
+    Raises:
+        InputError: they are not there, or were fitted on another dataset.
+    """
     try:
         with np.load(path, allow_pickle=False) as stored:
             trained_on = str(stored["dataset"])
-            arrays = [stored[str(i)] for i in range(len(variables))]
-    except (OSError, ValueError, KeyError):
+            arrays = {
+                name.removeprefix(_ARRAY): stored[name]
+                for name in stored.files
+                if name.startswith(_ARRAY)
+            }
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         raise InputError(f"{path}: no finished run's weights there; train it first") from None
     if trained_on != dataset:
         raise InputError(
             f"{path} was trained on another dataset than the one given; its numbers would mean "
             "nothing. Name the run's own by --dataset_dir"
         )
-    for variable, array in zip(variables, arrays, strict=True):
-        if tuple(variable.shape) != array.shape:
-            raise InputError(f"{path} does not fit the run's model at {variable.path}")
-        variable.assign(array)
+    return arrays

@@ -222,6 +222,21 @@ def test_examples_may_weigh_by_the_clicks_of_their_targets(dataset, windows):
     np.testing.assert_allclose(np.sort(weights), np.sort(expected / expected.mean()), rtol=1e-6)
 
 
+def test_examples_may_weigh_by_the_clicks_themselves(dataset, windows):
+    examples = dataset.split.train
+    clicks = dataset.panel.clicks[examples.items, examples.times + HORIZON]
+    everything = {"batch_size": len(examples), "seed": 0, "weighting": "clicks"}
+    batches, _ = windows.training_batches(examples, **everything)
+    _, _, weights = next(iter(batches(0)))
+    # float32; the order is that of the epoch.
+    np.testing.assert_allclose(np.sort(weights), np.sort(clicks / clicks.mean()), rtol=1e-6)
+    # Where clicks count half is said, that holds.
+    batches, _ = windows.training_batches(examples, **everything, half_weight_clicks=5)
+    expected = clicks / (clicks + 5)
+    _, _, weights = next(iter(batches(0)))
+    np.testing.assert_allclose(np.sort(weights), np.sort(expected / expected.mean()), rtol=1e-6)
+
+
 def test_rows_beyond_int32_are_found():
     # 40 million items of 60 periods are 2.4e9 steps, more than int32 numbers.
     class Steps(Windows):

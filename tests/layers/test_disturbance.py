@@ -4,6 +4,7 @@ import pytest
 
 from mmnet.layers.disturbance import (
     ColdStartDisturbance,
+    HiddenHistory,
     MultiMode,
     NoisyDisturbance,
     UnknownDisturbance,
@@ -177,6 +178,17 @@ def test_conforms(layer, tmp_path):
     check_layer(layer, RATE, MISSING, CLICKS, tmp_path=tmp_path)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_a_hidden_history_is_a_cold_start_always(training):
+    rate, missing, clicks = HiddenHistory()(RATE, MISSING, CLICKS, training=training)
+    for seen in (rate, 1 - np.asarray(missing), clicks):
+        np.testing.assert_array_equal(seen, np.zeros((1, 6)))
+
+
+def test_hidden_history_conforms(tmp_path):
+    check_layer(HiddenHistory(), RATE, MISSING, CLICKS, tmp_path=tmp_path)
+
+
 # ------------------------------------------------------------------------- unknown values
 
 IDS = np.array([[5, 0, 2], [7, 3, 0]], "int32")  # [batch=2, values=3], 0 pads
@@ -206,3 +218,94 @@ def test_unknown_refuses_a_rate_outside_its_range():
 
 def test_unknown_conforms(tmp_path):
     check_layer(UnknownDisturbance(0.5, seed=0), IDS, tmp_path=tmp_path)
+
+
+# -------------------------------------------------------------------------- adaptive modes
+
+
+def windows(clicks, examples=3000, steps=20):
+    """Rates, flags and clicks of fully seen windows with `clicks` in each."""
+    ones = np.ones((examples, steps), "float32")
+    return ones, 0 * ones, np.broadcast_to(np.float32(clicks) / steps, ones.shape)
+
+
+def adaptive(weights=(1, 1, 1), clicks=50, seed=0):
+    return MultiMode(weights, seed=seed, adaptive_modes="evidence", adaptive_clicks=clicks)
+
+
+@pytest.mark.parametrize(
+    ("clicks", "frequencies"),
+    [
+        # e = 3/4: weights 1, 3/2, 3/2; e = 1/6: weights 1, 1/3, 1/3.
+        (150, (0.25, 0.375, 0.375)),
+        (10, (0.6, 0.2, 0.2)),
+    ],
+)
+def test_rich_histories_are_disturbed_more_often_and_poor_ones_less(clicks, frequencies):
+    layer = adaptive()
+    layer(*windows(clicks), training=True)
+    for count, probability in zip(layer.mode_counts.numpy(), frequencies, strict=True):
+        # Three standard deviations of a binomial count.
+        assert abs(count - 3000 * probability) < 3 * (3000 * probability * (1 - probability)) ** 0.5
+
+
+def test_at_the_adaptive_clicks_the_weights_are_the_fixed_ones():
+    seen = windows(40)
+    fixed, equal = MultiMode((3, 2, 1), seed=0), adaptive((3, 2, 1), clicks=40)
+    for one, other in zip(fixed(*seen, training=True), equal(*seen, training=True), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(fixed.mode_counts, equal.mode_counts)
+
+
+def test_each_example_of_a_batch_has_weights_of_its_own():
+    ones, zeros, many = windows(1e6, examples=600)
+    clicks = np.where(np.arange(600)[:, None] < 300, many, 0)
+    layer = adaptive((1, 1, 0))
+    missing = np.asarray(layer(ones, zeros, clicks, training=True)[1])
+    hidden = missing.all(axis=1)
+    assert not hidden[300:].any()  # nothing to hide: normal
+    # Weights 1 and 2; three standard deviations of a binomial share.
+    assert hidden[:300].mean() == pytest.approx(2 / 3, abs=3 * (2 / 9 / 300) ** 0.5)
+    np.testing.assert_array_equal(layer.mode_counts, [600 - hidden.sum(), hidden.sum(), 0])
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2])
+@pytest.mark.parametrize("clicks", [0, 30])
+def test_an_adaptive_mode_of_weight_zero_is_never_met(mode, clicks):
+    weights = [1.0, 1.0, 1.0]
+    weights[mode] = 0
+    layer = adaptive(weights)
+    layer(*windows(clicks), training=True)
+    assert layer.mode_counts.numpy()[mode] == 0
+    assert layer.mode_counts.numpy().sum() == 3000
+
+
+def test_adaptive_modes_are_the_identity_outside_training():
+    layer = adaptive()
+    for before, after in zip((RATE, MISSING, CLICKS), layer(RATE, MISSING, CLICKS), strict=True):
+        np.testing.assert_array_equal(before, after)
+    np.testing.assert_array_equal(layer.mode_counts, [0, 0, 0])
+
+
+def test_adaptive_modes_need_the_clicks():
+    with pytest.raises(ValueError, match="`clicks` must be given"):
+        adaptive()(RATE, MISSING, training=True)
+
+
+def test_refuses_adaptive_modes_that_do_not_exist():
+    with pytest.raises(ValueError, match="`adaptive_modes` must be one of none, evidence"):
+        MultiMode(adaptive_modes="age")
+    with pytest.raises(ValueError, match="`adaptive_clicks` must be above 0"):
+        MultiMode(adaptive_clicks=0)
+
+
+def test_adaptive_modes_conform(tmp_path):
+    # Outside training there is no difference: the golden file is that of the fixed weights.
+    check_layer(adaptive((2, 1, 1), seed=1), RATE, MISSING, CLICKS, tmp_path=tmp_path)
+
+
+def test_fixed_modes_draw_what_they_always_drew():
+    # Recorded before modes could adapt; threefry gives the same numbers everywhere.
+    missing = MultiMode(seed=5)(np.ones((8, 6)), np.zeros((8, 6)), training=True)[1]
+    assert np.sum(missing, axis=1).tolist() == [0, 6, 3, 0, 4, 1, 0, 6]
+    np.testing.assert_array_equal(missing[2], [0, 1, 1, 0, 1, 0])

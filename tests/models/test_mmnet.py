@@ -224,3 +224,111 @@ def test_content_dropout_hides_two_fields_independently():
     )
     # Independent halves agree on 200 draws about half the time: 4 standard errors are 0.14.
     assert np.mean(first == second) == pytest.approx(0.5, abs=0.15)
+
+
+# ------------------------------------------------------------------------- beyond the paper
+
+
+def cold(inputs):
+    missing, rate, clicks = hide_all(*(inputs[n] for n in ("missing_flag", "share_rate", "clicks")))
+    return changed(inputs, missing_flag=missing, share_rate=rate, clicks=clicks)
+
+
+def prior_and_prediction(model):
+    return keras.Model(model.input, [model.get_layer("prior_share_rate").output, model.output])
+
+
+def test_with_smoothed_history_the_network_predicts_a_prior_that_clicks_correct():
+    model = mmnet(SPEC, smoothed_history=True, **SMALL)
+    inputs = batch(examples=8)
+    for step in range(6):  # the same rate and clicks at every step
+        inputs["share_rate"][:, step] = 50.0
+    inputs = changed(inputs, missing_flag=0 * inputs["clicks"], clicks=100 + 0 * inputs["clicks"])
+    prior, predicted = map(np.asarray, prior_and_prediction(model)(inputs))
+    layer = model.get_layer("predicted_share_rate")
+    logits, log_half = (weight.numpy() for weight in layer.weights)
+    evidence = np.sum(100 / (1 + 100 / np.exp(log_half)) / (1 + np.exp(-logits)))
+    # 30 clicks of the prior at the start; float32.
+    expected = np.clip((30 * prior + evidence * 50) / (30 + evidence), 0, 100)
+    np.testing.assert_allclose(predicted, expected, rtol=1e-5)
+
+
+def test_a_cold_start_is_predicted_by_the_prior_alone():
+    inputs = cold(batch(examples=16))
+    prior, predicted = prior_and_prediction(mmnet(SPEC, smoothed_history=True, **SMALL))(inputs)
+    np.testing.assert_array_equal(predicted, np.clip(prior, 0, 100))
+
+
+def test_the_prior_does_not_read_the_history_that_corrects_it():
+    model = prior_and_prediction(mmnet(SPEC, smoothed_history=True, evidence=True, **SMALL))
+    inputs = batch(examples=8)
+    prior, predicted = model(inputs)
+    cold_prior, cold_predicted = model(cold(inputs))
+    np.testing.assert_array_equal(prior, cold_prior)
+    assert np.all(np.asarray(predicted) != cold_predicted)
+
+
+def test_what_the_disturbance_hides_corrects_no_prior():
+    model = mmnet(SPEC, smoothed_history=True, mode_weights=(0, 1, 0), **SMALL)
+    prior, predicted = prior_and_prediction(model)(batch(examples=16), training=True)
+    np.testing.assert_array_equal(predicted, prior)
+
+
+@pytest.mark.parametrize(
+    ("link", "outputs", "expected"),
+    [
+        # Odds of 20 % are 1/4; times 4, they are even.
+        ("logit", [0, np.log(4), -40, 40], [20, 50, 0, 100]),
+        ("log", [0, np.log(3), -40], [20, 60, 0]),
+    ],
+)
+def test_links_keep_rates_in_their_range_in_training_too(link, outputs, expected):
+    layer = PredictedRate(scale=7, mean=20, link=link)
+    outputs = np.array(outputs, "float32")[:, None]
+    # float32: e⁻⁴⁰ is no longer seen beside 1, and is 10⁻¹⁶ percent beside 0.
+    np.testing.assert_allclose(layer(outputs, training=True), expected, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(layer(outputs), expected, rtol=1e-5, atol=1e-9)
+
+
+def test_a_link_must_fit_the_rates():
+    with pytest.raises(ValueError, match="`link` must be one of identity, logit, log"):
+        PredictedRate(link="probit")
+    with pytest.raises(ValueError, match="`link` must be identity or log where rates may exceed"):
+        PredictedRate(mean=5, max_rate=None, link="logit")
+    with pytest.raises(ValueError, match=r"`mean` must be inside \(0, inf\) with link=log"):
+        PredictedRate(mean=0, link="log")
+
+
+def test_modes_may_adapt_to_the_clicks_of_a_window():
+    model, inputs = mmnet(SPEC, adaptive_modes="evidence", **SMALL), batch(examples=64)
+    modes = model.get_layer("multi_mode")
+    model(changed(inputs, clicks=0 * inputs["clicks"]), training=True)
+    np.testing.assert_array_equal(modes.mode_counts, [64, 0, 0])  # there was nothing to hide
+    model(changed(inputs, clicks=1000 + inputs["clicks"]), training=True)
+    assert modes.mode_counts.numpy()[1:].min() > 0
+
+
+EVERYTHING = {
+    "evidence": True,
+    "smoothed_history": True,
+    "link": "logit",
+    "adaptive_modes": "evidence",
+    "adaptive_clicks": 200,
+}
+
+
+def test_every_trainable_weight_gets_a_gradient_beyond_the_paper():
+    model = mmnet(SPEC, seed=1, **EVERYTHING, **SMALL)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(model(batch(examples=64), training=True) ** 2)
+    gradients = tape.gradient(loss, model.trainable_weights)
+    for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
+        assert gradient is not None, weight.path
+        # Of the history's own vectors the prior reads those of missing steps only.
+        if weight.path not in (f"sequence_embedding/{x}_vectors" for x in ("value", "evidence")):
+            assert np.any(tf.convert_to_tensor(gradient).numpy() != 0), weight.path
+
+
+def test_conforms_beyond_the_paper(tmp_path):
+    model = mmnet(SPEC, seed=0, **EVERYTHING, **SMALL)
+    check_model(model, batch(), tmp_path=tmp_path, golden="mmnet_beyond_the_paper")

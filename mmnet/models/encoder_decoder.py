@@ -1,0 +1,163 @@
+"""Encoder-Decoder: one GRU reads the window, another writes the periods up to the target."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import keras
+from keras import ops
+
+from mmnet import checks
+from mmnet.models.fine_granularity import model_inputs
+from mmnet.models.meta_info import meta_info
+from mmnet.models.mmnet import gated_prediction
+from mmnet.models.seeding import seeded
+from mmnet.models.step_vectors import recurrent, step_vectors
+from mmnet.schema import FeatureSpec
+
+
+def encoder_decoder(
+    spec: FeatureSpec,
+    *,
+    mode_weights: tuple[float, float, float] = (1, 0, 0),
+    noisy_rate: float = 0.5,
+    coarse_granularity: bool = True,
+    taxonomy_flags: bool = True,
+    baseline_inputs: Literal["all", "rate_only"] = "all",
+    evidence: bool = False,
+    units: int = 64,
+    field_width: int = 16,
+    field_pooling: Literal["max", "mean"] = "max",
+    momentum: float = 0.95,
+    dropout: float = 0.0,
+    content_dropout: float = 0.0,
+    seed: int = 0,
+) -> keras.Model:
+    """Builds the encoder-decoder baseline.
+
+    Yu et al. (2021) section 6.2, after Cho et al. (2014). Meta-info, gated fusion and prediction
+    are MMNet's own, in the place of Cho's maxout read-out; q is the decoder's last state. The
+    loss sees the prediction at the horizon only, so the rates on the way are free.
+
+    Args:
+        spec: the tensors of the dataset and their fitted statistics.
+        mode_weights: frequencies of (normal, cold-start, noisy) examples in training.
+        noisy_rate: τ, probability of hiding a step of a noisy example.
+        coarse_granularity: False hides the taxonomies' rates from the steps.
+        taxonomy_flags: False hides the taxonomies' missing flags.
+        baseline_inputs: "rate_only" leaves all but the item's own rates out of the steps.
+        evidence: lets the model see how many clicks stand behind each rate.
+        units: width of every vector.
+        field_width: d, width of a meta feature's vector.
+        field_pooling: how the values of a list are pooled.
+        momentum: of xDeepFM's batch normalisation.
+        dropout: in training, part of the word vectors and of the prediction's hidden units set
+            to 0.
+        content_dropout: in training, part of the values and words read as unknown, and of the
+            encoded vectors' entries set to 0.
+        seed: fixes initial weights, disturbance and dropout.
+
+    Returns:
+        A model from a dict of all tensors of `spec` to percent, [batch].
+
+    Raises:
+        ValueError: an argument is out of its range, or "rate_only" with evidence.
+    """
+    with seeded(seed):
+        inputs = model_inputs(spec)
+        # The steps, disturbed in training. [batch, window, units]
+        steps = step_vectors(
+            inputs,
+            spec,
+            mode_weights=mode_weights,
+            noisy_rate=noisy_rate,
+            coarse_granularity=coarse_granularity,
+            taxonomy_flags=taxonomy_flags,
+            baseline_inputs=baseline_inputs,
+            evidence=evidence,
+            units=units,
+            seed=seed,
+        )
+        # What the encoder keeps of them, and where the decoder starts. [batch, units] each
+        encoded = recurrent(keras.layers.GRU, units, spec, name="encoder")(steps.vectors)
+        summary = keras.layers.Dense(units, "tanh", name="summary")(encoded)
+        start = keras.layers.Dense(units, "tanh", name="decoder_start")(summary)
+        # Its state at the horizon: q. [batch, units]
+        decoder = RateDecoder(spec.horizon, name="decoder")
+        history = decoder(summary, start, steps.share_rate, steps.missing_flag)
+        # What the item itself says: u, c, v. [batch, units] each
+        modalities = meta_info(
+            inputs,
+            spec,
+            units=units,
+            field_width=field_width,
+            field_pooling=field_pooling,
+            momentum=momentum,
+            dropout=dropout,
+            content_dropout=content_dropout,
+            seed=seed,
+        )
+        # How far to trust each of them, and the prediction. [batch]
+        predicted = gated_prediction([history, *modalities], spec, dropout=dropout, seed=seed)
+    return keras.Model(inputs, predicted, name="encoder_decoder")
+
+
+@keras.saving.register_keras_serializable(package="mmnet")
+class RateDecoder(keras.layers.Layer):
+    """Writes one rate per period up to the horizon, each from the one before.
+
+    Cho et al. (2014), without teacher forcing: a rate between window and target may be missing.
+
+        s_j = GRU([ỹ_{j-1}, e], s_{j-1})        ỹ_j = w · s_j + b
+
+    ỹ_0 is the last rate that was seen, or 0.
+
+    Args:
+        horizon: h, periods from the window's end to the target.
+
+    Call arguments:
+        summary: e, [batch, units].
+        start: s_0, [batch, units].
+        share_rate: y / s, in standard deviations, [batch, window].
+        missing_flag: m, [batch, window]; None takes the last step as it stands.
+
+    Returns:
+        s_h, [batch, units].
+
+    Raises:
+        ValueError: `horizon` is below 1.
+    """
+
+    def __init__(self, horizon: int = 1, **kwargs):
+        super().__init__(**kwargs)
+        self.horizon = checks.at_least(1, horizon=horizon)
+
+    def build(self, summary_shape, start_shape, *_, **__):
+        units = start_shape[-1]
+        self._cell = keras.layers.GRUCell(units, dtype=self.dtype_policy, name="cell")
+        self._cell.build((None, 1 + summary_shape[-1]))
+        if self.horizon > 1:  # the read-out after the last step would be read by nobody
+            self._read_out = keras.layers.Dense(1, dtype=self.dtype_policy, name="read_out")
+            self._read_out.build((None, units))
+        self.built = True
+
+    def call(self, summary, start, share_rate, missing_flag=None):
+        rate, state = _last_seen(share_rate, missing_flag), start
+        for period in range(self.horizon):
+            if period:
+                rate = self._read_out(state)
+            state, _ = self._cell(ops.concatenate([rate, summary], axis=-1), [state])
+        return state
+
+    def get_config(self):
+        return {**super().get_config(), "horizon": self.horizon}
+
+
+def _last_seen(share_rate, missing_flag):
+    """Returns [batch, 1]: the last rate without a flag, 0 where there is none."""
+    if missing_flag is None:
+        return share_rate[:, -1:]
+    seen = missing_flag < 0.5
+    later = ops.flip(ops.cumsum(ops.flip(ops.cast(seen, "int32"), axis=1), axis=1), axis=1)
+    last = ops.logical_and(seen, later == 1)
+    return ops.sum(ops.where(last, share_rate, 0), axis=1, keepdims=True)

@@ -1,0 +1,227 @@
+"""MMVED: every modality states how sure it is, and the most sure decide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import keras
+from keras import ops
+
+from mmnet import checks
+from mmnet.models.fine_granularity import model_inputs
+from mmnet.models.meta_info import meta_info
+from mmnet.models.mmnet import modality_name, prediction
+from mmnet.models.seeding import seeded
+from mmnet.models.step_vectors import recurrent, step_vectors
+from mmnet.schema import FeatureSpec
+
+LOG_SD = (-20.0, 2.0)
+"""Range of an expert's log standard deviation, that of the authors' code."""
+
+
+def mmved(
+    spec: FeatureSpec,
+    *,
+    mode_weights: tuple[float, float, float] = (1, 0, 0),
+    noisy_rate: float = 0.5,
+    coarse_granularity: bool = True,
+    taxonomy_flags: bool = True,
+    baseline_inputs: Literal["all", "rate_only"] = "all",
+    evidence: bool = False,
+    units: int = 64,
+    latent_units: int = 64,
+    kl_weight: float = 0.3,
+    prior_expert: bool = False,
+    field_width: int = 16,
+    field_pooling: Literal["max", "mean"] = "max",
+    momentum: float = 0.95,
+    dropout: float = 0.0,
+    content_dropout: float = 0.0,
+    seed: int = 0,
+) -> keras.Model:
+    """Builds the baseline MMVED, a multimodal variational encoder-decoder.
+
+    Yu et al. (2021) section 6.2, after Xie et al. (2020) and their code. Each modality gives a
+    Gaussian over a latent vector, their product is the code of the item, and the prediction reads
+    a sample of it in training, its mean else. The code costs its divergence from N(0, I), so
+    little of the level gets through. Xie et al. have no history among the modalities; here it is
+    one more expert, as it would otherwise go around the code.
+
+    Args:
+        spec: the tensors of the dataset and their fitted statistics.
+        mode_weights: frequencies of (normal, cold-start, noisy) examples in training.
+        noisy_rate: τ, probability of hiding a step of a noisy example.
+        coarse_granularity: False hides the taxonomies' rates from the steps.
+        taxonomy_flags: False hides the taxonomies' missing flags.
+        baseline_inputs: "rate_only" leaves all but the item's own rates out of the steps.
+        evidence: lets the model see how many clicks stand behind each rate.
+        units: width of the modalities and of hidden layers.
+        latent_units: Z, width of the code.
+        kl_weight: λ, of the divergence beside the squared error in units of `spec.rate_scale`.
+        prior_expert: counts N(0, I) as one more expert.
+        field_width: d, width of a meta feature's vector.
+        field_pooling: how the values of a list are pooled.
+        momentum: of xDeepFM's batch normalisation.
+        dropout: in training, part of the word vectors and of the prediction's hidden units set
+            to 0.
+        content_dropout: in training, part of the values and words read as unknown, and of the
+            encoded vectors' entries set to 0.
+        seed: fixes initial weights, disturbance and dropout.
+
+    Returns:
+        A model from a dict of all tensors of `spec` to percent, [batch].
+
+    Raises:
+        ValueError: an argument is out of its range, or "rate_only" with evidence.
+    """
+    with seeded(seed):
+        inputs = model_inputs(spec)
+        # The steps, disturbed in training. [batch, window, units]
+        steps = step_vectors(
+            inputs,
+            spec,
+            mode_weights=mode_weights,
+            noisy_rate=noisy_rate,
+            coarse_granularity=coarse_granularity,
+            taxonomy_flags=taxonomy_flags,
+            baseline_inputs=baseline_inputs,
+            evidence=evidence,
+            units=units,
+            seed=seed,
+        )
+        # What they say together. [batch, units]
+        history = recurrent(keras.layers.GRU, units, spec, name="gru")(steps.vectors)
+        # What the item itself says: u, c, v. [batch, units] each
+        modalities = meta_info(
+            inputs,
+            spec,
+            units=units,
+            field_width=field_width,
+            field_pooling=field_pooling,
+            momentum=momentum,
+            dropout=dropout,
+            content_dropout=content_dropout,
+            seed=seed,
+        )
+        # What each of them takes the code to be, and how surely. [batch, latent_units] each
+        means, log_sds = [], []
+        for modality in (history, *modalities):
+            name = modality_name(modality)
+            hidden = keras.layers.Dense(units, "relu", name=f"{name}_expert")(modality)
+            means.append(keras.layers.Dense(latent_units, name=f"{name}_mean")(hidden))
+            log_sds.append(keras.layers.Dense(latent_units, name=f"{name}_log_sd")(hidden))
+        # What they agree on. [batch, latent_units]
+        experts = ProductOfExperts(kl_weight, prior_expert, seed=seed, name="product_of_experts")
+        code = experts(means, log_sds)
+        # The way to the horizon, and the prediction. [batch]
+        if spec.horizon > 1:
+            code = TimeDecoder(spec.horizon, name="time_decoder")(code)
+        predicted = prediction(code, spec, units=units, dropout=dropout, seed=seed)
+    return keras.Model(inputs, predicted, name="mmved")
+
+
+@keras.saving.register_keras_serializable(package="mmnet")
+class ProductOfExperts(keras.layers.Layer):
+    """Multiplies Gaussians; in training, draws from the product and charges for it.
+
+    With experts N(μ_k, σ_k²), per dimension:
+
+        1/σ² = Σ_k 1/σ_k²        μ = σ² Σ_k μ_k/σ_k²        z = μ + σ ε
+
+    and the loss λ · mean over the batch of KL = ½ Σ (σ² + μ² - 1 - 2 ln σ) is added. Outside
+    training z = μ and nothing is added. Always float32.
+
+    Args:
+        kl_weight: λ, at least 0.
+        prior_expert: counts N(0, I) as one more expert.
+        seed: repeats the same stream of ε; None draws a new one.
+
+    Call arguments:
+        means: μ_k, list of [batch, latent_units].
+        log_sds: ln σ_k, list of the same; clipped to [-20, 2].
+
+    Returns:
+        z, [batch, latent_units].
+
+    Raises:
+        ValueError: `kl_weight` is below 0.
+    """
+
+    def __init__(
+        self,
+        kl_weight: float = 0.3,
+        prior_expert: bool = False,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.kl_weight = checks.at_least(0, kl_weight=kl_weight)
+        self.prior_expert, self.seed = prior_expert, seed
+        self._draws = keras.random.SeedGenerator(seed)
+
+    def call(self, means, log_sds, training=False):
+        mean, log_sd = product_of_gaussians(means, log_sds, prior_expert=self.prior_expert)
+        if not training:
+            return mean
+        self.add_loss(self.kl_weight * ops.mean(divergence_from_standard_normal(mean, log_sd)))
+        return mean + ops.exp(log_sd) * keras.random.normal(ops.shape(mean), seed=self._draws)
+
+    def get_config(self):
+        config = {"kl_weight": self.kl_weight, "prior_expert": self.prior_expert}
+        return {**super().get_config(), **config, "seed": self.seed}
+
+
+def product_of_gaussians(means: Sequence, log_sds: Sequence, *, prior_expert: bool = False):
+    """Returns μ and ln σ of the product of Gaussians; see `ProductOfExperts`."""
+    # exp(40) at most: far from the end of float32.
+    precisions = [ops.exp(-2 * ops.clip(log_sd, *LOG_SD)) for log_sd in log_sds]
+    precision = sum(precisions[1:], precisions[0]) + prior_expert
+    weighted = [mean * one for mean, one in zip(means, precisions, strict=True)]
+    return sum(weighted[1:], weighted[0]) / precision, -0.5 * ops.log(precision)
+
+
+def divergence_from_standard_normal(mean, log_sd):
+    """Returns KL(N(μ, σ²) || N(0, I)) in nats, [batch], from [batch, latent_units] each."""
+    per_dimension = ops.exp(2 * log_sd) + ops.square(mean) - 1 - 2 * log_sd
+    return ops.sum(per_dimension, axis=-1) / 2
+
+
+@keras.saving.register_keras_serializable(package="mmnet")
+class TimeDecoder(keras.layers.Layer):
+    """Carries the code over the periods up to the target, as Xie et al. (2020) write a curve.
+
+    A simple recurrent network starts at z and reads the time, 1/h to 1, one period per step.
+
+    Args:
+        horizon: h, periods from the window's end to the target.
+
+    Call arguments:
+        code: z, [batch, latent_units].
+
+    Returns:
+        The last state, of the same shape.
+
+    Raises:
+        ValueError: `horizon` is below 1.
+    """
+
+    def __init__(self, horizon: int = 1, **kwargs):
+        super().__init__(**kwargs)
+        self.horizon = checks.at_least(1, horizon=horizon)
+
+    def build(self, code_shape):
+        self._cell = keras.layers.SimpleRNNCell(
+            code_shape[-1], dtype=self.dtype_policy, name="cell"
+        )
+        self._cell.build((None, 1))
+        self.built = True
+
+    def call(self, code):
+        for period in range(1, self.horizon + 1):
+            time = ops.full_like(code[:, :1], period / self.horizon)
+            code, _ = self._cell(time, [code])
+        return code
+
+    def get_config(self):
+        return {**super().get_config(), "horizon": self.horizon}

@@ -1,0 +1,145 @@
+"""What the recurrent baselines read at each step: one vector of rates and flags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from mmnet import checks
+from mmnet.layers.disturbance import MultiMode
+from mmnet.models.fine_granularity import in_standard_deviations
+from mmnet.schema import FeatureSpec
+
+BASELINE_INPUTS = ("all", "rate_only")
+UNROLLED = 16
+"""Longest window that a recurrent layer takes without a loop."""
+
+
+class Steps(NamedTuple):
+    """The steps of a window, disturbed in training.
+
+    Attributes:
+        vectors: x, [batch, window, units].
+        share_rate: y / s, in standard deviations, [batch, window].
+        missing_flag: m, [batch, window]; None when the baseline may not see it.
+    """
+
+    vectors: keras.KerasTensor
+    share_rate: keras.KerasTensor
+    missing_flag: keras.KerasTensor | None
+
+
+def step_vectors(
+    inputs: dict[str, keras.KerasTensor],
+    spec: FeatureSpec,
+    *,
+    mode_weights: Sequence[float],
+    noisy_rate: float,
+    coarse_granularity: bool,
+    taxonomy_flags: bool,
+    baseline_inputs: str,
+    evidence: bool,
+    units: int,
+    seed: int,
+) -> Steps:
+    """Puts side by side what MMNet sees at a step, and maps it linearly.
+
+    Yu et al. (2021) section 6.2: every system gets the same inputs. With s the sd of the observed
+    training rates, a step is [y/s, m, g/s, mg] of width 2 + 2 · taxonomies; a missing rate is 0
+    and never centred, so that hiding a step does not quietly put the mean there.
+
+    Args:
+        inputs: tensors of the dataset.
+        spec: what they are.
+        mode_weights: frequencies of (normal, cold-start, noisy) examples in training.
+        noisy_rate: τ, probability of hiding a step of a noisy example.
+        coarse_granularity: False leaves out g and mg.
+        taxonomy_flags: False leaves out mg.
+        baseline_inputs: "rate_only" leaves all but y/s.
+        evidence: adds log(1 + clicks).
+        units: width of x.
+        seed: repeats the disturbance.
+
+    Raises:
+        ValueError: `baseline_inputs` is unknown, or "rate_only" with evidence.
+    """
+    checks.one_of(BASELINE_INPUTS, baseline_inputs=baseline_inputs)
+    rate_only = baseline_inputs == "rate_only"
+    if rate_only and evidence:
+        raise ValueError('`evidence` must be False with baseline_inputs="rate_only"')
+    share_rate, missing_flag, clicks = MultiMode(
+        mode_weights, noisy_rate, seed=seed, name="multi_mode"
+    )(inputs["share_rate"], inputs["missing_flag"], inputs["clicks"])
+    share_rate = in_standard_deviations(share_rate, spec, "scaled_share_rate")
+    sequences = [share_rate]
+    if not rate_only:
+        sequences.append(missing_flag)
+        if coarse_granularity and spec.taxonomies:
+            taxonomy_rate = inputs["taxonomy_rate"]
+            sequences.append(in_standard_deviations(taxonomy_rate, spec, "scaled_taxonomy_rate"))
+            if taxonomy_flags:
+                sequences.append(inputs["taxonomy_missing_flag"])
+    layer = StepLayer(units, name="step_layer")
+    vectors = layer(sequences, clicks) if evidence else layer(sequences)
+    return Steps(vectors, share_rate, None if rate_only else missing_flag)
+
+
+def recurrent(
+    layer: type[keras.layers.Layer], units: int, spec: FeatureSpec, **options: Any
+) -> keras.layers.Layer:
+    """Makes a `keras.layers.GRU` or `LSTM` that XLA compiles well on any device."""
+    # A short loop is faster unrolled; a long one compiles for minutes. XLA has no cuDNN kernels.
+    return layer(units, unroll=spec.window <= UNROLLED, use_cudnn=False, **options)
+
+
+@keras.saving.register_keras_serializable(package="mmnet")
+class StepLayer(keras.layers.Layer):
+    """Concatenates sequences and maps each step by the same linear layer.
+
+    It stands where MMNet has granularity attention, which is MMNet's own idea and must not leak
+    into the systems that it is compared with.
+
+    Args:
+        units: width of the output.
+
+    Call arguments:
+        sequences: list of [batch, window] and [batch, window, any], in units around 1.
+        clicks: optional, [batch, window]; enters as log(1 + clicks).
+
+    Returns:
+        x, [batch, window, units].
+
+    Raises:
+        ValueError: `units` is below 1.
+    """
+
+    def __init__(self, units: int = 64, **kwargs):
+        super().__init__(**kwargs)
+        self.units = checks.at_least(1, units=units)
+
+    def build(self, sequences_shape, clicks_shape=None):
+        widths = [1 if len(shape) == 2 else shape[-1] for shape in sequences_shape]
+        width = sum(widths) + (clicks_shape is not None)
+        self.kernel = self.add_weight((width, self.units), name="kernel")
+        self.bias = self.add_weight((self.units,), "zeros", name="bias")
+        self.built = True
+
+    def call(self, sequences, clicks=None):
+        if clicks is not None:
+            sequences = [*sequences, ops.log1p(clicks)]
+        columns = [ops.expand_dims(s, -1) if len(s.shape) == 2 else s for s in sequences]
+        return ops.dot(ops.concatenate(columns, axis=-1), self.kernel) + self.bias
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+@keras.saving.register_keras_serializable(package="mmnet")
+class SeenSteps(keras.layers.Layer):
+    """Makes of the missing flags, [batch, window], a mask: True where a step was seen."""
+
+    def call(self, missing_flag):
+        return missing_flag < 0.5

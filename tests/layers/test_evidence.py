@@ -1,0 +1,186 @@
+import hypothesis.strategies as st
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from mmnet.layers.evidence import PriorClicks, SmoothedRate
+from tests.conformance import check_layer
+
+WINDOW = 3
+PRIOR_RATE = np.array([2.0, 5.0], "float32")  # [batch=2], percent
+PRIOR_CLICKS = np.array([10.0, 40.0], "float32")
+RATE = np.array([[0.0, 8.0, 4.0], [0.0, 0.0, 1.0]], "float32")  # [batch=2, window=3], percent
+CLICKS = np.array([[0, 20, 5], [0, 0, 40]], "float32")  # nothing in the first period
+ALWAYS = 80.0  # logit of a weight of 1, and log of more clicks than there are
+
+
+def smoothed_rate(step_logits, log_half_clicks, **kwargs):
+    """A layer with given weights."""
+    layer = SmoothedRate(**kwargs)
+    layer.build((None,), (None,), (None, WINDOW), (None, WINDOW))
+    layer.set_weights([np.broadcast_to(w, WINDOW) for w in (step_logits, log_half_clicks)])
+    return layer
+
+
+PLAIN = smoothed_rate(ALWAYS, ALWAYS)
+LEARNED = smoothed_rate([-1.0, 0.5, 2.0], np.log([10, 50, 200]))
+
+
+def test_plain_empirical_bayes_is_a_special_case():
+    # (10 · 2 + 20 · 8 + 5 · 4) / (10 + 25) and (40 · 5 + 40 · 1) / (40 + 40).
+    # Four operations of float32.
+    np.testing.assert_allclose(
+        PLAIN(PRIOR_RATE, PRIOR_CLICKS, RATE, CLICKS), [200 / 35, 3.0], rtol=1e-6
+    )
+
+
+def test_a_step_counts_by_its_weight():
+    halves = smoothed_rate([0.0, 0.0, ALWAYS], ALWAYS)
+    # (10 · 2 + ½ · 20 · 8 + 5 · 4) / (10 + 10 + 5) and, at full weight, as above.
+    np.testing.assert_allclose(
+        halves(PRIOR_RATE, PRIOR_CLICKS, RATE, CLICKS), [4.8, 3.0], rtol=1e-6
+    )
+
+
+def test_many_clicks_of_one_step_tell_no_more_than_its_half_clicks():
+    layer = smoothed_rate(ALWAYS, [ALWAYS, np.log(20), ALWAYS])
+    # 20 of 20 half-clicks tell 10: (10 · 2 + 10 · 8 + 5 · 4) / (10 + 10 + 5).
+    first = layer(PRIOR_RATE[:1], PRIOR_CLICKS[:1], RATE[:1], CLICKS[:1])
+    np.testing.assert_allclose(first, [4.8], rtol=1e-6)
+    # 10⁹ clicks tell 20: (10 · 2 + 20 · 8) / 30.
+    many = layer(PRIOR_RATE[:1], PRIOR_CLICKS[:1], RATE[:1], np.array([[0, 1e9, 0]], "float32"))
+    np.testing.assert_allclose(many, [6.0], rtol=1e-6)
+
+
+def test_a_history_without_clicks_gives_the_prior_to_the_bit():
+    draw = np.random.default_rng(0)
+    prior = draw.uniform(0, 100, 1000).astype("float32")
+    kappa = draw.uniform(0.2, 8000, 1000).astype("float32")
+    nothing = np.zeros((1000, WINDOW), "float32")
+    np.testing.assert_array_equal(LEARNED(prior, kappa, nothing, nothing), prior)
+
+
+rates = st.floats(0, 100, width=32)
+counts = st.one_of(st.just(0.0), st.floats(1, 2**20, width=32))
+cases = st.tuples(
+    rates,
+    st.floats(0.25, 8000, width=32),
+    st.lists(rates, min_size=WINDOW, max_size=WINDOW),
+    st.lists(counts, min_size=WINDOW, max_size=WINDOW),
+)
+
+
+def arrays(case):
+    prior, kappa, rate, clicks = (np.array([part], "float32") for part in case)
+    return prior, kappa, rate, clicks
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases)
+def test_is_what_a_loop_over_steps_gives(case):
+    (prior,), (kappa,), (rate,), (clicks,) = (a.astype("float64") for a in arrays(case))
+    total, weight = kappa * prior, kappa
+    for logit, half, y, n in zip([-1.0, 0.5, 2.0], [10, 50, 200], rate, clicks, strict=True):
+        evidence = n / (1 + n / half) / (1 + np.exp(-logit))
+        total, weight = total + evidence * y, weight + evidence
+    # float32 against float64, of percents up to 100.
+    assert float(LEARNED(*arrays(case))[0]) == pytest.approx(total / weight, abs=1e-4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases)
+def test_lies_between_the_prior_and_the_rates_with_clicks(case):
+    prior, _, rate, clicks = arrays(case)
+    known = [prior[0], *rate[clicks > 0]]
+    # Rounding of float32 at 100 percent.
+    assert min(known) - 1e-4 <= float(LEARNED(*arrays(case))[0]) <= max(known) + 1e-4
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases, st.floats(1, 1000, width=32))
+def test_more_clicks_bring_it_closer_to_the_windows_rate(case, factor):
+    prior, kappa, rate, clicks = arrays(case)
+    window_rate = np.sum(rate * clicks) / np.maximum(np.sum(clicks), 1)
+    few, many = (
+        abs(float(PLAIN(prior, kappa, rate, n)[0]) - window_rate)
+        for n in (clicks, np.float32(factor) * clicks)
+    )
+    assert not clicks.any() or many <= few + 1e-4  # rounding, as above
+
+
+def test_later_steps_count_more_at_the_start():
+    layer = SmoothedRate()
+    one_step = np.eye(WINDOW, dtype="float32")
+    same = np.zeros(WINDOW, "float32"), np.full(WINDOW, 50, "float32")
+    pulled = np.asarray(layer(*same, 10 * one_step, 30 * one_step))
+    assert np.all(np.diff(pulled) > 0)
+
+
+def test_is_clipped_at_inference_only():
+    prior, no_clicks = np.array([-3.0, 130.0], "float32"), np.zeros((2, WINDOW), "float32")
+    given = (prior, PRIOR_CLICKS, no_clicks, no_clicks)
+    np.testing.assert_array_equal(SmoothedRate()(*given), [0, 100])
+    np.testing.assert_array_equal(SmoothedRate(None)(*given), [0, 130])
+    np.testing.assert_array_equal(SmoothedRate()(*given, training=True), prior)
+
+
+def test_refuses_to_broadcast():
+    with pytest.raises(ValueError, match="`prior_rate`, `prior_clicks` must have one shape"):
+        SmoothedRate()(PRIOR_RATE, PRIOR_CLICKS[:, None], RATE, CLICKS)
+    with pytest.raises(ValueError, match="`share_rate`, `clicks` must have one shape"):
+        SmoothedRate()(PRIOR_RATE, PRIOR_CLICKS, RATE, CLICKS[:, :1])
+
+
+def test_every_prior_is_worth_the_same_at_the_start():
+    vectors = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    # exp(log 20) in float32.
+    np.testing.assert_allclose(PriorClicks(20)(vectors), np.full(4, 20.0), rtol=1e-6)
+
+
+def test_prior_clicks_stay_within_sane_limits():
+    layer = PriorClicks(1)
+    layer.build((None, 1))
+    layer.set_weights([np.ones(1), np.zeros(())])
+    clicks = layer(np.array([[-99.0], [3.0], [99.0]], "float32"))
+    np.testing.assert_allclose(clicks, np.exp([-2.0, 3.0, 9.0]), rtol=1e-6)  # float32
+
+
+def test_prior_clicks_refuse_to_start_at_nothing():
+    with pytest.raises(ValueError, match="`start` must be above 0"):
+        PriorClicks(0)
+
+
+def test_both_stay_float32_under_mixed_precision():
+    assert SmoothedRate(dtype="mixed_bfloat16").compute_dtype == "float32"
+    assert PriorClicks(dtype="mixed_bfloat16").compute_dtype == "float32"
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_learns_how_many_clicks_a_prior_is_worth(jit):
+    # True rates ~ beta with mean 10 % worth 20 clicks; the posterior mean is linear in κ = 20.
+    draw, examples = np.random.default_rng(0), 20_000
+    truth = draw.beta(2, 18, examples)
+    clicks = draw.poisson(15, (examples, WINDOW)) * draw.integers(0, 2, (examples, WINDOW))
+    rate = 100 * draw.binomial(clicks, truth[:, None]) / np.maximum(clicks, 1)
+    inputs = [keras.Input((1,)), keras.Input((WINDOW,)), keras.Input((WINDOW,))]
+    ten = keras.layers.Rescaling(0, 10)(inputs[0])
+    kappa = PriorClicks(100, name="kappa")(inputs[0])
+    model = keras.Model(inputs, SmoothedRate()(keras.layers.Reshape(())(ten), kappa, *inputs[1:]))
+    layer = model.layers[-1]
+    layer.set_weights([np.full(WINDOW, ALWAYS), np.full(WINDOW, ALWAYS)])
+    layer.trainable = False
+    model.compile(keras.optimizers.Adam(0.02), "mse", jit_compile=jit)
+    x = [np.zeros((examples, 1)), rate.astype("float32"), clicks.astype("float32")]
+    model.fit(x, 100 * truth, batch_size=500, epochs=5, verbose=0)
+    # The loss is flat around κ = 20: its curvature leaves a standard error of about 0.7.
+    assert np.exp(model.get_layer("kappa").bias.numpy()) == pytest.approx(20, abs=2.1)
+
+
+def test_conforms(tmp_path):
+    check_layer(SmoothedRate(50), PRIOR_RATE, PRIOR_CLICKS, RATE, CLICKS, tmp_path=tmp_path)
+
+
+def test_prior_clicks_conform(tmp_path):
+    vectors = np.array([[1.0, -2.0], [0.5, 3.0]], "float32")
+    check_layer(PriorClicks(), vectors, tmp_path=tmp_path)
