@@ -74,6 +74,9 @@ class TaskFlags(_Flags):
     split_ratios: Annotated[tuple[float, ...], "comma-separated"] = Field(
         (8, 1, 1), description="Train, validation, test."
     )
+    origin: int = Field(
+        0, ge=0, description="Rolling cut-off: test this many test spans before the last one."
+    )
     min_clicks: int = Field(1, ge=1, description="Fewer clicks make a period missing.")
     min_train_clicks: int = Field(1, ge=1, description="Fewest clicks of a training target.")
     min_target_clicks: int = Field(50, ge=1, description="The same for validation and test.")
@@ -123,6 +126,9 @@ class TrainingFlags(_Flags):
     schedule: Literal["constant", "cosine"] = Field(
         "constant", description="Of the learning rate; cosine falls to 0 by the last epoch."
     )
+    loss: Literal["mse", "binomial", "poisson"] = Field(
+        "mse", description="binomial and poisson: per click, with --set=link=logit and log."
+    )
     half_weight_clicks: float = Field(
         0, ge=0, description="Clicks of a target that count half in the loss; 0 = all alike."
     )
@@ -148,10 +154,15 @@ class TrainingFlags(_Flags):
 
 
 class PlaceFlags(_Flags):
-    """Where things are written; left out of a run's flags.txt."""
+    """Where things are written, and what; left out of a run's flags.txt."""
 
     dataset_dir: str = Field("", description="Prepared dataset; default: inside --run_dir.")
     run_dir: str = Field("", description="Run directory; default: runs/<time>-<model>.")
+    outputs: Literal["all", "predictions", "validation"] = Field(
+        "all",
+        description="predictions leaves out floors, plots and the SavedModel; validation ends "
+        "after training and does not open the test split.",
+    )
 
 
 class PrepareConfig(TableFlags, TaskFlags):
@@ -175,6 +186,41 @@ class EvaluateConfig(_Flags):
     scenario_seed: int = Field(0, description="Seed of the noisy masks; the run's unless given.")
 
 
+class GridFlags(_Flags):
+    """Which systems, how often, and where their runs and tables go."""
+
+    experiment: str = Field(
+        "", description="Folder of the experiment; its experiment.txt is read as a flagfile."
+    )
+    title: str = Field("", description="Of the results page.")
+    table: Repeated = Field(
+        (), description="'TITLE: row, row, ...[: SEEDS]'; a row is a flagfile's stem (repeatable)."
+    )
+    rows: str = Field(
+        "experiments/rows", description="Folder of row flagfiles, beside the experiment's own rows/"
+    )
+    seeds: Annotated[tuple[int, ...], "comma-separated"] = Field(
+        (0, 1, 2, 3, 4), min_length=1, description="Training seeds of every row that draws."
+    )
+    origins: int = Field(1, ge=1, description="Rolling cut-offs, the last one first.")
+    reference: str = Field("mmnet", description="The row that the others are compared with.")
+    significance: float = Field(0.01, gt=0, lt=1, description="Level of the tests, after Holm.")
+    replicates: int = Field(1000, ge=100, description="Bootstrap replicates of P@N intervals.")
+    tune: Annotated[tuple[str, ...], "comma-separated"] = Field(
+        (), description="Tunes these rows on validation and writes ROW_tuned.txt; makes no tables."
+    )
+    trials: int = Field(20, ge=1, description="Trials of each row to tune, the same for all.")
+    jobs: int = Field(1, ge=1, description="Cells at a time.")
+    cells: str = Field(
+        "", description="Directory of the cells' runs; default: runs/experiments/<name>."
+    )
+    results: str = Field("", description="Directory of the tables; default: inside --experiment.")
+
+
+class ExperimentConfig(GridFlags, TableFlags, TaskFlags, ScenarioFlags, ModelFlags, TrainingFlags):
+    """Flags of `python -m mmnet.experiment`. All flags of train are given to every cell."""
+
+
 class PredictConfig(TableFlags):
     """Flags of `python -m mmnet.predict`. Table flags left at their default are the export's."""
 
@@ -185,7 +231,7 @@ class PredictConfig(TableFlags):
 
 
 TABLES, TASK = tuple(TableFlags.model_fields), tuple(TaskFlags.model_fields)
-PLACES = ("dataset_dir", "run_dir", "source_dir", "resume", "profile_steps")
+PLACES = ("dataset_dir", "run_dir", "outputs", "source_dir", "resume", "profile_steps")
 
 
 def define(config: type[BaseModel], values: flags.FlagValues) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,14 @@ from rich.console import Console
 
 from mmnet import config, models
 from mmnet.checks import InputError
-from mmnet.config import EvaluateConfig, PredictConfig, PrepareConfig, TableFlags, TrainConfig
+from mmnet.config import (
+    EvaluateConfig,
+    ExperimentConfig,
+    PredictConfig,
+    PrepareConfig,
+    TableFlags,
+    TrainConfig,
+)
 from mmnet.data import dataset as datasets
 from mmnet.data import pipeline
 from mmnet.data.dataset import Dataset, Fitted
@@ -24,14 +32,19 @@ from mmnet.data.windows import Windows
 from mmnet.evaluation import plots, report
 from mmnet.evaluation.attention import AttentionMeans
 from mmnet.evaluation.predicting import Predict, Predictor, ScenarioSet
+from mmnet.evaluation.scenarios import SCENARIOS
+from mmnet.experiments import cells, plan, results, tuning
 from mmnet.files import write_atomic
 from mmnet.models import picture
+from mmnet.models.estimator import Estimator
 from mmnet.serving import export, scoring
 from mmnet.training import fitting, resume
 from mmnet.training.records import Record, Stages
 from mmnet.training.run_directory import open_run, read_flags, removed_if_unused, write_flags
 
 WEIGHTS = Path("checkpoints", "best.npz")
+MISSING_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Of the degradation curve: what remains of the test score as ever more of the histories goes."""
 WATCHED = 2048
 """Examples whose attention is averaged for TensorBoard after each epoch."""
 
@@ -50,7 +63,7 @@ def prepare(flags: PrepareConfig) -> None:
     console.print(f"dataset: {flags.dataset_dir}")
 
 
-def _dataset(flags: PrepareConfig, directory: Path) -> Dataset:
+def _dataset(flags: PrepareConfig | TrainConfig, directory: Path) -> Dataset:
     """Makes a dataset directory of the tables, unless it was made of these and is whole."""
     table_flags, task_flags = pipeline.table_flags(flags)
     found = pipeline.load_tables(table_flags)
@@ -86,6 +99,8 @@ def train(flags: TrainConfig) -> None:
         dataset, flags = _dataset_of_run(flags, run_dir)
         builder, options = _model_options(flags)
         model = _built(builder, options, dataset, flags)
+        if builder.kind == "network":
+            fitting.check_loss(flags.loss, model)
     write_flags(flags, run_dir)
     windows = Windows(dataset)
     _print_ledger(dataset)
@@ -103,11 +118,30 @@ def train(flags: TrainConfig) -> None:
         result = _fit(model, dataset, windows, flags, run_dir)
         stages.seconds["train"] = result.seconds  # of all sessions of the run
         resume.save_weights(model, run_dir / WEIGHTS, dataset.fingerprint)
-        record = record.model_copy(update={"parameters": _parameters(model)})
+        fitted = {
+            "best_epoch": result.best_epoch,
+            "epochs": result.epochs,
+            "validation": result.metrics,
+        }
+        record = record.model_copy(update={"parameters": _parameters(model), "fitted": fitted})
         console.print(f"best epoch {result.best_epoch} of {result.epochs}")
+    if builder.kind == "estimator":
+        with stages.stage("train"):
+            fitted = _fit_estimator(model, dataset, windows, flags)
+        resume.save_arrays(model.state(), run_dir / WEIGHTS, dataset.fingerprint)
+        record = record.model_copy(update={"fitted": fitted})
+        console.print(
+            f"{flags.model}: "
+            + ", ".join(f"{name} {value}" for name, value in fitted.items() if name != "validation")
+        )
+    if flags.outputs == "validation":
+        record.finished(stages).write(run_dir / "record.json")
+        return
     with stages.stage("evaluate"):
         found = _report(model, dataset, windows, flags, run_dir / "evaluation")
     record.finished(stages, metrics=found).write(run_dir / "record.json")
+    if flags.outputs == "predictions":
+        return
     if builder.kind == "network":
         with stages.stage("export"):
             _export(model, dataset, windows, flags, run_dir)
@@ -122,9 +156,10 @@ def _dataset_of_run(flags: TrainConfig, run_dir: Path) -> tuple[Dataset, TrainCo
         InputError: no tables and no dataset, or a dataset that was prepared otherwise.
     """
     directory = Path(flags.dataset_dir or run_dir / "dataset")
-    if flags.resume and datasets.fingerprint_of(directory):
-        return datasets.load(directory), flags  # the checkpoint says whether it is the run's own
     if flags.counts or flags.items or flags.source:
+        if flags.resume and datasets.fingerprint_of(directory):
+            # The checkpoint says whether it is the run's own.
+            return datasets.load(directory), flags
         return _dataset(flags, directory), flags
     if not flags.dataset_dir:
         raise InputError("no tables given; name --counts and --items, a --source or --dataset_dir")
@@ -176,6 +211,7 @@ def _fit(
         flags.batch_size,
         flags.seed,
         half_weight_clicks=flags.half_weight_clicks,
+        weighting=fitting.loss_weighting(flags.loss),
     )
     validation = _scenarios(dataset, windows, "validation", flags)
     watched = validation.first(WATCHED)
@@ -189,6 +225,7 @@ def _fit(
         seed=flags.seed,
         deterministic=flags.deterministic,
         schedule=flags.schedule,
+        loss=flags.loss,
         jit=flags.jit,
         steps_per_execution=min(flags.steps_per_execution, steps_per_epoch),
         checkpoint_seconds=flags.checkpoint_seconds,
@@ -210,6 +247,18 @@ def _fit(
             "dataset": dataset.fingerprint,
         },
     )
+
+
+def _fit_estimator(
+    estimator: Estimator, dataset: Dataset, windows: Windows, flags: TrainConfig
+) -> dict[str, Any]:
+    train = _scenarios(dataset, windows, "train", flags)
+    validation = _scenarios(dataset, windows, "validation", flags)
+    told = estimator.fit(
+        train.sample("normal", flags.half_weight_clicks),
+        {scenario: validation.sample(scenario) for scenario in SCENARIOS},
+    )
+    return told | {"validation": validation.mse(_predict(estimator, False))}
 
 
 def _parameters(model: keras.Model) -> int:
@@ -255,6 +304,8 @@ def evaluate(flags: EvaluateConfig) -> None:
     model = _built(builder, options, dataset, own)
     if builder.kind == "network":
         resume.load_weights(model, run_dir / WEIGHTS, dataset.fingerprint)
+    if builder.kind == "estimator":
+        model.restore(resume.load_arrays(run_dir / WEIGHTS, dataset.fingerprint))
     name = "evaluation"
     if changed:
         name = f"evaluation-rate-{own.test_missing_rate:g}-seed-{own.scenario_seed}"
@@ -284,12 +335,17 @@ def _report(
 ) -> dict[str, Any]:
     """Scores a system on the test split beside the floors, and writes what came of it."""
     test = _scenarios(dataset, windows, "test", flags)
+    predict = _predict(system, flags.jit)
+    rows = test.frame(predict)
+    degradation = test.degradation(predict, MISSING_RATES)
     about = {
         "split": dataset.fitted.task.split,
         "taxonomy_mean": dataset.fitted.task.taxonomy_mean,
         "seed": flags.seed,
         "binomial": not dataset.fitted.tables.rate_may_exceed_one,
     }
+    if flags.outputs != "all":
+        return report.write_predictions(directory, rows, degradation=degradation, **about)
     floors = {
         name: report.metrics(test.frame(_predict(builder(dataset.fitted.spec), False)), **about)
         for name, builder in models.REGISTRY.items()
@@ -297,8 +353,9 @@ def _report(
     }
     return report.write_report(
         directory,
-        test.frame(_predict(system, flags.jit)),
+        rows,
         **about,
+        degradation=degradation,
         system=_title(flags),
         others=floors,
         taxonomies=[f"{plots.TAXONOMY}{name}" for name in dataset.fitted.spec.taxonomies],
@@ -327,6 +384,56 @@ def _print_end(run_dir: Path, flags: TrainConfig, stages: Stages, *, exported: b
     if exported:
         console.print(f"SavedModel   {run_dir / 'export' / '1'}")
         console.print(f"TensorBoard  tensorboard --logdir {run_dir / 'logs'}")
+
+
+# ------------------------------------------------------------------------------ experiment
+
+
+def experiment(flags: ExperimentConfig) -> None:
+    """A folder of flagfiles in; every system trained, compared and put into tables."""
+    name = Path(flags.experiment).name or "unnamed"
+    directory = Path(flags.cells or f"runs/experiments/{name}")
+    if not flags.results and not flags.experiment:
+        raise InputError("neither --experiment nor --results given; name where tables go")
+    with cells.only_one(directory) as lock:
+        if flags.tune:
+            _tune(flags, directory, lock)
+            return
+        planned = plan.plan(flags)
+        fingerprints = _prepared(planned.rows.values(), planned.origins, directory)
+        todo = plan.cells(planned, directory, fingerprints)
+        ran = cells.run(todo, flags.jobs, console, lock)
+        folder = Path(flags.results or f"{flags.experiment}/results")
+        changed = results.write(planned, todo, flags, folder)
+    console.print(f"{len(todo)} cells, {ran} of them run now; {changed} files changed in {folder}")
+
+
+def _prepared(rows: Iterable[plan.Row], origins: int, directory: Path) -> dict[Path, str]:
+    """Every dataset that the cells of the rows need, and its fingerprint."""
+    found: dict[Path, str] = {}
+    for row in rows:
+        for origin in range(origins):
+            place = plan.dataset_directory(row, origin, directory)
+            if place not in found:
+                flags = row.flags.model_copy(update={"origin": origin})
+                found[place] = _dataset(flags, place).fingerprint
+    return found
+
+
+def _tune(flags: ExperimentConfig, directory: Path, lock: int) -> None:
+    """Finds each row's best options by the same number of trials on validation."""
+    for row in plan.rows(flags.tune, flags):
+        fingerprints = _prepared([row], 1, directory)
+
+        def trial(settings: Sequence[str], row: plan.Row = row, known=fingerprints) -> Record:
+            (cell,) = plan.trials(row, [settings], flags, directory, known)
+            cells.run([cell], 1, console, lock)
+            return Record.read(cell.directory / "record.json")
+
+        path = Path(flags.experiment or flags.results) / "rows" / f"{row.name}_tuned.txt"
+        best = tuning.tune(row, trial, flags, directory / f"{row.name}.journal")
+        write_atomic(path, best)
+        console.print(f"{path}:\n{best}")
 
 
 # --------------------------------------------------------------------------------- predict

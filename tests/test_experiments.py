@@ -8,7 +8,9 @@ from mmnet import config
 from mmnet.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
-FLAGFILES = sorted(ROOT.glob("experiments/**/*.txt"))
+GRIDS = {"experiment.txt", "tables.txt"}  # of the experiment driver
+FLAGFILES = [path for path in sorted(ROOT.glob("experiments/**/*.txt")) if path.name not in GRIDS]
+ROWS = sorted(ROOT.glob("experiments/**/rows/*.txt"))
 
 
 def read(path, monkeypatch):
@@ -19,6 +21,20 @@ def read(path, monkeypatch):
 @pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_flagfile_is_read(path, monkeypatch):
     read(path, monkeypatch)
+
+
+@pytest.mark.parametrize("path", ROWS, ids=lambda path: path.stem)
+def test_a_row_says_what_it_is_and_differs_in_five_lines_at_most(path):
+    first, *flags = path.read_text(encoding="utf-8").splitlines()
+    assert re.fullmatch(r"# [^:]+: .+", first)
+    assert path.stem.endswith("_tuned") or len(flags) <= 5
+
+
+@pytest.mark.parametrize("tau", ["0.01", "0.05", *(f"0.{tenth}" for tenth in range(1, 10))])
+def test_a_row_of_table_4_is_the_full_model_at_another_tau(tau, monkeypatch):
+    full = read("experiments/full/flags.txt", monkeypatch)
+    row = read(f"experiments/rows/tau_{tau}.txt", monkeypatch)
+    assert row == full.model_copy(update={"noisy_rate": float(tau)})
 
 
 @pytest.mark.parametrize(
@@ -32,7 +48,7 @@ def test_every_flagfile_is_read(path, monkeypatch):
 )
 def test_an_ablation_is_the_full_model_but_for_its_own_lines(name, weights, coarse, monkeypatch):
     full = read("experiments/full/flags.txt", monkeypatch)
-    ablation = read(f"experiments/ablations/{name}.txt", monkeypatch)
+    ablation = read(f"experiments/rows/{name}.txt", monkeypatch)
     expected = full.model_copy(update={"mode_weights": weights, "coarse_granularity": coarse})
     assert ablation == expected
 

@@ -14,6 +14,7 @@ ROOMS = (
     ("training",),
     ("serving",),
     ("mma4ctr",),
+    ("experiments",),
     ("tasks",),
     ("driver",),
     ("prepare", "train", "evaluate", "predict", "experiment"),

@@ -1,0 +1,160 @@
+"""One process per cell: as many at a time as asked for, each resumed where it was killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from rich.console import Console
+
+from mmnet import config
+from mmnet.checks import InputError
+from mmnet.evaluation.scenarios import SCENARIOS
+from mmnet.experiments.plan import Cell
+from mmnet.files import write_atomic
+from mmnet.training.records import Record
+
+LINES_SHOWN = 12
+"""Of a failed cell's output."""
+
+
+def is_finished(cell: Cell) -> bool:
+    """Whether a cell's record says that it was trained, and scored unless it is a trial."""
+    try:
+        record = Record.read(cell.directory / "record.json")
+    except (OSError, ValueError):
+        return False
+    return bool(record.metrics if cell.flags.outputs == "predictions" else record.fitted)
+
+
+def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int) -> int:
+    """Runs the cells that are not finished yet.
+
+    Args:
+        cells: all of them.
+        jobs: how many at a time; each gets its part of the cores.
+        console: for a line per finished cell.
+        lock: what `only_one` gave.
+
+    Returns:
+        How many were run.
+
+    Raises:
+        InputError: a cell failed; the others that were running are ended with a checkpoint.
+    """
+    waiting = [cell for cell in cells if not is_finished(cell)]
+    progress = _Progress(cells, len(waiting), jobs, console)
+    running: dict[subprocess.Popen[bytes], tuple[Cell, float]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                cell = waiting.pop(0)
+                running[_start(cell, jobs, lock)] = (cell, time.monotonic())
+            time.sleep(0.1)
+            for process in [one for one in running if one.poll() is not None]:
+                cell, began = running.pop(process)
+                if process.returncode:
+                    raise _failed(cell, process.returncode)
+                progress.finished(cell, time.monotonic() - began)
+    finally:
+        for process in running:  # each writes a checkpoint and ends
+            process.send_signal(signal.SIGTERM)
+        for process in running:
+            process.wait()
+    return progress.done
+
+
+def _start(cell: Cell, jobs: int, lock: int) -> subprocess.Popen[bytes]:
+    """Starts a cell's own process; its output goes to a file beside its results."""
+    cell.directory.mkdir(parents=True, exist_ok=True)
+    # The directory may hold what a killed process left: then that run goes on.
+    flagfile = cell.directory / "cell.txt"
+    known_to_dataset = (*config.TABLES, *config.TASK, "resume")
+    text = config.to_flagfile(cell.flags, leave_out=known_to_dataset)
+    write_atomic(flagfile, text + "--resume\n")
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    limits = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+    environment = {**os.environ, **({} if jobs == 1 else dict.fromkeys(limits, str(threads)))}
+    with (cell.directory / "output.txt").open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "mmnet.train", f"--flagfile={flagfile}"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            pass_fds=(lock,),  # a cell holds the lock as long as it lives
+        )
+
+
+def _failed(cell: Cell, code: int) -> InputError:
+    output = cell.directory / "output.txt"
+    lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    tail = "\n".join(lines[-LINES_SHOWN:])
+    return InputError(
+        f"cell {cell.name} ended with exit code {code}; the others go on from where they were when "
+        f"the experiment is run again. The end of {output}:\n{tail}"
+    )
+
+
+class _Progress:
+    """A line per finished cell, with the time left by the seconds spent so far."""
+
+    def __init__(self, cells: Sequence[Cell], waiting: int, jobs: int, console: Console):
+        self.done, self._left, self._jobs, self._console = 0, waiting, jobs, console
+        self._start = time.monotonic()
+        if waiting:
+            console.print(f"{len(cells)} cells, {len(cells) - waiting} of them finished before")
+
+    def finished(self, cell: Cell, seconds: float) -> None:
+        """One cell has ended well."""
+        self.done += 1
+        self._left -= 1
+        record = Record.read(cell.directory / "record.json")
+        shown = "  ".join(
+            f"{name} {record.metrics[name]['mse']:.4g}"
+            if record.metrics
+            else f"{name} {record.fitted['validation'][f'{name}_mse']:.4g}"
+            for name in SCENARIOS
+        )
+        kind = "test" if record.metrics else "validation"
+        each = (time.monotonic() - self._start) / self.done
+        left = timedelta(seconds=round(each * self._left))
+        self._console.print(
+            f"{self.done}/{self.done + self._left}  {cell.name}  {seconds:.0f} s  {kind} MSE {shown}"
+            f"  ETA {left}"
+        )
+
+
+@contextlib.contextmanager
+def only_one(directory: Path) -> Iterator[int]:
+    """Keeps a second experiment, or the cells of one that was killed, out of a directory.
+
+    Yields:
+        The lock, a file descriptor to hand on to the cells.
+
+    Raises:
+        InputError: another process works in it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with contextlib.suppress(ImportError):  # not on Windows
+            import fcntl
+
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"{directory} is in use by another experiment, or by a cell of one that was "
+                    "killed; wait for it, or choose another --cells"
+                ) from None
+        yield handle
+    finally:
+        os.close(handle)

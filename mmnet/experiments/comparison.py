@@ -1,0 +1,132 @@
+"""Every cell's predictions, side by side: which rows can be compared, and how they compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mmnet.config import ExperimentConfig
+from mmnet.evaluation import significance
+from mmnet.evaluation.significance import Measure, Predictions
+from mmnet.experiments.plan import Cell, Plan, TablePlan
+
+COLUMNS = [
+    *("scenario", "item_id", "period", "clicks", "share_rate", "predicted_share_rate"),
+    *("age_periods", "true_share_rate"),
+]
+"""What is read of a cell's predictions, as far as it is there."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of the plan that were tested on the same windows, and can be compared.
+
+    Attributes:
+        about: how the windows were chosen, for a heading.
+        scenarios: aligned predictions.
+        measures: with the luck of items and seeds.
+        windows: one row per test window with what is known of it.
+    """
+
+    about: str
+    scenarios: dict[str, Predictions]
+    measures: dict[tuple[str, str], Measure]
+    windows: pd.DataFrame
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Names of its rows."""
+        return tuple(self.scenarios["normal"].predicted)
+
+    def of(self, rows: Sequence[str]) -> dict[tuple[str, str], Measure]:
+        """The measures of some of its rows."""
+
+        def part(values: Any) -> dict[str, Any]:
+            return {name: values[name] for name in rows if name in values}
+
+        return {
+            key: replace(
+                one,
+                seeds=part(one.seeds),
+                num_seeds=part(one.num_seeds),
+                samples=part(one.samples),
+            )
+            for key, one in self.measures.items()
+        }
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The part of a table that is about one group.
+
+    Attributes:
+        group: the test windows.
+        reference: what the others are compared with.
+        frame: from `significance.compare`.
+    """
+
+    group: Group
+    reference: str
+    frame: pd.DataFrame
+
+    def cell(self, row: str, scenario: str, metric: str) -> pd.Series:
+        """The line of `frame` of one row, scenario and metric."""
+        frame = self.frame
+        chosen = (frame["system"] == row) & (frame["scenario"] == scenario)
+        return frame[chosen & (frame["metric"] == metric)].iloc[0]
+
+
+def compare(table: TablePlan, groups: Sequence[Group], flags: ExperimentConfig) -> list[Compared]:
+    """Compares the rows of a table, group by group."""
+    found = []
+    for group in groups:
+        rows = [name for name in table.rows if name in group.rows]
+        if rows:
+            reference = flags.reference if flags.reference in rows else rows[-1]
+            frame = significance.compare(group.of(rows), reference, alpha=flags.significance)
+            found.append(Compared(group, reference, frame))
+    return found
+
+
+def groups(planned: Plan, cells: Sequence[Cell], flags: ExperimentConfig) -> list[Group]:
+    """Rows of the plan by the windows they were tested on."""
+    frames: dict[str, dict[int, pd.DataFrame]] = {}
+    members: dict[str, list[str]] = {}
+    for name in planned.rows:
+        frames[name] = {
+            seed: pd.concat(
+                [
+                    _read(cell.directory / "evaluation" / "predictions.parquet")
+                    for cell in cells
+                    if (cell.row, cell.seed) == (name, seed)
+                ],
+                ignore_index=True,
+            )
+            for seed in planned.seeds_of(name)
+        }
+        first = frames[name][planned.seeds[0]]
+        key = first[["scenario", "item_id", "period"]]
+        digest = f"{pd.util.hash_pandas_object(key, index=False).sum():x}"
+        members.setdefault(digest, []).append(name)
+    by_period = planned.origins > 1
+    found = []
+    for names in members.values():
+        pairs = [(name, frame) for name in names for frame in frames[name].values()]
+        deterministic = [name for name in names if not planned.rows[name].seeded]
+        scenarios = significance.align(pairs, deterministic)
+        measures = significance.measure(scenarios, replicates=flags.replicates, by_period=by_period)
+        task = planned.rows[names[0]].flags
+        about = f"split {task.split}" + (f", {planned.origins} origins" if by_period else "")
+        windows = frames[names[0]][planned.seeds[0]]
+        windows = windows[windows["scenario"] == "normal"].reset_index(drop=True)
+        found.append(Group(about, scenarios, measures, windows))
+    return found
+
+
+def _read(path: Path) -> pd.DataFrame:
+    known = pd.read_parquet(path)
+    return known[[column for column in COLUMNS if column in known]]

@@ -1,0 +1,107 @@
+"""The files of a results directory, made from finished cells."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+import mmnet
+from mmnet.config import ExperimentConfig
+from mmnet.experiments import claims, comparison, figures, tables
+from mmnet.experiments.plan import Cell, Plan, slug
+from mmnet.files import write_atomic
+from mmnet.training.records import Record
+
+Content: TypeAlias = str | Figure | pd.DataFrame
+Records = Mapping[Cell, Record]
+
+
+def write(planned: Plan, cells: Sequence[Cell], flags: ExperimentConfig, directory: Path) -> int:
+    """Writes the tables, figures and claims of finished cells; a file is touched if it changes.
+
+    results.md (claims, tables and figures on one page), cells.csv (a line per cell), claims.json,
+    and for each table a .csv, a .tex and figures. state.json says what they were made from.
+
+    Returns:
+        How many files were written anew.
+    """
+    records = {cell: Record.read(cell.directory / "record.json") for cell in cells}
+    state = _state(planned, records, flags)
+    stored = directory / "state.json"
+    if stored.exists() and stored.read_text(encoding="utf-8") == state:
+        return 0
+    found = _files(planned, records, flags)
+    found["state.json"] = state  # last: where it is, all is
+    changed = 0
+    for name, content in found.items():
+        path, made = directory / name, _bytes(content)
+        if not path.exists() or path.read_bytes() != made:
+            write_atomic(path, made)
+            changed += 1
+    return changed
+
+
+def _files(planned: Plan, records: Records, flags: ExperimentConfig) -> dict[str, Content]:
+    found: dict[str, Content] = {"cells.csv": tables.cells(records)}
+    groups = comparison.groups(planned, list(records), flags)
+    page = [tables.heading(records, flags)]
+    for group in groups:
+        if flags.reference in group.rows:
+            ledger = claims.ledger(
+                group.scenarios,
+                confidence=1 - flags.significance,
+                by_period=planned.origins > 1,
+            )
+            found["claims.json"] = json.dumps(claims.as_json(ledger), indent=1) + "\n"
+            page.append(f"## What the paper claims\n\n{claims.markdown(ledger)}")
+    for table in planned.tables:
+        name = slug(table.title)
+        parts = comparison.compare(table, groups, flags)
+        found[f"{name}.csv"] = tables.csv(parts)
+        found[f"{name}.tex"] = tables.latex(table, planned, parts)
+        page.append(tables.markdown(table, planned, parts, records))
+        for kind, figure in figures.of_table(table, planned, parts, list(records)).items():
+            found[f"{name}_{kind}.png"] = figure
+            page.append(f"![{table.title}, {kind}]({name}_{kind}.png)\n")
+    found["results.md"] = "\n".join(page)
+    return found
+
+
+def _state(planned: Plan, records: Records, flags: ExperimentConfig) -> str:
+    """All that the files are made from: cells, settings, and the code that makes them."""
+    package = Path(mmnet.__file__).parent
+    sources = [*sorted((package / "experiments").glob("*.py"))]
+    sources += sorted((package / "evaluation").glob("*.py"))
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    about = {
+        "cells": {
+            cell.directory.name: hashlib.sha256(record.model_dump_json().encode()).hexdigest()[:12]
+            for cell, record in records.items()
+        },
+        "rows": {name: [row.title, row.note] for name, row in planned.rows.items()},
+        "tables": [[table.title, *table.rows] for table in planned.tables],
+        "title": flags.title,
+        "reference": flags.reference,
+        "significance": flags.significance,
+        "replicates": flags.replicates,
+        "code": code,
+    }
+    return json.dumps(about, indent=1, sort_keys=True) + "\n"
+
+
+def _bytes(content: Content) -> bytes:
+    if isinstance(content, Figure):
+        buffer = io.BytesIO()
+        # The software's version would change the bytes, and says nothing about the plot.
+        content.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+        return buffer.getvalue()
+    if isinstance(content, pd.DataFrame):
+        return content.to_csv(index=False, lineterminator="\n", float_format="%.6g").encode()
+    return content.encode()

@@ -1,0 +1,116 @@
+"""Equal tuning: every row gets the same number of trials, scored on validation only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmnet.checks import InputError
+from mmnet.config import ExperimentConfig
+from mmnet.experiments.plan import Row
+from mmnet.training.fitting import monitored
+from mmnet.training.records import Record
+
+Choices = Sequence[Any]
+Range = tuple[float, float, str]
+"""Lowest, highest, and the scale: "linear", "log", or "log integer"."""
+
+_NETWORK: dict[str, Choices | Range] = {
+    "learning_rate": (3e-4, 5e-3, "log"),
+    "half_weight_clicks": [0, 20, 100],
+    "set.units": [32, 64],
+    "set.evidence": [False, True],
+    "set.smoothed_history": [False, True],
+    "set.content_dropout": [0.0, 0.2, 0.5],
+}
+SPACES: dict[str, dict[str, Choices | Range]] = {
+    "mmnet": _NETWORK | {"noisy_rate": [0.3, 0.5, 0.7]},
+    "gru": _NETWORK | {"noisy_rate": [0.3, 0.5, 0.7]},
+    "lightgbm": {
+        "half_weight_clicks": [0, 20, 100],
+        "noisy_rate": [0.3, 0.5, 0.7],
+        "set.num_leaves": [7, 15, 31, 63],
+        "set.learning_rate": (0.02, 0.2, "log"),
+        "set.min_data_in_leaf": (10, 300, "log integer"),
+        "set.feature_fraction": (0.4, 1.0, "linear"),
+        "set.lambda_l2": (0.1, 100.0, "log"),
+    },
+}
+"""What is tuned, by model: a flag, or `set.` and an option of the model."""
+
+
+def tune(
+    row: Row,
+    trial: Callable[[Sequence[str]], Record],
+    flags: ExperimentConfig,
+    journal: Path,
+) -> str:
+    """Runs the trials that are left and returns the flagfile of the best one.
+
+    Trials are proposed by a tree-structured Parzen estimator (Bergstra et al., 2011), as optuna
+    has it, after a few random ones. The value is the monitored one of the best epoch.
+
+    Args:
+        row: what to tune.
+        trial: trains with more arguments and returns the record.
+        flags: `trials`, `seeds`.
+        journal: optuna's file of the study; a study in it goes on.
+
+    Raises:
+        InputError: the model has no search space, or optuna is not installed.
+    """
+    try:
+        import optuna
+        from optuna.storages.journal import JournalFileBackend
+    except ImportError:
+        raise InputError("--tune needs the extra: pip install 'mmnet[hpo]'") from None
+    space = SPACES.get(row.flags.model)
+    if space is None:
+        raise InputError(f"--tune={row.name}: only {', '.join(SPACES)} have a search space")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=optuna.storages.JournalStorage(JournalFileBackend(str(journal))),
+        study_name=row.name,
+        load_if_exists=True,
+    )
+    done = [one for one in study.trials if one.state.is_finished()]
+    # A killed study would otherwise propose its first trials again.
+    study.sampler = optuna.samplers.TPESampler(
+        n_startup_trials=max(4, flags.trials // 3), seed=flags.seeds[0] + len(done)
+    )
+    for _ in range(len(done), flags.trials):
+        asked = study.ask()
+        record = trial(_arguments({n: _suggest(asked, n, one) for n, one in space.items()}))
+        study.tell(asked, monitored(row.flags.monitor, record.fitted["validation"]))
+    best = study.best_trial
+    lines = [
+        f"# {row.title}, tuned: best of {flags.trials} trials on validation "
+        f"({row.flags.monitor} {study.best_value:.4f})",
+        f"--flagfile={row.path}",
+        *_arguments(best.params),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _suggest(trial: Any, name: str, space: Choices | Range) -> Any:
+    if not isinstance(space, tuple):
+        return trial.suggest_categorical(name, list(space))
+    low, high, scale = space
+    if scale == "log integer":
+        return trial.suggest_int(name, int(low), int(high), log=True)
+    return trial.suggest_float(name, low, high, log=scale == "log")
+
+
+def _arguments(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as flags.
+
+    >>> _arguments({"learning_rate": 0.00123456, "set.units": 32, "set.evidence": True})
+    ['--learning_rate=0.00123456', '--set=units=32', '--set=evidence=true']
+    """
+    found = []
+    for name, value in settings.items():
+        text = str(value).lower() if isinstance(value, bool) else f"{value:.6g}"
+        option = name.removeprefix("set.")
+        found.append(f"--set={option}={text}" if option != name else f"--{name}={text}")
+    return found

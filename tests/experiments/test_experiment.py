@@ -1,0 +1,167 @@
+"""The driver from flagfiles to tables, on a small simulated log and models that cost nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mmnet import config, driver, experiment
+from mmnet.config import ExperimentConfig
+from tests.conftest import SIMULATED
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments):
+    return driver.run(ExperimentConfig, None, "experiment", list(arguments))
+
+
+def contents(directory):
+    return {
+        str(path.relative_to(directory)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small experiment that has been run: two floors and an estimator, at two origins."""
+    place = tmp_path_factory.mktemp("experiments") / "small"
+    rows = place / "rows"
+    rows.mkdir(parents=True)
+    (rows / "ha.txt").write_text("# HA: the mean\n--model=ha\n")
+    (rows / "smoothed.txt").write_text("# Smoothed: empirical Bayes\n--model=smoothed_history\n")
+    (rows / "by_item.txt").write_text("# HA, by item\n--model=ha\n--split=by_item\n")
+    lines = [*SIMULATED, "--table=One: ha, smoothed", "--table=Two: smoothed, by_item"]
+    lines += ["--reference=smoothed", "--replicates=100", f"--cells={place / 'cells'}"]
+    (place / "experiment.txt").write_text("\n".join([*lines, "--title=A small one"]) + "\n")
+    assert run(*experiment.with_flagfile([f"--experiment={place}"])) == 0
+    return place
+
+
+def test_a_table_prints_what_the_cells_wrote(folder):
+    frame = pd.read_csv(folder / "results" / "one.csv")
+    for cell in (folder / "cells").glob("*-0-0-*"):
+        row = cell.name.partition("-")[0]
+        stored = json.loads((cell / "evaluation" / "metrics.json").read_text())
+        for scenario in ("normal", "cold_start", "noisy"):
+            for metric in ("mse", "precision_at_5"):
+                line = frame.query("system == @row and scenario == @scenario and metric == @metric")
+                if row != "by_item":
+                    assert line["value"].item() == pytest.approx(stored[scenario][metric], rel=1e-5)
+    page = (folder / "results" / "results.md").read_text()
+    assert "# A small one" in page
+    assert "| Smoothed |" in page
+
+
+def test_rows_tested_on_other_windows_are_not_compared(folder):
+    frame = pd.read_csv(folder / "results" / "two.csv")
+    assert set(frame["windows"]) == {"split chronological", "split by_item"}
+    assert frame["p"].isna().all()  # one row per group of windows
+
+
+def test_every_kind_of_file_is_there(folder):
+    names = set(contents(folder / "results"))
+    assert {"results.md", "cells.csv", "claims.json", "one.csv", "one.tex", "state.json"} <= names
+    assert {"one_bars.png", "one_degradation.png", "one_age.png"} <= names
+
+
+def test_a_finished_experiment_changes_no_file(folder):
+    before = contents(folder)
+    assert run(*experiment.with_flagfile([f"--experiment={folder}"])) == 0
+    assert contents(folder) == before
+
+
+def test_a_lost_cell_is_run_again_and_gives_the_same_tables(folder):
+    before = contents(folder / "results")
+    (cell,) = (folder / "cells").glob("ha-0-0-*")
+    predictions = (cell / "evaluation" / "predictions.parquet").read_bytes()
+    (cell / "record.json").unlink()
+    (cell / "evaluation" / "predictions.parquet").unlink()
+    assert run(*experiment.with_flagfile([f"--experiment={folder}"])) == 0
+    assert (cell / "evaluation" / "predictions.parquet").read_bytes() == predictions
+    after = contents(folder / "results")
+    # The record has other seconds, so the tables are made anew; their numbers are the same.
+    for name in ("one.csv", "two.csv", "one.tex", "claims.json"):
+        assert after[name][0] == before[name][0], name
+
+
+def test_a_cell_that_fails_says_why_and_where(folder, tmp_path, capsys):
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    (rows / "wrong.txt").write_text("--model=ha\n--set=ha_mean=median\n")
+    code = run(
+        *SIMULATED,
+        "--table=One: wrong",
+        "--reference=wrong",
+        f"--experiment={tmp_path}",
+        f"--cells={tmp_path / 'cells'}",
+    )
+    error = capsys.readouterr().err
+    assert code == 1
+    assert "cell wrong seed 0 ended with exit code 1" in error
+    assert "--set=ha_mean=median" in error
+
+
+def test_a_second_experiment_in_the_same_place_is_refused(folder, capsys):
+    from mmnet.experiments import cells
+
+    with cells.only_one(folder / "cells"):
+        assert run(*experiment.with_flagfile([f"--experiment={folder}"])) == 1
+    assert "in use by another experiment" in capsys.readouterr().err
+
+
+def test_origins_are_different_test_spans_of_one_table(folder, tmp_path):
+    code = run(
+        f"--flagfile={folder / 'experiment.txt'}",
+        f"--rows={folder / 'rows'}",
+        "--origins=2",
+        f"--cells={tmp_path / 'cells'}",
+        f"--results={tmp_path / 'results'}",
+    )
+    # One row of the experiment is split by item, which has no origins.
+    assert code == 1
+
+
+@pytest.mark.slow
+def test_two_runs_of_a_cell_agree_bit_for_bit(tmp_path):
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    (rows / "mmnet.txt").write_text("--model=mmnet\n--set=units=8\n--set=field_width=4\n")
+    lines = [*SIMULATED, "--table=One: mmnet", "--seeds=0", "--epochs=2", "--deterministic"]
+    found = []
+    for number in range(2):
+        place = tmp_path / f"cells{number}"
+        results = tmp_path / f"results{number}"
+        command = [*lines, f"--rows={rows}", f"--cells={place}", f"--results={results}"]
+        subprocess.run(
+            [sys.executable, "-m", "mmnet.experiment", *command],
+            check=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        (cell,) = place.glob("mmnet-0-0-*")
+        found.append(
+            [
+                (cell / "evaluation" / "predictions.parquet").read_bytes(),
+                (cell / "evaluation" / "metrics.json").read_bytes(),
+                (results / "one.csv").read_bytes(),
+            ]
+        )
+    assert found[0] == found[1]
+
+
+def test_the_flags_of_every_experiment_folder_are_read(monkeypatch):
+    from mmnet.experiments import plan
+
+    monkeypatch.chdir(ROOT)
+    folders = sorted(path.parent for path in Path("experiments").glob("*/experiment.txt"))
+    assert folders
+    for one in folders:
+        arguments = list(experiment.with_flagfile([f"--experiment={one}"]))
+        assert plan.plan(config.parse(ExperimentConfig, arguments)).rows

@@ -1,0 +1,133 @@
+import re
+
+import pytest
+
+from mmnet import config
+from mmnet.checks import InputError
+from mmnet.config import ExperimentConfig
+from mmnet.experiments import plan
+
+
+@pytest.fixture
+def rows(tmp_path):
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    (folder / "ha.txt").write_text("# HA: the mean\n--model=ha\n")
+    (folder / "gru.txt").write_text("--model=gru\n--set=units=16\n")
+    (folder / "lazy.txt").write_text("# Lazy GRU\n--model=gru\n--mode_weights=1,1,1\n")
+    return folder
+
+
+def read(rows, *arguments):
+    flags = config.parse(ExperimentConfig, [f"--rows={rows}", "--reference=gru", *arguments])
+    return plan.plan(flags), flags
+
+
+def planned_cells(rows, *arguments, fingerprint="data"):
+    planned, _ = read(rows, *arguments)
+
+    class Everywhere(dict):
+        def __missing__(self, key):
+            return fingerprint
+
+    return plan.cells(planned, rows.parent / "cells", Everywhere())
+
+
+def test_a_row_takes_its_title_from_its_first_comment(rows):
+    found, _ = read(rows, "--table=All: ha, gru, lazy")
+    titles = {name: (row.title, row.note) for name, row in found.rows.items()}
+    assert titles == {"ha": ("HA", "the mean"), "gru": ("gru", ""), "lazy": ("Lazy GRU", "")}
+
+
+def test_flags_of_the_experiment_reach_every_row_and_a_row_has_the_last_word(rows):
+    found, _ = read(rows, "--table=All: gru, lazy", "--epochs=3", "--mode_weights=1,0,1")
+    assert {row.flags.epochs for row in found.rows.values()} == {3}
+    assert found.rows["gru"].flags.mode_weights == (1, 0, 1)
+    assert found.rows["lazy"].flags.mode_weights == (1, 1, 1)
+
+
+def test_options_of_the_experiment_come_before_those_of_the_row(rows):
+    found, _ = read(rows, "--table=All: gru", "--set=units=64", "--set=evidence=true")
+    assert found.rows["gru"].flags.set == ("units=64", "evidence=true", "units=16")
+
+
+def test_rows_of_the_experiments_own_folder_come_first(rows, tmp_path):
+    own = tmp_path / "mine" / "rows"
+    own.mkdir(parents=True)
+    (own / "ha.txt").write_text("# My HA\n--model=ha\n--set=ha_mean=zeros\n")
+    found, _ = read(rows, "--table=All: ha, gru", f"--experiment={tmp_path / 'mine'}")
+    assert found.rows["ha"].title == "My HA"
+
+
+def test_what_draws_is_trained_with_every_seed_and_the_rest_once(rows):
+    found = planned_cells(rows, "--table=All: ha, gru", "--table=Few: lazy: 2", "--seeds=4,5,6")
+    assert [(cell.row, cell.seed) for cell in found] == [
+        *[("ha", 4), ("gru", 4), ("lazy", 4)],
+        *[("gru", 5), ("lazy", 5)],
+        ("gru", 6),
+    ]
+
+
+def test_a_cell_is_named_after_all_that_decides_it(rows):
+    def names(*arguments, **kwargs):
+        found = planned_cells(rows, "--table=All: gru", "--seeds=0", *arguments, **kwargs)
+        return [cell.directory.name for cell in found]
+
+    first = names()
+    assert names() == first
+    assert names("--jobs=2", "--title=Other") == first  # it decides nothing
+    for arguments in (["--epochs=3"], ["--window=5"], ["--set=dropout=0.1"]):
+        assert names(*arguments) != first
+    assert names(fingerprint="other data") != first
+    assert len(set(names("--origins=3"))) == 3
+
+
+def test_rows_that_prepare_alike_share_a_dataset(rows):
+    (rows / "paper.txt").write_text("--model=gru\n--taxonomy_mean=paper\n")
+    found = planned_cells(rows, "--table=All: ha, gru, paper", "--seeds=0")
+    places = {cell.row: cell.flags.dataset_dir for cell in found}
+    assert places["ha"] == places["gru"] != places["paper"]
+
+
+def test_a_cell_leaves_behind_predictions_only(rows):
+    (cell,) = planned_cells(rows, "--table=All: gru", "--seeds=3", "--origins=1")
+    assert (cell.flags.outputs, cell.flags.seed, cell.flags.run_dir) == (
+        "predictions",
+        3,
+        str(cell.directory),
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no --table"),
+        (["--table=All"], "takes 'TITLE: row, row"),
+        (["--table=All: gru: many"], "a number of seeds from 1 to 5"),
+        (["--table=All: gru: 6"], "a number of seeds from 1 to 5"),
+        (["--table=All: gruu"], r"no flagfile gruu.txt in .*Did you mean gru\?"),
+        (["--table=All: ha"], "--reference=gru is in no table"),
+        (["--table=All: gru", "--seed=1"], "--seed is each cell's own; give --seeds"),
+        (["--table=All: gru", "--origin=1"], "--origin is each cell's own; give --origins"),
+        (["--table=All: gru", "--seeds=1,1"], "--seeds must differ"),
+        (["--table=All: wrong"], "wrong.txt: --model must be one of .*Did you mean gru"),
+        (["--table=All: own_seed"], "own_seed.txt: --seed is each cell's own"),
+    ],
+)
+def test_a_wrong_experiment_is_one_clear_sentence(rows, arguments, message):
+    (rows / "wrong.txt").write_text("--model=grru\n")
+    (rows / "own_seed.txt").write_text("--model=gru\n--seed=3\n")
+    with pytest.raises(InputError, match=message) as error:
+        read(rows, *arguments)
+    assert not re.search(r"\n", str(error.value))
+
+
+def test_a_trial_does_not_open_the_test_split(rows):
+    _, flags = read(rows, "--table=All: gru")
+    (row,) = plan.rows(["gru"], flags)
+    directory = rows.parent / "cells"
+    known = {plan.dataset_directory(row, 0, directory): "data"}
+    one, other = plan.trials(row, [["--epochs=2"], ["--epochs=3"]], flags, directory, known)
+    assert one.flags.outputs == other.flags.outputs == "validation"
+    assert (one.flags.epochs, other.flags.epochs) == (2, 3)
+    assert one.directory != other.directory

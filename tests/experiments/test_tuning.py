@@ -1,0 +1,76 @@
+import pytest
+
+from mmnet import config
+from mmnet.checks import InputError
+from mmnet.config import ExperimentConfig, TrainConfig
+from mmnet.experiments import plan, tuning
+from mmnet.models import REGISTRY
+from mmnet.training.records import Record
+
+optuna = pytest.importorskip("optuna")
+
+
+@pytest.fixture
+def row(tmp_path):
+    path = tmp_path / "rows" / "gru.txt"
+    path.parent.mkdir()
+    path.write_text("# GRU: as it is\n--model=gru\n")
+    flags = config.parse(ExperimentConfig, [f"--rows={path.parent}", "--trials=6"])
+    return plan.rows(["gru"], flags)[0], flags
+
+
+def validation(mse):
+    return Record(
+        fitted={"validation": {f"{name}_mse": mse for name in ("normal", "cold_start", "noisy")}}
+    )
+
+
+def test_every_tuned_setting_is_a_flag_or_an_option_of_its_model():
+    for model, space in tuning.SPACES.items():
+        for name in space:
+            if name.startswith("set."):
+                assert name.removeprefix("set.") in REGISTRY[model].options(), name
+            else:
+                assert name in TrainConfig.model_fields
+
+
+def test_the_best_trial_becomes_a_flagfile_that_is_read_back(row, tmp_path):
+    asked = []
+
+    def trial(arguments):
+        asked.append(arguments)
+        return validation(10.0 - len(asked) if len(asked) < 4 else 20.0)  # the third is best
+
+    text = tuning.tune(*row[:1], trial, row[1], tmp_path / "journal")
+    path = tmp_path / "best.txt"
+    path.write_text(text)
+    assert len(asked) == 6
+    parsed = config.parse(TrainConfig, [f"--flagfile={path}"])
+    assert parsed == config.parse(TrainConfig, ["--model=gru", *asked[2]])
+    assert text.startswith("# GRU, tuned: best of 6 trials on validation (mean_log_mse 1.9459)")
+
+
+def test_a_killed_study_goes_on_with_the_trials_that_are_left(row, tmp_path):
+    asked = []
+
+    def trial(arguments):
+        asked.append(tuple(arguments))
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return validation(1.0 + len(asked))
+
+    with pytest.raises(KeyboardInterrupt):
+        tuning.tune(row[0], trial, row[1], tmp_path / "journal")
+    tuning.tune(row[0], trial, row[1], tmp_path / "journal")
+    assert len(asked) == 3 + 1 + 3  # three done, one lost, three left
+    again = len(asked)
+    tuning.tune(row[0], trial, row[1], tmp_path / "journal")
+    assert len(asked) == again
+    assert len(set(asked)) > 5  # and not the first ones over again
+
+
+def test_a_model_without_a_search_space_is_refused(row, tmp_path):
+    (tmp_path / "rows" / "ha.txt").write_text("--model=ha\n")
+    (ha,) = plan.rows(["ha"], row[1])
+    with pytest.raises(InputError, match="--tune=ha: only mmnet, gru, lightgbm have"):
+        tuning.tune(ha, validation, row[1], tmp_path / "journal")
