@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "mmnet/__init__.py").read_text()).group(1)
 BASELINES = ["lightgbm>=4.5,<5", "scikit-learn>=1.5"]
+HPO = ["optuna>=4"]
 
 setup(
     name="mmnet",
@@ -35,6 +36,7 @@ setup(
     ],
     extras_require={
         "baselines": BASELINES,
+        "hpo": HPO,
         "test": [
             "hypothesis>=6.100",
             "pytest>=8",
@@ -42,6 +44,7 @@ setup(
             "mypy>=1.10",
             "statsmodels>=0.14",  # what the tests of significance compare with
             *BASELINES,
+            *HPO,
         ],
     },
 )

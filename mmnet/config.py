@@ -105,7 +105,11 @@ class ScenarioFlags(_Flags):
 class ModelFlags(_Flags):
     """Which system, and the options that all systems share."""
 
-    model: str = Field("mmnet", description="mmnet, ha, ha_taxonomy, last_rate, taxonomy_mean.")
+    model: str = Field(
+        "mmnet",
+        description="mmnet; gru, encoder_decoder, mmved, dftc; smoothed_history, lightgbm; "
+        "ha, ha_taxonomy, last_rate, taxonomy_mean.",
+    )
     coarse_granularity: bool = Field(True, description="Read the taxonomy sequences.")
     taxonomy_flags: bool = Field(True, description="Embed their missing flags too.")
     mode_weights: Annotated[tuple[float, ...], "comma-separated"] = Field(

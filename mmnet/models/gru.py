@@ -9,7 +9,7 @@ import keras
 from mmnet import checks
 from mmnet.models.fine_granularity import model_inputs
 from mmnet.models.meta_info import meta_info
-from mmnet.models.mmnet import gated_prediction
+from mmnet.models.mmnet import Link, gated_prediction
 from mmnet.models.seeding import seeded
 from mmnet.models.step_vectors import SeenSteps, recurrent, step_vectors
 from mmnet.schema import FeatureSpec
@@ -28,6 +28,8 @@ def gru(
     gru_units: int | None = None,
     gru_mask: bool = False,
     reset_after: bool = True,
+    smoothed_history: bool = False,
+    link: Link = "identity",
     field_width: int = 16,
     field_pooling: Literal["max", "mean"] = "max",
     momentum: float = 0.95,
@@ -53,6 +55,8 @@ def gru(
             that width. 256 has about as many parameters as MMNet's temporal convolution.
         gru_mask: skips missing steps, so that an item without any has q = 0.
         reset_after: False is the form of Cho et al. (2014), with one bias.
+        smoothed_history: as MMNet's option: what of its gain is the head's alone?
+        link: how the network's output becomes a rate; see `PredictedRate`.
         field_width: d, width of a meta feature's vector.
         field_pooling: how the values of a list are pooled.
         momentum: of xDeepFM's batch normalisation.
@@ -83,6 +87,7 @@ def gru(
             evidence=evidence,
             units=units,
             seed=seed,
+            hide_history=smoothed_history,
         )
         # What they say together: q. [batch, units]
         if gru_mask and steps.missing_flag is None:
@@ -105,5 +110,12 @@ def gru(
             seed=seed,
         )
         # How far to trust each of them, and the prediction. [batch]
-        predicted = gated_prediction([history, *modalities], spec, dropout=dropout, seed=seed)
+        predicted = gated_prediction(
+            [history, *modalities],
+            spec,
+            dropout=dropout,
+            seed=seed,
+            link=link,
+            smoothed=steps.history if smoothed_history else None,
+        )
     return keras.Model(inputs, predicted, name="gru")

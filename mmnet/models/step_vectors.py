@@ -9,8 +9,8 @@ import keras
 from keras import ops
 
 from mmnet import checks
-from mmnet.layers.disturbance import MultiMode
-from mmnet.models.fine_granularity import in_standard_deviations
+from mmnet.layers.disturbance import HiddenHistory
+from mmnet.models.fine_granularity import History, disturbed_history, in_standard_deviations
 from mmnet.schema import FeatureSpec
 
 BASELINE_INPUTS = ("all", "rate_only")
@@ -25,11 +25,13 @@ class Steps(NamedTuple):
         vectors: x, [batch, window, units].
         share_rate: y / s, in standard deviations, [batch, window].
         missing_flag: m, [batch, window]; None when the baseline may not see it.
+        history: the disturbed history that the vectors were made of, or hide; in percent.
     """
 
     vectors: keras.KerasTensor
     share_rate: keras.KerasTensor
     missing_flag: keras.KerasTensor | None
+    history: History
 
 
 def step_vectors(
@@ -44,6 +46,7 @@ def step_vectors(
     evidence: bool,
     units: int,
     seed: int,
+    hide_history: bool = False,
 ) -> Steps:
     """Puts side by side what MMNet sees at a step, and maps it linearly.
 
@@ -62,6 +65,7 @@ def step_vectors(
         evidence: adds log(1 + clicks).
         units: width of x.
         seed: repeats the disturbance.
+        hide_history: hides the item's own history from the vectors, for `smoothed_history`.
 
     Raises:
         ValueError: `baseline_inputs` is unknown, or "rate_only" with evidence.
@@ -70,9 +74,16 @@ def step_vectors(
     rate_only = baseline_inputs == "rate_only"
     if rate_only and evidence:
         raise ValueError('`evidence` must be False with baseline_inputs="rate_only"')
-    share_rate, missing_flag, clicks = MultiMode(
-        mode_weights, noisy_rate, seed=seed, name="multi_mode"
-    )(inputs["share_rate"], inputs["missing_flag"], inputs["clicks"])
+    history = disturbed_history(
+        inputs,
+        mode_weights=mode_weights,
+        noisy_rate=noisy_rate,
+        adaptive_modes="none",
+        adaptive_clicks=1,
+        seed=seed,
+    )
+    read = History(*HiddenHistory(name="hidden_history")(*history)) if hide_history else history
+    share_rate, missing_flag, clicks = read
     share_rate = in_standard_deviations(share_rate, spec, "scaled_share_rate")
     sequences = [share_rate]
     if not rate_only:
@@ -84,7 +95,7 @@ def step_vectors(
                 sequences.append(inputs["taxonomy_missing_flag"])
     layer = StepLayer(units, name="step_layer")
     vectors = layer(sequences, clicks) if evidence else layer(sequences)
-    return Steps(vectors, share_rate, None if rate_only else missing_flag)
+    return Steps(vectors, share_rate, None if rate_only else missing_flag, history)
 
 
 def recurrent(

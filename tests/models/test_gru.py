@@ -62,3 +62,13 @@ def test_conforms(tmp_path):
 def test_conforms_with_a_mask(tmp_path):
     model = gru(SPEC, gru_mask=True, gru_units=5, evidence=True, **SMALL)
     check_model(model, batch(), tmp_path=tmp_path, golden="gru_with_mask")
+
+
+def test_with_a_smoothed_history_the_network_is_only_the_prior():
+    inputs = batch()
+    model = gru(SPEC, smoothed_history=True, evidence=True, **SMALL)
+    prior = keras.Model(model.input, model.get_layer("prior_share_rate").output)
+    np.testing.assert_array_equal(prior(inputs), prior(cold(inputs)))
+    unclipped = np.asarray(prior(cold(inputs)))
+    np.testing.assert_array_equal(model(cold(inputs)), np.clip(unclipped, 0, 100))
+    assert np.all(np.asarray(model(inputs)) != np.asarray(model(cold(inputs))))
