@@ -1,16 +1,20 @@
 """Nothing reported leaks from the future or from the label: rules 1 to 5 at the level of scores."""
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
+import tensorflow as tf
 
-from mmnet.config import TableFlags, TaskFlags
+from mmnet import config
+from mmnet.config import TableFlags, TaskFlags, TrainConfig
 from mmnet.data import pipeline
 from mmnet.data.tables import Table, Tables
 from mmnet.data.windows import Windows
 from mmnet.evaluation import metrics
 from mmnet.evaluation.predicting import Predictor, ScenarioSet
 from mmnet.models.mmnet import mmnet
+from mmnet.training import fitting
 
 PERIODS, ITEMS = 12, 12
 FLAGS = TableFlags(taxonomies=("tag",))
@@ -116,3 +120,62 @@ def test_shuffled_labels_leave_chance():
     # P@10 of a random order has mean 0.1 and, over 50 shuffles of 400 places, a standard error of
     # sqrt(.1 * .9 * .9 / 400 / 50) = 0.002.
     assert np.mean(found) == pytest.approx(0.1, abs=0.006)
+
+
+# ---------------------------------------------------------------- a run on shuffled labels
+
+
+@pytest.fixture(scope="module")
+def shuffled_run(simulated_flags, tmp_path_factory):
+    """Truth and predictions of a small MMNet that was trained on other examples' targets."""
+    flags = config.parse(TrainConfig, simulated_flags)
+    dataset = pipeline.prepare(pipeline.load_tables(flags), *pipeline.table_flags(flags))
+    windows = Windows(dataset)
+    batches, steps = windows.training_batches(dataset.split.train, 32, 0)
+
+    def shuffled(first_step):
+        # Within a batch every target goes to another example: nothing is left to be learned.
+        return batches(first_step).map(lambda inputs, target: (inputs, tf.roll(target, 1, 0)))
+
+    validation, test = (
+        ScenarioSet(dataset, windows, dataset.split[name], missing_rate=0.5, scenario_seed=0)
+        for name in ("validation", "test")
+    )
+    model = mmnet(dataset.fitted.spec, units=8, field_width=4, seed=0)
+    predict = Predictor(model)
+    fitting.fit(
+        model,
+        shuffled,
+        steps,
+        lambda _: validation.mse(predict),
+        fitting.Settings(
+            epochs=3,
+            learning_rate=0.001,
+            patience=3,
+            monitor="mean_log_mse",
+            seed=0,
+            deterministic=False,
+        ),
+        rate_scale=dataset.fitted.spec.rate_scale,
+        run_dir=tmp_path_factory.mktemp("shuffled"),
+        resume=False,
+    )
+    return test.frame(predict)
+
+
+def test_a_run_on_shuffled_labels_learns_nothing(shuffled_run, run_dir):
+    honest = pd.read_parquet(run_dir / "evaluation" / "predictions.parquet")
+    items = shuffled_run["item_id"].nunique()
+    for scenario in ("normal", "cold_start", "noisy"):
+        rows = shuffled_run[shuffled_run["scenario"] == scenario]
+        truth, predicted = rows["share_rate"].to_numpy(), rows["predicted_share_rate"].to_numpy()
+        # No better than knowing the mean, and no order: three standard errors of a correlation
+        # of so many independent items.
+        assert metrics.mse(truth, predicted) > 0.95 * np.var(truth)
+        assert abs(metrics.spearman(truth, predicted)) < 3 / np.sqrt(items)
+        # The same network on its own labels does find an order: the test can fail.
+        rows = honest[honest["scenario"] == scenario]
+        own = metrics.spearman(
+            rows["share_rate"].to_numpy(), rows["predicted_share_rate"].to_numpy()
+        )
+        assert own > 3 / np.sqrt(items)

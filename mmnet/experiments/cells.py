@@ -117,18 +117,18 @@ class _Progress:
         self.done += 1
         self._left -= 1
         record = Record.read(cell.directory / "record.json")
-        shown = "  ".join(
-            f"{name} {record.metrics[name]['mse']:.4g}"
-            if record.metrics
-            else f"{name} {record.fitted['validation'][f'{name}_mse']:.4g}"
-            for name in SCENARIOS
-        )
+        scores = record.metrics or record.fitted["validation"]
+        if record.metrics:
+            mse = {name: scores[name]["mse"] for name in SCENARIOS}
+        else:
+            mse = {name: scores[f"{name}_mse"] for name in SCENARIOS}
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in mse.items())
         kind = "test" if record.metrics else "validation"
         each = (time.monotonic() - self._start) / self.done
         left = timedelta(seconds=round(each * self._left))
+        count = f"{self.done}/{self.done + self._left}"
         self._console.print(
-            f"{self.done}/{self.done + self._left}  {cell.name}  {seconds:.0f} s  {kind} MSE {shown}"
-            f"  ETA {left}"
+            f"{count}  {cell.name}  {seconds:.0f} s  {kind} MSE {shown}  ETA {left}"
         )
 
 
