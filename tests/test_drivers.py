@@ -44,6 +44,41 @@ def test_a_run_directory_has_what_the_readme_says(run_dir):
     assert not [name for name in names if "/." in name or name.startswith(".")]  # nothing half
 
 
+def test_a_cell_leaves_predictions_but_neither_plots_nor_export(tmp_path, simulated_flags):
+    flags = [*simulated_flags, "--model=smoothed_history", "--outputs=predictions"]
+    assert run(TrainConfig, "train", *flags, f"--run_dir={tmp_path / 'run'}") == 0
+    names = {"metrics.json", "predictions.parquet", "degradation.json"}
+    assert {path.name for path in (tmp_path / "run" / "evaluation").iterdir()} == names
+    assert not (tmp_path / "run" / "export").exists()
+    record = Record.read(tmp_path / "run" / "record.json")
+    assert record.metrics["normal"]["n"] > 0
+    assert set(record.fitted["validation"]) >= {"normal_mse", "cold_start_mse", "noisy_mse"}
+
+
+def test_a_trial_does_not_open_the_test_split(tmp_path, simulated_flags, monkeypatch):
+    opened = []
+    monkeypatch.setattr(tasks, "_report", lambda *_: opened.append(True))
+    flags = [*simulated_flags, "--model=smoothed_history", "--outputs=validation"]
+    assert run(TrainConfig, "train", *flags, f"--run_dir={tmp_path / 'run'}") == 0
+    assert not opened
+    assert not (tmp_path / "run" / "evaluation").exists()
+    record = Record.read(tmp_path / "run" / "record.json")
+    assert record.metrics == {}
+    assert record.fitted["validation"]["normal_mse"] > 0
+
+
+def test_an_estimator_is_evaluated_again_from_what_it_stored(tmp_path, simulated_flags):
+    directory = tmp_path / "run"
+    flags = [*simulated_flags, "--model=smoothed_history", f"--run_dir={directory}"]
+    assert run(TrainConfig, "train", *flags) == 0
+    first = (directory / "evaluation" / "metrics.json").read_bytes()
+    (directory / "evaluation" / "metrics.json").unlink()
+    assert run(EvaluateConfig, "evaluate", f"--run_dir={directory}") == 0
+    assert (directory / "evaluation" / "metrics.json").read_bytes() == first
+    assert "degradation.png" in {path.name for path in (directory / "evaluation").iterdir()}
+    assert not (directory / "export").exists()
+
+
 def test_the_metrics_are_those_of_the_predictions(run_dir):
     stored = json.loads((run_dir / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
     frame = pd.read_parquet(run_dir / "evaluation" / "predictions.parquet")

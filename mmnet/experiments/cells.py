@@ -52,6 +52,7 @@ def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int) -> int:
     waiting = [cell for cell in cells if not is_finished(cell)]
     progress = _Progress(cells, len(waiting), jobs, console)
     running: dict[subprocess.Popen[bytes], tuple[Cell, float]] = {}
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # else cells would live on
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -64,6 +65,7 @@ def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int) -> int:
                     raise _failed(cell, process.returncode)
                 progress.finished(cell, time.monotonic() - began)
     finally:
+        signal.signal(signal.SIGTERM, before)
         for process in running:  # each writes a checkpoint and ends
             process.send_signal(signal.SIGTERM)
         for process in running:

@@ -219,13 +219,15 @@ def ledger(
 
 
 def markdown(claims: Sequence[Claim]) -> str:
-    """The ledger as text: a heading per claim, its parts below it."""
+    """The ledger as text: a line per claim, its parts below it."""
     lines = []
     for claim in claims:
-        lines.append(f"- **{claim.name}: {claim.verdict}.** {claim.text}")
-        lines += [f"  - {part.text}: {part.verdict}" for part in claim.parts]
-        if claim.missing:
-            lines.append(f"  - rows not in this experiment: {', '.join(claim.missing)}")
+        if claim.parts:
+            lines.append(f"- **{claim.name}: {claim.verdict}.** {claim.text}")
+            lines += [f"  - {part.text}: {part.verdict}" for part in claim.parts]
+    unchecked = [f"{one.name} ({', '.join(one.missing)})" for one in claims if one.missing]
+    if unchecked:
+        lines.append(f"- Not decidable, as rows are not in this experiment: {'; '.join(unchecked)}")
     return "\n".join(lines) + "\n"
 
 

@@ -165,3 +165,38 @@ def test_ratios_that_are_none_are_refused(ratios):
     assert sentence(np.full((1, 21), 5), split_ratios=ratios) == (
         f"--split_ratios must be three positive numbers. Received: {given}"
     )
+
+
+def test_an_earlier_origin_moves_every_span_by_whole_test_spans():
+    # Targets stand in columns 1 to 20: a test span is 2 columns.
+    found = split(np.full((2, 21), 5), origin=1)
+    spans = [{column for _, column in pairs(found[name])} for name in SPLITS]
+    assert spans == [set(range(1, 15)), {15, 16}, {17, 18}]
+    assert found.first_targets == (1, 15, 17)
+
+
+def test_the_ledger_says_what_an_origin_left_out():
+    _, ledger = split_examples(panel(np.full((2, 21), 5)), task(origin=1))
+    (rule,) = (one for one in ledger if "origin" in one.rule)
+    assert (rule.rows_in, rule.rows_out) == (40, 36)
+
+
+def test_counts_after_an_origin_change_no_example():
+    clicks = np.random.default_rng(0).integers(0, 9, (5, 21))
+    changed = clicks.copy()
+    changed[:, 19:] = 0
+    before, after = split(clicks, origin=1), split(changed, origin=1)
+    for name in SPLITS:
+        assert pairs(before[name]) == pairs(after[name])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"origin": 9}, "--origin=9 leaves no periods to train on: 21 in all, 2 of them"),
+        ({"origin": 1, "split": "by_item"}, "--origin=1 needs --split=chronological, not by_item"),
+    ],
+)
+def test_an_origin_that_cannot_be_is_one_clear_sentence(flags, message):
+    with pytest.raises(InputError, match=message):
+        split(np.full((2, 21), 5), **flags)

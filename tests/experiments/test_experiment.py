@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 
 from mmnet import config, driver, experiment
 from mmnet.config import ExperimentConfig
+from mmnet.experiments import cells, plan
 from tests.conftest import SIMULATED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,8 +111,6 @@ def test_a_cell_that_fails_says_why_and_where(folder, tmp_path, capsys):
 
 
 def test_a_second_experiment_in_the_same_place_is_refused(folder, capsys):
-    from mmnet.experiments import cells
-
     with cells.only_one(folder / "cells"):
         assert run(*experiment.with_flagfile([f"--experiment={folder}"])) == 1
     assert "in use by another experiment" in capsys.readouterr().err
@@ -118,14 +118,60 @@ def test_a_second_experiment_in_the_same_place_is_refused(folder, capsys):
 
 def test_origins_are_different_test_spans_of_one_table(folder, tmp_path):
     code = run(
+        *SIMULATED,
+        f"--rows={folder / 'rows'}",
+        "--table=One: ha",
+        "--reference=ha",
+        "--origins=2",
+        "--replicates=100",
+        f"--cells={tmp_path / 'cells'}",
+        f"--results={tmp_path / 'results'}",
+    )
+    assert code == 0
+    spans = [
+        pd.read_parquet(path)
+        for path in sorted((tmp_path / "cells").glob("ha-*/evaluation/predictions.parquet"))
+    ]
+    last, before = sorted(spans, key=lambda frame: -frame["period"].max())
+    assert before["period"].max() < last["period"].min()
+    windows = (len(last) + len(before)) // 3  # of three scenarios
+    assert f"{windows:,} test windows" in (tmp_path / "results" / "results.md").read_text()
+
+
+def test_a_split_by_item_has_no_origins(folder, tmp_path, capsys):
+    code = run(
         f"--flagfile={folder / 'experiment.txt'}",
         f"--rows={folder / 'rows'}",
         "--origins=2",
         f"--cells={tmp_path / 'cells'}",
         f"--results={tmp_path / 'results'}",
     )
-    # One row of the experiment is split by item, which has no origins.
     assert code == 1
+    assert "--origin=1 needs --split=chronological, not by_item" in capsys.readouterr().err
+
+
+def test_a_terminated_experiment_takes_its_cells_with_it(tmp_path):
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    (rows / "gru.txt").write_text("# GRU: long enough to be stopped\n--model=gru\n--epochs=500\n")
+    command = [sys.executable, "-m", "mmnet.experiment", *SIMULATED, "--table=One: gru"]
+    command += ["--reference=gru", "--seeds=0", f"--rows={rows}", f"--results={tmp_path / 'r'}"]
+    process = subprocess.Popen(
+        [*command, f"--cells={tmp_path / 'cells'}"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until = time.monotonic() + 240
+    while not list((tmp_path / "cells").glob("gru-*/checkpoints/*")):
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    process.terminate()
+    assert process.wait(timeout=60) == 130
+    with cells.only_one(tmp_path / "cells"):  # nobody holds it any more
+        pass
 
 
 @pytest.mark.slow
@@ -157,8 +203,6 @@ def test_two_runs_of_a_cell_agree_bit_for_bit(tmp_path):
 
 
 def test_the_flags_of_every_experiment_folder_are_read(monkeypatch):
-    from mmnet.experiments import plan
-
     monkeypatch.chdir(ROOT)
     folders = sorted(path.parent for path in Path("experiments").glob("*/experiment.txt"))
     assert folders
