@@ -400,7 +400,8 @@ def experiment(flags: ExperimentConfig) -> None:
             _tune(flags, directory, lock)
             return
         planned = plan.plan(flags)
-        fingerprints = _prepared(planned.rows.values(), planned.origins, directory)
+        rows = [(row, planned.origins_of(name)) for name, row in planned.rows.items()]
+        fingerprints = _prepared(rows, directory)
         todo = plan.cells(planned, directory, fingerprints)
         ran = cells.run(todo, flags.jobs, console, lock)
         folder = Path(flags.results or f"{flags.experiment}/results")
@@ -408,10 +409,10 @@ def experiment(flags: ExperimentConfig) -> None:
     console.print(f"{len(todo)} cells, {ran} of them run now; {changed} files changed in {folder}")
 
 
-def _prepared(rows: Iterable[plan.Row], origins: int, directory: Path) -> dict[Path, str]:
-    """Every dataset that the cells of the rows need, and its fingerprint."""
+def _prepared(rows: Iterable[tuple[plan.Row, int]], directory: Path) -> dict[Path, str]:
+    """Every dataset that the cells of the rows and their origins need, and its fingerprint."""
     found: dict[Path, str] = {}
-    for row in rows:
+    for row, origins in rows:
         for origin in range(origins):
             place = plan.dataset_directory(row, origin, directory)
             if place not in found:
@@ -423,7 +424,7 @@ def _prepared(rows: Iterable[plan.Row], origins: int, directory: Path) -> dict[P
 def _tune(flags: ExperimentConfig, directory: Path, lock: int) -> None:
     """Finds each row's best options by the same number of trials on validation."""
     for row in plan.rows(flags.tune, flags):
-        fingerprints = _prepared([row], 1, directory)
+        fingerprints = _prepared([(row, 1)], directory)
 
         def trial(settings: Sequence[str], row: plan.Row = row, known=fingerprints) -> Record:
             (cell,) = plan.trials(row, [settings], flags, directory, known)

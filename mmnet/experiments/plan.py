@@ -12,9 +12,12 @@ from typing import Any
 from mmnet import config
 from mmnet.checks import InputError, did_you_mean
 from mmnet.config import ExperimentConfig, TrainConfig
+from mmnet.data import pipeline
 from mmnet.models import REGISTRY
 
 _GIVEN_PER_CELL = ("seed", "origin", *config.PLACES)
+# Where tables lie, while the dataset's fingerprint says what is in them; and bookkeeping.
+_DECIDES_NOTHING = (*config.PLACES, *pipeline.PLACES, "vectors", "checkpoint_seconds")
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,10 @@ class Row:
 
 @dataclass(frozen=True)
 class TablePlan:
-    """One table: its title, its rows in order, and how many of the seeds it uses."""
+    """One table: its title, its rows in order, and how many seeds it needs at least.
+
+    It shows all the seeds that a row has, also those that another table asked for.
+    """
 
     title: str
     rows: tuple[str, ...]
@@ -55,7 +61,8 @@ class Cell:
         row: name of its row.
         seed, origin: its own.
         flags: all of them, places included.
-        directory: its run directory, named after everything that decides its numbers.
+        directory: its run directory, named after the flags and data that decide its numbers. The
+            code is not part of the name: the record has its commit, and the page names them all.
     """
 
     row: str
@@ -85,6 +92,10 @@ class Plan:
         most = max(table.num_seeds for table in self.tables if row in table.rows)
         return self.seeds[: most if self.rows[row].seeded else 1]
 
+    def origins_of(self, row: str) -> int:
+        """How many origins a row has: only a split by time can be cut off earlier."""
+        return self.origins if self.rows[row].flags.split == "chronological" else 1
+
 
 def plan(flags: ExperimentConfig) -> Plan:
     """Reads the rows of all tables.
@@ -102,6 +113,9 @@ def plan(flags: ExperimentConfig) -> Plan:
     if len(set(flags.seeds)) < len(flags.seeds):
         raise InputError(f"--seeds must differ. Received: {','.join(map(str, flags.seeds))}")
     tables = tuple(_table(text, len(flags.seeds)) for text in flags.table)
+    slugs = [slug(table.title) for table in tables]
+    if "" in slugs or len(set(slugs)) < len(slugs):
+        raise InputError("--table: titles must differ, in letters from a to z and digits")
     names = dict.fromkeys(name for table in tables for name in table.rows)
     found = {row.name: row for row in rows(names, flags)}
     if flags.reference not in found:
@@ -125,7 +139,7 @@ def _table(text: str, num_seeds: int) -> TablePlan:
     """Reads `TITLE: row, row, ...` or `TITLE: row, row, ...: SEEDS`."""
     title, *rest = (part.strip() for part in text.split(":"))
     rows = tuple(name.strip() for name in rest[0].split(",") if name.strip()) if rest else ()
-    if not title or not rows or len(rest) > 2:
+    if not title or not rows or len(rest) > 2 or len(set(rows)) < len(rows):
         raise InputError(f"--table takes 'TITLE: row, row, ...[: SEEDS]'. Received: {text!r}")
     if len(rest) == 2:
         if not rest[1].isdigit() or not 1 <= int(rest[1]) <= num_seeds:
@@ -176,8 +190,8 @@ def _common(flags: ExperimentConfig) -> list[str]:
 def dataset_directory(row: Row, origin: int, cells: Path) -> Path:
     """Where the dataset of a row lies: one directory per way to prepare the tables."""
     flags = row.flags.model_copy(update={"origin": origin})
-    decides = [*config.TABLES, *config.TASK]
-    text = config.to_flagfile(flags, leave_out=sorted(set(TrainConfig.model_fields) - {*decides}))
+    decides = {*config.TABLES, *config.TASK} - {*_DECIDES_NOTHING}
+    text = config.to_flagfile(flags, leave_out=sorted(set(TrainConfig.model_fields) - decides))
     return cells / "datasets" / _digest(text)
 
 
@@ -193,7 +207,7 @@ def cells(planned: Plan, directory: Path, fingerprints: dict[Path, str]) -> list
     for seed in planned.seeds:
         for origin in range(planned.origins):
             for row in planned.rows.values():
-                if seed not in planned.seeds_of(row.name):
+                if seed not in planned.seeds_of(row.name) or origin >= planned.origins_of(row.name):
                     continue
                 dataset = dataset_directory(row, origin, directory)
                 update = {"seed": seed, "origin": origin, "outputs": "predictions"}
@@ -226,7 +240,8 @@ def _cell(
     fingerprints: dict[Path, str],
 ) -> Cell:
     flags = flags.model_copy(update=update | {"dataset_dir": str(dataset)})
-    digest = _digest(config.to_flagfile(flags) + fingerprints[dataset] + flags.outputs)
+    text = config.to_flagfile(flags, leave_out=_DECIDES_NOTHING)
+    digest = _digest(text + fingerprints[dataset] + flags.outputs)
     run = directory / f"{row.name}-{flags.seed}-{flags.origin}-{digest}"
     flags = flags.model_copy(update={"run_dir": str(run)})
     return Cell(row.name, flags.seed, flags.origin, flags, run)
