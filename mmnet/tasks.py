@@ -422,7 +422,14 @@ def _prepared(rows: Iterable[tuple[plan.Row, int]], directory: Path) -> dict[Pat
 
 
 def _tune(flags: ExperimentConfig, directory: Path, lock: int) -> None:
-    """Finds each row's best options by the same number of trials on validation."""
+    """Finds each row's best options by the same number of trials on validation.
+
+    Raises:
+        InputError: no experiment's folder to write to, or several origins: the validation span of
+            the last one is the test span of the one before.
+    """
+    if not flags.experiment or flags.origins > 1:
+        raise InputError("--tune needs --experiment, for its rows/, and --origins=1")
     for row in plan.rows(flags.tune, flags):
         fingerprints = _prepared([(row, 1)], directory)
 
@@ -431,8 +438,9 @@ def _tune(flags: ExperimentConfig, directory: Path, lock: int) -> None:
             cells.run([cell], 1, console, lock)
             return Record.read(cell.directory / "record.json")
 
-        path = Path(flags.experiment or flags.results) / "rows" / f"{row.name}_tuned.txt"
-        best = tuning.tune(row, trial, flags, directory / f"{row.name}.journal")
+        path = Path(flags.experiment or ".") / "rows" / f"{row.name}_tuned.txt"
+        name = plan.study(row, flags, next(iter(fingerprints.values())))
+        best = tuning.tune(row, trial, flags, directory / f"{name}.journal")
         write_atomic(path, best)
         console.print(f"{path}:\n{best}")
 

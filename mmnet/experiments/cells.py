@@ -31,7 +31,10 @@ def is_finished(cell: Cell) -> bool:
         record = Record.read(cell.directory / "record.json")
     except (OSError, ValueError):
         return False
-    return bool(record.metrics if cell.flags.outputs == "predictions" else record.fitted)
+    if cell.flags.outputs != "predictions":
+        return bool(record.fitted)
+    predictions = cell.directory / "evaluation" / "predictions.parquet"
+    return bool(record.metrics) and predictions.exists()
 
 
 def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int) -> int:
@@ -47,11 +50,12 @@ def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int) -> int:
         How many were run.
 
     Raises:
-        InputError: a cell failed; the others that were running are ended with a checkpoint.
+        InputError: cells failed; all others have been run.
     """
     waiting = [cell for cell in cells if not is_finished(cell)]
     progress = _Progress(cells, len(waiting), jobs, console)
     running: dict[subprocess.Popen[bytes], tuple[Cell, float]] = {}
+    failed: list[tuple[Cell, int]] = []
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # else cells would live on
     try:
         while waiting or running:
@@ -62,14 +66,18 @@ def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int) -> int:
             for process in [one for one in running if one.poll() is not None]:
                 cell, began = running.pop(process)
                 if process.returncode:
-                    raise _failed(cell, process.returncode)
-                progress.finished(cell, time.monotonic() - began)
+                    failed.append((cell, process.returncode))
+                    console.print(f"{cell.name} ended with exit code {process.returncode}")
+                else:
+                    progress.finished(cell, time.monotonic() - began)
     finally:
         signal.signal(signal.SIGTERM, before)
         for process in running:  # each writes a checkpoint and ends
             process.send_signal(signal.SIGTERM)
         for process in running:
             process.wait()
+    if failed:
+        raise _failed(failed)
     return progress.done
 
 
@@ -81,9 +89,10 @@ def _start(cell: Cell, jobs: int, lock: int) -> subprocess.Popen[bytes]:
     known_to_dataset = (*config.TABLES, *config.TASK, "resume")
     text = config.to_flagfile(cell.flags, leave_out=known_to_dataset)
     write_atomic(flagfile, text + "--resume\n")
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = max(1, (cores or 1) // jobs)
     limits = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-    environment = {**os.environ, **({} if jobs == 1 else dict.fromkeys(limits, str(threads)))}
+    environment = {**({} if jobs == 1 else dict.fromkeys(limits, str(threads))), **os.environ}
     with (cell.directory / "output.txt").open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "mmnet.train", f"--flagfile={flagfile}"],
@@ -95,13 +104,15 @@ def _start(cell: Cell, jobs: int, lock: int) -> subprocess.Popen[bytes]:
         )
 
 
-def _failed(cell: Cell, code: int) -> InputError:
+def _failed(failed: Sequence[tuple[Cell, int]]) -> InputError:
+    (cell, code), *others = failed
     output = cell.directory / "output.txt"
     lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     tail = "\n".join(lines[-LINES_SHOWN:])
+    also = f"; so did {', '.join(other.name for other, _ in others)}" if others else ""
     return InputError(
-        f"cell {cell.name} ended with exit code {code}; the others go on from where they were when "
-        f"the experiment is run again. The end of {output}:\n{tail}"
+        f"cell {cell.name} ended with exit code {code}{also}. All other cells are done, and will "
+        f"not be run again. The end of {output}:\n{tail}"
     )
 
 

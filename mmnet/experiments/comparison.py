@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from mmnet.config import ExperimentConfig
+from mmnet.checks import InputError
+from mmnet.config import ExperimentConfig, TrainConfig
 from mmnet.evaluation import significance
 from mmnet.evaluation.significance import Measure, Predictions
 from mmnet.experiments.plan import Cell, Plan, TablePlan
@@ -19,6 +20,8 @@ COLUMNS = [
     *("age_periods", "true_share_rate"),
 ]
 """What is read of a cell's predictions, as far as it is there."""
+DECIDES = ("test_missing_rate", "scenario_seed", "numerator", "denominator")
+"""Flags that make another test of the same windows."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,12 @@ class Compared:
     reference: str
     frame: pd.DataFrame
 
+    def is_best(self, row: str, scenario: str, metric: str) -> bool:
+        """Whether a row does not differ from the one with the best value."""
+        of_column = (self.frame["scenario"] == scenario) & (self.frame["metric"] == metric)
+        best = self.frame[of_column].iloc[0]["letters"]  # the best comes first
+        return bool(set(best) & set(self.cell(row, scenario, metric)["letters"]))
+
     def cell(self, row: str, scenario: str, metric: str) -> pd.Series:
         """The line of `frame` of one row, scenario and metric."""
         frame = self.frame
@@ -109,18 +118,27 @@ def groups(planned: Plan, cells: Sequence[Cell], flags: ExperimentConfig) -> lis
             for seed in planned.seeds_of(name)
         }
         first = frames[name][planned.seeds[0]]
-        key = first[["scenario", "item_id", "period"]]
-        digest = f"{pd.util.hash_pandas_object(key, index=False).sum():x}"
-        members.setdefault(digest, []).append(name)
-    by_period = planned.origins > 1
+        windows = pd.util.hash_pandas_object(first[["scenario", "item_id", "period"]], index=False)
+        flags_of = planned.rows[name].flags
+        decides = {one: getattr(flags_of, one) for one in DECIDES}
+        members.setdefault(f"{windows.sum():x} {decides}", []).append(name)
     found = []
     for names in members.values():
+        by_period = planned.origins_of(names[0]) > 1
         pairs = [(name, frame) for name in names for frame in frames[name].values()]
         deterministic = [name for name in names if not planned.rows[name].seeded]
-        scenarios = significance.align(pairs, deterministic)
+        try:
+            scenarios = significance.align(pairs, deterministic)
+        except ValueError as error:
+            raise InputError(f"rows {', '.join(names)} cannot be compared: {error}") from None
         measures = significance.measure(scenarios, replicates=flags.replicates, by_period=by_period)
         task = planned.rows[names[0]].flags
         about = f"split {task.split}" + (f", {planned.origins} origins" if by_period else "")
+        about += "".join(
+            f", {name} {getattr(task, name)}"
+            for name in (*DECIDES, "min_target_clicks", "horizon")
+            if getattr(task, name) != TrainConfig.model_fields[name].default
+        )
         windows = frames[names[0]][planned.seeds[0]]
         windows = windows[windows["scenario"] == "normal"].reset_index(drop=True)
         found.append(Group(about, scenarios, measures, windows))

@@ -33,7 +33,8 @@ def of_table(
     if len(rows) < 2:
         return {}
     taus = {name: planned.rows[name].flags.noisy_rate for name in rows}
-    if len(set(taus.values())) == len(rows) > 2:
+    others = {planned.rows[name].flags.model_copy(update={"noisy_rate": 0.0}) for name in rows}
+    if len(others) == 1 and len(set(taus.values())) == len(rows) > 2:
         return {"tau": tau_curves(part, taus)}
     titles = {name: planned.rows[name].title for name in rows}
     figures = {"bars": bars(part, titles)}
@@ -54,7 +55,7 @@ def bars(part: Compared, titles: Mapping[str, str]) -> Figure:
         found = [part.cell(name, scenario, "mse") for name in titles]
         value = np.array([one["value"] for one in found])
         ends = np.array([[one["low"], one["high"]] for one in found]).T
-        best = ["a" in one["letters"] for one in found]
+        best = [part.is_best(name, scenario, "mse") for name in titles]
         axes.barh(
             range(len(titles)),
             value,

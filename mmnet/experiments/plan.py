@@ -13,7 +13,7 @@ from mmnet import config
 from mmnet.checks import InputError, did_you_mean
 from mmnet.config import ExperimentConfig, TrainConfig
 from mmnet.data import pipeline
-from mmnet.models import REGISTRY
+from mmnet.models import REGISTRY, resolve_options
 
 _GIVEN_PER_CELL = ("seed", "origin", *config.PLACES)
 # Where tables lie, while the dataset's fingerprint says what is in them; and bookkeeping.
@@ -131,7 +131,8 @@ def rows(names: Iterable[str], flags: ExperimentConfig) -> list[Row]:
     Raises:
         InputError: a row without a flagfile, or one that sets what its cells decide.
     """
-    folders = [Path(flags.experiment) / "rows", Path(flags.rows)]
+    own = [Path(flags.experiment) / "rows"] if flags.experiment else []
+    folders = [*own, Path(flags.rows)]
     return [_row(name, folders, flags) for name in names]
 
 
@@ -169,6 +170,10 @@ def _row(name: str, folders: Sequence[Path], flags: ExperimentConfig) -> Row:
             f"{path}: --model must be one of {', '.join(REGISTRY)}. Received: {resolved.model}"
             f"{did_you_mean(resolved.model, REGISTRY)}"
         )
+    try:
+        resolve_options(resolved.model, resolved.set)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     title, _, note = first.removeprefix("#").partition(":")
     title = title.strip() if first.startswith("#") else name
@@ -245,6 +250,12 @@ def _cell(
     run = directory / f"{row.name}-{flags.seed}-{flags.origin}-{digest}"
     flags = flags.model_copy(update={"run_dir": str(run)})
     return Cell(row.name, flags.seed, flags.origin, flags, run)
+
+
+def study(row: Row, flags: ExperimentConfig, fingerprint: str) -> str:
+    """What a study of a row is called: a study of anything else has another name."""
+    text = config.to_flagfile(row.flags, leave_out=_DECIDES_NOTHING)
+    return f"{row.name}-{_digest(f'{text}{fingerprint}{flags.seeds[0]}{flags.trials}')}"
 
 
 def _digest(text: str) -> str:

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -35,17 +35,30 @@ def write(planned: Plan, cells: Sequence[Cell], flags: ExperimentConfig, directo
     records = {cell: Record.read(cell.directory / "record.json") for cell in cells}
     state = _state(planned, records, flags)
     stored = directory / "state.json"
-    if stored.exists() and stored.read_text(encoding="utf-8") == state:
+    before = _read_state(stored)
+    if before.get("made_from") == state and all((directory / n).exists() for n in before["files"]):
         return 0
-    found = _files(planned, records, flags)
-    found["state.json"] = state  # last: where it is, all is
+    found = {name: _bytes(content) for name, content in _files(planned, records, flags).items()}
+    stored.unlink(missing_ok=True)  # until all files are those of the new state
     changed = 0
     for name, content in found.items():
-        path, made = directory / name, _bytes(content)
-        if not path.exists() or path.read_bytes() != made:
-            write_atomic(path, made)
+        path = directory / name
+        if not path.exists() or path.read_bytes() != content:
+            write_atomic(path, content)
             changed += 1
+    for name in set(before.get("files", ())) - set(found):
+        (directory / name).unlink(missing_ok=True)
+    now = {"made_from": state, "files": sorted(found)}
+    write_atomic(stored, json.dumps(now, indent=1, sort_keys=True) + "\n")
     return changed
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _files(planned: Plan, records: Records, flags: ExperimentConfig) -> dict[str, Content]:
@@ -57,7 +70,7 @@ def _files(planned: Plan, records: Records, flags: ExperimentConfig) -> dict[str
             ledger = claims.ledger(
                 group.scenarios,
                 confidence=1 - flags.significance,
-                by_period=planned.origins > 1,
+                by_period=planned.origins_of(flags.reference) > 1,
             )
             found["claims.json"] = json.dumps(claims.as_json(ledger), indent=1) + "\n"
             page.append(f"## What the paper claims\n\n{claims.markdown(ledger)}")
@@ -74,13 +87,13 @@ def _files(planned: Plan, records: Records, flags: ExperimentConfig) -> dict[str
     return found
 
 
-def _state(planned: Plan, records: Records, flags: ExperimentConfig) -> str:
+def _state(planned: Plan, records: Records, flags: ExperimentConfig) -> dict[str, Any]:
     """All that the files are made from: cells, settings, and the code that makes them."""
     package = Path(mmnet.__file__).parent
     sources = [*sorted((package / "experiments").glob("*.py"))]
     sources += sorted((package / "evaluation").glob("*.py"))
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
-    about = {
+    return {
         "cells": {
             cell.directory.name: hashlib.sha256(record.model_dump_json().encode()).hexdigest()[:12]
             for cell, record in records.items()
@@ -93,7 +106,6 @@ def _state(planned: Plan, records: Records, flags: ExperimentConfig) -> str:
         "replicates": flags.replicates,
         "code": code,
     }
-    return json.dumps(about, indent=1, sort_keys=True) + "\n"
 
 
 def _bytes(content: Content) -> bytes:

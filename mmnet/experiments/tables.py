@@ -24,8 +24,9 @@ GIB = 2**30
 
 def heading(records: Mapping[Cell, Record], flags: ExperimentConfig) -> str:
     """What all tables share: data, protocol, code."""
-    commits = sorted({str(record.git_commit)[:10] for record in records.values()})
-    unclean = sum(not record.git_clean for record in records.values())
+    known = {record.git_commit for record in records.values()} - {None}
+    commits = sorted(commit[:10] for commit in known if commit) or ["unknown"]
+    unclean = sum(record.git_clean is False for record in records.values())
     seconds = sum(sum(record.stage_seconds.values()) for record in records.values())
     lines = [
         f"# {flags.title or 'Results'}\n",
@@ -36,8 +37,9 @@ def heading(records: Mapping[Cell, Record], flags: ExperimentConfig) -> str:
         "MSE in percent², mean over seeds ± sd. P@N is the share of the true top N % in the "
         "predicted top N %. Rows of a column that share a letter do not differ at "
         f"{flags.significance:g} (pairwise tests on the same test windows, Holm-corrected; the "
-        "variance is clustered by item and counts the seeds); those that share the letter a with "
-        "the best are in bold.\n",
+        "variance is clustered by item and counts the seeds); those that do not differ from the "
+        "best are in bold. † was trained once, so that its luck is not counted. A column says "
+        "nothing about rows of another table.\n",
     ]
     return "\n".join(lines)
 
@@ -82,16 +84,18 @@ def _scores(
             for metric in METRICS:
                 found = part.cell(row, scenario, metric)
                 line[1] = str(found["n_seeds"])
-                line.append(_cell(found, metric, len(rows) > 1))
+                best = len(rows) > 1 and part.is_best(row, scenario, metric)
+                once = found["n_seeds"] == 1 and planned.rows[row].seeded
+                line.append(_cell(found, metric, best, len(rows) > 1) + ("†" if once else ""))
         own = cost[row]
         line.append(f"{own['parameters']:,.0f}" if own["parameters"] else "–")
         lines.append([*line, f"{own['seconds']:.0f}", f"{own['memory'] / GIB:.2f}"])
     return markdown_table(header, lines)
 
 
-def _cell(found: pd.Series, metric: str, with_letters: bool) -> str:
+def _cell(found: pd.Series, metric: str, best: bool, with_letters: bool) -> str:
     text = number(found["value"]) if metric == "mse" else f"{found['value']:.3f}"
-    if with_letters and "a" in found["letters"]:
+    if best:
         text = f"**{text}**"
     if metric == "mse" and found["sd_over_seeds"] > 0:
         text += f" ± {found['sd_over_seeds']:.2g}"
@@ -179,7 +183,7 @@ def latex(table: TablePlan, planned: Plan, parts: Sequence[Compared]) -> str:
                     found = part.cell(row, scenario, metric)
                     value = found["value"]
                     text = number(value) if metric == "mse" else f"{value:.3f}"
-                    best = len(rows) > 1 and "a" in found["letters"]
+                    best = len(rows) > 1 and part.is_best(row, scenario, metric)
                     line.append(f"\\textbf{{{text}}}" if best else text)
             lines.append(" & ".join(line) + " \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])

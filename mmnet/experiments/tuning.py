@@ -9,6 +9,7 @@ from typing import Any
 from mmnet.checks import InputError
 from mmnet.config import ExperimentConfig
 from mmnet.experiments.plan import Row
+from mmnet.models import REGISTRY
 from mmnet.training.fitting import monitored
 from mmnet.training.records import Record
 
@@ -54,19 +55,22 @@ def tune(
         row: what to tune.
         trial: trains with more arguments and returns the record.
         flags: `trials`, `seeds`.
-        journal: optuna's file of the study; a study in it goes on.
+        journal: optuna's file of this study; it goes on where it was.
 
     Raises:
-        InputError: the model has no search space, or optuna is not installed.
+        InputError: the model has no search space, optuna is not installed, or all trials failed.
     """
     try:
         import optuna
         from optuna.storages.journal import JournalFileBackend
     except ImportError:
         raise InputError("--tune needs the extra: pip install 'mmnet[hpo]'") from None
-    space = SPACES.get(row.flags.model)
-    if space is None:
+    if row.flags.model not in SPACES:
         raise InputError(f"--tune={row.name}: only {', '.join(SPACES)} have a search space")
+    space = dict(SPACES[row.flags.model])
+    weights = row.flags.mode_weights or REGISTRY[row.flags.model].published_mode_weights
+    if not weights[-1]:
+        del space["noisy_rate"]  # no mode hides any steps
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=optuna.storages.JournalStorage(JournalFileBackend(str(journal))),
@@ -78,10 +82,19 @@ def tune(
     study.sampler = optuna.samplers.TPESampler(
         n_startup_trials=max(4, flags.trials // 3), seed=flags.seeds[0] + len(done)
     )
+    failure: InputError | None = None
     for _ in range(len(done), flags.trials):
         asked = study.ask()
-        record = trial(_arguments({n: _suggest(asked, n, one) for n, one in space.items()}))
+        settings = {name: _suggest(asked, name, one) for name, one in space.items()}
+        try:
+            record = trial(_arguments(settings))
+        except InputError as error:  # such as a loss that is no number
+            study.tell(asked, state=optuna.trial.TrialState.FAIL)
+            failure = error
+            continue
         study.tell(asked, monitored(row.flags.monitor, record.fitted["validation"]))
+    if not study.get_trials(states=[optuna.trial.TrialState.COMPLETE]):
+        raise failure or InputError(f"--tune={row.name}: no trial succeeded; see {journal}")
     best = study.best_trial
     lines = [
         f"# {row.title}, tuned: best of {flags.trials} trials on validation "
