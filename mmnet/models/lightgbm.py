@@ -88,7 +88,9 @@ class BoostedTrees:
             np.tile(train.share_rate, len(copies)),
             weight=np.tile(train.weight, len(copies)),
             feature_name=names,
-            categorical_feature=[name for name in names if name.endswith("_category")],
+            categorical_feature=[
+                name for name in names if name.startswith("field_") and name.endswith("_category")
+            ],
         )
         shown = np.concatenate([self.features(one.inputs) for one in validation.values()])
         truth = np.stack([one.share_rate for one in validation.values()])

@@ -29,7 +29,8 @@ class Record(BaseModel):
         versions: of Python, mmnet and the packages that decide about numbers.
         machine: processor, cores and accelerators.
         git_commit: of mmnet's own checkout; None when it was installed some other way.
-        git_clean: nothing was changed or added since that commit; None without a commit.
+        git_clean: nothing of the package was changed or added since that commit (flags and inputs
+            are in the record itself); None without a commit.
         inputs: SHA-256 of every input file, by name.
         split_dates: first target period of each split, where the calendar decides.
         rows_per_rule: rows that each rule of the ledger kept or dropped.
@@ -145,7 +146,7 @@ def _processor() -> str:
 
 
 def git_state() -> tuple[str | None, bool | None]:
-    """The commit of the checkout that mmnet runs from, and whether nothing differs from it.
+    """The commit of the checkout that mmnet runs from, and whether the package is as in it.
 
     Returns:
         `(None, None)` without git, without a commit, or when mmnet lies in no checkout of its own
@@ -156,7 +157,7 @@ def git_state() -> tuple[str | None, bool | None]:
         if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root:
             return None, None
         commit = _git(root, "rev-parse", "HEAD")
-        return commit, not _git(root, "status", "--porcelain")
+        return commit, not _git(root, "status", "--porcelain", "--", "mmnet")
     except (OSError, subprocess.SubprocessError):
         return None, None
 

@@ -308,6 +308,8 @@ def load_arrays(path: Path, dataset: str) -> Arrays:
             }
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         raise InputError(f"{path}: no finished run's weights there; train it first") from None
+    if not arrays:
+        raise InputError(f"{path} holds no arrays that this version wrote; train it again")
     if trained_on != dataset:
         raise InputError(
             f"{path} was trained on another dataset than the one given; its numbers would mean "

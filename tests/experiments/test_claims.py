@@ -91,6 +91,17 @@ def test_a_claim_stays_open_where_its_rows_are_not_there():
     assert found[0].missing == ("gru", "encoder_decoder", "mmved", "dftc")
 
 
+def test_one_seed_decides_nothing():
+    assert set(verdicts(AS_PUBLISHED, seeds=1).values()) == {claims.OPEN}
+
+
+def test_twins_of_one_noise_do_not_make_an_interior_optimum():
+    # All τ are alike in noisy; which one looks best is luck.
+    alike = {name: (0.15, 3.0, 0.2) for name in ("tau_0.1", "tau_0.3", "tau_0.5", "tau_0.9")}
+    found = [verdicts(AS_PUBLISHED | alike, seed=seed, seeds=3)["C5"] for seed in range(10)]
+    assert claims.HOLDS not in found
+
+
 def test_a_contrast_is_the_sum_of_logarithms_of_mses():
     scenarios = planted({"a": (1.0, 1.0, 1.0), "b": (2.0, 2.0, 2.0)})
     found = claims.contrast(scenarios, [(1, "b", "normal"), (-1, "a", "normal")], confidence=0.95)

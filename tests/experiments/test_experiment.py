@@ -93,21 +93,30 @@ def test_a_lost_cell_is_run_again_and_gives_the_same_tables(folder):
         assert after[name][0] == before[name][0], name
 
 
-def test_a_cell_that_fails_says_why_and_where(folder, tmp_path, capsys):
+def test_a_cell_that_fails_says_why_and_keeps_no_other_from_running(tmp_path, capsys):
     rows = tmp_path / "rows"
     rows.mkdir()
-    (rows / "wrong.txt").write_text("--model=ha\n--set=ha_mean=median\n")
-    code = run(
-        *SIMULATED,
-        "--table=One: wrong",
-        "--reference=wrong",
-        f"--experiment={tmp_path}",
-        f"--cells={tmp_path / 'cells'}",
-    )
+    # Only the cell finds out that a window of 2 is too short for the kernel.
+    (rows / "wrong.txt").write_text("# Wrong: no such kernel\n--model=dftc\n--set=kernel=9\n")
+    (rows / "ha.txt").write_text("# HA: the mean\n--model=ha\n")
+    command = [*SIMULATED, "--table=One: wrong, ha", "--reference=ha", "--seeds=0"]
+    code = run(*command, f"--experiment={tmp_path}", f"--cells={tmp_path / 'cells'}")
     error = capsys.readouterr().err
     assert code == 1
     assert "cell wrong seed 0 ended with exit code 1" in error
-    assert "--set=ha_mean=median" in error
+    assert "error: --model=dftc: `kernel`" in error
+    assert list((tmp_path / "cells").glob("ha-0-0-*/record.json"))
+    assert not (tmp_path / "results").exists()
+
+
+def test_deleted_tables_are_made_again(folder):
+    before = contents(folder / "results")
+    (folder / "results" / "one.tex").unlink()
+    assert run(*experiment.with_flagfile([f"--experiment={folder}"])) == 0
+    after = contents(folder / "results")
+    assert {name: one[0] for name, one in after.items()} == {
+        name: one[0] for name, one in before.items()
+    }
 
 
 def test_a_second_experiment_in_the_same_place_is_refused(folder, capsys):
@@ -138,16 +147,24 @@ def test_origins_are_different_test_spans_of_one_table(folder, tmp_path):
     assert f"{windows:,} test windows" in (tmp_path / "results" / "results.md").read_text()
 
 
-def test_a_split_by_item_has_no_origins(folder, tmp_path, capsys):
+def test_rows_under_other_masks_are_another_group(folder, tmp_path):
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    (rows / "few.txt").write_text("# Few hidden: HA\n--model=ha\n--test_missing_rate=0.1\n")
+    (rows / "ha.txt").write_text("# HA: the mean\n--model=ha\n--test_missing_rate=0.5\n")
     code = run(
-        f"--flagfile={folder / 'experiment.txt'}",
-        f"--rows={folder / 'rows'}",
-        "--origins=2",
+        *SIMULATED,
+        f"--rows={rows}",
+        "--table=One: ha, few",
+        "--reference=ha",
+        "--replicates=100",
         f"--cells={tmp_path / 'cells'}",
         f"--results={tmp_path / 'results'}",
     )
-    assert code == 1
-    assert "--origin=1 needs --split=chronological, not by_item" in capsys.readouterr().err
+    assert code == 0
+    frame = pd.read_csv(tmp_path / "results" / "one.csv")
+    windows = {"split chronological", "split chronological, test_missing_rate 0.1"}
+    assert set(frame["windows"]) == windows
 
 
 def test_a_terminated_experiment_takes_its_cells_with_it(tmp_path):

@@ -112,6 +112,10 @@ def test_a_cell_leaves_behind_predictions_only(rows):
         (["--table=All: gru", "--seeds=1,1"], "--seeds must differ"),
         (["--table=All: wrong"], "wrong.txt: --model must be one of .*Did you mean gru"),
         (["--table=All: own_seed"], "own_seed.txt: --seed is each cell's own"),
+        (["--table=All: gru, gru"], "takes 'TITLE: row, row"),
+        (["--table=Table 1: gru", "--table=Table 1!: ha"], "titles must differ"),
+        (["--table=結果: gru"], "titles must differ, in letters from a to z"),
+        (["--table=All: gru", "--set=unitts=3"], "gru.txt: --set=unitts=3: gru has no option"),
     ],
 )
 def test_a_wrong_experiment_is_one_clear_sentence(rows, arguments, message):
@@ -131,3 +135,21 @@ def test_a_trial_does_not_open_the_test_split(rows):
     assert one.flags.outputs == other.flags.outputs == "validation"
     assert (one.flags.epochs, other.flags.epochs) == (2, 3)
     assert one.directory != other.directory
+
+
+def test_a_study_of_anything_else_has_another_name(rows):
+    def name(*arguments, fingerprint="data"):
+        _, flags = read(rows, "--table=All: gru", *arguments)
+        (row,) = plan.rows(["gru"], flags)
+        return plan.study(row, flags, fingerprint)
+
+    assert name() == name("--jobs=2", "--title=Other")
+    others = [name("--epochs=2"), name("--seeds=7"), name("--trials=5"), name(fingerprint="other")]
+    assert len({name(), *others}) == 5
+
+
+def test_only_a_split_by_time_has_origins(rows):
+    (rows / "by_item.txt").write_text("# By item: all times\n--model=ha\n--split=by_item\n")
+    found = planned_cells(rows, "--table=All: ha, gru, by_item", "--seeds=0", "--origins=3")
+    assert [cell.origin for cell in found if cell.row == "ha"] == [0, 1, 2]
+    assert [cell.origin for cell in found if cell.row == "by_item"] == [0]

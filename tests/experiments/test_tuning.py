@@ -69,6 +69,35 @@ def test_a_killed_study_goes_on_with_the_trials_that_are_left(row, tmp_path):
     assert len(set(asked)) > 5  # and not the first ones over again
 
 
+def test_a_failed_trial_is_counted_and_not_asked_again(row, tmp_path):
+    asked = []
+
+    def trial(arguments):
+        asked.append(tuple(arguments))
+        if len(asked) == 2:
+            raise InputError("the loss is nan")
+        return validation(1.0 + len(asked))
+
+    tuning.tune(row[0], trial, row[1], tmp_path / "journal")
+    assert len(asked) == 6
+
+
+def test_a_study_in_which_every_trial_fails_says_why(row, tmp_path):
+    def trial(_):
+        raise InputError("the loss is nan")
+
+    with pytest.raises(InputError, match="the loss is nan"):
+        tuning.tune(row[0], trial, row[1], tmp_path / "journal")
+
+
+def test_what_no_mode_uses_is_not_tuned(row, tmp_path):
+    asked = []
+    tuning.tune(
+        row[0], lambda arguments: asked.append(arguments) or validation(1.0), row[1], tmp_path / "j"
+    )
+    assert not [one for one in asked if any("noisy_rate" in argument for argument in one)]
+
+
 def test_a_model_without_a_search_space_is_refused(row, tmp_path):
     (tmp_path / "rows" / "ha.txt").write_text("--model=ha\n")
     (ha,) = plan.rows(["ha"], row[1])
