@@ -147,6 +147,7 @@ def test_origins_are_different_test_spans_of_one_table(folder, tmp_path):
     assert f"{windows:,} test windows" in (tmp_path / "results" / "results.md").read_text()
 
 
+@pytest.mark.slow
 def test_rows_under_other_masks_are_another_group(folder, tmp_path):
     rows = tmp_path / "rows"
     rows.mkdir()
@@ -167,6 +168,7 @@ def test_rows_under_other_masks_are_another_group(folder, tmp_path):
     assert set(frame["windows"]) == windows
 
 
+@pytest.mark.slow
 def test_a_terminated_experiment_takes_its_cells_with_it(tmp_path):
     rows = tmp_path / "rows"
     rows.mkdir()

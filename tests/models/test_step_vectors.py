@@ -210,6 +210,7 @@ def test_refuses_inputs_that_it_does_not_know(name):
         REGISTRY[name](SPEC, baseline_inputs="rate_only", evidence=True)
 
 
+@pytest.mark.slow
 def test_all_learn_a_planted_rule_under_xla():
     # An item's rate is 2, 4 or 6 by its content where nothing is seen, else its last rate.
     spec = FeatureSpec(window=3, horizon=1, vectors=(VectorSpec(name="cover", dim=3),))
