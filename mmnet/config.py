@@ -207,7 +207,9 @@ class GridFlags(_Flags):
         (0, 1, 2, 3, 4), min_length=1, description="Training seeds of every row that draws."
     )
     origins: int = Field(1, ge=1, description="Rolling cut-offs, the last one first.")
-    reference: str = Field("mmnet", description="The row that the others are compared with.")
+    reference: Annotated[tuple[str, ...], "comma-separated"] = Field(
+        ("mmnet",), description="Rows to compare with; a table takes the first that it has."
+    )
     significance: float = Field(0.01, gt=0, lt=1, description="Level of the tests, after Holm.")
     replicates: int = Field(1000, ge=100, description="Bootstrap replicates of P@N intervals.")
     tune: Annotated[tuple[str, ...], "comma-separated"] = Field(

@@ -103,3 +103,16 @@ def test_the_results_page_prints_what_the_runs_wrote(title, results):
         folder = f"{results}{'_paper' if paper else ''}"
         assert numbers == stored(folder, "mmnet" if paper else SYSTEMS[name]), name
     assert len(rows) >= 5
+
+
+def test_the_results_page_repeats_the_lines_that_the_experiments_wrote():
+    page = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
+    checked = 0
+    for section in page.split("\n## "):
+        for folder in set(re.findall(r"\((\w+)/results/results\.md\)", section)):
+            stored = (ROOT / "experiments" / folder / "results" / "results.md").read_text("utf-8")
+            rows = [line for line in section.splitlines() if line.startswith("| ")]
+            assert rows
+            assert set(rows) <= set(stored.splitlines()), section.partition("\n")[0]
+            checked += 1
+    assert checked >= 3

@@ -95,7 +95,7 @@ def compare(table: TablePlan, groups: Sequence[Group], flags: ExperimentConfig) 
     for group in groups:
         rows = [name for name in table.rows if name in group.rows]
         if rows:
-            reference = flags.reference if flags.reference in rows else rows[-1]
+            reference = next((name for name in flags.reference if name in rows), rows[-1])
             frame = significance.compare(group.of(rows), reference, alpha=flags.significance)
             found.append(Compared(group, reference, frame))
     return found

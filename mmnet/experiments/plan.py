@@ -118,10 +118,9 @@ def plan(flags: ExperimentConfig) -> Plan:
         raise InputError("--table: titles must differ, in letters from a to z and digits")
     names = dict.fromkeys(name for table in tables for name in table.rows)
     found = {row.name: row for row in rows(names, flags)}
-    if flags.reference not in found:
-        raise InputError(
-            f"--reference={flags.reference} is in no table{did_you_mean(flags.reference, found)}"
-        )
+    for name in flags.reference:
+        if name not in found:
+            raise InputError(f"--reference={name} is in no table{did_you_mean(name, found)}")
     return Plan(found, tables, flags.seeds, flags.origins)
 
 
