@@ -136,22 +136,22 @@ def _truth(
     noise = [one["sampling_noise_mse"] for one in known]
     if any(value is None for value in noise):
         return ""
+    planted = all(one["mse_to_true_rate"] is not None for one in known)
     lines = []
     for row in rows:
         line = [planned.rows[row].title]
         for scenario in SCENARIOS:
             found = [r.metrics[scenario] for cell, r in records.items() if cell.row == row]
-            true = [one["mse_to_true_rate"] for one in found]
-            line.append(number(np.mean(true)) if None not in true else "–")
+            if planted:
+                line.append(number(np.mean([one["mse_to_true_rate"] for one in found])))
             share = np.mean([one["sampling_noise_mse"] / one["mse"] for one in found])
             line.append(f"{share:.0%}")
         lines.append(line)
-    header = ["System"]
-    header += [f"{plots.TITLES[s]} {name}" for s in SCENARIOS for name in ("to truth", "noise")]
+    kinds = ("to truth", "noise") if planted else ("noise",)
+    header = ["System", *(f"{plots.TITLES[s]} {kind}" for s in SCENARIOS for kind in kinds)]
     note = (
-        "MSE to the true rate (where it is planted), and the share of the MSE that is the binomial "
-        "noise of the targets, which no forecast can avoid.\n"
-    )
+        "MSE to the planted true rate, and the share" if planted else "The share"
+    ) + " of the MSE that is the binomial noise of the targets, which no forecast can avoid.\n"
     return f"{note}\n{markdown_table(header, lines)}"
 
 
