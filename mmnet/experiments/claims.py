@@ -132,7 +132,8 @@ def ledger(
         """`times`: the ratio must be above so much, not only above 1."""
         found = contrast(scenarios, terms, confidence=sure, by_period=by_period)
         value, low, high = (math.exp(x) for x in (found.value, found.low, found.high))
-        return Part.of(f"{text} = {value:.3g} [{low:.3g}, {high:.3g}]", found, math.log(times))
+        shown = f"[{low:.3g}, {high:.3g}]" if high < 1000 * low else "(too few seeds to tell)"
+        return Part.of(f"{text} = {value:.3g} {shown}", found, math.log(times))
 
     def ratio(above: str, below: str, scenario: str, times: float = 1, **how: float) -> Part:
         text = (
