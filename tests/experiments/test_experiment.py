@@ -96,7 +96,7 @@ def test_a_lost_cell_is_run_again_and_gives_the_same_tables(folder):
 def test_a_cell_that_fails_says_why_and_keeps_no_other_from_running(tmp_path, capsys):
     rows = tmp_path / "rows"
     rows.mkdir()
-    # Only the cell finds out that a window of 2 is too short for the kernel.
+    # Only the cell finds out that the window of 6 is too short for the kernel.
     (rows / "wrong.txt").write_text("# Wrong: no such kernel\n--model=dftc\n--set=kernel=9\n")
     (rows / "ha.txt").write_text("# HA: the mean\n--model=ha\n")
     command = [*SIMULATED, "--table=One: wrong, ha", "--reference=ha", "--seeds=0"]
