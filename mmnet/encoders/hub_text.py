@@ -1,12 +1,14 @@
 """Texts as vectors of a frozen BERT in TensorFlow Hub's format.
 
-tensorflow-hub and tensorflow-text are imported when an encoder is made, not before: whoever trains
-and predicts without one needs neither, and tensorflow-hub brings a second Keras along.
+tensorflow-hub and tensorflow-text are imported, and the network is loaded, when the first text is
+encoded: where all vectors are in the cache, none of it is needed, and tensorflow-hub brings a
+second Keras along.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import socket
@@ -18,6 +20,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf import message
+from tensorflow.core.protobuf import saved_model_pb2
 
 from mmnet import checks
 from mmnet.checks import InputError
@@ -59,8 +63,9 @@ class HubTextEncoder:
         dim: length of a vector.
 
     Raises:
-        InputError: a package is missing, a handle cannot be fetched, a directory holds no BERT, the
-            encoder takes fewer tokens, or the machine has no bfloat16.
+        InputError: a handle cannot be fetched, or a directory holds no SavedModel; from `encode`, a
+            package is missing, a SavedModel is no BERT or takes fewer tokens, or the machine has no
+            bfloat16.
     """
 
     def __init__(
@@ -82,12 +87,9 @@ class HubTextEncoder:
             "max_tokens": max_tokens,
             "precision": precision,
         }
-        hub = _import_hub()
-        folders = _folders(hub, str(handle), str(preprocessor))
-        self.fingerprint = _fingerprint(self.about, folders)
-        self._pack, inputs = _packing(folders[0], _load(hub, folders[0], "preprocessor"))
-        self._network = _pooling(folders[1], _load(hub, folders[1], "encoder"), inputs)
-        self.dim = self._try_out(folders[1])
+        self._folders = _folders(str(handle), str(preprocessor))
+        self.fingerprint = _fingerprint(self.about, self._folders)
+        self.dim = _declared_dim(self._folders[1]) or self._bert.dim
 
     def digests(self, contents: Sequence[str]) -> np.ndarray:
         """Hash of each text, uint8 [contents, 16]; all zeros of an empty or blank one."""
@@ -108,45 +110,63 @@ class HubTextEncoder:
         """
         for start in range(0, len(contents), TEXTS_AT_ONCE):
             texts = [_utf8(text) for text in contents[start : start + TEXTS_AT_ONCE]]
-            inputs, empty = self._pack(tf.constant(texts, tf.string), tf.constant(self.max_tokens))
-            inputs = {name: tensor.numpy() for name, tensor in inputs.items()}
+            inputs, empty = self._bert.pack(texts)
             lengths = inputs["input_mask"].sum(axis=1)
             # The longest first: what does not fit into memory does so at once.
             order = np.argsort(-lengths, kind="stable")
-            order = order[~empty.numpy()[order]]
+            order = order[~empty[order]]
             for low in range(0, len(order), self.batch_size):
                 rows = order[low : low + self.batch_size]
                 length = min(self.max_tokens, -(-lengths[rows[0]] // self.bucket) * self.bucket)
                 batch = {name: array[rows, :length] for name, array in inputs.items()}
-                yield start + rows, self._call(batch)
+                yield start + rows, self._bert.pool(batch)
 
     def problems(self) -> list[Problem]:
         """None: every text has a vector or is empty."""
         return []
 
-    def _call(self, batch: dict[str, np.ndarray]) -> np.ndarray:
-        with _bfloat16(self.about["precision"] == "bfloat16"):
-            return self._network({k: tf.constant(v) for k, v in batch.items()}).numpy()
+    @functools.cached_property
+    def _bert(self) -> _Bert:
+        return _Bert(*self._folders, self.max_tokens, self.about["precision"] == "bfloat16")
 
-    def _try_out(self, folder: Path) -> int:
-        """Encodes one text of full length; returns the length of its vector."""
-        text = tf.constant([b"a " * self.max_tokens])
-        inputs, _ = self._pack(text, tf.constant(self.max_tokens))
+
+class _Bert:
+    """The two models, loaded and tried out.
+
+    Attributes:
+        dim: length of a vector.
+    """
+
+    def __init__(self, preprocessor: Path, encoder: Path, max_tokens: int, bfloat16: bool):
+        hub = _import_hub()
+        self._max_tokens, self._bfloat16 = tf.constant(max_tokens), bfloat16
+        self._pack, inputs = _packing(preprocessor, _load(hub, preprocessor, "preprocessor"))
+        self._pool = _pooling(encoder, _load(hub, encoder, "encoder"), inputs)
+        longest, _ = self.pack([b"a " * max_tokens])
         try:
-            vector = self._network(inputs).numpy()
-            rounded = self._call({name: tensor.numpy() for name, tensor in inputs.items()})
+            rounded, exact = self.pool(longest), self._pool(longest).numpy()
         except tf.errors.OpError as error:
             raise InputError(
-                f"{folder}: the encoder cannot encode a text of {self.max_tokens} tokens: "
+                f"{encoder}: the encoder cannot encode a text of {max_tokens} tokens: "
                 f"{_first_line(error)}; choose fewer, or the preprocessor that belongs to it"
             ) from None
-        if self.about["precision"] == "bfloat16" and np.array_equal(rounded, vector):
+        if bfloat16 and np.array_equal(rounded, exact):
             raise InputError(
                 "bfloat16 changes nothing here: TensorFlow uses it for frozen networks on CPUs "
                 "that have it (AVX512_BF16, AMX) and with TF_ENABLE_ONEDNN_OPTS not 0; choose "
                 "float32"
             )
-        return int(vector.shape[1])
+        self.dim = int(exact.shape[1])
+
+    def pack(self, texts: list[bytes]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The encoder's inputs, each [texts, max_tokens], and which texts have no token."""
+        inputs, empty = self._pack(tf.constant(texts, tf.string), self._max_tokens)
+        return {name: tensor.numpy() for name, tensor in inputs.items()}, empty.numpy()
+
+    def pool(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """Vectors, float32 [texts, dim]."""
+        with _bfloat16(self._bfloat16):
+            return self._pool({k: tf.constant(v) for k, v in inputs.items()}).numpy()
 
 
 def _import_hub() -> Any:
@@ -165,10 +185,10 @@ def _import_hub() -> Any:
     return tensorflow_hub
 
 
-def _folders(hub: Any, handle: str, preprocessor: str) -> tuple[Path, Path]:
+def _folders(handle: str, preprocessor: str) -> tuple[Path, Path]:
     """The directories of the preprocessor's and the encoder's SavedModel."""
     if preprocessor:
-        return _resolve(hub, preprocessor), _resolve(hub, handle)
+        return _resolve(preprocessor), _resolve(handle)
     if _is_url(handle):
         raise InputError(
             f"{handle} is an encoder alone; name its preprocessor's handle as well, or a local "
@@ -181,8 +201,11 @@ def _folders(hub: Any, handle: str, preprocessor: str) -> tuple[Path, Path]:
     return folders
 
 
-def _resolve(hub: Any, handle: str) -> Path:
+def _resolve(handle: str) -> Path:
     """Where a handle's SavedModel lies, fetched if need be."""
+    if _is_saved_model(Path(handle)):
+        return Path(handle)
+    hub = _import_hub()
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(FETCH_SECONDS)  # tensorflow-hub would wait for ever
     try:
@@ -307,6 +330,26 @@ def _fingerprint(about: dict[str, str | int | float | bool], folders: Sequence[P
                         whole.update(part)
         whole.update(b"\n\n")
     return whole.hexdigest()
+
+
+def _declared_dim(folder: Path) -> int:
+    """The length of `pooled_output` as the functions of a SavedModel declare it; 0 if they do not.
+
+    Reads their signatures only: no weight is loaded.
+    """
+    try:
+        content = (folder / "saved_model.pb").read_bytes()
+        graphs = saved_model_pb2.SavedModel.FromString(content).meta_graphs
+    except (OSError, ValueError, message.DecodeError):
+        return 0
+    declared = set()
+    for graph in graphs:
+        for function in graph.object_graph_def.concrete_functions.values():
+            outputs = function.output_signature.dict_value.fields
+            if "pooled_output" in outputs:
+                shape = outputs["pooled_output"].tensor_spec_value.shape
+                declared.add(shape.dim[-1].size if shape.dim else -1)
+    return declared.pop() if len(declared) == 1 and min(declared) > 0 else 0
 
 
 def _is_saved_model(folder: Path) -> bool:

@@ -33,6 +33,13 @@ def encoder(tiny_bert_dir):
     return HubTextEncoder(tiny_bert_dir, max_tokens=32, batch_size=4)
 
 
+def first_use(*args, **settings):
+    """An encoder that has loaded its models."""
+    encoder = HubTextEncoder(*args, **settings)
+    list(encoder.encode(["a"]))
+    return encoder
+
+
 def encoded(encoder, texts):
     """All vectors in the order of the texts, NaN where none came."""
     vectors = np.full((len(texts), encoder.dim), np.nan, "float32")
@@ -67,13 +74,13 @@ def test_a_vector_is_the_pooled_output_of_the_two_models_as_they_are(tiny_bert_d
 
 def test_short_texts_do_not_pay_for_long_ones(encoder, monkeypatch):
     shapes = []
-    call = encoder._call
+    pool = encoder._bert.pool
 
     def noted(batch):
         shapes.append(batch["input_word_ids"].shape)
-        return call(batch)
+        return pool(batch)
 
-    monkeypatch.setattr(encoder, "_call", noted)
+    monkeypatch.setattr(encoder._bert, "pool", noted)
     # Word pieces with both marks: 7, 2 + 12 letters and 9, 20 digits, 3.
     encoded(encoder, ["the cat is at home", "the", "1" * 20, "a", "a", "a"])
     # Four at most together; a length is the longest of the batch, up to a multiple of 8.
@@ -134,6 +141,28 @@ def test_the_cache_encodes_a_title_once(encoder, tmp_path):
     assert again.problems() == []
 
 
+def test_hits_need_no_network_in_memory(encoder, tiny_bert_dir, tmp_path, monkeypatch):
+    titles = ["the cat", "the dog", ""]
+    vectors = VectorCache(tmp_path, encoder).vectors(titles)
+    monkeypatch.setitem(sys.modules, "tensorflow_hub", None)
+    later = HubTextEncoder(tiny_bert_dir, max_tokens=32)
+    assert later.dim == encoder.dim
+    np.testing.assert_array_equal(VectorCache(tmp_path, later).vectors(titles), vectors)
+    assert "_bert" not in vars(later)
+
+
+def test_a_length_that_is_not_declared_is_found_by_trying(tiny_bert_dir, tmp_path):
+    class Undeclared(tf.Module):
+        @tf.function(input_signature=[tiny_bert.Encoder.__call__.input_signature[0]])
+        def __call__(self, inputs):
+            ids = tf.cast(inputs["input_word_ids"][:, :1], tf.float32)
+            return {"pooled_output": tf.tile(ids, [1, tf.constant([5, 7])[1]])}
+
+    shutil.copytree(tiny_bert_dir / "preprocess", tmp_path / "preprocess")
+    tf.saved_model.save(Undeclared(), str(tmp_path / "encoder"))
+    assert HubTextEncoder(tmp_path).dim == 7
+
+
 def test_the_fingerprint_follows_the_network_wherever_it_lies(encoder, tiny_bert_dir, tmp_path):
     copied = shutil.copytree(tiny_bert_dir, tmp_path / "copied")
     (copied / "encoder" / "fingerprint.pb").write_bytes(b"TensorFlow's own")
@@ -169,7 +198,7 @@ def test_a_filled_cache_of_tensorflow_hub_needs_no_network(
 
 def test_bfloat16_is_near_and_does_not_stay_on(tiny_bert_dir):
     try:
-        rounded = HubTextEncoder(tiny_bert_dir, max_tokens=32, precision="bfloat16")
+        rounded = first_use(tiny_bert_dir, max_tokens=32, precision="bfloat16")
     except InputError as error:
         pytest.skip(str(error))
     exact = HubTextEncoder(tiny_bert_dir, max_tokens=32)
@@ -184,7 +213,7 @@ def test_bfloat16_is_near_and_does_not_stay_on(tiny_bert_dir):
 def test_bfloat16_that_changes_nothing_is_refused(tiny_bert_dir, monkeypatch):
     monkeypatch.setattr(hub_text, "_bfloat16", lambda wanted: contextlib.nullcontext())
     with pytest.raises(InputError, match=r"bfloat16 changes nothing here: .*choose float32"):
-        HubTextEncoder(tiny_bert_dir, max_tokens=32, precision="bfloat16")
+        first_use(tiny_bert_dir, max_tokens=32, precision="bfloat16")
 
 
 def test_an_unreachable_handle_is_told_at_once(tmp_path, monkeypatch):
@@ -239,7 +268,7 @@ def test_a_damaged_model_is_refused(tiny_bert_dir, tmp_path):
     copied = shutil.copytree(tiny_bert_dir, tmp_path / "copied")
     (copied / "encoder" / "saved_model.pb").write_bytes(b"\xff" * 100)
     with pytest.raises(InputError, match=r"encoder: the encoder cannot be loaded: .*again"):
-        HubTextEncoder(copied)
+        first_use(copied)
 
 
 class NoBert(tf.Module):
@@ -289,19 +318,19 @@ def test_a_model_that_is_no_bert_is_refused(tiny_bert_dir, tmp_path, part, model
             shutil.copytree(tiny_bert_dir / name, tmp_path / name)
     tf.saved_model.save(model(), str(tmp_path / part))
     with pytest.raises(InputError, match=f"of TensorFlow Hub: {message}"):
-        HubTextEncoder(tmp_path)
+        first_use(tmp_path)
 
 
 def test_more_tokens_than_the_encoder_takes_are_refused(tiny_bert_dir):
     with pytest.raises(InputError, match=r"cannot encode a text of 65 tokens: .*choose fewer"):
-        HubTextEncoder(tiny_bert_dir, max_tokens=65)
+        first_use(tiny_bert_dir, max_tokens=65)
 
 
 @pytest.mark.parametrize("package", ["tensorflow_hub", "tensorflow_text"])
 def test_a_missing_package_is_named(tiny_bert_dir, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match="pip install tensorflow-hub tensorflow-text"):
-        HubTextEncoder(tiny_bert_dir)
+        first_use(tiny_bert_dir)
 
 
 @pytest.mark.parametrize(
