@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -229,6 +230,11 @@ def resnet50(weights: str) -> Network:
             ".ResNet50(include_top=False); Keras keeps them, once downloaded, as "
             "~/.keras/models/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
         )
+    if weights != "random" and not os.path.isfile(weights):
+        raise InputError(
+            f"--image_weights={weights}: no such file; give weights of keras.applications.ResNet50"
+            "(include_top=False) as .h5, .weights.h5 or .keras"
+        )
     model = keras.applications.ResNet50(
         include_top=False, pooling="avg", weights=None, input_shape=(SIDE, SIDE, 3)
     )
@@ -259,13 +265,15 @@ def _draw_weights(model: keras.Model) -> None:
 
 
 def _load_weights(model: keras.Model, weights: str) -> None:
-    if not os.path.isfile(weights):
-        raise InputError(
-            f"--image_weights={weights}: no such file; give weights of keras.applications.ResNet50"
-            "(include_top=False) as .h5, .weights.h5 or .keras"
-        )
+    for variable in model.weights:
+        # Keras warns of some layers that a file lacks, and leaves them as they are.
+        variable.assign(np.full(variable.shape, np.nan, np.float32))
     try:
-        model.load_weights(weights)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.load_weights(weights)
+        if not all(np.isfinite(values).all() for values in model.get_weights()):
+            raise ValueError("some weights are missing or not finite")
     except Exception as error:  # HDF5, zip, layers and shapes each raise their own
         raise InputError(
             f"--image_weights={weights}: not the weights of keras.applications.ResNet50"
