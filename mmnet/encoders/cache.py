@@ -1,0 +1,522 @@
+"""Vectors of content, computed once and kept: float16, by content hash and encoder fingerprint.
+
+    DIRECTORY/3f1c0a6be2d94477/        the first 16 digits of the encoder's fingerprint
+        encoder.json                   format, fingerprint, length of a vector, settings
+        lock                           held while files are listed and read, or written
+        segment-000000.vectors.npy     float16 [n, dim]
+        segment-000000.keys.npy        uint8 [n, 16], the hash of each content
+
+A segment is written once and never changed, its vectors before its keys: it exists when its keys
+do. A run that is killed loses the segment it was filling, and the next run goes on behind the ones
+before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mmnet.checks import InputError
+from mmnet.files import write_atomic
+
+FORMAT = 1
+"""Raised when an older version's files can no longer be read."""
+
+KEY_BYTES = 16
+"""Of a content's hash: two of a billion contents share one with probability 1e-21."""
+
+SEGMENT_BYTES = 64 * 2**20
+"""Most bytes of vectors in a segment: what is filled in memory, and mapped when it is read."""
+
+SEGMENT_SECONDS = 30.0
+"""Longest time between two segments, so that a slow encoder does not lose more work."""
+
+ROWS_AT_ONCE = 8192
+"""Rows copied at a time, so that memory stays near that of the result."""
+
+_NAME = re.compile(r"segment-(\d{6,})\.(?:keys|vectors)\.npy")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that was wrong with contents.
+
+    Attributes:
+        reason: what, as a part of a sentence ("not found").
+        count: contents that it befell.
+        examples: the first three of them.
+    """
+
+    reason: str
+    count: int
+    examples: tuple[str, ...]
+
+
+class FrozenEncoder(Protocol):
+    """Turns contents (texts, or paths of images) into vectors, and never changes.
+
+    Attributes:
+        about: the settings that decide a vector; no paths of this machine.
+        fingerprint: SHA-256 in hex over `about` and over all bytes of weights and vocabulary; the
+            same for the same network loaded from another place.
+        dim: length of a vector.
+    """
+
+    about: dict[str, str | int | float | bool]
+    fingerprint: str
+    dim: int
+
+    def digests(self, contents: Sequence[str]) -> np.ndarray:
+        """Hash of each content, uint8 [contents, 16]; all zeros where there is none."""
+
+    def encode(self, contents: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Encodes contents batch by batch, in any order.
+
+        Yields:
+            Positions in `contents`, int64 [batch], and their vectors, float32 [batch, dim]. A
+            content that cannot be encoded never comes.
+        """
+
+    def problems(self) -> list[Problem]:
+        """What was wrong with contents so far."""
+
+
+class VectorCache:
+    """Vectors of one encoder, in a directory that many encoders and processes may share.
+
+    Only contents whose hash is not there are encoded, each once. A vector that is exactly zero or
+    not finite as float16 is not kept: zero means absent.
+
+    Args:
+        directory: of all encoders; made if need be.
+        encoder: whose vectors.
+
+    Attributes:
+        hits: distinct contents of the last call of `vectors` that were there.
+        encoded: distinct contents that it encoded and kept.
+        absent: positions that it left zero.
+
+    Raises:
+        InputError: the directory cannot be written, or holds files of another encoder, of another
+            version, or none that this class has written.
+    """
+
+    def __init__(self, directory: str | Path, encoder: FrozenEncoder):
+        self.hits = self.encoded = self.absent = 0
+        self._encoder = encoder
+        self._folder = Path(directory) / encoder.fingerprint[:16]
+        self._zero = _Count("encoded to a zero vector")
+        self._not_finite = _Count("encoded to a vector that is not finite as float16")
+        if (Path(directory) / "encoder.json").exists():
+            raise InputError(
+                f"{directory} is the folder of one encoder in an encoder cache, not a cache; name "
+                "the directory it stands in"
+            )
+        try:
+            self._open()
+        except OSError as error:
+            raise InputError(
+                f"{self._folder} cannot be used as an encoder cache: {error.strerror or error}; "
+                "choose a directory that can be written"
+            ) from None
+
+    def vectors(
+        self,
+        contents: Sequence[str] | np.ndarray,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """The vector of each content; what is new is encoded and kept.
+
+        Args:
+            contents: texts or paths, in any order, each as often as it comes.
+            progress: called after each batch with how many contents are encoded, and how many
+                were to be.
+
+        Returns:
+            float16 [contents, dim], zeros where a content is absent or could not be encoded.
+
+        Raises:
+            InputError: a segment is damaged.
+        """
+        contents = _as_list(contents)
+        keys = self._keys(contents)
+        present = np.flatnonzero(keys.any(axis=1))
+        # A distinct content is filled in where it first stands, and copied from there.
+        wanted, first, which = np.unique(
+            _comparable(keys[present]), return_index=True, return_inverse=True
+        )
+        first = present[first]
+        result = np.zeros((len(contents), self._encoder.dim), np.float16)
+        with self._lock(exclusive=False):
+            index = _Index(self._folder, self._encoder.dim)
+            found, rows = index.find(wanted)
+            index.copy(rows, result, first[found])
+        filled = found.copy()
+        new = np.flatnonzero(~found)
+        new = new[np.argsort(first[new])]  # in the order of the contents, not of their hashes
+        filled[new] = self._encode(contents, keys, first[new], result, progress)
+        again = np.flatnonzero(filled[which] & (first[which] != present))
+        for part in _parts(len(again), ROWS_AT_ONCE):
+            result[present[again[part]]] = result[first[which[again[part]]]]
+        self.hits = int(found.sum())
+        self.encoded = int(filled.sum()) - self.hits
+        self.absent = len(contents) - int(filled[which].sum())
+        return result
+
+    def problems(self) -> list[Problem]:
+        """What was wrong with contents so far: the encoder's, and vectors that were not kept."""
+        ours = [count.problem() for count in (self._zero, self._not_finite) if count.names]
+        return [*self._encoder.problems(), *ours]
+
+    def prune(self, contents: Sequence[str] | np.ndarray) -> int:
+        """Drops the vectors of this encoder that none of some contents has; joins small segments.
+
+        What is kept stands in a new segment before its old one is removed, so that a kill at any
+        moment loses no vector.
+
+        Args:
+            contents: whose vectors to keep.
+
+        Returns:
+            How many vectors were dropped.
+
+        Raises:
+            InputError: a segment is damaged.
+        """
+        wanted = np.unique(_comparable(self._keys(_as_list(contents))))
+        with self._lock(exclusive=True):
+            index = _Index(self._folder, self._encoder.dim)
+            keep, distinct = index.first_of(wanted)
+            old = [
+                segment
+                for segment in index.segments
+                if 2 * segment.rows < self._segment_rows or not keep[segment.inside].all()
+            ]
+            if len(old) > 1 or not keep.all():
+                moved = np.concatenate(
+                    [segment.start + np.flatnonzero(keep[segment.inside]) for segment in old]
+                )
+                for part in _parts(len(moved), self._segment_rows):
+                    vectors = np.empty((len(moved[part]), self._encoder.dim), np.float16)
+                    index.copy(moved[part], vectors, np.arange(len(vectors)))
+                    _append(self._folder, index.keys[moved[part]], vectors)
+                for segment in old:
+                    segment.remove()
+            return distinct - int(keep.sum())
+
+    @property
+    def _segment_rows(self) -> int:
+        return max(1, SEGMENT_BYTES // (2 * self._encoder.dim))
+
+    def _open(self) -> None:
+        """Compares `encoder.json` with the encoder, or writes it."""
+        path = self._folder / "encoder.json"
+        expected = {
+            "format": FORMAT,
+            "fingerprint": self._encoder.fingerprint,
+            "dim": self._encoder.dim,
+        }
+        if not path.exists():
+            if _numbers(self._folder, "keys"):
+                raise InputError(
+                    f"{self._folder} holds vectors, but no encoder.json that says whose; remove "
+                    "the folder, and they are computed again"
+                )
+            description = {**expected, "about": self._encoder.about}
+            write_atomic(path, json.dumps(description, indent=2, sort_keys=True) + "\n")
+            (self._folder / "lock").touch()
+        try:
+            came = json.loads(path.read_text(encoding="utf-8"))
+            wrong = [name for name, value in expected.items() if came[name] != value]
+        except (ValueError, TypeError, KeyError):
+            raise InputError(
+                f"{path} is no description of an encoder; remove its folder, and the vectors are "
+                "computed again"
+            ) from None
+        for name in wrong:
+            raise InputError(
+                f"{path}: the vectors beside it are of another encoder, or of another version of "
+                f"this cache: {name} is {came[name]!r}, not {expected[name]!r}; remove the folder, "
+                "and they are computed again, or choose another directory"
+            )
+
+    @contextlib.contextmanager
+    def _lock(self, *, exclusive: bool) -> Iterator[None]:
+        """Keeps others from writing, and from reading if exclusive; nothing is encoded under it."""
+        path = self._folder / "lock"
+        if not path.exists():  # a cache copied without it
+            path.touch()
+        # A cache that is only read may lie where nothing can be written.
+        handle = os.open(path, os.O_RDWR if exclusive else os.O_RDONLY)
+        try:
+            with contextlib.suppress(ImportError):  # not on Windows
+                import fcntl
+
+                fcntl.flock(handle, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(handle)
+
+    def _keys(self, contents: list[str]) -> np.ndarray:
+        keys = np.ascontiguousarray(self._encoder.digests(contents))
+        if keys.dtype != np.uint8 or keys.shape != (len(contents), KEY_BYTES):
+            raise ValueError(
+                f"`digests` must return uint8 [{len(contents)}, {KEY_BYTES}]. Received: "
+                f"{keys.dtype} {list(keys.shape)}"
+            )
+        return keys
+
+    def _encode(
+        self,
+        contents: list[str],
+        keys: np.ndarray,
+        places: np.ndarray,
+        result: np.ndarray,
+        progress: Callable[[int, int], None] | None,
+    ) -> np.ndarray:
+        """Encodes the contents at some places into the result and into new segments.
+
+        Returns:
+            bool [places], which were filled.
+        """
+        filled = np.zeros(len(places), bool)
+        new = [contents[place] for place in places]
+        segment = _Filling(self._segment_rows, self._write)
+        try:
+            for positions, vectors in self._encoder.encode(new) if new else ():
+                rounded = self._round(positions, vectors, new)
+                good = self._check(positions, rounded, new)
+                done = positions[good]
+                filled[done] = True
+                result[places[done]] = rounded[good]
+                segment.add(keys[places[done]], rounded[good])
+                if progress is not None:
+                    progress(int(filled.sum()), len(new))
+        finally:  # an interrupt keeps what is encoded; a kill does not come by here
+            segment.close()
+        return filled
+
+    def _round(self, positions: np.ndarray, vectors: np.ndarray, new: list[str]) -> np.ndarray:
+        """A batch of the encoder as float16."""
+        if vectors.shape != (len(positions), self._encoder.dim):
+            raise ValueError(
+                f"`encode` must yield vectors [{len(positions)}, {self._encoder.dim}]. Received: "
+                f"{list(vectors.shape)}"
+            )
+        if len(positions) and not 0 <= positions.min() <= positions.max() < len(new):
+            raise ValueError(
+                f"`encode` must yield positions of its {len(new)} contents. Received: "
+                f"{positions.min()} to {positions.max()}"
+            )
+        with np.errstate(over="ignore"):  # beyond 65504 it becomes infinite, and is not kept
+            return vectors.astype(np.float16)
+
+    def _check(self, positions: np.ndarray, rounded: np.ndarray, new: list[str]) -> np.ndarray:
+        """Which vectors of a batch to keep, bool [batch]; the others are counted."""
+        finite = np.isfinite(rounded).all(axis=1)
+        zero = ~rounded.any(axis=1)
+        self._not_finite.add([new[position] for position in positions[~finite]])
+        self._zero.add([new[position] for position in positions[zero]])
+        return finite & ~zero
+
+    def _write(self, keys: np.ndarray, vectors: np.ndarray) -> None:
+        with self._lock(exclusive=True):
+            _append(self._folder, keys, vectors)
+
+
+class _Count:
+    """Contents that something befell."""
+
+    def __init__(self, reason: str):
+        self.reason, self.count, self.names = reason, 0, list[str]()
+
+    def add(self, names: list[str]) -> None:
+        self.count += len(names)
+        self.names = (self.names + names)[:3]
+
+    def problem(self) -> Problem:
+        return Problem(self.reason, self.count, tuple(self.names))
+
+
+class _Filling:
+    """The segment being filled: keys and vectors of batches, written when they are enough."""
+
+    def __init__(self, most_rows: int, write: Callable[[np.ndarray, np.ndarray], None]):
+        self._most_rows, self._write = most_rows, write
+        self._start()
+
+    def add(self, keys: np.ndarray, vectors: np.ndarray) -> None:
+        if len(keys):
+            self._batches.append((keys, vectors))
+        rows = sum(len(keys) for keys, _ in self._batches)
+        if rows >= self._most_rows or time.monotonic() - self._since >= SEGMENT_SECONDS:
+            self.close()
+
+    def close(self) -> None:
+        batches = self._batches
+        self._start()  # first, so that a write that failed is not tried again
+        if batches:
+            keys, vectors = zip(*batches, strict=True)
+            self._write(np.concatenate(keys), np.concatenate(vectors))
+
+    def _start(self) -> None:
+        self._batches: list[tuple[np.ndarray, np.ndarray]] = []
+        self._since = time.monotonic()
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """A segment on disk, and where its rows stand among those of all segments."""
+
+    folder: Path
+    number: int
+    start: int
+    rows: int
+
+    @property
+    def inside(self) -> slice:
+        return slice(self.start, self.start + self.rows)
+
+    def remove(self) -> None:
+        _keys_path(self.folder, self.number).unlink()  # from here on it is no segment
+        _vectors_path(self.folder, self.number).unlink()
+
+
+class _Index:
+    """All segments of a folder, as they are now.
+
+    Attributes:
+        segments: in order of their numbers.
+        keys: uint8 [rows, 16], of all segments.
+
+    Raises:
+        InputError: a segment is damaged.
+    """
+
+    def __init__(self, folder: Path, dim: int):
+        self._dim = dim
+        self.segments: list[_Segment] = []
+        keys, start = [np.empty((0, KEY_BYTES), np.uint8)], 0
+        for number in _numbers(folder, "keys"):
+            keys.append(_load_keys(_keys_path(folder, number)))
+            self.segments.append(_Segment(folder, number, start, len(keys[-1])))
+            _map_vectors(self.segments[-1], dim)  # a damaged one is refused whatever is asked for
+            start += len(keys[-1])
+        self.keys = np.concatenate(keys)
+        self._order = np.argsort(_comparable(self.keys), kind="stable")
+        self._sorted = _comparable(self.keys)[self._order]
+
+    def find(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which keys are there, bool [wanted], and the rows of those, int64 [found]."""
+        if not len(self.keys):
+            return np.zeros(len(wanted), bool), np.empty(0, np.int64)
+        at = np.searchsorted(self._sorted, wanted)
+        at[at == len(self._sorted)] = 0
+        found = self._sorted[at] == wanted
+        return found, self._order[at[found]]
+
+    def first_of(self, wanted: np.ndarray) -> tuple[np.ndarray, int]:
+        """The first row of each wanted key, bool [rows], and how many distinct keys there are.
+
+        Two processes that encoded one content at the same time have each written a row.
+        """
+        first = np.ones(len(self._sorted), bool)
+        first[1:] = self._sorted[1:] != self._sorted[:-1]
+        keep = np.zeros(len(self._sorted), bool)
+        keep[self._order] = first & np.isin(self._sorted, wanted)
+        return keep, int(first.sum())
+
+    def copy(self, rows: np.ndarray, into: np.ndarray, places: np.ndarray) -> None:
+        """Copies the vectors of some rows to some places of an array, a segment at a time."""
+        order = np.argsort(rows, kind="stable")
+        rows, places = rows[order], places[order]
+        for segment in self.segments:
+            low, high = np.searchsorted(rows, [segment.start, segment.start + segment.rows])
+            if low == high:
+                continue
+            mapped = _map_vectors(segment, self._dim)  # unmapped with the next, not kept resident
+            for part in _parts(high - low, ROWS_AT_ONCE):
+                inside = rows[low:high][part] - segment.start
+                into[places[low:high][part]] = mapped[inside]
+
+
+def _append(folder: Path, keys: np.ndarray, vectors: np.ndarray) -> None:
+    """Writes a new segment and removes what killed writers left; under the exclusive lock."""
+    numbers = _numbers(folder, "keys")
+    for number in set(_numbers(folder, "vectors")).difference(numbers):
+        _vectors_path(folder, number).unlink()
+    for path in folder.glob(".segment-*"):  # of `write_atomic`
+        path.unlink()
+    number = max(numbers, default=-1) + 1
+    write_atomic(_vectors_path(folder, number), lambda path: np.save(path, vectors))
+    write_atomic(_keys_path(folder, number), lambda path: np.save(path, keys))
+
+
+def _numbers(folder: Path, kind: str) -> list[int]:
+    """Numbers of the files of a kind; those of the keys are the segments that exist."""
+    found = (_NAME.fullmatch(path.name) for path in folder.glob(f"segment-*.{kind}.npy"))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def _keys_path(folder: Path, number: int) -> Path:
+    return folder / f"segment-{number:06}.keys.npy"
+
+
+def _vectors_path(folder: Path, number: int) -> Path:
+    return folder / f"segment-{number:06}.vectors.npy"
+
+
+def _load_keys(path: Path) -> np.ndarray:
+    try:
+        keys = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise _damaged(path, str(error)) from None
+    if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != KEY_BYTES:
+        raise _damaged(path, f"{keys.dtype} {list(keys.shape)}, not uint8 [n, {KEY_BYTES}]")
+    return keys
+
+
+def _map_vectors(segment: _Segment, dim: int) -> np.ndarray:
+    path = _vectors_path(segment.folder, segment.number)
+    try:
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise _damaged(path, "missing, though the keys are there") from None
+    except (ValueError, EOFError) as error:
+        raise _damaged(path, str(error)) from None
+    if vectors.dtype != np.float16 or vectors.shape != (segment.rows, dim):
+        raise _damaged(
+            path, f"{vectors.dtype} {list(vectors.shape)}, not float16 [{segment.rows}, {dim}]"
+        )
+    return vectors
+
+
+def _damaged(path: Path, what: str) -> InputError:
+    return InputError(
+        f"{path} is damaged ({what}); remove the segment's two files, and its vectors are "
+        "computed again"
+    )
+
+
+def _comparable(keys: np.ndarray) -> np.ndarray:
+    """Keys as one sortable value each: uint8 [keys, 16] -> 16 raw bytes [keys]."""
+    return keys.view(f"V{KEY_BYTES}").reshape(len(keys))
+
+
+def _parts(count: int, most: int) -> Iterator[slice]:
+    for start in range(0, count, most):
+        yield slice(start, min(start + most, count))
+
+
+def _as_list(contents: Sequence[str] | np.ndarray) -> list[str]:
+    return contents.tolist() if isinstance(contents, np.ndarray) else list(contents)

@@ -1,0 +1,325 @@
+"""Texts as vectors of a frozen BERT in TensorFlow Hub's format.
+
+tensorflow-hub and tensorflow-text are imported when an encoder is made, not before: whoever trains
+and predicts without one needs neither, and tensorflow-hub brings a second Keras along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import socket
+import urllib.parse
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mmnet import checks
+from mmnet.checks import InputError
+from mmnet.encoders.cache import KEY_BYTES, Problem
+
+TEXTS_AT_ONCE = 8192
+"""Texts held as tokens at a time, and sorted by length among each other."""
+
+FETCH_SECONDS = 60.0
+"""Longest silence of a server before a handle counts as unreachable."""
+
+_BFLOAT16 = "auto_mixed_precision_onednn_bfloat16"
+
+
+class HubTextEncoder:
+    """A frozen BERT (Devlin et al., 2019), from TensorFlow Hub or from a directory.
+
+    Its two SavedModels keep the contract of all BERT models there: the preprocessor has `tokenize`
+    (texts -> ids of word pieces, ragged) and `bert_pack_inputs` (those and a length -> dict of
+    tensors [batch, length], `input_mask` among them); the encoder maps that dict to one with
+    `pooled_output` [batch, dim].
+
+    A batch holds texts of about the same length, padded to the longest, so that short texts do not
+    pay for long ones. The same text in another batch can differ by float32 rounding.
+
+    Args:
+        handle: a directory with `preprocess/` and `encoder/`; or, together with `preprocessor`, a
+            hub handle or a SavedModel's directory.
+        preprocessor: hub handle or directory of the preprocessor that the encoder's page names.
+        max_tokens: word pieces read of a text, its first and last mark included.
+        batch_size: texts per call of the encoder.
+        bucket: lengths are padded to a multiple of it; `max_tokens` pads all texts alike.
+        precision: "float32", or "bfloat16": TensorFlow then rounds the inputs of the matrix
+            products to 8 bits of mantissa, on CPUs that multiply those in hardware.
+
+    Attributes:
+        about: kind, max_tokens and precision.
+        fingerprint: SHA-256 over `about` and all files of both SavedModels.
+        dim: length of a vector.
+
+    Raises:
+        InputError: a package is missing, a handle cannot be fetched, a directory holds no BERT, the
+            encoder takes fewer tokens, or the machine has no bfloat16.
+    """
+
+    def __init__(
+        self,
+        handle: str | Path,
+        *,
+        preprocessor: str | Path = "",
+        max_tokens: int = 128,
+        batch_size: int = 32,
+        bucket: int = 8,
+        precision: str = "float32",
+    ):
+        self.max_tokens = checks.at_least(3, max_tokens=max_tokens)
+        self.batch_size = checks.at_least(1, batch_size=batch_size)
+        self.bucket = checks.at_least(1, bucket=bucket)
+        checks.one_of(("float32", "bfloat16"), precision=precision)
+        self.about: dict[str, str | int | float | bool] = {
+            "kind": "hub_text",
+            "max_tokens": max_tokens,
+            "precision": precision,
+        }
+        hub = _import_hub()
+        folders = _folders(hub, str(handle), str(preprocessor))
+        self.fingerprint = _fingerprint(self.about, folders)
+        self._pack, inputs = _packing(folders[0], _load(hub, folders[0], "preprocessor"))
+        self._network = _pooling(folders[1], _load(hub, folders[1], "encoder"), inputs)
+        self.dim = self._try_out(folders[1])
+
+    def digests(self, contents: Sequence[str]) -> np.ndarray:
+        """Hash of each text, uint8 [contents, 16]; all zeros of an empty or blank one."""
+        keys = [
+            hashlib.blake2b(_utf8(text), digest_size=KEY_BYTES).digest()
+            if text.strip()
+            else bytes(KEY_BYTES)
+            for text in contents
+        ]
+        return np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), KEY_BYTES)
+
+    def encode(self, contents: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Encodes texts, those of about the same length together.
+
+        Yields:
+            Positions in `contents`, int64 [batch], and vectors, float32 [batch, dim]. A text of
+            which the tokenizer keeps nothing does not come.
+        """
+        for start in range(0, len(contents), TEXTS_AT_ONCE):
+            texts = [_utf8(text) for text in contents[start : start + TEXTS_AT_ONCE]]
+            inputs, empty = self._pack(tf.constant(texts, tf.string), tf.constant(self.max_tokens))
+            inputs = {name: tensor.numpy() for name, tensor in inputs.items()}
+            lengths = inputs["input_mask"].sum(axis=1)
+            # The longest first: what does not fit into memory does so at once.
+            order = np.argsort(-lengths, kind="stable")
+            order = order[~empty.numpy()[order]]
+            for low in range(0, len(order), self.batch_size):
+                rows = order[low : low + self.batch_size]
+                length = min(self.max_tokens, -(-lengths[rows[0]] // self.bucket) * self.bucket)
+                batch = {name: array[rows, :length] for name, array in inputs.items()}
+                yield start + rows, self._call(batch)
+
+    def problems(self) -> list[Problem]:
+        """None: every text has a vector or is empty."""
+        return []
+
+    def _call(self, batch: dict[str, np.ndarray]) -> np.ndarray:
+        with _bfloat16(self.about["precision"] == "bfloat16"):
+            return self._network({k: tf.constant(v) for k, v in batch.items()}).numpy()
+
+    def _try_out(self, folder: Path) -> int:
+        """Encodes one text of full length; returns the length of its vector."""
+        text = tf.constant([b"a " * self.max_tokens])
+        inputs, _ = self._pack(text, tf.constant(self.max_tokens))
+        try:
+            vector = self._network(inputs).numpy()
+            rounded = self._call({name: tensor.numpy() for name, tensor in inputs.items()})
+        except tf.errors.OpError as error:
+            raise InputError(
+                f"{folder}: the encoder cannot encode a text of {self.max_tokens} tokens: "
+                f"{_first_line(error)}; choose fewer, or the preprocessor that belongs to it"
+            ) from None
+        if self.about["precision"] == "bfloat16" and np.array_equal(rounded, vector):
+            raise InputError(
+                "bfloat16 changes nothing here: TensorFlow uses it for frozen networks on CPUs "
+                "that have it (AVX512_BF16, AMX) and with TF_ENABLE_ONEDNN_OPTS not 0; choose "
+                "float32"
+            )
+        return int(vector.shape[1])
+
+
+def _import_hub() -> Any:
+    """tensorflow-hub, with the operations of tensorflow-text registered."""
+    try:
+        import tensorflow_text  # noqa: F401
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own age
+            import tensorflow_hub
+    except ImportError as error:
+        raise InputError(
+            f"BERT as a text encoder needs two more packages ({_first_line(error)}): pip install "
+            'tensorflow-hub tensorflow-text "setuptools<82"'
+        ) from None
+    return tensorflow_hub
+
+
+def _folders(hub: Any, handle: str, preprocessor: str) -> tuple[Path, Path]:
+    """The directories of the preprocessor's and the encoder's SavedModel."""
+    if preprocessor:
+        return _resolve(hub, preprocessor), _resolve(hub, handle)
+    if _is_url(handle):
+        raise InputError(
+            f"{handle} is an encoder alone; name its preprocessor's handle as well, or a local "
+            "directory with preprocess/ and encoder/"
+        )
+    folders = Path(handle) / "preprocess", Path(handle) / "encoder"
+    for folder in folders:
+        if not _is_saved_model(folder):
+            raise _unreachable(handle, f"{folder} is not a SavedModel")
+    return folders
+
+
+def _resolve(hub: Any, handle: str) -> Path:
+    """Where a handle's SavedModel lies, fetched if need be."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(FETCH_SECONDS)  # tensorflow-hub would wait for ever
+    try:
+        folder = Path(hub.resolve(handle))
+    except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
+        raise _unreachable(handle, _first_line(error)) from None
+    finally:
+        socket.setdefaulttimeout(before)
+    if not _is_saved_model(folder):
+        raise _unreachable(handle, f"{folder} is not a SavedModel")
+    return folder
+
+
+def _unreachable(handle: str, why: str) -> InputError:
+    return InputError(
+        f"text encoder {handle!r} cannot be had: {why}; where there is no network, set "
+        "TFHUB_CACHE_DIR to a directory that a machine with one has filled, or name a local "
+        "directory with the two SavedModels preprocess/ and encoder/"
+    )
+
+
+def _load(hub: Any, folder: Path, role: str) -> Any:
+    try:
+        return hub.load(str(folder))
+    except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
+        raise InputError(
+            f"{folder}: the {role} cannot be loaded: {_first_line(error)}; fetch or convert it "
+            "again"
+        ) from None
+
+
+def _packing(folder: Path, preprocessor: Any) -> tuple[Any, dict[str, tf.TensorSpec]]:
+    """A function from texts and a length to the encoder's inputs and which texts have no token.
+
+    Returns:
+        The function, and the specs of those inputs.
+    """
+    wrong = f"{folder} is not a BERT preprocessor of TensorFlow Hub"
+    fix = "name the preprocessor that the encoder's page names"
+    for name in ("tokenize", "bert_pack_inputs"):
+        if not callable(getattr(preprocessor, name, None)):
+            raise InputError(f"{wrong}: it has no {name}; {fix}")
+
+    def pack(texts: tf.Tensor, length: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        tokens = preprocessor.tokenize(texts)  # [batch, (words), (pieces)], or without words
+        if tokens.ragged_rank > 1:
+            tokens = tokens.merge_dims(1, -1)
+        return preprocessor.bert_pack_inputs([tokens], length), tokens.row_lengths() == 0
+
+    signature = [tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32)]
+    function = tf.function(pack, signature, autograph=False)
+    try:
+        inputs, _ = function.get_concrete_function().structured_outputs
+        specs = {
+            name: tf.TensorSpec([None, None], tensor.dtype, name) for name, tensor in inputs.items()
+        }
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{wrong}: {_first_line(error)}; {fix}") from None
+    if "input_mask" not in specs:
+        raise InputError(f"{wrong}: it gives no input_mask. Received: {', '.join(specs)}; {fix}")
+    return function, specs
+
+
+def _pooling(folder: Path, encoder: Any, inputs: dict[str, tf.TensorSpec]) -> Any:
+    """A function from the preprocessor's tensors to `pooled_output`."""
+    wrong = f"{folder} is not a BERT encoder of TensorFlow Hub"
+    if not callable(encoder):
+        raise InputError(
+            f"{wrong}: it cannot be called (a model that Keras 3 exports has `serve` instead); "
+            "export a function of a dict with input_word_ids, input_mask and input_type_ids"
+        )
+
+    def pool(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        outputs = encoder(batch)
+        if not isinstance(outputs, dict) or "pooled_output" not in outputs:
+            came = ", ".join(sorted(outputs)) if isinstance(outputs, dict) else "no dict"
+            raise InputError(f"{wrong}: it gives no pooled_output. Received: {came}")
+        return tf.cast(outputs["pooled_output"], tf.float32)
+
+    function = tf.function(pool, [inputs], autograph=False)  # one graph for all lengths
+    try:
+        function.get_concrete_function()
+    except InputError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{wrong}: it does not take a dict with {', '.join(inputs)}: {_first_line(error)}"
+        ) from None
+    return function
+
+
+@contextlib.contextmanager
+def _bfloat16(wanted: bool) -> Iterator[None]:
+    """Lets TensorFlow lower float32 graphs to bfloat16 for calls inside, and only for those.
+
+    The weights of a SavedModel are float32 in its graph, so the graph is rewritten. TensorFlow
+    takes the option at each call and keeps a rewritten graph beside the first.
+    """
+    if not wanted:
+        yield
+        return
+    before = tf.config.optimizer.get_experimental_options().get(_BFLOAT16, False)
+    tf.config.optimizer.set_experimental_options({_BFLOAT16: True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({_BFLOAT16: before})
+
+
+def _fingerprint(about: dict[str, str | int | float | bool], folders: Sequence[Path]) -> str:
+    """SHA-256 over settings and files, wherever those lie."""
+    whole = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for folder in folders:
+        files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+        for name, path in sorted(files.items()):
+            # TensorFlow's own fingerprint holds a number that is drawn anew at each save.
+            if path.is_file() and path.name != "fingerprint.pb":
+                whole.update(f"\n{name}\0{path.stat().st_size}\0".encode())
+                with path.open("rb") as file:
+                    while part := file.read(2**20):
+                        whole.update(part)
+        whole.update(b"\n\n")
+    return whole.hexdigest()
+
+
+def _is_saved_model(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt"))
+
+
+def _is_url(handle: str) -> bool:
+    return len(urllib.parse.urlparse(handle).scheme) > 1  # C: is a drive
+
+
+def _utf8(text: str) -> bytes:
+    """A lone surrogate, which no UTF-8 has, becomes a question mark."""
+    return text.encode("utf-8", "replace")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip().rstrip(".:;")
