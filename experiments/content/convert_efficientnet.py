@@ -101,15 +101,21 @@ def read_tensors(path) -> dict[str, np.ndarray]:
             (count,) = np.fromfile(file, "<i8", 1)
             numbers[key] = np.fromfile(file, types[key], count)
     return {
-        # Most tensors are transposed: in another order in the file than their axes say.
-        name: np.lib.stride_tricks.as_strided(
-            numbers[storage[2]][offset:],
-            size,
-            [step * types[storage[2]].itemsize for step in stride],
-            writeable=False,
-        ).copy()
+        name: _strided(numbers[storage[2]][offset:], size, stride)
         for name, (storage, offset, size, stride) in table.items()
     }
+
+
+def _strided(numbers, size, stride) -> np.ndarray:
+    """A tensor whose neighbours along axis i lie `stride[i]` numbers apart.
+
+    Most of this file are transposed: the order of their axes is not that of their numbers.
+    """
+    last = sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if last >= len(numbers) or min(stride, default=0) < 0:
+        raise SystemExit(f"a tensor of {size} goes beyond its {len(numbers)} numbers")
+    steps = [step * numbers.itemsize for step in stride]
+    return np.lib.stride_tricks.as_strided(numbers, size, steps).copy()
 
 
 # ---------------------------------------------------------------- the network
