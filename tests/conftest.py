@@ -36,6 +36,15 @@ def simulated_flags():
 
 
 @pytest.fixture(scope="session")
+def tiny_bert_dir(tmp_path_factory):
+    """A directory for the hub text encoder."""
+    pytest.importorskip("tensorflow_hub")
+    from tests.encoders import tiny_bert
+
+    return tiny_bert.write(tmp_path_factory.mktemp("bert") / "tiny")
+
+
+@pytest.fixture(scope="session")
 def run_dir(tmp_path_factory):
     """The run directory of a small MMNet, trained, evaluated and exported."""
     from mmnet import config, tasks

@@ -267,9 +267,10 @@ def _pooling(folder: Path, encoder: Any, inputs: dict[str, tf.TensorSpec]) -> An
         function.get_concrete_function()
     except InputError:
         raise
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError):
         raise InputError(
-            f"{wrong}: it does not take a dict with {', '.join(inputs)}: {_first_line(error)}"
+            f"{wrong}: it does not take a dict with {', '.join(sorted(inputs))}, each int32 "
+            "[batch, length]"
         ) from None
     return function
 
