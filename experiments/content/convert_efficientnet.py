@@ -193,10 +193,8 @@ def vectors_of(encoder: ImageEncoder, names: list[str]) -> dict[str, np.ndarray]
 
 def check_classes(vectors: dict[str, np.ndarray], tensors) -> tuple[list[str], bool]:
     """A table of the first classes of photographs, and whether all known first ones are right."""
-    right, lines = (
-        True,
-        ["| photograph | first classes (probability) | right |", "| --- | --- | --- |"],
-    )
+    right = True
+    lines = ["| photograph | first classes (probability) | right |", "| --- | --- | --- |"]
     for name, vector in vectors.items():
         logits = tensors["_fc.weight"] @ vector + tensors["_fc.bias"]
         probability = np.exp(logits - logits.max())
@@ -263,13 +261,12 @@ def main():
     weights = options.weights or _in_package(*WEIGHTS)
     photos = Path(options.photos or _in_package("skimage", "data"))
     names = [name for name in PHOTOGRAPHS if (photos / name).is_file()]
+    if len(names) < 2:
+        sys.exit(f"{photos}: needs at least two of {', '.join(PHOTOGRAPHS)}")
     tensors = read_tensors(weights)
-    count = sum(
-        values.size for name, values in tensors.items() if name.endswith(("weight", "bias"))
-    )
-
+    trained = sum(tensors[name].size for name in tensors if name.endswith(("weight", "bias")))
     lines = ["# EfficientNet-Lite0 as a hub SavedModel", ""]
-    lines.append(f"`{Path(weights).name}`: {len(tensors)} tensors, {count:,} trained numbers.")
+    lines.append(f"`{Path(weights).name}`: {len(tensors)} tensors, {trained:,} trained numbers.")
     right = {}
     for normalisation in NORMALISATIONS:
         with tempfile.TemporaryDirectory() as trial:
