@@ -21,7 +21,8 @@ import tensorflow as tf
 
 from mmnet import checks
 from mmnet.checks import InputError
-from mmnet.encoders.cache import KEY_BYTES, Problem
+from mmnet.encoders.cache import KEY_BYTES
+from mmnet.encoders.problems import Problem
 
 TEXTS_AT_ONCE = 8192
 """Texts held as tokens at a time, and sorted by length among each other."""

@@ -12,7 +12,7 @@ from mmnet.data import dataset as datasets
 from mmnet.data.content import Encoders
 from mmnet.data.tables import Table, Tables
 from mmnet.data.windows import Windows
-from mmnet.encoders.cache import Problem
+from mmnet.encoders.problems import Problem
 
 TITLES = ["a cat", "a dog", "", "a cat", "broken"]
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from mmnet.checks import InputError
 from mmnet.encoders import image
+from mmnet.encoders.cache import VectorCache
 from mmnet.encoders.image import ImageEncoder
 from mmnet.encoders.pictures import Folder
 from mmnet.encoders.problems import Problem
@@ -172,13 +173,14 @@ def test_contents_may_be_an_array(network, root):
         ([3e38, -3e38, 3e38], (255, 0, 255)),  # above the largest of float32
     ],
 )
-def test_a_vector_that_cannot_be_stored_is_told(column, colour, root, tmp_path):
+def test_a_picture_whose_vector_cannot_be_stored_is_told(column, colour, root, tmp_path):
     Image.new("RGB", (20, 20), colour).save(root / "bad.png")
     weights = np.array(column, "float32")[:, np.newaxis]
     made = encoder(saved(tmp_path / "network", MeanColour(weights)), root)
-    assert encoded(made, ["bad.png"]) == {}
-    (problem,) = made.problems()
-    assert problem.reason == "the network's vector is zero, not finite, or overflows float16"
+    cache = VectorCache(tmp_path / "cache", made)
+    assert not cache.vectors(["bad.png"]).any()
+    (problem,) = cache.problems()
+    assert problem.reason.startswith("encoded to a ")
     assert problem.examples == ("bad.png",)
 
 
