@@ -26,12 +26,16 @@ setup(
         "matplotlib>=3.8",
         "numpy>=2",
         "pandas>=2.2",
+        "pillow>=10",
         "pyarrow>=17",
         "pydantic>=2.7,<3",
         "rich>=13",
         "scipy>=1.12",
+        "setuptools<82",  # tensorflow-hub imports pkg_resources
         "tensorboard>=2.20,<2.22",  # TensorFlow 2.21 no longer installs it
         "tensorflow>=2.21,<2.22",
+        "tensorflow-hub>=0.16.1,<0.17",
+        "tensorflow-text>=2.21,<2.22",
         "tzdata",
     ],
     extras_require={

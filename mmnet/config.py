@@ -30,18 +30,50 @@ class _Flags(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-class TableFlags(_Flags):
+class ContentFlags(_Flags):
+    """The items table's texts and images, and how they become vectors."""
+
+    items: str = Field("", description="Items table: a CSV or Parquet file, directory or glob.")
+    item_column: str = Field("item_id", description="Column of item ids, in every table.")
+    texts: Columns = Field((), description="Text items columns.")
+    images: Columns = Field((), description="Items columns of image files, paths in --image_root.")
+    text_encoder: Literal["tokens", "hub", "none"] = Field(
+        "tokens",
+        description="tokens = trainable vocabulary, needs no download; hub = frozen BERT.",
+    )
+    text_handle: str = Field(
+        "",
+        description="BERT of --text_encoder=hub: a TensorFlow Hub handle, or a directory with the "
+        "SavedModels encoder/ and preprocess/.",
+    )
+    text_preprocessor: str = Field(
+        "", description="TensorFlow Hub handle of the BERT's preprocessor; a directory has its own."
+    )
+    text_precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Arithmetic of the BERT."
+    )
+    image_encoder: Literal["none", "resnet50", "hub"] = Field(
+        "none", description="Frozen image network: ResNet-50, or a TensorFlow Hub feature vector."
+    )
+    image_weights: str = Field(
+        "", description="Weights file of ResNet-50; or the handle or directory of a hub network."
+    )
+    image_root: str = Field("", description="Directory that image paths are in, and stay in.")
+    encoder_cache: str = Field(
+        "runs/encoder_cache", description="Directory of the vectors encoded so far."
+    )
+
+
+class TableFlags(ContentFlags):
     """Where the tables are and what their columns mean."""
 
     counts: str = Field("", description="Counts table: a CSV or Parquet file, directory or glob.")
-    items: str = Field("", description="Items table: a CSV or Parquet file, directory or glob.")
     source: str = Field(
         "",
         description="A log with a known layout instead of tables: simulated, snapshots, kuairand.",
     )
     source_dir: str = Field("", description="Directory of the source's files.")
     source_set: Repeated = Field((), description="name=value option of the source (repeatable).")
-    item_column: str = Field("item_id", description="Column of item ids, in every table.")
     period_column: str = Field("period", description="Period column of the counts table.")
     numerator: str = Field("shares", description="Count column above the fraction line.")
     denominator: str = Field("clicks", description="Count column below the fraction line.")
@@ -50,11 +82,11 @@ class TableFlags(_Flags):
     taxonomies: Columns = Field((), description="Items columns that are taxonomies.")
     categoricals: Columns = Field((), description="Other categorical items columns.")
     numerics: Columns = Field((), description="Numeric items columns.")
-    texts: Columns = Field((), description="Text items columns.")
     release: str = Field("", description="Items column of the release; empty = first period seen.")
     vectors: Repeated = Field(
         (), description="NAME:FILE, a table of item id and one list-of-floats column (repeatable)."
     )
+    leave_out_vectors: Columns = Field((), description="Vectors of the source to leave out.")
     unknown_items: Literal["drop", "fail"] = Field(
         "fail", description="What to do with counts of items that the items table lacks."
     )
@@ -87,9 +119,6 @@ class TaskFlags(_Flags):
     )
     taxonomy_weighting: Literal["items", "clicks"] = Field(
         "items", description="Mean of the items' rates, or pooled shares over pooled clicks."
-    )
-    text_encoder: Literal["tokens", "none"] = Field(
-        "tokens", description="tokens = trainable vocabulary, needs no download."
     )
     text_tokens: int = Field(32, ge=1, description="Tokens read of each text.")
     text_vocabulary: int = Field(20_000, ge=1, description="Most words kept of each text column.")
@@ -227,6 +256,17 @@ class ExperimentConfig(GridFlags, TableFlags, TaskFlags, ScenarioFlags, ModelFla
     """Flags of `python -m mmnet.experiment`. All flags of train are given to every cell."""
 
 
+class EncodeConfig(ContentFlags):
+    """Flags of `python -m mmnet.encode`."""
+
+    output: str = Field(
+        "", description="Directory for COLUMN.parquet, item id and vector; or none."
+    )
+    prune: bool = Field(
+        False, description="Drop from the cache what these items do not have, of these encoders."
+    )
+
+
 class PredictConfig(TableFlags):
     """Flags of `python -m mmnet.predict`. Table flags left at their default are the export's."""
 
@@ -237,7 +277,10 @@ class PredictConfig(TableFlags):
 
 
 TABLES, TASK = tuple(TableFlags.model_fields), tuple(TaskFlags.model_fields)
-PLACES = ("dataset_dir", "run_dir", "outputs", "source_dir", "resume", "profile_steps")
+PLACES = (
+    *("dataset_dir", "run_dir", "outputs", "resume", "profile_steps"),
+    *("source_dir", "image_root", "encoder_cache"),
+)
 
 
 def define(config: type[BaseModel], values: flags.FlagValues) -> None:

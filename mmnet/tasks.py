@@ -18,6 +18,7 @@ from rich.console import Console
 from mmnet import config, models
 from mmnet.checks import InputError
 from mmnet.config import (
+    EncodeConfig,
     EvaluateConfig,
     ExperimentConfig,
     PredictConfig,
@@ -25,9 +26,11 @@ from mmnet.config import (
     TableFlags,
     TrainConfig,
 )
+from mmnet.data import content, pipeline, tables
 from mmnet.data import dataset as datasets
-from mmnet.data import pipeline
+from mmnet.data.content import Encoders
 from mmnet.data.dataset import Dataset, Fitted
+from mmnet.data.tables import Rule
 from mmnet.data.windows import Windows
 from mmnet.evaluation import plots, report
 from mmnet.evaluation.attention import AttentionMeans
@@ -66,25 +69,56 @@ def prepare(flags: PrepareConfig) -> None:
 def _dataset(flags: PrepareConfig | TrainConfig, directory: Path) -> Dataset:
     """Makes a dataset directory of the tables, unless it was made of these and is whole."""
     table_flags, task_flags = pipeline.table_flags(flags)
+    encoders = Encoders(table_flags)
     found = pipeline.load_tables(table_flags)
-    fingerprint, hashes = pipeline.fingerprint(found, table_flags, task_flags)
+    fingerprint, hashes = pipeline.fingerprint(found, table_flags, task_flags, encoders)
     if datasets.fingerprint_of(directory) == fingerprint:
         with contextlib.suppress(InputError):  # it is damaged: made anew below
             dataset = datasets.load(directory)
             console.print(f"reusing the unchanged dataset in {directory}")
             return dataset
-    dataset = pipeline.prepare(found, table_flags, task_flags)
+    dataset = pipeline.prepare(found, table_flags, task_flags, encoders)
     dataset.fingerprint, dataset.inputs = fingerprint, hashes
-    datasets.save(dataset, directory)
-    return dataset
+    return datasets.load(datasets.save(dataset, directory))
 
 
 def _print_ledger(dataset: Dataset) -> None:
-    for rule in dataset.ledger:
+    _print_rules(dataset.ledger)
+
+
+def _print_rules(ledger: Iterable[Rule]) -> None:
+    for rule in ledger:
         note = f"  ({rule.note})" if rule.note else ""
         console.print(
             f"  {rule.table}: {rule.rule}: {rule.rows_in:,} in, {rule.dropped:,} dropped{note}"
         )
+
+
+# ---------------------------------------------------------------------------------- encode
+
+
+def encode(flags: EncodeConfig) -> None:
+    """An items table in; its texts and images as vectors in the cache, and as Parquet."""
+    if not flags.items:
+        raise InputError("--items not given; name the items table")
+    encoders = Encoders(flags)
+    if not encoders.columns:
+        raise InputError(
+            "nothing to encode; give --texts with --text_encoder=hub, or --images with "
+            "--image_encoder"
+        )
+    columns = [flags.item_column, *flags.texts, *flags.images]
+    items = tables.read(flags.items, "items", text_columns=columns)
+    ids = tables.strings(items, flags.item_column, "item_column")
+    for encoded in encoders.encode(items):
+        console.print(f"{encoded.column.name}: {encoded.hits:,} found, {encoded.encoded:,} encoded")
+        _print_rules([encoded.rule])
+        if flags.output:
+            path = content.write(encoded, ids, flags.item_column, flags.output)
+            console.print(f"  {path}")
+    if flags.prune:
+        for kind, dropped in encoders.prune(items).items():
+            console.print(f"{kind} cache: {dropped:,} vectors dropped")
 
 
 # ----------------------------------------------------------------------------------- train
@@ -467,9 +501,9 @@ def predict(flags: PredictConfig) -> None:
         own = fitted.tables.model_dump()
         if "counts" in given or "items" in given:
             own |= {"source": "", "source_set": ()}
-        tables = config.build(TableFlags, own | given)
+        table_flags = config.build(TableFlags, own | given)
         dataset = pipeline.transform(
-            pipeline.load_tables(tables), fitted.model_copy(update={"tables": tables})
+            pipeline.load_tables(table_flags), fitted.model_copy(update={"tables": table_flags})
         )
     else:
         raise InputError(

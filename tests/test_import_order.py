@@ -17,10 +17,10 @@ ROOMS = (
     ("experiments",),
     ("tasks",),
     ("driver",),
-    ("prepare", "train", "evaluate", "predict", "experiment"),
+    ("prepare", "encode", "train", "evaluate", "predict", "experiment"),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
-BESIDE = {("data", "encoders")}  # tokens: the one road between rooms of one rank
+BESIDE = {("data", "encoders")}  # what turns content into tokens and vectors
 
 
 def room_of(path):

@@ -8,7 +8,7 @@ import shutil
 import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,7 @@ from mmnet.data.splits import SPLITS, Examples, Split
 from mmnet.data.tables import Rule
 from mmnet.schema import FeatureSpec
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Fitted(BaseModel):
@@ -35,6 +35,7 @@ class Fitted(BaseModel):
         vocabularies: tensor name -> values of ids 2, 3, ...
         tables: column names.
         task: how examples are made.
+        encoders: text, image -> fingerprint of the frozen encoder whose vectors the model reads.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,6 +45,7 @@ class Fitted(BaseModel):
     vocabularies: Vocabularies
     tables: TableFlags
     task: TaskFlags
+    encoders: dict[str, str] = {}
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Dataset:
         panel: dense counts.
         share_rate, missing_flag: float32 [items, periods], percent and 0/1.
         taxonomy_rate, taxonomy_missing_flag: float32 [items, periods, taxonomies].
-        tensors: static inputs by tensor name, [items, ...].
+        tensors: static inputs by tensor name, [items, ...]; encoded vectors are float16.
         split: examples; None for a dataset made only to be scored.
         ledger: what every rule dropped.
         inputs: file -> SHA-256.
@@ -183,9 +185,9 @@ def load(directory: str | Path) -> Dataset:
     if about.get("format") != FORMAT:
         raise InputError(f"{directory} has another version's format; prepare it again")
 
-    def array(name: str) -> np.ndarray:
+    def array(name: str, mode: Literal["r", "c"] = "r") -> np.ndarray:
         try:
-            return np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            return np.load(directory / f"{name}.npy", mmap_mode=mode, allow_pickle=False)
         except (OSError, ValueError, EOFError):
             raise InputError(
                 f"{directory}/{name}.npy is missing or cut off; prepare the dataset again"
@@ -217,7 +219,8 @@ def load(directory: str | Path) -> Dataset:
         fitted=fitted,
         panel=panel,
         **{name: array(name) for name in _ARRAYS},
-        tensors={name: array(f"tensor-{name}") for name in about["tensors"]},
+        # Copied on writing, since TensorFlow maps no array that cannot be written.
+        tensors={name: array(f"tensor-{name}", "c") for name in about["tensors"]},
         split=split,
         ledger=[Rule(**rule) for rule in about["ledger"]],
         inputs=about["inputs"],

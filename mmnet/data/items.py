@@ -13,8 +13,8 @@ from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import tables
 from mmnet.data.tables import Table
-from mmnet.encoders import text as text_encoder
-from mmnet.encoders.text import TEXTS_AT_ONCE
+from mmnet.encoders import tokens
+from mmnet.encoders.tokens import TEXTS_AT_ONCE
 from mmnet.schema import FieldSpec, NumericSpec, TextSpec, VectorSpec
 
 MAX_VALUES = 16
@@ -109,11 +109,13 @@ def fit_texts(
 ) -> tuple[list[TextSpec], Vocabularies]:
     """Fits the vocabulary of every text column on the given items."""
     specs, vocabularies = [], {}
-    for column in flags.texts if task.text_encoder == "tokens" else ():
+    for column in flags.texts if flags.text_encoder != "none" else ():
         texts = texts_of(items, column)
         if _all_numbers(texts):
             raise _no_text(items, column, "number")
-        words = text_encoder.fit_vocabulary(texts[fitted_on], task.text_vocabulary)
+        if flags.text_encoder == "hub":  # nothing of it is fitted, see `content`
+            continue
+        words = tokens.fit_vocabulary(texts[fitted_on], task.text_vocabulary)
         spec = TextSpec(name=column, size=len(words) + schema.FIRST_ID, max_tokens=task.text_tokens)
         specs.append(spec)
         vocabularies[spec.tensor] = words
@@ -124,7 +126,7 @@ def texts_of(items: Table, column: str) -> np.ndarray:
     """A text column as str [items].
 
     Raises:
-        InputError: the column holds numbers.
+        InputError: the column is not there, or its type is not text.
     """
     kind = items.need(column, "texts").type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind):
@@ -149,7 +151,7 @@ def _all_numbers(texts: np.ndarray) -> bool:
 
 def encode_text(items: Table, spec: TextSpec, vocabulary: list[str]) -> np.ndarray:
     """Token ids, int32 [items, max_tokens]."""
-    lookup = text_encoder.TokenLookup(vocabulary, spec.max_tokens)
+    lookup = tokens.TokenLookup(vocabulary, spec.max_tokens)
     texts = texts_of(items, spec.name)
     pieces = [
         lookup(tf.constant(texts[start : start + TEXTS_AT_ONCE])).numpy()

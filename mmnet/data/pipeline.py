@@ -13,13 +13,14 @@ import pandas as pd
 
 import mmnet
 from mmnet import config
-from mmnet.checks import InputError
+from mmnet.checks import InputError, did_you_mean
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import counts, items, share_rates, sources, splits, tables, taxonomies
+from mmnet.data import content, counts, items, share_rates, sources, splits, tables, taxonomies
+from mmnet.data.content import Encoded, Encoders
 from mmnet.data.counts import Panel
 from mmnet.data.dataset import FORMAT, Dataset, Fitted
 from mmnet.data.splits import Split
-from mmnet.data.tables import Tables
+from mmnet.data.tables import Table, Tables
 from mmnet.schema import (
     FeatureSpec,
     FieldSpec,
@@ -29,7 +30,10 @@ from mmnet.schema import (
     tensor_name,
 )
 
-PLACES = ("counts", "items", "source_dir")
+PLACES = (
+    *("counts", "items", "source_dir"),
+    *("text_handle", "text_preprocessor", "image_weights", "image_root", "encoder_cache"),
+)
 """Table flags that say where files lie; what is fitted does not depend on them."""
 
 
@@ -43,6 +47,7 @@ def load_tables(flags: TableFlags) -> Tables:
         raise InputError("--source brings its own tables; leave out --counts and --items")
     if flags.source:
         found = sources.load(flags)
+        _leave_out(found.vectors, flags.leave_out_vectors)
     elif flags.counts and flags.items:
         parts = [
             tables.read(flags.counts, "counts", text_columns=[flags.item_column]),
@@ -63,10 +68,13 @@ def load_tables(flags: TableFlags) -> Tables:
     return found
 
 
-def fingerprint(found: Tables, flags: TableFlags, task: TaskFlags) -> tuple[str, dict[str, str]]:
+def fingerprint(
+    found: Tables, flags: TableFlags, task: TaskFlags, encoders: Encoders
+) -> tuple[str, dict[str, str]]:
     """A hash of all that a dataset depends on, and the SHA-256 of each input file by its name.
 
-    Names are those below the files' common directory: where it lies is not part of a record.
+    Names are those below the files' common directory: where it lies is not part of a record. Of
+    images, sizes and times stand for the contents: there may be a million of them.
     """
     hashes = [tables.sha256(path) for path in found.inputs]
     about = {
@@ -76,11 +84,23 @@ def fingerprint(found: Tables, flags: TableFlags, task: TaskFlags) -> tuple[str,
         "vectors": [setting.partition(":")[0] for setting in flags.vectors],
         "task": task.model_dump(mode="json"),
         "inputs": hashes,
+        "encoders": encoders.fingerprints(),
+        "images": encoders.files(found.items),
     }
     text = json.dumps(about, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest(), dict(
         zip(_short_names(found.inputs), hashes, strict=True)
     )
+
+
+def _leave_out(vectors: dict[str, Table], names: Sequence[str]) -> None:
+    for name in names:
+        if name not in vectors:
+            raise InputError(
+                f"--leave_out_vectors={name}: the source has vectors "
+                f"{', '.join(vectors) or 'of no name'}{did_you_mean(name, vectors)}"
+            )
+        del vectors[name]
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
@@ -89,12 +109,21 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
     return [str(path.resolve().relative_to(common)) for path in paths]
 
 
-def prepare(found: Tables, flags: TableFlags, task: TaskFlags) -> Dataset:
+def prepare(
+    found: Tables, flags: TableFlags, task: TaskFlags, encoders: Encoders | None = None
+) -> Dataset:
     """Makes a dataset of tables, fitting vocabularies and scales on the training span.
+
+    Args:
+        found: the tables.
+        flags: what their columns mean.
+        task: how examples are made.
+        encoders: of the flags, if they are loaded already.
 
     Raises:
         InputError: the tables are not as the contract wants them.
     """
+    encoders = encoders or Encoders(flags)
     panel, ledger = counts.panel(found.counts, found.items, flags, task)
     split, example_ledger = splits.split_examples(panel, task)
 
@@ -103,6 +132,7 @@ def prepare(found: Tables, flags: TableFlags, task: TaskFlags) -> Dataset:
     fields, field_vocabularies = items.fit_fields(found.items, fitted_on, flags)
     texts, text_vocabularies = items.fit_texts(found.items, fitted_on, flags, task)
     vectors = [items.fit_vector(name, table) for name, table in found.vectors.items()]
+    vectors += encoders.specs()
     scale, mean = _rate_statistics(panel, split, task)
     spec = FeatureSpec(
         window=task.window,
@@ -123,10 +153,11 @@ def prepare(found: Tables, flags: TableFlags, task: TaskFlags) -> Dataset:
         vocabularies=field_vocabularies | text_vocabularies,
         tables=flags.model_copy(update=dict.fromkeys(PLACES, "") | {"vectors": ()}),
         task=task,
+        encoders=encoders.fingerprints(),
     )
-    dataset = _assemble(found, panel, fitted)
+    dataset = _assemble(found, panel, fitted, encoders)
     dataset.split = split
-    dataset.ledger = [*found.ledger, *ledger, *example_ledger]
+    dataset.ledger = [*found.ledger, *ledger, *dataset.ledger, *example_ledger]
     return dataset
 
 
@@ -135,8 +166,10 @@ def transform(found: Tables, fitted: Fitted) -> Dataset:
 
     Raises:
         InputError: the tables are not as the contract wants them, or have other periods than those
-            the calendar was fitted on.
+            the calendar was fitted on; or content would be read by other encoders.
     """
+    encoders = Encoders(fitted.tables)
+    content.check_same(encoders.fingerprints(), fitted.encoders)
     now = counts.calendar_of(found.counts, fitted.tables)
     if now != fitted.calendar:
         raise InputError(
@@ -146,12 +179,12 @@ def transform(found: Tables, fitted: Fitted) -> Dataset:
     panel, ledger = counts.panel(
         found.counts, found.items, fitted.tables, fitted.task, calendar=fitted.calendar
     )
-    dataset = _assemble(found, panel, fitted)
-    dataset.ledger = [*found.ledger, *ledger]
+    dataset = _assemble(found, panel, fitted, encoders)
+    dataset.ledger = [*found.ledger, *ledger, *dataset.ledger]
     return dataset
 
 
-def _assemble(found: Tables, panel: Panel, fitted: Fitted) -> Dataset:
+def _assemble(found: Tables, panel: Panel, fitted: Fitted, encoders: Encoders) -> Dataset:
     task, spec = fitted.task, fitted.spec
     share_rate, missing_flag = share_rates.share_rates(panel, task.min_clicks)
     means = [
@@ -165,6 +198,7 @@ def _assemble(found: Tables, panel: Panel, fitted: Fitted) -> Dataset:
         for column in spec.taxonomies
     ]
     nothing = np.zeros((*share_rate.shape, 0), np.float32)
+    encoded = list(encoders.encode(found.items))
     return Dataset(
         fitted=fitted,
         panel=panel,
@@ -172,12 +206,15 @@ def _assemble(found: Tables, panel: Panel, fitted: Fitted) -> Dataset:
         missing_flag=missing_flag,
         taxonomy_rate=np.stack([rate for rate, _ in means], -1) if means else nothing,
         taxonomy_missing_flag=np.stack([flag for _, flag in means], -1) if means else nothing,
-        tensors=_static_tensors(found, panel, fitted),
+        tensors=_static_tensors(found, panel, fitted, encoded),
+        ledger=[one.rule for one in encoded],
         true_share_rate=_truth(found, panel) if found.truth is not None else None,
     )
 
 
-def _static_tensors(found: Tables, panel: Panel, fitted: Fitted) -> dict[str, np.ndarray]:
+def _static_tensors(
+    found: Tables, panel: Panel, fitted: Fitted, encoded: Sequence[Encoded]
+) -> dict[str, np.ndarray]:
     spec, flags = fitted.spec, fitted.tables
     tensors = {}
     for field in spec.fields:
@@ -189,7 +226,11 @@ def _static_tensors(found: Tables, panel: Panel, fitted: Fitted) -> dict[str, np
     for text in spec.texts:
         vocabulary = fitted.vocabularies[text.tensor]
         tensors[text.tensor] = items.encode_text(found.items, text, vocabulary)
+    computed = {(one.column.name, one.column.kind): one.vectors for one in encoded}
     for vector in spec.vectors:
+        if vector.of != "given":
+            tensors[vector.tensor] = computed[vector.name, vector.of]
+            continue
         if vector.name not in found.vectors:
             raise InputError(f"the model reads vectors {vector.name!r}; give --vectors=NAME:FILE")
         table = found.vectors[vector.name]

@@ -181,7 +181,8 @@ def read(pattern: str, name: str, *, text_columns: Sequence[str] = ()) -> Table:
 
 def text_columns(flags: TableFlags) -> list[str]:
     """Items columns that are text, even where a CSV file's values look like numbers."""
-    return [flags.item_column, *flags.taxonomies, *flags.categoricals, *flags.texts]
+    columns = (*flags.taxonomies, *flags.categoricals, *flags.texts, *flags.images)
+    return [flags.item_column, *columns]
 
 
 def _as_one_type(parts: list[pa.Table]) -> list[pa.Table]:

@@ -26,7 +26,7 @@ class Windows:
     missing periods in front, so a window is one gather and reaches before the first period.
 
     Args:
-        dataset: its arrays are copied into TensorFlow once.
+        dataset: its histories are copied into TensorFlow once; content is read where it lies.
     """
 
     def __init__(self, dataset: Dataset):
@@ -49,7 +49,7 @@ class Windows:
         target, _ = share_rates.share_rates(dataset.panel, 1)
         self._target = tf.constant(target.ravel())
         self._clicks, self._num_periods = dataset.panel.clicks, num_periods
-        self._static = {name: tf.constant(array) for name, array in dataset.tensors.items()}
+        self._static = {name: _tensor(array) for name, array in dataset.tensors.items()}
 
     def gather(self, items: tf.Tensor, times: tf.Tensor) -> Inputs:
         """Inputs of the examples (item, t).
@@ -71,7 +71,8 @@ class Windows:
             inputs[schema.TAXONOMY_RATE.name] = rate
             inputs[schema.TAXONOMY_MISSING_FLAG.name] = flag
         for name, array in self._static.items():
-            inputs[name] = tf.gather(array, items)
+            rows = tf.gather(array, items)
+            inputs[name] = tf.cast(rows, tf.float32) if rows.dtype == tf.float16 else rows
         return inputs
 
     def target(self, items: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
@@ -131,7 +132,12 @@ class Windows:
 
         def batches(first_step: int) -> tf.data.Dataset:
             steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
-            return steps.map(batch, num_parallel_calls=1, deterministic=True).prefetch(8)
+            made = steps.map(batch, num_parallel_calls=1, deterministic=True).prefetch(8)
+            # To rewrite a pipeline, tf.data first copies all the arrays that it gathers from.
+            options = tf.data.Options()
+            options.experimental_optimization.apply_default_optimizations = False
+            options.autotune.enabled = False
+            return made.with_options(options)
 
         return batches, steps_per_epoch
 
@@ -149,3 +155,10 @@ class Windows:
     def _gather_compiled(self):
         shape = tf.TensorSpec([None], tf.int32)
         return tf.function(self.gather, input_signature=[shape, shape])
+
+
+def _tensor(array: np.ndarray) -> tf.Tensor:
+    """A tensor of an array; of a mapped file it is the file's own pages, and nothing is copied."""
+    if isinstance(array, np.memmap) and array.flags.writeable and array.size:
+        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    return tf.constant(array)

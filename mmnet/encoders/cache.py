@@ -26,6 +26,7 @@ from typing import Protocol
 import numpy as np
 
 from mmnet.checks import InputError
+from mmnet.encoders.problems import Problem, Problems
 from mmnet.files import write_atomic
 
 FORMAT = 1
@@ -44,21 +45,6 @@ ROWS_AT_ONCE = 8192
 """Rows copied at a time, so that memory stays near that of the result."""
 
 _NAME = re.compile(r"segment-(\d{6,})\.(?:keys|vectors)\.npy")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that was wrong with contents.
-
-    Attributes:
-        reason: what, as a part of a sentence ("not found").
-        count: contents that it befell.
-        examples: the first three of them.
-    """
-
-    reason: str
-    count: int
-    examples: tuple[str, ...]
 
 
 class FrozenEncoder(Protocol):
@@ -114,8 +100,7 @@ class VectorCache:
         self.hits = self.encoded = self.absent = 0
         self._encoder = encoder
         self._folder = Path(directory) / encoder.fingerprint[:16]
-        self._zero = _Count("encoded to a zero vector")
-        self._not_finite = _Count("encoded to a vector that is not finite as float16")
+        self._refused = Problems()
         if (Path(directory) / "encoder.json").exists():
             raise InputError(
                 f"{directory} is the folder of one encoder in an encoder cache, not a cache; name "
@@ -175,7 +160,7 @@ class VectorCache:
 
     def problems(self) -> list[Problem]:
         """What was wrong with contents so far: the encoder's, and vectors that were not kept."""
-        ours = [count.problem() for count in (self._zero, self._not_finite) if count.names]
+        ours = self._refused.found()
         return [*self._encoder.problems(), *ours]
 
     def prune(self, contents: Sequence[str] | np.ndarray) -> int:
@@ -325,27 +310,15 @@ class VectorCache:
         """Which vectors of a batch to keep, bool [batch]; the others are counted."""
         finite = np.isfinite(rounded).all(axis=1)
         zero = ~rounded.any(axis=1)
-        self._not_finite.add([new[position] for position in positions[~finite]])
-        self._zero.add([new[position] for position in positions[zero]])
+        for position in positions[~finite]:
+            self._refused.add("encoded to a vector that is not finite as float16", new[position])
+        for position in positions[zero]:
+            self._refused.add("encoded to a zero vector", new[position])
         return finite & ~zero
 
     def _write(self, keys: np.ndarray, vectors: np.ndarray) -> None:
         with self._lock(exclusive=True):
             _append(self._folder, keys, vectors)
-
-
-class _Count:
-    """Contents that something befell."""
-
-    def __init__(self, reason: str):
-        self.reason, self.count, self.names = reason, 0, list[str]()
-
-    def add(self, names: list[str]) -> None:
-        self.count += len(names)
-        self.names = (self.names + names)[:3]
-
-    def problem(self) -> Problem:
-        return Problem(self.reason, self.count, tuple(self.names))
 
 
 class _Filling:

@@ -25,7 +25,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from mmnet import checks
 from mmnet.checks import InputError
-from mmnet.encoders.cache import KEY_BYTES, Problem
+from mmnet.encoders.cache import KEY_BYTES
+from mmnet.encoders.problems import Problem
 
 TEXTS_AT_ONCE = 8192
 """Texts held as tokens at a time, and sorted by length among each other."""

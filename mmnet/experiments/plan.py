@@ -16,6 +16,7 @@ from mmnet.data import pipeline
 from mmnet.models import REGISTRY, resolve_options
 
 _GIVEN_PER_CELL = ("seed", "origin", *config.PLACES)
+_SHARED_PLACES = {"source_dir", "image_root", "encoder_cache"}
 # Where tables lie, while the dataset's fingerprint says what is in them; and bookkeeping.
 _DECIDES_NOTHING = (*config.PLACES, *pipeline.PLACES, "vectors", "checkpoint_seconds")
 
@@ -162,7 +163,7 @@ def _row(name: str, folders: Sequence[Path], flags: ExperimentConfig) -> Row:
             f"no flagfile {name}.txt in {' or '.join(map(str, folders))}{did_you_mean(name, known)}"
         )
     resolved = _read(path, flags)
-    for given in sorted(resolved.model_fields_set & set(_GIVEN_PER_CELL) - {"source_dir"}):
+    for given in sorted(resolved.model_fields_set & set(_GIVEN_PER_CELL) - _SHARED_PLACES):
         raise InputError(f"{path}: --{given} is each cell's own; leave it out")
     if resolved.model not in REGISTRY:
         raise InputError(

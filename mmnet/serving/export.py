@@ -21,7 +21,7 @@ from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.data.dataset import Fitted
 from mmnet.data.tables import SEPARATOR
-from mmnet.encoders.text import TokenLookup, lookup_table
+from mmnet.encoders.tokens import TokenLookup, lookup_table
 
 OUTPUT = "predicted_share_rate"
 ABOUT = "assets.extra/fitted.json"

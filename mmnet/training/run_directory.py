@@ -17,7 +17,7 @@ from mmnet.checks import InputError
 from mmnet.config import TrainConfig
 from mmnet.files import write_atomic
 
-KEPT_PLACES = ("dataset_dir", "source_dir")
+KEPT_PLACES = ("dataset_dir", "source_dir", "image_root", "encoder_cache")
 
 
 def open_run(flags: TrainConfig) -> tuple[TrainConfig, Path]:

@@ -125,7 +125,7 @@ def test_texts_without_a_common_word_are_all_unknown():
 
 
 def test_no_text_encoder_reads_no_text():
-    flags, task = TableFlags(texts=("title",)), TaskFlags(text_encoder="none")
+    flags, task = TableFlags(texts=("title",), text_encoder="none"), TaskFlags()
     assert items.fit_texts(table(title=["a a"]), ALL[:1], flags, task) == ([], {})
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mmnet.checks import InputError
 from mmnet.config import PrepareConfig, TableFlags, TaskFlags
 from mmnet.data import pipeline
+from mmnet.data.content import Encoders
 from mmnet.data.tables import Table, Tables
 from mmnet.data.windows import Windows
 
@@ -284,7 +285,7 @@ def fingerprint(directory, *vectors, **flags):
         counts=f"{directory}/counts.csv", items=f"{directory}/items.csv", vectors=named
     )
     found = pipeline.load_tables(tables_flags)
-    return pipeline.fingerprint(found, tables_flags, task(**flags))[0]
+    return pipeline.fingerprint(found, tables_flags, task(**flags), Encoders(tables_flags))[0]
 
 
 def test_the_fingerprint_follows_contents_and_flags_not_places(files, tmp_path_factory):

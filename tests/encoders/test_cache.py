@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from mmnet.checks import InputError
 from mmnet.encoders import cache
-from mmnet.encoders.cache import Problem, VectorCache
+from mmnet.encoders.cache import VectorCache
+from mmnet.encoders.problems import Problem
 
 DIM = 3
 
@@ -128,8 +129,8 @@ def test_zero_and_not_finite_vectors_are_reported_and_not_kept(tmp_path):
     np.testing.assert_array_equal(found, expected("cat", "zero", "huge", "zero"))
     assert (one.encoded, one.absent) == (1, 3)
     assert one.problems() == [
-        Problem("encoded to a zero vector", 1, ("zero",)),
         Problem("encoded to a vector that is not finite as float16", 1, ("huge",)),
+        Problem("encoded to a zero vector", 1, ("zero",)),
     ]
     assert encoded_by(tmp_path, "cat", "zero", "huge") == ["huge", "zero"]
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mmnet.encoders import text
-from mmnet.encoders.text import TokenLookup, fit_vocabulary, tokenize
+from mmnet.encoders import tokens
+from mmnet.encoders.tokens import TokenLookup, fit_vocabulary, tokenize
 
 
 def words(*texts):
@@ -52,7 +52,7 @@ def test_the_vocabulary_of_nothing_is_empty():
 def test_the_vocabulary_does_not_depend_on_how_many_texts_are_held(monkeypatch):
     texts = np.array([f"word{i % 7} word{i % 3}" for i in range(50)], object)
     whole = fit_vocabulary(texts, 10)
-    monkeypatch.setattr(text, "TEXTS_AT_ONCE", 4)
+    monkeypatch.setattr(tokens, "TEXTS_AT_ONCE", 4)
     assert fit_vocabulary(texts, 10) == whole
     assert fit_vocabulary(texts[::-1], 10) == whole
 

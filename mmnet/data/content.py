@@ -1,0 +1,256 @@
+"""Content columns through frozen encoders: a vector per distinct text or image, computed once."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from rich.progress import Progress
+
+from mmnet.checks import InputError
+from mmnet.config import ContentFlags
+from mmnet.data import items as items_room
+from mmnet.data import tables
+from mmnet.data.tables import Rule, Table
+from mmnet.encoders.cache import FrozenEncoder, VectorCache
+from mmnet.encoders.hub_text import HubTextEncoder
+from mmnet.encoders.image import ImageEncoder
+from mmnet.files import write_atomic
+from mmnet.schema import VectorSpec
+
+Kind = Literal["text", "image"]
+SHOWN_FROM = 2000
+"""Rows from which on encoding shows its progress."""
+ROWS_AT_ONCE = 16_384
+"""Vectors written to Parquet at a time."""
+
+
+class Column(NamedTuple):
+    """An items column that a frozen encoder reads."""
+
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The vectors of one column.
+
+    Attributes:
+        column: which.
+        vectors: float16 [items, dim]; zeros where an item has no such content.
+        hits: distinct contents that the cache had.
+        encoded: distinct contents that were encoded now.
+        rule: for the ledger; what it dropped are the items without a vector.
+    """
+
+    column: Column
+    vectors: np.ndarray
+    hits: int
+    encoded: int
+    rule: Rule
+
+
+class Encoders:
+    """The frozen encoders that the flags ask for, each loaded when it is first needed.
+
+    Args:
+        flags: which columns, and which encoders for them.
+
+    Raises:
+        InputError: columns without an encoder, or an encoder without columns.
+    """
+
+    def __init__(self, flags: ContentFlags):
+        self._flags = flags
+        self.columns = _columns(flags)
+
+    @functools.cached_property
+    def _text(self) -> FrozenEncoder:
+        flags = self._flags
+        if not flags.text_handle:
+            raise InputError(
+                "--text_encoder=hub needs --text_handle: a TensorFlow Hub handle, or a directory "
+                "with the SavedModels encoder/ and preprocess/"
+            )
+        return HubTextEncoder(
+            flags.text_handle,
+            preprocessor=flags.text_preprocessor,
+            precision=flags.text_precision,
+        )
+
+    @functools.cached_property
+    def _image(self) -> FrozenEncoder:
+        flags = self._flags
+        return ImageEncoder(flags.image_encoder, flags.image_weights, flags.image_root)
+
+    def encoder(self, kind: Kind) -> FrozenEncoder:
+        """The encoder of one kind of content."""
+        return self._text if kind == "text" else self._image
+
+    def fingerprints(self) -> dict[str, str]:
+        """Kind -> fingerprint of every encoder in use."""
+        return {kind: self.encoder(kind).fingerprint for kind in sorted(self._kinds())}
+
+    def specs(self) -> list[VectorSpec]:
+        """What the model reads of each column."""
+        return [
+            VectorSpec(name=name, dim=self.encoder(kind).dim, of=kind)
+            for name, kind in self.columns
+        ]
+
+    def files(self, items: Table) -> list[tuple[str, int, int]]:
+        """Path, bytes and time (ns) of every image that is there: what their vectors hang on."""
+        found = []
+        for column in self.columns:
+            if column.kind == "image":
+                for path in sorted(set(contents(items, column)) - {""}):
+                    with_root = Path(self._flags.image_root, path)
+                    try:
+                        stat = with_root.stat()
+                    except OSError:
+                        continue
+                    found.append((path, stat.st_size, stat.st_mtime_ns))
+        return found
+
+    def encode(self, items: Table) -> Iterator[Encoded]:
+        """Encodes every column; what the cache has is not computed again.
+
+        Raises:
+            InputError: a column that is not there or holds no text, an image path that leaves
+                `--image_root`, a cache of another encoder.
+        """
+        for column in self.columns:
+            yield self._encode(items, column)
+
+    def _encode(self, items: Table, column: Column) -> Encoded:
+        encoder = self.encoder(column.kind)
+        cache = VectorCache(self._flags.encoder_cache, encoder)
+        told = Counter({problem.reason: problem.count for problem in encoder.problems()})
+        with Progress(disable=len(items) < SHOWN_FROM, transient=True) as bar:
+            task = bar.add_task(f"encoding {column.name}", total=None)
+            vectors = cache.vectors(
+                contents(items, column),
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        there = int(vectors.any(axis=1).sum())
+        notes = [
+            f"{problem.count - told[problem.reason]:,} {problem.reason}: "
+            f"{', '.join(problem.examples)}"
+            for problem in cache.problems()
+            if problem.count > told[problem.reason]
+        ]
+        rule = f"{column.kind} of {column.name!r} is there"
+        return Encoded(
+            column,
+            vectors,
+            cache.hits,
+            cache.encoded,
+            Rule("items", rule, len(items), there, "; ".join(notes)),
+        )
+
+    def prune(self, items: Table) -> dict[str, int]:
+        """Drops from the cache what the items do not have, of the encoders in use.
+
+        Returns:
+            Kind -> vectors dropped.
+        """
+        dropped = {}
+        for kind in sorted(self._kinds()):
+            cache = VectorCache(self._flags.encoder_cache, self.encoder(kind))
+            parts = [contents(items, column) for column in self.columns if column.kind == kind]
+            dropped[kind] = cache.prune(np.concatenate(parts))
+        return dropped
+
+    def _kinds(self) -> set[Kind]:
+        return {column.kind for column in self.columns}
+
+
+def _columns(flags: ContentFlags) -> list[Column]:
+    if flags.images and flags.image_encoder == "none":
+        raise InputError(f"--images={','.join(flags.images)} needs --image_encoder=resnet50 or hub")
+    if flags.images and not flags.image_root:
+        raise InputError("--images needs --image_root, the directory that its paths are in")
+    if flags.image_encoder != "none" and not flags.images:
+        raise InputError(
+            f"--image_encoder={flags.image_encoder} has nothing to read; name --images"
+        )
+    if flags.text_encoder == "hub" and not flags.texts:
+        raise InputError("--text_encoder=hub has nothing to read; name --texts")
+    texts = flags.texts if flags.text_encoder == "hub" else ()
+    return [*(Column(n, "text") for n in texts), *(Column(n, "image") for n in flags.images)]
+
+
+def contents(items: Table, column: Column) -> np.ndarray:
+    """Texts, or image paths, str [items]; empty where there is none.
+
+    Raises:
+        InputError: the column is not there, or holds something else.
+    """
+    if column.kind == "text":
+        return items_room.texts_of(items, column.name)
+    return tables.strings(items, column.name, "images")
+
+
+def check_same(found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    """Refuses encoders other than those that a model was trained with.
+
+    Args:
+        found: fingerprints of the encoders in use.
+        wanted: those of training.
+
+    Raises:
+        InputError: they differ.
+    """
+    for kind, fingerprint in wanted.items():
+        if found.get(kind) != fingerprint:
+            flag = "text_handle" if kind == "text" else "image_weights"
+            raise InputError(
+                f"the model was trained on vectors of another {kind} encoder (fingerprint "
+                f"{fingerprint[:16]}; here {found.get(kind, 'none')[:16]}); name that one in "
+                f"--{flag}"
+            )
+
+
+def write(encoded: Encoded, ids: np.ndarray, item_column: str, directory: str | Path) -> Path:
+    """Writes a column's vectors as `directory/COLUMN.parquet`, whole or not at all.
+
+    Args:
+        encoded: the vectors.
+        ids: str [items].
+        item_column: what the id column is called.
+        directory: made if need be.
+
+    Returns:
+        The file: item id, and `vector`, a list of float32, null where absent; as --vectors reads.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    path = Path(directory, f"{encoded.column.name}.parquet")
+    try:
+        return write_atomic(path, lambda beside: _write(encoded.vectors, ids, item_column, beside))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+
+
+def _write(vectors: np.ndarray, ids: np.ndarray, item_column: str, path: Path) -> None:
+    kind = pa.list_(pa.float32())
+    schema = pa.schema([(item_column, pa.string()), ("vector", kind)])
+    with pa.parquet.ParquetWriter(path, schema) as writer:
+        for start in range(0, len(ids), ROWS_AT_ONCE):
+            rows = vectors[start : start + ROWS_AT_ONCE]
+            there = rows.any(axis=1)
+            ends = np.cumsum(there * vectors.shape[1])
+            offsets = pa.array(np.append(0, ends).astype(np.int32))
+            flat = pa.array(rows[there].astype(np.float32).ravel())
+            lists = pa.ListArray.from_arrays(offsets, flat, kind, mask=pa.array(~there))
+            names = pa.array(ids[start : start + ROWS_AT_ONCE], pa.string())
+            writer.write_table(pa.table([names, lists], schema=schema))
