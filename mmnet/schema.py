@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -132,10 +133,15 @@ class TextSpec(_Spec):
 
 
 class VectorSpec(_Spec):
-    """A frozen content vector; tensor `vector_<name>`, float32 [batch, dim], 0 if absent."""
+    """A frozen content vector; tensor `vector_<name>`, float32 [batch, dim], 0 if absent.
+
+    `of` says what it was made of. Vectors of texts are texts: a model attends over all texts of
+    an item together. Given vectors and those of images are modalities of their own.
+    """
 
     name: str
     dim: int
+    of: Literal["given", "text", "image"] = "given"
 
     @property
     def tensor(self) -> str:
@@ -192,3 +198,19 @@ class FeatureSpec(_Spec):
         for vector in self.vectors:
             found[vector.tensor] = ((vector.dim,), "float32")
         return found
+
+    def modalities(self) -> dict[str, tuple[str, ...]]:
+        """The content that an item may lack: "meta", each text, each vector -> its tensors.
+
+        An item lacks it where all of them are 0.
+
+        >>> cover = VectorSpec(name="cover", dim=3)
+        >>> category = FieldSpec(name="category", size=9)
+        >>> FeatureSpec(window=6, horizon=1, fields=(category,), vectors=(cover,)).modalities()
+        {'meta': ('field_category',), 'vector_cover': ('vector_cover',)}
+        """
+        meta = [field.tensor for field in self.fields]
+        meta += [numeric.tensor for numeric in self.numerics]
+        others = [text.tensor for text in self.texts] + [vector.tensor for vector in self.vectors]
+        found = {"meta": tuple(meta)} if meta else {}
+        return found | {tensor: (tensor,) for tensor in others}
