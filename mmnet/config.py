@@ -196,6 +196,7 @@ class PlaceFlags(_Flags):
         description="predictions leaves out floors, plots and the SavedModel; validation ends "
         "after training and does not open the test split.",
     )
+    explain: bool = Field(False, description="Write attention.parquet, every weight per example.")
 
 
 class PrepareConfig(TableFlags, TaskFlags):
@@ -217,6 +218,7 @@ class EvaluateConfig(_Flags):
         0.5, ge=0, le=1, description="Share hidden in noisy; the run's unless given."
     )
     scenario_seed: int = Field(0, description="Seed of the noisy masks; the run's unless given.")
+    explain: bool = Field(False, description="Write attention.parquet, every weight per example.")
 
 
 class GridFlags(_Flags):
@@ -274,11 +276,12 @@ class PredictConfig(TableFlags):
     dataset_dir: str = Field("", description="Prepared dataset to score, instead of tables.")
     output: str = Field("scores.parquet", description="Parquet file to write.")
     as_of: str = Field("", description="Score as of this period; default: the last one seen.")
+    explain: bool = Field(False, description="Add a column weight_<modality> per modality.")
 
 
 TABLES, TASK = tuple(TableFlags.model_fields), tuple(TaskFlags.model_fields)
 PLACES = (
-    *("dataset_dir", "run_dir", "outputs", "resume", "profile_steps"),
+    *("dataset_dir", "run_dir", "outputs", "explain", "resume", "profile_steps"),
     *("source_dir", "image_root", "encoder_cache"),
 )
 

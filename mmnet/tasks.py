@@ -33,7 +33,7 @@ from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.tables import Rule
 from mmnet.data.windows import Windows
 from mmnet.evaluation import plots, report
-from mmnet.evaluation.attention import AttentionMeans
+from mmnet.evaluation.attention import Attention
 from mmnet.evaluation.predicting import Predict, Predictor, ScenarioSet
 from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.experiments import cells, plan, results, tuning
@@ -135,6 +135,7 @@ def train(flags: TrainConfig) -> None:
         model = _built(builder, options, dataset, flags)
         if builder.kind == "network":
             fitting.check_loss(flags.loss, model)
+        _attention(model, dataset, flags)  # --explain is refused before training
     write_flags(flags, run_dir)
     windows = Windows(dataset)
     _print_ledger(dataset)
@@ -250,7 +251,7 @@ def _fit(
     validation = _scenarios(dataset, windows, "validation", flags)
     watched = validation.first(WATCHED)
     predict = Predictor(model, flags.jit)
-    attention = AttentionMeans(model, dataset.fitted.spec, flags.jit)
+    attention = Attention(model, dataset.fitted.spec, flags.jit)
     settings = fitting.Settings(
         epochs=flags.epochs,
         learning_rate=flags.learning_rate,
@@ -332,7 +333,7 @@ def evaluate(flags: EvaluateConfig) -> None:
     asked = {"test_missing_rate", "scenario_seed"} & flags.model_fields_set
     changed = {name: getattr(flags, name) for name in asked}
     changed = {name: value for name, value in changed.items() if value != getattr(own, name)}
-    own = own.model_copy(update=changed)
+    own = own.model_copy(update=changed | {"explain": flags.explain})
     dataset = datasets.load(flags.dataset_dir or own.dataset_dir or run_dir / "dataset")
     builder, options = _model_options(own)
     model = _built(builder, options, dataset, own)
@@ -370,8 +371,14 @@ def _report(
     """Scores a system on the test split beside the floors, and writes what came of it."""
     test = _scenarios(dataset, windows, "test", flags)
     predict = _predict(system, flags.jit)
+    attention = _attention(system, dataset, flags)
+    looks = attention.look(test) if attention and (flags.explain or flags.outputs == "all") else {}
     rows = test.frame(predict)
-    degradation = test.degradation(predict, MISSING_RATES)
+    more = {
+        "degradation": test.degradation(predict, MISSING_RATES),
+        "outage": test.outage(predict),
+        "attention_rows": attention.frame(test, looks) if attention and flags.explain else None,
+    }
     about = {
         "split": dataset.fitted.task.split,
         "taxonomy_mean": dataset.fitted.task.taxonomy_mean,
@@ -379,7 +386,7 @@ def _report(
         "binomial": not dataset.fitted.tables.rate_may_exceed_one,
     }
     if flags.outputs != "all":
-        return report.write_predictions(directory, rows, degradation=degradation, **about)
+        return report.write_predictions(directory, rows, **more, **about)
     floors = {
         name: report.metrics(test.frame(_predict(builder(dataset.fitted.spec), False)), **about)
         for name, builder in models.REGISTRY.items()
@@ -389,13 +396,29 @@ def _report(
         directory,
         rows,
         **about,
-        degradation=degradation,
+        **more,
+        attention=attention.means(looks) if attention else None,
         system=_title(flags),
         others=floors,
         taxonomies=[f"{plots.TAXONOMY}{name}" for name in dataset.fitted.spec.taxonomies],
         numerator=dataset.fitted.tables.numerator,
         denominator=dataset.fitted.tables.denominator,
     )
+
+
+def _attention(system: Any, dataset: Dataset, flags: TrainConfig) -> Attention | None:
+    """Where a network looks; None for what attends to nothing.
+
+    Raises:
+        InputError: --explain was given, and there is nothing to explain.
+    """
+    if isinstance(system, keras.Model):
+        found = Attention(system, dataset.fitted.spec, flags.jit)
+        if found.kinds:
+            return found
+    if flags.explain:
+        raise InputError(f"--explain: --model={flags.model} has no attention to show; leave it out")
+    return None
 
 
 def _title(flags: TrainConfig) -> str:
@@ -487,6 +510,7 @@ def predict(flags: PredictConfig) -> None:
     if not flags.saved_model:
         raise InputError("--saved_model not given; name a run's export directory")
     loaded, fitted = export.load(flags.saved_model)
+    modalities = export.modalities(flags.saved_model) if flags.explain else []
     given = {name: getattr(flags, name) for name in config.TABLES if name in flags.model_fields_set}
     if flags.dataset_dir and given:
         raise InputError(f"--dataset_dir holds its tables; leave out --{min(given)}")
@@ -510,7 +534,8 @@ def predict(flags: PredictConfig) -> None:
             "nothing to score; give --counts and --items, --source_dir or --dataset_dir"
         )
     _print_ledger(dataset)
-    scores = scoring.score(loaded.signatures["serving_default"], dataset, as_of=flags.as_of)
+    signature = loaded.signatures["explained" if modalities else "serving_default"]
+    scores = scoring.score(signature, dataset, as_of=flags.as_of, modalities=modalities)
     path = scoring.write(scores, flags.output)
     console.print(f"{scores.num_rows:,} items scored for {scores['period'][0].as_py()}: {path}")
 

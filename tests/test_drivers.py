@@ -38,6 +38,10 @@ def test_a_run_directory_has_what_the_readme_says(run_dir):
         "evaluation/predicted_vs_true.png",
         "evaluation/error_by_age.png",
         "evaluation/error_by_clicks.png",
+        "evaluation/outage.json",
+        "evaluation/outage.png",
+        "evaluation/attention.json",
+        "evaluation/gates.png",
         "evaluation/share_rate_by_category.png",
         "export/1/saved_model.pb",
     } <= names
@@ -47,7 +51,7 @@ def test_a_run_directory_has_what_the_readme_says(run_dir):
 def test_a_cell_leaves_predictions_but_neither_plots_nor_export(tmp_path, simulated_flags):
     flags = [*simulated_flags, "--model=smoothed_history", "--outputs=predictions"]
     assert run(TrainConfig, "train", *flags, f"--run_dir={tmp_path / 'run'}") == 0
-    names = {"metrics.json", "predictions.parquet", "degradation.json"}
+    names = {"metrics.json", "predictions.parquet", "degradation.json", "outage.json"}
     assert {path.name for path in (tmp_path / "run" / "evaluation").iterdir()} == names
     assert not (tmp_path / "run" / "export").exists()
     record = Record.read(tmp_path / "run" / "record.json")
@@ -121,6 +125,43 @@ def test_evaluate_at_another_missing_rate_writes_beside(run_dir):
         (run_dir / "evaluation-rate-0-seed-0" / "metrics.json").read_text(encoding="utf-8")
     )
     assert stored["noisy"]["mse"] == stored["normal"]["mse"]  # nothing is hidden at rate 0
+
+
+def test_evaluate_explains_every_example_on_request(run_dir):
+    evaluation = run_dir / "evaluation"
+    assert not (evaluation / "attention.parquet").exists()
+    assert run(EvaluateConfig, "evaluate", f"--run_dir={run_dir}", "--explain") == driver.OK
+    weights = pd.read_parquet(evaluation / "attention.parquet")
+    rows = pd.read_parquet(evaluation / "predictions.parquet")
+    keys = ["scenario", "item_id", "period"]
+    pd.testing.assert_frame_equal(weights[keys], rows[keys])
+    means = json.loads((evaluation / "attention.json").read_text(encoding="utf-8"))
+    for scenario, part in weights.groupby("scenario"):
+        fusion = part.filter(like="fusion_")
+        np.testing.assert_allclose(fusion.sum(axis=1), 1, rtol=1e-5)  # four float32
+        for name, mean in means[scenario]["fusion"].items():
+            assert fusion[f"fusion_{name}"].mean() == pytest.approx(mean, rel=1e-4)
+
+
+def test_the_outage_of_nothing_is_the_evaluation(run_dir):
+    found = json.loads((run_dir / "evaluation" / "outage.json").read_text(encoding="utf-8"))
+    names = {"nothing", "taxonomies", "meta", "text_title", "vector_cover", "content"}
+    assert set(found) == names
+    stored = json.loads((run_dir / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
+    for scenario in ("normal", "cold_start", "noisy"):
+        # The table of predictions holds float64 of the same float32.
+        assert found["nothing"][scenario]["mse"] == pytest.approx(stored[scenario]["mse"])
+
+
+def test_what_attends_to_nothing_cannot_be_explained(run_dir, tmp_path, capsys):
+    given = [f"--dataset_dir={run_dir / 'dataset'}", f"--run_dir={tmp_path / 'run'}"]
+    for model in ("mmved", "ha"):
+        arguments = [*given, f"--model={model}", "--explain"]
+        assert run(TrainConfig, "train", *arguments) == driver.WRONG_INPUT
+        error = capsys.readouterr().err
+        assert f"--explain: --model={model} has no attention to show" in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_floor_runs_through_the_same_driver(simulated_flags, tmp_path):

@@ -1,30 +1,46 @@
-"""Where a model looks in each scenario: mean attention and gate weights."""
+"""Where a network looks: its attention and gate weights, per scenario and per example."""
 
 from __future__ import annotations
 
 import keras
+import numpy as np
+import pandas as pd
 
 from mmnet.evaluation.predicting import Predictor, ScenarioSet
+from mmnet.models.meta_info import texts_of
 from mmnet.models.mmnet import attention_probe, fusion_names
 from mmnet.schema import FeatureSpec
 
+Looks = dict[str, dict[str, np.ndarray]]
+"""Scenario -> kind of attention -> its weights, [examples, ...]; see `attention_probe`."""
+Means = dict[str, dict[str, dict[str, float]]]
+"""Scenario -> kind of attention -> what is looked at -> mean weight."""
 
-class AttentionMeans:
-    """Means over examples of all attention and gate weights.
+
+class Attention:
+    """Attention and gate weights of a network.
+
+    A modality that an example lacks has weight 0, and counts so in the means.
 
     Args:
         model: its weights are read anew at each call.
         spec: of the dataset, for the names of taxonomies and texts.
         jit: compile with XLA.
+
+    Attributes:
+        kinds: "granularity", "temporal", "context", "fusion", as far as the model has them.
     """
 
     def __init__(self, model: keras.Model, spec: FeatureSpec, jit: bool = True):
         probe = attention_probe(model)
+        self.kinds = () if probe is None else tuple(probe.output)
         self._predict = None if probe is None else Predictor(probe, jit)
+        # An item's own history stands beside its taxonomies; none of them may have its name.
+        taxonomies = (f"taxonomy_{name}" if name == "item" else name for name in spec.taxonomies)
         self._names = {
-            "granularity": ["item", *spec.taxonomies],
+            "granularity": ["item", *taxonomies],
             "temporal": [f"t-{back}" for back in reversed(range(spec.window))],
-            "context": [text.name for text in spec.texts],
+            "context": [text.name for text in texts_of(spec)],
             "fusion": fusion_names(model),
         }
 
@@ -33,12 +49,56 @@ class AttentionMeans:
 
         Nothing for a model that attends to nothing.
         """
-        found: dict[str, float] = {}
+        return {
+            f"{kind}/{scenario}/{name}": mean
+            for scenario, kinds in self.means(self.look(examples)).items()
+            for kind, named in kinds.items()
+            for name, mean in named.items()
+        }
+
+    def look(self, examples: ScenarioSet) -> Looks:
+        """All weights of all examples in every scenario; empty if there are none."""
         if self._predict is None:
-            return found
-        for scenario in examples.hidden:
-            for kind, weights in examples.outputs(scenario, self._predict).items():
-                means = weights.reshape(-1, weights.shape[-1]).mean(axis=0)
-                for name, mean in zip(self._names[kind], means, strict=True):
-                    found[f"{kind}/{scenario}/{name}"] = float(mean)
-        return found
+            return {}
+        return {scenario: examples.outputs(scenario, self._predict) for scenario in examples.hidden}
+
+    def means(self, looks: Looks) -> Means:
+        """Means over examples, for granularity over steps too."""
+        return {
+            scenario: {
+                kind: dict(
+                    zip(
+                        self._names[kind],
+                        weights.reshape(-1, weights.shape[-1]).mean(axis=0).tolist(),
+                        strict=True,
+                    )
+                )
+                for kind, weights in kinds.items()
+            }
+            for scenario, kinds in looks.items()
+        }
+
+    def frame(self, examples: ScenarioSet, looks: Looks) -> pd.DataFrame:
+        """One row per scenario and example, in the order of the predictions table.
+
+        Returns:
+            scenario, item_id, period, and a column per weight: `fusion_<modality>`,
+            `temporal_t-5`... `temporal_t-0` (the last step seen), `granularity_item_t-5`... and
+            the same for each taxonomy, `context_<text>`.
+        """
+        keys, parts = examples.keys(), []
+        for scenario, kinds in looks.items():
+            part = keys.copy()
+            part.insert(0, "scenario", scenario)
+            columns: dict[str, np.ndarray] = {}
+            for kind in ("fusion", "temporal", "context"):
+                if kind in kinds:
+                    named = zip(self._names[kind], kinds[kind].T, strict=True)
+                    columns |= {f"{kind}_{name}": weights for name, weights in named}
+            if "granularity" in kinds:
+                steps = self._names["temporal"]
+                for number, name in enumerate(self._names["granularity"]):
+                    named = zip(steps, kinds["granularity"][..., number].T, strict=True)
+                    columns |= {f"granularity_{name}_{step}": weights for step, weights in named}
+            parts.append(pd.concat([part, pd.DataFrame(columns)], axis=1))
+        return pd.concat(parts, ignore_index=True)

@@ -77,6 +77,66 @@ def degradation_plot(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Fig
     return figure
 
 
+def outage_plot(outage: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
+    """MSE and P@5 % of each scenario with one input gone at a time.
+
+    Args:
+        outage: what is gone ("nothing" first) -> scenario -> `mse` and `precision_at_5`.
+    """
+    figure = _figure(11, 2.4 + 0.5 * len(outage))
+    figure.suptitle("Test score with one input gone at a time")
+    panels = figure.subplots(2, 3, sharey=True)
+    places = np.arange(len(outage))[::-1]  # "nothing" on top
+    for row, (key, label) in zip(
+        panels, {"mse": "MSE (percent²)", "precision_at_5": "P@5 %"}.items(), strict=True
+    ):
+        for axes, scenario in zip(row, SCENARIOS, strict=True):
+            tidy(axes)
+            axes.grid(visible=False, axis="y")
+            values = [found[scenario][key] for found in outage.values()]
+            axes.barh(places, values, height=0.6, color=COLOURS[scenario])
+            axes.axvline(values[0], color=_GUIDE, linestyle="--", linewidth=1)
+            axes.set(xlabel=label)
+            axes.margins(x=0.08, y=0.03)
+            if key == "mse":
+                axes.set_title(TITLES[scenario])
+        row[0].set_yticks(places, list(outage))
+        for text in row[0].get_yticklabels():
+            text.set(parse_math=False, fontfamily=_fonts())
+    return figure
+
+
+def gates_plot(gates: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Mean weight of each modality in the gated fusion, one bar per scenario.
+
+    Args:
+        gates: scenario -> modality -> mean weight; those of a scenario sum to 1.
+    """
+    figure = _figure(9, 3.2)
+    axes = figure.subplots()
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    places = np.arange(len(gates))[::-1]
+    start = np.zeros(len(gates))
+    for number, name in enumerate(next(iter(gates.values()))):
+        weights = np.array([named[name] for named in gates.values()])
+        colour = f"C{number % 10}"
+        axes.barh(places, weights, left=start, height=0.6, color=colour, label=name)
+        for place, left, weight in zip(places, start, weights, strict=True):
+            if weight >= 0.04:  # there is room for it
+                axes.text(
+                    left + weight / 2, place, f"{weight:.2f}", ha="center", va="center", color="w"
+                )
+        start = start + weights
+    axes.set_yticks(places, [TITLES[scenario] for scenario in gates])
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlim=(0, 1), xlabel="mean weight in the gated fusion")
+    axes.set_title("Where the model looks in each scenario", loc="left")
+    legend = figure.legend(loc="outside lower center", frameon=False, ncols=4, fontsize="small")
+    for text in legend.get_texts():
+        text.set(parse_math=False, fontfamily=_fonts())
+    return figure
+
+
 def calibration_plot(rows: pd.DataFrame, rate: str) -> Figure:
     """Mean predicted and mean true rate by decile of the prediction."""
     figure = _figure(11, 4.2)

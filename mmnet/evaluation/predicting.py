@@ -15,7 +15,7 @@ from mmnet.data.dataset import Dataset
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
 from mmnet.evaluation import metrics, plots
-from mmnet.evaluation.scenarios import SCENARIOS, disturb, hidden_steps
+from mmnet.evaluation.scenarios import SCENARIOS, disturb, hidden_steps, outages, remove
 from mmnet.hashing import hash_items
 from mmnet.models.estimator import Sample
 
@@ -132,19 +132,42 @@ class ScenarioSet:
             Rows of `missing_rate`, `mse`, `precision_at_5`, `precision_at_10`; rate 0 is the
             normal scenario, 1 is cold-start.
         """
-        rows = []
-        for rate in sorted(rates):
-            hidden = self._hidden("noisy", rate)
-            predicted = self._predicted(hidden, predict)
-            rows.append(
-                {
-                    "missing_rate": rate,
-                    "mse": metrics.mse(self.truth, predicted),
-                    "precision_at_5": metrics.precision_at(5, self.truth, predicted),
-                    "precision_at_10": metrics.precision_at(10, self.truth, predicted),
-                }
-            )
-        return rows
+        return [
+            {"missing_rate": rate}
+            | self._scores(self._predicted(self._hidden("noisy", rate), predict))
+            for rate in sorted(rates)
+        ]
+
+    def outage(self, predict: Predict) -> dict[str, dict[str, dict[str, float]]]:
+        """MSE and P@N with one input gone at a time: what the loss of a source does to a system.
+
+        The history has no row: with it gone, every scenario is cold-start.
+
+        Returns:
+            Each name of `outages` -> scenario -> `mse`, `precision_at_5`, `precision_at_10`.
+        """
+        gone = outages(self.dataset.fitted.spec)
+        predicted = {
+            (name, scenario): np.empty(len(self.examples), np.float32)
+            for name in gone
+            for scenario in self.hidden
+        }
+        for part, inputs in self.windows.batches(self.examples, BATCH):
+            for scenario, hidden in self.hidden.items():
+                shown = disturb(inputs, hidden[part])
+                for name, tensors in gone.items():
+                    predicted[name, scenario][part] = predict(remove(shown, tensors))
+        return {
+            name: {scenario: self._scores(predicted[name, scenario]) for scenario in self.hidden}
+            for name in gone
+        }
+
+    def _scores(self, predicted: np.ndarray) -> dict[str, float]:
+        return {
+            "mse": metrics.mse(self.truth, predicted),
+            "precision_at_5": metrics.precision_at(5, self.truth, predicted),
+            "precision_at_10": metrics.precision_at(10, self.truth, predicted),
+        }
 
     def mse(self, predict: Predict) -> dict[str, float]:
         """`<scenario>_mse` and P@5 of each scenario: what validation watches."""
@@ -154,6 +177,16 @@ class ScenarioSet:
             found[f"{scenario}_mse"] = metrics.mse(self.truth, predicted)
             found[f"{scenario}_precision_at_5"] = metrics.precision_at(5, self.truth, predicted)
         return found
+
+    def keys(self) -> pd.DataFrame:
+        """item_id and period (the target's label) of every example."""
+        period = self.dataset.panel.first_period + self.target_column
+        return pd.DataFrame(
+            {
+                "item_id": self.dataset.panel.item_ids[self.examples.items],
+                "period": self.dataset.panel.calendar.periods(period),
+            }
+        )
 
     def frame(self, predict: Predict) -> pd.DataFrame:
         """The predictions table: one row per example and scenario."""
@@ -167,8 +200,7 @@ class ScenarioSet:
         steps = self.examples.times[:, None] + np.arange(self.windows.window)
         seen = flags[items[:, None], steps] == 0
         base = {
-            "item_id": panel.item_ids[items],
-            "period": panel.calendar.periods(panel.first_period + column),
+            **self.keys(),
             "clicks": panel.clicks[items, column],
             "shares": panel.shares[items, column],
             "share_rate": self.truth,

@@ -41,6 +41,8 @@ from mmnet.files import write_atomic
 
 COLUMNS = ("scenario", "item_id", "period", "clicks", "share_rate", "predicted_share_rate")
 PERCENTS = (5, 10)
+Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Numbers by three names, e.g. what is gone, scenario and metric."""
 
 
 def metrics(
@@ -112,8 +114,12 @@ def write_predictions(
     seed: int,
     binomial: bool = True,
     degradation: Sequence[Mapping[str, float]] = (),
+    outage: Scores | None = None,
+    attention_rows: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
-    """Writes predictions.parquet, degradation.json where it is known, and last metrics.json.
+    """Writes predictions.parquet, what else is known, and last metrics.json.
+
+    That is degradation.json, outage.json and attention.parquet.
 
     Args:
         directory: where to, made if need be.
@@ -123,6 +129,8 @@ def write_predictions(
         seed: the training seed.
         binomial: whether the numerator counts a subset of the denominator.
         degradation: rows of `missing_rate` and metrics, see `ScenarioSet.degradation`.
+        outage: what is gone -> scenario -> metrics, see `ScenarioSet.outage`.
+        attention_rows: weights per example, see `Attention.frame`.
 
     Returns:
         The content of metrics.json.
@@ -136,6 +144,13 @@ def write_predictions(
     )
     if degradation:
         write_atomic(directory / "degradation.json", _json(list(degradation)))
+    if outage:
+        write_atomic(directory / "outage.json", _json(outage))
+    if attention_rows is not None:
+        write_atomic(
+            directory / "attention.parquet",
+            lambda path: attention_rows.to_parquet(path, index=False),
+        )
     write_atomic(directory / "metrics.json", _json(found))  # last: where it is, all is
     return found
 
@@ -151,6 +166,9 @@ def write_report(
     others: Mapping[str, Mapping[str, Any]] | None = None,
     taxonomies: Sequence[str] = (),
     degradation: Sequence[Mapping[str, float]] = (),
+    outage: Scores | None = None,
+    attention: Scores | None = None,
+    attention_rows: pd.DataFrame | None = None,
     binomial: bool = True,
     numerator: str = "shares",
     denominator: str = "clicks",
@@ -159,7 +177,8 @@ def write_report(
 
     metrics.json, systems.json (the same for every row of the table), predictions.parquet, table.md,
     calibration.png, predicted_vs_true.png, error_by_clicks.png, and where they are known
-    degradation.json, degradation.png, error_by_age.png and share_rate_by_<taxonomy>.png.
+    degradation.json, degradation.png, outage.json, outage.png, attention.json, gates.png,
+    attention.parquet, error_by_age.png and share_rate_by_<taxonomy>.png.
 
     Args:
         directory: where to, made if need be.
@@ -171,6 +190,9 @@ def write_report(
         others: more rows of the table by name (baselines, floors), each from `metrics`.
         taxonomies: taxonomy columns of the frame to plot: a value, a list, or joined by `;`.
         degradation: rows of `missing_rate` and metrics, see `ScenarioSet.degradation`.
+        outage: what is gone -> scenario -> metrics, see `ScenarioSet.outage`.
+        attention: scenario -> kind -> mean weights, see `Attention.means`.
+        attention_rows: weights per example, see `Attention.frame`.
         binomial: whether the numerator counts a subset of the denominator.
         numerator: what is counted, in the plots' labels.
         denominator: per hundred of what, in the plots' labels.
@@ -205,7 +227,14 @@ def write_report(
         plots.write_figure(
             directory / f"share_rate_by_{file}.png", plots.taxonomy_plot(rows, taxonomy, rate)
         )
-    write_atomic(directory / "table.md", _report_text(rows, found, systems))
+    if outage and len(outage) > 1:
+        plots.write_figure(directory / "outage.png", plots.outage_plot(outage))
+    if attention:
+        write_atomic(directory / "attention.json", _json(attention))
+    if gates := _gates(attention or {}):
+        plots.write_figure(directory / "gates.png", plots.gates_plot(gates))
+    text = _report_text(rows, found, systems, outage or {}, gates)
+    write_atomic(directory / "table.md", text)
     write_atomic(directory / "systems.json", _json(systems))
     return write_predictions(
         directory,
@@ -215,6 +244,8 @@ def write_report(
         seed=seed,
         binomial=binomial,
         degradation=degradation,
+        outage=outage,
+        attention_rows=attention_rows,
     )
 
 
@@ -367,7 +398,11 @@ def _labels(groups: pd.Series, starts: Sequence[int] | None) -> list[str]:
 
 
 def _report_text(
-    rows: pd.DataFrame, found: Mapping[str, Any], systems: Mapping[str, Mapping[str, Any]]
+    rows: pd.DataFrame,
+    found: Mapping[str, Any],
+    systems: Mapping[str, Mapping[str, Any]],
+    outage: Scores,
+    gates: Mapping[str, Mapping[str, float]],
 ) -> str:
     noise = found["normal"]["sampling_noise_mse"]
     parts = [
@@ -387,6 +422,21 @@ def _report_text(
             "† More rows share the boundary share rate than the true top N % holds, so ties decide "
             "it.\n"
         )
+    if len(outage) > 1:
+        parts += [
+            "## What if an input is gone?\n",
+            "The same test rows with one input removed at a time: taxonomy sequences read as if "
+            "nobody had been seen, content as of an item that has none. "
+            "The history has no row of its own: without it every scenario is cold-start.\n",
+            _outage_text(outage),
+        ]
+    if gates:
+        parts += [
+            "## Where the gated fusion looks (mean weight)\n",
+            "The history's vector holds the taxonomy sequences too, where they are read. A "
+            "modality that an item lacks has weight 0, and counts so.\n",
+            _gates_text(gates),
+        ]
     parts += ["## Calibration by decile of the prediction (mean predicted, mean true, %)\n"]
     parts.append(_calibration_text(rows))
     sections = {
@@ -398,6 +448,33 @@ def _report_text(
         if column in rows:
             parts += [f"## MSE by {title}\n", _error_text(_error_table(rows, column))]
     return "\n".join(parts)
+
+
+def _outage_text(outage: Scores) -> str:
+    kinds = {"mse": "MSE", **{f"precision_at_{n}": f"P@{n}" for n in PERCENTS}}
+    header = ["Removed"]
+    header += [
+        f"{plots.TITLES[scenario]} {short}" for scenario in SCENARIOS for short in kinds.values()
+    ]
+    lines = [
+        [name] + [_number(found[s][key], fixed=key != "mse") for s in SCENARIOS for key in kinds]
+        for name, found in outage.items()
+    ]
+    return markdown_table(header, lines)
+
+
+def _gates(attention: Scores) -> dict[str, Mapping[str, float]]:
+    """Scenario -> modality -> mean weight in the fusion; empty without one."""
+    return {scenario: kinds["fusion"] for scenario, kinds in attention.items() if "fusion" in kinds}
+
+
+def _gates_text(gates: Mapping[str, Mapping[str, float]]) -> str:
+    header = ["Scenario", *gates["normal"]]
+    lines = [
+        [plots.TITLES[scenario], *(_number(weight, fixed=True) for weight in weights.values())]
+        for scenario, weights in gates.items()
+    ]
+    return markdown_table(header, lines)
 
 
 def _calibration_text(rows: pd.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""The three evaluation sets: what of an item's history a model may see.
+"""The three evaluation sets, what of an item's history a model may see; and lost inputs.
 
 Yu et al. (2021) section 6.1. Normal is the test set as it is; cold-start hides every history;
 noisy hides each step of it with one probability. Which steps is a hash of who and when, not a
@@ -7,14 +7,16 @@ random stream: every model, row order, shard and batch size is tested on the sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from mmnet import checks, schema
 from mmnet.hashing import uniform
 from mmnet.layers.disturbance import hide_steps
+from mmnet.schema import FeatureSpec
 
 SCENARIOS = ("normal", "cold_start", "noisy")
 
@@ -90,3 +92,44 @@ def disturb(inputs: Mapping[str, Any], hidden: Any) -> dict[str, Any]:
         hidden, inputs[flag], inputs[rate], inputs[clicks]
     )
     return {**inputs, rate: share_rate, flag: missing_flag, clicks: seen_clicks}
+
+
+def outages(spec: FeatureSpec) -> dict[str, tuple[str, ...]]:
+    """What may be gone beside the history, whose loss is the cold-start scenario itself.
+
+    Returns:
+        Name -> tensors: "nothing"; "taxonomies", their sequences; every one of
+        `FeatureSpec.modalities`; and "content", all of these together where there are several.
+
+    >>> outages(FeatureSpec(window=6, horizon=1, taxonomies=("category",)))
+    {'nothing': (), 'taxonomies': ('taxonomy_rate', 'taxonomy_missing_flag')}
+    """
+    found: dict[str, tuple[str, ...]] = {"nothing": ()}
+    if spec.taxonomies:
+        found["taxonomies"] = (schema.TAXONOMY_RATE.name, schema.TAXONOMY_MISSING_FLAG.name)
+    content = spec.modalities()
+    found |= content
+    if len(content) > 1:
+        found["content"] = tuple(name for tensors in content.values() for name in tensors)
+    return found
+
+
+def remove(inputs: Mapping[str, Any], tensors: Iterable[str]) -> dict[str, Any]:
+    """Makes inputs read as if what they tell were not known.
+
+    Ids, numbers, tokens and vectors become 0, as of an item that has none; taxonomy rates become
+    0 and their missing flags 1, as if nobody had been seen.
+
+    Args:
+        inputs: the tensors of a batch by name.
+        tensors: the names of those to remove.
+
+    Returns:
+        A new dict of the same names; everything else is passed on untouched.
+    """
+    flag = schema.TAXONOMY_MISSING_FLAG.name
+    gone = {
+        name: ops.ones_like(inputs[name]) if name == flag else ops.zeros_like(inputs[name])
+        for name in tensors
+    }
+    return {**inputs, **gone}

@@ -1,1 +1,1 @@
-"""Blocks of the paper, one per file: disturbance, embedding, attention, interaction, tcn."""
+"""Blocks of the network by file: disturbance, presence, embedding, attention, and so on."""

@@ -20,7 +20,8 @@ class HANAttention(keras.layers.Layer):
 
     Call arguments:
         x: [..., n, width], or a list of n tensors [batch, width].
-        present: optional, [..., n]; a vector with 0 or False gets weight 0.
+        present: optional, [..., n]; a vector with 0 or False gets weight 0. A list of m tensors
+            [batch] stands for the last m vectors; those before them are always there.
 
     Returns:
         `(pooled, weights)`: [..., width], zeros where no vector is present, and α, [..., n].
@@ -40,6 +41,9 @@ class HANAttention(keras.layers.Layer):
     def call(self, x, present=None):
         if isinstance(x, (list, tuple)):
             x = ops.stack(x, axis=-2)
+        if isinstance(present, (list, tuple)):
+            always = [ops.ones_like(present[0])] * (x.shape[-2] - len(present))
+            present = ops.stack([*always, *present], axis=-1)
         hidden = ops.tanh(ops.dot(x, self.kernel) + self.bias)
         scores = ops.dot(hidden, self.context)  # [..., n, 1]
         if present is not None:

@@ -1,4 +1,4 @@
-"""Multi-mode disturbance: what training hides of a history, and how hiding is done.
+"""Disturbance: what training hides of a history and of the content, and how hiding is done.
 
 Yu et al. (2021) section 4.2 and Fig. 2. `hide_all` and `hide_steps` are the one definition of
 "hidden": the layers below call them in training, the evaluation scenarios call them in testing.
@@ -313,6 +313,45 @@ class UnknownDisturbance(keras.layers.Layer):
         draw = keras.random.uniform(ops.shape(ids), seed=self._draws)
         hidden = ops.logical_and(draw < self.rate, ops.not_equal(ids, MISSING_ID))
         return ops.where(hidden, ops.full_like(ids, UNKNOWN_ID), ids)
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="mmnet")
+class ModalityDropout(keras.layers.Layer):
+    """Calls modalities absent at random, in training only.
+
+    What a model never saw absent in training it cannot do without: it has no vector for the
+    absence, and what is left was never asked to predict alone. So each modality of an example is
+    lost with one probability, independently of the others, and drawn anew at every step.
+
+    Args:
+        rate: probability of losing a modality that is there, in [0, 1].
+        seed: repeats the same stream; None draws a new one.
+
+    Call arguments:
+        present: a flag per modality, list of [batch], 1.0 where it is there (see `Presence`).
+
+    Returns:
+        Flags of the same shapes and dtype; what was absent stays so.
+
+    Raises:
+        ValueError: `rate` is outside [0, 1].
+    """
+
+    def __init__(self, rate: float = 0.1, seed: int | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.rate, self.seed = checks.in_range(0, 1, rate=rate), seed
+        self._draws = keras.random.SeedGenerator(seed)
+
+    def call(self, present, training=False):
+        if not training:
+            return list(present)
+        draws = keras.random.uniform((len(present), *ops.shape(present[0])), seed=self._draws)
+        # Kept where T >= rate, as T lies in [0, 1): rate 0 keeps and rate 1 loses everything.
+        kept = ops.cast(draws >= self.rate, present[0].dtype)
+        return [flag * kept[number] for number, flag in enumerate(present)]
 
     def get_config(self):
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}

@@ -35,6 +35,7 @@ def dftc(
     momentum: float = 0.95,
     dropout: float = 0.0,
     content_dropout: float = 0.0,
+    modality_dropout: float = 0.0,
     seed: int = 0,
 ) -> keras.Model:
     """Builds the baseline DFTC, deep fusion of temporal process and content features.
@@ -64,6 +65,8 @@ def dftc(
             to 0.
         content_dropout: in training, part of the values and words read as unknown, and of the
             encoded vectors' entries set to 0.
+        modality_dropout: in training, probability that an example loses its meta features, each
+            of its texts and each of its vectors; see `ModalityDropout`.
         seed: fixes initial weights, disturbance and dropout.
 
     Returns:
@@ -99,8 +102,8 @@ def dftc(
         # What happened on the way. [batch, window - kernel + 1, units], then [batch, units]
         short = keras.layers.Conv1D(units, kernel, activation="relu", name="fluctuations")
         short = HANAttention(name="history_short")(short(steps.vectors))[0]
-        # What the item itself says: u, c, v. [batch, units] each
-        modalities = meta_info(
+        # What the item itself says: u, c, v, as far as it has them. [batch, units] each
+        content = meta_info(
             inputs,
             spec,
             units=units,
@@ -109,8 +112,9 @@ def dftc(
             momentum=momentum,
             dropout=dropout,
             content_dropout=content_dropout,
+            modality_dropout=modality_dropout,
             seed=seed,
         )
         # How far to trust each of them, and the prediction. [batch]
-        predicted = gated_prediction([long, short, *modalities], spec, dropout=dropout, seed=seed)
+        predicted = gated_prediction([long, short], content, spec, dropout=dropout, seed=seed)
     return keras.Model(inputs, predicted, name="dftc")

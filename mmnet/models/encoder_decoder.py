@@ -31,6 +31,7 @@ def encoder_decoder(
     momentum: float = 0.95,
     dropout: float = 0.0,
     content_dropout: float = 0.0,
+    modality_dropout: float = 0.0,
     seed: int = 0,
 ) -> keras.Model:
     """Builds the encoder-decoder baseline.
@@ -55,6 +56,8 @@ def encoder_decoder(
             to 0.
         content_dropout: in training, part of the values and words read as unknown, and of the
             encoded vectors' entries set to 0.
+        modality_dropout: in training, probability that an example loses its meta features, each
+            of its texts and each of its vectors; see `ModalityDropout`.
         seed: fixes initial weights, disturbance and dropout.
 
     Returns:
@@ -85,8 +88,8 @@ def encoder_decoder(
         # Its state at the horizon: q. [batch, units]
         decoder = RateDecoder(spec.horizon, name="decoder")
         history = decoder(summary, start, steps.share_rate, steps.missing_flag)
-        # What the item itself says: u, c, v. [batch, units] each
-        modalities = meta_info(
+        # What the item itself says: u, c, v, as far as it has them. [batch, units] each
+        content = meta_info(
             inputs,
             spec,
             units=units,
@@ -95,10 +98,11 @@ def encoder_decoder(
             momentum=momentum,
             dropout=dropout,
             content_dropout=content_dropout,
+            modality_dropout=modality_dropout,
             seed=seed,
         )
         # How far to trust each of them, and the prediction. [batch]
-        predicted = gated_prediction([history, *modalities], spec, dropout=dropout, seed=seed)
+        predicted = gated_prediction([history], content, spec, dropout=dropout, seed=seed)
     return keras.Model(inputs, predicted, name="encoder_decoder")
 
 

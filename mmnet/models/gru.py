@@ -35,6 +35,7 @@ def gru(
     momentum: float = 0.95,
     dropout: float = 0.0,
     content_dropout: float = 0.0,
+    modality_dropout: float = 0.0,
     seed: int = 0,
 ) -> keras.Model:
     """Builds the GRU baseline.
@@ -64,6 +65,8 @@ def gru(
             to 0.
         content_dropout: in training, part of the values and words read as unknown, and of the
             encoded vectors' entries set to 0.
+        modality_dropout: in training, probability that an example loses its meta features, each
+            of its texts and each of its vectors; see `ModalityDropout`.
         seed: fixes initial weights, disturbance and dropout.
 
     Returns:
@@ -97,8 +100,8 @@ def gru(
         history = layer(steps.vectors, mask=mask)
         if gru_units != units:
             history = keras.layers.Dense(units, name="projected_gru")(history)
-        # What the item itself says: u, c, v. [batch, units] each
-        modalities = meta_info(
+        # What the item itself says: u, c, v, as far as it has them. [batch, units] each
+        content = meta_info(
             inputs,
             spec,
             units=units,
@@ -107,11 +110,13 @@ def gru(
             momentum=momentum,
             dropout=dropout,
             content_dropout=content_dropout,
+            modality_dropout=modality_dropout,
             seed=seed,
         )
         # How far to trust each of them, and the prediction. [batch]
         predicted = gated_prediction(
-            [history, *modalities],
+            [history],
+            content,
             spec,
             dropout=dropout,
             seed=seed,

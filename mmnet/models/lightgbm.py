@@ -33,7 +33,8 @@ class BoostedTrees:
     targets (`smoothed_history.posterior_mean`). Of the taxonomies: rates, flags and means. Of the
     content: single values as LightGBM's categories, of several values the first one so and a
     column for each frequent one; numbers and vectors as they are; texts as TF-IDF of their
-    tokens, projected on its leading singular vectors. What is missing is NaN, never 0.
+    tokens, projected on its leading singular vectors. What is missing is NaN, never 0: a step, a
+    text without a token, a vector of zeros.
 
     With modes other than normal each training row stands there `copies` times, and each copy is
     sent to a mode by the networks' own `MultiMode`. The number of trees is that with the lowest
@@ -162,9 +163,12 @@ class BoostedTrees:
             found[numeric.tensor] = inputs[numeric.tensor]
         for text in self.spec.texts:
             if f"components_{text.tensor}" in self._state:
-                found |= _numbered(text.tensor, self._text(text.tensor, inputs[text.tensor]))
+                tokens = inputs[text.tensor]
+                components = _where_given(tokens, self._text(text.tensor, tokens))
+                found |= _numbered(text.tensor, components)
         for vector in self.spec.vectors:
-            found |= _numbered(vector.tensor, inputs[vector.tensor])
+            values = inputs[vector.tensor]
+            found |= _numbered(vector.tensor, _where_given(values, values))
         return found
 
     def _history(self, inputs: Inputs) -> Columns:
@@ -246,6 +250,11 @@ class BoostedTrees:
 def _numbered(name: str, values: np.ndarray) -> Columns:
     """Splits [batch, columns] into columns name_0, name_1 and so on."""
     return {f"{name}_{number}": column for number, column in enumerate(values.T)}
+
+
+def _where_given(content: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The values, NaN in the rows whose content is all 0: the item has none."""
+    return np.where(content.any(axis=1, keepdims=True), values, np.nan)
 
 
 def _counts(tokens: np.ndarray, size: int) -> sparse.csr_array:

@@ -12,6 +12,7 @@ from mmnet import checks
 from mmnet.layers.attention import HANAttention
 from mmnet.layers.disturbance import HiddenHistory
 from mmnet.layers.evidence import PriorClicks, SmoothedRate, clipped
+from mmnet.layers.presence import AbsentVectors
 from mmnet.models.coarse_granularity import attend_to_taxonomies, temporal_mining
 from mmnet.models.fine_granularity import (
     History,
@@ -19,7 +20,7 @@ from mmnet.models.fine_granularity import (
     fine_granularity,
     model_inputs,
 )
-from mmnet.models.meta_info import meta_info
+from mmnet.models.meta_info import Modality, meta_info
 from mmnet.models.seeding import seeded
 from mmnet.schema import FeatureSpec
 
@@ -47,6 +48,7 @@ def mmnet(
     momentum: float = 0.95,
     dropout: float = 0.0,
     content_dropout: float = 0.0,
+    modality_dropout: float = 0.0,
     seed: int = 0,
 ) -> keras.Model:
     """Builds MMNet.
@@ -76,6 +78,8 @@ def mmnet(
             prediction's hidden units set to 0.
         content_dropout: in training, part of the values and words read as unknown, and of the
             encoded vectors' entries set to 0; see `UnknownDisturbance`.
+        modality_dropout: in training, probability that an example loses its meta features, each
+            of its texts and each of its vectors; see `ModalityDropout`.
         seed: fixes initial weights, disturbance and dropout.
 
     Returns:
@@ -119,8 +123,8 @@ def mmnet(
             )
         # What the steps say together: q. [batch, units]
         history = temporal_mining(steps, filters=tcn_filters, dropout=dropout)
-        # What the item itself says: u, c, v. [batch, units] each
-        modalities = meta_info(
+        # What the item itself says: u, c, v, as far as it has them. [batch, units] each
+        content = meta_info(
             inputs,
             spec,
             units=units,
@@ -129,11 +133,13 @@ def mmnet(
             momentum=momentum,
             dropout=dropout,
             content_dropout=content_dropout,
+            modality_dropout=modality_dropout,
             seed=seed,
         )
         # How far to trust each of them, and the prediction. [batch]
         predicted = gated_prediction(
-            [history, *modalities],
+            [history],
+            content,
             spec,
             dropout=dropout,
             seed=seed,
@@ -144,7 +150,8 @@ def mmnet(
 
 
 def gated_prediction(
-    modalities: list[keras.KerasTensor],
+    histories: list[keras.KerasTensor],
+    content: list[Modality],
     spec: FeatureSpec,
     *,
     dropout: float,
@@ -154,8 +161,12 @@ def gated_prediction(
 ):
     """Yu et al. (2021) section 4.5, Eq. 9 and 10: the end of every network but MMVED.
 
+    Beyond the paper: what an example lacks has weight 0 in its fusion, and a learned vector says
+    that it is not there. Where all is there, Eq. 9 stands as it is.
+
     Args:
-        modalities: q first, then u, c, v as far as the data have them; [batch, units] each.
+        histories: q, [batch, units] each; always there.
+        content: u, c, v as far as the data have them.
         spec: statistics of the rates.
         dropout: part of the hidden units dropped in training.
         seed: repeats the dropout.
@@ -165,11 +176,15 @@ def gated_prediction(
     Returns:
         Percent, [batch].
     """
-    fused = HANAttention(name="gated_fusion")(modalities)[0]
+    vectors = [*histories, *(modality.vector for modality in content)]
+    present = [modality.present for modality in content]
+    fused = HANAttention(name="gated_fusion")(vectors, present or None)[0]
+    if content:
+        fused = AbsentVectors(name="absent_modalities")(fused, present)
     return prediction(
         fused,
         spec,
-        units=modalities[0].shape[-1],
+        units=histories[0].shape[-1],
         dropout=dropout,
         seed=seed,
         link=link,
@@ -249,6 +264,19 @@ def attention_probe(model: keras.Model) -> keras.Model | None:
     return keras.Model(model.input, weights, name="attention_probe") if weights else None
 
 
+def explained(model: keras.Model) -> keras.Model | None:
+    """Makes a model that gives the prediction and the weights of the gated fusion behind it.
+
+    Returns:
+        A model from the same inputs to `[prediction, weights]`, [batch] and [batch, modalities],
+        whose names are `fusion_names(model)`. None for a model without gated fusion.
+    """
+    if not fusion_names(model):
+        return None
+    weights = model.get_layer("gated_fusion").output[1]
+    return keras.Model(model.input, [model.output, weights], name="explained")
+
+
 def fusion_names(model: keras.Model) -> list[str]:
     """Names the modalities that the gated fusion weighs, in the order of its weights.
 
@@ -257,8 +285,9 @@ def fusion_names(model: keras.Model) -> list[str]:
     """
     if "gated_fusion" not in {layer.name for layer in model.layers}:
         return []
-    modalities = keras.tree.flatten(model.get_layer("gated_fusion").input)
-    return [modality_name(modality) for modality in modalities]
+    read = keras.tree.flatten(model.get_layer("gated_fusion").input)
+    # Beside the vectors, [batch, units], it reads their flags, [batch].
+    return [modality_name(one) for one in read if len(one.shape) == 2]
 
 
 def modality_name(modality: keras.KerasTensor) -> str:
@@ -271,7 +300,7 @@ def modality_name(modality: keras.KerasTensor) -> str:
     histories = ("temporal_attention", "gru", "projected_gru", "decoder")
     shown = {
         "xdeepfm": "meta",
-        "context_attention": "context",
+        "absent_texts": "context",
         **dict.fromkeys(histories, "history"),
     }
     source = modality._keras_history.operation.name

@@ -38,6 +38,7 @@ def mmved(
     momentum: float = 0.95,
     dropout: float = 0.0,
     content_dropout: float = 0.0,
+    modality_dropout: float = 0.0,
     seed: int = 0,
 ) -> keras.Model:
     """Builds the baseline MMVED, a multimodal variational encoder-decoder.
@@ -67,6 +68,8 @@ def mmved(
             to 0.
         content_dropout: in training, part of the values and words read as unknown, and of the
             encoded vectors' entries set to 0.
+        modality_dropout: in training, probability that an example loses its meta features, each
+            of its texts and each of its vectors; see `ModalityDropout`.
         seed: fixes initial weights, disturbance and dropout.
 
     Returns:
@@ -92,8 +95,8 @@ def mmved(
         )
         # What they say together. [batch, units]
         history = recurrent(keras.layers.GRU, units, spec, name="gru")(steps.vectors)
-        # What the item itself says: u, c, v. [batch, units] each
-        modalities = meta_info(
+        # What the item itself says: u, c, v, as far as it has them. [batch, units] each
+        content = meta_info(
             inputs,
             spec,
             units=units,
@@ -102,18 +105,19 @@ def mmved(
             momentum=momentum,
             dropout=dropout,
             content_dropout=content_dropout,
+            modality_dropout=modality_dropout,
             seed=seed,
         )
         # What each of them takes the code to be, and how surely. [batch, latent_units] each
         means, log_sds = [], []
-        for modality in (history, *modalities):
+        for modality in (history, *(one.vector for one in content)):
             name = modality_name(modality)
             hidden = keras.layers.Dense(units, "relu", name=f"{name}_expert")(modality)
             means.append(keras.layers.Dense(latent_units, name=f"{name}_mean")(hidden))
             log_sds.append(keras.layers.Dense(latent_units, name=f"{name}_log_sd")(hidden))
-        # What they agree on. [batch, latent_units]
+        # What those that are there agree on. [batch, latent_units]
         experts = ProductOfExperts(kl_weight, prior_expert, seed=seed, name="product_of_experts")
-        code = experts(means, log_sds)
+        code = experts(means, log_sds, [one.present for one in content] or None)
         # The way to the horizon, and the prediction. [batch]
         if spec.horizon > 1:
             code = TimeDecoder(spec.horizon, name="time_decoder")(code)
@@ -125,9 +129,9 @@ def mmved(
 class ProductOfExperts(keras.layers.Layer):
     """Multiplies Gaussians; in training, draws from the product and charges for it.
 
-    With experts N(μ_k, σ_k²), per dimension:
+    With experts N(μ_k, σ_k²), of which p_k = 1 are there and p_k = 0 are not, per dimension:
 
-        1/σ² = Σ_k 1/σ_k²        μ = σ² Σ_k μ_k/σ_k²        z = μ + σ ε
+        1/σ² = Σ_k p_k/σ_k²        μ = σ² Σ_k p_k μ_k/σ_k²        z = μ + σ ε
 
     and the loss λ · mean over the batch of KL = ½ Σ (σ² + μ² - 1 - 2 ln σ) is added. Outside
     training z = μ and nothing is added. Always float32.
@@ -140,6 +144,8 @@ class ProductOfExperts(keras.layers.Layer):
     Call arguments:
         means: μ_k, list of [batch, latent_units].
         log_sds: ln σ_k, list of the same; clipped to [-20, 2].
+        present: optional, p_k of the last experts, list of [batch]; those before them, one at
+            least, are always there.
 
     Returns:
         z, [batch, latent_units].
@@ -160,8 +166,10 @@ class ProductOfExperts(keras.layers.Layer):
         self.prior_expert, self.seed = prior_expert, seed
         self._draws = keras.random.SeedGenerator(seed)
 
-    def call(self, means, log_sds, training=False):
-        mean, log_sd = product_of_gaussians(means, log_sds, prior_expert=self.prior_expert)
+    def call(self, means, log_sds, present=None, training=False):
+        mean, log_sd = product_of_gaussians(
+            means, log_sds, present or (), prior_expert=self.prior_expert
+        )
         if not training:
             return mean
         self.add_loss(self.kl_weight * ops.mean(divergence_from_standard_normal(mean, log_sd)))
@@ -172,10 +180,15 @@ class ProductOfExperts(keras.layers.Layer):
         return {**super().get_config(), **config, "seed": self.seed}
 
 
-def product_of_gaussians(means: Sequence, log_sds: Sequence, *, prior_expert: bool = False):
+def product_of_gaussians(
+    means: Sequence, log_sds: Sequence, present: Sequence = (), *, prior_expert: bool = False
+):
     """Returns μ and ln σ of the product of Gaussians; see `ProductOfExperts`."""
     # exp(40) at most: far from the end of float32.
     precisions = [ops.exp(-2 * ops.clip(log_sd, *LOG_SD)) for log_sd in log_sds]
+    always = len(precisions) - len(present)
+    for number, flag in enumerate(present, always):
+        precisions[number] = precisions[number] * ops.expand_dims(flag, -1)
     precision = sum(precisions[1:], precisions[0]) + prior_expert
     weighted = [mean * one for mean, one in zip(means, precisions, strict=True)]
     return sum(weighted[1:], weighted[0]) / precision, -0.5 * ops.log(precision)

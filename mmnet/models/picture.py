@@ -8,7 +8,15 @@ MODULES = {
     "Fine-granularity module": ("multi_mode", "sequence_embedding"),
     "Coarse-granularity module": ("taxonomy_embedding", "granularity_attention"),
     "Temporal mining layer": ("tcn", "temporal_attention"),
-    "Meta-info module": ("field_embedding", "xdeepfm", "context_attention", "encoded_"),
+    "Meta-info module": (
+        "presence",
+        "modality_dropout",
+        "field_embedding",
+        "xdeepfm",
+        "context_",
+        "absent_texts",
+        "encoded_",
+    ),
 }
 """Parts of the paper's Fig. 1 -> names (or beginnings of names) of their layers."""
 

@@ -2,6 +2,8 @@
 
 `serving_default` reads the tensors of `FeatureSpec`; `raw_columns` reads what users have (counts,
 strings, numbers) and looks vocabularies up inside. Both return `predicted_share_rate`, percent.
+`explained`, where the model has a gated fusion, reads what `serving_default` reads and returns the
+fusion's weights too.
 """
 
 from __future__ import annotations
@@ -22,8 +24,12 @@ from mmnet.checks import InputError
 from mmnet.data.dataset import Fitted
 from mmnet.data.tables import SEPARATOR
 from mmnet.encoders.tokens import TokenLookup, lookup_table
+from mmnet.models.mmnet import explained, fusion_names
 
 OUTPUT = "predicted_share_rate"
+WEIGHTS = "fusion_weights"
+MODALITIES = "modalities"
+"""Names of the fusion's weights, in `ABOUT`."""
 ABOUT = "assets.extra/fitted.json"
 PARITY = {"float32": 1e-5, "mixed_bfloat16": 5e-2}
 """Largest difference between the SavedModel and the Keras model, relative to the prediction, or to
@@ -37,6 +43,8 @@ class Servable(tf.Module):
     def __init__(self, model: keras.Model, fitted: Fitted):
         super().__init__(name="mmnet")
         self._call = lambda inputs: model(inputs, training=False)
+        both = explained(model)
+        self._explained = None if both is None else lambda inputs: both(inputs, training=False)
         self._variables = [variable.value for variable in model.variables]
         self._fitted = fitted
         spec, vocabularies = fitted.spec, fitted.vocabularies
@@ -48,6 +56,11 @@ class Servable(tf.Module):
     def tensors(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """`serving_default`: the tensors of `FeatureSpec.tensors`, batched."""
         return {OUTPUT: self._call(inputs)}
+
+    def explained(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`explained`: the same, and the weights of the gated fusion, [batch, modalities]."""
+        predicted, weights = self._explained(inputs)
+        return {OUTPUT: predicted, WEIGHTS: weights}
 
     def raw_columns(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
         """`raw_columns`: counts and items columns as they stand in the tables, see `raw_inputs`."""
@@ -150,12 +163,19 @@ def export(
             "serving_default": (servable.tensors, named),
             "raw_columns": (servable.raw_columns, raw_inputs(fitted)),
         }
+        modalities = fusion_names(model)
+        if modalities:
+            functions["explained"] = (servable.explained, named)
         signatures = {
             name: tf.function(function, autograph=False).get_concrete_function(**inputs)
             for name, (function, inputs) in functions.items()
         }
         tf.saved_model.save(servable, str(beside), signatures)
-        text = {"fitted": fitted.model_dump(mode="json"), **(about or {})}
+        text = {
+            "fitted": fitted.model_dump(mode="json"),
+            MODALITIES: modalities,
+            **(about or {}),
+        }
         (beside / ABOUT).parent.mkdir(exist_ok=True)
         (beside / ABOUT).write_text(
             json.dumps(text, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -181,16 +201,18 @@ def _check(
 ) -> None:
     tensors = {name: tf.constant(array) for name, array in inputs.items()}
     wanted = np.asarray(model(tensors, training=False))
-    signature = tf.saved_model.load(str(directory)).signatures["serving_default"]
-    found = signature(**tensors)[OUTPUT].numpy()
+    signatures = tf.saved_model.load(str(directory)).signatures
     least = max(1.0, rate_scale)
     allowed = PARITY[model.dtype_policy.name] * np.maximum(np.abs(wanted), least)
-    far = np.abs(found - wanted) > allowed
-    if far.any():
-        row = int(np.argmax(far))
-        raise RuntimeError(
-            f"the SavedModel scores row {row} {found[row]}, the model {wanted[row]}; not exported"
-        )
+    for name in sorted({"serving_default", "explained"} & set(signatures)):
+        found = signatures[name](**tensors)[OUTPUT].numpy()
+        far = np.abs(found - wanted) > allowed
+        if far.any():
+            row = int(np.argmax(far))
+            raise RuntimeError(
+                f"the SavedModel's {name} scores row {row} {found[row]}, the model {wanted[row]}; "
+                "not exported"
+            )
 
 
 def load(path: str | os.PathLike[str]) -> tuple[Any, Fitted]:
@@ -202,17 +224,50 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, Fitted]:
     Raises:
         InputError: there is none, or it is not one of ours.
     """
+    path = _version(path)
+    try:
+        fitted = Fitted.model_validate(_about(path)["fitted"])
+    except (ValueError, KeyError):
+        raise _unreadable(path) from None
+    return tf.saved_model.load(str(path)), fitted
+
+
+def modalities(path: str | os.PathLike[str]) -> list[str]:
+    """Names the weights that the signature `explained` of a SavedModel gives.
+
+    Raises:
+        InputError: there is none, it is not one of ours, or its model has no gated fusion.
+    """
+    path = _version(path)
+    found = _about(path).get(MODALITIES)
+    if not found:
+        raise InputError(
+            f"--explain: the model in {path} has no gated fusion whose weights could be shown; "
+            "leave it out"
+        )
+    return list(found)
+
+
+def _version(path: str | os.PathLike[str]) -> Path:
+    """The directory of a SavedModel: the path itself, or the newest version below."""
     path = Path(path)
-    if not (path / "saved_model.pb").exists():
-        versions = [p for p in path.glob("*/saved_model.pb") if p.parent.name.isdigit()]
-        if not versions:
-            raise InputError(f"--saved_model={path}: no SavedModel there, nor in a version below")
-        path = max(versions, key=lambda found: int(found.parent.name)).parent
+    if (path / "saved_model.pb").exists():
+        return path
+    versions = [p for p in path.glob("*/saved_model.pb") if p.parent.name.isdigit()]
+    if not versions:
+        raise InputError(f"--saved_model={path}: no SavedModel there, nor in a version below")
+    return max(versions, key=lambda found: int(found.parent.name)).parent
+
+
+def _about(path: Path) -> dict[str, Any]:
     try:
         about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
-        fitted = Fitted.model_validate(about["fitted"])
-    except (OSError, ValueError, KeyError):
-        raise InputError(
-            f"{path} has no readable {ABOUT}; export it with this version of mmnet"
-        ) from None
-    return tf.saved_model.load(str(path)), fitted
+    except (OSError, ValueError):
+        raise _unreadable(path) from None
+    if not isinstance(about, dict):
+        raise _unreadable(path)
+    return about
+
+
+def _unreadable(path: Path) -> InputError:
+    return InputError(f"{path} has no readable {ABOUT}; export it with this version of mmnet")

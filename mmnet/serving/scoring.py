@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from mmnet.data.dataset import Dataset
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
 from mmnet.files import write_atomic
-from mmnet.serving.export import OUTPUT
+from mmnet.serving.export import OUTPUT, WEIGHTS
 
 BATCH = 1024
 
@@ -40,18 +40,24 @@ def as_of_column(dataset: Dataset, as_of: str) -> int:
 
 
 def score(
-    predict: Callable[..., Mapping[str, tf.Tensor]], dataset: Dataset, *, as_of: str = ""
+    predict: Callable[..., Mapping[str, tf.Tensor]],
+    dataset: Dataset,
+    *,
+    as_of: str = "",
+    modalities: Sequence[str] = (),
 ) -> pa.Table:
     """Scores every item as of one period, reading nothing later.
 
     Args:
-        predict: the `serving_default` signature.
+        predict: the signature `serving_default`, or `explained`.
         dataset: items and counts.
         as_of: the last period read; empty = the last there is.
+        modalities: names of the weights that `explained` gives; none = they are not wanted.
 
     Returns:
         item_id, period (as_of + horizon, in the input's type), predicted_share_rate (percent),
-        observed_periods (window entries that were not missing), one row per item.
+        observed_periods (window entries that were not missing), and weight_<modality> for each
+        of the modalities, which sum to 1; one row per item.
     """
     panel, spec = dataset.panel, dataset.fitted.spec
     column = as_of_column(dataset, as_of)
@@ -60,11 +66,15 @@ def score(
     windows = Windows(dataset)
     scores = np.empty(num_items, np.float32)
     observed = np.empty(num_items, np.int32)
+    weights = np.empty((num_items, len(modalities)), np.float32)
     batches = windows.batches(everyone, BATCH)
     for part, inputs in track(
         batches, "scoring", total=-(-num_items // BATCH), disable=num_items < 50 * BATCH
     ):
-        scores[part] = predict(**inputs)[OUTPUT].numpy()
+        found = predict(**inputs)
+        scores[part] = found[OUTPUT].numpy()
+        if modalities:
+            weights[part] = found[WEIGHTS].numpy()
         observed[part] = spec.window - inputs["missing_flag"].numpy().sum(axis=1)
     target = np.full(num_items, panel.first_period + column + spec.horizon)
     return pa.table(
@@ -73,6 +83,7 @@ def score(
             "period": pa.array(panel.calendar.periods(target)),
             "predicted_share_rate": scores.astype(np.float64),
             "observed_periods": observed,
+            **{f"weight_{name}": weights[:, n] for n, name in enumerate(modalities)},
         }
     )
 

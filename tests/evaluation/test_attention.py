@@ -1,29 +1,94 @@
+import numpy as np
+import pandas as pd
+import pytest
 import tensorflow as tf
 
-from mmnet.evaluation.attention import AttentionMeans
+from mmnet.evaluation.attention import Attention
+from mmnet.evaluation.scenarios import disturb
 from mmnet.models.dftc import dftc
+from mmnet.models.mmnet import attention_probe, mmnet
 from mmnet.models.mmved import mmved
+from mmnet.schema import TextSpec, VectorSpec
 from tests.models.tiny import SPEC, batch
 
 SMALL = {"units": 4, "field_width": 2}
 
 
 class Examples:
-    """Stands for a `ScenarioSet` of one scenario."""
+    """Stands for a `ScenarioSet` of two scenarios and four examples."""
 
-    hidden = ("normal",)
+    hidden = {"normal": np.zeros((4, 6), bool), "cold_start": np.ones((4, 6), bool)}
+
+    def __init__(self, spec=SPEC):
+        self.inputs = {name: tf.constant(array) for name, array in batch(spec).items()}
 
     def outputs(self, scenario, predict):
-        return predict({name: tf.constant(array) for name, array in batch().items()})
+        return predict(disturb(self.inputs, self.hidden[scenario]))
+
+    def keys(self):
+        return pd.DataFrame({"item_id": list("abcd"), "period": [7, 7, 8, 8]})
 
 
 def test_names_the_mean_weight_of_each_modality():
-    found = AttentionMeans(dftc(SPEC, **SMALL), SPEC, jit=False)(Examples())
+    found = Attention(dftc(SPEC, **SMALL), SPEC, jit=False)(Examples())
     modalities = ("history_long", "history_short", "meta", "text_title", "vector_cover")
-    assert list(found) == [f"fusion/normal/{name}" for name in modalities]
+    assert list(found) == [
+        f"fusion/{scenario}/{name}" for scenario in Examples.hidden for name in modalities
+    ]
     # Five float32 means, each of four weights.
-    assert abs(sum(found.values()) - 1) < 1e-5
+    assert abs(sum(found.values()) - 2) < 1e-5
 
 
 def test_a_model_that_attends_to_nothing_has_nothing_to_show():
-    assert AttentionMeans(mmved(SPEC, **SMALL), SPEC, jit=False)(Examples()) == {}
+    attention = Attention(mmved(SPEC, **SMALL), SPEC, jit=False)
+    assert attention.kinds == ()
+    assert attention(Examples()) == {}
+
+
+@pytest.fixture(scope="module")
+def looked():
+    """A network of every kind of attention, with a taxonomy of an awkward name."""
+    spec = SPEC.model_copy(
+        update={
+            "taxonomies": ("item", "tags"),
+            "texts": (TextSpec(name="title", size=20, max_tokens=4),),
+            "vectors": (VectorSpec(name="body", dim=3, of="text"), *SPEC.vectors),
+        }
+    )
+    model, examples = mmnet(spec, **SMALL), Examples(spec)
+    attention = Attention(model, spec, jit=False)
+    looks = attention.look(examples)
+    return model, examples, attention.means(looks), attention.frame(examples, looks)
+
+
+def test_a_row_per_example_holds_every_weight(looked):
+    model, examples, _, frame = looked
+    steps = [f"t-{back}" for back in (5, 4, 3, 2, 1, 0)]
+    fusion = [f"fusion_{name}" for name in ("history", "meta", "context", "vector_cover")]
+    granularities = ("item", "taxonomy_item", "tags")
+    assert list(frame) == [
+        *("scenario", "item_id", "period"),
+        *fusion,
+        *(f"temporal_{step}" for step in steps),
+        *("context_title", "context_body"),
+        *(f"granularity_{name}_{step}" for name in granularities for step in steps),
+    ]
+    assert frame["scenario"].tolist() == ["normal"] * 4 + ["cold_start"] * 4
+    assert frame["item_id"].tolist() == list("abcd") * 2
+    cold = attention_probe(model)(disturb(examples.inputs, np.ones((4, 6), bool)))
+    rows = frame[frame["scenario"] == "cold_start"]
+    # The same weights; a batch filled up sums in another order.
+    np.testing.assert_allclose(rows[fusion], cold["fusion"], rtol=1e-5)
+    third = np.asarray(cold["granularity"])[:, 3, 2]  # the second taxonomy, two steps back
+    np.testing.assert_allclose(rows["granularity_tags_t-2"], third, rtol=1e-5)
+
+
+def test_means_are_those_of_the_rows(looked):
+    _, _, means, frame = looked
+    assert list(means) == ["normal", "cold_start"]
+    for scenario, rows in frame.groupby("scenario"):
+        for kind in ("fusion", "temporal", "context"):
+            for name, mean in means[scenario][kind].items():
+                assert rows[f"{kind}_{name}"].mean() == pytest.approx(mean, rel=1e-5)
+        over_steps = rows.filter(like="granularity_tags_").to_numpy().mean()
+        assert means[scenario]["granularity"]["tags"] == pytest.approx(over_steps, rel=1e-5)

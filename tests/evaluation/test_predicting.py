@@ -1,10 +1,12 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from mmnet import config
 from mmnet.config import TrainConfig
 from mmnet.data import pipeline
 from mmnet.data.windows import Windows
+from mmnet.evaluation import metrics
 from mmnet.evaluation.predicting import ScenarioSet
 from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.models.historical_average import HistoricalAverage
@@ -53,3 +55,57 @@ def test_a_sample_weighs_targets_by_their_clicks(test_set):
     expected = sample.clicks / (sample.clicks + 50)
     # float32 rounds each weight once.
     np.testing.assert_allclose(sample.weight, expected / expected.mean(), rtol=1e-6)
+
+
+def reads_everything(inputs):
+    """A rate that every input moves."""
+    arrays = {name: np.asarray(tensor) for name, tensor in inputs.items()}
+    return sum(
+        np.sin(np.arange(array[0].size) + number) @ array.reshape(len(array), -1).T
+        for number, array in enumerate(arrays.values())
+    ).astype("float32")
+
+
+def test_an_outage_is_the_scores_with_one_input_gone(test_set):
+    found = test_set.outage(reads_everything)
+    gone = {
+        "nothing": [],
+        "taxonomies": ["taxonomy_rate", "taxonomy_missing_flag"],
+        "meta": ["field_category", "field_tags", "field_author", "numeric_duration"],
+        "text_title": ["text_title"],
+        "vector_cover": ["vector_cover"],
+    }
+    gone["content"] = [*gone["meta"], "text_title", "vector_cover"]
+    assert list(found) == list(gone)
+    for name, tensors in gone.items():
+        for scenario in SCENARIOS:
+            inputs = dict(test_set.sample(scenario).inputs)
+            for tensor in tensors:
+                fill = 1 if tensor == "taxonomy_missing_flag" else 0
+                inputs[tensor] = np.full_like(inputs[tensor], fill)
+            predicted = reads_everything(inputs)
+            # Batches of another size sum in another order.
+            assert found[name][scenario]["mse"] == pytest.approx(
+                metrics.mse(test_set.truth, predicted), rel=1e-4
+            )
+            assert found[name][scenario]["precision_at_10"] == pytest.approx(
+                metrics.precision_at(10, test_set.truth, predicted), abs=0.02
+            )
+    scores = [found[name]["normal"]["mse"] for name in gone]
+    assert len(set(scores)) == len(scores)  # each of them is read
+
+
+def test_with_nothing_gone_an_outage_is_the_evaluation(test_set):
+    found, known = test_set.outage(average), test_set.mse(average)
+    for name in found:  # an average reads the history only
+        for scenario in SCENARIOS:
+            assert found[name][scenario]["mse"] == known[f"{scenario}_mse"]
+            assert found[name][scenario]["precision_at_5"] == known[f"{scenario}_precision_at_5"]
+
+
+def test_keys_name_the_rows_of_the_predictions(test_set):
+    rows = test_set.frame(average)
+    keys = test_set.keys()
+    for scenario in SCENARIOS:
+        part = rows[rows["scenario"] == scenario].reset_index(drop=True)
+        pd.testing.assert_frame_equal(part[["item_id", "period"]], keys)

@@ -256,16 +256,43 @@ def test_bins_are_named_by_what_they_hold():
 # ------------------------------------------------------------------------------------- files
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("run") / "evaluation"
-    found = write_report(
+def scores(factor):
+    """Scores of one outage, worse by a factor in MSE."""
+    return {
+        s: {"mse": factor * (1 + n), "precision_at_5": 0.9 / factor, "precision_at_10": 0.8}
+        for n, s in enumerate(SCENARIOS)
+    }
+
+
+OUTAGE = {"nothing": scores(1), "taxonomies": scores(1.5), "vector_$a_b$": scores(3)}
+ATTENTION = {
+    s: {"fusion": {"history": 1 - part, "meta": part, "vector_cover": 0.0}}
+    for s, part in zip(SCENARIOS, (0.25, 0.875, 0.5), strict=True)
+}
+
+
+def attention_rows():
+    frame = predictions()[["scenario", "item_id", "period"]]
+    return frame.assign(fusion_history=np.float32(0.75))
+
+
+def write(directory):
+    return write_report(
         directory,
         predictions(system="MMNet"),
         others={"HA": PAPER["HA"]},
         taxonomies=["category", "tags"],
+        outage=OUTAGE,
+        attention=ATTENTION,
+        attention_rows=attention_rows(),
         **RUN,
     )
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("run") / "evaluation"
+    found = write(directory)
     return directory, found
 
 
@@ -278,6 +305,11 @@ def test_writes_every_file_and_nothing_else(written):
         "table.md",
         "calibration.png",
         "predicted_vs_true.png",
+        "outage.json",
+        "outage.png",
+        "attention.json",
+        "attention.parquet",
+        "gates.png",
         "error_by_age.png",
         "error_by_clicks.png",
         "share_rate_by_category.png",
@@ -338,13 +370,7 @@ def test_plots_can_be_read(written):
 
 def test_the_same_predictions_write_the_same_bytes(written, tmp_path):
     directory, _ = written
-    write_report(
-        tmp_path,
-        predictions(system="MMNet"),
-        others={"HA": PAPER["HA"]},
-        taxonomies=["category", "tags"],
-        **RUN,
-    )
+    write(tmp_path)
     for path in directory.iterdir():
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
 
@@ -366,6 +392,49 @@ def test_odd_predictions_are_reported_all_the_same(tmp_path, columns):
     write_report(tmp_path, small(**columns), taxonomies=taxonomies, **RUN)
     assert (tmp_path / "metrics.json").exists()
     assert (tmp_path / "error_by_age.png").exists() == ("age_periods" in columns)
+    assert not (tmp_path / "outage.json").exists()  # what is not known is not written
+    assert not (tmp_path / "attention.json").exists()
+
+
+def test_the_outage_table_has_a_row_for_each_input_that_is_gone(written):
+    directory, _ = written
+    assert json.loads((directory / "outage.json").read_text()) == OUTAGE
+    section = (directory / "table.md").read_text().split("## What if an input is gone?\n")[1]
+    assert "without it every scenario is cold-start" in section
+    header, _, nothing, taxonomies = [li for li in section.splitlines() if li[:1] == "|"][:4]
+    assert header.startswith("| Removed | Normal MSE | Normal P@5 | Normal P@10 | Cold-start MSE |")
+    assert nothing == (
+        "| nothing | 1.000 | 0.900 | 0.800 | 2.000 | 0.900 | 0.800 | 3.000 | 0.900 | 0.800 |"
+    )
+    assert taxonomies.startswith("| taxonomies | 1.500 | 0.600 | 0.800 | 3.000 |")
+
+
+def test_the_gates_are_a_table_and_bars_that_sum_to_one(written):
+    directory, _ = written
+    assert json.loads((directory / "attention.json").read_text()) == ATTENTION
+    text = (directory / "table.md").read_text()
+    assert "| Scenario | history | meta | vector_cover |\n" in text
+    assert "| Cold-start | 0.125 | 0.875 | 0.000 |\n" in text
+    figure = plots.gates_plot({s: kinds["fusion"] for s, kinds in ATTENTION.items()})
+    widths = np.array([bar.get_width() for bar in figure.axes[0].patches]).reshape(3, 3)
+    np.testing.assert_allclose(widths[1], [0.25, 0.875, 0.5])  # meta, scenario by scenario
+    np.testing.assert_allclose(widths.sum(axis=0), 1)
+
+
+def test_the_outage_plot_shows_every_score(written):
+    figure = plots.outage_plot(OUTAGE)
+    widths = [[bar.get_width() for bar in axes.patches] for axes in figure.axes]
+    assert widths[:3] == [[1, 1.5, 3], [2, 3, 6], [3, 4.5, 9]]
+    np.testing.assert_allclose(widths[3:], [[0.9, 0.6, 0.3]] * 3)
+
+
+def test_without_a_gate_the_means_are_written_and_nothing_is_drawn(tmp_path):
+    context = {s: {"context": {"title": 0.5, "body": 0.5}} for s in SCENARIOS}
+    write_report(tmp_path, small(), attention=context, outage={"nothing": scores(1)}, **RUN)
+    assert json.loads((tmp_path / "attention.json").read_text()) == context
+    names = {path.name for path in tmp_path.iterdir()}
+    assert "outage.json" in names
+    assert not names & {"gates.png", "outage.png"}
 
 
 def test_wrong_predictions_write_nothing(tmp_path):

@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from mmnet.evaluation.scenarios import SCENARIOS, disturb, hidden_steps
+from mmnet.evaluation.scenarios import SCENARIOS, disturb, hidden_steps, outages, remove
 from mmnet.hashing import mix, uniform
 from mmnet.layers.disturbance import hide_all
+from mmnet.schema import FeatureSpec, FieldSpec, NumericSpec, TextSpec, VectorSpec
 
 WINDOW = 6
 ITEMS = np.random.default_rng(1).integers(0, 2**64, 400, dtype=np.uint64)
@@ -215,3 +216,46 @@ def test_cold_start_is_what_training_hides_in_its_cold_mode():
 def test_a_mask_of_another_batch_is_refused():
     with pytest.raises(ValueError, match="must have one shape"):
         disturb(batch(), np.zeros((1, 3), bool))
+
+
+# --------------------------------------------------------------------------- lost inputs
+
+EVERY_KIND = FeatureSpec(
+    window=3,
+    horizon=1,
+    taxonomies=("category",),
+    fields=(FieldSpec(name="category", size=5),),
+    numerics=(NumericSpec(name="duration", mean=9, sd=2),),
+    texts=(TextSpec(name="title", size=9, max_tokens=2),),
+    vectors=(VectorSpec(name="cover", dim=2),),
+)
+
+
+def test_each_input_can_be_gone_and_all_content_at_once():
+    meta, title, cover = ("field_category", "numeric_duration"), "text_title", "vector_cover"
+    assert outages(EVERY_KIND) == {
+        "nothing": (),
+        "taxonomies": ("taxonomy_rate", "taxonomy_missing_flag"),
+        "meta": meta,
+        "text_title": (title,),
+        "vector_cover": (cover,),
+        "content": (*meta, title, cover),
+    }
+
+
+def test_one_modality_alone_is_all_content():
+    spec = EVERY_KIND.model_copy(update={"texts": (), "vectors": (), "taxonomies": ()})
+    assert list(outages(spec)) == ["nothing", "meta"]
+
+
+def test_a_removed_input_reads_as_if_it_were_not_known():
+    inputs = batch() | {"vector_cover": np.ones((2, 2), "float32")}
+    found = remove(inputs, ["taxonomy_rate", "taxonomy_missing_flag", "field_category"])
+    assert list(found) == list(inputs)
+    np.testing.assert_array_equal(found["taxonomy_rate"], np.zeros((2, 3, 1)))
+    np.testing.assert_array_equal(found["taxonomy_missing_flag"], np.ones((2, 3, 1)))
+    np.testing.assert_array_equal(found["field_category"], [[0], [0]])
+    assert np.asarray(found["field_category"]).dtype == "int32"
+    for name in ("share_rate", "missing_flag", "clicks", "vector_cover"):
+        assert found[name] is inputs[name]
+    np.testing.assert_array_equal(inputs["field_category"], [[2], [3]])  # the batch itself stays

@@ -32,6 +32,20 @@ def test_an_absent_vector_has_no_weight_and_no_influence():
     np.testing.assert_array_equal(layer(changed, present)[0], pooled)
 
 
+def test_a_list_says_which_of_the_last_vectors_are_there():
+    layer, last = HANAttention(), [np.array([1, 0, 1, 0, 1]), np.array([0, 0, 1, 1, 1])]
+    whole = np.stack([np.ones(5), np.ones(5), *last], axis=-1)
+    for one, other in zip(layer(VECTORS, last), layer(VECTORS, whole), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_where_all_are_there_nothing_is_changed():
+    layer = HANAttention()
+    # A score times 1, minus 0, is that score to the bit.
+    for one, other in zip(layer(VECTORS), layer(VECTORS, np.ones((5, 4))), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_no_vector_at_all_pools_to_zeros():
     pooled, weights = HANAttention()(VECTORS, np.zeros((5, 4)))
     np.testing.assert_array_equal(pooled, np.zeros((5, 3)))

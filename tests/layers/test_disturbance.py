@@ -5,6 +5,7 @@ import pytest
 from mmnet.layers.disturbance import (
     ColdStartDisturbance,
     HiddenHistory,
+    ModalityDropout,
     MultiMode,
     NoisyDisturbance,
     UnknownDisturbance,
@@ -218,6 +219,55 @@ def test_unknown_refuses_a_rate_outside_its_range():
 
 def test_unknown_conforms(tmp_path):
     check_layer(UnknownDisturbance(0.5, seed=0), IDS, tmp_path=tmp_path)
+
+
+# ------------------------------------------------------------------------ lost modalities
+
+
+FLAGS = [np.array([1, 1, 0, 1], "float32"), np.array([0, 1, 1, 1], "float32")]
+
+
+def test_modalities_are_lost_in_training_only():
+    for flag, kept in zip(FLAGS, ModalityDropout(1.0)(FLAGS), strict=True):
+        np.testing.assert_array_equal(kept, flag)
+    for flag, kept in zip(FLAGS, ModalityDropout(0.0)(FLAGS, training=True), strict=True):
+        np.testing.assert_array_equal(kept, flag)
+    for kept in ModalityDropout(1.0)(FLAGS, training=True):
+        np.testing.assert_array_equal(kept, np.zeros(4))
+
+
+def test_modalities_are_lost_at_the_given_rate_and_independently():
+    there = [np.ones(20_000, "float32")] * 2
+    layer = ModalityDropout(0.3, seed=0)
+    first, second = (np.asarray(flag) for flag in layer(there, training=True))
+    for lost in (1 - first, 1 - second):
+        # Three standard errors of a Bernoulli(0.3) mean over 2e4 examples.
+        assert lost.mean() == pytest.approx(0.3, abs=3 * (0.21 / 20_000) ** 0.5)
+    # Both at once: 0.3², the same.
+    both = ((1 - first) * (1 - second)).mean()
+    assert both == pytest.approx(0.09, abs=3 * (0.0819 / 20_000) ** 0.5)
+    assert np.any(np.asarray(layer(there, training=True)[0]) != first)  # drawn anew
+
+
+def test_what_is_absent_is_never_called_there():
+    for _ in range(3):
+        kept = ModalityDropout(0.5, seed=1)(FLAGS, training=True)
+        assert all(np.all(np.asarray(new) <= old) for new, old in zip(kept, FLAGS, strict=True))
+
+
+def test_equal_seeds_lose_the_same_modalities():
+    there = [np.ones(50, "float32")] * 2
+    one, other = (ModalityDropout(0.5, seed=4)(there, training=True) for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_modality_dropout_refuses_a_rate_outside_its_range():
+    with pytest.raises(ValueError, match="`rate` must be in"):
+        ModalityDropout(-0.1)
+
+
+def test_modality_dropout_conforms(tmp_path):
+    check_layer(ModalityDropout(0.5, seed=0), FLAGS, tmp_path=tmp_path)
 
 
 # -------------------------------------------------------------------------- adaptive modes

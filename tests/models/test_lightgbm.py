@@ -147,8 +147,15 @@ def test_unknown_values_are_missing_and_unknown_words_left_out(fitted):
     columns = model.columns({**inputs, "text_title": title})
     words = np.stack([columns[f"text_title_{number}"] for number in range(3)], axis=1)
     np.testing.assert_array_equal(words[0], words[1])
-    np.testing.assert_array_equal(words[2:], 0)
+    np.testing.assert_array_equal(words[2], np.nan)  # no title is not a title of unknown words
+    np.testing.assert_array_equal(words[3], 0)
     assert np.any(words[0])
+
+
+def test_an_absent_vector_is_missing(fitted):
+    cover = np.array([[0, 0, 0], [0, 2, 0], [1, 2, 3], [0, 0, 0]], "float32")
+    columns = fitted[0].columns({**tiny.batch(examples=4), "vector_cover": cover})
+    np.testing.assert_array_equal(columns["vector_cover_0"], [np.nan, 0, 1, np.nan])
 
 
 def test_texts_are_fitted_on_the_distinct_texts_of_training(samples, fitted):

@@ -20,8 +20,8 @@ MEANS = [np.array([[1, -2], [n, 0.5]], "float32") for n in range(3)]
 LOG_SDS = [np.array([[0, 0.3], [-0.2 * n, 1]], "float32") for n in range(3)]
 
 
-def product(means, log_sds, **options):
-    mean, log_sd = product_of_gaussians(means, log_sds, **options)
+def product(means, log_sds, present=(), **options):
+    mean, log_sd = product_of_gaussians(means, log_sds, present, **options)
     return np.asarray(mean), np.exp(log_sd)
 
 
@@ -54,6 +54,25 @@ def test_the_prior_is_one_more_expert():
     zeros = np.zeros_like(MEANS[0])
     expected = product([*MEANS, zeros], [*LOG_SDS, zeros])
     np.testing.assert_allclose(product(MEANS, LOG_SDS, prior_expert=True), expected, rtol=1e-6)
+
+
+def test_an_expert_that_is_not_there_leaves_the_product():
+    there, gone = np.ones(2, "float32"), np.zeros(2, "float32")
+    # The sum of three precisions, one of them 0, is that of the other two.
+    found = product(MEANS, LOG_SDS, [gone, there])
+    np.testing.assert_allclose(found, product(MEANS[::2], LOG_SDS[::2]), rtol=1e-6)
+    np.testing.assert_array_equal(product(MEANS, LOG_SDS, [there, there]), product(MEANS, LOG_SDS))
+    alone = product(MEANS, LOG_SDS, [gone, gone])
+    np.testing.assert_allclose(alone, (MEANS[0], np.exp(LOG_SDS[0])), rtol=1e-6)
+
+
+def test_each_example_has_experts_of_its_own():
+    found = product(MEANS, LOG_SDS, [np.array([0, 1], "float32"), np.array([1, 1], "float32")])
+    for row, experts in enumerate(([0, 2], [0, 1, 2])):
+        expected = product([MEANS[n] for n in experts], [LOG_SDS[n] for n in experts])
+        np.testing.assert_allclose(
+            [one[row] for one in found], [one[row] for one in expected], rtol=1e-6
+        )
 
 
 def test_the_product_is_that_of_the_densities():
@@ -142,6 +161,12 @@ def test_refuses_a_negative_weight():
 
 def test_the_product_conforms(tmp_path):
     check_layer(ProductOfExperts(prior_expert=True), MEANS, LOG_SDS, tmp_path=tmp_path)
+
+
+def test_the_product_conforms_with_absent_experts(tmp_path):
+    present = [np.array([0, 1], "float32"), np.array([1, 0], "float32")]
+    golden = "ProductOfExperts_absent"
+    check_layer(ProductOfExperts(), MEANS, LOG_SDS, present, tmp_path=tmp_path, golden=golden)
 
 
 def test_the_time_decoder_conforms(tmp_path):

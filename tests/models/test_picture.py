@@ -17,7 +17,9 @@ def test_reads_like_the_figure_of_the_paper():
         "tcn --> temporal_attention",
         "temporal_attention --> gated_fusion",
         "xdeepfm --> gated_fusion",
-        "gated_fusion --> mlp",
+        "presence --> gated_fusion",
+        "gated_fusion --> absent_modalities",
+        "absent_modalities --> mlp",
     } <= arrows
 
 

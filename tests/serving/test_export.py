@@ -11,6 +11,8 @@ from mmnet import config, tasks
 from mmnet.checks import InputError
 from mmnet.data import dataset as datasets
 from mmnet.data.windows import Windows
+from mmnet.models.mmnet import attention_probe, fusion_names
+from mmnet.models.mmved import mmved
 from mmnet.serving import export
 from mmnet.training import resume
 
@@ -90,6 +92,8 @@ def test_loads_with_plain_tensorflow(run_dir, batch, tmp_path):
         batch = np.load({str(tmp_path / "batch.npz")!r})
         inputs = {{name: tf.constant(batch[name]) for name in batch.files}}
         score = model.signatures["serving_default"](**inputs)["predicted_share_rate"]
+        explained = model.signatures["explained"](**inputs)["fusion_weights"]
+        assert explained.shape[0] == score.shape[0]
         foreign = [m for m in sys.modules if m.split(".")[0] in ("mmnet", "tcn", "tf_keras")]
         print(score.shape[0], foreign)
     """
@@ -97,6 +101,44 @@ def test_loads_with_plain_tensorflow(run_dir, batch, tmp_path):
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == "64 []", done.stderr
+
+
+def test_the_explained_signature_gives_the_probes_weights_beside_the_score(run_dir, trained, batch):
+    model, _ = trained
+    loaded, _ = export.load(run_dir / "export")
+    signatures = loaded.signatures
+    assert (
+        signatures["explained"].structured_input_signature
+        == signatures["serving_default"].structured_input_signature
+    )
+    found = signatures["explained"](**batch)
+    # The same graph twice; another order of float32 sums.
+    wanted = signatures["serving_default"](**batch)[export.OUTPUT]
+    np.testing.assert_allclose(found[export.OUTPUT], wanted, rtol=1e-5, atol=1e-5)
+    weights = found[export.WEIGHTS].numpy()
+    np.testing.assert_allclose(weights, attention_probe(model)(batch)["fusion"], rtol=1e-5)
+    assert export.modalities(run_dir / "export") == fusion_names(model)
+    assert weights.shape == (64, len(fusion_names(model)))
+
+
+def test_an_item_without_a_title_is_scored_from_what_it_has(run_dir, batch):
+    loaded, _ = export.load(run_dir / "export" / "1")
+    names = export.modalities(run_dir / "export" / "1")
+    untitled = {**batch, "text_title": tf.zeros_like(batch["text_title"])}
+    weights = loaded.signatures["explained"](**untitled)[export.WEIGHTS].numpy()
+    np.testing.assert_array_equal(weights[:, names.index("text_title")], 0)
+    # Float32 weights of three modalities.
+    np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-6)
+
+
+def test_a_model_without_a_gate_has_nothing_to_explain(trained, tmp_path):
+    _, dataset = trained
+    model = mmved(dataset.fitted.spec, units=4, field_width=2)
+    export.export(model, dataset.fitted, tmp_path)
+    loaded, _ = export.load(tmp_path)
+    assert set(loaded.signatures) == {"serving_default", "raw_columns"}
+    with pytest.raises(InputError, match="has no gated fusion whose weights could be shown"):
+        export.modalities(tmp_path)
 
 
 def test_what_was_fitted_goes_along(run_dir, trained):
