@@ -5,6 +5,7 @@ A log of hundreds of millions of rows passes through in pieces; what stays in me
 
 from __future__ import annotations
 
+import glob as globbing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +53,7 @@ def find(directory: Path, pattern: str, option: str) -> list[Path]:
     Raises:
         InputError: there is none; the sentence says what there is instead.
     """
-    found = [path for path in sorted(directory.glob(pattern)) if path.is_file()]
+    found = _globbed(directory, pattern)
     if found:
         return found
     there = sorted(path.name for path in directory.iterdir() if path.name[0] != ".")
@@ -66,13 +67,18 @@ def find(directory: Path, pattern: str, option: str) -> list[Path]:
     raise InputError(f"{directory / pattern}: no such file (--source_set={option}){hint}")
 
 
+def _globbed(directory: Path, pattern: str) -> list[Path]:
+    paths = sorted(Path(path) for path in globbing.glob(str(directory / pattern)))
+    return [path for path in paths if path.is_file()]
+
+
 def optional(directory: Path, pattern: str | None, default: str | None, option: str) -> list[Path]:
     """The same for a file that a source can do without: none where its usual name is absent.
 
     Raises:
         InputError: another name was given, and there is no such file.
     """
-    if pattern is None or (pattern == default and not any(directory.glob(pattern))):
+    if pattern is None or (pattern == default and not _globbed(directory, pattern)):
         return []
     return find(directory, pattern, option)
 
@@ -126,9 +132,9 @@ class Scan:
     def whole(self) -> Table:
         """All rows at once, of files that are small."""
         batches = list(self)
-        data = pa.concat_tables([batch.data for batch in batches], promote_options="permissive")
-        if not len(data):
+        if not any(len(batch) for batch in batches):
             raise InputError(f"{self.paths[0]} has no rows")
+        data = pa.concat_tables([batch.data for batch in batches], promote_options="permissive")
         files, starts, places, before = [], [], [], 0
         for path in self.paths:
             mine = [batch for batch in batches if batch.files == (path,)]
@@ -153,17 +159,20 @@ class Scan:
             raise InputError(f"{path} is not a readable Parquet file: {reason}") from None
 
     def _csv(self, path: Path) -> Iterator[Table]:
-        names = self.names or self.header(path)
-        if self.names:
-            self._check_width(path)
+        names: Sequence[str] = self.names
         kinds = {column: self.types.get(column, pa.string()) for column in self.columns}
         done = 0
         try:
+            first_line, _ = self._first(path)
+            if self.names:
+                self._check_width(path)
+            else:
+                names = self.header(path)
             reader = pa.csv.open_csv(
                 path,
                 read_options=pa.csv.ReadOptions(
                     column_names=names,
-                    skip_rows=0 if self.names else 1,
+                    skip_rows=0 if self.names else first_line,
                     block_size=_BLOCK_BYTES,
                 ),
                 parse_options=pa.csv.ParseOptions(
@@ -200,10 +209,14 @@ class Scan:
 
     def header(self, path: Path) -> list[str]:
         """The columns that a file's header line names, once those to read are known to be there."""
-        _, fields = next(tables.records(path, self.delimiter), (0, []))
+        _, fields = self._first(path)
         names = [name.strip() for name in fields]
         self._check_columns(path, names)
         return names
+
+    def _first(self, path: Path) -> tuple[int, list[str]]:
+        """Line and fields of the first record."""
+        return next(tables.records(path, self.delimiter), (0, []))
 
     def _check_columns(self, path: Path, names: Sequence[str]) -> None:
         lacking = [column for column in self.columns if column not in names]
@@ -223,7 +236,7 @@ class Scan:
             raise InputError(f"{path} has two columns named {twice.iloc[0]!r}; rename one")
 
     def _check_width(self, path: Path) -> None:
-        line, fields = next(tables.records(path, self.delimiter), (0, []))
+        line, fields = self._first(path)
         if not fields:
             raise InputError(f"{path} has no rows")
         if len(fields) == 1 and (other := _other_delimiter(fields[0], self.delimiter)):
@@ -249,6 +262,8 @@ class Scan:
     def _unreadable(self, path: Path, reason: str, names: Sequence[str]) -> InputError:
         """Finds the place of a mistake by a slow second look."""
         reason = reason.split("\n")[0].rstrip(".")
+        if "Could not skip" in reason or "Empty CSV" in reason:
+            return InputError(f"{path} has no rows")
         if "invalid UTF8" in reason:
             return InputError(f"{path} is not UTF-8 text; convert it first")
         if "CSV parse error: Expected" in reason:

@@ -1,7 +1,7 @@
 """TikTok, ICME 2019 Short Video Understanding Challenge, track 1: plays with finish and like.
 
 Origin and licence: ByteDance's contest at https://www.biendata.xyz/competition/icmechallenge2019,
-for academic research only; files for registered teams, no checksums published. Track 2 has the
+for academic research only; files for registered teams, no checksums known to us. Track 2 has the
 same layout in other file names. A whole log of track 1 has 275,855,531 rows.
 
 | file | layout |

@@ -1,8 +1,8 @@
 """WeChat Big Data Challenge 2021: plays of short videos ("feeds") with seven kinds of feedback.
 
 Origin and licence: Tencent's contest at https://algo.weixin.qq.com (preliminary round). Teams got
-the files, `wechat_algo_data1.zip`, after registering; no open licence and no checksums were
-published. A whole file has these rows: user_action.csv 7,317,882; feed_info.csv 106,444.
+the files, `wechat_algo_data1.zip`, after registering; no open licence and no checksums are known to
+us. Whole files have 7,317,882 (user_action.csv) and 106,444 rows (feed_info.csv).
 
 | file | columns (comma, header) |
 |---|---|
