@@ -283,21 +283,22 @@ def _vectors(
 
 def _read_json(path: Path, first: int, block: list[bytes], key: str) -> pa.Table:
     wanted = pa.schema({"item_id": pa.int64(), key: pa.list_(pa.float32())})
+    text = b"".join(block)
     try:
         data = pa.json.read_json(
-            io.BytesIO(b"".join(block)),
-            read_options=pa.json.ReadOptions(block_size=2 * _BLOCK_BYTES),
+            io.BytesIO(text),
+            read_options=pa.json.ReadOptions(block_size=len(text) + 1),
             parse_options=pa.json.ParseOptions(
                 explicit_schema=wanted, unexpected_field_behavior="ignore"
             ),
         )
     except pa.ArrowInvalid as error:
-        for line, text in enumerate(block, start=first):
+        for number, line in enumerate(block, start=first):
             try:
-                json.loads(text or "null")
+                json.loads(line.strip() or "null")
             except ValueError:
                 raise InputError(
-                    f"{path} line {line}: must be a line of JSON. Received: {_shown(text)}"
+                    f"{path} line {number}: must be a line of JSON. Received: {_shown(line)}"
                 ) from None
         reason = str(error).split("\n")[0].rstrip(".")
         raise InputError(f"{path}: must have item_id and {key} in every line: {reason}") from None

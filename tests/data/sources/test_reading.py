@@ -248,3 +248,15 @@ def test_padding_keeps_every_number():
     rows = [rng.normal(size=n).astype("float32").tolist() for n in lengths]
     wanted = [row + [0.0] * (4 - len(row)) if row else [] for row in rows]
     assert reading.padded(pa.array(rows, pa.list_(pa.float32())), lengths, 4).to_pylist() == wanted
+
+
+def test_rows_are_the_same_in_any_number_of_batches(tmp_path, monkeypatch):
+    text = "id,other,n\n" + "".join(f"{row},x,{row}\nid,other,n\n" for row in range(100))
+    whole = scan(tmp_path / "log.csv", text).whole()
+    monkeypatch.setattr(reading, "_BLOCK_BYTES", 64)
+    batches = list(scan(tmp_path / "log.csv", text))
+    assert len(batches) > 10
+    assert rows(batches) == rows([whole])
+    places = [batch.where(row) for batch in batches for row in range(len(batch))]
+    assert places == [whole.where(row) for row in range(len(whole))]
+    assert places[-1] == f"{tmp_path}/log.csv line 200"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import counts, sources, tables
+from mmnet.data.sources import reading, tiktok
 from mmnet.data.sources.tiktok import COLUMNS
 
 DAY = 86_400
@@ -270,3 +271,15 @@ def test_the_real_sample(real_log):
     assert sum(found.counts.data["shares"].to_pylist()) == 76  # .38 finished
     periods = found.counts.data["period"].to_pylist()
     assert max(periods) - min(periods) == 354  # days
+
+
+def test_batches_change_nothing(tmp_path, monkeypatch):
+    write(tmp_path, [play(item % 7, day=item % 3 + 1, finish=item % 2) for item in range(1, 90)])
+    side_files(tmp_path)
+    once = load(tmp_path, "rows_per_period=10")
+    monkeypatch.setattr(reading, "_BLOCK_BYTES", 128)
+    monkeypatch.setattr(tiktok, "_BLOCK_BYTES", 128)
+    again = load(tmp_path, "rows_per_period=10")
+    assert rows_of(again) == rows_of(once)
+    assert again.items.data.equals(once.items.data)
+    assert again.ledger == once.ledger
