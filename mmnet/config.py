@@ -70,7 +70,8 @@ class TableFlags(ContentFlags):
     counts: str = Field("", description="Counts table: a CSV or Parquet file, directory or glob.")
     source: str = Field(
         "",
-        description="A log with a known layout instead of tables: simulated, snapshots, kuairand.",
+        description="A log with a known layout instead of tables: simulated, snapshots, kuairand, "
+        "kuairec, wechat, tiktok.",
     )
     source_dir: str = Field("", description="Directory of the source's files.")
     source_set: Repeated = Field((), description="name=value option of the source (repeatable).")

@@ -92,6 +92,9 @@ def stored(results, system):
         ("Github-Ranking:", "github_ranking/results"),
         ("Github-Ranking by item:", "github_ranking/results_by_item"),
         ("KuaiRand-Pure:", "kuairand/results"),
+        ("KuaiRand-Pure CTR:", "kuairand/results_ctr"),
+        ("KuaiRand-Pure like rate:", "kuairand/results_like_rate"),
+        ("KuaiRand-Pure complete rate:", "kuairand/results_complete_rate"),
     ],
 )
 def test_the_results_page_prints_what_the_runs_wrote(title, results):

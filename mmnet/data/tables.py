@@ -244,7 +244,7 @@ def _read_one(path: Path, name: str, text_columns: Sequence[str]) -> pa.Table:
 
 def _refuse_ragged(path: Path, name: str) -> None:
     width = 0
-    for line, fields in _records(path):
+    for line, fields in records(path):
         width = width or len(fields)
         if len(fields) != width:
             raise InputError(
@@ -255,17 +255,17 @@ def _refuse_ragged(path: Path, name: str) -> None:
 
 def _line(path: Path, row: int) -> int:
     """The line of a CSV file in which a data row starts."""
-    for number, (line, _) in enumerate(_records(path)):
+    for number, (line, _) in enumerate(records(path)):
         if number == row + 1:  # the first record is the header
             return line
     return row + 2
 
 
-def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
+def records(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
     """First line and fields of every record; empty lines are none, quoted line breaks are kept."""
     with pa.input_stream(str(path)) as file:
-        text = io.TextIOWrapper(io.BufferedReader(file), "utf-8", "replace", newline="")
-        reader = csv.reader(text)
+        text = io.TextIOWrapper(io.BufferedReader(file), "utf-8-sig", "replace", newline="")
+        reader = csv.reader(text, delimiter=delimiter)
         line = 1
         for fields in reader:
             if fields:

@@ -11,13 +11,16 @@ from pathlib import Path
 from mmnet import config
 from mmnet.checks import InputError, one_of
 from mmnet.config import TableFlags
-from mmnet.data.sources import kuairand, simulated, snapshots
+from mmnet.data.sources import kuairand, kuairec, simulated, snapshots, tiktok, wechat
 from mmnet.data.tables import Tables
 
 SOURCES = {
     "simulated": simulated.simulated,
     "snapshots": snapshots.snapshots,
     "kuairand": kuairand.kuairand,
+    "kuairec": kuairec.kuairec,
+    "wechat": wechat.wechat,
+    "tiktok": tiktok.tiktok,
 }
 
 

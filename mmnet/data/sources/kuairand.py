@@ -1,16 +1,27 @@
-"""KuaiRand: impressions of short videos with 12 kinds of feedback (chongminggao/KuaiRand)."""
+"""KuaiRand: impressions of short videos with 12 kinds of feedback.
+
+Origin: https://kuairand.com (chongminggao/KuaiRand), CC BY-SA 4.0. Download KuaiRand-Pure.tar.gz
+(KuaiRand-1K and 27K have the same layout) from https://zenodo.org/records/10439422, which also
+shows its MD5, and unpack it; the files are in its `data`.
+
+| file | columns (comma, header) |
+|---|---|
+| log_*.csv (or .parquet) | user_id, video_id, date (20220425, China time), hourmin, time_ms, is_click, is_like, is_follow, is_comment, is_forward, is_hate, long_view, play_time_ms, duration_ms, profile_stay_time, comment_stay_time, is_profile_enter, is_rand, tab; one row per impression |
+| video_features_basic_*.csv | video_id, author_id, video_type, upload_dt, upload_type, visible_status, video_duration, server_width, server_height, music_id, music_type, tag ("12,34") |
+"""  # noqa: E501
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
 from mmnet.data import tables
+from mmnet.data.sources import reading
+from mmnet.data.sources.reading import Scan, Totals
 from mmnet.data.tables import Rule, Table, Tables
 
 LABELS = (
@@ -36,50 +47,68 @@ def kuairand(
 
     The counts table has `impressions` (rows) and a column per kind of feedback, so
     `--denominator=impressions --numerator=long_view` or `--denominator=is_click
-    --numerator=is_forward` choose the rate. The day is the publisher's `date` (China time).
+    --numerator=is_forward` choose the rate. `finish` counts impressions that were played to their
+    end, play_time_ms >= duration_ms, and `timed` those whose duration is known: the complete rate
+    is `--denominator=timed --numerator=finish`. The day is the publisher's `date` (China time).
 
     Args:
         directory: where the publisher's files are.
-        flags: the item column is always `video_id`.
+        flags: `item_column` and `period_column` name the counts' keys.
         logs: glob of the log files, CSV or Parquet.
         videos: glob of the video features.
 
     Raises:
-        InputError: no directory, a missing file or column.
+        InputError: no directory, a missing file or column, a value that is none of its kind.
     """
-    if directory is None:
-        raise InputError("--source=kuairand needs --source_dir, the directory of its files")
-    log = tables.read(str(directory / logs), "counts", text_columns=["video_id", "date"])
-    wanted = ["video_id", "date", *LABELS]
-    columns = {column: log.need(column, "source_set=logs") for column in wanted}
-    for label in LABELS:
-        if not pa.types.is_integer(columns[label].type):
-            numbers = tables.integers(log, label, "source_set=logs", what="a kind of feedback")
-            columns[label] = pa.chunked_array([numbers])
-    grouped = (
-        pa.table(columns)
-        .group_by(["video_id", "date"])
-        .aggregate([([], "count_all"), *((label, "sum") for label in LABELS)])
+    directory = reading.needed(directory, "kuairand")
+    log = Scan(
+        reading.find(directory, logs, "logs"),
+        ("video_id", "date", *LABELS, "play_time_ms", "duration_ms"),
+        "logs",
+        name="impressions",
     )
-    written = grouped["date"].cast(pa.string()).to_pandas()
-    days = pd.to_datetime(written, format="%Y%m%d", errors="coerce")
-    if days.isna().any():
-        wrong = grouped["date"][int(days.isna().argmax())]
-        row = columns["date"].index(wrong).as_py() if wrong.is_valid else 0
-        raise InputError(
-            f"{log.where(row, 'date')}: a date must be written as 20220425. "
-            f"Received: {wrong.as_py()!r}"
-        )
-    counts = pa.table(
-        {
-            flags.item_column: grouped["video_id"].cast(pa.string()),
-            flags.period_column: pa.array(days.dt.date),
-            "impressions": grouped["count_all"],
-            **{label: pc.fill_null(grouped[f"{label}_sum"], 0) for label in LABELS},
+    measured = ("impressions", *LABELS, "timed", "finish")
+    totals = Totals(["item", "day"], dict.fromkeys(measured, "sum"))
+    untimed = 0
+    for batch in log:
+        numbers = {
+            name: reading.whole_numbers(batch, name, "logs", what="a kind of feedback")
+            for name in LABELS
         }
+        played, length = (
+            reading.whole_numbers(batch, name, "logs", what="a time in ms", allow_empty=True)
+            for name in ("play_time_ms", "duration_ms")
+        )
+        timed = pc.fill_null(pc.and_(pc.greater(length, 0), pc.is_valid(played)), False)
+        finish = pc.fill_null(pc.and_(timed, pc.greater_equal(played, length)), False)
+        untimed += len(batch) - pc.sum(timed).as_py()
+        keys = {
+            "item": reading.ids(batch.data["video_id"]),
+            "day": reading.days(batch, "date"),
+            "impressions": reading.ones(len(batch)),
+        }
+        flagged = {"timed": timed.cast(pa.int64()), "finish": finish.cast(pa.int64())}
+        totals.add(pa.table(keys | numbers | flagged))
+    counts = totals.table()
+    if not len(counts):
+        raise InputError(f"{log.paths[0]} has no rows")
+    names = [flags.item_column, flags.period_column, *measured]
+    items = _items(directory / videos, flags)
+    note = f"{len(counts)} counts rows; {untimed} impressions of unknown duration"
+    return Tables(
+        counts=Table(counts.rename_columns(names), "counts"),
+        items=items,
+        inputs=(*log.paths, *items.files),
+        ledger=(
+            log.rule(),
+            Rule("impressions", "counted by video and day", log.rows, log.rows, note),
+        ),
     )
+
+
+def _items(videos: Path, flags: TableFlags) -> Table:
     catalogue = tables.read(
-        str(directory / videos),
+        str(videos),
         "items",
         text_columns=["video_id", "tag", *tables.text_columns(flags)],
     )
@@ -88,18 +117,4 @@ def kuairand(
     data = data.set_column(
         data.column_names.index("tag"), "tag", pc.replace_substring(tags, ",", tables.SEPARATOR)
     ).rename_columns([flags.item_column if c == "video_id" else c for c in data.column_names])
-    items = Table(data, "items", catalogue.files, catalogue.starts)
-    return Tables(
-        counts=Table(counts, "counts"),
-        items=items,
-        inputs=log.files + catalogue.files,
-        ledger=(
-            Rule(
-                "impressions",
-                "counted by video and day",
-                len(log),
-                len(log),
-                f"{counts.num_rows} counts rows",
-            ),
-        ),
-    )
+    return Table(data, "items", catalogue.files, catalogue.starts)

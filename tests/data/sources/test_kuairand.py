@@ -1,4 +1,7 @@
+import collections
+import csv
 import datetime
+import random
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -131,11 +134,83 @@ def test_feedback_that_is_no_count_is_refused(tmp_path):
 
 
 def test_missing_files_and_columns_are_named(tmp_path):
-    assert sentence(tmp_path) == f"{tmp_path}/log_*: no such file, directory or glob (--counts)"
+    assert sentence(tmp_path) == (
+        f"{tmp_path}/log_*: no such file (--source_set=logs); the directory has no files"
+    )
     (tmp_path / "log_pure.csv").write_text("video_id,date\n0,20220425\n")
     assert sentence(tmp_path).startswith(
         f"{tmp_path}/log_pure.csv has no column 'is_click' (named by --source_set=logs); it has "
     )
     with pytest.raises(InputError) as caught:
         sources.load(TableFlags(**FLAGS))
-    assert str(caught.value) == "--source=kuairand needs --source_dir, the directory of its files"
+    assert str(caught.value) == (
+        "--source=kuairand needs --source_dir, the directory of the publisher's files"
+    )
+
+
+def test_finished_plays_are_counted_where_the_duration_is_known(tmp_path):
+    timed = [(9, 10), (10, 10), (11, 10), (5, 0), (0, 0)]
+    write(
+        tmp_path,
+        [
+            impression(0, 20220425, play_time_ms=played, duration_ms=length)
+            for played, length in timed
+        ],
+    )
+    found = load(tmp_path)
+    assert rows_of(found, "impressions", "timed", "finish") == [("0", day(25), 5, 3, 2)]
+    assert found.ledger[-1].note == "1 counts rows; 2 impressions of unknown duration"
+
+
+def test_joined_files_lose_their_second_header(tmp_path):
+    write(tmp_path, ROWS)
+    (log,) = tmp_path.glob("log_*")
+    header = ",".join(LOG)
+    log.write_text(log.read_text() + header + "\n" + ",".join("0" * len(LOG)) + "\n")
+    assert sentence(tmp_path) == (
+        f"{log} line 8, column date: a date must be written as 20220425. Received: '0'"
+    )
+    log.write_text(log.read_text().rpartition("0,0,0")[0].rpartition(header)[0] + header + "\n")
+    found = load(tmp_path)
+    assert rows_of(found, "impressions")[0] == ("0", day(25), 3)
+    assert found.ledger[0].dropped == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_counts_are_those_of_a_loop_over_the_rows(tmp_path, seed):
+    rng = random.Random(seed)
+    rows = [
+        impression(
+            rng.randrange(3),
+            20220425 + rng.randrange(3),
+            **{label: rng.randrange(2) for label in LABELS},
+            play_time_ms=rng.randrange(3),
+            duration_ms=rng.randrange(3),
+        )
+        for _ in range(60)
+    ]
+    write(tmp_path, rows)
+    wanted = collections.defaultdict(collections.Counter)
+    (log,) = tmp_path.glob("log_*")
+    with log.open(newline="") as file:
+        for row in csv.DictReader(file):
+            counter = wanted[row["video_id"], datetime.datetime.strptime(row["date"], "%Y%m%d")]
+            counter.update({label: int(row[label]) for label in LABELS})
+            length = int(row["duration_ms"])
+            finish = length > 0 and int(row["play_time_ms"]) >= length
+            counter.update(impressions=1, timed=length > 0, finish=finish)
+    names = ("impressions", *LABELS, "timed", "finish")
+    assert rows_of(load(tmp_path), *names) == sorted(
+        (video, at.date(), *(counter[name] for name in names))
+        for (video, at), counter in wanted.items()
+    )
+
+
+def test_the_real_log(real_log):
+    found = load(real_log("kuairand"))
+    counts = found.counts.data
+    # As pandas counts them in the whole file.
+    assert (len(counts), len(found.items)) == (44_716, 7_583)
+    wanted = {"impressions": 228_329, "is_click": 100_900, "is_like": 3_915, "long_view": 70_963}
+    wanted |= {"timed": 224_761, "finish": 31_307}
+    assert {name: sum(counts[name].to_pylist()) for name in wanted} == wanted

@@ -124,3 +124,20 @@ def test_a_directory_is_needed_and_a_source_must_be_known(tmp_path):
         "--source_set=tme=week: snapshots has no option 'tme'. Did you mean time? "
         "(it has: snapshots, items, time)"
     )
+
+
+def test_the_real_snapshots(real_log):
+    found = sources.load(
+        TableFlags(
+            source="snapshots",
+            source_dir=str(real_log("github_ranking")),
+            source_set=("snapshots=weekly_*.csv.gz", "items=items_*.csv.gz", "time=week"),
+            **(FLAGS | {"item_column": "repo_url"}),
+        )
+    )
+    assert found.ledger[0].rows_in == 725_809
+    assert len(found.items) == 20_343
+    assert [rule.rows_in for rule in found.ledger[1:]] == [
+        rule.rows_out for rule in found.ledger[:-1]
+    ]
+    assert len(found.counts) == found.ledger[-1].rows_out

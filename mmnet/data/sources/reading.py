@@ -1,0 +1,587 @@
+"""Publishers' files, in batches: what came against what was expected, and sums by key.
+
+A log of hundreds of millions of rows passes through in pieces; what stays in memory are the sums.
+"""
+
+from __future__ import annotations
+
+import glob as globbing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from mmnet.checks import InputError, did_you_mean
+from mmnet.config import TableFlags
+from mmnet.data import tables
+from mmnet.data.tables import Rule, Table
+
+MISSING = ("", "nan", "NaN")
+"""How publishers write that there is nothing."""
+
+ARCHIVES = (".zip", ".tgz", ".tar", ".tar.gz", ".7z", ".rar")
+
+_BLOCK_BYTES = 1 << 24
+_DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", " ": "spaces"}
+
+
+# ----------------------------------------------------------------------------------- files
+
+
+def needed(directory: Path | None, source: str) -> Path:
+    """The directory that `--source_dir` names.
+
+    Raises:
+        InputError: it was not given.
+    """
+    if directory is None:
+        raise InputError(
+            f"--source={source} needs --source_dir, the directory of the publisher's files"
+        )
+    return directory
+
+
+def find(directory: Path, pattern: str, option: str) -> list[Path]:
+    """The files of a publisher that a name or glob finds, sorted.
+
+    Raises:
+        InputError: there is none; the sentence says what there is instead.
+    """
+    found = _globbed(directory, pattern)
+    if found:
+        return found
+    there = sorted(path.name for path in directory.iterdir() if path.name[0] != ".")
+    stem = pattern.strip("*").partition(".")[0]
+    packed = [name for name in there if name.endswith(ARCHIVES) and stem in name]
+    if packed:
+        hint = f"; unpack {packed[0]} first"
+    else:
+        listed = ", ".join(there[:8]) + (", ..." if len(there) > 8 else "")
+        hint = f"; the directory has {listed or 'no files'}{did_you_mean(pattern, there)}"
+    raise InputError(f"{directory / pattern}: no such file (--source_set={option}){hint}")
+
+
+def _globbed(directory: Path, pattern: str) -> list[Path]:
+    paths = sorted(Path(path) for path in globbing.glob(str(directory / pattern)))
+    return [path for path in paths if path.is_file()]
+
+
+def optional(directory: Path, pattern: str | None, default: str | None, option: str) -> list[Path]:
+    """The same for a file that a source can do without: none where its usual name is absent.
+
+    Raises:
+        InputError: another name was given, and there is no such file.
+    """
+    if pattern is None or (pattern == default and not _globbed(directory, pattern)):
+        return []
+    return find(directory, pattern, option)
+
+
+# ------------------------------------------------------------------------------------ scan
+
+
+@dataclass
+class Scan:
+    """One pass over the files of one layout, in batches that know where their rows stand.
+
+    Columns of text files come as strings, empty where empty, unless `types` says otherwise. A
+    header line that is repeated further down (files that were joined) is left out.
+
+    Attributes:
+        paths: CSV (also .gz, .bz2, .zst) or Parquet files.
+        columns: those to read.
+        option: the source's option that names the files, for messages.
+        names: all columns of a file without a header line.
+        delimiter: between columns.
+        types: of columns to read as numbers at once; all their values must be numbers then.
+        line_breaks: whether quoted values may hold line breaks.
+        name: what the rows are, for the ledger.
+        rows: how many rows were read so far.
+        repeated_headers: how many repeated header lines were left out so far.
+    """
+
+    paths: Sequence[Path]
+    columns: Sequence[str]
+    option: str
+    names: tuple[str, ...] = ()
+    delimiter: str = ","
+    types: Mapping[str, pa.DataType] = field(default_factory=dict)
+    line_breaks: bool = False
+    name: str = "rows"
+    rows: int = 0
+    repeated_headers: int = 0
+
+    def __iter__(self) -> Iterator[Table]:
+        for path in self.paths:
+            if path.suffix in (".parquet", ".pq"):
+                yield from self._parquet(path)
+            else:
+                yield from self._csv(path)
+
+    def rule(self) -> Rule:
+        """What the pass left out."""
+        before = self.rows + self.repeated_headers
+        return Rule(self.name, "is no repeated header line", before, self.rows)
+
+    def whole(self) -> Table:
+        """All rows at once, of files that are small."""
+        batches = list(self)
+        if not any(len(batch) for batch in batches):
+            raise InputError(f"{self.paths[0]} has no rows")
+        data = pa.concat_tables([batch.data for batch in batches], promote_options="permissive")
+        files, starts, places, before = [], [], [], 0
+        for path in self.paths:
+            mine = [batch for batch in batches if batch.files == (path,)]
+            inside = [_places(batch) for batch in mine]
+            files.append(path)
+            starts.append(before)
+            places += [before + place for place in inside]
+            before += int(max((place.max() for place in inside if len(place)), default=-1)) + 1
+        return Table(data, self.name, tuple(files), tuple(starts), np.concatenate(places))
+
+    def _parquet(self, path: Path) -> Iterator[Table]:
+        try:
+            file = pa.parquet.ParquetFile(path)
+            self._check_columns(path, file.schema_arrow.names)
+            done = 0
+            for batch in file.iter_batches(1 << 18, columns=list(self.columns)):
+                yield Table(pa.Table.from_batches([batch]), self.name, (path,), (-done,))
+                done += batch.num_rows
+                self.rows += batch.num_rows
+        except (pa.ArrowInvalid, OSError) as error:
+            reason = str(error).split("\n")[0].rstrip(".")
+            raise InputError(f"{path} is not a readable Parquet file: {reason}") from None
+
+    def _csv(self, path: Path) -> Iterator[Table]:
+        names: Sequence[str] = self.names
+        kinds = {column: self.types.get(column, pa.string()) for column in self.columns}
+        done = 0
+        try:
+            first_line, _ = self._first(path)
+            if self.names:
+                self._check_width(path)
+            else:
+                names = self.header(path)
+            reader = pa.csv.open_csv(
+                path,
+                read_options=pa.csv.ReadOptions(
+                    column_names=names,
+                    skip_rows=0 if self.names else first_line,
+                    block_size=_BLOCK_BYTES,
+                ),
+                parse_options=pa.csv.ParseOptions(
+                    delimiter=self.delimiter, newlines_in_values=self.line_breaks
+                ),
+                convert_options=pa.csv.ConvertOptions(
+                    include_columns=list(self.columns),
+                    column_types=kinds,
+                    strings_can_be_null=False,
+                ),
+            )
+            for batch in reader:
+                # A file without a header starts one row earlier than `Table.where` takes it to.
+                start = -done + (1 if self.names else 0)
+                table = Table(pa.Table.from_batches([batch]), self.name, (path,), (start,))
+                done += len(table)
+                if not self.names:
+                    table = self._without_headers(table)
+                self.rows += len(table)
+                yield table
+        except (pa.ArrowInvalid, OSError) as error:
+            raise self._unreadable(path, str(error), names) from None
+
+    def _without_headers(self, batch: Table) -> Table:
+        first = self.columns[0]
+        if self.types.get(first):
+            return batch
+        again = pc.equal(pc.utf8_trim_whitespace(batch.data[first]), first)
+        if not pc.any(again).as_py():
+            return batch
+        again = again.to_numpy(zero_copy_only=False)
+        self.repeated_headers += int(again.sum())
+        return batch.keep(~again)
+
+    def header(self, path: Path) -> list[str]:
+        """The columns that a file's header line names, once those to read are known to be there."""
+        _, fields = self._first(path)
+        names = [name.strip() for name in fields]
+        self._check_columns(path, names)
+        return names
+
+    def _first(self, path: Path) -> tuple[int, list[str]]:
+        """Line and fields of the first record."""
+        return next(tables.records(path, self.delimiter), (0, []))
+
+    def _check_columns(self, path: Path, names: Sequence[str]) -> None:
+        lacking = [column for column in self.columns if column not in names]
+        if lacking and len(names) == 1 and (other := _other_delimiter(names[0], self.delimiter)):
+            raise InputError(
+                f"{path}: its columns are separated by {_DELIMITERS[other]} where "
+                f"{_DELIMITERS[self.delimiter]} are expected"
+            )
+        if lacking:
+            raise InputError(
+                f"{path} has no column {lacking[0]!r} (named by --source_set={self.option}); it "
+                f"has {', '.join(names) or 'nothing in it'}{did_you_mean(lacking[0], names)}"
+            )
+        twice = pd.Series(list(names), dtype=object)
+        twice = twice[twice.duplicated() & twice.isin(self.columns)]
+        if len(twice):
+            raise InputError(f"{path} has two columns named {twice.iloc[0]!r}; rename one")
+
+    def _check_width(self, path: Path) -> None:
+        line, fields = self._first(path)
+        if not fields:
+            raise InputError(f"{path} has no rows")
+        if len(fields) == 1 and (other := _other_delimiter(fields[0], self.delimiter)):
+            raise InputError(
+                f"{path} line {line}: its columns are separated by {_DELIMITERS[other]} where "
+                f"{_DELIMITERS[self.delimiter]} are expected"
+            )
+        if [name.strip() for name in fields] == list(self.names):
+            raise InputError(
+                f"{path} line {line}: a header line, which the file has not; delete it"
+            )
+        if len(fields) != len(self.names):
+            raise self._wrong_width(path, line, fields, self.names)
+
+    def _wrong_width(
+        self, path: Path, line: int, fields: Sequence[str], names: Sequence[str]
+    ) -> InputError:
+        return InputError(
+            f"{path} line {line}: {len(fields)} fields where {len(names)} are expected "
+            f"({', '.join(names)})"
+        )
+
+    def _unreadable(self, path: Path, reason: str, names: Sequence[str]) -> InputError:
+        """Finds the place of a mistake by a slow second look."""
+        reason = reason.split("\n")[0].rstrip(".")
+        if "Could not skip" in reason or "Empty CSV" in reason:
+            return InputError(f"{path} has no rows")
+        if "invalid UTF8" in reason:
+            return InputError(f"{path} is not UTF-8 text; convert it first")
+        if "CSV parse error: Expected" in reason:
+            for line, fields in tables.records(path, self.delimiter):
+                if len(fields) != len(names):
+                    return self._wrong_width(path, line, fields, names)
+        if "conversion error" in reason:
+            for line, fields in tables.records(path, self.delimiter):
+                for column in self.types:
+                    value = fields[names.index(column)].strip()
+                    if value and not _fits(value, self.types[column]):
+                        return InputError(
+                            f"{path} line {line}, column {column}: must be a whole number. "
+                            f"Received: {value!r}"
+                        )
+        return InputError(f"{path} is not a readable text file: {reason}")
+
+
+def _fits(value: str, kind: pa.DataType) -> bool:
+    try:
+        pa.scalar(int(value), kind)
+    except (ValueError, OverflowError, pa.ArrowInvalid):
+        return False
+    return True
+
+
+def _places(batch: Table) -> np.ndarray:
+    rows = np.arange(len(batch)) if batch.row_numbers is None else batch.row_numbers
+    return rows - batch.starts[0]
+
+
+def _other_delimiter(text: str, delimiter: str) -> str:
+    """What separates the columns of a line that the expected delimiter leaves in one piece."""
+    others = [other for other in _DELIMITERS if other != delimiter and other in text]
+    return max(others, key=text.count, default="")
+
+
+# --------------------------------------------------------------------------------- columns
+
+
+def ids(data: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
+    """Ids as strings, empty where missing; "123.0" is 123, and 007 keeps its zeros.
+
+    >>> ids(pa.array(["007", " 123.0", "NaN"])).to_pylist()
+    ['007', '123', '']
+    >>> ids(pa.array([7.0, None])).to_pylist()
+    ['7', '']
+    """
+    data = data if isinstance(data, pa.ChunkedArray) else pa.chunked_array([data])
+    if pa.types.is_floating(data.type):
+        data = pc.if_else(pc.is_finite(data), data, None).cast(pa.int64())
+    if not pa.types.is_string(data.type):
+        return pc.fill_null(data.cast(pa.string()), "")
+    text = pc.utf8_trim_whitespace(pc.fill_null(data, ""))
+    if pc.any(pc.match_substring(text, ".")).as_py():
+        text = pc.replace_substring_regex(text, r"^(-?\d+)\.0*$", r"\1")
+    return pc.if_else(pc.is_in(text, pa.array(MISSING)), "", text)
+
+
+def whole_numbers(
+    batch: Table, column: str, option: str, *, what: str, allow_empty: bool = False
+) -> pa.ChunkedArray:
+    """A column of whole numbers of 0 or more as int64, null where empty.
+
+    Raises:
+        InputError: another value, or an empty one where that is not allowed, with its row.
+    """
+    data = batch.need(column, f"source_set={option}")
+    if pa.types.is_string(data.type):
+        data = pc.utf8_trim_whitespace(data)
+        data = pc.if_else(pc.is_in(data, pa.array(MISSING)), None, data)
+    empty = np.asarray(data.is_null())
+    if empty.any() and not allow_empty:
+        row = int(np.argmax(empty))
+        raise InputError(f"{batch.where(row, column)}: {what} must not be empty")
+    try:
+        numbers = data.cast(pa.int64())
+        lowest = pc.min(numbers).as_py()
+        if lowest is None or lowest >= 0:
+            return numbers
+    except pa.ArrowInvalid:
+        pass
+    written = batch.keep(~empty)  # "1.0" is whole too; anything else is named here
+    numbers = tables.integers(written, column, f"source_set={option}", what=what)
+    filled = np.zeros(len(batch), np.int64)
+    filled[~empty] = numbers
+    return pa.chunked_array([pa.array(filled, mask=empty)])
+
+
+def zero_or_one(
+    batch: Table, column: str, option: str, *, allow_empty: bool = False
+) -> pa.ChunkedArray:
+    """A column of 0 and 1 as int64, null where empty.
+
+    Raises:
+        InputError: another value, with its row.
+    """
+    numbers = whole_numbers(batch, column, option, what="a label", allow_empty=allow_empty)
+    highest = pc.max(numbers).as_py()
+    if highest is not None and highest > 1:
+        row = int(np.argmax(pc.fill_null(pc.greater(numbers, 1), False).to_numpy()))
+        raise InputError(
+            f"{batch.where(row, column)}: a label must be 0 or 1. "
+            f"Received: {batch.data[column][row].as_py()!r}"
+        )
+    return numbers
+
+
+def days(batch: Table, column: str) -> pa.ChunkedArray:
+    """Dates written as 20220425, as date32.
+
+    Raises:
+        InputError: a value that is no date, with its row.
+    """
+    text = ids(batch.data[column])
+    eight = pc.match_substring_regex(text, r"^\d{8}$")
+    times = pc.strptime(pc.if_else(eight, text, ""), format="%Y%m%d", unit="s", error_is_null=True)
+    if times.null_count:
+        row = int(np.argmax(np.asarray(times.is_null())))
+        raise InputError(
+            f"{batch.where(row, column)}: a date must be written as 20220425. "
+            f"Received: {batch.data[column][row].as_py()!r}"
+        )
+    return times.cast(pa.date32())
+
+
+def chosen(
+    flag: str, name: str, *, contract: str, option: str, default: str, columns: Sequence[str]
+) -> str:
+    """The publisher's column behind `--numerator` or `--denominator`.
+
+    It is the one of that name; the contract's own word, shares or clicks, means what the source's
+    option says.
+
+    Raises:
+        InputError: there is no such column.
+    """
+    if name in columns:
+        return name
+    given, wanted = (f"source_set={option}", default) if name == contract else (flag, name)
+    if wanted not in columns:
+        raise InputError(
+            f"--{given}={wanted}: no such column to count; there are {', '.join(columns)}"
+            f"{did_you_mean(wanted, columns)}"
+        )
+    return wanted
+
+
+def lists_of(rows: np.ndarray, values: pa.Array, number: int) -> pa.ListArray:
+    """A column of lists from (row, value) pairs that are in the order of the rows.
+
+    >>> lists_of(np.array([0, 0, 2]), pa.array(["a", "b", "c"]), 3).to_pylist()
+    [['a', 'b'], [], ['c']]
+    """
+    offsets = np.append(0, np.cumsum(np.bincount(rows, minlength=number))).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)
+
+
+def pieces(text: pa.ChunkedArray, separator: str) -> tuple[np.ndarray, pa.Array]:
+    """Cuts texts at a separator: the row and the text of each piece, empty pieces left out."""
+    cut = pc.split_pattern(text.combine_chunks(), separator)
+    rows = pc.list_parent_indices(cut)
+    parts = pc.utf8_trim_whitespace(pc.list_flatten(cut))
+    written = pc.invert(pc.is_in(parts, pa.array(MISSING)))
+    return rows.filter(written).to_numpy().astype(np.int64), parts.filter(written)
+
+
+def unique(rows: np.ndarray, values: pa.Array) -> tuple[np.ndarray, pa.Array]:
+    """(row, value) pairs without repeats of a value in a row, in the order they came."""
+    pairs = pd.DataFrame({"row": rows, "value": values.to_numpy(zero_copy_only=False)})
+    kept = ~pairs.duplicated().to_numpy()
+    return rows[kept], values.filter(pa.array(kept))
+
+
+def one_row_each(table: Table, key: str, name: str) -> tuple[Table, Rule]:
+    """Leaves out rows that repeat an earlier row of the same key, value for value.
+
+    Raises:
+        InputError: two rows of one key that differ.
+    """
+    who = ids(table.data[key]).to_pandas()
+    again = who.duplicated().to_numpy()
+    if again.any():
+        frame = pd.DataFrame({name: _flat(table.data[name]) for name in table.data.column_names})
+        first = frame.groupby(who.to_numpy(), sort=False).transform("first")
+        differs = (frame != first).any(axis=1).to_numpy()
+        if differs.any():
+            row = int(np.argmax(differs))
+            raise InputError(
+                f"{table.where(row, key)}: {who[row]!r} stands here a second time, with other "
+                "values than before; keep one of the two rows"
+            )
+    rule = Rule(name, f"{key} has no earlier row", len(table), int((~again).sum()))
+    return table.keep(~again), rule
+
+
+def _flat(data: pa.ChunkedArray) -> pd.Series:
+    """Any column as text that can be compared."""
+    text = pc.binary_join(data, ";") if tables.is_list(data.type) else data.cast(pa.string())
+    return pc.fill_null(text, "").to_pandas()
+
+
+# ------------------------------------------------------------------------------------ sums
+
+
+class Totals:
+    """Sums, minima and maxima per key of tables that come one after another.
+
+    Memory grows with the number of keys, not of rows: what has come is put together whenever it
+    has doubled.
+
+    >>> totals = Totals(["item"], {"rows": "sum", "author": "min"})
+    >>> for author in (7, 5):
+    ...     totals.add(pa.table({"item": ["a", "b"], "rows": [1, 2], "author": [author, 9]}))
+    >>> totals.table().to_pylist()
+    [{'item': 'a', 'rows': 2, 'author': 5}, {'item': 'b', 'rows': 4, 'author': 9}]
+    """
+
+    def __init__(self, keys: Sequence[str], how: Mapping[str, str], *, at_once: int = 1 << 22):
+        self._keys, self._how = list(keys), dict(how)
+        self._parts: list[pa.Table] = []
+        self._at_once, self._limit, self._waiting = at_once, at_once, 0
+
+    def add(self, rows: pa.Table) -> None:
+        """Adds rows; columns are the keys and what is put together."""
+        self._parts.append(rows)
+        self._waiting += len(rows)
+        if self._waiting > self._limit:
+            self._settle()
+
+    def table(self) -> pa.Table:
+        """One row per key, sorted by the keys; no columns if nothing came."""
+        if not self._parts:
+            return pa.table({})
+        self._settle()
+        return self._parts[0].sort_by([(key, "ascending") for key in self._keys])
+
+    def _settle(self) -> None:
+        self._parts = [self._together(pa.concat_tables(self._parts))]
+        self._waiting = len(self._parts[0])
+        self._limit = max(self._at_once, 2 * self._waiting)
+
+    def _together(self, rows: pa.Table) -> pa.Table:
+        grouped = rows.group_by(self._keys).aggregate(list(self._how.items()))
+        return pa.table(
+            {key: grouped[key] for key in self._keys}
+            | {name: grouped[f"{name}_{how}"] for name, how in self._how.items()}
+        )
+
+
+def ones(number: int) -> pa.Array:
+    """A column that counts rows once it is summed."""
+    return pa.repeat(pa.scalar(1, pa.int64()), number)
+
+
+# --------------------------------------------------------------------------------- vectors
+
+
+class Vectors:
+    """Content vectors of one kind, gathered batch by batch into the form of a `--vectors` table.
+
+    A shorter vector is filled up with zeros at its end, an empty one stays empty: none. Of two
+    vectors of one item the first counts.
+
+    Args:
+        name: of the vectors.
+        length: of each.
+    """
+
+    def __init__(self, name: str, length: int):
+        self._name, self._length = name, length
+        self._who: list[pa.Array] = []
+        self._lists: list[pa.Array] = []
+        self._filled = 0
+
+    def add(self, who: pa.ChunkedArray, lists: pa.ListArray, where: Callable[[int], str]) -> None:
+        """Adds the vectors of one batch; `where` names the place of a row.
+
+        Raises:
+            InputError: a vector is too long.
+        """
+        lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+        if (lengths > self._length).any():
+            row = int(np.argmax(lengths > self._length))
+            raise InputError(
+                f"{where(row)}: a vector of {lengths[row]} numbers where {self._length} are "
+                "expected"
+            )
+        self._who.extend(who.chunks)
+        self._lists.append(padded(lists, lengths, self._length))
+        self._filled += int(((lengths > 0) & (lengths < self._length)).sum())
+
+    def table(self, flags: TableFlags) -> tuple[Table, list[Rule]]:
+        """Item ids and vectors, and the ledger of what was left out and filled up."""
+        who = pa.chunked_array(self._who, pa.string())
+        lists = pa.chunked_array(self._lists, pa.list_(pa.float32()))
+        there = pc.and_(pc.not_equal(who, ""), pc.greater(pc.list_value_length(lists), 0))
+        found = pa.table({flags.item_column: who, "vector": lists}).filter(there)
+        first = ~found[flags.item_column].to_pandas().duplicated().to_numpy()
+        note = f"{self._filled} shorter ones were filled up with zeros"
+        rules = [
+            Rule(self._name, "is not empty", len(who), len(found), note),
+            Rule(self._name, "is the item's first", len(found), int(first.sum())),
+        ]
+        return Table(found.filter(pa.array(first)), self._name), rules
+
+
+def padded(lists: pa.ListArray, lengths: np.ndarray, length: int) -> pa.ListArray:
+    """Fills vectors up to a length with zeros at their end; empty ones stay empty.
+
+    >>> padded(pa.array([[1.0], [], [2.0, 3.0]]), np.array([1, 0, 2]), 2).to_pylist()
+    [[1.0, 0.0], [], [2.0, 3.0]]
+    """
+    ends = np.append(0, np.cumsum(np.where(lengths > 0, length, 0))).astype(np.int32)
+    flat = pc.list_flatten(lists).cast(pa.float32()).to_numpy(zero_copy_only=False)
+    if len(flat) < ends[-1]:
+        filled = np.zeros(ends[-1], np.float32)
+        inside = np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        filled[np.repeat(ends[:-1], lengths) + inside] = flat
+        flat = filled
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(flat))
