@@ -209,6 +209,9 @@ class ImageEncoder:
         options = tf.data.Options()
         # Threads of its own: decoding must not stand in the way of the network's operations.
         options.threading.private_threadpool_size = self.workers
+        # Nothing is left to tune, and the thread that would makes the end of some iterations
+        # wait for it, for up to two seconds.
+        options.autotune.enabled = False
         return data.with_options(options)
 
 
