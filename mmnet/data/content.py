@@ -83,6 +83,7 @@ class Encoders:
         return HubTextEncoder(
             flags.text_handle,
             preprocessor=flags.text_preprocessor,
+            max_tokens=flags.text_pieces,
             precision=flags.text_precision,
         )
 

@@ -23,7 +23,7 @@ class Letters:
     dim = 3
     about = {"kind": "letters"}
 
-    def __init__(self, handle, *, preprocessor="", precision="float32"):
+    def __init__(self, handle, **options):
         self.fingerprint = hashlib.sha256(handle.encode()).hexdigest()
         self.read, self._broken = [], []
 
