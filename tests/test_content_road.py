@@ -119,12 +119,16 @@ def test_scoring_encodes_again_and_an_absent_cover_has_no_weight(
     np.testing.assert_array_equal(weights > 0, ~bad)
 
 
-def test_scoring_without_the_encoders_says_which_flag_names_them(trained, tables, tmp_path, capsys):
+@pytest.mark.parametrize("missing", ["text_handle", "image_weights", "image_root"])
+def test_scoring_without_a_place_says_which_flag_names_it(
+    missing, trained, tables, content_flags, tmp_path, capsys
+):
+    places = ("--text_handle", "--image_weights", "--image_root", "--encoder_cache")
+    given = [flag for flag in content_flags if flag.startswith(places)]
+    given = [flag for flag in given if not flag.startswith(f"--{missing}=")]
     output = tmp_path / "scores.parquet"
-    assert score(trained, tables, output) == 1
-    assert "needs --image_root" in capsys.readouterr().err
-    assert score(trained, tables, output, f"--image_root={tables / 'covers'}") == 1
-    assert "needs --text_handle" in capsys.readouterr().err
+    assert score(trained, tables, output, *given) == 1
+    assert f"needs --{missing}" in capsys.readouterr().err
     assert not output.exists()
 
 
