@@ -544,4 +544,4 @@ def _reads(fitted: Fitted) -> tuple[Any, ...]:
     """What decides how a dataset's inputs are made."""
     task = fitted.task
     rules = (task.min_clicks, task.taxonomy_mean, task.taxonomy_weighting, task.first_period)
-    return fitted.spec, fitted.vocabularies, fitted.calendar, rules
+    return fitted.spec, fitted.vocabularies, fitted.encoders, fitted.calendar, rules

@@ -141,7 +141,7 @@ class Encoders:
                 contents(items, column),
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
-        there = int(vectors.any(axis=1).sum())
+        there = len(items) - cache.absent
         notes = [
             f"{problem.count - told[problem.reason]:,} {problem.reason}: "
             f"{', '.join(problem.examples)}"
