@@ -15,7 +15,7 @@ import mmnet
 from mmnet import config
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import counts, items, share_rates, sources, splits, tables, taxonomies
+from mmnet.data import counts, events, items, share_rates, sources, splits, tables, taxonomies
 from mmnet.data.counts import Panel
 from mmnet.data.dataset import FORMAT, Dataset, Fitted
 from mmnet.data.splits import Split
@@ -29,18 +29,27 @@ from mmnet.schema import (
     tensor_name,
 )
 
-PLACES = ("counts", "items", "source_dir")
+PLACES = ("counts", "events", "items", "source_dir")
 """Table flags that say where files lie; what is fitted does not depend on them."""
 
 
-def load_tables(flags: TableFlags) -> Tables:
-    """Reads what `--counts`, `--items` and `--vectors`, or `--source`, name.
+def load_tables(
+    flags: TableFlags, task: TaskFlags | None = None, directory: Path | None = None
+) -> Tables:
+    """Reads what `--counts` or `--events`, `--items` and `--vectors`, or `--source`, name.
+
+    Args:
+        flags: where the tables are.
+        task: its first period bounds the events that are counted.
+        directory: a dataset directory, which may hold the counts of unchanged events.
 
     Raises:
         InputError: nothing is named, too much is, or it cannot be read.
     """
-    if flags.source and (flags.counts or flags.items):
+    if flags.source and (flags.counts or flags.events or flags.items):
         raise InputError("--source brings its own tables; leave out --counts and --items")
+    if flags.counts and flags.events:
+        raise InputError("--counts and --events are both given; the counts are made of the events")
     if flags.source:
         found = sources.load(flags)
     elif flags.counts and flags.items:
@@ -49,8 +58,11 @@ def load_tables(flags: TableFlags) -> Tables:
             tables.read(flags.items, "items", text_columns=tables.text_columns(flags)),
         ]
         found = Tables(parts[0], parts[1], inputs=parts[0].files + parts[1].files)
+    elif flags.events and flags.items:
+        found = _count_events(flags, task or TaskFlags(), directory)
     else:
-        missing = [f"--{name}" for name in ("counts", "items") if not getattr(flags, name)]
+        given = "events" if flags.events else "counts"
+        missing = [f"--{name}" for name in (given, "items") if not getattr(flags, name)]
         raise InputError(f"{' and '.join(missing)} not given; name the tables, or a --source")
     for setting in flags.vectors:
         name, sign, path = setting.partition(":")
@@ -63,6 +75,20 @@ def load_tables(flags: TableFlags) -> Tables:
     return found
 
 
+def _count_events(flags: TableFlags, task: TaskFlags, directory: Path | None) -> Tables:
+    catalogue = tables.read(flags.items, "items", text_columns=tables.text_columns(flags))
+    counted = events.load(flags, task, counts.item_ids(catalogue, flags), directory)
+    return Tables(
+        counted.table,
+        catalogue,
+        inputs=catalogue.files,
+        ledger=counted.ledger,
+        digests=counted.digests,
+        kept=counted.kept,
+        scratch=counted.scratch,
+    )
+
+
 def fingerprint(found: Tables, flags: TableFlags, task: TaskFlags) -> tuple[str, dict[str, str]]:
     """A hash of all that a dataset depends on, and the SHA-256 of each input file by its name.
 
@@ -72,13 +98,13 @@ def fingerprint(found: Tables, flags: TableFlags, task: TaskFlags) -> tuple[str,
     about = {
         "format": FORMAT,
         "version": mmnet.__version__,
-        "tables": flags.model_dump(mode="json", exclude={*PLACES, "vectors"}),
+        "tables": flags.model_dump(mode="json", exclude={*PLACES, *config.ENGINE, "vectors"}),
         "vectors": [setting.partition(":")[0] for setting in flags.vectors],
         "task": task.model_dump(mode="json"),
-        "inputs": hashes,
+        "inputs": [*found.digests.values(), *hashes],
     }
     text = json.dumps(about, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest(), dict(
+    return hashlib.sha256(text.encode()).hexdigest(), found.digests | dict(
         zip(_short_names(found.inputs), hashes, strict=True)
     )
 
@@ -121,13 +147,19 @@ def prepare(found: Tables, flags: TableFlags, task: TaskFlags) -> Dataset:
         spec=spec,
         calendar=panel.calendar,
         vocabularies=field_vocabularies | text_vocabularies,
-        tables=flags.model_copy(update=dict.fromkeys(PLACES, "") | {"vectors": ()}),
+        tables=_without_places(flags),
         task=task,
     )
     dataset = _assemble(found, panel, fitted)
     dataset.split = split
     dataset.ledger = [*found.ledger, *ledger, *example_ledger]
+    dataset.kept = found.kept
     return dataset
+
+
+def _without_places(flags: TableFlags) -> TableFlags:
+    engine = {name: TableFlags.model_fields[name].default for name in config.ENGINE}
+    return flags.model_copy(update=dict.fromkeys(PLACES, "") | engine | {"vectors": ()})
 
 
 def transform(found: Tables, fitted: Fitted) -> Dataset:

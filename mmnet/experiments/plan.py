@@ -162,7 +162,9 @@ def _row(name: str, folders: Sequence[Path], flags: ExperimentConfig) -> Row:
             f"no flagfile {name}.txt in {' or '.join(map(str, folders))}{did_you_mean(name, known)}"
         )
     resolved = _read(path, flags)
-    for given in sorted(resolved.model_fields_set & set(_GIVEN_PER_CELL) - {"source_dir"}):
+    for given in sorted(
+        resolved.model_fields_set & set(_GIVEN_PER_CELL) - {"source_dir", *config.ENGINE}
+    ):
         raise InputError(f"{path}: --{given} is each cell's own; leave it out")
     if resolved.model not in REGISTRY:
         raise InputError(
