@@ -9,6 +9,7 @@ ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "mmnet/__init__.py").read_text()).group(1)
 BASELINES = ["lightgbm>=4.5,<5", "scikit-learn>=1.5"]
 HPO = ["optuna>=4"]
+SPARK = ["pyspark>=4,<5"]  # and Java 17
 
 setup(
     name="mmnet",
@@ -21,6 +22,8 @@ setup(
     packages=find_packages(include=["mmnet", "mmnet.*"]),
     install_requires=[
         "absl-py>=2",
+        "duckdb>=1.4,<2",  # Ibis 12 does not know 2.0
+        "ibis-framework[duckdb]>=12,<13",
         "keras>=3.15,<3.16",
         "keras-tcn==3.5.6",  # 3.5.7 wants tensorflow-macos
         "matplotlib>=3.8",
@@ -41,6 +44,7 @@ setup(
     extras_require={
         "baselines": BASELINES,
         "hpo": HPO,
+        "spark": SPARK,
         "test": [
             "hypothesis>=6.100",
             "pytest>=8",

@@ -65,7 +65,50 @@ class ContentFlags(_Flags):
     )
 
 
-class TableFlags(ContentFlags):
+class EventFlags(_Flags):
+    """Events instead of a counts table: how they are read, left out and counted."""
+
+    events: str = Field(
+        "",
+        description="Events table: a CSV or Parquet file, directory or glob, or the name of a "
+        "table in --engine's warehouse. --numerator and --denominator then name its columns, "
+        "compare them ('play_time_ms >= duration_ms'), or are `events`, which counts every event.",
+    )
+    time_column: str = Field("timestamp", description="Events column of when it happened.")
+    time_unit: Literal["period", "s", "ms", "us"] = Field(
+        "period", description="What a whole number there is: a period itself, or time since 1970."
+    )
+    rate: Repeated = Field(
+        (),
+        description="NAME=NUMERATOR/DENOMINATOR, one more rate counted in the same pass, into "
+        "NAME_numerator and NAME_denominator of counts.parquet (repeatable).",
+    )
+    bad_events: Literal["drop", "fail"] = Field(
+        "fail", description="What to do with events without item, time or countable values."
+    )
+    events_until: str = Field("", description="Leave out events at or after this time.")
+    ingestion_column: str = Field("", description="Events column of when it arrived.")
+    max_delay: str = Field("", description="Leave out what arrived later than this after it: 2d.")
+    event_key: Columns = Field(
+        (), description="Columns that tell one event from another; of several the first counts."
+    )
+    user_column: str = Field("", description="Events column of users.")
+    max_events_per_user_item_period: int = Field(
+        0,
+        ge=0,
+        description="Further events of a user on an item in a period are left out; 0: none.",
+    )
+    engine: str = Field(
+        "duckdb://",
+        description="Who counts: DuckDB in this process, duckdb://FILE, pyspark:// or the URL of "
+        "another Ibis backend.",
+    )
+    engine_memory: str = Field("1GB", description="Memory of DuckDB, or of Spark's driver.")
+    engine_threads: int = Field(0, ge=0, description="Threads of the engine; 0 = all cores.")
+    engine_spill: str = Field("", description="Directory for what does not fit in memory.")
+
+
+class TableFlags(ContentFlags, EventFlags):
     """Where the tables are and what their columns mean."""
 
     counts: str = Field("", description="Counts table: a CSV or Parquet file, directory or glob.")
@@ -282,9 +325,10 @@ class PredictConfig(TableFlags):
 
 
 TABLES, TASK = tuple(TableFlags.model_fields), tuple(TaskFlags.model_fields)
+ENGINE = ("engine", "engine_memory", "engine_threads", "engine_spill")
 PLACES = (
     *("dataset_dir", "run_dir", "outputs", "explain", "resume", "profile_steps"),
-    *("source_dir", "image_root", "encoder_cache"),
+    *("source_dir", "image_root", "encoder_cache", *ENGINE),
 )
 
 
@@ -438,10 +482,10 @@ def named_options(
 def usage(config: type[BaseModel], summary: str) -> str:
     """What `--help` prints: the summary, then the flags in the groups they are declared in."""
     lines = [summary.strip(), ""]
-    groups = [base for base in config.__bases__ if issubclass(base, _Flags) and base is not _Flags]
     seen: set[str] = set()
-    for group in [*groups, config]:
-        names = [name for name in group.model_fields if name not in seen]
+    for group in _groups(config):
+        inherited = [set(getattr(base, "model_fields", ())) for base in group.__bases__]
+        names = [name for name in group.model_fields if name not in seen.union(*inherited)]
         seen.update(names)
         if not names:
             continue
@@ -456,6 +500,15 @@ def usage(config: type[BaseModel], summary: str) -> str:
         lines.append("")
     lines.append("--flagfile=FILE reads flags from a file, one a line; flagfiles may name others.")
     return "\n".join(lines)
+
+
+def _groups(config: type[BaseModel]) -> list[type[BaseModel]]:
+    """The classes that flags are declared in, a class before those that it builds on."""
+    bases = [base for parent in config.__bases__ for base in parent.__mro__]
+    return [
+        *(base for base in bases if issubclass(base, _Flags) and base is not _Flags),
+        config,
+    ]
 
 
 def _choices(field: FieldInfo) -> str:

@@ -70,7 +70,7 @@ def _dataset(flags: PrepareConfig | TrainConfig, directory: Path) -> Dataset:
     """Makes a dataset directory of the tables, unless it was made of these and is whole."""
     table_flags, task_flags = pipeline.table_flags(flags)
     encoders = Encoders(table_flags)
-    found = pipeline.load_tables(table_flags)
+    found = pipeline.load_tables(table_flags, task_flags, directory)
     fingerprint, hashes = pipeline.fingerprint(found, table_flags, task_flags, encoders)
     if datasets.fingerprint_of(directory) == fingerprint:
         with contextlib.suppress(InputError):  # it is damaged: made anew below
@@ -191,13 +191,15 @@ def _dataset_of_run(flags: TrainConfig, run_dir: Path) -> tuple[Dataset, TrainCo
         InputError: no tables and no dataset, or a dataset that was prepared otherwise.
     """
     directory = Path(flags.dataset_dir or run_dir / "dataset")
-    if flags.counts or flags.items or flags.source:
+    if flags.counts or flags.events or flags.items or flags.source:
         if flags.resume and datasets.fingerprint_of(directory):
             # The checkpoint says whether it is the run's own.
             return datasets.load(directory), flags
         return _dataset(flags, directory), flags
     if not flags.dataset_dir:
-        raise InputError("no tables given; name --counts and --items, a --source or --dataset_dir")
+        raise InputError(
+            "no tables given; name --counts or --events and --items, a --source or --dataset_dir"
+        )
     dataset = datasets.load(directory)
     prepared = dict(dataset.fitted.tables) | dict(dataset.fitted.task)
     for name in sorted(flags.model_fields_set & set(prepared)):
@@ -523,15 +525,16 @@ def predict(flags: PredictConfig) -> None:
             )
     elif given:
         own = fitted.tables.model_dump()
-        if "counts" in given or "items" in given:
+        if {"counts", "events", "items"} & set(given):
             own |= {"source": "", "source_set": ()}
         table_flags = config.build(TableFlags, own | given)
         dataset = pipeline.transform(
-            pipeline.load_tables(table_flags), fitted.model_copy(update={"tables": table_flags})
+            pipeline.load_tables(table_flags, fitted.task),
+            fitted.model_copy(update={"tables": table_flags}),
         )
     else:
         raise InputError(
-            "nothing to score; give --counts and --items, --source_dir or --dataset_dir"
+            "nothing to score; give --counts or --events and --items, --source_dir or --dataset_dir"
         )
     _print_ledger(dataset)
     signature = loaded.signatures["explained" if modalities else "serving_default"]

@@ -186,7 +186,7 @@ def test_an_unchanged_dataset_is_reused(simulated_flags, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "no tables given; name --counts and --items, a --source or --dataset_dir"),
+        ([], "no tables given; name --counts or --events and --items, a --source or --dataset_dir"),
         (["--counts=nowhere.csv"], "--items not given"),
         (["--widow=3"], "unknown flag --widow. Did you mean window?"),
         (["--model=mmnett", "--source=simulated"], "Did you mean mmnet?"),

@@ -152,32 +152,49 @@ def calendar_of(table: Table, flags: TableFlags) -> Calendar:
     if numeric:
         calendar = Calendar(kind="integer")
         numbers = calendar.numbers(table, flags.period_column, "period_column", allow_empty=True)
-        if _are_dates(numbers[~np.isnan(numbers)]):
+        if are_dates(numbers[~np.isnan(numbers)]):
             raise InputError(
                 f"{table.where(0, flags.period_column)}: {data[0].as_py()} is a date written as a "
                 "number, and numbers count periods; write it as 2024-05-31"
             )
         return calendar
-    try:
-        # pandas spells days and weeks with a capital.
-        spelled = re.sub(r"\d\s*[dw](?![a-z])", lambda unit: unit[0].upper(), flags.period)
-        width = pd.Timedelta(spelled).total_seconds()
-    except ValueError:
-        width = 0
-    if not width >= 1 or width % 1:
-        raise InputError(
-            f"--period must be a width such as 1h, 1d or 7d. Received: {flags.period!r}"
-        )
+    return calendar_of_times(flags)
+
+
+def calendar_of_times(flags: TableFlags) -> Calendar:
+    """The calendar that `--period` and `--time_zone` describe.
+
+    Raises:
+        InputError: one of the two cannot be read.
+    """
+    width = seconds(flags.period, "period")
     try:
         zoneinfo.ZoneInfo(flags.time_zone)
     except (KeyError, ValueError, OSError):  # unknown; no name of a zone; a directory of zones
         raise InputError(
             f"--time_zone must be a name such as Asia/Shanghai. Received: {flags.time_zone!r}"
         ) from None
-    return Calendar(kind="time", width=int(width), time_zone=flags.time_zone)
+    return Calendar(kind="time", width=width, time_zone=flags.time_zone)
 
 
-def _are_dates(numbers: np.ndarray) -> bool:
+def seconds(text: str, flag: str) -> int:
+    """The length of a width such as 1h, 1d or 7d.
+
+    Raises:
+        InputError: it is none, or not of whole seconds.
+    """
+    try:
+        # pandas spells days and weeks with a capital.
+        spelled = re.sub(r"\d\s*[dw](?![a-z])", lambda unit: unit[0].upper(), text)
+        width = pd.Timedelta(spelled).total_seconds()
+    except ValueError:
+        width = 0
+    if not width >= 1 or width % 1:
+        raise InputError(f"--{flag} must be a width such as 1h, 1d or 7d. Received: {text!r}")
+    return int(width)
+
+
+def are_dates(numbers: np.ndarray) -> bool:
     """Whether all numbers read as yyyymmdd of the years 1900 to 2199."""
     year, month, day = numbers // 10_000, numbers // 100 % 100, numbers % 100
     dates = (year >= 1900) & (year < 2200) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)

@@ -20,7 +20,7 @@ from mmnet.config import TableFlags, TaskFlags
 from mmnet.data.counts import Calendar, Panel
 from mmnet.data.items import Vocabularies
 from mmnet.data.splits import SPLITS, Examples, Split
-from mmnet.data.tables import Rule
+from mmnet.data.tables import Rule, ledger_table
 from mmnet.schema import FeatureSpec
 
 FORMAT = 2
@@ -63,6 +63,7 @@ class Dataset:
         inputs: file -> SHA-256.
         fingerprint: of the inputs and flags that the dataset was made from.
         true_share_rate: float64 [items, periods], percent, NaN where unknown; planted, if any.
+        kept: files to keep beside the arrays: the counts that events were turned into.
     """
 
     fitted: Fitted
@@ -77,6 +78,7 @@ class Dataset:
     inputs: dict[str, str] = field(default_factory=dict)
     fingerprint: str = ""
     true_share_rate: np.ndarray | None = None
+    kept: tuple[Path, ...] = ()
 
     @property
     def first_targets(self) -> dict[str, int | str]:
@@ -151,6 +153,10 @@ def _write(dataset: Dataset, directory: Path) -> None:
         "ledger": [asdict(rule) for rule in dataset.ledger],
         "inputs": dataset.inputs,
     }
+    for path in dataset.kept:
+        copy = shutil.copytree if path.is_dir() else shutil.copy2
+        copy(path, directory / path.name)
+    (directory / "ledger.md").write_text(ledger_table(dataset.ledger), encoding="utf-8")
     text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
     (directory / "dataset.json").write_text(text, encoding="utf-8")
 

@@ -15,7 +15,17 @@ import mmnet
 from mmnet import config
 from mmnet.checks import InputError, did_you_mean
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import content, counts, items, share_rates, sources, splits, tables, taxonomies
+from mmnet.data import (
+    content,
+    counts,
+    events,
+    items,
+    share_rates,
+    sources,
+    splits,
+    tables,
+    taxonomies,
+)
 from mmnet.data.content import Encoded, Encoders
 from mmnet.data.counts import Panel
 from mmnet.data.dataset import FORMAT, Dataset, Fitted
@@ -31,20 +41,29 @@ from mmnet.schema import (
 )
 
 PLACES = (
-    *("counts", "items", "source_dir"),
+    *("counts", "events", "items", "source_dir"),
     *("text_handle", "text_preprocessor", "image_weights", "image_root", "encoder_cache"),
 )
 """Table flags that say where files lie; what is fitted does not depend on them."""
 
 
-def load_tables(flags: TableFlags) -> Tables:
-    """Reads what `--counts`, `--items` and `--vectors`, or `--source`, name.
+def load_tables(
+    flags: TableFlags, task: TaskFlags | None = None, directory: Path | None = None
+) -> Tables:
+    """Reads what `--counts` or `--events`, `--items` and `--vectors`, or `--source`, name.
+
+    Args:
+        flags: where the tables are.
+        task: its first period bounds the events that are counted.
+        directory: a dataset directory, which may hold the counts of unchanged events.
 
     Raises:
         InputError: nothing is named, too much is, or it cannot be read.
     """
-    if flags.source and (flags.counts or flags.items):
+    if flags.source and (flags.counts or flags.events or flags.items):
         raise InputError("--source brings its own tables; leave out --counts and --items")
+    if flags.counts and flags.events:
+        raise InputError("--counts and --events are both given; the counts are made of the events")
     if flags.source:
         found = sources.load(flags)
         _leave_out(found.vectors, flags.leave_out_vectors)
@@ -54,8 +73,11 @@ def load_tables(flags: TableFlags) -> Tables:
             tables.read(flags.items, "items", text_columns=tables.text_columns(flags)),
         ]
         found = Tables(parts[0], parts[1], inputs=parts[0].files + parts[1].files)
+    elif flags.events and flags.items:
+        found = _count_events(flags, task or TaskFlags(), directory)
     else:
-        missing = [f"--{name}" for name in ("counts", "items") if not getattr(flags, name)]
+        given = "events" if flags.events else "counts"
+        missing = [f"--{name}" for name in (given, "items") if not getattr(flags, name)]
         raise InputError(f"{' and '.join(missing)} not given; name the tables, or a --source")
     for setting in flags.vectors:
         name, sign, path = setting.partition(":")
@@ -66,6 +88,20 @@ def load_tables(flags: TableFlags) -> Tables:
         found.vectors[name] = tables.read(path, "vectors", text_columns=[flags.item_column])
         found.inputs += found.vectors[name].files
     return found
+
+
+def _count_events(flags: TableFlags, task: TaskFlags, directory: Path | None) -> Tables:
+    catalogue = tables.read(flags.items, "items", text_columns=tables.text_columns(flags))
+    counted = events.load(flags, task, counts.item_ids(catalogue, flags), directory)
+    return Tables(
+        counted.table,
+        catalogue,
+        inputs=catalogue.files,
+        ledger=counted.ledger,
+        digests=counted.digests,
+        kept=counted.kept,
+        scratch=counted.scratch,
+    )
 
 
 def fingerprint(
@@ -80,15 +116,15 @@ def fingerprint(
     about = {
         "format": FORMAT,
         "version": mmnet.__version__,
-        "tables": flags.model_dump(mode="json", exclude={*PLACES, "vectors"}),
+        "tables": flags.model_dump(mode="json", exclude={*PLACES, *config.ENGINE, "vectors"}),
         "vectors": [setting.partition(":")[0] for setting in flags.vectors],
         "task": task.model_dump(mode="json"),
-        "inputs": hashes,
+        "inputs": [*found.digests.values(), *hashes],
         "encoders": encoders.fingerprints(),
         "images": encoders.files(found.items),
     }
     text = json.dumps(about, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest(), dict(
+    return hashlib.sha256(text.encode()).hexdigest(), found.digests | dict(
         zip(_short_names(found.inputs), hashes, strict=True)
     )
 
@@ -151,14 +187,20 @@ def prepare(
         spec=spec,
         calendar=panel.calendar,
         vocabularies=field_vocabularies | text_vocabularies,
-        tables=flags.model_copy(update=dict.fromkeys(PLACES, "") | {"vectors": ()}),
+        tables=_without_places(flags),
         task=task,
         encoders=encoders.fingerprints(),
     )
     dataset = _assemble(found, panel, fitted, encoders)
     dataset.split = split
     dataset.ledger = [*found.ledger, *ledger, *dataset.ledger, *example_ledger]
+    dataset.kept = found.kept
     return dataset
+
+
+def _without_places(flags: TableFlags) -> TableFlags:
+    engine = {name: TableFlags.model_fields[name].default for name in config.ENGINE}
+    return flags.model_copy(update=dict.fromkeys(PLACES, "") | engine | {"vectors": ()})
 
 
 def transform(found: Tables, fitted: Fitted) -> Dataset:

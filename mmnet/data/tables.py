@@ -10,6 +10,7 @@ import csv
 import glob as globbing
 import hashlib
 import io
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,36 @@ class Rule:
         return self.rows_in - self.rows_out
 
 
+def check_chain(ledger: Sequence[Rule]) -> None:
+    """Checks that what leaves each rule is what reaches the next one.
+
+    Raises:
+        ValueError: rows appeared or got lost between two rules.
+    """
+    for before, after in itertools.pairwise(ledger):
+        if before.rows_out != after.rows_in:
+            raise ValueError(f"the ledger does not balance: {before} is followed by {after}")
+
+
+def ledger_table(ledger: Sequence[Rule]) -> str:
+    """The ledger as a Markdown table.
+
+    >>> print(ledger_table([Rule("events", "has a time", 1000, 999)]), end="")
+    | table | rule | rows in | rows out | dropped | note |
+    |---|---|---:|---:|---:|---|
+    | events | has a time | 1,000 | 999 | 1 |  |
+    """
+    lines = [
+        "| table | rule | rows in | rows out | dropped | note |",
+        "|---|---|---:|---:|---:|---|",
+    ]
+    for rule in ledger:
+        words = [text.replace("|", "\\|") for text in (rule.table, rule.rule, rule.note)]
+        numbers = f"{rule.rows_in:,} | {rule.rows_out:,} | {rule.dropped:,}"
+        lines.append(f"| {words[0]} | {words[1]} | {numbers} | {words[2]} |")
+    return "\n".join(lines) + "\n"
+
+
 @dataclass
 class Table:
     """An Arrow table and where its rows came from.
@@ -83,7 +114,7 @@ class Table:
             return f"{self.name} table row {row + 1}{at}"
         index = bisect.bisect_right(self.starts, row) - 1
         path, inside = self.files[index], row - self.starts[index]
-        place = f"row {inside + 1}" if _is_parquet(path) else f"line {_line(path, inside)}"
+        place = f"row {inside + 1}" if is_parquet(path) else f"line {_line(path, inside)}"
         return f"{path} {place}{at}"
 
     def origin(self) -> str:
@@ -133,6 +164,9 @@ class Tables:
         inputs: files read, for the record.
         ledger: what the source's own rules did.
         truth: planted true share rates (item_id, period, true_share_rate), if simulated.
+        digests: what was read beside `inputs`, and its SHA-256.
+        kept: files that belong into the dataset directory.
+        scratch: holds the directory of those files as long as this object lives.
     """
 
     counts: Table
@@ -141,6 +175,9 @@ class Tables:
     inputs: tuple[Path, ...] = ()
     ledger: tuple[Rule, ...] = ()
     truth: pa.Table | None = None
+    digests: dict[str, str] = field(default_factory=dict)
+    kept: tuple[Path, ...] = ()
+    scratch: object = None
 
 
 def read(pattern: str, name: str, *, text_columns: Sequence[str] = ()) -> Table:
@@ -209,7 +246,8 @@ def find(pattern: str, name: str) -> list[Path]:
     return found
 
 
-def _is_parquet(path: Path) -> bool:
+def is_parquet(path: Path) -> bool:
+    """Whether a file's name says that it is Parquet."""
     return path.suffix in (".parquet", ".pq")
 
 
@@ -217,12 +255,12 @@ def _is_table(path: Path) -> bool:
     """Whether a file found in a directory is data; what a Spark job leaves beside it is not."""
     compressed = path.suffix in (".gz", ".bz2", ".zst", ".lz4")
     kind = Path(path.stem).suffix if compressed else path.suffix
-    return path.name[0] not in "._" and (_is_parquet(path) or kind == ".csv")
+    return path.name[0] not in "._" and (is_parquet(path) or kind == ".csv")
 
 
 def _read_one(path: Path, name: str, text_columns: Sequence[str]) -> pa.Table:
     try:
-        if _is_parquet(path):
+        if is_parquet(path):
             return pa.parquet.read_table(path, partitioning=None)
         return pa.csv.read_csv(
             path,
@@ -233,7 +271,7 @@ def _read_one(path: Path, name: str, text_columns: Sequence[str]) -> pa.Table:
             ),
         )
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
-        kind = "Parquet" if _is_parquet(path) else "CSV"
+        kind = "Parquet" if is_parquet(path) else "CSV"
         reason = str(error).split("\n")[0].rstrip(".")
         if "invalid UTF8" in reason:
             reason = "it is not UTF-8 text; convert it first"
@@ -259,6 +297,12 @@ def _line(path: Path, row: int) -> int:
         if number == row + 1:  # the first record is the header
             return line
     return row + 2
+
+
+def header(path: Path) -> list[str]:
+    """Column names of a CSV file; none if it is empty."""
+    names = next((fields for _, fields in records(path)), [])
+    return [name.removeprefix("\ufeff") for name in names]
 
 
 def records(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:

@@ -16,7 +16,7 @@ from mmnet.data import pipeline
 from mmnet.models import REGISTRY, resolve_options
 
 _GIVEN_PER_CELL = ("seed", "origin", *config.PLACES)
-_SHARED_PLACES = {"source_dir", "image_root", "encoder_cache"}
+_SHARED_PLACES = {"source_dir", "image_root", "encoder_cache", *config.ENGINE}
 # Where tables lie, while the dataset's fingerprint says what is in them; and bookkeeping.
 _DECIDES_NOTHING = (*config.PLACES, *pipeline.PLACES, "vectors", "checkpoint_seconds")
 

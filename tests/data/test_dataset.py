@@ -191,7 +191,7 @@ def test_a_part_that_is_missing_or_cut_off_is_refused(dataset, tmp_path, name, l
 def test_nothing_in_it_is_a_pickle(dataset, tmp_path):
     datasets.save(dataset, tmp_path / "set")
     for file in (tmp_path / "set").iterdir():
-        assert file.suffix in (".npy", ".json", ".parquet")
+        assert file.suffix in (".npy", ".json", ".parquet", ".md")
         if file.suffix == ".npy":
             assert not np.load(file, allow_pickle=False).dtype.hasobject
     class_of_trouble = np.array([{}], object)

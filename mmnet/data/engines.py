@@ -1,0 +1,481 @@
+"""The engines that count events: DuckDB in this process, Spark, or another Ibis backend by URL.
+
+What engines call by different names is here; what is computed is in `events`.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import importlib.util
+import re
+import sys
+import urllib.parse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from mmnet.checks import InputError, did_you_mean
+from mmnet.config import TableFlags
+from mmnet.data import tables
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+DEFAULT = "duckdb://"
+
+SHOWN_AFTER_SECONDS = 5
+"""A query that takes longer shows how far it is."""
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class Engine:
+    """A connection, and what differs between engines.
+
+    Attributes:
+        backend: of Ibis.
+        name: duckdb, pyspark, ...
+        session: of Spark, where there is one.
+        owned: whether the session ends with the connection.
+    """
+
+    backend: Any
+    name: str
+    session: Any = None
+    owned: bool = False
+
+    def run(self, work: Callable[[], Result], what: str) -> Result:
+        """Runs a query, with a bar if it takes long.
+
+        Raises:
+            InputError: the engine cannot read its input, or has too little memory or disk.
+        """
+        with _errors_explained(what), concurrent.futures.ThreadPoolExecutor(1) as pool:
+            future = pool.submit(work)
+            try:
+                concurrent.futures.wait([future], timeout=SHOWN_AFTER_SECONDS)
+                if not future.done():
+                    self._show(future, what)
+                return future.result()
+            except KeyboardInterrupt:
+                self._interrupt()
+                raise
+
+    def _show(self, future: concurrent.futures.Future[Any], what: str) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:.0f} %"),
+        )
+        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            while not future.done():
+                percent = self.backend.con.query_progress() if self.name == "duckdb" else -1
+                if percent > 0:
+                    bar.update(task, total=100, completed=percent)
+                concurrent.futures.wait([future], timeout=0.2)
+
+    def _interrupt(self) -> None:
+        if self.name == "duckdb":
+            self.backend.con.interrupt()
+        if self.session is not None:
+            self.session.sparkContext.cancelAllJobs()
+
+    def computed(self, expression: ir.Table) -> ir.Table:
+        """The result of an expression, kept by the engine for as long as the connection lasts."""
+        import ibis
+
+        if self.backend.supports_temporary_tables and self.session is None:
+            # Not `cache`: it drops its table in the end, in words that sqlglot 30 leaves out.
+            return self.backend.create_table(ibis.util.gen_name("cells"), expression, temp=True)
+        return expression.cache()
+
+    def micros(self, time: ir.TimestampValue) -> ir.IntegerValue:
+        """Microseconds since 1970 of a timestamp; of one without a zone, as if it were UTC."""
+        import ibis
+
+        if self.name == "duckdb":  # no calendar is asked, as `epoch_seconds` would
+            return _builtin("epoch_us", "int64", time)
+        if self.name == "pyspark":
+            return _builtin("unix_micros", "int64", time)
+        return (time.epoch_seconds() * ibis.literal(1_000_000, "int64")).cast("int64")
+
+    def timestamp(self, text: ir.StringValue) -> ir.TimestampValue:
+        """A timestamp without a zone of ISO 8601 text."""
+        if self.name == "pyspark":
+            return _builtin("to_timestamp_ntz", "timestamp", text)
+        return text.cast("timestamp")
+
+    def is_instant(self, table: Events, column: str) -> bool:
+        """Whether a timestamp column names instants, and not times on a clock nobody names."""
+        if self.session is None:
+            return table.data[column].type().timezone is not None
+        kinds = dict(self.session.table(table.name).dtypes)
+        return kinds[column] == "timestamp"
+
+    def close(self) -> None:
+        """Ends the connection."""
+        if self.owned:
+            self.session.stop()
+        elif self.session is None:
+            with contextlib.suppress(Exception):
+                self.backend.disconnect()
+
+
+@dataclass
+class Events:
+    """The events table, as an engine sees it.
+
+    Attributes:
+        data: its expression.
+        name: in the engine.
+        origin: for messages.
+        files: none for a table of a warehouse.
+        rows: where the files say how many there are.
+    """
+
+    data: ir.Table
+    name: str
+    origin: str
+    files: tuple[Path, ...] = ()
+    rows: int | None = None
+
+    def need(self, column: str, flag: str) -> ir.Value:
+        """A column that a flag names.
+
+        Raises:
+            InputError: it is not there.
+        """
+        if column not in self.data.columns:
+            raise InputError(
+                f"{self.origin} has no column {column!r} (named by --{flag}); it has "
+                f"{', '.join(self.data.columns)}{did_you_mean(column, self.data.columns)}"
+            )
+        return self.data[column]
+
+
+def _builtin(name: str, returns: str, argument: ir.Value) -> Any:
+    """A function of the engine's own, of one argument."""
+    import ibis
+
+    def function(argument): ...
+
+    signature = ((argument.type(),), returns)
+    return ibis.udf.scalar.builtin(function, name=name, signature=signature)(argument)
+
+
+# ----------------------------------------------------------------------------- connecting
+
+
+@contextlib.contextmanager
+def connected(flags: TableFlags, scratch: Path) -> Iterator[Engine]:
+    """The engine that `--engine` names, for as long as it is needed.
+
+    Args:
+        flags: the engine's own.
+        scratch: a directory for what does not fit in memory, unless `--engine_spill` names one.
+
+    Raises:
+        InputError: there is no such engine, or something that it needs is not installed.
+    """
+    url = flags.engine or DEFAULT
+    if "://" not in url:
+        raise InputError(
+            f"--engine must be a URL: {DEFAULT}, duckdb://FILE, pyspark:// or that of another Ibis "
+            f"backend. Received: {url!r}"
+        )
+    scheme = url.partition("://")[0]
+    spill = Path(flags.engine_spill or scratch)
+    try:
+        spill.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--engine_spill={spill} cannot be made: {error.strerror}") from None
+    connect = {"duckdb": _duckdb, "pyspark": _pyspark}.get(scheme, _other)
+    import ibis
+
+    engine = connect(url, flags, spill)
+    fuse = ibis.options.sql.fuse_selects
+    # Steps stay steps: fused, an expression is written out once for each of its uses.
+    ibis.options.sql.fuse_selects = False
+    try:
+        yield engine
+    finally:
+        ibis.options.sql.fuse_selects = fuse
+        engine.close()
+
+
+def _parts(url: str) -> tuple[str, dict[str, str]]:
+    """What stands behind `SCHEME://`, and the options after a question mark."""
+    place, _, query = url.partition("://")[2].partition("?")
+    return place, dict(urllib.parse.parse_qsl(query))
+
+
+def _duckdb(url: str, flags: TableFlags, spill: Path) -> Engine:
+    import duckdb
+    import ibis
+
+    database, options = _parts(url)
+    if database and not Path(database).is_file():
+        raise InputError(f"--engine={url}: there is no DuckDB file {database}")
+    settings: dict[str, Any] = {
+        "memory_limit": flags.engine_memory,
+        "temp_directory": str(spill),
+        # The counts are written in an order of their own; keeping that of the input costs memory.
+        "preserve_insertion_order": False,
+    }
+    if flags.engine_threads:
+        settings["threads"] = flags.engine_threads
+    try:
+        backend = ibis.duckdb.connect(
+            database or ":memory:", read_only=bool(database), **settings | options
+        )
+    except duckdb.Error as error:
+        raise InputError(
+            f"--engine={url} with --engine_memory={flags.engine_memory}: {_first_line(error)}"
+        ) from None
+    return Engine(backend, "duckdb")
+
+
+def _pyspark(url: str, flags: TableFlags, spill: Path) -> Engine:
+    if importlib.util.find_spec("pyspark") is None:
+        raise InputError("--engine=pyspark:// needs PySpark and Java 17: pip install mmnet[spark]")
+    import ibis
+    from pyspark.sql import SparkSession
+
+    _, options = _parts(url)
+    settings = {
+        "spark.master": f"local[{flags.engine_threads or '*'}]",
+        "spark.driver.memory": f"{_mebibytes(flags.engine_memory)}m",
+        "spark.local.dir": str(spill),
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }
+    session = SparkSession.getActiveSession()
+    owned = session is None
+    if session is None:
+        builder = SparkSession.builder.appName("mmnet")
+        for name, value in (settings | options).items():
+            builder = builder.config(name, value)
+        try:
+            session = builder.getOrCreate()
+        except Exception as error:  # of many kinds: no Java, a wrong option, a master far away
+            raise InputError(
+                f"--engine={url}: Spark does not start: {_first_line(error)}"
+            ) from None
+        session.sparkContext.setLogLevel("ERROR")
+    return Engine(ibis.pyspark.connect(session), "pyspark", session, owned)
+
+
+_UNITS = {"": 1 / 1024**2, "k": 1 / 1024, "m": 1, "g": 1024, "t": 1024**2}
+
+
+def _mebibytes(memory: str) -> int:
+    found = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)(?:i?b)?\s*", memory.lower())
+    if not found or found[1].count(".") > 1:
+        raise InputError(f"--engine_memory must be a size such as 2GB. Received: {memory!r}")
+    return max(512, int(float(found[1]) * _UNITS[found[2]]))
+
+
+def _other(url: str, flags: TableFlags, spill: Path) -> Engine:
+    import ibis
+
+    scheme = url.partition("://")[0]
+    backends = sorted(point.name for point in ibis.util.backend_entry_points())
+    if scheme not in backends:
+        raise InputError(
+            f"--engine={scheme}://... is no engine{did_you_mean(scheme, backends)}; use "
+            f"{DEFAULT}, pyspark:// or another Ibis backend: {', '.join(backends)}"
+        )
+    try:
+        backend = ibis.connect(url)
+    except ImportError as error:
+        raise InputError(
+            f"--engine={scheme}://... needs a package that is not installed ({error}); "
+            f"pip install 'ibis-framework[{scheme}]'"
+        ) from None
+    except Exception as error:  # each backend has its own
+        raise InputError(f"--engine={scheme}://... does not answer: {_first_line(error)}") from None
+    return Engine(backend, backend.name)
+
+
+# --------------------------------------------------------------------------------- reading
+
+
+def files_of(flags: TableFlags) -> list[Path]:
+    """The files that `--events` names; none where it names a table or a place far away.
+
+    Raises:
+        InputError: there are none, and the engine has no tables of its own.
+    """
+    if "://" in flags.events:
+        return []
+    try:
+        return tables.find(flags.events, "events")
+    except InputError:
+        if (flags.engine or DEFAULT) == DEFAULT:
+            raise
+        return []
+
+
+def events_of(engine: Engine, flags: TableFlags, files: Sequence[Path]) -> Events:
+    """The events table as an expression of the engine.
+
+    Every column of a CSV file is text: what it holds is decided by what it is used for.
+
+    Raises:
+        InputError: there is no such table, or a file cannot be read.
+    """
+    if not files and "://" not in flags.events:
+        return _table(engine, flags.events)
+    origin = str(files[0]) if len(files) == 1 else flags.events
+    kinds = {tables.is_parquet(path) for path in files or [Path(flags.events)]}
+    if len(kinds) > 1:
+        raise InputError(f"{flags.events}: both Parquet and CSV files; name one kind by a glob")
+    paths = [str(path) for path in files] or [flags.events]
+    with _errors_explained(f"reading {origin}"):
+        if kinds == {True}:
+            rows = _check_parquet(files) if files else None
+            return Events(*_read_parquet(engine, paths), origin, tuple(files), rows)
+        header = _check_csv(files) if files else []
+        return Events(*_read_csv(engine, paths, header), origin, tuple(files))
+
+
+def _table(engine: Engine, name: str) -> Events:
+    database, _, table = name.rpartition(".")
+    try:
+        data = engine.backend.table(table, database=database or None)
+    except Exception:  # each backend has its own
+        known: list[str] = []
+        with contextlib.suppress(Exception):
+            known = engine.backend.list_tables(database=database or None)
+        raise InputError(
+            f"--events={name}: no such file, directory, glob or table of the engine "
+            f"(it has: {', '.join(sorted(known)) or 'none'}){did_you_mean(table, known)}"
+        ) from None
+    return Events(data, name, f"table {name}")
+
+
+def _check_parquet(files: Sequence[Path]) -> int:
+    """Rows by the files' own word; each is opened, so that a message can name the one at fault."""
+    rows, first = 0, None
+    for path in files:
+        try:
+            with pa.parquet.ParquetFile(path) as file:
+                names, more = file.schema_arrow.names, file.metadata.num_rows
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(
+                f"{path} is not a readable Parquet file (events table): {_first_line(error)}"
+            ) from None
+        _check_names(path, names, files[0], first := first or names)
+        rows += more
+    return rows
+
+
+def _check_csv(files: Sequence[Path]) -> list[str]:
+    """The header, which all files must share."""
+    first: list[str] = []
+    for path in files:
+        try:
+            names = tables.header(path)
+        except OSError as error:
+            raise InputError(
+                f"{path} is not a readable CSV file (events table): {_first_line(error)}"
+            ) from None
+        if not names:
+            raise InputError(f"{path} is not a readable CSV file (events table): it is empty")
+        _check_names(path, names, files[0], first := first or names)
+    return first
+
+
+def _check_names(path: Path, names: list[str], first: Path, wanted: list[str]) -> None:
+    again = [name for name in names if names.count(name) > 1]
+    if again:
+        raise InputError(f"{path} has two columns named {again[0]!r}; rename one")
+    if names != wanted:
+        raise InputError(
+            f"{path} has columns {', '.join(names)} but {first} has {', '.join(wanted)}; the "
+            "files of one table must agree"
+        )
+
+
+def _read_parquet(engine: Engine, paths: list[str]) -> tuple[ir.Table, str]:
+    if engine.session is not None:
+        return _view(engine, engine.session.read.parquet(*paths))
+    if engine.name == "duckdb":
+        # A folder named day=1 adds no column: a table's columns are in its files.
+        data = engine.backend.read_parquet(paths, hive_partitioning=False)
+    else:
+        data = engine.backend.read_parquet(paths if len(paths) > 1 else paths[0])
+    return data, data.get_name()
+
+
+def _read_csv(engine: Engine, paths: list[str], header: list[str]) -> tuple[ir.Table, str]:
+    if engine.session is not None:
+        options = {
+            "header": True,
+            "multiLine": True,
+            "quote": '"',
+            "escape": '"',
+            "mode": "FAILFAST",
+        }
+        return _view(engine, engine.session.read.csv(paths, inferSchema=False, **options))
+    if engine.name == "duckdb":
+        options = {"header": True, "delim": ",", "quote": '"', "escape": '"'}
+        if header:
+            options |= {"auto_detect": False, "columns": dict.fromkeys(header, "string")}
+        data = engine.backend.read_csv(paths, **options | ({} if header else {"all_varchar": True}))
+    else:
+        data = engine.backend.read_csv(paths if len(paths) > 1 else paths[0])
+    return data, data.get_name()
+
+
+def _view(engine: Engine, frame: Any) -> tuple[ir.Table, str]:
+    name = "mmnet_events"
+    frame.createOrReplaceTempView(name)
+    return engine.backend.table(name), name
+
+
+# ---------------------------------------------------------------------------------- errors
+
+
+@contextlib.contextmanager
+def _errors_explained(what: str) -> Iterator[None]:
+    """Turns an engine's complaint about its input or its means into a sentence."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if _is(error, "duckdb", "OutOfMemoryException"):
+            raise InputError(
+                f"{what}: the engine ran out of memory or of room to spill; raise "
+                f"--engine_memory, or name an --engine_spill directory with room "
+                f"({_first_line(error)})"
+            ) from None
+        wrong = ("InvalidInputException", "ConversionException", "IOException", "HTTPException")
+        if (
+            _is(error, "duckdb", *wrong)
+            or _is(error, "pyspark.errors", "PySparkException")
+            or _is(error, "py4j.protocol", "Py4JJavaError")
+        ):
+            raise InputError(f"{what}: the engine says: {_first_line(error)}") from None
+        raise
+
+
+def _is(error: Exception, module: str, *names: str) -> bool:
+    """Whether an error is of a class of a module; one that is not loaded raised nothing."""
+    loaded = sys.modules.get(module)
+    return any(isinstance(error, getattr(loaded, name, ())) for name in names)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).strip().split("\n")]
+    # Of a mistake in a CSV file DuckDB tells the line, what stands there and what is wrong.
+    return ", ".join(lines[: 3 if "CSV Error" in lines[0] else 1]).rstrip(".")
