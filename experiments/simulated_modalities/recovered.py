@@ -22,11 +22,16 @@ HERE = Path("experiments/simulated_modalities")
 NOTHING = "neither"
 
 
-def oracle_error(predictions: pd.DataFrame) -> float:
-    """Mean squared distance of the oracle from the true rate on the test rows, percent²."""
+def simulation() -> simulated.Simulation:
+    """The log of the experiment."""
     flags = config.parse(config.ExperimentConfig, [f"--flagfile={HERE}/experiment.txt"])
     named = config.named_options(simulated.simulated, flags.source_set, "source_set")
-    truth = simulated.simulate(**named).truth.to_pandas()
+    return simulated.simulate(**named)
+
+
+def oracle_error(drawn: simulated.Simulation, predictions: pd.DataFrame) -> float:
+    """Mean squared distance of the oracle from the true rate on the test rows, percent²."""
+    truth = drawn.truth.to_pandas()
     rows = predictions.merge(truth[["item_id", "period", "content_share_rate"]], validate="m:1")
     assert len(rows) == len(predictions)
     return float(((rows["content_share_rate"] - rows["true_share_rate"]) ** 2).mean())
@@ -42,7 +47,9 @@ def main():
     first = cells.iloc[0]
     run = Path(options.cells, f"{first['row']}-{first['seed']}-{first['origin']}-{first['cell']}")
     predictions = pd.read_parquet(run / "evaluation" / "predictions.parquet")
-    oracle = oracle_error(predictions[predictions["scenario"] == "cold_start"])
+    drawn = simulation()
+    oracle = oracle_error(drawn, predictions[predictions["scenario"] == "cold_start"])
+    variance = drawn.variance_shares
 
     errors = {row: part["cold_start_mse_to_true_rate"] for row, part in cells.groupby("row")}
     nothing = errors[NOTHING].mean()
@@ -52,7 +59,9 @@ def main():
         f"Made by `python {HERE}/recovered.py` from [cells.csv](cells.csv). Error to the planted "
         "rate, percent², mean over seeds ± sd; the recovered share of the gain from "
         f"{nothing:.2f} (neither) to {oracle:.2f} (an oracle of all planted effects but the "
-        "item's own).",
+        f"item's own). Title and cover are {variance['title']:.0%} and "
+        f"{variance['cover']:.0%} of the "
+        "variance of the rate's logit.",
         "",
         "| row | seeds | error to the true rate | recovered share |",
         "| --- | ---: | ---: | ---: |",
