@@ -93,8 +93,12 @@ def load(
             return _kept(directory, key, flags, digests)
     scratch = _scratch(flags, directory)
     place = Path(scratch.name)
-    ledger = count(flags, task, item_ids, place / COUNTS_FILE, scratch=place / "spill")
-    table = _read(place / COUNTS_FILE, flags)
+    try:
+        ledger = count(flags, task, item_ids, place / COUNTS_FILE, scratch=place / "spill")
+        table = _read(place / COUNTS_FILE, flags)
+    except BaseException:
+        scratch.cleanup()  # now: a run directory is taken away only when it is empty
+        raise
     about = {"key": key, "ledger": [dataclasses.asdict(rule) for rule in ledger]}
     (place / ABOUT_FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     if not files:  # a table of a warehouse, or files far away: what was counted stands for them
@@ -194,8 +198,6 @@ class _Counting:
         Raises:
             InputError: events that the flags do not allow, or none that they do.
         """
-        import ibis
-
         left_out = dict.fromkeys(range(1, len(self.rules) + 1), 0)
         found = self._fetch(
             cells.filter(cells.item == "").group_by("period").agg(rows=cells.num_events.sum()),
@@ -209,12 +211,11 @@ class _Counting:
         reached = self._fetch(live.agg(rows=live.num_events.sum()))[0]["rows"] or 0
         known = live
         if self.item_ids is not None:
-            wanted = ibis.memtable(pa.table({"item": pa.array(self.item_ids, pa.string())}))
-            known = live.semi_join(wanted, "item")
+            known = live.semi_join(self._known(), "item")
         totals = self._fetch(self._totals(known))[0]
         num_known = totals["rows"] or 0
         if num_known < reached and self.flags.unknown_items == "fail":
-            example = self._fetch(live.anti_join(wanted, "item").select("item").limit(1))
+            example = self._fetch(live.anti_join(self._known(), "item").select("item").limit(1))
             raise InputError(
                 f"{self.events.origin}: item {example[0]['item']!r} is not in the items table "
                 f"({reached - num_known:,} such events); add it, or set --unknown_items=drop"
@@ -435,7 +436,8 @@ class _Counting:
                 wanted = (
                     f"time of {FIRST_YEAR} to {END_YEAR - 1} (ISO 8601, or as --time_unit says)"
                 )
-        came = self._example({"came": self.table[column]}, lambda t: t.rule == rule)
+        broken = self._marked({"came": self.table[column]})
+        came = self._first(broken.filter(broken.rule == rule), "came")
         raise InputError(
             f"{self.events.origin}, column {column}: {rows:,} events have no {wanted}; correct "
             f"them, or set --bad_events=drop. Received: {came['came']!r}"
@@ -444,11 +446,11 @@ class _Counting:
     def _refuse_values(self, number: int, rate: Rate, rows: int) -> None:
         """Raises: events whose numerator or denominator cannot be counted."""
         data = {f"came_{n}": self.table[name] for n, name in enumerate(rate.columns)}
-
-        def broken(table: ir.Table) -> ir.BooleanValue:
-            return (table.rule == 0) & ~table[f"good_{number}"]
-
-        came = self._example(data, broken)
+        broken = self._marked(data)
+        broken = broken.filter((broken.rule == 0) & ~broken[f"good_{number}"])
+        if self.item_ids is not None:
+            broken = broken.semi_join(self._known(), "item")
+        came = self._first(broken, *data)
         shown = ", ".join(f"{name}={came[f'came_{n}']!r}" for n, name in enumerate(rate.columns))
         raise InputError(
             f"{self.events.origin}: {rows:,} events of --{rate.numerator.flag}="
@@ -458,16 +460,14 @@ class _Counting:
             f"(item {came['item']!r})"
         )
 
-    def _example(self, extra: dict[str, ir.Value], broken: Any) -> dict[str, Any]:
-        """The first event that is found to break a rule."""
+    def _first(self, events: ir.Table, *columns: str) -> dict[str, Any]:
+        return self._fetch(events.select("item", *columns).limit(1))[0]
+
+    def _known(self) -> ir.Table:
+        """The ids of the items table."""
         import ibis
 
-        marked = self._marked(extra)
-        rows = marked.filter(broken(marked))
-        if self.item_ids is not None and "came" not in extra:
-            known = ibis.memtable(pa.table({"item": pa.array(self.item_ids, pa.string())}))
-            rows = rows.semi_join(known, "item")
-        return self._fetch(rows.select("item", *extra).limit(1))[0]
+        return ibis.memtable(pa.table({"item": pa.array(self.item_ids, pa.string())}))
 
     def _check_periods(self, totals: dict[str, Any]) -> None:
         first, last = totals["first"], totals["last"]

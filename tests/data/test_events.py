@@ -786,6 +786,21 @@ def test_tables_that_contradict_each_other_are_refused(arguments, said, capsys):
     assert not [path for path in Path().iterdir() if path.name.startswith(".")]
 
 
+def test_a_run_that_refuses_its_events_leaves_nothing(capsys):
+    items_and_events()
+    wrong = ["--numerator=play_ms", "--run_dir=run"]
+    assert run(TrainConfig, "train", *OWN, *wrong) == driver.WRONG_INPUT
+    assert "set --rate_may_exceed_one" in capsys.readouterr().err
+    assert not Path("run").exists()
+
+
+def test_compressed_files_are_read():
+    text = b"item_id,timestamp,shares\na,0,1\n"
+    with pa.output_stream("events.csv.gz") as file:
+        file.write(text)
+    assert count("events.csv.gz")[0] == [("a", 0, 1, 1)]
+
+
 def test_without_events_neither_ibis_nor_duckdb_is_loaded():
     code = "import sys, mmnet.tasks; print({'ibis', 'duckdb', 'pyspark'} & set(sys.modules))"
     root = Path(config.__file__).parents[1]
