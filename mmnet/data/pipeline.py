@@ -199,8 +199,8 @@ def prepare(
 
 
 def _without_places(flags: TableFlags) -> TableFlags:
-    engine = {name: TableFlags.model_fields[name].default for name in config.ENGINE}
-    return flags.model_copy(update=dict.fromkeys(PLACES, "") | engine | {"vectors": ()})
+    places = (*PLACES, *config.ENGINE, "vectors")
+    return flags.model_copy(update={name: TableFlags.model_fields[name].default for name in places})
 
 
 def transform(found: Tables, fitted: Fitted) -> Dataset:

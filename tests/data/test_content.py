@@ -124,6 +124,7 @@ def test_a_model_is_not_given_vectors_of_another_encoder(tmp_path):
     dataset = pipeline.prepare(found(), flags(tmp_path), TASK)
     fitted = dataset.fitted
     assert fitted.tables.text_handle == ""  # where it lay is not part of the model
+    assert fitted.tables.encoder_cache == "runs/encoder_cache"
     same = fitted.model_copy(update={"tables": flags(tmp_path)})
     again = pipeline.transform(found(), same)
     np.testing.assert_array_equal(again.tensors["vector_title"], dataset.tensors["vector_title"])
