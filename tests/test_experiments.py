@@ -92,6 +92,7 @@ def stored(results, system):
         ("Github-Ranking:", "github_ranking/results"),
         ("Github-Ranking by item:", "github_ranking/results_by_item"),
         ("KuaiRand-Pure:", "kuairand/results"),
+        ("The paper's size", "full_size/results"),
         ("KuaiRand-Pure CTR:", "kuairand/results_ctr"),
         ("KuaiRand-Pure like rate:", "kuairand/results_like_rate"),
         ("KuaiRand-Pure complete rate:", "kuairand/results_complete_rate"),
