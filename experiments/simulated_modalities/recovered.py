@@ -59,9 +59,8 @@ def main():
         f"Made by `python {HERE}/recovered.py` from [cells.csv](cells.csv). Error to the planted "
         "rate, percent², mean over seeds ± sd; the recovered share of the gain from "
         f"{nothing:.2f} (neither) to {oracle:.2f} (an oracle of all planted effects but the "
-        f"item's own). Title and cover are {variance['title']:.0%} and "
-        f"{variance['cover']:.0%} of the "
-        "variance of the rate's logit.",
+        f"item's own). Title and cover are {variance['title']:.0%} and {variance['cover']:.0%} of "
+        "the variance of the rate's logit.",
         "",
         "| row | seeds | error to the true rate | recovered share |",
         "| --- | ---: | ---: | ---: |",
