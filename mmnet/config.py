@@ -138,6 +138,9 @@ class TableFlags(ContentFlags, EventFlags):
     rate_may_exceed_one: bool = Field(
         False, description="The numerator is no part of the denominator."
     )
+    shard_items: int = Field(
+        65_536, ge=1, description="Items handled at a time; memory depends on it, results do not."
+    )
 
 
 class TaskFlags(_Flags):
@@ -325,7 +328,8 @@ class PredictConfig(TableFlags):
 
 
 TABLES, TASK = tuple(TableFlags.model_fields), tuple(TaskFlags.model_fields)
-ENGINE = ("engine", "engine_memory", "engine_threads", "engine_spill")
+ENGINE = ("engine", "engine_memory", "engine_threads", "engine_spill", "shard_items")
+"""How tables are worked on: no result depends on it."""
 PLACES = (
     *("dataset_dir", "run_dir", "outputs", "explain", "resume", "profile_steps"),
     *("source_dir", "image_root", "encoder_cache", *ENGINE),

@@ -69,6 +69,8 @@ TAXONOMY_MISSING_FLAG = Tensor(
     "1 = no other item of the taxonomy value was seen (the rate is then the global mean)",
 )
 HISTORY = (SHARE_RATE, MISSING_FLAG, CLICKS)  # what a scenario or a disturbance hides
+OF_PERIODS = {tensor.name for tensor in (*HISTORY, TAXONOMY_RATE, TAXONOMY_MISSING_FLAG)}
+"""Tensors that change from period to period; all others depend on the item alone."""
 
 MISSING_ID, UNKNOWN_ID, FIRST_ID = 0, 1, 2
 """Rows of every vocabulary: 0 = empty or padding, 1 = not seen in training, 2... = the values."""

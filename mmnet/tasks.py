@@ -77,9 +77,11 @@ def _dataset(flags: PrepareConfig | TrainConfig, directory: Path) -> Dataset:
             dataset = datasets.load(directory)
             console.print(f"reusing the unchanged dataset in {directory}")
             return dataset
-    dataset = pipeline.prepare(found, table_flags, task_flags, encoders)
-    dataset.fingerprint, dataset.inputs = fingerprint, hashes
-    return datasets.load(datasets.save(dataset, directory))
+    with datasets.new(directory) as made:
+        dataset = pipeline.prepare(found, table_flags, task_flags, encoders, made.array)
+        dataset.fingerprint, dataset.inputs = fingerprint, hashes
+        made.write(dataset)
+    return datasets.load(directory)
 
 
 def _print_ledger(dataset: Dataset) -> None:

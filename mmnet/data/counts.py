@@ -1,204 +1,34 @@
-"""Counts of clicks and shares per item and period, as dense arrays on a calendar."""
+"""Counts of clicks and shares per item and period, as dense arrays on a calendar.
+
+The table is read once, in pieces, and its rows are sorted into shards of items; a panel is then
+made of one shard at a time. With one shard it holds all there is.
+"""
 
 from __future__ import annotations
 
-import re
-import zoneinfo
-from dataclasses import dataclass
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+import pyarrow.compute as pc
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import tables
+from mmnet.data import calendars, tables
+from mmnet.data.calendars import MAX_PERIODS, PIECE_ROWS, Calendar
+from mmnet.data.parquet import ParquetTable
+from mmnet.data.spool import Spool
 from mmnet.data.tables import Rule, Table
-
-ANCHOR = pd.Timestamp("1970-01-05")
-"""Periods are counted from this Monday, so their borders never depend on the data."""
-
-MAX_PERIODS = 20_000
 
 LARGEST_RATE_SUM = 1 << 38
 """Percent; taxonomy means add rates up as int64 multiples of 2**-24 percent."""
 
-
-class Calendar(BaseModel):
-    """Maps periods, as users write them, to integers and back.
-
-    An integer period stands for itself. A time belongs to the bin of `width` that it falls into;
-    bins are cut on the clock of `time_zone` and counted from Monday, 1970-01-05, so a 7-day bin
-    starts on a Monday whatever the data.
-
-    Attributes:
-        kind: integer or time.
-        width: of a bin, in seconds; 0 for integers.
-        time_zone: whose clock cuts the bins.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    kind: str
-    width: int = 0
-    time_zone: str = "UTC"
-
-    def numbers(
-        self, table: Table, column: str, flag: str, *, allow_empty: bool = False
-    ) -> np.ndarray:
-        """Period numbers of a column, float64 with NaN where empty.
-
-        Raises:
-            InputError: a value that is no period, with its row.
-        """
-        data = table.need(column, flag)
-        if self.kind == "integer":
-            values = tables.floats(table, column, flag, rule=self._rule)
-            bad = ~np.isnan(values) & ((values != np.floor(values)) | np.isinf(values))
-        else:
-            times = _times(data, self.time_zone)
-            values = ((times - ANCHOR) // pd.Timedelta(seconds=self.width)).to_numpy(float)
-            empty = data.to_pandas().astype("string").fillna("").str.strip() == ""
-            bad = np.isnan(values) & ~empty.to_numpy()
-        if not allow_empty:
-            bad |= np.isnan(values)
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise InputError(
-                f"{table.where(row, column)}: {self._rule}. Received: {data[row].as_py()!r}"
-            )
-        return values
-
-    def describe(self) -> str:
-        """The calendar in words, for messages."""
-        if self.kind == "integer":
-            return "periods given as integers"
-        return f"periods of {pd.Timedelta(seconds=self.width)} on the clock of {self.time_zone}"
-
-    @property
-    def _rule(self) -> str:
-        wanted = "a whole number" if self.kind == "integer" else "a date or time (ISO 8601)"
-        return f"a period must be {wanted}"
-
-    def label(self, number: int) -> int | str:
-        """A period as users write it: the integer, or the ISO start of the bin."""
-        if self.kind == "integer":
-            return int(number)
-        start = ANCHOR + int(number) * pd.Timedelta(seconds=self.width)
-        return start.date().isoformat() if start == start.normalize() else start.isoformat()
-
-    def periods(self, numbers: np.ndarray) -> pd.Series:
-        """Periods as a column of the input's own type: integers, dates or times."""
-        if self.kind == "integer":
-            return pd.Series(numbers, dtype="int64")
-        starts = pd.Series(ANCHOR + numbers * pd.Timedelta(seconds=self.width))
-        days = self.width % 86_400 == 0
-        return starts.dt.date if days else starts.astype("datetime64[s]")
-
-    def number(self, label: str, flag: str) -> int:
-        """The number of a period given on the command line.
-
-        Raises:
-            InputError: it is no period.
-        """
-        column = pa.chunked_array([pa.array([label])])
-        try:
-            values = self.numbers(Table(pa.table({flag: column}), "flag"), flag, flag)
-        except InputError:
-            raise InputError(f"--{flag}: {self._rule}. Received: {label!r}") from None
-        return int(values[0])
-
-
-_ZONED = r"[T ]\d{2}.*(?:Z|[+-]\d{2}(?::?\d{2})?)$"
-
-
-def _times(data: pa.ChunkedArray, time_zone: str) -> pd.Series:
-    """Times on the clock of a zone; NaT where there is none.
-
-    A time without a zone is already on that clock; one with an offset is converted, each by its
-    own, since the offsets of a zone with daylight saving differ within a year.
-    """
-    if pa.types.is_timestamp(data.type):
-        return _on_clock(pd.to_datetime(data.to_pandas()), time_zone)
-    if pa.types.is_date(data.type):
-        return data.cast(pa.timestamp("ms")).to_pandas()
-    raw = data.to_pandas().astype("string").str.strip()
-    zoned = raw.str.contains(_ZONED).fillna(False).to_numpy(bool)
-    times = pd.to_datetime(raw.mask(zoned), errors="coerce", format="ISO8601")
-    if zoned.any():
-        converted = pd.to_datetime(raw[zoned], errors="coerce", format="ISO8601", utc=True)
-        times = times.astype("datetime64[us]")
-        times[zoned] = _on_clock(converted, time_zone)
-    return times
-
-
-def _on_clock(times: pd.Series, time_zone: str) -> pd.Series:
-    return times if times.dt.tz is None else times.dt.tz_convert(time_zone).dt.tz_localize(None)
-
-
-def calendar_of(table: Table, flags: TableFlags) -> Calendar:
-    """Chooses the calendar that a counts table's period column needs.
-
-    Raises:
-        InputError: `--period` or `--time_zone` cannot be read, or the periods are dates written
-            as numbers (a year of them would read as 1,131 periods, most of them empty).
-    """
-    data = table.need(flags.period_column, "period_column")
-    numeric = pa.types.is_integer(data.type) or pa.types.is_floating(data.type)
-    if not numeric and not pa.types.is_temporal(data.type):
-        raw = data.to_pandas().astype("string").str.strip()
-        numeric = bool(raw.str.fullmatch(r"-?\d+").fillna(False).mean() > 0.5)
-    if numeric:
-        calendar = Calendar(kind="integer")
-        numbers = calendar.numbers(table, flags.period_column, "period_column", allow_empty=True)
-        if are_dates(numbers[~np.isnan(numbers)]):
-            raise InputError(
-                f"{table.where(0, flags.period_column)}: {data[0].as_py()} is a date written as a "
-                "number, and numbers count periods; write it as 2024-05-31"
-            )
-        return calendar
-    return calendar_of_times(flags)
-
-
-def calendar_of_times(flags: TableFlags) -> Calendar:
-    """The calendar that `--period` and `--time_zone` describe.
-
-    Raises:
-        InputError: one of the two cannot be read.
-    """
-    width = seconds(flags.period, "period")
-    try:
-        zoneinfo.ZoneInfo(flags.time_zone)
-    except (KeyError, ValueError, OSError):  # unknown; no name of a zone; a directory of zones
-        raise InputError(
-            f"--time_zone must be a name such as Asia/Shanghai. Received: {flags.time_zone!r}"
-        ) from None
-    return Calendar(kind="time", width=width, time_zone=flags.time_zone)
-
-
-def seconds(text: str, flag: str) -> int:
-    """The length of a width such as 1h, 1d or 7d.
-
-    Raises:
-        InputError: it is none, or not of whole seconds.
-    """
-    try:
-        # pandas spells days and weeks with a capital.
-        spelled = re.sub(r"\d\s*[dw](?![a-z])", lambda unit: unit[0].upper(), text)
-        width = pd.Timedelta(spelled).total_seconds()
-    except ValueError:
-        width = 0
-    if not width >= 1 or width % 1:
-        raise InputError(f"--{flag} must be a width such as 1h, 1d or 7d. Received: {text!r}")
-    return int(width)
-
-
-def are_dates(numbers: np.ndarray) -> bool:
-    """Whether all numbers read as yyyymmdd of the years 1900 to 2199."""
-    year, month, day = numbers // 10_000, numbers // 100 % 100, numbers % 100
-    dates = (year >= 1900) & (year < 2200) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
-    return len(numbers) > 0 and bool(dates.all())
+ROW = np.dtype([("item", "i8"), ("period", "i8"), ("clicks", "i8"), ("shares", "i8"), ("at", "i8")])
+"""A row in the spool: the item's row in its table, the period's number, its counts, its place."""
 
 
 @dataclass
@@ -231,38 +61,172 @@ class Panel:
         """The period of a column as users write it."""
         return self.calendar.label(self.first_period + int(column))
 
+    def part(self, items: slice) -> Panel:
+        """The panel of a run of its items."""
+        return dataclasses.replace(
+            self,
+            item_ids=self.item_ids[items],
+            clicks=self.clicks[items],
+            shares=self.shares[items],
+            release=self.release[items],
+        )
 
-def item_ids(items: Table, flags: TableFlags) -> np.ndarray:
-    """Returns the ids of the items table.
+    def columns(self, first: int, stop: int) -> Panel:
+        """The panel of a run of its periods; a negative `first` adds periods without clicks."""
+        clicks, shares = (
+            np.pad(array[:, max(first, 0) : stop], ((0, 0), (max(-first, 0), 0)))
+            for array in (self.clicks, self.shares)
+        )
+        return dataclasses.replace(
+            self,
+            clicks=clicks,
+            shares=shares,
+            release=self.release - first,
+            first_period=self.first_period + first,
+        )
+
+
+class ItemIds:
+    """The ids of the items table, and where each stands.
+
+    Args:
+        values: string [items], each once.
+    """
+
+    def __init__(self, values: pa.ChunkedArray):
+        self.values = values.cast(pa.large_string())
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def rows(self, who: pa.ChunkedArray) -> np.ndarray:
+        """The row of each id, int64 [who]; -1 where there is none."""
+        found = pc.index_in(who.cast(pa.large_string()), value_set=self.values)
+        return pc.fill_null(found, -1).to_numpy().astype(np.int64)
+
+    def part(self, items: slice) -> np.ndarray:
+        """Some of the ids as an object array of str."""
+        part = self.values.slice(items.start, items.stop - items.start)
+        return part.to_numpy(zero_copy_only=False).astype(object)
+
+
+def item_ids(items: Table | ParquetTable, flags: TableFlags) -> ItemIds:
+    """Reads the ids of the items table.
 
     Raises:
         InputError: an empty or repeated id, with its row.
     """
-    ids = tables.strings(items, flags.item_column, "item_column")
-    empty = ids == ""
-    if empty.any():
+    column, flag = flags.item_column, "item_column"
+    parts = []
+    for piece in items.pieces(PIECE_ROWS, {column: flag}):
+        ids = tables.texts(piece, column, flag)
+        empty = pc.equal(ids, "")
+        if pc.any(empty).as_py():
+            row = pc.index(empty, True).as_py()
+            raise InputError(f"{piece.where(row, column)}: an item id is empty")
+        parts += ids.cast(pa.large_string()).chunks
+    found = pa.chunked_array(parts, pa.large_string())
+    if pc.count_distinct(found).as_py() < len(found):
+        row = int(np.argmax(pd.Series(found.to_numpy()).duplicated()))
         raise InputError(
-            f"{items.where(int(np.argmax(empty)), flags.item_column)}: an item id is empty"
+            f"{items.where_place(int(row), column)}: item {found[row].as_py()!r} stands here a "
+            "second time; the items table needs one row per item"
         )
-    repeated = pd.Series(ids).duplicated().to_numpy()
-    if repeated.any():
-        row = int(np.argmax(repeated))
-        raise InputError(
-            f"{items.where(row, flags.item_column)}: item {ids[row]!r} stands here a second time; "
-            "the items table needs one row per item"
-        )
-    return ids
+    return ItemIds(found)
 
 
-def panel(
-    counts: Table,
-    items: Table,
+@dataclass
+class Counted:
+    """A counts table, checked, with its rows sorted into shards of items.
+
+    Attributes:
+        ids: of all items.
+        borders: first item of each shard, and the number of items.
+        calendar: what a period is.
+        first_period: the calendar number of a panel's column 0.
+        num_periods: columns of a panel.
+        release: int64 [items], as in `Panel`.
+        ledger: what the rules of the table dropped.
+    """
+
+    ids: ItemIds
+    borders: np.ndarray
+    calendar: Calendar
+    first_period: int
+    num_periods: int
+    release: np.ndarray
+    ledger: list[Rule]
+    _spool: Spool = field(repr=False)
+    _table: Table | ParquetTable = field(repr=False)
+
+    def label(self, column: int) -> int | str:
+        """The period of a column as users write it."""
+        return self.calendar.label(self.first_period + int(column))
+
+    @property
+    def shards(self) -> list[slice]:
+        """The items of each shard."""
+        return [slice(int(a), int(b)) for a, b in itertools.pairwise(self.borders)]
+
+    def panels(self) -> Iterator[tuple[slice, Panel]]:
+        """The panel of each shard, and the items that it is of."""
+        for number, items in enumerate(self.shards):
+            yield items, self.panel(number)
+
+    def panel(self, number: int) -> Panel:
+        """The panel of one shard.
+
+        Raises:
+            InputError: two rows for one item and period.
+        """
+        return self._panel(self._spool.shard(number), self.shards[number])
+
+    def whole(self) -> Panel:
+        """The panel of all items.
+
+        Raises:
+            InputError: two rows for one item and period.
+        """
+        rows = [self._spool.shard(number) for number in range(len(self.shards))]
+        return self._panel(np.concatenate(rows), slice(0, len(self.ids)))
+
+    def _panel(self, rows: np.ndarray, items: slice) -> Panel:
+        shape = (items.stop - items.start, self.num_periods)
+        cells = (rows["item"] - items.start) * self.num_periods + rows["period"] - self.first_period
+        there = np.zeros(shape[0] * shape[1], bool)
+        there[cells] = True
+        if there.sum() < len(cells):
+            self._refuse_repeated(rows, cells)
+        clicks, shares = np.zeros(there.shape, np.int64), np.zeros(there.shape, np.int64)
+        clicks[cells], shares[cells] = rows["clicks"], rows["shares"]
+        return Panel(
+            self.ids.part(items),
+            clicks.reshape(shape),
+            shares.reshape(shape),
+            self.release[items],
+            self.calendar,
+            self.first_period,
+        )
+
+    def _refuse_repeated(self, rows: np.ndarray, cells: np.ndarray) -> None:
+        row = rows[np.argmax(pd.Series(cells).duplicated())]
+        name = self.ids.values[int(row["item"])].as_py()
+        raise InputError(
+            f"{self._table.where_place(int(row['at']))}: item {name!r} has two rows for period "
+            f"{self.calendar.label(int(row['period']))}; add them up, or make --period narrower"
+        )
+
+
+def count(
+    counts: Table | ParquetTable,
+    items: Table | ParquetTable,
     flags: TableFlags,
     task: TaskFlags,
     *,
     calendar: Calendar | None = None,
-) -> tuple[Panel, list[Rule]]:
-    """Checks a counts table and lays it out as a dense panel.
+    borders: Sequence[int] | np.ndarray | None = None,
+) -> Counted:
+    """Checks a counts table, and sorts its rows into shards of items.
 
     Args:
         counts: one row per (item, period), in any order.
@@ -270,6 +234,62 @@ def panel(
         flags: column names, and what to do with unknown items.
         task: the first period to read.
         calendar: a fitted one; otherwise the one that the period column needs.
+        borders: first item of each shard, and the number of items; none: shards of
+            `flags.shard_items`.
+
+    Raises:
+        InputError: a row breaks a rule of the counts table; it names file, row and column.
+    """
+    ids = item_ids(items, flags)
+    if borders is None:
+        borders = [*range(0, len(ids), flags.shard_items), len(ids)]
+    borders = np.asarray(borders, np.int64)
+    calendar = calendar or calendars.calendar_of(counts, flags)
+    given = _given_release(items, flags, calendar, len(ids))
+    reader = _Reader(ids, flags, task, calendar, given)
+    spool = Spool(ROW, len(borders) - 1, flags.engine_spill or None)
+    needed = {
+        flags.item_column: "item_column",
+        flags.period_column: "period_column",
+        flags.denominator: "denominator",
+        flags.numerator: "numerator",
+    }
+    for piece in counts.pieces(PIECE_ROWS, needed):
+        rows = reader.read(piece)
+        spool.add(np.searchsorted(borders, rows["item"], side="right") - 1, rows)
+    first, num_periods = reader.span(counts)
+    never = reader.first_seen == _NEVER
+    observed = np.where(never, num_periods, reader.first_seen - first)
+    release = np.where(np.isnan(given), observed, given - first).astype(np.int64)
+    return Counted(
+        ids,
+        borders,
+        calendar,
+        first,
+        num_periods,
+        release,
+        reader.ledger(),
+        spool,
+        counts,
+    )
+
+
+def panel(
+    counts: Table | ParquetTable,
+    items: Table | ParquetTable,
+    flags: TableFlags,
+    task: TaskFlags,
+    *,
+    calendar: Calendar | None = None,
+) -> tuple[Panel, list[Rule]]:
+    """Checks a counts table and lays it out as one dense panel.
+
+    Args:
+        counts: as in `count`, like all the others.
+        items: one row per item.
+        flags: column names.
+        task: the first period to read.
+        calendar: a fitted one.
 
     Returns:
         The panel and the ledger of what was dropped.
@@ -287,92 +307,143 @@ def panel(
     >>> found.release  # a: never seen; b: in the first column
     array([3, 0])
     """
-    ids = item_ids(items, flags)
-    calendar = calendar or calendar_of(counts, flags)
-    ledger = []
+    counted = count(counts, items, flags, task, calendar=calendar)
+    return counted.whole(), counted.ledger
 
-    who = tables.strings(counts, flags.item_column, "item_column")
-    rows = pd.Index(ids).get_indexer(who)
-    known = rows >= 0
-    if not known.all() and flags.unknown_items == "fail":
-        row = int(np.argmax(~known))
-        raise InputError(
-            f"{counts.where(row, flags.item_column)}: item {who[row]!r} is not in the items table "
-            f"({np.sum(~known)} such rows); add it, or set --unknown_items=drop"
-        )
-    ledger.append(Rule("counts", "item is in the items table", len(counts), int(known.sum())))
-    counts, rows = counts.keep(known), rows[known]
 
-    numbers = calendar.numbers(counts, flags.period_column, "period_column").astype(np.int64)
-    if task.first_period:
-        late = numbers >= calendar.number(task.first_period, "first_period")
-        ledger.append(Rule("counts", "not before --first_period", len(counts), int(late.sum())))
-        counts, rows, numbers = counts.keep(late), rows[late], numbers[late]
-    if not len(counts):
-        raise InputError(f"{counts.origin()}: no row of the table is left after the rules above")
+_NEVER = np.iinfo(np.int64).max
 
-    first, last = int(numbers.min()), int(numbers.max())
-    columns = numbers - first
-    num_periods = last - first + 1
-    if num_periods > MAX_PERIODS:
-        raise InputError(
-            f"{counts.origin()}: periods run from {calendar.label(first)} to "
-            f"{calendar.label(last)}, {num_periods} of them; dates must be written as 2024-05-31, "
-            "and --period may be wider"
-        )
 
-    clicks = tables.integers(counts, flags.denominator, "denominator", what=flags.denominator)
-    shares = tables.integers(counts, flags.numerator, "numerator", what=flags.numerator)
-    above = shares > clicks
-    if above.any() and not flags.rate_may_exceed_one:
-        row = int(np.argmax(above))
-        raise InputError(
-            f"{counts.where(row, flags.numerator)}: {shares[row]} {flags.numerator} of "
-            f"{clicks[row]} {flags.denominator}; a share is counted only where there is a click. "
-            "If the numerator is no part of the denominator, set --rate_may_exceed_one"
-        )
-    order = np.lexsort((columns, rows))
-    again = (np.diff(rows[order]) == 0) & (np.diff(columns[order]) == 0)
-    if again.any():
-        row = int(order[1:][again].min())
-        raise InputError(
-            f"{counts.where(row)}: item {ids[rows[row]]!r} has two rows for period "
-            f"{calendar.label(int(numbers[row]))}; add them up, or make --period narrower"
-        )
+class _Reader:
+    """Reads and checks pieces of a counts table, and keeps what spans them."""
 
-    shape = (len(ids), num_periods)
-    dense_clicks, dense_shares = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    dense_clicks[rows, columns] = clicks
-    dense_shares[rows, columns] = shares
-    if flags.rate_may_exceed_one:
-        rates = 100.0 * shares / np.maximum(clicks, 1)
-        if np.bincount(columns, rates).max() >= LARGEST_RATE_SUM:
+    def __init__(
+        self,
+        ids: ItemIds,
+        flags: TableFlags,
+        task: TaskFlags,
+        calendar: Calendar,
+        given_release: np.ndarray,
+    ):
+        self._ids, self._flags, self._calendar = ids, flags, calendar
+        self._release = given_release
+        self._first_period: int | None = None
+        if task.first_period:
+            self._first_period = calendar.number(task.first_period, "first_period")
+        self.first_seen = np.full(len(ids), _NEVER)
+        self._read = self._known = self._in_time = self._before_release = 0
+        self._first, self._last = _NEVER, -_NEVER
+        self._rates: dict[int, float] = {}
+
+    def read(self, piece: Table) -> np.ndarray:
+        """The rows of a piece that stay, as `ROW`."""
+        flags = self._flags
+        self._read += len(piece)
+        piece, items = self._of_known_items(piece)
+        self._known += len(piece)
+        numbers = self._calendar.numbers(piece, flags.period_column, "period_column")
+        numbers = numbers.astype(np.int64)
+        if self._first_period is not None:
+            late = numbers >= self._first_period
+            piece, items, numbers = piece.keep(late), items[late], numbers[late]
+        self._in_time += len(piece)
+        clicks = tables.integers(piece, flags.denominator, "denominator", what=flags.denominator)
+        shares = tables.integers(piece, flags.numerator, "numerator", what=flags.numerator)
+        self._check_rates(piece, numbers, clicks, shares)
+        if len(piece):
+            self._first = min(self._first, int(numbers.min()))
+            self._last = max(self._last, int(numbers.max()))
+        seen = clicks > 0
+        np.minimum.at(self.first_seen, items[seen], numbers[seen])
+        self._before_release += int((seen & (numbers < self._release[items])).sum())
+        rows = np.empty(len(piece), ROW)
+        rows["item"], rows["period"], rows["at"] = items, numbers, piece.places
+        rows["clicks"], rows["shares"] = clicks, shares
+        return rows
+
+    def span(self, counts: Table | ParquetTable) -> tuple[int, int]:
+        """The first period, and how many there are.
+
+        Raises:
+            InputError: none, or too many.
+        """
+        if not self._in_time:
+            raise InputError(
+                f"{counts.origin()}: no row of the table is left after the rules above"
+            )
+        num_periods = self._last - self._first + 1
+        if num_periods > MAX_PERIODS:
+            label = self._calendar.label
+            raise InputError(
+                f"{counts.origin()}: periods run from {label(self._first)} to "
+                f"{label(self._last)}, {num_periods} of them; dates must be written as 2024-05-31, "
+                "and --period may be wider"
+            )
+        if max(self._rates.values(), default=0.0) >= LARGEST_RATE_SUM:
+            flags = self._flags
             raise InputError(
                 f"{counts.origin()}: rates add up to more than {LARGEST_RATE_SUM:,} percent in one "
                 f"period; give {flags.denominator} in a smaller unit, or {flags.numerator} in a "
                 "larger one"
             )
-    release = _release(items, flags, calendar, first, dense_clicks)
-    early = np.arange(num_periods) < release[:, None]
-    before = int((early & (dense_clicks > 0)).sum())
-    ledger.append(
-        Rule(
-            "counts",
-            "not before the item's release",
-            len(counts),
-            len(counts) - before,
-            "earlier periods count as missing",
+        return self._first, num_periods
+
+    def ledger(self) -> list[Rule]:
+        """What the rules dropped."""
+        found = [Rule("counts", "item is in the items table", self._read, self._known)]
+        if self._first_period is not None:
+            found.append(Rule("counts", "not before --first_period", self._known, self._in_time))
+        found.append(
+            Rule(
+                "counts",
+                "not before the item's release",
+                self._in_time,
+                self._in_time - self._before_release,
+                "earlier periods count as missing",
+            )
         )
-    )
-    return Panel(ids, dense_clicks, dense_shares, release, calendar, first), ledger
+        return found
+
+    def _of_known_items(self, piece: Table) -> tuple[Table, np.ndarray]:
+        column = self._flags.item_column
+        who = tables.texts(piece, column, "item_column")
+        items = self._ids.rows(who)
+        known = items >= 0
+        if known.all():
+            return piece, items
+        if self._flags.unknown_items == "fail":
+            row = int(np.argmax(~known))
+            raise InputError(
+                f"{piece.where(row, column)}: item {who[row].as_py()!r} is not in the items table "
+                f"({np.sum(~known)} such rows); add it, or set --unknown_items=drop"
+            )
+        return piece.keep(known), items[known]
+
+    def _check_rates(
+        self, piece: Table, numbers: np.ndarray, clicks: np.ndarray, shares: np.ndarray
+    ) -> None:
+        """Refuses shares above clicks; where they may be, adds the rates up period by period."""
+        flags = self._flags
+        above = shares > clicks
+        if flags.rate_may_exceed_one:
+            rates = pd.Series(100.0 * shares / np.maximum(clicks, 1)).groupby(numbers).sum()
+            for number, rate in rates.items():
+                self._rates[number] = self._rates.get(number, 0.0) + rate
+        elif above.any():
+            row = int(np.argmax(above))
+            raise InputError(
+                f"{piece.where(row, flags.numerator)}: {shares[row]} {flags.numerator} of "
+                f"{clicks[row]} {flags.denominator}; a share is counted only where there is a "
+                "click. If the numerator is no part of the denominator, set --rate_may_exceed_one"
+            )
 
 
-def _release(
-    items: Table, flags: TableFlags, calendar: Calendar, first: int, clicks: np.ndarray
+def _given_release(
+    items: Table | ParquetTable, flags: TableFlags, calendar: Calendar, num_items: int
 ) -> np.ndarray:
-    seen = clicks > 0
-    observed = np.where(seen.any(axis=1), seen.argmax(axis=1), clicks.shape[1])
+    """Period number of each item's release, float64 [items]; NaN where it is not given."""
     if not flags.release:
-        return observed
-    given = calendar.numbers(items, flags.release, "release", allow_empty=True) - first
-    return np.where(np.isnan(given), observed, given).astype(np.int64)
+        return np.full(num_items, np.nan)
+    pieces = items.pieces(PIECE_ROWS, {flags.release: "release"})
+    found = [calendar.numbers(p, flags.release, "release", allow_empty=True) for p in pieces]
+    return np.concatenate(found)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,13 +19,17 @@ from pydantic import BaseModel, ConfigDict
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data.counts import Calendar, Panel
+from mmnet.data import histories
+from mmnet.data.calendars import Calendar
+from mmnet.data.counts import Panel
 from mmnet.data.items import Vocabularies
 from mmnet.data.splits import SPLITS, Examples, Split
 from mmnet.data.tables import Rule, ledger_table
 from mmnet.schema import FeatureSpec
 
-FORMAT = 2
+FORMAT = 3
+ROWS_AT_ONCE = 1 << 18
+"""Examples whose windows are looked at together."""
 
 
 class Fitted(BaseModel):
@@ -55,8 +61,7 @@ class Dataset:
     Attributes:
         fitted: vocabularies, scales, flags.
         panel: dense counts.
-        share_rate, missing_flag: float32 [items, periods], percent and 0/1.
-        taxonomy_rate, taxonomy_missing_flag: float32 [items, periods, taxonomies].
+        history: float32 [items, window - 1 + periods, channels], see `histories`.
         tensors: static inputs by tensor name, [items, ...]; encoded vectors are float16.
         split: examples; None for a dataset made only to be scored.
         ledger: what every rule dropped.
@@ -68,10 +73,7 @@ class Dataset:
 
     fitted: Fitted
     panel: Panel
-    share_rate: np.ndarray
-    missing_flag: np.ndarray
-    taxonomy_rate: np.ndarray
-    taxonomy_missing_flag: np.ndarray
+    history: np.ndarray
     tensors: dict[str, np.ndarray]
     split: Split | None = None
     ledger: list[Rule] = field(default_factory=list)
@@ -81,26 +83,76 @@ class Dataset:
     kept: tuple[Path, ...] = ()
 
     @property
+    def share_rate(self) -> np.ndarray:
+        """Percent, 0 where missing, float32 [items, periods]."""
+        return self._periods[..., histories.SHARE_RATE]
+
+    @property
+    def missing_flag(self) -> np.ndarray:
+        """1 where missing, float32 [items, periods]."""
+        return self._periods[..., histories.MISSING_FLAG]
+
+    @property
+    def taxonomy_rate(self) -> np.ndarray:
+        """Percent, float32 [items, periods, taxonomies]."""
+        return np.split(self._periods[..., histories.TAXONOMIES :], 2, axis=-1)[0]
+
+    @property
+    def taxonomy_missing_flag(self) -> np.ndarray:
+        """1 where missing, float32 [items, periods, taxonomies]."""
+        return np.split(self._periods[..., histories.TAXONOMIES :], 2, axis=-1)[1]
+
+    @property
+    def _periods(self) -> np.ndarray:
+        return self.history[:, self.fitted.spec.window - 1 :]
+
+    @property
     def first_targets(self) -> dict[str, int | str]:
         """The first target period of each split, where the calendar decides."""
         columns = self.split.first_targets if self.split else ()
         return dict(zip(SPLITS, map(self.panel.label, columns), strict=False))
 
+    def missing_flags(self, examples: Examples) -> np.ndarray:
+        """Which steps of the examples' windows are missing by nature, bool [examples, window]."""
+        found = np.empty((len(examples), self.fitted.spec.window), bool)
+        steps = np.arange(self.fitted.spec.window)
+        for start in range(0, len(examples), ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
+            columns = examples.times[part, None] + steps
+            items = examples.items[part, None]
+            found[part] = self.history[items, columns, histories.MISSING_FLAG] == 1
+        return found
+
     def missing_share(self, split: str = "train") -> float:
         """Share of window entries of a split that are missing by nature."""
-        examples = self.split[split]
-        window = self.fitted.spec.window
-        padded = np.pad(self.missing_flag, ((0, 0), (window - 1, 0)), constant_values=1)
-        total = np.cumsum(np.pad(padded, ((0, 0), (1, 0))), axis=1, dtype=np.float64)
-        missing = (total[:, window:] - total[:, :-window])[examples.items, examples.times]
-        return float(missing.mean() / window)
+        return float(self.missing_flags(self.split[split]).mean())
 
 
-_ARRAYS = ("share_rate", "missing_flag", "taxonomy_rate", "taxonomy_missing_flag")
+class NewDirectory:
+    """A dataset directory that is being written beside its place.
+
+    Attributes:
+        path: where it is written.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        """An array of the dataset, to be filled in: a mapped file, as it may not fit in memory."""
+        if not np.prod(shape):  # an empty file cannot be mapped
+            return np.zeros(shape, dtype)
+        file = self.path / f"{name}.npy"
+        return np.lib.format.open_memmap(file, "w+", np.dtype(dtype), shape)
+
+    def write(self, dataset: Dataset) -> None:
+        """Writes all of the dataset that is not here yet."""
+        _write(dataset, self.path)
 
 
-def save(dataset: Dataset, directory: str | Path) -> Path:
-    """Writes a dataset directory; it appears whole or not at all, replacing an older one.
+@contextlib.contextmanager
+def new(directory: str | Path) -> Iterator[NewDirectory]:
+    """Makes a dataset directory; it appears whole or not at all, replacing an older one.
 
     Raises:
         InputError: the place cannot be written, or holds something that is no dataset.
@@ -116,7 +168,7 @@ def save(dataset: Dataset, directory: str | Path) -> Path:
         raise InputError(f"{directory} holds other files; choose another --dataset_dir")
     try:
         beside.mkdir(parents=True)
-        _write(dataset, beside)
+        yield NewDirectory(beside)
         if place.exists():
             os.replace(place, old)
         os.replace(beside, place)
@@ -127,20 +179,30 @@ def save(dataset: Dataset, directory: str | Path) -> Path:
             os.replace(old, place)
         shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
-    return directory
+
+
+def save(dataset: Dataset, directory: str | Path) -> Path:
+    """Writes a dataset directory; see `new`."""
+    with new(directory) as made:
+        made.write(dataset)
+    return Path(directory)
 
 
 def _write(dataset: Dataset, directory: Path) -> None:
     panel, split = dataset.panel, dataset.split
-    arrays = {name: getattr(dataset, name) for name in _ARRAYS}
-    arrays |= {name: getattr(panel, name) for name in ("clicks", "shares", "release")}
+    arrays = {name: getattr(panel, name) for name in ("clicks", "shares", "release")}
+    arrays["history"] = dataset.history
     arrays |= {f"tensor-{name}": array for name, array in dataset.tensors.items()}
     for name in SPLITS if split else ():
         arrays |= {f"{name}-items": split[name].items, f"{name}-times": split[name].times}
     if dataset.true_share_rate is not None:
         arrays["true_share_rate"] = dataset.true_share_rate
     for name, array in arrays.items():
-        np.save(directory / f"{name}.npy", array, allow_pickle=False)
+        file = directory / f"{name}.npy"
+        if isinstance(array, np.memmap) and Path(array.filename) == file:
+            array.flush()
+        else:
+            np.save(file, array, allow_pickle=False)
     ids = pa.table({"item_id": pa.array(panel.item_ids, pa.string())})
     pa.parquet.write_table(ids, directory / "items.parquet")
     about = {
@@ -191,9 +253,10 @@ def load(directory: str | Path) -> Dataset:
     if about.get("format") != FORMAT:
         raise InputError(f"{directory} has another version's format; prepare it again")
 
-    def array(name: str, mode: Literal["r", "c"] = "r") -> np.ndarray:
+    def array(name: str) -> np.ndarray:
         try:
-            return np.load(directory / f"{name}.npy", mmap_mode=mode, allow_pickle=False)
+            # Copied on writing, since TensorFlow maps no array that cannot be written.
+            return np.load(directory / f"{name}.npy", mmap_mode="c", allow_pickle=False)
         except (OSError, ValueError, EOFError):
             raise InputError(
                 f"{directory}/{name}.npy is missing or cut off; prepare the dataset again"
@@ -216,17 +279,13 @@ def load(directory: str | Path) -> Dataset:
     )
     split = None
     if about["first_targets"] is not None:
-        parts = {
-            name: Examples(np.array(array(f"{name}-items")), np.array(array(f"{name}-times")))
-            for name in SPLITS
-        }
+        parts = {name: Examples(array(f"{name}-items"), array(f"{name}-times")) for name in SPLITS}
         split = Split(**parts, first_targets=tuple(about["first_targets"]))
     return Dataset(
         fitted=fitted,
         panel=panel,
-        **{name: array(name) for name in _ARRAYS},
-        # Copied on writing, since TensorFlow maps no array that cannot be written.
-        tensors={name: array(f"tensor-{name}", "c") for name in about["tensors"]},
+        history=array("history"),
+        tensors={name: array(f"tensor-{name}") for name in about["tensors"]},
         split=split,
         ledger=[Rule(**rule) for rule in about["ledger"]],
         inputs=about["inputs"],

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
-from mmnet.data import counts, expressions, tables
-from mmnet.data.counts import ANCHOR, Calendar
+from mmnet.data import calendars, expressions, tables
+from mmnet.data.calendars import ANCHOR, Calendar
 from mmnet.data.engines import Engine, Events
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def _offset(instant: Any, flags: TableFlags) -> Any:
     """Microseconds that the clock of the time zone is ahead of UTC: a tree of comparisons."""
     import ibis
 
-    counts.calendar_of_times(flags)  # refuses an unknown zone
+    calendars.calendar_of_times(flags)  # refuses an unknown zone
     starts, offsets = offsets_of(flags.time_zone)
 
     def between(first: int, last: int) -> Any:

@@ -33,11 +33,12 @@ import pyarrow.parquet
 import mmnet
 from mmnet.checks import InputError
 from mmnet.config import ENGINE, EventFlags, TableFlags, TaskFlags
-from mmnet.data import counts, engines, event_times, expressions, tables
-from mmnet.data.counts import MAX_PERIODS, Calendar
+from mmnet.data import calendars, engines, event_times, expressions, parquet, tables
+from mmnet.data.calendars import MAX_PERIODS, PIECE_ROWS, Calendar
 from mmnet.data.engines import Engine, Events
 from mmnet.data.event_times import END_YEAR, FIRST_YEAR
 from mmnet.data.expressions import Rate
+from mmnet.data.parquet import ParquetTable
 from mmnet.data.tables import Rule, Table
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Counted:
         scratch: the directory that they lie in meanwhile; gone with this object.
     """
 
-    table: Table
+    table: Table | ParquetTable
     ledger: tuple[Rule, ...]
     digests: dict[str, str]
     kept: tuple[Path, ...]
@@ -102,7 +103,7 @@ def load(
     about = {"key": key, "ledger": [dataclasses.asdict(rule) for rule in ledger]}
     (place / ABOUT_FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     if not files:  # a table of a warehouse, or files far away: what was counted stands for them
-        digests = {f"events/{flags.events}": _content_sha256(table.data)}
+        digests = {f"events/{flags.events}": _content_sha256(table)}
     kept = (place / COUNTS_FILE, place / ABOUT_FILE)
     return Counted(table, tuple(ledger), digests, kept, scratch)
 
@@ -170,7 +171,7 @@ class _Counting:
         self.rates = _rates(flags, events)
         table, self.when = event_times.when(engine, events, events.data, flags, "time_column")
         self.calendar = (
-            Calendar(kind="integer") if self.when.is_period else counts.calendar_of_times(flags)
+            Calendar(kind="integer") if self.when.is_period else calendars.calendar_of_times(flags)
         )
         if flags.max_delay:
             self._check_delay()
@@ -257,7 +258,7 @@ class _Counting:
             late = table[when.local] >= ibis.literal(until, "int64")
             found.append(("before --events_until", late))
         if flags.max_delay:
-            most = counts.seconds(flags.max_delay, "max_delay") * event_times.SECOND
+            most = calendars.seconds(flags.max_delay, "max_delay") * event_times.SECOND
             delayed = self.arrived.since(when, table) > ibis.literal(most, "int64")
             found.append(("arrived within --max_delay", delayed))
         if flags.event_key:
@@ -640,34 +641,41 @@ def _scratch(flags: TableFlags, directory: Path | None) -> tempfile.TemporaryDir
         ) from None
 
 
-def _read(path: Path, flags: TableFlags) -> Table:
+def _read(path: Path, flags: TableFlags) -> Table | ParquetTable:
     """The counts table, with messages of its own for what only its sums show.
+
+    All of it is read once, so that damage shows here.
 
     Raises:
         InputError: dates written as numbers, or a numerator above its denominator.
     """
-    data = tables.read(str(path), "counts", text_columns=[flags.item_column]).data
-    period = data[flags.period_column]
-    if pa.types.is_integer(period.type) and counts.are_dates(pc.unique(period).to_numpy()):
+    found = parquet.open_table(str(path), "counts", text_columns=[flags.item_column])
+    dates = True
+    for piece in found.pieces(PIECE_ROWS):
+        period = piece.data[flags.period_column]
+        dates = dates and pa.types.is_integer(period.type)
+        dates = dates and calendars.are_dates(pc.unique(period).to_numpy())
+        numerator, denominator = piece.data[flags.numerator], piece.data[flags.denominator]
+        above = pc.greater(numerator, denominator)
+        if not flags.rate_may_exceed_one and pc.any(above).as_py():
+            row = piece.data.filter(above).slice(0, 1).to_pylist()[0]
+            raise InputError(
+                f"{flags.events}: item {row[flags.item_column]!r} has {row[flags.numerator]:,} of "
+                f"{flags.numerator!r} but {row[flags.denominator]:,} of {flags.denominator!r} in "
+                f"period {row[flags.period_column]}; if the numerator is no part of the "
+                "denominator, set --rate_may_exceed_one"
+            )
+    if dates:
         raise InputError(
             f"{flags.events}, column {flags.time_column}: {period[0].as_py()} is a date written as "
             "a number, and numbers count periods; write it as 2024-05-31"
         )
-    numerator, denominator = data[flags.numerator], data[flags.denominator]
-    above = pc.greater(numerator, denominator)
-    if not flags.rate_may_exceed_one and pc.any(above).as_py():
-        row = data.filter(above).slice(0, 1).to_pylist()[0]
-        raise InputError(
-            f"{flags.events}: item {row[flags.item_column]!r} has {row[flags.numerator]:,} of "
-            f"{flags.numerator!r} but {row[flags.denominator]:,} of {flags.denominator!r} in "
-            f"period {row[flags.period_column]}; if the numerator is no part of the denominator, "
-            "set --rate_may_exceed_one"
-        )
-    return Table(data, "counts")
+    return found
 
 
-def _content_sha256(data: pa.Table) -> str:
+def _content_sha256(table: Table | ParquetTable) -> str:
     """A hash of a table's content, however it was written."""
+    data = (table if isinstance(table, Table) else table.read()).data
     data = data.replace_schema_metadata(None).combine_chunks()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, data.schema) as stream:

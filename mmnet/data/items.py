@@ -12,6 +12,8 @@ from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import tables
+from mmnet.data.counts import ItemIds
+from mmnet.data.parquet import ParquetTable
 from mmnet.data.tables import Table
 from mmnet.encoders import tokens
 from mmnet.encoders.tokens import TEXTS_AT_ONCE
@@ -19,6 +21,9 @@ from mmnet.schema import FieldSpec, NumericSpec, TextSpec, VectorSpec
 
 MAX_VALUES = 16
 """Most values read of a multi-valued field; the rest of a longer list is left out."""
+
+VECTORS_AT_ONCE = 1 << 16
+"""Rows of a table of vectors that are read at a time."""
 
 Vocabularies = dict[str, list[str]]
 """Tensor name -> the values of ids 2, 3, ..."""
@@ -160,29 +165,35 @@ def encode_text(items: Table, spec: TextSpec, vocabulary: list[str]) -> np.ndarr
     return np.concatenate(pieces)
 
 
-def fit_vector(name: str, vectors: Table) -> VectorSpec:
+def fit_vector(name: str, vectors: Table | ParquetTable) -> VectorSpec:
     """Reads the length of a table's content vectors; nothing else of them is fitted.
 
     Raises:
         InputError: no single list column, or no vector in it.
     """
-    column = _vector_column(name, vectors)
-    dim = int(_lengths(vectors.data[column].combine_chunks()).max(initial=0))
+    column = vector_column(name, vectors)
+    pieces = vectors.pieces(VECTORS_AT_ONCE, {column: "vectors"})
+    dim = max(int(_lengths(p.data[column].combine_chunks()).max(initial=0)) for p in pieces)
     if dim == 0:
         raise InputError(f"{vectors.origin()}: --vectors={name} has no vector in it")
     return VectorSpec(name=name, dim=dim)
 
 
 def encode_vectors(
-    vectors: Table, spec: VectorSpec, ids: np.ndarray, flags: TableFlags
+    vectors: Table | ParquetTable,
+    spec: VectorSpec,
+    ids: ItemIds,
+    flags: TableFlags,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Lines up a table of content vectors with the items.
 
     Args:
-        vectors: item id and one list-of-floats column.
+        vectors: item id and a list-of-floats column.
         spec: name and length of the vectors.
-        ids: str [items].
+        ids: of all items.
         flags: the item column's name.
+        out: zeros [items, dim] to fill; none: a new array.
 
     Returns:
         float32 [items, dim], zeros where an item has no vector.
@@ -191,50 +202,77 @@ def encode_vectors(
         InputError: a vector of another length, a number that is not finite, an item with two
             vectors.
     """
-    column = _vector_column(spec.name, vectors)
-    who = tables.strings(vectors, flags.item_column, "item_column")
-    again = pd.Series(who).duplicated().to_numpy()
-    if again.any():
-        row = int(np.argmax(again))
-        raise InputError(
-            f"{vectors.where(row, flags.item_column)}: item {who[row]!r} stands here a second "
-            f"time; --vectors={spec.name} needs one row per item"
-        )
-    data = vectors.data[column].combine_chunks()
+    column = vector_column(spec.name, vectors)
+    out = np.zeros((len(ids), spec.dim), np.float32) if out is None else out
+    needed = {flags.item_column: "item_column", column: "vectors"}
+    given = np.zeros(len(ids), bool)
+    for piece in vectors.pieces(VECTORS_AT_ONCE, needed):
+        who = tables.texts(piece, flags.item_column, "item_column")
+        rows = ids.rows(who)
+        again = pd.Series(who.to_numpy()).duplicated().to_numpy() | ((rows >= 0) & given[rows])
+        if again.any():
+            row = int(np.argmax(again))
+            raise InputError(
+                f"{piece.where(row, flags.item_column)}: item {who[row].as_py()!r} stands here a "
+                f"second time; --vectors={spec.name} needs one row per item"
+            )
+        given[rows[rows >= 0]] = True
+        numbers, full = vectors_of(piece, column, spec)
+        rows = rows[full]
+        out[rows[rows >= 0]] = numbers[rows >= 0]
+    return out
+
+
+def vectors_of(piece: Table, column: str, spec: VectorSpec) -> tuple[np.ndarray, np.ndarray]:
+    """The vectors of some rows.
+
+    Returns:
+        `(numbers, full)`: float32 [rows with a vector, dim], and which rows those are, bool [rows].
+
+    Raises:
+        InputError: a vector of another length, or a number that is not finite.
+    """
+    data = piece.data[column].combine_chunks()
     lengths = _lengths(data)
     full = lengths > 0
     if (lengths[full] != spec.dim).any():
         row = int(np.argmax(full & (lengths != spec.dim)))
         raise InputError(
-            f"{vectors.where(row, column)}: a vector of {lengths[row]} numbers; --vectors="
+            f"{piece.where(row, column)}: a vector of {lengths[row]} numbers; --vectors="
             f"{spec.name} has {spec.dim}"
         )
     try:
         flat = pc.list_flatten(data).cast(pa.float32(), safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise InputError(
-            f"{vectors.origin()}: column {column!r} must hold lists of numbers. "
-            f"Received: {data.type}"
+            f"{piece.origin()}: column {column!r} must hold lists of numbers. Received: {data.type}"
         ) from None
     numbers = flat.to_numpy(zero_copy_only=False).reshape(-1, spec.dim)
-    finite = np.isfinite(numbers).all(axis=1)
-    if not finite.all():
-        row = int(np.flatnonzero(full)[np.argmin(finite)])
-        raise InputError(f"{vectors.where(row, column)}: a vector must hold finite numbers")
-    rows = pd.Index(ids).get_indexer(who[full])
-    encoded = np.zeros((len(ids), spec.dim), np.float32)
-    encoded[rows[rows >= 0]] = numbers[rows >= 0]
-    return encoded
+    # A sum is finite only if every term is; where it overflows, the terms are looked at.
+    if not np.isfinite(numbers.sum(dtype=np.float64)):
+        finite = np.isfinite(numbers).all(axis=1)
+        if not finite.all():
+            row = int(np.flatnonzero(full)[np.argmin(finite)])
+            raise InputError(f"{piece.where(row, column)}: a vector must hold finite numbers")
+    return numbers, full
 
 
-def _vector_column(name: str, vectors: Table) -> str:
-    columns = [column.name for column in vectors.data.schema if tables.is_list(column.type)]
-    if len(columns) != 1:
-        raise InputError(
-            f"{vectors.origin()}: --vectors={name} needs exactly one list-of-floats column. "
-            f"Received: {', '.join(columns) or 'none'}"
-        )
-    return columns[0]
+def vector_column(name: str, vectors: Table | ParquetTable) -> str:
+    """The list-of-floats column of a table; of several the one called like the vectors.
+
+    Raises:
+        InputError: there is none, or several and none of that name.
+    """
+    schema = vectors.schema if isinstance(vectors, ParquetTable) else vectors.data.schema
+    columns = [column.name for column in schema if tables.is_list(column.type)]
+    if len(columns) == 1:
+        return columns[0]
+    if name in columns:
+        return name
+    raise InputError(
+        f"{vectors.origin()}: --vectors={name} needs exactly one list-of-floats column, or one "
+        f"called {name}. Received: {', '.join(columns) or 'none'}"
+    )
 
 
 def _lengths(lists: pa.Array) -> np.ndarray:

@@ -5,32 +5,36 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 import mmnet
-from mmnet import config
+from mmnet import config, schema
 from mmnet.checks import InputError, did_you_mean
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import (
+    calendars,
     content,
     counts,
     events,
+    histories,
     items,
+    parquet,
     share_rates,
     sources,
     splits,
     tables,
-    taxonomies,
 )
 from mmnet.data.content import Encoded, Encoders
-from mmnet.data.counts import Panel
+from mmnet.data.counts import Counted, Panel
 from mmnet.data.dataset import FORMAT, Dataset, Fitted
-from mmnet.data.splits import Split
-from mmnet.data.tables import Table, Tables
+from mmnet.data.parquet import ParquetTable
+from mmnet.data.splits import Examples
+from mmnet.data.tables import Rule, Table, Tables
+from mmnet.data.taxonomies import TaxonomyMeans, Values
 from mmnet.schema import (
     FeatureSpec,
     FieldSpec,
@@ -39,6 +43,8 @@ from mmnet.schema import (
     VectorSpec,
     tensor_name,
 )
+
+Allocate = Callable[[str, tuple[int, ...], str], np.ndarray]
 
 PLACES = (
     *("counts", "events", "items", "source_dir"),
@@ -69,7 +75,7 @@ def load_tables(
         _leave_out(found.vectors, flags.leave_out_vectors)
     elif flags.counts and flags.items:
         parts = [
-            tables.read(flags.counts, "counts", text_columns=[flags.item_column]),
+            parquet.open_table(flags.counts, "counts", text_columns=[flags.item_column]),
             tables.read(flags.items, "items", text_columns=tables.text_columns(flags)),
         ]
         found = Tables(parts[0], parts[1], inputs=parts[0].files + parts[1].files)
@@ -85,14 +91,15 @@ def load_tables(
             raise InputError(f"--vectors takes NAME:FILE. Received: {setting!r}")
         if name in found.vectors:
             raise InputError(f"--vectors names {name!r} twice; each modality has one table")
-        found.vectors[name] = tables.read(path, "vectors", text_columns=[flags.item_column])
+        found.vectors[name] = parquet.open_table(path, "vectors", text_columns=[flags.item_column])
         found.inputs += found.vectors[name].files
     return found
 
 
 def _count_events(flags: TableFlags, task: TaskFlags, directory: Path | None) -> Tables:
     catalogue = tables.read(flags.items, "items", text_columns=tables.text_columns(flags))
-    counted = events.load(flags, task, counts.item_ids(catalogue, flags), directory)
+    ids = counts.item_ids(catalogue, flags)
+    counted = events.load(flags, task, ids.part(slice(0, len(ids))), directory)
     return Tables(
         counted.table,
         catalogue,
@@ -145,31 +152,49 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
     return [str(path.resolve().relative_to(common)) for path in paths]
 
 
+def in_memory(name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """An array of a dataset that fits in memory; `dataset.NewDirectory.array` is its twin."""
+    del name
+    return np.zeros(shape, dtype)
+
+
 def prepare(
-    found: Tables, flags: TableFlags, task: TaskFlags, encoders: Encoders | None = None
+    found: Tables,
+    flags: TableFlags,
+    task: TaskFlags,
+    encoders: Encoders | None = None,
+    allocate: Allocate = in_memory,
 ) -> Dataset:
     """Makes a dataset of tables, fitting vocabularies and scales on the training span.
 
     Args:
         found: the tables.
-        flags: what their columns mean.
+        flags: what their columns mean, and how many items are handled at a time.
         task: how examples are made.
         encoders: of the flags, if they are loaded already.
+        allocate: makes the arrays of items by name, shape and dtype, all zeros.
 
     Raises:
         InputError: the tables are not as the contract wants them.
     """
     encoders = encoders or Encoders(flags)
-    panel, ledger = counts.panel(found.counts, found.items, flags, task)
-    split, example_ledger = splits.split_examples(panel, task)
-
+    counted = counts.count(found.counts, found.items, flags, task)
+    splitter = splits.Splitter(counted, task)
+    survey = Survey(counted.num_periods, flags.taxonomies, task)
     fitted_on = np.zeros(len(found.items), bool)
-    fitted_on[split.train.items] = True
+    rates = _RateStatistics(task)
+    for rows, panel in counted.panels():
+        train = splitter.add(panel, rows.start)
+        fitted_on[rows][train.items] = True
+        rates.add(panel, train)
+        survey.add(panel, found.items.rows(rows))
+    split, example_ledger = splitter.split()
+
     fields, field_vocabularies = items.fit_fields(found.items, fitted_on, flags)
     texts, text_vocabularies = items.fit_texts(found.items, fitted_on, flags, task)
     vectors = [items.fit_vector(name, table) for name, table in found.vectors.items()]
     vectors += encoders.specs()
-    scale, mean = _rate_statistics(panel, split, task)
+    scale, mean = rates.sd_and_mean()
     spec = FeatureSpec(
         window=task.window,
         horizon=task.horizon,
@@ -185,15 +210,15 @@ def prepare(
     _check_tensor_names(spec)
     fitted = Fitted(
         spec=spec,
-        calendar=panel.calendar,
+        calendar=counted.calendar,
         vocabularies=field_vocabularies | text_vocabularies,
         tables=_without_places(flags),
         task=task,
         encoders=encoders.fingerprints(),
     )
-    dataset = _assemble(found, panel, fitted, encoders)
+    dataset = _assemble(found, counted, survey, fitted, encoders, allocate)
     dataset.split = split
-    dataset.ledger = [*found.ledger, *ledger, *dataset.ledger, *example_ledger]
+    dataset.ledger = [*found.ledger, *counted.ledger, *dataset.ledger, *example_ledger]
     dataset.kept = found.kept
     return dataset
 
@@ -203,7 +228,7 @@ def _without_places(flags: TableFlags) -> TableFlags:
     return flags.model_copy(update={name: TableFlags.model_fields[name].default for name in places})
 
 
-def transform(found: Tables, fitted: Fitted) -> Dataset:
+def transform(found: Tables, fitted: Fitted, allocate: Allocate = in_memory) -> Dataset:
     """Makes a dataset of new tables with what was fitted before; nothing is fitted, nor split.
 
     Raises:
@@ -212,89 +237,190 @@ def transform(found: Tables, fitted: Fitted) -> Dataset:
     """
     encoders = Encoders(fitted.tables)
     content.check_same(encoders.fingerprints(), fitted.encoders)
-    now = counts.calendar_of(found.counts, fitted.tables)
+    check_calendar(found, fitted)
+    counted = counts.count(
+        found.counts, found.items, fitted.tables, fitted.task, calendar=fitted.calendar
+    )
+    survey = Survey(counted.num_periods, fitted.spec.taxonomies, fitted.task)
+    for rows, panel in counted.panels():
+        survey.add(panel, found.items.rows(rows))
+    dataset = _assemble(found, counted, survey, fitted, encoders, allocate)
+    dataset.ledger = [*found.ledger, *counted.ledger, *dataset.ledger]
+    return dataset
+
+
+def check_calendar(found: Tables, fitted: Fitted) -> None:
+    """Refuses counts whose periods are not those that a model was trained on.
+
+    Raises:
+        InputError: the sentence names both.
+    """
+    now = calendars.calendar_of(found.counts, fitted.tables)
     if now != fitted.calendar:
         raise InputError(
             f"{found.counts.origin()}: the model was trained on {fitted.calendar.describe()}, but "
             f"these counts (with --period and --time_zone) have {now.describe()}"
         )
-    panel, ledger = counts.panel(
-        found.counts, found.items, fitted.tables, fitted.task, calendar=fitted.calendar
+
+
+class Survey:
+    """What a first pass over all items finds out for the second: the taxonomies' sums.
+
+    Args:
+        num_periods: columns of the panels.
+        taxonomies: items columns.
+        task: which means are wanted.
+    """
+
+    def __init__(self, num_periods: int, taxonomies: Sequence[str], task: TaskFlags):
+        self.values = {column: Values() for column in taxonomies}
+        self.means = {
+            column: TaxonomyMeans(
+                num_periods,
+                min_clicks=task.min_clicks,
+                leave_one_out=task.taxonomy_mean == "leave_one_out",
+                weighting=task.taxonomy_weighting,
+            )
+            for column in taxonomies
+        }
+
+    def add(self, panel: Panel, part: Table) -> None:
+        """Takes in some items: their panel, and their rows of the items table."""
+        for column, means in self.means.items():
+            means.add(panel, self.values[column].members(part, column))
+
+    def taxonomy_means(self, panel: Panel, part: Table) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Rates and missing flags of each taxonomy, float32 [items, periods], of those items."""
+        return [
+            means.means(panel, self.values[column].members(part, column))
+            for column, means in self.means.items()
+        ]
+
+
+def _assemble(
+    found: Tables,
+    counted: Counted,
+    survey: Survey,
+    fitted: Fitted,
+    encoders: Encoders,
+    allocate: Allocate,
+) -> Dataset:
+    """The second pass: fills the arrays, shard by shard of items."""
+    spec, num_items = fitted.spec, len(counted.ids)
+    shape = (num_items, counted.num_periods)
+    clicks, shares = allocate("clicks", shape, "int64"), allocate("shares", shape, "int64")
+    history = allocate("history", histories.shape(*shape, spec), "float32")
+    given = {vector.tensor for vector in spec.vectors if vector.of == "given"}
+    tensors = {
+        name: allocate(f"tensor-{name}", (num_items, *inner), dtype)
+        for name, inner, dtype in static_arrays(spec)
+    }
+    for vector in spec.vectors:
+        if vector.tensor in given:
+            table = given_vectors(found, vector.name)
+            items.encode_vectors(table, vector, counted.ids, fitted.tables, tensors[vector.tensor])
+    ledger: list[list[Rule]] = []
+    for rows, panel in counted.panels():
+        part = found.items.rows(rows)
+        clicks[rows], shares[rows] = panel.clicks, panel.shares
+        means = survey.taxonomy_means(panel, part)
+        histories.fill(history[rows], panel, means, fitted.task.min_clicks)
+        encoded = list(encoders.encode(part))
+        ledger.append([one.rule for one in encoded])
+        for name, array in static_tensors(part, fitted, encoded).items():
+            tensors[name][rows] = array
+    panel = Panel(
+        counted.ids.part(slice(0, num_items)),
+        clicks,
+        shares,
+        counted.release,
+        counted.calendar,
+        counted.first_period,
     )
-    dataset = _assemble(found, panel, fitted, encoders)
-    dataset.ledger = [*found.ledger, *ledger, *dataset.ledger]
-    return dataset
-
-
-def _assemble(found: Tables, panel: Panel, fitted: Fitted, encoders: Encoders) -> Dataset:
-    task, spec = fitted.task, fitted.spec
-    share_rate, missing_flag = share_rates.share_rates(panel, task.min_clicks)
-    means = [
-        taxonomies.taxonomy_means(
-            panel,
-            taxonomies.members(found.items, column),
-            min_clicks=task.min_clicks,
-            leave_one_out=task.taxonomy_mean == "leave_one_out",
-            weighting=task.taxonomy_weighting,
-        )
-        for column in spec.taxonomies
-    ]
-    nothing = np.zeros((*share_rate.shape, 0), np.float32)
-    encoded = list(encoders.encode(found.items))
     return Dataset(
         fitted=fitted,
         panel=panel,
-        share_rate=share_rate,
-        missing_flag=missing_flag,
-        taxonomy_rate=np.stack([rate for rate, _ in means], -1) if means else nothing,
-        taxonomy_missing_flag=np.stack([flag for _, flag in means], -1) if means else nothing,
-        tensors=_static_tensors(found, panel, fitted, encoded),
-        ledger=[one.rule for one in encoded],
+        history=history,
+        tensors=tensors,
+        ledger=[tables.joined_rules(rules) for rules in zip(*ledger, strict=True)],
         true_share_rate=_truth(found, panel) if found.truth is not None else None,
     )
 
 
-def _static_tensors(
-    found: Tables, panel: Panel, fitted: Fitted, encoded: Sequence[Encoded]
+def static_arrays(spec: FeatureSpec) -> Iterator[tuple[str, tuple[int, ...], str]]:
+    """Tensor, shape without the items' axis, and dtype of what depends on an item alone."""
+    encoded = {vector.tensor for vector in spec.vectors if vector.of != "given"}
+    for name, (inner, dtype) in spec.tensors().items():
+        if name not in schema.OF_PERIODS:
+            yield name, inner, "float16" if name in encoded else dtype
+
+
+def given_vectors(found: Tables, name: str) -> Table | ParquetTable:
+    """The table of vectors that a model reads.
+
+    Raises:
+        InputError: it was not given.
+    """
+    if name not in found.vectors:
+        raise InputError(f"the model reads vectors {name!r}; give --vectors=NAME:FILE")
+    return found.vectors[name]
+
+
+def static_tensors(
+    part: Table, fitted: Fitted, encoded: Sequence[Encoded]
 ) -> dict[str, np.ndarray]:
+    """What depends on an item alone, but for the vectors that are given.
+
+    Args:
+        part: some rows of the items table.
+        fitted: vocabularies and scales.
+        encoded: the vectors of their texts and images.
+    """
     spec, flags = fitted.spec, fitted.tables
     tensors = {}
     for field in spec.fields:
         flag = "taxonomies" if field.name in flags.taxonomies else "categoricals"
         vocabulary = fitted.vocabularies[field.tensor]
-        tensors[field.tensor] = items.encode_field(found.items, field, vocabulary, flag)
+        tensors[field.tensor] = items.encode_field(part, field, vocabulary, flag)
     for numeric in spec.numerics:
-        tensors[numeric.tensor] = items.encode_numeric(found.items, numeric)
+        tensors[numeric.tensor] = items.encode_numeric(part, numeric)
     for text in spec.texts:
         vocabulary = fitted.vocabularies[text.tensor]
-        tensors[text.tensor] = items.encode_text(found.items, text, vocabulary)
+        tensors[text.tensor] = items.encode_text(part, text, vocabulary)
     computed = {(one.column.name, one.column.kind): one.vectors for one in encoded}
     for vector in spec.vectors:
         if vector.of != "given":
             tensors[vector.tensor] = computed[vector.name, vector.of]
-            continue
-        if vector.name not in found.vectors:
-            raise InputError(f"the model reads vectors {vector.name!r}; give --vectors=NAME:FILE")
-        table = found.vectors[vector.name]
-        tensors[vector.tensor] = items.encode_vectors(table, vector, panel.item_ids, flags)
     return tensors
 
 
-def _rate_statistics(panel: Panel, split: Split, task: TaskFlags) -> tuple[float, float]:
+class _RateStatistics:
     """Sd of the rates observed in training windows and targets; mean of the training targets."""
-    rate, _ = share_rates.share_rates(panel, 1)
-    examples = split.train
-    used = np.zeros(rate.shape, bool)
-    for back in range(task.window):
-        column = examples.times - back
-        inside = column >= 0
-        used[examples.items[inside], column[inside]] = True
-    used &= share_rates.observed(panel, task.min_clicks)
-    used[examples.items, examples.times + task.horizon] = True
-    targets = rate[examples.items, examples.times + task.horizon]
-    _, sd = items.mean_and_sd(rate[used].astype(np.float64))
-    mean, _ = items.mean_and_sd(targets.astype(np.float64))
-    return sd, mean
+
+    def __init__(self, task: TaskFlags):
+        self._task = task
+        self._used: list[np.ndarray] = []
+        self._targets: list[np.ndarray] = []
+
+    def add(self, panel: Panel, examples: Examples) -> None:
+        """Takes in a shard, with its training examples."""
+        task = self._task
+        rate, _ = share_rates.share_rates(panel, 1)
+        used = np.zeros(rate.shape, bool)
+        for back in range(task.window):
+            column = examples.times - back
+            inside = column >= 0
+            used[examples.items[inside], column[inside]] = True
+        used &= share_rates.observed(panel, task.min_clicks)
+        used[examples.items, examples.times + task.horizon] = True
+        self._used.append(rate[used])
+        self._targets.append(rate[examples.items, examples.times + task.horizon])
+
+    def sd_and_mean(self) -> tuple[float, float]:
+        """Both in percent, the same to the bit however the items were cut into shards."""
+        _, sd = items.mean_and_sd(np.concatenate(self._used).astype(np.float64))
+        mean, _ = items.mean_and_sd(np.concatenate(self._targets).astype(np.float64))
+        return sd, mean
 
 
 def _truth(found: Tables, panel: Panel) -> np.ndarray:

@@ -26,7 +26,7 @@ def share_rates(panel: Panel, min_clicks: int) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         `(share_rate, missing_flag)`, float32 [items, periods]; the rate is 0 where missing.
 
-    >>> from mmnet.data.counts import Calendar
+    >>> from mmnet.data.calendars import Calendar
     >>> clicks, shares = np.array([[4, 0, 2]]), np.array([[1, 0, 2]])
     >>> share_rates(Panel(None, clicks, shares, np.array([0]), Calendar(kind="integer"), 0), 1)
     (array([[ 25.,   0., 100.]], dtype=float32), array([[0., 1., 0.]], dtype=float32))

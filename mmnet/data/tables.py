@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import bisect
 import csv
+import dataclasses
 import glob as globbing
 import hashlib
 import io
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -25,8 +27,14 @@ import pyarrow.parquet
 from mmnet.checks import InputError, did_you_mean
 from mmnet.config import TableFlags
 
+if TYPE_CHECKING:
+    from mmnet.data.parquet import ParquetTable
+
 SEPARATOR = ";"
 """Separates the values of a multi-valued column that is written as a string."""
+
+NOTES = 5
+"""Most notes of one rule that are shown."""
 
 LARGEST = 1 << 53
 """Counts stay below this, so that float64 holds each exactly."""
@@ -54,6 +62,17 @@ class Rule:
     def dropped(self) -> int:
         """Rows that the rule took out."""
         return self.rows_in - self.rows_out
+
+
+def joined_rules(rules: Sequence[Rule]) -> Rule:
+    """One line of what one rule did to several parts of a table."""
+    notes = [rule.note for rule in rules if rule.note]
+    return dataclasses.replace(
+        rules[0],
+        rows_in=sum(rule.rows_in for rule in rules),
+        rows_out=sum(rule.rows_out for rule in rules),
+        note="; ".join(notes[:NOTES]) + ("; ..." if len(notes) > NOTES else ""),
+    )
 
 
 def check_chain(ledger: Sequence[Rule]) -> None:
@@ -108,14 +127,7 @@ class Table:
 
     def where(self, row: int, column: str = "") -> str:
         """Names a row for a message: `counts.csv line 17, column shares`."""
-        row = int(row if self.row_numbers is None else self.row_numbers[row])
-        at = f", column {column}" if column else ""
-        if not self.files:
-            return f"{self.name} table row {row + 1}{at}"
-        index = bisect.bisect_right(self.starts, row) - 1
-        path, inside = self.files[index], row - self.starts[index]
-        place = f"row {inside + 1}" if is_parquet(path) else f"line {_line(path, inside)}"
-        return f"{path} {place}{at}"
+        return self.where_place(int(self.places[row]), column)
 
     def origin(self) -> str:
         """Names the whole table for a message."""
@@ -129,12 +141,7 @@ class Table:
         Raises:
             InputError: it is not there, or it is text in an unknown encoding.
         """
-        if column not in self.data.column_names:
-            near = did_you_mean(column, self.data.column_names)
-            raise InputError(
-                f"{self.origin()} has no column {column!r} (named by --{flag}); it has "
-                f"{', '.join(self.data.column_names)}{near}"
-            )
+        need_column(self, column, flag)
         data = self.data[column]
         if pa.types.is_binary(data.type) or pa.types.is_large_binary(data.type):
             try:
@@ -147,9 +154,61 @@ class Table:
 
     def keep(self, mask: np.ndarray) -> Table:
         """Returns the rows where mask is True; they keep their places for messages."""
-        rows = np.arange(len(self)) if self.row_numbers is None else self.row_numbers
         return Table(
-            self.data.filter(pa.array(mask)), self.name, self.files, self.starts, rows[mask]
+            self.data.filter(pa.array(mask)), self.name, self.files, self.starts, self.places[mask]
+        )
+
+    def rows(self, part: slice) -> Table:
+        """Returns a run of rows; they keep their places for messages."""
+        data = self.data.slice(part.start, part.stop - part.start)
+        return Table(data, self.name, self.files, self.starts, self.places[part])
+
+    def pieces(self, rows: int, columns: Mapping[str, str] | None = None) -> Iterator[Table]:
+        """Cuts the table into runs of at most `rows` rows.
+
+        Args:
+            rows: at most so many at a time.
+            columns: those needed -> the flag that names each; none: all of them.
+
+        Raises:
+            InputError: a column is not there.
+        """
+        for column, flag in (columns or {}).items():
+            self.need(column, flag)
+        for start in range(0, len(self), rows):
+            yield self.rows(slice(start, min(start + rows, len(self))))
+
+    @property
+    def names(self) -> list[str]:
+        """The columns."""
+        return self.data.column_names
+
+    @property
+    def places(self) -> np.ndarray:
+        """Where each row stands in the files, int64 [rows]; `where_place` names it."""
+        return np.arange(len(self)) if self.row_numbers is None else self.row_numbers
+
+    def where_place(self, place: int, column: str = "") -> str:
+        """Names one of `places` for a message."""
+        at = f", column {column}" if column else ""
+        if not self.files:
+            return f"{self.name} table row {place + 1}{at}"
+        index = bisect.bisect_right(self.starts, place) - 1
+        path, inside = self.files[index], place - self.starts[index]
+        found = f"row {inside + 1}" if is_parquet(path) else f"line {_line(path, inside)}"
+        return f"{path} {found}{at}"
+
+
+def need_column(table: Table | ParquetTable, column: str, flag: str) -> None:
+    """Refuses a table without a column that a flag names.
+
+    Raises:
+        InputError: it is not there.
+    """
+    if column not in table.names:
+        raise InputError(
+            f"{table.origin()} has no column {column!r} (named by --{flag}); it has "
+            f"{', '.join(table.names)}{did_you_mean(column, table.names)}"
         )
 
 
@@ -169,9 +228,9 @@ class Tables:
         scratch: holds the directory of those files as long as this object lives.
     """
 
-    counts: Table
+    counts: Table | ParquetTable
     items: Table
-    vectors: dict[str, Table] = field(default_factory=dict)
+    vectors: dict[str, Table | ParquetTable] = field(default_factory=dict)
     inputs: tuple[Path, ...] = ()
     ledger: tuple[Rule, ...] = ()
     truth: pa.Table | None = None
@@ -195,25 +254,36 @@ def read(pattern: str, name: str, *, text_columns: Sequence[str] = ()) -> Table:
     """
     paths = find(pattern, name)
     parts = [_read_one(path, name, text_columns) for path in paths]
-    for path, part in zip(paths, parts, strict=True):
-        names = pd.Series(part.column_names)
-        if names.duplicated().any():
-            raise InputError(
-                f"{path} has two columns named {names[names.duplicated()].iloc[0]!r}; rename one"
-            )
-        if part.column_names != parts[0].column_names:
-            raise InputError(
-                f"{path} has columns {', '.join(part.column_names)} but {paths[0]} has "
-                f"{', '.join(parts[0].column_names)}; the files of one table must agree"
-            )
+    check_names(paths, [part.column_names for part in parts])
     starts = np.cumsum([0, *(part.num_rows for part in parts[:-1])])
     try:
-        data = pa.concat_tables(_as_one_type(parts), promote_options="permissive")
+        schema = one_schema([part.schema.remove_metadata() for part in parts])
+        data = pa.concat_tables([part.cast(schema) for part in parts])
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise InputError(f"the files of {pattern} do not fit together: {error}") from None
     if not data.num_rows:
         raise InputError(f"{paths[0]}: the {name} table has no rows")
     return Table(data, name, tuple(paths), tuple(int(start) for start in starts))
+
+
+def check_names(paths: Sequence[Path], names: Sequence[Sequence[str]]) -> None:
+    """Refuses a file with two columns of one name, and files of one table that differ.
+
+    Raises:
+        InputError: the sentence names the files.
+    """
+    for path, own in zip(paths, names, strict=True):
+        columns = pd.Series(own)
+        if columns.duplicated().any():
+            raise InputError(
+                f"{path} has two columns named {columns[columns.duplicated()].iloc[0]!r}; "
+                "rename one"
+            )
+        if list(own) != list(names[0]):
+            raise InputError(
+                f"{path} has columns {', '.join(own)} but {paths[0]} has "
+                f"{', '.join(names[0])}; the files of one table must agree"
+            )
 
 
 def text_columns(flags: TableFlags) -> list[str]:
@@ -222,14 +292,22 @@ def text_columns(flags: TableFlags) -> list[str]:
     return [flags.item_column, *columns]
 
 
-def _as_one_type(parts: list[pa.Table]) -> list[pa.Table]:
-    """A CSV column that looks like numbers in one file and like text in another is text."""
-    for column in parts[0].column_names:
-        kinds = {part[column].type for part in parts}
+def one_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """The types that fit all files; what is numbers in one and text in another is text.
+
+    Raises:
+        pa.ArrowInvalid, pa.ArrowTypeError: there is none.
+    """
+    texts = set()
+    for column in schemas[0].names:
+        kinds = {schema.field(column).type for schema in schemas}
         if len(kinds) > 1 and pa.string() in kinds and not any(map(pa.types.is_nested, kinds)):
-            place = parts[0].column_names.index(column)
-            parts = [part.set_column(place, column, part[column].cast("string")) for part in parts]
-    return parts
+            texts.add(column)
+    agreed = [
+        pa.schema([pa.field(f.name, pa.string() if f.name in texts else f.type) for f in schema])
+        for schema in schemas
+    ]
+    return pa.unify_schemas(agreed, promote_options="permissive")
 
 
 def find(pattern: str, name: str) -> list[Path]:
@@ -271,13 +349,18 @@ def _read_one(path: Path, name: str, text_columns: Sequence[str]) -> pa.Table:
             ),
         )
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
-        kind = "Parquet" if is_parquet(path) else "CSV"
-        reason = str(error).split("\n")[0].rstrip(".")
-        if "invalid UTF8" in reason:
-            reason = "it is not UTF-8 text; convert it first"
-        if "CSV parse error: Expected" in reason:
+        if "CSV parse error: Expected" in str(error):
             _refuse_ragged(path, name)
-        raise InputError(f"{path} is not a readable {kind} file ({name} table): {reason}") from None
+        raise unreadable(path, name, error) from None
+
+
+def unreadable(path: Path, name: str, error: Exception) -> InputError:
+    """What to say of a file that Arrow cannot read."""
+    kind = "Parquet" if is_parquet(path) else "CSV"
+    reason = str(error).split("\n")[0].rstrip(".")
+    if "invalid UTF8" in reason:
+        reason = "it is not UTF-8 text; convert it first"
+    return InputError(f"{path} is not a readable {kind} file ({name} table): {reason}")
 
 
 def _refuse_ragged(path: Path, name: str) -> None:
@@ -318,7 +401,12 @@ def records(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]
 
 
 def strings(table: Table, column: str, flag: str) -> np.ndarray:
-    """Returns a column as an object array of str, empty string where empty.
+    """`texts` as an object array of str."""
+    return texts(table, column, flag).to_numpy(zero_copy_only=False).astype(object)
+
+
+def texts(table: Table, column: str, flag: str) -> pa.ChunkedArray:
+    """Returns a column as strings, empty where empty.
 
     Whole numbers written as floats lose their ".0" (ids that passed through a NaN column).
 
@@ -331,7 +419,7 @@ def strings(table: Table, column: str, flag: str) -> np.ndarray:
             f"{table.origin()}: column {column!r} named by --{flag} holds {data.type} values; "
             "one value per row is wanted"
         )
-    return _text(data).to_numpy(zero_copy_only=False).astype(object)
+    return _text(data)
 
 
 _WHOLE = r"^-?\d+\.0$"

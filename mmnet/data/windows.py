@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 
 from mmnet import schema
-from mmnet.data import share_rates
 from mmnet.data.splits import Examples
 
 if TYPE_CHECKING:
@@ -22,33 +21,21 @@ Inputs = dict[str, tf.Tensor]
 class Windows:
     """Cuts a dataset into model inputs.
 
-    The item's history and its taxonomy sequences stand in one array padded with `window - 1`
-    missing periods in front, so a window is one gather and reaches before the first period.
+    A window is one gather from the history array, which begins before the first period.
 
     Args:
-        dataset: its histories are copied into TensorFlow once; content is read where it lies.
+        dataset: arrays of a dataset directory are read where they lie, and nothing is copied.
     """
 
     def __init__(self, dataset: Dataset):
         spec = dataset.fitted.spec
         self.window, self.horizon = spec.window, spec.horizon
         self.has_taxonomies = bool(spec.taxonomies)
-        num_items, num_periods = dataset.share_rate.shape
-        flags = 3 + len(spec.taxonomies)  # where the taxonomies' flags begin
-        channels = flags + len(spec.taxonomies)
-        self.width = num_periods + self.window - 1
-        padded = np.zeros((num_items, self.width, channels), np.float32)
-        before, history = np.split(padded, [self.window - 1], axis=1)
-        before[..., 1] = before[..., flags:] = 1
-        history[..., 0], history[..., 1] = dataset.share_rate, dataset.missing_flag
-        history[..., 2] = np.where(dataset.missing_flag == 0, dataset.panel.clicks, 0)
-        history[..., 3:flags] = dataset.taxonomy_rate
-        history[..., flags:] = dataset.taxonomy_missing_flag
-        self._history = tf.constant(padded.reshape(-1, channels))
-        # A target counts from its first click on; --min_clicks is a rule about the history.
-        target, _ = share_rates.share_rates(dataset.panel, 1)
-        self._target = tf.constant(target.ravel())
-        self._clicks, self._num_periods = dataset.panel.clicks, num_periods
+        _, self.width, channels = dataset.history.shape
+        self._num_periods = dataset.panel.num_periods
+        self._history = _tensor(dataset.history.reshape(-1, channels))
+        self._clicks = _tensor(dataset.panel.clicks.reshape(-1))
+        self._shares = _tensor(dataset.panel.shares.reshape(-1))
         self._static = {name: _tensor(array) for name, array in dataset.tensors.items()}
 
     def gather(self, items: tf.Tensor, times: tf.Tensor) -> Inputs:
@@ -76,9 +63,23 @@ class Windows:
         return inputs
 
     def target(self, items: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
-        """The share rate at t + horizon, float32 [batch], percent."""
+        """The share rate at t + horizon, float32 [batch], percent; 0 where nobody clicked.
+
+        A target counts from its first click on; --min_clicks is a rule about the history.
+        """
+        cells = self._target_cells(items, times)
+        shares = tf.cast(tf.gather(self._shares, cells), tf.float64)
+        clicks = tf.cast(tf.gather(self._clicks, cells), tf.float64)
+        return tf.cast(tf.math.divide_no_nan(100 * shares, clicks), tf.float32)
+
+    def target_clicks(self, examples: Examples) -> np.ndarray:
+        """Clicks at t + horizon, int64 [examples]."""
+        items, times = tf.constant(examples.items), tf.constant(examples.times)
+        return tf.gather(self._clicks, self._target_cells(items, times)).numpy()
+
+    def _target_cells(self, items: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
         items, times = tf.cast(items, tf.int64), tf.cast(times, tf.int64)
-        return tf.gather(self._target, items * self._num_periods + times + self.horizon)
+        return items * self._num_periods + times + self.horizon
 
     def training_batches(
         self,
@@ -109,11 +110,11 @@ class Windows:
         Returns:
             A function from the first step wanted to the dataset, and the steps per epoch.
         """
-        items, times = tf.constant(examples.items), tf.constant(examples.times)
+        items, times = _tensor(examples.items), _tensor(examples.times)
         num_examples = len(examples)
         batch_size = min(batch_size, num_examples)
         steps_per_epoch = num_examples // batch_size
-        clicks = self._clicks[examples.items, examples.times + self.horizon]
+        clicks = self.target_clicks(examples)
         by_clicks = weighting == "clicks" and not half_weight_clicks
         weights = clicks if by_clicks else clicks / (clicks + half_weight_clicks)
         weights = tf.constant(weights / weights.mean(), tf.float32)

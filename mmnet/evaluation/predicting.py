@@ -192,13 +192,7 @@ class ScenarioSet:
         """The predictions table: one row per example and scenario."""
         panel, items = self.dataset.panel, self.examples.items
         column = self.target_column
-        flags = np.pad(
-            self.dataset.missing_flag,
-            ((0, 0), (self.windows.window - 1, 0)),
-            constant_values=1,
-        )
-        steps = self.examples.times[:, None] + np.arange(self.windows.window)
-        seen = flags[items[:, None], steps] == 0
+        seen = ~self.dataset.missing_flags(self.examples)
         base = {
             **self.keys(),
             "clicks": panel.clicks[items, column],

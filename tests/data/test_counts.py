@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import counts
-from mmnet.data.counts import Calendar, calendar_of
+from mmnet.data.calendars import Calendar, calendar_of
 from mmnet.data.tables import Table
 
 ITEMS = ["a", "b"]

@@ -174,7 +174,7 @@ def test_another_format_is_refused(dataset, tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["clicks.npy", "share_rate.npy", "tensor-text_title.npy", "train-items.npy", "items.parquet"],
+    ["clicks.npy", "history.npy", "tensor-text_title.npy", "train-items.npy", "items.parquet"],
 )
 @pytest.mark.parametrize("left", [None, 0, 0.5])
 def test_a_part_that_is_missing_or_cut_off_is_refused(dataset, tmp_path, name, left):

@@ -5,6 +5,7 @@ import pytest
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import items
+from mmnet.data.counts import ItemIds
 from mmnet.data.tables import Table
 from mmnet.schema import VectorSpec
 
@@ -150,7 +151,7 @@ def test_one_title_that_is_a_number_is_a_title():
 
 # --------------------------------------------------------------------------------- vectors
 
-IDS = np.array(["a", "b", "c"], object)
+IDS = ItemIds(pa.chunked_array([["a", "b", "c"]]))
 
 
 def vectors(ids, values, kind=None):
@@ -203,8 +204,8 @@ def test_vectors_are_lined_up_and_zero_where_missing(kind):
         (
             ["a"],
             ["1 2 3"],
-            "vectors table: --vectors=cover needs exactly one list-of-floats column. "
-            "Received: none",
+            "vectors table: --vectors=cover needs exactly one list-of-floats column, or one called "
+            "cover. Received: none",
         ),
     ],
 )

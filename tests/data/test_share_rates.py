@@ -2,7 +2,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmnet.data.counts import Calendar, Panel
+from mmnet.data.calendars import Calendar
+from mmnet.data.counts import Panel
 from mmnet.data.share_rates import FIXED_POINT, fixed_point, observed, share_rates
 
 CLICKS = np.array([[4, 0, 2, 1], [0, 0, 0, 8]])

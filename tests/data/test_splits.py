@@ -3,7 +3,8 @@ import pytest
 
 from mmnet.checks import InputError
 from mmnet.config import TaskFlags
-from mmnet.data.counts import Calendar, Panel
+from mmnet.data.calendars import Calendar
+from mmnet.data.counts import Panel
 from mmnet.data.splits import SPLITS, split_examples
 
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmnet.data.counts import Calendar, Panel
+from mmnet.data.calendars import Calendar
+from mmnet.data.counts import Panel
 from mmnet.data.tables import Table
 from mmnet.data.taxonomies import members, taxonomy_means
 
@@ -78,9 +79,9 @@ def test_equals_the_naive_loop(world, min_clicks, leave_one_out, weighting):
 
 @settings(deadline=None, max_examples=20)
 @given(worlds(), st.integers(1, 6), st.sampled_from(["items", "clicks"]))
-def test_the_size_of_a_shard_changes_no_bit(world, shard_items, weighting):
+def test_the_size_of_a_shard_changes_no_bit(world, num_shards, weighting):
     whole = taxonomy_means(world[0], tagged(*world[1]), weighting=weighting)
-    cut = taxonomy_means(world[0], tagged(*world[1]), weighting=weighting, shard_items=shard_items)
+    cut = taxonomy_means(world[0], tagged(*world[1]), weighting=weighting, num_shards=num_shards)
     np.testing.assert_array_equal(whole[0], cut[0])
     np.testing.assert_array_equal(whole[1], cut[1])
 

@@ -14,8 +14,7 @@ import pyarrow as pa
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
-from mmnet.data import counts as counts_room
-from mmnet.data import tables
+from mmnet.data import calendars, tables
 from mmnet.data.tables import Rule, Table, Tables
 
 
@@ -50,7 +49,7 @@ def snapshots(
         raise InputError("--source=snapshots needs --source_dir, the directory of its files")
     taken = tables.read(str(directory / snapshots), "counts", text_columns=[flags.item_column])
     wanted = flags.model_copy(update={"period_column": time})
-    calendar = counts_room.calendar_of(taken, wanted)
+    calendar = calendars.calendar_of(taken, wanted)
     numbers = calendar.numbers(taken, time, "source_set=time").astype(np.int64)
     frame = pd.DataFrame(
         {

@@ -1,0 +1,49 @@
+"""Histories: all that a window reads of an item, in one array.
+
+The array begins `window - 1` missing periods before the first one, so that every window, also one
+that reaches before the counts, is a run of its columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmnet.data import share_rates
+from mmnet.data.counts import Panel
+from mmnet.schema import FeatureSpec
+
+SHARE_RATE, MISSING_FLAG, CLICKS, TAXONOMIES = 0, 1, 2, 3
+"""Channels; from 3 on the taxonomies' rates, then their missing flags."""
+
+
+def shape(num_items: int, num_periods: int, spec: FeatureSpec) -> tuple[int, int, int]:
+    """Shape of a history array: items, periods with those before the first, channels."""
+    return num_items, spec.window - 1 + num_periods, TAXONOMIES + 2 * len(spec.taxonomies)
+
+
+def fill(
+    history: np.ndarray,
+    panel: Panel,
+    means: Sequence[tuple[np.ndarray, np.ndarray]],
+    min_clicks: int,
+) -> None:
+    """Writes the history of some items (Eq. 1, Eq. 4).
+
+    Args:
+        history: float32 [items, window - 1 + periods, channels], filled in place.
+        panel: their counts.
+        means: rates and missing flags of each taxonomy, [items, periods] each.
+        min_clicks: fewer clicks make a period missing.
+    """
+    first_flag = TAXONOMIES + len(means)
+    before, seen = np.split(history, [history.shape[1] - panel.num_periods], axis=1)
+    before[...] = 0
+    before[..., MISSING_FLAG] = before[..., first_flag:] = 1
+    rate, missing = share_rates.share_rates(panel, min_clicks)
+    seen[..., SHARE_RATE], seen[..., MISSING_FLAG] = rate, missing
+    seen[..., CLICKS] = np.where(missing == 0, panel.clicks, 0)
+    for number, (taxonomy_rate, taxonomy_missing) in enumerate(means):
+        seen[..., TAXONOMIES + number] = taxonomy_rate
+        seen[..., first_flag + number] = taxonomy_missing

@@ -1,0 +1,166 @@
+"""Parquet tables that are read in pieces, since they may be larger than memory."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from mmnet.checks import InputError
+from mmnet.data import tables
+from mmnet.data.tables import Table
+
+
+class Block(NamedTuple):
+    """A run of row groups of one file.
+
+    Attributes:
+        file: its number.
+        groups: its row groups.
+        rows: which rows of the whole table they hold.
+    """
+
+    file: int
+    groups: range
+    rows: slice
+
+
+@dataclass(frozen=True)
+class ParquetTable:
+    """The rows of Parquet files, in the order of the files; `Table` is its twin in memory.
+
+    Attributes:
+        name: counts, items or vectors, for messages.
+        files: in order.
+        starts: first row of each file.
+        schema: columns, with the one type that fits all files.
+        groups: rows of each row group of each file.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    starts: tuple[int, ...]
+    schema: pa.Schema
+    groups: tuple[tuple[int, ...], ...]
+
+    def __len__(self) -> int:
+        return sum(map(sum, self.groups))
+
+    @property
+    def names(self) -> list[str]:
+        """The columns."""
+        return self.schema.names
+
+    def origin(self) -> str:
+        """Names the whole table for a message."""
+        return str(self.files[0]) if len(self.files) == 1 else f"{self.files[0].parent}"
+
+    def where_place(self, place: int, column: str = "") -> str:
+        """Names a row of the table for a message."""
+        at = f", column {column}" if column else ""
+        index = bisect.bisect_right(self.starts, place) - 1
+        return f"{self.files[index]} row {place - self.starts[index] + 1}{at}"
+
+    def blocks(self, rows: int) -> list[Block]:
+        """Cuts each file between row groups into blocks of at least `rows` rows, where it has them.
+
+        A block is never cut finer than the row groups are, as each is decoded as a whole.
+        """
+        found = []
+        for number, sizes in enumerate(self.groups):
+            start, first, have = self.starts[number], 0, 0
+            for group, size in enumerate(sizes):
+                have += size
+                if have >= rows or (group == len(sizes) - 1 and have):
+                    found.append(Block(number, range(first, group + 1), slice(start, start + have)))
+                    start, first, have = start + have, group + 1, 0
+        return found
+
+    def pieces(
+        self,
+        rows: int,
+        columns: Mapping[str, str] | None = None,
+        blocks: Sequence[Block] | None = None,
+    ) -> Iterator[Table]:
+        """Reads the table in runs of at most `rows` rows, which never span two blocks.
+
+        Args:
+            rows: at most so many at a time.
+            columns: those needed -> the flag that names each; none: all of them.
+            blocks: those to read; none: the whole table.
+
+        Raises:
+            InputError: a column is not there, a file is damaged.
+        """
+        for column, flag in (columns or {}).items():
+            tables.need_column(self, column, flag)
+        names = list(self.names if columns is None else dict.fromkeys(columns))
+        wanted = pa.schema([self.schema.field(name) for name in names])
+        for block in self.blocks(rows) if blocks is None else blocks:
+            place = block.rows.start
+            for batch in _batches(self.files[block.file], rows, block.groups, names, self.name):
+                data = pa.Table.from_batches([batch]).select(names).cast(wanted)
+                places = np.arange(place, place + batch.num_rows)
+                yield Table(data, self.name, self.files, self.starts, places)
+                place += batch.num_rows
+
+    def read(self) -> Table:
+        """The whole table in memory."""
+        data = pa.concat_tables([piece.data for piece in self.pieces(1 << 20)])
+        return Table(data, self.name, self.files, self.starts)
+
+
+def open_table(
+    pattern: str, name: str, *, text_columns: Sequence[str] = ()
+) -> Table | ParquetTable:
+    """Opens a table: Parquet files are read in pieces later, CSV files are read as a whole now.
+
+    Args:
+        pattern: the file, directory or glob.
+        name: counts, items or vectors, for messages.
+        text_columns: as in `tables.read`.
+
+    Raises:
+        InputError: as in `tables.read`.
+    """
+    paths = tables.find(pattern, name)
+    if not all(map(tables.is_parquet, paths)):
+        return tables.read(pattern, name, text_columns=text_columns)
+    schemas, groups = zip(*(_about(path, name) for path in paths), strict=True)
+    tables.check_names(paths, [schema.names for schema in schemas])
+    try:
+        schema = tables.one_schema(schemas)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise InputError(f"the files of {pattern} do not fit together: {error}") from None
+    sizes = list(map(sum, groups))
+    if not sum(sizes):
+        raise InputError(f"{paths[0]}: the {name} table has no rows")
+    starts = tuple(itertools.accumulate(sizes[:-1], initial=0))
+    return ParquetTable(name, tuple(paths), starts, schema, groups)
+
+
+def _about(path: Path, name: str) -> tuple[pa.Schema, tuple[int, ...]]:
+    """Columns of a file, and the rows of each of its row groups."""
+    try:
+        found = pa.parquet.read_metadata(path)
+        groups = (found.row_group(group).num_rows for group in range(found.num_row_groups))
+        return found.schema.to_arrow_schema().remove_metadata(), tuple(groups)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        raise tables.unreadable(path, name, error) from None
+
+
+def _batches(
+    path: Path, rows: int, groups: range, columns: list[str], name: str
+) -> Iterator[pa.RecordBatch]:
+    try:
+        with pa.parquet.ParquetFile(path) as file:
+            yield from file.iter_batches(rows, row_groups=list(groups), columns=columns)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        raise tables.unreadable(path, name, error) from None

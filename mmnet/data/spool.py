@@ -1,0 +1,63 @@
+"""Rows sorted into shards of items: in memory while they are few, then in files."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+SPOOL_ROWS = 1 << 22
+"""Rows that are held in memory before they go to files."""
+
+
+class Spool:
+    """Rows of one dtype, read back shard by shard in the order in which they came.
+
+    Args:
+        dtype: of a row.
+        num_shards: how many shards there are.
+        parent: directory for the files; none: the system's temporary one.
+    """
+
+    def __init__(self, dtype: np.dtype, num_shards: int, parent: str | Path | None = None):
+        self.dtype, self.num_shards = dtype, num_shards
+        self._parent = parent
+        self._held: list[tuple[np.ndarray, np.ndarray]] = []  # rows by shard, and where each starts
+        self._rows_held = 0
+        self._scratch: tempfile.TemporaryDirectory | None = None
+
+    def add(self, shards: np.ndarray, rows: np.ndarray) -> None:
+        """Takes rows in.
+
+        Args:
+            shards: int [rows], number of each row's shard.
+            rows: [rows] of the dtype.
+        """
+        order = np.argsort(shards, kind="stable")
+        starts = np.searchsorted(shards[order], np.arange(self.num_shards + 1))
+        self._held.append((rows[order], starts))
+        self._rows_held += len(rows)
+        if self._rows_held >= SPOOL_ROWS:
+            self._to_files()
+
+    def shard(self, number: int) -> np.ndarray:
+        """The rows of one shard."""
+        parts = [rows[starts[number] : starts[number + 1]] for rows, starts in self._held]
+        if self._scratch and (file := self._file(number)).exists():
+            parts.insert(0, np.fromfile(file, self.dtype))
+        return np.concatenate(parts) if parts else np.zeros(0, self.dtype)
+
+    def _to_files(self) -> None:
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="mmnet-", dir=self._parent)
+        for number in range(self.num_shards):
+            parts = [rows[starts[number] : starts[number + 1]] for rows, starts in self._held]
+            if any(map(len, parts)):
+                with self._file(number).open("ab") as file:
+                    for part in parts:
+                        file.write(part.tobytes())
+        self._held, self._rows_held = [], 0
+
+    def _file(self, number: int) -> Path:
+        return Path(self._scratch.name, f"{number}.bin")
