@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from mmnet.checks import InputError
+
+LOCK = "_lock"
+"""Of a directory that one process at a time works in."""
 
 
 def write_atomic(
@@ -50,5 +56,37 @@ def _to_disk(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def only_one(directory: Path, flag: str) -> Iterator[int]:
+    """Keeps a second process out of a directory, which is made if need be.
+
+    Args:
+        directory: that is worked in.
+        flag: that names it, with its dashes.
+
+    Yields:
+        The lock, a file descriptor; processes that inherit it keep the directory locked.
+
+    Raises:
+        InputError: another process works in it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    handle = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with contextlib.suppress(ImportError):  # not on Windows
+            import fcntl
+
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"{flag}={directory} is in use by another process; wait for it, or choose "
+                    "another directory"
+                ) from None
+        yield handle
     finally:
         os.close(handle)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmnet import schema
 from mmnet.data import share_rates
 from mmnet.data.counts import Panel
 from mmnet.schema import FeatureSpec
@@ -47,3 +48,13 @@ def fill(
     for number, (taxonomy_rate, taxonomy_missing) in enumerate(means):
         seen[..., TAXONOMIES + number] = taxonomy_rate
         seen[..., first_flag + number] = taxonomy_missing
+
+
+def inputs(history: np.ndarray, spec: FeatureSpec) -> dict[str, np.ndarray]:
+    """The tensors of periods, of a history cut to the window: float32 [items, window, ...]."""
+    found = {tensor.name: history[..., i] for i, tensor in enumerate(schema.HISTORY)}
+    if spec.taxonomies:
+        rate, missing = np.split(history[..., TAXONOMIES:], 2, axis=-1)
+        found[schema.TAXONOMY_RATE.name] = rate
+        found[schema.TAXONOMY_MISSING_FLAG.name] = missing
+    return {name: np.ascontiguousarray(array) for name, array in found.items()}

@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,21 +14,7 @@ import pyarrow.parquet
 
 from mmnet.checks import InputError
 from mmnet.data import tables
-from mmnet.data.tables import Table
-
-
-class Block(NamedTuple):
-    """A run of row groups of one file.
-
-    Attributes:
-        file: its number.
-        groups: its row groups.
-        rows: which rows of the whole table they hold.
-    """
-
-    file: int
-    groups: range
-    rows: slice
+from mmnet.data.tables import Block, Table
 
 
 @dataclass(frozen=True)
@@ -104,12 +89,13 @@ class ParquetTable:
         names = list(self.names if columns is None else dict.fromkeys(columns))
         wanted = pa.schema([self.schema.field(name) for name in names])
         for block in self.blocks(rows) if blocks is None else blocks:
-            place = block.rows.start
-            for batch in _batches(self.files[block.file], rows, block.groups, names, self.name):
-                data = pa.Table.from_batches([batch]).select(names).cast(wanted)
-                places = np.arange(place, place + batch.num_rows)
+            batches = _batches(self.files[block.file], rows, block.groups, names, self.name)
+            for part, data in zip(
+                tables.runs(block.rows, rows), _exactly(batches, rows), strict=True
+            ):
+                places = np.arange(part.start, part.stop)
+                data = data.select(names).cast(wanted)
                 yield Table(data, self.name, self.files, self.starts, places)
-                place += batch.num_rows
 
     def read(self) -> Table:
         """The whole table in memory."""
@@ -164,3 +150,16 @@ def _batches(
             yield from file.iter_batches(rows, row_groups=list(groups), columns=columns)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
         raise tables.unreadable(path, name, error) from None
+
+
+def _exactly(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    """The same rows, so many at a time; Arrow ends a batch early where a column overflows."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        while (have := sum(part.num_rows for part in held)) >= rows:
+            whole = pa.Table.from_batches(held)
+            yield whole.slice(0, rows)
+            held = whole.slice(rows).to_batches() if have > rows else []
+    if held:
+        yield pa.Table.from_batches(held)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 import mmnet
 from mmnet import config, schema
@@ -34,7 +35,7 @@ from mmnet.data.dataset import FORMAT, Dataset, Fitted
 from mmnet.data.parquet import ParquetTable
 from mmnet.data.splits import Examples
 from mmnet.data.tables import Rule, Table, Tables
-from mmnet.data.taxonomies import TaxonomyMeans, Values
+from mmnet.data.taxonomies import Survey
 from mmnet.schema import (
     FeatureSpec,
     FieldSpec,
@@ -54,7 +55,11 @@ PLACES = (
 
 
 def load_tables(
-    flags: TableFlags, task: TaskFlags | None = None, directory: Path | None = None
+    flags: TableFlags,
+    task: TaskFlags | None = None,
+    directory: Path | None = None,
+    *,
+    items_in_pieces: bool = False,
 ) -> Tables:
     """Reads what `--counts` or `--events`, `--items` and `--vectors`, or `--source`, name.
 
@@ -62,6 +67,7 @@ def load_tables(
         flags: where the tables are.
         task: its first period bounds the events that are counted.
         directory: a dataset directory, which may hold the counts of unchanged events.
+        items_in_pieces: leaves an items table of Parquet files where it is, to be read in pieces.
 
     Raises:
         InputError: nothing is named, too much is, or it cannot be read.
@@ -74,17 +80,40 @@ def load_tables(
         found = sources.load(flags)
         _leave_out(found.vectors, flags.leave_out_vectors)
     elif flags.counts and flags.items:
-        parts = [
-            parquet.open_table(flags.counts, "counts", text_columns=[flags.item_column]),
-            tables.read(flags.items, "items", text_columns=tables.text_columns(flags)),
-        ]
-        found = Tables(parts[0], parts[1], inputs=parts[0].files + parts[1].files)
+        rows = parquet.open_table(flags.counts, "counts", text_columns=[flags.item_column])
+        catalogue = _items(flags, items_in_pieces)
+        found = Tables(rows, catalogue, inputs=rows.files + catalogue.files)
     elif flags.events and flags.items:
-        found = _count_events(flags, task or TaskFlags(), directory)
+        catalogue = _items(flags, items_in_pieces)
+        found = _count_events(flags, catalogue, task or TaskFlags(), directory)
     else:
         given = "events" if flags.events else "counts"
         missing = [f"--{name}" for name in (given, "items") if not getattr(flags, name)]
         raise InputError(f"{' and '.join(missing)} not given; name the tables, or a --source")
+    _add_vectors(found, flags)
+    return found
+
+
+def load_catalogue(flags: TableFlags) -> Tables:
+    """The items and vectors of `load_tables` in pieces, without counts, where they have files.
+
+    Raises:
+        InputError: as `load_tables`.
+    """
+    if flags.source:
+        return load_tables(flags)
+    catalogue = _items(flags, in_pieces=True)
+    found = Tables(Table(pa.table({}), "counts"), catalogue, inputs=catalogue.files)
+    _add_vectors(found, flags)
+    return found
+
+
+def _items(flags: TableFlags, in_pieces: bool) -> Table | ParquetTable:
+    read = parquet.open_table if in_pieces else tables.read
+    return read(flags.items, "items", text_columns=tables.text_columns(flags))
+
+
+def _add_vectors(found: Tables, flags: TableFlags) -> None:
     for setting in flags.vectors:
         name, sign, path = setting.partition(":")
         if not sign or not name:
@@ -93,11 +122,11 @@ def load_tables(
             raise InputError(f"--vectors names {name!r} twice; each modality has one table")
         found.vectors[name] = parquet.open_table(path, "vectors", text_columns=[flags.item_column])
         found.inputs += found.vectors[name].files
-    return found
 
 
-def _count_events(flags: TableFlags, task: TaskFlags, directory: Path | None) -> Tables:
-    catalogue = tables.read(flags.items, "items", text_columns=tables.text_columns(flags))
+def _count_events(
+    flags: TableFlags, catalogue: Table | ParquetTable, task: TaskFlags, directory: Path | None
+) -> Tables:
     ids = counts.item_ids(catalogue, flags)
     counted = events.load(flags, task, ids.part(slice(0, len(ids))), directory)
     return Tables(
@@ -261,40 +290,6 @@ def check_calendar(found: Tables, fitted: Fitted) -> None:
             f"{found.counts.origin()}: the model was trained on {fitted.calendar.describe()}, but "
             f"these counts (with --period and --time_zone) have {now.describe()}"
         )
-
-
-class Survey:
-    """What a first pass over all items finds out for the second: the taxonomies' sums.
-
-    Args:
-        num_periods: columns of the panels.
-        taxonomies: items columns.
-        task: which means are wanted.
-    """
-
-    def __init__(self, num_periods: int, taxonomies: Sequence[str], task: TaskFlags):
-        self.values = {column: Values() for column in taxonomies}
-        self.means = {
-            column: TaxonomyMeans(
-                num_periods,
-                min_clicks=task.min_clicks,
-                leave_one_out=task.taxonomy_mean == "leave_one_out",
-                weighting=task.taxonomy_weighting,
-            )
-            for column in taxonomies
-        }
-
-    def add(self, panel: Panel, part: Table) -> None:
-        """Takes in some items: their panel, and their rows of the items table."""
-        for column, means in self.means.items():
-            means.add(panel, self.values[column].members(part, column))
-
-    def taxonomy_means(self, panel: Panel, part: Table) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Rates and missing flags of each taxonomy, float32 [items, periods], of those items."""
-        return [
-            means.means(panel, self.values[column].members(part, column))
-            for column, means in self.means.items()
-        ]
 
 
 def _assemble(

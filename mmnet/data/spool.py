@@ -44,8 +44,10 @@ class Spool:
     def shard(self, number: int) -> np.ndarray:
         """The rows of one shard."""
         parts = [rows[starts[number] : starts[number + 1]] for rows, starts in self._held]
-        if self._scratch and (file := self._file(number)).exists():
-            parts.insert(0, np.fromfile(file, self.dtype))
+        if self._scratch:
+            file = self._file(self._scratch, number)
+            if file.exists():
+                parts.insert(0, np.fromfile(file, self.dtype))
         return np.concatenate(parts) if parts else np.zeros(0, self.dtype)
 
     def _to_files(self) -> None:
@@ -54,10 +56,11 @@ class Spool:
         for number in range(self.num_shards):
             parts = [rows[starts[number] : starts[number + 1]] for rows, starts in self._held]
             if any(map(len, parts)):
-                with self._file(number).open("ab") as file:
+                with self._file(self._scratch, number).open("ab") as file:
                     for part in parts:
                         file.write(part.tobytes())
         self._held, self._rows_held = [], 0
 
-    def _file(self, number: int) -> Path:
-        return Path(self._scratch.name, f"{number}.bin")
+    @staticmethod
+    def _file(scratch: tempfile.TemporaryDirectory, number: int) -> Path:
+        return Path(scratch.name, f"{number}.bin")

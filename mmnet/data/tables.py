@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -105,6 +105,20 @@ def ledger_table(ledger: Sequence[Rule]) -> str:
     return "\n".join(lines) + "\n"
 
 
+class Block(NamedTuple):
+    """A run of rows that is read in one go.
+
+    Attributes:
+        file: number of the Parquet file that holds them.
+        groups: its row groups.
+        rows: which rows of the whole table they are.
+    """
+
+    file: int
+    groups: range
+    rows: slice
+
+
 @dataclass
 class Table:
     """An Arrow table and where its rows came from.
@@ -163,20 +177,30 @@ class Table:
         data = self.data.slice(part.start, part.stop - part.start)
         return Table(data, self.name, self.files, self.starts, self.places[part])
 
-    def pieces(self, rows: int, columns: Mapping[str, str] | None = None) -> Iterator[Table]:
+    def blocks(self, rows: int) -> list[Block]:
+        """Cuts the table into runs of at most `rows` rows."""
+        return [Block(0, range(0), part) for part in runs(slice(0, len(self)), rows)]
+
+    def pieces(
+        self,
+        rows: int,
+        columns: Mapping[str, str] | None = None,
+        blocks: Sequence[Block] | None = None,
+    ) -> Iterator[Table]:
         """Cuts the table into runs of at most `rows` rows.
 
         Args:
             rows: at most so many at a time.
             columns: those needed -> the flag that names each; none: all of them.
+            blocks: those wanted; none: the whole table.
 
         Raises:
             InputError: a column is not there.
         """
         for column, flag in (columns or {}).items():
             self.need(column, flag)
-        for start in range(0, len(self), rows):
-            yield self.rows(slice(start, min(start + rows, len(self))))
+        for block in self.blocks(rows) if blocks is None else blocks:
+            yield from map(self.rows, runs(block.rows, rows))
 
     @property
     def names(self) -> list[str]:
@@ -197,6 +221,16 @@ class Table:
         path, inside = self.files[index], place - self.starts[index]
         found = f"row {inside + 1}" if is_parquet(path) else f"line {_line(path, inside)}"
         return f"{path} {found}{at}"
+
+
+def runs(rows: slice, length: int) -> list[slice]:
+    """Cuts a run of rows into runs of at most a length.
+
+    >>> runs(slice(10, 15), 2)
+    [slice(10, 12, None), slice(12, 14, None), slice(14, 15, None)]
+    """
+    starts = range(rows.start, rows.stop, length)
+    return [slice(start, min(start + length, rows.stop)) for start in starts]
 
 
 def need_column(table: Table | ParquetTable, column: str, flag: str) -> None:
@@ -229,7 +263,7 @@ class Tables:
     """
 
     counts: Table | ParquetTable
-    items: Table
+    items: Table | ParquetTable
     vectors: dict[str, Table | ParquetTable] = field(default_factory=dict)
     inputs: tuple[Path, ...] = ()
     ledger: tuple[Rule, ...] = ()

@@ -7,12 +7,17 @@ at period t uses period t alone, so it is known at t.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import tensorflow as tf
 
+from mmnet.config import TaskFlags
 from mmnet.data import share_rates, tables
 from mmnet.data.counts import Panel
 from mmnet.data.share_rates import FIXED_POINT
@@ -40,13 +45,19 @@ class Members:
 
 
 class Values:
-    """Numbers the values of one taxonomy as they come."""
+    """Numbers the values of one taxonomy as they come.
 
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
+    Args:
+        names: values that have numbers already, from 0 on.
+    """
 
-    def __len__(self) -> int:
-        return len(self._numbers)
+    def __init__(self, names: Sequence[str] = ()):
+        self._numbers = {name: number for number, name in enumerate(names)}
+
+    @property
+    def names(self) -> list[str]:
+        """The values, by number."""
+        return list(self._numbers)
 
     def members(self, items: Table, column: str) -> Members:
         """Reads who has which value from an items column; every value counts, seen or not."""
@@ -146,6 +157,59 @@ class TaxonomyMeans:
         unit = 100.0 * FIXED_POINT if self._weighting == "clicks" else 1.0
         mean = unit * tf.cast(sums, tf.float64) / tf.cast(tf.maximum(counts, 1), tf.float64)
         return tf.cast(tf.round(mean), tf.int64)
+
+
+class Survey:
+    """What a first pass over all items finds out for the second: the taxonomies' sums.
+
+    Args:
+        num_periods: columns of the panels.
+        taxonomies: items columns.
+        task: which means are wanted.
+    """
+
+    def __init__(self, num_periods: int, taxonomies: Sequence[str], task: TaskFlags):
+        self.values = {column: Values() for column in taxonomies}
+        self.means = {
+            column: TaxonomyMeans(
+                num_periods,
+                min_clicks=task.min_clicks,
+                leave_one_out=task.taxonomy_mean == "leave_one_out",
+                weighting=task.taxonomy_weighting,
+            )
+            for column in taxonomies
+        }
+
+    def add(self, panel: Panel, part: Table) -> None:
+        """Takes in some items: their panel, and their rows of the items table."""
+        for column, means in self.means.items():
+            means.add(panel, self.values[column].members(part, column))
+
+    def taxonomy_means(self, panel: Panel, part: Table) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Rates and missing flags of each taxonomy, float32 [items, periods], of those items."""
+        return [
+            means.means(panel, self.values[column].members(part, column))
+            for column, means in self.means.items()
+        ]
+
+    def save(self, directory: Path) -> None:
+        """Writes what was found out, for other processes to read."""
+        for number, (column, means) in enumerate(self.means.items()):
+            table = pa.table({column: pa.array(self.values[column].names, pa.string())})
+            pa.parquet.write_table(table, directory / f"taxonomy-{number}.parquet")
+            for name, array in vars(means).items():
+                if isinstance(array, np.ndarray):
+                    np.save(directory / f"taxonomy-{number}-{name}.npy", array, allow_pickle=False)
+
+    def load(self, directory: Path) -> None:
+        """Reads what `save` wrote; large sums stay where they lie."""
+        for number, (column, means) in enumerate(self.means.items()):
+            names = pa.parquet.read_table(directory / f"taxonomy-{number}.parquet")[column]
+            self.values[column] = Values(names.to_pylist())
+            for name, array in vars(means).items():
+                if isinstance(array, np.ndarray):
+                    file = directory / f"taxonomy-{number}-{name}.npy"
+                    setattr(means, name, np.load(file, mmap_mode="r", allow_pickle=False))
 
 
 def taxonomy_means(

@@ -33,6 +33,7 @@ import pyarrow.json
 from mmnet import hashing
 from mmnet.checks import InputError, at_least, in_range
 from mmnet.config import TableFlags
+from mmnet.data.parquet import ParquetTable
 from mmnet.data.sources import reading
 from mmnet.data.sources.reading import Scan, Totals, Vectors
 from mmnet.data.tables import Rule, Table, Tables
@@ -126,7 +127,7 @@ def tiktok(
         }
     )
     inputs = list(plays.paths)
-    vectors = {}
+    vectors: dict[str, Table | ParquetTable] = {}
     if paths := reading.optional(directory, titles, TITLES, "titles"):
         items["title"], rule = _titles(paths, numbers)
         ledger.append(rule)

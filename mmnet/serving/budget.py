@@ -1,0 +1,171 @@
+"""What scoring costs: measured while it runs, and what that means for a larger catalogue."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from mmnet.training.records import peak_memory
+
+DAY = 86_400
+"""Seconds."""
+
+
+class Measured:
+    """What one process measures while it scores."""
+
+    def __init__(self) -> None:
+        self._start, self._cpu = time.perf_counter(), time.process_time()
+        self._seconds: list[float] = []
+        self._items = 0
+
+    def batch(self, items: int, seconds: float) -> None:
+        """Takes in one batch."""
+        self._items += items
+        self._seconds.append(seconds)
+
+    def cost(self) -> Cost:
+        """What was spent so far, start-up included where this was made at the start."""
+        return Cost(
+            items=self._items,
+            wall_seconds=time.perf_counter() - self._start,
+            cpu_seconds=time.process_time() - self._cpu,
+            batch_seconds=tuple(self._seconds),
+            peak_bytes=peak_memory()[0] or 0,
+        )
+
+
+class Cost(BaseModel):
+    """What one process spent.
+
+    Attributes:
+        items: that it scored.
+        wall_seconds: from its start to its end.
+        cpu_seconds: of all its threads.
+        batch_seconds: of each batch, in the model.
+        peak_bytes: the most memory it held.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    items: int
+    wall_seconds: float
+    cpu_seconds: float
+    batch_seconds: tuple[float, ...]
+    peak_bytes: int
+
+
+class Budget(BaseModel):
+    """What a scoring job cost, and what it takes to score more.
+
+    Attributes:
+        items: scored in this session.
+        processes: that scored at a time.
+        survey_seconds: wall seconds of the first pass.
+        wall_seconds: of the whole session.
+        items_per_second: over the whole session.
+        items_per_second_per_core: over the CPU seconds of all processes.
+        batch_items: items in a batch.
+        batch_p50_seconds, batch_p99_seconds: in the model, of the batches of all processes.
+        peak_bytes: the most memory that the processes could hold at one time.
+        items_a_day: wanted.
+        workers: of one core each, to score so many items in a day.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    items: int
+    processes: int
+    survey_seconds: float
+    wall_seconds: float
+    items_per_second: float
+    items_per_second_per_core: float
+    batch_items: int
+    batch_p50_seconds: float
+    batch_p99_seconds: float
+    peak_bytes: int
+    items_a_day: int
+    workers: int
+
+    def lines(self) -> str:
+        """The budget as a Markdown table."""
+        rows = [
+            ("items scored", f"{self.items:,}"),
+            ("processes", f"{self.processes}"),
+            ("wall", f"{self.wall_seconds:.1f} s, {self.survey_seconds:.1f} s of it first pass"),
+            ("items/s", f"{self.items_per_second:,.0f}"),
+            ("items/s and core", f"{self.items_per_second_per_core:,.0f}"),
+            (
+                f"batch of {self.batch_items}, p50 and p99",
+                f"{1000 * self.batch_p50_seconds:.1f} and {1000 * self.batch_p99_seconds:.1f} ms",
+            ),
+            ("peak memory", f"{self.peak_bytes / 2**30:.2f} GiB"),
+            (
+                f"workers for {self.items_a_day:,} items a day",
+                f"{self.workers} (of one core, busy all day)",
+            ),
+        ]
+        shown = [
+            "| what | measured |",
+            "|---|---|",
+            *(f"| {name} | {told} |" for name, told in rows),
+        ]
+        return "\n".join(shown) + "\n"
+
+
+def budget(
+    own: Cost,
+    costs: Sequence[Cost],
+    *,
+    processes: int,
+    survey_seconds: float,
+    batch_items: int,
+    items_a_day: int,
+) -> Budget | None:
+    """Sums up what the processes of a session spent.
+
+    Args:
+        own: of the process that led the session.
+        costs: of those that scored; empty where it scored itself.
+        processes: that scored at a time.
+        survey_seconds: of the first pass.
+        batch_items: items in a batch.
+        items_a_day: for how many items a day workers are counted.
+
+    Returns:
+        None where nothing was scored.
+
+    >>> one = Cost(items=600, wall_seconds=3, cpu_seconds=2, batch_seconds=(1, 1), peak_bytes=5)
+    >>> led = Cost(items=0, wall_seconds=4, cpu_seconds=1, batch_seconds=(), peak_bytes=2)
+    >>> found = budget(led, [one, one], processes=2, survey_seconds=1, batch_items=300,
+    ...     items_a_day=10**8)
+    >>> found.items_per_second, found.items_per_second_per_core, found.peak_bytes, found.workers
+    (300.0, 240.0, 12, 5)
+    """
+    scored = list(costs) or [own]
+    items = sum(cost.items for cost in scored)
+    seconds = [second for cost in scored for second in cost.batch_seconds]
+    if not items:
+        return None
+    everyone = [own, *costs]
+    cpu = sum(cost.cpu_seconds for cost in everyone)
+    per_core = items / max(cpu, 1e-9)
+    largest = sorted((cost.peak_bytes for cost in costs), reverse=True)[:processes]
+    return Budget(
+        items=items,
+        processes=processes,
+        survey_seconds=survey_seconds,
+        wall_seconds=own.wall_seconds,
+        items_per_second=items / own.wall_seconds,
+        items_per_second_per_core=per_core,
+        batch_items=batch_items,
+        batch_p50_seconds=float(np.quantile(seconds, 0.5)),
+        batch_p99_seconds=float(np.quantile(seconds, 0.99)),
+        peak_bytes=own.peak_bytes + sum(largest),
+        items_a_day=items_a_day,
+        workers=math.ceil(items_a_day / (per_core * DAY)),
+    )

@@ -1,0 +1,537 @@
+"""Scoring a catalogue that need not fit in memory: block by block of items, in any process.
+
+A first pass lays out what spans blocks, in a directory beside the scores: the counts of the
+window, and the sums behind the taxonomies' means. After it every block is scored on its own and
+written as one Parquet file, whole or not at all; which file it is depends on the block alone, so
+a job that was killed goes on where it stopped, and no item is lost or scored twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+from pydantic import BaseModel, ConfigDict
+
+from mmnet import schema
+from mmnet.checks import InputError
+from mmnet.config import TableFlags
+from mmnet.data import content, counts, histories, items, parquet, pipeline, tables
+from mmnet.data.content import Encoders
+from mmnet.data.counts import ItemIds, Panel
+from mmnet.data.dataset import Fitted
+from mmnet.data.parquet import ParquetTable
+from mmnet.data.tables import Block, Rule, Table, Tables
+from mmnet.data.taxonomies import Survey
+from mmnet.files import LOCK, only_one, write_atomic
+from mmnet.serving import export, runtimes, workers
+from mmnet.serving.budget import Cost, Measured
+from mmnet.serving.halves import STATIC
+from mmnet.serving.static_cache import StaticCache, content_key
+
+SURVEY, JOB = "_survey", "_job.json"
+"""In the output directory; what reads Parquet directories leaves names with an underscore out."""
+
+
+class Job(BaseModel):
+    """How a catalogue is scored; with the directory of its survey, all that a process needs.
+
+    Attributes:
+        saved_model: the version's directory.
+        model: its fingerprint.
+        tables: where the tables are and what their columns mean.
+        as_of: the last period read, as users write it; empty = the last there is.
+        modalities: names of the fusion's weights to write; none = they are not wanted.
+        runtime: what computes.
+        precision: of the arithmetic.
+        static_cache: directory of static parts; empty = none is kept.
+        only_items: table of the items to score; empty = all.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    saved_model: str
+    model: str
+    tables: TableFlags
+    as_of: str = ""
+    modalities: tuple[str, ...] = ()
+    runtime: Literal["tensorflow", "onnx", "openvino"] = "tensorflow"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    static_cache: str = ""
+    only_items: str = ""
+
+    def fingerprint(self, found: Tables) -> str:
+        """A hash of all that the scores depend on; of files, size and time stand for the content."""
+        files = [*found.inputs, *_files(self.only_items, "only_items")]
+        about = {
+            "job": self.model_dump(mode="json", exclude={"static_cache"}),
+            "files": [(str(path), *_size_and_time(path)) for path in files],
+        }
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _files(pattern: str, name: str) -> list[Path]:
+    return tables.find(pattern, name) if pattern else []
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+# ---------------------------------------------------------------------------- the first pass
+
+
+def as_of_column(calendar: Any, as_of: str) -> int:
+    """The column of `--as_of`; the last one when it is empty.
+
+    Args:
+        calendar: a panel, or whatever knows its periods.
+        as_of: a period as users write it.
+
+    Raises:
+        InputError: a period outside the counts.
+    """
+    if not as_of:
+        return calendar.num_periods - 1
+    column = calendar.calendar.number(as_of, "as_of") - calendar.first_period
+    if not 0 <= column < calendar.num_periods:
+        raise InputError(
+            f"--as_of={as_of} is outside the counts, which run from {calendar.label(0)} to "
+            f"{calendar.label(calendar.num_periods - 1)}"
+        )
+    return column
+
+
+def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[Rule]:
+    """The first pass: reads all counts, and writes what the blocks need.
+
+    Args:
+        found: the tables.
+        fitted: what the model was fitted with.
+        as_of: the last period read.
+        directory: to write into.
+
+    Returns:
+        The ledger of the counts.
+
+    Raises:
+        InputError: the tables are not as the contract wants them.
+    """
+    flags, window = fitted.tables, fitted.spec.window
+    pipeline.check_calendar(found, fitted)
+    borders = [
+        part.start
+        for block in found.items.blocks(flags.shard_items)
+        for part in tables.runs(block.rows, flags.shard_items)
+    ]
+    counted = counts.count(
+        found.counts,
+        found.items,
+        flags,
+        fitted.task,
+        calendar=fitted.calendar,
+        borders=[*borders, len(found.items)],
+    )
+    last = as_of_column(counted, as_of)
+    shape = (len(counted.ids), window)
+    arrays = {
+        name: np.lib.format.open_memmap(directory / f"{name}.npy", "w+", np.int64, shape)
+        for name in ("clicks", "shares")
+    }
+    sums = Survey(window, fitted.spec.taxonomies, fitted.task)
+    pieces = found.items.pieces(flags.shard_items, dict.fromkeys(flags.taxonomies, "taxonomies"))
+    for (rows, panel), piece in zip(counted.panels(), pieces, strict=True):
+        recent = panel.columns(last + 1 - window, last + 1)
+        arrays["clicks"][rows], arrays["shares"][rows] = recent.clicks, recent.shares
+        sums.add(recent, piece)
+    first_period = counted.first_period + last + 1 - window
+    np.save(directory / "release.npy", counted.release - (last + 1 - window), allow_pickle=False)
+    sums.save(directory)
+    for vector in fitted.spec.vectors:
+        if vector.of == "given" and not _beside(found, vector.name):
+            file = directory / f"{vector.tensor}.npy"
+            shape = (len(counted.ids), vector.dim)
+            out = np.lib.format.open_memmap(file, "w+", np.float32, shape)
+            table = pipeline.given_vectors(found, vector.name)
+            items.encode_vectors(table, vector, counted.ids, flags, out)
+    text = json.dumps({"first_period": first_period}) + "\n"
+    (directory / "survey.json").write_text(text, encoding="utf-8")
+    return counted.ledger
+
+
+def _beside(found: Tables, name: str) -> bool:
+    """Whether vectors are a column of the items table itself."""
+    table = pipeline.given_vectors(found, name)
+    return (
+        isinstance(table, ParquetTable)
+        and isinstance(found.items, ParquetTable)
+        and table.files == found.items.files
+    )
+
+
+# --------------------------------------------------------------------------- the second pass
+
+
+class Scorer:
+    """Scores blocks of the items table, after the first pass.
+
+    Args:
+        job: what is scored, and how.
+        found: its tables.
+        fitted: what its model was fitted with.
+        directory: of the survey.
+    """
+
+    def __init__(self, job: Job, found: Tables, fitted: Fitted, directory: Path):
+        self._job, self._found, self._fitted, self._survey = job, found, fitted, directory
+        spec = fitted.spec
+        about = json.loads((directory / "survey.json").read_text(encoding="utf-8"))
+        self._first_period = about["first_period"]
+        self._arrays = {name: self._array(name) for name in ("clicks", "shares", "release")}
+        self._sums = Survey(spec.window, spec.taxonomies, fitted.task)
+        self._sums.load(directory)
+        self._encoders = Encoders(fitted.tables)
+        content.check_same(self._encoders.fingerprints(), fitted.encoders)
+        self._cache = StaticCache(job.static_cache, f"{job.model}")
+        self._columns = _columns(found, fitted)
+        self._given = {
+            vector.tensor: self._array(vector.tensor)
+            for vector in spec.vectors
+            if vector.of == "given" and not _beside(found, vector.name)
+        }
+        self._only = _only(job.only_items, fitted.tables)
+        self._model = _Model(job)
+        self.measured = Measured()
+
+    def _array(self, name: str) -> np.ndarray:
+        return np.load(self._survey / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+
+    def scores(self, block: Block) -> Iterator[pa.Table]:
+        """Scores of the items of a block, in their order; see `scoring.score`."""
+        shard = self._fitted.tables.shard_items
+        for piece in self._found.items.pieces(shard, self._columns, [block]):
+            yield self._score(piece)
+
+    def _score(self, piece: Table) -> pa.Table:
+        fitted, flags = self._fitted, self._fitted.tables
+        ids = tables.texts(piece, flags.item_column, "item_column")
+        rows = piece.places
+        if self._only is not None:
+            wanted = self._only.rows(ids) >= 0
+            piece, rows, ids = piece.keep(wanted), rows[wanted], ids.filter(pa.array(wanted))
+        panel = Panel(
+            ids.to_numpy(zero_copy_only=False),
+            *(self._arrays[name][rows] for name in ("clicks", "shares", "release")),
+            fitted.calendar,
+            self._first_period,
+        )
+        means = self._sums.taxonomy_means(panel, piece)
+        _, _, channels = histories.shape(len(piece), fitted.spec.window, fitted.spec)
+        history = np.empty((len(piece), fitted.spec.window, channels), np.float32)
+        histories.fill(history, panel, means, fitted.task.min_clicks)
+        dynamic = histories.inputs(history, fitted.spec)
+        static = self._static(piece, rows) if self._model.is_cut else self._tensors(piece, rows)
+        scores = np.empty(len(piece), np.float32)
+        weights = np.empty((len(piece), len(self._job.modalities)), np.float32)
+        for part in tables.runs(slice(0, len(piece)), runtimes.TILE):
+            start = time.perf_counter()
+            inputs = {name: array[part] for name, array in (dynamic | static).items()}
+            found = self._model.score(inputs)
+            scores[part] = found[export.OUTPUT]
+            if self._job.modalities:
+                weights[part] = found[export.WEIGHTS]
+            self.measured.batch(part.stop - part.start, time.perf_counter() - start)
+        target = self._first_period + fitted.spec.window - 1 + fitted.spec.horizon
+        missing = dynamic[schema.MISSING_FLAG.name].sum(axis=1)
+        return pa.table(
+            {
+                "item_id": ids.cast(pa.string()),
+                "period": pa.array(fitted.calendar.periods(np.full(len(piece), target))),
+                "predicted_share_rate": scores.astype(np.float64),
+                "observed_periods": (fitted.spec.window - missing).astype(np.int32),
+                **{f"weight_{name}": weights[:, n] for n, name in enumerate(self._job.modalities)},
+            }
+        )
+
+    def _static(self, piece: Table, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """The static parts of some items: kept ones, or computed now."""
+        key = ""
+        if self._job.static_cache:
+            columns = [name for name, flag in self._columns.items() if flag != "item_column"]
+            given = [array[rows] for array in self._given.values()]
+            about = json.dumps([self._fitted.encoders, self._encoders.files(piece)])
+            key = content_key(piece.data.select(columns), *given, about=about)
+
+        def compute() -> np.ndarray:
+            return self._model.static(self._tensors(piece, rows))
+
+        return {STATIC: self._cache.get(key, len(piece), compute)}
+
+    def _tensors(self, piece: Table, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """All static tensors of the model, float32 and int32."""
+        encoded = list(self._encoders.encode(piece))
+        tensors = pipeline.static_tensors(piece, self._fitted, encoded)
+        for vector in self._fitted.spec.vectors:
+            if vector.of != "given":
+                tensors[vector.tensor] = tensors[vector.tensor].astype(np.float32)
+            elif vector.tensor in self._given:
+                tensors[vector.tensor] = self._given[vector.tensor][rows]
+            else:
+                column = items.vector_column(vector.name, self._found.vectors[vector.name])
+                numbers, full = items.vectors_of(piece, column, vector)
+                if not full.all():
+                    some, numbers = numbers, np.zeros((len(piece), vector.dim), np.float32)
+                    numbers[full] = some
+                tensors[vector.tensor] = numbers
+        return tensors
+
+
+class _Model:
+    """The signatures of a job's model, on its runtime.
+
+    Attributes:
+        is_cut: whether the static part of an item can be computed by itself.
+    """
+
+    def __init__(self, job: Job):
+        how = {"runtime": job.runtime, "precision": job.precision, "threads": 1}
+        self.is_cut = export.is_cut(job.saved_model)
+        if self.is_cut:
+            self.static_scorer = runtimes.opened(job.saved_model, "static", **how)
+            self.score = runtimes.opened(job.saved_model, "from_static", **how)
+        else:
+            signature = "explained" if job.modalities else "serving_default"
+            self.score = runtimes.opened(job.saved_model, signature, **how)
+
+    def static(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Static parts of items, float32 [items, width]."""
+        return self.static_scorer(tensors)[STATIC]
+
+
+def _columns(found: Tables, fitted: Fitted) -> dict[str, str]:
+    """The columns of the items table that scoring reads -> the flags that name them."""
+    flags = fitted.tables
+    named = {
+        "item_column": (flags.item_column,),
+        "taxonomies": flags.taxonomies,
+        "categoricals": flags.categoricals,
+        "numerics": flags.numerics,
+        "texts": flags.texts if flags.text_encoder != "none" else (),
+        "images": flags.images,
+    }
+    columns = {column: flag for flag, names in named.items() for column in names}
+    for vector in fitted.spec.vectors:
+        if vector.of == "given" and _beside(found, vector.name):
+            columns[items.vector_column(vector.name, found.vectors[vector.name])] = "vectors"
+    return columns
+
+
+def _only(pattern: str, flags: TableFlags) -> ItemIds | None:
+    """The items that are wanted; none: all."""
+    if not pattern:
+        return None
+    column, flag = flags.item_column, "item_column"
+    table = parquet.open_table(pattern, "only_items", text_columns=[column])
+    pieces = table.pieces(counts.PIECE_ROWS, {column: flag})
+    parts = [tables.texts(piece, column, flag).cast(pa.large_string()) for piece in pieces]
+    chunks = [chunk for part in parts for chunk in part.chunks]
+    return ItemIds(pc.unique(pa.chunked_array(chunks, pa.large_string())))
+
+
+# -------------------------------------------------------------------------------- the drivers
+
+
+def to_file(
+    job: Job, found: Tables, fitted: Fitted, path: str | Path, done: Callable[[int], None]
+) -> Scored:
+    """Scores a catalogue into one Parquet file, whole or not at all.
+
+    Args:
+        job: what is scored, and how.
+        found: its tables.
+        fitted: what its model was fitted with.
+        path: the file.
+        done: is told how many items have been scored after each block.
+
+    Raises:
+        InputError: the tables are not as the contract wants them, or the file cannot be written.
+    """
+    led = Measured()
+    spill = fitted.tables.engine_spill or None
+    with tempfile.TemporaryDirectory(prefix="mmnet-", dir=spill) as scratch:
+        ledger = survey(found, fitted, job.as_of, Path(scratch))
+        seconds = led.cost().wall_seconds
+        scorer = Scorer(job, found, fitted, Path(scratch))
+
+        def write(beside: Path) -> None:
+            writer = None
+            for block in found.items.blocks(fitted.tables.shard_items):
+                for table in scorer.scores(block):
+                    if writer is None:
+                        writer = pa.parquet.ParquetWriter(beside, table.schema)
+                    writer.write_table(table)
+                    done(len(table))
+            writer.close()
+
+        try:
+            write_atomic(path, write)
+        except OSError as error:
+            raise InputError(f"--output={path}: {error.strerror or error}") from None
+    return Scored(ledger, scorer.measured.cost(), [], seconds, 1)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a session did.
+
+    Attributes:
+        ledger: of the counts.
+        own: what this process spent.
+        costs: what the processes spent that scored for it.
+        survey_seconds: wall seconds of the first pass.
+        processes: that scored at a time.
+        resumed: blocks that an earlier session had scored.
+    """
+
+    ledger: list[Rule]
+    own: Cost
+    costs: list[Cost]
+    survey_seconds: float
+    processes: int
+    resumed: int = 0
+
+
+def to_directory(
+    job: Job,
+    found: Tables,
+    fitted: Fitted,
+    directory: str | Path,
+    done: Callable[[int], None],
+    *,
+    processes: int = 1,
+    session: Any = None,
+) -> Scored:
+    """Scores a catalogue into a directory, one Parquet file a block; goes on where it was killed.
+
+    Args:
+        job: what is scored, and how.
+        found: its tables.
+        fitted: what its model was fitted with.
+        directory: made if need be; it must be empty, or hold a part of the same scores.
+        done: is told how many items have been scored after each block, also those of an earlier
+            session.
+        processes: that score at a time; 1 = this one.
+        session: of Spark, whose executors score instead.
+
+    Raises:
+        InputError: the tables are not as the contract wants them, the directory cannot be written,
+            holds something else, or another process works in it.
+    """
+    led, directory = Measured(), Path(directory)
+    try:
+        with only_one(directory, "--output"):
+            ledger = _begin(job, found, fitted, directory)
+            seconds = led.cost().wall_seconds
+            blocks = found.items.blocks(fitted.tables.shard_items)
+            todo = []
+            for number, block in enumerate(blocks):
+                if _part(directory, number).exists():
+                    done(block.rows.stop - block.rows.start)
+                else:
+                    todo.append(number)
+            costs: list[Cost] = []
+            place = str(directory)
+            if session is not None and todo:
+                costs = workers.spark(worker, place, todo, done, session)
+            elif processes > 1 and todo:
+                costs = workers.processes(worker, place, todo, done, number=processes)
+            elif todo:
+                costs = [workers.here(worker, place, todo, done)]
+            shutil.rmtree(directory / SURVEY)
+    except OSError as error:
+        raise InputError(f"--output={directory}: {error.strerror or error}") from None
+    return Scored(ledger, led.cost(), costs, seconds, processes, len(blocks) - len(todo))
+
+
+def _begin(job: Job, found: Tables, fitted: Fitted, directory: Path) -> list[Rule]:
+    """Claims the directory for the job, and makes the first pass unless it is there."""
+    fingerprint = job.fingerprint(found)
+    about = _about(directory)
+    others = [path for path in directory.iterdir() if path.name not in (LOCK, JOB)]
+    if about is None and others:
+        raise InputError(
+            f"--output={directory} holds other files; choose another directory, or a name that "
+            "ends in .parquet for one file"
+        )
+    if about is not None and about.get("fingerprint") != fingerprint:
+        raise InputError(
+            f"--output={directory} holds scores of other tables, or of another model, period or "
+            "runtime; choose another directory, or remove this one"
+        )
+    if about is None:
+        text = json.dumps({"fingerprint": fingerprint, "job": job.model_dump(mode="json")})
+        write_atomic(directory / JOB, text + "\n")
+    place = directory / SURVEY
+    if place.exists():
+        return []
+    for left in directory.glob(f"{SURVEY}-*"):  # of a session that was killed in its first pass
+        shutil.rmtree(left)
+    beside = directory / f"{SURVEY}-{uuid.uuid4().hex[:12]}"
+    beside.mkdir()
+    try:
+        ledger = survey(found, fitted, job.as_of, beside)
+        os.replace(beside, place)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return ledger
+
+
+def _about(directory: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((directory / JOB).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise InputError(f"{directory / JOB} is damaged; remove the directory") from None
+
+
+def _part(directory: Path, number: int) -> Path:
+    return directory / f"part-{number:05d}.parquet"
+
+
+def worker(directory: str) -> _Worker:
+    """Makes what scores and writes the blocks of a job, by their numbers."""
+    return _Worker(Path(directory))
+
+
+class _Worker:
+    def __init__(self, directory: Path):
+        self._directory = directory
+        job = Job.model_validate(_about(directory)["job"])
+        fitted = export.fitted_of(job.saved_model).model_copy(update={"tables": job.tables})
+        found = pipeline.load_catalogue(job.tables)
+        self._blocks = found.items.blocks(job.tables.shard_items)
+        self._scorer = Scorer(job, found, fitted, directory / SURVEY)
+
+    def __call__(self, number: int) -> int:
+        scored = pa.concat_tables(list(self._scorer.scores(self._blocks[number])))
+        path = _part(self._directory, number)
+        write_atomic(path, lambda beside: pa.parquet.write_table(scored, beside))
+        return len(scored)
+
+    def cost(self) -> Cost:
+        return self._scorer.measured.cost()

@@ -1,0 +1,107 @@
+"""What a model makes of an item alone, computed once and kept by content.
+
+A file holds the static parts of one run of items. Its name is a hash of the model and of all that
+these parts are made of, so a period later, or in another catalogue, the same items find it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from mmnet.checks import InputError
+from mmnet.files import write_atomic
+
+
+class StaticCache:
+    """Static parts of items in a directory.
+
+    Args:
+        directory: made if need be; none: nothing is kept.
+        model: fingerprint of the model.
+    """
+
+    def __init__(self, directory: str | Path | None, model: str):
+        self._folder = Path(directory, model[:32]) if directory else None
+        self.hits = self.computed = 0
+
+    def get(self, key: str, num_items: int, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """The static parts of a run of items.
+
+        Args:
+            key: hash of their contents, see `content_key`.
+            num_items: how many they are.
+            compute: computes them, float32 [items, width].
+
+        Returns:
+            float32 [items, width]; a mapped file where it was kept.
+
+        Raises:
+            InputError: the directory cannot be written.
+        """
+        if self._folder is None:
+            self.computed += num_items
+            return compute()
+        path = self._folder / key[:2] / f"{key}.npy"
+        found = _read(path, num_items)
+        if found is not None:
+            self.hits += num_items
+            return found
+        static = compute()
+        try:
+            write_atomic(path, lambda beside: np.save(beside, static, allow_pickle=False))
+        except OSError as error:
+            raise InputError(f"--static_cache={path}: {error.strerror or error}") from None
+        self.computed += num_items
+        return static
+
+
+def _read(path: Path, num_items: int) -> np.ndarray | None:
+    """The parts in a file; none where it is absent or damaged, since then it is written anew."""
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    whole = found.ndim == 2 and len(found) == num_items and found.dtype == np.float32
+    return found if whole else None
+
+
+def content_key(columns: pa.Table, *arrays: np.ndarray, about: str = "") -> str:
+    """A hash of what static parts are made of.
+
+    Args:
+        columns: the items' columns that the model reads.
+        *arrays: more of them, such as vectors from other tables.
+        about: what else decides: encoders, image files.
+    """
+    digest = hashlib.sha256(about.encode())
+    sink = pa.PythonFile(_Hashing(digest), "w")
+    table = columns.replace_schema_metadata(None).combine_chunks()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+class _Hashing:
+    """A file that only hashes what is written to it."""
+
+    closed = False
+
+    def __init__(self, digest):
+        self._digest = digest
+
+    def write(self, data) -> int:
+        self._digest.update(data)
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
