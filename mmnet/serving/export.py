@@ -3,7 +3,8 @@
 `serving_default` reads the tensors of `FeatureSpec`; `raw_columns` reads what users have (counts,
 strings, numbers) and looks vocabularies up inside. Both return `predicted_share_rate`, percent.
 `explained`, where the model has a gated fusion, reads what `serving_default` reads and returns the
-fusion's weights too.
+fusion's weights too. `static` and `from_static`, where the model can be cut (`serving.halves`), are
+the same computation in two steps: what depends on the item alone, which may be kept, and the rest.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from mmnet.data.dataset import Fitted
 from mmnet.data.tables import SEPARATOR
 from mmnet.encoders.tokens import TokenLookup, lookup_table
 from mmnet.models.mmnet import explained, fusion_names
+from mmnet.serving.halves import DYNAMIC, STATIC, halves
 
 OUTPUT = "predicted_share_rate"
 WEIGHTS = "fusion_weights"
@@ -38,13 +40,23 @@ two digits of it; bfloat16 rounds at 4e-3 in each of a dozen layers."""
 
 
 class Servable(tf.Module):
-    """The signatures, and all the variables and tables they need."""
+    """The signatures, and all the variables and tables they need.
+
+    Attributes:
+        width: of `static`; 0 where the model cannot be cut.
+    """
 
     def __init__(self, model: keras.Model, fitted: Fitted):
         super().__init__(name="mmnet")
         self._call = lambda inputs: model(inputs, training=False)
         both = explained(model)
         self._explained = None if both is None else lambda inputs: both(inputs, training=False)
+        parts = halves(both or model, fitted.spec)
+        self.width = 0 if parts is None else parts[0].output.shape[-1]
+        if parts is not None:
+            static, dynamic = parts
+            self._static = lambda inputs: static(inputs, training=False)
+            self._from_static = lambda inputs: dynamic(inputs, training=False)
         self._variables = [variable.value for variable in model.variables]
         self._fitted = fitted
         spec, vocabularies = fitted.spec, fitted.vocabularies
@@ -61,6 +73,16 @@ class Servable(tf.Module):
         """`explained`: the same, and the weights of the gated fusion, [batch, modalities]."""
         predicted, weights = self._explained(inputs)
         return {OUTPUT: predicted, WEIGHTS: weights}
+
+    def static(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`static`: what the network makes of an item's own tensors, [batch, width]."""
+        return {STATIC: self._static(inputs)}
+
+    def from_static(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`from_static`: history, taxonomies and `static` -> the scores (and weights)."""
+        found = self._from_static(inputs)
+        named = (OUTPUT, WEIGHTS) if self._explained else (OUTPUT,)
+        return dict(zip(named, keras.tree.flatten(found), strict=True))
 
     def raw_columns(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
         """`raw_columns`: counts and items columns as they stand in the tables, see `raw_inputs`."""
@@ -166,6 +188,14 @@ def export(
         modalities = fusion_names(model)
         if modalities:
             functions["explained"] = (servable.explained, named)
+        if servable.width:
+            dynamic = {name: one for name, one in named.items() if name in DYNAMIC}
+            static = {name: one for name, one in named.items() if name not in DYNAMIC}
+            dynamic[STATIC] = tf.TensorSpec([None, servable.width], tf.float32, STATIC)
+            functions |= {
+                "static": (servable.static, static),
+                "from_static": (servable.from_static, dynamic),
+            }
         signatures = {
             name: tf.function(function, autograph=False).get_concrete_function(**inputs)
             for name, (function, inputs) in functions.items()
@@ -204,8 +234,9 @@ def _check(
     signatures = tf.saved_model.load(str(directory)).signatures
     least = max(1.0, rate_scale)
     allowed = PARITY[model.dtype_policy.name] * np.maximum(np.abs(wanted), least)
-    for name in sorted({"serving_default", "explained"} & set(signatures)):
-        found = signatures[name](**tensors)[OUTPUT].numpy()
+    for name in sorted({"serving_default", "explained", "from_static"} & set(signatures)):
+        given = tensors if name != "from_static" else _from_static(signatures, tensors)
+        found = signatures[name](**given)[OUTPUT].numpy()
         far = np.abs(found - wanted) > allowed
         if far.any():
             row = int(np.argmax(far))
@@ -213,6 +244,13 @@ def _check(
                 f"the SavedModel's {name} scores row {row} {found[row]}, the model {wanted[row]}; "
                 "not exported"
             )
+
+
+def _from_static(signatures: Any, tensors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The inputs of the signature `from_static`, made of those of `serving_default`."""
+    dynamic = {name: one for name, one in tensors.items() if name in DYNAMIC}
+    static = {name: one for name, one in tensors.items() if name not in DYNAMIC}
+    return {**dynamic, **signatures["static"](**static)}
 
 
 def load(path: str | os.PathLike[str]) -> tuple[Any, Fitted]:

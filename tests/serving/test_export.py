@@ -11,7 +11,7 @@ from mmnet import config, tasks
 from mmnet.checks import InputError
 from mmnet.data import dataset as datasets
 from mmnet.data.windows import Windows
-from mmnet.models.mmnet import attention_probe, fusion_names
+from mmnet.models.mmnet import attention_probe, fusion_names, mmnet
 from mmnet.models.mmved import mmved
 from mmnet.serving import export
 from mmnet.training import resume
@@ -131,12 +131,14 @@ def test_an_item_without_a_title_is_scored_from_what_it_has(run_dir, batch):
     np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-6)
 
 
-def test_a_model_without_a_gate_has_nothing_to_explain(trained, tmp_path):
+def test_a_model_without_a_gate_has_nothing_to_explain(trained, batch, tmp_path):
     _, dataset = trained
     model = mmved(dataset.fitted.spec, units=4, field_width=2)
     export.export(model, dataset.fitted, tmp_path)
     loaded, _ = export.load(tmp_path)
-    assert set(loaded.signatures) == {"serving_default", "raw_columns"}
+    assert set(loaded.signatures) == {"serving_default", "raw_columns", "static", "from_static"}
+    scored = loaded.signatures["from_static"](**in_two_steps(loaded.signatures, batch))
+    assert set(scored) == {export.OUTPUT}
     with pytest.raises(InputError, match="has no gated fusion whose weights could be shown"):
         export.modalities(tmp_path)
 
@@ -175,3 +177,45 @@ def test_a_newer_version_stands_beside_the_older_and_is_found(trained, tmp_path)
 def test_a_directory_without_a_saved_model_is_named(tmp_path):
     with pytest.raises(InputError, match="no SavedModel there"):
         export.load(tmp_path)
+
+
+def in_two_steps(signatures, batch):
+    """The inputs of `from_static`."""
+    static = signatures["static"].structured_input_signature[1]
+    kept = signatures["static"](**{name: batch[name] for name in static})
+    return {**{name: one for name, one in batch.items() if name not in static}, **kept}
+
+
+def test_the_two_halves_score_as_the_whole_does(run_dir, trained, batch):
+    model, _ = trained
+    signatures = export.load(run_dir / "export")[0].signatures
+    inputs = in_two_steps(signatures, batch)
+    # A vector of 8 and a flag for the meta features, the title and the cover.
+    assert inputs["static"].shape == (64, 3 * (8 + 1))
+    found, wanted = signatures["from_static"](**inputs), signatures["explained"](**batch)
+    # The same operations in two graphs; another order of float32 sums.
+    for name in (export.OUTPUT, export.WEIGHTS):
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found[export.OUTPUT], model(batch), rtol=1e-5, atol=1e-5)
+
+
+def test_a_half_that_would_score_otherwise_is_not_exported(trained, batch, tmp_path, monkeypatch):
+    model, dataset = trained
+    real = export.Servable.static
+    monkeypatch.setattr(
+        export.Servable,
+        "static",
+        lambda self, **inputs: {"static": real(self, **inputs)["static"] * 1.1},
+    )
+    check = {name: tensor.numpy() for name, tensor in batch.items()}
+    with pytest.raises(RuntimeError, match=r"from_static scores row .*not exported"):
+        export.export(model, dataset.fitted, tmp_path / "out", check=check)
+
+
+def test_a_model_without_content_has_no_halves(trained, tmp_path):
+    fitted = trained[1].fitted
+    bare = fitted.spec.model_copy(update={"fields": (), "numerics": (), "texts": (), "vectors": ()})
+    fitted = fitted.model_copy(update={"spec": bare})
+    export.export(mmnet(bare, units=4), fitted, tmp_path)
+    signatures = export.load(tmp_path)[0].signatures
+    assert set(signatures) == {"serving_default", "explained", "raw_columns"}
