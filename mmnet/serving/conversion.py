@@ -87,6 +87,10 @@ def _convert(directory: Path, signature: str) -> Any:
         raise InputError(f"converting to ONNX needs the extra fast: {EXTRA}") from None
     loaded, function = signature_of(directory, signature)
     frozen = convert_variables_to_constants_v2(function)
+    graph = frozen.graph.as_graph_def()
+    kinds = {attribute.type for node in graph.node for attribute in node.attr.values()}
+    if tf.bfloat16.as_datatype_enum in kinds:  # tf2onnx takes it for float16
+        raise _unknown(directory, signature, "it was trained with --precision=mixed_bfloat16")
     # `structured_outputs` is a dict, which TensorFlow flattens in the order of its keys.
     names = {tensor.name: tensor.name.removesuffix(":0") for tensor in frozen.inputs}
     outputs = zip(frozen.outputs, sorted(function.structured_outputs), strict=True)
@@ -94,7 +98,7 @@ def _convert(directory: Path, signature: str) -> Any:
     try:
         with _quiet():
             model, _ = tf2onnx.convert.from_graph_def(
-                frozen.graph.as_graph_def(),
+                graph,
                 input_names=[tensor.name for tensor in frozen.inputs],
                 output_names=[tensor.name for tensor in frozen.outputs],
                 tensors_to_rename=names,

@@ -252,8 +252,8 @@ def _readable(path: Path) -> Iterator[str]:
     try:
         yield str(path)
     except Exception as error:  # each runtime has errors of its own
-        first = str(error).partition("\n")[0]
-        raise InputError(f"{path} cannot be read ({first}); remove it, it is made anew") from error
+        told = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} cannot be read ({told}); remove it, it is made anew") from error
 
 
 def _has_bfloat16(core: Any) -> bool:

@@ -1,5 +1,6 @@
 import sys
 
+import keras
 import pytest
 
 from mmnet.checks import InputError
@@ -89,3 +90,14 @@ def test_a_cache_that_cannot_be_written_is_named(directory, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file/below/.*-static.onnx cannot be written: Not a dir"):
         conversion.converted(directory, "static", tmp_path / "file" / "below")
+
+
+def test_a_model_in_bfloat16_stays_with_tensorflow(tmp_path):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        directory = exported.write(tmp_path / "export")
+    finally:
+        keras.config.set_dtype_policy(before)
+    with pytest.raises(InputError, match=r"\(it was trained with --precision=mixed_bfloat16\)"):
+        conversion.converted(directory, "from_static", tmp_path / "cache")
