@@ -262,9 +262,9 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, Fitted]:
     Raises:
         InputError: there is none, or it is not one of ours.
     """
-    path = _version(path)
+    path = version_directory(path)
     try:
-        fitted = Fitted.model_validate(_about(path)["fitted"])
+        fitted = Fitted.model_validate(about(path)["fitted"])
     except (ValueError, KeyError):
         raise _unreadable(path) from None
     return tf.saved_model.load(str(path)), fitted
@@ -276,8 +276,8 @@ def modalities(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         InputError: there is none, it is not one of ours, or its model has no gated fusion.
     """
-    path = _version(path)
-    found = _about(path).get(MODALITIES)
+    path = version_directory(path)
+    found = about(path).get(MODALITIES)
     if not found:
         raise InputError(
             f"--explain: the model in {path} has no gated fusion whose weights could be shown; "
@@ -286,7 +286,7 @@ def modalities(path: str | os.PathLike[str]) -> list[str]:
     return list(found)
 
 
-def _version(path: str | os.PathLike[str]) -> Path:
+def version_directory(path: str | os.PathLike[str]) -> Path:
     """The directory of a SavedModel: the path itself, or the newest version below."""
     path = Path(path)
     if (path / "saved_model.pb").exists():
@@ -297,14 +297,19 @@ def _version(path: str | os.PathLike[str]) -> Path:
     return max(versions, key=lambda found: int(found.parent.name)).parent
 
 
-def _about(path: Path) -> dict[str, Any]:
+def about(path: Path) -> dict[str, Any]:
+    """Reads what lies beside a SavedModel in `ABOUT`.
+
+    Raises:
+        InputError: it is not there, or no JSON.
+    """
     try:
-        about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
+        found = json.loads((path / ABOUT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise _unreadable(path) from None
-    if not isinstance(about, dict):
+    if not isinstance(found, dict):
         raise _unreadable(path)
-    return about
+    return found
 
 
 def _unreadable(path: Path) -> InputError:

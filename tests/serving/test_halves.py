@@ -9,7 +9,7 @@ from mmnet.serving.halves import DYNAMIC, STATIC, WIDEST, halves
 from tests.models.tiny import SPEC, batch
 
 SMALL = {"units": 8, "field_width": 4}
-TWO_TEXTS = SPEC.model_copy(
+THREE_TEXTS = SPEC.model_copy(
     update={
         "texts": (*SPEC.texts, TextSpec(name="tags", size=9, max_tokens=3)),
         "vectors": (*SPEC.vectors, VectorSpec(name="body", dim=5, of="text")),
@@ -30,7 +30,7 @@ ZOO = [
 ]
 
 
-@pytest.fixture(params=["float32", "mixed_bfloat16"])
+@pytest.fixture
 def policy(request):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(request.param)
@@ -59,7 +59,12 @@ def awake(model):
     return model
 
 
-@pytest.mark.parametrize("spec", [SPEC, TWO_TEXTS], ids=["one text", "three texts"])
+@pytest.mark.parametrize(
+    ("policy", "spec"),
+    [("float32", THREE_TEXTS), ("mixed_bfloat16", SPEC)],
+    indirect=["policy"],
+    ids=["float32, three texts", "mixed_bfloat16, one text"],
+)
 @pytest.mark.parametrize(("name", "options"), ZOO)
 def test_two_halves_are_the_whole_to_the_bit(name, options, spec, policy):
     model = awake(REGISTRY[name](spec, **SMALL, **options))

@@ -1,0 +1,266 @@
+"""A signature of an export on one of several runtimes, with the same call for all.
+
+`tensorflow` runs the SavedModel as it is, `xla` compiles it with TensorFlow's own compiler; `onnx`
+(ONNX Runtime) and `openvino` run it converted, and come with the extra `fast`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+
+from mmnet.checks import InputError, at_least, did_you_mean
+from mmnet.serving.conversion import CACHE, EXTRA, converted, signature_of
+from mmnet.serving.export import version_directory
+
+Runtime = Literal["tensorflow", "xla", "onnx", "openvino"]
+Precision = Literal["float32", "bfloat16"]
+RUNTIMES: tuple[Runtime, ...] = ("tensorflow", "xla", "onnx", "openvino")
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+TILE = 256
+"""Rows computed at a time, whatever the batch: their activations still fit a core's cache."""
+SIZES = (1, 16, TILE)
+"""Rows of the programs of runtimes that compile for a size; a part is filled up to the next."""
+BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
+"""Of a processor that multiplies in bfloat16; without them it is emulated, and slower."""
+
+Arrays = dict[str, np.ndarray]
+
+
+class Scorer:
+    """Scores batches of any size: a dict of arrays in, a dict of arrays out, by name.
+
+    Args:
+        run: computes the outputs of one part of a batch.
+        inputs: name -> dtype and shape after the batch axis.
+        runtime: which it is.
+        precision: of matrix products.
+        sizes: rows that `run` takes, ascending; none takes any number up to `TILE`.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Arrays], Arrays],
+        inputs: Mapping[str, tuple[np.dtype, tuple[int, ...]]],
+        *,
+        runtime: Runtime,
+        precision: Precision = "float32",
+        sizes: Sequence[int] = (),
+    ):
+        self.inputs, self.runtime, self.precision = dict(inputs), runtime, precision
+        self._run, self._sizes = run, tuple(sizes)
+
+    def __call__(self, tensors: Mapping[str, np.ndarray]) -> Arrays:
+        """Returns every output, [batch, ...].
+
+        Args:
+            tensors: every input, [batch, ...]; those of other names are not read. float16 and
+                other dtypes are cast to the signature's own.
+
+        Raises:
+            ValueError: an input is missing, has another shape, or another batch than the rest.
+        """
+        given = self._checked(tensors)
+        rows = len(next(iter(given.values())))
+        parts = [self._part(given, start) for start in range(0, max(rows, 1), TILE)]
+        return {name: np.concatenate([part[name] for part in parts])[:rows] for name in parts[0]}
+
+    def _part(self, given: Arrays, start: int) -> Arrays:
+        part = {name: array[start : start + TILE] for name, array in given.items()}
+        rows = len(next(iter(part.values())))
+        size = next((size for size in self._sizes if size >= rows), max(rows, 1))
+        if size > rows:
+            part = {
+                name: np.concatenate(
+                    [array, np.zeros((size - rows, *array.shape[1:]), array.dtype)]
+                )
+                for name, array in part.items()
+            }
+        return {name: array[:rows] for name, array in self._run(part).items()}
+
+    def _checked(self, tensors: Mapping[str, np.ndarray]) -> Arrays:
+        missing = sorted(set(self.inputs) - set(tensors))
+        if missing:
+            raise ValueError(f"`tensors` has no {', '.join(missing)}")
+        given = {
+            name: np.ascontiguousarray(tensors[name], dtype)
+            for name, (dtype, _) in self.inputs.items()
+        }
+        rows = {len(array) if array.ndim else None for array in given.values()}
+        for name, (_, shape) in self.inputs.items():
+            if len(rows) > 1 or given[name].shape[1:] != shape:
+                shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
+                raise ValueError(
+                    f"`tensors` must have one batch axis and then the shapes "
+                    f"{ {name: shape for name, (_, shape) in self.inputs.items()} }. "
+                    f"Received: {shapes}"
+                )
+        return given
+
+
+def opened(
+    directory: str | Path,
+    signature: str,
+    *,
+    runtime: Runtime = "tensorflow",
+    precision: Precision = "float32",
+    threads: int = 1,
+    cache: str | Path = CACHE,
+) -> Scorer:
+    """Opens a signature of an export on a runtime.
+
+    Args:
+        directory: a version's, or that of all versions, of which the newest is taken.
+        signature: of named tensors: `serving_default`, `explained`, `static` or `from_static`.
+        runtime: where it runs.
+        precision: "bfloat16" computes matrix products with 8 bits of mantissa: on OpenVINO, where
+            the processor can. Check `choosing.quality` first.
+        threads: that one batch is computed with. TensorFlow has one number of threads for the
+            whole process: it is set where TensorFlow has not been used before.
+        cache: where converted signatures are kept.
+
+    Raises:
+        InputError: there is no such export, signature, runtime or precision, the signature cannot
+            be converted, the extra `fast` is not installed, or the processor has no bfloat16.
+    """
+    for flag, value, known in (
+        ("runtime", runtime, RUNTIMES),
+        ("precision", precision, PRECISIONS),
+    ):
+        if value not in known:
+            raise InputError(
+                f"--{flag} must be one of {', '.join(known)}. Received: --{flag}={value}"
+                f"{did_you_mean(value, known)}"
+            )
+    at_least(1, threads=threads)
+    if precision == "bfloat16" and runtime != "openvino":
+        raise InputError(
+            f"--precision=bfloat16 needs --runtime=openvino. Received: --runtime={runtime}"
+        )
+    path = version_directory(directory)
+    if runtime == "onnx":
+        return _onnx(path, signature, threads, cache)
+    if runtime == "openvino":
+        return _openvino(path, signature, precision, threads, cache)
+    return _tensorflow(path, signature, threads, compiled=runtime == "xla")
+
+
+# ---------------------------------------------------------------------------------- runtimes
+
+
+def _tensorflow(path: Path, signature: str, threads: int, *, compiled: bool) -> Scorer:
+    with contextlib.suppress(RuntimeError):  # it runs already, with the threads that it has
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    loaded, function = signature_of(path, signature)
+    specs = function.structured_input_signature[1]
+    if compiled and any(spec.dtype == tf.string for spec in specs.values()):
+        raise InputError(f"--runtime=xla reads no strings, as the signature {signature} does")
+    call = tf.function(lambda **tensors: function(**tensors), jit_compile=True)
+
+    def run(part: Arrays, program: Any = (call if compiled else function, loaded)) -> Arrays:
+        # A signature does not keep its variables alive; the module that it is from does.
+        found = program[0](**{name: tf.constant(array) for name, array in part.items()})
+        return {name: tensor.numpy() for name, tensor in found.items()}
+
+    inputs = {
+        name: (np.dtype(spec.dtype.as_numpy_dtype), tuple(spec.shape[1:]))
+        for name, spec in specs.items()
+    }
+    if compiled:
+        return Scorer(run, inputs, runtime="xla", sizes=SIZES)
+    return Scorer(run, inputs, runtime="tensorflow")
+
+
+def _onnx(path: Path, signature: str, threads: int, cache: str | Path) -> Scorer:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise _missing("onnx") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3  # errors only
+    with _readable(converted(path, signature, cache)) as file:
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    dtypes = {"tensor(float)": np.dtype(np.float32), "tensor(int32)": np.dtype(np.int32)}
+    inputs = {one.name: (dtypes[one.type], tuple(one.shape[1:])) for one in session.get_inputs()}
+    outputs = [one.name for one in session.get_outputs()]
+
+    def run(part: Arrays) -> Arrays:
+        return dict(zip(outputs, session.run(outputs, part), strict=True))
+
+    return Scorer(run, inputs, runtime="onnx")
+
+
+def _openvino(
+    path: Path, signature: str, precision: Precision, threads: int, cache: str | Path
+) -> Scorer:
+    try:
+        import openvino
+    except ImportError:
+        raise _missing("openvino") from None
+    core = openvino.Core()
+    if precision == "bfloat16" and not _has_bfloat16(core):
+        raise InputError(
+            "--precision=bfloat16 needs a processor with "
+            f"{' or '.join(BFLOAT16_FLAGS)}, which this one lacks; use --precision=float32"
+        )
+    with _readable(converted(path, signature, cache)) as file:
+        model = core.read_model(file)
+    settings = {
+        # Else it would choose bfloat16 by itself wherever the processor has it.
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,  # two processes would be pinned to the same core
+    }
+    requests: dict[int, Any] = {}
+
+    def run(part: Arrays) -> Arrays:
+        rows = len(next(iter(part.values())))
+        if rows not in requests:
+            # Shapes without a free axis: a third faster than one program for all sizes.
+            sized = model.clone()
+            sized.reshape(
+                {one.any_name: [rows, *list(one.partial_shape)[1:]] for one in sized.inputs}
+            )
+            requests[rows] = core.compile_model(sized, "CPU", settings).create_infer_request()
+        found = requests[rows].infer(part, share_inputs=True)
+        return {name.any_name: array for name, array in found.items()}
+
+    inputs = {
+        one.any_name: (
+            np.dtype(one.element_type.to_dtype()),
+            tuple(axis.get_length() for axis in list(one.partial_shape)[1:]),
+        )
+        for one in model.inputs
+    }
+    return Scorer(run, inputs, runtime="openvino", precision=precision, sizes=SIZES)
+
+
+def _missing(runtime: Runtime) -> InputError:
+    return InputError(f"--runtime={runtime} needs the extra fast: {EXTRA}")
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[str]:
+    try:
+        yield str(path)
+    except Exception as error:  # each runtime has errors of its own
+        told = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} cannot be read ({told}); remove it, it is made anew") from error
+
+
+def _has_bfloat16(core: Any) -> bool:
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return False
+    try:
+        told = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:  # not Linux
+        return True
+    return any(flag in told for flag in BFLOAT16_FLAGS)

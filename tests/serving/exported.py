@@ -1,0 +1,45 @@
+"""Small untrained models as exports, for tests of what reads exports."""
+
+import numpy as np
+
+from mmnet.config import TableFlags, TaskFlags
+from mmnet.data.counts import Calendar
+from mmnet.data.dataset import Fitted
+from mmnet.models import REGISTRY
+from mmnet.serving import export
+from mmnet.serving.halves import DYNAMIC
+from tests.models.tiny import SPEC
+
+SMALL = {"units": 8, "field_width": 4}
+
+
+def fitted(spec=SPEC):
+    """What such a model would have been trained with."""
+    words = {
+        one.tensor: [f"w{n}" for n in range(one.size - 2)] for one in (*spec.fields, *spec.texts)
+    }
+    return Fitted(
+        spec=spec,
+        calendar=Calendar(kind="integer"),
+        vocabularies=words,
+        tables=TableFlags(),
+        task=TaskFlags(),
+    )
+
+
+def write(directory, name="mmnet", spec=SPEC, **options):
+    """Exports a model whose weights all have a value; returns the version's directory."""
+    model = REGISTRY[name](spec, **SMALL, **options)
+    draw = np.random.default_rng(1)
+    for variable in model.trainable_variables:
+        variable.assign_add(0.1 * draw.normal(size=variable.shape))
+    return export.export(model, fitted(spec), directory)
+
+
+def in_two_steps(signatures, batch):
+    """The inputs of `from_static`, made of a batch by the signature `static`."""
+    kept = signatures["static"](**{name: one for name, one in batch.items() if name not in DYNAMIC})
+    return {
+        **{name: one for name, one in batch.items() if name in DYNAMIC},
+        **{name: np.asarray(one) for name, one in kept.items()},
+    }
