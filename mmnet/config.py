@@ -322,9 +322,33 @@ class PredictConfig(TableFlags):
 
     saved_model: str = Field("", description="SavedModel: export/<version>, or its parent.")
     dataset_dir: str = Field("", description="Prepared dataset to score, instead of tables.")
-    output: str = Field("scores.parquet", description="Parquet file to write.")
+    output: str = Field(
+        "scores.parquet",
+        description="Parquet file to write; a name without .parquet is a directory of files, which "
+        "goes on where it was killed.",
+    )
     as_of: str = Field("", description="Score as of this period; default: the last one seen.")
     explain: bool = Field(False, description="Add a column weight_<modality> per modality.")
+    only_items: str = Field(
+        "", description="Table of the items to score; taxonomy means still come from all items."
+    )
+    processes: int = Field(
+        1, ge=1, description="Processes that score into a directory, of one core each."
+    )
+    static_cache: str = Field(
+        "", description="Directory that keeps what depends on items alone, for the next period."
+    )
+    runtime: Literal["tensorflow", "xla", "onnx", "openvino", "fastest"] = Field(
+        "tensorflow",
+        description="What computes; fastest tries all on some items. onnx and openvino need the "
+        "extra fast.",
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="bfloat16: with openvino, if the scores stay as good."
+    )
+    items_a_day: int = Field(
+        1_000_000, ge=1, description="For how many items a day the budget counts workers."
+    )
 
 
 TABLES, TASK = tuple(TableFlags.model_fields), tuple(TaskFlags.model_fields)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from pydantic import BaseModel
 
 from mmnet import config
 from mmnet.checks import InputError
+from mmnet.startup import startup_notes_hidden
 
 OK, WRONG_INPUT, INTERNAL, INTERRUPTED = 0, 1, 2, 130
 
@@ -39,7 +39,7 @@ def run(flags: type[BaseModel], summary: str | None, task: str, arguments: Seque
         if os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true"):
             raise InputError("TF_USE_LEGACY_KERAS is set, but mmnet runs on Keras 3; unset it")
         parsed = config.parse(flags, arguments)
-        with _startup_notes_hidden():
+        with startup_notes_hidden():
             tasks = importlib.import_module("mmnet.tasks")
         return getattr(tasks, task)(parsed) or OK
     except InputError as error:
@@ -51,19 +51,3 @@ def run(flags: type[BaseModel], summary: str | None, task: str, arguments: Seque
     except Exception:
         traceback.print_exc()
         return INTERNAL
-
-
-@contextlib.contextmanager
-def _startup_notes_hidden() -> Iterator[None]:
-    """Hides what TensorFlow's C++ code writes to stderr while it loads; exceptions still show."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

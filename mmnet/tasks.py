@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 from rich.console import Console
+from rich.progress import Progress
 
 from mmnet import config, models
 from mmnet.checks import InputError
@@ -26,7 +28,7 @@ from mmnet.config import (
     TableFlags,
     TrainConfig,
 )
-from mmnet.data import content, pipeline, tables
+from mmnet.data import content, engines, pipeline, tables
 from mmnet.data import dataset as datasets
 from mmnet.data.content import Encoders
 from mmnet.data.dataset import Dataset, Fitted
@@ -40,7 +42,7 @@ from mmnet.experiments import cells, plan, results, tuning
 from mmnet.files import write_atomic
 from mmnet.models import picture
 from mmnet.models.estimator import Estimator
-from mmnet.serving import export, scoring
+from mmnet.serving import catalogue, conversion, export, scoring
 from mmnet.training import fitting, resume
 from mmnet.training.records import Record, Stages
 from mmnet.training.run_directory import open_run, read_flags, removed_if_unused, write_flags
@@ -50,6 +52,9 @@ MISSING_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Of the degradation curve: what remains of the test score as ever more of the histories goes."""
 WATCHED = 2048
 """Examples whose attention is averaged for TensorBoard after each epoch."""
+
+SHOWN_ITEMS = 50_000
+"""Items from which on scoring shows its progress."""
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
@@ -513,36 +518,95 @@ def predict(flags: PredictConfig) -> None:
     """A SavedModel and tables (or a dataset directory) in, scores out."""
     if not flags.saved_model:
         raise InputError("--saved_model not given; name a run's export directory")
-    loaded, fitted = export.load(flags.saved_model)
-    modalities = export.modalities(flags.saved_model) if flags.explain else []
+    fitted = export.fitted_of(flags.saved_model)
     given = {name: getattr(flags, name) for name in config.TABLES if name in flags.model_fields_set}
-    if flags.dataset_dir and given:
+    if flags.dataset_dir and set(given) - set(config.ENGINE):
         raise InputError(f"--dataset_dir holds its tables; leave out --{min(given)}")
     if flags.dataset_dir:
-        dataset = datasets.load(flags.dataset_dir)
-        if _reads(dataset.fitted) != _reads(fitted):
-            raise InputError(
-                f"--dataset_dir={flags.dataset_dir} was prepared for another model; give its "
-                "tables instead, so that they are read with this model's vocabularies"
-            )
+        _score_dataset(flags, fitted)
     elif given:
         own = fitted.tables.model_dump()
         if {"counts", "events", "items"} & set(given):
             own |= {"source": "", "source_set": ()}
-        table_flags = config.build(TableFlags, own | given)
-        dataset = pipeline.transform(
-            pipeline.load_tables(table_flags, fitted.task),
-            fitted.model_copy(update={"tables": table_flags}),
-        )
+        _score_catalogue(flags, fitted, config.build(TableFlags, own | given))
     else:
         raise InputError(
             "nothing to score; give --counts or --events and --items, --source_dir or --dataset_dir"
         )
+
+
+def _score_dataset(flags: PredictConfig, fitted: Fitted) -> None:
+    for name in ("only_items", "static_cache"):
+        if getattr(flags, name):
+            raise InputError(f"--{name} needs tables; --dataset_dir is scored as it is")
+    if not flags.output.endswith(".parquet"):
+        raise InputError(
+            f"--output={flags.output}: of --dataset_dir scores go to one .parquet file"
+        )
+    dataset = datasets.load(flags.dataset_dir)
+    if _reads(dataset.fitted) != _reads(fitted):
+        raise InputError(
+            f"--dataset_dir={flags.dataset_dir} was prepared for another model; give its "
+            "tables instead, so that they are read with this model's vocabularies"
+        )
+    modalities = export.modalities(flags.saved_model) if flags.explain else []
     _print_ledger(dataset)
+    loaded, _ = export.load(flags.saved_model)
     signature = loaded.signatures["explained" if modalities else "serving_default"]
     scores = scoring.score(signature, dataset, as_of=flags.as_of, modalities=modalities)
     path = scoring.write(scores, flags.output)
     console.print(f"{scores.num_rows:,} items scored for {scores['period'][0].as_py()}: {path}")
+
+
+def _score_catalogue(flags: PredictConfig, fitted: Fitted, table_flags: TableFlags) -> None:
+    fitted = fitted.model_copy(update={"tables": table_flags})
+    found = pipeline.load_tables(table_flags, fitted.task, items_in_pieces=True)
+    job = catalogue.Job(
+        saved_model=str(export.version_directory(flags.saved_model)),
+        model=conversion.fingerprint(export.version_directory(flags.saved_model)),
+        tables=table_flags,
+        as_of=flags.as_of,
+        modalities=tuple(export.modalities(flags.saved_model)) if flags.explain else (),
+        runtime=flags.runtime,
+        precision=flags.precision,
+        static_cache=flags.static_cache,
+        only_items=flags.only_items,
+    )
+    _print_rules(found.ledger)
+    one_file = flags.output.endswith(".parquet")
+    with contextlib.ExitStack() as stack:
+        session = None
+        if table_flags.engine.startswith("pyspark:") and not one_file:
+            spill = stack.enter_context(tempfile.TemporaryDirectory(prefix="mmnet-"))
+            session = stack.enter_context(engines.connected(table_flags, Path(spill))).session
+        bar = stack.enter_context(Progress(disable=len(found.items) < SHOWN_ITEMS, transient=True))
+        task = bar.add_task("first pass over the counts", total=len(found.items))
+
+        def done(items: int) -> None:
+            bar.update(task, description="scoring", advance=items)
+
+        if one_file:
+            scored = catalogue.to_file(job, found, fitted, flags.output, done)
+        else:
+            scored = catalogue.to_directory(
+                job, found, fitted, flags.output, done, processes=flags.processes, session=session
+            )
+    _print_rules(scored.ledger)
+    for note in scored.notes:
+        console.print(f"  {note}")
+    _print_budget(scored, flags, one_file)
+
+
+def _print_budget(scored: catalogue.Scored, flags: PredictConfig, one_file: bool) -> None:
+    cost = scored.budget(flags.items_a_day)
+    console.print(f"{scored.items:,} items scored for {scored.period}: {flags.output}")
+    if cost is None:
+        console.print("all of them by an earlier session")
+        return
+    console.print(cost.lines())
+    if not one_file:
+        write_atomic(Path(flags.output, "_budget.json"), cost.model_dump_json(indent=1) + "\n")
+        write_atomic(Path(flags.output, "_budget.md"), cost.lines())
 
 
 def _reads(fitted: Fitted) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ import mmnet
 
 PACKAGE = Path(mmnet.__file__).parent
 ROOMS = (
-    ("schema", "config", "checks", "files", "hashing"),
+    ("schema", "config", "checks", "files", "hashing", "startup"),
     ("data", "encoders", "layers"),
     ("models",),
     ("evaluation",),

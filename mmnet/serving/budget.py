@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import socket
 import time
 from collections.abc import Sequence
 
@@ -31,6 +33,7 @@ class Measured:
     def cost(self) -> Cost:
         """What was spent so far, start-up included where this was made at the start."""
         return Cost(
+            process=f"{socket.gethostname()}-{os.getpid()}",
             items=self._items,
             wall_seconds=time.perf_counter() - self._start,
             cpu_seconds=time.process_time() - self._cpu,
@@ -43,6 +46,7 @@ class Cost(BaseModel):
     """What one process spent.
 
     Attributes:
+        process: its name.
         items: that it scored.
         wall_seconds: from its start to its end.
         cpu_seconds: of all its threads.
@@ -52,6 +56,7 @@ class Cost(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    process: str
     items: int
     wall_seconds: float
     cpu_seconds: float
@@ -129,8 +134,8 @@ def budget(
     """Sums up what the processes of a session spent.
 
     Args:
-        own: of the process that led the session.
-        costs: of those that scored; empty where it scored itself.
+        own: of the process that led the session, from its start to its end.
+        costs: of those that scored; where it scored itself, a part of its own.
         processes: that scored at a time.
         survey_seconds: of the first pass.
         batch_items: items in a batch.
@@ -139,22 +144,23 @@ def budget(
     Returns:
         None where nothing was scored.
 
-    >>> one = Cost(items=600, wall_seconds=3, cpu_seconds=2, batch_seconds=(1, 1), peak_bytes=5)
-    >>> led = Cost(items=0, wall_seconds=4, cpu_seconds=1, batch_seconds=(), peak_bytes=2)
+    >>> one = Cost(process="1", items=600, wall_seconds=3, cpu_seconds=2, batch_seconds=(1, 1),
+    ...     peak_bytes=5)
+    >>> led = Cost(process="0", items=0, wall_seconds=4, cpu_seconds=1, batch_seconds=(),
+    ...     peak_bytes=2)
     >>> found = budget(led, [one, one], processes=2, survey_seconds=1, batch_items=300,
     ...     items_a_day=10**8)
     >>> found.items_per_second, found.items_per_second_per_core, found.peak_bytes, found.workers
     (300.0, 240.0, 12, 5)
     """
-    scored = list(costs) or [own]
-    items = sum(cost.items for cost in scored)
-    seconds = [second for cost in scored for second in cost.batch_seconds]
+    items = sum(cost.items for cost in costs)
+    seconds = [second for cost in costs for second in cost.batch_seconds]
     if not items:
         return None
-    everyone = [own, *costs]
-    cpu = sum(cost.cpu_seconds for cost in everyone)
+    others = [cost for cost in costs if cost.process != own.process]
+    cpu = own.cpu_seconds + sum(cost.cpu_seconds for cost in others)
     per_core = items / max(cpu, 1e-9)
-    largest = sorted((cost.peak_bytes for cost in costs), reverse=True)[:processes]
+    largest = sorted((cost.peak_bytes for cost in others), reverse=True)[:processes]
     return Budget(
         items=items,
         processes=processes,

@@ -9,6 +9,7 @@ a job that was killed goes on where it stopped, and no item is lost or scored tw
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -37,13 +38,18 @@ from mmnet.data.parquet import ParquetTable
 from mmnet.data.tables import Block, Rule, Table, Tables
 from mmnet.data.taxonomies import Survey
 from mmnet.files import LOCK, only_one, write_atomic
-from mmnet.serving import export, runtimes, workers
-from mmnet.serving.budget import Cost, Measured
+from mmnet.serving import choosing, export, runtimes, scoring, workers
+from mmnet.serving.budget import Budget, Cost, Measured, budget
 from mmnet.serving.halves import STATIC
+from mmnet.serving.runtimes import Precision, Runtime
 from mmnet.serving.static_cache import StaticCache, content_key
 
 SURVEY, JOB = "_survey", "_job.json"
 """In the output directory; what reads Parquet directories leaves names with an underscore out."""
+
+WORKER, CHOOSE = f"{__name__}:worker", f"{__name__}:choose_runtime"
+SAMPLE = 4096
+"""Items that runtimes are tried on."""
 
 
 class Job(BaseModel):
@@ -55,7 +61,7 @@ class Job(BaseModel):
         tables: where the tables are and what their columns mean.
         as_of: the last period read, as users write it; empty = the last there is.
         modalities: names of the fusion's weights to write; none = they are not wanted.
-        runtime: what computes.
+        runtime: what computes; "fastest" is what is fastest on some of the items.
         precision: of the arithmetic.
         static_cache: directory of static parts; empty = none is kept.
         only_items: table of the items to score; empty = all.
@@ -68,17 +74,18 @@ class Job(BaseModel):
     tables: TableFlags
     as_of: str = ""
     modalities: tuple[str, ...] = ()
-    runtime: Literal["tensorflow", "onnx", "openvino"] = "tensorflow"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    runtime: Runtime | Literal["fastest"] = "tensorflow"
+    precision: Precision = "float32"
     static_cache: str = ""
     only_items: str = ""
 
     def fingerprint(self, found: Tables) -> str:
-        """A hash of all that the scores depend on; of files, size and time stand for the content."""
+        """A hash of all that scores depend on; of files, size and time stand for contents."""
         files = [*found.inputs, *_files(self.only_items, "only_items")]
         about = {
             "job": self.model_dump(mode="json", exclude={"static_cache"}),
             "files": [(str(path), *_size_and_time(path)) for path in files],
+            "digests": found.digests,
         }
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
@@ -93,27 +100,6 @@ def _size_and_time(path: Path) -> tuple[int, int]:
 
 
 # ---------------------------------------------------------------------------- the first pass
-
-
-def as_of_column(calendar: Any, as_of: str) -> int:
-    """The column of `--as_of`; the last one when it is empty.
-
-    Args:
-        calendar: a panel, or whatever knows its periods.
-        as_of: a period as users write it.
-
-    Raises:
-        InputError: a period outside the counts.
-    """
-    if not as_of:
-        return calendar.num_periods - 1
-    column = calendar.calendar.number(as_of, "as_of") - calendar.first_period
-    if not 0 <= column < calendar.num_periods:
-        raise InputError(
-            f"--as_of={as_of} is outside the counts, which run from {calendar.label(0)} to "
-            f"{calendar.label(calendar.num_periods - 1)}"
-        )
-    return column
 
 
 def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[Rule]:
@@ -146,7 +132,7 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
         calendar=fitted.calendar,
         borders=[*borders, len(found.items)],
     )
-    last = as_of_column(counted, as_of)
+    last = scoring.as_of_column(counted, as_of)
     shape = (len(counted.ids), window)
     arrays = {
         name: np.lib.format.open_memmap(directory / f"{name}.npy", "w+", np.int64, shape)
@@ -171,6 +157,21 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
     text = json.dumps({"first_period": first_period}) + "\n"
     (directory / "survey.json").write_text(text, encoding="utf-8")
     return counted.ledger
+
+
+def _about_survey(directory: Path) -> dict[str, Any]:
+    return json.loads((directory / "survey.json").read_text(encoding="utf-8"))
+
+
+def _first_period(directory: Path) -> int:
+    """The calendar number of the window's first period, from a survey."""
+    return _about_survey(directory)["first_period"]
+
+
+def period_of(fitted: Fitted, directory: Path) -> int | str:
+    """The period that a survey's scores are for, as users write it."""
+    number = _first_period(directory) + fitted.spec.window - 1 + fitted.spec.horizon
+    return fitted.calendar.label(number)
 
 
 def _beside(found: Tables, name: str) -> bool:
@@ -199,8 +200,7 @@ class Scorer:
     def __init__(self, job: Job, found: Tables, fitted: Fitted, directory: Path):
         self._job, self._found, self._fitted, self._survey = job, found, fitted, directory
         spec = fitted.spec
-        about = json.loads((directory / "survey.json").read_text(encoding="utf-8"))
-        self._first_period = about["first_period"]
+        self._first_period = _first_period(directory)
         self._arrays = {name: self._array(name) for name in ("clicks", "shares", "release")}
         self._sums = Survey(spec.window, spec.taxonomies, fitted.task)
         self._sums.load(directory)
@@ -214,11 +214,18 @@ class Scorer:
             if vector.of == "given" and not _beside(found, vector.name)
         }
         self._only = _only(job.only_items, fitted.tables)
-        self._model = _Model(job)
+        runtime = _about_survey(directory).get("runtime", job.runtime)
+        self._model = _Model(job, "tensorflow" if runtime == "fastest" else runtime)
+        self.signature = self._model.signature
         self.measured = Measured()
 
     def _array(self, name: str) -> np.ndarray:
         return np.load(self._survey / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+
+    def sample(self, rows: int) -> dict[str, np.ndarray]:
+        """Inputs of the model's last signature, of the first items: at most so many."""
+        piece = next(iter(self._found.items.pieces(rows, self._columns)))
+        return self._inputs(piece, piece.places)
 
     def scores(self, block: Block) -> Iterator[pa.Table]:
         """Scores of the items of a block, in their order; see `scoring.score`."""
@@ -233,30 +240,18 @@ class Scorer:
         if self._only is not None:
             wanted = self._only.rows(ids) >= 0
             piece, rows, ids = piece.keep(wanted), rows[wanted], ids.filter(pa.array(wanted))
-        panel = Panel(
-            ids.to_numpy(zero_copy_only=False),
-            *(self._arrays[name][rows] for name in ("clicks", "shares", "release")),
-            fitted.calendar,
-            self._first_period,
-        )
-        means = self._sums.taxonomy_means(panel, piece)
-        _, _, channels = histories.shape(len(piece), fitted.spec.window, fitted.spec)
-        history = np.empty((len(piece), fitted.spec.window, channels), np.float32)
-        histories.fill(history, panel, means, fitted.task.min_clicks)
-        dynamic = histories.inputs(history, fitted.spec)
-        static = self._static(piece, rows) if self._model.is_cut else self._tensors(piece, rows)
+        inputs = self._inputs(piece, rows)
         scores = np.empty(len(piece), np.float32)
         weights = np.empty((len(piece), len(self._job.modalities)), np.float32)
         for part in tables.runs(slice(0, len(piece)), runtimes.TILE):
             start = time.perf_counter()
-            inputs = {name: array[part] for name, array in (dynamic | static).items()}
-            found = self._model.score(inputs)
+            found = self._model.score({name: array[part] for name, array in inputs.items()})
             scores[part] = found[export.OUTPUT]
             if self._job.modalities:
                 weights[part] = found[export.WEIGHTS]
             self.measured.batch(part.stop - part.start, time.perf_counter() - start)
         target = self._first_period + fitted.spec.window - 1 + fitted.spec.horizon
-        missing = dynamic[schema.MISSING_FLAG.name].sum(axis=1)
+        missing = inputs[schema.MISSING_FLAG.name].sum(axis=1)
         return pa.table(
             {
                 "item_id": ids.cast(pa.string()),
@@ -266,6 +261,23 @@ class Scorer:
                 **{f"weight_{name}": weights[:, n] for n, name in enumerate(self._job.modalities)},
             }
         )
+
+    def _inputs(self, piece: Table, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """What the model's last signature reads of some items."""
+        fitted = self._fitted
+        counted = {name: array[rows] for name, array in self._arrays.items()}
+        panel = Panel(
+            item_ids=rows,
+            **counted,
+            calendar=fitted.calendar,
+            first_period=self._first_period,
+        )
+        means = self._sums.taxonomy_means(panel, piece)
+        _, _, channels = histories.shape(len(piece), fitted.spec.window, fitted.spec)
+        history = np.empty((len(piece), fitted.spec.window, channels), np.float32)
+        histories.fill(history, panel, means, fitted.task.min_clicks)
+        static = self._static(piece, rows) if self._model.is_cut else self._tensors(piece, rows)
+        return histories.inputs(history, fitted.spec) | static
 
     def _static(self, piece: Table, rows: np.ndarray) -> dict[str, np.ndarray]:
         """The static parts of some items: kept ones, or computed now."""
@@ -305,21 +317,25 @@ class _Model:
 
     Attributes:
         is_cut: whether the static part of an item can be computed by itself.
+        signature: that gives the scores.
+        score: the same, opened.
     """
 
-    def __init__(self, job: Job):
-        how = {"runtime": job.runtime, "precision": job.precision, "threads": 1}
-        self.is_cut = export.is_cut(job.saved_model)
+    def __init__(self, job: Job, runtime: Runtime):
+        self.is_cut = {"static", "from_static"} <= export.signatures(job.saved_model)
+        whole = "explained" if job.modalities else "serving_default"
+        self.signature = "from_static" if self.is_cut else whole
+        self.score = self._opened(job, runtime, self.signature)
         if self.is_cut:
-            self.static_scorer = runtimes.opened(job.saved_model, "static", **how)
-            self.score = runtimes.opened(job.saved_model, "from_static", **how)
-        else:
-            signature = "explained" if job.modalities else "serving_default"
-            self.score = runtimes.opened(job.saved_model, signature, **how)
+            self._static = self._opened(job, runtime, "static")
+
+    @staticmethod
+    def _opened(job: Job, runtime: Runtime, signature: str) -> runtimes.Scorer:
+        return runtimes.opened(job.saved_model, signature, runtime=runtime, precision=job.precision)
 
     def static(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
         """Static parts of items, float32 [items, width]."""
-        return self.static_scorer(tensors)[STATIC]
+        return self._static(tensors)[STATIC]
 
 
 def _columns(found: Tables, fitted: Fitted) -> dict[str, str]:
@@ -352,7 +368,93 @@ def _only(pattern: str, flags: TableFlags) -> ItemIds | None:
     return ItemIds(pc.unique(pa.chunked_array(chunks, pa.large_string())))
 
 
+# ------------------------------------------------------------------------------- the runtime
+
+
+def choose_runtime(job_text: str, directory: str) -> None:
+    """Settles what computes, and writes it beside the survey; for a process of its own.
+
+    Args:
+        job_text: the job as JSON.
+        directory: of the survey.
+
+    Raises:
+        InputError: the precision changes the scores too much.
+    """
+    job, place = Job.model_validate_json(job_text), Path(directory)
+    fitted = export.fitted_of(job.saved_model).model_copy(update={"tables": job.tables})
+    plain = job.model_copy(update={"runtime": "tensorflow", "precision": "float32"})
+    scorer = Scorer(plain, pipeline.load_catalogue(job.tables), fitted, place)
+    sample, signature = scorer.sample(SAMPLE), scorer.signature
+    chosen, told = job.runtime, []
+    if job.precision != "float32":
+        kept = choosing.quality(job.saved_model, signature, sample)
+        chosen = "openvino"
+        told = [
+            f"bfloat16 moves scores by {kept.deviation:.5f} of the sd of rates; top 5 % that "
+            f"stay: {kept.overlap:.3f}"
+        ]
+    elif job.runtime == "fastest":
+        best, trials = choosing.fastest(job.saved_model, signature, sample)
+        chosen = best.runtime
+        told = [
+            trial.refused or f"{trial.runtime}: {trial.rows_per_second:,.0f} items/s on one core"
+            for trial in trials
+        ]
+    about = _about_survey(place) | {"runtime": chosen, "trials": told}
+    write_atomic(place / "survey.json", json.dumps(about, indent=1) + "\n")
+
+
+def _settle_runtime(job: Job, directory: Path) -> list[str]:
+    """Has the runtime chosen where that is asked for; what was found out, in sentences."""
+    if job.runtime != "fastest" and job.precision == "float32":
+        return []
+    if "runtime" not in _about_survey(directory):
+        workers.apart(CHOOSE, job.model_dump_json(), str(directory))
+    about = _about_survey(directory)
+    return [*about["trials"], f"runtime: {about['runtime']}, {job.precision}"]
+
+
 # -------------------------------------------------------------------------------- the drivers
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a session did.
+
+    Attributes:
+        ledger: of the counts.
+        notes: what was found out about runtimes.
+        period: that was scored for, as users write it.
+        own: what this process spent, from its start to its end.
+        costs: what the processes spent that scored, which may be this one.
+        survey_seconds: wall seconds of the first pass.
+        processes: that scored at a time.
+    """
+
+    ledger: list[Rule]
+    notes: list[str]
+    period: int | str
+    own: Cost
+    costs: list[Cost]
+    survey_seconds: float
+    processes: int
+
+    @property
+    def items(self) -> int:
+        """Items that were scored in this session."""
+        return sum(cost.items for cost in self.costs)
+
+    def budget(self, items_a_day: int) -> Budget | None:
+        """What the session cost; None where an earlier one had scored all."""
+        return budget(
+            self.own,
+            self.costs,
+            processes=self.processes,
+            survey_seconds=self.survey_seconds,
+            batch_items=runtimes.TILE,
+            items_a_day=items_a_day,
+        )
 
 
 def to_file(
@@ -374,45 +476,25 @@ def to_file(
     spill = fitted.tables.engine_spill or None
     with tempfile.TemporaryDirectory(prefix="mmnet-", dir=spill) as scratch:
         ledger = survey(found, fitted, job.as_of, Path(scratch))
+        notes = _settle_runtime(job, Path(scratch))
         seconds = led.cost().wall_seconds
+        period = period_of(fitted, Path(scratch))
         scorer = Scorer(job, found, fitted, Path(scratch))
 
         def write(beside: Path) -> None:
-            writer = None
-            for block in found.items.blocks(fitted.tables.shard_items):
-                for table in scorer.scores(block):
-                    if writer is None:
-                        writer = pa.parquet.ParquetWriter(beside, table.schema)
+            blocks = found.items.blocks(fitted.tables.shard_items)
+            scored = itertools.chain.from_iterable(map(scorer.scores, blocks))
+            first = next(scored)
+            with pa.parquet.ParquetWriter(beside, first.schema) as writer:
+                for table in itertools.chain([first], scored):
                     writer.write_table(table)
                     done(len(table))
-            writer.close()
 
         try:
             write_atomic(path, write)
         except OSError as error:
             raise InputError(f"--output={path}: {error.strerror or error}") from None
-    return Scored(ledger, scorer.measured.cost(), [], seconds, 1)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What a session did.
-
-    Attributes:
-        ledger: of the counts.
-        own: what this process spent.
-        costs: what the processes spent that scored for it.
-        survey_seconds: wall seconds of the first pass.
-        processes: that scored at a time.
-        resumed: blocks that an earlier session had scored.
-    """
-
-    ledger: list[Rule]
-    own: Cost
-    costs: list[Cost]
-    survey_seconds: float
-    processes: int
-    resumed: int = 0
+    return Scored(ledger, notes, period, led.cost(), [scorer.measured.cost()], seconds, 1)
 
 
 def to_directory(
@@ -445,7 +527,9 @@ def to_directory(
     try:
         with only_one(directory, "--output"):
             ledger = _begin(job, found, fitted, directory)
+            notes = _settle_runtime(job, directory / SURVEY)
             seconds = led.cost().wall_seconds
+            period = period_of(fitted, directory / SURVEY)
             blocks = found.items.blocks(fitted.tables.shard_items)
             todo = []
             for number, block in enumerate(blocks):
@@ -456,15 +540,15 @@ def to_directory(
             costs: list[Cost] = []
             place = str(directory)
             if session is not None and todo:
-                costs = workers.spark(worker, place, todo, done, session)
+                costs = workers.spark(WORKER, place, todo, done, session)
             elif processes > 1 and todo:
-                costs = workers.processes(worker, place, todo, done, number=processes)
+                costs = workers.processes(WORKER, place, todo, done, number=processes)
             elif todo:
-                costs = [workers.here(worker, place, todo, done)]
+                costs = [workers.here(WORKER, place, todo, done)]
             shutil.rmtree(directory / SURVEY)
     except OSError as error:
         raise InputError(f"--output={directory}: {error.strerror or error}") from None
-    return Scored(ledger, led.cost(), costs, seconds, processes, len(blocks) - len(todo))
+    return Scored(ledger, notes, period, led.cost(), costs, seconds, processes)
 
 
 def _begin(job: Job, found: Tables, fitted: Fitted, directory: Path) -> list[Rule]:
@@ -521,7 +605,10 @@ def worker(directory: str) -> _Worker:
 class _Worker:
     def __init__(self, directory: Path):
         self._directory = directory
-        job = Job.model_validate(_about(directory)["job"])
+        about = _about(directory)
+        if about is None:
+            raise InputError(f"{directory} is no job: it has no {JOB}")
+        job = Job.model_validate(about["job"])
         fitted = export.fitted_of(job.saved_model).model_copy(update={"tables": job.tables})
         found = pipeline.load_catalogue(job.tables)
         self._blocks = found.items.blocks(job.tables.shard_items)

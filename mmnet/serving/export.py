@@ -19,6 +19,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
 from mmnet import schema
 from mmnet.checks import InputError
@@ -262,12 +263,31 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, Fitted]:
     Raises:
         InputError: there is none, or it is not one of ours.
     """
+    fitted = fitted_of(path)
+    return tf.saved_model.load(str(version_directory(path))), fitted
+
+
+def fitted_of(path: str | os.PathLike[str]) -> Fitted:
+    """Reads what a SavedModel was fitted with, without loading it.
+
+    Raises:
+        InputError: there is none, or it is not one of ours.
+    """
     path = version_directory(path)
     try:
-        fitted = Fitted.model_validate(about(path)["fitted"])
+        return Fitted.model_validate(about(path)["fitted"])
     except (ValueError, KeyError):
         raise _unreadable(path) from None
-    return tf.saved_model.load(str(path)), fitted
+
+
+def signatures(path: str | os.PathLike[str]) -> set[str]:
+    """Names the signatures of a SavedModel, without loading it.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = parse_saved_model(str(version_directory(path)))
+    return set(found.meta_graphs[0].signature_def)
 
 
 def modalities(path: str | os.PathLike[str]) -> list[str]:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from rich.progress import track
 
 from mmnet.checks import InputError
+from mmnet.data.counts import Counted, Panel
 from mmnet.data.dataset import Dataset
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
@@ -21,13 +22,12 @@ from mmnet.serving.export import OUTPUT, WEIGHTS
 BATCH = 1024
 
 
-def as_of_column(dataset: Dataset, as_of: str) -> int:
-    """The panel's column of `--as_of`; the last one when it is empty.
+def as_of_column(panel: Panel | Counted, as_of: str) -> int:
+    """A panel's column of `--as_of`; the last one when it is empty.
 
     Raises:
         InputError: a period outside the counts.
     """
-    panel = dataset.panel
     if not as_of:
         return panel.num_periods - 1
     column = panel.calendar.number(as_of, "as_of") - panel.first_period
@@ -60,7 +60,7 @@ def score(
         of the modalities, which sum to 1; one row per item.
     """
     panel, spec = dataset.panel, dataset.fitted.spec
-    column = as_of_column(dataset, as_of)
+    column = as_of_column(panel, as_of)
     num_items = len(panel.item_ids)
     everyone = Examples(np.arange(num_items, dtype=np.int32), np.full(num_items, column, np.int32))
     windows = Windows(dataset)

@@ -84,7 +84,7 @@ def content_key(columns: pa.Table, *arrays: np.ndarray, about: str = "") -> str:
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
     for array in arrays:
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

@@ -6,18 +6,18 @@ They all do the same: take a block, score it, write its file. Nothing else passe
 from __future__ import annotations
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmnet.checks import InputError
 from mmnet.serving.budget import Cost
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+from mmnet.startup import startup_notes_hidden
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -26,9 +26,9 @@ ONE_THREAD = {
 }
 """A process takes one core: more processes scale where more threads would wait for each other."""
 
-Make = Callable[[str], Callable[[int], int]]
-"""Of the directory of a job: what scores and writes one of its blocks, and tells how many items
-it scored; its attribute `cost` tells what was spent."""
+Make = str
+"""`module:function`: of the directory of a job makes what scores and writes one of its blocks and
+tells how many items it scored; its method `cost` tells what was spent."""
 
 
 def here(make: Make, directory: str, blocks: Sequence[int], done: Callable[[int], None]) -> Cost:
@@ -40,10 +40,64 @@ def here(make: Make, directory: str, blocks: Sequence[int], done: Callable[[int]
         blocks: their numbers.
         done: is told the items of each block.
     """
-    work: Any = make(directory)
+    work = _made(make, directory)
     for number in blocks:
         done(work(number))
     return work.cost()
+
+
+def _made(function: str, *arguments: Any) -> Any:
+    """What `module:function` makes of some arguments; the module is loaded here first."""
+    module, _, name = function.partition(":")
+    with startup_notes_hidden():
+        loaded = importlib.import_module(module)
+    return getattr(loaded, name)(*arguments)
+
+
+def apart(function: str, *arguments: Any) -> Any:
+    """Calls `module:function` in a process of one core, and gives back what it returned.
+
+    Raises:
+        InputError: what it found wrong with its input.
+        RuntimeError: it failed.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    with _environment(ONE_THREAD):
+        process = context.Process(target=_call, args=(function, arguments, theirs), daemon=True)
+        process.start()
+    theirs.close()
+    try:
+        kind, told = ours.recv()
+    except EOFError:
+        kind, told = "failed", "it ended"
+    finally:
+        _stop(process)
+    return _told(kind, told)
+
+
+def _call(function: str, arguments: Sequence[Any], connection: Connection) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with _errors_told(connection):
+        connection.send(("returned", _made(function, *arguments)))
+
+
+def _told(kind: str, told: Any) -> Any:
+    if kind == "wrong":
+        raise InputError(told)
+    if kind == "failed":
+        raise RuntimeError(f"a scoring process failed:\n{told}")
+    return told
+
+
+@contextlib.contextmanager
+def _errors_told(connection: Connection) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        connection.send(("wrong", str(error)))
+    except Exception:
+        connection.send(("failed", traceback.format_exc()))
 
 
 def processes(
@@ -57,7 +111,7 @@ def processes(
     """Scores blocks in processes of this host, each on one core.
 
     Args:
-        make: makes the worker in each process; a function of a module.
+        make: makes the worker in each process.
         directory: of the job.
         blocks: their numbers.
         done: is told the items of each block.
@@ -94,10 +148,7 @@ def processes(
                         f"a scoring process ended with exit code {code}; what is written stays, "
                         "and the same command goes on from there"
                     ) from None
-                if kind == "wrong":
-                    raise InputError(told)
-                if kind == "failed":
-                    raise RuntimeError(f"a scoring process failed:\n{told}")
+                told = _told(kind, told)
                 if kind == "cost":
                     costs.append(Cost.model_validate_json(told))
                     del running[connection]
@@ -111,18 +162,12 @@ def processes(
 def _serve(make: Make, directory: str, connection: Connection) -> None:
     """A process: asks for blocks until there are none left."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        work: Any = make(directory)
+    with _errors_told(connection):
+        work = _made(make, directory)
         connection.send(("ready", 0))
         while (number := connection.recv()) is not None:
             connection.send(("scored", work(number)))
         connection.send(("cost", work.cost().model_dump_json()))
-    except InputError as error:
-        connection.send(("wrong", str(error)))
-    except Exception:
-        import traceback
-
-        connection.send(("failed", traceback.format_exc()))
 
 
 def _end_with_parent() -> None:
@@ -183,11 +228,12 @@ def spark(
         if row["wrong"]:
             raise InputError(row["wrong"])
         done(row["items"])
-        costs[row["process"]] = Cost.model_validate_json(row["cost"])
+        cost = Cost.model_validate_json(row["cost"])
+        costs[cost.process] = cost
     return list(costs.values())
 
 
-TASK = "process string, items long, wrong string, cost string"
+TASK = "items long, wrong string, cost string"
 _MADE: dict[str, Any] = {}
 
 
@@ -198,19 +244,16 @@ class _Task:
         self._make, self._directory = make, directory
 
     def __call__(self, batches: Any) -> Iterator[Any]:
-        import socket
-
         import pyarrow as pa
 
         for name, value in ONE_THREAD.items():
             os.environ.setdefault(name, value)
-        name = f"{socket.gethostname()}-{os.getpid()}"
         for batch in batches:
             for number in batch.column("block").to_pylist():
-                told = {"process": name, "items": 0, "wrong": "", "cost": ""}
+                told = {"items": 0, "wrong": "", "cost": ""}
                 try:
                     if self._directory not in _MADE:
-                        _MADE[self._directory] = self._make(self._directory)
+                        _MADE[self._directory] = _made(self._make, self._directory)
                     work = _MADE[self._directory]
                     told["items"] = work(number)
                     told["cost"] = work.cost().model_dump_json()
