@@ -240,7 +240,7 @@ class Scorer:
         if self._only is not None:
             wanted = self._only.rows(ids) >= 0
             piece, rows, ids = piece.keep(wanted), rows[wanted], ids.filter(pa.array(wanted))
-        inputs = self._inputs(piece, rows)
+        inputs = self._inputs(piece, rows) if len(piece) else {}
         scores = np.empty(len(piece), np.float32)
         weights = np.empty((len(piece), len(self._job.modalities)), np.float32)
         for part in tables.runs(slice(0, len(piece)), runtimes.TILE):
@@ -251,11 +251,12 @@ class Scorer:
                 weights[part] = found[export.WEIGHTS]
             self.measured.batch(part.stop - part.start, time.perf_counter() - start)
         target = self._first_period + fitted.spec.window - 1 + fitted.spec.horizon
-        missing = inputs[schema.MISSING_FLAG.name].sum(axis=1)
+        period = pa.array(fitted.calendar.periods(np.array([target])))
+        missing = inputs[schema.MISSING_FLAG.name].sum(axis=1) if len(piece) else np.zeros(0)
         return pa.table(
             {
                 "item_id": ids.cast(pa.string()),
-                "period": pa.array(fitted.calendar.periods(np.full(len(piece), target))),
+                "period": period.take(pa.array(np.zeros(len(piece), np.int64))),
                 "predicted_share_rate": scores.astype(np.float64),
                 "observed_periods": (fitted.spec.window - missing).astype(np.int32),
                 **{f"weight_{name}": weights[:, n] for n, name in enumerate(self._job.modalities)},
@@ -318,14 +319,13 @@ class _Model:
     Attributes:
         is_cut: whether the static part of an item can be computed by itself.
         signature: that gives the scores.
-        score: the same, opened.
     """
 
     def __init__(self, job: Job, runtime: Runtime):
         self.is_cut = {"static", "from_static"} <= export.signatures(job.saved_model)
         whole = "explained" if job.modalities else "serving_default"
         self.signature = "from_static" if self.is_cut else whole
-        self.score = self._opened(job, runtime, self.signature)
+        self._score = self._opened(job, runtime, self.signature)
         if self.is_cut:
             self._static = self._opened(job, runtime, "static")
 
@@ -335,7 +335,29 @@ class _Model:
 
     def static(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
         """Static parts of items, float32 [items, width]."""
-        return self._static(tensors)[STATIC]
+        return _tile_by_tile(self._static, tensors)[STATIC]
+
+    def score(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """What the last signature gives of at most `TILE` items."""
+        return _tile_by_tile(self._score, inputs)
+
+
+def _tile_by_tile(
+    scorer: runtimes.Scorer, inputs: Mapping[str, np.ndarray]
+) -> Mapping[str, np.ndarray]:
+    """Scores rows in tiles of one size, the last one filled up.
+
+    Sums of float32 are ordered by the shapes of a product: in a tile of another size the same item
+    could score another last bit, and how a catalogue is cut into blocks would show in its scores.
+    """
+    rows = len(next(iter(inputs.values())))
+    more = -rows % runtimes.TILE
+    if more:
+        inputs = {
+            name: np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)])
+            for name, array in inputs.items()
+        }
+    return {name: array[:rows] for name, array in scorer(inputs).items()}
 
 
 def _columns(found: Tables, fitted: Fitted) -> dict[str, str]:

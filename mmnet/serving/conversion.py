@@ -7,6 +7,7 @@ changed: the files lie in a directory of their own, named by the export's finger
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 from collections.abc import Iterator
@@ -60,6 +61,13 @@ def fingerprint(directory: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+@functools.lru_cache(maxsize=2)
+def _loaded(directory: Path, written_ns: int) -> Any:
+    """An export; its signatures are opened one after the other, and share its weights."""
+    del written_ns  # another one in the same place is another one
+    return tf.saved_model.load(str(directory))
+
+
 def signature_of(directory: Path, name: str) -> tuple[Any, Any]:
     """Loads a signature of an export.
 
@@ -69,7 +77,7 @@ def signature_of(directory: Path, name: str) -> tuple[Any, Any]:
     Raises:
         InputError: it has no such signature.
     """
-    loaded = tf.saved_model.load(str(directory))
+    loaded = _loaded(directory, (directory / "saved_model.pb").stat().st_mtime_ns)
     found = sorted(loaded.signatures)
     if name not in found:
         raise InputError(

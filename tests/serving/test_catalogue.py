@@ -1,0 +1,292 @@
+"""Scoring block by block: the same scores as in one go, once each, whatever happens on the way."""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from mmnet import config, driver, tasks
+from mmnet.config import PredictConfig
+from mmnet.data import dataset as datasets
+from mmnet.files import only_one
+from mmnet.serving import runtimes
+
+PARTS = 3
+SHARD = ["--shard_items=37"]
+
+
+@pytest.fixture(scope="module")
+def catalogue(run_dir, tmp_path_factory):
+    """The run's own tables as directories of Parquet files, covers as a column of the items."""
+    directory = tmp_path_factory.mktemp("catalogue")
+    found = tasks.pipeline.load_tables(datasets.load(run_dir / "dataset").fitted.tables)
+    covers = found.vectors["cover"].data
+    rows = pc.index_in(found.items.data["item_id"], value_set=covers["item_id"])
+    items = found.items.data.append_column("cover", covers["vector"].take(rows))
+    for name, table in {"items": items, "counts": found.counts.data, "covers": covers}.items():
+        (directory / name).mkdir()
+        size = -(-table.num_rows // PARTS)
+        for part in range(PARTS):
+            path = directory / name / f"part-{part}.parquet"
+            pq.write_table(table.slice(part * size, size), path, row_group_size=50)
+    return directory
+
+
+def flags(run_dir, catalogue, *more):
+    given = {flag.partition("=")[0] for flag in more}
+    own = {
+        "--saved_model": run_dir / "export",
+        "--counts": catalogue / "counts",
+        "--items": catalogue / "items",
+        "--vectors": f"cover:{catalogue / 'items'}",
+    }
+    return [*(f"{flag}={value}" for flag, value in own.items() if flag not in given), *more]
+
+
+def predict(run_dir, catalogue, output, *more):
+    arguments = flags(run_dir, catalogue, f"--output={output}", *more)
+    tasks.predict(config.parse(PredictConfig, arguments))
+    return read(output)
+
+
+def read(output):
+    """The scores in the order of the items."""
+    return pa.concat_tables(map(pq.read_table, parts(output) or [output]))
+
+
+def parts(output):
+    return sorted(output.glob("part-*.parquet"))
+
+
+def refused(run_dir, catalogue, capsys, *more):
+    arguments = flags(run_dir, catalogue, *more)
+    assert driver.run(PredictConfig, "", "predict", arguments) == driver.WRONG_INPUT
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+@pytest.fixture(scope="module")
+def whole(run_dir, catalogue, tmp_path_factory):
+    """The scores of one file, made in one shard."""
+    return predict(run_dir, catalogue, tmp_path_factory.mktemp("whole") / "scores.parquet")
+
+
+def test_blocks_are_scored_as_the_whole_is(run_dir, catalogue, whole, tmp_path):
+    scored = predict(run_dir, catalogue, tmp_path / "scores", *SHARD)
+    # Each of the three files has row groups of 50, 50, 50 and the rest.
+    assert len(parts(tmp_path / "scores")) == 12
+    assert scored.equals(whole)
+
+
+def test_scores_are_those_of_the_prepared_dataset(run_dir, whole, tmp_path):
+    path = tmp_path / "scores.parquet"
+    saved_model = f"--saved_model={run_dir / 'export'}"
+    dataset = f"--dataset_dir={run_dir / 'dataset'}"
+    tasks.predict(config.parse(PredictConfig, [saved_model, dataset, f"--output={path}"]))
+    wanted = read(path)
+    score = "predicted_share_rate"
+    assert wanted.drop_columns(score).equals(whole.drop_columns(score))
+    # Another graph of the same model: another order of float32 sums.
+    np.testing.assert_allclose(
+        whole["predicted_share_rate"], wanted["predicted_share_rate"], rtol=1e-5, atol=1e-5
+    )
+
+
+def test_vectors_of_a_table_of_their_own_are_lined_up(run_dir, catalogue, whole, tmp_path):
+    apart = f"--vectors=cover:{catalogue / 'covers'}"
+    assert predict(run_dir, catalogue, tmp_path / "scores", *SHARD, apart).equals(whole)
+
+
+def test_processes_score_as_one_does(run_dir, catalogue, whole, tmp_path):
+    output = tmp_path / "scores"
+    assert predict(run_dir, catalogue, output, *SHARD, "--processes=2").equals(whole)
+    budget = json.loads((output / "_budget.json").read_text())
+    assert (budget["items"], budget["processes"]) == (500, 2)
+    assert 0 < budget["batch_p50_seconds"] <= budget["batch_p99_seconds"]
+    assert budget["workers"] >= 1
+    assert "| items scored | 500 |" in (output / "_budget.md").read_text()
+    assert not (output / "_survey").exists()
+
+
+def test_what_is_scored_is_not_scored_again(run_dir, catalogue, whole, tmp_path):
+    output = tmp_path / "scores"
+    predict(run_dir, catalogue, output, *SHARD)
+    for path in parts(output)[::3]:
+        path.unlink()
+    kept = {path: path.stat().st_mtime_ns for path in parts(output)}
+    assert predict(run_dir, catalogue, output, *SHARD).equals(whole)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    predict(run_dir, catalogue, output, *SHARD)  # all is there: nothing to do
+
+
+def test_a_directory_of_other_scores_is_refused(run_dir, catalogue, tmp_path, capsys):
+    output = tmp_path / "scores"
+    predict(run_dir, catalogue, output)
+    error = refused(run_dir, catalogue, capsys, f"--output={output}", "--as_of=12")
+    assert f"--output={output} holds scores of other tables, or of another model, period" in error
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").touch()
+    error = refused(run_dir, catalogue, capsys, f"--output={tmp_path / 'other'}")
+    assert "holds other files; choose another directory" in error
+
+
+def test_two_jobs_in_one_directory_are_refused(run_dir, catalogue, tmp_path, capsys):
+    with only_one(tmp_path / "scores", "--output"):
+        error = refused(run_dir, catalogue, capsys, f"--output={tmp_path / 'scores'}")
+    assert "is in use by another process; wait for it, or choose another directory" in error
+
+
+def test_only_some_items_with_the_means_of_all(run_dir, catalogue, whole, tmp_path):
+    ids = whole["item_id"].to_pylist()[5:400:7]
+    pq.write_table(pa.table({"item_id": [*ids, "unheard of"]}), tmp_path / "wanted.parquet")
+    some = f"--only_items={tmp_path / 'wanted.parquet'}"
+    scored = predict(run_dir, catalogue, tmp_path / "scores", *SHARD, some)
+    assert scored["item_id"].to_pylist() == ids
+    kept = whole.filter(pc.is_in(whole["item_id"], pa.array(ids)))
+    assert scored.equals(kept)
+
+
+def test_nothing_later_than_as_of_is_read(run_dir, catalogue, tmp_path):
+    counts = pq.read_table(catalogue / "counts").to_pandas()
+    later = counts["period"] > 15
+    counts.loc[later, "shares"] = counts.loc[later, "clicks"]
+    pq.write_table(pa.Table.from_pandas(counts), tmp_path / "changed.parquet")
+    more = [*SHARD, "--as_of=15"]
+    before = predict(run_dir, catalogue, tmp_path / "before", *more)
+    changed = f"--counts={tmp_path / 'changed.parquet'}"
+    assert predict(run_dir, catalogue, tmp_path / "after", *more, changed).equals(before)
+    assert set(before["period"].to_pylist()) == {16}
+
+
+def test_a_window_may_begin_before_the_counts(run_dir, catalogue, tmp_path):
+    scored = predict(run_dir, catalogue, tmp_path / "scores", "--as_of=1")
+    assert set(scored["period"].to_pylist()) == {2}
+    assert max(scored["observed_periods"].to_pylist()) == 2
+
+
+# ------------------------------------------------------------------------------ static parts
+
+
+def computed(monkeypatch):
+    """Lists the tiles of each run of items whose static parts are computed."""
+    sizes = []
+    opened = runtimes.opened
+
+    def counting(directory, signature, **how):
+        scorer = opened(directory, signature, **how)
+        if signature != "static":
+            return scorer
+        return lambda tensors: sizes.append(len(next(iter(tensors.values())))) or scorer(tensors)
+
+    monkeypatch.setattr(runtimes, "opened", counting)
+    return sizes
+
+
+def test_static_parts_are_computed_once(run_dir, catalogue, whole, tmp_path, monkeypatch):
+    sizes = computed(monkeypatch)
+    more = [*SHARD, f"--static_cache={tmp_path / 'static'}"]
+    assert predict(run_dir, catalogue, tmp_path / "first", *more).equals(whole)
+    assert len(sizes) == 21
+    assert predict(run_dir, catalogue, tmp_path / "again", *more).equals(whole)
+    predict(run_dir, catalogue, tmp_path / "earlier", *more, "--as_of=12")
+    assert len(sizes) == 21
+
+
+def test_changed_items_and_damaged_files_are_computed_again(
+    run_dir, catalogue, whole, tmp_path, monkeypatch
+):
+    more = [*SHARD, f"--static_cache={tmp_path / 'static'}"]
+    predict(run_dir, catalogue, tmp_path / "first", *more)
+    files = sorted((tmp_path / "static").rglob("*.npy"))
+    assert len(files) == 21  # row groups of 50 items in shards of 37 and 13, the rest in one
+    files[0].write_bytes(files[0].read_bytes()[:-4])
+    sizes = computed(monkeypatch)
+    assert predict(run_dir, catalogue, tmp_path / "again", *more).equals(whole)
+    assert len(sizes) == 1
+    items = pq.read_table(catalogue / "items")
+    titles = ["another title", *items["title"].to_pylist()[1:]]
+    changed = items.set_column(items.column_names.index("title"), "title", pa.array(titles))
+    pq.write_table(changed, tmp_path / "items.parquet")
+    path = tmp_path / "items.parquet"
+    paths = [f"--items={path}", f"--vectors=cover:{path}"]
+    scored = predict(run_dir, catalogue, tmp_path / "changed", *more, *paths)
+    fresh = predict(run_dir, catalogue, tmp_path / "fresh", *SHARD, *paths)
+    assert scored.equals(fresh)
+    assert scored["predicted_share_rate"][0] != whole["predicted_share_rate"][0]
+
+
+# -------------------------------------------------------------------------------- wrong input
+
+
+def test_what_a_process_finds_wrong_is_one_sentence(run_dir, catalogue, tmp_path, capsys):
+    """A value that the first pass does not look at."""
+    items = pq.read_table(catalogue / "items")
+    durations = [*map(str, items["duration"].to_pylist()[:-1]), "long"]
+    column = items.column_names.index("duration")
+    path = tmp_path / "items.parquet"
+    pq.write_table(items.set_column(column, "duration", pa.array(durations)), path)
+    more = [f"--items={path}", f"--output={tmp_path / 'scores'}", *SHARD]
+    error = refused(run_dir, catalogue, capsys, *more, "--processes=2")
+    assert f"{path} row 500, column duration: a numeric column's value must be a number" in error
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--as_of=99"], "--as_of=99 is outside the counts, which run from 0 to 23"),
+        (["--precision=bfloat16"], "--precision=bfloat16 is checked on 1,000 rows or more"),
+        (["--only_items=nowhere.parquet"], "nowhere.parquet: no such file"),
+    ],
+)
+def test_a_wrong_flag_is_one_sentence(run_dir, catalogue, tmp_path, capsys, more, said):
+    assert said in refused(run_dir, catalogue, capsys, f"--output={tmp_path / 'scores'}", *more)
+    assert not parts(tmp_path / "scores")
+
+
+def test_an_output_that_cannot_be_made_is_one_sentence(run_dir, catalogue, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    error = refused(run_dir, catalogue, capsys, f"--output={tmp_path / 'file' / 'scores'}")
+    assert f"--output={tmp_path / 'file' / 'scores'}: Not a directory" in error
+
+
+# -------------------------------------------------------------------------------------- slow
+
+
+@pytest.mark.slow
+def test_a_job_that_is_killed_goes_on(run_dir, catalogue, whole, tmp_path):
+    """SIGKILL of all its processes at three moments, each after some more parts are there."""
+    output = tmp_path / "scores"
+    more = [f"--output={output}", "--shard_items=10", "--processes=2"]
+    command = [sys.executable, "-m", "mmnet.predict", *flags(run_dir, catalogue, *more)]
+    for least in (1, 15, 40):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+        while process.poll() is None and len(parts(output)) < least:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    scored = read(output)
+    assert scored.equals(whole)
+    left = {path.name for path in output.iterdir()} - {path.name for path in parts(output)}
+    assert left == {"_lock", "_job.json", "_budget.json", "_budget.md"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("pyspark") is None or shutil.which("java") is None,
+    reason="needs PySpark (the extra spark) and Java 17",
+)
+def test_spark_scores_as_one_process_does(run_dir, catalogue, whole, tmp_path):
+    spark = ["--engine=pyspark://local[2]", "--engine_threads=2"]
+    assert predict(run_dir, catalogue, tmp_path / "scores", *SHARD, *spark).equals(whole)
