@@ -92,14 +92,20 @@ def fit_numerics(items: Table, fitted_on: np.ndarray, flags: TableFlags) -> list
 def mean_and_sd(values: np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation, the same to the bit in any order; sd 1 of a constant.
 
+    Args:
+        values: float64, which are overwritten: there may be too many for a second array.
+
     >>> mean_and_sd(np.array([0.1, 0.1, 0.1]))[1]  # and not the 1e-17 of rounding
     1.0
     """
     if not len(values):
         return 0.0, 1.0
-    values = np.sort(values)
+    values.sort()
     constant = values[0] == values[-1]
-    return float(values.mean()), 1.0 if constant else float(values.std())
+    mean = values.mean()
+    values -= mean
+    values *= values
+    return float(mean), 1.0 if constant else float(np.sqrt(values.mean()))
 
 
 def encode_numeric(items: Table, spec: NumericSpec) -> np.ndarray:

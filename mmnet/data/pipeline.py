@@ -34,6 +34,7 @@ from mmnet.data.counts import Counted, Panel
 from mmnet.data.dataset import FORMAT, Dataset, Fitted
 from mmnet.data.parquet import ParquetTable
 from mmnet.data.splits import Examples
+from mmnet.data.spool import Spool
 from mmnet.data.tables import Rule, Table, Tables
 from mmnet.data.taxonomies import Survey
 from mmnet.schema import (
@@ -211,7 +212,7 @@ def prepare(
     splitter = splits.Splitter(counted, task)
     survey = Survey(counted.num_periods, flags.taxonomies, task)
     fitted_on = np.zeros(len(found.items), bool)
-    rates = _RateStatistics(task)
+    rates = _RateStatistics(task, flags.engine_spill or None)
     for rows, panel in counted.panels():
         train = splitter.add(panel, rows.start)
         fitted_on[rows][train.items] = True
@@ -392,10 +393,9 @@ def static_tensors(
 class _RateStatistics:
     """Sd of the rates observed in training windows and targets; mean of the training targets."""
 
-    def __init__(self, task: TaskFlags):
+    def __init__(self, task: TaskFlags, spill: str | None):
         self._task = task
-        self._used: list[np.ndarray] = []
-        self._targets: list[np.ndarray] = []
+        self._used, self._targets = (Spool(np.dtype(np.float64), 1, spill) for _ in range(2))
 
     def add(self, panel: Panel, examples: Examples) -> None:
         """Takes in a shard, with its training examples."""
@@ -408,13 +408,16 @@ class _RateStatistics:
             used[examples.items[inside], column[inside]] = True
         used &= share_rates.observed(panel, task.min_clicks)
         used[examples.items, examples.times + task.horizon] = True
-        self._used.append(rate[used])
-        self._targets.append(rate[examples.items, examples.times + task.horizon])
+        for spool, rates in (
+            (self._used, rate[used]),
+            (self._targets, rate[examples.items, examples.times + task.horizon]),
+        ):
+            spool.add(np.zeros(len(rates), np.int64), rates.astype(np.float64))
 
     def sd_and_mean(self) -> tuple[float, float]:
         """Both in percent, the same to the bit however the items were cut into shards."""
-        _, sd = items.mean_and_sd(np.concatenate(self._used).astype(np.float64))
-        mean, _ = items.mean_and_sd(np.concatenate(self._targets).astype(np.float64))
+        _, sd = items.mean_and_sd(self._used.mapped(0))
+        mean, _ = items.mean_and_sd(self._targets.mapped(0))
         return sd, mean
 
 

@@ -50,6 +50,13 @@ class Spool:
                 parts.insert(0, np.fromfile(file, self.dtype))
         return np.concatenate(parts) if parts else np.zeros(0, self.dtype)
 
+    def mapped(self, number: int) -> np.ndarray:
+        """The rows of one shard, to be worked on in place: a mapped file where there are many."""
+        if self._scratch is None:
+            return self.shard(number)
+        self._to_files()
+        return np.memmap(self._file(self._scratch, number), self.dtype, "r+")
+
     def _to_files(self) -> None:
         if self._scratch is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="mmnet-", dir=self._parent)

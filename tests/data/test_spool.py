@@ -20,5 +20,7 @@ def test_rows_come_back_by_shard_in_the_order_they_came(pieces, held):
         for shard in range(4):
             wanted = [value for piece in pieces for own, value in piece if own == shard]
             assert made.shard(shard)["value"].tolist() == wanted
+            if wanted:
+                assert made.mapped(shard)["value"].tolist() == wanted
     finally:
         spool.SPOOL_ROWS = before
