@@ -322,6 +322,9 @@ class PredictConfig(TableFlags):
     output: str = Field("scores.parquet", description="Parquet file to write.")
     as_of: str = Field("", description="Score as of this period; default: the last one seen.")
     explain: bool = Field(False, description="Add a column weight_<modality> per modality.")
+    verify: bool = Field(
+        False, description="Only check the SavedModel: checksums, and golden rows scored again."
+    )
 
 
 TABLES, TASK = tuple(TableFlags.model_fields), tuple(TaskFlags.model_fields)

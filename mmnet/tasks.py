@@ -40,7 +40,7 @@ from mmnet.experiments import cells, plan, results, tuning
 from mmnet.files import write_atomic
 from mmnet.models import picture
 from mmnet.models.estimator import Estimator
-from mmnet.serving import export, scoring
+from mmnet.serving import export, golden, scoring, verify
 from mmnet.training import fitting, resume
 from mmnet.training.records import Record, Stages
 from mmnet.training.run_directory import open_run, read_flags, removed_if_unused, write_flags
@@ -312,13 +312,14 @@ def _architecture(model: keras.Model) -> str:
 def _export(
     model: keras.Model, dataset: Dataset, windows: Windows, flags: TrainConfig, run_dir: Path
 ) -> None:
-    _, check = next(windows.batches(dataset.split.test, 256))
+    _, check = next(windows.batches(dataset.split.validation, 256))
     about = {"flags": flags.model_dump(mode="json", exclude=set(config.PLACES))}
     export.export(
         model,
         dataset.fitted,
         run_dir / "export",
         check={name: tensor.numpy() for name, tensor in check.items()},
+        rows=golden.rows(dataset, windows, dataset.split.validation),
         about=about,
     )
 
@@ -511,6 +512,9 @@ def predict(flags: PredictConfig) -> None:
     """A SavedModel and tables (or a dataset directory) in, scores out."""
     if not flags.saved_model:
         raise InputError("--saved_model not given; name a run's export directory")
+    if flags.verify:
+        _verify(flags.saved_model)
+        return
     loaded, fitted = export.load(flags.saved_model)
     modalities = export.modalities(flags.saved_model) if flags.explain else []
     given = {name: getattr(flags, name) for name in config.TABLES if name in flags.model_fields_set}
@@ -541,6 +545,25 @@ def predict(flags: PredictConfig) -> None:
     scores = scoring.score(signature, dataset, as_of=flags.as_of, modalities=modalities)
     path = scoring.write(scores, flags.output)
     console.print(f"{scores.num_rows:,} items scored for {scores['period'][0].as_py()}: {path}")
+
+
+def _verify(saved_model: str) -> None:
+    """Prints every check of an export.
+
+    Raises:
+        InputError: one found something wrong.
+    """
+    wrong = []
+    for check in verify.verify(saved_model):
+        told = f"WRONG  {check.name}: {check.problem}" if check.problem else f"ok     {check.name}"
+        console.print(told)
+        wrong += [check.problem] if check.problem else []
+    if wrong:
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise InputError(
+            f"--saved_model={saved_model} is not what was exported: {wrong[0]}{more}; copy it "
+            "again, or export it anew by running the training command again"
+        )
 
 
 def _reads(fitted: Fitted) -> tuple[Any, ...]:
