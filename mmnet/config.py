@@ -231,6 +231,20 @@ class TrainingFlags(_Flags):
         return steps
 
 
+class DecisionFlags(_Flags):
+    """What is decided with the scores; solved on validation."""
+
+    rules: Columns = Field(
+        ("recall=0.99",),
+        min_length=1,
+        description="threshold=PERCENT, keep=SHARE or recall=SHARE of the true top 5 % (drop as "
+        "much as possible); the first is what predict takes for stored.",
+    )
+    interval_level: float = Field(
+        0.9, gt=0, lt=1, description="Share of new rates that prediction intervals should hold."
+    )
+
+
 class PlaceFlags(_Flags):
     """Where things are written, and what; left out of a run's flags.txt."""
 
@@ -250,7 +264,9 @@ class PrepareConfig(TableFlags, TaskFlags):
     dataset_dir: str = Field("", description="Dataset directory to write.")
 
 
-class TrainConfig(TableFlags, TaskFlags, ScenarioFlags, ModelFlags, TrainingFlags, PlaceFlags):
+class TrainConfig(
+    TableFlags, TaskFlags, ScenarioFlags, ModelFlags, TrainingFlags, DecisionFlags, PlaceFlags
+):
     """Flags of `python -m mmnet.train`."""
 
 
@@ -322,6 +338,13 @@ class PredictConfig(TableFlags):
     output: str = Field("scores.parquet", description="Parquet file to write.")
     as_of: str = Field("", description="Score as of this period; default: the last one seen.")
     explain: bool = Field(False, description="Add a column weight_<modality> per modality.")
+    rule: str = Field(
+        "",
+        description="Add a decision: stored, a rule of the export's --rules, or threshold=PERCENT.",
+    )
+    explore: bool = Field(
+        False, description="Below the threshold, explore what may prove better instead of dropping."
+    )
     verify: bool = Field(
         False, description="Only check the SavedModel: checksums, and golden rows scored again."
     )

@@ -32,7 +32,7 @@ from mmnet.data.content import Encoders
 from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.tables import Rule
 from mmnet.data.windows import Windows
-from mmnet.evaluation import plots, report
+from mmnet.evaluation import conformal, filtering, plots, report
 from mmnet.evaluation.attention import Attention
 from mmnet.evaluation.predicting import Predict, Predictor, ScenarioSet
 from mmnet.evaluation.scenarios import SCENARIOS
@@ -40,7 +40,7 @@ from mmnet.experiments import cells, plan, results, tuning
 from mmnet.files import write_atomic
 from mmnet.models import picture
 from mmnet.models.estimator import Estimator
-from mmnet.serving import export, golden, scoring, verify
+from mmnet.serving import decision, export, golden, scoring, verify
 from mmnet.training import fitting, resume
 from mmnet.training.records import Record, Stages
 from mmnet.training.run_directory import open_run, read_flags, removed_if_unused, write_flags
@@ -127,6 +127,8 @@ def encode(flags: EncodeConfig) -> None:
 def train(flags: TrainConfig) -> None:
     """Tables or a dataset directory in, a run directory out."""
     builder, options = _model_options(flags)
+    for rule in flags.rules:
+        decision.parse(rule)
     flags, run_dir = open_run(flags)
     stages = Stages()
     with stages.stage("prepare"), removed_if_unused(run_dir):
@@ -313,14 +315,32 @@ def _export(
     model: keras.Model, dataset: Dataset, windows: Windows, flags: TrainConfig, run_dir: Path
 ) -> None:
     _, check = next(windows.batches(dataset.split.validation, 256))
-    about = {"flags": flags.model_dump(mode="json", exclude=set(config.PLACES))}
+    about = {
+        "flags": flags.model_dump(mode="json", exclude=set(config.PLACES)),
+        "first_targets": dataset.first_targets,
+    }
+    decisions = _decisions(model, dataset, windows, flags)
     export.export(
         model,
         dataset.fitted,
         run_dir / "export",
         check={name: tensor.numpy() for name, tensor in check.items()},
         rows=golden.rows(dataset, windows, dataset.split.validation),
+        assets={decision.FILE: decisions.model_dump(mode="json")},
         about=about,
+    )
+
+
+def _decisions(
+    system: Any, dataset: Dataset, windows: Windows, flags: TrainConfig
+) -> decision.Decisions:
+    """Rules and prediction intervals, from validation alone."""
+    validation = _scenarios(dataset, windows, "validation", flags)
+    return decision.fit(
+        validation.frame(_predict(system, flags.jit)),
+        flags.rules,
+        level=flags.interval_level,
+        max_rate=dataset.fitted.spec.max_rate,
     )
 
 
@@ -391,10 +411,20 @@ def _report(
     if flags.outputs != "all":
         return report.write_predictions(directory, rows, **more, **about)
     floors = {
-        name: report.metrics(test.frame(_predict(builder(dataset.fitted.spec), False)), **about)
+        name: test.frame(_predict(builder(dataset.fitted.spec), False))
         for name, builder in models.REGISTRY.items()
         if builder.kind == "floor" and name != flags.model
     }
+    decisions = _decisions(system, dataset, windows, flags)
+    filtering.write(
+        directory,
+        rows,
+        floors,
+        {text: rule.threshold for text, rule in decisions.rules.items()},
+        conformal.coverage(decisions.intervals, rows),
+        system=_title(flags),
+        level=flags.interval_level,
+    )
     return report.write_report(
         directory,
         rows,
@@ -402,7 +432,7 @@ def _report(
         **more,
         attention=attention.means(looks) if attention else None,
         system=_title(flags),
-        others=floors,
+        others={name: report.metrics(frame, **about) for name, frame in floors.items()},
         taxonomies=[f"{plots.TAXONOMY}{name}" for name in dataset.fitted.spec.taxonomies],
         numerator=dataset.fitted.tables.numerator,
         denominator=dataset.fitted.tables.denominator,
@@ -543,6 +573,10 @@ def predict(flags: PredictConfig) -> None:
     _print_ledger(dataset)
     signature = loaded.signatures["explained" if modalities else "serving_default"]
     scores = scoring.score(signature, dataset, as_of=flags.as_of, modalities=modalities)
+    if flags.rule or flags.explore:
+        document = export.asset(flags.saved_model, decision.FILE)
+        decisions = decision.read(document, f"{flags.saved_model}: {decision.FILE}")
+        scores = decision.add(scores, decisions, flags.rule or "stored", explore=flags.explore)
     path = scoring.write(scores, flags.output)
     console.print(f"{scores.num_rows:,} items scored for {scores['period'][0].as_py()}: {path}")
 

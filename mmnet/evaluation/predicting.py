@@ -199,6 +199,8 @@ class ScenarioSet:
         )
         steps = self.examples.times[:, None] + np.arange(self.windows.window)
         seen = flags[items[:, None], steps] == 0
+        clicks = np.pad(panel.clicks, ((0, 0), (self.windows.window - 1, 0)))
+        clicks = np.where(seen, clicks[items[:, None], steps], 0)
         base = {
             **self.keys(),
             "clicks": panel.clicks[items, column],
@@ -216,6 +218,7 @@ class ScenarioSet:
             part = pd.DataFrame(base)
             part.insert(0, "scenario", scenario)
             part["observed_periods"] = (seen & ~self.hidden[scenario]).sum(axis=1)
+            part["seen_clicks"] = np.where(self.hidden[scenario], 0, clicks).sum(axis=1)
             part["predicted_share_rate"] = self.outputs(scenario, predict).astype(np.float64)
             parts.append(part)
         return pd.concat(parts, ignore_index=True)

@@ -121,7 +121,7 @@ def mirror(value: Any) -> Mirror:
     """Replaces every value of a JSON document by its digest.
 
     >>> mirror({"threshold": 2.5, "words": ["a", "b"]})
-    {'threshold': 'cab6b08a', 'words': 'ac8d8342c100f95c'}
+    {'threshold': 'b8736b99', 'words': 'ac8d8342c100f95c'}
     """
     if isinstance(value, dict):
         return {key: mirror(one) for key, one in value.items()}

@@ -351,5 +351,25 @@ def about(path: Path) -> dict[str, Any]:
     return found
 
 
+def asset(path: str | os.PathLike[str], name: str) -> dict[str, Any]:
+    """Reads a JSON document that went along with a SavedModel.
+
+    Args:
+        path: the version's directory, or its parent for the newest version.
+        name: of the file in `assets.extra/`.
+
+    Raises:
+        InputError: there is none, or it is no JSON object.
+    """
+    file = version_directory(path) / ABOUT_DIRECTORY / name
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{file} is missing or damaged; export the model with this version")
+    return found
+
+
 def _unreadable(path: Path) -> InputError:
     return InputError(f"{path} has no readable {ABOUT}; export it with this version of mmnet")

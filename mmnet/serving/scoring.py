@@ -56,8 +56,8 @@ def score(
 
     Returns:
         item_id, period (as_of + horizon, in the input's type), predicted_share_rate (percent),
-        observed_periods (window entries that were not missing), and weight_<modality> for each
-        of the modalities, which sum to 1; one row per item.
+        observed_periods (window entries that were not missing), seen_clicks (their clicks), and
+        weight_<modality> for each of the modalities, which sum to 1; one row per item.
     """
     panel, spec = dataset.panel, dataset.fitted.spec
     column = as_of_column(dataset, as_of)
@@ -66,6 +66,7 @@ def score(
     windows = Windows(dataset)
     scores = np.empty(num_items, np.float32)
     observed = np.empty(num_items, np.int32)
+    clicks = np.empty(num_items, np.int64)
     weights = np.empty((num_items, len(modalities)), np.float32)
     batches = windows.batches(everyone, BATCH)
     for part, inputs in track(
@@ -76,6 +77,7 @@ def score(
         if modalities:
             weights[part] = found[WEIGHTS].numpy()
         observed[part] = spec.window - inputs["missing_flag"].numpy().sum(axis=1)
+        clicks[part] = inputs["clicks"].numpy().sum(axis=1, dtype=np.float64)
     target = np.full(num_items, panel.first_period + column + spec.horizon)
     return pa.table(
         {
@@ -83,6 +85,7 @@ def score(
             "period": pa.array(panel.calendar.periods(target)),
             "predicted_share_rate": scores.astype(np.float64),
             "observed_periods": observed,
+            "seen_clicks": clicks,
             **{f"weight_{name}": weights[:, n] for n, name in enumerate(modalities)},
         }
     )
