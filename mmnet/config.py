@@ -345,6 +345,14 @@ class PredictConfig(TableFlags):
     explore: bool = Field(
         False, description="Below the threshold, explore what may prove better instead of dropping."
     )
+    ranking_features: str = Field(
+        "",
+        description="Parquet file to write instead of --output: scores, intervals and gate weights "
+        "by item and period, for a ranker.",
+    )
+    ranking_from: str = Field(
+        "", description="First period that they are as of; the last is --as_of. Default: that one."
+    )
     verify: bool = Field(
         False, description="Only check the SavedModel: checksums, and golden rows scored again."
     )

@@ -40,7 +40,7 @@ from mmnet.experiments import cells, plan, results, tuning
 from mmnet.files import write_atomic
 from mmnet.models import picture
 from mmnet.models.estimator import Estimator
-from mmnet.serving import decision, export, golden, scoring, verify
+from mmnet.serving import decision, export, features, golden, scoring, verify
 from mmnet.training import fitting, resume
 from mmnet.training.records import Record, Stages
 from mmnet.training.run_directory import open_run, read_flags, removed_if_unused, write_flags
@@ -571,14 +571,43 @@ def predict(flags: PredictConfig) -> None:
             "nothing to score; give --counts or --events and --items, --source_dir or --dataset_dir"
         )
     _print_ledger(dataset)
+    if flags.ranking_features:
+        _ranking_features(loaded, dataset, flags)
+        return
     signature = loaded.signatures["explained" if modalities else "serving_default"]
     scores = scoring.score(signature, dataset, as_of=flags.as_of, modalities=modalities)
     if flags.rule or flags.explore:
-        document = export.asset(flags.saved_model, decision.FILE)
-        decisions = decision.read(document, f"{flags.saved_model}: {decision.FILE}")
+        decisions = _stored_decisions(flags.saved_model)
         scores = decision.add(scores, decisions, flags.rule or "stored", explore=flags.explore)
     path = scoring.write(scores, flags.output)
     console.print(f"{scores.num_rows:,} items scored for {scores['period'][0].as_py()}: {path}")
+
+
+def _stored_decisions(saved_model: str) -> decision.Decisions:
+    document = export.asset(saved_model, decision.FILE)
+    return decision.read(document, f"{saved_model}: {decision.FILE}")
+
+
+def _ranking_features(loaded: Any, dataset: Dataset, flags: PredictConfig) -> None:
+    """Scores of a range of periods, with all that a ranker may want to know beside them."""
+    about = export.about(export.version_directory(flags.saved_model))
+    gated = "explained" in loaded.signatures
+    first_targets = about.get("first_targets", {})
+    trained_before = None
+    if "validation" in first_targets:
+        calendar = dataset.panel.calendar
+        trained_before = calendar.number(str(first_targets["validation"]), "first_targets")
+    parts = features.tables(
+        loaded.signatures["explained" if gated else "serving_default"],
+        dataset,
+        _stored_decisions(flags.saved_model),
+        first=flags.ranking_from,
+        last=flags.as_of,
+        modalities=about[export.MODALITIES] if gated else (),
+        trained_before=trained_before,
+    )
+    path, rows = features.write(flags.ranking_features, parts)
+    console.print(f"{rows:,} rows of ranking features: {path}")
 
 
 def _verify(saved_model: str) -> None:

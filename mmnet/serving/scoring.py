@@ -45,6 +45,7 @@ def score(
     *,
     as_of: str = "",
     modalities: Sequence[str] = (),
+    windows: Windows | None = None,
 ) -> pa.Table:
     """Scores every item as of one period, reading nothing later.
 
@@ -53,6 +54,7 @@ def score(
         dataset: items and counts.
         as_of: the last period read; empty = the last there is.
         modalities: names of the weights that `explained` gives; none = they are not wanted.
+        windows: of the dataset, where they are made already.
 
     Returns:
         item_id, period (as_of + horizon, in the input's type), predicted_share_rate (percent),
@@ -63,7 +65,7 @@ def score(
     column = as_of_column(dataset, as_of)
     num_items = len(panel.item_ids)
     everyone = Examples(np.arange(num_items, dtype=np.int32), np.full(num_items, column, np.int32))
-    windows = Windows(dataset)
+    windows = windows or Windows(dataset)
     scores = np.empty(num_items, np.float32)
     observed = np.empty(num_items, np.int32)
     clicks = np.empty(num_items, np.int64)
