@@ -358,6 +358,23 @@ class PredictConfig(TableFlags):
     )
 
 
+class DriftConfig(TableFlags):
+    """Flags of `python -m mmnet.drift`. Table flags left at their default are the export's."""
+
+    saved_model: str = Field("", description="SavedModel: export/<version>, or its parent.")
+    dataset_dir: str = Field("", description="Prepared dataset to check, instead of tables.")
+    output: str = Field("drift", description="Directory for drift.json and drift.md.")
+    checked: str = Field("", description="Period to check; default: the last one of the counts.")
+    psi: float = Field(0.2, gt=0, description="Population stability index that counts as drift.")
+    ks: float = Field(0.2, gt=0, description="Kolmogorov-Smirnov distance that counts as drift.")
+    volume: float = Field(
+        2.0, gt=1, description="Factor by which all clicks of a period may grow or shrink."
+    )
+    bias: float = Field(
+        0.2, gt=0, description="Shift of mean prediction minus mean rate, as a share of the rate."
+    )
+
+
 TABLES, TASK = tuple(TableFlags.model_fields), tuple(TaskFlags.model_fields)
 ENGINE = ("engine", "engine_memory", "engine_threads", "engine_spill")
 PLACES = (

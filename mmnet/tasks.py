@@ -9,15 +9,17 @@ import contextlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
 from mmnet import config, models
 from mmnet.checks import InputError
 from mmnet.config import (
+    DriftConfig,
     EncodeConfig,
     EvaluateConfig,
     ExperimentConfig,
@@ -40,7 +42,8 @@ from mmnet.experiments import cells, plan, results, tuning
 from mmnet.files import write_atomic
 from mmnet.models import picture
 from mmnet.models.estimator import Estimator
-from mmnet.serving import decision, export, features, golden, scoring, verify
+from mmnet.serving import decision, export, features, golden, profile, scoring, verify
+from mmnet.serving import drift as drifting
 from mmnet.training import fitting, resume
 from mmnet.training.records import Record, Stages
 from mmnet.training.run_directory import open_run, read_flags, removed_if_unused, write_flags
@@ -48,6 +51,7 @@ from mmnet.training.run_directory import open_run, read_flags, removed_if_unused
 WEIGHTS = Path("checkpoints", "best.npz")
 MISSING_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Of the degradation curve: what remains of the test score as ever more of the histories goes."""
+OK, DRIFTED = 0, 3  # exit codes
 WATCHED = 2048
 """Examples whose attention is averaged for TensorBoard after each epoch."""
 
@@ -319,14 +323,26 @@ def _export(
         "flags": flags.model_dump(mode="json", exclude=set(config.PLACES)),
         "first_targets": dataset.first_targets,
     }
-    decisions = _decisions(model, dataset, windows, flags)
+    validation = _scenarios(dataset, windows, "validation", flags)
+    predict = _predict(model, flags.jit)
+    described = profile.fit(
+        dataset,
+        windows,
+        dataset.split.train,
+        dataset.split.validation,
+        validation.outputs("normal", predict),
+    )
+    assets = {
+        decision.FILE: _decisions(model, dataset, windows, flags).model_dump(mode="json"),
+        profile.FILE: described.model_dump(mode="json"),
+    }
     export.export(
         model,
         dataset.fitted,
         run_dir / "export",
         check={name: tensor.numpy() for name, tensor in check.items()},
         rows=golden.rows(dataset, windows, dataset.split.validation),
-        assets={decision.FILE: decisions.model_dump(mode="json")},
+        assets=assets,
         about=about,
     )
 
@@ -547,6 +563,22 @@ def predict(flags: PredictConfig) -> None:
         return
     loaded, fitted = export.load(flags.saved_model)
     modalities = export.modalities(flags.saved_model) if flags.explain else []
+    dataset = _dataset_of_export(flags, fitted)
+    _print_ledger(dataset)
+    if flags.ranking_features:
+        _ranking_features(loaded, dataset, flags)
+        return
+    signature = loaded.signatures["explained" if modalities else "serving_default"]
+    scores = scoring.score(signature, dataset, as_of=flags.as_of, modalities=modalities)
+    if flags.rule or flags.explore:
+        decisions = _stored(flags.saved_model, decision.FILE, decision.Decisions)
+        scores = decision.add(scores, decisions, flags.rule or "stored", explore=flags.explore)
+    path = scoring.write(scores, flags.output)
+    console.print(f"{scores.num_rows:,} items scored for {scores['period'][0].as_py()}: {path}")
+
+
+def _dataset_of_export(flags: PredictConfig | DriftConfig, fitted: Fitted) -> Dataset:
+    """Tables or a dataset directory, read with what the exported model was fitted with."""
     given = {name: getattr(flags, name) for name in config.TABLES if name in flags.model_fields_set}
     if flags.dataset_dir and given:
         raise InputError(f"--dataset_dir holds its tables; leave out --{min(given)}")
@@ -568,24 +600,28 @@ def predict(flags: PredictConfig) -> None:
         )
     else:
         raise InputError(
-            "nothing to score; give --counts or --events and --items, --source_dir or --dataset_dir"
+            "no tables given; name --counts or --events and --items, --source_dir or --dataset_dir"
         )
-    _print_ledger(dataset)
-    if flags.ranking_features:
-        _ranking_features(loaded, dataset, flags)
-        return
-    signature = loaded.signatures["explained" if modalities else "serving_default"]
-    scores = scoring.score(signature, dataset, as_of=flags.as_of, modalities=modalities)
-    if flags.rule or flags.explore:
-        decisions = _stored_decisions(flags.saved_model)
-        scores = decision.add(scores, decisions, flags.rule or "stored", explore=flags.explore)
-    path = scoring.write(scores, flags.output)
-    console.print(f"{scores.num_rows:,} items scored for {scores['period'][0].as_py()}: {path}")
+    return dataset
 
 
-def _stored_decisions(saved_model: str) -> decision.Decisions:
-    document = export.asset(saved_model, decision.FILE)
-    return decision.read(document, f"{saved_model}: {decision.FILE}")
+Document = TypeVar("Document", bound=BaseModel)
+
+
+def _stored(saved_model: str, name: str, kind: type[Document]) -> Document:
+    """A document of an export's `assets.extra/`.
+
+    Raises:
+        InputError: it is not there, or does not hold what it should.
+    """
+    try:
+        return kind.model_validate(export.asset(saved_model, name))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"--saved_model={saved_model}: {name}: {place}: {first['msg']}; export the model again"
+        ) from None
 
 
 def _ranking_features(loaded: Any, dataset: Dataset, flags: PredictConfig) -> None:
@@ -600,7 +636,7 @@ def _ranking_features(loaded: Any, dataset: Dataset, flags: PredictConfig) -> No
     parts = features.tables(
         loaded.signatures["explained" if gated else "serving_default"],
         dataset,
-        _stored_decisions(flags.saved_model),
+        _stored(flags.saved_model, decision.FILE, decision.Decisions),
         first=flags.ranking_from,
         last=flags.as_of,
         modalities=about[export.MODALITIES] if gated else (),
@@ -634,3 +670,48 @@ def _reads(fitted: Fitted) -> tuple[Any, ...]:
     task = fitted.task
     rules = (task.min_clicks, task.taxonomy_mean, task.taxonomy_weighting, task.first_period)
     return fitted.spec, fitted.vocabularies, fitted.encoders, fitted.calendar, rules
+
+
+# ----------------------------------------------------------------------------------- drift
+
+
+def drift(flags: DriftConfig) -> int:
+    """A SavedModel and tables in, a report of one period out; 3 if it has drifted."""
+    if not flags.saved_model:
+        raise InputError("--saved_model not given; name a run's export directory")
+    loaded, fitted = export.load(flags.saved_model)
+    described = _stored(flags.saved_model, profile.FILE, profile.Profile)
+    dataset = _dataset_of_export(flags, fitted)
+    panel, spec = dataset.panel, fitted.spec
+    column = scoring.as_of_column(dataset, flags.checked, flag="checked")
+    rows = profile.of_period(dataset, column)
+    if column < spec.horizon or not len(rows):
+        raise InputError(
+            f"--checked={panel.label(column)}: no item with a period to predict it from was "
+            "clicked in it; check another period"
+        )
+    windows = Windows(dataset)
+    judged = profile.of_period(dataset, column, fitted.task.min_target_clicks)
+    signature = loaded.signatures["serving_default"]
+    predicted = [
+        signature(**inputs)[export.OUTPUT].numpy()
+        for _, inputs in windows.batches(judged, scoring.BATCH)
+    ]
+    findings = drifting.compare(
+        described,
+        profile.observe(dataset, windows, rows),
+        np.concatenate([np.zeros(0, np.float32), *predicted]),
+        windows.targets(judged).astype(np.float64),
+        int(panel.clicks[:, column].sum()),
+        drifting.Limits(flags.psi, flags.ks, flags.volume, flags.bias),
+    )
+    period = panel.label(column)
+    about = {"period": period, "rows": len(rows), "judged": len(judged)}
+    drifting.write(Path(flags.output), findings, about)
+    found = [f"{one.name} ({one.measure} {one.value:.3g})" for one in findings if one.drifted]
+    console.print(f"{period}: {len(rows):,} rows; report: {Path(flags.output) / 'drift.md'}")
+    if not found:
+        console.print("no drift")
+        return OK
+    console.print(f"drifted: {', '.join(found)}")
+    return DRIFTED

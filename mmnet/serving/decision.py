@@ -13,12 +13,12 @@ fate does not depend on which others are scored beside it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from mmnet.checks import InputError, did_you_mean
 from mmnet.evaluation import conformal
@@ -237,17 +237,3 @@ def add(
         return scores
     decided = decide(predicted, threshold, high if explore else None)
     return scores.append_column("decision", pa.array(decided, pa.string()))
-
-
-def read(document: dict[str, Any], where: str) -> Decisions:
-    """Reads `decision.json`.
-
-    Raises:
-        InputError: it is not what `Decisions` holds.
-    """
-    try:
-        return Decisions.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{where}: {name}: {first['msg']}; export the model again") from None

@@ -21,8 +21,8 @@ from mmnet.serving.export import OUTPUT, WEIGHTS
 BATCH = 1024
 
 
-def as_of_column(dataset: Dataset, as_of: str) -> int:
-    """The panel's column of `--as_of`; the last one when it is empty.
+def as_of_column(dataset: Dataset, as_of: str, flag: str = "as_of") -> int:
+    """The panel's column of `--as_of`, or of another flag; the last one when it is empty.
 
     Raises:
         InputError: a period outside the counts.
@@ -30,10 +30,10 @@ def as_of_column(dataset: Dataset, as_of: str) -> int:
     panel = dataset.panel
     if not as_of:
         return panel.num_periods - 1
-    column = panel.calendar.number(as_of, "as_of") - panel.first_period
+    column = panel.calendar.number(as_of, flag) - panel.first_period
     if not 0 <= column < panel.num_periods:
         raise InputError(
-            f"--as_of={as_of} is outside the counts, which run from {panel.label(0)} to "
+            f"--{flag}={as_of} is outside the counts, which run from {panel.label(0)} to "
             f"{panel.label(panel.num_periods - 1)}"
         )
     return column
