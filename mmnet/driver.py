@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from mmnet import config
 from mmnet.checks import InputError
+from mmnet.files import problem_of_place
 
 OK, WRONG_INPUT, INTERNAL, DRIFTED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -48,7 +49,10 @@ def run(flags: type[BaseModel], summary: str | None, task: str, arguments: Seque
     except KeyboardInterrupt as interruption:
         print(f"interrupted{f': {interruption}' if str(interruption) else ''}", file=sys.stderr)
         return INTERRUPTED
-    except Exception:
+    except Exception as error:
+        if told := problem_of_place(error):
+            print(f"error: {told}", file=sys.stderr)
+            return WRONG_INPUT
         traceback.print_exc()
         return INTERNAL
 

@@ -39,7 +39,7 @@ from mmnet.evaluation.attention import Attention
 from mmnet.evaluation.predicting import Predict, Predictor, ScenarioSet
 from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.experiments import cells, plan, results, tuning
-from mmnet.files import write_atomic
+from mmnet.files import only_one, recover_directory, write_atomic
 from mmnet.models import picture
 from mmnet.models.estimator import Estimator
 from mmnet.serving import decision, export, features, golden, profile, scoring, verify
@@ -71,7 +71,23 @@ def prepare(flags: PrepareConfig) -> None:
 
 
 def _dataset(flags: PrepareConfig | TrainConfig, directory: Path) -> Dataset:
-    """Makes a dataset directory of the tables, unless it was made of these and is whole."""
+    """Makes a dataset directory of the tables, unless it was made of these and is whole.
+
+    Raises:
+        InputError: another process is making it.
+    """
+    place = directory.resolve()
+    with only_one(
+        place.parent / f".{place.name}.lock",
+        f"--dataset_dir={directory} is being made by another process; wait for it, or choose "
+        "another",
+        remove=True,
+    ):
+        recover_directory(place)
+        return _made_dataset(flags, directory)
+
+
+def _made_dataset(flags: PrepareConfig | TrainConfig, directory: Path) -> Dataset:
     table_flags, task_flags = pipeline.table_flags(flags)
     encoders = Encoders(table_flags)
     found = pipeline.load_tables(table_flags, task_flags, directory)
@@ -130,11 +146,24 @@ def encode(flags: EncodeConfig) -> None:
 
 def train(flags: TrainConfig) -> None:
     """Tables or a dataset directory in, a run directory out."""
-    builder, options = _model_options(flags)
+    _model_options(flags)  # wrong ones are refused before a directory is made
     for rule in flags.rules:
         decision.parse(rule)
     flags, run_dir = open_run(flags)
+    with _only_run(run_dir):
+        _train(flags, run_dir)
+
+
+def _only_run(run_dir: Path) -> contextlib.AbstractContextManager[int]:
+    """Two processes in one run would each think that the checkpoints were its own."""
+    return only_one(
+        run_dir, f"--run_dir={run_dir} is in use by another process; wait for it, or choose another"
+    )
+
+
+def _train(flags: TrainConfig, run_dir: Path) -> None:
     stages = Stages()
+    builder, options = _model_options(flags)
     with stages.stage("prepare"), removed_if_unused(run_dir):
         dataset, flags = _dataset_of_run(flags, run_dir)
         builder, options = _model_options(flags)
@@ -369,6 +398,11 @@ def evaluate(flags: EvaluateConfig) -> None:
     if not flags.run_dir:
         raise InputError("--run_dir not given; name the run to evaluate")
     own = read_flags(run_dir)
+    with _only_run(run_dir):
+        _evaluate(flags, own, run_dir)
+
+
+def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
     asked = {"test_missing_rate", "scenario_seed"} & flags.model_fields_set
     changed = {name: getattr(flags, name) for name in asked}
     changed = {name: value for name, value in changed.items() if value != getattr(own, name)}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +19,7 @@ from mmnet.data.counts import Calendar, Panel
 from mmnet.data.items import Vocabularies
 from mmnet.data.splits import SPLITS, Examples, Split
 from mmnet.data.tables import Rule, ledger_table
+from mmnet.files import problem_of_place, write_directory
 from mmnet.schema import FeatureSpec
 
 FORMAT = 2
@@ -106,27 +105,19 @@ def save(dataset: Dataset, directory: str | Path) -> Path:
         InputError: the place cannot be written, or holds something that is no dataset.
     """
     directory = Path(directory)
-    place = directory.resolve()  # a link to a directory stays a link
-    # Not `tempfile`: its directories are readable by their owner only.
-    beside = place.with_name(f".{place.name}-{uuid.uuid4().hex[:12]}")
-    old = beside.with_name(beside.name + "-old")
-    if place.exists() and not place.is_dir():
+    if directory.exists() and not directory.is_dir():
         raise InputError(f"{directory} is a file; choose another --dataset_dir")
-    if place.exists() and not (place / "dataset.json").is_file() and any(place.iterdir()):
+    if (
+        directory.exists()
+        and not (directory / "dataset.json").is_file()
+        and any(directory.iterdir())
+    ):
         raise InputError(f"{directory} holds other files; choose another --dataset_dir")
     try:
-        beside.mkdir(parents=True)
-        _write(dataset, beside)
-        if place.exists():
-            os.replace(place, old)
-        os.replace(beside, place)
+        write_directory(directory, lambda beside: _write(dataset, beside))
     except OSError as error:
-        raise InputError(f"{directory}: cannot write a dataset there: {error.strerror}") from None
-    finally:
-        if old.exists() and not place.exists():
-            os.replace(old, place)
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        reason = error.strerror or problem_of_place(error) or error
+        raise InputError(f"{directory}: cannot write a dataset there: {reason}") from None
     return directory
 
 

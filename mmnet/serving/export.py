@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from mmnet.checks import InputError
 from mmnet.data.dataset import Fitted
 from mmnet.data.tables import SEPARATOR
 from mmnet.encoders.tokens import TokenLookup, lookup_table
+from mmnet.files import write_directory
 from mmnet.models.mmnet import explained, fusion_names
 from mmnet.serving import checksums, examples, golden
 from mmnet.serving.golden import Golden
@@ -176,10 +175,8 @@ def export(
     Raises:
         RuntimeError: the SavedModel gives other scores than the model.
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{version}-", dir=directory))
-    try:
+
+    def write(beside: Path) -> None:
         servable = Servable(model, fitted)
         named = {
             name: tf.TensorSpec([None, *shape], dtype, name)
@@ -222,18 +219,8 @@ def export(
             for number, variable in enumerate(model.variables)
         }
         checksums.write(beside, names)
-        target = directory / str(version)
-        if target.exists():
-            old = beside.with_name(beside.name + "-old")
-            os.replace(target, old)
-            os.replace(beside, target)
-            shutil.rmtree(old)
-        else:
-            os.replace(beside, target)
-        target.chmod(0o755)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return target
+
+    return write_directory(Path(directory) / str(version), write)
 
 
 def _json(document: Any) -> str:
