@@ -39,6 +39,7 @@ setup(
         "tensorboard>=2.20,<2.22",  # TensorFlow 2.21 no longer installs it
         "tensorflow>=2.21,<2.22",
         "tensorflow-hub>=0.16.1,<0.17",
+        "tensorflow-serving-api>=2.21,<2.22",  # messages of the warm-up file and of its clients
         "tensorflow-text>=2.21,<2.22",
         "tzdata",
     ],

@@ -234,6 +234,20 @@ class TrainingFlags(_Flags):
         return steps
 
 
+class DecisionFlags(_Flags):
+    """What is decided with the scores; solved on validation."""
+
+    rules: Columns = Field(
+        ("recall=0.99",),
+        min_length=1,
+        description="threshold=PERCENT, keep=SHARE or recall=SHARE of the true top 5 % (drop as "
+        "much as possible); the first is what predict takes for stored.",
+    )
+    interval_level: float = Field(
+        0.9, gt=0, lt=1, description="Share of new rates that prediction intervals should hold."
+    )
+
+
 class PlaceFlags(_Flags):
     """Where things are written, and what; left out of a run's flags.txt."""
 
@@ -253,7 +267,9 @@ class PrepareConfig(TableFlags, TaskFlags):
     dataset_dir: str = Field("", description="Dataset directory to write.")
 
 
-class TrainConfig(TableFlags, TaskFlags, ScenarioFlags, ModelFlags, TrainingFlags, PlaceFlags):
+class TrainConfig(
+    TableFlags, TaskFlags, ScenarioFlags, ModelFlags, TrainingFlags, DecisionFlags, PlaceFlags
+):
     """Flags of `python -m mmnet.train`."""
 
 
@@ -348,6 +364,41 @@ class PredictConfig(TableFlags):
     )
     items_a_day: int = Field(
         1_000_000, ge=1, description="For how many items a day the budget counts workers."
+    )
+    rule: str = Field(
+        "",
+        description="Add a decision: stored, a rule of the export's --rules, or threshold=PERCENT.",
+    )
+    explore: bool = Field(
+        False, description="Below the threshold, explore what may prove better instead of dropping."
+    )
+    ranking_features: str = Field(
+        "",
+        description="Parquet file to write instead of --output: scores, intervals and gate weights "
+        "by item and period, for a ranker.",
+    )
+    ranking_from: str = Field(
+        "", description="First period that they are as of; the last is --as_of. Default: that one."
+    )
+    verify: bool = Field(
+        False, description="Only check the SavedModel: checksums, and golden rows scored again."
+    )
+
+
+class DriftConfig(TableFlags):
+    """Flags of `python -m mmnet.drift`. Table flags left at their default are the export's."""
+
+    saved_model: str = Field("", description="SavedModel: export/<version>, or its parent.")
+    dataset_dir: str = Field("", description="Prepared dataset to check, instead of tables.")
+    output: str = Field("drift", description="Directory for drift.json and drift.md.")
+    checked: str = Field("", description="Period to check; default: the last one of the counts.")
+    psi: float = Field(0.2, gt=0, description="Population stability index that counts as drift.")
+    ks: float = Field(0.2, gt=0, description="Kolmogorov-Smirnov distance that counts as drift.")
+    volume: float = Field(
+        2.0, gt=1, description="Factor by which all clicks of a period may grow or shrink."
+    )
+    bias: float = Field(
+        0.2, gt=0, description="Shift of mean prediction minus mean rate, as a share of the rate."
     )
 
 

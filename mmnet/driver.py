@@ -12,9 +12,10 @@ from pydantic import BaseModel
 
 from mmnet import config
 from mmnet.checks import InputError
+from mmnet.files import problem_of_place
 from mmnet.startup import startup_notes_hidden
 
-OK, WRONG_INPUT, INTERNAL, INTERRUPTED = 0, 1, 2, 130
+OK, WRONG_INPUT, INTERNAL, DRIFTED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def run(flags: type[BaseModel], summary: str | None, task: str, arguments: Sequence[str]) -> int:
@@ -30,7 +31,7 @@ def run(flags: type[BaseModel], summary: str | None, task: str, arguments: Seque
 
     Returns:
         The exit code: 0 ok, 1 the input is wrong (one sentence on stderr), 2 internal error (a
-        traceback on stderr), 130 interrupted, or what the task returns.
+        traceback on stderr), 3 drift found, 130 interrupted, or what the task returns.
     """
     if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in arguments):
         print(config.usage(flags, summary or ""))
@@ -48,6 +49,9 @@ def run(flags: type[BaseModel], summary: str | None, task: str, arguments: Seque
     except KeyboardInterrupt as interruption:
         print(f"interrupted{f': {interruption}' if str(interruption) else ''}", file=sys.stderr)
         return INTERRUPTED
-    except Exception:
+    except Exception as error:
+        if told := problem_of_place(error):
+            print(f"error: {told}", file=sys.stderr)
+            return WRONG_INPUT
         traceback.print_exc()
         return INTERNAL

@@ -1,17 +1,19 @@
-"""Files that are whole or absent: written beside under a temporary name, then renamed."""
+"""Files and directories that are whole or absent: written beside, then renamed; and locks."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import os
+import re
+import shutil
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mmnet.checks import InputError
-
-LOCK = "_lock"
-"""Of a directory that one process at a time works in."""
 
 
 def write_atomic(
@@ -30,12 +32,16 @@ def write_atomic(
         The path.
 
     Raises:
+        OSError: the path is there and no regular file: a device would be replaced by one.
         FileNotFoundError: the function wrote no file.
         Exception: whatever the function raises. Either way the older file stays, and nothing is
             left beside it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        what = "is a directory" if path.is_dir() else "is a device or a pipe"
+        raise OSError(errno.EINVAL, f"{what}, not a file to write", str(path))
+    make_directory(path.parent)
     # Not `tempfile`: its files are readable by their owner only, and the rename would keep that.
     beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{path.suffix}")
     try:
@@ -52,41 +58,183 @@ def write_atomic(
     return path
 
 
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+def write_directory(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:
+    """Writes a directory so that a reader finds the old one or the new one, never a part.
+
+    What a killed process left beside it is cleared away first.
+
+    Args:
+        path: the directory; its parent is made if need be, and an older one is replaced. One
+            process at a time, see `only_one`.
+        write: fills the empty directory whose path it receives.
+
+    Returns:
+        The path.
+
+    Raises:
+        Exception: whatever the function raises. The older directory stays, and nothing is left
+            beside it.
+    """
+    path = Path(path)
+    place = path.resolve()  # a link to a directory stays a link
+    recover_directory(place)
+    make_directory(place.parent)
+    beside = place.with_name(f"{_beside(place)}{uuid.uuid4().hex[:12]}")
+    old = beside.with_name(beside.name + _OLD)
     try:
-        os.fsync(handle)
+        beside.mkdir()  # not `tempfile`: its directories are readable by their owner only
+        write(beside)
+        for file in [*beside.rglob("*"), beside]:
+            _to_disk(file)
+        if not place.exists():
+            os.replace(beside, place)
+        elif not _exchange(beside, place):
+            os.replace(place, old)  # for a moment there is nothing under the name
+            os.replace(beside, place)
+    finally:
+        if old.exists() and not place.exists():
+            os.replace(old, place)
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    if os.name == "posix":
+        _to_disk(place.parent)
+    return path
+
+
+def recover_directory(path: str | os.PathLike[str]) -> None:
+    """Clears away what a killed `write_directory` left beside a directory.
+
+    Where directories cannot be swapped in one step, it may have died with the old one moved aside
+    and the new one not yet in place: then the old one is put back.
+    """
+    place = Path(path).resolve()
+    if not place.parent.is_dir():
+        return
+    left = [one for one in place.parent.iterdir() if one.name.startswith(_beside(place))]
+    for old in left:
+        if old.name.endswith(_OLD) and not place.exists():
+            os.replace(old, place)
+    for one in left:
+        shutil.rmtree(one, ignore_errors=True)
+
+
+_OLD = "-old"
+
+
+def _beside(place: Path) -> str:
+    return f".{place.name}.new-"
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swaps two directories in one step, where the system can (Linux); False where it cannot."""
+    swap = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    if swap is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return swap(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+
+
+@contextlib.contextmanager
+def only_one(
+    directory: str | os.PathLike[str], refusal: str, *, remove: bool = False
+) -> Iterator[int]:
+    """Keeps other processes out of a directory as long as the block runs, or the process lives.
+
+    The lock is on the directory itself, so it leaves no file, and ends with the process however
+    that ends. A child process that is handed the descriptor holds it too.
+
+    Args:
+        directory: made if need be.
+        refusal: what to say to the one that comes second.
+        remove: take the directory away in the end, if it is empty: it was made for this lock.
+
+    Yields:
+        The file descriptor that holds the lock.
+
+    Raises:
+        InputError: another process works in it.
+        OSError: it cannot be made.
+    """
+    directory = Path(directory)
+    make_directory(directory)
+    try:
+        import fcntl
+    except ImportError:  # Windows locks no directories
+        yield -1
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(refusal) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise  # else: a file system without locks
+        if not directory.exists() or not os.path.samestat(os.fstat(handle), directory.stat()):
+            raise InputError(refusal)  # the first one has just taken it away
+        try:
+            yield handle
+        finally:
+            if remove:
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
     finally:
         os.close(handle)
 
 
-@contextlib.contextmanager
-def only_one(directory: Path, flag: str) -> Iterator[int]:
-    """Keeps a second process out of a directory, which is made if need be.
-
-    Args:
-        directory: that is worked in.
-        flag: that names it, with its dashes.
-
-    Yields:
-        The lock, a file descriptor; processes that inherit it keep the directory locked.
+def make_directory(path: Path) -> None:
+    """Makes a directory and those above it, unless they are there.
 
     Raises:
-        InputError: another process works in it.
+        NotADirectoryError: the path, or one above it, is a file.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    handle = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        with contextlib.suppress(ImportError):  # not on Windows
-            import fcntl
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
 
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    f"{flag}={directory} is in use by another process; wait for it, or choose "
-                    "another directory"
-                ) from None
-        yield handle
+
+_PLACES = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENOTDIR, errno.EISDIR),
+    *(errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP),
+)
+_SHORT_WRITE = r"\d+ requested and \d+ written"
+"""NumPy's whole message when a file takes no more."""
+
+
+def problem_of_place(error: BaseException) -> str:
+    """Says what is wrong with a disk or a path, if that is what an error is about.
+
+    A full disk, a limit on file sizes, a path that cannot be: nothing a traceback would help with.
+
+    Returns:
+        One sentence; empty for any other error.
+
+    >>> problem_of_place(OSError(errno.ENOSPC, "No space left on device", "runs/a.json"))
+    'runs/a.json: No space left on device; free some, or choose another place'
+    >>> problem_of_place(KeyError("a"))
+    ''
+    """
+    where = getattr(error, "filename", None)
+    named = f"{where}: " if where else ""
+    if isinstance(error, OSError) and error.errno in _PLACES:
+        told = error.strerror or os.strerror(error.errno)
+    elif isinstance(error, OSError) and re.search(_SHORT_WRITE, str(error)):
+        told = "a file could not be written to its end, so the disk or a limit is full"
+    else:  # TensorFlow and Arrow put the system's words into messages of their own
+        own = isinstance(error, OSError) or type(error).__module__.startswith("tensorflow")
+        words = [os.strerror(code) for code in _PLACES if os.strerror(code) in str(error)]
+        if not own or not words:
+            return ""
+        told = words[0]
+    full = any(os.strerror(code) == told for code in _PLACES[:3]) or "full" in told
+    return f"{named}{told}; {'free some, or choose another place' if full else 'choose another'}"
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
     finally:
         os.close(handle)

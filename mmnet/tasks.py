@@ -20,6 +20,7 @@ from rich.progress import Progress
 from mmnet import config, models
 from mmnet.checks import InputError
 from mmnet.config import (
+    DriftConfig,
     EncodeConfig,
     EvaluateConfig,
     ExperimentConfig,
@@ -34,15 +35,26 @@ from mmnet.data.content import Encoders
 from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.tables import Rule
 from mmnet.data.windows import Windows
-from mmnet.evaluation import plots, report
+from mmnet.evaluation import conformal, filtering, plots, report
 from mmnet.evaluation.attention import Attention
 from mmnet.evaluation.predicting import Predict, Predictor, ScenarioSet
 from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.experiments import cells, plan, results, tuning
-from mmnet.files import write_atomic
+from mmnet.files import only_one, recover_directory, write_atomic
 from mmnet.models import picture
 from mmnet.models.estimator import Estimator
-from mmnet.serving import catalogue, conversion, export, scoring
+from mmnet.serving import (
+    catalogue,
+    conversion,
+    decision,
+    export,
+    features,
+    golden,
+    profile,
+    scoring,
+    verify,
+)
+from mmnet.serving import drift as drifting
 from mmnet.training import fitting, resume
 from mmnet.training.records import Record, Stages
 from mmnet.training.run_directory import open_run, read_flags, removed_if_unused, write_flags
@@ -50,6 +62,7 @@ from mmnet.training.run_directory import open_run, read_flags, removed_if_unused
 WEIGHTS = Path("checkpoints", "best.npz")
 MISSING_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Of the degradation curve: what remains of the test score as ever more of the histories goes."""
+OK, DRIFTED = 0, 3  # exit codes
 WATCHED = 2048
 """Examples whose attention is averaged for TensorBoard after each epoch."""
 
@@ -72,7 +85,23 @@ def prepare(flags: PrepareConfig) -> None:
 
 
 def _dataset(flags: PrepareConfig | TrainConfig, directory: Path) -> Dataset:
-    """Makes a dataset directory of the tables, unless it was made of these and is whole."""
+    """Makes a dataset directory of the tables, unless it was made of these and is whole.
+
+    Raises:
+        InputError: another process is making it.
+    """
+    place = directory.resolve()
+    with only_one(
+        place.parent / f".{place.name}.lock",
+        f"--dataset_dir={directory} is being made by another process; wait for it, or choose "
+        "another",
+        remove=True,
+    ):
+        recover_directory(place)
+        return _made_dataset(flags, directory)
+
+
+def _made_dataset(flags: PrepareConfig | TrainConfig, directory: Path) -> Dataset:
     table_flags, task_flags = pipeline.table_flags(flags)
     encoders = Encoders(table_flags)
     found = pipeline.load_tables(table_flags, task_flags, directory)
@@ -82,11 +111,13 @@ def _dataset(flags: PrepareConfig | TrainConfig, directory: Path) -> Dataset:
             dataset = datasets.load(directory)
             console.print(f"reusing the unchanged dataset in {directory}")
             return dataset
-    with datasets.new(directory) as made:
-        dataset = pipeline.prepare(found, table_flags, task_flags, encoders, made.array)
+
+    def make(new: datasets.NewDirectory) -> Dataset:
+        dataset = pipeline.prepare(found, table_flags, task_flags, encoders, new.array)
         dataset.fingerprint, dataset.inputs = fingerprint, hashes
-        made.write(dataset)
-    return datasets.load(directory)
+        return dataset
+
+    return datasets.load(datasets.create(directory, make))
 
 
 def _print_ledger(dataset: Dataset) -> None:
@@ -133,9 +164,24 @@ def encode(flags: EncodeConfig) -> None:
 
 def train(flags: TrainConfig) -> None:
     """Tables or a dataset directory in, a run directory out."""
-    builder, options = _model_options(flags)
+    _model_options(flags)  # wrong ones are refused before a directory is made
+    for rule in flags.rules:
+        decision.parse(rule)
     flags, run_dir = open_run(flags)
+    with _only_run(run_dir):
+        _train(flags, run_dir)
+
+
+def _only_run(run_dir: Path) -> contextlib.AbstractContextManager[int]:
+    """Two processes in one run would each think that the checkpoints were its own."""
+    return only_one(
+        run_dir, f"--run_dir={run_dir} is in use by another process; wait for it, or choose another"
+    )
+
+
+def _train(flags: TrainConfig, run_dir: Path) -> None:
     stages = Stages()
+    builder, options = _model_options(flags)
     with stages.stage("prepare"), removed_if_unused(run_dir):
         dataset, flags = _dataset_of_run(flags, run_dir)
         builder, options = _model_options(flags)
@@ -319,14 +365,45 @@ def _architecture(model: keras.Model) -> str:
 def _export(
     model: keras.Model, dataset: Dataset, windows: Windows, flags: TrainConfig, run_dir: Path
 ) -> None:
-    _, check = next(windows.batches(dataset.split.test, 256))
-    about = {"flags": flags.model_dump(mode="json", exclude=set(config.PLACES))}
+    _, check = next(windows.batches(dataset.split.validation, 256))
+    about = {
+        "flags": flags.model_dump(mode="json", exclude=set(config.PLACES)),
+        "first_targets": dataset.first_targets,
+    }
+    validation = _scenarios(dataset, windows, "validation", flags)
+    predict = _predict(model, flags.jit)
+    described = profile.fit(
+        dataset,
+        windows,
+        dataset.split.train,
+        dataset.split.validation,
+        validation.outputs("normal", predict),
+    )
+    assets = {
+        decision.FILE: _decisions(model, dataset, windows, flags).model_dump(mode="json"),
+        profile.FILE: described.model_dump(mode="json"),
+    }
     export.export(
         model,
         dataset.fitted,
         run_dir / "export",
         check={name: tensor.numpy() for name, tensor in check.items()},
+        rows=golden.rows(dataset, windows, dataset.split.validation),
+        assets=assets,
         about=about,
+    )
+
+
+def _decisions(
+    system: Any, dataset: Dataset, windows: Windows, flags: TrainConfig
+) -> decision.Decisions:
+    """Rules and prediction intervals, from validation alone."""
+    validation = _scenarios(dataset, windows, "validation", flags)
+    return decision.fit(
+        validation.frame(_predict(system, flags.jit)),
+        flags.rules,
+        level=flags.interval_level,
+        max_rate=dataset.fitted.spec.max_rate,
     )
 
 
@@ -339,6 +416,11 @@ def evaluate(flags: EvaluateConfig) -> None:
     if not flags.run_dir:
         raise InputError("--run_dir not given; name the run to evaluate")
     own = read_flags(run_dir)
+    with _only_run(run_dir):
+        _evaluate(flags, own, run_dir)
+
+
+def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
     asked = {"test_missing_rate", "scenario_seed"} & flags.model_fields_set
     changed = {name: getattr(flags, name) for name in asked}
     changed = {name: value for name, value in changed.items() if value != getattr(own, name)}
@@ -397,10 +479,20 @@ def _report(
     if flags.outputs != "all":
         return report.write_predictions(directory, rows, **more, **about)
     floors = {
-        name: report.metrics(test.frame(_predict(builder(dataset.fitted.spec), False)), **about)
+        name: test.frame(_predict(builder(dataset.fitted.spec), False))
         for name, builder in models.REGISTRY.items()
         if builder.kind == "floor" and name != flags.model
     }
+    decisions = _decisions(system, dataset, windows, flags)
+    filtering.write(
+        directory,
+        rows,
+        floors,
+        {text: rule.threshold for text, rule in decisions.rules.items()},
+        conformal.coverage(decisions.intervals, rows),
+        system=_title(flags),
+        level=flags.interval_level,
+    )
     return report.write_report(
         directory,
         rows,
@@ -408,7 +500,7 @@ def _report(
         **more,
         attention=attention.means(looks) if attention else None,
         system=_title(flags),
-        others=floors,
+        others={name: report.metrics(frame, **about) for name, frame in floors.items()},
         taxonomies=[f"{plots.TAXONOMY}{name}" for name in dataset.fitted.spec.taxonomies],
         numerator=dataset.fitted.tables.numerator,
         denominator=dataset.fitted.tables.denominator,
@@ -518,24 +610,104 @@ def predict(flags: PredictConfig) -> None:
     """A SavedModel and tables (or a dataset directory) in, scores out."""
     if not flags.saved_model:
         raise InputError("--saved_model not given; name a run's export directory")
-    fitted = export.fitted_of(flags.saved_model)
-    given = {name: getattr(flags, name) for name in config.TABLES if name in flags.model_fields_set}
-    if flags.dataset_dir and set(given) - set(config.ENGINE):
-        raise InputError(f"--dataset_dir holds its tables; leave out --{min(given)}")
-    if flags.dataset_dir:
-        _score_dataset(flags, fitted)
-    elif given:
-        own = fitted.tables.model_dump()
-        if {"counts", "events", "items"} & set(given):
-            own |= {"source": "", "source_set": ()}
-        _score_catalogue(flags, fitted, config.build(TableFlags, own | given))
+    if flags.verify:
+        _verify(flags.saved_model)
+    elif flags.ranking_features:
+        loaded, fitted = export.load(flags.saved_model)
+        dataset = _dataset_of_export(flags, fitted)
+        _print_ledger(dataset)
+        _ranking_features(loaded, dataset, flags)
+    elif flags.dataset_dir:
+        _score_dataset(flags)
     else:
+        _score_catalogue(flags)
+
+
+def _dataset_of_export(flags: PredictConfig | DriftConfig, fitted: Fitted) -> Dataset:
+    """Tables or a dataset directory, read with what the exported model was fitted with."""
+    if flags.dataset_dir:
+        if given := _tables_given(flags):
+            raise InputError(f"--dataset_dir holds its tables; leave out --{min(given)}")
+        dataset = datasets.load(flags.dataset_dir)
+        if _reads(dataset.fitted) != _reads(fitted):
+            raise InputError(
+                f"--dataset_dir={flags.dataset_dir} was prepared for another model; give its "
+                "tables instead, so that they are read with this model's vocabularies"
+            )
+        return dataset
+    table_flags = _tables_of_export(flags, fitted)
+    return pipeline.transform(
+        pipeline.load_tables(table_flags, fitted.task),
+        fitted.model_copy(update={"tables": table_flags}),
+    )
+
+
+def _tables_given(flags: PredictConfig | DriftConfig) -> dict[str, Any]:
+    """The table flags that were given."""
+    names = (set(config.TABLES) - set(config.ENGINE)) & flags.model_fields_set
+    return {name: getattr(flags, name) for name in names}
+
+
+def _tables_of_export(flags: PredictConfig | DriftConfig, fitted: Fitted) -> TableFlags:
+    """Where the tables are; what is not said is as the exported model's were.
+
+    Raises:
+        InputError: no tables are given.
+    """
+    given = _tables_given(flags)
+    if not given:
         raise InputError(
-            "nothing to score; give --counts or --events and --items, --source_dir or --dataset_dir"
+            "no tables given; name --counts or --events and --items, --source_dir or --dataset_dir"
+        )
+    own = fitted.tables.model_dump()
+    if {"counts", "events", "items"} & set(given):
+        own |= {"source": "", "source_set": ()}
+    engine = {name: getattr(flags, name) for name in config.ENGINE}
+    return config.build(TableFlags, own | given | engine)
+
+
+def _ranking_features(loaded: Any, dataset: Dataset, flags: PredictConfig) -> None:
+    """Scores of a range of periods, with all that a ranker may want to know beside them."""
+    about = export.about(export.version_directory(flags.saved_model))
+    gated = "explained" in loaded.signatures
+    first_targets = about.get("first_targets", {})
+    trained_before = None
+    if "validation" in first_targets:
+        calendar = dataset.panel.calendar
+        trained_before = calendar.number(str(first_targets["validation"]), "first_targets")
+    parts = features.tables(
+        loaded.signatures["explained" if gated else "serving_default"],
+        dataset,
+        export.stored(flags.saved_model, decision.FILE, decision.Decisions),
+        first=flags.ranking_from,
+        last=flags.as_of,
+        modalities=about[export.MODALITIES] if gated else (),
+        trained_before=trained_before,
+    )
+    path, rows = features.write(flags.ranking_features, parts)
+    console.print(f"{rows:,} rows of ranking features: {path}")
+
+
+def _verify(saved_model: str) -> None:
+    """Prints every check of an export.
+
+    Raises:
+        InputError: one found something wrong.
+    """
+    wrong = []
+    for check in verify.verify(saved_model):
+        told = f"WRONG  {check.name}: {check.problem}" if check.problem else f"ok     {check.name}"
+        console.print(told)
+        wrong += [check.problem] if check.problem else []
+    if wrong:
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise InputError(
+            f"--saved_model={saved_model} is not what was exported: {wrong[0]}{more}; copy it "
+            "again, or export it anew by running the training command again"
         )
 
 
-def _score_dataset(flags: PredictConfig, fitted: Fitted) -> None:
+def _score_dataset(flags: PredictConfig) -> None:
     for name in ("only_items", "static_cache"):
         if getattr(flags, name):
             raise InputError(f"--{name} needs tables; --dataset_dir is scored as it is")
@@ -543,22 +715,22 @@ def _score_dataset(flags: PredictConfig, fitted: Fitted) -> None:
         raise InputError(
             f"--output={flags.output}: of --dataset_dir scores go to one .parquet file"
         )
-    dataset = datasets.load(flags.dataset_dir)
-    if _reads(dataset.fitted) != _reads(fitted):
-        raise InputError(
-            f"--dataset_dir={flags.dataset_dir} was prepared for another model; give its "
-            "tables instead, so that they are read with this model's vocabularies"
-        )
+    loaded, fitted = export.load(flags.saved_model)
     modalities = export.modalities(flags.saved_model) if flags.explain else []
+    dataset = _dataset_of_export(flags, fitted)
     _print_ledger(dataset)
-    loaded, _ = export.load(flags.saved_model)
     signature = loaded.signatures["explained" if modalities else "serving_default"]
     scores = scoring.score(signature, dataset, as_of=flags.as_of, modalities=modalities)
+    if flags.rule or flags.explore:
+        decisions = export.stored(flags.saved_model, decision.FILE, decision.Decisions)
+        scores = decision.add(scores, decisions, flags.rule or "stored", explore=flags.explore)
     path = scoring.write(scores, flags.output)
     console.print(f"{scores.num_rows:,} items scored for {scores['period'][0].as_py()}: {path}")
 
 
-def _score_catalogue(flags: PredictConfig, fitted: Fitted, table_flags: TableFlags) -> None:
+def _score_catalogue(flags: PredictConfig) -> None:
+    fitted = export.fitted_of(flags.saved_model)
+    table_flags = _tables_of_export(flags, fitted)
     fitted = fitted.model_copy(update={"tables": table_flags})
     found = pipeline.load_tables(table_flags, fitted.task, items_in_pieces=True)
     job = catalogue.Job(
@@ -571,7 +743,11 @@ def _score_catalogue(flags: PredictConfig, fitted: Fitted, table_flags: TableFla
         precision=flags.precision,
         static_cache=flags.static_cache,
         only_items=flags.only_items,
+        rule=(flags.rule or "stored") if flags.rule or flags.explore else "",
+        explore=flags.explore,
     )
+    if job.rule:  # refused before anything is read
+        export.stored(job.saved_model, decision.FILE, decision.Decisions).rule(job.rule)
     _print_rules(found.ledger)
     one_file = flags.output.endswith(".parquet")
     with contextlib.ExitStack() as stack:
@@ -614,3 +790,48 @@ def _reads(fitted: Fitted) -> tuple[Any, ...]:
     task = fitted.task
     rules = (task.min_clicks, task.taxonomy_mean, task.taxonomy_weighting, task.first_period)
     return fitted.spec, fitted.vocabularies, fitted.encoders, fitted.calendar, rules
+
+
+# ----------------------------------------------------------------------------------- drift
+
+
+def drift(flags: DriftConfig) -> int:
+    """A SavedModel and tables in, a report of one period out; 3 if it has drifted."""
+    if not flags.saved_model:
+        raise InputError("--saved_model not given; name a run's export directory")
+    loaded, fitted = export.load(flags.saved_model)
+    described = export.stored(flags.saved_model, profile.FILE, profile.Profile)
+    dataset = _dataset_of_export(flags, fitted)
+    panel, spec = dataset.panel, fitted.spec
+    column = scoring.as_of_column(dataset.panel, flags.checked, flag="checked")
+    rows = profile.of_period(dataset, column)
+    if column < spec.horizon or not len(rows):
+        raise InputError(
+            f"--checked={panel.label(column)}: no item with a period to predict it from was "
+            "clicked in it; check another period"
+        )
+    windows = Windows(dataset)
+    judged = profile.of_period(dataset, column, fitted.task.min_target_clicks)
+    signature = loaded.signatures["serving_default"]
+    predicted = [
+        signature(**inputs)[export.OUTPUT].numpy()
+        for _, inputs in windows.batches(judged, scoring.BATCH)
+    ]
+    findings = drifting.compare(
+        described,
+        profile.observe(dataset, windows, rows),
+        np.concatenate([np.zeros(0, np.float32), *predicted]),
+        windows.targets(judged).astype(np.float64),
+        int(panel.clicks[:, column].sum()),
+        drifting.Limits(flags.psi, flags.ks, flags.volume, flags.bias),
+    )
+    period = panel.label(column)
+    about = {"period": period, "rows": len(rows), "judged": len(judged)}
+    drifting.write(Path(flags.output), findings, about)
+    found = [f"{one.name} ({one.measure} {one.value:.3g})" for one in findings if one.drifted]
+    console.print(f"{period}: {len(rows):,} rows; report: {Path(flags.output) / 'drift.md'}")
+    if not found:
+        console.print("no drift")
+        return OK
+    console.print(f"drifted: {', '.join(found)}")
+    return DRIFTED

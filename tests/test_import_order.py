@@ -17,7 +17,7 @@ ROOMS = (
     ("experiments",),
     ("tasks",),
     ("driver",),
-    ("prepare", "encode", "train", "evaluate", "predict", "experiment"),
+    ("prepare", "encode", "train", "evaluate", "predict", "drift", "experiment"),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 BESIDE = {("data", "encoders")}  # what turns content into tokens and vectors

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +17,13 @@ from pydantic import BaseModel, ConfigDict
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import histories
+from mmnet.data.arrays import new_array
 from mmnet.data.calendars import Calendar
 from mmnet.data.counts import Panel
 from mmnet.data.items import Vocabularies
 from mmnet.data.splits import SPLITS, Examples, Split
 from mmnet.data.tables import Rule, ledger_table
+from mmnet.files import problem_of_place, write_directory
 from mmnet.schema import FeatureSpec
 
 FORMAT = 3
@@ -140,52 +139,43 @@ class NewDirectory:
 
     def array(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         """An array of the dataset, to be filled in: a mapped file, as it may not fit in memory."""
-        if not np.prod(shape):  # an empty file cannot be mapped
-            return np.zeros(shape, dtype)
-        file = self.path / f"{name}.npy"
-        return np.lib.format.open_memmap(file, "w+", np.dtype(dtype), shape)
-
-    def write(self, dataset: Dataset) -> None:
-        """Writes all of the dataset that is not here yet."""
-        _write(dataset, self.path)
+        return new_array(self.path / f"{name}.npy", shape, dtype)
 
 
-@contextlib.contextmanager
-def new(directory: str | Path) -> Iterator[NewDirectory]:
+def create(directory: str | Path, make: Callable[[NewDirectory], Dataset]) -> Path:
     """Makes a dataset directory; it appears whole or not at all, replacing an older one.
+
+    Args:
+        directory: its place.
+        make: makes the dataset; arrays that it took from the new directory are there already.
 
     Raises:
         InputError: the place cannot be written, or holds something that is no dataset.
     """
     directory = Path(directory)
-    place = directory.resolve()  # a link to a directory stays a link
-    # Not `tempfile`: its directories are readable by their owner only.
-    beside = place.with_name(f".{place.name}-{uuid.uuid4().hex[:12]}")
-    old = beside.with_name(beside.name + "-old")
-    if place.exists() and not place.is_dir():
+    if directory.exists() and not directory.is_dir():
         raise InputError(f"{directory} is a file; choose another --dataset_dir")
-    if place.exists() and not (place / "dataset.json").is_file() and any(place.iterdir()):
+    if (
+        directory.exists()
+        and not (directory / "dataset.json").is_file()
+        and any(directory.iterdir())
+    ):
         raise InputError(f"{directory} holds other files; choose another --dataset_dir")
     try:
-        beside.mkdir(parents=True)
-        yield NewDirectory(beside)
-        if place.exists():
-            os.replace(place, old)
-        os.replace(beside, place)
+        write_directory(directory, lambda beside: _fill(NewDirectory(beside), make))
     except OSError as error:
-        raise InputError(f"{directory}: cannot write a dataset there: {error.strerror}") from None
-    finally:
-        if old.exists() and not place.exists():
-            os.replace(old, place)
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        reason = error.strerror or problem_of_place(error) or error
+        raise InputError(f"{directory}: cannot write a dataset there: {reason}") from None
+    return directory
+
+
+def _fill(new: NewDirectory, make: Callable[[NewDirectory], Dataset]) -> None:
+    _write(make(new), new.path)
 
 
 def save(dataset: Dataset, directory: str | Path) -> Path:
-    """Writes a dataset directory; see `new`."""
-    with new(directory) as made:
-        made.write(dataset)
-    return Path(directory)
+    """Writes a dataset directory; see `create`."""
+    return create(directory, lambda _: dataset)
 
 
 def _write(dataset: Dataset, directory: Path) -> None:

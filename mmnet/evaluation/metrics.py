@@ -98,6 +98,18 @@ def is_tied(percent: float, truth: np.ndarray) -> bool:
     return bool(np.count_nonzero(top.boundary) > top.size)
 
 
+def in_top(percent: float, values: np.ndarray) -> np.ndarray:
+    """The probability of each row to be among the top N % under random ties, [examples].
+
+    >>> in_top(50, [4.0, 2.0, 2.0, 1.0])
+    array([1. , 0.5, 0.5, 0. ])
+    """
+    (values,) = _checked(values)
+    top = _top(percent, values)
+    (above, _), (boundary, drawn) = top.groups
+    return np.where(above, 1.0, np.where(boundary, float(drawn), 0.0))
+
+
 def precision_per_period(
     percent: float, truth: np.ndarray, predicted: np.ndarray, period: np.ndarray
 ) -> float:

@@ -106,6 +106,45 @@ def outage_plot(outage: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figu
     return figure
 
 
+def filter_plot(sweeps: Mapping[str, pd.DataFrame], pools: Mapping[str, pd.DataFrame]) -> Figure:
+    """Recall of the true top and rate of the pool over the kept share; pools of rules beside it.
+
+    Args:
+        sweeps: scenario -> see `filtering.sweep`.
+        pools: scenario -> see `filtering.replay`; the first rule of each is the model.
+    """
+    figure = _figure(13, 4.2)
+    recall, pool, gain = figure.subplots(1, 3)
+    for scenario, table in sweeps.items():
+        rising = table.sort_values("kept_share")
+        for axes, name in ((recall, "recall"), (pool, "pool_rate")):
+            look = {"color": COLOURS[scenario], "label": TITLES[scenario]}
+            axes.plot(rising["kept_share"], rising[name], marker=MARKERS[scenario], ms=4, **look)
+            axes.fill_between(
+                rising["kept_share"],
+                rising[f"{name}_low"],
+                rising[f"{name}_high"],
+                color=COLOURS[scenario],
+                alpha=0.15,
+                linewidth=0,
+            )
+    normal = sweeps["normal"].sort_values("kept_share")
+    pool.plot(normal["kept_share"], normal["oracle_rate"], "--", color=_GUIDE, label="Oracle")
+    recall.plot([0, 1], [0, 1], "--", color=_GUIDE, label="Chance")
+    for rule, rows in pools["normal"].groupby("rule", sort=False):
+        gain.plot(rows["pool_share"], rows["pool_rate"], marker="o", ms=4, label=str(rule))
+    recall.set(xlabel="share kept", ylabel="recall of the true top", xlim=(0, 1), ylim=(0, 1.02))
+    pool.set(xlabel="share kept", ylabel="mean share rate of the pool (%)", xlim=(0, 1))
+    gain.set(xlabel="share kept, per period", ylabel="mean share rate of the pool (%)")
+    gain.set_title("Normal, pools of equal size", fontsize=10)
+    for axes in (recall, pool, gain):
+        tidy(axes)
+        axes.legend(fontsize=8)
+        for text in axes.get_legend().get_texts():
+            text.set(parse_math=False, fontfamily=_fonts())
+    return figure
+
+
 def gates_plot(gates: Mapping[str, Mapping[str, float]]) -> Figure:
     """Mean weight of each modality in the gated fusion, one bar per scenario.
 

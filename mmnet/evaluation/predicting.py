@@ -193,6 +193,8 @@ class ScenarioSet:
         panel, items = self.dataset.panel, self.examples.items
         column = self.target_column
         seen = ~self.dataset.missing_flags(self.examples)
+        steps = self.examples.times[:, None] + np.arange(1 - self.windows.window, 1)
+        clicks = np.where(seen, panel.clicks[items[:, None], np.maximum(steps, 0)], 0)
         base = {
             **self.keys(),
             "clicks": panel.clicks[items, column],
@@ -210,6 +212,7 @@ class ScenarioSet:
             part = pd.DataFrame(base)
             part.insert(0, "scenario", scenario)
             part["observed_periods"] = (seen & ~self.hidden[scenario]).sum(axis=1)
+            part["seen_clicks"] = np.where(self.hidden[scenario], 0, clicks).sum(axis=1)
             part["predicted_share_rate"] = self.outputs(scenario, predict).astype(np.float64)
             parts.append(part)
         return pd.concat(parts, ignore_index=True)

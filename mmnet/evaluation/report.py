@@ -5,7 +5,8 @@ Everything is made from one table of predictions, one row per (scenario, item, t
     scenario, item_id, period (the target's label), clicks, share_rate, predicted_share_rate
 
 and, where known: shares; observed_periods (steps of the window with missing flag 0 in that
-scenario) and natural_observed_periods (the same in the normal scenario); age_periods (the target's
+scenario) and natural_observed_periods (the same in the normal scenario); seen_clicks (clicks of
+the window that are not hidden); age_periods (the target's
 period since release); true_share_rate (simulated data); taxonomy columns; system (one name).
 """
 

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
 
-from mmnet import config
+from mmnet import config, files
 from mmnet.checks import InputError
 from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.experiments.plan import Cell
@@ -145,29 +145,15 @@ class _Progress:
         )
 
 
-@contextlib.contextmanager
-def only_one(directory: Path) -> Iterator[int]:
+def only_one(directory: Path) -> contextlib.AbstractContextManager[int]:
     """Keeps a second experiment, or the cells of one that was killed, out of a directory.
 
-    Yields:
-        The lock, a file descriptor to hand on to the cells.
-
-    Raises:
-        InputError: another process works in it.
+    Returns:
+        A context of the lock, a file descriptor to hand on to the cells; `InputError` where another
+        process works in the directory.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        with contextlib.suppress(ImportError):  # not on Windows
-            import fcntl
-
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    f"{directory} is in use by another experiment, or by a cell of one that was "
-                    "killed; wait for it, or choose another --cells"
-                ) from None
-        yield handle
-    finally:
-        os.close(handle)
+    return files.only_one(
+        directory,
+        f"{directory} is in use by another experiment, or by a cell of one that was killed; wait "
+        "for it, or choose another --cells",
+    )

@@ -31,14 +31,15 @@ from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
 from mmnet.data import content, counts, histories, items, parquet, pipeline, tables
+from mmnet.data.arrays import new_array
 from mmnet.data.content import Encoders
 from mmnet.data.counts import ItemIds, Panel
 from mmnet.data.dataset import Fitted
 from mmnet.data.parquet import ParquetTable
 from mmnet.data.tables import Block, Rule, Table, Tables
 from mmnet.data.taxonomies import Survey
-from mmnet.files import LOCK, only_one, write_atomic
-from mmnet.serving import choosing, export, runtimes, scoring, workers
+from mmnet.files import only_one, write_atomic
+from mmnet.serving import choosing, decision, export, runtimes, scoring, workers
 from mmnet.serving.budget import Budget, Cost, Measured, budget
 from mmnet.serving.halves import STATIC
 from mmnet.serving.runtimes import Precision, Runtime
@@ -65,6 +66,8 @@ class Job(BaseModel):
         precision: of the arithmetic.
         static_cache: directory of static parts; empty = none is kept.
         only_items: table of the items to score; empty = all.
+        rule: of the export's, to decide by; empty decides nothing.
+        explore: see `decision.decide`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -78,6 +81,8 @@ class Job(BaseModel):
     precision: Precision = "float32"
     static_cache: str = ""
     only_items: str = ""
+    rule: str = ""
+    explore: bool = False
 
     def fingerprint(self, found: Tables) -> str:
         """A hash of all that scores depend on; of files, size and time stand for contents."""
@@ -135,8 +140,7 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
     last = scoring.as_of_column(counted, as_of)
     shape = (len(counted.ids), window)
     arrays = {
-        name: np.lib.format.open_memmap(directory / f"{name}.npy", "w+", np.int64, shape)
-        for name in ("clicks", "shares")
+        name: new_array(directory / f"{name}.npy", shape, "int64") for name in ("clicks", "shares")
     }
     sums = Survey(window, fitted.spec.taxonomies, fitted.task)
     pieces = found.items.pieces(flags.shard_items, dict.fromkeys(flags.taxonomies, "taxonomies"))
@@ -151,7 +155,7 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
         if vector.of == "given" and not _beside(found, vector.name):
             file = directory / f"{vector.tensor}.npy"
             shape = (len(counted.ids), vector.dim)
-            out = np.lib.format.open_memmap(file, "w+", np.float32, shape)
+            out = new_array(file, shape, "float32")
             table = pipeline.given_vectors(found, vector.name)
             items.encode_vectors(table, vector, counted.ids, flags, out)
     text = json.dumps({"first_period": first_period}) + "\n"
@@ -217,6 +221,9 @@ class Scorer:
         runtime = _about_survey(directory).get("runtime", job.runtime)
         self._model = _Model(job, "tensorflow" if runtime == "fastest" else runtime)
         self.signature = self._model.signature
+        self._decisions = None
+        if job.rule:
+            self._decisions = export.stored(job.saved_model, decision.FILE, decision.Decisions)
         self.measured = Measured()
 
     def _array(self, name: str) -> np.ndarray:
@@ -253,15 +260,20 @@ class Scorer:
         target = self._first_period + fitted.spec.window - 1 + fitted.spec.horizon
         period = pa.array(fitted.calendar.periods(np.array([target])))
         missing = inputs[schema.MISSING_FLAG.name].sum(axis=1) if len(piece) else np.zeros(0)
-        return pa.table(
+        clicks = inputs[schema.CLICKS.name].sum(axis=1) if len(piece) else np.zeros(0)
+        scored = pa.table(
             {
                 "item_id": ids.cast(pa.string()),
                 "period": period.take(pa.array(np.zeros(len(piece), np.int64))),
                 "predicted_share_rate": scores.astype(np.float64),
                 "observed_periods": (fitted.spec.window - missing).astype(np.int32),
+                "seen_clicks": clicks.astype(np.int64),
                 **{f"weight_{name}": weights[:, n] for n, name in enumerate(self._job.modalities)},
             }
         )
+        if self._decisions is None:
+            return scored
+        return decision.add(scored, self._decisions, self._job.rule, explore=self._job.explore)
 
     def _inputs(self, piece: Table, rows: np.ndarray) -> dict[str, np.ndarray]:
         """What the model's last signature reads of some items."""
@@ -547,7 +559,11 @@ def to_directory(
     """
     led, directory = Measured(), Path(directory)
     try:
-        with only_one(directory, "--output"):
+        refusal = (
+            f"--output={directory} is in use by another process; wait for it, or choose another "
+            "directory"
+        )
+        with only_one(directory, refusal):
             ledger = _begin(job, found, fitted, directory)
             notes = _settle_runtime(job, directory / SURVEY)
             seconds = led.cost().wall_seconds
@@ -577,7 +593,7 @@ def _begin(job: Job, found: Tables, fitted: Fitted, directory: Path) -> list[Rul
     """Claims the directory for the job, and makes the first pass unless it is there."""
     fingerprint = job.fingerprint(found)
     about = _about(directory)
-    others = [path for path in directory.iterdir() if path.name not in (LOCK, JOB)]
+    others = [path for path in directory.iterdir() if path.name != JOB]
     if about is None and others:
         raise InputError(
             f"--output={directory} holds other files; choose another directory, or a name that "

@@ -3,22 +3,26 @@
 `serving_default` reads the tensors of `FeatureSpec`; `raw_columns` reads what users have (counts,
 strings, numbers) and looks vocabularies up inside. Both return `predicted_share_rate`, percent.
 `explained`, where the model has a gated fusion, reads what `serving_default` reads and returns the
-fusion's weights too. `static` and `from_static`, where the model can be cut (`serving.halves`), are
-the same computation in two steps: what depends on the item alone, which may be kept, and the rest.
+fusion's weights too. `examples` reads the raw columns as serialized `tf.train.Example`. `static`
+and `from_static`, where the model can be cut (`serving.halves`), are the same computation in two
+steps: what depends on the item alone, which may be kept, and the rest.
+
+Beside the SavedModel, in `assets.extra/`, lies all that it takes to check and to use it: what was
+fitted, golden rows with their scores, whatever the caller adds (profile, rules), and checksums.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
 import tensorflow as tf
+from pydantic import BaseModel, ValidationError
 from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
 from mmnet import schema
@@ -26,14 +30,22 @@ from mmnet.checks import InputError
 from mmnet.data.dataset import Fitted
 from mmnet.data.tables import SEPARATOR
 from mmnet.encoders.tokens import TokenLookup, lookup_table
+from mmnet.files import write_directory
 from mmnet.models.mmnet import explained, fusion_names
+from mmnet.serving import checksums, examples, golden
+from mmnet.serving.golden import Golden
 from mmnet.serving.halves import DYNAMIC, STATIC, halves
+
+Document = TypeVar("Document", bound=BaseModel)
 
 OUTPUT = "predicted_share_rate"
 WEIGHTS = "fusion_weights"
 MODALITIES = "modalities"
 """Names of the fusion's weights, in `ABOUT`."""
-ABOUT = "assets.extra/fitted.json"
+TOLERANCE = "relative_tolerance"
+"""Of golden rows, in `ABOUT`."""
+ABOUT_DIRECTORY = "assets.extra"
+ABOUT = f"{ABOUT_DIRECTORY}/fitted.json"
 PARITY = {"float32": 1e-5, "mixed_bfloat16": 5e-2}
 """Largest difference between the SavedModel and the Keras model, relative to the prediction, or to
 the sd of the rates where that is more. float32 rounds at 6e-8, and another order of sums may lose
@@ -60,6 +72,7 @@ class Servable(tf.Module):
             self._from_static = lambda inputs: dynamic(inputs, training=False)
         self._variables = [variable.value for variable in model.variables]
         self._fitted = fitted
+        self.rate_scale = fitted.spec.rate_scale
         spec, vocabularies = fitted.spec, fitted.vocabularies
         self._fields = {f.tensor: lookup_table(vocabularies[f.tensor]) for f in spec.fields}
         self._texts = {
@@ -87,6 +100,15 @@ class Servable(tf.Module):
 
     def raw_columns(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
         """`raw_columns`: counts and items columns as they stand in the tables, see `raw_inputs`."""
+        return self.tensors(**self.read(**columns))
+
+    def examples(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`examples`: raw columns as serialized `tf.train.Example`, string [batch]."""
+        columns = examples.parse(inputs[examples.INPUT], raw_inputs(self._fitted))
+        return self.raw_columns(**columns)
+
+    def read(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Makes the tensors of raw columns."""
         spec = self._fitted.spec
         clicks, shares = columns["clicks"], columns["shares"]
         seen = clicks >= self._fitted.task.min_clicks
@@ -105,12 +127,15 @@ class Servable(tf.Module):
             ids = tf.ragged.map_flat_values(self._fields[field.tensor].lookup, values)
             inputs[field.tensor] = ids.to_tensor(schema.MISSING_ID, shape=(None, field.max_values))
         for numeric in spec.numerics:
-            standard = (columns[raw_name(numeric.name, "number")] - numeric.mean) / numeric.sd
+            # In float64, as when the dataset was made: one rounding of float32 in a value ten
+            # standard deviations out can move a score by 1e-4 of itself.
+            value = tf.cast(columns[raw_name(numeric.name, "number")], tf.float64)
+            standard = tf.cast((value - numeric.mean) / numeric.sd, tf.float32)
             finite = tf.math.is_finite(standard)
             inputs[numeric.tensor] = tf.where(finite, standard, tf.zeros_like(standard))
         for text in spec.texts:
             inputs[text.tensor] = self._texts[text.tensor](columns[raw_name(text.name)])
-        return self.tensors(**inputs)
+        return inputs
 
 
 def raw_name(column: str, kind: str = "item") -> str:
@@ -154,6 +179,8 @@ def export(
     *,
     version: int = 1,
     check: dict[str, np.ndarray] | None = None,
+    rows: golden.Rows | None = None,
+    assets: Mapping[str, Any] | None = None,
     about: dict[str, Any] | None = None,
 ) -> Path:
     """Writes `directory/<version>/`, whole or not at all.
@@ -165,6 +192,8 @@ def export(
         version: of this model.
         check: some batch of real inputs; the file is refused if it does not score them as the
             model does.
+        rows: golden rows to go along; every signature must score them as the model does.
+        assets: more JSON documents to go along, by the file's name in `assets.extra/`.
         about: more to go along: the flags of the run.
 
     Returns:
@@ -173,10 +202,8 @@ def export(
     Raises:
         RuntimeError: the SavedModel gives other scores than the model.
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{version}-", dir=directory))
-    try:
+
+    def write(beside: Path) -> None:
         servable = Servable(model, fitted)
         named = {
             name: tf.TensorSpec([None, *shape], dtype, name)
@@ -185,6 +212,10 @@ def export(
         functions = {
             "serving_default": (servable.tensors, named),
             "raw_columns": (servable.raw_columns, raw_inputs(fitted)),
+            "examples": (
+                servable.examples,
+                {examples.INPUT: tf.TensorSpec([None], tf.string, examples.INPUT)},
+            ),
         }
         modalities = fusion_names(model)
         if modalities:
@@ -205,26 +236,63 @@ def export(
         text = {
             "fitted": fitted.model_dump(mode="json"),
             MODALITIES: modalities,
+            TOLERANCE: PARITY[model.dtype_policy.name],
             **(about or {}),
         }
         (beside / ABOUT).parent.mkdir(exist_ok=True)
-        (beside / ABOUT).write_text(
-            json.dumps(text, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        for path, document in {
+            beside / ABOUT: text,
+            **{beside / ABOUT_DIRECTORY / name: one for name, one in (assets or {}).items()},
+        }.items():
+            path.write_text(_json(document), encoding="utf-8")
         if check is not None:
             _check(model, beside, check, fitted.spec.rate_scale)
-        target = directory / str(version)
-        if target.exists():
-            old = beside.with_name(beside.name + "-old")
-            os.replace(target, old)
-            os.replace(beside, target)
-            shutil.rmtree(old)
-        else:
-            os.replace(beside, target)
-        target.chmod(0o755)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return target
+        if rows is not None:
+            _write_golden(model, servable, beside, rows)
+        names = {
+            f"_variables/{number}/.ATTRIBUTES/VARIABLE_VALUE": variable.path
+            for number, variable in enumerate(model.variables)
+        }
+        checksums.write(beside, names)
+
+    return write_directory(Path(directory) / str(version), write)
+
+
+def _json(document: Any) -> str:
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def _write_golden(
+    model: keras.Model, servable: Servable, directory: Path, rows: golden.Rows
+) -> None:
+    """Writes golden rows with the Keras model's own scores, once every signature gives these."""
+    both = explained(model)
+
+    def scored(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        tensors = {name: tf.constant(array) for name, array in inputs.items()}
+        if both is None:
+            return {OUTPUT: np.asarray(model(tensors, training=False))}
+        predicted, weights = both(tensors, training=False)
+        return {OUTPUT: np.asarray(predicted), WEIGHTS: np.asarray(weights)}
+
+    wanted = scored(rows.tensors)
+    columns = {name: tf.constant(array) for name, array in rows.columns.items()}
+    read = {name: np.asarray(tensor) for name, tensor in servable.read(**columns).items()}
+    of_columns = {OUTPUT: scored(read)[OUTPUT]}
+    serialized = {examples.INPUT: examples.serialize(rows.columns)}
+    goldens = [
+        Golden("serving_default", rows.tensors, {OUTPUT: wanted[OUTPUT]}),
+        Golden("raw_columns", rows.columns, of_columns),
+        Golden("examples", serialized, of_columns),
+    ]
+    if both is not None:
+        goldens.append(Golden("explained", rows.tensors, wanted))
+    signatures = tf.saved_model.load(str(directory)).signatures
+    scale = {OUTPUT: max(1.0, servable.rate_scale)}
+    for one in goldens:
+        if wrong := golden.differences(signatures, one, PARITY[model.dtype_policy.name], scale):
+            raise RuntimeError(f"the SavedModel is not the model: {wrong}; not exported")
+    golden.write(directory / golden.FILE, goldens)
 
 
 def _check(
@@ -330,6 +398,42 @@ def about(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise _unreadable(path)
     return found
+
+
+def asset(path: str | os.PathLike[str], name: str) -> dict[str, Any]:
+    """Reads a JSON document that went along with a SavedModel.
+
+    Args:
+        path: the version's directory, or its parent for the newest version.
+        name: of the file in `assets.extra/`.
+
+    Raises:
+        InputError: there is none, or it is no JSON object.
+    """
+    file = version_directory(path) / ABOUT_DIRECTORY / name
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{file} is missing or damaged; export the model with this version")
+    return found
+
+
+def stored(saved_model: str | os.PathLike[str], name: str, kind: type[Document]) -> Document:
+    """A document of an export's `assets.extra/`.
+
+    Raises:
+        InputError: it is not there, or does not hold what it should.
+    """
+    try:
+        return kind.model_validate(asset(saved_model, name))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"--saved_model={saved_model}: {name}: {place}: {first['msg']}; export the model again"
+        ) from None
 
 
 def _unreadable(path: Path) -> InputError:

@@ -22,18 +22,18 @@ from mmnet.serving.export import OUTPUT, WEIGHTS
 BATCH = 1024
 
 
-def as_of_column(panel: Panel | Counted, as_of: str) -> int:
-    """A panel's column of `--as_of`; the last one when it is empty.
+def as_of_column(panel: Panel | Counted, as_of: str, flag: str = "as_of") -> int:
+    """A panel's column of `--as_of`, or of another flag; the last one when it is empty.
 
     Raises:
         InputError: a period outside the counts.
     """
     if not as_of:
         return panel.num_periods - 1
-    column = panel.calendar.number(as_of, "as_of") - panel.first_period
+    column = panel.calendar.number(as_of, flag) - panel.first_period
     if not 0 <= column < panel.num_periods:
         raise InputError(
-            f"--as_of={as_of} is outside the counts, which run from {panel.label(0)} to "
+            f"--{flag}={as_of} is outside the counts, which run from {panel.label(0)} to "
             f"{panel.label(panel.num_periods - 1)}"
         )
     return column
@@ -45,6 +45,7 @@ def score(
     *,
     as_of: str = "",
     modalities: Sequence[str] = (),
+    windows: Windows | None = None,
 ) -> pa.Table:
     """Scores every item as of one period, reading nothing later.
 
@@ -53,19 +54,21 @@ def score(
         dataset: items and counts.
         as_of: the last period read; empty = the last there is.
         modalities: names of the weights that `explained` gives; none = they are not wanted.
+        windows: of the dataset, where they are made already.
 
     Returns:
         item_id, period (as_of + horizon, in the input's type), predicted_share_rate (percent),
-        observed_periods (window entries that were not missing), and weight_<modality> for each
-        of the modalities, which sum to 1; one row per item.
+        observed_periods (window entries that were not missing), seen_clicks (their clicks), and
+        weight_<modality> for each of the modalities, which sum to 1; one row per item.
     """
     panel, spec = dataset.panel, dataset.fitted.spec
     column = as_of_column(panel, as_of)
     num_items = len(panel.item_ids)
     everyone = Examples(np.arange(num_items, dtype=np.int32), np.full(num_items, column, np.int32))
-    windows = Windows(dataset)
+    windows = windows or Windows(dataset)
     scores = np.empty(num_items, np.float32)
     observed = np.empty(num_items, np.int32)
+    clicks = np.empty(num_items, np.int64)
     weights = np.empty((num_items, len(modalities)), np.float32)
     batches = windows.batches(everyone, BATCH)
     for part, inputs in track(
@@ -76,6 +79,7 @@ def score(
         if modalities:
             weights[part] = found[WEIGHTS].numpy()
         observed[part] = spec.window - inputs["missing_flag"].numpy().sum(axis=1)
+        clicks[part] = inputs["clicks"].numpy().sum(axis=1, dtype=np.float64)
     target = np.full(num_items, panel.first_period + column + spec.horizon)
     return pa.table(
         {
@@ -83,6 +87,7 @@ def score(
             "period": pa.array(panel.calendar.periods(target)),
             "predicted_share_rate": scores.astype(np.float64),
             "observed_periods": observed,
+            "seen_clicks": clicks,
             **{f"weight_{name}": weights[:, n] for n, name in enumerate(modalities)},
         }
     )

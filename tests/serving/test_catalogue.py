@@ -142,7 +142,7 @@ def test_a_directory_of_other_scores_is_refused(run_dir, catalogue, tmp_path, ca
 
 
 def test_two_jobs_in_one_directory_are_refused(run_dir, catalogue, tmp_path, capsys):
-    with only_one(tmp_path / "scores", "--output"):
+    with only_one(tmp_path / "scores", "in use"):
         error = refused(run_dir, catalogue, capsys, f"--output={tmp_path / 'scores'}")
     assert "is in use by another process; wait for it, or choose another directory" in error
 
@@ -279,7 +279,7 @@ def test_a_job_that_is_killed_goes_on(run_dir, catalogue, whole, tmp_path):
     scored = read(output)
     assert scored.equals(whole)
     left = {path.name for path in output.iterdir()} - {path.name for path in parts(output)}
-    assert left == {"_lock", "_job.json", "_budget.json", "_budget.md"}
+    assert left == {"_job.json", "_budget.json", "_budget.md"}
 
 
 @pytest.mark.slow

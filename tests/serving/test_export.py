@@ -13,7 +13,7 @@ from mmnet.data import dataset as datasets
 from mmnet.data.windows import Windows
 from mmnet.models.mmnet import attention_probe, fusion_names, mmnet
 from mmnet.models.mmved import mmved
-from mmnet.serving import export
+from mmnet.serving import examples, export
 from mmnet.training import resume
 
 
@@ -86,6 +86,8 @@ def test_raw_columns_take_what_training_never_saw(run_dir):
 
 def test_loads_with_plain_tensorflow(run_dir, batch, tmp_path):
     np.savez(tmp_path / "batch.npz", **{name: t.numpy() for name, t in batch.items()})
+    example = examples.serialize({"item_category": np.array(["comedy"], object)})[0]
+    np.save(tmp_path / "row.npy", np.frombuffer(example, np.uint8))
     script = f"""
         import sys, numpy as np, tensorflow as tf
         model = tf.saved_model.load({str(run_dir / "export" / "1")!r})
@@ -94,7 +96,12 @@ def test_loads_with_plain_tensorflow(run_dir, batch, tmp_path):
         score = model.signatures["serving_default"](**inputs)["predicted_share_rate"]
         explained = model.signatures["explained"](**inputs)["fusion_weights"]
         assert explained.shape[0] == score.shape[0]
-        foreign = [m for m in sys.modules if m.split(".")[0] in ("mmnet", "tcn", "tf_keras")]
+        row = np.load({str(tmp_path / "row.npy")!r})
+        found = model.signatures["examples"](examples=tf.constant([row.tobytes(), b""]))
+        assert np.isfinite(found["predicted_share_rate"]).all()
+        # TensorFlow itself imports keras, so that one says nothing.
+        foreign = ("mmnet", "tcn", "tf_keras", "tensorflow_serving")
+        foreign = [m for m in sys.modules if m.split(".")[0] in foreign]
         print(score.shape[0], foreign)
     """
     done = subprocess.run(
@@ -136,7 +143,13 @@ def test_a_model_without_a_gate_has_nothing_to_explain(trained, batch, tmp_path)
     model = mmved(dataset.fitted.spec, units=4, field_width=2)
     export.export(model, dataset.fitted, tmp_path)
     loaded, _ = export.load(tmp_path)
-    assert set(loaded.signatures) == {"serving_default", "raw_columns", "static", "from_static"}
+    assert set(loaded.signatures) == {
+        "serving_default",
+        "raw_columns",
+        "examples",
+        "static",
+        "from_static",
+    }
     scored = loaded.signatures["from_static"](**in_two_steps(loaded.signatures, batch))
     assert set(scored) == {export.OUTPUT}
     with pytest.raises(InputError, match="has no gated fusion whose weights could be shown"):

@@ -126,7 +126,7 @@ def test_a_wrong_flag_is_one_sentence_and_exit_1(run_dir, tables, capsys, flags,
 def test_nothing_to_score_is_said(run_dir, capsys):
     saved_model = f"--saved_model={run_dir / 'export'}"
     assert driver.run(PredictConfig, "", "predict", [saved_model]) == driver.WRONG_INPUT
-    assert "nothing to score" in capsys.readouterr().err
+    assert "no tables given; name --counts" in capsys.readouterr().err
 
 
 def test_a_dataset_of_another_model_is_refused(run_dir, simulated_flags, tmp_path, capsys):

@@ -1,0 +1,30 @@
+"""Arrays in files, for what need not fit in memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+def new_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Makes a `.npy` file of zeros and maps it, to be filled in.
+
+    Its room on the disk is taken at once: a mapped file that finds none later ends the process.
+
+    Args:
+        path: of the file.
+        shape: of the array; an empty one is not mapped, nor written.
+        dtype: of the array.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if not np.prod(shape):
+        return np.zeros(shape, dtype)
+    array = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array

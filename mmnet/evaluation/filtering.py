@@ -1,0 +1,382 @@
+"""What a filter by score keeps and loses, beside the best filter there could be and simple rules.
+
+`sweep` moves the threshold over one score; `replay` compares the pools that several scores choose
+at equal size. Intervals are percentiles of a bootstrap of items, thresholds and pools held fixed:
+they count the luck of which items were in the log, not that of training.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmnet import checks
+from mmnet.evaluation import plots
+from mmnet.evaluation.metrics import in_top
+from mmnet.evaluation.report import markdown_table
+from mmnet.evaluation.significance import Clusters
+from mmnet.files import write_atomic
+
+KEPT_SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02)
+POOL_SHARES = (0.5, 0.3, 0.2, 0.1, 0.05)
+TOP_PERCENT = 5
+REPLICATES = 200
+CONFIDENCE = 0.95
+
+
+def sweep(
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    item: np.ndarray,
+    *,
+    kept_shares: Sequence[float] = KEPT_SHARES,
+    thresholds: Sequence[float] = (),
+    top_percent: float = TOP_PERCENT,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """What is kept at each threshold, rows with predicted >= threshold.
+
+    Args:
+        truth: share rates, percent, [rows].
+        predicted: scores, [rows].
+        item: whose row it is, [rows].
+        kept_shares: each makes the threshold that keeps this share of the rows, or more where
+            scores are tied.
+        thresholds: more thresholds, as they are.
+        top_percent: which rows count as the best, by their true rate; ties by their expectation.
+        replicates: of the bootstrap of items; 0 leaves the intervals NaN.
+        seed: of the bootstrap.
+
+    Returns:
+        One row per threshold, falling: `threshold`, `kept_share`, `recall` (share of the true top
+        that is kept), `pool_rate` (mean true rate of what is kept, percent), `oracle_rate` (that of
+        the same number of rows with the highest true rates) and `regret` (their difference); and
+        `<name>_low`, `<name>_high` of recall, pool_rate and regret. A threshold that keeps nothing
+        has the recall 0 and no rates, NaN.
+
+    >>> truth, predicted = np.array([1.0, 2, 3, 4]), np.array([1.0, 3, 2, 4])
+    >>> found = sweep(truth, predicted, np.arange(4), kept_shares=[0.5], top_percent=25)
+    >>> found[["threshold", "kept_share", "recall", "pool_rate", "oracle_rate", "regret"]]
+       threshold  kept_share  recall  pool_rate  oracle_rate  regret
+    0        3.0         0.5     1.0        3.0          3.5     0.5
+    """
+    truth, predicted = (np.asarray(values, np.float64) for values in (truth, predicted))
+    checks.same_shape(truth=truth, predicted=predicted, item=np.asarray(item))
+    order = np.argsort(-predicted, kind="stable")
+    falling = predicted[order]
+    wanted = [falling[max(1, round(share * len(falling))) - 1] for share in kept_shares]
+    levels = np.unique([*wanted, *thresholds])[::-1]
+    ends = np.searchsorted(-falling, -levels, side="right")  # rows kept at each
+    sums = _Sums(truth, in_top(top_percent, truth), order, ends)
+    value = sums(np.ones((len(truth), 1)))
+    table = pd.DataFrame({"threshold": levels, "kept_share": ends / len(truth)})
+    drawn: dict[str, np.ndarray] = {}
+    if replicates:
+        parts = [sums(weights) for weights in Clusters(item).resample(replicates, seed)]
+        drawn = {name: np.concatenate([part[name] for part in parts], axis=1) for name in value}
+    for name in ("recall", "pool_rate", "oracle_rate", "regret"):
+        table[name] = value[name][:, 0]
+        if name != "oracle_rate":
+            ends_of = _percentiles(drawn[name]) if replicates else (np.nan, np.nan)
+            table[f"{name}_low"], table[f"{name}_high"] = ends_of
+    return table
+
+
+class _Sums:
+    """Recall, pool rate and regret of all thresholds under bootstrap weights of the rows."""
+
+    def __init__(self, truth: np.ndarray, top: np.ndarray, order: np.ndarray, ends: np.ndarray):
+        self._order, self._ends = order, ends
+        self._truth, self._top = truth[order], top[order]
+        self._best = np.argsort(-truth, kind="stable")
+        self._best_truth = truth[self._best]
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """From weights [rows, replicates] to [thresholds, replicates] each."""
+        kept = self._kept(weights[self._order])
+        rates = self._kept(weights[self._order] * self._truth[:, None])
+        found = self._kept(weights[self._order] * self._top[:, None])
+        total = np.sum(weights[self._order] * self._top[:, None], axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            pool, recall = rates / kept, found / total
+            oracle = self._best_of(weights[self._best], kept) / kept
+        return {
+            "recall": recall,
+            "pool_rate": pool,
+            "oracle_rate": oracle,
+            "regret": oracle - pool,
+        }
+
+    def _kept(self, weighted: np.ndarray) -> np.ndarray:
+        sums = np.cumsum(weighted, axis=0)
+        return np.concatenate([np.zeros((1, sums.shape[1])), sums])[self._ends]
+
+    def _best_of(self, weights: np.ndarray, number: np.ndarray) -> np.ndarray:
+        """The largest sum of true rates that rows of this total weight can have."""
+        weight = np.cumsum(weights, axis=0)
+        rates = np.cumsum(weights * self._best_truth[:, None], axis=0)
+        columns = [
+            np.interp(number[:, i], np.r_[0, weight[:, i]], np.r_[0, rates[:, i]])
+            for i in range(weights.shape[1])
+        ]
+        return np.stack(columns, axis=1)
+
+
+def _percentiles(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    tail = (1 - CONFIDENCE) / 2
+    # A resample may hold none of the top rows; what is not defined there says nothing.
+    low, high = np.nanquantile(drawn, [tail, 1 - tail], axis=-1)
+    return low, high
+
+
+def replay(
+    truth: np.ndarray,
+    item: np.ndarray,
+    period: np.ndarray,
+    scores: Mapping[str, np.ndarray],
+    *,
+    pool_shares: Sequence[float] = POOL_SHARES,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The pools that several scores choose, period by period and at equal size.
+
+    The paper's A/B question asked of a log: had each rule filtered the candidates of every period
+    of a span that it never saw, what would the mean share rate of the items in its pool be? Equal
+    scores are drawn at random, so the result is an expectation.
+
+    Args:
+        truth: share rates, percent, [rows].
+        item: whose row it is, [rows].
+        period: the target's period, [rows].
+        scores: rule -> what it orders by, the highest first, [rows]; the first is the reference.
+        pool_shares: share of each period's rows that a pool holds.
+        replicates: of the bootstrap of items.
+        seed: of the bootstrap.
+
+    Returns:
+        `pool_share`, `rule`, `pool_rate` with `pool_rate_low` and `_high`, and `gain`, the
+        reference's rate minus the rule's, with `gain_low` and `gain_high` of the paired difference.
+
+    >>> table = replay(np.array([1.0, 5, 2, 4]), np.arange(4), np.array([0, 0, 1, 1]),
+    ...                {"model": np.array([0, 1, 0, 1]), "clicks": np.array([9, 1, 9, 1])},
+    ...                pool_shares=[0.5])
+    >>> table[["rule", "pool_rate", "gain"]]
+         rule  pool_rate  gain
+    0   model        4.5   0.0
+    1  clicks        1.5   3.0
+    """
+    truth = np.asarray(truth, np.float64)
+    _, number = np.unique(np.asarray(period), return_inverse=True)
+    groups = [np.flatnonzero(number == one) for one in range(number.max() + 1)]
+    keys = [(share, rule) for share in pool_shares for rule in scores]
+    chosen = np.zeros((len(keys), len(truth)))
+    for line, (share, rule) in zip(chosen, keys, strict=True):
+        score = np.asarray(scores[rule], np.float64)
+        for group in groups:
+            line[group] = in_top(100 * share, score[group])
+    value = chosen @ truth / chosen.sum(axis=1)
+    with np.errstate(invalid="ignore"):  # a resample may hold nothing of a pool
+        parts = [
+            (chosen * truth) @ weights / (chosen @ weights)
+            for weights in Clusters(item).resample(replicates, seed)
+        ]
+    drawn = np.concatenate(parts, axis=1)
+    first = np.arange(len(keys)) // len(scores) * len(scores)  # the reference of the same share
+    low, high = _percentiles(drawn)
+    gain_low, gain_high = _percentiles(drawn[first] - drawn)
+    table = pd.DataFrame(keys, columns=["pool_share", "rule"])
+    table["pool_rate"], table["pool_rate_low"], table["pool_rate_high"] = value, low, high
+    table["gain"] = value[first] - value
+    table["gain_low"], table["gain_high"] = gain_low, gain_high
+    return table
+
+
+def rule_scores(frame: pd.DataFrame, predictions: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """What simple rules order the rows of one scenario by, as far as it is known.
+
+    Args:
+        frame: predictions of one scenario, see `report`.
+        predictions: name of a floor -> its predictions of the same rows.
+    """
+    names = {
+        "last_rate": "last rate",
+        "ha": "mean rate so far",
+        "ha_taxonomy": "mean rate, new items by taxonomy",
+        "taxonomy_mean": "rate of the taxonomy",
+    }
+    found = {
+        told: predictions[name]["predicted_share_rate"].to_numpy(float)
+        for name, told in names.items()
+        if name in predictions
+    }
+    if "seen_clicks" in frame:
+        found["most clicks"] = frame["seen_clicks"].to_numpy(float)
+    if "age_periods" in frame:
+        found["newest"] = -frame["age_periods"].to_numpy(float)
+    return found
+
+
+# --------------------------------------------------------------------------------- the report
+
+
+def write(
+    directory: Path,
+    frame: pd.DataFrame,
+    floors: Mapping[str, pd.DataFrame],
+    rules: Mapping[str, float],
+    coverage: pd.DataFrame,
+    *,
+    system: str,
+    level: float,
+    replicates: int = REPLICATES,
+) -> None:
+    """Writes decision.json, decision.md and decision.png: what the filter would have done.
+
+    Args:
+        directory: of the evaluation.
+        frame: the system's predictions of the test rows, all scenarios, see `report`.
+        floors: name -> predictions of the same rows, in the same order.
+        rules: name -> its threshold, solved on validation.
+        coverage: of prediction intervals, see `conformal.coverage`.
+        system: its name.
+        level: that the intervals are calibrated for.
+        replicates: of the bootstrap.
+    """
+    sweeps, applied, pools = {}, {}, {}
+    for scenario, rows in plots.by_scenario(frame).items():
+        truth, predicted = rows["share_rate"].to_numpy(), rows["predicted_share_rate"].to_numpy()
+        item = rows["item_id"].to_numpy()
+        if len(np.unique(item)) < 2:
+            return  # one item has no interval
+        sweeps[scenario] = sweep(truth, predicted, item, replicates=replicates)
+        table = sweep(
+            truth,
+            predicted,
+            item,
+            kept_shares=(),
+            thresholds=list(rules.values()),
+            replicates=replicates,
+        ).set_index("threshold")
+        applied[scenario] = pd.DataFrame(
+            [{"rule": name, "threshold": at, **table.loc[at]} for name, at in rules.items()]
+        )
+        parts = {name: plots.by_scenario(other)[scenario] for name, other in floors.items()}
+        pools[scenario] = replay(
+            truth,
+            item,
+            rows["period"].to_numpy(),
+            {system: predicted, **rule_scores(rows, parts)},
+            replicates=replicates,
+        )
+    found: dict[str, Any] = {
+        name: {scenario: _records(table) for scenario, table in tables.items()}
+        for name, tables in {"rules": applied, "sweep": sweeps, "replay": pools}.items()
+    }
+    found |= {"coverage": _records(coverage), "level": level, "top_percent": TOP_PERCENT}
+    write_atomic(directory / "decision.json", json.dumps(found, indent=1) + "\n")
+    text = _text(applied, sweeps, pools, coverage, level)
+    write_atomic(directory / "decision.md", text)
+    plots.write_figure(directory / "decision.png", plots.filter_plot(sweeps, pools))
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON has them: NaN is null."""
+    return json.loads(table.to_json(orient="records", double_precision=10))
+
+
+def _text(
+    applied: Mapping[str, pd.DataFrame],
+    sweeps: Mapping[str, pd.DataFrame],
+    pools: Mapping[str, pd.DataFrame],
+    coverage: pd.DataFrame,
+    level: float,
+) -> str:
+    parts = [
+        "# Filter decisions\n",
+        f"Test rows; thresholds from validation. Recall: share of the true top {TOP_PERCENT} % "
+        "that is kept. Pool: mean true share rate of what is kept, percent; oracle: of as many "
+        "rows with the highest true rates; regret: their difference. In brackets 95 % intervals, "
+        "items resampled.\n",
+        "## The rules\n",
+        _sweep_text(applied, "rule", "Rule"),
+        "## Every threshold\n",
+        _sweep_text(sweeps, "kept_share", "Wanted"),
+        "## Pools of equal size, chosen per period\n",
+        "Mean true share rate of the pool, percent; gain: the model's minus the rule's.\n",
+    ]
+    parts.append(_pools_text(pools))
+    parts += [
+        f"## Coverage of the {level:.0%} prediction intervals\n",
+        "Split-conformal, calibrated on validation by scenario and clicks seen in the window.\n",
+        markdown_table(
+            ["Scenario", "Clicks seen", "n", "Coverage", "Mean width"],
+            [
+                [
+                    plots.TITLES[row.scenario],
+                    row.clicks,
+                    f"{row.n:,}",
+                    f"{row.coverage:.1%}",
+                    f"{row.mean_width:.3g}",
+                ]
+                for row in coverage.itertuples()
+            ],
+        ),
+    ]
+    return "\n".join(parts)
+
+
+def _pools_text(pools: Mapping[str, pd.DataFrame]) -> str:
+    header = ["Pool", "Rule"]
+    columns = []
+    for scenario, table in pools.items():
+        header += [f"{plots.TITLES[scenario]} rate", f"{plots.TITLES[scenario]} gain"]
+        columns.append(
+            [
+                (
+                    _interval(row.pool_rate, row.pool_rate_low, row.pool_rate_high),
+                    _interval(row.gain, row.gain_low, row.gain_high) if row.gain_low else "–",
+                )
+                for row in table.itertuples()
+            ]
+        )
+    first = next(iter(pools.values()))
+    return markdown_table(
+        header,
+        [
+            [f"{row.pool_share:.0%}", row.rule, *(cell for column in columns for cell in column[n])]
+            for n, row in enumerate(first.itertuples())
+        ],
+    )
+
+
+def _sweep_text(tables: Mapping[str, pd.DataFrame], label: str, title: str) -> str:
+    header = ["Scenario", title, "Threshold", "Kept", "Recall", "Pool", "Oracle", "Regret"]
+    lines = [
+        [
+            plots.TITLES[scenario],
+            f"{row[label]:.0%}" if label == "kept_share" else row[label],
+            f"{row['threshold']:.4g}",
+            f"{row['kept_share']:.1%}",
+            _interval(row["recall"], row["recall_low"], row["recall_high"], 3),
+            _interval(row["pool_rate"], row["pool_rate_low"], row["pool_rate_high"]),
+            f"{row['oracle_rate']:.3g}",
+            _interval(row["regret"], row["regret_low"], row["regret_high"]),
+        ]
+        for scenario, table in tables.items()
+        for row in table.to_dict("records")
+    ]
+    return markdown_table(header, lines)
+
+
+def _interval(value: float, low: float, high: float, digits: int | None = None) -> str:
+    if not np.isfinite(value):
+        return "–"
+    shown = ".3g" if digits is None else f".{digits}f"
+    return f"{value:{shown}} [{low:{shown}}, {high:{shown}}]"

@@ -1,0 +1,176 @@
+"""Checksums of an export: of every file, and of the parts that a person would ask about.
+
+A file's SHA-256 says that something changed. To say what, `checksums.json` also holds a short
+digest of every weight and of every value in the JSON assets, so that a broken export is told apart
+by name: this weight, that vocabulary line, this threshold. They find accidents (a bad disk, a cut
+transfer, an edit by hand), not an attacker, who would write the checksums anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from mmnet.data.tables import sha256
+from mmnet.files import write_atomic
+
+FILE = "assets.extra/checksums.json"
+VARIABLES = "variables/variables"
+FORMAT = 1
+SHORT = 8
+"""Hexadecimal digits of a part's digest; the file's SHA-256 has found the change already."""
+SHOWN = 5
+"""Parts named of one file."""
+
+Mirror = dict[str, Any] | list[Any] | str
+"""JSON with every value replaced by its digest; of a list of values the digests in one string."""
+
+
+def write(directory: Path, names: Mapping[str, str]) -> Path:
+    """Writes the checksums of all other files of an export into it.
+
+    Args:
+        directory: of a SavedModel that is finished but for this file.
+        names: key in the SavedModel's checkpoint -> what a person calls that weight.
+    """
+    reader = tf.train.load_checkpoint(str(directory / VARIABLES))
+    contents = {
+        "format": FORMAT,
+        "files": {name: sha256(directory / name) for name in _files(directory)},
+        "values": {
+            name: mirror(json.loads((directory / name).read_text(encoding="utf-8")))
+            for name in _files(directory)
+            if name.endswith(".json")
+        },
+        "weights": {
+            key: {"name": names.get(key, key), "digest": _digest(reader.get_tensor(key).tobytes())}
+            for key in sorted(reader.get_variable_to_shape_map())
+            if not key.startswith("_CHECKPOINTABLE")
+        },
+    }
+    contents["own"] = _own(contents)
+    return write_atomic(directory / FILE, json.dumps(contents, indent=1) + "\n")
+
+
+def problems(directory: Path) -> Iterator[str]:
+    """Names everything in an export that is not as it was written; nothing if all is.
+
+    Yields:
+        One clause per file, weight or value: which one, and what is wrong with it.
+    """
+    try:
+        stored = json.loads((directory / FILE).read_text(encoding="utf-8"))
+        if stored.pop("own") != _own(stored) or stored["format"] != FORMAT:
+            raise ValueError
+    except FileNotFoundError:
+        yield f"{FILE} is missing"
+        return
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        yield f"{FILE} is damaged"
+        return
+    there = set(_files(directory))
+    for name in sorted(there - set(stored["files"])):
+        yield f"{name} does not belong to the export"
+    for name, digest in stored["files"].items():
+        if name not in there:
+            yield f"{name} is missing"
+        elif sha256(directory / name) != digest:
+            yield from _what_changed(directory, name, stored)
+
+
+def _what_changed(directory: Path, name: str, stored: Mapping[str, Any]) -> Iterator[str]:
+    parts: list[str] = []
+    if name in stored["values"]:
+        try:
+            now = json.loads((directory / name).read_text(encoding="utf-8"))
+        except ValueError as error:  # UnicodeDecodeError is one too
+            yield f"{name} is no JSON any more: {error}"
+            return
+        parts = [f"{name}: {part}" for part in different(stored["values"][name], mirror(now))]
+    elif name.startswith(VARIABLES):
+        parts = [f"{name}: {part}" for part in _changed_weights(directory, stored["weights"])]
+    yield from parts[:SHOWN] or [f"{name} has changed"]
+    if len(parts) > SHOWN:
+        yield f"{name}: and {len(parts) - SHOWN} more"
+
+
+def _changed_weights(directory: Path, weights: Mapping[str, Any]) -> Iterator[str]:
+    try:
+        reader = tf.train.load_checkpoint(str(directory / VARIABLES))
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        yield f"cannot be read ({type(error).__name__})"
+        return
+    for key, weight in weights.items():
+        try:
+            same = _digest(reader.get_tensor(key).tobytes()) == weight["digest"]
+        except (tf.errors.OpError, RuntimeError, ValueError):
+            same = False  # TensorFlow's own checksum found it
+        if not same:
+            yield f"weight {weight['name']} has changed"
+
+
+# ----------------------------------------------------------------------------- JSON, value by value
+
+
+def mirror(value: Any) -> Mirror:
+    """Replaces every value of a JSON document by its digest.
+
+    >>> mirror({"threshold": 2.5, "words": ["a", "b"]})
+    {'threshold': 'b8736b99', 'words': 'ac8d8342c100f95c'}
+    """
+    if isinstance(value, dict):
+        return {key: mirror(one) for key, one in value.items()}
+    if isinstance(value, list):
+        if any(isinstance(one, dict | list) for one in value):
+            return [mirror(one) for one in value]
+        return "".join(_digest(json.dumps(one).encode()) for one in value)
+    return _digest(json.dumps(value).encode())
+
+
+def different(then: Mirror, now: Mirror, path: str = "") -> Iterator[str]:
+    """Names the values in which two mirrored documents differ.
+
+    >>> list(different(mirror({"words": ["a", "b"]}), mirror({"words": ["a", "c"]})))
+    ['words, line 2 has changed']
+    >>> list(different(mirror({"rule": {"threshold": 2.5}}), mirror({"rule": {}})))
+    ['rule.threshold is missing']
+    """
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in [*then, *(key for key in now if key not in then)]:
+            here = f"{path}.{key}" if path else str(key)
+            if key not in now or key not in then:
+                yield f"{here} is {'missing' if key in then else 'new'}"
+            else:
+                yield from different(then[key], now[key], here)
+    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        for number, (one, other) in enumerate(zip(then, now, strict=True)):
+            yield from different(one, other, f"{path}[{number}]")
+    elif isinstance(then, str) and isinstance(now, str) and max(len(then), len(now)) > SHORT:
+        lines = [
+            number
+            for number in range(max(len(then), len(now)) // SHORT)
+            if then[number * SHORT :][:SHORT] != now[number * SHORT :][:SHORT]
+        ]
+        yield from (f"{path}, line {number + 1} has changed" for number in lines)
+    elif then != now:
+        yield f"{path} has changed"
+
+
+def _own(contents: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in contents.items() if name != "own"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _files(directory: Path) -> list[str]:
+    found = (path for path in directory.rglob("*") if path.is_file())
+    names = (path.relative_to(directory).as_posix() for path in found)
+    return sorted(name for name in names if name != FILE)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:SHORT]

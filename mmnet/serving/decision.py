@@ -1,0 +1,239 @@
+"""Keep, drop or explore: rules over scores, solved on validation and stored in the export.
+
+A rule is written as one of
+
+    threshold=2.5      keep what is predicted to have a share rate of 2.5 % or more
+    keep=0.3           keep the best 30 %
+    recall=0.99        drop as much as possible while 99 % of the true top 5 % stay
+
+and solved once, into a threshold. What is dropped is decided by it alone, so that one item's
+fate does not depend on which others are scored beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from mmnet.checks import InputError, did_you_mean
+from mmnet.evaluation import conformal
+from mmnet.evaluation.conformal import Intervals
+from mmnet.evaluation.filtering import TOP_PERCENT
+from mmnet.evaluation.metrics import in_top
+
+FILE = "decision.json"
+"""Of an export, in `assets.extra/`."""
+KINDS = ("threshold", "keep", "recall")
+KEEP, DROP, EXPLORE = "keep", "drop", "explore"
+
+
+class Rule(BaseModel):
+    """A rule and what it came to.
+
+    Attributes:
+        kind: what is held fixed.
+        value: of the kind: percent, or a share in [0, 1].
+        threshold: keep what is predicted this much or more, percent.
+        kept_share, recall: on validation, in [0, 1].
+        n: validation rows that it was solved on.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["threshold", "keep", "recall"]
+    value: float
+    threshold: float
+    kept_share: float
+    recall: float
+    n: int
+
+
+class Decisions(BaseModel):
+    """`decision.json`: all that turns scores into decisions.
+
+    Attributes:
+        top_percent: the true top that `recall` is about.
+        rules: by how they were written; the first is the default.
+        intervals: around predictions.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    top_percent: float
+    rules: dict[str, Rule]
+    intervals: Intervals
+
+    def bounds(self, clicks: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Interval ends of live rows, percent, by the clicks seen in their windows.
+
+        Rows are calibrated as in the normal scenario. Where validation had too few items without
+        history for a group of their own, those are calibrated as in cold-start.
+        """
+        low, high = self.intervals("normal", clicks, predicted)
+        groups = [group.clicks for group in self.intervals.groups if group.scenario == "normal"]
+        known = {group.scenario for group in self.intervals.groups}
+        if 1 not in groups and "cold_start" in known:
+            new = np.asarray(clicks) == 0
+            low[new], high[new] = self.intervals("cold_start", clicks[new], predicted[new])
+        return low, high
+
+    def rule(self, name: str) -> Rule:
+        """A stored rule by its name, "stored" for the first one, or any `threshold=`.
+
+        Raises:
+            InputError: there is no such rule.
+        """
+        if name == "stored":
+            return next(iter(self.rules.values()))
+        if name in self.rules:
+            return self.rules[name]
+        kind, value = parse(name)
+        if kind == "threshold":
+            nan = float("nan")
+            return Rule(kind=kind, value=value, threshold=value, kept_share=nan, recall=nan, n=0)
+        raise InputError(
+            f"--rule={name} was not solved when this model was trained, which solved "
+            f"{', '.join(self.rules)}{did_you_mean(name, self.rules)}; train with --rules={name}, "
+            "or give --rule=threshold=PERCENT"
+        )
+
+
+def parse(text: str) -> tuple[Literal["threshold", "keep", "recall"], float]:
+    """Reads a rule as it is written.
+
+    >>> parse("recall=0.99")
+    ('recall', 0.99)
+
+    Raises:
+        InputError: it is no rule.
+    """
+    kind, sign, number = text.partition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = float("nan")
+    if not sign or kind not in KINDS or not np.isfinite(value):
+        raise InputError(
+            f"a rule is threshold=PERCENT, keep=SHARE or recall=SHARE. Received: {text!r}"
+            f"{did_you_mean(kind, KINDS)}"
+        )
+    if kind != "threshold" and not 0 < value <= 1:
+        raise InputError(f"a rule's share must be above 0 and at most 1. Received: {text!r}")
+    return kind, value  # type: ignore[return-value]
+
+
+def solve(
+    text: str, truth: np.ndarray, predicted: np.ndarray, top_percent: float = TOP_PERCENT
+) -> Rule:
+    """Finds the threshold of a rule on validation.
+
+    It lies half way between the lowest score kept and the highest one dropped, so that rounding
+    another way where the model is served moves nobody across it.
+
+    Args:
+        text: the rule, see `parse`.
+        truth: share rates, percent, [rows].
+        predicted: percent, [rows].
+        top_percent: the true top of `recall`; ties by their expectation.
+
+    >>> truth = np.array([9.0, 1, 2, 3, 4])
+    >>> solve("recall=1", truth, np.array([5.0, 8, 1, 2, 3]), top_percent=20).threshold
+    4.0
+    """
+    kind, value = parse(text)
+    truth, predicted = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
+    top = in_top(top_percent, truth)
+    order = np.argsort(-predicted, kind="stable")
+    falling = predicted[order]
+    if kind == "threshold":
+        threshold = value
+    else:
+        if kind == "keep":
+            last = max(1, int(value * len(falling) + 1e-9)) - 1
+        else:
+            reached = np.cumsum(top[order]) >= value * top.sum() - 1e-9
+            last = int(np.argmax(reached))
+        below = falling[falling < falling[last]]
+        threshold = (falling[last] + below[0]) / 2 if len(below) else 0.0
+        threshold = float(min(threshold, falling[last]))
+    kept = predicted >= threshold
+    return Rule(
+        kind=kind,
+        value=value,
+        threshold=threshold,
+        kept_share=float(kept.mean()),
+        recall=float(top[kept].sum() / top.sum()),
+        n=len(truth),
+    )
+
+
+def fit(
+    frame: pd.DataFrame, rules: Sequence[str], *, level: float, max_rate: float | None
+) -> Decisions:
+    """Solves rules and calibrates intervals.
+
+    Args:
+        frame: predictions of the validation rows in all scenarios, see `evaluation.report`. Rules
+            are solved on the normal one: what a catalogue is like.
+        rules: as they are written.
+        level: of the intervals.
+        max_rate: no interval ends above it.
+    """
+    normal = frame[frame["scenario"] == "normal"]
+    truth, predicted = (normal[name].to_numpy() for name in ("share_rate", "predicted_share_rate"))
+    return Decisions(
+        top_percent=TOP_PERCENT,
+        rules={text: solve(text, truth, predicted) for text in rules},
+        intervals=conformal.fit(frame, level=level, max_rate=max_rate),
+    )
+
+
+def decide(predicted: np.ndarray, threshold: float, high: np.ndarray | None = None) -> np.ndarray:
+    """Decisions, text [rows].
+
+    Args:
+        predicted: percent, [rows].
+        threshold: keep what is predicted this much or more.
+        high: upper ends of prediction intervals, [rows]; what is below the threshold but need not
+            stay there is then to be explored instead of dropped.
+
+    >>> decide(np.array([3.0, 1.0, 0.1]), 2.0, np.array([9.0, 2.5, 0.5])).tolist()
+    ['keep', 'explore', 'drop']
+    """
+    below = np.full(len(predicted), DROP, object)
+    if high is not None:
+        below[np.asarray(high) >= threshold] = EXPLORE
+    return np.where(np.asarray(predicted) >= threshold, KEEP, below)
+
+
+def add(
+    scores: pa.Table, decisions: Decisions, rule: str = "", *, explore: bool = False
+) -> pa.Table:
+    """Adds interval ends and, with a rule, decisions to a table of scores.
+
+    Args:
+        scores: with `predicted_share_rate` and `seen_clicks`.
+        decisions: of the export.
+        rule: see `Decisions.rule`; empty decides nothing.
+        explore: see `decide`.
+
+    Returns:
+        The table with `share_rate_low`, `share_rate_high` (percent) and `decision`.
+
+    Raises:
+        InputError: there is no such rule.
+    """
+    threshold = decisions.rule(rule).threshold if rule else None
+    predicted = scores["predicted_share_rate"].to_numpy()
+    low, high = decisions.bounds(scores["seen_clicks"].to_numpy(), predicted)
+    scores = scores.append_column("share_rate_low", pa.array(low))
+    scores = scores.append_column("share_rate_high", pa.array(high))
+    if threshold is None:
+        return scores
+    decided = decide(predicted, threshold, high if explore else None)
+    return scores.append_column("decision", pa.array(decided, pa.string()))

@@ -1,0 +1,78 @@
+"""Raw columns as `tf.train.Example`, the message that TensorFlow's own tools pass around."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from mmnet import schema
+from mmnet.data.tables import SEPARATOR
+
+INPUT = "examples"
+"""The signature's one input: serialized examples, string [batch]."""
+
+
+def parse(serialized: tf.Tensor, columns: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
+    """Reads raw columns out of serialized examples, inside the graph.
+
+    A feature has its column's name and, flattened row by row, its values: whole numbers for counts,
+    floats for numbers, rates and vectors, bytes for text. Several values of one items column may
+    stand in one feature. A feature that is not there reads as nothing known: no clicks, taxonomies
+    that nobody was seen of, an empty text, a number that is NaN.
+
+    Args:
+        serialized: string [batch].
+        columns: name -> shape and type, as of `raw_inputs`.
+
+    Returns:
+        The columns, by name.
+    """
+    features = {name: _feature(name, spec) for name, spec in columns.items()}
+    found = tf.io.parse_example(serialized, features)
+    for name, spec in columns.items():
+        if spec.dtype == tf.string:
+            found[name] = tf.strings.reduce_join(found[name], axis=-1, separator=SEPARATOR)
+    return found
+
+
+def _feature(name: str, spec: tf.TensorSpec) -> tf.io.FixedLenFeature | tf.io.RaggedFeature:
+    if spec.dtype == tf.string:
+        return tf.io.RaggedFeature(tf.string, row_splits_dtype=tf.int64)
+    shape = spec.shape[1:]
+    nothing = 0.0
+    if name == schema.TAXONOMY_MISSING_FLAG.name:
+        nothing = 1.0
+    if shape.rank == 0:  # a number of the items table
+        nothing = np.nan
+    default = np.full(shape, nothing, spec.dtype.as_numpy_dtype)
+    return tf.io.FixedLenFeature(shape, spec.dtype, default)
+
+
+def serialize(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Makes one serialized example of each row of raw columns.
+
+    Args:
+        columns: name -> [rows, ...]: integers, floats, or text.
+
+    Returns:
+        bytes [rows], dtype object.
+    """
+    (number,) = {len(values) for values in columns.values()}
+    rows = []
+    for row in range(number):
+        features = {name: _one(values[row]) for name, values in sorted(columns.items())}
+        example = tf.train.Example(features=tf.train.Features(feature=features))
+        rows.append(example.SerializeToString(deterministic=True))
+    return np.array(rows, object)
+
+
+def _one(value: np.ndarray | str | bytes) -> tf.train.Feature:
+    if isinstance(value, str | bytes):
+        text = value.encode() if isinstance(value, str) else value
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[text]))
+    flat = np.ravel(value)
+    if np.issubdtype(flat.dtype, np.integer):
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=flat))
+    return tf.train.Feature(float_list=tf.train.FloatList(value=flat))

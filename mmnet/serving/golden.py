@@ -1,0 +1,187 @@
+"""Golden rows: real inputs with the scores that they must get, which also warm a server up.
+
+They lie in TensorFlow Serving's own warm-up file, a TFRecord of `PredictionLog` messages. The
+server plays the requests when it loads a version and ignores the responses; `--verify` plays them
+and compares. One record holds one batch of one signature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from mmnet import schema
+from mmnet.data.dataset import Dataset, Fitted
+from mmnet.data.splits import Examples
+from mmnet.data.tables import SEPARATOR
+from mmnet.data.windows import Windows
+from mmnet.evaluation.scenarios import disturb
+
+FILE = "assets.extra/tf_serving_warmup_requests"
+MODEL = "mmnet"
+"""Model name in the requests; a server plays them to the version that they lie in."""
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The same examples as tensors and as raw columns.
+
+    Attributes:
+        tensors: inputs of `serving_default` by name, [rows, ...].
+        columns: inputs of `raw_columns` by name, [rows, ...].
+    """
+
+    tensors: Arrays
+    columns: Arrays
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One batch of one signature, and what it must give."""
+
+    signature: str
+    inputs: Arrays
+    outputs: Arrays
+
+
+def rows(dataset: Dataset, windows: Windows, examples: Examples, number: int = 32) -> Rows:
+    """Evenly spaced examples; every other one has lost its history, as a new item has none.
+
+    Raw columns are read back from the tensors: values of vocabularies, words of texts. What is
+    not in a vocabulary becomes a value that is in none.
+
+    Args:
+        dataset: where the examples are from.
+        windows: of the dataset.
+        examples: to choose from.
+        number: rows wanted.
+    """
+    chosen = np.unique(np.linspace(0, len(examples) - 1, number).astype(int))
+    examples = Examples(examples.items[chosen], examples.times[chosen])
+    (_, found), *_ = windows.batches(examples, len(examples))
+    gone = np.zeros((len(examples), windows.window), bool)
+    gone[1::2] = True
+    tensors = {name: np.asarray(tensor) for name, tensor in disturb(found, gone).items()}
+    panel = dataset.panel
+    counts = {
+        name: np.where(gone, 0, _histories(getattr(panel, name), examples, windows.window))
+        for name in ("clicks", "shares")
+    }
+    return Rows(tensors, counts | _columns(tensors, dataset.fitted))
+
+
+def _histories(counts: np.ndarray, examples: Examples, window: int) -> np.ndarray:
+    """Counts of the last periods, int64 [examples, window], 0 before the first one."""
+    columns = examples.times[:, None].astype(np.int64) + np.arange(1 - window, 1)
+    found = counts[examples.items[:, None], np.maximum(columns, 0)]
+    return np.where(columns < 0, 0, found).astype(np.int64)
+
+
+def _columns(tensors: Arrays, fitted: Fitted) -> Arrays:
+    spec = fitted.spec
+    columns: Arrays = {}
+    for name in (schema.TAXONOMY_RATE.name, schema.TAXONOMY_MISSING_FLAG.name):
+        if name in tensors:
+            columns[name] = tensors[name]
+    for vector in spec.vectors:
+        columns[vector.tensor] = tensors[vector.tensor]
+    for field in spec.fields:
+        texts = _spelled(tensors[field.tensor], fitted.vocabularies[field.tensor], SEPARATOR)
+        columns[schema.tensor_name("item", field.name)] = texts
+    for text in spec.texts:
+        texts = _spelled(tensors[text.tensor], fitted.vocabularies[text.tensor], " ")
+        columns[schema.tensor_name("item", text.name)] = texts
+    for numeric in spec.numerics:
+        value = numeric.mean + numeric.sd * tensors[numeric.tensor].astype(np.float64)
+        columns[schema.tensor_name("number", numeric.name)] = value.astype(np.float32)
+    return columns
+
+
+def _spelled(ids: np.ndarray, vocabulary: Sequence[str], joint: str) -> np.ndarray:
+    # A word that is in no vocabulary, of letters only so that a text keeps it whole.
+    words = ["", "neverseenintraining", *vocabulary]
+    texts = [joint.join(words[i] for i in row if i != schema.MISSING_ID) for row in ids]
+    return np.array(texts, object)
+
+
+# ------------------------------------------------------------------------------------ the file
+
+
+def write(path: Path, goldens: list[Golden]) -> None:
+    """Writes the warm-up file; of each batch its first row too, as a request of one item."""
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for golden in goldens:
+            for part in (slice(1), slice(None)):
+                request = predict_pb2.PredictRequest()
+                request.model_spec.name = MODEL
+                request.model_spec.signature_name = golden.signature
+                response = predict_pb2.PredictResponse()
+                for message, arrays in (
+                    (request.inputs, golden.inputs),
+                    (response.outputs, golden.outputs),
+                ):
+                    for name, array in arrays.items():
+                        message[name].CopyFrom(tf.make_tensor_proto(array[part]))
+                log = prediction_log_pb2.PredictionLog(
+                    predict_log=prediction_log_pb2.PredictLog(request=request, response=response)
+                )
+                writer.write(log.SerializeToString(deterministic=True))
+
+
+def read(path: Path) -> Iterator[Golden]:
+    """Reads the batches of a warm-up file back.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            log = prediction_log_pb2.PredictionLog.FromString(record).predict_log
+            yield Golden(
+                log.request.model_spec.signature_name,
+                {name: tf.make_ndarray(value) for name, value in log.request.inputs.items()},
+                {name: tf.make_ndarray(value) for name, value in log.response.outputs.items()},
+            )
+    except (tf.errors.OpError, DecodeError, TypeError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def differences(
+    signatures: Mapping[str, Any], golden: Golden, relative: float, least: Mapping[str, float]
+) -> str:
+    """Plays one batch and says in what its outputs differ; empty where they do not.
+
+    Args:
+        signatures: of a loaded SavedModel.
+        golden: the batch.
+        relative: largest difference relative to the output.
+        least: of an output by name: values nearer to 0 are compared as if they were this large;
+            1 where nothing is said.
+    """
+    if golden.signature not in signatures:
+        return f"there is no signature {golden.signature}"
+    inputs = {name: tf.constant(array) for name, array in golden.inputs.items()}
+    try:
+        found = signatures[golden.signature](**inputs)
+    except (tf.errors.OpError, ValueError, TypeError) as error:
+        return f"{golden.signature} fails: {str(error).splitlines()[0]}"
+    for name, wanted in golden.outputs.items():
+        if name not in found:
+            return f"{golden.signature} does not give {name}"
+        given = found[name].numpy()
+        if given.shape != wanted.shape:
+            return f"{golden.signature} gives {name} of shape {given.shape}, not {wanted.shape}"
+        scale = least.get(name, 1.0)
+        far = ~(np.abs(given - wanted) <= relative * np.maximum(np.abs(wanted), scale))
+        if far.any():
+            row = int(np.argmax(far.reshape(len(far), -1).any(axis=1)))
+            return f"{golden.signature} gives row {row} {given[row]}, it must be {wanted[row]}"
+    return ""

@@ -1,0 +1,101 @@
+"""Stops a process, as far as its files can tell, at any of the moments that change them.
+
+Every call that makes, renames, removes or flushes something below a directory is a moment. `die`
+ends there as SIGKILL does: nothing that would clean up afterwards gets through any more. `fail` is
+an error of the system at that one moment, after which the program may tidy up.
+"""
+
+import builtins
+import contextlib
+import errno
+import io
+import os
+from pathlib import Path
+
+from mmnet import files
+
+CALLS = ("replace", "rename", "unlink", "remove", "rmdir", "mkdir", "fsync", "open")
+
+
+class Dead(BaseException):
+    """The process is gone."""
+
+
+class Moments:
+    """Counts the moments below a directory, and acts at them.
+
+    Args:
+        root: what happens elsewhere does not count.
+        at: the moment to act at, from 0; None only counts.
+        how: "die" or "fail".
+        then: called at every moment, before it.
+    """
+
+    def __init__(self, root, at=None, how="die", then=None):
+        self.root, self.at, self.how, self.then = Path(root).resolve(), at, how, then
+        self.count, self.dead, self._inside = 0, False, False
+
+    def _is_below(self, target, dir_fd):
+        if dir_fd is not None:
+            target = os.path.join(os.readlink(f"/proc/self/fd/{dir_fd}"), target)
+        if isinstance(target, int):
+            target = os.readlink(f"/proc/self/fd/{target}")
+        target = os.path.abspath(os.fsdecode(target))
+        return target == str(self.root) or target.startswith(f"{self.root}{os.sep}")
+
+    def pass_by(self, target, dir_fd=None):
+        """One moment: may raise."""
+        if self._inside:
+            return
+        self._inside = True
+        try:
+            if self.dead:
+                raise Dead
+            if not self._is_below(target, dir_fd):
+                return
+            if self.then is not None:
+                self.then()
+            number, self.count = self.count, self.count + 1
+            if number == self.at:
+                if self.how == "die":
+                    self.dead = True
+                    raise Dead
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        finally:
+            self._inside = False
+
+    @contextlib.contextmanager
+    def watching(self, monkeypatch):
+        """Puts the moments into place."""
+        with monkeypatch.context() as patch:
+            for name in CALLS:
+                patch.setattr(os, name, self._wrapped(getattr(os, name), name))
+            for module in (builtins, io):
+                patch.setattr(module, "open", self._opened(open))
+            patch.setattr(files, "_exchange", self._exchanged(files._exchange))
+            yield self
+
+    def _wrapped(self, real, name):
+        def call(target, *rest, **named):
+            flags = rest[0] if name == "open" and rest else named.get("flags", 0)
+            writes = name != "open" or flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            if writes:
+                self.pass_by(target, named.get("dir_fd"))
+            return real(target, *rest, **named)
+
+        return call
+
+    def _opened(self, real):
+        def call(file, mode="r", *rest, **named):
+            if set(mode) & set("wax+"):
+                self.pass_by(file)
+            return real(file, mode, *rest, **named)
+
+        return call
+
+    def _exchanged(self, real):
+        def call(one, other):
+            self.pass_by(other)
+            return real(one, other)
+
+        return call

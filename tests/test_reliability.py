@@ -1,0 +1,344 @@
+"""Killed at any moment, out of disk at any moment: what bears its final name is whole."""
+
+import dataclasses
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mmnet import config, driver, files, tasks
+from mmnet.checks import InputError
+from mmnet.data import dataset as datasets
+from mmnet.files import only_one, write_atomic, write_directory
+from mmnet.serving.verify import verify
+from mmnet.training.resume import Checkpoint, Checkpoints, Progress
+from tests.faults import Dead, Moments
+from tests.wholeness import Wholeness
+
+posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
+
+
+def every_moment(act, fresh, monkeypatch, how):
+    """Runs `act` on a fresh place once per moment, and yields each place it was stopped in."""
+    place = fresh("counting")
+    with Moments(place).watching(monkeypatch) as moments:
+        act(place)
+    assert moments.count > 2
+    for at in range(moments.count):
+        place = fresh(str(at))
+        stopped, expected = True, (Dead,) if how == "die" else (OSError, InputError)
+        with Moments(place, at, how).watching(monkeypatch) as passed:
+            try:
+                act(place)
+            except expected:
+                pass
+            else:  # an error in tidying up afterwards may be let pass
+                assert how == "fail"
+                stopped = False
+        assert passed.count > at
+        yield place, stopped
+
+
+def visible(place):
+    return sorted(path.name for path in place.iterdir() if not path.name.startswith("."))
+
+
+@pytest.mark.parametrize("how", ["die", "fail"])
+def test_a_file_is_the_old_or_the_new_one(tmp_path, monkeypatch, how):
+    def fresh(name):
+        place = tmp_path / name
+        place.mkdir()
+        (place / "a.txt").write_text("old")
+        return place
+
+    for place, _ in every_moment(
+        lambda place: write_atomic(place / "a.txt", "new"), fresh, monkeypatch, how
+    ):
+        assert (place / "a.txt").read_text() in ("old", "new")
+        assert visible(place) == ["a.txt"]
+        if how == "fail":
+            assert sorted(path.name for path in place.iterdir()) == ["a.txt"]
+
+
+@pytest.mark.parametrize("how", ["die", "fail"])
+@pytest.mark.parametrize("swaps", [True, False])
+def test_a_directory_is_the_old_or_the_new_one(tmp_path, monkeypatch, how, swaps):
+    def write(text):
+        def fill(beside):
+            (beside / "deep").mkdir()
+            (beside / "a.txt").write_text(text)
+            (beside / "deep" / "b.txt").write_text(text)
+
+        return fill
+
+    def fresh(name):
+        write_directory(tmp_path / name / "d", write("old"))
+        return tmp_path / name
+
+    if not swaps:
+        monkeypatch.setattr(files, "_exchange", lambda *_: False)
+    for place, _ in every_moment(
+        lambda place: write_directory(place / "d", write("new")), fresh, monkeypatch, how
+    ):
+        if not swaps and how == "die":
+            files.recover_directory(place / "d")  # as the next one to write does
+        found = {(place / "d" / name).read_text() for name in ("a.txt", "deep/b.txt")}
+        assert found in ({"old"}, {"new"})
+        write_directory(place / "d", write("last"))
+        assert (place / "d" / "a.txt").read_text() == "last"
+        assert sorted(path.name for path in place.iterdir()) == ["d"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="renameat2 is Linux's")
+def test_linux_swaps_two_directories_in_one_step(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    assert files._exchange(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a" / "b").exists()
+    assert not files._exchange(tmp_path / "a", tmp_path / "none")
+
+
+@pytest.mark.parametrize("how", ["die", "fail"])
+def test_a_checkpoint_is_the_last_or_the_next_one(tmp_path, monkeypatch, how):
+    def checkpoint(step):
+        return Checkpoint(Progress(step=step), {}, {"a": np.full(3, step)}, {})
+
+    def fresh(name):
+        for step in (1, 2):
+            Checkpoints(tmp_path / name).write(checkpoint(step))
+        return tmp_path / name
+
+    for place, _ in every_moment(
+        lambda place: Checkpoints(place).write(checkpoint(3)), fresh, monkeypatch, how
+    ):
+        found = Checkpoints(place).newest()  # without a warning: none is damaged
+        assert found.progress.step in (2, 3)
+        np.testing.assert_array_equal(found.arrays["a"], found.progress.step)
+
+
+@pytest.mark.parametrize("how", ["die", "fail"])
+def test_a_dataset_is_the_old_or_the_new_one_and_is_made_anew(run_dir, tmp_path, monkeypatch, how):
+    dataset = datasets.load(run_dir / "dataset")
+    older = dataclasses.replace(dataset, fingerprint="older")
+    newer = dataclasses.replace(dataset, fingerprint="newer")
+
+    def fresh(name):
+        datasets.save(older, tmp_path / name / "set")
+        return tmp_path / name
+
+    for place, stopped in every_moment(
+        lambda place: datasets.save(newer, place / "set"), fresh, monkeypatch, how
+    ):
+        found = datasets.load(place / "set")
+        assert found.fingerprint in ("older", "newer")
+        np.testing.assert_array_equal(found.share_rate, dataset.share_rate)
+        if how == "fail":
+            assert stopped == (found.fingerprint == "older") or found.fingerprint == "newer"
+        shutil.rmtree(place)
+
+
+# ------------------------------------------------------------------------------ whole drivers
+
+
+def watched(root, monkeypatch, act):
+    """Runs a task and looks at every visible file at every moment that changes one."""
+    whole = Wholeness(root)
+    with Moments(root, then=whole).watching(monkeypatch) as moments:
+        act()
+    whole()
+    return moments.count, whole.read
+
+
+def copied(run_dir, place):
+    shutil.copytree(run_dir, place / "run")
+    return place / "run"
+
+
+def test_whatever_train_is_killed_at_its_files_are_whole(simulated_flags, tmp_path, monkeypatch):
+    flags = [*simulated_flags, "--set=units=4", "--set=field_width=2", "--epochs=2"]
+    flags += ["--batch_size=64", "--checkpoint_seconds=0", f"--run_dir={tmp_path / 'run'}"]
+    moments, read = watched(
+        tmp_path,
+        monkeypatch,
+        lambda: tasks.train(config.parse(config.TrainConfig, flags)),
+    )
+    assert moments > 100
+    assert read > 50
+    assert not [check.problem for check in verify(tmp_path / "run/export") if check.problem]
+    left = [path for path in (tmp_path / "run").rglob(".*")]
+    assert not left
+
+
+def test_whatever_the_other_drivers_are_killed_at_their_files_are_whole(
+    run_dir, tmp_path, monkeypatch
+):
+    run = copied(run_dir, tmp_path)
+    before = json.loads((run / "evaluation/metrics.json").read_text())
+    moments, _ = watched(
+        tmp_path, monkeypatch, lambda: tasks.evaluate(config.EvaluateConfig(run_dir=str(run)))
+    )
+    assert moments > 20
+    assert json.loads((run / "evaluation/metrics.json").read_text()) == before
+    common = {"saved_model": str(run / "export"), "dataset_dir": str(run / "dataset")}
+    out = tmp_path / "out"
+    for act in (
+        lambda: tasks.predict(config.PredictConfig(**common, output=str(out / "s.parquet"))),
+        lambda: tasks.predict(
+            config.PredictConfig(**common, ranking_features=str(out / "f.parquet"))
+        ),
+        lambda: tasks.drift(config.DriftConfig(**common, output=str(out / "drift"))),
+    ):
+        for _ in range(2):  # the first writes, the second replaces
+            moments, read = watched(tmp_path, monkeypatch, act)
+            assert moments > 2
+            assert read > 0
+    assert visible(out) == ["drift", "f.parquet", "s.parquet"]
+    assert not list(out.rglob(".*"))
+
+
+# -------------------------------------------------------------------------------------- locks
+
+
+@posix
+def test_a_second_process_is_refused_until_the_first_ends(tmp_path):
+    script = (
+        "import sys; from mmnet.files import only_one\n"
+        f"with only_one({str(tmp_path / 'd')!r}, 'busy'):\n"
+        "    print('locked', flush=True); sys.stdin.read()\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout.readline() == "locked\n"
+    with pytest.raises(InputError, match="busy"), only_one(tmp_path / "d", "busy"):
+        pass
+    child.kill()  # and no file is left that would keep the next one out
+    child.wait()
+    with only_one(tmp_path / "d", "busy"):
+        assert list((tmp_path / "d").iterdir()) == []
+
+
+@posix
+def test_a_directory_made_for_a_lock_goes_with_it(tmp_path):
+    with only_one(tmp_path / "lock", "busy", remove=True):
+        assert (tmp_path / "lock").is_dir()
+    assert not (tmp_path / "lock").exists()
+    (tmp_path / "lock").mkdir()
+    (tmp_path / "lock" / "mine").touch()
+    with only_one(tmp_path / "lock", "busy", remove=True):
+        pass
+    assert (tmp_path / "lock" / "mine").exists()
+
+
+@posix
+def test_two_trainings_and_an_evaluation_do_not_share_a_run(run_dir, simulated_flags, tmp_path):
+    new = config.parse(config.TrainConfig, [*simulated_flags, f"--run_dir={tmp_path / 'run'}"])
+    with only_one(tmp_path / "run", ""), pytest.raises(InputError, match="is in use by another"):
+        tasks.train(new)
+    with only_one(run_dir, ""), pytest.raises(InputError, match="is in use by another"):
+        tasks.evaluate(config.EvaluateConfig(run_dir=str(run_dir)))
+    flags = config.parse(
+        config.PrepareConfig, [*simulated_flags, f"--dataset_dir={tmp_path / 'set'}"]
+    )
+    with (
+        only_one(tmp_path / ".set.lock", ""),
+        pytest.raises(InputError, match="is being made by another process"),
+    ):
+        tasks.prepare(flags)
+
+
+# -------------------------------------------------------------- full disks, impossible paths
+
+
+@posix
+def test_a_full_disk_is_one_sentence_and_the_old_file_stays(tmp_path, monkeypatch):
+    (tmp_path / "a.json").write_text("old")
+    monkeypatch.setattr(files.uuid, "uuid4", lambda: type("Fixed", (), {"hex": "0" * 32}))
+    (tmp_path / f".a.{'0' * 12}.json").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_atomic(tmp_path / "a.json", "new" * 10_000)
+    assert files.problem_of_place(caught.value).startswith("No space left on device; free some")
+    assert (tmp_path / "a.json").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@posix
+@pytest.mark.parametrize("device", ["/dev/full", "/dev/null"])
+def test_a_device_is_never_replaced_by_a_file(device):
+    before = os.stat(device)
+    with pytest.raises(OSError, match="is a device or a pipe"):
+        write_atomic(device, "x")
+    assert os.stat(device) == before
+
+
+def run_driver(name, *flags, limit=None):
+    """A driver in its own process, with a limit on the size of files."""
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    return subprocess.run(
+        [sys.executable, "-m", f"mmnet.{name}", *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limited if limit else None,
+    )
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [1_000, 30_000, 200_000])
+def test_a_limit_on_file_sizes_is_one_sentence(simulated_flags, tmp_path, limit):
+    done = run_driver(
+        "train",
+        *simulated_flags,
+        "--set=units=4",
+        "--epochs=1",
+        f"--run_dir={tmp_path / 'run'}",
+        limit=limit,
+    )
+    assert done.returncode == 1, done.stderr
+    (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in done.stderr
+    assert any(words in sentence for words in ("File too large", "limit is full"))
+    if (tmp_path / "run").exists():
+        Wholeness(tmp_path / "run")()
+
+
+def test_a_path_below_a_file_is_one_sentence(run_dir, tmp_path, capsys):
+    (tmp_path / "file").write_text("dear")
+    below = str(tmp_path / "file" / "out")
+    common = {"saved_model": str(run_dir / "export"), "dataset_dir": str(run_dir / "dataset")}
+    for act in (
+        lambda: tasks.predict(config.PredictConfig(**common, output=f"{below}/s.parquet")),
+        lambda: tasks.predict(config.PredictConfig(**common, ranking_features=f"{below}/s")),
+        lambda: tasks.drift(config.DriftConfig(**common, output=below)),
+    ):
+        with pytest.raises((OSError, InputError)) as caught:
+            act()
+        told = files.problem_of_place(caught.value) or str(caught.value)
+        assert "Not a directory" in told
+        assert below in told
+    assert (tmp_path / "file").read_text() == "dear"
+
+
+def test_an_error_of_the_disk_is_no_traceback(tmp_path, monkeypatch, capsys):
+    def full(flags):
+        raise OSError("4096 requested and 12 written")
+
+    monkeypatch.setattr(tasks, "prepare", full)
+    assert driver.run(config.PrepareConfig, "", "prepare", []) == driver.WRONG_INPUT
+    assert capsys.readouterr().err.startswith("error: a file could not be written to its end")
+
+    def broken(flags):
+        raise OSError("something else")
+
+    monkeypatch.setattr(tasks, "prepare", broken)
+    assert driver.run(config.PrepareConfig, "", "prepare", []) == driver.INTERNAL
