@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,8 @@ def write_atomic(
 ) -> Path:
     """Writes one file so that a reader finds the old one or the new one, never a part.
 
-    The bytes reach the disk before the name does, so this holds through a power cut as well.
+    The bytes reach the disk before the name does, so this holds through a power cut as well. What
+    a killed process left of the same file, `STALE_SECONDS` ago or more, is cleared away.
 
     Args:
         path: the file; its directory is made if need be, and an older file is replaced.
@@ -44,6 +46,7 @@ def write_atomic(
     make_directory(path.parent)
     # Not `tempfile`: its files are readable by their owner only, and the rename would keep that.
     beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{path.suffix}")
+    _clear_stale(path)
     try:
         if callable(content):
             content(beside)
@@ -56,6 +59,21 @@ def write_atomic(
     if os.name == "posix":  # elsewhere a directory cannot be opened
         _to_disk(path.parent)
     return path
+
+
+STALE_SECONDS = 3600
+"""Since when nobody has written to a file that waits for its name: its process is dead."""
+
+
+def _clear_stale(path: Path) -> None:
+    name = re.compile(rf"\.{re.escape(path.stem)}\.[0-9a-f]{{12}}{re.escape(path.suffix)}")
+    with os.scandir(path.parent) as entries:
+        for entry in entries:
+            if not name.fullmatch(entry.name):
+                continue
+            with contextlib.suppress(OSError):  # another process was faster
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS:
+                    os.unlink(entry.path)
 
 
 def write_directory(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:

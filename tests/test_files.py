@@ -95,3 +95,16 @@ def test_a_reader_never_sees_a_part(tmp_path):
     done.set()
     reader.join()
     assert seen <= texts
+
+
+def test_what_a_killed_process_left_goes_once_nobody_writes_to_it(tmp_path):
+    dead, alive, other = (
+        tmp_path / f".{name}"
+        for name in ("a.0123456789ab.txt", "a.ba9876543210.txt", "b.0123456789ab.txt")
+    )
+    for path in (dead, alive, other):
+        path.write_text("half")
+    for path in (dead, other):
+        os.utime(path, (0, 0))
+    write_atomic(tmp_path / "a.txt", "new")
+    assert files_in(tmp_path) == sorted([alive.name, other.name, "a.txt"])

@@ -18,7 +18,7 @@ from mmnet.files import only_one, write_atomic, write_directory
 from mmnet.serving.verify import verify
 from mmnet.training.resume import Checkpoint, Checkpoints, Progress
 from tests.faults import Dead, Moments
-from tests.wholeness import Wholeness
+from experiments.reliability.wholeness import Wholeness
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
 

@@ -1,0 +1,191 @@
+"""Kills the drivers by SIGKILL at random moments, many times, and looks at what they leave.
+
+    python experiments/reliability/kill_many.py [--kills=60] [--seed=0] [--output=FILE]
+
+First every driver runs once undisturbed, on a small simulated log. Then, again and again, one of
+them is started in a directory that earlier kills have left behind, and killed after a random time.
+After each kill every file that bears its final name is read to its end. At last all drivers run
+through in the directories of the victims, and what they end with must be what the undisturbed ones
+gave: the weights bit for bit, the scores, the metrics, the dataset, and an export that `--verify`
+passes.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from mmnet.files import write_atomic
+from wholeness import Wholeness
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TABLES = [
+    "--source=simulated",
+    "--source_set=items=400",
+    "--source_set=periods=24",
+    "--source_set=clicks=600000",
+    "--taxonomies=category,tags",
+    "--numerics=duration",
+    "--texts=title",
+    "--release=release",
+    "--min_test_rows=30",
+]
+TRAINING = ["--set=units=4", "--set=field_width=2", "--epochs=3", "--batch_size=32"]
+TRAINING += ["--checkpoint_seconds=0.3", "--steps_per_execution=8", "--deterministic", "--resume"]
+
+
+def commands(place):
+    """Driver -> its arguments, all below one directory, in the order they build on each other."""
+    run, dataset = place / "run", place / "dataset"
+    scored = [f"--saved_model={run / 'export'}", f"--dataset_dir={dataset}"]
+    return {
+        "prepare": [*TABLES, f"--dataset_dir={dataset}"],
+        "train": [*TRAINING, f"--dataset_dir={dataset}", f"--run_dir={run}"],
+        "evaluate": [f"--run_dir={run}", f"--dataset_dir={dataset}"],
+        "predict": [*scored, "--rule=stored", f"--output={place / 'scores.parquet'}"],
+        "drift": [*scored, "--checked=20", "--volume=100", f"--output={place / 'drift'}"],
+    }
+
+
+def start(driver, arguments, log):
+    """A driver in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.Popen(
+        [sys.executable, "-m", f"mmnet.{driver}", *arguments],
+        env=environment,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def run_through(place, log):
+    """Runs all drivers to their end; returns driver -> seconds."""
+    seconds = {}
+    for driver, arguments in commands(place).items():
+        began = time.monotonic()
+        code = start(driver, arguments, log).wait()
+        if code:
+            raise SystemExit(f"{driver} in {place} ended with exit code {code}; see the log")
+        seconds[driver] = time.monotonic() - began
+    return seconds
+
+
+def disturb(driver, place, draws):
+    """Takes away what would let a driver end at once, so that the kill meets it at work."""
+    if driver == "prepare" and draws.random() < 0.5 and (place / "dataset").exists():
+        about = place / "dataset" / "dataset.json"
+        document = json.loads(about.read_text(encoding="utf-8"))
+        document["fingerprint"] = "of other tables"
+        write_atomic(about, json.dumps(document))
+    if driver == "train" and (place / "run" / "record.json").exists() and draws.random() < 0.5:
+        shutil.rmtree(place / "run")
+
+
+def same(reference, victim):
+    """Names whatever the two places differ in."""
+    different = []
+    weights = [np.load(place / "run/checkpoints/best.npz") for place in (reference, victim)]
+    if weights[0].files != weights[1].files or any(
+        not np.array_equal(weights[0][name], weights[1][name]) for name in weights[0].files
+    ):
+        different.append("weights")
+    scores = [pq.read_table(place / "scores.parquet") for place in (reference, victim)]
+    if not scores[0].equals(scores[1]):
+        different.append("scores")
+    for name in ("run/evaluation/metrics.json", "drift/drift.json"):
+        if (reference / name).read_text() != (victim / name).read_text():
+            different.append(name)
+    for path in sorted((reference / "dataset").glob("*.npy")):
+        other = victim / "dataset" / path.name
+        if not np.array_equal(np.load(path), np.load(other), equal_nan=True):
+            different.append(f"dataset/{path.name}")
+    return different
+
+
+def main():
+    """Kills, looks, and writes what was found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", default=str(Path(__file__).with_suffix(".md")))
+    flags = parser.parse_args()
+    draws = random.Random(flags.seed)
+    with tempfile.TemporaryDirectory() as directory:
+        directory = Path(directory)
+        reference, victim = directory / "reference", directory / "victim"
+        with (directory / "log.txt").open("ab") as log:
+            seconds = run_through(reference, log)
+            shutil.copytree(reference, victim)
+            shutil.rmtree(victim / "run")  # so that training is killed at work, not when done
+            lines, whole = [], Wholeness(victim)
+            while len(lines) < flags.kills:
+                ready = [name for name in seconds if name in ("prepare", "train")]
+                if (victim / "run" / "export" / "1").exists():
+                    ready = list(seconds)
+                driver = draws.choice(ready)
+                disturb(driver, victim, draws)
+                delay = draws.uniform(0.4, 1.0) * seconds[driver]
+                process = start(driver, commands(victim)[driver], log)
+                try:
+                    code = process.wait(delay)
+                except subprocess.TimeoutExpired:
+                    process.send_signal(signal.SIGKILL)
+                    process.wait()
+                    code = None
+                problem, read = "", whole.read
+                try:
+                    whole()
+                except AssertionError as error:
+                    problem = str(error).replace(str(victim), "")
+                if code is None:
+                    lines.append((driver, delay, whole.read - read, problem))
+                elif code:
+                    raise SystemExit(f"{driver} ended with exit code {code} by itself; see the log")
+            run_through(victim, log)
+            whole()
+        different = same(reference, victim)
+        litter = sorted(
+            str(path.relative_to(victim)) for path in victim.rglob(".*") if path.name != ".cache"
+        )
+        verified = start(
+            "predict", ["--verify", f"--saved_model={victim / 'run/export'}"], subprocess.DEVNULL
+        ).wait()
+    broken = [line for line in lines if line[-1]]
+    text = "\n".join(
+        [
+            "# Killed at random moments\n",
+            f"`python experiments/reliability/kill_many.py --kills={flags.kills} "
+            f"--seed={flags.seed}`\n",
+            f"{len(lines)} SIGKILLs: {len(broken)} left a file that bears its final name and is "
+            "not whole. Run to the end afterwards, the drivers gave what undisturbed ones give"
+            + (f", except for {', '.join(different)}." if different else ", bit for bit.")
+            + f" Hidden files left: {', '.join(litter) or 'none'}"
+            f"{' (the next write of that file an hour later takes them away)' if litter else ''}. "
+            f"The export {'passes' if verified == 0 else 'FAILS'} `--verify`.\n",
+            "| # | driver | killed after (s) | files read anew | not whole |",
+            "| ---: | --- | ---: | ---: | --- |",
+            *(
+                f"| {number} | {driver} | {delay:.2f} | {read} | {problem} |"
+                for number, (driver, delay, read, problem) in enumerate(lines, 1)
+            ),
+            "",
+        ]
+    )
+    write_atomic(flags.output, text)
+    print("\n".join(text.splitlines()[:5]))
+    sys.exit(bool(broken or different or verified))
+
+
+if __name__ == "__main__":
+    main()
