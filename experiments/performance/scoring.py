@@ -6,14 +6,16 @@ The network has the paper's sizes: window 6, two taxonomies, eight meta features
 content vectors of 64 floats each, and once more with a text vector of 768 and an image vector of
 2048. Weights are random: they decide scores, not speed. `tf.function` is the Keras model as one
 would serve it first; the others are `mmnet.serving.runtimes`. All take turns, round by round, and
-ratios are formed within a round, so that a machine whose speed drifts, or which others use, does
-not decide. Where two processes score side by side, each starts its part at the same moment.
+ratios are formed within a round, so that a machine whose speed drifts does not decide; and of CPU
+seconds (of all threads of the process), which do not count the time that others had the processor.
+Where two processes score side by side, each starts its part at the same moment.
 
 Beside them a product of two 1024 x 1024 matrices, which says what the machine was worth in that
 round: the share of it that a runtime reaches counts matrix products only.
 """
 
 import argparse
+import functools
 import multiprocessing
 import os
 import platform
@@ -25,12 +27,15 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+import tcn
 import tensorflow as tf
 
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data.counts import Calendar
 from mmnet.data.dataset import Fitted
 from mmnet.files import write_atomic
+from mmnet.layers.interaction import CompressedInteraction
+from mmnet.layers.tcn import TemporalConvolution
 from mmnet.models.mmnet import mmnet
 from mmnet.schema import FeatureSpec, FieldSpec, NumericSpec, VectorSpec
 from mmnet.serving import conversion, export, runtimes
@@ -120,17 +125,26 @@ def variants(directory: Path, cache: Path, spec: FeatureSpec, threads: int):
         for signature in (WHOLE, HALF)
         for run in RUNS
     }
-    model = mmnet(spec)
-    plain = tf.function(lambda inputs: model(inputs, training=False))
 
-    def reference(rows):
-        return plain({name: tf.constant(rows[name]) for name in model.input}).numpy()
+    def function(model):
+        call = tf.function(lambda inputs: model(inputs, training=False))
+        return lambda rows: call({name: tf.constant(rows[name]) for name in model.input}).numpy()
 
-    return {(WHOLE, REFERENCE, "float32"): reference} | scorers
+    textbook = mmnet(spec)
+    for layer in textbook._flatten_layers():
+        if isinstance(layer, TemporalConvolution):
+            layer.call = functools.partial(tcn.TCN.call, layer)
+        if isinstance(layer, CompressedInteraction):
+            layer.activation = lambda maps: maps  # not known to be linear: no shortcut
+    plain = {
+        (WHOLE, REFERENCE, "float32"): function(mmnet(spec)),
+        (WHOLE, f"textbook {REFERENCE}", "float32"): function(textbook),
+    }
+    return plain | scorers
 
 
 def measure(directory, cache, spec, threads, batches, rounds, barrier, queue):
-    """In a process of its own: seconds of each variant, batch size and round."""
+    """In a process of its own: wall and CPU seconds of each variant, batch size and round."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     scorers = variants(directory, cache, spec, threads)
@@ -150,23 +164,24 @@ def measure(directory, cache, spec, threads, batches, rounds, barrier, queue):
         for key, scorer in scorers.items():
             for batch, cut in cuts.items():
                 barrier.wait()
-                start = time.perf_counter()
+                wall, cpu = time.perf_counter(), time.process_time()
                 for _ in range(CALLS[batch]):
                     before = time.perf_counter()
                     scorer(cut)
                     if batch == 1:
                         single[key].append(time.perf_counter() - before)
-                seconds[key, batch].append((time.perf_counter() - start) / CALLS[batch])
+                spent = time.perf_counter() - wall, time.process_time() - cpu
+                seconds[key, batch].append(np.array(spent) / CALLS[batch])
         barrier.wait()
-        start = time.perf_counter()
+        cpu = time.process_time()
         for _ in range(8):
             product().numpy()
-        squares.append((time.perf_counter() - start) / 8)
+        squares.append((time.process_time() - cpu) / 8)
     queue.put((seconds, single, squares))
 
 
 def measured(directory, cache, spec, *, processes, threads, batches, rounds):
-    """Seconds per batch and round, [rounds], of each variant; of several processes the slowest."""
+    """Wall and CPU seconds per batch, [rounds, 2], of each variant, in the slower process."""
     context = multiprocessing.get_context("spawn")
     barrier, queue = context.Barrier(processes), context.Queue()
     arguments = (directory, cache, spec, threads, batches, rounds, barrier, queue)
@@ -188,33 +203,35 @@ def spread(values, form=".2f") -> str:
 def table(found, work, *, processes, batches) -> list[str]:
     """Rows per second, ratios to the reference and share of the matrix product's rate."""
     seconds, _, squares = found
-    rate = 2 * SQUARE**3 / squares  # of each process
+    rate = 2 * SQUARE**3 / squares  # per CPU second
     lines = [
-        "| signature | runtime | batch | rows/s | / tf.function | of the matrix product |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
+        "| signature | runtime | batch | rows/s | rows/CPU s | CPU of tf.function / its CPU "
+        "| of the matrix product |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for batch in batches:
-        reference = seconds[(WHOLE, REFERENCE, "float32"), batch]
+        reference = seconds[(WHOLE, REFERENCE, "float32"), batch][:, 1]
         for key in dict.fromkeys(key for key, _ in seconds):
             signature, runtime, precision = key
-            taken = seconds[key, batch]
-            share = work[signature] * batch / taken / rate
+            wall, cpu = seconds[key, batch].T
+            share = work[signature] * batch / cpu / rate
             name = runtime if precision == "float32" else f"{runtime} {precision}"
             lines.append(
-                f"| {signature} | {name} | {batch} | {processes * batch / np.median(taken):,.0f} "
-                f"| {spread(reference / taken)} | {np.median(share):.2f} |"
+                f"| {signature} | {name} | {batch} | {processes * batch / np.median(wall):,.0f} "
+                f"| {batch / np.median(cpu):,.0f} | {spread(reference / cpu)} "
+                f"| {np.median(share):.2f} |"
             )
     return lines
 
 
 def kept(found, batches) -> list[str]:
-    """What a kept static part saves on each runtime: ratios within rounds."""
+    """What a kept static part saves on each runtime: ratios of CPU seconds within rounds."""
     seconds, _, _ = found
     lines = ["| runtime | " + " | ".join(f"batch {b}" for b in batches) + " |"]
     lines.append("| --- |" + " ---: |" * len(batches))
     for run in RUNS:
         ratios = [
-            spread(seconds[(WHOLE, *run), batch] / seconds[(HALF, *run), batch])
+            spread((seconds[(WHOLE, *run), batch] / seconds[(HALF, *run), batch])[:, 1])
             for batch in batches
         ]
         lines.append(f"| {run[0]} {run[1]} | " + " | ".join(ratios) + " |")
@@ -259,8 +276,9 @@ def main():
         "",
         f"`python experiments/performance/scoring.py --rounds={options.rounds}`: "
         f"{os.cpu_count()} cores, {processor()}; {versions}. Ratios are median (least to most) "
-        "over the rounds, each formed within a round; rows/s are medians and move with what else "
-        "the machine does.",
+        "over the rounds, each formed within a round. Others used the machine: rows/s, of all "
+        "processes together, and latencies are what was left of it; CPU seconds count a process's "
+        "own threads only.",
     ]
     cases = (
         (64, 64, 1, 1, (1, 256, 4096)),
@@ -297,11 +315,11 @@ def main():
                 f"Matrix products per row: {work[WHOLE] / 1e6:.2f} MFLOP whole, "
                 f"{work[HALF] / 1e6:.2f} from a kept static part of {width.shape[-1]} floats: "
                 f"{work[WHOLE] / work[HALF]:.2f} times less. One product of two {SQUARE} × "
-                f"{SQUARE} float32 matrices, in each process: {spread(rate, '.0f')} GFLOP/s.",
+                f"{SQUARE} float32 matrices: {spread(rate, '.0f')} GFLOP per CPU second.",
                 "",
                 *table(found, work, processes=processes, batches=batches),
                 "",
-                "What the kept part saves: whole / from_static.",
+                "What the kept part saves: CPU of the whole / CPU of from_static.",
                 "",
                 *kept(found, batches),
             ]

@@ -37,6 +37,8 @@ Arrays = dict[str, np.ndarray]
 class Scorer:
     """Scores batches of any size: a dict of arrays in, a dict of arrays out, by name.
 
+    One thread at a time may call it; another thread opens its own.
+
     Args:
         run: computes the outputs of one part of a batch.
         inputs: name -> dtype and shape after the batch axis.
@@ -93,15 +95,14 @@ class Scorer:
             name: np.ascontiguousarray(tensors[name], dtype)
             for name, (dtype, _) in self.inputs.items()
         }
-        rows = {len(array) if array.ndim else None for array in given.values()}
-        for name, (_, shape) in self.inputs.items():
-            if len(rows) > 1 or given[name].shape[1:] != shape:
-                shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
-                raise ValueError(
-                    f"`tensors` must have one batch axis and then the shapes "
-                    f"{ {name: shape for name, (_, shape) in self.inputs.items()} }. "
-                    f"Received: {shapes}"
-                )
+        shapes = {name: shape for name, (_, shape) in self.inputs.items()}
+        rows = {len(array) for array in given.values()}
+        if len(rows) > 1 or any(given[name].shape[1:] != shape for name, shape in shapes.items()):
+            found = ", ".join(f"{name} {array.shape}" for name, array in given.items())
+            raise ValueError(
+                f"`tensors` must have one batch axis, and behind it the shapes {shapes}. "
+                f"Received: {found}"
+            )
         return given
 
 
