@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "mmnet/__init__.py").read_text()).group(1)
 BASELINES = ["lightgbm>=4.5,<5", "scikit-learn>=1.5"]
-FAST = ["onnx>=1.17", "onnxruntime>=1.20", "openvino>=2025", "tf2onnx>=1.17,<2"]
+FAST = ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "openvino>=2025,<2027", "tf2onnx>=1.17,<2"]
 HPO = ["optuna>=4"]
 SPARK = ["pyspark>=4,<5"]  # and Java 17
 

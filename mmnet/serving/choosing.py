@@ -141,10 +141,10 @@ LEAST_ROWS = 1000
 MOST_DEVIATION = 0.01
 LEAST_CORRELATION = 0.999
 LEAST_OVERLAP = 0.95
-"""What a lower precision must keep to. Noise of a hundredth of the rates' sd adds 0.01² of their
-variance to the squared error: a thousandth of it where a model explains nine tenths. What leaves
-a top 5 % are rows at its border, as near to the next as that noise; 1 % of it for scores spread as
-the rates are. Measured, beside bfloat16 itself, in experiments/performance/scoring.md."""
+"""What a lower precision must keep to. Random noise of a hundredth of the rates' sd still passes,
+and changes what a model is judged by less than another seed would: measured, beside bfloat16, in
+experiments/performance/precision.md. The rows that leave a top 5 % stand at its border, as near to
+the next as that noise."""
 
 
 @dataclass(frozen=True)

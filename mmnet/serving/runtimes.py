@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +36,8 @@ Arrays = dict[str, np.ndarray]
 
 class Scorer:
     """Scores batches of any size: a dict of arrays in, a dict of arrays out, by name.
+
+    One thread at a time may call it; another thread opens its own.
 
     Args:
         run: computes the outputs of one part of a batch.
@@ -91,15 +95,14 @@ class Scorer:
             name: np.ascontiguousarray(tensors[name], dtype)
             for name, (dtype, _) in self.inputs.items()
         }
-        rows = {len(array) if array.ndim else None for array in given.values()}
-        for name, (_, shape) in self.inputs.items():
-            if len(rows) > 1 or given[name].shape[1:] != shape:
-                shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
-                raise ValueError(
-                    f"`tensors` must have one batch axis and then the shapes "
-                    f"{ {name: shape for name, (_, shape) in self.inputs.items()} }. "
-                    f"Received: {shapes}"
-                )
+        shapes = {name: shape for name, (_, shape) in self.inputs.items()}
+        rows = {len(array) for array in given.values()}
+        if len(rows) > 1 or any(given[name].shape[1:] != shape for name, shape in shapes.items()):
+            found = ", ".join(f"{name} {array.shape}" for name, array in given.items())
+            raise ValueError(
+                f"`tensors` must have one batch axis, and behind it the shapes {shapes}. "
+                f"Received: {found}"
+            )
         return given
 
 
@@ -200,12 +203,8 @@ def _onnx(path: Path, signature: str, threads: int, cache: str | Path) -> Scorer
 def _openvino(
     path: Path, signature: str, precision: Precision, threads: int, cache: str | Path
 ) -> Scorer:
-    try:
-        import openvino
-    except ImportError:
-        raise _missing("openvino") from None
-    core = openvino.Core()
-    if precision == "bfloat16" and not _has_bfloat16(core):
+    core = _openvino_core()
+    if precision == "bfloat16" and not has_bfloat16():
         raise InputError(
             "--precision=bfloat16 needs a processor with "
             f"{' or '.join(BFLOAT16_FLAGS)}, which this one lacks; use --precision=float32"
@@ -256,11 +255,27 @@ def _readable(path: Path) -> Iterator[str]:
         raise InputError(f"{path} cannot be read ({told}); remove it, it is made anew") from error
 
 
-def _has_bfloat16(core: Any) -> bool:
-    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16, and OpenVINO knows how.
+
+    Raises:
+        InputError: the extra `fast` is not installed.
+    """
+    if "BF16" not in _openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return False
     try:
         told = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:  # not Linux
         return True
     return any(flag in told for flag in BFLOAT16_FLAGS)
+
+
+@functools.cache
+def _openvino_core() -> Any:
+    # Importing OpenVINO tells its makers' analytics so; without that package it does not.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        import openvino
+    except ImportError:
+        raise _missing("openvino") from None
+    return openvino.Core()

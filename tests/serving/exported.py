@@ -1,6 +1,9 @@
 """Small untrained models as exports, for tests of what reads exports."""
 
+import importlib.util
+
 import numpy as np
+import pytest
 
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data.counts import Calendar
@@ -10,6 +13,7 @@ from mmnet.serving import export
 from mmnet.serving.halves import DYNAMIC
 from tests.models.tiny import SPEC
 
+NEEDS = {"onnx": ("onnxruntime", "tf2onnx"), "openvino": ("openvino", "tf2onnx")}
 SMALL = {"units": 8, "field_width": 4}
 
 
@@ -43,3 +47,10 @@ def in_two_steps(signatures, batch):
         **{name: one for name, one in batch.items() if name in DYNAMIC},
         **{name: np.asarray(one) for name, one in kept.items()},
     }
+
+
+def needs(runtime):
+    """Skips a test where a runtime is not installed."""
+    for package in NEEDS.get(runtime, ()):
+        if importlib.util.find_spec(package) is None:  # not an import: OpenVINO's tells its makers
+            pytest.skip(f"{package} is not installed")

@@ -8,6 +8,7 @@ from mmnet.serving import choosing, export, runtimes
 from mmnet.serving.choosing import compare, fastest, quality
 from mmnet.serving.runtimes import RUNTIMES, Scorer
 from tests.models.tiny import SPEC, batch
+from tests.serving.exported import needs
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +75,7 @@ def test_a_relative_difference_is_allowed_where_a_score_is_large():
 
 
 def test_the_runtimes_that_are_there_pass_on_a_real_export(directory, cache):
-    pytest.importorskip("tf2onnx")
-    pytest.importorskip("openvino")
-    pytest.importorskip("onnxruntime")
+    needs("onnx"), needs("openvino")
     sample = batch(SPEC, 300)
     scorer, trials = fastest(directory, "serving_default", sample, cache=cache, rounds=1)
     assert [trial.refused for trial in trials] == [""] * 4
@@ -142,9 +141,8 @@ def test_a_precision_that_spoils_the_scores_is_one_sentence(directory, monkeypat
 
 
 def test_bfloat16_is_measured_on_a_real_export(directory, cache):
-    openvino = pytest.importorskip("openvino")
-    pytest.importorskip("tf2onnx")
-    if not runtimes._has_bfloat16(openvino.Core()):
+    needs("openvino")
+    if not runtimes.has_bfloat16():
         pytest.skip("this processor has no bfloat16")
     found = quality(directory, "serving_default", batch(SPEC, 4000), cache=cache)
     assert 0 < found.deviation <= choosing.MOST_DEVIATION

@@ -1,4 +1,7 @@
+import os
+import subprocess
 import sys
+import textwrap
 
 import hypothesis.strategies as st
 import numpy as np
@@ -12,14 +15,9 @@ from mmnet.serving import conversion, export, runtimes
 from mmnet.serving.runtimes import RUNTIMES, SIZES, TILE, Scorer, opened
 from tests.models.tiny import SPEC, batch
 from tests.serving import exported
+from tests.serving.exported import needs
 
 SIGNATURES = ("serving_default", "static", "from_static")
-NEEDS = {"onnx": ("onnxruntime", "tf2onnx"), "openvino": ("openvino", "tf2onnx")}
-
-
-def needs(runtime):
-    for package in NEEDS.get(runtime, ()):
-        pytest.importorskip(package)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +77,7 @@ def test_a_row_scores_the_same_in_any_batch(runtime, directory, cache, rows):
     [("mmnet", 20), ("gru", 6), ("encoder_decoder", 6), ("mmved", 6), ("dftc", 6)],
 )
 def test_every_network_runs_on_every_runtime(name, window, tmp_path):
-    pytest.importorskip("tf2onnx")
+    needs("openvino"), needs("onnx")
     spec = SPEC.model_copy(update={"window": window, "horizon": 2})
     directory = exported.write(tmp_path / "export", name, spec)
     loaded, _ = export.load(directory)
@@ -95,7 +93,7 @@ def test_every_network_runs_on_every_runtime(name, window, tmp_path):
 
 @pytest.mark.slow
 def test_a_recurrent_network_over_a_long_window_stays_with_tensorflow(tmp_path):
-    pytest.importorskip("tf2onnx")
+    needs("openvino"), needs("onnx")
     spec = SPEC.model_copy(update={"window": 20})  # unrolled up to 16 steps, then a loop
     directory = exported.write(tmp_path / "export", "gru", spec)
     with pytest.raises(InputError, match=r"cannot be converted to ONNX \(TensorList"):
@@ -122,8 +120,8 @@ def test_raw_columns_are_read_by_tensorflow_alone(directory, cache):
 
 
 def test_bfloat16_is_near_and_not_the_same(directory, cache, rows):
-    openvino = pytest.importorskip("openvino")
-    if not runtimes._has_bfloat16(openvino.Core()):
+    needs("openvino")
+    if not runtimes.has_bfloat16():
         pytest.skip("this processor has no bfloat16")
     lower = opened(directory, "from_static", runtime="openvino", precision="bfloat16", cache=cache)(
         rows
@@ -135,7 +133,7 @@ def test_bfloat16_is_near_and_not_the_same(directory, cache, rows):
 
 
 def test_bfloat16_is_refused_where_the_processor_has_none(directory, cache, monkeypatch):
-    pytest.importorskip("openvino")
+    needs("openvino")
     monkeypatch.setattr(runtimes, "BFLOAT16_FLAGS", ("a_flag_of_no_processor",))
     with pytest.raises(InputError, match="needs a processor with a_flag_of_no_processor"):
         opened(directory, "static", runtime="openvino", precision="bfloat16", cache=cache)
@@ -164,9 +162,29 @@ def test_a_wrong_choice_is_one_sentence(options, sentence, directory):
 )
 def test_without_the_extra_it_says_what_to_install(runtime, package, directory, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
+    runtimes._openvino_core.cache_clear()
     sentence = rf"--runtime={runtime} needs the extra fast: pip install 'mmnet\[fast\]'"
     with pytest.raises(InputError, match=sentence):
         opened(directory, "static", runtime=runtime)
+
+
+def test_nothing_is_told_to_openvinos_makers(directory, cache, tmp_path):
+    needs("openvino")
+    script = f"""
+        import sys
+        from mmnet.serving.runtimes import opened
+        opened({str(directory)!r}, "static", runtime="openvino", cache={str(cache)!r})
+        print([name for name in sys.modules if name.startswith("openvino_telemetry.")])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )
+    assert done.stdout == "[]\n", done.stderr
+    assert not list(tmp_path.glob("intel*"))  # where it keeps its user's id
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])

@@ -1,0 +1,94 @@
+"""What bfloat16 does to the scores of a trained model: error, ranking, and what could be allowed.
+
+    python -m mmnet.train --flagfile=experiments/quickstart/flags.txt --run_dir=runs/quickstart
+    python experiments/performance/precision.py --run_dir=runs/quickstart [--output=FILE]
+
+On the validation examples in all three scenarios. The last row is not bfloat16: it is float32 with
+random noise as large as `choosing.MOST_DEVIATION` allows, the worst that would still pass.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+
+from mmnet import tasks
+from mmnet.data import dataset as datasets
+from mmnet.data.windows import Windows
+from mmnet.evaluation import metrics
+from mmnet.evaluation.scenarios import SCENARIOS
+from mmnet.files import write_atomic
+from mmnet.serving import choosing, runtimes
+from mmnet.serving.export import OUTPUT
+from mmnet.training.run_directory import read_flags
+
+
+def scores(directory: Path, inputs, scale: float) -> dict[str, np.ndarray]:
+    """Scores of the same rows in several ways; the first is float32 on TensorFlow."""
+
+    def run(signature, given, **options):
+        return runtimes.opened(directory, signature, **options)(given)
+
+    low = {"runtime": "openvino", "precision": "bfloat16"}
+    kept, kept_low = run("static", inputs), run("static", inputs, **low)
+    exact = run("serving_default", inputs)[OUTPUT]
+    noise = np.random.default_rng(0).normal(0, choosing.MOST_DEVIATION * scale, len(exact))
+    return {
+        "float32": exact,
+        "float32 on OpenVINO": run("serving_default", inputs, runtime="openvino")[OUTPUT],
+        "bfloat16": run("serving_default", inputs, **low)[OUTPUT],
+        "bfloat16 from a float32 static part": run("from_static", inputs | kept, **low)[OUTPUT],
+        "bfloat16 from a bfloat16 static part": run("from_static", inputs | kept_low, **low)[
+            OUTPUT
+        ],
+        f"float32 + noise of {choosing.MOST_DEVIATION:g} sd": exact + noise,
+    }
+
+
+def main():
+    """Scores the validation examples and prints the tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--run_dir", required=True)
+    parser.add_argument("--output", default="")
+    options = parser.parse_args()
+    run_dir = Path(options.run_dir)
+    dataset = datasets.load(run_dir / "dataset")
+    validation = tasks._scenarios(dataset, Windows(dataset), "validation", read_flags(run_dir))
+    scale = dataset.fitted.spec.rate_scale
+    lines = [
+        "# bfloat16 on a trained model",
+        "",
+        "`python experiments/performance/precision.py --run_dir=runs/quickstart` after the quick "
+        f"start: {len(validation.examples):,} validation examples, sd of the training rates "
+        f"{scale:.3f} percent. Deviations are from float32, in units of that sd.",
+    ]
+    for scenario in SCENARIOS:
+        lines += [
+            "",
+            f"## {scenario}",
+            "",
+            "| scores | MSE | P@5 % | P@10 % | rms deviation | largest | rank correlation "
+            "| overlap of the top 5 % |",
+            "| --- |" + " ---: |" * 7,
+        ]
+        found = scores(run_dir / "export", validation.sample(scenario).inputs, scale)
+        for name, predicted in found.items():
+            one = choosing.compare(found["float32"], predicted, scale)
+            lines.append(
+                f"| {name} | {metrics.mse(validation.truth, predicted):.5f} "
+                f"| {metrics.precision_at(5, validation.truth, predicted):.4f} "
+                f"| {metrics.precision_at(10, validation.truth, predicted):.4f} "
+                f"| {one.deviation:.1e} | {one.largest:.1e} | {one.correlation:.6f} "
+                f"| {one.overlap:.3f} |"
+            )
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if options.output:
+        write_atomic(options.output, text)
+
+
+if __name__ == "__main__":
+    main()
