@@ -254,7 +254,8 @@ def count(
         flags.denominator: "denominator",
         flags.numerator: "numerator",
     }
-    for piece in counts.pieces(PIECE_ROWS, needed):
+    # Looking ids up begins by hashing all of them: with many items, more rows at a time.
+    for piece in counts.pieces(max(PIECE_ROWS, len(ids)), needed):
         rows = reader.read(piece)
         spool.add(np.searchsorted(borders, rows["item"], side="right") - 1, rows)
     first, num_periods = reader.span(counts)

@@ -57,7 +57,7 @@ class Engine:
         Raises:
             InputError: the engine cannot read its input, or has too little memory or disk.
         """
-        with _errors_explained(what), concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with errors_explained(what), concurrent.futures.ThreadPoolExecutor(1) as pool:
             future = pool.submit(work)
             try:
                 concurrent.futures.wait([future], timeout=SHOWN_AFTER_SECONDS)
@@ -256,6 +256,8 @@ def _pyspark(url: str, flags: TableFlags, spill: Path) -> Engine:
         "spark.local.dir": str(spill),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
+        # Python code on executors of this host runs where this does, not on the PATH's Python.
+        "spark.pyspark.python": sys.executable,
     }
     session = SparkSession.getActiveSession()
     owned = session is None
@@ -339,7 +341,7 @@ def events_of(engine: Engine, flags: TableFlags, files: Sequence[Path]) -> Event
     if len(kinds) > 1:
         raise InputError(f"{flags.events}: both Parquet and CSV files; name one kind by a glob")
     paths = [str(path) for path in files] or [flags.events]
-    with _errors_explained(f"reading {origin}"):
+    with errors_explained(f"reading {origin}"):
         if kinds == {True}:
             rows = _check_parquet(files) if files else None
             return Events(*_read_parquet(engine, paths), origin, tuple(files), rows)
@@ -446,7 +448,7 @@ def _view(engine: Engine, frame: Any) -> tuple[ir.Table, str]:
 
 
 @contextlib.contextmanager
-def _errors_explained(what: str) -> Iterator[None]:
+def errors_explained(what: str) -> Iterator[None]:
     """Turns an engine's complaint about its input or its means into a sentence."""
     try:
         yield

@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict
 from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
-from mmnet.data import content, counts, histories, items, parquet, pipeline, tables
+from mmnet.data import content, counts, engines, histories, items, parquet, pipeline, tables
 from mmnet.data.arrays import new_array
 from mmnet.data.content import Encoders
 from mmnet.data.counts import ItemIds, Panel
@@ -578,7 +578,8 @@ def to_directory(
             costs: list[Cost] = []
             place = str(directory)
             if session is not None and todo:
-                costs = workers.spark(WORKER, place, todo, done, session)
+                with engines.errors_explained(f"--output={directory}"):
+                    costs = workers.spark(WORKER, place, todo, done, session)
             elif processes > 1 and todo:
                 costs = workers.processes(WORKER, place, todo, done, number=processes)
             elif todo:
