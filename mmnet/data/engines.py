@@ -8,6 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import importlib.util
+import os
 import re
 import sys
 import urllib.parse
@@ -256,13 +257,14 @@ def _pyspark(url: str, flags: TableFlags, spill: Path) -> Engine:
         "spark.local.dir": str(spill),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        # Python code on executors of this host runs where this does, not on the PATH's Python.
-        "spark.pyspark.python": sys.executable,
     }
     session = SparkSession.getActiveSession()
     owned = session is None
     if session is None:
         builder = SparkSession.builder.appName("mmnet")
+        if (settings | options)["spark.master"].startswith("local"):
+            # Else Python code on its executors would run on whatever the PATH finds first.
+            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         for name, value in (settings | options).items():
             builder = builder.config(name, value)
         try:

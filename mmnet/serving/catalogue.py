@@ -337,13 +337,11 @@ class _Model:
         self.is_cut = {"static", "from_static"} <= export.signatures(job.saved_model)
         whole = "explained" if job.modalities else "serving_default"
         self.signature = "from_static" if self.is_cut else whole
-        self._score = self._opened(job, runtime, self.signature)
-        if self.is_cut:
-            self._static = self._opened(job, runtime, "static")
-
-    @staticmethod
-    def _opened(job: Job, runtime: Runtime, signature: str) -> runtimes.Scorer:
-        return runtimes.opened(job.saved_model, signature, runtime=runtime, precision=job.precision)
+        self._score = runtimes.opened(
+            job.saved_model, self.signature, runtime=runtime, precision=job.precision
+        )
+        if self.is_cut:  # in float32 whatever the precision: what is kept serves every job
+            self._static = runtimes.opened(job.saved_model, "static", runtime=runtime)
 
     def static(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
         """Static parts of items, float32 [items, width]."""
