@@ -9,11 +9,10 @@ import contextlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import keras
 import numpy as np
-from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
 from mmnet import config, models
@@ -605,7 +604,7 @@ def predict(flags: PredictConfig) -> None:
     signature = loaded.signatures["explained" if modalities else "serving_default"]
     scores = scoring.score(signature, dataset, as_of=flags.as_of, modalities=modalities)
     if flags.rule or flags.explore:
-        decisions = _stored(flags.saved_model, decision.FILE, decision.Decisions)
+        decisions = export.document(flags.saved_model, decision.FILE, decision.Decisions)
         scores = decision.add(scores, decisions, flags.rule or "stored", explore=flags.explore)
     path = scoring.write(scores, flags.output)
     console.print(f"{scores.num_rows:,} items scored for {scores['period'][0].as_py()}: {path}")
@@ -639,25 +638,6 @@ def _dataset_of_export(flags: PredictConfig | DriftConfig, fitted: Fitted) -> Da
     return dataset
 
 
-Document = TypeVar("Document", bound=BaseModel)
-
-
-def _stored(saved_model: str, name: str, kind: type[Document]) -> Document:
-    """A document of an export's `assets.extra/`.
-
-    Raises:
-        InputError: it is not there, or does not hold what it should.
-    """
-    try:
-        return kind.model_validate(export.asset(saved_model, name))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"--saved_model={saved_model}: {name}: {place}: {first['msg']}; export the model again"
-        ) from None
-
-
 def _ranking_features(loaded: Any, dataset: Dataset, flags: PredictConfig) -> None:
     """Scores of a range of periods, with all that a ranker may want to know beside them."""
     about = export.about(export.version_directory(flags.saved_model))
@@ -670,7 +650,7 @@ def _ranking_features(loaded: Any, dataset: Dataset, flags: PredictConfig) -> No
     parts = features.tables(
         loaded.signatures["explained" if gated else "serving_default"],
         dataset,
-        _stored(flags.saved_model, decision.FILE, decision.Decisions),
+        export.document(flags.saved_model, decision.FILE, decision.Decisions),
         first=flags.ranking_from,
         last=flags.as_of,
         modalities=about[export.MODALITIES] if gated else (),
@@ -714,7 +694,7 @@ def drift(flags: DriftConfig) -> int:
     if not flags.saved_model:
         raise InputError("--saved_model not given; name a run's export directory")
     loaded, fitted = export.load(flags.saved_model)
-    described = _stored(flags.saved_model, profile.FILE, profile.Profile)
+    described = export.document(flags.saved_model, profile.FILE, profile.Profile)
     dataset = _dataset_of_export(flags, fitted)
     panel, spec = dataset.panel, fitted.spec
     column = scoring.as_of_column(dataset, flags.checked, flag="checked")

@@ -196,7 +196,12 @@ def read(pattern: str, name: str, *, text_columns: Sequence[str] = ()) -> Table:
     paths = find(pattern, name)
     parts = [_read_one(path, name, text_columns) for path in paths]
     for path, part in zip(paths, parts, strict=True):
-        names = pd.Series(part.column_names)
+        try:
+            names = pd.Series(part.column_names)
+        except UnicodeDecodeError:
+            raise InputError(
+                f"{path}: the name of a column is not UTF-8 text; convert the file first"
+            ) from None
         if names.duplicated().any():
             raise InputError(
                 f"{path} has two columns named {names[names.duplicated()].iloc[0]!r}; rename one"

@@ -15,11 +15,13 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
+from pydantic import BaseModel, ValidationError
 
 from mmnet import schema
 from mmnet.checks import InputError
@@ -43,6 +45,9 @@ PARITY = {"float32": 1e-5, "mixed_bfloat16": 5e-2}
 """Largest difference between the SavedModel and the Keras model, relative to the prediction, or to
 the sd of the rates where that is more. float32 rounds at 6e-8, and another order of sums may lose
 two digits of it; bfloat16 rounds at 4e-3 in each of a dozen layers."""
+
+
+Document = TypeVar("Document", bound=BaseModel)
 
 
 class Servable(tf.Module):
@@ -286,14 +291,30 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, Fitted]:
         The loaded module, and what it was fitted with.
 
     Raises:
-        InputError: there is none, or it is not one of ours.
+        InputError: there is none, it is not one of ours, or it is damaged.
+    """
+    path = version_directory(path)
+    found = fitted(path)
+    try:
+        return tf.saved_model.load(str(path)), found
+    except (tf.errors.OpError, OSError, ValueError, KeyError, RuntimeError, DecodeError) as error:
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"--saved_model={path} cannot be loaded ({told}); --verify says what is damaged"
+        ) from None
+
+
+def fitted(path: str | os.PathLike[str]) -> Fitted:
+    """Reads what a model was fitted with.
+
+    Raises:
+        InputError: it is not there, or not what it should be.
     """
     path = version_directory(path)
     try:
-        fitted = Fitted.model_validate(about(path)["fitted"])
+        return Fitted.model_validate(about(path)["fitted"])
     except (ValueError, KeyError):
         raise _unreadable(path) from None
-    return tf.saved_model.load(str(path)), fitted
 
 
 def modalities(path: str | os.PathLike[str]) -> list[str]:
@@ -356,6 +377,23 @@ def asset(path: str | os.PathLike[str], name: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(f"{file} is missing or damaged; export the model with this version")
     return found
+
+
+def document(path: str | os.PathLike[str], name: str, kind: type[Document]) -> Document:
+    """Reads a document that went along with a SavedModel, as the model that it was written from.
+
+    Raises:
+        InputError: it is not there, or does not hold what it should.
+    """
+    try:
+        return kind.model_validate(asset(path, name))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        told = first["msg"].splitlines()[0]
+        raise InputError(
+            f"--saved_model={path}: {name}: {place}: {told}; export the model again"
+        ) from None
 
 
 def _unreadable(path: Path) -> InputError:
