@@ -127,7 +127,8 @@ async def load(url, asked, wanted, clients, seconds):
 async def refused(url, specs):
     """What the server says to requests that are wrong: (what, status, sentence) each."""
     empty = {
-        name: [[0] * spec.shape[1]] if spec.shape.rank == 2 else [0] for name, spec in specs.items()
+        name: np.zeros([1, *spec.shape[1:]], spec.dtype.as_numpy_dtype).tolist()
+        for name, spec in specs.items()
     }
     predict, infer = "/v1/models/mmnet:predict", "/v2/models/mmnet/infer"
     v2_input = {"name": "share_rate", "datatype": "FP32", "shape": [1, 6], "data": [0.0] * 6}
@@ -136,7 +137,7 @@ async def refused(url, specs):
         "a row short": (predict, json.dumps({"instances": [{"share_rate": [0.0]}]})),
         "text for a number": (
             predict,
-            json.dumps({"inputs": {**{name: [0] for name in empty}, "share_rate": [["1"] * 6]}}),
+            json.dumps({"inputs": {**empty, "share_rate": [["1"] * 6]}}),
         ),
         "an unknown signature": (predict, json.dumps({"signature_name": "x", "instances": [{}]})),
         "5,000 rows": (predict, json.dumps({"instances": [{"share_rate": [0.0] * 6}] * 5000})),
