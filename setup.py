@@ -10,6 +10,7 @@ VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "mmnet/__init__.py").read_
 BASELINES = ["lightgbm>=4.5,<5", "scikit-learn>=1.5"]
 FAST = ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "openvino>=2025,<2027", "tf2onnx>=1.17,<2"]
 HPO = ["optuna>=4"]
+SERVING = ["mlserver>=1.7,<2"]  # wants protobuf 6, so best in an environment of its own
 SPARK = ["pyspark>=4,<5"]  # and Java 17
 
 setup(
@@ -47,6 +48,7 @@ setup(
         "baselines": BASELINES,
         "fast": FAST,
         "hpo": HPO,
+        "serving": SERVING,
         "spark": SPARK,
         "test": [
             "hypothesis>=6.100",

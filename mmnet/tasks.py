@@ -678,7 +678,7 @@ def _ranking_features(loaded: Any, dataset: Dataset, flags: PredictConfig) -> No
     parts = features.tables(
         loaded.signatures["explained" if gated else "serving_default"],
         dataset,
-        export.stored(flags.saved_model, decision.FILE, decision.Decisions),
+        export.document(flags.saved_model, decision.FILE, decision.Decisions),
         first=flags.ranking_from,
         last=flags.as_of,
         modalities=about[export.MODALITIES] if gated else (),
@@ -722,14 +722,14 @@ def _score_dataset(flags: PredictConfig) -> None:
     signature = loaded.signatures["explained" if modalities else "serving_default"]
     scores = scoring.score(signature, dataset, as_of=flags.as_of, modalities=modalities)
     if flags.rule or flags.explore:
-        decisions = export.stored(flags.saved_model, decision.FILE, decision.Decisions)
+        decisions = export.document(flags.saved_model, decision.FILE, decision.Decisions)
         scores = decision.add(scores, decisions, flags.rule or "stored", explore=flags.explore)
     path = scoring.write(scores, flags.output)
     console.print(f"{scores.num_rows:,} items scored for {scores['period'][0].as_py()}: {path}")
 
 
 def _score_catalogue(flags: PredictConfig) -> None:
-    fitted = export.fitted_of(flags.saved_model)
+    fitted = export.fitted(flags.saved_model)
     table_flags = _tables_of_export(flags, fitted)
     fitted = fitted.model_copy(update={"tables": table_flags})
     found = pipeline.load_tables(table_flags, fitted.task, items_in_pieces=True)
@@ -747,7 +747,7 @@ def _score_catalogue(flags: PredictConfig) -> None:
         explore=flags.explore,
     )
     if job.rule:  # refused before anything is read
-        export.stored(job.saved_model, decision.FILE, decision.Decisions).rule(job.rule)
+        export.document(job.saved_model, decision.FILE, decision.Decisions).rule(job.rule)
     _print_rules(found.ledger)
     one_file = flags.output.endswith(".parquet")
     with contextlib.ExitStack() as stack:
@@ -800,7 +800,7 @@ def drift(flags: DriftConfig) -> int:
     if not flags.saved_model:
         raise InputError("--saved_model not given; name a run's export directory")
     loaded, fitted = export.load(flags.saved_model)
-    described = export.stored(flags.saved_model, profile.FILE, profile.Profile)
+    described = export.document(flags.saved_model, profile.FILE, profile.Profile)
     dataset = _dataset_of_export(flags, fitted)
     panel, spec = dataset.panel, fitted.spec
     column = scoring.as_of_column(dataset.panel, flags.checked, flag="checked")

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 
+from experiments.reliability.wholeness import Wholeness
 from mmnet import config, driver, files, tasks
 from mmnet.checks import InputError
 from mmnet.data import dataset as datasets
@@ -18,7 +19,6 @@ from mmnet.files import only_one, write_atomic, write_directory
 from mmnet.serving.verify import verify
 from mmnet.training.resume import Checkpoint, Checkpoints, Progress
 from tests.faults import Dead, Moments
-from experiments.reliability.wholeness import Wholeness
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
 

@@ -24,9 +24,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from wholeness import Wholeness
 
 from mmnet.files import write_atomic
-from wholeness import Wholeness
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +50,7 @@ def commands(place):
     run, dataset = place / "run", place / "dataset"
     scored = [f"--saved_model={run / 'export'}", f"--dataset_dir={dataset}"]
     return {
-        "prepare": [*TABLES, f"--dataset_dir={dataset}"],
+        "prepare": [*TABLES, f"--dataset_dir={place / 'prepared'}"],
         "train": [*TRAINING, f"--dataset_dir={dataset}", f"--run_dir={run}"],
         "evaluate": [f"--run_dir={run}", f"--dataset_dir={dataset}"],
         "predict": [*scored, "--rule=stored", f"--output={place / 'scores.parquet'}"],
@@ -69,6 +69,12 @@ def start(driver, arguments, log):
     )
 
 
+def ended(driver, code, log):
+    """The error for a driver that ended badly by itself."""
+    tail = "\n".join(Path(log.name).read_text(errors="replace").splitlines()[-20:])
+    return SystemExit(f"{tail}\n{driver} ended with exit code {code} by itself")
+
+
 def run_through(place, log):
     """Runs all drivers to their end; returns driver -> seconds."""
     seconds = {}
@@ -76,15 +82,18 @@ def run_through(place, log):
         began = time.monotonic()
         code = start(driver, arguments, log).wait()
         if code:
-            raise SystemExit(f"{driver} in {place} ended with exit code {code}; see the log")
+            raise ended(driver, code, log)
         seconds[driver] = time.monotonic() - began
+        if driver == "prepare" and not (place / "dataset").exists():
+            # The others read a copy, as kills of `prepare` replace its own by one of other tables.
+            shutil.copytree(place / "prepared", place / "dataset")
     return seconds
 
 
 def disturb(driver, place, draws):
     """Takes away what would let a driver end at once, so that the kill meets it at work."""
-    if driver == "prepare" and draws.random() < 0.5 and (place / "dataset").exists():
-        about = place / "dataset" / "dataset.json"
+    about = place / "prepared" / "dataset.json"
+    if driver == "prepare" and draws.random() < 0.7 and about.exists():
         document = json.loads(about.read_text(encoding="utf-8"))
         document["fingerprint"] = "of other tables"
         write_atomic(about, json.dumps(document))
@@ -106,10 +115,10 @@ def same(reference, victim):
     for name in ("run/evaluation/metrics.json", "drift/drift.json"):
         if (reference / name).read_text() != (victim / name).read_text():
             different.append(name)
-    for path in sorted((reference / "dataset").glob("*.npy")):
-        other = victim / "dataset" / path.name
+    for path in sorted((reference / "prepared").glob("*.npy")):
+        other = victim / "prepared" / path.name
         if not np.array_equal(np.load(path), np.load(other), equal_nan=True):
-            different.append(f"dataset/{path.name}")
+            different.append(f"prepared/{path.name}")
     return different
 
 
@@ -151,7 +160,7 @@ def main():
                 if code is None:
                     lines.append((driver, delay, whole.read - read, problem))
                 elif code:
-                    raise SystemExit(f"{driver} ended with exit code {code} by itself; see the log")
+                    raise ended(driver, code, log)
             run_through(victim, log)
             whole()
         different = same(reference, victim)

@@ -55,7 +55,8 @@ class Calendar(BaseModel):
         data = table.need(column, flag)
         if self.kind == "integer":
             values = tables.floats(table, column, flag, rule=self._rule)
-            bad = ~np.isnan(values) & ((values != np.floor(values)) | np.isinf(values))
+            whole = (values == np.floor(values)) & (np.abs(values) < 2**53)  # beyond, floats skip
+            bad = ~np.isnan(values) & ~whole
         else:
             times = _times(data, self.time_zone)
             values = ((times - ANCHOR) // pd.Timedelta(seconds=self.width)).to_numpy(float)

@@ -120,7 +120,7 @@ def open_table(
     if not all(map(tables.is_parquet, paths)):
         return tables.read(pattern, name, text_columns=text_columns)
     schemas, groups = zip(*(_about(path, name) for path in paths), strict=True)
-    tables.check_names(paths, [schema.names for schema in schemas])
+    tables.check_names(paths, list(map(tables.column_names, paths, schemas)))
     try:
         schema = tables.one_schema(schemas)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:

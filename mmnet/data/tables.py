@@ -288,16 +288,31 @@ def read(pattern: str, name: str, *, text_columns: Sequence[str] = ()) -> Table:
     """
     paths = find(pattern, name)
     parts = [_read_one(path, name, text_columns) for path in paths]
-    check_names(paths, [part.column_names for part in parts])
+    schemas = [part.schema.remove_metadata() for part in parts]
+    check_names(paths, list(map(column_names, paths, schemas)))
     starts = np.cumsum([0, *(part.num_rows for part in parts[:-1])])
     try:
-        schema = one_schema([part.schema.remove_metadata() for part in parts])
+        schema = one_schema(schemas)
         data = pa.concat_tables([part.cast(schema) for part in parts])
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise InputError(f"the files of {pattern} do not fit together: {error}") from None
     if not data.num_rows:
         raise InputError(f"{paths[0]}: the {name} table has no rows")
     return Table(data, name, tuple(paths), tuple(int(start) for start in starts))
+
+
+def column_names(path: Path, schema: pa.Schema) -> list[str]:
+    """Names of a file's columns.
+
+    Raises:
+        InputError: one is in an unknown encoding.
+    """
+    try:
+        return schema.names
+    except UnicodeDecodeError:
+        raise InputError(
+            f"{path}: the name of a column is not UTF-8 text; convert the file first"
+        ) from None
 
 
 def check_names(paths: Sequence[Path], names: Sequence[Sequence[str]]) -> None:

@@ -431,8 +431,10 @@ def _append(folder: Path, keys: np.ndarray, vectors: np.ndarray) -> None:
     for path in folder.glob(".segment-*"):  # of `write_atomic`
         path.unlink()
     number = max(numbers, default=-1) + 1
-    write_atomic(_vectors_path(folder, number), lambda path: np.save(path, vectors))
-    write_atomic(_keys_path(folder, number), lambda path: np.save(path, keys))
+    write_atomic(
+        _vectors_path(folder, number), lambda path: np.save(path, vectors, allow_pickle=False)
+    )
+    write_atomic(_keys_path(folder, number), lambda path: np.save(path, keys, allow_pickle=False))
 
 
 def _numbers(folder: Path, kind: str) -> list[int]:

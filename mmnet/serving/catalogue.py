@@ -223,7 +223,7 @@ class Scorer:
         self.signature = self._model.signature
         self._decisions = None
         if job.rule:
-            self._decisions = export.stored(job.saved_model, decision.FILE, decision.Decisions)
+            self._decisions = export.document(job.saved_model, decision.FILE, decision.Decisions)
         self.measured = Measured()
 
     def _array(self, name: str) -> np.ndarray:
@@ -414,7 +414,7 @@ def choose_runtime(job_text: str, directory: str) -> None:
         InputError: the precision changes the scores too much.
     """
     job, place = Job.model_validate_json(job_text), Path(directory)
-    fitted = export.fitted_of(job.saved_model).model_copy(update={"tables": job.tables})
+    fitted = export.fitted(job.saved_model).model_copy(update={"tables": job.tables})
     plain = job.model_copy(update={"runtime": "tensorflow", "precision": "float32"})
     scorer = Scorer(plain, pipeline.load_catalogue(job.tables), fitted, place)
     sample, signature = scorer.sample(SAMPLE), scorer.signature
@@ -646,7 +646,7 @@ class _Worker:
         if about is None:
             raise InputError(f"{directory} is no job: it has no {JOB}")
         job = Job.model_validate(about["job"])
-        fitted = export.fitted_of(job.saved_model).model_copy(update={"tables": job.tables})
+        fitted = export.fitted(job.saved_model).model_copy(update={"tables": job.tables})
         found = pipeline.load_catalogue(job.tables)
         self._blocks = found.items.blocks(job.tables.shard_items)
         self._scorer = Scorer(job, found, fitted, directory / SURVEY)

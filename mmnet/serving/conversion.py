@@ -20,6 +20,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from mmnet.checks import InputError, did_you_mean
 from mmnet.data.tables import sha256
 from mmnet.files import write_atomic
+from mmnet.serving.export import load
 
 CACHE = "runs/onnx_cache"
 """Where converted signatures are kept, if nothing else is said."""
@@ -65,7 +66,7 @@ def fingerprint(directory: Path) -> str:
 def _loaded(directory: Path, written_ns: int) -> Any:
     """An export; its signatures are opened one after the other, and share its weights."""
     del written_ns  # another one in the same place is another one
-    return tf.saved_model.load(str(directory))
+    return load(directory)[0]
 
 
 def signature_of(directory: Path, name: str) -> tuple[Any, Any]:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from pydantic import BaseModel, ValidationError
 from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
@@ -287,6 +288,12 @@ def _write_golden(
     ]
     if both is not None:
         goldens.append(Golden("explained", rows.tensors, wanted))
+    if servable.width:
+        dynamic = {name: array for name, array in rows.tensors.items() if name in DYNAMIC}
+        static = {name: array for name, array in rows.tensors.items() if name not in DYNAMIC}
+        kept = servable.static(**{name: tf.constant(array) for name, array in static.items()})
+        kept = {name: np.asarray(tensor) for name, tensor in kept.items()}
+        goldens += [Golden("static", static, kept), Golden("from_static", dynamic | kept, wanted)]
     signatures = tf.saved_model.load(str(directory)).signatures
     scale = {OUTPUT: max(1.0, servable.rate_scale)}
     for one in goldens:
@@ -329,17 +336,24 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, Fitted]:
         The loaded module, and what it was fitted with.
 
     Raises:
-        InputError: there is none, or it is not one of ours.
+        InputError: there is none, it is not one of ours, or it is damaged.
     """
-    fitted = fitted_of(path)
-    return tf.saved_model.load(str(version_directory(path))), fitted
+    path = version_directory(path)
+    found = fitted(path)
+    try:
+        return tf.saved_model.load(str(path)), found
+    except (tf.errors.OpError, OSError, ValueError, KeyError, RuntimeError, DecodeError) as error:
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"--saved_model={path} cannot be loaded ({told}); --verify says what is damaged"
+        ) from None
 
 
-def fitted_of(path: str | os.PathLike[str]) -> Fitted:
-    """Reads what a SavedModel was fitted with, without loading it.
+def fitted(path: str | os.PathLike[str]) -> Fitted:
+    """Reads what a model was fitted with.
 
     Raises:
-        InputError: there is none, or it is not one of ours.
+        InputError: it is not there, or not what it should be.
     """
     path = version_directory(path)
     try:
@@ -352,10 +366,15 @@ def signatures(path: str | os.PathLike[str]) -> set[str]:
     """Names the signatures of a SavedModel, without loading it.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it is damaged.
     """
-    found = parse_saved_model(str(version_directory(path)))
-    return set(found.meta_graphs[0].signature_def)
+    path = version_directory(path)
+    try:
+        return set(parse_saved_model(str(path)).meta_graphs[0].signature_def)
+    except (OSError, DecodeError, IndexError):
+        raise InputError(
+            f"--saved_model={path} cannot be read; --verify says what is damaged"
+        ) from None
 
 
 def modalities(path: str | os.PathLike[str]) -> list[str]:
@@ -420,19 +439,20 @@ def asset(path: str | os.PathLike[str], name: str) -> dict[str, Any]:
     return found
 
 
-def stored(saved_model: str | os.PathLike[str], name: str, kind: type[Document]) -> Document:
-    """A document of an export's `assets.extra/`.
+def document(path: str | os.PathLike[str], name: str, kind: type[Document]) -> Document:
+    """Reads a document that went along with a SavedModel, as the model that it was written from.
 
     Raises:
         InputError: it is not there, or does not hold what it should.
     """
     try:
-        return kind.model_validate(asset(saved_model, name))
+        return kind.model_validate(asset(path, name))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
+        told = first["msg"].splitlines()[0]
         raise InputError(
-            f"--saved_model={saved_model}: {name}: {place}: {first['msg']}; export the model again"
+            f"--saved_model={path}: {name}: {place}: {told}; export the model again"
         ) from None
 
 

@@ -259,3 +259,10 @@ def test_a_ledger_line_must_balance():
     assert Rule("counts", "known", 5, 3).dropped == 2
     with pytest.raises(ValueError, match="does not balance"):
         Rule("counts", "known", 3, 5)
+
+
+def test_a_header_of_another_encoding_is_refused(tmp_path):
+    path = tmp_path / "items.csv"
+    path.write_bytes("item_id,catégorie\na,b\n".encode("latin-1"))
+    with pytest.raises(InputError, match="the name of a column is not UTF-8 text"):
+        tables.read(str(path), "items")

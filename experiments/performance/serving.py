@@ -1,0 +1,301 @@
+"""Sustained requests per second of an export behind MLServer, and where the time goes.
+
+    pip install -e ".[serving]"
+    python experiments/performance/serving.py [--seconds=5] [--output=FILE]
+
+The model has the paper's sizes and untrained weights (their values cost nothing), on a simulated
+log. A request asks for one item by `raw_columns`, the signature that does the most. Clients are
+coroutines of a process beside the server's, each with one connection, which asks again as soon as
+it has its answer; both share the machine's cores. Every answer is compared with the score that the
+SavedModel gives in this process. Model time is what the server measured around the signature's
+call; the rest of an answer's time is the server, the network, and the queue before both.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import aiohttp
+import numpy as np
+import tensorflow as tf
+
+from mmnet import models
+from mmnet.config import TableFlags, TaskFlags
+from mmnet.data import pipeline
+from mmnet.data.windows import Windows
+from mmnet.files import write_atomic
+from mmnet.serving import export, golden, requests
+from mmnet.training.records import machine, versions
+
+CLIENTS = (1, 8, 64)
+DISTINCT = 256
+"""Different items asked for."""
+
+
+def make_export(directory):
+    """Exports a network of the paper's sizes; returns the directory and rows to ask for."""
+    flags = TableFlags(
+        source="simulated",
+        source_set=("items=2000", "periods=40"),
+        taxonomies=("category", "tags"),
+        categoricals=("author",),
+        numerics=("duration",),
+        texts=("title",),
+        release="release",
+    )
+    dataset = pipeline.prepare(pipeline.load_tables(flags), flags, TaskFlags())
+    model = models.REGISTRY["mmnet"](dataset.fitted.spec, seed=0)
+    windows = Windows(dataset)
+    rows = golden.rows(dataset, windows, dataset.split.validation, DISTINCT)
+    few = golden.rows(dataset, windows, dataset.split.validation, 32)
+    return export.export(model, dataset.fitted, directory / "export", rows=few), rows.columns
+
+
+def bodies(columns, specs, kind):
+    """Path and body of one request per row."""
+    found = []
+    for row in range(len(columns["clicks"])):
+        texts = {
+            name: array[row] if array.dtype == object else array[row].tolist()
+            for name, array in columns.items()
+        }
+        # JSON has no NaN: a number that nobody knows is null.
+        texts = {name: None if value != value else value for name, value in texts.items()}
+        if kind == "REST of TensorFlow Serving":
+            body = {"signature_name": "raw_columns", "instances": [texts]}
+            found.append(("/v1/models/mmnet:predict", json.dumps(body)))
+            continue
+        inputs = [
+            {
+                "name": name,
+                "datatype": requests._v2_type(specs[name]),
+                "shape": [1, *columns[name].shape[1:]],
+                "data": np.ravel(value).tolist() if isinstance(value, list) else [value],
+            }
+            for name, value in texts.items()
+        ]
+        body = {"parameters": {"signature": "raw_columns"}, "inputs": inputs}
+        found.append(("/v2/models/mmnet/infer", json.dumps(body)))
+    return found
+
+
+def answered(body, headers):
+    """Score and model seconds of an answer."""
+    if "predictions" in body:
+        return body["predictions"][0], float(headers["x-model-seconds"])
+    return body["outputs"][0]["data"][0], body["parameters"]["model_seconds"]
+
+
+async def load(url, asked, wanted, clients, seconds):
+    """Asks for some seconds; returns latencies and model seconds of every answer."""
+    latencies, inside, wrong = [], [], 0
+    end = time.perf_counter() + seconds
+
+    async def client(session, number):
+        nonlocal wrong
+        while time.perf_counter() < end:
+            row = number % len(asked)
+            number += clients
+            path, body = asked[row]
+            began = time.perf_counter()
+            async with session.post(
+                url + path, data=body, headers={"content-type": "application/json"}
+            ) as answer:
+                found = await answer.json()
+                latencies.append(time.perf_counter() - began)
+                score, model_seconds = answered(found, answer.headers)
+                inside.append(model_seconds)
+                wrong += abs(score - wanted[row]) > 1e-5 * max(1, abs(wanted[row]))
+
+    connector = aiohttp.TCPConnector(limit=clients)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        began = time.perf_counter()
+        await asyncio.gather(*(client(session, number) for number in range(clients)))
+        spent = time.perf_counter() - began
+    return np.array(latencies), np.array(inside), wrong, spent
+
+
+async def refused(url, specs):
+    """What the server says to requests that are wrong: (what, status, sentence) each."""
+    empty = {
+        name: np.zeros([1, *spec.shape[1:]], spec.dtype.as_numpy_dtype).tolist()
+        for name, spec in specs.items()
+    }
+    predict, infer = "/v1/models/mmnet:predict", "/v2/models/mmnet/infer"
+    v2_input = {"name": "share_rate", "datatype": "FP32", "shape": [1, 6], "data": [0.0] * 6}
+    tried = {
+        "no JSON": (predict, "{"),
+        "a row short": (predict, json.dumps({"instances": [{"share_rate": [0.0]}]})),
+        "text for a number": (
+            predict,
+            json.dumps({"inputs": {**empty, "share_rate": [["1"] * 6]}}),
+        ),
+        "an unknown signature": (predict, json.dumps({"signature_name": "x", "instances": [{}]})),
+        "5,000 rows": (predict, json.dumps({"instances": [{"share_rate": [0.0] * 6}] * 5000})),
+        "V2: an input missing": (infer, json.dumps({"inputs": [v2_input]})),
+        "V2: a shape that lies": (infer, json.dumps({"inputs": [v2_input | {"shape": [9, 9]}]})),
+        "V2: no JSON": (infer, "{"),
+        "V2: another model": ("/v2/models/other/infer", json.dumps({"inputs": [v2_input]})),
+    }
+    found = []
+    async with aiohttp.ClientSession() as session:
+        for what, (path, body) in tried.items():
+            async with session.post(
+                url + path, data=body, headers={"content-type": "application/json"}
+            ) as answer:
+                text = await answer.text()
+                found.append(
+                    (what, answer.status, text.replace("|", "\\|").replace("\n", " ")[:150])
+                )
+    return found
+
+
+class Server:
+    """MLServer in a process of its own, on free ports."""
+
+    def __init__(self, directory, path, batched):
+        ports = [free_port() for _ in range(3)]
+        self.url = f"http://127.0.0.1:{ports[0]}"
+        directory.mkdir()
+        settings = dict(zip(("http_port", "grpc_port", "metrics_port"), ports, strict=True))
+        settings |= {"host": "127.0.0.1", "parallel_workers": 0, "logging_settings": None}
+        (directory / "settings.json").write_text(json.dumps(settings))
+        model = {
+            "name": "mmnet",
+            "implementation": "mmnet.serving.mlserver_runtime.ShareRates",
+            "parameters": {"uri": str(path.resolve())},
+        }
+        if batched:
+            model |= {"max_batch_size": 64, "max_batch_time": 0.002}
+        (directory / "model-settings.json").write_text(json.dumps(model))
+        self.log = (directory / "log.txt").open("w+")
+        program = Path(sys.executable).with_name("mlserver")
+        self.process = subprocess.Popen(
+            [str(program), "start", str(directory)], stdout=self.log, stderr=subprocess.STDOUT
+        )
+
+    async def ready(self):
+        """Waits until the model is loaded."""
+        async with aiohttp.ClientSession() as session:
+            for _ in range(600):
+                if self.process.poll() is not None:
+                    break
+                try:
+                    async with session.get(f"{self.url}/v2/models/mmnet/ready") as answer:
+                        if answer.status == 200:
+                            return self
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.2)
+        self.log.seek(0)
+        raise SystemExit(f"the server did not start:\n{self.log.read()[-3000:]}")
+
+    def stop(self):
+        """Ends it."""
+        self.process.terminate()
+        self.process.wait()
+
+
+def free_port():
+    """A port that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+async def measure(flags, directory):
+    """Runs everything; returns table lines and refusals."""
+    path, columns = make_export(directory)
+    loaded, _ = export.load(path)
+    signature = loaded.signatures["raw_columns"]
+    specs = requests.input_specs(signature)
+    tensors = {name: tf.constant(array) for name, array in columns.items()}
+    wanted = signature(**tensors)[export.OUTPUT].numpy()
+    one = {name: tensor[:1] for name, tensor in tensors.items()}
+    alone = []
+    for _ in range(300):
+        began = time.perf_counter()
+        signature(**one)
+        alone.append(time.perf_counter() - began)
+    lines, said = [], []
+    for name, batched in (
+        ("V2", False),
+        ("REST of TensorFlow Serving", False),
+        ("V2, batched", True),
+    ):
+        server = await Server(directory / name.replace(" ", "_"), path, batched).ready()
+        try:
+            asked = bodies(columns, specs, name)
+            await load(server.url, asked, wanted, 8, 1)  # warm
+            for clients in CLIENTS:
+                latencies, inside, wrong, spent = await load(
+                    server.url, asked, wanted, clients, flags.seconds
+                )
+                half, late = np.quantile(latencies, [0.5, 0.99]) * 1e3
+                lines.append(
+                    f"| {name} | {clients} | {len(latencies) / spent:.0f} | {half:.2f} | "
+                    f"{late:.2f} | {np.median(inside) * 1e3:.2f} | "
+                    f"{1 - np.sum(inside) / np.sum(latencies):.0%} | "
+                    f"{wrong} of {len(latencies):,} |"
+                )
+                print(lines[-1], flush=True)
+            if not batched and name != "V2":
+                default = requests.input_specs(loaded.signatures["serving_default"])
+                said = await refused(server.url, default)
+        finally:
+            server.stop()
+    return np.median(alone) * 1e3, lines, said
+
+
+def main():
+    """Measures, and writes what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--output", default=str(Path(__file__).with_suffix(".md")))
+    flags = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        alone, lines, said = asyncio.run(measure(flags, Path(directory)))
+    about = machine()
+    text = "\n".join(
+        [
+            "# Serving over the network\n",
+            f"`python experiments/performance/serving.py --seconds={flags.seconds:g}`, "
+            f"{about['processor']}, {about['cores']} cores shared by server and clients; "
+            f"TensorFlow {versions()['tensorflow']}, MLServer {mlserver_version()}.\n",
+            f"One item by `raw_columns`; the signature called in process, without any server, "
+            f"takes {alone:.2f} ms.\n",
+            "| interface | clients | requests/s | p50 (ms) | p99 (ms) | model p50 (ms) | time "
+            "outside the model | wrong answers |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+            *lines,
+            "",
+            "Time outside the model: HTTP, JSON, checks and the queue. With batching, requests "
+            "that came in within 2 ms share one call, and each of them counts all of its time.\n",
+            "## Requests that are wrong\n",
+            "| request | status | answer |",
+            "| --- | ---: | --- |",
+            *(f"| {what} | {status} | `{answer}` |" for what, status, answer in said),
+            "",
+        ]
+    )
+    write_atomic(flags.output, text)
+
+
+def mlserver_version():
+    """Of the server."""
+    import importlib.metadata
+
+    return importlib.metadata.version("mlserver")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""A request becomes the arrays that the signature takes, or one sentence that names the input."""
+
+import base64
+import json
+
+import hypothesis
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import json_format
+from hypothesis import strategies as st
+from tensorflow_serving.apis import predict_pb2
+
+from mmnet.serving import export, golden, requests
+from mmnet.serving.requests import RequestError
+
+SPECS = {
+    "clicks": tf.TensorSpec([None, 2], tf.int64),
+    "rate": tf.TensorSpec([None], tf.float32),
+    "title": tf.TensorSpec([None], tf.string),
+}
+ROWS = [
+    {"clicks": [1, 2], "rate": 0.5, "title": "猫"},
+    {"clicks": [3, 4], "rate": None, "title": {"b64": base64.b64encode(b"\xff").decode()}},
+]
+
+
+def test_rows_columns_and_v2_say_the_same():
+    by_row = requests.from_tf_serving({"instances": ROWS}, SPECS)
+    columns = {name: [row[name] for row in ROWS] for name in SPECS}
+    by_column = requests.from_tf_serving({"inputs": columns}, SPECS)
+    v2 = requests.from_v2(
+        [
+            ("clicks", "INT64", [2, 2], [1, 2, 3, 4]),
+            ("rate", "FP32", [2], [0.5, None]),
+            ("title", "BYTES", [2], ["猫", b"\xff"]),
+        ],
+        SPECS,
+    )
+    for found in (by_row, by_column, v2):
+        np.testing.assert_array_equal(found["clicks"], [[1, 2], [3, 4]])
+        np.testing.assert_array_equal(found["rate"], np.array([0.5, np.nan], np.float32))
+        assert found["title"].tolist() == ["猫".encode(), b"\xff"]
+        assert [found[name].dtype.kind for name in SPECS] == ["i", "f", "O"]
+
+
+def test_the_name_of_an_only_input_may_be_left_out():
+    specs = {"examples": tf.TensorSpec([None], tf.string)}
+    for body in (
+        {"instances": [{"b64": "AA=="}]},
+        {"instances": [{"examples": {"b64": "AA=="}}]},
+        {"inputs": [{"b64": "AA=="}]},
+        {"inputs": {"examples": [{"b64": "AA=="}]}},
+    ):
+        assert requests.from_tf_serving(body, specs)["examples"].tolist() == [b"\x00"]
+
+
+def test_answers_stand_as_the_question_did():
+    outputs = {"a": np.array([1.5, 2], np.float32), "b": np.array([[1, 2], [3, 4]], np.float32)}
+    assert requests.to_tf_serving(outputs, by_row=True) == {
+        "predictions": [{"a": 1.5, "b": [1, 2]}, {"a": 2, "b": [3, 4]}]
+    }
+    assert requests.to_tf_serving(outputs, by_row=False) == {
+        "outputs": {"a": [1.5, 2], "b": [[1, 2], [3, 4]]}
+    }
+    assert requests.to_v2({"b": outputs["b"]}) == [
+        {"name": "b", "datatype": "FP32", "shape": [2, 2], "data": [1, 2, 3, 4]}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"clicks": [1, 2, 3]}, r"clicks: a row must have the shape \[2\]. Received: \[3\]"),
+        ({"clicks": [1.5, 2]}, "clicks: must be whole numbers"),
+        ({"clicks": ["1", "2"]}, "clicks: must be whole numbers"),
+        ({"clicks": [True, False]}, "clicks: must be whole numbers"),
+        ({"clicks": [2**70, 1]}, "clicks: must be whole numbers"),
+        ({"clicks": [1, [2]]}, "clicks: must be whole numbers"),
+        ({"clicks": None}, "clicks: must be whole numbers"),
+        ({"rate": "0.5"}, "rate: must be numbers"),
+        ({"rate": [0.5]}, r"rate: a row must have the shape \[\]"),
+        ({"rate": {}}, "rate: must be numbers"),
+        ({"title": 7}, "title: must be text. Received: 7"),
+        ({"title": {"b64": "?"}}, "title: b64 must be base64"),
+        ({"title": "\ud800"}, "lone surrogate"),
+        ({"titel": "x"}, "no input 'titel'. Did you mean title"),
+    ],
+)
+def test_what_is_wrong_is_named(change, told):
+    with pytest.raises(RequestError, match=told) as caught:
+        requests.from_tf_serving({"instances": [ROWS[0] | change]}, SPECS)
+    assert caught.value.status == 400
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (7, "must be a JSON object"),
+        ({}, "either instances or inputs"),
+        ({"instances": [], "inputs": {}}, "either instances or inputs"),
+        ({"instances": []}, "one row at least"),
+        ({"instances": [ROWS[0], 7]}, r"instances\[1\]"),
+        ({"instances": [{"clicks": [1, 2]}]}, r"input 'rate' is missing \(2 are\)"),
+        ({"inputs": 7}, "one list per input"),
+        ({"inputs": {"clicks": [[1, 2]], "rate": [1.0, 2.0], "title": [""]}}, "as many rows"),
+        ({"inputs": {"clicks": [], "rate": [], "title": []}}, "clicks: must be whole"),
+    ],
+)
+def test_a_body_that_is_no_request_is_refused(body, told):
+    with pytest.raises(RequestError, match=told):
+        requests.from_tf_serving(body, SPECS)
+
+
+def test_too_many_rows_are_413():
+    many = requests.MAX_ROWS + 1
+    for read in (
+        lambda: requests.from_tf_serving({"instances": [ROWS[0]] * many}, SPECS),
+        lambda: requests.from_v2([("rate", "FP32", [many], [0.5] * many)], SPECS),
+    ):
+        with pytest.raises(RequestError, match="send it in parts") as caught:
+            read()
+        assert caught.value.status == 413
+
+
+@pytest.mark.parametrize(
+    ("one", "told"),
+    [
+        (("rate", "FP64", [1], [0.5]), "datatype must be FP32"),
+        (("rate", "FP32", [2], [0.5]), "1 values do not fill the shape"),
+        (("rate", "FP32", [], [0.5]), "do not fill"),
+        (("rate", "FP32", [-1], [0.5]), "do not fill"),
+        (("clicks", "INT64", [2], [1, 2]), r"must have the shape \[2\]"),
+    ],
+)
+def test_v2_requests_that_are_wrong_are_named(one, told):
+    others = {
+        "clicks": ("clicks", "INT64", [1, 2], [1, 2]),
+        "rate": ("rate", "FP32", [1], [0.5]),
+        "title": ("title", "BYTES", [1], ["a"]),
+    }
+    with pytest.raises(RequestError, match=told):
+        requests.from_v2(list((others | {one[0]: one}).values()), SPECS)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inside: (
+        st.lists(inside, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["clicks", "rate", "title", "b64", "x"]), inside, max_size=3
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@hypothesis.settings(max_examples=400)
+@hypothesis.given(json_values, st.sampled_from(["instances", "inputs", ""]))
+def test_any_json_is_read_or_refused(value, key):
+    body = {key: value} if key else value
+    try:
+        found = requests.from_tf_serving(body, SPECS)
+    except RequestError as error:
+        hypothesis.note(str(error))
+    else:
+        assert set(found) == set(SPECS)
+
+
+def test_golden_rows_score_the_same_in_every_format(run_dir):
+    """PredictRequest, both forms of REST JSON and V2, of one golden batch."""
+    loaded, _ = export.load(run_dir / "export")
+    signature = loaded.signatures["raw_columns"]
+    specs = requests.input_specs(signature)
+    batches = golden.read(run_dir / "export" / "1" / golden.FILE)
+    *_, batch = (one for one in batches if one.signature == "raw_columns")
+    message = predict_pb2.PredictRequest()
+    message.model_spec.signature_name = "raw_columns"
+    for name, array in batch.inputs.items():
+        message.inputs[name].CopyFrom(tf.make_tensor_proto(array))
+    message = json_format.Parse(json_format.MessageToJson(message), predict_pb2.PredictRequest())
+    texts = {
+        name: [one.decode() for one in array] if array.dtype == object else array.tolist()
+        for name, array in batch.inputs.items()
+    }
+    number = len(batch.inputs["clicks"])
+    rows = [{name: values[row] for name, values in texts.items()} for row in range(number)]
+    forms = {
+        "PredictRequest": {name: tf.make_ndarray(message.inputs[name]) for name in message.inputs},
+        "instances": requests.from_tf_serving(json.loads(json.dumps({"instances": rows})), specs),
+        "inputs": requests.from_tf_serving(json.loads(json.dumps({"inputs": texts})), specs),
+        "v2": requests.from_v2(
+            [
+                (name, requests._v2_type(specs[name]), batch.inputs[name].shape, values)
+                for name, values in texts.items()
+            ],
+            specs,
+        ),
+    }
+    for form, arrays in forms.items():
+        found = signature(**{name: tf.constant(array) for name, array in arrays.items()})
+        # The same graph on the same values.
+        np.testing.assert_allclose(
+            found[export.OUTPUT], batch.outputs[export.OUTPUT], rtol=1e-5, atol=1e-5, err_msg=form
+        )
