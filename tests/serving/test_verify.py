@@ -1,5 +1,6 @@
 """An export that is not what was written says so, and says what."""
 
+import dataclasses
 import json
 import shutil
 import struct
@@ -127,13 +128,13 @@ def test_the_checksums_themselves_are_checked(exported, damage):
 def test_another_model_under_fresh_checksums_fails_its_golden_rows(exported):
     """What a checksum cannot find: the files are whole, and the scores are others."""
     path = exported / golden.FILE
-    batches = list(golden.read(path))
+    batches = [one for one in golden.read(path) if len(next(iter(one.inputs.values()))) > 1]
     moved = [
-        golden.Golden(
-            one.signature, one.inputs, one.outputs | {export.OUTPUT: one.outputs[export.OUTPUT] + 1}
+        dataclasses.replace(
+            one,
+            outputs={n: a + 1 if n == export.OUTPUT else a for n, a in one.outputs.items()},
         )
         for one in batches
-        if len(next(iter(one.inputs.values()))) > 1 and export.OUTPUT in one.outputs
     ]
     golden.write(path, moved)
     checksums.write(exported, {})
