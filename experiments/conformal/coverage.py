@@ -2,10 +2,10 @@
 
     python experiments/conformal/coverage.py [--worlds=5] [--output=FILE]
 
-Every world is a simulated log with another seed. Intervals are calibrated on validation, by scenario
-and clicks seen, and looked at on test. With `--split=by_item` the two are exchangeable, which is all
-that the guarantee asks for; with the split by time, test lies later, as in production. The quick
-model is fitted in every world, the network in the first.
+Every world is a simulated log with another seed. Intervals are calibrated on validation, by
+scenario and clicks seen, and looked at on test. With `--split=by_item` the two are exchangeable,
+which is all that the guarantee asks for; with the split by time, test lies later, as in
+production. The quick model is fitted in every world, the network in the first.
 """
 
 import argparse
