@@ -15,6 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from mmnet.evaluation.plots import TITLES
 from mmnet.evaluation.report import markdown_table
 from mmnet.files import write_atomic
@@ -44,18 +46,20 @@ def main():
     network = [f"--flagfile={HERE / 'mmnet.txt'}"]
     cells = [("smoothed_history", quick, world) for world in range(flags.worlds)]
     cells.append(("mmnet", network, 0))
-    lines, groups, rules, worst = [], [], [], dict.fromkeys(SPLITS, 0.0)
+    lines, groups, rules = [], [], []
+    worst, off = dict.fromkeys(SPLITS, 0.0), dict.fromkeys(SPLITS, 0.0)
     commit, clean = git_state()
     with tempfile.TemporaryDirectory() as directory:
         for split, told in SPLITS.items():
+            worlds: list[list[float]] = []
             for model, own, world in cells:
                 place = Path(directory) / f"{split}-{model}-{world}"
                 found = run([*own, f"--split={split}", f"--source_set=seed={world}"], place)
                 level = found["level"]
                 whole = {r["scenario"]: r for r in found["coverage"] if r["clicks"] == "all"}
-                worst[split] = max(
-                    [worst[split], *(abs(row["coverage"] - level) for row in whole.values())]
-                )
+                covered = [whole[scenario]["coverage"] for scenario in TITLES]
+                worst[split] = max([worst[split], *(abs(one - level) for one in covered)])
+                worlds += [covered] if model == "smoothed_history" else []
                 lines.append(
                     [told, model, str(world), f"{whole['normal']['n']:,}"]
                     + [f"{whole[scenario]['coverage']:.1%}" for scenario in TITLES]
@@ -84,9 +88,19 @@ def main():
                         for scenario, table in found["rules"].items()
                         for row in table
                     ]
+            mean, sd = np.mean(worlds, axis=0), np.std(worlds, axis=0, ddof=1)
+            off[split] = float(np.max(np.abs(mean - level)))
+            lines.append(
+                [told, "smoothed_history", "mean (sd)", ""]
+                + [
+                    f"**{one:.1%}** ({100 * spread:.1f})"
+                    for one, spread in zip(mean, sd, strict=True)
+                ]
+            )
     verdicts = [
-        f"split {told}: {'all' if worst[split] <= ALLOWED else 'NOT all'} within "
-        f"{100 * ALLOWED:g} points of {level:.0%}, the farthest {100 * worst[split]:.1f} points off"
+        f"Split {told}: the mean over worlds is {100 * off[split]:.1f} points off {level:.0%} at "
+        f"most ({'within' if off[split] <= ALLOWED else 'NOT within'} {100 * ALLOWED:g}), a single "
+        f"world {100 * worst[split]:.1f}"
         for split, told in SPLITS.items()
     ]
     text = "\n".join(
@@ -94,7 +108,7 @@ def main():
             "# Coverage of prediction intervals, simulated data\n",
             f"`python experiments/conformal/coverage.py --worlds={flags.worlds}`, "
             f"flags [flags.txt](flags.txt) and [mmnet.txt](mmnet.txt), commit {commit}"
-            f"{'' if clean else ' with changes'}. {'; '.join(verdicts)}.\n",
+            f"{'' if clean else ' with changes'}. {'. '.join(verdicts)}.\n",
             markdown_table(
                 ["Split", "Model", "World", "n", *TITLES.values()],
                 lines,
