@@ -15,7 +15,7 @@ from mmnet.checks import InputError
 from mmnet.files import problem_of_place
 from mmnet.startup import startup_notes_hidden
 
-OK, WRONG_INPUT, INTERNAL, DRIFTED, INTERRUPTED = 0, 1, 2, 3, 130
+OK, WRONG_INPUT, INTERNAL, INTERRUPTED = 0, 1, 2, 130
 
 
 def run(flags: type[BaseModel], summary: str | None, task: str, arguments: Sequence[str]) -> int:
@@ -31,7 +31,7 @@ def run(flags: type[BaseModel], summary: str | None, task: str, arguments: Seque
 
     Returns:
         The exit code: 0 ok, 1 the input is wrong (one sentence on stderr), 2 internal error (a
-        traceback on stderr), 3 drift found, 130 interrupted, or what the task returns.
+        traceback on stderr), 130 interrupted, or what the task returns (3 drift found).
     """
     if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in arguments):
         print(config.usage(flags, summary or ""))

@@ -62,7 +62,6 @@ from mmnet.training.run_directory import open_run, read_flags, removed_if_unused
 WEIGHTS = Path("checkpoints", "best.npz")
 MISSING_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Of the degradation curve: what remains of the test score as ever more of the histories goes."""
-OK, DRIFTED = 0, 3  # exit codes
 WATCHED = 2048
 """Examples whose attention is averaged for TensorBoard after each epoch."""
 
@@ -796,7 +795,7 @@ def _reads(fitted: Fitted) -> tuple[Any, ...]:
 
 
 def drift(flags: DriftConfig) -> int:
-    """A SavedModel and tables in, a report of one period out; 3 if it has drifted."""
+    """A SavedModel and tables in, a report of one period out; returns the exit code."""
     if not flags.saved_model:
         raise InputError("--saved_model not given; name a run's export directory")
     loaded, fitted = export.load(flags.saved_model)
@@ -832,6 +831,6 @@ def drift(flags: DriftConfig) -> int:
     console.print(f"{period}: {len(rows):,} rows; report: {Path(flags.output) / 'drift.md'}")
     if not found:
         console.print("no drift")
-        return OK
+        return 0
     console.print(f"drifted: {', '.join(found)}")
-    return DRIFTED
+    return drifting.EXIT_CODE

@@ -42,8 +42,16 @@ def test_a_run_directory_has_what_the_readme_says(run_dir):
         "evaluation/outage.png",
         "evaluation/attention.json",
         "evaluation/gates.png",
+        "evaluation/decision.json",
+        "evaluation/decision.md",
+        "evaluation/decision.png",
         "evaluation/share_rate_by_category.png",
         "export/1/saved_model.pb",
+        "export/1/assets.extra/checksums.json",
+        "export/1/assets.extra/decision.json",
+        "export/1/assets.extra/fitted.json",
+        "export/1/assets.extra/profile.json",
+        "export/1/assets.extra/tf_serving_warmup_requests",
     } <= names
     assert not [name for name in names if "/." in name or name.startswith(".")]  # nothing half
 

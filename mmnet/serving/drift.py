@@ -21,6 +21,8 @@ from mmnet.evaluation.report import markdown_table
 from mmnet.files import write_atomic
 from mmnet.serving.profile import Distribution, Profile, Values, ks, psi
 
+EXIT_CODE = 3
+"""Of the driver where something has drifted, so that a scheduler can tell."""
 LUCK = 0.999
 """Quantile of what PSI, KS and bias are by the luck of sampling alone."""
 
