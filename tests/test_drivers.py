@@ -69,7 +69,7 @@ def test_a_cell_leaves_predictions_but_neither_plots_nor_export(tmp_path, simula
 
 def test_a_trial_does_not_open_the_test_split(tmp_path, simulated_flags, monkeypatch):
     opened = []
-    monkeypatch.setattr(tasks, "_report", lambda *_: opened.append(True))
+    monkeypatch.setattr(tasks.training, "report_on", lambda *_: opened.append(True))
     flags = [*simulated_flags, "--model=smoothed_history", "--outputs=validation"]
     assert run(TrainConfig, "train", *flags, f"--run_dir={tmp_path / 'run'}") == 0
     assert not opened

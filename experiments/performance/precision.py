@@ -15,7 +15,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from mmnet import tasks
 from mmnet.data import dataset as datasets
 from mmnet.data.windows import Windows
 from mmnet.evaluation import metrics
@@ -23,6 +22,7 @@ from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.files import write_atomic
 from mmnet.serving import choosing, runtimes
 from mmnet.serving.export import OUTPUT
+from mmnet.tasks import evaluating
 from mmnet.training.run_directory import read_flags
 
 
@@ -56,7 +56,9 @@ def main():
     options = parser.parse_args()
     run_dir = Path(options.run_dir)
     dataset = datasets.load(run_dir / "dataset")
-    validation = tasks._scenarios(dataset, Windows(dataset), "validation", read_flags(run_dir))
+    validation = evaluating.scenario_set(
+        dataset, Windows(dataset), "validation", read_flags(run_dir)
+    )
     scale = dataset.fitted.spec.rate_scale
     lines = [
         "# bfloat16 on a trained model",

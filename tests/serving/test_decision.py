@@ -9,13 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import strategies as st
 
-from mmnet import config, tasks
+from mmnet import config, models, tasks
 from mmnet.checks import InputError
 from mmnet.data import dataset as datasets
 from mmnet.data.windows import Windows
 from mmnet.evaluation.conformal import Group, Intervals
 from mmnet.serving import decision, export
 from mmnet.serving.verify import verify
+from mmnet.tasks import evaluating
 
 rows = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=40)
 
@@ -121,8 +122,8 @@ def test_the_future_moves_no_rule(run_dir):
     dataset = datasets.load(run_dir / "dataset")
     spec = dataset.fitted.spec
     first = dataset.split.first_targets[2]
-    system = tasks.models.REGISTRY["ha"](spec)
-    before = tasks._decisions(system, dataset, Windows(dataset), flags)
+    system = models.REGISTRY["ha"](spec)
+    before = evaluating.decisions_of(system, dataset, Windows(dataset), flags)
     column = spec.window - 1 + first
     history = np.concatenate(
         [dataset.history[:, :column], 1 - dataset.history[:, column:] / 200], axis=1
@@ -131,10 +132,10 @@ def test_the_future_moves_no_rule(run_dir):
     clicks = np.concatenate([panel.clicks[:, :first], panel.clicks[:, first:] + 7], axis=1)
     panel = dataclasses.replace(panel, clicks=clicks)
     other = dataclasses.replace(dataset, panel=panel, history=history)
-    assert tasks._decisions(system, other, Windows(other), flags) == before
+    assert evaluating.decisions_of(system, other, Windows(other), flags) == before
     earlier = np.concatenate([panel.shares[:, : first - 1] // 2, panel.shares[:, first - 1 :]], 1)
     moved = dataclasses.replace(dataset, panel=dataclasses.replace(panel, shares=earlier))
-    assert tasks._decisions(system, moved, Windows(moved), flags) != before
+    assert evaluating.decisions_of(system, moved, Windows(moved), flags) != before
 
 
 def test_predict_decides_by_the_stored_rule(run_dir, tmp_path):

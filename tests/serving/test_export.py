@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mmnet import config, tasks
+from mmnet import config
 from mmnet.checks import InputError
 from mmnet.data import dataset as datasets
+from mmnet.data import pipeline
 from mmnet.data.windows import Windows
 from mmnet.models.mmnet import attention_probe, fusion_names, mmnet
 from mmnet.models.mmved import mmved
 from mmnet.serving import examples, export
+from mmnet.tasks import building
 from mmnet.training import resume
 
 
@@ -22,9 +24,9 @@ def trained(run_dir):
     """The trained model rebuilt from its run, and its test windows."""
     flags = config.parse(config.TrainConfig, [f"--flagfile={run_dir / 'flags.txt'}"])
     dataset = datasets.load(run_dir / "dataset")
-    builder, options = tasks._model_options(flags)
+    builder, options = building.model_options(flags)
     model = builder(dataset.fitted.spec, **builder.accepted(options))
-    resume.load_weights(model, run_dir / tasks.WEIGHTS, dataset.fingerprint)
+    resume.load_weights(model, run_dir / building.WEIGHTS, dataset.fingerprint)
     return model, dataset
 
 
@@ -51,7 +53,7 @@ def test_raw_columns_score_as_the_named_tensors_do(run_dir, trained, batch):
         padded = np.pad(counts, ((0, 0), (window - 1, 0)))
         return padded[items[:, None], times[:, None] + np.arange(window)]
 
-    table = tasks.pipeline.load_tables(dataset.fitted.tables).items.data.to_pandas().iloc[items]
+    table = pipeline.load_tables(dataset.fitted.tables).items.data.to_pandas().iloc[items]
     raw = {
         "clicks": history(panel.clicks),
         "shares": history(panel.shares),

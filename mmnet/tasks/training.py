@@ -1,0 +1,258 @@
+"""Tables or a dataset directory in, a run directory out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from mmnet import config
+from mmnet.checks import InputError
+from mmnet.config import (
+    TrainConfig,
+)
+from mmnet.data import dataset as datasets
+from mmnet.data.dataset import Dataset
+from mmnet.data.windows import Windows
+from mmnet.evaluation import report
+from mmnet.evaluation.attention import Attention
+from mmnet.evaluation.predicting import Predictor
+from mmnet.evaluation.scenarios import SCENARIOS
+from mmnet.files import write_atomic
+from mmnet.models import picture
+from mmnet.models.estimator import Estimator
+from mmnet.serving import (
+    decision,
+    export,
+    golden,
+    profile,
+)
+from mmnet.tasks.building import WEIGHTS, built, model_options, only_run
+from mmnet.tasks.evaluating import (
+    attention_of,
+    decisions_of,
+    predictor_of,
+    report_on,
+    scenario_set,
+    title_of,
+)
+from mmnet.tasks.preparing import dataset_of_tables
+from mmnet.tasks.shown import console, print_ledger
+from mmnet.training import fitting, resume
+from mmnet.training.records import Record, Stages
+from mmnet.training.run_directory import open_run, removed_if_unused, write_flags
+
+WATCHED = 2048
+"""Examples whose attention is averaged for TensorBoard after each epoch."""
+
+
+def train(flags: TrainConfig) -> None:
+    """Tables or a dataset directory in, a run directory out."""
+    model_options(flags)  # wrong ones are refused before a directory is made
+    for rule in flags.rules:
+        decision.parse(rule)
+    flags, run_dir = open_run(flags)
+    with only_run(run_dir):
+        _train(flags, run_dir)
+
+
+def _train(flags: TrainConfig, run_dir: Path) -> None:
+    stages = Stages()
+    builder, options = model_options(flags)
+    with stages.stage("prepare"), removed_if_unused(run_dir):
+        dataset, flags = _dataset_of_run(flags, run_dir)
+        builder, options = model_options(flags)
+        model = built(builder, options, dataset, flags)
+        if builder.kind == "network":
+            fitting.check_loss(flags.loss, model)
+        attention_of(model, dataset, flags)  # --explain is refused before training
+    write_flags(flags, run_dir)
+    windows = Windows(dataset)
+    print_ledger(dataset)
+    record = Record.of_this_process(
+        flags=flags.model_dump(mode="json", exclude=set(config.PLACES))
+        | {"mode_weights": list(options["mode_weights"])},
+        inputs=dataset.inputs,
+        split_dates=dataset.first_targets,
+        rows_per_rule={f"{r.table}: {r.rule}": r.rows_out for r in dataset.ledger},
+        missing_share=dataset.missing_share(),
+    )
+    if builder.kind == "network":
+        console.print(f"{model.name}: {_parameters(model):,} parameters; run: {run_dir}")
+        write_atomic(run_dir / "architecture.md", _architecture(model))
+        result = _fit(model, dataset, windows, flags, run_dir)
+        stages.seconds["train"] = result.seconds  # of all sessions of the run
+        resume.save_weights(model, run_dir / WEIGHTS, dataset.fingerprint)
+        fitted = {
+            "best_epoch": result.best_epoch,
+            "epochs": result.epochs,
+            "validation": result.metrics,
+        }
+        record = record.model_copy(update={"parameters": _parameters(model), "fitted": fitted})
+        console.print(f"best epoch {result.best_epoch} of {result.epochs}")
+    if builder.kind == "estimator":
+        with stages.stage("train"):
+            fitted = _fit_estimator(model, dataset, windows, flags)
+        resume.save_arrays(model.state(), run_dir / WEIGHTS, dataset.fingerprint)
+        record = record.model_copy(update={"fitted": fitted})
+        console.print(
+            f"{flags.model}: "
+            + ", ".join(f"{name} {value}" for name, value in fitted.items() if name != "validation")
+        )
+    if flags.outputs == "validation":
+        record.finished(stages).write(run_dir / "record.json")
+        return
+    with stages.stage("evaluate"):
+        found = report_on(model, dataset, windows, flags, run_dir / "evaluation")
+    record.finished(stages, metrics=found).write(run_dir / "record.json")
+    if flags.outputs == "predictions":
+        return
+    if builder.kind == "network":
+        with stages.stage("export"):
+            _export(model, dataset, windows, flags, run_dir)
+        record.finished(stages, metrics=found).write(run_dir / "record.json")
+    _print_end(run_dir, flags, stages, exported=builder.kind == "network")
+
+
+def _dataset_of_run(flags: TrainConfig, run_dir: Path) -> tuple[Dataset, TrainConfig]:
+    """The dataset to train on, and the flags with those that it was prepared with.
+
+    Raises:
+        InputError: no tables and no dataset, or a dataset that was prepared otherwise.
+    """
+    directory = Path(flags.dataset_dir or run_dir / "dataset")
+    if flags.counts or flags.events or flags.items or flags.source:
+        if flags.resume and datasets.fingerprint_of(directory):
+            # The checkpoint says whether it is the run's own.
+            return datasets.load(directory), flags
+        return dataset_of_tables(flags, directory), flags
+    if not flags.dataset_dir:
+        raise InputError(
+            "no tables given; name --counts or --events and --items, a --source or --dataset_dir"
+        )
+    dataset = datasets.load(directory)
+    prepared = dict(dataset.fitted.tables) | dict(dataset.fitted.task)
+    for name in sorted(flags.model_fields_set & set(prepared)):
+        if getattr(flags, name) != prepared[name]:
+            raise InputError(
+                f"--{name}={getattr(flags, name)} differs from how {directory} was prepared, with "
+                f"{prepared[name]!r}; leave it out, or prepare another dataset"
+            )
+    return dataset, flags.model_copy(update=prepared)
+
+
+def _fit(
+    model: keras.Model, dataset: Dataset, windows: Windows, flags: TrainConfig, run_dir: Path
+) -> fitting.FitResult:
+    batches, steps_per_epoch = windows.training_batches(
+        dataset.split.train,
+        flags.batch_size,
+        flags.seed,
+        half_weight_clicks=flags.half_weight_clicks,
+        weighting=fitting.loss_weighting(flags.loss),
+    )
+    validation = scenario_set(dataset, windows, "validation", flags)
+    watched = validation.first(WATCHED)
+    predict = Predictor(model, flags.jit)
+    attention = Attention(model, dataset.fitted.spec, flags.jit)
+    settings = fitting.Settings(
+        epochs=flags.epochs,
+        learning_rate=flags.learning_rate,
+        patience=flags.patience,
+        monitor=flags.monitor,
+        seed=flags.seed,
+        deterministic=flags.deterministic,
+        schedule=flags.schedule,
+        loss=flags.loss,
+        jit=flags.jit,
+        steps_per_execution=min(flags.steps_per_execution, steps_per_epoch),
+        checkpoint_seconds=flags.checkpoint_seconds,
+        profile_steps=flags.profile_steps or None,
+    )
+    return fitting.fit(
+        model,
+        batches,
+        steps_per_epoch,
+        lambda _: validation.mse(predict) | attention(watched),
+        settings,
+        rate_scale=dataset.fitted.spec.rate_scale,
+        run_dir=run_dir,
+        resume=flags.resume,
+        hparams=flags.model_dump(mode="json", include=set(config.ModelFlags.model_fields)),
+        fixed={
+            "batch_size": flags.batch_size,
+            "half_weight_clicks": flags.half_weight_clicks,
+            "dataset": dataset.fingerprint,
+        },
+    )
+
+
+def _fit_estimator(
+    estimator: Estimator, dataset: Dataset, windows: Windows, flags: TrainConfig
+) -> dict[str, Any]:
+    train = scenario_set(dataset, windows, "train", flags)
+    validation = scenario_set(dataset, windows, "validation", flags)
+    told = estimator.fit(
+        train.sample("normal", flags.half_weight_clicks),
+        {scenario: validation.sample(scenario) for scenario in SCENARIOS},
+    )
+    return told | {"validation": validation.mse(predictor_of(estimator, False))}
+
+
+def _parameters(model: keras.Model) -> int:
+    return int(sum(np.prod(variable.shape) for variable in model.trainable_variables))
+
+
+def _architecture(model: keras.Model) -> str:
+    lines: list[str] = []
+    model.summary(print_fn=lines.append, line_length=110)
+    summary = "\n".join(lines)
+    return f"```mermaid\n{picture.mermaid(model)}\n```\n\n```text\n{summary}\n```\n"
+
+
+def _export(
+    model: keras.Model, dataset: Dataset, windows: Windows, flags: TrainConfig, run_dir: Path
+) -> None:
+    _, check = next(windows.batches(dataset.split.validation, 256))
+    about = {
+        "flags": flags.model_dump(mode="json", exclude=set(config.PLACES)),
+        "first_targets": dataset.first_targets,
+    }
+    validation = scenario_set(dataset, windows, "validation", flags)
+    predict = predictor_of(model, flags.jit)
+    described = profile.fit(
+        dataset,
+        windows,
+        dataset.split.train,
+        dataset.split.validation,
+        validation.outputs("normal", predict),
+    )
+    assets = {
+        decision.FILE: decisions_of(model, dataset, windows, flags).model_dump(mode="json"),
+        profile.FILE: described.model_dump(mode="json"),
+    }
+    export.export(
+        model,
+        dataset.fitted,
+        run_dir / "export",
+        check={name: tensor.numpy() for name, tensor in check.items()},
+        rows=golden.rows(dataset, windows, dataset.split.validation),
+        assets=assets,
+        about=about,
+    )
+
+
+def _print_end(run_dir: Path, flags: TrainConfig, stages: Stages, *, exported: bool) -> None:
+    systems = json.loads((run_dir / "evaluation" / "systems.json").read_text(encoding="utf-8"))
+    own = title_of(flags)
+    console.print()
+    console.print(report.table({own: systems.pop(own), **systems}))
+    seconds = ", ".join(f"{name} {spent:.0f} s" for name, spent in stages.seconds.items())
+    console.print(f"time         {seconds}")
+    console.print(f"report       {run_dir / 'evaluation' / 'table.md'} and the plots beside it")
+    if exported:
+        console.print(f"SavedModel   {run_dir / 'export' / '1'}")
+        console.print(f"TensorBoard  tensorboard --logdir {run_dir / 'logs'}")
