@@ -436,6 +436,31 @@ def _read_csv(engine: Engine, paths: list[str], header: list[str]) -> tuple[ir.T
     return data, data.get_name()
 
 
+def whole_numbers(
+    engine: Engine, files: Sequence[Path], names: Sequence[str], *, delimiter: str, header: bool
+) -> ir.Table:
+    """Text files whose columns are all whole numbers, empty ones null, as one expression.
+
+    Args:
+        engine: who reads.
+        files: of one layout.
+        names: of all columns, in the files' order.
+        delimiter: between columns.
+        header: whether the files begin with the names.
+    """
+    paths = [str(path) for path in files]
+    if engine.session is not None:
+        schema = ", ".join(f"`{name}` BIGINT" for name in names)
+        options = {"header": header, "sep": delimiter, "mode": "FAILFAST"}
+        return _view(engine, engine.session.read.csv(paths, schema=schema, **options))[0]
+    if engine.name == "duckdb":
+        options = {"header": header, "delim": delimiter, "auto_detect": False}
+        columns = dict.fromkeys(names, "int64")
+        return engine.backend.read_csv(paths, columns=columns, **options)
+    data = engine.backend.read_csv(paths if len(paths) > 1 else paths[0])
+    return data.rename(dict(zip(names, data.columns, strict=True)))
+
+
 def _view(engine: Engine, frame: Any) -> tuple[ir.Table, str]:
     name = "mmnet_events"
     frame.createOrReplaceTempView(name)
