@@ -200,6 +200,8 @@ def _support_and_query(
     support &= many[dataset.user]
     query = np.flatnonzero(~support & many[dataset.user] & needed[dataset.item])
     query = query[user_blocks(dataset.user[query], seed)]
+    if not len(query):
+        raise InputError("--protocol=c2: no user has enough rows for support; lower --min_rows")
     parts, user = positional_parts(len(query)), dataset.user[query]
     parts = _at_users_ends(user, parts)
     edge = np.flatnonzero(support)
@@ -291,20 +293,16 @@ def _first_rows(key: np.ndarray) -> np.ndarray:
 
 def _at_users_ends(user: np.ndarray, parts: dict[str, slice]) -> dict[str, slice]:
     """Moves the cuts on to the end of the user's rows that they fall into."""
+    block = np.cumsum(np.append(0, user[1:] != user[:-1]))
     first, second = (
-        int(np.searchsorted(np.cumsum(np.append(0, user[1:] != user[:-1])), code, side="right"))
-        for code in _codes_before(user, (parts["train"].stop, parts["validation"].stop))
+        int(np.searchsorted(block, block[parts[split].stop - 1], side="right"))
+        for split in SPLITS[:2]
     )
     return {
         "train": slice(0, first),
         "validation": slice(first, second),
         "test": slice(second, len(user)),
     }
-
-
-def _codes_before(user: np.ndarray, cuts: tuple[int, int]) -> list[int]:
-    blocks = np.cumsum(np.append(0, user[1:] != user[:-1]))
-    return [int(blocks[cut - 1]) for cut in cuts]
 
 
 def _last_device(dataset: Dataset, rows: np.ndarray, seed: int) -> np.ndarray:

@@ -113,7 +113,7 @@ class Batches:
             inputs = {"state": state[rows], "item": item[rows]}
             return inputs, tf.cast(label[rows], tf.float32)
 
-        made = tf.data.Dataset.range(self.steps).map(batch, deterministic=True).prefetch(4)
+        made = tf.data.Dataset.range(self.steps).map(batch).prefetch(4)
         options = tf.data.Options()
         # To rewrite a pipeline, tf.data first copies all the arrays that it slices.
         options.experimental_optimization.apply_default_optimizations = False
