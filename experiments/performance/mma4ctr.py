@@ -52,9 +52,7 @@ def whole(directory: Path, users: int) -> list[str]:
         text_scale=1.0,
     )
     generated = time.perf_counter() - began
-    prepared = measured(
-        "mmnet.mma4ctr.prepare", f"--source_dir={raw}", f"--dataset_dir={dataset}"
-    )
+    prepared = measured("mmnet.mma4ctr.prepare", f"--source_dir={raw}", f"--dataset_dir={dataset}")
     trained = measured(
         "mmnet.mma4ctr.train",
         *(f"--dataset_dir={dataset}", f"--run_dir={run}", "--protocol=p0", "--epochs=10"),
@@ -66,8 +64,8 @@ def whole(directory: Path, users: int) -> list[str]:
     size = sum(path.stat().st_size for path in raw.glob("*.csv")) / 1e9
     total = prepared[0] + trained[0]
     return [
-        f"{users:,} users, {int(FEEDS * part):,} feeds, {int(ROWS * part):,} rows, {size:.2f} GB of "
-        f"CSV (written in {generated:.0f} s, not counted).",
+        f"{users:,} users, {int(FEEDS * part):,} feeds, {int(ROWS * part):,} rows, {size:.2f} GB "
+        f"of CSV (written in {generated:.0f} s, not counted).",
         "",
         "| command | wall s | CPU s | peak GB |",
         "|---|---:|---:|---:|",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,7 @@ def _write(
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.data if array.size else b"")
-        write_atomic(directory / f"{name}.npy", lambda beside, a=array: np.save(beside, a))
+        write_atomic(directory / f"{name}.npy", partial(np.save, arr=array))
     for old in directory.glob("tables-*.npz"):
         old.unlink()
     write_atomic(directory / LEDGER, tables.ledger_table(ledger))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -68,9 +69,7 @@ def reduction(dataset: Dataset, flags: ModalityFlags, protocol: str) -> Reductio
     )
 
 
-def build(
-    dataset: Dataset, protocol: Protocol, flags: ProtocolFlags, how: Reduction
-) -> Features:
+def build(dataset: Dataset, protocol: Protocol, flags: ProtocolFlags, how: Reduction) -> Features:
     """The tables of a protocol.
 
     Args:
@@ -104,7 +103,8 @@ def _tables(dataset: Dataset, fit: np.ndarray, how: Reduction) -> dict[str, np.n
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in MODALITIES}
     found = modalities.tables(dataset.modalities, fit, how)
-    write_atomic(path, lambda beside: np.savez(beside, **found))
+    named: dict[str, Any] = dict(found)
+    write_atomic(path, lambda beside: np.savez(beside, **named))
     return found
 
 

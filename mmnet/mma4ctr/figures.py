@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,7 +75,7 @@ def pies(user: np.ndarray, item: np.ndarray) -> Figure:
         bucket = np.searchsorted(edges, number[number > 0], side="right")
         sizes = np.bincount(bucket, minlength=len(edges) + 1)
         names = [f"< {edges[0]}"]
-        names += [f"{a}-{b - 1}" for a, b in zip(edges, edges[1:], strict=False)]
+        names += [f"{a}-{b - 1}" for a, b in itertools.pairwise(edges)]
         names += [f">= {edges[-1]}"]
         there = sizes > 0
         axes.pie(
@@ -127,9 +128,7 @@ def maps(rows: np.ndarray, label: np.ndarray, dimensions: int, title: str, seed:
     try:
         import umap
     except ImportError:
-        raise InputError(
-            "--umap needs umap-learn: pip install 'mmnet[umap]'"
-        ) from None
+        raise InputError("--umap needs umap-learn: pip install 'mmnet[umap]'") from None
     reducer = umap.UMAP(
         n_neighbors=min(NEIGHBOURS, len(rows) - 1), n_components=dimensions, random_state=seed
     )
@@ -137,7 +136,7 @@ def maps(rows: np.ndarray, label: np.ndarray, dimensions: int, title: str, seed:
     figure = _figure(6, 5)
     axes = figure.subplots(subplot_kw={"projection": "3d"} if dimensions == 3 else {})
     for kind, colour, name in ((0, "#0072B2", "negative"), (1, "#D55E00", "positive")):
-        axes.scatter(*place[label == kind].T, s=6, c=colour, label=name)
+        axes.plot(*place[label == kind].T, ".", markersize=4, color=colour, label=name)
     axes.set_title(title)
     axes.legend(frameon=False)
     return figure

@@ -16,9 +16,11 @@ with few rows, items nobody saw, vectors too short or empty, items that lack a m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -317,7 +319,7 @@ def tiktok_files(
     return truth
 
 
-GENERATORS = {"wechat": wechat_files, "tiktok": tiktok_files}
+GENERATORS: dict[str, Callable[..., Truth]] = {"wechat": wechat_files, "tiktok": tiktok_files}
 
 
 def _check(users, items, rows, rate, user_dispersion, topics, text_scale) -> None:
@@ -358,7 +360,7 @@ def _plays(
     if user_dispersion:
         factor = draw.gamma(user_dispersion, 1 / user_dispersion, users)
     ids = _stream(seed, "ids")
-    truth = {
+    drawn: dict[str, Any] = {
         "user_ids": np.sort(ids.choice(20 * users, users, replace=False)),
         "item_ids": np.sort(ids.choice(4 * items, items, replace=False)),
         "user_factor": factor,
@@ -370,16 +372,15 @@ def _plays(
     per_user = draw.multinomial(rows, activity / activity.sum())
     user = np.repeat(np.arange(users), np.minimum(per_user, items // 2))
     liked = np.exp(exposure_sd * draw.normal(size=(users, topics)))
-    item = _exposures(draw, user, truth["topic"], liked)
+    item = _exposures(draw, user, drawn["topic"], liked)
     for _ in range(5):  # what a user has seen is hardly ever shown again
         again = _repeated(user * items + item)
-        item[again] = _exposures(draw, user[again], truth["topic"], liked)
+        item[again] = _exposures(draw, user[again], drawn["topic"], liked)
     rows = len(user)
 
-    unscaled = Truth(**truth, scale=1.0)
-    relative = factor[user] * np.exp(truth["taste"][user, truth["topic"][item]])
-    mean = float(np.mean(relative * np.exp(truth["appeal"][item])))
-    truth = Truth(**(unscaled.__dict__ | {"scale": rate / mean}))
+    relative = factor[user] * np.exp(drawn["taste"][user, drawn["topic"][item]])
+    mean = float(np.mean(relative * np.exp(drawn["appeal"][item])))
+    truth = Truth(**drawn, scale=rate / mean)
     positive = draw.random(rows) < truth.of_codes(user, item)
 
     extra = _stream(seed, "ugly")
@@ -587,15 +588,13 @@ def _write_titles(path: Path, truth: Truth, topics: int, ugly: bool, seed: int) 
     _write_lines(path, lines)
 
 
-def generate(source: str, directory: Path, options: dict[str, object]) -> Truth:
+def generate(source: str, directory: Path, options: dict[str, Any]) -> Truth:
     """Writes the files of one layout; see `wechat_files` and `tiktok_files`.
 
     Raises:
         InputError: an option is out of range.
     """
     try:
-        return GENERATORS[source](directory, **options)  # type: ignore[operator]
+        return GENERATORS[source](directory, **options)
     except ValueError as error:
         raise InputError(f"--generate: {error}") from None
-
-

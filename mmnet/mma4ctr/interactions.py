@@ -70,9 +70,7 @@ class Layout:
 
 LAYOUTS = {
     "wechat": Layout("user_action.csv", "userid", "feedid", "date_"),
-    "tiktok": Layout(
-        tiktok.LOG, "uid", "item_id", "time", names=tiktok.COLUMNS, delimiter="\t"
-    ),
+    "tiktok": Layout(tiktok.LOG, "uid", "item_id", "time", names=tiktok.COLUMNS, delimiter="\t"),
 }
 
 
@@ -199,9 +197,7 @@ def _scan(path: Path, layout: Layout, needed: Sequence[str]) -> Scan:
     )
 
 
-def _look_again(
-    path: Path, layout: Layout, needed: Sequence[str], judged: Sequence[str]
-) -> None:
+def _look_again(path: Path, layout: Layout, needed: Sequence[str], judged: Sequence[str]) -> None:
     """Raises InputError with the place of the first value that is none of its kind."""
     for batch in _scan(path, layout, needed):
         for column in judged:

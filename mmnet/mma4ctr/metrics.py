@@ -83,9 +83,7 @@ def pr_auc(label: np.ndarray, score: np.ndarray) -> float:
     return float(np.sum(gained * hits / seen))
 
 
-def log_loss(
-    label: np.ndarray, probability: np.ndarray, epsilon: float = FLOAT32_EPSILON
-) -> float:
+def log_loss(label: np.ndarray, probability: np.ndarray, epsilon: float = FLOAT32_EPSILON) -> float:
     """Mean of -ln of the probability of what happened, clipped to [epsilon, 1 - epsilon].
 
     >>> round(log_loss(np.array([0]), np.array([1.0])), 3)

@@ -145,9 +145,7 @@ def wechat(directory: Path) -> Catalogue:
             all_there,
             tokens("description", "description_char"),
             lists=(
-                _ragged(
-                    feeds, ("machine_keyword_list",), text["machine_keyword_list"], ";", order
-                ),
+                _ragged(feeds, ("machine_keyword_list",), text["machine_keyword_list"], ";", order),
                 _ragged(
                     feeds,
                     ("machine_tag_list", "manual_tag_list"),
@@ -303,7 +301,8 @@ def _titles(paths: Sequence[Path], item_ids: np.ndarray) -> tuple[Raw, Rule]:
     """Word ids of titles, each as often as it was counted; an empty title reads 0."""
     import duckdb
 
-    ids, words, lengths, lines = [], [], [], 0
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    lines = 0
     for path in paths:
         with duckdb.connect() as connection:
             connection.execute("set preserve_insertion_order=true")
@@ -318,13 +317,12 @@ def _titles(paths: Sequence[Path], item_ids: np.ndarray) -> tuple[Raw, Rule]:
                     found = _words(batch, item_ids)
                     if found is None:
                         raise _wrong_title(path)
-                    for into, one in zip((ids, words, lengths), found, strict=True):
-                        into.append(one)
+                    parts.append(found)
             except duckdb.Error as error:
                 raise _wrong_title(path, str(error)) from None
-    place = np.concatenate(ids)
-    length = np.concatenate(lengths)
-    flat = np.concatenate(words)
+    if not parts:
+        raise InputError(f"{paths[0]} has no rows")
+    place, flat, length = (np.concatenate(one) for one in zip(*parts, strict=True))
     start = np.cumsum(length) - length
     last = np.full(len(item_ids), -1)
     last[place] = np.arange(len(place))  # of several the last is what stays
@@ -443,14 +441,13 @@ def table(name: str, raw: Raw, fit: np.ndarray, how: Reduction) -> np.ndarray:
 def _reduced_vectors(
     name: str, raw: Raw, chosen: np.ndarray, there: np.ndarray, how: Reduction
 ) -> np.ndarray:
-    assert raw.vectors is not None and raw.part is not None
+    assert raw.vectors is not None
+    assert raw.part is not None
     keep = how.keep(name)
     if name == "acoustic" and name not in how.widths:
         keep = ACOUSTIC_WIDTH
     if not how.per_part:
-        return pca.transform_dense(
-            pca.fit_dense(raw.vectors, chosen, keep), raw.vectors, there
-        )
+        return pca.transform_dense(pca.fit_dense(raw.vectors, chosen, keep), raw.vectors, there)
     scores = None
     for part in np.unique(raw.part[there]):
         mine = there[raw.part[there] == part]
@@ -487,13 +484,11 @@ def music_width(distinct: int) -> int:
     >>> music_width(14_641), music_width(20_735), music_width(20_736)
     (11, 11, 12)
     """
-    width = int(round(distinct**0.25))
+    width = round(distinct**0.25)
     width -= width**4 > distinct
     return min(64, max(width, 1))
 
 
-def tables(
-    raws: dict[str, Raw], fit: np.ndarray, how: Reduction
-) -> dict[str, np.ndarray]:
+def tables(raws: dict[str, Raw], fit: np.ndarray, how: Reduction) -> dict[str, np.ndarray]:
     """`table` of all three modalities."""
     return {name: table(name, raws[name], fit, how) for name in MODALITIES}

@@ -12,8 +12,10 @@ from mmnet.mma4ctr.features import Features
 PUBLISHED = (128, 32, 4)
 """Hidden widths of the authors' README."""
 
-_HEAD = ((200, (256, 64, 16, 4)), (100, (256, 128, 64, 16, 4)), (60, (64, 16, 4)))
-_HEAD = (*_HEAD, (30, (32, 16, 4)), (10, (16, 4)), (4, (8, 4)))
+_HEAD: tuple[tuple[int, tuple[int, ...]], ...] = (
+    *((200, (256, 64, 16, 4)), (100, (256, 128, 64, 16, 4)), (60, (64, 16, 4))),
+    *((30, (32, 16, 4)), (10, (16, 4)), (4, (8, 4))),
+)
 MOST_FEATURES = 500
 
 

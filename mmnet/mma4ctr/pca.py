@@ -121,7 +121,9 @@ def _enough(values: np.ndarray, share: float) -> int:
     total = values.sum()
     if not total:
         return 1
-    return min(int(np.searchsorted(np.cumsum(values) / total, share, side="right")) + 1, len(values))
+    return min(
+        int(np.searchsorted(np.cumsum(values) / total, share, side="right")) + 1, len(values)
+    )
 
 
 def fit_ragged(data: Ragged, rows: np.ndarray, keep: float | int) -> Pca:

@@ -9,4 +9,8 @@ from mmnet import driver
 from mmnet.mma4ctr import config
 
 if __name__ == "__main__":
-    sys.exit(driver.run(config.PredictConfig, __doc__, "predict", sys.argv[1:], tasks="mmnet.mma4ctr.tasks"))
+    sys.exit(
+        driver.run(
+            config.PredictConfig, __doc__, "predict", sys.argv[1:], tasks="mmnet.mma4ctr.tasks"
+        )
+    )

@@ -9,4 +9,8 @@ from mmnet import driver
 from mmnet.mma4ctr import config
 
 if __name__ == "__main__":
-    sys.exit(driver.run(config.PrepareConfig, __doc__, "prepare", sys.argv[1:], tasks="mmnet.mma4ctr.tasks"))
+    sys.exit(
+        driver.run(
+            config.PrepareConfig, __doc__, "prepare", sys.argv[1:], tasks="mmnet.mma4ctr.tasks"
+        )
+    )

@@ -2,7 +2,7 @@
 
 | protocol | a row's user features come from | split |
 |---|---|---|
-| p0 | all rows of the user, the row itself and test rows among them | users in blocks, 8:1:1 of rows |
+| p0 | all rows of the user, also the row itself and test rows | users in blocks, 8:1:1 of rows |
 | c1 | the user's rows of earlier times only | by time |
 | c2 | one half of the user's pairs, which are never scored | users in blocks, 8:1:1 of rows |
 
@@ -321,7 +321,9 @@ def _usual_device(
     """The device that most of a state's rows have, the smaller one of two; int64 [states].
 
     Args:
-        user, device, bins_of: of the edges.
+        user: of each edge.
+        device: of each edge.
+        bins_of: time bin of each edge.
         users: number of users.
         bins: number of time bins; 0 where all rows count.
     """

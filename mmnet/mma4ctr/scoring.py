@@ -78,8 +78,7 @@ class Folded(tf.Module):
         self.known_users = tf.Variable(np.append(known_users, False), trainable=False)
         self.known_items = tf.Variable(np.append(known_items, False), trainable=False)
         self.layers = [
-            (tf.Variable(layer.kernel.numpy()), tf.Variable(layer.bias.numpy()))
-            for layer in others
+            (tf.Variable(layer.kernel.numpy()), tf.Variable(layer.bias.numpy())) for layer in others
         ]
         self.last = (tf.Variable(last.kernel.numpy()[:, 0]), tf.Variable(last.bias.numpy()[0]))
         self.slope = tf.Variable(calibration.slope, dtype=tf.float32)

@@ -134,9 +134,7 @@ def _shown(values: Sequence[float]) -> str:
     return f"{mean} ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else mean
 
 
-def _markdown(
-    flags: ExperimentConfig, rows: Sequence[Row], cells: Sequence[dict[str, Any]]
-) -> str:
+def _markdown(flags: ExperimentConfig, rows: Sequence[Row], cells: Sequence[dict[str, Any]]) -> str:
     epochs = sorted({int(epoch) for cell in cells for epoch in cell["at_epoch"]})
     references = [name for name in REFERENCES if any(name in c["references"] for c in cells)]
     titles = [

@@ -43,6 +43,7 @@ from mmnet.mma4ctr.network import Clicks
 from mmnet.mma4ctr.protocols import Protocol
 from mmnet.training import resume
 from mmnet.training.records import Record, Stages
+from mmnet.training.run_directory import removed_if_unused
 
 console = Console()
 
@@ -74,11 +75,12 @@ def train(flags: TrainConfig) -> None:
     """Files or a dataset directory in, a run directory out."""
     flags, run_dir = _opened(flags)
     stages = Stages()
-    with stages.stage("prepare"):
-        data = _dataset(flags, run_dir)
+    with removed_if_unused(run_dir):
+        with stages.stage("prepare"):
+            data = _dataset(flags, run_dir)
+        made = Made(data, flags, stages)
     write_atomic(run_dir / "places.txt", f"--dataset_dir={data.directory.resolve()}\n")
     write_atomic(run_dir / "flags.txt", flags_of.to_flagfile(flags, leave_out=config.PLACES))
-    made = Made(data, flags, stages)
     fitted = made.fit(run_dir, flags.resume)
     resume.save_arrays(_numbered(made.model.net.get_weights()), run_dir / WEIGHTS, made.digest)
     with stages.stage("evaluate"):
@@ -334,9 +336,7 @@ def evaluate(flags: EvaluateConfig) -> None:
     stored = resume.load_arrays(run_dir / WEIGHTS, made.digest)
     made.model.net.set_weights([stored[str(n)] for n in range(len(stored))])
     record = Record.read(run_dir / "record.json")
-    fitted = training.Fit(
-        history=record.fitted["history"], best_epoch=record.fitted["best_epoch"]
-    )
+    fitted = training.Fit(history=record.fitted["history"], best_epoch=record.fitted["best_epoch"])
     found = made.report(fitted)
     found["at_epoch"] = record.metrics.get("at_epoch", {})
     _write_evaluation(made, found, fitted, run_dir / "evaluation", True)
@@ -403,7 +403,10 @@ def _table(found: dict[str, Any]) -> str:
         "| system | AUC | user AUC | PR-AUC | LogLoss | calibrated | rows | positives |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for name, row in {f"MMa4CTR, {found['protocol']}": found["test"], **found["references"]}.items():
+    for name, row in {
+        f"MMa4CTR, {found['protocol']}": found["test"],
+        **found["references"],
+    }.items():
         lines.append(
             f"| {name} | {row['auc']:.4f} | {row['user_auc']:.4f} | {row['pr_auc']:.4f} | "
             f"{row['log_loss']:.4f} | {row['log_loss_calibrated']:.4f} | {row['rows']:,} | "
@@ -419,9 +422,7 @@ def predict(flags: PredictConfig) -> None:
     """A SavedModel and a table of pairs in, scores out."""
     loaded = scoring.load(flags.saved_model)
     user_id, item_id = scoring.read_pairs(flags.pairs)
-    scores = scoring.score(
-        loaded.signatures["serving_default"], user_id, item_id, flags.batch_size
-    )
+    scores = scoring.score(loaded.signatures["serving_default"], user_id, item_id, flags.batch_size)
     path = scoring.write(scores, flags.output)
     unknown = int(np.count_nonzero(~(np.asarray(scores["known_user"]))))
     console.print(f"{len(user_id):,} pairs scored, {unknown:,} of unknown users: {path}")

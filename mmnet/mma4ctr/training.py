@@ -122,9 +122,7 @@ class Batches:
         return made.apply(tf.data.experimental.assert_cardinality(self.steps))
 
 
-def scores(
-    model: Clicks, protocol: Protocol, split: str, *, hidden: bool = False
-) -> np.ndarray:
+def scores(model: Clicks, protocol: Protocol, split: str, *, hidden: bool = False) -> np.ndarray:
     """Probabilities of a split's rows, float32 [rows]; or the last hidden layer, [rows, 4]."""
     part = protocol.parts[split]
     state, item = protocol.state[part], protocol.item[part]
@@ -218,9 +216,7 @@ def _epoch(run: _Run, batches: Batches, signals: Signals) -> tuple[float, float]
         callbacks=[watch],
     )
     if signals.came:
-        raise Interrupted(
-            f"stopped in epoch {run.epoch + 1}; --resume goes on from its beginning"
-        )
+        raise Interrupted(f"stopped in epoch {run.epoch + 1}; --resume goes on from its beginning")
     loss = float(run.model.get_metrics_result()["loss"])
     if not math.isfinite(loss):
         raise InputError(
@@ -290,7 +286,7 @@ class _Run:
             {"epoch": self.epoch + 1, "auc": value, "learning_rate": self.base_rate}
         )
         self.display.line(
-            f"epoch {self.epoch + 1}  validation AUC {value:.4f}: undone, once more at half the rate"
+            f"epoch {self.epoch + 1}  validation AUC {value:.4f}: undone, again at half the rate"
         )
         return True
 

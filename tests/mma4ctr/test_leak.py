@@ -63,7 +63,7 @@ def test_the_users_own_rate_is_all_that_leaks(noise):
 
 
 def test_the_oracle_of_the_leak_is_the_poisson_figure(noise):
-    """With Poisson(m) positives a user and equal activity, r_u alone has P(1 + X > Y) + 1/2 P(=)."""
+    """Of Poisson positives and users alike: r_u alone has P(1 + X > Y) + P(1 + X = Y) / 2."""
     rates = tasks.references.rates
     made = tasks.Made(noise, TrainConfig(protocol="p0"))
     part = made.protocol.parts["test"]

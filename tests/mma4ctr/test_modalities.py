@@ -104,7 +104,7 @@ def test_a_title_repeats_its_words_and_an_empty_one_reads_zero(tmp_path):
 def test_what_is_wrong_in_json_lines_is_said_with_its_place(tmp_path):
     with pytest.raises(InputError, match=r"part1.txt line 2, key video.*129 numbers where 128"):
         tiktok(tmp_path / "long", videos=[[(1, FULL), (4, [*FULL, 1.0])]])
-    with pytest.raises(InputError, match="track1_title.txt line 2: must be JSON"):
+    with pytest.raises(InputError, match=r"track1_title.txt line 2: must be JSON"):
         tiktok(tmp_path / "word", titles=[(1, {"3": 1}), (4, {"a": 1})])
     with pytest.raises(InputError, match="no item of the log has a acoustic modality"):
         tiktok(tmp_path / "empty", audios=[[(77, FULL)]])

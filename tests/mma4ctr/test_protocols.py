@@ -30,9 +30,9 @@ def tables(data, protocol, monkeypatch=None, **flags):
 def nothing_kept(monkeypatch):
     """Tables are made, never read from or written to a directory."""
     monkeypatch.setattr(
-        features, "_tables", lambda data, fit, how: features.modalities.tables(
-            data.modalities, fit, how
-        )
+        features,
+        "_tables",
+        lambda data, fit, how: features.modalities.tables(data.modalities, fit, how),
     )
 
 
@@ -122,8 +122,11 @@ def test_rewriting_labels_from_a_day_on_moves_no_unscaled_feature_up_to_it(seed,
         # Scaling aside: it is fitted to the training span.
         one = dataclasses.replace(one, parts={s: found.parts["train"] for s in SPLITS})
         means, _ = features.user_embedding.signed_means(
-            one.edges, {"a": np.arange(60.0).reshape(30, 2)}, {"a": np.ones(30, bool)},
-            users=12, bins=14,
+            one.edges,
+            {"a": np.arange(60.0).reshape(30, 2)},
+            {"a": np.ones(30, bool)},
+            users=12,
+            bins=14,
         )
         kept[name] = means["a"].reshape(12, 15, 2)[:, :day]
     np.testing.assert_array_equal(kept["before"], kept["after"])
@@ -149,7 +152,8 @@ def test_c2_features_know_no_label_that_is_scored():
     data = log(rows=900)
     found = build(data, "c2")
     scored = np.isin(
-        data.user.astype(np.int64) * 1000 + data.item, found.user.astype(np.int64) * 1000 + found.item
+        data.user.astype(np.int64) * 1000 + data.item,
+        found.user.astype(np.int64) * 1000 + found.item,
     )
     label = np.where(scored, 1 - data.label, data.label).astype(np.int8)
     changed = build(dataclasses.replace(data, label=label), "c2")

@@ -106,9 +106,7 @@ def test_one_step_of_adam_by_hand(protocol, tables):
 def test_the_best_epoch_of_validation_stays_where_it_is_asked_for(protocol, tables):
     values = iter([0.6, 0.9, 0.7])
     model = model_of(tables)
-    found = fit(
-        model, protocol, lambda _: next(values), select="validation", evaluate_at=(1, 2, 3)
-    )
+    found = fit(model, protocol, lambda _: next(values), select="validation", evaluate_at=(1, 2, 3))
     assert found.best_epoch == 2
     for mine, other in zip(model.net.get_weights(), found.reached[2], strict=True):
         np.testing.assert_array_equal(mine, other)
@@ -191,9 +189,7 @@ def test_stopped_and_gone_on_with_it_ends_with_the_same_weights(protocol, tables
     with pytest.raises(Interrupted, match="--resume"):
         fit(model_of(tables), protocol, validate, epochs=4, evaluate_at=(1, 4), run_dir=tmp_path)
     model = model_of(tables, seed=5)
-    found = fit(
-        model, protocol, epochs=4, evaluate_at=(1, 4), run_dir=tmp_path, resume=True
-    )
+    found = fit(model, protocol, epochs=4, evaluate_at=(1, 4), run_dir=tmp_path, resume=True)
     for mine, other in zip(whole.net.get_weights(), model.net.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, other)
     assert set(found.reached) == set(expected.reached)
@@ -226,8 +222,6 @@ def test_scores_are_scaled_as_their_split_is(protocol, tables):
         part = protocol.parts[split]
         rows = tables.rows(protocol.state[part], protocol.item[part], split)
         expected = model.net(rows)
-        np.testing.assert_allclose(
-            training.scores(model, protocol, split), expected[0], rtol=1e-5
-        )
+        np.testing.assert_allclose(training.scores(model, protocol, split), expected[0], rtol=1e-5)
         hidden = training.scores(model, protocol, split, hidden=True)
         np.testing.assert_allclose(hidden, expected[1], rtol=1e-4, atol=1e-5)
