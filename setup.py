@@ -9,6 +9,7 @@ ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "mmnet/__init__.py").read_text()).group(1)
 BASELINES = ["lightgbm>=4.5,<5", "scikit-learn>=1.5"]
 HPO = ["optuna>=4"]
+UMAP = ["umap-learn>=0.5.5"]
 SPARK = ["pyspark>=4,<5"]  # and Java 17
 
 setup(
@@ -45,6 +46,7 @@ setup(
         "baselines": BASELINES,
         "hpo": HPO,
         "spark": SPARK,
+        "umap": UMAP,
         "test": [
             "hypothesis>=6.100",
             "pytest>=8",

@@ -77,6 +77,17 @@ class ProtocolFlags(_Flags):
     matrix: Literal[MATRICES] = Field(  # type: ignore[valid-type]
         "vat_concat", description="Item part: modalities put side by side, multiplied, or one."
     )
+    item_scores: str = Field(
+        "",
+        description="What mmnet.predict wrote of the items: the score becomes a column of theirs, "
+        "and rows of items decided `drop` are left out.",
+    )
+    score_column: bool = Field(
+        True, description="Read the scores of --item_scores; false only filters by them."
+    )
+    first_time: int = Field(
+        0, ge=0, description="c1: rows before this time are history only (0 = the second bin)."
+    )
     time_bins: int = Field(50, ge=4, description="Bins of time in c1, where times are no days.")
 
 
@@ -109,6 +120,11 @@ class ModalityFlags(_Flags):
 class NetworkFlags(_Flags):
     """The network and how it is trained."""
 
+    model: Literal["mma4ctr", "lr", "bpr", "fpmc", "lightgcn", "ngcf", "din", "dien"] = Field(
+        "mma4ctr",
+        description="mma4ctr; lr reads the same rows; the others user and item numbers, and what "
+        "the user took before (c1 and c2 only).",
+    )
     arch: Literal["readme", "head_adaptive"] = Field(
         "readme", description="128-32-4-1, or what the authors' code has for each width."
     )
@@ -183,7 +199,7 @@ class ExperimentConfig(TrainConfig):
 
 
 PLACES = (
-    *("source_dir", "dataset_dir", "run_dir", "outputs", "resume"),
+    *("source_dir", "dataset_dir", "run_dir", "item_scores", "outputs", "resume"),
     *("engine", "engine_memory", "engine_threads", "engine_spill"),
 )
 INTERACTIONS = tuple(InteractionFlags.model_fields)

@@ -69,7 +69,13 @@ def reduction(dataset: Dataset, flags: ModalityFlags, protocol: str) -> Reductio
     )
 
 
-def build(dataset: Dataset, protocol: Protocol, flags: ProtocolFlags, how: Reduction) -> Features:
+def build(
+    dataset: Dataset,
+    protocol: Protocol,
+    flags: ProtocolFlags,
+    how: Reduction,
+    more: np.ndarray | None = None,
+) -> Features:
     """The tables of a protocol.
 
     Args:
@@ -77,6 +83,7 @@ def build(dataset: Dataset, protocol: Protocol, flags: ProtocolFlags, how: Reduc
         protocol: its rows, and what features may read.
         flags: which features.
         how: modalities are made.
+        more: further columns of the items, float32 [items, columns].
     """
     present = {name: np.asarray(raw.present) for name, raw in dataset.modalities.items()}
     names = fusion.modalities_of(flags.matrix)
@@ -89,6 +96,8 @@ def build(dataset: Dataset, protocol: Protocol, flags: ProtocolFlags, how: Reduc
         wechat=dataset.spec["source"] == "wechat",
         rounded=how.rounded,
     )
+    if more is not None:
+        items = np.concatenate([items, more], axis=1)
     states = _user_part(dataset, protocol, flags, tables, present)
     scalers = _scalers(protocol, states, items)
     return Features(states, items, scalers, {name: t.shape[1] for name, t in tables.items()})

@@ -39,8 +39,8 @@ def needed(matrix: str, present: Mapping[str, np.ndarray]) -> np.ndarray:
     if matrix == "none":
         return np.ones(len(next(iter(present.values()))), bool)
     if matrix in MODALITIES:
-        return np.asarray(present[matrix])
-    return np.logical_and.reduce(list(present.values()))
+        return np.array(present[matrix])
+    return np.logical_and.reduce([np.asarray(one) for one in present.values()])
 
 
 def min_max(table: np.ndarray, fit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

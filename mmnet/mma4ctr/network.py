@@ -25,15 +25,17 @@ def hidden_widths(in_features: int, arch: str) -> tuple[int, ...]:
     The README's do not depend on the input; the authors' code, which contradicts it, has others
     for each width.
 
+    `linear` has none: a logistic regression.
+
     >>> hidden_widths(194, "readme"), hidden_widths(194, "head_adaptive")
     ((128, 32, 4), (256, 128, 64, 16, 4))
 
     Raises:
         ValueError: an unknown architecture, or a width that the authors' code refuses.
     """
-    checks.one_of(("readme", "head_adaptive"), arch=arch)
-    if arch == "readme":
-        return PUBLISHED
+    checks.one_of(("readme", "head_adaptive", "linear"), arch=arch)
+    if arch != "head_adaptive":
+        return PUBLISHED if arch == "readme" else ()
     for above, widths in _HEAD:
         if above < in_features <= MOST_FEATURES:
             return widths
@@ -190,8 +192,3 @@ class ListwiseCrossEntropy(keras.losses.Loss):
         """Summands of the loss, [batch]."""
         checks.same_shape(y_true=y_true, y_pred=y_pred)
         return -ops.cast(y_true, y_pred.dtype) * ops.log_softmax(y_pred, axis=0)
-
-
-def loss_of(name: str) -> keras.losses.Loss:
-    """The loss that `--loss` names."""
-    return ListwiseCrossEntropy() if name == "listwise" else keras.losses.BinaryCrossentropy()

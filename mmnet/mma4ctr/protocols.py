@@ -237,7 +237,8 @@ def _past_only(
     many = np.bincount(dataset.user[known], minlength=users) >= dataset.spec["min_rows"]
     kept = np.flatnonzero(many[dataset.user])
     edges = Edges(dataset.user[kept], dataset.item[kept], label[kept], bins_of[kept])
-    rows = kept[(bins_of[kept] > 0) & needed[dataset.item[kept]]]
+    late = (bins_of[kept] > 0) & (dataset.time[kept] >= flags.first_time)
+    rows = kept[late & needed[dataset.item[kept]]]
     rows = rows[np.argsort(bins_of[rows], kind="stable")]
     when = bins_of[rows]
     ends = [0, *np.searchsorted(when, [validation, test]).tolist(), len(rows)]

@@ -92,14 +92,23 @@ def cell(row: Row, seed: int, directory: Path) -> Cell:
     flags = row.flags.model_copy(update={"seed": seed})
     if flags.generate and not any(one.startswith("seed=") for one in flags.generate):
         flags = flags.model_copy(update={"generate": (*flags.generate, f"seed={seed}")})
-    interactions = sorted(set(TrainConfig.model_fields) - set(config.INTERACTIONS))
-    text = flags_of.to_flagfile(flags, leave_out=[*interactions, *config.PLACES])
-    place = directory / "datasets" / _digest(text)
+    others = set(TrainConfig.model_fields) - set(config.INTERACTIONS)
+    place = directory / "datasets" / _digest(_given(flags, others | set(config.PLACES)))
     if flags.dataset_dir:
         place = Path(flags.dataset_dir)
-    decides = flags_of.to_flagfile(flags, leave_out=_DECIDES_NOTHING) + str(flags.dataset_dir)
-    path = directory / f"{_digest(f'{decides} {flags.source_dir} {seed}')}.json"
+    decides = _given(flags, set(_DECIDES_NOTHING) - {"source_dir", "dataset_dir", "item_scores"})
+    path = directory / f"{_digest(f'{decides} {seed}')}.json"
     return Cell(row.name, seed, flags, place, path)
+
+
+def _given(flags: TrainConfig, leave_out: set[str]) -> str:
+    """What differs from the defaults, so that a new flag makes no new cell."""
+    same = {
+        name
+        for name, field in TrainConfig.model_fields.items()
+        if getattr(flags, name) == field.default
+    }
+    return flags_of.to_flagfile(flags, leave_out=sorted(leave_out | same))
 
 
 def _digest(text: str) -> str:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
@@ -16,11 +17,13 @@ from mmnet.checks import InputError
 from mmnet.evaluation.plots import write_figure
 from mmnet.files import write_atomic
 from mmnet.mma4ctr import (
+    baselines,
     config,
     dataset,
     features,
     figures,
     fusion,
+    item_scores,
     metrics,
     network,
     protocols,
@@ -29,6 +32,7 @@ from mmnet.mma4ctr import (
     sweeps,
     training,
 )
+from mmnet.mma4ctr.baselines import Baseline
 from mmnet.mma4ctr.config import (
     EvaluateConfig,
     ExperimentConfig,
@@ -79,14 +83,17 @@ def train(flags: TrainConfig) -> None:
         with stages.stage("prepare"):
             data = _dataset(flags, run_dir)
         made = Made(data, flags, stages)
-    write_atomic(run_dir / "places.txt", f"--dataset_dir={data.directory.resolve()}\n")
+    places = f"--dataset_dir={data.directory.resolve()}\n"
+    if flags.item_scores:
+        places += f"--item_scores={Path(flags.item_scores).resolve()}\n"
+    write_atomic(run_dir / "places.txt", places)
     write_atomic(run_dir / "flags.txt", flags_of.to_flagfile(flags, leave_out=config.PLACES))
     fitted = made.fit(run_dir, flags.resume)
     resume.save_arrays(_numbered(made.model.net.get_weights()), run_dir / WEIGHTS, made.digest)
     with stages.stage("evaluate"):
         found = made.report(fitted)
         _write_evaluation(made, found, fitted, run_dir / "evaluation", flags.outputs == "all")
-    if flags.outputs == "all":
+    if flags.outputs == "all" and flags.model == "mma4ctr":
         with stages.stage("export"):
             made.export(run_dir / "export")
     record = Record.of_this_process(
@@ -167,8 +174,8 @@ class Made:
     """
 
     protocol: Protocol
-    features: Features
-    model: Clicks
+    features: Features | None
+    model: training.Model
 
     def __init__(self, data: Dataset, flags: TrainConfig, stages: Stages | None = None):
         stages = stages or Stages()
@@ -182,28 +189,61 @@ class Made:
                 "or --user_length=0"
             )
         with stages.stage("protocol"):
-            self.needed = fusion.needed(flags.matrix, present)
+            self.needed, more = fusion.needed(flags.matrix, present), None
+            if flags.item_scores:
+                scores = item_scores.read(flags.item_scores, np.asarray(data.item_ids))
+                self.needed &= scores.kept
+                more = scores.columns if flags.score_column else None
             self.protocol = protocols.build(data, flags, self.needed, flags.seed)
-        with stages.stage("features"):
-            how = features.reduction(data, flags, flags.protocol)
-            self.features = features.build(data, self.protocol, flags, how)
-        self.model = Clicks(self.features, self.network())
+        self.features = None
+        if not self.by_numbers:
+            with stages.stage("features"):
+                how = features.reduction(data, flags, flags.protocol)
+                self.features = features.build(data, self.protocol, flags, how, more)
+        elif flags.protocol == "p0":
+            raise InputError(
+                f"--model={flags.model} knows users by their numbers, and in p0 no user of test is "
+                "in train; take --protocol=c1"
+            )
+        self.model = self.fresh()
 
-    def network(self, again: int = 0):
-        """A network with fresh weights; `again` draws others."""
-        bias = None
-        if self.flags.loss == "bce":
-            part = self.protocol.parts["train"]
-            bias = float(metrics.logit(self.protocol.label[part].mean()))
-        try:
-            return network.network(
-                self.features.in_features,
-                arch=self.flags.arch,
-                seed=self.flags.seed + 1_000_003 * again,
+    @property
+    def by_numbers(self) -> bool:
+        """Whether the model reads numbers of users and items, and no features."""
+        return self.flags.model not in ("mma4ctr", "lr")
+
+    @property
+    def loss(self) -> str:
+        """What the model is trained by; `--loss` is of MMa4CTR only."""
+        if self.flags.model == "mma4ctr":
+            return self.flags.loss
+        return "pairs" if self.flags.model in baselines.PAIRWISE else "bce"
+
+    def fresh(self, again: int = 0) -> training.Model:
+        """The model with fresh weights; `again` draws others."""
+        part, seed = self.protocol.parts["train"], self.flags.seed + 1_000_003 * again
+        bias = float(metrics.logit(self.protocol.label[part].mean()))
+        if self.features is None:
+            return Baseline(
+                self.flags.model,
+                users=len(self.data.user_ids),
+                items=len(self.data.item_ids),
+                state_user=self.protocol.state_user,
+                history=baselines.histories(self.protocol),
+                pairs=baselines.graph(self.protocol),
+                seed=seed,
                 output_bias=bias,
+            )
+        try:
+            net = network.network(
+                self.features.in_features,
+                arch="linear" if self.flags.model == "lr" else self.flags.arch,
+                seed=seed,
+                output_bias=bias if self.loss == "bce" else None,
             )
         except ValueError as error:
             raise InputError(f"--arch: {error}") from None
+        return Clicks(self.features, net)
 
     @property
     def digest(self) -> str:
@@ -223,12 +263,12 @@ class Made:
             select = "last" if flags.protocol == "p0" else "validation"
         settings = training.Settings(
             epochs=flags.epochs,
-            batch_size=flags.batch_size,
+            batch_size=flags.batch_size + flags.batch_size % 2 * (self.loss == "pairs"),
             learning_rate=flags.learning_rate,
             schedule=flags.schedule,
             interrupt=flags.interrupt,
             select=select,
-            loss=flags.loss,
+            loss=self.loss,
             seed=flags.seed,
             evaluate_at=flags.evaluate_at,
             jit=flags.jit,
@@ -247,9 +287,13 @@ class Made:
                 settings,
                 run_dir=run_dir,
                 resume=resumed,
-                fixed={"dataset": self.digest, "protocol": flags.protocol},
-                fresh=lambda: self.network(next(again)).get_weights(),
+                fixed={"dataset": self.digest, "protocol": flags.protocol, "model": flags.model},
+                fresh=lambda: self.fresh(next(again)).net.get_weights(),
+                order=self._pairs if self.loss == "pairs" else None,
             )
+
+    def _pairs(self, epoch: int) -> np.ndarray:
+        return baselines.paired_rows(self.protocol, self.flags.seed, epoch)
 
     def scores(self, split: str) -> np.ndarray:
         """Probabilities of a split's rows."""
@@ -275,7 +319,8 @@ class Made:
         found: dict[str, Any] = {
             "protocol": self.flags.protocol,
             "seed": self.flags.seed,
-            "in_features": self.features.in_features,
+            "model": self.flags.model,
+            "in_features": self.features.in_features if self.features else 0,
             "parameters": self.parameters,
             "epoch": fitted.best_epoch,
             "test": self.test(),
@@ -294,6 +339,7 @@ class Made:
     def export(self, directory: Path) -> Path:
         """Writes the SavedModel: users as known after the log's end, scaled as in training."""
         protocol, data = self.protocol, self.data
+        assert isinstance(self.model, Clicks)
         states = protocol.last_state
         users = np.zeros(len(data.user_ids), bool)
         users[protocol.edges.user] = True
@@ -370,7 +416,7 @@ def _write_evaluation(
     )
     label = protocol.label[part]
     rates = references.rates(protocol, len(data.user_ids), len(data.item_ids))
-    curves = {"MMa4CTR": (label, score)}
+    curves = {_title(found): (label, score)}
     curves |= {name: (label, values[part]) for name, values in rates.items()}
     write_figure(directory / "roc.png", figures.roc(curves))
     write_figure(directory / "training.png", figures.training(fitted.history))
@@ -383,6 +429,10 @@ def _write_maps(made: Made, directory: Path, number: int) -> None:
     label = protocol.label[part]
     chosen = np.concatenate([np.flatnonzero(label == kind)[:number] for kind in (0, 1)])
     state, item = protocol.state[part][chosen], protocol.item[part][chosen]
+    if made.features is None or made.flags.model != "mma4ctr":
+        raise InputError(
+            "--umap is of MMa4CTR's rows and hidden vectors; this run has another model"
+        )
     inputs = made.features.rows(state, item, "test")
     hidden = training.scores(made.model, protocol, "test", hidden=True)[chosen]
     for name, rows, seed in (("inputs", inputs, 12), ("hidden", hidden, 2)):
@@ -403,16 +453,18 @@ def _table(found: dict[str, Any]) -> str:
         "| system | AUC | user AUC | PR-AUC | LogLoss | calibrated | rows | positives |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for name, row in {
-        f"MMa4CTR, {found['protocol']}": found["test"],
-        **found["references"],
-    }.items():
+    for name, row in {_title(found): found["test"], **found["references"]}.items():
         lines.append(
             f"| {name} | {row['auc']:.4f} | {row['user_auc']:.4f} | {row['pr_auc']:.4f} | "
             f"{row['log_loss']:.4f} | {row['log_loss_calibrated']:.4f} | {row['rows']:,} | "
             f"{row['positives']:,} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _title(found: dict[str, Any]) -> str:
+    model = "MMa4CTR" if found["model"] == "mma4ctr" else found["model"]
+    return f"{model}, {found['protocol']}"
 
 
 # --------------------------------------------------------------------------------- predict
@@ -447,6 +499,7 @@ def experiment(flags: ExperimentConfig) -> None:
                 key = cell.dataset_dir
                 if key not in prepared:
                     prepared[key] = _dataset(cell.flags, key)
+                keras.backend.clear_session()  # or the graphs of all cells stay in memory
                 made = Made(prepared[key], cell.flags)
                 fitted = made.fit(None)
                 report = made.report(fitted)

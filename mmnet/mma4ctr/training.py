@@ -16,7 +16,8 @@ import tensorflow as tf
 
 from mmnet import checks
 from mmnet.checks import InputError
-from mmnet.mma4ctr.network import Clicks, loss_of
+from mmnet.mma4ctr.baselines import Baseline, PairLoss
+from mmnet.mma4ctr.network import Clicks, ListwiseCrossEntropy
 from mmnet.mma4ctr.protocols import Protocol
 from mmnet.training import resume as resuming
 from mmnet.training.fitting import Interrupted, Signals
@@ -24,6 +25,13 @@ from mmnet.training.progress import Display
 from mmnet.training.resume import Checkpoint, Checkpoints, Progress
 from mmnet.training.tensorboard import Logs
 
+Model = Clicks | Baseline
+
+LOSSES: dict[str, Callable[[], keras.losses.Loss]] = {
+    "listwise": ListwiseCrossEntropy,
+    "bce": keras.losses.BinaryCrossentropy,
+    "pairs": PairLoss,
+}
 HALF_EVERY = 5
 MOST_RETRIES = 5
 EPSILON = 1e-8
@@ -60,6 +68,7 @@ class Settings:
         checks.one_of(("step", "constant"), schedule=self.schedule)
         checks.one_of(("off", "head", "intent"), interrupt=self.interrupt)
         checks.one_of(("last", "validation"), select=self.select)
+        checks.one_of(LOSSES, loss=self.loss)
 
 
 @dataclass
@@ -94,17 +103,36 @@ class Batches:
     """Training batches of one protocol; every epoch in an order of its own.
 
     The order of an epoch is a pure function of seed and epoch. The last batch may be smaller.
+
+    Args:
+        protocol: the training rows.
+        batch_size: rows of a batch.
+        seed: of the orders.
+        order: places of rows by epoch, always as many; None takes each row once, permuted.
+
+    Raises:
+        InputError: an order without rows.
     """
 
-    def __init__(self, protocol: Protocol, batch_size: int, seed: int):
+    def __init__(
+        self,
+        protocol: Protocol,
+        batch_size: int,
+        seed: int,
+        order: Callable[[int], np.ndarray] | None = None,
+    ):
         part = protocol.parts["train"]
         self._rows = (protocol.state[part], protocol.item[part], protocol.label[part])
-        self._seed, self._batch_size = seed, batch_size
-        self.steps = -(-len(self._rows[0]) // batch_size)
+        number = len(self._rows[0])
+        self._order = order or (lambda epoch: _permuted(number, seed, epoch))
+        self._batch_size = batch_size
+        self.steps = -(-(len(order(0)) if order else number) // batch_size)
+        if not self.steps:
+            raise InputError("no user of the training rows has both a positive and a negative row")
 
     def __call__(self, epoch: int) -> tf.data.Dataset:
         """The batches of an epoch: ({state, item}, label)."""
-        order = np.random.default_rng([self._seed, 4, epoch]).permutation(len(self._rows[0]))
+        order = self._order(epoch)
         state, item, label = (tf.constant(column[order]) for column in self._rows)
         size = self._batch_size
 
@@ -122,40 +150,46 @@ class Batches:
         return made.apply(tf.data.experimental.assert_cardinality(self.steps))
 
 
-def scores(model: Clicks, protocol: Protocol, split: str, *, hidden: bool = False) -> np.ndarray:
+def _permuted(number: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, 4, epoch]).permutation(number)
+
+
+def scores(model: Model, protocol: Protocol, split: str, *, hidden: bool = False) -> np.ndarray:
     """Probabilities of a split's rows, float32 [rows]; or the last hidden layer, [rows, 4]."""
     part = protocol.parts[split]
     state, item = protocol.state[part], protocol.item[part]
     model.scale_for(split)
-    run = _hidden if hidden else _probabilities
+    run = _compiled(model)[hidden]
     found = [
-        run(model, tf.constant(state[rows]), tf.constant(item[rows])).numpy()
+        run(tf.constant(state[rows]), tf.constant(item[rows])).numpy()
         for rows in (slice(at, at + SCORE_ROWS) for at in range(0, len(state), SCORE_ROWS))
     ]
     model.scale_for("train")
     return np.concatenate(found)
 
 
-@tf.function(reduce_retracing=True)
-def _probabilities(model, state, item):
-    return model({"state": state, "item": item})
-
-
-@tf.function(reduce_retracing=True)
-def _hidden(model, state, item):
-    return model.hidden({"state": state, "item": item})
+def _compiled(model: Model) -> tuple[Callable, Callable]:
+    """Functions for probabilities and for hidden vectors, kept with the model and gone with it."""
+    if "_mma4ctr_scoring" not in model.__dict__:
+        both = (
+            tf.function(lambda state, item: model({"state": state, "item": item})),
+            tf.function(lambda state, item: model.hidden({"state": state, "item": item})),
+        )
+        model.__dict__["_mma4ctr_scoring"] = both
+    return model.__dict__["_mma4ctr_scoring"]
 
 
 def fit(
-    model: Clicks,
+    model: Model,
     protocol: Protocol,
-    validate: Callable[[Clicks], float],
+    validate: Callable[[Model], float],
     settings: Settings,
     *,
     run_dir: Path | None,
     resume: bool = False,
     fixed: Mapping[str, Any] | None = None,
     fresh: Callable[[], list[np.ndarray]] | None = None,
+    order: Callable[[int], np.ndarray] | None = None,
 ) -> Fit:
     """Trains the model and leaves the chosen epoch's weights in it.
 
@@ -168,6 +202,7 @@ def fit(
         resume: go on from the newest checkpoint in it.
         fixed: what a resumed run must share besides the settings.
         fresh: new weights for the network, should the interrupt undo the first epoch.
+        order: see `Batches`.
 
     Raises:
         InputError: the loss is no number, or the checkpoint does not fit.
@@ -177,11 +212,11 @@ def fit(
     keras.utils.set_random_seed(settings.seed)
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
-    batches = Batches(protocol, settings.batch_size, settings.seed)
+    batches = Batches(protocol, settings.batch_size, settings.seed, order)
     optimizer = keras.optimizers.Adam(settings.learning_rate, epsilon=EPSILON)
     model.compile(
         optimizer,
-        loss_of(settings.loss),
+        LOSSES[settings.loss](),
         jit_compile=settings.jit,
         steps_per_execution=min(settings.steps_per_execution, batches.steps),
     )
@@ -242,7 +277,7 @@ class _Run:
 
     display: Display
 
-    def __init__(self, model: Clicks, settings: Settings, run_dir: Path | None, fixed: dict):
+    def __init__(self, model: Model, settings: Settings, run_dir: Path | None, fixed: dict):
         self.model, self.settings = model, settings
         self.epoch, self.base_rate = 0, settings.learning_rate
         self.fit = Fit()
