@@ -140,7 +140,7 @@ def plain(features, state, item, label):
     return lambda: model.fit(rows, label, batch_size=BATCH, verbose=0)
 
 
-def pytorch(features, state, item, label):
+def pytorch(features, state, item, label, threads):
     """The same network, loss and optimiser in PyTorch, on rows written out."""
     import torch
 
@@ -153,6 +153,7 @@ def pytorch(features, state, item, label):
     labels = torch.from_numpy(label)
 
     def run():
+        torch.set_num_threads(threads)
         order = torch.randperm(len(rows))
         for step in range(STEPS):
             chosen = order[step * BATCH : (step + 1) * BATCH]
@@ -168,7 +169,9 @@ def steps() -> list[str]:
     parts = random_parts()
     variants = {"mmnet": ours(*parts), "plain Keras fit": plain(*parts)}
     try:
-        variants["PyTorch"] = pytorch(*parts)
+        cores = len(os.sched_getaffinity(0))
+        variants["PyTorch"] = pytorch(*parts, cores)
+        variants["PyTorch, one thread"] = pytorch(*parts, 1)
     except ImportError:
         print("PyTorch is not installed; its row is left out")
     for run in variants.values():

@@ -25,7 +25,7 @@ from keras import ops
 from mmnet import checks
 from mmnet.mma4ctr.protocols import Protocol
 
-HISTORY = 20
+HISTORY = 10
 WIDTH, CTR_WIDTH = 64, 10
 MLP = (256, 256, 256)
 GRAPH_LAYERS = 3

@@ -41,7 +41,8 @@ class InteractionFlags(_Flags):
         -1, ge=-1, description="Users of fewer rows are left out; -1 = 100 (wechat), 4000 (tiktok)."
     )
     unknown_items: Literal["drop", "fail"] = Field(
-        "fail", description="What to do with rows of items that the item files lack."
+        "fail",
+        description="Rows of items that feed_info.csv lacks (wechat; tiktok drops what has none).",
     )
     engine: str = Field("duckdb://", description="Who reads the log: an Ibis backend URL.")
     engine_memory: str = Field("2GB", description="Memory of DuckDB, or of Spark's driver.")
@@ -189,6 +190,9 @@ class ExperimentConfig(TrainConfig):
     title: str = Field("", description="Of the results page.")
     row: Repeated = Field(
         (), description="'NAME: --flag=value --flag=value', one line of the table (repeatable)."
+    )
+    published: Repeated = Field(
+        (), description="'NAME: text', what the authors' README has for a row (repeatable)."
     )
     seeds: Numbers = Field((0, 1, 2, 3, 4), min_length=1, description="Of every row.")
     figure: Literal["none", "epochs", "learning_rate", "batch_size"] = Field(

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from rich.progress import track
 
 from mmnet.checks import InputError
 from mmnet.data.sources import reading, tiktok
@@ -36,6 +37,9 @@ _FEED_COLUMNS = (
     *("machine_keyword_list", "manual_tag_list", "machine_tag_list"),
     *("description_char", "ocr_char", "asr_char"),
 )
+SHOWN_FROM_BYTES = 500_000_000
+"""Feature files of so many bytes in all take long enough to show how far reading is."""
+
 ACOUSTIC_WIDTH = 10
 """TikTok's published number of acoustic components; the variance rule would keep 2."""
 
@@ -235,7 +239,7 @@ def tiktok_features(directory: Path, item_ids: np.ndarray) -> Catalogue:
     paths += files
     for name, raw in found.items():
         if not raw.present.any():
-            raise InputError(f"{directory}: no item of the log has a {name} modality in the files")
+            raise InputError(f"{directory}: no item of the log is in the files of {name} features")
     return Catalogue(item_ids, found, ledger, paths)
 
 
@@ -253,7 +257,8 @@ def _vectors(
     vectors = np.zeros((len(item_ids), width), np.float32)
     part = np.full(len(item_ids), -1, np.int16)
     lines = known = short = 0
-    for number, path in enumerate(paths):
+    shown = track(paths, f"reading {name} features", disable=_size(paths) < SHOWN_FROM_BYTES)
+    for number, path in enumerate(shown):
         for first, block in tiktok.blocks(path):
             data = tiktok.read_json(path, first, block, key)
             lines += len(data)
@@ -290,6 +295,10 @@ def _vectors(
         Rule(name, "is the item's last", known, int(present.sum())),
     ]
     return Raw(present, vectors=vectors, part=part), rules
+
+
+def _size(paths: Sequence[Path]) -> int:
+    return sum(path.stat().st_size for path in paths)
 
 
 def _line(first: int, block: Sequence[bytes], row: int) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mmnet import config as flags_of
-from mmnet.checks import InputError
+from mmnet.checks import InputError, did_you_mean
 from mmnet.evaluation.plots import write_figure
 from mmnet.files import write_atomic
 from mmnet.mma4ctr import config, figures
@@ -82,8 +82,12 @@ def rows(flags: ExperimentConfig) -> list[Row]:
         if "seed" in resolved.model_fields_set:
             raise InputError(f"--row={one!r}: --seed is each cell's own; give --seeds")
         found.append(Row(name.strip(), resolved))
-    if len({row.name for row in found}) < len(found):
+    names = [row.name for row in found]
+    if len(set(names)) < len(names):
         raise InputError("--row: two rows have one name")
+    for name in [_named(one)[0] for one in flags.published]:
+        if name not in names:
+            raise InputError(f"--published={name!r} is no row{did_you_mean(name, names)}")
     return found
 
 
@@ -129,6 +133,11 @@ def write(
         write_figure(folder / f"{flags.figure}.png", _curve(flags, rows, cells))
 
 
+def _named(text: str) -> tuple[str, str]:
+    name, _, value = text.partition(":")
+    return name.strip(), value.strip()
+
+
 def _of(cells: Sequence[dict[str, Any]], row: str) -> list[dict[str, Any]]:
     return [cell for cell in cells if cell["row"] == row]
 
@@ -146,9 +155,11 @@ def _shown(values: Sequence[float]) -> str:
 def _markdown(flags: ExperimentConfig, rows: Sequence[Row], cells: Sequence[dict[str, Any]]) -> str:
     epochs = sorted({int(epoch) for cell in cells for epoch in cell["at_epoch"]})
     references = [name for name in REFERENCES if any(name in c["references"] for c in cells)]
+    published = dict(_named(one) for one in flags.published)
     titles = [
         "row",
         "columns",
+        *(["published"] if published else []),
         *(f"AUC, epoch {epoch}" for epoch in epochs),
         *HEADINGS,
         *(f"{name}: AUC" for name in references),
@@ -166,6 +177,7 @@ def _markdown(flags: ExperimentConfig, rows: Sequence[Row], cells: Sequence[dict
     for row in rows:
         mine = _of(cells, row.name)
         shown = [row.name, str(mine[0]["in_features"])]
+        shown += [published.get(row.name, "")] if published else []
         for epoch in epochs:
             at = [c["at_epoch"][str(epoch)]["auc"] for c in mine if str(epoch) in c["at_epoch"]]
             shown.append(_shown(at) if at else "")

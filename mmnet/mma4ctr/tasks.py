@@ -188,7 +188,7 @@ class Made:
                 "--matrix=none has no modality for a user's features; take --user_features=rate "
                 "or --user_length=0"
             )
-        with stages.stage("protocol"):
+        with stages.stage("protocol"), console.status("choosing rows"):
             self.needed, more = fusion.needed(flags.matrix, present), None
             if flags.item_scores:
                 scores = item_scores.read(flags.item_scores, np.asarray(data.item_ids))
@@ -197,7 +197,7 @@ class Made:
             self.protocol = protocols.build(data, flags, self.needed, flags.seed)
         self.features = None
         if not self.by_numbers:
-            with stages.stage("features"):
+            with stages.stage("features"), console.status("making tables of users and items"):
                 how = features.reduction(data, flags, flags.protocol)
                 self.features = features.build(data, self.protocol, flags, how, more)
         elif flags.protocol == "p0":

@@ -114,6 +114,30 @@ def test_tiktok_goes_the_same_way(tmp_path):
     assert spec["positives"] / spec["rows"] > 0.15
 
 
+def test_the_main_roads_scores_filter_items_and_become_columns(place, tmp_path):
+    items = np.load(place / "dataset" / "item_ids.npy")
+    decision = np.where(np.arange(len(items)) % 2, "keep", "drop")
+    table = {"item_id": items.astype(str), "predicted_share_rate": np.linspace(0, 9, len(items))}
+    scores = tmp_path / "scores.parquet"
+    pyarrow.parquet.write_table(pa.table(table | {"decision": decision}), scores)
+    data = f"--dataset_dir={place / 'dataset'}"
+    more = [data, f"--item_scores={scores}", "--first_time=5", "--min_rows=20", *FAST]
+    assert run("train", *more, f"--run_dir={tmp_path / 'run'}") == 0
+    found = json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text())
+    plain = json.loads((place / "run" / "evaluation" / "metrics.json").read_text())
+    assert found["in_features"] == plain["in_features"] + 2
+    rows = pyarrow.parquet.read_table(tmp_path / "run" / "evaluation" / "predictions.parquet")
+    assert set(rows["item_id"].to_pylist()) <= set(items[1::2].tolist())
+    assert run("evaluate", f"--run_dir={tmp_path / 'run'}") == 0  # finds the scores again
+
+
+def test_a_baseline_runs_and_exports_nothing(place, tmp_path):
+    data = f"--dataset_dir={place / 'dataset'}"
+    assert run("train", data, "--model=bpr", f"--run_dir={tmp_path / 'run'}", *FAST) == 0
+    assert not (tmp_path / "run" / "export").exists()
+    assert "| bpr, c1 |" in (tmp_path / "run" / "evaluation" / "table.md").read_text()
+
+
 def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, capsys):
     arguments = [
         *(f"--dataset_dir={place / 'dataset'}", *FAST, "--seeds=0,1", "--evaluate_at=1,2"),
@@ -215,6 +239,17 @@ def test_help_reads_without_tensorflow(name):
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert "--flagfile=FILE" in ran.stdout
+
+
+def test_the_results_page_repeats_lines_that_the_experiments_wrote():
+    folder = ROOT / "experiments" / "mma4ctr"
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    sources = [*folder.glob("*/results/results.md"), folder / "funnel" / "results.md"]
+    sources.append(ROOT / "experiments" / "performance" / "mma4ctr.md")
+    stored = {line for path in sources for line in path.read_text("utf-8").splitlines()}
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    assert len(rows) > 10
+    assert not [row for row in rows if row not in stored]
 
 
 EXPERIMENTS = sorted((ROOT / "experiments" / "mma4ctr").glob("*/experiment.txt"))
