@@ -1,10 +1,13 @@
 """What MMa4CTR costs at the contest's size: preparation, training, scoring.
 
     python experiments/performance/mma4ctr.py [--users=20000] [--directory=DIR] [--output=FILE]
+        [--parts=whole,tiktok,steps,scoring]
 
 A log of WeChat's layout with 20,000 users, 106,444 feeds and 7.3 million rows is generated (not
 counted). `prepare` and `train` (as published, 10 epochs of batch 8192) then run as processes of
-their own, with wall and CPU seconds and the most memory that each held. Beside that, on random
+their own, with wall and CPU seconds and the most memory that each held. `tiktok` writes a log of
+TikTok's layout with a tenth of its 276 million rows and reads it as `prepare` does: rows per user,
+then the rows of users with 4,000 or more. Beside that, on random
 tables of the same size: a training step of this project, of a plain Keras `fit` over rows written
 out, and of the same network in PyTorch where that is installed; and pairs scored per second and
 core with tables gathered in the model, as trained and with the first layer folded into the tables.
@@ -23,16 +26,24 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 USERS, FEEDS, ROWS = 20_000, 106_444, 7_317_882
 BATCH, STEPS, ROUNDS = 8192, 32, 5
 PAIRS = 1 << 21
+TIKTOK_USERS, TIKTOK_ITEMS, TIKTOK_ROWS = 63_628, 2_734_224, 27_585_553
+READ = """
+import sys
+from mmnet.mma4ctr import interactions
+from mmnet.mma4ctr.config import InteractionFlags
+rows, rules, _ = interactions.read(InteractionFlags(source="tiktok", source_dir=sys.argv[1]))
+assert len(rows) == rules[-1].rows_out
+"""
 
 
 def measured(*arguments: str) -> tuple[float, float, float]:
     """Wall seconds, CPU seconds and peak GB of a command."""
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", *arguments], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"{arguments[0]} ended with exit code {process.returncode}")
+        raise SystemExit(f"{arguments[1]} ended with exit code {process.returncode}")
     cpu = usage.ru_utime + usage.ru_stime
     return time.perf_counter() - began, cpu, usage.ru_maxrss / 1024**2
 
@@ -52,8 +63,11 @@ def whole(directory: Path, users: int) -> list[str]:
         text_scale=1.0,
     )
     generated = time.perf_counter() - began
-    prepared = measured("mmnet.mma4ctr.prepare", f"--source_dir={raw}", f"--dataset_dir={dataset}")
+    prepared = measured(
+        "-m", "mmnet.mma4ctr.prepare", f"--source_dir={raw}", f"--dataset_dir={dataset}"
+    )
     trained = measured(
+        "-m",
         "mmnet.mma4ctr.train",
         *(f"--dataset_dir={dataset}", f"--run_dir={run}", "--protocol=p0", "--epochs=10"),
     )
@@ -77,6 +91,37 @@ def whole(directory: Path, users: int) -> list[str]:
         "",
         f"Stages of train, wall seconds: {stages}; {record.parameters:,} parameters, "
         f"{record.metrics['in_features']} columns.",
+        "",
+    ]
+
+
+def tiktok_log(directory: Path) -> list[str]:
+    """Reading a log of TikTok's layout, a tenth of it."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.csv
+
+    from mmnet.data.sources.tiktok import COLUMNS, LOG
+
+    draw = np.random.default_rng(0)
+    activity = np.cumsum(np.exp(1.2 * draw.normal(size=TIKTOK_USERS)))
+    options = pa.csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
+    chunk, path = 1_000_000, directory / LOG
+    with path.open("wb") as file:
+        for start in range(0, TIKTOK_ROWS, chunk):
+            number = min(chunk, TIKTOK_ROWS - start)
+            columns = {name: draw.integers(0, 400, number) for name in COLUMNS}
+            columns["uid"] = np.searchsorted(activity, draw.random(number) * activity[-1])
+            columns["item_id"] = draw.integers(0, TIKTOK_ITEMS, number)
+            columns["finish"] = (draw.random(number) < 0.28).astype(np.int64)
+            columns["like"] = (draw.random(number) < 0.016).astype(np.int64)
+            columns["time"] = 53_000_000_000 + draw.integers(0, 5_000_000, number)
+            pa.csv.write_csv(pa.table({name: columns[name] for name in COLUMNS}), file, options)
+    wall, cpu, peak = measured("-c", READ, str(directory))
+    return [
+        f"A log of TikTok's layout: {TIKTOK_ROWS:,} rows, {path.stat().st_size / 1e9:.2f} GB, read "
+        f"by DuckDB with 2 GB: {wall:.0f} s wall, {cpu:.0f} s CPU ({TIKTOK_ROWS / cpu / 1e6:.2f} "
+        f"million rows per CPU second), {peak:.2f} GB at most.",
         "",
     ]
 
@@ -272,7 +317,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--users", type=int, default=USERS)
     parser.add_argument("--directory", default="")
-    parser.add_argument("--parts", default="whole,steps,scoring")
+    parser.add_argument("--parts", default="whole,tiktok,steps,scoring")
     parser.add_argument("--output", default="experiments/performance/mma4ctr.md")
     parser.add_argument("--part", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -292,9 +337,13 @@ def main() -> None:
     lines[-1] += f"{machine()['cores']} cores."
     lines.append("")
     for part in arguments.parts.split(","):
-        if part == "whole":
+        if part in ("whole", "tiktok"):
             with tempfile.TemporaryDirectory(dir=arguments.directory or None) as place:
-                lines += whole(Path(place), arguments.users)
+                lines += (
+                    whole(Path(place), arguments.users)
+                    if part == "whole"
+                    else tiktok_log(Path(place))
+                )
         else:
             command = [sys.executable, __file__, f"--part={part}"]
             lines += subprocess.run(

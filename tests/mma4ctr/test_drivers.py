@@ -114,6 +114,16 @@ def test_tiktok_goes_the_same_way(tmp_path):
     assert spec["positives"] / spec["rows"] > 0.15
 
 
+@pytest.mark.slow
+def test_umap_maps_are_drawn_of_rows_and_hidden_vectors(place):
+    pytest.importorskip("umap")
+    assert run("evaluate", f"--run_dir={place / 'run'}", "--umap=40") == 0
+    for name in ("inputs", "hidden"):
+        for dimensions in (2, 3):
+            path = place / "run" / "evaluation" / f"umap_{name}_{dimensions}d.png"
+            assert path.stat().st_size > 10_000
+
+
 def test_the_main_roads_scores_filter_items_and_become_columns(place, tmp_path):
     items = np.load(place / "dataset" / "item_ids.npy")
     decision = np.where(np.arange(len(items)) % 2, "keep", "drop")
