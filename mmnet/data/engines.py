@@ -447,6 +447,9 @@ def whole_numbers(
         names: of all columns, in the files' order.
         delimiter: between columns.
         header: whether the files begin with the names.
+
+    Raises:
+        InputError: an engine that takes no files without a header line.
     """
     paths = [str(path) for path in files]
     if engine.session is not None:
@@ -457,8 +460,12 @@ def whole_numbers(
         options = {"header": header, "delim": delimiter, "auto_detect": False}
         columns = dict.fromkeys(names, "int64")
         return engine.backend.read_csv(paths, columns=columns, **options)
-    data = engine.backend.read_csv(paths if len(paths) > 1 else paths[0])
-    return data.rename(dict(zip(names, data.columns, strict=True)))
+    if not header or delimiter != ",":
+        raise InputError(
+            f"--engine={engine.name}://...: {paths[0]} has no header line, or other separators "
+            f"than commas; take {DEFAULT} or pyspark://"
+        )
+    return engine.backend.read_csv(paths if len(paths) > 1 else paths[0])
 
 
 def _view(engine: Engine, frame: Any) -> tuple[ir.Table, str]:

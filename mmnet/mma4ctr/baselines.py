@@ -372,9 +372,11 @@ class PairLoss(keras.losses.Loss):
 
 
 def paired_rows(protocol: Protocol, seed: int, epoch: int) -> np.ndarray:
-    """Places of training rows: positives in random order, NEGATIVES times each, and after each a
-    negative row of its user, drawn at random; users without either kind are left out.
-    """  # noqa: D205
+    """Places of training rows, by turns a positive and a negative one of its user.
+
+    Positives come in random order, NEGATIVES times each; the negative row is drawn at random. Users
+    without either kind are left out.
+    """
     part = protocol.parts["train"]
     user, label = protocol.user[part], protocol.label[part]
     draw = np.random.default_rng([seed, 6, epoch])

@@ -45,11 +45,16 @@ def _smoothed(positives: np.ndarray, number: np.ndarray, base: float, of: str) -
 def evaluate(
     dataset: Dataset, protocol: Protocol, *, shuffled: bool
 ) -> dict[str, dict[str, float | int]]:
-    """Metrics on test rows of the base rate, the two rates, both in a logistic regression, and of
-    the planted probabilities where the log was generated.
+    """Metrics on test rows of what needs no network.
 
-    The regression is fitted to validation rows, which no rate is counted on.
-    """  # noqa: D205
+    These are the base rate; the rates of user and item; both in a logistic regression, which is
+    fitted to validation rows; and, where the log was generated, the planted probability.
+
+    Args:
+        dataset: the log.
+        protocol: its rows.
+        shuffled: labels were permuted, so that nothing planted holds.
+    """
     found = rates(protocol, len(dataset.user_ids), len(dataset.item_ids))
     parts = {split: protocol.parts[split] for split in SPLITS}
     both = np.log(np.stack(list(found.values()), axis=1))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from rich.console import Console
 from mmnet import config as flags_of
 from mmnet.checks import InputError
 from mmnet.evaluation.plots import write_figure
+from mmnet.experiments import cells
 from mmnet.files import write_atomic
 from mmnet.mma4ctr import (
     baselines,
@@ -490,27 +494,32 @@ def experiment(flags: ExperimentConfig) -> None:
     rows = sweeps.rows(flags)
     name = Path(flags.experiment).name or "unnamed"
     directory = Path(flags.cells or f"runs/mma4ctr/{name}")
-    found = []
-    prepared: dict[Path, Dataset] = {}
-    for seed in flags.seeds:
-        for row in rows:
-            cell = sweeps.cell(row, seed, directory)
-            if not cell.done:
-                key = cell.dataset_dir
-                if key not in prepared:
-                    prepared[key] = _dataset(cell.flags, key)
-                keras.backend.clear_session()  # or the graphs of all cells stay in memory
-                made = Made(prepared[key], cell.flags)
-                fitted = made.fit(None)
-                report = made.report(fitted)
-                report |= {"history": fitted.history, "retries": fitted.retries}
-                report |= {"training_seconds": fitted.seconds}
-                cell.write(report)
-                console.print(
-                    f"{row.name}, seed {seed}: AUC {report['test']['auc']:.4f}, "
-                    f"{fitted.seconds:.0f} s"
-                )
-            found.append(cell.read())
+    planned = [sweeps.cell(row, seed, directory) for seed in flags.seeds for row in rows]
+    with cells.only_one(directory):
+        _run(planned)
     folder = Path(flags.results or f"{flags.experiment}/results")
-    sweeps.write(flags, rows, found, folder)
+    sweeps.write(flags, rows, [cell.read() for cell in planned], folder)
     console.print((folder / "results.md").read_text(encoding="utf-8"))
+
+
+def _run(planned: Sequence[sweeps.Cell]) -> None:
+    """Runs the cells that have not run yet, one after another in this process."""
+    prepared: dict[Path, Dataset] = {}
+    waiting = [cell for cell in planned if not cell.done]
+    began = time.monotonic()
+    for number, cell in enumerate(waiting, start=1):
+        key = cell.dataset_dir
+        if key not in prepared:
+            prepared[key] = _dataset(cell.flags, key)
+        keras.backend.clear_session()  # or the graphs of all cells stay in memory
+        made = Made(prepared[key], cell.flags)
+        fitted = made.fit(None)
+        report = made.report(fitted)
+        report |= {"history": fitted.history, "retries": fitted.retries}
+        cell.write(report | {"training_seconds": fitted.seconds})
+        left = (time.monotonic() - began) / number * (len(waiting) - number)
+        console.print(
+            f"{number}/{len(waiting)}  {cell.row}, seed {cell.seed}: AUC "
+            f"{report['test']['auc']:.4f}, {fitted.seconds:.0f} s  ETA "
+            f"{timedelta(seconds=round(left))}"
+        )
