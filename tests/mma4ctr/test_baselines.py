@@ -179,7 +179,13 @@ def test_interest_models_read_the_history_and_nothing_where_there_is_none(name):
     np.testing.assert_allclose(again, found, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("lr", "bpr") else pytest.param(name, marks=pytest.mark.slow)
+        for name in NAMES
+    ],
+)
 def test_every_baseline_learns_who_takes_what(name, monkeypatch):
     """Users of even numbers take even items; features alone (lr) cannot tell, so it is let off."""
     data = log(rows=4000, users=12, items=30, min_rows=3)

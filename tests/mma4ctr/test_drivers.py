@@ -187,6 +187,8 @@ def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, caps
         (["predict", "--saved_model=r"], "no SavedModel there"),
         (["experiment"], "neither --experiment nor --results"),
         (["experiment", "--results=r"], "no --row"),
+        (["experiment", "--results=r", "--row=a: --seed=3"], "--seed is each cell's own"),
+        (["experiment", "--results=r", "--row=ab:", "--published=ac: 1"], "Did you mean ab?"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_one(

@@ -34,7 +34,10 @@ def area(noise, **flags):
     return made.report(made.fit(None))["test"]
 
 
-@pytest.mark.parametrize("shuffled", [False, True])
+SHUFFLED = [True, pytest.param(False, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("shuffled", SHUFFLED)
 def test_as_published_noise_looks_like_skill(noise, shuffled):
     found = area(noise, protocol="p0", shuffle_labels=shuffled)
     assert found["auc"] > 0.7
@@ -44,7 +47,7 @@ def test_as_published_noise_looks_like_skill(noise, shuffled):
 
 
 @pytest.mark.parametrize("protocol", ["c1", "c2"])
-@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("shuffled", SHUFFLED)
 def test_honest_protocols_score_chance_on_noise(noise, protocol, shuffled):
     found = area(noise, protocol=protocol, shuffle_labels=shuffled)
     # AUC of noise has an sd of sqrt(1 / 12 positives): 0.018 for the 250 there are.
@@ -52,11 +55,13 @@ def test_honest_protocols_score_chance_on_noise(noise, protocol, shuffled):
     assert found["auc"] == pytest.approx(0.5, abs=0.05)
 
 
+@pytest.mark.slow
 def test_without_labels_the_published_protocol_scores_chance(noise):
     found = area(noise, protocol="p0", user_features="exposure")
     assert found["auc"] == pytest.approx(0.5, abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_users_own_rate_is_all_that_leaks(noise):
     found = area(noise, protocol="p0", user_features="rate", matrix="none")
     assert found["auc"] > 0.7
