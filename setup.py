@@ -11,6 +11,7 @@ BASELINES = ["lightgbm>=4.5,<5", "scikit-learn>=1.5"]
 FAST = ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "openvino>=2025,<2027", "tf2onnx>=1.17,<2"]
 HPO = ["optuna>=4"]
 SERVING = ["mlserver>=1.7,<2"]  # wants protobuf 6, so best in an environment of its own
+UMAP = ["umap-learn>=0.5.5"]
 SPARK = ["pyspark>=4,<5"]  # and Java 17
 
 setup(
@@ -50,6 +51,7 @@ setup(
         "hpo": HPO,
         "serving": SERVING,
         "spark": SPARK,
+        "umap": UMAP,
         "test": [
             "hypothesis>=6.100",
             "pytest>=8",

@@ -18,7 +18,14 @@ from mmnet.startup import startup_notes_hidden
 OK, WRONG_INPUT, INTERNAL, INTERRUPTED = 0, 1, 2, 130
 
 
-def run(flags: type[BaseModel], summary: str | None, task: str, arguments: Sequence[str]) -> int:
+def run(
+    flags: type[BaseModel],
+    summary: str | None,
+    task: str,
+    arguments: Sequence[str],
+    *,
+    tasks: str = "mmnet.tasks",
+) -> int:
     """Parses the flags, runs the task, and turns the user's mistakes into one sentence.
 
     TensorFlow is loaded only once the flags are known to be right.
@@ -26,8 +33,9 @@ def run(flags: type[BaseModel], summary: str | None, task: str, arguments: Seque
     Args:
         flags: the driver's config.
         summary: what `--help` prints first.
-        task: the function of `mmnet.tasks` to call with the config.
+        task: the function of `tasks` to call with the config.
         arguments: of the command line, without the program's name.
+        tasks: the module that has it.
 
     Returns:
         The exit code: 0 ok, 1 the input is wrong (one sentence on stderr), 2 internal error (a
@@ -41,8 +49,8 @@ def run(flags: type[BaseModel], summary: str | None, task: str, arguments: Seque
             raise InputError("TF_USE_LEGACY_KERAS is set, but mmnet runs on Keras 3; unset it")
         parsed = config.parse(flags, arguments)
         with startup_notes_hidden():
-            tasks = importlib.import_module("mmnet.tasks")
-        return getattr(tasks, task)(parsed) or OK
+            module = importlib.import_module(tasks)
+        return getattr(module, task)(parsed) or OK
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_INPUT

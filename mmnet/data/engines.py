@@ -440,6 +440,38 @@ def _read_csv(engine: Engine, paths: list[str], header: list[str]) -> tuple[ir.T
     return data, data.get_name()
 
 
+def whole_numbers(
+    engine: Engine, files: Sequence[Path], names: Sequence[str], *, delimiter: str, header: bool
+) -> ir.Table:
+    """Text files whose columns are all whole numbers, empty ones null, as one expression.
+
+    Args:
+        engine: who reads.
+        files: of one layout.
+        names: of all columns, in the files' order.
+        delimiter: between columns.
+        header: whether the files begin with the names.
+
+    Raises:
+        InputError: an engine that takes no files without a header line.
+    """
+    paths = [str(path) for path in files]
+    if engine.session is not None:
+        schema = ", ".join(f"`{name}` BIGINT" for name in names)
+        options = {"header": header, "sep": delimiter, "mode": "FAILFAST"}
+        return _view(engine, engine.session.read.csv(paths, schema=schema, **options))[0]
+    if engine.name == "duckdb":
+        options = {"header": header, "delim": delimiter, "auto_detect": False}
+        columns = dict.fromkeys(names, "int64")
+        return engine.backend.read_csv(paths, columns=columns, **options)
+    if not header or delimiter != ",":
+        raise InputError(
+            f"--engine={engine.name}://...: {paths[0]} has no header line, or other separators "
+            f"than commas; take {DEFAULT} or pyspark://"
+        )
+    return engine.backend.read_csv(paths if len(paths) > 1 else paths[0])
+
+
 def _view(engine: Engine, frame: Any) -> tuple[ir.Table, str]:
     name = "mmnet_events"
     frame.createOrReplaceTempView(name)

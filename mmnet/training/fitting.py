@@ -313,7 +313,7 @@ def fit(
     with (
         Logs(Path(run_dir) / "logs", done) as run.logs,
         Display(steps, done) as run.display,
-        _Signals() as run.signals,
+        Signals() as run.signals,
         _Profile(settings, Path(run_dir) / "logs") as run.profile,
     ):
         run.log_hparams(hparams or {})
@@ -350,7 +350,7 @@ class _Run:
 
     logs: Logs
     display: Display
-    signals: _Signals
+    signals: Signals
     profile: _Profile
 
     def __init__(self, model, steps_per_epoch, settings: Settings, fixed: dict, run_dir: Path):
@@ -570,7 +570,7 @@ def _mse_names() -> tuple[str, ...]:
 # ------------------------------------------------------------------- signals and profiling
 
 
-class _Signals:
+class Signals:
     """Notes the first Ctrl-C or SIGTERM; the second Ctrl-C interrupts at once."""
 
     def __init__(self):

@@ -271,7 +271,10 @@ class Scan:
                 if len(fields) != len(names):
                     return self._wrong_width(path, line, fields, names)
         if "conversion error" in reason:
-            for line, fields in tables.records(path, self.delimiter):
+            records = tables.records(path, self.delimiter)
+            if not self.names:
+                next(records)  # the header
+            for line, fields in records:
                 for column in self.types:
                     value = fields[names.index(column)].strip()
                     if value and not _fits(value, self.types[column]):

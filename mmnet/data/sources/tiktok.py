@@ -222,7 +222,7 @@ def _items(totals: pa.Table) -> tuple[np.ndarray, dict[str, pa.ChunkedArray], li
     return found["item"].to_numpy(), columns, rules
 
 
-def _blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
+def blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
     """Lines of a file, many at a time, and the number of the first; empty lines are none."""
     with pa.input_stream(str(path)) as file:
         lines, number = io.BufferedReader(file, _BLOCK_BYTES), 1
@@ -238,7 +238,7 @@ def _titles(paths: list[Path], numbers: np.ndarray) -> tuple[pa.Array, Rule]:
     titles = np.full(len(numbers), None, object)
     lines = 0
     for path in paths:
-        for first, block in _blocks(path):
+        for first, block in blocks(path):
             for line, text in enumerate(block, start=first):
                 if not text.strip():
                     continue
@@ -250,7 +250,7 @@ def _titles(paths: list[Path], numbers: np.ndarray) -> tuple[pa.Array, Rule]:
                 except (ValueError, KeyError, TypeError):
                     raise InputError(
                         f"{path} line {line}: must be JSON with item_id and title_features, how "
-                        f"often each word id is there. Received: {_shown(text)}"
+                        f"often each word id is there. Received: {shown(text)}"
                     ) from None
                 place = np.searchsorted(numbers, item)
                 if place < len(numbers) and numbers[place] == item and titles[place] is None:
@@ -265,8 +265,8 @@ def _vectors(
     vectors = Vectors(name, VECTOR_LENGTH)
     lines = known = 0
     for path in paths:
-        for first, block in _blocks(path):
-            data = _read_json(path, first, block, key)
+        for first, block in blocks(path):
+            data = read_json(path, first, block, key)
             places = np.flatnonzero([bool(line.strip()) for line in block]) + first
             mine = np.isin(data["item_id"].to_numpy(zero_copy_only=False), numbers)
             lines, known = lines + len(data), known + int(mine.sum())
@@ -282,7 +282,12 @@ def _vectors(
     return table, [Rule(name, "is of an item of the log", lines, known), *rules]
 
 
-def _read_json(path: Path, first: int, block: list[bytes], key: str) -> pa.Table:
+def read_json(path: Path, first: int, block: list[bytes], key: str) -> pa.Table:
+    """Ids and lists of numbers of a block of lines.
+
+    Raises:
+        InputError: a line that is no JSON, or no line that has the key.
+    """
     wanted = pa.schema({"item_id": pa.int64(), key: pa.list_(pa.float32())})
     text = b"".join(block)
     try:
@@ -299,17 +304,18 @@ def _read_json(path: Path, first: int, block: list[bytes], key: str) -> pa.Table
                 json.loads(line.strip() or "null")
             except ValueError:
                 raise InputError(
-                    f"{path} line {number}: must be a line of JSON. Received: {_shown(line)}"
+                    f"{path} line {number}: must be a line of JSON. Received: {shown(line)}"
                 ) from None
         reason = str(error).split("\n")[0].rstrip(".")
         raise InputError(f"{path}: must have item_id and {key} in every line: {reason}") from None
     for name in ("item_id", key):
         if len(data) and data[name].null_count == len(data):
             raise InputError(
-                f"{path} line {first}: has no key {name!r}. Received: {_shown(block[0])}"
+                f"{path} line {first}: has no key {name!r}. Received: {shown(block[0])}"
             )
     return data
 
 
-def _shown(line: bytes) -> str:
+def shown(line: bytes) -> str:
+    """The beginning of a line, for a message."""
     return repr(line[:80].decode(errors="replace").strip())

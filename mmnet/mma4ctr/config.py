@@ -1,0 +1,209 @@
+"""The second system's own flags; one field = one flag, read as those of the main road are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import Field
+
+from mmnet.config import Repeated, _Flags
+
+Numbers = Annotated[tuple[int, ...], "comma-separated"]
+
+MODALITIES = ("visual", "acoustic", "textual")
+"""In the order of the method: v, a, t."""
+
+MATRICES = (
+    *("vat_concat", "va_concat", "vt_concat", "at_concat"),
+    *("vat_cross", "va_cross", "vt_cross", "at_cross"),
+    *MODALITIES,
+    "none",
+)
+
+
+class InteractionFlags(_Flags):
+    """Where the publishers' files are, and which of their rows are read."""
+
+    source: Literal["wechat", "tiktok"] = Field("wechat", description="Layout of the files.")
+    source_dir: str = Field("", description="Directory of the publisher's files.")
+    generate: Repeated = Field(
+        (),
+        description="name=value option of the generator (repeatable): writes such files first, "
+        "into --source_dir or the dataset directory.",
+    )
+    label: Literal["", "weighted", "like", "finish"] = Field(
+        "",
+        description="What a positive is: weighted (WeChat's seven behaviours), like, finish "
+        "(TikTok); empty = weighted for wechat, like for tiktok.",
+    )
+    min_rows: int = Field(
+        -1, ge=-1, description="Users of fewer rows are left out; -1 = 100 (wechat), 4000 (tiktok)."
+    )
+    unknown_items: Literal["drop", "fail"] = Field(
+        "fail",
+        description="Rows of items that feed_info.csv lacks (wechat; tiktok drops what has none).",
+    )
+    engine: str = Field("duckdb://", description="Who reads the log: an Ibis backend URL.")
+    engine_memory: str = Field("2GB", description="Memory of DuckDB, or of Spark's driver.")
+    engine_threads: int = Field(0, ge=0, description="Threads of the engine; 0 = all cores.")
+    engine_spill: str = Field("", description="Directory for what does not fit in memory.")
+
+
+class PrepareConfig(InteractionFlags):
+    """Flags of `python -m mmnet.mma4ctr.prepare`."""
+
+    dataset_dir: str = Field("", description="Dataset directory to write.")
+
+
+class ProtocolFlags(_Flags):
+    """Which rows train and test, and what a user's features may know."""
+
+    protocol: Literal["p0", "c1", "c2"] = Field(
+        "c1",
+        description="p0 = as published, test labels are in test features; c1 = features strictly "
+        "past in time; c2 = new users, features from one half of their rows, scores on the other.",
+    )
+    shuffle_labels: bool = Field(
+        False, description="Permutes all labels first (P0-s): an honest protocol then scores 0.5."
+    )
+    user_features: Literal["signed", "exposure", "rate", "none"] = Field(
+        "signed",
+        description="signed = the method's; exposure = all signs +1 (P0-u); rate = the user's "
+        "positive rate only (P0-r); none. The device goes along with all but none.",
+    )
+    user_length: int = Field(
+        21, ge=0, description="d, entries per modality; 0 = the user's number as one column."
+    )
+    matrix: Literal[MATRICES] = Field(  # type: ignore[valid-type]
+        "vat_concat", description="Item part: modalities put side by side, multiplied, or one."
+    )
+    item_scores: str = Field(
+        "",
+        description="What mmnet.predict wrote of the items: the score becomes a column of theirs, "
+        "and rows of items decided `drop` are left out.",
+    )
+    score_column: bool = Field(
+        True, description="Read the scores of --item_scores; false only filters by them."
+    )
+    first_time: int = Field(
+        0, ge=0, description="c1: rows before this time are history only (0 = the second bin)."
+    )
+    time_bins: int = Field(50, ge=4, description="Bins of time in c1, where times are no days.")
+
+
+class ModalityFlags(_Flags):
+    """How raw modalities become tables."""
+
+    pca_variance: float = Field(
+        0.9, gt=0, lt=1, description="Share of the variance that PCA keeps of a text or vector."
+    )
+    pca_widths: Numbers = Field(
+        (),
+        description="Components of visual, acoustic, textual instead of that; 192,219,43 and "
+        "71,10,22 were the published data's.",
+    )
+    rounding: Literal["auto", "true", "false"] = Field(
+        "auto", description="PCA to 4 decimals, as published; auto = in p0."
+    )
+    music: bool = Field(
+        True, description="The untrained random vectors of song and singer (WeChat, acoustic)."
+    )
+
+    @pydantic.field_validator("pca_widths")
+    @classmethod
+    def _three(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
+        if widths and (len(widths) != len(MODALITIES) or min(widths) < 1):
+            raise ValueError("must be three numbers of 1 or more")
+        return widths
+
+
+class NetworkFlags(_Flags):
+    """The network and how it is trained."""
+
+    model: Literal["mma4ctr", "lr", "bpr", "fpmc", "lightgcn", "ngcf", "din", "dien"] = Field(
+        "mma4ctr",
+        description="mma4ctr; lr reads the same rows; the others user and item numbers, and what "
+        "the user took before (c1 and c2 only).",
+    )
+    arch: Literal["readme", "head_adaptive"] = Field(
+        "readme", description="128-32-4-1, or what the authors' code has for each width."
+    )
+    loss: Literal["listwise", "bce"] = Field("listwise", description="listwise = as published.")
+    epochs: int = Field(10, ge=1, description="Passes over the training rows.")
+    batch_size: int = Field(8192, ge=1, description="Rows per step; the loss is over the batch.")
+    learning_rate: float = Field(0.001, gt=0, description="Adam's, at the start.")
+    schedule: Literal["step", "constant"] = Field(
+        "step", description="step = half every five epochs."
+    )
+    interrupt: Literal["off", "head", "intent"] = Field(
+        "off",
+        description="Validation AUC of 0.5 or less: head = as coded, only the log is skipped; "
+        "intent = the epoch is undone and repeated at half the rate.",
+    )
+    select: Literal["auto", "last", "validation"] = Field(
+        "auto", description="Which epoch is tested; auto = last in p0, else best validation AUC."
+    )
+    evaluate_at: Numbers = Field((), description="Epochs to test as well, one row each.")
+    seed: int = Field(0, description="Of row order, support halves, weights and batches.")
+    jit: bool = Field(True, description="Compile the training step with XLA.")
+    steps_per_execution: int = Field(32, ge=1, description="Training steps per call.")
+    deterministic: bool = Field(False, description="Bit-identical reruns, at some speed.")
+
+
+class TrainConfig(InteractionFlags, ProtocolFlags, ModalityFlags, NetworkFlags):
+    """Flags of `python -m mmnet.mma4ctr.train`."""
+
+    dataset_dir: str = Field("", description="Prepared dataset; default: inside --run_dir.")
+    run_dir: str = Field("", description="Run directory.")
+    outputs: Literal["all", "metrics"] = Field(
+        "all", description="metrics leaves out predictions, figures and the SavedModel."
+    )
+    resume: bool = Field(False, description="Go on with the run in --run_dir where it stopped.")
+
+
+class EvaluateConfig(_Flags):
+    """Flags of `python -m mmnet.mma4ctr.evaluate`."""
+
+    run_dir: str = Field("", description="Run directory to evaluate.")
+    dataset_dir: str = Field("", description="Prepared dataset; default: the run's own.")
+    umap: int = Field(
+        0, ge=0, description="Rows per class of the UMAP figures; 0 = none (needs umap-learn)."
+    )
+
+
+class PredictConfig(_Flags):
+    """Flags of `python -m mmnet.mma4ctr.predict`."""
+
+    saved_model: str = Field("", description="SavedModel: export/<version>, or its parent.")
+    pairs: str = Field("", description="Table of user_id and item_id: CSV or Parquet.")
+    output: str = Field("scores.parquet", description="Parquet file to write.")
+    batch_size: int = Field(65_536, ge=1, description="Pairs per call.")
+
+
+class ExperimentConfig(TrainConfig):
+    """Flags of `python -m mmnet.mma4ctr.experiment`; all flags of train go to every cell."""
+
+    experiment: str = Field(
+        "", description="Folder of the experiment; its experiment.txt is read as a flagfile."
+    )
+    title: str = Field("", description="Of the results page.")
+    row: Repeated = Field(
+        (), description="'NAME: --flag=value --flag=value', one line of the table (repeatable)."
+    )
+    published: Repeated = Field(
+        (), description="'NAME: text', what the authors' README has for a row (repeatable)."
+    )
+    seeds: Numbers = Field((0, 1, 2, 3, 4), min_length=1, description="Of every row.")
+    figure: Literal["none", "epochs", "learning_rate", "batch_size"] = Field(
+        "none", description="Curve of test AUC over this."
+    )
+    cells: str = Field("", description="Directory of the cells; default: runs/mma4ctr/<name>.")
+    results: str = Field("", description="Directory of the tables; default: inside --experiment.")
+
+
+PLACES = (
+    *("source_dir", "dataset_dir", "run_dir", "item_scores", "outputs", "resume"),
+    *("engine", "engine_memory", "engine_threads", "engine_spill"),
+)
+INTERACTIONS = tuple(InteractionFlags.model_fields)

@@ -1,0 +1,231 @@
+"""A prepared log on disk: rows as codes, raw modalities, and where they came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from mmnet.checks import InputError
+from mmnet.data import tables
+from mmnet.data.tables import Rule
+from mmnet.files import write_atomic
+from mmnet.mma4ctr import config, generator, interactions, modalities
+from mmnet.mma4ctr.config import MODALITIES, InteractionFlags
+from mmnet.mma4ctr.interactions import Interactions
+from mmnet.mma4ctr.modalities import Catalogue, Raw
+
+console = Console()
+
+FORMAT = 1
+SPEC, LEDGER = "dataset.json", "ledger.md"
+ROWS = ("user", "item", "time", "device", "label")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows of a log in the order of user, time, item, label, device.
+
+    Attributes:
+        user, item: places in `user_ids` and `item_ids`, int32 [rows].
+        time, device: int64 [rows].
+        label: int8 [rows].
+        user_ids, item_ids: int64, sorted.
+        modalities: raw, by name.
+        spec: source, label, min_rows, daily, flags, inputs, fingerprint.
+        directory: where it lies.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    time: np.ndarray
+    device: np.ndarray
+    label: np.ndarray
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    modalities: dict[str, Raw]
+    spec: dict[str, Any]
+    directory: Path
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+
+def prepare(flags: InteractionFlags, directory: Path) -> Dataset:
+    """Files in, a dataset directory out; one that is there already is taken if nothing changed.
+
+    Raises:
+        InputError: the files are not as the source's layout says, or are not there.
+    """
+    if flags.generate:
+        flags = _generated(flags, directory)
+    if not flags.source_dir:
+        raise InputError(
+            f"--source={flags.source} needs --source_dir, the directory of the publisher's files, "
+            "or --generate=name=value to make some"
+        )
+    flags = flags.model_copy(update={"label": interactions.label_of(flags)})
+    flags = flags.model_copy(update={"min_rows": interactions.min_rows_of(flags)})
+    key = _key(flags)
+    stored = _stored_spec(directory)
+    if stored.get("key") == key:
+        return load(directory)
+    rows, ledger, paths = interactions.read(flags)
+    if flags.source == "wechat":
+        catalogue = modalities.wechat(Path(flags.source_dir))
+    else:
+        catalogue = modalities.tiktok_features(Path(flags.source_dir), np.unique(rows.item_id))
+    dataset, rule = _joined(rows, catalogue, flags)
+    ledger += [rule, *catalogue.ledger]
+    inputs = {path.name: tables.sha256(path) for path in (*paths, *catalogue.paths)}
+    _write(dataset, directory, ledger, key, inputs, flags, rows.daily)
+    return load(directory)
+
+
+def _generated(flags: InteractionFlags, directory: Path) -> InteractionFlags:
+    """Writes generated files, unless the same ones are there."""
+    from mmnet.config import named_options
+
+    made = named_options(generator.GENERATORS[flags.source], flags.generate, "generate")
+    place = Path(flags.source_dir or directory / "raw")
+    about, text = place / "generated.json", json.dumps([flags.source, made], sort_keys=True)
+    if not about.exists() or about.read_text(encoding="utf-8") != text:
+        generator.generate(flags.source, place, made)
+        write_atomic(about, text)
+    return flags.model_copy(update={"source_dir": str(place), "generate": ()})
+
+
+def _key(flags: InteractionFlags) -> str:
+    """Digest of all that decides a dataset: flags, and names, sizes and times of the files."""
+    directory = Path(flags.source_dir)
+    files = sorted(directory.iterdir()) if directory.is_dir() else []
+    seen = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
+    decides = flags.model_dump(exclude={*config.PLACES, "generate"})
+    text = json.dumps([FORMAT, str(directory.resolve()), seen, decides], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _joined(
+    rows: Interactions, catalogue: Catalogue, flags: InteractionFlags
+) -> tuple[Dataset, Rule]:
+    """Ids become places; rows of unknown items are left out or refused."""
+    items = catalogue.item_ids
+    place = np.minimum(np.searchsorted(items, rows.item_id), len(items) - 1)
+    known = items[place] == rows.item_id
+    if not known.all() and flags.unknown_items == "fail":
+        first = int(np.argmin(known))
+        raise InputError(
+            f"{catalogue.paths[0]} lacks item {rows.item_id[first]}, which user "
+            f"{rows.user_id[first]} was shown ({int((~known).sum())} rows are of such items); add "
+            "it, or leave such rows out by --unknown_items=drop"
+        )
+    rule = Rule("log", "the item is in the item files", len(known), int(known.sum()))
+    if not known.any():
+        raise InputError(f"{catalogue.paths[0]} has none of the log's items")
+    user_ids, user = np.unique(rows.user_id[known], return_inverse=True)
+    dataset = Dataset(
+        user.astype(np.int32),
+        place[known].astype(np.int32),
+        rows.time[known],
+        rows.device[known],
+        rows.label[known],
+        user_ids,
+        items,
+        catalogue.modalities,
+        {},
+        Path(),
+    )
+    return dataset, rule
+
+
+def _write(
+    dataset: Dataset,
+    directory: Path,
+    ledger: list[Rule],
+    key: str,
+    inputs: dict[str, str],
+    flags: InteractionFlags,
+    daily: bool,
+) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / SPEC).unlink(missing_ok=True)  # no dataset until all of it is there
+    digest = hashlib.sha256()
+    arrays = {name: getattr(dataset, name) for name in (*ROWS, "user_ids", "item_ids")}
+    for modality, raw in dataset.modalities.items():
+        arrays |= {f"{modality}.{name}": array for name, array in raw.arrays().items()}
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.data if array.size else b"")
+        write_atomic(directory / f"{name}.npy", partial(np.save, arr=array))
+    for old in directory.glob("tables-*.npz"):
+        old.unlink()
+    write_atomic(directory / LEDGER, tables.ledger_table(ledger))
+    spec = {
+        "source": flags.source,
+        "label": flags.label,
+        "min_rows": flags.min_rows,
+        "daily": daily,
+        "rows": len(dataset),
+        "users": len(dataset.user_ids),
+        "items": len(dataset.item_ids),
+        "positives": int(dataset.label.sum()),
+        "arrays": sorted(arrays),
+        "inputs": inputs,
+        "ledger": {f"{rule.table}: {rule.rule}": rule.rows_out for rule in ledger},
+        "fingerprint": digest.hexdigest(),
+        "key": key,
+        "truth": str(Path(flags.source_dir).resolve() / generator.TRUTH),
+    }
+    write_atomic(directory / SPEC, json.dumps(spec, indent=1) + "\n")
+
+
+def _stored_spec(directory: Path) -> dict[str, Any]:
+    try:
+        return json.loads((directory / SPEC).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def load(directory: Path) -> Dataset:
+    """Opens a dataset directory; arrays are mapped, not read.
+
+    Raises:
+        InputError: there is none.
+    """
+    spec = _stored_spec(directory)
+    if not spec:
+        raise InputError(f"--dataset_dir={directory}: no prepared dataset there")
+    try:
+        arrays = {
+            name: np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in spec["arrays"]
+        }
+        raws = {
+            modality: Raw.of(
+                {
+                    name.partition(".")[2]: array
+                    for name, array in arrays.items()
+                    if name.startswith(f"{modality}.")
+                }
+            )
+            for modality in MODALITIES
+        }
+        plain = {name: arrays[name] for name in (*ROWS, "user_ids", "item_ids")}
+        return Dataset(**plain, modalities=raws, spec=spec, directory=directory)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"--dataset_dir={directory} is not whole ({error}); prepare it again"
+        ) from None
+
+
+def truth(dataset: Dataset) -> generator.Truth | None:
+    """What generated the log, where it was generated and its truth is still there."""
+    path = Path(dataset.spec["truth"])
+    return generator.Truth.read(path) if path.exists() else None

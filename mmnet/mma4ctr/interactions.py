@@ -1,0 +1,257 @@
+"""Rows of a publisher's log, with one label each: what a user was shown and whether it took.
+
+    userid feedid date_ device read_comment like ...       user item time device label
+         7     12     1      2            1    1 ...  ->      7   12    1      2     1
+         7     13     1      2            0    1 ...          7   13    1      2     0
+
+WeChat's label is weighted: y = 1 where 4 read_comment + 3 like + 2 click_avatar + forward +
+favorite + comment + follow is 7 or more of 13. TikTok's is `like` or `finish` as it stands.
+
+The log is read by an engine of `mmnet.data` in two passes: rows per user, then the rows of users
+who have enough. Neither holds the whole log in memory. Where the engine finds a mistake, a slow
+second look names its place.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from mmnet.checks import InputError
+from mmnet.config import TableFlags
+from mmnet.data import engines
+from mmnet.data.engines import Engine
+from mmnet.data.sources import reading, tiktok
+from mmnet.data.sources.reading import Scan
+from mmnet.data.tables import Rule
+from mmnet.mma4ctr.config import InteractionFlags
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+WEIGHTS = {
+    **{"read_comment": 4, "like": 3, "click_avatar": 2},
+    **{"forward": 1, "favorite": 1, "comment": 1, "follow": 1},
+}
+"""Of WeChat's behaviours in the label; they sum to 13."""
+
+LEAST_SCORE = 7
+"""Positive from here on: the least whole number at half of 13 or above."""
+
+LABELS = {"wechat": ("weighted",), "tiktok": ("like", "finish")}
+MIN_ROWS = {"wechat": 100, "tiktok": 4000}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a publisher writes the log.
+
+    Attributes:
+        pattern: file name, or glob.
+        user, item, time, device: columns.
+        names: all columns where there is no header line.
+        delimiter: between columns.
+    """
+
+    pattern: str
+    user: str
+    item: str
+    time: str
+    device: str = "device"
+    names: tuple[str, ...] = ()
+    delimiter: str = ","
+
+
+LAYOUTS = {
+    "wechat": Layout("user_action.csv", "userid", "feedid", "date_"),
+    "tiktok": Layout(tiktok.LOG, "uid", "item_id", "time", names=tiktok.COLUMNS, delimiter="\t"),
+}
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Rows in the order of user, time, item, label, device; integers only.
+
+    Attributes:
+        user_id, item_id, time: int64 [rows].
+        device: int64 [rows].
+        label: int8 [rows], 0 or 1.
+        daily: whether times are days, counted from 1, and not seconds.
+    """
+
+    user_id: np.ndarray
+    item_id: np.ndarray
+    time: np.ndarray
+    device: np.ndarray
+    label: np.ndarray
+    daily: bool
+
+    def __len__(self) -> int:
+        return len(self.user_id)
+
+
+def label_of(flags: InteractionFlags) -> str:
+    """The label that `--label` names, or the source's own.
+
+    Raises:
+        InputError: the source has no such label.
+    """
+    known = LABELS[flags.source]
+    if flags.label and flags.label not in known:
+        raise InputError(
+            f"--label={flags.label}: --source={flags.source} has {' and '.join(known)}"
+        )
+    return flags.label or known[0]
+
+
+def min_rows_of(flags: InteractionFlags) -> int:
+    """Fewest rows of a user."""
+    return MIN_ROWS[flags.source] if flags.min_rows < 0 else flags.min_rows
+
+
+def score(behaviours: Any) -> Any:
+    """The weighted sum of WeChat's behaviours, 0 to 13; anything with columns by name.
+
+    >>> row = dict.fromkeys(WEIGHTS, 0)
+    >>> score(row | {"read_comment": 1, "like": 1}) >= LEAST_SCORE
+    True
+    >>> score(row | {"read_comment": 1, "click_avatar": 1}) >= LEAST_SCORE
+    False
+    """
+    total = behaviours["read_comment"] * WEIGHTS["read_comment"]
+    for name, weight in WEIGHTS.items():
+        if name != "read_comment":
+            total = total + behaviours[name] * weight
+    return total
+
+
+def read(flags: InteractionFlags) -> tuple[Interactions, list[Rule], list[Path]]:
+    """Reads the log that the flags name.
+
+    Returns:
+        The rows, the ledger, and the files.
+
+    Raises:
+        InputError: a missing file or column, a value that is none of its kind, no row left.
+    """
+    layout, label = LAYOUTS[flags.source], label_of(flags)
+    directory = reading.needed(Path(flags.source_dir) if flags.source_dir else None, flags.source)
+    paths = reading.find(directory, layout.pattern, "log")
+    judged = tuple(WEIGHTS) if label == "weighted" else (label,)
+    needed = (layout.user, layout.item, layout.time, layout.device, *judged)
+    names = [_header(path, layout, needed) for path in paths]
+    if any(name != names[0] for name in names):
+        raise InputError(f"{paths[0].parent}: files of one log must have the same columns")
+    with tempfile.TemporaryDirectory(prefix="mma4ctr-") as scratch:
+        engine_flags = TableFlags(
+            engine=flags.engine,
+            engine_memory=flags.engine_memory,
+            engine_threads=flags.engine_threads,
+            engine_spill=flags.engine_spill,
+        )
+        with engines.connected(engine_flags, Path(scratch)) as engine:
+            try:
+                log = engines.whole_numbers(
+                    engine,
+                    paths,
+                    names[0],
+                    delimiter=layout.delimiter,
+                    header=not layout.names,
+                )
+                return *_rows(engine, log, layout, label, judged, flags, paths), paths
+            except InputError as error:
+                for path in paths:
+                    _look_again(path, layout, needed, judged)
+                raise error from None
+
+
+def _header(path: Path, layout: Layout, needed: Sequence[str]) -> list[str]:
+    """Names of a file's columns, once its first rows are known to be right."""
+    scan = _scan(path, layout, needed)
+    if not any(len(batch) for batch in _first(scan)):
+        raise InputError(f"{path} has no rows")
+    return list(layout.names) or scan.header(path)
+
+
+def _first(scan: Scan):
+    for batch in scan:
+        yield batch
+        return
+
+
+def _scan(path: Path, layout: Layout, needed: Sequence[str]) -> Scan:
+    return Scan(
+        [path],
+        needed,
+        "log",
+        names=layout.names,
+        delimiter=layout.delimiter,
+        types=dict.fromkeys(needed, pa.int64()),
+        name="log",
+    )
+
+
+def _look_again(path: Path, layout: Layout, needed: Sequence[str], judged: Sequence[str]) -> None:
+    """Raises InputError with the place of the first value that is none of its kind."""
+    for batch in _scan(path, layout, needed):
+        for column in judged:
+            reading.zero_or_one(batch, column, "log", allow_empty=True)
+
+
+def _rows(
+    engine: Engine,
+    log: ir.Table,
+    layout: Layout,
+    label: str,
+    judged: Sequence[str],
+    flags: InteractionFlags,
+    paths: Sequence[Path],
+) -> tuple[Interactions, list[Rule]]:
+    there = log[layout.user].notnull()
+    for name in (layout.item, layout.time, layout.device, *judged):
+        there = there & log[name].notnull()
+    wrong = (log[judged[0]] < 0) | (log[judged[0]] > 1)
+    for name in judged[1:]:
+        wrong = wrong | (log[name] < 0) | (log[name] > 1)
+    per_user = log.group_by(user=log[layout.user]).aggregate(
+        rows=log.count(),
+        complete=there.cast("int64").sum(),
+        wrong=wrong.fill_null(False).cast("int64").sum(),
+    )
+    users = engine.run(per_user.to_pyarrow, "counting rows per user")
+    total, complete = (int(users[name].to_numpy().sum()) for name in ("rows", "complete"))
+    if int(users["wrong"].to_numpy().sum()):
+        raise InputError(f"{paths[0]}: a label must be 0 or 1")
+    rules = [Rule("log", "user, item, time, device and label are there", total, complete)]
+
+    positive = score(log) >= LEAST_SCORE if label == "weighted" else log[label] == 1
+    rows = log.filter(there).select(
+        user_id=log[layout.user],
+        item_id=log[layout.item],
+        time=log[layout.time],
+        device=log[layout.device],
+        label=positive.cast("int8"),
+    )
+    # WeChat's rule counts rows without repeats, and the protocols apply it to what they may know.
+    least = min_rows_of(flags) if flags.source == "tiktok" else 0
+    kept = int(users["complete"].to_numpy()[users["rows"].to_numpy() >= least].sum())
+    if least:
+        many = per_user.filter(per_user["rows"] >= least).select("user")
+        rows = rows.semi_join(many, rows["user_id"] == many["user"])
+        note = f"{int((users['rows'].to_numpy() >= least).sum())} of {len(users)} users"
+        rules.append(Rule("log", f"the user has {least} rows or more", complete, kept, note))
+    if not kept:
+        raise InputError(
+            f"{paths[0]}: no row is left after the rules of the ledger; lower --min_rows (now "
+            f"{least})"
+        )
+    order = ["user_id", "time", "item_id", "label", "device"]
+    found = engine.run(rows.order_by(order).to_pyarrow, "reading the log")
+    columns = {name: found[name].to_numpy() for name in found.column_names}
+    return Interactions(**columns, daily=flags.source == "wechat"), rules

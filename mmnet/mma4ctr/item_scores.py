@@ -1,0 +1,67 @@
+"""The main road's scores of items, as a filter before this system and as a column inside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmnet.checks import InputError
+from mmnet.data import tables
+from mmnet.serving.export import OUTPUT
+
+DECISION, DROP = "decision", "drop"
+"""What `mmnet.predict` writes with a rule."""
+
+
+@dataclass(frozen=True)
+class ItemScores:
+    """Scores of a dataset's items.
+
+    Attributes:
+        columns: predicted share rate in percent, or the mean where an item has none, and whether
+            it has one; float32 [items, 2].
+        kept: items that the filter lets through, bool [items]; all where nothing was decided.
+    """
+
+    columns: np.ndarray
+    kept: np.ndarray
+
+
+def read(pattern: str, item_ids: np.ndarray) -> ItemScores:
+    """Reads what `python -m mmnet.predict` wrote.
+
+    Args:
+        pattern: the file.
+        item_ids: of the dataset, sorted.
+
+    Raises:
+        InputError: no such file or column, an item twice, no item of the dataset in it.
+    """
+    scores = tables.read(pattern, "item scores", text_columns=["item_id"])
+    text = scores.need("item_id", "item_scores").cast(pa.string())
+    numbers = pc.if_else(pc.match_substring_regex(text, r"^\d{1,18}$"), text, None)
+    if numbers.null_count:
+        row = int(np.argmax(np.asarray(numbers.is_null())))
+        raise InputError(
+            f"{scores.where(row, 'item_id')}: ids are whole numbers here. "
+            f"Received: {text[row].as_py()!r}"
+        )
+    ids = numbers.cast(pa.int64()).to_numpy()
+    if len(np.unique(ids)) < len(ids):
+        raise InputError(f"{scores.origin()}: an item has two scores; score one period only")
+    rate = scores.need(OUTPUT, "item_scores").cast(pa.float64()).to_numpy()
+    place = np.minimum(np.searchsorted(item_ids, ids), len(item_ids) - 1)
+    mine = (item_ids[place] == ids) & np.isfinite(rate)
+    if not mine.any():
+        raise InputError(f"{scores.origin()} has a score of no item of the dataset")
+    columns = np.zeros((len(item_ids), 2), np.float32)
+    columns[:, 0] = rate[mine].mean()
+    columns[place[mine], 0], columns[place[mine], 1] = rate[mine], 1
+    kept = np.ones(len(item_ids), bool)
+    if DECISION in scores.data.column_names:
+        dropped = np.asarray(pc.equal(scores.data[DECISION].cast(pa.string()), DROP))
+        kept[place[mine]] = ~dropped[mine]
+    return ItemScores(columns, kept)

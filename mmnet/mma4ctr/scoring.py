@@ -1,0 +1,233 @@
+"""Scores of (user, item) pairs: a SavedModel that plain TensorFlow loads, and batches through it.
+
+The first layer is linear in what is gathered, so its half for the user and its half for the item
+are computed once per user and once per item, scaling and bias included:
+
+    tanh([u, v] · W + b) = tanh(u' + v')          u' = u · W_u + b,  v' = v · W_v
+
+A pair then costs two gathers of 128 numbers, one sum, and the small layers behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import tensorflow as tf
+from rich.progress import track
+
+from mmnet.checks import InputError
+from mmnet.data import tables
+from mmnet.files import write_atomic
+from mmnet.mma4ctr.metrics import FLOAT32_EPSILON, Platt
+from mmnet.mma4ctr.network import Clicks
+
+ABOUT = "assets.extra/mma4ctr.json"
+PARITY = 1e-5
+"""Largest difference to the model's probabilities: float32 sums of 200 products in another order
+lose two digits of the 6e-8 that it rounds at, and a sigmoid steepens nothing."""
+
+
+class Folded(tf.Module):
+    """The network with its first layer folded into the tables.
+
+    Args:
+        model: trained, scaled as in training.
+        states: the state of each user that is to be scored, int [users].
+        user_ids, item_ids: int64, sorted.
+        known_users, known_items: bool, those that have features.
+        calibration: of the probabilities.
+    """
+
+    def __init__(
+        self,
+        model: Clicks,
+        states: np.ndarray,
+        user_ids: np.ndarray,
+        item_ids: np.ndarray,
+        known_users: np.ndarray,
+        known_items: np.ndarray,
+        calibration: Platt,
+    ):
+        super().__init__(name="mma4ctr")
+        rows = model.rows
+        low, factor = rows.low.numpy(), rows.factor.numpy()
+        first, *others, last = [
+            layer for layer in model.net.layers if type(layer).__name__ == "Dense"
+        ]
+        kernel, bias = (value.numpy().astype(np.float64) for value in (first.kernel, first.bias))
+        cut = rows.states[1]
+        user = (rows.state_table.numpy()[states] - low[:cut]) * factor[:cut] @ kernel[:cut] + bias
+        item = (rows.item_table.numpy() - low[cut:]) * factor[cut:] @ kernel[cut:]
+        # Someone or something unknown counts as the mean of what is known.
+        user = np.vstack([user, _mean(user, known_users)])
+        item = np.vstack([item, _mean(item, known_items)])
+        user[:-1][~known_users], item[:-1][~known_items] = user[-1], item[-1]
+        self.user_table = tf.Variable(user.astype(np.float32), trainable=False)
+        self.item_table = tf.Variable(item.astype(np.float32), trainable=False)
+        self.user_ids = tf.Variable(user_ids, trainable=False, dtype=tf.int64)
+        self.item_ids = tf.Variable(item_ids, trainable=False, dtype=tf.int64)
+        self.known_users = tf.Variable(np.append(known_users, False), trainable=False)
+        self.known_items = tf.Variable(np.append(known_items, False), trainable=False)
+        self.layers = [
+            (tf.Variable(layer.kernel.numpy()), tf.Variable(layer.bias.numpy())) for layer in others
+        ]
+        self.last = (tf.Variable(last.kernel.numpy()[:, 0]), tf.Variable(last.bias.numpy()[0]))
+        self.slope = tf.Variable(calibration.slope, dtype=tf.float32)
+        self.offset = tf.Variable(calibration.offset, dtype=tf.float32)
+
+    def places(self, user: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
+        """Probabilities of places in the id tables, float32 [pairs]."""
+        hidden = tf.tanh(tf.gather(self.user_table, user) + tf.gather(self.item_table, item))
+        for kernel, bias in self.layers:
+            hidden = tf.tanh(hidden @ kernel + bias)
+        kernel, bias = self.last
+        return tf.sigmoid(tf.linalg.matvec(hidden, kernel) + bias)
+
+    def pairs(self, user_id: tf.Tensor, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`serving_default`: probabilities of ids, and whether both are known."""
+        user, item = _find(self.user_ids, user_id), _find(self.item_ids, item_id)
+        probability = self.places(user, item)
+        epsilon = FLOAT32_EPSILON
+        p = tf.clip_by_value(probability, epsilon, 1 - epsilon)
+        calibrated = tf.sigmoid(self.slope * (tf.math.log(p) - tf.math.log1p(-p)) + self.offset)
+        return {
+            "probability": probability,
+            "calibrated_probability": calibrated,
+            "known_user": tf.gather(self.known_users, user),
+            "known_item": tf.gather(self.known_items, item),
+        }
+
+
+def _mean(table: np.ndarray, known: np.ndarray) -> np.ndarray:
+    return table[known].mean(axis=0) if known.any() else np.zeros(table.shape[1])
+
+
+def _find(ids: tf.Variable, wanted: tf.Tensor) -> tf.Tensor:
+    """Places of ids, one past the end for those that are not there."""
+    ids = tf.convert_to_tensor(ids)
+    number = tf.shape(ids)[0]
+    place = tf.minimum(tf.searchsorted(ids, wanted), number - 1)
+    return tf.where(tf.gather(ids, place) == wanted, place, number)
+
+
+def export(
+    folded: Folded, directory: Path, check: tuple[np.ndarray, np.ndarray, np.ndarray], about: Any
+) -> Path:
+    """Writes `directory/1/`, whole or not at all.
+
+    Args:
+        folded: what is written.
+        directory: of the versions, TensorFlow Serving's layout.
+        check: user ids, item ids and the model's probabilities of some pairs.
+        about: goes along as JSON.
+
+    Raises:
+        RuntimeError: the SavedModel gives other scores than the model.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=".1-", dir=directory))
+    ids = [tf.TensorSpec([None], tf.int64, name) for name in ("user_id", "item_id")]
+    codes = [tf.TensorSpec([None], tf.int32, name) for name in ("user", "item")]
+    try:
+        signatures = {
+            "serving_default": tf.function(folded.pairs).get_concrete_function(*ids),
+            "places": tf.function(
+                lambda user, item: {"probability": folded.places(user, item)}
+            ).get_concrete_function(*codes),
+        }
+        tf.saved_model.save(folded, str(beside), signatures)
+        (beside / ABOUT).parent.mkdir(exist_ok=True)
+        (beside / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        users, items, wanted = check
+        served = tf.saved_model.load(str(beside)).signatures["serving_default"]
+        found = served(user_id=tf.constant(users), item_id=tf.constant(items))
+        far = np.abs(found["probability"].numpy() - wanted) > PARITY
+        if far.any():
+            row = int(np.argmax(far))
+            raise RuntimeError(
+                f"the SavedModel scores user {users[row]} and item {items[row]} "
+                f"{found['probability'].numpy()[row]}, the model {wanted[row]}; not exported"
+            )
+        target = directory / "1"
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(beside, target)
+        target.chmod(0o755)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return target
+
+
+def load(path: str) -> Any:
+    """Loads a SavedModel of `export`: the version's directory, or its parent.
+
+    Raises:
+        InputError: there is none, or it is none of ours.
+    """
+    place = Path(path)
+    if not (place / "saved_model.pb").exists():
+        versions = sorted(
+            (p.parent for p in place.glob("*/saved_model.pb") if p.parent.name.isdigit()),
+            key=lambda found: int(found.name),
+        )
+        if not path or not versions:
+            raise InputError(f"--saved_model={path}: no SavedModel there, nor in a version below")
+        place = versions[-1]
+    if not (place / ABOUT).exists():
+        raise InputError(f"{place} is no SavedModel of mma4ctr (no {ABOUT})")
+    return tf.saved_model.load(str(place))
+
+
+def read_pairs(pattern: str) -> tuple[np.ndarray, np.ndarray]:
+    """User and item ids of a table, int64 [pairs] both.
+
+    Raises:
+        InputError: no such table or columns, or an id that is no whole number.
+    """
+    if not pattern:
+        raise InputError("--pairs not given; name a table of user_id and item_id")
+    found = tables.read(pattern, "pairs")
+    ids = [tables.integers(found, name, "pairs", what="an id") for name in ("user_id", "item_id")]
+    return ids[0].astype(np.int64), ids[1].astype(np.int64)
+
+
+def score(
+    predict: Callable[..., dict[str, tf.Tensor]],
+    user_id: np.ndarray,
+    item_id: np.ndarray,
+    batch_size: int,
+) -> pa.Table:
+    """Scores pairs batch by batch: user_id, item_id, and what `serving_default` returns."""
+    parts: list[dict[str, np.ndarray]] = []
+    number = -(-len(user_id) // batch_size)
+    for at in track(range(number), "scoring", disable=number < 50):
+        rows = slice(at * batch_size, (at + 1) * batch_size)
+        found = predict(user_id=tf.constant(user_id[rows]), item_id=tf.constant(item_id[rows]))
+        parts.append({name: value.numpy() for name, value in found.items()})
+    names = ("probability", "calibrated_probability", "known_user", "known_item")
+    columns = {
+        name: np.concatenate([part[name] for part in parts]) if parts else np.zeros(0)
+        for name in names
+    }
+    return pa.table({"user_id": user_id, "item_id": item_id, **columns})
+
+
+def write(scores: pa.Table, path: str) -> Path:
+    """Writes scores as Parquet, whole or not at all.
+
+    Raises:
+        InputError: the path cannot be written.
+    """
+    try:
+        return write_atomic(path, lambda beside: pa.parquet.write_table(scores, beside))
+    except OSError as error:
+        raise InputError(f"--output={path}: {error.strerror or error}") from None

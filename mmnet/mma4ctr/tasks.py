@@ -1,0 +1,525 @@
+"""The second system's wiring: files -> dataset -> protocol -> tables -> network -> metrics -> export."""  # noqa: E501
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from rich.console import Console
+
+from mmnet import config as flags_of
+from mmnet.checks import InputError
+from mmnet.evaluation.plots import write_figure
+from mmnet.experiments import cells
+from mmnet.files import write_atomic
+from mmnet.mma4ctr import (
+    baselines,
+    config,
+    dataset,
+    features,
+    figures,
+    fusion,
+    item_scores,
+    metrics,
+    network,
+    protocols,
+    references,
+    scoring,
+    sweeps,
+    training,
+)
+from mmnet.mma4ctr.baselines import Baseline
+from mmnet.mma4ctr.config import (
+    EvaluateConfig,
+    ExperimentConfig,
+    PredictConfig,
+    PrepareConfig,
+    TrainConfig,
+)
+from mmnet.mma4ctr.dataset import Dataset
+from mmnet.mma4ctr.features import Features
+from mmnet.mma4ctr.metrics import Platt
+from mmnet.mma4ctr.network import Clicks
+from mmnet.mma4ctr.protocols import Protocol
+from mmnet.training import resume
+from mmnet.training.records import Record, Stages
+from mmnet.training.run_directory import removed_if_unused
+
+console = Console()
+
+WEIGHTS = "weights.npz"
+CHECKED_PAIRS = 1000
+
+
+def prepare(flags: PrepareConfig) -> None:
+    """The publisher's files in, a dataset directory out."""
+    if not flags.dataset_dir:
+        raise InputError("--dataset_dir not given; name the directory to write")
+    found = dataset.prepare(flags, Path(flags.dataset_dir))
+    _print_dataset(found)
+
+
+def _print_dataset(found: Dataset) -> None:
+    spec = found.spec
+    console.print((found.directory / dataset.LEDGER).read_text(encoding="utf-8"))
+    console.print(
+        f"{spec['rows']:,} rows of {spec['users']:,} users and {spec['items']:,} items, "
+        f"{spec['positives']:,} of them positive: {found.directory}"
+    )
+
+
+# ---------------------------------------------------------------------------------- train
+
+
+def train(flags: TrainConfig) -> None:
+    """Files or a dataset directory in, a run directory out."""
+    flags, run_dir = _opened(flags)
+    stages = Stages()
+    with removed_if_unused(run_dir):
+        with stages.stage("prepare"):
+            data = _dataset(flags, run_dir)
+        made = Made(data, flags, stages)
+    places = f"--dataset_dir={data.directory.resolve()}\n"
+    if flags.item_scores:
+        places += f"--item_scores={Path(flags.item_scores).resolve()}\n"
+    write_atomic(run_dir / "places.txt", places)
+    write_atomic(run_dir / "flags.txt", flags_of.to_flagfile(flags, leave_out=config.PLACES))
+    fitted = made.fit(run_dir, flags.resume)
+    resume.save_arrays(_numbered(made.model.net.get_weights()), run_dir / WEIGHTS, made.digest)
+    with stages.stage("evaluate"):
+        found = made.report(fitted)
+        _write_evaluation(made, found, fitted, run_dir / "evaluation", flags.outputs == "all")
+    if flags.outputs == "all" and flags.model == "mma4ctr":
+        with stages.stage("export"):
+            made.export(run_dir / "export")
+    record = Record.of_this_process(
+        flags=flags.model_dump(mode="json"),
+        inputs=data.spec["inputs"],
+        rows_per_rule=data.spec["ledger"],
+        parameters=made.parameters,
+        fitted={"best_epoch": fitted.best_epoch, "history": fitted.history}
+        | {"retries": fitted.retries, "training_seconds": fitted.seconds},
+        metrics=found,
+    )
+    record.finished(stages).write(run_dir / "record.json")
+    console.print(_table(found))
+    console.print(f"run {run_dir}")
+
+
+def _opened(flags: TrainConfig) -> tuple[TrainConfig, Path]:
+    """The run directory; a run that is there already is only gone on with."""
+    if not flags.run_dir:
+        raise InputError("--run_dir not given; name the directory of the run")
+    run_dir = Path(flags.run_dir)
+    if (run_dir / "flags.txt").exists():
+        if not flags.resume:
+            raise InputError(
+                f"--run_dir={run_dir} already holds a run; go on with it by --resume, or choose "
+                "another"
+            )
+        own = _read_flags(run_dir)
+        for name in sorted(flags.model_fields_set - set(config.PLACES)):
+            if getattr(flags, name) != getattr(own, name):
+                raise InputError(
+                    f"--{name}={getattr(flags, name)} differs from the run to resume, which has "
+                    f"{getattr(own, name)!r}; leave it out, or start a new run"
+                )
+        given = {name: getattr(flags, name) for name in flags.model_fields_set}
+        flags = own.model_copy(update=given | {"resume": True, "run_dir": str(run_dir)})
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--run_dir={run_dir} cannot be made: {error.strerror}") from None
+    return flags, run_dir
+
+
+def _read_flags(run_dir: Path) -> TrainConfig:
+    if not (run_dir / "flags.txt").exists():
+        raise InputError(f"--run_dir={run_dir}: no run there (no flags.txt)")
+    files = [run_dir / name for name in ("flags.txt", "places.txt")]
+    own = flags_of.parse(TrainConfig, [f"--flagfile={path}" for path in files if path.exists()])
+    return own.model_copy(update={"run_dir": str(run_dir)})
+
+
+def _dataset(flags: TrainConfig, run_dir: Path) -> Dataset:
+    """The dataset that the flags name; prepared where files are named too."""
+    directory = Path(flags.dataset_dir or run_dir / "dataset")
+    if flags.source_dir or flags.generate:
+        return dataset.prepare(flags, directory)
+    found = dataset.load(directory)
+    for name in ("source", "label", "min_rows"):
+        if name in flags.model_fields_set and getattr(flags, name) != found.spec[name]:
+            raise InputError(
+                f"--{name}={getattr(flags, name)} differs from how {directory} was prepared, with "
+                f"{found.spec[name]!r}; leave it out, or prepare another dataset"
+            )
+    return found
+
+
+def _numbered(arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+    return {str(number): array for number, array in enumerate(arrays)}
+
+
+class Made:
+    """One system: the rows of its protocol, its tables and its network.
+
+    Args:
+        data: the log.
+        flags: everything else.
+        stages: times are added to.
+    """
+
+    protocol: Protocol
+    features: Features | None
+    model: training.Model
+
+    def __init__(self, data: Dataset, flags: TrainConfig, stages: Stages | None = None):
+        stages = stages or Stages()
+        self.data, self.flags, self.stages = data, flags, stages
+        present = {name: np.asarray(raw.present) for name, raw in data.modalities.items()}
+        if flags.matrix == "none" and flags.user_features == "none":
+            raise InputError("--matrix=none and --user_features=none leave nothing to read")
+        if flags.matrix == "none" and flags.user_features != "rate" and flags.user_length:
+            raise InputError(
+                "--matrix=none has no modality for a user's features; take --user_features=rate "
+                "or --user_length=0"
+            )
+        with stages.stage("protocol"), console.status("choosing rows"):
+            self.needed, more = fusion.needed(flags.matrix, present), None
+            if flags.item_scores:
+                scores = item_scores.read(flags.item_scores, np.asarray(data.item_ids))
+                self.needed &= scores.kept
+                more = scores.columns if flags.score_column else None
+            self.protocol = protocols.build(data, flags, self.needed, flags.seed)
+        self.features = None
+        if not self.by_numbers:
+            with stages.stage("features"), console.status("making tables of users and items"):
+                how = features.reduction(data, flags, flags.protocol)
+                self.features = features.build(data, self.protocol, flags, how, more)
+        elif flags.protocol == "p0":
+            raise InputError(
+                f"--model={flags.model} knows users by their numbers, and in p0 no user of test is "
+                "in train; take --protocol=c1"
+            )
+        self.model = self.fresh()
+
+    @property
+    def by_numbers(self) -> bool:
+        """Whether the model reads numbers of users and items, and no features."""
+        return self.flags.model not in ("mma4ctr", "lr")
+
+    @property
+    def loss(self) -> str:
+        """What the model is trained by; `--loss` is of MMa4CTR only."""
+        if self.flags.model == "mma4ctr":
+            return self.flags.loss
+        return "pairs" if self.flags.model in baselines.PAIRWISE else "bce"
+
+    def fresh(self, again: int = 0) -> training.Model:
+        """The model with fresh weights; `again` draws others."""
+        part, seed = self.protocol.parts["train"], self.flags.seed + 1_000_003 * again
+        bias = float(metrics.logit(self.protocol.label[part].mean()))
+        if self.features is None:
+            return Baseline(
+                self.flags.model,
+                users=len(self.data.user_ids),
+                items=len(self.data.item_ids),
+                state_user=self.protocol.state_user,
+                history=baselines.histories(self.protocol),
+                pairs=baselines.graph(self.protocol),
+                seed=seed,
+                output_bias=bias,
+            )
+        try:
+            net = network.network(
+                self.features.in_features,
+                arch="linear" if self.flags.model == "lr" else self.flags.arch,
+                seed=seed,
+                output_bias=bias if self.loss == "bce" else None,
+            )
+        except ValueError as error:
+            raise InputError(f"--arch: {error}") from None
+        return Clicks(self.features, net)
+
+    @property
+    def digest(self) -> str:
+        """What weights belong to."""
+        return self.data.spec["fingerprint"]
+
+    @property
+    def parameters(self) -> int:
+        """Trainable ones; the tables are none."""
+        return int(sum(np.prod(w.shape) for w in self.model.trainable_variables))
+
+    def fit(self, run_dir: Path | None, resumed: bool = False) -> training.Fit:
+        """Trains the network."""
+        flags = self.flags
+        select = flags.select
+        if select == "auto":
+            select = "last" if flags.protocol == "p0" else "validation"
+        settings = training.Settings(
+            epochs=flags.epochs,
+            batch_size=flags.batch_size + flags.batch_size % 2 * (self.loss == "pairs"),
+            learning_rate=flags.learning_rate,
+            schedule=flags.schedule,
+            interrupt=flags.interrupt,
+            select=select,
+            loss=self.loss,
+            seed=flags.seed,
+            evaluate_at=flags.evaluate_at,
+            jit=flags.jit,
+            steps_per_execution=flags.steps_per_execution,
+            deterministic=flags.deterministic,
+        )
+        part = self.protocol.parts["validation"]
+        again = iter(range(1, 1000))
+        with self.stages.stage("train"):
+            return training.fit(
+                self.model,
+                self.protocol,
+                lambda model: metrics.auc(
+                    self.protocol.label[part], training.scores(model, self.protocol, "validation")
+                ),
+                settings,
+                run_dir=run_dir,
+                resume=resumed,
+                fixed={"dataset": self.digest, "protocol": flags.protocol, "model": flags.model},
+                fresh=lambda: self.fresh(next(again)).net.get_weights(),
+                order=self._pairs if self.loss == "pairs" else None,
+            )
+
+    def _pairs(self, epoch: int) -> np.ndarray:
+        return baselines.paired_rows(self.protocol, self.flags.seed, epoch)
+
+    def scores(self, split: str) -> np.ndarray:
+        """Probabilities of a split's rows."""
+        return training.scores(self.model, self.protocol, split)
+
+    def calibration(self) -> Platt:
+        """Fitted to the validation rows."""
+        part = self.protocol.parts["validation"]
+        return metrics.platt(self.protocol.label[part], self.scores("validation"))
+
+    def test(self) -> dict[str, float | int]:
+        """Metrics of the test rows by the weights at hand."""
+        part = self.protocol.parts["test"]
+        return metrics.report(
+            self.protocol.label[part],
+            self.scores("test"),
+            self.protocol.user[part],
+            self.calibration(),
+        )
+
+    def report(self, fitted: training.Fit) -> dict[str, Any]:
+        """Metrics of the chosen epoch, of those asked for besides, and of the references."""
+        found: dict[str, Any] = {
+            "protocol": self.flags.protocol,
+            "seed": self.flags.seed,
+            "model": self.flags.model,
+            "in_features": self.features.in_features if self.features else 0,
+            "parameters": self.parameters,
+            "epoch": fitted.best_epoch,
+            "test": self.test(),
+            "references": references.evaluate(
+                self.data, self.protocol, shuffled=self.flags.shuffle_labels
+            ),
+        }
+        chosen = self.model.net.get_weights()
+        found["at_epoch"] = {}
+        for epoch, weights in sorted(fitted.reached.items()):
+            self.model.net.set_weights(weights)
+            found["at_epoch"][str(epoch)] = self.test()
+        self.model.net.set_weights(chosen)
+        return found
+
+    def export(self, directory: Path) -> Path:
+        """Writes the SavedModel: users as known after the log's end, scaled as in training."""
+        protocol, data = self.protocol, self.data
+        assert isinstance(self.model, Clicks)
+        states = protocol.last_state
+        users = np.zeros(len(data.user_ids), bool)
+        users[protocol.edges.user] = True
+        self.model.scale_for("train")
+        calibration = self.calibration()
+        folded = scoring.Folded(
+            self.model,
+            states,
+            np.asarray(data.user_ids),
+            np.asarray(data.item_ids),
+            users,
+            self.needed,
+            calibration,
+        )
+        draw = np.random.default_rng(0)
+        user = draw.choice(np.flatnonzero(users), CHECKED_PAIRS)
+        item = draw.choice(np.flatnonzero(self.needed), CHECKED_PAIRS)
+        wanted = self.model(
+            {"state": states[user].astype(np.int32), "item": item.astype(np.int32)}
+        ).numpy()
+        check = np.asarray(data.user_ids)[user], np.asarray(data.item_ids)[item], wanted
+        about = {
+            "flags": self.flags.model_dump(mode="json", exclude=set(config.PLACES)),
+            "dataset": self.digest,
+        }
+        return scoring.export(folded, directory, check, about)
+
+
+# -------------------------------------------------------------------------------- evaluate
+
+
+def evaluate(flags: EvaluateConfig) -> None:
+    """A run directory in, its metrics and figures out."""
+    if not flags.run_dir:
+        raise InputError("--run_dir not given; name the run to evaluate")
+    run_dir = Path(flags.run_dir)
+    own = _read_flags(run_dir)
+    data = dataset.load(Path(flags.dataset_dir or own.dataset_dir))
+    made = Made(data, own)
+    stored = resume.load_arrays(run_dir / WEIGHTS, made.digest)
+    made.model.net.set_weights([stored[str(n)] for n in range(len(stored))])
+    record = Record.read(run_dir / "record.json")
+    fitted = training.Fit(history=record.fitted["history"], best_epoch=record.fitted["best_epoch"])
+    found = made.report(fitted)
+    found["at_epoch"] = record.metrics.get("at_epoch", {})
+    _write_evaluation(made, found, fitted, run_dir / "evaluation", True)
+    if flags.umap:
+        _write_maps(made, run_dir / "evaluation", flags.umap)
+    console.print(_table(found))
+
+
+def _write_evaluation(
+    made: Made, found: dict[str, Any], fitted: training.Fit, directory: Path, everything: bool
+) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    write_atomic(directory / "metrics.json", json.dumps(found, indent=1) + "\n")
+    write_atomic(directory / "table.md", _table(found))
+    if not everything:
+        return
+    protocol, part = made.protocol, made.protocol.parts["test"]
+    score, data = made.scores("test"), made.data
+    rows = pa.table(
+        {
+            "user_id": data.user_ids[protocol.user[part]],
+            "item_id": data.item_ids[protocol.item[part]],
+            "time": protocol.time[part],
+            "label": protocol.label[part],
+            "probability": score,
+            "calibrated_probability": made.calibration()(score),
+        }
+    )
+    write_atomic(
+        directory / "predictions.parquet", lambda beside: pa.parquet.write_table(rows, beside)
+    )
+    label = protocol.label[part]
+    rates = references.rates(protocol, len(data.user_ids), len(data.item_ids))
+    curves = {_title(found): (label, score)}
+    curves |= {name: (label, values[part]) for name, values in rates.items()}
+    write_figure(directory / "roc.png", figures.roc(curves))
+    write_figure(directory / "training.png", figures.training(fitted.history))
+    write_figure(directory / "rows.png", figures.pies(np.asarray(data.user), np.asarray(data.item)))
+
+
+def _write_maps(made: Made, directory: Path, number: int) -> None:
+    """UMAP of input rows and of hidden vectors, as many rows of either kind."""
+    protocol, part = made.protocol, made.protocol.parts["test"]
+    label = protocol.label[part]
+    chosen = np.concatenate([np.flatnonzero(label == kind)[:number] for kind in (0, 1)])
+    state, item = protocol.state[part][chosen], protocol.item[part][chosen]
+    if made.features is None or made.flags.model != "mma4ctr":
+        raise InputError(
+            "--umap is of MMa4CTR's rows and hidden vectors; this run has another model"
+        )
+    inputs = made.features.rows(state, item, "test")
+    hidden = training.scores(made.model, protocol, "test", hidden=True)[chosen]
+    for name, rows, seed in (("inputs", inputs, 12), ("hidden", hidden, 2)):
+        for dimensions in (2, 3):
+            figure = figures.maps(
+                rows, label[chosen], dimensions, f"UMAP of {name}, test rows", seed
+            )
+            write_figure(directory / f"umap_{name}_{dimensions}d.png", figure)
+
+
+def _table(found: dict[str, Any]) -> str:
+    """Metrics as a Markdown table, the network first.
+
+    AUC is over all rows; user AUC the mean over users of their own; PR-AUC beside the share of
+    positives, which is what a constant scores.
+    """
+    lines = [
+        "| system | AUC | user AUC | PR-AUC | LogLoss | calibrated | rows | positives |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, row in {_title(found): found["test"], **found["references"]}.items():
+        lines.append(
+            f"| {name} | {row['auc']:.4f} | {row['user_auc']:.4f} | {row['pr_auc']:.4f} | "
+            f"{row['log_loss']:.4f} | {row['log_loss_calibrated']:.4f} | {row['rows']:,} | "
+            f"{row['positives']:,} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _title(found: dict[str, Any]) -> str:
+    model = "MMa4CTR" if found["model"] == "mma4ctr" else found["model"]
+    return f"{model}, {found['protocol']}"
+
+
+# --------------------------------------------------------------------------------- predict
+
+
+def predict(flags: PredictConfig) -> None:
+    """A SavedModel and a table of pairs in, scores out."""
+    loaded = scoring.load(flags.saved_model)
+    user_id, item_id = scoring.read_pairs(flags.pairs)
+    scores = scoring.score(loaded.signatures["serving_default"], user_id, item_id, flags.batch_size)
+    path = scoring.write(scores, flags.output)
+    unknown = int(np.count_nonzero(~(np.asarray(scores["known_user"]))))
+    console.print(f"{len(user_id):,} pairs scored, {unknown:,} of unknown users: {path}")
+
+
+# ------------------------------------------------------------------------------ experiment
+
+
+def experiment(flags: ExperimentConfig) -> None:
+    """An experiment's folder in; every row and seed trained, tables and figures out."""
+    if not flags.experiment and not flags.results:
+        raise InputError("neither --experiment nor --results given; name where tables go")
+    rows = sweeps.rows(flags)
+    name = Path(flags.experiment).name or "unnamed"
+    directory = Path(flags.cells or f"runs/mma4ctr/{name}")
+    planned = [sweeps.cell(row, seed, directory) for seed in flags.seeds for row in rows]
+    with cells.only_one(directory):
+        _run(planned)
+    folder = Path(flags.results or f"{flags.experiment}/results")
+    sweeps.write(flags, rows, [cell.read() for cell in planned], folder)
+    console.print((folder / "results.md").read_text(encoding="utf-8"))
+
+
+def _run(planned: Sequence[sweeps.Cell]) -> None:
+    """Runs the cells that have not run yet, one after another in this process."""
+    prepared: dict[Path, Dataset] = {}
+    waiting = [cell for cell in planned if not cell.done]
+    began = time.monotonic()
+    for number, cell in enumerate(waiting, start=1):
+        key = cell.dataset_dir
+        if key not in prepared:
+            prepared[key] = _dataset(cell.flags, key)
+        keras.backend.clear_session()  # or the graphs of all cells stay in memory
+        made = Made(prepared[key], cell.flags)
+        fitted = made.fit(None)
+        report = made.report(fitted)
+        report |= {"history": fitted.history, "retries": fitted.retries}
+        cell.write(report | {"training_seconds": fitted.seconds})
+        left = (time.monotonic() - began) / number * (len(waiting) - number)
+        console.print(
+            f"{number}/{len(waiting)}  {cell.row}, seed {cell.seed}: AUC "
+            f"{report['test']['auc']:.4f}, {fitted.seconds:.0f} s  ETA "
+            f"{timedelta(seconds=round(left))}"
+        )

@@ -1,0 +1,277 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from mmnet import config as flags_of
+from mmnet import driver
+from mmnet.mma4ctr import config
+from mmnet.training.records import Record
+from tests.mma4ctr.files import feed, play, write_tiktok, write_wechat
+
+ROOT = Path(__file__).parents[2]
+LOG = ["--generate=users=150", "--generate=feeds=400", "--generate=rows=30000"]
+LOG += ["--generate=rate=0.03", "--generate=text_scale=0.03", "--min_rows=20"]
+FAST = ["--epochs=2", "--batch_size=2048", "--jit=false"]
+DRIVERS = {
+    "prepare": config.PrepareConfig,
+    "train": config.TrainConfig,
+    "evaluate": config.EvaluateConfig,
+    "predict": config.PredictConfig,
+    "experiment": config.ExperimentConfig,
+}
+
+
+def run(name, *arguments):
+    return driver.run(DRIVERS[name], "", name, arguments, tasks="mmnet.mma4ctr.tasks")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A generated log, prepared and trained on."""
+    place = tmp_path_factory.mktemp("clicks")
+    assert run("prepare", *LOG, f"--dataset_dir={place / 'dataset'}") == 0
+    data = f"--dataset_dir={place / 'dataset'}"
+    assert run("train", data, f"--run_dir={place / 'run'}", *FAST, "--protocol=c1") == 0
+    return place
+
+
+def test_a_run_leaves_what_the_design_says(place):
+    for name in (
+        *("flags.txt", "places.txt", "record.json", "weights.npz", "export/1/saved_model.pb"),
+        *("evaluation/metrics.json", "evaluation/table.md", "evaluation/predictions.parquet"),
+        *("evaluation/roc.png", "evaluation/training.png", "evaluation/rows.png", "logs"),
+    ):
+        assert (place / "run" / name).exists(), name
+    record = Record.read(place / "run" / "record.json")
+    assert record.parameters == 128 * record.metrics["in_features"] + 4393
+    assert set(record.inputs) == {"user_action.csv", "feed_info.csv"}
+    assert {"train", "features", "protocol", "export"} <= set(record.stage_seconds)
+    own = flags_of.parse(config.TrainConfig, [f"--flagfile={place / 'run' / 'flags.txt'}"])
+    assert own.protocol == "c1"
+
+
+def test_evaluating_again_gives_the_same_numbers(place):
+    path = place / "run" / "evaluation" / "metrics.json"
+    before = json.loads(path.read_text())
+    assert run("evaluate", f"--run_dir={place / 'run'}") == 0
+    assert json.loads(path.read_text())["test"] == pytest.approx(before["test"], rel=1e-6)
+
+
+def test_predictions_are_the_metrics(place):
+    from mmnet.mma4ctr import metrics
+
+    rows = pyarrow.parquet.read_table(place / "run" / "evaluation" / "predictions.parquet")
+    found = json.loads((place / "run" / "evaluation" / "metrics.json").read_text())["test"]
+    label, score = rows["label"].to_numpy(), rows["probability"].to_numpy()
+    assert metrics.auc(label, score) == pytest.approx(found["auc"], abs=1e-6)
+    assert len(rows) == found["rows"]
+
+
+def test_pairs_are_scored_by_the_saved_model(place, tmp_path, capsys):
+    users = np.load(place / "dataset" / "user_ids.npy")
+    items = np.load(place / "dataset" / "item_ids.npy")
+    pairs = pa.table({"user_id": [*users[:3], 10**9], "item_id": items[:4]})
+    pyarrow.parquet.write_table(pairs, tmp_path / "pairs.parquet")
+    output = tmp_path / "scores.parquet"
+    arguments = [f"--pairs={tmp_path / 'pairs.parquet'}", f"--output={output}"]
+    assert run("predict", f"--saved_model={place / 'run' / 'export'}", *arguments) == 0
+    scores = pyarrow.parquet.read_table(output)
+    assert scores["known_user"].to_pylist() == [True, True, True, False]
+    probability = scores["calibrated_probability"].to_numpy()
+    assert ((probability > 0) & (probability < 1)).all()
+
+
+def test_an_unchanged_log_is_not_prepared_again(place):
+    spec = place / "dataset" / "dataset.json"
+    before = spec.stat().st_mtime_ns
+    assert run("prepare", *LOG, f"--dataset_dir={place / 'dataset'}") == 0
+    assert spec.stat().st_mtime_ns == before
+
+
+def test_a_finished_run_is_not_overwritten(place, capsys):
+    data = f"--dataset_dir={place / 'dataset'}"
+    assert run("train", data, f"--run_dir={place / 'run'}", *FAST) == 1
+    assert "already holds a run" in capsys.readouterr().err
+    assert run("train", f"--run_dir={place / 'run'}", "--resume", "--epochs=9") == 1
+    assert "--epochs=9 differs" in capsys.readouterr().err
+
+
+def test_tiktok_goes_the_same_way(tmp_path):
+    log = ["--source=tiktok", "--generate=users=40", "--generate=items=900", "--min_rows=30"]
+    log += ["--generate=rows=12000", "--generate=rate=0.05", f"--dataset_dir={tmp_path / 'data'}"]
+    assert run("train", *log, f"--run_dir={tmp_path / 'run'}", *FAST, "--protocol=p0") == 0
+    found = json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text())
+    assert found["protocol"] == "p0"
+    assert run("prepare", *log, "--label=finish") == 0
+    spec = json.loads((tmp_path / "data" / "dataset.json").read_text())
+    assert spec["label"] == "finish"
+    assert spec["positives"] / spec["rows"] > 0.15
+
+
+@pytest.mark.slow
+def test_umap_maps_are_drawn_of_rows_and_hidden_vectors(place):
+    pytest.importorskip("umap")
+    assert run("evaluate", f"--run_dir={place / 'run'}", "--umap=40") == 0
+    for name in ("inputs", "hidden"):
+        for dimensions in (2, 3):
+            path = place / "run" / "evaluation" / f"umap_{name}_{dimensions}d.png"
+            assert path.stat().st_size > 10_000
+
+
+def test_the_main_roads_scores_filter_items_and_become_columns(place, tmp_path):
+    items = np.load(place / "dataset" / "item_ids.npy")
+    decision = np.where(np.arange(len(items)) % 2, "keep", "drop")
+    table = {"item_id": items.astype(str), "predicted_share_rate": np.linspace(0, 9, len(items))}
+    scores = tmp_path / "scores.parquet"
+    pyarrow.parquet.write_table(pa.table(table | {"decision": decision}), scores)
+    data = f"--dataset_dir={place / 'dataset'}"
+    more = [data, f"--item_scores={scores}", "--first_time=5", "--min_rows=20", *FAST]
+    assert run("train", *more, f"--run_dir={tmp_path / 'run'}") == 0
+    found = json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text())
+    plain = json.loads((place / "run" / "evaluation" / "metrics.json").read_text())
+    assert found["in_features"] == plain["in_features"] + 2
+    rows = pyarrow.parquet.read_table(tmp_path / "run" / "evaluation" / "predictions.parquet")
+    assert set(rows["item_id"].to_pylist()) <= set(items[1::2].tolist())
+    assert run("evaluate", f"--run_dir={tmp_path / 'run'}") == 0  # finds the scores again
+
+
+def test_a_baseline_runs_and_exports_nothing(place, tmp_path):
+    data = f"--dataset_dir={place / 'dataset'}"
+    assert run("train", data, "--model=bpr", f"--run_dir={tmp_path / 'run'}", *FAST) == 0
+    assert not (tmp_path / "run" / "export").exists()
+    assert "| bpr, c1 |" in (tmp_path / "run" / "evaluation" / "table.md").read_text()
+
+
+def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, capsys):
+    arguments = [
+        *(f"--dataset_dir={place / 'dataset'}", *FAST, "--seeds=0,1", "--evaluate_at=1,2"),
+        *(
+            "--row=P0: --protocol=p0",
+            "--row=P0-r: --protocol=p0 --user_features=rate --matrix=none",
+        ),
+        *("--figure=epochs", f"--results={tmp_path / 'results'}", f"--cells={tmp_path / 'cells'}"),
+    ]
+    assert run("experiment", *arguments) == 0
+    page = (tmp_path / "results" / "results.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| P0")]
+    assert len(rows) == 2
+    assert "AUC, epoch 1" in page
+    assert rows[1].split("|")[2].strip() == "2"  # columns: the rate and the device
+    text = (tmp_path / "results" / "results.csv").read_text().splitlines()
+    assert sum(",chosen," in line for line in text) == 4
+    assert (tmp_path / "results" / "epochs.png").exists()
+    cells = {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").glob("*.json")}
+    assert len(cells) == 4
+    assert run("experiment", *arguments) == 0
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").glob("*.json")} == cells
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["prepare", "--dataset_dir=d"], "needs --source_dir"),
+        (["prepare", "--source_dir=nowhere"], "--dataset_dir not given"),
+        (["prepare", "--source=wechats"], "wechat|tiktok"),
+        (["prepare", "--generate=user=3", "--dataset_dir=d"], "has no option 'user'"),
+        (["train"], "--run_dir not given"),
+        (["train", "--run_dir=r", "--dataset_dir=d"], "no prepared dataset there"),
+        (["train", "--epoch=3"], "Did you mean epochs?"),
+        (["train", "--pca_widths=1,2"], "must be three numbers"),
+        (["evaluate", "--run_dir=r"], "no run there"),
+        (["predict", "--saved_model=r"], "no SavedModel there"),
+        (["experiment"], "neither --experiment nor --results"),
+        (["experiment", "--results=r"], "no --row"),
+        (["experiment", "--results=r", "--row=a: --seed=3"], "--seed is each cell's own"),
+        (["experiment", "--results=r", "--row=ab:", "--published=ac: 1"], "Did you mean ab?"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_one(
+    arguments, sentence, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert sentence in error
+    assert len(error.splitlines()) == 1
+
+
+def test_nothing_to_read_is_refused(place, tmp_path, capsys):
+    data = [f"--dataset_dir={place / 'dataset'}", f"--run_dir={tmp_path / 'run'}"]
+    assert run("train", *data, "--matrix=none") == 1
+    assert "--matrix=none has no modality" in capsys.readouterr().err
+    assert run("train", *data, "--source=tiktok") == 1
+    assert "--source=tiktok differs" in capsys.readouterr().err
+
+
+def test_items_that_the_item_file_lacks_are_named_or_dropped(tmp_path, capsys):
+    plays = [play(1, n % 4 + 1, day=n % 14 + 1) for n in range(60)]
+    source = write_wechat(tmp_path / "raw", plays, [feed(n) for n in (1, 2, 3)])
+    flags = [f"--source_dir={source}", f"--dataset_dir={tmp_path / 'data'}"]
+    assert run("prepare", *flags) == 1
+    assert "feed_info.csv lacks item 4" in capsys.readouterr().err
+    assert run("prepare", *flags, "--unknown_items=drop") == 0
+    assert (
+        "| log | the item is in the item files | 60 | 45 | 15 |"
+        in (tmp_path / "data" / "ledger.md").read_text()
+    )
+
+
+def test_missing_feature_files_are_named(tmp_path, capsys):
+    source = write_tiktok(tmp_path, [dict.fromkeys(config_columns(), 1)])
+    flags = [f"--source_dir={source}", f"--dataset_dir={tmp_path / 'd'}", "--min_rows=1"]
+    assert run("prepare", "--source=tiktok", *flags) == 1
+    assert "track1_video_*.txt: no such file" in capsys.readouterr().err
+
+
+def config_columns():
+    from mmnet.data.sources import tiktok
+
+    return tiktok.COLUMNS
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+def test_help_reads_without_tensorflow(name):
+    script = (
+        "import runpy, sys\n"
+        f"sys.argv = ['{name}', '--help']\n"
+        "try:\n"
+        f"    runpy.run_module('mmnet.mma4ctr.{name}', run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    assert end.code == 0\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert "--flagfile=FILE" in ran.stdout
+
+
+def test_the_results_page_repeats_lines_that_the_experiments_wrote():
+    folder = ROOT / "experiments" / "mma4ctr"
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    sources = [*folder.glob("*/results/results.md"), folder / "funnel" / "results.md"]
+    sources.append(ROOT / "experiments" / "performance" / "mma4ctr.md")
+    stored = {line for path in sources for line in path.read_text("utf-8").splitlines()}
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    assert len(rows) > 10
+    assert not [row for row in rows if row not in stored]
+
+
+EXPERIMENTS = sorted((ROOT / "experiments" / "mma4ctr").glob("*/experiment.txt"))
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.parent.name)
+def test_every_experiment_is_read(path, monkeypatch):
+    from mmnet.mma4ctr import sweeps
+
+    monkeypatch.chdir(ROOT)
+    flags = flags_of.parse(config.ExperimentConfig, [f"--flagfile={path}"])
+    assert sweeps.rows(flags)
+    assert flags.title

@@ -1,0 +1,113 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import tensorflow as tf
+
+from mmnet.checks import InputError
+from mmnet.mma4ctr import scoring
+from mmnet.mma4ctr.features import Features, Scaler
+from mmnet.mma4ctr.metrics import Platt
+from mmnet.mma4ctr.network import Clicks, network
+
+USERS, ITEMS = np.array([10, 20, 30]), np.array([5, 6, 7, 8])
+KNOWN_USERS, KNOWN_ITEMS = np.array([True, True, False]), np.array([True, False, True, True])
+
+
+@pytest.fixture(scope="module")
+def model():
+    draw = np.random.default_rng(0)
+    scale = Scaler(draw.normal(size=7).astype("f"), draw.random(7).astype("f"))
+    states, items = draw.normal(size=(6, 3)).astype("f"), draw.normal(size=(4, 4)).astype("f")
+    return Clicks(Features(states, items, {"train": scale}, {}), network(7, seed=1))
+
+
+@pytest.fixture(scope="module")
+def folded(model):
+    return scoring.Folded(
+        model, np.array([1, 3, 5]), USERS, ITEMS, KNOWN_USERS, KNOWN_ITEMS, Platt(2.0, -1.0)
+    )
+
+
+def test_the_folded_network_is_the_network(model, folded):
+    user, item = np.repeat([0, 1], 3), np.tile([0, 2, 3], 2)
+    expected = model({"state": np.array([1, 3])[user], "item": item})
+    # float32 sums in another order.
+    np.testing.assert_allclose(folded.places(user, item), expected, atol=1e-6)
+
+
+def test_ids_are_looked_up_and_calibrated(folded):
+    found = folded.pairs(tf.constant([20, 10], tf.int64), tf.constant([8, 5], tf.int64))
+    plain = folded.places([1, 0], [3, 0]).numpy()
+    np.testing.assert_allclose(found["probability"], plain)
+    expected = 1 / (1 + np.exp(-(2 * np.log(plain / (1 - plain)) - 1)))
+    np.testing.assert_allclose(found["calibrated_probability"], expected, rtol=1e-5)
+    assert found["known_user"].numpy().all()
+    assert found["known_item"].numpy().all()
+
+
+def test_who_is_unknown_counts_as_the_mean_and_says_so(folded):
+    user = tf.constant([30, 99, 1, 10], tf.int64)
+    item = tf.constant([5, 5, 5, 6], tf.int64)
+    found = folded.pairs(user, item)
+    assert found["known_user"].numpy().tolist() == [False, False, False, True]
+    assert found["known_item"].numpy().tolist() == [True, True, True, False]
+    probability = found["probability"].numpy()
+    # 30 is in the table but has no features; 99 and 1 are in no table.
+    assert probability[0] == probability[1] == probability[2]
+    np.testing.assert_allclose(
+        folded.user_table.numpy()[-1], folded.user_table.numpy()[:2].mean(axis=0), rtol=1e-6
+    )
+
+
+def test_plain_tensorflow_loads_it(folded, tmp_path):
+    wanted = folded.places([0, 1], [0, 2]).numpy()
+    check = (USERS[[0, 1]], ITEMS[[0, 2]], wanted)
+    place = scoring.export(folded, tmp_path / "export", check, {"flags": {}})
+    script = (
+        "import sys, json, tensorflow as tf\n"
+        f"served = tf.saved_model.load({str(place)!r}).signatures['serving_default']\n"
+        "found = served(user_id=tf.constant([10, 20], tf.int64), "
+        "item_id=tf.constant([5, 7], tf.int64))\n"
+        "assert not [name for name in sys.modules if name.startswith('mmnet')]\n"
+        "print(json.dumps([float(p) for p in found['probability']]))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    np.testing.assert_allclose(json.loads(ran.stdout), wanted, rtol=1e-6)
+
+
+def test_what_scores_otherwise_is_not_exported(folded, tmp_path):
+    check = (USERS[[0]], ITEMS[[0]], np.array([0.123]))
+    with pytest.raises(RuntimeError, match="not exported"):
+        scoring.export(folded, tmp_path / "export", check, {})
+    assert not list((tmp_path / "export").iterdir())
+
+
+def test_scores_are_the_same_in_any_batch_size(folded, tmp_path):
+    draw = np.random.default_rng(0)
+    user, item = draw.choice(USERS, 25), draw.choice(ITEMS, 25)
+    whole = scoring.score(folded.pairs, user, item, 100)
+    parts = scoring.score(folded.pairs, user, item, 7)
+    np.testing.assert_allclose(parts["probability"], whole["probability"], rtol=1e-6)
+    path = scoring.write(whole, tmp_path / "scores.parquet")
+    assert pyarrow.parquet.read_table(path).equals(whole)
+    assert len(scoring.score(folded.pairs, user[:0], item[:0], 7)) == 0
+
+
+def test_what_is_wrong_with_pairs_or_model_is_told(tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text("user_id,item_id\n1,2\nx,3\n")
+    with pytest.raises(InputError, match=r"pairs.csv line 3, column user_id"):
+        scoring.read_pairs(str(path))
+    path.write_text("user,item_id\n1,2\n")
+    with pytest.raises(InputError, match="has no column 'user_id'"):
+        scoring.read_pairs(str(path))
+    with pytest.raises(InputError, match="--pairs not given"):
+        scoring.read_pairs("")
+    with pytest.raises(InputError, match="no SavedModel there"):
+        scoring.load(str(tmp_path))
