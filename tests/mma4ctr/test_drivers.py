@@ -188,7 +188,7 @@ def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, caps
         (["experiment"], "neither --experiment nor --results"),
         (["experiment", "--results=r"], "no --row"),
         (["experiment", "--results=r", "--row=a: --seed=3"], "--seed is each cell's own"),
-        (["experiment", "--results=r", "--row=ab:", "--published=ac: 1"], "Did you mean ab?"),
+        (["experiment", "--results=r", "--row=abc:", "--published=abd: 1"], "Did you mean abc?"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_one(
@@ -256,7 +256,7 @@ def test_help_reads_without_tensorflow(name):
 def test_the_results_page_repeats_lines_that_the_experiments_wrote():
     folder = ROOT / "experiments" / "mma4ctr"
     page = (folder / "README.md").read_text(encoding="utf-8")
-    sources = [*folder.glob("*/results/results.md"), folder / "funnel" / "results.md"]
+    sources = [*folder.glob("*/results/results.md"), *folder.glob("funnel/results.md")]
     sources.append(ROOT / "experiments" / "performance" / "mma4ctr.md")
     stored = {line for path in sources for line in path.read_text("utf-8").splitlines()}
     rows = [line for line in page.splitlines() if line.startswith("| ")]
