@@ -632,7 +632,7 @@ def _dataset_of_export(flags: PredictConfig | DriftConfig, fitted: Fitted) -> Da
         )
     else:
         raise InputError(
-            "no tables given; name --counts or --events and --items, --source_dir or --dataset_dir"
+            "nothing to score; give --counts or --events and --items, --source_dir or --dataset_dir"
         )
     return dataset
 
