@@ -9,10 +9,12 @@ one core. The first job is killed (SIGKILL, with all its processes) twice on the
 again. Rates are items over wall seconds of whole commands, interpreter start, first pass and
 writing included; what a killed session had scored but not written is paid for again. Peak memory
 is the largest sum over all processes of what each holds resident, mapped files counted in each,
-sampled every .2 s.
+sampled every .2 s. The first pass is that of the last session; one that was killed leaves its own
+to the next.
 """
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -194,7 +196,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=10_000_000)
     parser.add_argument("--directory")
     parser.add_argument("--output")
-    parser.add_argument("--ways", default="")
+    parser.add_argument("--ways", default="", help="their numbers, or none: only the table")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(arguments.directory or scratch)
@@ -215,25 +217,57 @@ def main() -> None:
                 (),
             ),
         }
-        chosen = [int(n) for n in arguments.ways.split(",")] if arguments.ways else range(len(ways))
-        lines = [
-            "| way | wall, s | items/s | × float32 | peak memory, GB |",
-            "|---|---:|---:|---:|---:|",
-        ]
-        first = None
+        chosen = range(len(ways))
+        if arguments.ways:
+            chosen = [int(n) for n in arguments.ways.split(",") if n.isdigit()]
+        measured = directory / "measured.json"  # of ways that were run before, too
+        known = json.loads(measured.read_text()) if measured.exists() else {}
         for number in chosen:
             name, (flags, kills) = list(ways.items())[number]
             short = name.replace(", ", "-").replace(" ", "_")
             seconds, peak, told = score(directory, export, short, flags, kills)
             check(directory, short, arguments.items)
-            rate = arguments.items / seconds
-            first = rate if name == "float32" or first is None else first
-            lines.append(
-                f"| {name} | {seconds:.0f} | {rate:,.0f} | {rate / first:.2f} | {peak / 1e9:.2f} |"
-            )
-            print("\n".join(lines), told, sep="\n", flush=True)
+            budget = json.loads((directory / f"scores-{short}" / "_budget.json").read_text())
+            known[name] = {
+                "items": arguments.items,
+                "seconds": seconds,
+                "first_pass_seconds": budget["survey_seconds"],
+                "peak_bytes": peak,
+            }
+            measured.write_text(json.dumps(known, indent=1))
+            print(told, flush=True)
+        text = table({name: known[name] for name in ways if name in known})
+        print(text)
     if arguments.output:
-        Path(arguments.output).write_text("\n".join(lines) + "\n\n" + GOALS + "\n")
+        Path(arguments.output).write_text(text)
+
+
+def table(known: dict[str, dict]) -> str:
+    """What was measured, as Markdown."""
+    lines = [
+        "| way | wall, s | of it first pass, s | items/s | × float32 | peak memory, GB |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    first = known.get("float32")
+    for name, one in known.items():
+        rate = one["items"] / one["seconds"]
+        times = rate * first["seconds"] / first["items"] if first else float("nan")
+        lines.append(
+            f"| {name} | {one['seconds']:.0f} | {one['first_pass_seconds']:.0f} | {rate:,.0f} "
+            f"| {times:.2f} | {one['peak_bytes'] / 1e9:.2f} |"
+        )
+    items = {one["items"] for one in known.values()}
+    about = f"{min(items):,} items, two processes of one core each; {processor()}. {GOALS}"
+    return "\n".join(["# A catalogue", "", about, "", *lines]) + "\n"
+
+
+def processor() -> str:
+    """What computes."""
+    from mmnet.serving.runtimes import has_bfloat16
+    from mmnet.training.records import machine
+
+    with_or_without = "with" if has_bfloat16() else "without"
+    return f"{machine()['processor']}, {with_or_without} bfloat16"
 
 
 if __name__ == "__main__":
