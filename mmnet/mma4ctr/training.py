@@ -171,9 +171,10 @@ def scores(model: Model, protocol: Protocol, split: str, *, hidden: bool = False
 def _compiled(model: Model) -> tuple[Callable, Callable]:
     """Functions for probabilities and for hidden vectors, kept with the model and gone with it."""
     if "_mma4ctr_scoring" not in model.__dict__:
+        places = [tf.TensorSpec([None], tf.int32)] * 2  # one trace for all sizes of batches
         both = (
-            tf.function(lambda state, item: model({"state": state, "item": item})),
-            tf.function(lambda state, item: model.hidden({"state": state, "item": item})),
+            tf.function(lambda state, item: model({"state": state, "item": item}), places),
+            tf.function(lambda state, item: model.hidden({"state": state, "item": item}), places),
         )
         model.__dict__["_mma4ctr_scoring"] = both
     return model.__dict__["_mma4ctr_scoring"]
