@@ -282,6 +282,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--output", default=str(Path(__file__).with_suffix(".md")))
     flags = parser.parse_args()
+    busy = os.getloadavg()[0]  # a machine that does other work makes other numbers
     with tempfile.TemporaryDirectory() as directory:
         alone, lines, said = asyncio.run(measure(flags, Path(directory)))
     about = machine()
@@ -289,7 +290,8 @@ def main():
         [
             "# Serving over the network\n",
             f"`python experiments/performance/serving.py --seconds={flags.seconds:g}`, "
-            f"{about['processor']}, {about['cores']} cores shared by server and clients; "
+            f"{about['processor']}, {about['cores']} cores shared by server and clients "
+            f"(and by other work: load average {busy:.1f} before the start); "
             f"TensorFlow {versions()['tensorflow']}, MLServer {mlserver_version()}.\n",
             f"One item by `raw_columns`; the signature called in process, without any server, "
             f"takes {alone:.2f} ms.\n",

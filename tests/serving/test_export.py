@@ -233,4 +233,4 @@ def test_a_model_without_content_has_no_halves(trained, tmp_path):
     fitted = fitted.model_copy(update={"spec": bare})
     export.export(mmnet(bare, units=4), fitted, tmp_path)
     signatures = export.load(tmp_path)[0].signatures
-    assert set(signatures) == {"serving_default", "explained", "raw_columns"}
+    assert set(signatures) == {"serving_default", "explained", "raw_columns", "examples"}
