@@ -13,16 +13,13 @@ from pydantic import BaseModel, ConfigDict
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
 from mmnet.data import tables
-from mmnet.data.parquet import ParquetTable
+from mmnet.data.parquet import PIECE_ROWS, ParquetTable
 from mmnet.data.tables import Table
 
 ANCHOR = pd.Timestamp("1970-01-05")
 """Periods are counted from this Monday, so their borders never depend on the data."""
 
 MAX_PERIODS = 20_000
-
-PIECE_ROWS = 1 << 21
-"""Rows of a table that are read at a time."""
 
 
 class Calendar(BaseModel):

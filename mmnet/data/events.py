@@ -34,11 +34,11 @@ import mmnet
 from mmnet.checks import InputError
 from mmnet.config import ENGINE, EventFlags, TableFlags, TaskFlags
 from mmnet.data import calendars, engines, event_times, expressions, parquet, tables
-from mmnet.data.calendars import MAX_PERIODS, PIECE_ROWS, Calendar
+from mmnet.data.calendars import MAX_PERIODS, Calendar
 from mmnet.data.engines import Engine, Events
 from mmnet.data.event_times import END_YEAR, FIRST_YEAR
 from mmnet.data.expressions import Rate
-from mmnet.data.parquet import ParquetTable
+from mmnet.data.parquet import PIECE_ROWS, ParquetTable
 from mmnet.data.tables import Rule, Table
 
 if TYPE_CHECKING:

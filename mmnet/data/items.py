@@ -12,7 +12,7 @@ from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import tables
-from mmnet.data.counts import ItemIds
+from mmnet.data.ids import ItemIds
 from mmnet.data.parquet import ParquetTable
 from mmnet.data.tables import Table
 from mmnet.encoders import tokens

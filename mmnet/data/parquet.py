@@ -16,6 +16,9 @@ from mmnet.checks import InputError
 from mmnet.data import tables
 from mmnet.data.tables import Block, Table
 
+PIECE_ROWS = 1 << 21
+"""Rows of a table that are read at a time, where nothing else decides."""
+
 
 @dataclass(frozen=True)
 class ParquetTable:
@@ -99,7 +102,7 @@ class ParquetTable:
 
     def read(self) -> Table:
         """The whole table in memory."""
-        data = pa.concat_tables([piece.data for piece in self.pieces(1 << 20)])
+        data = pa.concat_tables([piece.data for piece in self.pieces(PIECE_ROWS)])
         return Table(data, self.name, self.files, self.starts)
 
 

@@ -32,11 +32,12 @@ from mmnet.data import (
 from mmnet.data.content import Encoded, Encoders
 from mmnet.data.counts import Counted, Panel
 from mmnet.data.dataset import FORMAT, Dataset, Fitted
+from mmnet.data.ids import item_ids
 from mmnet.data.parquet import ParquetTable
 from mmnet.data.splits import Examples
 from mmnet.data.spool import Spool
 from mmnet.data.tables import Rule, Table, Tables
-from mmnet.data.taxonomies import Survey
+from mmnet.data.taxonomies import TaxonomySums
 from mmnet.schema import (
     FeatureSpec,
     FieldSpec,
@@ -128,7 +129,7 @@ def _add_vectors(found: Tables, flags: TableFlags) -> None:
 def _count_events(
     flags: TableFlags, catalogue: Table | ParquetTable, task: TaskFlags, directory: Path | None
 ) -> Tables:
-    ids = counts.item_ids(catalogue, flags)
+    ids = item_ids(catalogue, flags)
     counted = events.load(flags, task, ids.part(slice(0, len(ids))), directory)
     return Tables(
         counted.table,
@@ -210,14 +211,14 @@ def prepare(
     encoders = encoders or Encoders(flags)
     counted = counts.count(found.counts, found.items, flags, task)
     splitter = splits.Splitter(counted, task)
-    survey = Survey(counted.num_periods, flags.taxonomies, task)
+    sums = TaxonomySums(counted.num_periods, flags.taxonomies, task)
     fitted_on = np.zeros(len(found.items), bool)
     rates = _RateStatistics(task, flags.engine_spill or None)
     for rows, panel in counted.panels():
         train = splitter.add(panel, rows.start)
         fitted_on[rows][train.items] = True
         rates.add(panel, train)
-        survey.add(panel, found.items.rows(rows))
+        sums.add(panel, found.items.rows(rows))
     split, example_ledger = splitter.split()
 
     fields, field_vocabularies = items.fit_fields(found.items, fitted_on, flags)
@@ -246,7 +247,7 @@ def prepare(
         task=task,
         encoders=encoders.fingerprints(),
     )
-    dataset = _assemble(found, counted, survey, fitted, encoders, allocate)
+    dataset = _assemble(found, counted, sums, fitted, encoders, allocate)
     dataset.split = split
     dataset.ledger = [*found.ledger, *counted.ledger, *dataset.ledger, *example_ledger]
     dataset.kept = found.kept
@@ -271,10 +272,10 @@ def transform(found: Tables, fitted: Fitted, allocate: Allocate = in_memory) -> 
     counted = counts.count(
         found.counts, found.items, fitted.tables, fitted.task, calendar=fitted.calendar
     )
-    survey = Survey(counted.num_periods, fitted.spec.taxonomies, fitted.task)
+    sums = TaxonomySums(counted.num_periods, fitted.spec.taxonomies, fitted.task)
     for rows, panel in counted.panels():
-        survey.add(panel, found.items.rows(rows))
-    dataset = _assemble(found, counted, survey, fitted, encoders, allocate)
+        sums.add(panel, found.items.rows(rows))
+    dataset = _assemble(found, counted, sums, fitted, encoders, allocate)
     dataset.ledger = [*found.ledger, *counted.ledger, *dataset.ledger]
     return dataset
 
@@ -296,7 +297,7 @@ def check_calendar(found: Tables, fitted: Fitted) -> None:
 def _assemble(
     found: Tables,
     counted: Counted,
-    survey: Survey,
+    sums: TaxonomySums,
     fitted: Fitted,
     encoders: Encoders,
     allocate: Allocate,
@@ -319,7 +320,7 @@ def _assemble(
     for rows, panel in counted.panels():
         part = found.items.rows(rows)
         clicks[rows], shares[rows] = panel.clicks, panel.shares
-        means = survey.taxonomy_means(panel, part)
+        means = sums.taxonomy_means(panel, part)
         histories.fill(history[rows], panel, means, fitted.task.min_clicks)
         encoded = list(encoders.encode(part))
         ledger.append([one.rule for one in encoded])

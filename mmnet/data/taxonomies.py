@@ -159,7 +159,7 @@ class TaxonomyMeans:
         return tf.cast(tf.round(mean), tf.int64)
 
 
-class Survey:
+class TaxonomySums:
     """What a first pass over all items finds out for the second: the taxonomies' sums.
 
     Args:

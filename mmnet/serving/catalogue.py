@@ -8,446 +8,40 @@ a job that was killed goes on where it stopped, and no item is lost or scored tw
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
 import shutil
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet
-from pydantic import BaseModel, ConfigDict
 
-from mmnet import schema
 from mmnet.checks import InputError
-from mmnet.config import TableFlags
-from mmnet.data import content, counts, engines, histories, items, parquet, pipeline, tables
-from mmnet.data.arrays import new_array
-from mmnet.data.content import Encoders
-from mmnet.data.counts import ItemIds, Panel
+from mmnet.data import engines, pipeline
 from mmnet.data.dataset import Fitted
-from mmnet.data.parquet import ParquetTable
-from mmnet.data.tables import Block, Rule, Table, Tables
-from mmnet.data.taxonomies import Survey
+from mmnet.data.tables import Rule, Tables
 from mmnet.files import only_one, write_atomic
-from mmnet.serving import choosing, decision, export, runtimes, scoring, workers
+from mmnet.serving import (
+    export,
+    first_pass,
+    runtimes,
+    settling,
+    workers,
+)
+from mmnet.serving.blocks import Scorer
 from mmnet.serving.budget import Budget, Cost, Measured, budget
-from mmnet.serving.halves import STATIC
-from mmnet.serving.runtimes import Precision, Runtime
-from mmnet.serving.static_cache import StaticCache, content_key
+from mmnet.serving.job import Job
 
 SURVEY, JOB = "_survey", "_job.json"
 """In the output directory; what reads Parquet directories leaves names with an underscore out."""
 
-WORKER, CHOOSE = f"{__name__}:worker", f"{__name__}:choose_runtime"
-SAMPLE = 4096
-"""Items that runtimes are tried on."""
-
-
-class Job(BaseModel):
-    """How a catalogue is scored; with the directory of its survey, all that a process needs.
-
-    Attributes:
-        saved_model: the version's directory.
-        model: its fingerprint.
-        tables: where the tables are and what their columns mean.
-        as_of: the last period read, as users write it; empty = the last there is.
-        modalities: names of the fusion's weights to write; none = they are not wanted.
-        runtime: what computes; "fastest" is what is fastest on some of the items.
-        precision: of the arithmetic.
-        static_cache: directory of static parts; empty = none is kept.
-        only_items: table of the items to score; empty = all.
-        rule: of the export's, to decide by; empty decides nothing.
-        explore: see `decision.decide`.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    saved_model: str
-    model: str
-    tables: TableFlags
-    as_of: str = ""
-    modalities: tuple[str, ...] = ()
-    runtime: Runtime | Literal["fastest"] = "tensorflow"
-    precision: Precision = "float32"
-    static_cache: str = ""
-    only_items: str = ""
-    rule: str = ""
-    explore: bool = False
-
-    def fingerprint(self, found: Tables) -> str:
-        """A hash of all that scores depend on; of files, size and time stand for contents."""
-        files = [*found.inputs, *_files(self.only_items, "only_items")]
-        about = {
-            "job": self.model_dump(mode="json", exclude={"static_cache"}),
-            "files": [(str(path), *_size_and_time(path)) for path in files],
-            "digests": found.digests,
-        }
-        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-
-
-def _files(pattern: str, name: str) -> list[Path]:
-    return tables.find(pattern, name) if pattern else []
-
-
-def _size_and_time(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
-
-
-# ---------------------------------------------------------------------------- the first pass
-
-
-def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[Rule]:
-    """The first pass: reads all counts, and writes what the blocks need.
-
-    Args:
-        found: the tables.
-        fitted: what the model was fitted with.
-        as_of: the last period read.
-        directory: to write into.
-
-    Returns:
-        The ledger of the counts.
-
-    Raises:
-        InputError: the tables are not as the contract wants them.
-    """
-    flags, window = fitted.tables, fitted.spec.window
-    pipeline.check_calendar(found, fitted)
-    borders = [
-        part.start
-        for block in found.items.blocks(flags.shard_items)
-        for part in tables.runs(block.rows, flags.shard_items)
-    ]
-    counted = counts.count(
-        found.counts,
-        found.items,
-        flags,
-        fitted.task,
-        calendar=fitted.calendar,
-        borders=[*borders, len(found.items)],
-    )
-    last = scoring.as_of_column(counted, as_of)
-    shape = (len(counted.ids), window)
-    arrays = {
-        name: new_array(directory / f"{name}.npy", shape, "int64") for name in ("clicks", "shares")
-    }
-    sums = Survey(window, fitted.spec.taxonomies, fitted.task)
-    pieces = found.items.pieces(flags.shard_items, dict.fromkeys(flags.taxonomies, "taxonomies"))
-    for (rows, panel), piece in zip(counted.panels(), pieces, strict=True):
-        recent = panel.columns(last + 1 - window, last + 1)
-        arrays["clicks"][rows], arrays["shares"][rows] = recent.clicks, recent.shares
-        sums.add(recent, piece)
-    first_period = counted.first_period + last + 1 - window
-    np.save(directory / "release.npy", counted.release - (last + 1 - window), allow_pickle=False)
-    sums.save(directory)
-    for vector in fitted.spec.vectors:
-        if vector.of == "given" and not _beside(found, vector.name):
-            file = directory / f"{vector.tensor}.npy"
-            shape = (len(counted.ids), vector.dim)
-            out = new_array(file, shape, "float32")
-            table = pipeline.given_vectors(found, vector.name)
-            items.encode_vectors(table, vector, counted.ids, flags, out)
-    text = json.dumps({"first_period": first_period}) + "\n"
-    (directory / "survey.json").write_text(text, encoding="utf-8")
-    return counted.ledger
-
-
-def _about_survey(directory: Path) -> dict[str, Any]:
-    return json.loads((directory / "survey.json").read_text(encoding="utf-8"))
-
-
-def _first_period(directory: Path) -> int:
-    """The calendar number of the window's first period, from a survey."""
-    return _about_survey(directory)["first_period"]
-
-
-def period_of(fitted: Fitted, directory: Path) -> int | str:
-    """The period that a survey's scores are for, as users write it."""
-    number = _first_period(directory) + fitted.spec.window - 1 + fitted.spec.horizon
-    return fitted.calendar.label(number)
-
-
-def _beside(found: Tables, name: str) -> bool:
-    """Whether vectors are a column of the items table itself."""
-    table = pipeline.given_vectors(found, name)
-    return (
-        isinstance(table, ParquetTable)
-        and isinstance(found.items, ParquetTable)
-        and table.files == found.items.files
-    )
-
-
-# --------------------------------------------------------------------------- the second pass
-
-
-class Scorer:
-    """Scores blocks of the items table, after the first pass.
-
-    Args:
-        job: what is scored, and how.
-        found: its tables.
-        fitted: what its model was fitted with.
-        directory: of the survey.
-    """
-
-    def __init__(self, job: Job, found: Tables, fitted: Fitted, directory: Path):
-        self._job, self._found, self._fitted, self._survey = job, found, fitted, directory
-        spec = fitted.spec
-        self._first_period = _first_period(directory)
-        self._arrays = {name: self._array(name) for name in ("clicks", "shares", "release")}
-        self._sums = Survey(spec.window, spec.taxonomies, fitted.task)
-        self._sums.load(directory)
-        self._encoders = Encoders(fitted.tables)
-        content.check_same(self._encoders.fingerprints(), fitted.encoders)
-        self._cache = StaticCache(job.static_cache, f"{job.model}")
-        self._columns = _columns(found, fitted)
-        self._given = {
-            vector.tensor: self._array(vector.tensor)
-            for vector in spec.vectors
-            if vector.of == "given" and not _beside(found, vector.name)
-        }
-        self._only = _only(job.only_items, fitted.tables)
-        runtime = _about_survey(directory).get("runtime", job.runtime)
-        self._model = _Model(job, "tensorflow" if runtime == "fastest" else runtime)
-        self.signature = self._model.signature
-        self._decisions = None
-        if job.rule:
-            self._decisions = export.document(job.saved_model, decision.FILE, decision.Decisions)
-        self.measured = Measured()
-
-    def _array(self, name: str) -> np.ndarray:
-        return np.load(self._survey / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-
-    def sample(self, rows: int) -> dict[str, np.ndarray]:
-        """Inputs of the model's last signature, of the first items: at most so many."""
-        piece = next(iter(self._found.items.pieces(rows, self._columns)))
-        return self._inputs(piece, piece.places)
-
-    def scores(self, block: Block) -> Iterator[pa.Table]:
-        """Scores of the items of a block, in their order; see `scoring.score`."""
-        shard = self._fitted.tables.shard_items
-        for piece in self._found.items.pieces(shard, self._columns, [block]):
-            yield self._score(piece)
-
-    def _score(self, piece: Table) -> pa.Table:
-        fitted, flags = self._fitted, self._fitted.tables
-        ids = tables.texts(piece, flags.item_column, "item_column")
-        rows = piece.places
-        if self._only is not None:
-            wanted = self._only.rows(ids) >= 0
-            piece, rows, ids = piece.keep(wanted), rows[wanted], ids.filter(pa.array(wanted))
-        inputs = self._inputs(piece, rows) if len(piece) else {}
-        scores = np.empty(len(piece), np.float32)
-        weights = np.empty((len(piece), len(self._job.modalities)), np.float32)
-        for part in tables.runs(slice(0, len(piece)), runtimes.TILE):
-            start = time.perf_counter()
-            found = self._model.score({name: array[part] for name, array in inputs.items()})
-            scores[part] = found[export.OUTPUT]
-            if self._job.modalities:
-                weights[part] = found[export.WEIGHTS]
-            self.measured.batch(part.stop - part.start, time.perf_counter() - start)
-        target = self._first_period + fitted.spec.window - 1 + fitted.spec.horizon
-        period = pa.array(fitted.calendar.periods(np.array([target])))
-        missing = inputs[schema.MISSING_FLAG.name].sum(axis=1) if len(piece) else np.zeros(0)
-        clicks = inputs[schema.CLICKS.name].sum(axis=1) if len(piece) else np.zeros(0)
-        scored = pa.table(
-            {
-                "item_id": ids.cast(pa.string()),
-                "period": period.take(pa.array(np.zeros(len(piece), np.int64))),
-                "predicted_share_rate": scores.astype(np.float64),
-                "observed_periods": (fitted.spec.window - missing).astype(np.int32),
-                "seen_clicks": clicks.astype(np.int64),
-                **{f"weight_{name}": weights[:, n] for n, name in enumerate(self._job.modalities)},
-            }
-        )
-        if self._decisions is None:
-            return scored
-        return decision.add(scored, self._decisions, self._job.rule, explore=self._job.explore)
-
-    def _inputs(self, piece: Table, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """What the model's last signature reads of some items."""
-        fitted = self._fitted
-        counted = {name: array[rows] for name, array in self._arrays.items()}
-        panel = Panel(
-            item_ids=rows,
-            **counted,
-            calendar=fitted.calendar,
-            first_period=self._first_period,
-        )
-        means = self._sums.taxonomy_means(panel, piece)
-        _, _, channels = histories.shape(len(piece), fitted.spec.window, fitted.spec)
-        history = np.empty((len(piece), fitted.spec.window, channels), np.float32)
-        histories.fill(history, panel, means, fitted.task.min_clicks)
-        static = self._static(piece, rows) if self._model.is_cut else self._tensors(piece, rows)
-        return histories.inputs(history, fitted.spec) | static
-
-    def _static(self, piece: Table, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """The static parts of some items: kept ones, or computed now."""
-        key = ""
-        if self._job.static_cache:
-            columns = [name for name, flag in self._columns.items() if flag != "item_column"]
-            given = [array[rows] for array in self._given.values()]
-            about = json.dumps([self._fitted.encoders, self._encoders.files(piece)])
-            key = content_key(piece.data.select(columns), *given, about=about)
-
-        def compute() -> np.ndarray:
-            return self._model.static(self._tensors(piece, rows))
-
-        return {STATIC: self._cache.get(key, len(piece), compute)}
-
-    def _tensors(self, piece: Table, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """All static tensors of the model, float32 and int32."""
-        encoded = list(self._encoders.encode(piece))
-        tensors = pipeline.static_tensors(piece, self._fitted, encoded)
-        for vector in self._fitted.spec.vectors:
-            if vector.of != "given":
-                tensors[vector.tensor] = tensors[vector.tensor].astype(np.float32)
-            elif vector.tensor in self._given:
-                tensors[vector.tensor] = self._given[vector.tensor][rows]
-            else:
-                column = items.vector_column(vector.name, self._found.vectors[vector.name])
-                numbers, full = items.vectors_of(piece, column, vector)
-                if not full.all():
-                    some, numbers = numbers, np.zeros((len(piece), vector.dim), np.float32)
-                    numbers[full] = some
-                tensors[vector.tensor] = numbers
-        return tensors
-
-
-class _Model:
-    """The signatures of a job's model, on its runtime.
-
-    Attributes:
-        is_cut: whether the static part of an item can be computed by itself.
-        signature: that gives the scores.
-    """
-
-    def __init__(self, job: Job, runtime: Runtime):
-        self.is_cut = {"static", "from_static"} <= export.signatures(job.saved_model)
-        whole = "explained" if job.modalities else "serving_default"
-        self.signature = "from_static" if self.is_cut else whole
-        self._score = runtimes.opened(
-            job.saved_model, self.signature, runtime=runtime, precision=job.precision
-        )
-        if self.is_cut:  # in float32 whatever the precision: what is kept serves every job
-            self._static = runtimes.opened(job.saved_model, "static", runtime=runtime)
-
-    def static(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Static parts of items, float32 [items, width]."""
-        return _tile_by_tile(self._static, tensors)[STATIC]
-
-    def score(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        """What the last signature gives of at most `TILE` items."""
-        return _tile_by_tile(self._score, inputs)
-
-
-def _tile_by_tile(
-    scorer: runtimes.Scorer, inputs: Mapping[str, np.ndarray]
-) -> Mapping[str, np.ndarray]:
-    """Scores rows in tiles of one size, the last one filled up.
-
-    Sums of float32 are ordered by the shapes of a product: in a tile of another size the same item
-    could score another last bit, and how a catalogue is cut into blocks would show in its scores.
-    """
-    rows = len(next(iter(inputs.values())))
-    more = -rows % runtimes.TILE
-    if more:
-        inputs = {
-            name: np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)])
-            for name, array in inputs.items()
-        }
-    return {name: array[:rows] for name, array in scorer(inputs).items()}
-
-
-def _columns(found: Tables, fitted: Fitted) -> dict[str, str]:
-    """The columns of the items table that scoring reads -> the flags that name them."""
-    flags = fitted.tables
-    named = {
-        "item_column": (flags.item_column,),
-        "taxonomies": flags.taxonomies,
-        "categoricals": flags.categoricals,
-        "numerics": flags.numerics,
-        "texts": flags.texts if flags.text_encoder != "none" else (),
-        "images": flags.images,
-    }
-    columns = {column: flag for flag, names in named.items() for column in names}
-    for vector in fitted.spec.vectors:
-        if vector.of == "given" and _beside(found, vector.name):
-            columns[items.vector_column(vector.name, found.vectors[vector.name])] = "vectors"
-    return columns
-
-
-def _only(pattern: str, flags: TableFlags) -> ItemIds | None:
-    """The items that are wanted; none: all."""
-    if not pattern:
-        return None
-    column, flag = flags.item_column, "item_column"
-    table = parquet.open_table(pattern, "only_items", text_columns=[column])
-    pieces = table.pieces(counts.PIECE_ROWS, {column: flag})
-    parts = [tables.texts(piece, column, flag).cast(pa.large_string()) for piece in pieces]
-    chunks = [chunk for part in parts for chunk in part.chunks]
-    return ItemIds(pc.unique(pa.chunked_array(chunks, pa.large_string())))
-
-
-# ------------------------------------------------------------------------------- the runtime
-
-
-def choose_runtime(job_text: str, directory: str) -> None:
-    """Settles what computes, and writes it beside the survey; for a process of its own.
-
-    Args:
-        job_text: the job as JSON.
-        directory: of the survey.
-
-    Raises:
-        InputError: the precision changes the scores too much.
-    """
-    job, place = Job.model_validate_json(job_text), Path(directory)
-    fitted = export.fitted(job.saved_model).model_copy(update={"tables": job.tables})
-    plain = job.model_copy(update={"runtime": "tensorflow", "precision": "float32"})
-    scorer = Scorer(plain, pipeline.load_catalogue(job.tables), fitted, place)
-    sample, signature = scorer.sample(SAMPLE), scorer.signature
-    chosen, told = job.runtime, []
-    if job.precision != "float32":
-        kept = choosing.quality(job.saved_model, signature, sample)
-        chosen = "openvino"
-        told = [
-            f"bfloat16 moves scores by {kept.deviation:.5f} of the sd of rates; top 5 % that "
-            f"stay: {kept.overlap:.3f}"
-        ]
-    elif job.runtime == "fastest":
-        best, trials = choosing.fastest(job.saved_model, signature, sample)
-        chosen = best.runtime
-        told = [
-            trial.refused or f"{trial.runtime}: {trial.rows_per_second:,.0f} items/s on one core"
-            for trial in trials
-        ]
-    about = _about_survey(place) | {"runtime": chosen, "trials": told}
-    write_atomic(place / "survey.json", json.dumps(about, indent=1) + "\n")
-
-
-def _settle_runtime(job: Job, directory: Path) -> list[str]:
-    """Has the runtime chosen where that is asked for; what was found out, in sentences."""
-    if job.runtime != "fastest" and job.precision == "float32":
-        return []
-    if "runtime" not in _about_survey(directory):
-        workers.apart(CHOOSE, job.model_dump_json(), str(directory))
-    about = _about_survey(directory)
-    return [*about["trials"], f"runtime: {about['runtime']}, {job.precision}"]
-
-
-# -------------------------------------------------------------------------------- the drivers
+WORKER = f"{__name__}:worker"
 
 
 @dataclass(frozen=True)
@@ -507,10 +101,10 @@ def to_file(
     led = Measured()
     spill = fitted.tables.engine_spill or None
     with tempfile.TemporaryDirectory(prefix="mmnet-", dir=spill) as scratch:
-        ledger = survey(found, fitted, job.as_of, Path(scratch))
-        notes = _settle_runtime(job, Path(scratch))
+        ledger = first_pass.survey(found, fitted, job.as_of, Path(scratch))
+        notes = settling.settle_runtime(job, Path(scratch))
         seconds = led.cost().wall_seconds
-        period = period_of(fitted, Path(scratch))
+        period = first_pass.period_of(fitted, Path(scratch))
         scorer = Scorer(job, found, fitted, Path(scratch))
 
         def write(beside: Path) -> None:
@@ -563,9 +157,9 @@ def to_directory(
         )
         with only_one(directory, refusal):
             ledger = _begin(job, found, fitted, directory)
-            notes = _settle_runtime(job, directory / SURVEY)
+            notes = settling.settle_runtime(job, directory / SURVEY)
             seconds = led.cost().wall_seconds
-            period = period_of(fitted, directory / SURVEY)
+            period = first_pass.period_of(fitted, directory / SURVEY)
             blocks = found.items.blocks(fitted.tables.shard_items)
             todo = []
             for number, block in enumerate(blocks):
@@ -614,7 +208,7 @@ def _begin(job: Job, found: Tables, fitted: Fitted, directory: Path) -> list[Rul
     beside = directory / f"{SURVEY}-{uuid.uuid4().hex[:12]}"
     beside.mkdir()
     try:
-        ledger = survey(found, fitted, job.as_of, beside)
+        ledger = first_pass.survey(found, fitted, job.as_of, beside)
         os.replace(beside, place)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

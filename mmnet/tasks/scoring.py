@@ -33,6 +33,7 @@ from mmnet.serving import (
     verify,
 )
 from mmnet.serving import drift as drifting
+from mmnet.serving.job import Job
 from mmnet.tasks.shown import console, print_ledger, print_rules
 
 SHOWN_ITEMS = 50_000
@@ -166,7 +167,7 @@ def _score_catalogue(flags: PredictConfig) -> None:
     table_flags = _tables_of_export(flags, fitted)
     fitted = fitted.model_copy(update={"tables": table_flags})
     found = pipeline.load_tables(table_flags, fitted.task, items_in_pieces=True)
-    job = catalogue.Job(
+    job = Job(
         saved_model=str(export.version_directory(flags.saved_model)),
         model=conversion.fingerprint(export.version_directory(flags.saved_model)),
         tables=table_flags,

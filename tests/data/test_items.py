@@ -5,7 +5,7 @@ import pytest
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import items
-from mmnet.data.counts import ItemIds
+from mmnet.data.ids import ItemIds
 from mmnet.data.tables import Table
 from mmnet.schema import VectorSpec
 

@@ -1,0 +1,103 @@
+"""The first pass over a catalogue: what spans blocks, laid out in a directory.
+
+The counts of the window, the sums behind the taxonomies' means, and vectors that lie in tables of
+their own, lined up with the items.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmnet.data import counts, items, pipeline, tables
+from mmnet.data.arrays import new_array
+from mmnet.data.dataset import Fitted
+from mmnet.data.parquet import ParquetTable
+from mmnet.data.tables import Rule, Tables
+from mmnet.data.taxonomies import TaxonomySums
+from mmnet.serving import scoring
+
+
+def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[Rule]:
+    """The first pass: reads all counts, and writes what the blocks need.
+
+    Args:
+        found: the tables.
+        fitted: what the model was fitted with.
+        as_of: the last period read.
+        directory: to write into.
+
+    Returns:
+        The ledger of the counts.
+
+    Raises:
+        InputError: the tables are not as the contract wants them.
+    """
+    flags, window = fitted.tables, fitted.spec.window
+    pipeline.check_calendar(found, fitted)
+    borders = [
+        part.start
+        for block in found.items.blocks(flags.shard_items)
+        for part in tables.runs(block.rows, flags.shard_items)
+    ]
+    counted = counts.count(
+        found.counts,
+        found.items,
+        flags,
+        fitted.task,
+        calendar=fitted.calendar,
+        borders=[*borders, len(found.items)],
+    )
+    last = scoring.as_of_column(counted, as_of)
+    shape = (len(counted.ids), window)
+    arrays = {
+        name: new_array(directory / f"{name}.npy", shape, "int64") for name in ("clicks", "shares")
+    }
+    sums = TaxonomySums(window, fitted.spec.taxonomies, fitted.task)
+    pieces = found.items.pieces(flags.shard_items, dict.fromkeys(flags.taxonomies, "taxonomies"))
+    for (rows, panel), piece in zip(counted.panels(), pieces, strict=True):
+        recent = panel.columns(last + 1 - window, last + 1)
+        arrays["clicks"][rows], arrays["shares"][rows] = recent.clicks, recent.shares
+        sums.add(recent, piece)
+    first_period = counted.first_period + last + 1 - window
+    np.save(directory / "release.npy", counted.release - (last + 1 - window), allow_pickle=False)
+    sums.save(directory)
+    for vector in fitted.spec.vectors:
+        if vector.of == "given" and not beside(found, vector.name):
+            file = directory / f"{vector.tensor}.npy"
+            shape = (len(counted.ids), vector.dim)
+            out = new_array(file, shape, "float32")
+            table = pipeline.given_vectors(found, vector.name)
+            items.encode_vectors(table, vector, counted.ids, flags, out)
+    text = json.dumps({"first_period": first_period}) + "\n"
+    (directory / "survey.json").write_text(text, encoding="utf-8")
+    return counted.ledger
+
+
+def about(directory: Path) -> dict[str, Any]:
+    """What a first pass wrote of itself: the first period, and the runtime once settled."""
+    return json.loads((directory / "survey.json").read_text(encoding="utf-8"))
+
+
+def first_period(directory: Path) -> int:
+    """The calendar number of the window's first period, from a survey."""
+    return about(directory)["first_period"]
+
+
+def period_of(fitted: Fitted, directory: Path) -> int | str:
+    """The period that a survey's scores are for, as users write it."""
+    number = first_period(directory) + fitted.spec.window - 1 + fitted.spec.horizon
+    return fitted.calendar.label(number)
+
+
+def beside(found: Tables, name: str) -> bool:
+    """Whether vectors are a column of the items table itself."""
+    table = pipeline.given_vectors(found, name)
+    return (
+        isinstance(table, ParquetTable)
+        and isinstance(found.items, ParquetTable)
+        and table.files == found.items.files
+    )

@@ -1,0 +1,66 @@
+"""What a scoring job is: all that decides about its scores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from mmnet.config import TableFlags
+from mmnet.data import tables
+from mmnet.data.tables import Tables
+from mmnet.serving.runtimes import Precision, Runtime
+
+
+class Job(BaseModel):
+    """How a catalogue is scored; with the directory of its survey, all that a process needs.
+
+    Attributes:
+        saved_model: the version's directory.
+        model: its fingerprint.
+        tables: where the tables are and what their columns mean.
+        as_of: the last period read, as users write it; empty = the last there is.
+        modalities: names of the fusion's weights to write; none = they are not wanted.
+        runtime: what computes; "fastest" is what is fastest on some of the items.
+        precision: of the arithmetic.
+        static_cache: directory of static parts; empty = none is kept.
+        only_items: table of the items to score; empty = all.
+        rule: of the export's, to decide by; empty decides nothing.
+        explore: see `decision.decide`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    saved_model: str
+    model: str
+    tables: TableFlags
+    as_of: str = ""
+    modalities: tuple[str, ...] = ()
+    runtime: Runtime | Literal["fastest"] = "tensorflow"
+    precision: Precision = "float32"
+    static_cache: str = ""
+    only_items: str = ""
+    rule: str = ""
+    explore: bool = False
+
+    def fingerprint(self, found: Tables) -> str:
+        """A hash of all that scores depend on; of files, size and time stand for contents."""
+        files = [*found.inputs, *_files(self.only_items, "only_items")]
+        about = {
+            "job": self.model_dump(mode="json", exclude={"static_cache"}),
+            "files": [(str(path), *_size_and_time(path)) for path in files],
+            "digests": found.digests,
+        }
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _files(pattern: str, name: str) -> list[Path]:
+    return tables.find(pattern, name) if pattern else []
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns

@@ -1,0 +1,60 @@
+"""Which runtime computes a job, settled on its own items."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mmnet.data import pipeline
+from mmnet.files import write_atomic
+from mmnet.serving import choosing, export, first_pass, workers
+from mmnet.serving.blocks import Scorer
+from mmnet.serving.job import Job
+
+CHOOSE = f"{__name__}:choose_runtime"
+SAMPLE = 4096
+"""Items that runtimes are tried on."""
+
+
+def choose_runtime(job_text: str, directory: str) -> None:
+    """Settles what computes, and writes it beside the survey; for a process of its own.
+
+    Args:
+        job_text: the job as JSON.
+        directory: of the survey.
+
+    Raises:
+        InputError: the precision changes the scores too much.
+    """
+    job, place = Job.model_validate_json(job_text), Path(directory)
+    fitted = export.fitted(job.saved_model).model_copy(update={"tables": job.tables})
+    plain = job.model_copy(update={"runtime": "tensorflow", "precision": "float32"})
+    scorer = Scorer(plain, pipeline.load_catalogue(job.tables), fitted, place)
+    sample, signature = scorer.sample(SAMPLE), scorer.signature
+    chosen, told = job.runtime, []
+    if job.precision != "float32":
+        kept = choosing.quality(job.saved_model, signature, sample)
+        chosen = "openvino"
+        told = [
+            f"bfloat16 moves scores by {kept.deviation:.5f} of the sd of rates; top 5 % that "
+            f"stay: {kept.overlap:.3f}"
+        ]
+    elif job.runtime == "fastest":
+        best, trials = choosing.fastest(job.saved_model, signature, sample)
+        chosen = best.runtime
+        told = [
+            trial.refused or f"{trial.runtime}: {trial.rows_per_second:,.0f} items/s on one core"
+            for trial in trials
+        ]
+    about = first_pass.about(place) | {"runtime": chosen, "trials": told}
+    write_atomic(place / "survey.json", json.dumps(about, indent=1) + "\n")
+
+
+def settle_runtime(job: Job, directory: Path) -> list[str]:
+    """Has the runtime chosen where that is asked for; what was found out, in sentences."""
+    if job.runtime != "fastest" and job.precision == "float32":
+        return []
+    if "runtime" not in first_pass.about(directory):
+        workers.apart(CHOOSE, job.model_dump_json(), str(directory))
+    about = first_pass.about(directory)
+    return [*about["trials"], f"runtime: {about['runtime']}, {job.precision}"]
