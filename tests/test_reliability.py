@@ -160,6 +160,7 @@ def copied(run_dir, place):
     return place / "run"
 
 
+@pytest.mark.slow
 def test_whatever_train_is_killed_at_its_files_are_whole(simulated_flags, tmp_path, monkeypatch):
     flags = [*simulated_flags, "--set=units=4", "--set=field_width=2", "--epochs=2"]
     flags += ["--batch_size=64", "--checkpoint_seconds=0", f"--run_dir={tmp_path / 'run'}"]
@@ -175,6 +176,7 @@ def test_whatever_train_is_killed_at_its_files_are_whole(simulated_flags, tmp_pa
     assert not left
 
 
+@pytest.mark.slow
 def test_whatever_the_other_drivers_are_killed_at_their_files_are_whole(
     run_dir, tmp_path, monkeypatch
 ):
