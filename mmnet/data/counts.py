@@ -248,6 +248,7 @@ def panel(
     Raises:
         InputError: a row breaks a rule of the counts table; it names file, row and column.
 
+    >>> import pyarrow as pa
     >>> columns = {"item_id": ["b", "b"], "period": [3, 5], "clicks": [4, 2], "shares": [1, 0]}
     >>> counts = pa.table(columns)
     >>> items = Table(pa.table({"item_id": ["a", "b"]}), "items")
