@@ -221,6 +221,8 @@ class Made:
         """What the model is trained by; `--loss` is of MMa4CTR only."""
         if self.flags.model == "mma4ctr":
             return self.flags.loss
+        if self.flags.model in baselines.SEQUENTIAL:
+            return "items"
         return "pairs" if self.flags.model in baselines.PAIRWISE else "bce"
 
     def fresh(self, again: int = 0) -> training.Model:
@@ -233,7 +235,9 @@ class Made:
                 users=len(self.data.user_ids),
                 items=len(self.data.item_ids),
                 state_user=self.protocol.state_user,
-                history=baselines.histories(self.protocol),
+                history=baselines.histories(
+                    self.protocol, baselines.history_length(self.flags.model)
+                ),
                 pairs=baselines.graph(self.protocol),
                 seed=seed,
                 output_bias=bias,
@@ -293,11 +297,12 @@ class Made:
                 resume=resumed,
                 fixed={"dataset": self.digest, "protocol": flags.protocol, "model": flags.model},
                 fresh=lambda: self.fresh(next(again)).net.get_weights(),
-                order=self._pairs if self.loss == "pairs" else None,
+                order=self._order if self.loss in ("pairs", "items") else None,
             )
 
-    def _pairs(self, epoch: int) -> np.ndarray:
-        return baselines.paired_rows(self.protocol, self.flags.seed, epoch)
+    def _order(self, epoch: int) -> np.ndarray:
+        of = baselines.paired_rows if self.loss == "pairs" else baselines.taken_rows
+        return of(self.protocol, self.flags.seed, epoch)
 
     def scores(self, split: str) -> np.ndarray:
         """Probabilities of a split's rows."""
