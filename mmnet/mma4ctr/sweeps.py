@@ -159,6 +159,7 @@ def _markdown(flags: ExperimentConfig, rows: Sequence[Row], cells: Sequence[dict
     titles = [
         "row",
         "columns",
+        "parameters",
         *(["published"] if published else []),
         *(f"AUC, epoch {epoch}" for epoch in epochs),
         *HEADINGS,
@@ -176,7 +177,7 @@ def _markdown(flags: ExperimentConfig, rows: Sequence[Row], cells: Sequence[dict
     ]
     for row in rows:
         mine = _of(cells, row.name)
-        shown = [row.name, str(mine[0]["in_features"])]
+        shown = [row.name, str(mine[0]["in_features"]), f"{mine[0]['parameters']:,}"]
         shown += [published.get(row.name, "")] if published else []
         for epoch in epochs:
             at = [c["at_epoch"][str(epoch)]["auc"] for c in mine if str(epoch) in c["at_epoch"]]
