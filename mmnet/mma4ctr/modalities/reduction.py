@@ -57,16 +57,16 @@ def table(name: str, raw: Raw, fit: np.ndarray, how: Reduction) -> np.ndarray:
         raise InputError(f"no item of the training rows has a {name} modality; nothing to fit")
     if raw.tokens is not None:
         fitted = pca.fit_ragged(raw.tokens, chosen, how.keep(name))
-        scores = pca.transform_ragged(fitted, raw.tokens, there)
+        scores = pca.transform_ragged(fitted, raw.tokens, there, rounded=how.rounded)
     else:
         scores = _reduced_vectors(name, raw, chosen, there, how)
-    parts = [_rounded(scores, how.rounded)]
+    parts = [scores]
     if how.music:
         parts += [_random_vectors(ids, number) for number, ids in enumerate(raw.ids)]
     for one in raw.lists:
         width = max(int(one.lengths[chosen].max(initial=0)), 1)
         parts.append(one.dense(np.arange(len(one)), width))
-    found = np.concatenate(parts, axis=1).astype(np.float32)
+    found = np.concatenate([part.astype(np.float32, copy=False) for part in parts], axis=1)
     found[~raw.present] = 0
     return found
 
@@ -80,24 +80,17 @@ def _reduced_vectors(
     if name == "acoustic" and name not in how.widths:
         keep = ACOUSTIC_WIDTH
     if not how.per_part:
-        return pca.transform_dense(pca.fit_dense(raw.vectors, chosen, keep), raw.vectors, there)
+        fitted = pca.fit_dense(raw.vectors, chosen, keep)
+        return pca.transform_dense(fitted, raw.vectors, there, rounded=how.rounded)
     scores = None
     for part in np.unique(raw.part[there]):
         mine = there[raw.part[there] == part]
         fitting = chosen[raw.part[chosen] == part]
         fitted = pca.fit_dense(raw.vectors, fitting if len(fitting) else mine, keep)
-        found = pca.transform_dense(fitted, raw.vectors, mine)
-        if scores is None:
-            scores = found
-            keep = found.shape[1]  # what the first file's variance asks for holds for all
-        else:
-            scores[mine] = found[mine]
+        scores = pca.transform_dense(fitted, raw.vectors, mine, rounded=how.rounded, out=scores)
+        keep = scores.shape[1]  # what the first file's variance asks for holds for all
     assert scores is not None
     return scores
-
-
-def _rounded(values: np.ndarray, rounded: bool) -> np.ndarray:
-    return values.round(4) if rounded else values
 
 
 def _random_vectors(ids: np.ndarray, number: int) -> np.ndarray:
