@@ -12,7 +12,9 @@ import io
 import os
 from pathlib import Path
 
+from experiments.reliability.wholeness import Wholeness
 from mmnet import files
+from mmnet.checks import InputError
 
 CALLS = ("replace", "rename", "unlink", "remove", "rmdir", "mkdir", "fsync", "open")
 
@@ -99,3 +101,33 @@ class Moments:
             return real(one, other)
 
         return call
+
+
+def every_moment(act, fresh, monkeypatch, how):
+    """Runs `act` on a fresh place once per moment, and yields each place it was stopped in."""
+    place = fresh("counting")
+    with Moments(place).watching(monkeypatch) as moments:
+        act(place)
+    assert moments.count > 2
+    for at in range(moments.count):
+        place = fresh(str(at))
+        stopped, expected = True, (Dead,) if how == "die" else (OSError, InputError)
+        with Moments(place, at, how).watching(monkeypatch) as passed:
+            try:
+                act(place)
+            except expected:
+                pass
+            else:  # an error in tidying up afterwards may be let pass
+                assert how == "fail"
+                stopped = False
+        assert passed.count > at
+        yield place, stopped
+
+
+def watched(root, monkeypatch, act):
+    """Runs a task and looks at every visible file at every moment that changes one."""
+    whole = Wholeness(root)
+    with Moments(root, then=whole).watching(monkeypatch) as moments:
+        act()
+    whole()
+    return moments.count, whole.read

@@ -18,30 +18,9 @@ from mmnet.data import dataset as datasets
 from mmnet.files import only_one, write_atomic, write_directory
 from mmnet.serving.verify import verify
 from mmnet.training.resume import Checkpoint, Checkpoints, Progress
-from tests.faults import Dead, Moments
+from tests.faults import every_moment, watched
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
-
-
-def every_moment(act, fresh, monkeypatch, how):
-    """Runs `act` on a fresh place once per moment, and yields each place it was stopped in."""
-    place = fresh("counting")
-    with Moments(place).watching(monkeypatch) as moments:
-        act(place)
-    assert moments.count > 2
-    for at in range(moments.count):
-        place = fresh(str(at))
-        stopped, expected = True, (Dead,) if how == "die" else (OSError, InputError)
-        with Moments(place, at, how).watching(monkeypatch) as passed:
-            try:
-                act(place)
-            except expected:
-                pass
-            else:  # an error in tidying up afterwards may be let pass
-                assert how == "fail"
-                stopped = False
-        assert passed.count > at
-        yield place, stopped
 
 
 def visible(place):
@@ -144,15 +123,6 @@ def test_a_dataset_is_the_old_or_the_new_one_and_is_made_anew(run_dir, tmp_path,
 
 
 # ------------------------------------------------------------------------------ whole drivers
-
-
-def watched(root, monkeypatch, act):
-    """Runs a task and looks at every visible file at every moment that changes one."""
-    whole = Wholeness(root)
-    with Moments(root, then=whole).watching(monkeypatch) as moments:
-        act()
-    whole()
-    return moments.count, whole.read
 
 
 def copied(run_dir, place):

@@ -15,7 +15,7 @@ from rich.console import Console
 from mmnet.checks import InputError
 from mmnet.data import tables
 from mmnet.data.tables import Rule
-from mmnet.files import write_atomic
+from mmnet.files import only_one, write_atomic
 from mmnet.mma4ctr import config, generator, interactions, modalities
 from mmnet.mma4ctr.config import MODALITIES, InteractionFlags
 from mmnet.mma4ctr.interactions import Interactions
@@ -61,8 +61,18 @@ def prepare(flags: InteractionFlags, directory: Path) -> Dataset:
     """Files in, a dataset directory out; one that is there already is taken if nothing changed.
 
     Raises:
-        InputError: the files are not as the source's layout says, or are not there.
+        InputError: the files are not as the source's layout says, or are not there; another
+            process prepares the same directory.
     """
+    with only_one(
+        directory,
+        f"{directory} is being prepared by another process; wait for it, or choose another",
+        remove=True,
+    ):
+        return _prepared(flags, directory)
+
+
+def _prepared(flags: InteractionFlags, directory: Path) -> Dataset:
     if flags.generate:
         flags = _generated(flags, directory)
     if not flags.source_dir:
@@ -96,6 +106,7 @@ def _generated(flags: InteractionFlags, directory: Path) -> InteractionFlags:
     place = Path(flags.source_dir or directory / "raw")
     about, text = place / "generated.json", json.dumps([flags.source, made], sort_keys=True)
     if not about.exists() or about.read_text(encoding="utf-8") != text:
+        about.unlink(missing_ok=True)  # or a kill would leave it to speak for files of two seeds
         generator.generate(flags.source, place, made)
         write_atomic(about, text)
     return flags.model_copy(update={"source_dir": str(place), "generate": ()})

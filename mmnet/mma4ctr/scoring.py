@@ -11,9 +11,6 @@ A pair then costs two gathers of 128 numbers, one sum, and the small layers behi
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +23,7 @@ from rich.progress import track
 
 from mmnet.checks import InputError
 from mmnet.data import tables
-from mmnet.files import write_atomic
+from mmnet.files import write_atomic, write_directory
 from mmnet.mma4ctr.metrics import FLOAT32_EPSILON, Platt
 from mmnet.mma4ctr.network import Clicks
 from mmnet.mma4ctr.pca import parts_of
@@ -143,38 +140,34 @@ def export(
     Raises:
         RuntimeError: the SavedModel gives other scores than the model.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=".1-", dir=directory))
     ids = [tf.TensorSpec([None], tf.int64, name) for name in ("user_id", "item_id")]
     codes = [tf.TensorSpec([None], tf.int32, name) for name in ("user", "item")]
-    try:
-        signatures = {
-            "serving_default": tf.function(folded.pairs).get_concrete_function(*ids),
-            "places": tf.function(
-                lambda user, item: {"probability": folded.places(user, item)}
-            ).get_concrete_function(*codes),
-        }
+    signatures = {
+        "serving_default": tf.function(folded.pairs).get_concrete_function(*ids),
+        "places": tf.function(
+            lambda user, item: {"probability": folded.places(user, item)}
+        ).get_concrete_function(*codes),
+    }
+
+    def fill(beside: Path) -> None:
         tf.saved_model.save(folded, str(beside), signatures)
         (beside / ABOUT).parent.mkdir(exist_ok=True)
         (beside / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        users, items, wanted = check
-        served = tf.saved_model.load(str(beside)).signatures["serving_default"]
-        found = served(user_id=tf.constant(users), item_id=tf.constant(items))
-        far = np.abs(found["probability"].numpy() - wanted) > PARITY
-        if far.any():
-            row = int(np.argmax(far))
-            raise RuntimeError(
-                f"the SavedModel scores user {users[row]} and item {items[row]} "
-                f"{found['probability'].numpy()[row]}, the model {wanted[row]}; not exported"
-            )
-        target = directory / "1"
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(beside, target)
-        target.chmod(0o755)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return target
+        _check(beside, *check)
+
+    return write_directory(directory / "1", fill)
+
+
+def _check(directory: Path, users: np.ndarray, items: np.ndarray, wanted: np.ndarray) -> None:
+    served = tf.saved_model.load(str(directory)).signatures["serving_default"]
+    found = served(user_id=tf.constant(users), item_id=tf.constant(items))["probability"].numpy()
+    far = np.abs(found - wanted) > PARITY
+    if far.any():
+        row = int(np.argmax(far))
+        raise RuntimeError(
+            f"the SavedModel scores user {users[row]} and item {items[row]} {found[row]}, the "
+            f"model {wanted[row]}; not exported"
+        )
 
 
 def load(path: str) -> Any:

@@ -15,7 +15,7 @@ from pathlib import Path
 from mmnet import config
 from mmnet.checks import InputError
 from mmnet.config import TrainConfig
-from mmnet.files import write_atomic
+from mmnet.files import only_one, write_atomic
 
 KEPT_PLACES = ("dataset_dir", "source_dir", "image_root", "encoder_cache")
 
@@ -80,6 +80,13 @@ def _resumed(flags: TrainConfig, own: TrainConfig) -> TrainConfig:
             )
     given = flags.model_fields_set & set(config.PLACES)
     return own.model_copy(update={name: getattr(flags, name) for name in given})
+
+
+def only_run(run_dir: Path) -> contextlib.AbstractContextManager[int]:
+    """Two processes in one run would each think that the checkpoints were its own."""
+    return only_one(
+        run_dir, f"--run_dir={run_dir} is in use by another process; wait for it, or choose another"
+    )
 
 
 @contextlib.contextmanager

@@ -4,12 +4,14 @@ import math
 import numpy as np
 import pytest
 
-from mmnet.mma4ctr import baselines, protocols, tasks
+from mmnet.checks import InputError
+from mmnet.mma4ctr import baselines, protocols, system
 from mmnet.mma4ctr.baselines import NAMES, SEQUENTIAL, LogLikelihood, PairLoss, sequences
 from mmnet.mma4ctr.baselines.graphs import GRAPH_LAYERS
 from mmnet.mma4ctr.baselines.rows import NEGATIVES
 from mmnet.mma4ctr.config import ProtocolFlags, TrainConfig
 from mmnet.mma4ctr.protocols import Edges
+from mmnet.mma4ctr.system import System
 from tests.mma4ctr.logs import log
 
 
@@ -346,9 +348,9 @@ def test_every_baseline_learns_who_takes_what(name, monkeypatch):
     label = np.where(likes, data.label | (data.device == 1), 0).astype(np.int8)
     data = dataclasses.replace(data, label=label)
     monkeypatch.setattr(
-        tasks.features,
+        system.features,
         "_tables",
-        lambda data, fit, how: tasks.features.modalities.tables(data.modalities, fit, how),
+        lambda data, fit, how: system.features.modalities.tables(data.modalities, fit, how),
     )
     deep = name in ("din", "dien")
     flags = TrainConfig(
@@ -360,12 +362,12 @@ def test_every_baseline_learns_who_takes_what(name, monkeypatch):
         jit=False,
         schedule="constant",
     )
-    made = tasks.Made(data, flags)
+    made = System(data, flags)
     found = made.report(made.fit(None))["test"]
     # 300 test rows: chance has an sd of 0.035; a model that knows users and items reaches 0.9.
     assert found["auc"] > (0.35 if name == "lr" else 0.75)
 
 
 def test_numbers_of_users_mean_nothing_where_no_user_is_known():
-    with pytest.raises(tasks.InputError, match="take --protocol=c1"):
-        tasks.Made(log(), TrainConfig(model="bpr", protocol="p0"))
+    with pytest.raises(InputError, match="take --protocol=c1"):
+        System(log(), TrainConfig(model="bpr", protocol="p0"))
