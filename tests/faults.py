@@ -10,9 +10,15 @@ import contextlib
 import errno
 import io
 import os
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+from experiments.reliability.wholeness import Wholeness
 from mmnet import files
+from mmnet.checks import InputError
 
 CALLS = ("replace", "rename", "unlink", "remove", "rmdir", "mkdir", "fsync", "open")
 
@@ -99,3 +105,99 @@ class Moments:
             return real(one, other)
 
         return call
+
+
+def every_moment(act, fresh, monkeypatch, how):
+    """Runs `act` on a fresh place once per moment, and yields each place it was stopped in."""
+    place = fresh("counting")
+    with Moments(place).watching(monkeypatch) as moments:
+        act(place)
+    assert moments.count > 2
+    for at in range(moments.count):
+        place = fresh(str(at))
+        stopped, expected = True, (Dead,) if how == "die" else (OSError, InputError)
+        with Moments(place, at, how).watching(monkeypatch) as passed:
+            try:
+                act(place)
+            except expected:
+                pass
+            else:  # an error in tidying up afterwards may be let pass
+                assert how == "fail"
+                stopped = False
+        assert passed.count > at
+        yield place, stopped
+
+
+def watched(root, monkeypatch, act):
+    """Runs a task and looks at every visible file at every moment that changes one."""
+    whole = Wholeness(root)
+    with Moments(root, then=whole).watching(monkeypatch) as moments:
+        act()
+    whole()
+    return moments.count, whole.read
+
+
+def visible(place):
+    return sorted(path.name for path in place.iterdir() if not path.name.startswith("."))
+
+
+def run_driver(name, *flags, limit=None):
+    """A driver in its own process, with a limit on the size of files."""
+
+    def limited():
+        import resource  # POSIX only
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    return subprocess.run(
+        [sys.executable, "-m", f"mmnet.{name}", *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limited if limit else None,
+    )
+
+
+def every_state(root, keep, monkeypatch, act):
+    """Copies of a directory as it was before each moment of `act` that found other visible files.
+
+    One of them is what SIGKILL leaves, whenever it comes.
+
+    Args:
+        root: the directory.
+        keep: where copies go.
+        monkeypatch: of the test.
+        act: what is killed.
+    """
+    copies, last = [], None
+
+    def look():
+        nonlocal last
+        found = {
+            (str(path.relative_to(root)), (stat := path.stat()).st_ino, stat.st_size)
+            for path in sorted(root.rglob("*"))
+            if path.is_file() and not any(p.startswith(".") for p in path.relative_to(root).parts)
+        }
+        if found != last:
+            last = found
+            copies.append(shutil.copytree(root, keep / str(len(copies))))
+
+    root.mkdir(parents=True, exist_ok=True)
+    with Moments(root, then=look).watching(monkeypatch):
+        act()
+    look()
+    return copies
+
+
+def put_back(copy, root):
+    """Makes the directory what it was, after so long that its hidden files are nobody's."""
+    shutil.rmtree(root)
+    shutil.copytree(copy, root)
+    age_hidden(root)
+
+
+def age_hidden(root):
+    """Makes files that waited for their name so old that the next write takes them away."""
+    long_ago = time.time() - 2 * files.STALE_SECONDS
+    for path in root.rglob(".*"):
+        os.utime(path, (long_ago, long_ago))

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -18,34 +17,9 @@ from mmnet.data import dataset as datasets
 from mmnet.files import only_one, write_atomic, write_directory
 from mmnet.serving.verify import verify
 from mmnet.training.resume import Checkpoint, Checkpoints, Progress
-from tests.faults import Dead, Moments
+from tests.faults import every_moment, run_driver, visible, watched
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
-
-
-def every_moment(act, fresh, monkeypatch, how):
-    """Runs `act` on a fresh place once per moment, and yields each place it was stopped in."""
-    place = fresh("counting")
-    with Moments(place).watching(monkeypatch) as moments:
-        act(place)
-    assert moments.count > 2
-    for at in range(moments.count):
-        place = fresh(str(at))
-        stopped, expected = True, (Dead,) if how == "die" else (OSError, InputError)
-        with Moments(place, at, how).watching(monkeypatch) as passed:
-            try:
-                act(place)
-            except expected:
-                pass
-            else:  # an error in tidying up afterwards may be let pass
-                assert how == "fail"
-                stopped = False
-        assert passed.count > at
-        yield place, stopped
-
-
-def visible(place):
-    return sorted(path.name for path in place.iterdir() if not path.name.startswith("."))
 
 
 @pytest.mark.parametrize("how", ["die", "fail"])
@@ -144,15 +118,6 @@ def test_a_dataset_is_the_old_or_the_new_one_and_is_made_anew(run_dir, tmp_path,
 
 
 # ------------------------------------------------------------------------------ whole drivers
-
-
-def watched(root, monkeypatch, act):
-    """Runs a task and looks at every visible file at every moment that changes one."""
-    whole = Wholeness(root)
-    with Moments(root, then=whole).watching(monkeypatch) as moments:
-        act()
-    whole()
-    return moments.count, whole.read
 
 
 def copied(run_dir, place):
@@ -277,21 +242,6 @@ def test_a_device_is_never_replaced_by_a_file(device):
     with pytest.raises(OSError, match="is a device or a pipe"):
         write_atomic(device, "x")
     assert os.stat(device) == before
-
-
-def run_driver(name, *flags, limit=None):
-    """A driver in its own process, with a limit on the size of files."""
-
-    def limited():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    return subprocess.run(
-        [sys.executable, "-m", f"mmnet.{name}", *flags],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=limited if limit else None,
-    )
 
 
 @posix

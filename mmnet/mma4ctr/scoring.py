@@ -11,9 +11,6 @@ A pair then costs two gathers of 128 numbers, one sum, and the small layers behi
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +23,7 @@ from rich.progress import track
 
 from mmnet.checks import InputError
 from mmnet.data import tables
-from mmnet.files import write_atomic
+from mmnet.files import write_atomic, write_directory
 from mmnet.mma4ctr.metrics import FLOAT32_EPSILON, Platt
 from mmnet.mma4ctr.network import Clicks
 
@@ -133,11 +130,10 @@ def export(
     Raises:
         RuntimeError: the SavedModel gives other scores than the model.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=".1-", dir=directory))
     ids = [tf.TensorSpec([None], tf.int64, name) for name in ("user_id", "item_id")]
     codes = [tf.TensorSpec([None], tf.int32, name) for name in ("user", "item")]
-    try:
+
+    def fill(beside: Path) -> None:
         signatures = {
             "serving_default": tf.function(folded.pairs).get_concrete_function(*ids),
             "places": tf.function(
@@ -157,14 +153,8 @@ def export(
                 f"the SavedModel scores user {users[row]} and item {items[row]} "
                 f"{found['probability'].numpy()[row]}, the model {wanted[row]}; not exported"
             )
-        target = directory / "1"
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(beside, target)
-        target.chmod(0o755)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return target
+
+    return write_directory(directory / "1", fill)
 
 
 def load(path: str) -> Any:

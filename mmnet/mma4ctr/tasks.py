@@ -49,9 +49,8 @@ from mmnet.mma4ctr.features import Features
 from mmnet.mma4ctr.metrics import Platt
 from mmnet.mma4ctr.network import Clicks
 from mmnet.mma4ctr.protocols import Protocol
-from mmnet.training import resume
+from mmnet.training import resume, run_directory
 from mmnet.training.records import Record, Stages
-from mmnet.training.run_directory import removed_if_unused
 
 console = Console()
 
@@ -69,7 +68,7 @@ def prepare(flags: PrepareConfig) -> None:
 
 def _print_dataset(found: Dataset) -> None:
     spec = found.spec
-    console.print((found.directory / dataset.LEDGER).read_text(encoding="utf-8"))
+    console.print((found.folder / dataset.LEDGER).read_text(encoding="utf-8"))
     console.print(
         f"{spec['rows']:,} rows of {spec['users']:,} users and {spec['items']:,} items, "
         f"{spec['positives']:,} of them positive: {found.directory}"
@@ -82,8 +81,13 @@ def _print_dataset(found: Dataset) -> None:
 def train(flags: TrainConfig) -> None:
     """Files or a dataset directory in, a run directory out."""
     flags, run_dir = _opened(flags)
+    with run_directory.only_run(run_dir):
+        _train(flags, run_dir)
+
+
+def _train(flags: TrainConfig, run_dir: Path) -> None:
     stages = Stages()
-    with removed_if_unused(run_dir):
+    with run_directory.removed_if_unused(run_dir):
         with stages.stage("prepare"):
             data = _dataset(flags, run_dir)
         made = Made(data, flags, stages)
@@ -134,11 +138,7 @@ def _opened(flags: TrainConfig) -> tuple[TrainConfig, Path]:
                 )
         given = {name: getattr(flags, name) for name in flags.model_fields_set}
         flags = own.model_copy(update=given | {"resume": True, "run_dir": str(run_dir)})
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--run_dir={run_dir} cannot be made: {error.strerror}") from None
-    return flags, run_dir
+    return flags, run_directory.made(run_dir)
 
 
 def _read_flags(run_dir: Path) -> TrainConfig:
@@ -381,6 +381,16 @@ def evaluate(flags: EvaluateConfig) -> None:
         raise InputError("--run_dir not given; name the run to evaluate")
     run_dir = Path(flags.run_dir)
     own = _read_flags(run_dir)
+    with run_directory.only_run(run_dir):
+        _evaluate(flags, own, run_dir)
+
+
+def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
+    if not (run_dir / "record.json").exists():
+        raise InputError(
+            f"--run_dir={run_dir} has not ended (no record.json); go on with it by "
+            "python -m mmnet.mma4ctr.train --resume"
+        )
     data = dataset.load(Path(flags.dataset_dir or own.dataset_dir))
     made = Made(data, own)
     stored = resume.load_arrays(run_dir / WEIGHTS, made.digest)
@@ -398,7 +408,6 @@ def evaluate(flags: EvaluateConfig) -> None:
 def _write_evaluation(
     made: Made, found: dict[str, Any], fitted: training.Fit, directory: Path, everything: bool
 ) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
     write_atomic(directory / "metrics.json", json.dumps(found, indent=1) + "\n")
     write_atomic(directory / "table.md", _table(found))
     if not everything:

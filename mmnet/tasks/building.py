@@ -1,8 +1,7 @@
-"""From flags to a system, and who may work in a run directory."""
+"""From flags to a system."""
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from mmnet.config import (
     TrainConfig,
 )
 from mmnet.data.dataset import Dataset
-from mmnet.files import only_one
 
 WEIGHTS = Path("checkpoints", "best.npz")
 """Of a run directory: the best epoch's."""
@@ -52,10 +50,3 @@ def built(
         return builder(dataset.fitted.spec, **builder.accepted(options))
     except ValueError as error:
         raise InputError(f"--model={flags.model}: {error}") from None
-
-
-def only_run(run_dir: Path) -> contextlib.AbstractContextManager[int]:
-    """Two processes in one run would each think that the checkpoints were its own."""
-    return only_one(
-        run_dir, f"--run_dir={run_dir} is in use by another process; wait for it, or choose another"
-    )

@@ -21,10 +21,10 @@ from mmnet.evaluation import conformal, filtering, plots, report
 from mmnet.evaluation.attention import Attention
 from mmnet.evaluation.predicting import Predict, Predictor, ScenarioSet
 from mmnet.serving import decision
-from mmnet.tasks.building import WEIGHTS, built, model_options, only_run
+from mmnet.tasks.building import WEIGHTS, built, model_options
 from mmnet.tasks.shown import console
 from mmnet.training import resume
-from mmnet.training.run_directory import read_flags
+from mmnet.training.run_directory import only_run, read_flags
 
 MISSING_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Of the degradation curve: what remains of the test score as ever more of the histories goes."""

@@ -30,7 +30,7 @@ from mmnet.serving import (
     golden,
     profile,
 )
-from mmnet.tasks.building import WEIGHTS, built, model_options, only_run
+from mmnet.tasks.building import WEIGHTS, built, model_options
 from mmnet.tasks.evaluating import (
     attention_of,
     decisions_of,
@@ -43,7 +43,7 @@ from mmnet.tasks.preparing import dataset_of_tables
 from mmnet.tasks.shown import console, print_ledger
 from mmnet.training import fitting, resume
 from mmnet.training.records import Record, Stages
-from mmnet.training.run_directory import open_run, removed_if_unused, write_flags
+from mmnet.training.run_directory import only_run, open_run, removed_if_unused, write_flags
 
 WATCHED = 2048
 """Examples whose attention is averaged for TensorBoard after each epoch."""
