@@ -171,10 +171,13 @@ def same(reference, victim):
         if (reference / name).read_text() != (victim / name).read_text():
             different.append(name)
     for made, _ in COPIES.values():
-        for path in sorted((reference / made).glob("[!.]*.npy")):
-            other = victim / made / path.name
-            if not np.array_equal(np.load(path), np.load(other), equal_nan=True):
-                different.append(f"{made}/{path.name}")
+        for path in sorted((reference / made).rglob("*.npy")):
+            name = path.relative_to(reference)
+            other = victim / name
+            if not other.exists() or not np.array_equal(
+                np.load(path), np.load(other), equal_nan=True
+            ):
+                different.append(str(name))
     return different
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from mmnet import config as flags_of
 from mmnet.checks import InputError, did_you_mean
 from mmnet.evaluation.plots import write_figure
-from mmnet.files import write_atomic
+from mmnet.files import make_directory, write_atomic
 from mmnet.mma4ctr import config, figures
 from mmnet.mma4ctr.config import ExperimentConfig, TrainConfig
 
@@ -129,7 +129,7 @@ def write(
     flags: ExperimentConfig, rows: Sequence[Row], cells: Sequence[dict[str, Any]], folder: Path
 ) -> None:
     """Writes results.md, results.csv and the curve."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_directory(folder)
     write_atomic(folder / "results.md", _markdown(flags, rows, cells))
     write_atomic(folder / "results.csv", _csv(cells))
     if flags.figure != "none":
