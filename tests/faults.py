@@ -10,6 +10,10 @@ import contextlib
 import errno
 import io
 import os
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 from experiments.reliability.wholeness import Wholeness
@@ -131,3 +135,69 @@ def watched(root, monkeypatch, act):
         act()
     whole()
     return moments.count, whole.read
+
+
+def visible(place):
+    return sorted(path.name for path in place.iterdir() if not path.name.startswith("."))
+
+
+def run_driver(name, *flags, limit=None):
+    """A driver in its own process, with a limit on the size of files."""
+
+    def limited():
+        import resource  # POSIX only
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    return subprocess.run(
+        [sys.executable, "-m", f"mmnet.{name}", *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limited if limit else None,
+    )
+
+
+def every_state(root, keep, monkeypatch, act):
+    """Copies of a directory as it was before each moment of `act` that found other visible files.
+
+    One of them is what SIGKILL leaves, whenever it comes.
+
+    Args:
+        root: the directory.
+        keep: where copies go.
+        monkeypatch: of the test.
+        act: what is killed.
+    """
+    copies, last = [], None
+
+    def look():
+        nonlocal last
+        found = {
+            (str(path.relative_to(root)), (stat := path.stat()).st_ino, stat.st_size)
+            for path in sorted(root.rglob("*"))
+            if path.is_file() and not any(p.startswith(".") for p in path.relative_to(root).parts)
+        }
+        if found != last:
+            last = found
+            copies.append(shutil.copytree(root, keep / str(len(copies))))
+
+    root.mkdir(parents=True, exist_ok=True)
+    with Moments(root, then=look).watching(monkeypatch):
+        act()
+    look()
+    return copies
+
+
+def put_back(copy, root):
+    """Makes the directory what it was, after so long that its hidden files are nobody's."""
+    shutil.rmtree(root)
+    shutil.copytree(copy, root)
+    age_hidden(root)
+
+
+def age_hidden(root):
+    """Makes files that waited for their name so old that the next write takes them away."""
+    long_ago = time.time() - 2 * files.STALE_SECONDS
+    for path in root.rglob(".*"):
+        os.utime(path, (long_ago, long_ago))

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -18,13 +17,9 @@ from mmnet.data import dataset as datasets
 from mmnet.files import only_one, write_atomic, write_directory
 from mmnet.serving.verify import verify
 from mmnet.training.resume import Checkpoint, Checkpoints, Progress
-from tests.faults import every_moment, watched
+from tests.faults import every_moment, run_driver, visible, watched
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
-
-
-def visible(place):
-    return sorted(path.name for path in place.iterdir() if not path.name.startswith("."))
 
 
 @pytest.mark.parametrize("how", ["die", "fail"])
@@ -247,21 +242,6 @@ def test_a_device_is_never_replaced_by_a_file(device):
     with pytest.raises(OSError, match="is a device or a pipe"):
         write_atomic(device, "x")
     assert os.stat(device) == before
-
-
-def run_driver(name, *flags, limit=None):
-    """A driver in its own process, with a limit on the size of files."""
-
-    def limited():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    return subprocess.run(
-        [sys.executable, "-m", f"mmnet.{name}", *flags],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=limited if limit else None,
-    )
 
 
 @posix

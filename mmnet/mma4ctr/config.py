@@ -199,6 +199,9 @@ class ExperimentConfig(TrainConfig):
     published: Repeated = Field(
         (), description="'NAME: text', what the authors' README has for a row (repeatable)."
     )
+    reference: str = Field(
+        "", description="Row whose AUC is taken from the others', seed by seed; empty = none."
+    )
     seeds: Numbers = Field((0, 1, 2, 3, 4), min_length=1, description="Of every row.")
     figure: Literal["none", "epochs", "learning_rate", "batch_size"] = Field(
         "none", description="Curve of test AUC over this."

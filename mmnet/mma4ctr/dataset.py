@@ -1,11 +1,22 @@
-"""A prepared log on disk: rows as codes, raw modalities, and where they came from."""
+"""A prepared log on disk: rows as codes, raw modalities, and where they came from.
+
+    DIRECTORY/dataset.json         what is there, and which folder it is in; written last
+    DIRECTORY/3f1c0a6be2d94477/    the first 16 digits of the rows' fingerprint
+        ledger.md, user.npy, ...   arrays of the log
+        tables-....npz             modalities as tables, by protocol
+    DIRECTORY/raw/                 generated files
+
+A directory that is prepared again has the old dataset until it has the new one.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
+import shutil
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +26,7 @@ from rich.console import Console
 from mmnet.checks import InputError
 from mmnet.data import tables
 from mmnet.data.tables import Rule
-from mmnet.files import only_one, write_atomic
+from mmnet.files import make_directory, only_one, write_atomic, write_directory
 from mmnet.mma4ctr import config, generator, interactions, modalities
 from mmnet.mma4ctr.config import MODALITIES, InteractionFlags
 from mmnet.mma4ctr.interactions import Interactions
@@ -23,7 +34,7 @@ from mmnet.mma4ctr.modalities import Catalogue, Raw
 
 console = Console()
 
-FORMAT = 1
+FORMAT = 2
 SPEC, LEDGER = "dataset.json", "ledger.md"
 ROWS = ("user", "item", "time", "device", "label")
 
@@ -38,7 +49,7 @@ class Dataset:
         label: int8 [rows].
         user_ids, item_ids: int64, sorted.
         modalities: raw, by name.
-        spec: source, label, min_rows, daily, flags, inputs, fingerprint.
+        spec: source, label, min_rows, daily, folder, inputs, ledger, fingerprint and more.
         directory: where it lies.
     """
 
@@ -56,23 +67,29 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.user)
 
+    @property
+    def folder(self) -> Path:
+        """Of the arrays, and of what is made of them."""
+        return self.directory / self.spec["folder"]
+
 
 def prepare(flags: InteractionFlags, directory: Path) -> Dataset:
     """Files in, a dataset directory out; one that is there already is taken if nothing changed.
 
     Raises:
-        InputError: the files are not as the source's layout says, or are not there; another
+        InputError: the files are not as the source's layout says, or are not there; or another
             process prepares the same directory.
     """
     with only_one(
         directory,
-        f"{directory} is being prepared by another process; wait for it, or choose another",
+        f"--dataset_dir={directory} is being made by another process; wait for it, or choose "
+        "another",
         remove=True,
     ):
-        return _prepared(flags, directory)
+        return _prepare(flags, directory)
 
 
-def _prepared(flags: InteractionFlags, directory: Path) -> Dataset:
+def _prepare(flags: InteractionFlags, directory: Path) -> Dataset:
     if flags.generate:
         flags = _generated(flags, directory)
     if not flags.source_dir:
@@ -85,7 +102,8 @@ def _prepared(flags: InteractionFlags, directory: Path) -> Dataset:
     key = _key(flags)
     stored = _stored_spec(directory)
     if stored.get("key") == key:
-        return load(directory)
+        with contextlib.suppress(InputError):  # it is damaged: made anew below
+            return load(directory)
     rows, ledger, paths = interactions.read(flags)
     if flags.source == "wechat":
         catalogue = modalities.wechat(Path(flags.source_dir))
@@ -106,7 +124,8 @@ def _generated(flags: InteractionFlags, directory: Path) -> InteractionFlags:
     place = Path(flags.source_dir or directory / "raw")
     about, text = place / "generated.json", json.dumps([flags.source, made], sort_keys=True)
     if not about.exists() or about.read_text(encoding="utf-8") != text:
-        about.unlink(missing_ok=True)  # or a kill would leave it to speak for files of two seeds
+        make_directory(place)
+        about.unlink(missing_ok=True)  # until all files are of these options
         generator.generate(flags.source, place, made)
         write_atomic(about, text)
     return flags.model_copy(update={"source_dir": str(place), "generate": ()})
@@ -164,20 +183,22 @@ def _write(
     flags: InteractionFlags,
     daily: bool,
 ) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / SPEC).unlink(missing_ok=True)  # no dataset until all of it is there
     digest = hashlib.sha256()
     arrays = {name: getattr(dataset, name) for name in (*ROWS, "user_ids", "item_ids")}
     for modality, raw in dataset.modalities.items():
         arrays |= {f"{modality}.{name}": array for name, array in raw.arrays().items()}
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+    arrays = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    for name, array in arrays.items():
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.data if array.size else b"")
-        write_atomic(directory / f"{name}.npy", partial(np.save, arr=array))
-    for old in directory.glob("tables-*.npz"):
-        old.unlink()
-    write_atomic(directory / LEDGER, tables.ledger_table(ledger))
+    folder = digest.hexdigest()[:16]
+
+    def fill(beside: Path) -> None:
+        for name, array in arrays.items():
+            np.save(beside / f"{name}.npy", array, allow_pickle=False)
+        (beside / LEDGER).write_text(tables.ledger_table(ledger), encoding="utf-8")
+
+    write_directory(directory / folder, fill)
     spec = {
         "source": flags.source,
         "label": flags.label,
@@ -187,6 +208,7 @@ def _write(
         "users": len(dataset.user_ids),
         "items": len(dataset.item_ids),
         "positives": int(dataset.label.sum()),
+        "folder": folder,
         "arrays": sorted(arrays),
         "inputs": inputs,
         "ledger": {f"{rule.table}: {rule.rule}": rule.rows_out for rule in ledger},
@@ -195,6 +217,13 @@ def _write(
         "truth": str(Path(flags.source_dir).resolve() / generator.TRUTH),
     }
     write_atomic(directory / SPEC, json.dumps(spec, indent=1) + "\n")
+    for old in directory.iterdir():
+        if _FOLDER.fullmatch(old.name) and old.name != folder:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+_FOLDER = re.compile(r"[0-9a-f]{16}|\.[0-9a-f]{16}\.new-.*")
+"""Folders of datasets, and what a killed process left of one."""
 
 
 def _stored_spec(directory: Path) -> dict[str, Any]:
@@ -211,11 +240,13 @@ def load(directory: Path) -> Dataset:
         InputError: there is none.
     """
     spec = _stored_spec(directory)
-    if not spec:
+    if not spec or "folder" not in spec:  # a dataset of an older format is none
         raise InputError(f"--dataset_dir={directory}: no prepared dataset there")
     try:
         arrays = {
-            name: np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            name: np.load(
+                directory / spec["folder"] / f"{name}.npy", mmap_mode="r", allow_pickle=False
+            )
             for name in spec["arrays"]
         }
         raws = {
@@ -230,7 +261,7 @@ def load(directory: Path) -> Dataset:
         }
         plain = {name: arrays[name] for name in (*ROWS, "user_ids", "item_ids")}
         return Dataset(**plain, modalities=raws, spec=spec, directory=directory)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError) as error:
         raise InputError(
             f"--dataset_dir={directory} is not whole ({error}); prepare it again"
         ) from None

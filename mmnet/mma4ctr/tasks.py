@@ -38,7 +38,7 @@ from mmnet.mma4ctr.config import (
 )
 from mmnet.mma4ctr.dataset import Dataset
 from mmnet.mma4ctr.system import System
-from mmnet.training import resume
+from mmnet.training import resume, run_directory
 from mmnet.training.records import Record, Stages
 from mmnet.training.run_directory import only_run, removed_if_unused
 
@@ -59,7 +59,7 @@ def prepare(flags: PrepareConfig) -> None:
 
 def _print_dataset(found: Dataset) -> None:
     spec = found.spec
-    console.print((found.directory / dataset.LEDGER).read_text(encoding="utf-8"))
+    console.print((found.folder / dataset.LEDGER).read_text(encoding="utf-8"))
     console.print(
         f"{spec['rows']:,} rows of {spec['users']:,} users and {spec['items']:,} items, "
         f"{spec['positives']:,} of them positive: {found.directory}"
@@ -129,11 +129,7 @@ def _opened(flags: TrainConfig) -> tuple[TrainConfig, Path]:
                 )
         given = {name: getattr(flags, name) for name in flags.model_fields_set}
         flags = own.model_copy(update=given | {"resume": True, "run_dir": str(run_dir)})
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--run_dir={run_dir} cannot be made: {error.strerror}") from None
-    return flags, run_dir
+    return flags, run_directory.made(run_dir)
 
 
 def _read_flags(run_dir: Path) -> TrainConfig:
@@ -177,6 +173,11 @@ def evaluate(flags: EvaluateConfig) -> None:
 
 
 def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
+    if not (run_dir / "record.json").exists():
+        raise InputError(
+            f"--run_dir={run_dir} has not ended (no record.json); go on with it by "
+            "python -m mmnet.mma4ctr.train --resume"
+        )
     data = dataset.load(Path(flags.dataset_dir or own.dataset_dir))
     made = System(data, own)
     stored = resume.load_arrays(run_dir / WEIGHTS, made.digest)
@@ -194,7 +195,6 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
 def _write_evaluation(
     made: System, found: dict[str, Any], fitted: training.Fit, directory: Path, everything: bool
 ) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
     write_atomic(directory / "metrics.json", json.dumps(found, indent=1) + "\n")
     write_atomic(directory / "table.md", _table(found))
     if not everything:

@@ -1,4 +1,4 @@
-"""From flags to a system, and who may work in a run directory."""
+"""From flags to a system."""
 
 from __future__ import annotations
 

@@ -15,9 +15,16 @@ from pathlib import Path
 from mmnet import config
 from mmnet.checks import InputError
 from mmnet.config import TrainConfig
-from mmnet.files import only_one, write_atomic
+from mmnet.files import make_directory, only_one, write_atomic
 
 KEPT_PLACES = ("dataset_dir", "source_dir", "image_root", "encoder_cache")
+
+
+def only_run(run_dir: Path) -> contextlib.AbstractContextManager[int]:
+    """Two processes in one run would each think that the checkpoints were its own."""
+    return only_one(
+        run_dir, f"--run_dir={run_dir} is in use by another process; wait for it, or choose another"
+    )
 
 
 def open_run(flags: TrainConfig) -> tuple[TrainConfig, Path]:
@@ -36,7 +43,7 @@ def open_run(flags: TrainConfig) -> tuple[TrainConfig, Path]:
         run_dir = Path(flags.run_dir)
         if (run_dir / "flags.txt").exists():
             flags = _resumed(flags, read_flags(run_dir))
-        return flags, _made(run_dir)
+        return flags, made(run_dir)
     if not flags.run_dir:
         return flags, _fresh(flags.model)
     run_dir = Path(flags.run_dir)
@@ -44,12 +51,13 @@ def open_run(flags: TrainConfig) -> tuple[TrainConfig, Path]:
         raise InputError(
             f"--run_dir={run_dir} already holds a run; go on with it by --resume, or choose another"
         )
-    return flags, _made(run_dir)
+    return flags, made(run_dir)
 
 
-def _made(run_dir: Path) -> Path:
+def made(run_dir: Path) -> Path:
+    """The directory, made if need be; `InputError` where it cannot be."""
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
+        make_directory(run_dir)
     except OSError as error:
         raise InputError(f"--run_dir={run_dir} cannot be made: {error.strerror}") from None
     return run_dir
@@ -80,13 +88,6 @@ def _resumed(flags: TrainConfig, own: TrainConfig) -> TrainConfig:
             )
     given = flags.model_fields_set & set(config.PLACES)
     return own.model_copy(update={name: getattr(flags, name) for name in given})
-
-
-def only_run(run_dir: Path) -> contextlib.AbstractContextManager[int]:
-    """Two processes in one run would each think that the checkpoints were its own."""
-    return only_one(
-        run_dir, f"--run_dir={run_dir} is in use by another process; wait for it, or choose another"
-    )
 
 
 @contextlib.contextmanager

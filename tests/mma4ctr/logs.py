@@ -34,6 +34,7 @@ def log(seed=0, *, users=12, items=30, rows=600, days=14, min_rows=5, rate=0.3, 
             "daily": source == "wechat",
             "fingerprint": "none",
             "truth": "nowhere",
+            "folder": "",
         },
         Path(),
     )

@@ -10,7 +10,7 @@ import pytest
 
 from mmnet import config as flags_of
 from mmnet import driver
-from mmnet.mma4ctr import config
+from mmnet.mma4ctr import config, dataset
 from mmnet.training.records import Record
 from tests.mma4ctr.files import feed, play, write_tiktok, write_wechat
 
@@ -74,8 +74,8 @@ def test_predictions_are_the_metrics(place):
 
 
 def test_pairs_are_scored_by_the_saved_model(place, tmp_path, capsys):
-    users = np.load(place / "dataset" / "user_ids.npy")
-    items = np.load(place / "dataset" / "item_ids.npy")
+    data = dataset.load(place / "dataset")
+    users, items = data.user_ids, data.item_ids
     pairs = pa.table({"user_id": [*users[:3], 10**9], "item_id": items[:4]})
     pyarrow.parquet.write_table(pairs, tmp_path / "pairs.parquet")
     output = tmp_path / "scores.parquet"
@@ -125,7 +125,7 @@ def test_umap_maps_are_drawn_of_rows_and_hidden_vectors(place):
 
 
 def test_the_main_roads_scores_filter_items_and_become_columns(place, tmp_path):
-    items = np.load(place / "dataset" / "item_ids.npy")
+    items = dataset.load(place / "dataset").item_ids
     decision = np.where(np.arange(len(items)) % 2, "keep", "drop")
     table = {"item_id": items.astype(str), "predicted_share_rate": np.linspace(0, 9, len(items))}
     scores = tmp_path / "scores.parquet"
@@ -151,6 +151,7 @@ def test_a_baseline_runs_and_exports_nothing(place, tmp_path):
 def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, capsys):
     arguments = [
         *(f"--dataset_dir={place / 'dataset'}", *FAST, "--seeds=0,1", "--evaluate_at=1,2"),
+        "--reference=P0",
         *(
             "--row=P0: --protocol=p0",
             "--row=P0-r: --protocol=p0 --user_features=rate --matrix=none",
@@ -162,6 +163,7 @@ def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, caps
     rows = [line for line in page.splitlines() if line.startswith("| P0")]
     assert len(rows) == 2
     assert "AUC, epoch 1" in page
+    assert "AUC less that of P0" in page
     assert rows[1].split("|")[2].strip() == "2"  # columns: the rate and the device
     text = (tmp_path / "results" / "results.csv").read_text().splitlines()
     assert sum(",chosen," in line for line in text) == 4
@@ -219,7 +221,7 @@ def test_items_that_the_item_file_lacks_are_named_or_dropped(tmp_path, capsys):
     assert run("prepare", *flags, "--unknown_items=drop") == 0
     assert (
         "| log | the item is in the item files | 60 | 45 | 15 |"
-        in (tmp_path / "data" / "ledger.md").read_text()
+        in (dataset.load(tmp_path / "data").folder / "ledger.md").read_text()
     )
 
 

@@ -1,174 +1,342 @@
-"""The second system killed at any moment: its files are whole, and it is gone on with."""
+"""The second system's drivers, killed at any moment: what bears its final name is whole, and the
+same command ends as if nothing had happened."""
 
 import json
-from pathlib import Path
+import os
+import shutil
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mmnet import driver
-from mmnet.checks import InputError
 from mmnet.files import only_one
-from mmnet.mma4ctr import tasks
-from mmnet.mma4ctr.config import (
-    EvaluateConfig,
-    ExperimentConfig,
-    PredictConfig,
-    PrepareConfig,
-    TrainConfig,
+from mmnet.mma4ctr import config, dataset, generator, sweeps
+from mmnet.training.resume import Checkpoints
+from tests.faults import (
+    age_hidden,
+    every_moment,
+    every_state,
+    put_back,
+    run_driver,
+    visible,
+    watched,
 )
-from mmnet.training.resume import Checkpoints, load_arrays
-from tests.faults import Dead, Moments, watched
+from tests.mma4ctr.files import feed, play, write_wechat
+from tests.mma4ctr.logs import log
+from tests.mma4ctr.test_drivers import FAST, run
 
-LOG = ("users=60", "feeds=150", "rows=6000", "rate=0.1", "text_scale=0.02")
-DRIVERS = {"prepare": PrepareConfig, "train": TrainConfig, "experiment": ExperimentConfig}
-SMALL = {"epochs": 2, "batch_size": 1024, "jit": False, "protocol": "c2", "matrix": "textual"}
+posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
+
+LOG = ["--generate=users=60", "--generate=feeds=150", "--generate=rows=8000"]
+LOG += ["--generate=rate=0.05", "--generate=text_scale=0.03", "--min_rows=20"]
+TRAIN = [*LOG, *FAST, "--deterministic"]
+ROWS = ["--row=A: --matrix=visual", "--row=B: --matrix=none --user_features=rate"]
+ROWS += ["--seeds=0", "--evaluate_at=1,2", "--figure=epochs"]
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    place = tmp_path_factory.mktemp("log") / "dataset"
-    tasks.prepare(PrepareConfig(generate=LOG, min_rows=20, dataset_dir=str(place)))
+def trained(place, *more):
+    """A small run whose dataset is inside."""
+    assert run("train", *TRAIN, f"--run_dir={place}", *more) == 0
     return place
 
 
-def run_driver(name, *flags):
-    return driver.run(DRIVERS[name], "", name, flags, tasks="mmnet.mma4ctr.tasks")
+def outcome(place):
+    """What two runs must agree in to the last bit."""
+    with np.load(place / "weights.npz") as stored:
+        weights = {name: stored[name].tobytes() for name in stored.files}
+    metrics = json.loads((place / "evaluation" / "metrics.json").read_text())
+    return weights, metrics, pq.read_table(place / "evaluation" / "predictions.parquet")
 
 
-def arrays(directory):
-    return {path.name: np.load(path) for path in directory.glob("[!.]*.npy")}
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A run that nobody disturbed."""
+    return trained(tmp_path_factory.mktemp("straight") / "run")
 
 
-def same(one, other):
-    assert one.keys() == other.keys()
-    for name, array in one.items():
-        np.testing.assert_array_equal(array, other[name], err_msg=name)
+def litter(place):
+    return sorted(str(path.relative_to(place)) for path in place.rglob(".*"))
 
 
-def trained(dataset, run, **flags):
-    tasks.train(TrainConfig(dataset_dir=str(dataset), run_dir=str(run), **SMALL | flags))
+# ------------------------------------------------------------------------------ datasets
 
 
-def weights(run):
-    places = (run / "places.txt").read_text().splitlines()
-    data = tasks.dataset.load(Path(places[0].removeprefix("--dataset_dir=")))
-    found = load_arrays(run / "weights.npz", data.spec["fingerprint"])
-    assert len(found) == 8  # kernel and bias of four layers
+def prepared(data, directory):
+    """Writes a log of memory as `prepare` does."""
+    flags = config.PrepareConfig(source_dir=str(directory))
+    dataset._write(data, directory, [], f"key of {len(data)}", {}, flags, True)
+
+
+@pytest.mark.parametrize("how", ["die", "fail"])
+def test_a_dataset_is_the_old_or_the_new_one_and_is_made_anew(tmp_path, monkeypatch, how):
+    old, new = log(0, rows=300), log(1, rows=400)
+
+    def fresh(name):
+        prepared(old, tmp_path / name / "set")
+        (tmp_path / name / "set" / "mine.txt").write_text("not ours\n")
+        return tmp_path / name
+
+    for place, _ in every_moment(lambda p: prepared(new, p / "set"), fresh, monkeypatch, how):
+        found = dataset.load(place / "set")
+        wanted = {300: old, 400: new}[len(found)]
+        np.testing.assert_array_equal(found.label, wanted.label)
+        np.testing.assert_array_equal(found.item_ids, wanted.item_ids)
+        age_hidden(place)
+        prepared(new, place / "set")  # as the same command again does
+        assert len(dataset.load(place / "set")) == 400
+        (folder,) = [p.name for p in (place / "set").iterdir() if p.is_dir()]
+        assert visible(place / "set") == sorted([folder, "dataset.json", "mine.txt"])
+        assert not litter(place)
+        shutil.rmtree(place)
+
+
+def test_generated_files_are_never_those_of_two_logs(tmp_path, monkeypatch):
+    def generate(directory, users):
+        made = (f"users={users}", "feeds=30", "rows=300")
+        dataset._generated(config.PrepareConfig(generate=made), directory)
+
+    def fresh(name):
+        generate(tmp_path / name, 20)
+        return tmp_path / name
+
+    def contents(place):
+        return {name: (place / "raw" / name).read_bytes() for name in visible(place / "raw")}
+
+    wanted = contents(fresh("old"))
+    for place, _ in every_moment(lambda p: generate(p, 21), fresh, monkeypatch, "die"):
+        generate(place, 20)  # with the flags of before: it must not take what is half of the new
+        assert {k: v for k, v in contents(place).items() if k != generator.TRUTH} == {
+            k: v for k, v in wanted.items() if k != generator.TRUTH
+        }
+        shutil.rmtree(place)
+
+
+def test_an_array_that_is_cut_off_is_told_and_made_anew(tmp_path, capsys):
+    plays = [play(n % 3 + 1, n % 4 + 1, day=n % 14 + 1) for n in range(60)]
+    source = write_wechat(tmp_path / "raw", plays, [feed(n) for n in (1, 2, 3, 4)])
+    flags = [f"--source_dir={source}", f"--dataset_dir={tmp_path / 'data'}"]
+    assert run("prepare", *flags) == 0
+    array = dataset.load(tmp_path / "data").folder / "label.npy"
+    whole = array.read_bytes()
+    array.write_bytes(whole[:-3])
+    assert run("train", flags[1], f"--run_dir={tmp_path / 'run'}") == 1
+    assert "is not whole" in capsys.readouterr().err
+    assert run("prepare", *flags) == 0
+    assert array.read_bytes() == whole
+
+
+# ------------------------------------------------------------------------------ whole drivers
+
+
+@pytest.mark.slow
+def test_whatever_training_is_killed_at_it_ends_the_same(straight, tmp_path, monkeypatch):
+    place = tmp_path / "run"
+    moments, read = watched(place, monkeypatch, lambda: trained(place, "--resume"))
+    assert moments > 100
+    assert read > 30
+    shutil.rmtree(place)
+    copies = every_state(
+        place, tmp_path / "copies", monkeypatch, lambda: trained(place, "--resume")
+    )
+    assert len(copies) > 20
+    wanted = outcome(straight)
+    for copy in copies:
+        put_back(copy, place)
+        trained(place, "--resume")
+        assert outcome(place) == wanted, sorted(p.name for p in copy.rglob("*"))
+        assert not litter(place)
+
+
+def test_death_before_the_first_checkpoint_needs_only_resume(straight, tmp_path, capsys):
+    place = tmp_path / "run"
+    shutil.copytree(straight, place)
+    for name in ("checkpoints", "evaluation", "export"):
+        shutil.rmtree(place / name)
+    for name in ("weights.npz", "record.json"):
+        (place / name).unlink()
+    assert run("evaluate", f"--run_dir={place}") == 1
+    assert "has not ended" in capsys.readouterr().err
+    assert run("train", *TRAIN, f"--run_dir={place}") == 1
+    assert "--resume" in capsys.readouterr().err
+    assert run("train", f"--run_dir={place}", "--resume") == 0
+    assert outcome(place) == outcome(straight)
+
+
+def test_a_run_on_a_prepared_dataset_is_gone_on_with_by_its_directory_alone(tmp_path):
+    """What the dataset had decided, its label for one, is in the run's flags."""
+    data = f"--dataset_dir={tmp_path / 'data'}"
+    assert run("prepare", *LOG, data) == 0
+    place = tmp_path / "run"
+    assert run("train", *FAST, data, f"--run_dir={place}", "--deterministic") == 0
+    wanted = outcome(place)
+    *_, newest = Checkpoints(place / "checkpoints").paths()
+    newest.unlink()
+    shutil.rmtree(place / "export")
+    assert run("train", f"--run_dir={place}", "--resume") == 0
+    assert outcome(place) == wanted
+    assert (place / "export" / "1" / "saved_model.pb").exists()
+
+
+@pytest.mark.slow
+def test_whatever_the_other_drivers_are_killed_at_they_end_the_same(
+    straight, tmp_path, monkeypatch
+):
+    place = tmp_path / "run"
+    shutil.copytree(straight, place)
+    data = dataset.load(place / "dataset")
+    pairs = pa.table({"user_id": data.user_ids[:9], "item_id": data.item_ids[:9]})
+    pq.write_table(pairs, tmp_path / "pairs.parquet")
+    drivers = {
+        "evaluate": [f"--run_dir={place}", f"--dataset_dir={place / 'dataset'}"],
+        "predict": [
+            *(f"--saved_model={place / 'export'}", f"--pairs={tmp_path / 'pairs.parquet'}"),
+            f"--output={place / 'scores.parquet'}",
+        ],
+        "experiment": [
+            *(f"--dataset_dir={place / 'dataset'}", *FAST, *ROWS, "--deterministic"),
+            *(f"--cells={place / 'cells'}", f"--results={place / 'results'}"),
+        ],
+    }
+    for name, arguments in drivers.items():
+
+        def act(name=name, arguments=arguments):
+            assert run(name, *arguments) == 0
+
+        copies = every_state(place, tmp_path / name, monkeypatch, act)
+        assert len(copies) > 1
+        wanted = whatever(place)
+        for copy in copies:
+            put_back(copy, place)
+            moments, _ = watched(place, monkeypatch, act)
+            assert moments > 1
+            assert whatever(place) == wanted
+            assert not litter(place)
+
+
+def whatever(place):
+    """All files but those that tell seconds."""
+    found = {}
+    for path in sorted(place.rglob("*")):
+        name = str(path.relative_to(place))
+        if path.is_file() and not name.startswith(("cells/", "results/results.csv")):
+            found[name] = path.read_bytes()
+        elif path.is_file() and path.suffix == ".json":
+            cell = json.loads(path.read_text())
+            found[name] = [cell["test"], cell["at_epoch"], cell["references"]]
     return found
 
 
-@pytest.mark.slow
-def test_whatever_a_driver_is_killed_at_its_files_are_whole(dataset, tmp_path, monkeypatch):
-    source = dataset / "raw"
-    run, out = tmp_path / "run", tmp_path / "scores.parquet"
-    pairs = tmp_path / "pairs.csv"
-    pairs.write_text("user_id,item_id\n1,2\n3,4\n")
-    flags = {"source_dir": str(source), "min_rows": 20, "dataset_dir": str(tmp_path / "set")}
-    rows = ("a: --epochs=1", "b: --epochs=2")
-    cells = {"cells": str(tmp_path / "cells"), "results": str(tmp_path / "results")}
-    for act, least in (
-        (lambda: tasks.prepare(PrepareConfig(**flags)), 30),
-        (lambda: trained(tmp_path / "set", run), 60),
-        (lambda: tasks.evaluate(EvaluateConfig(run_dir=str(run))), 20),
-        (
-            lambda: tasks.predict(
-                PredictConfig(saved_model=str(run / "export"), pairs=str(pairs), output=str(out))
-            ),
-            2,
-        ),
-        (
-            lambda: tasks.experiment(
-                ExperimentConfig(dataset_dir=str(dataset), row=rows, seeds=(0,), **cells, **SMALL)
-            ),
-            8,
-        ),
-    ):
-        moments, _ = watched(tmp_path, monkeypatch, act)
-        assert moments >= least
-    assert not list(tmp_path.rglob(".*"))
+def test_tables_half_of_which_are_new_are_made_again(tmp_path, monkeypatch):
+    flags = config.ExperimentConfig(row=("A:",), seeds=(0,), experiment="x")
+    rows = sweeps.rows(flags)
+
+    def cell(auc):
+        test = dict.fromkeys(sweeps.METRICS, auc) | {"rows": 10, "positives": 2}
+        about = {"row": "A", "seed": 0, "protocol": "c1", "in_features": 3, "parameters": 4}
+        more = {"epoch": 1, "test": test, "at_epoch": {}, "references": {}, "training_seconds": 1}
+        return about | more
+
+    def write(place, auc=0.5):
+        sweeps.write(flags, rows, [cell(auc)], place / "results")
+
+    def contents(place):
+        return {path.name: path.read_text() for path in (place / "results").iterdir()}
+
+    def fresh(name):
+        write(tmp_path / name)
+        return tmp_path / name
+
+    old = contents(fresh("old"))
+    write(tmp_path / "old", 0.75)
+    new = contents(tmp_path / "old")
+    for place, _ in every_moment(lambda p: write(p, 0.75), fresh, monkeypatch, "fail"):
+        for name, text in contents(place).items():
+            assert text in (old[name], new[name])
+        write(place, 0.75)
+        assert contents(place) == new
 
 
-@pytest.mark.slow
-def test_a_killed_preparation_is_done_again(dataset, tmp_path, monkeypatch):
-    place = tmp_path / "dataset"
-
-    def prepared(*options):
-        tasks.prepare(PrepareConfig(generate=(*LOG, *options), min_rows=20, dataset_dir=str(place)))
-
-    prepared()
-    with Moments(tmp_path).watching(monkeypatch) as moments:
-        prepared("seed=1")
-    prepared()
-    for at in range(0, moments.count, 4):
-        with Moments(tmp_path, at).watching(monkeypatch), pytest.raises(Dead):
-            prepared("seed=1")  # another log in the same place
-        if (place / "dataset.json").exists():  # the old one before any change, or the new one
-            assert tasks.dataset.load(place).spec["rows"] > 0
-        else:
-            with pytest.raises(InputError, match="no prepared dataset"):
-                tasks.dataset.load(place)
-        prepared()
-        same(arrays(dataset), arrays(place))
+# ------------------------------------------------------------------ reruns, damage, locks, disks
 
 
-@pytest.mark.slow
-def test_a_killed_training_is_gone_on_with(dataset, tmp_path, monkeypatch):
-    with Moments(tmp_path).watching(monkeypatch) as moments:
-        trained(dataset, tmp_path / "whole")
-    for at in range(0, moments.count, moments.count // 12):
-        run = tmp_path / str(at)
-        with Moments(tmp_path, at).watching(monkeypatch), pytest.raises(Dead):
-            trained(dataset, run)
-        trained(dataset, run, resume=(run / "flags.txt").exists())
-        same(weights(tmp_path / "whole"), weights(run))
-        metrics = [
-            json.loads((one / "evaluation/metrics.json").read_text())
-            for one in (tmp_path / "whole", run)
-        ]
-        assert metrics[0] == metrics[1]
-        assert (run / "export/1/saved_model.pb").exists()
+def test_a_rerun_with_the_same_seed_is_the_same_to_the_bit(straight, tmp_path):
+    again = trained(tmp_path / "again")
+    assert outcome(again) == outcome(straight)
+    other = trained(tmp_path / "other", "--seed=1")
+    assert outcome(other)[0] != outcome(straight)[0]
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(dataset, tmp_path):
-    trained(dataset, tmp_path / "run", outputs="metrics")
-    expected = weights(tmp_path / "run")
-    *_, newest = Checkpoints(tmp_path / "run/checkpoints").paths()
-    newest.write_bytes(newest.read_bytes()[:-100])  # what a power cut may leave
-    with pytest.warns(UserWarning, match="is damaged and was passed over"):
-        trained(dataset, tmp_path / "run", outputs="metrics", resume=True)
-    same(expected, weights(tmp_path / "run"))  # its last epoch, trained once more
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_with_a_warning(straight, tmp_path):
+    place = tmp_path / "run"
+    shutil.copytree(straight, place)
+    before, newest = Checkpoints(place / "checkpoints").paths()
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    with pytest.warns(UserWarning, match=f"{newest.name} is damaged and was passed over"):
+        assert run("train", f"--run_dir={place}", "--resume") == 0
+    assert outcome(place) == outcome(straight)
+    assert Checkpoints(place / "checkpoints").newest().progress.epoch == 2
+    for path in (before, newest):
+        path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert run("train", f"--run_dir={place}", "--resume") == 1
 
 
-def test_a_seed_repeats_a_run(dataset, tmp_path):
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        trained(dataset, tmp_path / name, outputs="metrics", seed=seed)
-    same(weights(tmp_path / "a"), weights(tmp_path / "b"))
-    assert (weights(tmp_path / "a")["0"] != weights(tmp_path / "c")["0"]).any()
+@posix
+def test_two_processes_do_not_share_a_directory(straight, tmp_path, capsys):
+    runs = [f"--run_dir={straight}"]
+    with only_one(straight, ""):
+        for arguments in (["train", *runs, "--resume"], ["evaluate", *runs]):
+            assert run(*arguments) == 1
+            assert "is in use by another process" in capsys.readouterr().err
+    made = [*LOG, f"--dataset_dir={tmp_path / 'set'}"]
+    with only_one(tmp_path / "set", ""):
+        for arguments in (["prepare", *made], ["train", *made, f"--run_dir={tmp_path / 'run'}"]):
+            assert run(*arguments) == 1
+            assert "is being made by another process" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    cells = [*ROWS, f"--cells={tmp_path / 'cells'}", f"--results={tmp_path / 'results'}"]
+    with only_one(tmp_path / "cells", ""):
+        assert run("experiment", *made, *cells) == 1
+        assert "is in use by another experiment" in capsys.readouterr().err
 
 
-def test_two_processes_do_not_share_a_run_or_a_dataset(dataset, tmp_path):
-    with only_one(tmp_path / "run", ""), pytest.raises(InputError, match="in use by another"):
-        trained(dataset, tmp_path / "run")
-    flags = PrepareConfig(generate=LOG, dataset_dir=str(dataset))
-    with only_one(dataset, ""), pytest.raises(InputError, match="prepared by another process"):
-        tasks.prepare(flags)
-
-
-def test_a_path_below_a_file_is_one_sentence(dataset, tmp_path, capsys):
+def test_a_path_below_a_file_is_one_sentence(straight, tmp_path, capsys):
     (tmp_path / "file").write_text("dear")
-    below = str(tmp_path / "file" / "out")
-    rows = ["--row=a: --epochs=1", "--seeds=0", f"--dataset_dir={dataset}"]
-    for name, flags in (
-        ("prepare", [f"--source_dir={dataset / 'raw'}", f"--dataset_dir={below}"]),
-        ("train", [f"--dataset_dir={dataset}", f"--run_dir={below}"]),
-        ("experiment", [*rows, f"--results={below}", f"--cells={tmp_path / 'cells'}"]),
-        ("experiment", [*rows, f"--results={tmp_path / 'results'}", f"--cells={below}"]),
-    ):
-        own = [f"--{key}={value}" for key, value in SMALL.items()] if name == "experiment" else []
-        assert run_driver(name, *flags, *own) == driver.WRONG_INPUT
-        error = capsys.readouterr().err
-        assert error.count("error: ") == 1
-        assert "Not a directory" in error
-        assert below in error
+    pq.write_table(pa.table({"user_id": [1], "item_id": [1]}), tmp_path / "pairs.parquet")
+    data = f"--dataset_dir={straight / 'dataset'}"
+    cells = f"--cells={tmp_path / 'cells'}"
+    done = [data, *FAST, "--row=B: --matrix=none --user_features=rate", "--seeds=0"]
+    for below in (str(tmp_path / "file" / "out"), str(tmp_path / "file")):
+        scored = [f"--saved_model={straight / 'export'}", f"--pairs={tmp_path / 'pairs.parquet'}"]
+        calls = [
+            ["prepare", *LOG, f"--dataset_dir={below}"],
+            ["train", *TRAIN, f"--run_dir={below}"],
+            ["train", *TRAIN, f"--run_dir={tmp_path / 'run'}", f"--dataset_dir={below}"],
+            ["predict", *scored, f"--output={tmp_path / 'file' / 'out'}"],
+            ["experiment", *done, f"--cells={below}", f"--results={tmp_path / 'results'}"],
+            ["experiment", *done, cells, f"--results={below}"],
+        ]
+        for arguments in calls:
+            assert run(*arguments) == 1, arguments
+            errors = capsys.readouterr().err
+            assert "Traceback" not in errors
+            error = errors.strip().splitlines()[-1]
+            assert error.startswith("error: "), arguments
+            assert "Not a directory" in error, arguments
     assert (tmp_path / "file").read_text() == "dear"
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [1_000, 50_000, 300_000])
+def test_a_limit_on_file_sizes_is_one_sentence(tmp_path, limit):
+    done = run_driver("mma4ctr.train", *TRAIN, f"--run_dir={tmp_path / 'run'}", limit=limit)
+    assert done.returncode == driver.WRONG_INPUT, done.stderr
+    (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in done.stderr
+    assert any(words in sentence for words in ("File too large", "limit is full"))
+    assert not litter(tmp_path)
