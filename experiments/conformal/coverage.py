@@ -38,9 +38,10 @@ def run(flags, directory):
 
 MEANING = """Split-conformal intervals promise their level on average over calibration and test rows
 that are exchangeable, which a split by item gives. ± is the standard error of the test rows as a
-sample of items, whose rows miss together; the items calibrated on add about as much again, so a
-world may be off by 1.4 times two errors without anything being wrong. Split by time nothing is
-promised: what is calibrated on one span holds in the next as far as the two are alike.
+sample of items, whose rows miss together. The items calibrated on add as much again, and items of
+one author or topic are not drawn one by one either, so worlds differ by more than ± says, most of
+all in cold-start. Split by time nothing is promised: what is calibrated on one span holds in the
+next as far as the two are alike.
 """
 
 
