@@ -6,19 +6,35 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from experiments.reliability.wholeness import Wholeness
 from mmnet import config, driver, files, tasks
 from mmnet.checks import InputError
+from mmnet.data import content
 from mmnet.data import dataset as datasets
+from mmnet.encoders import cache
+from mmnet.encoders.cache import VectorCache
+from mmnet.experiments import plan, results
 from mmnet.files import only_one, write_atomic, write_directory
 from mmnet.serving.verify import verify
 from mmnet.training.resume import Checkpoint, Checkpoints, Progress
-from tests.faults import every_moment, run_driver, visible, watched
+from tests.faults import (
+    age_hidden,
+    every_moment,
+    every_state,
+    put_back,
+    run_driver,
+    visible,
+    watched,
+)
 
+ROOT = Path(__file__).resolve().parents[1]
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
 
 
@@ -169,6 +185,101 @@ def test_whatever_the_other_drivers_are_killed_at_their_files_are_whole(
     assert not list(out.rglob(".*"))
 
 
+EXPERIMENT = [
+    *("--source=simulated", "--source_set=items=200", "--source_set=periods=16"),
+    *("--source_set=clicks=100000", "--taxonomies=category", "--release=release"),
+    *("--min_test_rows=20", "--table=One: ha, ha_taxonomy", "--reference=ha", "--seeds=0"),
+    *("--replicates=100", f"--rows={ROOT / 'experiments' / 'rows'}"),
+]
+
+
+@pytest.mark.slow
+def test_whatever_an_experiment_is_killed_at_it_ends_the_same(tmp_path, monkeypatch):
+    place = tmp_path / "experiment"
+    places = [f"--cells={place / 'cells'}", f"--results={place / 'results'}"]
+    flags = config.parse(config.ExperimentConfig, [*EXPERIMENT, *places])
+
+    def contents():
+        results = sorted((place / "results").iterdir())
+        return {
+            path.name: path.read_bytes()
+            for path in results
+            if path.name not in ("results.md", "cells.csv", "state.json")  # which tell seconds
+        } | {"names": [path.name for path in results]}
+
+    copies = every_state(place, tmp_path / "copies", monkeypatch, lambda: tasks.experiment(flags))
+    assert len(copies) > 10
+    wanted = contents()
+    assert {"one.csv", "one.tex", "claims.json", "one_bars.png"} <= set(wanted)
+    for copy in copies:
+        put_back(copy, place)
+        watched(place, monkeypatch, lambda: tasks.experiment(flags))
+        assert contents() == wanted, visible(copy)
+        assert not list(place.rglob(".*"))
+
+
+@pytest.mark.parametrize("how", ["die", "fail"])
+def test_tables_half_of_which_are_new_are_made_again(tmp_path, monkeypatch, how):
+    planned, flags = plan.Plan({}, (), (0,), 1), config.ExperimentConfig()
+
+    def write(place, title):
+        found = {"a.csv": f"{title}\n", "b.tex": f"{title}\n", "same.md": "same\n", title: "one\n"}
+        monkeypatch.setattr(results, "_files", lambda *_: found)
+        return results.write(planned, [], flags.model_copy(update={"title": title}), place)
+
+    def fresh(name):
+        write(tmp_path / name, "old")
+        return tmp_path / name
+
+    for place, _ in every_moment(lambda place: write(place, "new"), fresh, monkeypatch, how):
+        for name in ("a.csv", "b.tex"):
+            assert (place / name).read_text() in ("old\n", "new\n")
+        age_hidden(place)
+        write(place, "new")
+        assert [(place / name).read_text() for name in ("a.csv", "b.tex")] == ["new\n"] * 2
+        assert visible(place) == ["a.csv", "b.tex", "new", "same.md", "state.json"]
+        assert write(place, "new") == 0  # it says so, and is right
+
+
+@pytest.mark.slow
+def test_whatever_encoding_is_killed_at_it_ends_the_same(tmp_path, monkeypatch, tiny_bert_dir):
+    monkeypatch.setattr(cache, "SEGMENT_BYTES", 2 * 2 * 64)  # two vectors of the tiny BERT
+    items = pd.DataFrame({"item_id": list("abcdef"), "title": ["cat", "dog", "tips", "", "a", "b"]})
+    items.to_csv(tmp_path / "items.csv", index=False)
+    items[:3].to_csv(tmp_path / "fewer.csv", index=False)
+    place = tmp_path / "place"
+    common = ["--texts=title", "--text_encoder=hub", f"--text_handle={tiny_bert_dir}"]
+    common += [f"--encoder_cache={place / 'cache'}", "--text_pieces=32"]
+
+    def encode(name, *more):
+        given = [*common, f"--items={tmp_path / name}", *more]
+        tasks.encode(config.parse(config.EncodeConfig, given))
+
+    def stored():
+        """The keys of all vectors, each once."""
+        keys = [np.load(path) for path in sorted(place.rglob("segment-*.keys.npy"))]
+        keys = [key.tobytes() for key in np.concatenate(keys)]
+        assert len(set(keys)) == len(keys)
+        return set(keys)
+
+    def write():
+        encode("items.csv", f"--output={place / 'vectors'}")
+
+    def prune():
+        encode("fewer.csv", "--prune", f"--output={place / 'vectors'}")
+
+    for act, number in ((write, 5), (prune, 3)):
+        copies = every_state(place, tmp_path / act.__name__, monkeypatch, act)
+        assert len(copies) > 3
+        wanted = stored(), (place / "vectors" / "title.parquet").read_bytes()
+        assert len(wanted[0]) == number
+        for copy in copies:
+            put_back(copy, place)
+            watched(place, monkeypatch, act)
+            assert (stored(), (place / "vectors" / "title.parquet").read_bytes()) == wanted
+            assert not list(place.rglob(".*"))
+
+
 # -------------------------------------------------------------------------------------- locks
 
 
@@ -264,14 +375,27 @@ def test_a_limit_on_file_sizes_is_one_sentence(simulated_flags, tmp_path, limit)
         Wholeness(tmp_path / "run")()
 
 
-def test_a_path_below_a_file_is_one_sentence(run_dir, tmp_path, capsys):
+def test_a_path_below_a_file_is_one_sentence(run_dir, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("dear")
     below = str(tmp_path / "file" / "out")
     common = {"saved_model": str(run_dir / "export"), "dataset_dir": str(run_dir / "dataset")}
+    monkeypatch.setattr(results, "_files", lambda *_: {"a.csv": "a\n"})
+    made = [*EXPERIMENT, f"--results={tmp_path / 'results'}"]
+    encoder = SimpleNamespace(fingerprint="0" * 64, dim=2, about={})
+    column = SimpleNamespace(name="title")
+    encoded = SimpleNamespace(column=column, vectors=np.ones((1, 2), np.float16))
     for act in (
         lambda: tasks.predict(config.PredictConfig(**common, output=f"{below}/s.parquet")),
         lambda: tasks.predict(config.PredictConfig(**common, ranking_features=f"{below}/s")),
         lambda: tasks.drift(config.DriftConfig(**common, output=below)),
+        lambda: tasks.experiment(
+            config.parse(config.ExperimentConfig, [*made, f"--cells={below}"])
+        ),
+        lambda: results.write(
+            plan.Plan({}, (), (0,), 1), [], config.ExperimentConfig(), Path(below)
+        ),
+        lambda: content.write(encoded, np.array(["a"]), "item_id", below),
+        lambda: VectorCache(below, encoder),
     ):
         with pytest.raises((OSError, InputError)) as caught:
             act()

@@ -3,11 +3,12 @@
     python experiments/reliability/kill_many.py [--kills=60] [--seed=0] [--output=FILE]
 
 First every driver of both systems runs once undisturbed, on small simulated logs. Then, again and
-again, one of them is started in a directory that earlier kills have left behind, and killed after a
-random time. After each kill every file that bears its final name is read to its end. At last all
-drivers run through in the directories of the victims, and what they end with must be what the
-undisturbed ones gave: the weights bit for bit, the scores, the metrics, the datasets, the tables of
-experiments, and an export that `--verify` passes.
+again, one of them is started in a directory that earlier kills have left behind, and killed after
+a random time; half of the time the processes that it started are killed with it. After each kill
+every file that bears its final name is read to its end. At last all drivers that were killed run
+through in the directories of the victims, and what they end with must be what the undisturbed ones
+gave: weights, scores, metrics, datasets, vectors and tables to the last bit, and exports that score
+as they should.
 """
 
 import argparse
@@ -23,14 +24,16 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 from wholeness import Wholeness
 
-from mmnet.files import write_atomic
+from mmnet.checks import InputError
+from mmnet.files import only_one, write_atomic
 
 ROOT = Path(__file__).resolve().parents[2]
 
-TABLES = [
+LOG = [
     "--source=simulated",
     "--source_set=items=400",
     "--source_set=periods=24",
@@ -43,74 +46,73 @@ TABLES = [
 ]
 TRAINING = ["--set=units=4", "--set=field_width=2", "--epochs=3", "--batch_size=32"]
 TRAINING += ["--checkpoint_seconds=0.3", "--steps_per_execution=8", "--deterministic", "--resume"]
+ROWS = [f"--rows={ROOT / 'experiments/rows'}", "--table=One: ha, smoothed_history", "--seeds=0"]
+ROWS += ["--reference=ha", "--replicates=100"]
 
-CLICKS = [f"--generate={one}" for one in ("users=80", "feeds=200", "rows=12000", "rate=0.1")]
-CLICKS += ["--generate=text_scale=0.03", "--min_rows=20"]
-CLICKS_TRAINING = ["--epochs=40", "--batch_size=512", "--jit=false", "--deterministic"]
-NEEDS = {
-    "evaluate": "run/export/1",
-    "predict": "run/export/1",
-    "drift": "run/export/1",
-    "mma4ctr.evaluate": "clicks_run/record.json",
-    "mma4ctr.predict": "clicks_run/record.json",
-}
-"""Drivers that read what another one has to finish first."""
-
-COPIES = {"prepare": ("prepared", "dataset"), "mma4ctr.prepare": ("clicks_prepared", "clicks")}
-"""What is made, and the copy that others read: kills of `prepare` replace its own by others."""
+CLICKS = ["--generate=users=100", "--generate=feeds=250", "--generate=rows=15000"]
+CLICKS += ["--generate=rate=0.05", "--generate=text_scale=0.03", "--min_rows=20"]
+CLICK_TRAINING = ["--epochs=4", "--batch_size=1024", "--jit=false", "--deterministic"]
+CLICK_ROWS = ["--row=A: --matrix=visual", "--row=B: --matrix=none --user_features=rate"]
+CLICK_ROWS += ["--seeds=0,1", "--evaluate_at=1,4", "--figure=epochs"]
 
 
 def commands(place):
-    """Driver -> its arguments, all below one directory, in the order they build on each other."""
-    run, dataset = place / "run", place / "dataset"
-    clicks, clicks_run = place / "clicks", place / "clicks_run"
+    """Driver -> its arguments, all below one directory, in the order they build on each other.
+
+    Each writes where no other reads: what is read is a copy of the undisturbed one's.
+    """
+    dataset, run, clicks = place / "read/dataset", place / "read/run", place / "clicks"
     scored = [f"--saved_model={run / 'export'}", f"--dataset_dir={dataset}"]
+    of_clicks = [f"--dataset_dir={place / 'read/clicks'}"]
+    encoder = [f"--text_handle={place.parent / 'bert'}", "--text_encoder=hub", "--text_pieces=32"]
     return {
-        "prepare": [*TABLES, f"--dataset_dir={place / 'prepared'}"],
-        "train": [*TRAINING, f"--dataset_dir={dataset}", f"--run_dir={run}"],
+        "prepare": [*LOG, f"--dataset_dir={place / 'dataset'}"],
+        "train": [*TRAINING, f"--dataset_dir={dataset}", f"--run_dir={place / 'run'}"],
         "evaluate": [f"--run_dir={run}", f"--dataset_dir={dataset}"],
         "predict": [*scored, "--rule=stored", f"--output={place / 'scores.parquet'}"],
         "drift": [*scored, "--checked=20", "--volume=100", f"--output={place / 'drift'}"],
         "experiment": [
-            *(f"--experiment={place / 'small'}", f"--cells={place / 'cells'}"),
+            *(*LOG, *ROWS, f"--cells={place / 'cells'}", f"--results={place / 'results'}"),
         ],
-        "mma4ctr.prepare": [*CLICKS, f"--dataset_dir={place / 'clicks_prepared'}"],
-        "mma4ctr.train": [
-            *(*CLICKS_TRAINING, "--resume", f"--dataset_dir={clicks}", f"--run_dir={clicks_run}"),
+        "encode": [
+            *(f"--items={place.parent / 'items.csv'}", "--texts=title", *encoder),
+            *(f"--encoder_cache={place / 'vectors'}", f"--output={place / 'encoded'}"),
         ],
-        "mma4ctr.evaluate": [f"--run_dir={clicks_run}"],
+        "mma4ctr.prepare": [*CLICKS, f"--dataset_dir={clicks / 'dataset'}"],
+        "mma4ctr.train": [*of_clicks, *CLICK_TRAINING, f"--run_dir={clicks / 'run'}", "--resume"],
+        "mma4ctr.evaluate": [*of_clicks, f"--run_dir={place / 'read/clicks_run'}"],
         "mma4ctr.predict": [
-            *(f"--saved_model={clicks_run / 'export'}", f"--pairs={place / 'pairs.csv'}"),
-            f"--output={place / 'clicks.parquet'}",
+            *(
+                f"--saved_model={place / 'read/clicks_run/export'}",
+                f"--pairs={place / 'pairs.csv'}",
+            ),
+            f"--output={clicks / 'scores.parquet'}",
         ],
         "mma4ctr.experiment": [
-            *(*CLICKS_TRAINING, f"--dataset_dir={clicks}", "--row=a: --matrix=visual"),
-            *("--row=b: --matrix=textual", "--seeds=0", f"--cells={place / 'clicks_cells'}"),
-            f"--results={place / 'clicks_results'}",
+            *(*of_clicks, *CLICK_TRAINING, *CLICK_ROWS, f"--cells={clicks / 'cells'}"),
+            f"--results={clicks / 'results'}",
         ],
     }
 
 
-def furnish(place):
-    """What is not made by a driver: an experiment's flags and rows, and pairs to score."""
-    table = ["--table=One: ha, smoothed", "--reference=smoothed", "--replicates=100", "--seeds=0"]
-    rows = place / "small" / "rows"
-    rows.mkdir(parents=True)
-    (place / "small" / "experiment.txt").write_text("\n".join([*TABLES, *table]) + "\n")
-    (rows / "ha.txt").write_text("# HA: the mean\n--model=ha\n")
-    (rows / "smoothed.txt").write_text("# Smoothed: empirical Bayes\n--model=smoothed_history\n")
-    pairs = [f"{user},{item}\n" for user in range(200) for item in range(50)]
-    (place / "pairs.csv").write_text("user_id,item_id\n" + "".join(pairs))
+COPIED = {
+    "prepare": ("dataset", "read/dataset"),
+    "train": ("run", "read/run"),
+    "mma4ctr.prepare": ("clicks/dataset", "read/clicks"),
+    "mma4ctr.train": ("clicks/run", "read/clicks_run"),
+}
+"""What other drivers read, and where."""
 
 
 def start(driver, arguments, log):
-    """A driver in a process of its own."""
+    """A driver in a process of its own, which leads a group of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     return subprocess.Popen(
         [sys.executable, "-m", f"mmnet.{driver}", *arguments],
         env=environment,
         stdout=log,
         stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
 
 
@@ -120,65 +122,136 @@ def ended(driver, code, log):
     return SystemExit(f"{tail}\n{driver} ended with exit code {code} by itself")
 
 
-def run_through(place, log):
-    """Runs all drivers to their end; returns driver -> seconds."""
+def run_through(place, log, drivers):
+    """Runs drivers to their end; returns driver -> seconds."""
     seconds = {}
     for driver, arguments in commands(place).items():
+        if driver not in drivers:
+            continue
         began = time.monotonic()
         code = start(driver, arguments, log).wait()
         if code:
             raise ended(driver, code, log)
         seconds[driver] = time.monotonic() - began
-        made, copy = COPIES.get(driver, ("", ""))
-        if made and not (place / copy).exists():
-            shutil.copytree(place / made, place / copy)
+        written, read = COPIED.get(driver, ("", ""))
+        if read and not (place / read).exists():
+            shutil.copytree(place / written, place / read)
     return seconds
+
+
+def set_up(directory):
+    """What drivers read that no driver writes: an encoder, titles, and pairs to score."""
+    sys.path.insert(0, str(ROOT))
+    from mmnet.data.sources import simulated
+    from tests.encoders import tiny_bert
+
+    tiny_bert.write(directory / "bert")
+    items = simulated.simulate(items=300, periods=3, clicks=1000).items
+    csv.write_csv(items.select(["item_id", "title"]), directory / "items.csv")
+    for place in ("reference", "victim"):
+        text = "user_id,item_id\n" + "".join(f"{n},{n}\n" for n in range(500))
+        write_atomic(directory / place / "pairs.csv", text)
 
 
 def disturb(driver, place, draws):
     """Takes away what would let a driver end at once, so that the kill meets it at work."""
-    if driver in COPIES and draws.random() < 0.7:
-        about = place / COPIES[driver][0] / "dataset.json"
-        if about.exists():
-            document = json.loads(about.read_text(encoding="utf-8"))
-            document |= {"fingerprint": "of other tables", "key": "of other files"}
-            write_atomic(about, json.dumps(document))
-    run = {"train": place / "run", "mma4ctr.train": place / "clicks_run"}.get(driver)
-    if run is not None and (run / "record.json").exists() and draws.random() < 0.5:
-        shutil.rmtree(run)
-    cells = {"experiment": place / "cells", "mma4ctr.experiment": place / "clicks_cells"}
-    if driver in cells and draws.random() < 0.5:
-        shutil.rmtree(cells[driver], ignore_errors=True)
+    if draws.random() < 0.3:
+        return
+    match driver:
+        case "prepare":
+            changed(place / "dataset/dataset.json", "fingerprint")
+        case "mma4ctr.prepare":
+            changed(place / "clicks/dataset/dataset.json", "key")
+            if draws.random() < 0.5:
+                (place / "clicks/dataset/raw/generated.json").unlink(missing_ok=True)
+        case "train" | "mma4ctr.train":
+            shutil.rmtree(place / ("run" if driver == "train" else "clicks/run"), True)
+        case "experiment" | "mma4ctr.experiment":
+            where = place if driver == "experiment" else place / "clicks"
+            shutil.rmtree(where / "results", ignore_errors=True)
+            for cell in sorted((where / "cells").glob("*")):
+                if draws.random() < 0.5:
+                    shutil.rmtree(cell) if cell.is_dir() else cell.unlink()
+        case "encode":
+            shutil.rmtree(place / "vectors", ignore_errors=True)
 
 
-def same(reference, victim):
+def changed(about, name):
+    """Makes a dataset one of other files."""
+    if about.exists():
+        document = json.loads(about.read_text(encoding="utf-8"))
+        write_atomic(about, json.dumps(document | {name: "of other files"}))
+
+
+def kill(process, everything, cells):
+    """SIGKILL to a process, or to all that it started too; returns when no cell is at work."""
+    os.killpg(process.pid, signal.SIGKILL) if everything else process.kill()
+    process.wait()
+    while cells.exists():
+        try:  # a cell that has lost its parent goes on to its end, and holds the lock as long
+            with only_one(cells, "in use"):
+                return
+        except InputError:
+            time.sleep(0.2)
+
+
+def outcome(driver, place):
+    """What two runs of a driver must agree in to the last bit: name -> bytes, arrays, tables."""
+    run, clicks = place / "run", place / "clicks"
+    match driver:
+        case "prepare":
+            return arrays(*sorted((place / "dataset").glob("*.npy")))
+        case "train":
+            return arrays(run / "checkpoints/best.npz") | texts(run / "evaluation/metrics.json")
+        case "evaluate":
+            return texts(place / "read/run/evaluation/metrics.json")
+        case "predict":
+            return {"scores": pq.read_table(place / "scores.parquet")}
+        case "drift":
+            return texts(place / "drift/drift.json")
+        case "experiment":
+            return texts(*(place / "results" / f"{name}" for name in ("one.csv", "claims.json")))
+        case "encode":
+            return {"vectors": pq.read_table(place / "encoded/title.parquet")}
+        case "mma4ctr.prepare":
+            return arrays(*sorted((clicks / "dataset").glob("*/*.npy")))
+        case "mma4ctr.train":
+            served = pq.read_table(clicks / "run/evaluation/predictions.parquet")
+            found = arrays(clicks / "run/weights.npz") | {"predictions": served}
+            return found | texts(clicks / "run/evaluation/metrics.json")
+        case "mma4ctr.evaluate":
+            return texts(place / "read/clicks_run/evaluation/metrics.json")
+        case "mma4ctr.predict":
+            return {"scores": pq.read_table(clicks / "scores.parquet")}
+        case "mma4ctr.experiment":
+            return texts(clicks / "results/results.md")
+    raise AssertionError(driver)
+
+
+def texts(*paths):
+    """Contents of files by their names."""
+    return {path.name: path.read_text(encoding="utf-8") for path in paths}
+
+
+def arrays(*paths):
+    """Bytes of arrays by the names of their files, and of their places in them."""
+    found = {"files": [path.name for path in paths]}
+    for path in paths:
+        loaded = np.load(path, allow_pickle=False)
+        members = loaded if path.suffix == ".npz" else {"": loaded}
+        for name in members:
+            found[f"{path.name}/{name}"] = (members[name].shape, members[name].tobytes())
+    return found
+
+
+def different(reference, victim, drivers):
     """Names whatever the two places differ in."""
-    different = []
-    for name in ("run/checkpoints/best.npz", "clicks_run/weights.npz"):
-        weights = [np.load(place / name) for place in (reference, victim)]
-        if weights[0].files != weights[1].files or any(
-            not np.array_equal(weights[0][one], weights[1][one]) for one in weights[0].files
-        ):
-            different.append(name)
-    for name in ("scores.parquet", "clicks.parquet"):
-        scores = [pq.read_table(place / name) for place in (reference, victim)]
-        if not scores[0].equals(scores[1]):
-            different.append(name)
-    for name in (
-        *("run/evaluation/metrics.json", "drift/drift.json", "small/results/one.csv"),
-        *("clicks_run/evaluation/metrics.json", "clicks_results/results.md"),
-    ):
-        if (reference / name).read_text() != (victim / name).read_text():
-            different.append(name)
-    for made, _ in COPIES.values():
-        for path in sorted((reference / made).rglob("*.npy")):
-            name = path.relative_to(reference)
-            other = victim / name
-            if not other.exists() or not np.array_equal(
-                np.load(path), np.load(other), equal_nan=True
-            ):
-                different.append(str(name))
-    return different
+    found = []
+    for driver in drivers:
+        wanted, came = outcome(driver, reference), outcome(driver, victim)
+        names = sorted({*wanted, *came})
+        found += [f"{driver}: {n}" for n in names if wanted.get(n) != came.get(n)]
+    return found
 
 
 def main():
@@ -192,24 +265,23 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         directory = Path(directory)
         reference, victim = directory / "reference", directory / "victim"
+        set_up(directory)
         with (directory / "log.txt").open("ab") as log:
-            furnish(reference)
-            seconds = run_through(reference, log)
-            shutil.copytree(reference, victim)
-            for name in ("run", "clicks_run"):  # so that training is killed at work, not when done
-                shutil.rmtree(victim / name)
-            lines, whole = [], Wholeness(victim)
+            seconds = run_through(reference, log, commands(reference))
+            shutil.copytree(reference, victim, dirs_exist_ok=True)
+            lines, turns, whole = [], [], Wholeness(victim)
+            whole()
             while len(lines) < flags.kills:
-                ready = [name for name in seconds if (victim / NEEDS.get(name, "")).exists()]
-                driver = draws.choice(ready)
+                turns = turns or draws.sample(list(seconds), len(seconds))
+                driver = turns.pop()
                 disturb(driver, victim, draws)
                 delay = draws.uniform(0.4, 1.0) * seconds[driver]
+                everything = draws.random() < 0.5
                 process = start(driver, commands(victim)[driver], log)
                 try:
                     code = process.wait(delay)
                 except subprocess.TimeoutExpired:
-                    process.send_signal(signal.SIGKILL)
-                    process.wait()
+                    kill(process, everything, victim / "cells")
                     code = None
                 problem, read = "", whole.read
                 try:
@@ -220,9 +292,10 @@ def main():
                     lines.append((driver, delay, whole.read - read, problem))
                 elif code:
                     raise ended(driver, code, log)
-            run_through(victim, log)
+            drivers = [name for name in seconds if name in {line[0] for line in lines}]
+            run_through(victim, log, drivers)
             whole()
-        different = same(reference, victim)
+        differences = different(reference, victim, drivers)
         litter = sorted(
             str(path.relative_to(victim)) for path in victim.rglob(".*") if path.name != ".cache"
         )
@@ -235,9 +308,10 @@ def main():
             "# Killed at random moments\n",
             f"`python experiments/reliability/kill_many.py --kills={flags.kills} "
             f"--seed={flags.seed}`\n",
-            f"{len(lines)} SIGKILLs: {len(broken)} left a file that bears its final name and is "
-            "not whole. Run to the end afterwards, the drivers gave what undisturbed ones give"
-            + (f", except for {', '.join(different)}." if different else ", bit for bit.")
+            f"{len(lines)} SIGKILLs of {len(drivers)} drivers: {len(broken)} left a file that bears "
+            "its final name and is not whole. Run to the end afterwards, the drivers gave what "
+            "undisturbed ones give"
+            + (f", except for {', '.join(differences)}." if differences else ", bit for bit.")
             + f" Hidden files left: {', '.join(litter) or 'none'}"
             f"{' (the next write of that file an hour later takes them away)' if litter else ''}. "
             f"The export {'passes' if verified == 0 else 'FAILS'} `--verify`.\n",
@@ -252,7 +326,7 @@ def main():
     )
     write_atomic(flags.output, text)
     print("\n".join(text.splitlines()[:5]))
-    sys.exit(bool(broken or different or verified))
+    sys.exit(bool(broken or differences or verified))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -39,7 +39,8 @@ def write(planned: Plan, cells: Sequence[Cell], flags: ExperimentConfig, directo
     if before.get("made_from") == state and all((directory / n).exists() for n in before["files"]):
         return 0
     found = {name: _bytes(content) for name, content in _files(planned, records, flags).items()}
-    stored.unlink(missing_ok=True)  # until all files are those of the new state
+    # Made from nothing until all files are the new ones; killed, the next run knows the old ones.
+    _write_state(stored, None, {*before.get("files", ()), *found})
     changed = 0
     for name, content in found.items():
         path = directory / name
@@ -48,9 +49,13 @@ def write(planned: Plan, cells: Sequence[Cell], flags: ExperimentConfig, directo
             changed += 1
     for name in set(before.get("files", ())) - set(found):
         (directory / name).unlink(missing_ok=True)
-    now = {"made_from": state, "files": sorted(found)}
-    write_atomic(stored, json.dumps(now, indent=1, sort_keys=True) + "\n")
+    _write_state(stored, state, found)
     return changed
+
+
+def _write_state(path: Path, made_from: dict[str, Any] | None, files: Iterable[str]) -> None:
+    now = {"made_from": made_from, "files": sorted(files)}
+    write_atomic(path, json.dumps(now, indent=1, sort_keys=True) + "\n")
 
 
 def _read_state(path: Path) -> dict[str, Any]:

@@ -10,11 +10,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mmnet import config, driver, experiment, tasks
+from mmnet import config, driver, experiment
 from mmnet.config import ExperimentConfig
 from mmnet.experiments import cells, plan
 from tests.conftest import SIMULATED
-from tests.faults import Dead, Moments, watched
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,26 +91,6 @@ def test_a_lost_cell_is_run_again_and_gives_the_same_tables(folder):
     # The record has other seconds, so the tables are made anew; their numbers are the same.
     for name in ("one.csv", "two.csv", "one.tex", "claims.json"):
         assert after[name][0] == before[name][0], name
-
-
-@pytest.mark.slow
-def test_whatever_it_is_killed_at_its_tables_are_whole_and_made_again(
-    folder, tmp_path, monkeypatch
-):
-    def act(place):
-        flags = [f"--experiment={folder}", f"--results={place}"]
-        tasks.experiment(config.parse(ExperimentConfig, experiment.with_flagfile(flags)))
-
-    moments, read = watched(tmp_path, monkeypatch, lambda: act(tmp_path / "whole"))
-    assert read > 10
-    expected = {name: found[0] for name, found in contents(tmp_path / "whole").items()}
-    for at in range(0, moments, moments // 6):
-        place = tmp_path / str(at)
-        with Moments(tmp_path, at).watching(monkeypatch), pytest.raises(Dead):
-            act(place)
-        act(place)
-        found = {name: one[0] for name, one in contents(place).items() if name[0] != "."}
-        assert found == expected
 
 
 def test_a_cell_that_fails_says_why_and_keeps_no_other_from_running(tmp_path, capsys):
