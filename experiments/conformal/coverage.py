@@ -46,7 +46,8 @@ next as far as the two are alike.
 
 
 def _shown(row):
-    return f"{row['coverage']:.1%} ± {100 * row['standard_error']:.1f}"
+    error = row["standard_error"]
+    return f"{row['coverage']:.1%}" + ("" if error is None else f" ± {100 * error:.1f}")
 
 
 def main():

@@ -324,7 +324,8 @@ def _text(
                     row.clicks,
                     f"{row.n:,}",
                     f"{row.items:,}",
-                    f"{row.coverage:.1%} ± {row.standard_error:.1%}",
+                    f"{row.coverage:.1%}"
+                    + (f" ± {row.standard_error:.1%}" if row.items > 1 else ""),
                     f"{row.mean_width:.3g}",
                 ]
                 for row in coverage.itertuples()

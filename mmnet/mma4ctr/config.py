@@ -25,6 +25,7 @@ MODELS = (
     *("mma4ctr", "lr", "bpr", "fpmc", "lightgcn", "ngcf"),
     *("din", "dien", "bert4rec", "gcsan"),
 )
+"""The method, and what it is compared with."""
 
 
 class InteractionFlags(_Flags):

@@ -24,6 +24,7 @@ import numpy as np
 from rich.console import Console
 
 from mmnet.checks import InputError
+from mmnet.config import named_options
 from mmnet.data import tables
 from mmnet.data.tables import Rule
 from mmnet.files import make_directory, only_one, write_atomic, write_directory
@@ -80,30 +81,47 @@ def prepare(flags: InteractionFlags, directory: Path) -> Dataset:
         InputError: the files are not as the source's layout says, or are not there; or another
             process prepares the same directory.
     """
-    with only_one(
-        directory,
-        f"--dataset_dir={directory} is being made by another process; wait for it, or choose "
-        "another",
-        remove=True,
-    ):
-        return _prepare(flags, directory)
-
-
-def _prepare(flags: InteractionFlags, directory: Path) -> Dataset:
-    if flags.generate:
-        flags = _generated(flags, directory)
-    if not flags.source_dir:
+    if not flags.source_dir and not flags.generate:
         raise InputError(
             f"--source={flags.source} needs --source_dir, the directory of the publisher's files, "
             "or --generate=name=value to make some"
         )
     flags = flags.model_copy(update={"label": interactions.label_of(flags)})
     flags = flags.model_copy(update={"min_rows": interactions.min_rows_of(flags)})
-    key = _key(flags)
-    stored = _stored_spec(directory)
-    if stored.get("key") == key:
-        with contextlib.suppress(InputError):  # it is damaged: made anew below
+    made = Path(flags.source_dir or directory / "raw")
+    if not flags.generate or _is_generated(flags, made):
+        known = flags.model_copy(update={"source_dir": str(made), "generate": ()})
+        if (found := _unchanged(directory, _key(known))) is not None:
+            with contextlib.suppress(InputError), _only_one(directory):
+                _clear(found)
+            return found
+    with _only_one(directory):
+        if flags.generate:
+            with contextlib.nullcontext() if made.parent == directory else _only_one(made):
+                _generate(flags, made)
+            flags = flags.model_copy(update={"source_dir": str(made), "generate": ()})
+        found = _unchanged(directory, _key(flags)) or _made(flags, directory, _key(flags))
+        _clear(found)
+        return found
+
+
+def _only_one(directory: Path) -> contextlib.AbstractContextManager[int]:
+    return only_one(
+        directory,
+        f"{directory} is being made by another process; wait for it, or choose another",
+        remove=True,
+    )
+
+
+def _unchanged(directory: Path, key: str) -> Dataset | None:
+    """The dataset that is there, if it was made of the same and is whole."""
+    if _stored_spec(directory).get("key") == key:
+        with contextlib.suppress(InputError):  # it is damaged: made anew
             return load(directory)
+    return None
+
+
+def _made(flags: InteractionFlags, directory: Path, key: str) -> Dataset:
     rows, ledger, paths = interactions.read(flags)
     if flags.source == "wechat":
         catalogue = modalities.wechat(Path(flags.source_dir))
@@ -116,19 +134,29 @@ def _prepare(flags: InteractionFlags, directory: Path) -> Dataset:
     return load(directory)
 
 
-def _generated(flags: InteractionFlags, directory: Path) -> InteractionFlags:
-    """Writes generated files, unless the same ones are there."""
-    from mmnet.config import named_options
+GENERATED = "generated.json"
 
-    made = named_options(generator.GENERATORS[flags.source], flags.generate, "generate")
-    place = Path(flags.source_dir or directory / "raw")
-    about, text = place / "generated.json", json.dumps([flags.source, made], sort_keys=True)
-    if not about.exists() or about.read_text(encoding="utf-8") != text:
-        make_directory(place)
-        about.unlink(missing_ok=True)  # until all files are of these options
-        generator.generate(flags.source, place, made)
-        write_atomic(about, text)
-    return flags.model_copy(update={"source_dir": str(place), "generate": ()})
+
+def _options(flags: InteractionFlags) -> dict[str, Any]:
+    return named_options(generator.GENERATORS[flags.source], flags.generate, "generate")
+
+
+def _is_generated(flags: InteractionFlags, place: Path) -> bool:
+    """Whether the files there are those of these options, all of them."""
+    about = place / GENERATED
+    text = json.dumps([flags.source, _options(flags)], sort_keys=True)
+    return about.exists() and about.read_text(encoding="utf-8") == text
+
+
+def _generate(flags: InteractionFlags, place: Path) -> None:
+    """Writes generated files, unless the same ones are there."""
+    if _is_generated(flags, place):
+        return
+    make_directory(place)
+    (place / GENERATED).unlink(missing_ok=True)  # until all files are of these options
+    options = _options(flags)
+    generator.generate(flags.source, place, options)
+    write_atomic(place / GENERATED, json.dumps([flags.source, options], sort_keys=True))
 
 
 def _key(flags: InteractionFlags) -> str:
@@ -217,8 +245,12 @@ def _write(
         "truth": str(Path(flags.source_dir).resolve() / generator.TRUTH),
     }
     write_atomic(directory / SPEC, json.dumps(spec, indent=1) + "\n")
-    for old in directory.iterdir():
-        if _FOLDER.fullmatch(old.name) and old.name != folder:
+
+
+def _clear(found: Dataset) -> None:
+    """Takes away the folders of older datasets, and of those that a killed process left."""
+    for old in found.directory.iterdir():
+        if _FOLDER.fullmatch(old.name) and old.name != found.spec["folder"]:
             shutil.rmtree(old, ignore_errors=True)
 
 
@@ -240,7 +272,17 @@ def load(directory: Path) -> Dataset:
         InputError: there is none.
     """
     spec = _stored_spec(directory)
-    if not spec or "folder" not in spec:  # a dataset of an older format is none
+    try:
+        return _loaded(directory, spec)
+    except InputError:
+        newer = _stored_spec(directory)
+        if newer.get("folder") == spec.get("folder"):
+            raise
+        return _loaded(directory, newer)  # it was made anew between the two looks
+
+
+def _loaded(directory: Path, spec: dict[str, Any]) -> Dataset:
+    if "folder" not in spec:  # a dataset of an older format is none
         raise InputError(f"--dataset_dir={directory}: no prepared dataset there")
     try:
         arrays = {

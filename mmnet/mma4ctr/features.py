@@ -113,7 +113,8 @@ def _tables(dataset: Dataset, fit: np.ndarray, how: Reduction) -> dict[str, np.n
             return {name: stored[name] for name in MODALITIES}
     found = modalities.tables(dataset.modalities, fit, how)
     named: dict[str, Any] = dict(found)
-    write_atomic(path, lambda beside: np.savez(beside, **named))
+    if path.parent.exists():  # or another dataset took its place meanwhile
+        write_atomic(path, lambda beside: np.savez(beside, **named))
     return found
 
 

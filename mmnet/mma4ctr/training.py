@@ -127,7 +127,7 @@ class Batches:
         self._batch_size = batch_size
         self.steps = -(-(len(order(0)) if order else number) // batch_size)
         if not self.steps:
-            raise InputError("no user of the training rows has both a positive and a negative row")
+            raise InputError("the training rows leave nothing to train on; take a larger log")
 
     def __call__(self, epoch: int) -> tf.data.Dataset:
         """The batches of an epoch: ({state, item}, label)."""

@@ -204,7 +204,7 @@ def test_the_likelihood_counts_what_was_taken():
 @pytest.mark.parametrize("name", SEQUENTIAL)
 def test_in_training_a_distribution_over_all_items_that_does_not_know_the_answer(name, monkeypatch):
     monkeypatch.setattr(sequences, "DROPOUT", 0.0)
-    monkeypatch.setattr(sequences, "MASKED", 0.0)
+    monkeypatch.setattr(sequences, "MASKED_SHARE", 0.0)
     history = np.zeros((1, 50), np.int32)
     history[0, -3:] = 2, 5, 2
     model = baseline(name, 1, 6, states=1, history=history)

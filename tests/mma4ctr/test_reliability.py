@@ -67,6 +67,7 @@ def prepared(data, directory):
     """Writes a log of memory as `prepare` does."""
     flags = config.PrepareConfig(source_dir=str(directory))
     dataset._write(data, directory, [], f"key of {len(data)}", {}, flags, True)
+    dataset._clear(dataset.load(directory))
 
 
 @pytest.mark.parametrize("how", ["die", "fail"])
@@ -95,22 +96,54 @@ def test_a_dataset_is_the_old_or_the_new_one_and_is_made_anew(tmp_path, monkeypa
 def test_generated_files_are_never_those_of_two_logs(tmp_path, monkeypatch):
     def generate(directory, users):
         made = (f"users={users}", "feeds=30", "rows=300")
-        dataset._generated(config.PrepareConfig(generate=made), directory)
+        dataset._generate(config.PrepareConfig(generate=made), directory / "raw")
 
     def fresh(name):
         generate(tmp_path / name, 20)
         return tmp_path / name
 
     def contents(place):
-        return {name: (place / "raw" / name).read_bytes() for name in visible(place / "raw")}
+        found = {name: (place / "raw" / name).read_bytes() for name in visible(place / "raw")}
+        # An archive tells the time of day; what is in it is the same.
+        with np.load(place / "raw" / generator.TRUTH) as truth:
+            return found | {generator.TRUTH: {n: truth[n].tobytes() for n in truth.files}}
 
     wanted = contents(fresh("old"))
     for place, _ in every_moment(lambda p: generate(p, 21), fresh, monkeypatch, "die"):
         generate(place, 20)  # with the flags of before: it must not take what is half of the new
-        assert {k: v for k, v in contents(place).items() if k != generator.TRUTH} == {
-            k: v for k, v in wanted.items() if k != generator.TRUTH
-        }
+        assert contents(place) == wanted
         shutil.rmtree(place)
+
+
+def test_a_prepared_dataset_is_shared_and_what_is_left_of_others_goes(tmp_path):
+    place = tmp_path / "data"
+    arguments = ["prepare", *LOG, f"--dataset_dir={place}"]
+    assert run(*arguments) == 0
+    left = [place / "0123456789abcdef", place / ".0123456789abcdef.new-1"]
+    for one in left:  # of a process that was killed before it could say that they are the dataset
+        one.mkdir()
+    with only_one(place, ""):  # another process makes another dataset there
+        assert run(*arguments) == 0
+        assert all(one.exists() for one in left)
+    assert run(*arguments) == 0
+    assert not any(one.exists() for one in left)
+
+
+def test_a_dataset_that_changes_while_it_is_opened_is_opened_anew(tmp_path, monkeypatch):
+    prepared(log(0, rows=300), tmp_path / "set")
+    real, looks = dataset._stored_spec, []
+
+    def stored(directory):
+        spec = real(directory)
+        looks.append(spec["folder"])
+        if len(looks) == 1:
+            prepared(log(1, rows=400), directory)
+            dataset._clear(dataset._loaded(directory, real(directory)))
+        return spec
+
+    monkeypatch.setattr(dataset, "_stored_spec", stored)
+    assert len(dataset.load(tmp_path / "set")) == 400
+    assert len(set(looks)) == 2
 
 
 def test_an_array_that_is_cut_off_is_told_and_made_anew(tmp_path, capsys):

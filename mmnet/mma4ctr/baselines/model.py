@@ -13,11 +13,12 @@ from mmnet.mma4ctr.baselines.factors import Chain, Factors
 from mmnet.mma4ctr.baselines.graphs import Graph
 from mmnet.mma4ctr.baselines.interest import interest
 from mmnet.mma4ctr.baselines.sequences import Cloze, SessionGraph
+from mmnet.mma4ctr.config import MODELS
 from mmnet.models.seeding import seeded
 
 PAIRWISE = ("bpr", "fpmc", "lightgcn", "ngcf")
 SEQUENTIAL = ("bert4rec", "gcsan")
-NAMES = ("lr", *PAIRWISE, "din", "dien", *SEQUENTIAL)
+NAMES = MODELS[1:]
 
 
 def history_length(name: str) -> int:

@@ -13,9 +13,14 @@ from keras import ops
 from mmnet.mma4ctr.baselines.factors import WIDTH
 
 INNER = 256
+"""Units of a transformer's first dense layer."""
+
 DROPOUT = 0.2
-EPSILON = 1e-12
-MASKED = 0.2
+"""Of attention weights and of what is added to a layer's input."""
+
+NORM_EPSILON = 1e-12
+MASKED_SHARE = 0.2
+"""Of a history, hidden in training."""
 
 
 def _normal() -> keras.initializers.Initializer:
@@ -53,7 +58,7 @@ class TransformerLayer(keras.layers.Layer):
         )
         self.inner = keras.layers.Dense(INNER, "gelu", kernel_initializer=_normal())
         self.outer = keras.layers.Dense(WIDTH, kernel_initializer=_normal())
-        self.norms = [keras.layers.LayerNormalization(epsilon=EPSILON) for _ in range(2)]
+        self.norms = [keras.layers.LayerNormalization(epsilon=NORM_EPSILON) for _ in range(2)]
         self.dropouts = [keras.layers.Dropout(DROPOUT) for _ in range(2)]
         shape = (None, None, WIDTH)
         self.attention.build(shape, shape)
@@ -74,7 +79,8 @@ class Cloze(keras.layers.Layer):
     """BERT4Rec (Sun et al., 2019): a history with a hole at its end, filled by self-attention.
 
     In training a fifth of the history is hidden too, at most a fifth of its length, and the log
-    probability is the mean over all holes.
+    probability is the mean over all holes of a row; RecBole averages over all of a batch, and
+    leaves the last place alone in half of its rows.
 
     Args:
         items: number of items.
@@ -92,10 +98,10 @@ class Cloze(keras.layers.Layer):
     def __init__(self, items: int, length: int, seed: int, **kwargs):
         super().__init__(**kwargs)
         self.hole = items + 1
-        self.holes = 1 + int(MASKED * length)
+        self.holes = 1 + int(MASKED_SHARE * length)
         self.items = self.add_weight([items + 2, WIDTH], _normal(), name="items")
         self.places = self.add_weight([length + 1, WIDTH], _normal(), name="places")
-        self.norm = keras.layers.LayerNormalization(epsilon=EPSILON)
+        self.norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON)
         self.norm.build((None, None, WIDTH))
         self.dropout = keras.layers.Dropout(DROPOUT)
         self.blocks = [TransformerLayer(heads=2) for _ in range(2)]
@@ -111,13 +117,13 @@ class Cloze(keras.layers.Layer):
         if not training:
             hidden = self.fill(ops.concatenate([history, self.hole + 0 * item[:, None]], axis=1))
             return ops.sigmoid(ops.sum(hidden[:, -1] * ops.take(self.items, item + 1, 0), axis=-1))
-        place, open_ = self.hide(whole)
-        here = ops.sum(ops.one_hot(place, whole.shape[1]) * open_[..., None], axis=1) > 0
+        place, is_hole = self.hide(whole)
+        here = ops.sum(ops.one_hot(place, whole.shape[1]) * is_hole[..., None], axis=1) > 0
         hidden = self.fill(ops.where(here, self.hole, whole), training=True)
         hidden = ops.take_along_axis(hidden, place[..., None], axis=1)
         wanted = ops.maximum(ops.take_along_axis(whole, place, axis=1) - 1, 0)
         found = log_probability(hidden, self.items[1 : self.hole], wanted)
-        return ops.sum(found * open_, axis=1) / ops.sum(open_, axis=1)
+        return ops.sum(found * is_hole, axis=1) / ops.sum(is_hole, axis=1)
 
     def hide(self, whole):
         """Draws the holes of a history with its item at the end: always that one, and others.
@@ -126,7 +132,7 @@ class Cloze(keras.layers.Layer):
             Places, int32 [batch, holes], and which of them are holes, float32 of the same shape.
         """
         draw = keras.random.uniform(ops.shape(whole), seed=self.draws)
-        order = ops.where(ops.logical_and(whole > 0, draw < MASKED), 1 + draw, 0.0)
+        order = ops.where(ops.logical_and(whole > 0, draw < MASKED_SHARE), 1 + draw, 0.0)
         order = ops.concatenate([order[:, :-1], ops.full_like(order[:, -1:], 2.0)], axis=1)
         order, place = ops.top_k(order, self.holes)
         return place, ops.cast(order > 0, self.compute_dtype)
