@@ -1,17 +1,18 @@
-"""What MMa4CTR costs at the contest's size: preparation, training, scoring.
+"""What MMa4CTR costs at the contests' sizes: preparation, training, scoring.
 
-    python experiments/performance/mma4ctr.py [--users=20000] [--directory=DIR] [--output=FILE]
-        [--parts=whole,tiktok,steps,scoring]
+    python experiments/performance/mma4ctr.py [--scale=1] [--directory=DIR] [--output=FILE]
+        [--parts=wechat,tiktok,steps,scoring]
 
-A log of WeChat's layout with 20,000 users, 106,444 feeds and 7.3 million rows is generated (not
-counted). `prepare` and `train` (as published, 10 epochs of batch 8192) then run as processes of
-their own, with wall and CPU seconds and the most memory that each held. `tiktok` writes a log of
-TikTok's layout with a tenth of its 276 million rows and reads it as `prepare` does: rows per user,
-then the rows of users with 4,000 or more. Beside that, on random
-tables of the same size: a training step of this project, of a plain Keras `fit` over rows written
-out, and of the same network in PyTorch where that is installed; and pairs scored per second and
-core with tables gathered in the model, as trained and with the first layer folded into the tables.
-Variants take turns, round by round, and ratios are formed within a round.
+`wechat`: a log of WeChat's layout with 20,000 users, 106,444 feeds and 7.3 million rows is
+generated (not counted). `prepare` and `train` (as published, 10 epochs of batch 8192) then run as
+processes of their own, with wall and CPU seconds and the most memory that each held. `tiktok`: the
+same for TikTok's layout, with 636,281 users, 27 million items and 276 million rows, of which users
+of 4,000 rows or more are kept; the feature files have every item of those users and no other, as
+all that another item costs is the reading of its line. Beside that, on random tables of the
+published size: a training step of this project, of a plain Keras `fit` over rows written out, and
+of the same network in PyTorch where that is installed; and pairs scored per second and core with
+tables gathered in the model, as trained and with the first layer folded into the tables. Variants
+take turns, round by round, and ratios are formed within a round.
 """
 
 import argparse
@@ -26,14 +27,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 USERS, FEEDS, ROWS = 20_000, 106_444, 7_317_882
 BATCH, STEPS, ROUNDS = 8192, 32, 5
 PAIRS = 1 << 21
-TIKTOK_USERS, TIKTOK_ITEMS, TIKTOK_ROWS = 63_628, 2_734_224, 27_585_553
-READ = """
-import sys
-from mmnet.mma4ctr import interactions
-from mmnet.mma4ctr.config import InteractionFlags
-rows, rules, _ = interactions.read(InteractionFlags(source="tiktok", source_dir=sys.argv[1]))
-assert len(rows) == rules[-1].rows_out
-"""
+TIKTOK_USERS, TIKTOK_ITEMS, TIKTOK_ROWS = 636_281, 27_342_248, 275_855_531
+STRIDE = 1_000_003
 
 
 def measured(*arguments: str) -> tuple[float, float, float]:
@@ -48,39 +43,24 @@ def measured(*arguments: str) -> tuple[float, float, float]:
     return time.perf_counter() - began, cpu, usage.ru_maxrss / 1024**2
 
 
-def whole(directory: Path, users: int) -> list[str]:
-    """Preparation and training at full size."""
-    from mmnet.mma4ctr import generator
-
-    part = users / USERS
-    raw, dataset, run = directory / "raw", directory / "dataset", directory / "run"
-    began = time.perf_counter()
-    generator.wechat_files(
-        raw,
-        users=users,
-        feeds=int(FEEDS * part),
-        rows=int(ROWS * part),
-        text_scale=1.0,
-    )
-    generated = time.perf_counter() - began
+def commands(raw: Path, directory: Path, preparing=(), training=()) -> list[str]:
+    """Preparation and training of a log: a table, and what was trained on."""
+    dataset, run = directory / "dataset", directory / "run"
     prepared = measured(
-        "-m", "mmnet.mma4ctr.prepare", f"--source_dir={raw}", f"--dataset_dir={dataset}"
+        "-m", "mmnet.mma4ctr.prepare", f"--source_dir={raw}", f"--dataset_dir={dataset}", *preparing
     )
     trained = measured(
         "-m",
         "mmnet.mma4ctr.train",
         *(f"--dataset_dir={dataset}", f"--run_dir={run}", "--protocol=p0", "--epochs=10"),
+        *training,
     )
     from mmnet.training.records import Record
 
     record = Record.read(run / "record.json")
     stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in record.stage_seconds.items())
-    size = sum(path.stat().st_size for path in raw.glob("*.csv")) / 1e9
     total = prepared[0] + trained[0]
     return [
-        f"{users:,} users, {int(FEEDS * part):,} feeds, {int(ROWS * part):,} rows, {size:.2f} GB "
-        f"of CSV (written in {generated:.0f} s, not counted).",
-        "",
         "| command | wall s | CPU s | peak GB |",
         "|---|---:|---:|---:|",
         f"| prepare | {prepared[0]:.0f} | {prepared[1]:.0f} | {prepared[2]:.2f} |",
@@ -92,38 +72,116 @@ def whole(directory: Path, users: int) -> list[str]:
         f"Stages of train, wall seconds: {stages}; {record.parameters:,} parameters, "
         f"{record.metrics['in_features']} columns.",
         "",
+        *(f"- {rule}: {rows:,} rows" for rule, rows in record.rows_per_rule.items()),
+        "",
     ]
 
 
-def tiktok_log(directory: Path) -> list[str]:
-    """Reading a log of TikTok's layout, a tenth of it."""
+def wechat(directory: Path, scale: float) -> list[str]:
+    """WeChat's layout."""
+    from mmnet.mma4ctr import generator
+
+    raw, began = directory / "raw", time.perf_counter()
+    users, feeds, rows = (round(number * scale) for number in (USERS, FEEDS, ROWS))
+    generator.wechat_files(raw, users=users, feeds=feeds, rows=rows, text_scale=1.0)
+    generated = time.perf_counter() - began
+    size = sum(path.stat().st_size for path in raw.glob("*.csv")) / 1e9
+    return [
+        "## A log of WeChat's layout",
+        "",
+        f"{users:,} users, {feeds:,} feeds, {rows:,} rows, {size:.2f} GB of CSV (written in "
+        f"{generated:.0f} s, not counted).",
+        "",
+        *commands(raw, directory),
+    ]
+
+
+def tiktok(directory: Path, scale: float) -> list[str]:
+    """TikTok's layout."""
+    raw, began = directory / "raw", time.perf_counter()
+    raw.mkdir()
+    kept = tiktok_log(raw, scale)
+    log = sum(path.stat().st_size for path in raw.iterdir()) / 1e9
+    tiktok_features(raw, kept)
+    whole = sum(path.stat().st_size for path in raw.iterdir()) / 1e9
+    users, items, rows = (
+        round(number * scale) for number in (TIKTOK_USERS, TIKTOK_ITEMS, TIKTOK_ROWS)
+    )
+    return [
+        "## A log of TikTok's layout",
+        "",
+        f"{users:,} users, {items:,} items, {rows:,} rows, {log:.1f} GB; features of "
+        f"{len(kept):,} items, {whole - log:.1f} GB of lines of JSON (written in "
+        f"{time.perf_counter() - began:.0f} s, not counted). DuckDB has 2 GB.",
+        "",
+        *commands(raw, directory, ["--source=tiktok"], ["--pca_widths=71,10,22"]),
+    ]
+
+
+def tiktok_log(directory: Path, scale: float):
+    """Writes the log; returns the items of users with 4,000 rows or more, int64, sorted."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.csv
 
     from mmnet.data.sources.tiktok import COLUMNS, LOG
+    from mmnet.mma4ctr.interactions import MIN_ROWS
 
+    users, items, rows = (
+        round(number * scale) for number in (TIKTOK_USERS, TIKTOK_ITEMS, TIKTOK_ROWS)
+    )
     draw = np.random.default_rng(0)
-    activity = np.cumsum(np.exp(1.2 * draw.normal(size=TIKTOK_USERS)))
+    # So unlike in activity that about 1,700 users of the whole have 4,000 rows or more.
+    activity = np.exp(0.96 * draw.normal(size=users))
+    per_user = draw.multinomial(rows, activity / activity.sum())
+    likely = per_user >= MIN_ROWS["tiktok"]
+    ends = np.cumsum(per_user)
     options = pa.csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
-    chunk, path = 1_000_000, directory / LOG
-    with path.open("wb") as file:
-        for start in range(0, TIKTOK_ROWS, chunk):
-            number = min(chunk, TIKTOK_ROWS - start)
+    shown = np.zeros(items, bool)
+    chunk = 1_000_000
+    with (directory / LOG).open("wb") as file:
+        for start in range(0, rows, chunk):
+            number = min(chunk, rows - start)
+            # A stride that shares no factor with the rows visits every row once, users mixed.
+            place = (np.arange(start, start + number) * STRIDE) % rows
+            user = np.searchsorted(ends, place, side="right")
             columns = {name: draw.integers(0, 400, number) for name in COLUMNS}
-            columns["uid"] = np.searchsorted(activity, draw.random(number) * activity[-1])
-            columns["item_id"] = draw.integers(0, TIKTOK_ITEMS, number)
+            columns["uid"] = user
+            # Popularity falls as 1 / (1000 + rank): kept users meet about 3 million items.
+            rank = 1000 * ((items / 1000 + 1) ** draw.random(number) - 1)
+            columns["item_id"] = np.minimum(rank, items - 1).astype(np.int64)
             columns["finish"] = (draw.random(number) < 0.28).astype(np.int64)
             columns["like"] = (draw.random(number) < 0.016).astype(np.int64)
             columns["time"] = 53_000_000_000 + draw.integers(0, 5_000_000, number)
+            shown[columns["item_id"][likely[user]]] = True
             pa.csv.write_csv(pa.table({name: columns[name] for name in COLUMNS}), file, options)
-    wall, cpu, peak = measured("-c", READ, str(directory))
-    return [
-        f"A log of TikTok's layout: {TIKTOK_ROWS:,} rows, {path.stat().st_size / 1e9:.2f} GB, read "
-        f"by DuckDB with 2 GB: {wall:.0f} s wall, {cpu:.0f} s CPU ({TIKTOK_ROWS / cpu / 1e6:.2f} "
-        f"million rows per CPU second), {peak:.2f} GB at most.",
-        "",
-    ]
+    return np.flatnonzero(shown)
+
+
+def tiktok_features(directory: Path, item_ids) -> None:
+    """Writes 11 files of visual, 4 of acoustic features and the titles, of these items."""
+    import numpy as np
+
+    from mmnet.data.sources import tiktok as layout
+
+    draw = np.random.default_rng(1)
+    vectors = [str([round(float(x), 6) for x in one]) for one in draw.normal(size=(512, 128))]
+    titles = []
+    for number in range(512):
+        words = draw.choice(100_000, 1 + number % 30, replace=False)
+        titles.append("{" + ", ".join(f'"{word}": 1' for word in words) + "}")
+    for pattern, key, parts, values in (
+        (layout.VIDEOS, layout.VIDEO_KEY, 11, vectors),
+        (layout.AUDIOS, layout.AUDIO_KEY, 4, vectors),
+        (layout.TITLES, "title_features", 1, titles),
+    ):
+        for part, chosen in enumerate(np.array_split(item_ids, parts), start=1):
+            which = draw.integers(0, len(values), len(chosen))
+            with (directory / pattern.replace("*", f"features_part{part}")).open("w") as file:
+                file.writelines(
+                    f'{{"item_id": {item}, "{key}": {values[value]}}}\n'
+                    for item, value in zip(chosen.tolist(), which.tolist(), strict=True)
+                )
 
 
 def random_parts():
@@ -315,9 +373,9 @@ def scoring() -> list[str]:
 def main() -> None:
     """Runs what was asked for, each part in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--users", type=int, default=USERS)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the contests' sizes")
     parser.add_argument("--directory", default="")
-    parser.add_argument("--parts", default="whole,tiktok,steps,scoring")
+    parser.add_argument("--parts", default="wechat,tiktok,steps,scoring")
     parser.add_argument("--output", default="experiments/performance/mma4ctr.md")
     parser.add_argument("--part", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -337,13 +395,9 @@ def main() -> None:
     lines[-1] += f"{machine()['cores']} cores."
     lines.append("")
     for part in arguments.parts.split(","):
-        if part in ("whole", "tiktok"):
+        if part in ("wechat", "tiktok"):
             with tempfile.TemporaryDirectory(dir=arguments.directory or None) as place:
-                lines += (
-                    whole(Path(place), arguments.users)
-                    if part == "whole"
-                    else tiktok_log(Path(place))
-                )
+                lines += {"wechat": wechat, "tiktok": tiktok}[part](Path(place), arguments.scale)
         else:
             command = [sys.executable, __file__, f"--part={part}"]
             lines += subprocess.run(

@@ -308,9 +308,9 @@ def main():
             "# Killed at random moments\n",
             f"`python experiments/reliability/kill_many.py --kills={flags.kills} "
             f"--seed={flags.seed}`\n",
-            f"{len(lines)} SIGKILLs of {len(drivers)} drivers: {len(broken)} left a file that bears "
-            "its final name and is not whole. Run to the end afterwards, the drivers gave what "
-            "undisturbed ones give"
+            f"{len(lines)} SIGKILLs of {len(drivers)} drivers: {len(broken)} left a file that "
+            "bears its final name and is not whole. Run to the end afterwards, the drivers gave "
+            "what undisturbed ones give"
             + (f", except for {', '.join(differences)}." if differences else ", bit for bit.")
             + f" Hidden files left: {', '.join(litter) or 'none'}"
             f"{' (the next write of that file an hour later takes them away)' if litter else ''}. "

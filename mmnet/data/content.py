@@ -163,7 +163,7 @@ class Encoders:
         Returns:
             Kind -> vectors dropped.
         """
-        dropped = {}
+        dropped: dict[str, int] = {}
         for kind in sorted(self._kinds()):
             cache = VectorCache(self._flags.encoder_cache, self.encoder(kind))
             parts = [contents(items, column) for column in self.columns if column.kind == kind]

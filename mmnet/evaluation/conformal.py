@@ -21,6 +21,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from mmnet import checks
+from mmnet.evaluation.significance import Clusters
 
 CLICKS = (0, 1, 10, 100, 1_000, 10_000)
 """Lower ends of the ranges of clicks."""
@@ -158,11 +159,13 @@ def coverage(intervals: Intervals, frame: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         intervals: calibrated on other rows.
-        frame: as for `fit`.
+        frame: as for `fit`, and `item_id`.
 
     Returns:
-        A row per scenario (`clicks` "all") and per group of it: `scenario`, `clicks`, `n`,
-        `coverage` and `mean_width`, percent.
+        A row per scenario (`clicks` "all") and per group of it: `scenario`, `clicks`, `n`, `items`,
+        `coverage`, its `standard_error` as a sample of items, and `mean_width`, percent. The rows
+        of an item miss together, so the error is that of so many items rather than rows; NaN for a
+        single one.
     """
     rows = []
     for scenario in frame["scenario"].unique():
@@ -180,12 +183,17 @@ def coverage(intervals: Intervals, frame: pd.DataFrame) -> pd.DataFrame:
                 ranges[named] = (clicks >= start) & (clicks < (np.inf if end is None else end))
         for named, chosen in ranges.items():
             if chosen.any():
+                item = part["item_id"].to_numpy()[chosen]
+                items = len(np.unique(item))
+                error = Clusters(item).variance(inside[chosen]) ** 0.5 if items > 1 else np.nan
                 rows.append(
                     {
                         "scenario": scenario,
                         "clicks": named,
                         "n": int(chosen.sum()),
+                        "items": items,
                         "coverage": float(inside[chosen].mean()),
+                        "standard_error": error,
                         "mean_width": float(width[chosen].mean()),
                     }
                 )

@@ -314,15 +314,17 @@ def _text(
     parts.append(_pools_text(pools))
     parts += [
         f"## Coverage of the {level:.0%} prediction intervals\n",
-        "Split-conformal, calibrated on validation by scenario and clicks seen in the window.\n",
+        "Split-conformal, calibrated on validation by scenario and clicks seen in the window; ± "
+        "the standard error as a sample of items, to which calibration adds one of its own.\n",
         markdown_table(
-            ["Scenario", "Clicks seen", "n", "Coverage", "Mean width"],
+            ["Scenario", "Clicks seen", "n", "Items", "Coverage", "Mean width"],
             [
                 [
                     plots.TITLES[row.scenario],
                     row.clicks,
                     f"{row.n:,}",
-                    f"{row.coverage:.1%}",
+                    f"{row.items:,}",
+                    f"{row.coverage:.1%} ± {row.standard_error:.1%}",
                     f"{row.mean_width:.3g}",
                 ]
                 for row in coverage.itertuples()

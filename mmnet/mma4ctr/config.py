@@ -21,6 +21,11 @@ MATRICES = (
     "none",
 )
 
+MODELS = (
+    *("mma4ctr", "lr", "bpr", "fpmc", "lightgcn", "ngcf"),
+    *("din", "dien", "bert4rec", "gcsan"),
+)
+
 
 class InteractionFlags(_Flags):
     """Where the publishers' files are, and which of their rows are read."""
@@ -121,7 +126,7 @@ class ModalityFlags(_Flags):
 class NetworkFlags(_Flags):
     """The network and how it is trained."""
 
-    model: Literal["mma4ctr", "lr", "bpr", "fpmc", "lightgcn", "ngcf", "din", "dien"] = Field(
+    model: Literal[MODELS] = Field(  # type: ignore[valid-type]
         "mma4ctr",
         description="mma4ctr; lr reads the same rows; the others user and item numbers, and what "
         "the user took before (c1 and c2 only).",
@@ -193,6 +198,9 @@ class ExperimentConfig(TrainConfig):
     )
     published: Repeated = Field(
         (), description="'NAME: text', what the authors' README has for a row (repeatable)."
+    )
+    reference: str = Field(
+        "", description="Row whose AUC is taken from the others', seed by seed; empty = none."
     )
     seeds: Numbers = Field((0, 1, 2, 3, 4), min_length=1, description="Of every row.")
     figure: Literal["none", "epochs", "learning_rate", "batch_size"] = Field(

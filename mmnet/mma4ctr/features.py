@@ -137,12 +137,16 @@ def _user_part(
         columns = [(positives / np.maximum(number, 1))[:, None], device]
     else:
         names = fusion.modalities_of(flags.matrix)
-        pooled = {
-            name: user_embedding.pooled(
-                fusion.scaled(tables[name], present[name] & protocol.fit_items), flags.user_length
+        pooled = (
+            (
+                name,
+                user_embedding.pooled(
+                    fusion.scaled(tables[name], present[name] & protocol.fit_items),
+                    flags.user_length,
+                ),
             )
             for name in names
-        }
+        )
         means, number = user_embedding.signed_means(
             protocol.edges,
             pooled,

@@ -47,18 +47,26 @@ def min_max(table: np.ndarray, fit: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """Lowest value and factor of each column that bring the rows to fit to [0, 1].
 
     A constant column has the factor 0 and becomes 0. float32 [columns] both.
+
+    Raises:
+        ValueError: there is no row to fit to.
     """
-    rows = table[fit]
-    low = rows.min(axis=0)
-    span = rows.max(axis=0) - low
+    rows = np.flatnonzero(fit) if fit.dtype == bool else fit
+    checks.at_least(1, rows=len(rows))
+    ends = [(table[part].min(axis=0), table[part].max(axis=0)) for part in pca.parts_of(rows)]
+    low = np.min([one for one, _ in ends], axis=0)
+    span = np.max([one for _, one in ends], axis=0) - low
     factor = np.divide(1, span, out=np.zeros(len(span), np.float64), where=span > 0)
     return low.astype(np.float32), factor.astype(np.float32)
 
 
-def scaled(table: np.ndarray, fit: np.ndarray) -> np.ndarray:
+def scaled(table: np.ndarray, fit: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Columns brought to [0, 1] over the rows to fit to, float32; others are not clipped."""
     low, factor = min_max(table, fit)
-    return ((table - low) * factor).astype(np.float32)
+    found = np.empty(table.shape, np.float32) if out is None else out
+    for part in pca.parts_of(np.arange(len(table))):
+        found[part] = (table[part] - low) * factor
+    return found
 
 
 def item_part(
@@ -86,8 +94,7 @@ def item_part(
 
     def reduced(table: np.ndarray, width: int, there: np.ndarray) -> np.ndarray:
         fitted = pca.fit_dense(table, np.flatnonzero(there & fit), width)
-        found = pca.transform_dense(fitted, table, np.flatnonzero(there))
-        return (found.round(4) if rounded else found).astype(np.float32)
+        return pca.transform_dense(fitted, table, np.flatnonzero(there), rounded=rounded)
 
     def at_most(table: np.ndarray, there: np.ndarray) -> np.ndarray:
         return reduced(table, MOST, there) if table.shape[1] > MOST else table
@@ -95,12 +102,17 @@ def item_part(
     if matrix in MODALITIES:
         return at_most(tables[matrix], present[matrix])
     common = needed(matrix, present)
+    if matrix.endswith("_concat") and not wechat:
+        ends = np.cumsum([tables[name].shape[1] for name in names])
+        joined = np.empty((len(fit), ends[-1]), np.float32)
+        for name, out in zip(names, np.split(joined, ends[:-1], axis=1), strict=True):
+            scaled(tables[name], present[name] & fit, out)
+        return joined
     parts = [scaled(tables[name], present[name] & fit) for name in names]
     if wechat:
         parts = [at_most(part, present[name]) for part, name in zip(parts, names, strict=True)]
     if matrix.endswith("_concat"):
-        joined = np.concatenate(parts, axis=1)
-        return at_most(joined, common) if wechat else joined
+        return at_most(np.concatenate(parts, axis=1), common)
     return _crossed(parts, common, reduced)
 
 

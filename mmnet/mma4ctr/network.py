@@ -140,7 +140,12 @@ class Clicks(keras.Model):
     Args:
         features: the tables.
         net: see `network`.
+
+    Attributes:
+        score_rows: how many are scored at a time.
     """
+
+    score_rows = 65_536
 
     def __init__(self, features: Features, net: keras.Model):
         super().__init__(name="clicks")

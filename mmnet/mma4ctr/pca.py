@@ -135,29 +135,50 @@ def fit_ragged(data: Ragged, rows: np.ndarray, keep: float | int) -> Pca:
     return moments.pca(keep)
 
 
-def transform_ragged(fitted: Pca, data: Ragged, rows: np.ndarray) -> np.ndarray:
-    """Scores of all rows, float64 [len(data), k]; rows not asked for are zero."""
-    found = np.zeros((len(data), fitted.components.shape[1]))
-    for part, block in data.blocks(rows, len(fitted.mean)):
-        found[part] = fitted.transform(block)
-    return found
+def transform_ragged(
+    fitted: Pca, data: Ragged, rows: np.ndarray, *, rounded: bool = False
+) -> np.ndarray:
+    """Scores of all rows, see `transform_dense`."""
+    return _scores(fitted, len(data), data.blocks(rows, len(fitted.mean)), rounded, None)
 
 
 def fit_dense(data: np.ndarray, rows: np.ndarray, keep: float | int) -> Pca:
     """Components of a table, fitted to some of the rows."""
     moments = Moments(data.shape[1])
-    for part in _parts(rows):
+    for part in parts_of(rows):
         moments.add(data[part].astype(np.float64))
     return moments.pca(keep)
 
 
-def transform_dense(fitted: Pca, data: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Scores of all rows, float64 [len(data), k]; rows not asked for are zero."""
-    found = np.zeros((len(data), fitted.components.shape[1]))
-    for part in _parts(rows):
-        found[part] = fitted.transform(data[part].astype(np.float64))
+def transform_dense(
+    fitted: Pca,
+    data: np.ndarray,
+    rows: np.ndarray,
+    *,
+    rounded: bool = False,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Scores of all rows, float32 [len(data), k]; rows not asked for are zero.
+
+    Args:
+        fitted: the components.
+        data: [rows, width].
+        rows: places to compute.
+        rounded: to 4 decimals, as published; before they become float32.
+        out: an array to write to instead of a new one.
+    """
+    blocks = ((part, data[part].astype(np.float64)) for part in parts_of(rows))
+    return _scores(fitted, len(data), blocks, rounded, out)
+
+
+def _scores(fitted, number, blocks, rounded, out) -> np.ndarray:
+    found = np.zeros((number, fitted.components.shape[1]), np.float32) if out is None else out
+    for part, block in blocks:
+        scores = fitted.transform(block)
+        found[part] = scores.round(4) if rounded else scores
     return found
 
 
-def _parts(rows: np.ndarray) -> Iterable[np.ndarray]:
+def parts_of(rows: np.ndarray) -> Iterable[np.ndarray]:
+    """Rows in pieces of BLOCK_ROWS."""
     return (rows[start : start + BLOCK_ROWS] for start in range(0, len(rows), BLOCK_ROWS))

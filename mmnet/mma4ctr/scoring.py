@@ -26,6 +26,7 @@ from mmnet.data import tables
 from mmnet.files import write_atomic, write_directory
 from mmnet.mma4ctr.metrics import FLOAT32_EPSILON, Platt
 from mmnet.mma4ctr.network import Clicks
+from mmnet.mma4ctr.pca import parts_of
 
 ABOUT = "assets.extra/mma4ctr.json"
 PARITY = 1e-5
@@ -62,14 +63,11 @@ class Folded(tf.Module):
         ]
         kernel, bias = (value.numpy().astype(np.float64) for value in (first.kernel, first.bias))
         cut = rows.states[1]
-        user = (rows.state_table.numpy()[states] - low[:cut]) * factor[:cut] @ kernel[:cut] + bias
-        item = (rows.item_table.numpy() - low[cut:]) * factor[cut:] @ kernel[cut:]
-        # Someone or something unknown counts as the mean of what is known.
-        user = np.vstack([user, _mean(user, known_users)])
-        item = np.vstack([item, _mean(item, known_items)])
-        user[:-1][~known_users], item[:-1][~known_items] = user[-1], item[-1]
-        self.user_table = tf.Variable(user.astype(np.float32), trainable=False)
-        self.item_table = tf.Variable(item.astype(np.float32), trainable=False)
+        user, item = rows.state_table.numpy()[states], rows.item_table.numpy()
+        user = _folded(user, low[:cut], factor[:cut], kernel[:cut], bias, known_users)
+        self.user_table = tf.Variable(user, trainable=False)
+        item = _folded(item, low[cut:], factor[cut:], kernel[cut:], 0.0, known_items)
+        self.item_table = tf.Variable(item, trainable=False)
         self.user_ids = tf.Variable(user_ids, trainable=False, dtype=tf.int64)
         self.item_ids = tf.Variable(item_ids, trainable=False, dtype=tf.int64)
         self.known_users = tf.Variable(np.append(known_users, False), trainable=False)
@@ -104,8 +102,20 @@ class Folded(tf.Module):
         }
 
 
-def _mean(table: np.ndarray, known: np.ndarray) -> np.ndarray:
-    return table[known].mean(axis=0) if known.any() else np.zeros(table.shape[1])
+def _folded(table, low, factor, kernel, bias, known: np.ndarray) -> np.ndarray:
+    """One half of the first layer's sums, float32 [rows + 1, units].
+
+    Someone or something unknown counts as the mean of what is known, which is the last row.
+    """
+    found = np.empty((len(table) + 1, kernel.shape[1]), np.float32)
+    total = np.zeros(kernel.shape[1])
+    for part in parts_of(np.arange(len(table))):
+        sums = (table[part] - low) * factor @ kernel + bias
+        total += sums[known[part]].sum(axis=0)
+        found[part] = sums
+    found[-1] = total / max(int(known.sum()), 1)
+    found[:-1][~known] = found[-1]
+    return found
 
 
 def _find(ids: tf.Variable, wanted: tf.Tensor) -> tf.Tensor:
@@ -132,29 +142,32 @@ def export(
     """
     ids = [tf.TensorSpec([None], tf.int64, name) for name in ("user_id", "item_id")]
     codes = [tf.TensorSpec([None], tf.int32, name) for name in ("user", "item")]
+    signatures = {
+        "serving_default": tf.function(folded.pairs).get_concrete_function(*ids),
+        "places": tf.function(
+            lambda user, item: {"probability": folded.places(user, item)}
+        ).get_concrete_function(*codes),
+    }
 
     def fill(beside: Path) -> None:
-        signatures = {
-            "serving_default": tf.function(folded.pairs).get_concrete_function(*ids),
-            "places": tf.function(
-                lambda user, item: {"probability": folded.places(user, item)}
-            ).get_concrete_function(*codes),
-        }
         tf.saved_model.save(folded, str(beside), signatures)
         (beside / ABOUT).parent.mkdir(exist_ok=True)
         (beside / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        users, items, wanted = check
-        served = tf.saved_model.load(str(beside)).signatures["serving_default"]
-        found = served(user_id=tf.constant(users), item_id=tf.constant(items))
-        far = np.abs(found["probability"].numpy() - wanted) > PARITY
-        if far.any():
-            row = int(np.argmax(far))
-            raise RuntimeError(
-                f"the SavedModel scores user {users[row]} and item {items[row]} "
-                f"{found['probability'].numpy()[row]}, the model {wanted[row]}; not exported"
-            )
+        _check(beside, *check)
 
     return write_directory(directory / "1", fill)
+
+
+def _check(directory: Path, users: np.ndarray, items: np.ndarray, wanted: np.ndarray) -> None:
+    served = tf.saved_model.load(str(directory)).signatures["serving_default"]
+    found = served(user_id=tf.constant(users), item_id=tf.constant(items))["probability"].numpy()
+    far = np.abs(found - wanted) > PARITY
+    if far.any():
+        row = int(np.argmax(far))
+        raise RuntimeError(
+            f"the SavedModel scores user {users[row]} and item {items[row]} {found[row]}, the "
+            f"model {wanted[row]}; not exported"
+        )
 
 
 def load(path: str) -> Any:

@@ -88,6 +88,9 @@ def rows(flags: ExperimentConfig) -> list[Row]:
     for name in [_named(one)[0] for one in flags.published]:
         if name not in names:
             raise InputError(f"--published={name!r} is no row{did_you_mean(name, names)}")
+    if flags.reference and flags.reference not in names:
+        wrong = flags.reference
+        raise InputError(f"--reference={wrong!r} is no row{did_you_mean(wrong, names)}")
     return found
 
 
@@ -159,8 +162,10 @@ def _markdown(flags: ExperimentConfig, rows: Sequence[Row], cells: Sequence[dict
     titles = [
         "row",
         "columns",
+        "parameters",
         *(["published"] if published else []),
         *(f"AUC, epoch {epoch}" for epoch in epochs),
+        *([f"AUC less that of {flags.reference}"] if flags.reference else []),
         *HEADINGS,
         *(f"{name}: AUC" for name in references),
         "test rows",
@@ -176,11 +181,12 @@ def _markdown(flags: ExperimentConfig, rows: Sequence[Row], cells: Sequence[dict
     ]
     for row in rows:
         mine = _of(cells, row.name)
-        shown = [row.name, str(mine[0]["in_features"])]
+        shown = [row.name, str(mine[0]["in_features"]), f"{mine[0]['parameters']:,}"]
         shown += [published.get(row.name, "")] if published else []
         for epoch in epochs:
             at = [c["at_epoch"][str(epoch)]["auc"] for c in mine if str(epoch) in c["at_epoch"]]
             shown.append(_shown(at) if at else "")
+        shown += [_difference(mine, _of(cells, flags.reference))] if flags.reference else []
         shown += [_shown([c["test"][name] for c in mine]) for name in METRICS]
         for name in references:
             known = [c["references"][name]["auc"] for c in mine if name in c["references"]]
@@ -188,6 +194,22 @@ def _markdown(flags: ExperimentConfig, rows: Sequence[Row], cells: Sequence[dict
         shown += [f"{np.mean([c['test'][name] for c in mine]):,.0f}" for name in _SIZES]
         lines.append(f"| {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
+
+
+def _difference(mine: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> str:
+    """Of AUC, seed by seed: rows of one seed have the same log, where they generate it alike.
+
+    >>> def cells(row, *areas):
+    ...     return [{"row": row, "seed": n, "test": {"auc": a}} for n, a in enumerate(areas)]
+    >>> _difference(cells("a", 0.7, 0.9), cells("b", 0.6, 0.7)), _difference([], [])
+    ('+0.1500 ± 0.0707', '')
+    """
+    base = {one["seed"]: one["test"]["auc"] for one in others}
+    if mine == others:
+        return ""
+    found = [one["test"]["auc"] - base[one["seed"]] for one in mine]
+    mean = f"{np.mean(found):+.4f}"
+    return f"{mean} ± {np.std(found, ddof=1):.4f}" if len(found) > 1 else mean
 
 
 _SIZES = ("rows", "positives")

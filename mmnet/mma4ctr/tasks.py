@@ -21,22 +21,14 @@ from mmnet.evaluation.plots import write_figure
 from mmnet.experiments import cells
 from mmnet.files import write_atomic
 from mmnet.mma4ctr import (
-    baselines,
     config,
     dataset,
-    features,
     figures,
-    fusion,
-    item_scores,
-    metrics,
-    network,
-    protocols,
     references,
     scoring,
     sweeps,
     training,
 )
-from mmnet.mma4ctr.baselines import Baseline
 from mmnet.mma4ctr.config import (
     EvaluateConfig,
     ExperimentConfig,
@@ -45,17 +37,16 @@ from mmnet.mma4ctr.config import (
     TrainConfig,
 )
 from mmnet.mma4ctr.dataset import Dataset
-from mmnet.mma4ctr.features import Features
-from mmnet.mma4ctr.metrics import Platt
-from mmnet.mma4ctr.network import Clicks
-from mmnet.mma4ctr.protocols import Protocol
+from mmnet.mma4ctr.system import System
 from mmnet.training import resume, run_directory
 from mmnet.training.records import Record, Stages
+from mmnet.training.run_directory import only_run, removed_if_unused
 
 console = Console()
 
 WEIGHTS = "weights.npz"
-CHECKED_PAIRS = 1000
+PREPARED = ("source", "label", "min_rows")
+"""Flags that a prepared dataset has decided."""
 
 
 def prepare(flags: PrepareConfig) -> None:
@@ -81,16 +72,16 @@ def _print_dataset(found: Dataset) -> None:
 def train(flags: TrainConfig) -> None:
     """Files or a dataset directory in, a run directory out."""
     flags, run_dir = _opened(flags)
-    with run_directory.only_run(run_dir):
+    with only_run(run_dir), removed_if_unused(run_dir):
         _train(flags, run_dir)
 
 
 def _train(flags: TrainConfig, run_dir: Path) -> None:
     stages = Stages()
-    with run_directory.removed_if_unused(run_dir):
-        with stages.stage("prepare"):
-            data = _dataset(flags, run_dir)
-        made = Made(data, flags, stages)
+    with stages.stage("prepare"):
+        data = _dataset(flags, run_dir)
+    flags = flags.model_copy(update={name: data.spec[name] for name in PREPARED})
+    made = System(data, flags, stages)
     places = f"--dataset_dir={data.directory.resolve()}\n"
     if flags.item_scores:
         places += f"--item_scores={Path(flags.item_scores).resolve()}\n"
@@ -155,7 +146,7 @@ def _dataset(flags: TrainConfig, run_dir: Path) -> Dataset:
     if flags.source_dir or flags.generate:
         return dataset.prepare(flags, directory)
     found = dataset.load(directory)
-    for name in ("source", "label", "min_rows"):
+    for name in PREPARED:
         if name in flags.model_fields_set and getattr(flags, name) != found.spec[name]:
             raise InputError(
                 f"--{name}={getattr(flags, name)} differs from how {directory} was prepared, with "
@@ -168,210 +159,6 @@ def _numbered(arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
     return {str(number): array for number, array in enumerate(arrays)}
 
 
-class Made:
-    """One system: the rows of its protocol, its tables and its network.
-
-    Args:
-        data: the log.
-        flags: everything else.
-        stages: times are added to.
-    """
-
-    protocol: Protocol
-    features: Features | None
-    model: training.Model
-
-    def __init__(self, data: Dataset, flags: TrainConfig, stages: Stages | None = None):
-        stages = stages or Stages()
-        self.data, self.flags, self.stages = data, flags, stages
-        present = {name: np.asarray(raw.present) for name, raw in data.modalities.items()}
-        if flags.matrix == "none" and flags.user_features == "none":
-            raise InputError("--matrix=none and --user_features=none leave nothing to read")
-        if flags.matrix == "none" and flags.user_features != "rate" and flags.user_length:
-            raise InputError(
-                "--matrix=none has no modality for a user's features; take --user_features=rate "
-                "or --user_length=0"
-            )
-        with stages.stage("protocol"), console.status("choosing rows"):
-            self.needed, more = fusion.needed(flags.matrix, present), None
-            if flags.item_scores:
-                scores = item_scores.read(flags.item_scores, np.asarray(data.item_ids))
-                self.needed &= scores.kept
-                more = scores.columns if flags.score_column else None
-            self.protocol = protocols.build(data, flags, self.needed, flags.seed)
-        self.features = None
-        if not self.by_numbers:
-            with stages.stage("features"), console.status("making tables of users and items"):
-                how = features.reduction(data, flags, flags.protocol)
-                self.features = features.build(data, self.protocol, flags, how, more)
-        elif flags.protocol == "p0":
-            raise InputError(
-                f"--model={flags.model} knows users by their numbers, and in p0 no user of test is "
-                "in train; take --protocol=c1"
-            )
-        self.model = self.fresh()
-
-    @property
-    def by_numbers(self) -> bool:
-        """Whether the model reads numbers of users and items, and no features."""
-        return self.flags.model not in ("mma4ctr", "lr")
-
-    @property
-    def loss(self) -> str:
-        """What the model is trained by; `--loss` is of MMa4CTR only."""
-        if self.flags.model == "mma4ctr":
-            return self.flags.loss
-        return "pairs" if self.flags.model in baselines.PAIRWISE else "bce"
-
-    def fresh(self, again: int = 0) -> training.Model:
-        """The model with fresh weights; `again` draws others."""
-        part, seed = self.protocol.parts["train"], self.flags.seed + 1_000_003 * again
-        bias = float(metrics.logit(self.protocol.label[part].mean()))
-        if self.features is None:
-            return Baseline(
-                self.flags.model,
-                users=len(self.data.user_ids),
-                items=len(self.data.item_ids),
-                state_user=self.protocol.state_user,
-                history=baselines.histories(self.protocol),
-                pairs=baselines.graph(self.protocol),
-                seed=seed,
-                output_bias=bias,
-            )
-        try:
-            net = network.network(
-                self.features.in_features,
-                arch="linear" if self.flags.model == "lr" else self.flags.arch,
-                seed=seed,
-                output_bias=bias if self.loss == "bce" else None,
-            )
-        except ValueError as error:
-            raise InputError(f"--arch: {error}") from None
-        return Clicks(self.features, net)
-
-    @property
-    def digest(self) -> str:
-        """What weights belong to."""
-        return self.data.spec["fingerprint"]
-
-    @property
-    def parameters(self) -> int:
-        """Trainable ones; the tables are none."""
-        return int(sum(np.prod(w.shape) for w in self.model.trainable_variables))
-
-    def fit(self, run_dir: Path | None, resumed: bool = False) -> training.Fit:
-        """Trains the network."""
-        flags = self.flags
-        select = flags.select
-        if select == "auto":
-            select = "last" if flags.protocol == "p0" else "validation"
-        settings = training.Settings(
-            epochs=flags.epochs,
-            batch_size=flags.batch_size + flags.batch_size % 2 * (self.loss == "pairs"),
-            learning_rate=flags.learning_rate,
-            schedule=flags.schedule,
-            interrupt=flags.interrupt,
-            select=select,
-            loss=self.loss,
-            seed=flags.seed,
-            evaluate_at=flags.evaluate_at,
-            jit=flags.jit,
-            steps_per_execution=flags.steps_per_execution,
-            deterministic=flags.deterministic,
-        )
-        part = self.protocol.parts["validation"]
-        again = iter(range(1, 1000))
-        with self.stages.stage("train"):
-            return training.fit(
-                self.model,
-                self.protocol,
-                lambda model: metrics.auc(
-                    self.protocol.label[part], training.scores(model, self.protocol, "validation")
-                ),
-                settings,
-                run_dir=run_dir,
-                resume=resumed,
-                fixed={"dataset": self.digest, "protocol": flags.protocol, "model": flags.model},
-                fresh=lambda: self.fresh(next(again)).net.get_weights(),
-                order=self._pairs if self.loss == "pairs" else None,
-            )
-
-    def _pairs(self, epoch: int) -> np.ndarray:
-        return baselines.paired_rows(self.protocol, self.flags.seed, epoch)
-
-    def scores(self, split: str) -> np.ndarray:
-        """Probabilities of a split's rows."""
-        return training.scores(self.model, self.protocol, split)
-
-    def calibration(self) -> Platt:
-        """Fitted to the validation rows."""
-        part = self.protocol.parts["validation"]
-        return metrics.platt(self.protocol.label[part], self.scores("validation"))
-
-    def test(self) -> dict[str, float | int]:
-        """Metrics of the test rows by the weights at hand."""
-        part = self.protocol.parts["test"]
-        return metrics.report(
-            self.protocol.label[part],
-            self.scores("test"),
-            self.protocol.user[part],
-            self.calibration(),
-        )
-
-    def report(self, fitted: training.Fit) -> dict[str, Any]:
-        """Metrics of the chosen epoch, of those asked for besides, and of the references."""
-        found: dict[str, Any] = {
-            "protocol": self.flags.protocol,
-            "seed": self.flags.seed,
-            "model": self.flags.model,
-            "in_features": self.features.in_features if self.features else 0,
-            "parameters": self.parameters,
-            "epoch": fitted.best_epoch,
-            "test": self.test(),
-            "references": references.evaluate(
-                self.data, self.protocol, shuffled=self.flags.shuffle_labels
-            ),
-        }
-        chosen = self.model.net.get_weights()
-        found["at_epoch"] = {}
-        for epoch, weights in sorted(fitted.reached.items()):
-            self.model.net.set_weights(weights)
-            found["at_epoch"][str(epoch)] = self.test()
-        self.model.net.set_weights(chosen)
-        return found
-
-    def export(self, directory: Path) -> Path:
-        """Writes the SavedModel: users as known after the log's end, scaled as in training."""
-        protocol, data = self.protocol, self.data
-        assert isinstance(self.model, Clicks)
-        states = protocol.last_state
-        users = np.zeros(len(data.user_ids), bool)
-        users[protocol.edges.user] = True
-        self.model.scale_for("train")
-        calibration = self.calibration()
-        folded = scoring.Folded(
-            self.model,
-            states,
-            np.asarray(data.user_ids),
-            np.asarray(data.item_ids),
-            users,
-            self.needed,
-            calibration,
-        )
-        draw = np.random.default_rng(0)
-        user = draw.choice(np.flatnonzero(users), CHECKED_PAIRS)
-        item = draw.choice(np.flatnonzero(self.needed), CHECKED_PAIRS)
-        wanted = self.model(
-            {"state": states[user].astype(np.int32), "item": item.astype(np.int32)}
-        ).numpy()
-        check = np.asarray(data.user_ids)[user], np.asarray(data.item_ids)[item], wanted
-        about = {
-            "flags": self.flags.model_dump(mode="json", exclude=set(config.PLACES)),
-            "dataset": self.digest,
-        }
-        return scoring.export(folded, directory, check, about)
-
-
 # -------------------------------------------------------------------------------- evaluate
 
 
@@ -381,7 +168,7 @@ def evaluate(flags: EvaluateConfig) -> None:
         raise InputError("--run_dir not given; name the run to evaluate")
     run_dir = Path(flags.run_dir)
     own = _read_flags(run_dir)
-    with run_directory.only_run(run_dir):
+    with only_run(run_dir):
         _evaluate(flags, own, run_dir)
 
 
@@ -392,7 +179,7 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
             "python -m mmnet.mma4ctr.train --resume"
         )
     data = dataset.load(Path(flags.dataset_dir or own.dataset_dir))
-    made = Made(data, own)
+    made = System(data, own)
     stored = resume.load_arrays(run_dir / WEIGHTS, made.digest)
     made.model.net.set_weights([stored[str(n)] for n in range(len(stored))])
     record = Record.read(run_dir / "record.json")
@@ -406,7 +193,7 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
 
 
 def _write_evaluation(
-    made: Made, found: dict[str, Any], fitted: training.Fit, directory: Path, everything: bool
+    made: System, found: dict[str, Any], fitted: training.Fit, directory: Path, everything: bool
 ) -> None:
     write_atomic(directory / "metrics.json", json.dumps(found, indent=1) + "\n")
     write_atomic(directory / "table.md", _table(found))
@@ -436,7 +223,7 @@ def _write_evaluation(
     write_figure(directory / "rows.png", figures.pies(np.asarray(data.user), np.asarray(data.item)))
 
 
-def _write_maps(made: Made, directory: Path, number: int) -> None:
+def _write_maps(made: System, directory: Path, number: int) -> None:
     """UMAP of input rows and of hidden vectors, as many rows of either kind."""
     protocol, part = made.protocol, made.protocol.parts["test"]
     label = protocol.label[part]
@@ -521,7 +308,7 @@ def _run(planned: Sequence[sweeps.Cell]) -> None:
         if key not in prepared:
             prepared[key] = _dataset(cell.flags, key)
         keras.backend.clear_session()  # or the graphs of all cells stay in memory
-        made = Made(prepared[key], cell.flags)
+        made = System(prepared[key], cell.flags)
         fitted = made.fit(None)
         report = made.report(fitted)
         report |= {"history": fitted.history, "retries": fitted.retries}

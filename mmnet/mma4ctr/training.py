@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from mmnet import checks
 from mmnet.checks import InputError
-from mmnet.mma4ctr.baselines import Baseline, PairLoss
+from mmnet.mma4ctr.baselines import Baseline, LogLikelihood, PairLoss
 from mmnet.mma4ctr.network import Clicks, ListwiseCrossEntropy
 from mmnet.mma4ctr.protocols import Protocol
 from mmnet.training import resume as resuming
@@ -31,13 +31,12 @@ LOSSES: dict[str, Callable[[], keras.losses.Loss]] = {
     "listwise": ListwiseCrossEntropy,
     "bce": keras.losses.BinaryCrossentropy,
     "pairs": PairLoss,
+    "items": LogLikelihood,
 }
 HALF_EVERY = 5
 MOST_RETRIES = 5
 EPSILON = 1e-8
 """Adam's, as in PyTorch; Keras' own default is ten times that."""
-
-SCORE_ROWS = 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,10 +158,10 @@ def scores(model: Model, protocol: Protocol, split: str, *, hidden: bool = False
     part = protocol.parts[split]
     state, item = protocol.state[part], protocol.item[part]
     model.scale_for(split)
-    run = _compiled(model)[hidden]
+    run, size = _compiled(model)[hidden], model.score_rows
     found = [
         run(tf.constant(state[rows]), tf.constant(item[rows])).numpy()
-        for rows in (slice(at, at + SCORE_ROWS) for at in range(0, len(state), SCORE_ROWS))
+        for rows in (slice(at, at + size) for at in range(0, len(state), size))
     ]
     model.scale_for("train")
     return np.concatenate(found)

@@ -11,12 +11,13 @@ linear, so items are pooled first and one sparse product makes all means of all 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from scipy import sparse
 
 from mmnet import checks
+from mmnet.mma4ctr.pca import parts_of
 from mmnet.mma4ctr.protocols import Edges
 
 
@@ -42,13 +43,16 @@ def pooling(width: int, length: int) -> np.ndarray:
 
 def pooled(table: np.ndarray, length: int) -> np.ndarray:
     """Items' modalities pooled to a length, float64 [items, length]."""
-    matrix = pooling(table.shape[1], length)
-    return table.astype(np.float64) @ matrix[: table.shape[1]]
+    matrix = pooling(table.shape[1], length)[: table.shape[1]]
+    found = np.empty((len(table), length))
+    for part in parts_of(np.arange(len(table))):
+        found[part] = table[part].astype(np.float64) @ matrix
+    return found
 
 
 def signed_means(
     edges: Edges,
-    items: Mapping[str, np.ndarray],
+    items: Iterable[tuple[str, np.ndarray]],
     present: Mapping[str, np.ndarray],
     *,
     users: int,
@@ -62,7 +66,7 @@ def signed_means(
 
     Args:
         edges: what users were shown.
-        items: modality -> pooled items, float64 [items, length].
+        items: modalities by name and pooled, float64 [items, length]; one at a time is needed.
         present: modality -> bool [items].
         users: number of users.
         bins: number of time bins, or 0.
@@ -86,7 +90,7 @@ def signed_means(
         return np.cumsum(wide, axis=1, out=wide).reshape(values.shape) if bins else values
 
     found = {}
-    for name, pooled_items in items.items():
+    for name, pooled_items in items:
         there = present[name]
         total = up_to(signs @ np.where(there[:, None], pooled_items, 0))
         number = up_to(shown @ there.astype(np.float64))

@@ -447,7 +447,12 @@ class _Run:
                 "values in the rows of the tables; nothing was exported"
             )
         progress = self.progress
-        row = {"epoch": epoch, "step": progress.step, "loss": loss, "monitor": value}
+        row: dict[str, Any] = {
+            "epoch": epoch,
+            "step": progress.step,
+            "loss": loss,
+            "monitor": value,
+        }
         row |= {"seconds": self._seconds(), "metrics": metrics}
         progress = replace(progress, epoch=epoch, history=[*progress.history, row])
         better = progress.best_value is None or value < progress.best_value
@@ -495,6 +500,7 @@ class _Run:
         metrics = progress.history[progress.best_epoch - 1]["metrics"]
         self.logs.scalars(progress.step, {f"best/{name}": v for name, v in metrics.items()})
         self.logs.ended(progress.step)
+        assert progress.best_value is not None  # every epoch has one
         return FitResult(
             best_epoch=progress.best_epoch,
             best_value=progress.best_value,

@@ -147,7 +147,7 @@ class Checkpoints:
         """Writes one checkpoint, then deletes what is older than the newest `keep`."""
         progress = checkpoint.progress
         described = json.dumps({"progress": asdict(progress), "settings": checkpoint.settings})
-        contents = {
+        contents: dict[str, Any] = {
             **checkpoint.arrays,
             **{f"best/{name}": array for name, array in checkpoint.best.items()},
             _JSON: np.frombuffer(described.encode(), np.uint8),
@@ -282,12 +282,11 @@ def load_weights(model: keras.Model, path: Path, dataset: str) -> None:
 
 def save_arrays(arrays: Mapping[str, np.ndarray], path: Path, dataset: str) -> None:
     """Writes what a model was fitted to, and the fingerprint of the dataset it goes with."""
+    named: dict[str, Any] = {f"{_ARRAY}{k}": v for k, v in arrays.items()}
 
     def write(beside: Path) -> None:
         with beside.open("wb") as file:
-            np.savez(
-                file, dataset=np.array(dataset), **{f"{_ARRAY}{k}": v for k, v in arrays.items()}
-            )
+            np.savez(file, dataset=np.array(dataset), **named)
 
     write_atomic(path, write)
 

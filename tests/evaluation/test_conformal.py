@@ -16,6 +16,7 @@ def frame(n, seed, scenario="normal", scale=1.0):
     noise = scale * draws.standard_t(3, n) / np.log(2 + clicks)
     return pd.DataFrame(
         {
+            "item_id": np.arange(n),
             "scenario": scenario,
             "seen_clicks": clicks,
             "predicted_share_rate": predicted,
@@ -32,6 +33,17 @@ def test_new_rates_fall_inside_as_often_as_said_in_every_group():
     assert found["coverage"].between(0.9 - 0.028, 0.9 + 0.028).all()
     # Where more is known, intervals are narrower.
     assert (found["mean_width"][1:].diff()[1:] < 0).all()
+
+
+def test_the_error_of_coverage_is_that_of_as_many_items():
+    once = frame(300, 2)
+    fitted = conformal.fit(frame(4_000, 0), level=0.8)
+    found = conformal.coverage(fitted, pd.concat([once] * 7)).iloc[0]  # seven alike rows an item
+    assert (found["n"], found["items"]) == (2100, 300)
+    p = found["coverage"]
+    assert found["standard_error"] == pytest.approx((p * (1 - p) / 299) ** 0.5)
+    alone = conformal.coverage(fitted, once.assign(item_id="a"))
+    assert alone["standard_error"].isna().all()
 
 
 def test_each_scenario_has_its_own_intervals():

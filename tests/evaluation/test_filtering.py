@@ -150,7 +150,9 @@ def test_the_report_holds_every_rule_in_every_scenario(tmp_path):
             "scenario": ["normal"],
             "clicks": ["all"],
             "n": [300],
+            "items": [40],
             "coverage": [0.9],
+            "standard_error": [0.02],
             "mean_width": [4],
         }
     )
@@ -179,5 +181,5 @@ def test_the_report_holds_every_rule_in_every_scenario(tmp_path):
             "newest",
         }
     text = (tmp_path / "decision.md").read_text()
-    assert "| Normal | all | 300 | 90.0% | 4 |" in text
+    assert "| Normal | all | 300 | 40 | 90.0% ± 2.0% | 4 |" in text
     assert (tmp_path / "decision.png").read_bytes().startswith(b"\x89PNG")

@@ -151,6 +151,7 @@ def test_a_baseline_runs_and_exports_nothing(place, tmp_path):
 def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, capsys):
     arguments = [
         *(f"--dataset_dir={place / 'dataset'}", *FAST, "--seeds=0,1", "--evaluate_at=1,2"),
+        "--reference=P0",
         *(
             "--row=P0: --protocol=p0",
             "--row=P0-r: --protocol=p0 --user_features=rate --matrix=none",
@@ -162,6 +163,7 @@ def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, caps
     rows = [line for line in page.splitlines() if line.startswith("| P0")]
     assert len(rows) == 2
     assert "AUC, epoch 1" in page
+    assert "AUC less that of P0" in page
     assert rows[1].split("|")[2].strip() == "2"  # columns: the rate and the device
     text = (tmp_path / "results" / "results.csv").read_text().splitlines()
     assert sum(",chosen," in line for line in text) == 4

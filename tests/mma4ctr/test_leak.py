@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from mmnet.mma4ctr import dataset, tasks
+from mmnet.mma4ctr import dataset, metrics, references
 from mmnet.mma4ctr.config import InteractionFlags, TrainConfig
+from mmnet.mma4ctr.system import System
 
 NOISE = {
     "users": 3000,
@@ -30,7 +31,7 @@ def noise(tmp_path_factory):
 
 def area(noise, **flags):
     flags = TrainConfig(batch_size=4096, epochs=6, jit=False, **flags)
-    made = tasks.Made(noise, flags)
+    made = System(noise, flags)
     return made.report(made.fit(None))["test"]
 
 
@@ -69,14 +70,14 @@ def test_the_users_own_rate_is_all_that_leaks(noise):
 
 def test_the_oracle_of_the_leak_is_the_poisson_figure(noise):
     """Of Poisson positives and users alike: r_u alone has P(1 + X > Y) + P(1 + X = Y) / 2."""
-    rates = tasks.references.rates
-    made = tasks.Made(noise, TrainConfig(protocol="p0"))
+    rates = references.rates
+    made = System(noise, TrainConfig(protocol="p0"))
     part = made.protocol.parts["test"]
     values = rates(made.protocol, len(noise.user_ids), len(noise.item_ids))["user rate"][part]
     draw = np.random.default_rng(0)
     mean = made.protocol.label.mean() * len(made.protocol) / len(set(made.protocol.user.tolist()))
     x, y = draw.poisson(mean, (2, 200_000))
     expected = np.mean(1 + x > y) + 0.5 * np.mean(1 + x == y)
-    found = tasks.metrics.auc(made.protocol.label[part], values)
+    found = metrics.auc(made.protocol.label[part], values)
     # Users differ in activity by 20 %, which the figure leaves out; 0.018 is the sd of chance.
     assert found == pytest.approx(expected, abs=0.05)

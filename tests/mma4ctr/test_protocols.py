@@ -123,7 +123,7 @@ def test_rewriting_labels_from_a_day_on_moves_no_unscaled_feature_up_to_it(seed,
         one = dataclasses.replace(one, parts={s: found.parts["train"] for s in SPLITS})
         means, _ = features.user_embedding.signed_means(
             one.edges,
-            {"a": np.arange(60.0).reshape(30, 2)},
+            [("a", np.arange(60.0).reshape(30, 2))],
             {"a": np.ones(30, bool)},
             users=12,
             bins=14,

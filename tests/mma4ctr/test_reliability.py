@@ -164,6 +164,21 @@ def test_death_before_the_first_checkpoint_needs_only_resume(straight, tmp_path,
     assert outcome(place) == outcome(straight)
 
 
+def test_a_run_on_a_prepared_dataset_is_gone_on_with_by_its_directory_alone(tmp_path):
+    """What the dataset had decided, its label for one, is in the run's flags."""
+    data = f"--dataset_dir={tmp_path / 'data'}"
+    assert run("prepare", *LOG, data) == 0
+    place = tmp_path / "run"
+    assert run("train", *FAST, data, f"--run_dir={place}", "--deterministic") == 0
+    wanted = outcome(place)
+    *_, newest = Checkpoints(place / "checkpoints").paths()
+    newest.unlink()
+    shutil.rmtree(place / "export")
+    assert run("train", f"--run_dir={place}", "--resume") == 0
+    assert outcome(place) == wanted
+    assert (place / "export" / "1" / "saved_model.pb").exists()
+
+
 @pytest.mark.slow
 def test_whatever_the_other_drivers_are_killed_at_they_end_the_same(
     straight, tmp_path, monkeypatch

@@ -53,7 +53,7 @@ def test_means_are_those_of_a_loop_over_edges(seed, signed, in_time):
     tables = {"a": draw.random((7, 3)), "b": draw.random((7, 2))}
     present = {"a": draw.random(7) < 0.7, "b": np.ones(7, bool)}
     found, number = user_embedding.signed_means(
-        rows, tables, present, users=5, bins=bins, signed=signed
+        rows, tables.items(), present, users=5, bins=bins, signed=signed
     )
     for user in range(5):
         for moment in range(bins + 1):
@@ -76,11 +76,11 @@ def test_a_label_changes_nothing_at_its_time_or_before(seed):
     draw = np.random.default_rng(seed)
     rows = edges(draw, bins=6)
     tables, present = {"a": draw.random((7, 3))}, {"a": np.ones(7, bool)}
-    before, _ = user_embedding.signed_means(rows, tables, present, users=5, bins=6)
+    before, _ = user_embedding.signed_means(rows, tables.items(), present, users=5, bins=6)
     when = int(draw.integers(0, 6))
     label = np.where(rows.bin >= when, 1 - rows.label, rows.label).astype(np.int8)
     changed = dataclasses.replace(rows, label=label)
-    after, _ = user_embedding.signed_means(changed, tables, present, users=5, bins=6)
+    after, _ = user_embedding.signed_means(changed, tables.items(), present, users=5, bins=6)
     moment = np.arange(5 * 7) % 7
     # Bit for bit: the sums of earlier bins are the same sums.
     np.testing.assert_array_equal(before["a"][moment <= when], after["a"][moment <= when])
@@ -89,7 +89,7 @@ def test_a_label_changes_nothing_at_its_time_or_before(seed):
 def test_a_label_changes_what_comes_after_it():
     rows = Edges(*(np.array(x) for x in ([0, 0], [1, 2], [0, 1], [1, 3])))
     tables, present = {"a": np.eye(3)}, {"a": np.ones(3, bool)}
-    found, _ = user_embedding.signed_means(rows, tables, present, users=1, bins=4)
+    found, _ = user_embedding.signed_means(rows, tables.items(), present, users=1, bins=4)
     expected = [[0, 0, 0], [0, 0, 0], [0, -1, 0], [0, -1, 0], [0, -0.5, 0.5]]
     np.testing.assert_array_equal(found["a"], expected)
 

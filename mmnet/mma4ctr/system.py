@@ -1,0 +1,246 @@
+"""One system: the rows of its protocol, its tables, its network, and what it is worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from mmnet.checks import InputError
+from mmnet.mma4ctr import (
+    baselines,
+    config,
+    features,
+    fusion,
+    item_scores,
+    metrics,
+    network,
+    protocols,
+    references,
+    scoring,
+    training,
+)
+from mmnet.mma4ctr.baselines import Baseline
+from mmnet.mma4ctr.config import TrainConfig
+from mmnet.mma4ctr.dataset import Dataset
+from mmnet.mma4ctr.features import Features
+from mmnet.mma4ctr.metrics import Platt
+from mmnet.mma4ctr.network import Clicks
+from mmnet.mma4ctr.protocols import Protocol
+from mmnet.training.records import Stages
+
+console = Console()
+
+CHECKED_PAIRS = 1000
+"""Scored by the SavedModel and by the model before an export is written."""
+
+
+class System:
+    """One system: the rows of its protocol, its tables and its network.
+
+    Args:
+        data: the log.
+        flags: everything else.
+        stages: times are added to.
+    """
+
+    protocol: Protocol
+    features: Features | None
+    model: training.Model
+
+    def __init__(self, data: Dataset, flags: TrainConfig, stages: Stages | None = None):
+        stages = stages or Stages()
+        self.data, self.flags, self.stages = data, flags, stages
+        present = {name: np.asarray(raw.present) for name, raw in data.modalities.items()}
+        if flags.matrix == "none" and flags.user_features == "none":
+            raise InputError("--matrix=none and --user_features=none leave nothing to read")
+        if flags.matrix == "none" and flags.user_features != "rate" and flags.user_length:
+            raise InputError(
+                "--matrix=none has no modality for a user's features; take --user_features=rate "
+                "or --user_length=0"
+            )
+        with stages.stage("protocol"), console.status("choosing rows"):
+            self.needed, more = fusion.needed(flags.matrix, present), None
+            if flags.item_scores:
+                scores = item_scores.read(flags.item_scores, np.asarray(data.item_ids))
+                self.needed &= scores.kept
+                more = scores.columns if flags.score_column else None
+            self.protocol = protocols.build(data, flags, self.needed, flags.seed)
+        self.features = None
+        if not self.by_numbers:
+            with stages.stage("features"), console.status("making tables of users and items"):
+                how = features.reduction(data, flags, flags.protocol)
+                self.features = features.build(data, self.protocol, flags, how, more)
+        elif flags.protocol == "p0":
+            raise InputError(
+                f"--model={flags.model} knows users by their numbers, and in p0 no user of test is "
+                "in train; take --protocol=c1"
+            )
+        self.model = self.fresh()
+
+    @property
+    def by_numbers(self) -> bool:
+        """Whether the model reads numbers of users and items, and no features."""
+        return self.flags.model not in ("mma4ctr", "lr")
+
+    @property
+    def loss(self) -> str:
+        """What the model is trained by; `--loss` is of MMa4CTR only."""
+        if self.flags.model == "mma4ctr":
+            return self.flags.loss
+        if self.flags.model in baselines.SEQUENTIAL:
+            return "items"
+        return "pairs" if self.flags.model in baselines.PAIRWISE else "bce"
+
+    def fresh(self, again: int = 0) -> training.Model:
+        """The model with fresh weights; `again` draws others."""
+        part, seed = self.protocol.parts["train"], self.flags.seed + 1_000_003 * again
+        bias = float(metrics.logit(self.protocol.label[part].mean()))
+        if self.features is None:
+            return Baseline(
+                self.flags.model,
+                users=len(self.data.user_ids),
+                items=len(self.data.item_ids),
+                state_user=self.protocol.state_user,
+                history=baselines.histories(
+                    self.protocol, baselines.history_length(self.flags.model)
+                ),
+                pairs=baselines.graph(self.protocol),
+                seed=seed,
+                output_bias=bias,
+            )
+        try:
+            net = network.network(
+                self.features.in_features,
+                arch="linear" if self.flags.model == "lr" else self.flags.arch,
+                seed=seed,
+                output_bias=bias if self.loss == "bce" else None,
+            )
+        except ValueError as error:
+            raise InputError(f"--arch: {error}") from None
+        return Clicks(self.features, net)
+
+    @property
+    def digest(self) -> str:
+        """What weights belong to."""
+        return self.data.spec["fingerprint"]
+
+    @property
+    def parameters(self) -> int:
+        """Trainable ones; the tables are none."""
+        return int(sum(np.prod(w.shape) for w in self.model.trainable_variables))
+
+    def fit(self, run_dir: Path | None, resumed: bool = False) -> training.Fit:
+        """Trains the network."""
+        flags = self.flags
+        select = flags.select
+        if select == "auto":
+            select = "last" if flags.protocol == "p0" else "validation"
+        settings = training.Settings(
+            epochs=flags.epochs,
+            batch_size=flags.batch_size + flags.batch_size % 2 * (self.loss == "pairs"),
+            learning_rate=flags.learning_rate,
+            schedule=flags.schedule,
+            interrupt=flags.interrupt,
+            select=select,
+            loss=self.loss,
+            seed=flags.seed,
+            evaluate_at=flags.evaluate_at,
+            jit=flags.jit,
+            steps_per_execution=flags.steps_per_execution,
+            deterministic=flags.deterministic,
+        )
+        part = self.protocol.parts["validation"]
+        again = iter(range(1, 1000))
+        with self.stages.stage("train"):
+            return training.fit(
+                self.model,
+                self.protocol,
+                lambda model: metrics.auc(
+                    self.protocol.label[part], training.scores(model, self.protocol, "validation")
+                ),
+                settings,
+                run_dir=run_dir,
+                resume=resumed,
+                fixed={"dataset": self.digest, "protocol": flags.protocol, "model": flags.model},
+                fresh=lambda: self.fresh(next(again)).net.get_weights(),
+                order=self._order if self.loss in ("pairs", "items") else None,
+            )
+
+    def _order(self, epoch: int) -> np.ndarray:
+        of = baselines.paired_rows if self.loss == "pairs" else baselines.taken_rows
+        return of(self.protocol, self.flags.seed, epoch)
+
+    def scores(self, split: str) -> np.ndarray:
+        """Probabilities of a split's rows."""
+        return training.scores(self.model, self.protocol, split)
+
+    def calibration(self) -> Platt:
+        """Fitted to the validation rows."""
+        part = self.protocol.parts["validation"]
+        return metrics.platt(self.protocol.label[part], self.scores("validation"))
+
+    def test(self) -> dict[str, float | int]:
+        """Metrics of the test rows by the weights at hand."""
+        part = self.protocol.parts["test"]
+        return metrics.report(
+            self.protocol.label[part],
+            self.scores("test"),
+            self.protocol.user[part],
+            self.calibration(),
+        )
+
+    def report(self, fitted: training.Fit) -> dict[str, Any]:
+        """Metrics of the chosen epoch, of those asked for besides, and of the references."""
+        found: dict[str, Any] = {
+            "protocol": self.flags.protocol,
+            "seed": self.flags.seed,
+            "model": self.flags.model,
+            "in_features": self.features.in_features if self.features else 0,
+            "parameters": self.parameters,
+            "epoch": fitted.best_epoch,
+            "test": self.test(),
+            "references": references.evaluate(
+                self.data, self.protocol, shuffled=self.flags.shuffle_labels
+            ),
+        }
+        chosen = self.model.net.get_weights()
+        found["at_epoch"] = {}
+        for epoch, weights in sorted(fitted.reached.items()):
+            self.model.net.set_weights(weights)
+            found["at_epoch"][str(epoch)] = self.test()
+        self.model.net.set_weights(chosen)
+        return found
+
+    def export(self, directory: Path) -> Path:
+        """Writes the SavedModel: users as known after the log's end, scaled as in training."""
+        protocol, data = self.protocol, self.data
+        assert isinstance(self.model, Clicks)
+        states = protocol.last_state
+        users = np.zeros(len(data.user_ids), bool)
+        users[protocol.edges.user] = True
+        self.model.scale_for("train")
+        calibration = self.calibration()
+        folded = scoring.Folded(
+            self.model,
+            states,
+            np.asarray(data.user_ids),
+            np.asarray(data.item_ids),
+            users,
+            self.needed,
+            calibration,
+        )
+        draw = np.random.default_rng(0)
+        user = draw.choice(np.flatnonzero(users), CHECKED_PAIRS)
+        item = draw.choice(np.flatnonzero(self.needed), CHECKED_PAIRS)
+        wanted = self.model(
+            {"state": states[user].astype(np.int32), "item": item.astype(np.int32)}
+        ).numpy()
+        check = np.asarray(data.user_ids)[user], np.asarray(data.item_ids)[item], wanted
+        about = {
+            "flags": self.flags.model_dump(mode="json", exclude=set(config.PLACES)),
+            "dataset": self.digest,
+        }
+        return scoring.export(folded, directory, check, about)
