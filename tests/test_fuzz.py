@@ -1,6 +1,6 @@
 """Whatever the tables, the request or the asset: a result or one clear sentence, never a traceback.
 
-Nothing is trained. The quick tests look at some hundred inputs, the slow one at more than 2,000.
+Nothing is trained. The quick tests look at some hundred inputs, the slow ones at thousands.
 """
 
 import contextlib
@@ -242,9 +242,8 @@ REFUSALS = (tf.errors.InvalidArgumentError, TypeError, ValueError)
 """What TensorFlow Serving answers with 400."""
 
 
-@hypothesis.settings(max_examples=300)
-@hypothesis.given(data=st.data())
-def test_no_bytes_break_the_examples_signature(served, data):
+def check_example(served, data):
+    """Sends bytes that may be no tf.Example."""
     signatures, inputs, _ = served
     whole = bytes(inputs["examples"][examples.INPUT][0])
     kind = data.draw(st.sampled_from(["noise", "cut", "flip"]))
@@ -264,10 +263,8 @@ def test_no_bytes_break_the_examples_signature(served, data):
         assert np.isnan(score).all() or ((score >= 0) & (score <= 100)).all()
 
 
-@hypothesis.settings(max_examples=200)
-@hypothesis.given(data=st.data())
-@pytest.mark.parametrize("signature", ["raw_columns", "serving_default"])
-def test_no_request_breaks_a_signature(served, data, signature):
+def check_request(served, data, signature):
+    """Sends a request that is wrong in one place."""
     signatures, inputs, _ = served
     request = dict(inputs[signature])
     name = data.draw(st.sampled_from(sorted(request)))
@@ -299,6 +296,30 @@ def test_no_request_breaks_a_signature(served, data, signature):
         hypothesis.note(str(error))
     else:
         assert found[export.OUTPUT].dtype == tf.float32
+
+
+@hypothesis.settings(max_examples=300)
+@hypothesis.given(data=st.data())
+def test_no_bytes_break_the_examples_signature(served, data):
+    check_example(served, data)
+
+
+@hypothesis.settings(max_examples=200)
+@hypothesis.given(data=st.data())
+@pytest.mark.parametrize("signature", ["raw_columns", "serving_default"])
+def test_no_request_breaks_a_signature(served, data, signature):
+    check_request(served, data, signature)
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=1_000)
+@hypothesis.given(data=st.data())
+@pytest.mark.parametrize("signature", ["raw_columns", "serving_default", "examples"])
+def test_three_thousand_requests(served, data, signature):
+    if signature == "examples":
+        check_example(served, data)
+    else:
+        check_request(served, data, signature)
 
 
 # -------------------------------------------------------------------------------------- assets

@@ -67,7 +67,10 @@ class ShareRates(MLModel):
             model_name=self.name,
             model_version=self._version,
             outputs=[types.ResponseOutput(**one) for one in requests.to_v2(outputs)],
-            parameters=types.Parameters(model_seconds=seconds),
+            # A message of gRPC has whole numbers only; the seconds do not get through.
+            parameters=types.Parameters(
+                model_seconds=seconds, model_microseconds=round(seconds * 1e6)
+            ),
         )
 
     @custom_handler(rest_path="/v1/models/mmnet:predict")

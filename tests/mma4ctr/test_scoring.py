@@ -81,6 +81,37 @@ def test_plain_tensorflow_loads_it(folded, tmp_path):
     np.testing.assert_allclose(json.loads(ran.stdout), wanted, rtol=1e-6)
 
 
+@pytest.mark.parametrize("arch", ["readme", "head_adaptive"])
+def test_every_signature_scores_as_the_keras_model_does_on_ten_thousand_pairs(arch, tmp_path):
+    draw = np.random.default_rng(0)
+    states, items = draw.random((100, 60)).astype("f"), draw.random((120, 140)).astype("f")
+    scale = Scaler(draw.random(200).astype("f") / 4, 1 + draw.random(200).astype("f"))
+    net = network(200, arch=arch, seed=1, output_bias=-3.0)
+    model = Clicks(Features(states, items, {"train": scale}, {}), net)
+    for variable in model.net.trainable_variables:  # untrained biases are 0
+        variable.assign(variable + draw.normal(0, 0.1, variable.shape))
+    user_ids, item_ids = np.arange(100) * 3, np.arange(120) * 7
+    known = np.ones(100, bool), np.ones(120, bool)
+    made = scoring.Folded(model, np.arange(100), user_ids, item_ids, *known, Platt(1.5, -0.5))
+    user, item = np.divmod(np.arange(12_000), 120)
+    wanted = model({"state": user, "item": item}).numpy()
+    assert wanted.std() > 0.1 * wanted.mean()
+    pairs = user_ids[user], item_ids[item]
+    place = scoring.export(made, tmp_path, (*pairs, wanted), {})
+    served = scoring.load(str(place)).signatures
+    assert set(served) == {"serving_default", "places"}
+    found = served["serving_default"](user_id=tf.constant(pairs[0]), item_id=tf.constant(pairs[1]))
+    logit = np.log(wanted.astype(float)) - np.log1p(-wanted.astype(float))
+    calibrated = 1 / (1 + np.exp(-(1.5 * logit - 0.5)))
+    places = served["places"](
+        user=tf.constant(user.astype("int32")), item=tf.constant(item.astype("int32"))
+    )
+    # Relative to the probability, as the issue asks of every signature.
+    np.testing.assert_allclose(found["probability"], wanted, rtol=1e-5)
+    np.testing.assert_allclose(places["probability"], wanted, rtol=1e-5)
+    np.testing.assert_allclose(found["calibrated_probability"], calibrated, rtol=1e-5)
+
+
 def test_what_scores_otherwise_is_not_exported(folded, tmp_path):
     check = (USERS[[0]], ITEMS[[0]], np.array([0.123]))
     with pytest.raises(RuntimeError, match="not exported"):

@@ -29,10 +29,16 @@ def test_answers_are_right_under_load_and_mistakes_are_refused(tmp_path):
     loads = [
         line for line in lines if line[-1].endswith(tuple("0123456789")) and " of " in line[-1]
     ]
-    assert len(loads) == 9
+    assert len(loads) == 12
     for line in loads:
         wrong, answers = line[-1].replace(",", "").split(" of ")
         assert (int(wrong), int(answers) > 0) == (0, True)
-    refused = [line for line in lines if line[1] in ("400", "404", "413", "422")]
+    refused = {line[0]: line[1] for line in lines if line[1] in ("400", "404", "413", "422")}
     assert len(refused) == 9
-    assert ["5,000 rows", "413"] in [line[:2] for line in refused]
+    assert refused["5,000 rows"] == "413"
+    by_grpc = {line[0]: line[1:] for line in lines if line[0].startswith("gRPC: ")}
+    assert len(by_grpc) == 12
+    assert not [one for one, (status, _) in by_grpc.items() if status == "OK"]
+    assert by_grpc["gRPC: another model"][0] == "NOT_FOUND"
+    assert by_grpc["gRPC: a shape that lies"][0] == "INVALID_ARGUMENT"
+    assert not [one for one, (_, told) in by_grpc.items() if "Traceback" in told]

@@ -168,6 +168,30 @@ def test_any_json_is_read_or_refused(value, key):
         assert set(found) == set(SPECS)
 
 
+v2_inputs = st.tuples(
+    st.sampled_from([*SPECS, "x", ""]),
+    st.sampled_from([*requests.V2_TYPES, "FP64", "BOOL", ""]),
+    st.lists(st.integers(-1, 3) | st.just(2**63), max_size=3),
+    json_values,
+)
+whole_v2 = st.tuples(
+    st.tuples(st.just("clicks"), st.just("INT64"), st.just([1, 2]), json_values),
+    st.tuples(st.just("rate"), st.just("FP32"), st.just([1]), json_values | st.just([0.5])),
+    st.tuples(st.just("title"), st.just("BYTES"), st.just([1]), json_values | st.just(["a"])),
+)
+
+
+@hypothesis.settings(max_examples=800)
+@hypothesis.given(st.lists(v2_inputs, max_size=4) | whole_v2.map(list))
+def test_any_v2_request_is_read_or_refused(inputs):
+    try:
+        found = requests.from_v2(inputs, SPECS)
+    except RequestError as error:
+        hypothesis.note(str(error))
+    else:
+        assert set(found) == set(SPECS)
+
+
 def test_golden_rows_score_the_same_in_every_format(run_dir):
     """PredictRequest, both forms of REST JSON and V2, of one golden batch."""
     loaded, _ = export.load(run_dir / "export")
