@@ -33,6 +33,9 @@ from mmnet.training.records import Stages
 
 console = Console()
 
+MOST_LOGITS_BYTES = 2 << 30
+"""Scores of all items of one batch; the gradients of them take as much again, and so on."""
+
 CHECKED_PAIRS = 1000
 """Scored by the SavedModel and by the model before an export is written."""
 
@@ -78,7 +81,21 @@ class System:
                 f"--model={flags.model} knows users by their numbers, and in p0 no user of test is "
                 "in train; take --protocol=c1"
             )
+        self._check_size()
         self.model = self.fresh()
+
+    def _check_size(self) -> None:
+        flags = self.flags
+        if flags.model not in baselines.SEQUENTIAL:
+            return
+        length, items = baselines.history_length(flags.model), len(self.data.item_ids)
+        size = baselines.logits_bytes(flags.model, flags.batch_size, items, length)
+        if size > MOST_LOGITS_BYTES:
+            fits = flags.batch_size * MOST_LOGITS_BYTES // size
+            raise InputError(
+                f"--batch_size={flags.batch_size}: --model={flags.model} scores all {items:,} "
+                f"items for every row, {size / 1e9:.1f} GB at a time; at most {fits} fit"
+            )
 
     @property
     def by_numbers(self) -> bool:

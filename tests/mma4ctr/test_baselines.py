@@ -333,12 +333,12 @@ def test_a_session_graph_by_hand():
 @pytest.mark.parametrize(
     "name",
     [
-        name if name in ("lr", "bpr") else pytest.param(name, marks=pytest.mark.slow)
-        for name in NAMES
+        name if name == "bpr" else pytest.param(name, marks=pytest.mark.slow)
+        for name in NAMES[1:]  # features alone (lr) cannot tell numbers
     ],
 )
 def test_every_baseline_learns_who_takes_what(name, monkeypatch):
-    """Users of even numbers take even items; features alone (lr) cannot tell, so it is let off.
+    """Users of even numbers take even items.
 
     What a sequential model scores is which item is next and not whether one is taken; here both
     are the same.
@@ -365,9 +365,33 @@ def test_every_baseline_learns_who_takes_what(name, monkeypatch):
     made = System(data, flags)
     found = made.report(made.fit(None))["test"]
     # 300 test rows: chance has an sd of 0.035; a model that knows users and items reaches 0.9.
-    assert found["auc"] > (0.35 if name == "lr" else 0.75)
+    assert found["auc"] > 0.75
 
 
 def test_numbers_of_users_mean_nothing_where_no_user_is_known():
     with pytest.raises(InputError, match="take --protocol=c1"):
         System(log(), TrainConfig(model="bpr", protocol="p0"))
+
+
+@pytest.mark.parametrize("name", SEQUENTIAL)
+def test_too_many_items_for_a_batch_are_told(name, monkeypatch):
+    monkeypatch.setattr(system, "MOST_LOGITS_BYTES", 4 * 30 * 100)
+    data = log(rows=900, users=40, items=30, min_rows=3)
+    with pytest.raises(InputError, match=f"--batch_size=2200: --model={name} scores all 30 items"):
+        System(data, TrainConfig(model=name, protocol="c1", batch_size=2200))
+
+
+@pytest.mark.parametrize("name", SEQUENTIAL)
+def test_holes_and_dropout_go_on_where_they_stopped(name, tmp_path):
+    data = log(rows=900, users=40, items=30, min_rows=3)
+    flags = TrainConfig(model=name, protocol="c1", epochs=3, batch_size=16, jit=False)
+
+    def trained(flags, run_dir, resume=False):
+        made = System(data, flags)
+        made.fit(run_dir, resume)
+        return made.model.net.get_weights()
+
+    whole = trained(flags, tmp_path / "whole")
+    trained(flags.model_copy(update={"epochs": 2}), tmp_path / "parts")
+    for one, other in zip(whole, trained(flags, tmp_path / "parts", True), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -23,6 +23,17 @@ MASKED_SHARE = 0.2
 """Of a history, hidden in training."""
 
 
+def logits_bytes(name: str, batch_size: int, items: int, length: int) -> int:
+    """What the scores of all items take at a time, for each hole of each row of a batch."""
+    holes = holes_of(length) if name == "bert4rec" else 1
+    return 4 * batch_size * holes * items
+
+
+def holes_of(length: int) -> int:
+    """Most holes of a history of that length, the one at its end among them."""
+    return 1 + int(MASKED_SHARE * length)
+
+
 def _normal() -> keras.initializers.Initializer:
     return keras.initializers.RandomNormal(stddev=0.02)
 
@@ -98,7 +109,7 @@ class Cloze(keras.layers.Layer):
     def __init__(self, items: int, length: int, seed: int, **kwargs):
         super().__init__(**kwargs)
         self.hole = items + 1
-        self.holes = 1 + int(MASKED_SHARE * length)
+        self.holes = holes_of(length)
         self.items = self.add_weight([items + 2, WIDTH], _normal(), name="items")
         self.places = self.add_weight([length + 1, WIDTH], _normal(), name="places")
         self.norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON)
