@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -53,7 +54,10 @@ def test_tables_and_the_prepared_dataset_give_the_same_scores(run_dir, tables, t
     predict(
         saved_model, f"--dataset_dir={run_dir / 'dataset'}", f"--output={tmp_path / 'b.parquet'}"
     )
-    assert pq.read_table(tmp_path / "a.parquet").equals(pq.read_table(tmp_path / "b.parquet"))
+    one, other = (pq.read_table(tmp_path / f"{name}.parquet").to_pandas() for name in "ab")
+    # Inputs are the same; float32 sums over tensors that lie elsewhere in memory, or are shared out
+    # to threads otherwise on a busy machine, round otherwise. The bound is that of parity.
+    pd.testing.assert_frame_equal(one, other, rtol=1e-5, atol=0)
 
 
 def test_scores_as_of_a_period_read_nothing_later(run_dir, tables, tmp_path):
