@@ -268,6 +268,7 @@ def test_flags_of_a_run_run_again(run_dir):
     }
 
 
+@pytest.mark.slow
 def test_resuming_after_the_tables_changed_leaves_the_run_as_it_is(own_run, capsys):
     run_dir, counts = own_run
     before = {path: path.read_bytes() for path in (run_dir / "dataset").iterdir()}

@@ -125,6 +125,7 @@ def test_a_second_experiment_in_the_same_place_is_refused(folder, capsys):
     assert "in use by another experiment" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_origins_are_different_test_spans_of_one_table(folder, tmp_path):
     code = run(
         *SIMULATED,

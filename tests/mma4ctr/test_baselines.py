@@ -381,6 +381,7 @@ def test_too_many_items_for_a_batch_are_told(name, monkeypatch):
         System(data, TrainConfig(model=name, protocol="c1", batch_size=2200))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEQUENTIAL)
 def test_holes_and_dropout_go_on_where_they_stopped(name, tmp_path):
     data = log(rows=900, users=40, items=30, min_rows=3)

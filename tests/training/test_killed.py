@@ -48,6 +48,7 @@ def steps_saved(run_dir):
     return max(((int(name[1]), int(name[3])) for name in names), default=(0, 0))
 
 
+@pytest.mark.slow
 def test_killed_three_times_ends_with_the_same_weights(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     reference = start(whole, slow=0)
