@@ -93,6 +93,7 @@ def test_a_lost_cell_is_run_again_and_gives_the_same_tables(folder):
         assert after[name][0] == before[name][0], name
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_says_why_and_keeps_no_other_from_running(tmp_path, capsys):
     rows = tmp_path / "rows"
     rows.mkdir()

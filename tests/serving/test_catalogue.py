@@ -109,6 +109,7 @@ def test_vectors_of_a_table_of_their_own_are_lined_up(run_dir, catalogue, whole,
     assert predict(run_dir, catalogue, tmp_path / "scores", *SHARD, apart).equals(whole)
 
 
+@pytest.mark.slow
 def test_processes_score_as_one_does(run_dir, catalogue, whole, tmp_path):
     output = tmp_path / "scores"
     assert predict(run_dir, catalogue, output, *SHARD, "--processes=2").equals(whole)
