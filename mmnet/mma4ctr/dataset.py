@@ -88,19 +88,22 @@ def prepare(flags: InteractionFlags, directory: Path) -> Dataset:
         )
     flags = flags.model_copy(update={"label": interactions.label_of(flags)})
     flags = flags.model_copy(update={"min_rows": interactions.min_rows_of(flags)})
-    made = Path(flags.source_dir or directory / "raw")
-    if not flags.generate or _is_generated(flags, made):
-        known = flags.model_copy(update={"source_dir": str(made), "generate": ()})
-        if (found := _unchanged(directory, _key(known))) is not None:
+    place = Path(flags.source_dir or directory / "raw")
+    to_read = flags.model_copy(update={"source_dir": str(place), "generate": ()})
+    if not flags.generate or _is_generated(flags, place):
+        found = _unchanged(directory, to_read)
+        if found is not None:
             with contextlib.suppress(InputError), _only_one(directory):
                 _clear(found)
             return found
     with _only_one(directory):
         if flags.generate:
-            with contextlib.nullcontext() if made.parent == directory else _only_one(made):
-                _generate(flags, made)
-            flags = flags.model_copy(update={"source_dir": str(made), "generate": ()})
-        found = _unchanged(directory, _key(flags)) or _made(flags, directory, _key(flags))
+            inside = directory in (place, *place.parents)  # and locked with it
+            with contextlib.nullcontext() if inside else _only_one(place):
+                _generate(flags, place)
+        found = _unchanged(directory, to_read)
+        if found is None:
+            found = _made(to_read, directory)
         _clear(found)
         return found
 
@@ -113,15 +116,16 @@ def _only_one(directory: Path) -> contextlib.AbstractContextManager[int]:
     )
 
 
-def _unchanged(directory: Path, key: str) -> Dataset | None:
+def _unchanged(directory: Path, flags: InteractionFlags) -> Dataset | None:
     """The dataset that is there, if it was made of the same and is whole."""
-    if _stored_spec(directory).get("key") == key:
+    if _stored_spec(directory).get("key") == _key(flags):
         with contextlib.suppress(InputError):  # it is damaged: made anew
             return load(directory)
     return None
 
 
-def _made(flags: InteractionFlags, directory: Path, key: str) -> Dataset:
+def _made(flags: InteractionFlags, directory: Path) -> Dataset:
+    key = _key(flags)  # first: files that change while they are read are another log
     rows, ledger, paths = interactions.read(flags)
     if flags.source == "wechat":
         catalogue = modalities.wechat(Path(flags.source_dir))
