@@ -138,19 +138,14 @@ def _user_part(
         columns = [(positives / np.maximum(number, 1))[:, None], device]
     else:
         names = fusion.modalities_of(flags.matrix)
-        pooled = (
-            (
-                name,
-                user_embedding.pooled(
-                    fusion.scaled(tables[name], present[name] & protocol.fit_items),
-                    flags.user_length,
-                ),
-            )
-            for name in names
-        )
+
+        def pooled(name: str) -> np.ndarray:
+            table = fusion.scaled(tables[name], present[name] & protocol.fit_items)
+            return user_embedding.pooled(table, flags.user_length)
+
         means, number = user_embedding.signed_means(
             protocol.edges,
-            pooled,
+            ((name, pooled(name)) for name in names),
             present,
             users=users,
             bins=bins,

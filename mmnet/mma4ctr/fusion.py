@@ -64,7 +64,7 @@ def scaled(table: np.ndarray, fit: np.ndarray, out: np.ndarray | None = None) ->
     """Columns brought to [0, 1] over the rows to fit to, float32; others are not clipped."""
     low, factor = min_max(table, fit)
     found = np.empty(table.shape, np.float32) if out is None else out
-    for part in pca.parts_of(np.arange(len(table))):
+    for part in pca.slices(len(table)):
         found[part] = (table[part] - low) * factor
     return found
 

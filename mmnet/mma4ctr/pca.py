@@ -7,7 +7,7 @@ rows add to a corner of that only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -179,6 +179,11 @@ def _scores(fitted, number, blocks, rounded, out) -> np.ndarray:
     return found
 
 
-def parts_of(rows: np.ndarray) -> Iterable[np.ndarray]:
-    """Rows in pieces of BLOCK_ROWS."""
-    return (rows[start : start + BLOCK_ROWS] for start in range(0, len(rows), BLOCK_ROWS))
+def slices(number: int) -> Iterator[slice]:
+    """So many rows, BLOCK_ROWS at a time."""
+    return (slice(start, min(start + BLOCK_ROWS, number)) for start in range(0, number, BLOCK_ROWS))
+
+
+def parts_of(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Places of rows, BLOCK_ROWS at a time."""
+    return (rows[part] for part in slices(len(rows)))

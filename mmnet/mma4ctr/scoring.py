@@ -26,7 +26,7 @@ from mmnet.data import tables
 from mmnet.files import write_atomic, write_directory
 from mmnet.mma4ctr.metrics import FLOAT32_EPSILON, Platt
 from mmnet.mma4ctr.network import Clicks
-from mmnet.mma4ctr.pca import parts_of
+from mmnet.mma4ctr.pca import slices
 
 ABOUT = "assets.extra/mma4ctr.json"
 PARITY = 1e-5
@@ -109,7 +109,7 @@ def _folded(table, low, factor, kernel, bias, known: np.ndarray) -> np.ndarray:
     """
     found = np.empty((len(table) + 1, kernel.shape[1]), np.float32)
     total = np.zeros(kernel.shape[1])
-    for part in parts_of(np.arange(len(table))):
+    for part in slices(len(table)):
         sums = (table[part] - low) * factor @ kernel + bias
         total += sums[known[part]].sum(axis=0)
         found[part] = sums

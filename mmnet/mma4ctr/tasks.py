@@ -40,7 +40,6 @@ from mmnet.mma4ctr.dataset import Dataset
 from mmnet.mma4ctr.system import System
 from mmnet.training import resume, run_directory
 from mmnet.training.records import Record, Stages
-from mmnet.training.run_directory import only_run, removed_if_unused
 
 console = Console()
 
@@ -72,7 +71,7 @@ def _print_dataset(found: Dataset) -> None:
 def train(flags: TrainConfig) -> None:
     """Files or a dataset directory in, a run directory out."""
     flags, run_dir = _opened(flags)
-    with only_run(run_dir), removed_if_unused(run_dir):
+    with run_directory.only_run(run_dir), run_directory.removed_if_unused(run_dir):
         _train(flags, run_dir)
 
 
@@ -168,7 +167,7 @@ def evaluate(flags: EvaluateConfig) -> None:
         raise InputError("--run_dir not given; name the run to evaluate")
     run_dir = Path(flags.run_dir)
     own = _read_flags(run_dir)
-    with only_run(run_dir):
+    with run_directory.only_run(run_dir):
         _evaluate(flags, own, run_dir)
 
 

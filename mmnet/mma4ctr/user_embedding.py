@@ -17,7 +17,7 @@ import numpy as np
 from scipy import sparse
 
 from mmnet import checks
-from mmnet.mma4ctr.pca import parts_of
+from mmnet.mma4ctr.pca import slices
 from mmnet.mma4ctr.protocols import Edges
 
 
@@ -45,7 +45,7 @@ def pooled(table: np.ndarray, length: int) -> np.ndarray:
     """Items' modalities pooled to a length, float64 [items, length]."""
     matrix = pooling(table.shape[1], length)[: table.shape[1]]
     found = np.empty((len(table), length))
-    for part in parts_of(np.arange(len(table))):
+    for part in slices(len(table)):
         found[part] = table[part].astype(np.float64) @ matrix
     return found
 

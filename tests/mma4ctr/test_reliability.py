@@ -261,7 +261,8 @@ def whatever(place):
     return found
 
 
-def test_tables_half_of_which_are_new_are_made_again(tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", ["die", "fail"])
+def test_tables_half_of_which_are_new_are_made_again(tmp_path, monkeypatch, how):
     flags = config.ExperimentConfig(row=("A:",), seeds=(0,), experiment="x")
     rows = sweeps.rows(flags)
 
@@ -275,7 +276,7 @@ def test_tables_half_of_which_are_new_are_made_again(tmp_path, monkeypatch):
         sweeps.write(flags, rows, [cell(auc)], place / "results")
 
     def contents(place):
-        return {path.name: path.read_text() for path in (place / "results").iterdir()}
+        return {name: (place / "results" / name).read_text() for name in visible(place / "results")}
 
     def fresh(name):
         write(tmp_path / name)
@@ -284,7 +285,7 @@ def test_tables_half_of_which_are_new_are_made_again(tmp_path, monkeypatch):
     old = contents(fresh("old"))
     write(tmp_path / "old", 0.75)
     new = contents(tmp_path / "old")
-    for place, _ in every_moment(lambda p: write(p, 0.75), fresh, monkeypatch, "fail"):
+    for place, _ in every_moment(lambda p: write(p, 0.75), fresh, monkeypatch, how):
         for name, text in contents(place).items():
             assert text in (old[name], new[name])
         write(place, 0.75)

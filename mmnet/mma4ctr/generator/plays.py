@@ -27,17 +27,6 @@ class Plays:
     device: np.ndarray
 
 
-def check(users, items, rows, rate, user_dispersion, topics, text_scale) -> None:
-    """Raises ValueError for an option out of range."""
-    checks.at_least(2, users=users)
-    checks.at_least(2, items=items)
-    checks.at_least(1, rows=rows)
-    checks.in_range(0, 1, rate=rate)
-    checks.at_least(0, user_dispersion=user_dispersion)
-    checks.at_least(1, topics=topics)
-    checks.in_range(0.001, 1, text_scale=text_scale)
-
-
 def stream(seed: int, name: str) -> np.random.Generator:
     """A stream of its own per kind of draw: one more of one kind moves no other."""
     return np.random.default_rng([seed, *name.encode()])
@@ -58,7 +47,17 @@ def plays(
     ugly,
     seed,
 ) -> tuple[Truth, Plays]:
-    """Users, items and their truth, and who was shown what; see `wechat_files`."""
+    """Users, items and their truth, and who was shown what; see `wechat_files`.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+    checks.at_least(2, users=users)
+    checks.at_least(2, items=items)
+    checks.at_least(1, rows=rows)
+    checks.in_range(0, 1, rate=rate)
+    checks.at_least(0, user_dispersion=user_dispersion)
+    checks.at_least(1, topics=topics)
     draw = stream(seed, "truth")
     factor = np.ones(users)
     if user_dispersion:

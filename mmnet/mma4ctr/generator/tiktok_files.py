@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from mmnet import checks
 from mmnet.data.sources import tiktok
-from mmnet.mma4ctr.generator.plays import check, plays, stream
+from mmnet.mma4ctr.generator.plays import plays, stream
 from mmnet.mma4ctr.generator.truth import TRUTH, Truth
 from mmnet.mma4ctr.generator.writing import joined, write_csv, write_lines
 
@@ -59,11 +59,9 @@ def tiktok_files(
     Raises:
         ValueError: an option is out of range.
     """
-    check(users, items, rows, rate, user_dispersion, topics, 1)
     checks.in_range(0, 1, finish_rate=finish_rate)
     checks.at_least(1, video_parts=video_parts)
     checks.at_least(1, audio_parts=audio_parts)
-    directory.mkdir(parents=True, exist_ok=True)
     truth, shown = plays(
         users=users,
         items=items,

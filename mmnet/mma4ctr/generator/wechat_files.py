@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mmnet import checks
 from mmnet.data.sources import wechat
-from mmnet.mma4ctr.generator.plays import check, plays, stream
+from mmnet.mma4ctr.generator.plays import plays, stream
 from mmnet.mma4ctr.generator.truth import TRUTH, Truth
 from mmnet.mma4ctr.generator.writing import joined, matrix, write_csv
 from mmnet.mma4ctr.interactions import LEAST_SCORE, WEIGHTS
@@ -102,8 +103,7 @@ def wechat_files(
     Raises:
         ValueError: an option is out of range.
     """
-    check(users, feeds, rows, rate, user_dispersion, topics, text_scale)
-    directory.mkdir(parents=True, exist_ok=True)
+    checks.in_range(0.001, 1, text_scale=text_scale)
     truth, shown = plays(
         users=users,
         items=feeds,
