@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from mmnet import checks, config
-from mmnet.models import (
-    dftc,
-    encoder_decoder,
-    gru,
-    historical_average,
-    lightgbm,
-    mmnet,
-    mmved,
-    smoothed_history,
-)
+from mmnet.models.signatures import options_of
 from mmnet.schema import FeatureSpec
 
 
@@ -25,25 +18,33 @@ from mmnet.schema import FeatureSpec
 class Builder:
     """How to make a model: `builder(spec, **options)`.
 
+    The model's module, and Keras with it, is loaded only when the model is built.
+
     Attributes:
-        build: the model's own function; its keywords are the options.
+        function: the module in `mmnet.models` and the function that builds the model, as
+            `module.function`; its keywords are the options.
         kind: "network": a `keras.Model` to fit. "estimator": see `models.estimator`. "floor": it
             has nothing to fit; its `predict` takes the same dict of arrays and gives percent.
         published_mode_weights: (normal, cold-start, noisy) frequencies its authors trained with.
     """
 
-    build: Callable[..., Any]
+    function: str
     kind: Literal["network", "estimator", "floor"] = "network"
     published_mode_weights: tuple[float, float, float] = (1, 0, 0)
 
     def __call__(self, spec: FeatureSpec, **options: Any) -> Any:
         """Builds the model for a dataset."""
-        return self.build(spec, **options)
+        module, name = self._place
+        return getattr(importlib.import_module(module), name)(spec, **options)
+
+    @functools.cached_property
+    def signature(self) -> Callable[..., None]:
+        """A function that has the options as its keywords, and builds nothing."""
+        return options_of(*self._place)
 
     def options(self) -> dict[str, inspect.Parameter]:
         """Name -> type and default of every option."""
-        parameters = inspect.signature(self.build, eval_str=True).parameters
-        return {name: one for name, one in parameters.items() if one.kind is one.KEYWORD_ONLY}
+        return dict(inspect.signature(self.signature, eval_str=True).parameters)
 
     @property
     def seeded(self) -> bool:
@@ -55,19 +56,24 @@ class Builder:
         known = self.options()
         return {name: value for name, value in options.items() if name in known}
 
+    @property
+    def _place(self) -> tuple[str, str]:
+        module, _, name = self.function.rpartition(".")
+        return f"{__name__}.{module}", name
+
 
 REGISTRY: dict[str, Builder] = {
-    "mmnet": Builder(mmnet.mmnet, published_mode_weights=(1, 1, 1)),
-    "gru": Builder(gru.gru),
-    "encoder_decoder": Builder(encoder_decoder.encoder_decoder),
-    "mmved": Builder(mmved.mmved),
-    "dftc": Builder(dftc.dftc),
-    "lightgbm": Builder(lightgbm.lightgbm, kind="estimator"),
-    "smoothed_history": Builder(smoothed_history.smoothed_history, kind="estimator"),
-    "ha": Builder(historical_average.historical_average, kind="floor"),
-    "ha_taxonomy": Builder(historical_average.historical_average_or_taxonomy, kind="floor"),
-    "last_rate": Builder(historical_average.last_rate, kind="floor"),
-    "taxonomy_mean": Builder(historical_average.taxonomy_mean, kind="floor"),
+    "mmnet": Builder("mmnet.mmnet", published_mode_weights=(1, 1, 1)),
+    "gru": Builder("gru.gru"),
+    "encoder_decoder": Builder("encoder_decoder.encoder_decoder"),
+    "mmved": Builder("mmved.mmved"),
+    "dftc": Builder("dftc.dftc"),
+    "lightgbm": Builder("lightgbm.lightgbm", kind="estimator"),
+    "smoothed_history": Builder("smoothed_history.smoothed_history", kind="estimator"),
+    "ha": Builder("historical_average.historical_average", kind="floor"),
+    "ha_taxonomy": Builder("historical_average.historical_average_or_taxonomy", kind="floor"),
+    "last_rate": Builder("historical_average.last_rate", kind="floor"),
+    "taxonomy_mean": Builder("historical_average.taxonomy_mean", kind="floor"),
 }
 
 
@@ -89,4 +95,4 @@ def resolve_options(name: str, settings: Iterable[str]) -> dict[str, Any]:
             f"--model must be one of {', '.join(REGISTRY)}. Received: --model={name}"
             f"{checks.did_you_mean(name, REGISTRY)}"
         )
-    return config.named_options(REGISTRY[name].build, settings, "set")
+    return config.named_options(REGISTRY[name].signature, settings, "set")

@@ -9,7 +9,8 @@ import keras
 from mmnet import checks
 from mmnet.models.fine_granularity import model_inputs
 from mmnet.models.meta_info import meta_info
-from mmnet.models.mmnet import Link, gated_prediction
+from mmnet.models.mmnet import gated_prediction
+from mmnet.models.options import Link
 from mmnet.models.seeding import seeded
 from mmnet.models.step_vectors import SeenSteps, recurrent, step_vectors
 from mmnet.schema import FeatureSpec

@@ -21,11 +21,9 @@ from mmnet.models.fine_granularity import (
     model_inputs,
 )
 from mmnet.models.meta_info import Modality, meta_info
+from mmnet.models.options import Link
 from mmnet.models.seeding import seeded
 from mmnet.schema import FeatureSpec
-
-Link = Literal["identity", "logit", "log"]
-"""How a network's output becomes a rate; see `PredictedRate`."""
 
 
 def mmnet(

@@ -1,4 +1,5 @@
 import importlib
+import inspect
 import pkgutil
 
 import keras
@@ -30,6 +31,17 @@ def registered_layers():
 )
 def test_every_layer_and_trained_model_has_a_golden_file(name):
     assert (GOLDEN / f"{name}.json").exists()
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_options_are_read_from_the_source_as_python_reads_them(name):
+    builder = REGISTRY[name]
+    module, function = builder.function.rsplit(".", 1)
+    built_by = getattr(importlib.import_module(f"mmnet.models.{module}"), function)
+    parameters = inspect.signature(built_by, eval_str=True).parameters
+    assert builder.options() == {
+        name: one for name, one in parameters.items() if one.kind is one.KEYWORD_ONLY
+    }
 
 
 def test_published_mode_weights():
