@@ -10,7 +10,13 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def startup_notes_hidden() -> Iterator[None]:
-    """Hides what TensorFlow's C++ code writes to stderr while it loads; exceptions still show."""
+    """Hides what TensorFlow's C++ code writes to stderr while it loads; exceptions still show.
+
+    It goes around every import that may be the first one of TensorFlow. Later ones hide nothing.
+    """
+    if "tensorflow" in sys.modules:
+        yield
+        return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept = os.dup(2)

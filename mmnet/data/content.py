@@ -19,11 +19,11 @@ from mmnet.config import ContentFlags
 from mmnet.data import items as items_room
 from mmnet.data import tables
 from mmnet.data.tables import Rule, Table
+from mmnet.encoders import handles
 from mmnet.encoders.cache import FrozenEncoder, VectorCache
-from mmnet.encoders.hub_text import HubTextEncoder
-from mmnet.encoders.image import ImageEncoder
 from mmnet.files import write_atomic
 from mmnet.schema import VectorSpec
+from mmnet.startup import startup_notes_hidden
 
 Kind = Literal["text", "image"]
 SHOWN_FROM = 2000
@@ -80,6 +80,9 @@ class Encoders:
                 "--text_encoder=hub needs --text_handle: a TensorFlow Hub handle, or a directory "
                 "with the SavedModels encoder/ and preprocess/"
             )
+        handles.bert_folders(flags.text_handle, flags.text_preprocessor)  # before TensorFlow loads
+        with startup_notes_hidden():
+            from mmnet.encoders.hub_text import HubTextEncoder
         return HubTextEncoder(
             flags.text_handle,
             preprocessor=flags.text_preprocessor,
@@ -89,7 +92,16 @@ class Encoders:
 
     @functools.cached_property
     def _image(self) -> FrozenEncoder:
+        from mmnet.encoders.pictures import Folder
+
         flags = self._flags
+        Folder(flags.image_root)  # this and the weights are looked for before TensorFlow loads
+        if flags.image_encoder == "hub":
+            handles.image_folder(flags.image_weights)
+        else:
+            handles.check_resnet50(flags.image_weights)
+        with startup_notes_hidden():
+            from mmnet.encoders.image import ImageEncoder
         return ImageEncoder(flags.image_encoder, flags.image_weights, flags.image_root)
 
     def encoder(self, kind: Kind) -> FrozenEncoder:

@@ -167,6 +167,12 @@ class Counted:
         )
 
 
+def columns(flags: TableFlags) -> dict[str, str]:
+    """The columns of the counts table -> the flags that name them."""
+    names = ("item_column", "period_column", "denominator", "numerator")
+    return {getattr(flags, name): name for name in names}
+
+
 def count(
     counts: Table | ParquetTable,
     items: Table | ParquetTable,
@@ -198,14 +204,8 @@ def count(
     given = _given_release(items, flags, calendar, len(ids))
     reader = _Reader(ids, flags, task, calendar, given)
     spool = Spool(ROW, len(borders) - 1, flags.engine_spill or None)
-    needed = {
-        flags.item_column: "item_column",
-        flags.period_column: "period_column",
-        flags.denominator: "denominator",
-        flags.numerator: "numerator",
-    }
     # Looking ids up begins by hashing all of them: with many items, more rows at a time.
-    for piece in counts.pieces(max(PIECE_ROWS, len(ids)), needed):
+    for piece in counts.pieces(max(PIECE_ROWS, len(ids)), columns(flags)):
         rows = reader.read(piece)
         spool.add(np.searchsorted(borders, rows["item"], side="right") - 1, rows)
     first, num_periods = reader.span(counts)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import tensorflow as tf
 
 from mmnet import schema
 from mmnet.checks import InputError
@@ -15,9 +16,8 @@ from mmnet.data import tables
 from mmnet.data.ids import ItemIds
 from mmnet.data.parquet import ParquetTable
 from mmnet.data.tables import Table
-from mmnet.encoders import tokens
-from mmnet.encoders.tokens import TEXTS_AT_ONCE
 from mmnet.schema import FieldSpec, NumericSpec, TextSpec, VectorSpec
+from mmnet.startup import startup_notes_hidden
 
 MAX_VALUES = 16
 """Most values read of a multi-valued field; the rest of a longer list is left out."""
@@ -27,6 +27,19 @@ VECTORS_AT_ONCE = 1 << 16
 
 Vocabularies = dict[str, list[str]]
 """Tensor name -> the values of ids 2, 3, ..."""
+
+
+def columns(flags: TableFlags) -> dict[str, str]:
+    """The columns of the items table that a model reads, and the ids -> the flags that name them."""
+    named = {
+        "item_column": (flags.item_column,),
+        "taxonomies": flags.taxonomies,
+        "categoricals": flags.categoricals,
+        "numerics": flags.numerics,
+        "texts": flags.texts if flags.text_encoder != "none" else (),
+        "images": flags.images,
+    }
+    return {column: flag for flag, names in named.items() for column in names}
 
 
 def fit_fields(
@@ -126,7 +139,7 @@ def fit_texts(
             raise _no_text(items, column, "number")
         if flags.text_encoder == "hub":  # nothing of it is fitted, see `content`
             continue
-        words = tokens.fit_vocabulary(texts[fitted_on], task.text_vocabulary)
+        words = _tokens().fit_vocabulary(texts[fitted_on], task.text_vocabulary)
         spec = TextSpec(name=column, size=len(words) + schema.FIRST_ID, max_tokens=task.text_tokens)
         specs.append(spec)
         vocabularies[spec.tensor] = words
@@ -162,13 +175,14 @@ def _all_numbers(texts: np.ndarray) -> bool:
 
 def encode_text(items: Table, spec: TextSpec, vocabulary: list[str]) -> np.ndarray:
     """Token ids, int32 [items, max_tokens]."""
-    lookup = tokens.TokenLookup(vocabulary, spec.max_tokens)
-    texts = texts_of(items, spec.name)
-    pieces = [
-        lookup(tf.constant(texts[start : start + TEXTS_AT_ONCE])).numpy()
-        for start in range(0, len(texts), TEXTS_AT_ONCE)
-    ]
-    return np.concatenate(pieces)
+    return _tokens().encode(texts_of(items, spec.name), vocabulary, spec.max_tokens)
+
+
+def _tokens() -> Any:
+    """The tokenizer, which is TensorFlow's: tables without texts do not wait for it."""
+    with startup_notes_hidden():
+        from mmnet.encoders import tokens
+    return tokens
 
 
 def fit_vector(name: str, vectors: Table | ParquetTable) -> VectorSpec:

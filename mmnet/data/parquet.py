@@ -87,8 +87,7 @@ class ParquetTable:
         Raises:
             InputError: a column is not there, a file is damaged.
         """
-        for column, flag in (columns or {}).items():
-            tables.need_column(self, column, flag)
+        tables.need_columns(self, columns or {})
         names = list(self.names if columns is None else dict.fromkeys(columns))
         wanted = pa.schema([self.schema.field(name) for name in names])
         for block in self.blocks(rows) if blocks is None else blocks:

@@ -20,6 +20,7 @@ from mmnet.data import (
     calendars,
     content,
     counts,
+    engines,
     events,
     histories,
     items,
@@ -81,11 +82,17 @@ def load_tables(
     if flags.source:
         found = sources.load(flags)
         _leave_out(found.vectors, flags.leave_out_vectors)
+        tables.need_columns(found.counts, counts.columns(flags))
+        tables.need_columns(found.items, _items_columns(flags))
     elif flags.counts and flags.items:
+        tables.check_header(flags.counts, "counts", counts.columns(flags))
+        tables.check_header(flags.items, "items", _items_columns(flags))
         rows = parquet.open_table(flags.counts, "counts", text_columns=[flags.item_column])
         catalogue = _items(flags, items_in_pieces)
         found = Tables(rows, catalogue, inputs=rows.files + catalogue.files)
     elif flags.events and flags.items:
+        tables.check_header(flags.items, "items", _items_columns(flags))
+        engines.files_of(flags)  # refused before the items are read
         catalogue = _items(flags, items_in_pieces)
         found = _count_events(flags, catalogue, task or TaskFlags(), directory)
     else:
@@ -108,6 +115,11 @@ def load_catalogue(flags: TableFlags) -> Tables:
     found = Tables(Table(pa.table({}), "counts"), catalogue, inputs=catalogue.files)
     _add_vectors(found, flags)
     return found
+
+
+def _items_columns(flags: TableFlags) -> dict[str, str]:
+    """Columns of the items table that a dataset is made of -> the flag that names each."""
+    return items.columns(flags) | ({flags.release: "release"} if flags.release else {})
 
 
 def _items(flags: TableFlags, in_pieces: bool) -> Table | ParquetTable:

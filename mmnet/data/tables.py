@@ -246,6 +246,49 @@ def need_column(table: Table | ParquetTable, column: str, flag: str) -> None:
         )
 
 
+def need_columns(table: Table | ParquetTable, columns: Mapping[str, str]) -> None:
+    """`need_column` of several columns -> the flag that names each."""
+    for column, flag in columns.items():
+        need_column(table, column, flag)
+
+
+def check_header(pattern: str, name: str, columns: Mapping[str, str]) -> None:
+    """Refuses files without a column that a flag names, before any of their rows is read.
+
+    What else may be wrong with them is told where they are read.
+
+    Args:
+        pattern: the file, directory or glob.
+        name: counts, items or events, for messages.
+        columns: those needed -> the flag that names each.
+
+    Raises:
+        InputError: there are no files, or a column is not in their header.
+    """
+    paths = find(pattern, name)
+    try:
+        own = _names(paths[0])
+        if not columns.keys() <= set(own) and all(_names(path) == own for path in paths[1:]):
+            found = Table(pa.table({column: () for column in own}), name, tuple(paths))
+            need_columns(found, columns)
+    except (pa.ArrowException, OSError, UnicodeError, csv.Error):
+        return
+
+
+def _names(path: Path) -> list[str]:
+    """Column names of a file, each once.
+
+    Raises:
+        pa.ArrowException, OSError, UnicodeError, csv.Error: it cannot be read, or has no header.
+    """
+    names = pa.parquet.read_schema(path).names if is_parquet(path) else header(path)
+    if not names or len(set(names)) < len(names):
+        raise pa.ArrowInvalid("no header")
+    if any("\ufffd" in one for one in names):
+        raise UnicodeError
+    return names
+
+
 @dataclass
 class Tables:
     """What a source yields: the contract tables, and what else it knows.

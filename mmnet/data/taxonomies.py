@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
-import tensorflow as tf
 
 from mmnet.config import TaskFlags
 from mmnet.data import share_rates, tables
@@ -118,10 +117,9 @@ class TaxonomyMeans:
         # Only the values of this shard: it may have few of many.
         values, place = np.unique(taxonomy.values, return_inverse=True)
         for total, part in ((self.sums, above), (self.counts, below)):
-            mine = tf.gather(part, taxonomy.items)
-            total[values] += _segment_sum(mine, place, len(values)).numpy()
-        self.all_sums += tf.reduce_sum(above, axis=0).numpy()
-        self.all_counts += tf.reduce_sum(below, axis=0).numpy()
+            total[values] += _summed(part, taxonomy.items, place, len(values))
+        self.all_sums += above.sum(axis=0)
+        self.all_counts += below.sum(axis=0)
 
     def means(self, panel: Panel, taxonomy: Members) -> tuple[np.ndarray, np.ndarray]:
         """The means of a shard that was added.
@@ -130,33 +128,29 @@ class TaxonomyMeans:
             `(taxonomy_rate, taxonomy_missing_flag)`, float32 [items, periods], percent.
         """
         above, below = self._parts(panel)
-        own, items = self._own, taxonomy.items
-        others_sum = tf.constant(self.sums[taxonomy.values]) - own * tf.gather(above, items)
-        others = tf.constant(self.counts[taxonomy.values]) - own * tf.gather(below, items)
-        has_mean = tf.cast(others > 0, tf.int64)
-        num_items = above.shape[0]
-        mean = _segment_sum(self._mean(others_sum, others), items, num_items)
-        num_means = _segment_sum(has_mean, items, num_items)
+        own, items, num_items = self._own, taxonomy.items, len(above)
+        others_sum = self.sums[taxonomy.values] - own * above[items]
+        others = self.counts[taxonomy.values] - own * below[items]
+        pairs = np.arange(len(items))
+        mean = _summed(self._mean(others_sum, others), pairs, items, num_items)
+        num_means = _summed((others > 0).astype(np.int64), pairs, items, num_items)
         known = num_means > 0
         everyone = self._mean(self.all_sums - own * above, self.all_counts - own * below)
-        fixed = tf.where(known, mean, everyone)
-        rate = tf.cast(fixed, tf.float64) / tf.cast(tf.maximum(num_means, 1), tf.float64)
-        rate = (rate / FIXED_POINT).numpy().astype(np.float32)
-        return rate, 1 - known.numpy().astype(np.float32)
+        fixed = np.where(known, mean, everyone)
+        rate = fixed.astype(np.float64) / np.maximum(num_means, 1) / FIXED_POINT
+        return rate.astype(np.float32), 1 - known.astype(np.float32)
 
-    def _parts(self, panel: Panel) -> tuple[tf.Tensor, tf.Tensor]:
+    def _parts(self, panel: Panel) -> tuple[np.ndarray, np.ndarray]:
         """What is summed above and below the fraction line, int64 [items, periods]."""
         seen = share_rates.observed(panel, self._min_clicks)
         if self._weighting == "clicks":
-            return tf.constant(panel.shares * seen), tf.constant(panel.clicks * seen)
-        fixed = share_rates.fixed_point(panel, seen)
-        return tf.constant(fixed), tf.constant(seen.astype(np.int64))
+            return panel.shares * seen, panel.clicks * seen
+        return share_rates.fixed_point(panel, seen), seen.astype(np.int64)
 
-    def _mean(self, sums: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
+    def _mean(self, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
         """Mean in fixed point, int64, 0 where the count is 0; rounded once, from exact sums."""
         unit = 100.0 * FIXED_POINT if self._weighting == "clicks" else 1.0
-        mean = unit * tf.cast(sums, tf.float64) / tf.cast(tf.maximum(counts, 1), tf.float64)
-        return tf.cast(tf.round(mean), tf.int64)
+        return np.rint(unit * sums / np.maximum(counts, 1)).astype(np.int64)
 
 
 class TaxonomySums:
@@ -236,5 +230,16 @@ def taxonomy_means(
     return np.concatenate(rates), np.concatenate(flags)
 
 
-def _segment_sum(data: tf.Tensor, segments: tf.Tensor, num_segments: int) -> tf.Tensor:
-    return tf.math.unsorted_segment_sum(data, segments, num_segments)
+def _summed(data: np.ndarray, rows: np.ndarray, into: np.ndarray, number: int) -> np.ndarray:
+    """Sums rows of an array into rows of a new one, int64 [number, columns].
+
+    Args:
+        data: int64 [any, columns].
+        rows: of the array, int64 [terms].
+        into: the row of the result that each term belongs to, int64 [terms].
+        number: rows of the result.
+    """
+    from scipy import sparse  # only tables with taxonomies wait for it
+
+    ones = np.ones(len(rows), np.int64)
+    return sparse.csr_array((ones, (into, rows)), shape=(number, len(data))) @ data

@@ -11,9 +11,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import socket
-import urllib.parse
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,14 +22,13 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from mmnet import checks
 from mmnet.checks import InputError
+from mmnet.encoders import handles
 from mmnet.encoders.cache import KEY_BYTES
+from mmnet.encoders.handles import first_line
 from mmnet.encoders.problems import Problem
 
 TEXTS_AT_ONCE = 8192
 """Texts held as tokens at a time, and sorted by length among each other."""
-
-FETCH_SECONDS = 60.0
-"""Longest silence of a server before a handle counts as unreachable."""
 
 _BFLOAT16 = "auto_mixed_precision_onednn_bfloat16"
 
@@ -88,7 +84,7 @@ class HubTextEncoder:
             "max_tokens": max_tokens,
             "precision": precision,
         }
-        self._folders = _folders(str(handle), str(preprocessor))
+        self._folders = handles.bert_folders(str(handle), str(preprocessor))
         self.fingerprint = _fingerprint(self.about, self._folders)
         self.dim = _declared_dim(self._folders[1]) or self._bert.dim
 
@@ -139,7 +135,7 @@ class _Bert:
     """
 
     def __init__(self, preprocessor: Path, encoder: Path, max_tokens: int, bfloat16: bool):
-        hub = _import_hub()
+        hub = handles.tensorflow_hub()
         self._max_tokens, self._bfloat16 = tf.constant(max_tokens), bfloat16
         self._pack, inputs = _packing(preprocessor, _load(hub, preprocessor, "preprocessor"))
         self._pool = _pooling(encoder, _load(hub, encoder, "encoder"), inputs)
@@ -149,7 +145,7 @@ class _Bert:
         except tf.errors.OpError as error:
             raise InputError(
                 f"{encoder}: the encoder cannot encode a text of {max_tokens} tokens: "
-                f"{_first_line(error)}; choose fewer, or the preprocessor that belongs to it"
+                f"{first_line(error)}; choose fewer, or the preprocessor that belongs to it"
             ) from None
         if bfloat16 and np.array_equal(rounded, exact):
             raise InputError(
@@ -170,71 +166,12 @@ class _Bert:
             return self._pool({k: tf.constant(v) for k, v in inputs.items()}).numpy()
 
 
-def _import_hub() -> Any:
-    """tensorflow-hub, with the operations of tensorflow-text registered."""
-    try:
-        import tensorflow_text  # noqa: F401
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its own age
-            import tensorflow_hub
-    except ImportError as error:
-        raise InputError(
-            f"BERT as a text encoder needs two more packages ({_first_line(error)}): pip install "
-            'tensorflow-hub tensorflow-text "setuptools<82"'
-        ) from None
-    return tensorflow_hub
-
-
-def _folders(handle: str, preprocessor: str) -> tuple[Path, Path]:
-    """The directories of the preprocessor's and the encoder's SavedModel."""
-    if preprocessor:
-        return _resolve(preprocessor), _resolve(handle)
-    if _is_url(handle):
-        raise InputError(
-            f"{handle} is an encoder alone; name its preprocessor's handle as well, or a local "
-            "directory with preprocess/ and encoder/"
-        )
-    folders = Path(handle) / "preprocess", Path(handle) / "encoder"
-    for folder in folders:
-        if not _is_saved_model(folder):
-            raise _unreachable(handle, f"{folder} is not a SavedModel")
-    return folders
-
-
-def _resolve(handle: str) -> Path:
-    """Where a handle's SavedModel lies, fetched if need be."""
-    if _is_saved_model(Path(handle)):
-        return Path(handle)
-    hub = _import_hub()
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(FETCH_SECONDS)  # tensorflow-hub would wait for ever
-    try:
-        folder = Path(hub.resolve(handle))
-    except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
-        raise _unreachable(handle, _first_line(error)) from None
-    finally:
-        socket.setdefaulttimeout(before)
-    if not _is_saved_model(folder):
-        raise _unreachable(handle, f"{folder} is not a SavedModel")
-    return folder
-
-
-def _unreachable(handle: str, why: str) -> InputError:
-    return InputError(
-        f"text encoder {handle!r} cannot be had: {why}; where there is no network, set "
-        "TFHUB_CACHE_DIR to a directory that a machine with one has filled, or name a local "
-        "directory with the two SavedModels preprocess/ and encoder/"
-    )
-
-
 def _load(hub: Any, folder: Path, role: str) -> Any:
     try:
         return hub.load(str(folder))
     except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
         raise InputError(
-            f"{folder}: the {role} cannot be loaded: {_first_line(error)}; fetch or convert it "
-            "again"
+            f"{folder}: the {role} cannot be loaded: {first_line(error)}; fetch or convert it again"
         ) from None
 
 
@@ -264,7 +201,7 @@ def _packing(folder: Path, preprocessor: Any) -> tuple[Any, dict[str, tf.TensorS
             name: tf.TensorSpec([None, None], tensor.dtype, name) for name, tensor in inputs.items()
         }
     except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{wrong}: {_first_line(error)}; {fix}") from None
+        raise InputError(f"{wrong}: {first_line(error)}; {fix}") from None
     if "input_mask" not in specs:
         raise InputError(f"{wrong}: it gives no input_mask. Received: {', '.join(specs)}; {fix}")
     return function, specs
@@ -353,18 +290,6 @@ def _declared_dim(folder: Path) -> int:
     return declared.pop() if len(declared) == 1 and min(declared) > 0 else 0
 
 
-def _is_saved_model(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt"))
-
-
-def _is_url(handle: str) -> bool:
-    return len(urllib.parse.urlparse(handle).scheme) > 1  # C: is a drive
-
-
 def _utf8(text: str) -> bytes:
     """A lone surrogate, which no UTF-8 has, becomes a question mark."""
     return text.encode("utf-8", "replace")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip().rstrip(".:;")

@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -22,7 +21,8 @@ import tensorflow as tf
 
 from mmnet import checks
 from mmnet.checks import InputError
-from mmnet.encoders import pictures
+from mmnet.encoders import handles, pictures
+from mmnet.encoders.handles import typed_line
 from mmnet.encoders.pictures import Decoder, Folder, Unusable
 from mmnet.encoders.problems import Problem, Problems
 
@@ -217,17 +217,7 @@ class ImageEncoder:
 
 def resnet50(weights: str) -> Network:
     """ResNet-50 as keras.applications has it: no classification layer, pooled, 2048 numbers."""
-    if not weights:
-        raise InputError(
-            "--image_encoder=resnet50 needs --image_weights=FILE, the weights of keras.applications"
-            ".ResNet50(include_top=False); Keras keeps them, once downloaded, as "
-            "~/.keras/models/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
-        )
-    if weights != "random" and not os.path.isfile(weights):
-        raise InputError(
-            f"--image_weights={weights}: no such file; give weights of keras.applications.ResNet50"
-            "(include_top=False) as .h5, .weights.h5 or .keras"
-        )
+    handles.check_resnet50(weights)
     model = keras.applications.ResNet50(
         include_top=False, pooling="avg", weights=None, input_shape=(SIDE, SIDE, 3)
     )
@@ -270,18 +260,18 @@ def _load_weights(model: keras.Model, weights: str) -> None:
     except Exception as error:  # HDF5, zip, layers and shapes each raise their own
         raise InputError(
             f"--image_weights={weights}: not the weights of keras.applications.ResNet50"
-            f"(include_top=False) ({_first_line(error)})"
+            f"(include_top=False) ({typed_line(error)})"
         ) from None
 
 
 def hub(weights: str) -> Network:
     """A SavedModel with the image feature-vector signature, local or behind a handle."""
-    directory = _local(weights)
+    directory = handles.image_folder(weights)
     try:
         loaded = tf.saved_model.load(str(directory))
     except Exception as error:  # of a broken file each part raises its own
         raise InputError(
-            f"--image_weights={weights}: not a SavedModel that loads ({_first_line(error)})"
+            f"--image_weights={weights}: not a SavedModel that loads ({typed_line(error)})"
         ) from None
     signatures = getattr(loaded, "signatures", {})
     if callable(loaded):
@@ -315,35 +305,6 @@ NETWORKS: dict[str, Callable[[str], Network]] = {"resnet50": resnet50, "hub": hu
 """Flag value -> what makes the network of the weights' name."""
 
 
-def _local(weights: str) -> Path:
-    """The directory of a SavedModel, downloaded if need be."""
-    if not weights:
-        raise InputError(
-            "--image_encoder=hub needs --image_weights, the directory or the TensorFlow Hub handle "
-            "of an image feature-vector SavedModel"
-        )
-    if "://" in weights:
-        try:
-            # Here, since it loads a second Keras, and a local directory does without.
-            import tensorflow_hub
-
-            directory = Path(tensorflow_hub.resolve(weights))
-        except Exception as error:  # of the network, of archives, of a missing package
-            raise InputError(
-                f"--image_weights={weights}: this handle could not be fetched "
-                f"({_first_line(error)}); download it once with TFHUB_CACHE_DIR set to a directory "
-                "that stays, or unpack it and give the local directory"
-            ) from None
-    else:
-        directory = Path(weights)
-    if not (directory / "saved_model.pb").is_file():
-        raise InputError(
-            f"--image_weights={weights}: no SavedModel (there is no saved_model.pb in it); give "
-            "the directory or the TensorFlow Hub handle of an image feature-vector SavedModel"
-        )
-    return directory
-
-
 def _input_size(functions: Iterable) -> tuple[int, int]:
     """Height and width of the first picture input that fixes them."""
     for function in functions:
@@ -360,7 +321,7 @@ def _dim(function: Callable[[tf.Tensor], tf.Tensor], network: Network, weights: 
     try:
         vectors = function(grey).numpy()
     except Exception as error:
-        raise _other_network(weights, _first_line(error)) from None
+        raise _other_network(weights, typed_line(error)) from None
     if vectors.ndim != 2 or len(vectors) != 2:
         raise _other_network(weights, f"it gives {list(vectors.shape)} of a batch of 2")
     if not np.isfinite(vectors).all():
@@ -373,8 +334,3 @@ def _other_network(weights: str, why: str) -> InputError:
         f"--image_weights={weights}: no image feature-vector network, which takes float32 [batch, "
         f"height, width, 3] in [0, 1] and gives [batch, dim] ({why})"
     )
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

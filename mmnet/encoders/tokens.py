@@ -78,6 +78,22 @@ class TokenLookup(tf.Module):
         return ids.to_tensor(schema.MISSING_ID, shape=(None, self.max_tokens))
 
 
+def encode(texts: np.ndarray, vocabulary: Sequence[str], max_tokens: int) -> np.ndarray:
+    """Token ids of some texts, int32 [items, max_tokens].
+
+    Args:
+        texts: str [items].
+        vocabulary: tokens, of id 2 onwards.
+        max_tokens: tokens read of each text.
+    """
+    lookup = TokenLookup(vocabulary, max_tokens)
+    pieces = [
+        lookup(tf.constant(texts[start : start + TEXTS_AT_ONCE])).numpy()
+        for start in range(0, len(texts), TEXTS_AT_ONCE)
+    ]
+    return np.concatenate(pieces)
+
+
 def lookup_table(vocabulary: Sequence[str]) -> tf.lookup.StaticHashTable:
     """A table from value to id: 2... in order, 1 for what it does not know."""
     ids = list(range(schema.FIRST_ID, schema.FIRST_ID + len(vocabulary)))

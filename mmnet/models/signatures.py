@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,7 @@ def options_of(module: str, function: str) -> Callable[..., None]:
     Returns:
         A function that does nothing; `inspect.signature` and `typing.get_type_hints` read it.
 
-    >>> shell = options_of("mmnet.models.mmved", "mmved")
-    >>> inspect.signature(shell).parameters["kl_weight"].default
+    >>> options_of("mmnet.models.mmved", "mmved").__kwdefaults__["kl_weight"]
     0.3
     """
     found = importlib.util.find_spec(module)
@@ -32,9 +30,7 @@ def options_of(module: str, function: str) -> Callable[..., None]:
         raise ModuleNotFoundError(module)
     source = ast.parse(Path(found.origin).read_text(encoding="utf-8"), found.origin)
     (shell,) = (
-        node
-        for node in source.body
-        if isinstance(node, ast.FunctionDef) and node.name == function
+        node for node in source.body if isinstance(node, ast.FunctionDef) and node.name == function
     )
     shell.args.args, shell.args.defaults, shell.returns = [], [], None
     shell.body, shell.decorator_list = [ast.Pass()], []
@@ -43,7 +39,9 @@ def options_of(module: str, function: str) -> Callable[..., None]:
         node
         for node in source.body
         if isinstance(node, ast.ImportFrom)
-        and (node.module == "__future__" or used & {name.asname or name.name for name in node.names})
+        and (
+            node.module == "__future__" or used & {name.asname or name.name for name in node.names}
+        )
     ]
     tree = ast.fix_missing_locations(ast.Module([*imports, shell], []))
     namespace: dict[str, Any] = {"__name__": module}

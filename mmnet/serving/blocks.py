@@ -210,16 +210,7 @@ def _tile_by_tile(
 
 def _columns(found: Tables, fitted: Fitted) -> dict[str, str]:
     """The columns of the items table that scoring reads -> the flags that name them."""
-    flags = fitted.tables
-    named = {
-        "item_column": (flags.item_column,),
-        "taxonomies": flags.taxonomies,
-        "categoricals": flags.categoricals,
-        "numerics": flags.numerics,
-        "texts": flags.texts if flags.text_encoder != "none" else (),
-        "images": flags.images,
-    }
-    columns = {column: flag for flag, names in named.items() for column in names}
+    columns = items.columns(fitted.tables)
     for vector in fitted.spec.vectors:
         if vector.of == "given" and first_pass.beside(found, vector.name):
             columns[items.vector_column(vector.name, found.vectors[vector.name])] = "vectors"

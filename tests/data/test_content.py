@@ -12,6 +12,7 @@ from mmnet.data import dataset as datasets
 from mmnet.data.content import Encoders
 from mmnet.data.tables import Table, Tables
 from mmnet.data.windows import Windows
+from mmnet.encoders import handles, hub_text
 from mmnet.encoders.problems import Problem
 
 TITLES = ["a cat", "a dog", "", "a cat", "broken"]
@@ -49,7 +50,8 @@ class Letters:
 
 @pytest.fixture(autouse=True)
 def letters(monkeypatch):
-    monkeypatch.setattr(content, "HubTextEncoder", Letters)
+    monkeypatch.setattr(hub_text, "HubTextEncoder", Letters)
+    monkeypatch.setattr(handles, "bert_folders", lambda handle, preprocessor: ())
 
 
 def flags(tmp_path, **given):

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from mmnet.checks import InputError
-from mmnet.encoders import hub_text
+from mmnet.encoders import handles, hub_text
 from mmnet.encoders.cache import VectorCache
 from mmnet.encoders.hub_text import HubTextEncoder
 from tests.encoders import tiny_bert
@@ -238,7 +238,7 @@ def test_a_server_that_is_silent_is_not_waited_for(tmp_path, monkeypatch):
     import socket
 
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(hub_text, "FETCH_SECONDS", 0.2)
+    monkeypatch.setattr(handles, "FETCH_SECONDS", 0.2)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -1,0 +1,152 @@
+"""Where a frozen encoder's files lie: found, or fetched, before TensorFlow is loaded to read them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import urllib.parse
+import warnings
+from pathlib import Path
+from typing import Any
+
+from mmnet.checks import InputError
+from mmnet.startup import startup_notes_hidden
+
+FETCH_SECONDS = 60.0
+"""Longest silence of a server before a handle counts as unreachable."""
+
+
+def tensorflow_hub() -> Any:
+    """tensorflow-hub, with the operations of tensorflow-text registered."""
+    try:
+        with startup_notes_hidden(), warnings.catch_warnings():
+            import tensorflow_text  # noqa: F401
+
+            warnings.simplefilter("ignore")  # of tensorflow-hub's own age
+            import tensorflow_hub as hub
+    except ImportError as error:
+        raise InputError(
+            f"BERT as a text encoder needs two more packages ({first_line(error)}): pip install "
+            'tensorflow-hub tensorflow-text "setuptools<82"'
+        ) from None
+    return hub
+
+
+def bert_folders(handle: str, preprocessor: str) -> tuple[Path, Path]:
+    """The directories of the preprocessor's and the encoder's SavedModel, fetched if need be.
+
+    Raises:
+        InputError: a handle cannot be fetched, or a directory holds no SavedModel.
+    """
+    if preprocessor:
+        return _resolve(preprocessor), _resolve(handle)
+    if _is_url(handle):
+        raise InputError(
+            f"{handle} is an encoder alone; name its preprocessor's handle as well, or a local "
+            "directory with preprocess/ and encoder/"
+        )
+    folders = Path(handle) / "preprocess", Path(handle) / "encoder"
+    for folder in folders:
+        if not _is_saved_model(folder):
+            raise _unreachable(handle, f"{folder} is not a SavedModel")
+    return folders
+
+
+def _resolve(handle: str) -> Path:
+    """Where a handle's SavedModel lies, fetched if need be."""
+    if _is_saved_model(Path(handle)):
+        return Path(handle)
+    hub = tensorflow_hub()
+    from tensorflow import errors  # loaded by now
+
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(FETCH_SECONDS)  # tensorflow-hub would wait for ever
+    try:
+        folder = Path(hub.resolve(handle))
+    except (OSError, ValueError, RuntimeError, errors.OpError) as error:
+        raise _unreachable(handle, first_line(error)) from None
+    finally:
+        socket.setdefaulttimeout(before)
+    if not _is_saved_model(folder):
+        raise _unreachable(handle, f"{folder} is not a SavedModel")
+    return folder
+
+
+def _unreachable(handle: str, why: str) -> InputError:
+    return InputError(
+        f"text encoder {handle!r} cannot be had: {why}; where there is no network, set "
+        "TFHUB_CACHE_DIR to a directory that a machine with one has filled, or name a local "
+        "directory with the two SavedModels preprocess/ and encoder/"
+    )
+
+
+def _is_saved_model(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt"))
+
+
+def _is_url(handle: str) -> bool:
+    return len(urllib.parse.urlparse(handle).scheme) > 1  # C: is a drive
+
+
+def check_resnet50(weights: str) -> None:
+    """Refuses a name of weights where no file can be.
+
+    Raises:
+        InputError: none is given, or there is no such file.
+    """
+    if not weights:
+        raise InputError(
+            "--image_encoder=resnet50 needs --image_weights=FILE, the weights of keras.applications"
+            ".ResNet50(include_top=False); Keras keeps them, once downloaded, as "
+            "~/.keras/models/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
+        )
+    if weights != "random" and not os.path.isfile(weights):
+        raise InputError(
+            f"--image_weights={weights}: no such file; give weights of keras.applications.ResNet50"
+            "(include_top=False) as .h5, .weights.h5 or .keras"
+        )
+
+
+def image_folder(weights: str) -> Path:
+    """The directory of an image network's SavedModel, downloaded if need be.
+
+    Raises:
+        InputError: none is given, it cannot be fetched, or holds no SavedModel.
+    """
+    if not weights:
+        raise InputError(
+            "--image_encoder=hub needs --image_weights, the directory or the TensorFlow Hub handle "
+            "of an image feature-vector SavedModel"
+        )
+    if "://" in weights:
+        try:
+            # Here, since it loads a second Keras, and a local directory does without.
+            with startup_notes_hidden():
+                import tensorflow_hub as hub
+
+            directory = Path(hub.resolve(weights))
+        except Exception as error:  # of the network, of archives, of a missing package
+            raise InputError(
+                f"--image_weights={weights}: this handle could not be fetched "
+                f"({typed_line(error)}); download it once with TFHUB_CACHE_DIR set to a directory "
+                "that stays, or unpack it and give the local directory"
+            ) from None
+    else:
+        directory = Path(weights)
+    if not (directory / "saved_model.pb").is_file():
+        raise InputError(
+            f"--image_weights={weights}: no SavedModel (there is no saved_model.pb in it); give "
+            "the directory or the TensorFlow Hub handle of an image feature-vector SavedModel"
+        )
+    return directory
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip().rstrip(".:;")
+
+
+def typed_line(error: Exception) -> str:
+    """The type of an error, and the first line of what it says."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
