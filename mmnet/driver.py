@@ -13,7 +13,6 @@ from pydantic import BaseModel
 from mmnet import config
 from mmnet.checks import InputError
 from mmnet.files import problem_of_place
-from mmnet.startup import startup_notes_hidden
 
 OK, WRONG_INPUT, INTERNAL, INTERRUPTED = 0, 1, 2, 130
 
@@ -28,7 +27,7 @@ def run(
 ) -> int:
     """Parses the flags, runs the task, and turns the user's mistakes into one sentence.
 
-    TensorFlow is loaded only once the flags are known to be right.
+    The task loads TensorFlow once flags, paths and headers are known to be right.
 
     Args:
         flags: the driver's config.
@@ -48,9 +47,7 @@ def run(
         if os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true"):
             raise InputError("TF_USE_LEGACY_KERAS is set, but mmnet runs on Keras 3; unset it")
         parsed = config.parse(flags, arguments)
-        with startup_notes_hidden():
-            module = importlib.import_module(tasks)
-        return getattr(module, task)(parsed) or OK
+        return getattr(importlib.import_module(tasks), task)(parsed) or OK
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_INPUT

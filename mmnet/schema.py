@@ -72,6 +72,9 @@ HISTORY = (SHARE_RATE, MISSING_FLAG, CLICKS)  # what a scenario or a disturbance
 OF_PERIODS = {tensor.name for tensor in (*HISTORY, TAXONOMY_RATE, TAXONOMY_MISSING_FLAG)}
 """Tensors that change from period to period; all others depend on the item alone."""
 
+SCENARIOS = ("normal", "cold_start", "noisy")
+"""What of its history a model may see of an example; see `evaluation.scenarios`."""
+
 MISSING_ID, UNKNOWN_ID, FIRST_ID = 0, 1, 2
 """Rows of every vocabulary: 0 = empty or padding, 1 = not seen in training, 2... = the values."""
 

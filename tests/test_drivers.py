@@ -16,6 +16,7 @@ import pytest
 from mmnet import config, driver, tasks
 from mmnet.config import EvaluateConfig, PredictConfig, PrepareConfig, TrainConfig
 from mmnet.evaluation import metrics
+from mmnet.tasks import training
 from mmnet.training.records import Record
 
 
@@ -69,7 +70,7 @@ def test_a_cell_leaves_predictions_but_neither_plots_nor_export(tmp_path, simula
 
 def test_a_trial_does_not_open_the_test_split(tmp_path, simulated_flags, monkeypatch):
     opened = []
-    monkeypatch.setattr(tasks.training, "report_on", lambda *_: opened.append(True))
+    monkeypatch.setattr(training, "report_on", lambda *_: opened.append(True))
     flags = [*simulated_flags, "--model=smoothed_history", "--outputs=validation"]
     assert run(TrainConfig, "train", *flags, f"--run_dir={tmp_path / 'run'}") == 0
     assert not opened

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from mmnet import config, driver
 from mmnet.checks import InputError
-from mmnet.serving import decision, examples, export, golden, profile
+from mmnet.serving import decision, examples, export, exported, golden, profile
 
 ITEMS, PERIODS = 12, 14
 CELLS = [
@@ -340,10 +340,10 @@ def test_disturbed_assets_are_refused_in_one_sentence(run_dir, tmp_path):
     copy = shutil.copytree(run_dir / "export" / "1", tmp_path / "1")
     readers = {
         export.ABOUT: lambda: export.fitted(copy),
-        f"assets.extra/{decision.FILE}": lambda: export.document(
+        f"assets.extra/{decision.FILE}": lambda: exported.document(
             copy, decision.FILE, decision.Decisions
         ),
-        f"assets.extra/{profile.FILE}": lambda: export.document(
+        f"assets.extra/{profile.FILE}": lambda: exported.document(
             copy, profile.FILE, profile.Profile
         ),
     }

@@ -21,7 +21,7 @@ from mmnet.evaluation import metrics
 from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.files import write_atomic
 from mmnet.serving import choosing, runtimes
-from mmnet.serving.export import OUTPUT
+from mmnet.serving.exported import OUTPUT
 from mmnet.tasks import evaluating
 from mmnet.training.run_directory import read_flags
 

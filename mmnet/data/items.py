@@ -30,7 +30,7 @@ Vocabularies = dict[str, list[str]]
 
 
 def columns(flags: TableFlags) -> dict[str, str]:
-    """The columns of the items table that a model reads, and the ids -> the flags that name them."""
+    """The columns of the items table that a model needs -> the flags that name them."""
     named = {
         "item_column": (flags.item_column,),
         "taxonomies": flags.taxonomies,

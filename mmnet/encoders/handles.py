@@ -1,4 +1,4 @@
-"""Where a frozen encoder's files lie: found, or fetched, before TensorFlow is loaded to read them."""
+"""Where the files of frozen encoders lie; local ones are found before TensorFlow is loaded."""
 
 from __future__ import annotations
 

@@ -17,14 +17,13 @@ import pandas as pd
 
 from mmnet import checks
 from mmnet.evaluation import plots
-from mmnet.evaluation.metrics import in_top
+from mmnet.evaluation.metrics import TOP_PERCENT, in_top
 from mmnet.evaluation.report import markdown_table
 from mmnet.evaluation.significance import Clusters
 from mmnet.files import write_atomic
 
 KEPT_SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02)
 POOL_SHARES = (0.5, 0.3, 0.2, 0.1, 0.05)
-TOP_PERCENT = 5
 REPLICATES = 200
 CONFIDENCE = 0.95
 

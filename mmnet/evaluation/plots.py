@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmnet.evaluation.metrics import calibration_by_decile
-from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.files import write_atomic
+from mmnet.schema import SCENARIOS
 
 TAXONOMY = "taxonomy_"
 """Begins the name of a taxonomy's column in predictions, so that it cannot be another's."""

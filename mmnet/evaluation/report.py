@@ -37,8 +37,8 @@ from mmnet.evaluation.metrics import (
     sampling_noise,
     spearman,
 )
-from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.files import write_atomic
+from mmnet.schema import SCENARIOS
 
 COLUMNS = ("scenario", "item_id", "period", "clicks", "share_rate", "predicted_share_rate")
 PERCENTS = (5, 10)

@@ -16,9 +16,7 @@ from keras import ops
 from mmnet import checks, schema
 from mmnet.hashing import uniform
 from mmnet.layers.disturbance import hide_steps
-from mmnet.schema import FeatureSpec
-
-SCENARIOS = ("normal", "cold_start", "noisy")
+from mmnet.schema import SCENARIOS, FeatureSpec
 
 
 def hidden_steps(

@@ -32,7 +32,6 @@ from fractions import Fraction
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from mmnet import checks
 from mmnet.evaluation.metrics import precision_at
@@ -304,6 +303,8 @@ def combine(
     """
     if not 0 < confidence < 1:
         raise ValueError(f"`confidence` must be in (0, 1). Received: confidence={confidence}")
+    from scipy import special  # few of those that need this file combine anything
+
     parts, freedom = np.asarray(variances, np.float64), np.asarray(freedoms, np.float64)
 
     def half_width(p: float) -> float:

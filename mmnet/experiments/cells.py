@@ -16,9 +16,9 @@ from rich.console import Console
 
 from mmnet import config, files
 from mmnet.checks import InputError
-from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.experiments.plan import Cell
 from mmnet.files import write_atomic
+from mmnet.schema import SCENARIOS
 from mmnet.training.records import Record
 
 LINES_SHOWN = 12

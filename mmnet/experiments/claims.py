@@ -17,8 +17,8 @@ import numpy as np
 from scipy import stats
 
 from mmnet.evaluation import plots
-from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.evaluation.significance import Clusters, Estimate, Predictions, combine
+from mmnet.schema import SCENARIOS
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not decidable"
 PUBLISHED = ("ha", "gru", "encoder_decoder", "mmved", "dftc")

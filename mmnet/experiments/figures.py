@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mmnet.evaluation import plots
-from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.experiments.comparison import Compared
 from mmnet.experiments.plan import Cell, Plan, TablePlan
+from mmnet.schema import SCENARIOS
 
 AGES = (0, 1, 2, 4, 8, 16, 32)
 """Lower ends of the bins of item age, in periods."""

@@ -12,10 +12,10 @@ import pandas as pd
 from mmnet.config import ExperimentConfig
 from mmnet.evaluation import plots
 from mmnet.evaluation.report import markdown_table
-from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.experiments import paper
 from mmnet.experiments.comparison import Compared
 from mmnet.experiments.plan import Cell, Plan, TablePlan
+from mmnet.schema import SCENARIOS
 from mmnet.training.records import Record
 
 METRICS = {"mse": "MSE", "precision_at_5": "P@5", "precision_at_10": "P@10"}

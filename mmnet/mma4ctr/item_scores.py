@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from mmnet.checks import InputError
 from mmnet.data import tables
-from mmnet.serving.export import OUTPUT
+from mmnet.serving.exported import OUTPUT
 
 DECISION, DROP = "decision", "drop"
 """What `mmnet.predict` writes with a rule."""

@@ -21,7 +21,7 @@ from mmnet.data.dataset import Fitted
 from mmnet.data.ids import ItemIds
 from mmnet.data.tables import Block, Table, Tables
 from mmnet.data.taxonomies import TaxonomySums
-from mmnet.serving import decision, export, first_pass, runtimes
+from mmnet.serving import decision, export, exported, first_pass, runtimes
 from mmnet.serving.budget import Measured
 from mmnet.serving.halves import STATIC
 from mmnet.serving.job import Job
@@ -61,7 +61,7 @@ class Scorer:
         self.signature = self._model.signature
         self._decisions = None
         if job.rule:
-            self._decisions = export.document(job.saved_model, decision.FILE, decision.Decisions)
+            self._decisions = exported.document(job.saved_model, decision.FILE, decision.Decisions)
         self.measured = Measured()
 
     def _array(self, name: str) -> np.ndarray:
@@ -91,9 +91,9 @@ class Scorer:
         for part in tables.runs(slice(0, len(piece)), runtimes.TILE):
             start = time.perf_counter()
             found = self._model.score({name: array[part] for name, array in inputs.items()})
-            scores[part] = found[export.OUTPUT]
+            scores[part] = found[exported.OUTPUT]
             if self._job.modalities:
-                weights[part] = found[export.WEIGHTS]
+                weights[part] = found[exported.WEIGHTS]
             self.measured.batch(part.stop - part.start, time.perf_counter() - start)
         target = self._first_period + fitted.spec.window - 1 + fitted.spec.horizon
         period = pa.array(fitted.calendar.periods(np.array([target])))

@@ -28,7 +28,7 @@ from mmnet.data.dataset import Fitted
 from mmnet.data.tables import Rule, Tables
 from mmnet.files import only_one, write_atomic
 from mmnet.serving import (
-    export,
+    exported,
     first_pass,
     runtimes,
     settling,
@@ -240,7 +240,7 @@ class _Worker:
         if about is None:
             raise InputError(f"{directory} is no job: it has no {JOB}")
         job = Job.model_validate(about["job"])
-        fitted = export.fitted(job.saved_model).model_copy(update={"tables": job.tables})
+        fitted = exported.fitted(job.saved_model).model_copy(update={"tables": job.tables})
         found = pipeline.load_catalogue(job.tables)
         self._blocks = found.items.blocks(job.tables.shard_items)
         self._scorer = Scorer(job, found, fitted, directory / SURVEY)

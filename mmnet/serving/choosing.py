@@ -13,7 +13,7 @@ import numpy as np
 from mmnet.checks import InputError, at_least
 from mmnet.evaluation import metrics
 from mmnet.serving.conversion import CACHE
-from mmnet.serving.export import OUTPUT, about, version_directory
+from mmnet.serving.exported import OUTPUT, about, version_directory
 from mmnet.serving.runtimes import PRECISIONS, RUNTIMES, Arrays, Runtime, Scorer, opened
 
 PARITY = 1e-4

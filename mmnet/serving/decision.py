@@ -1,19 +1,12 @@
 """Keep, drop or explore: rules over scores, solved on validation and stored in the export.
 
-A rule is written as one of
-
-    threshold=2.5      keep what is predicted to have a share rate of 2.5 % or more
-    keep=0.3           keep the best 30 %
-    recall=0.99        drop as much as possible while 99 % of the true top 5 % stay
-
-and solved once, into a threshold. What is dropped is decided by it alone, so that one item's
-fate does not depend on which others are scored beside it.
+A rule (how it is written: `rules`) is solved once, into a threshold. What is dropped is decided
+by it alone, so that one item's fate does not depend on which others are scored beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -23,12 +16,11 @@ from pydantic import BaseModel, ConfigDict
 from mmnet.checks import InputError, did_you_mean
 from mmnet.evaluation import conformal
 from mmnet.evaluation.conformal import Intervals
-from mmnet.evaluation.filtering import TOP_PERCENT
-from mmnet.evaluation.metrics import in_top
+from mmnet.evaluation.metrics import TOP_PERCENT, in_top
+from mmnet.serving.rules import Kind, parse
 
 FILE = "decision.json"
 """Of an export, in `assets.extra/`."""
-KINDS = ("threshold", "keep", "recall")
 KEEP, DROP, EXPLORE = "keep", "drop", "explore"
 
 
@@ -45,7 +37,7 @@ class Rule(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["threshold", "keep", "recall"]
+    kind: Kind
     value: float
     threshold: float
     kept_share: float
@@ -103,30 +95,6 @@ class Decisions(BaseModel):
         )
 
 
-def parse(text: str) -> tuple[Literal["threshold", "keep", "recall"], float]:
-    """Reads a rule as it is written.
-
-    >>> parse("recall=0.99")
-    ('recall', 0.99)
-
-    Raises:
-        InputError: it is no rule.
-    """
-    kind, sign, number = text.partition("=")
-    try:
-        value = float(number)
-    except ValueError:
-        value = float("nan")
-    if not sign or kind not in KINDS or not np.isfinite(value):
-        raise InputError(
-            f"a rule is threshold=PERCENT, keep=SHARE or recall=SHARE. Received: {text!r}"
-            f"{did_you_mean(kind, KINDS)}"
-        )
-    if kind != "threshold" and not 0 < value <= 1:
-        raise InputError(f"a rule's share must be above 0 and at most 1. Received: {text!r}")
-    return kind, value  # type: ignore[return-value]
-
-
 def solve(
     text: str, truth: np.ndarray, predicted: np.ndarray, top_percent: float = TOP_PERCENT
 ) -> Rule:
@@ -136,7 +104,7 @@ def solve(
     another way where the model is served moves nobody across it.
 
     Args:
-        text: the rule, see `parse`.
+        text: the rule, see `rules.parse`.
         truth: share rates, percent, [rows].
         predicted: percent, [rows].
         top_percent: the true top of `recall`; ties by their expectation.

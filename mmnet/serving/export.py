@@ -17,13 +17,12 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from pydantic import BaseModel, ValidationError
 from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
 from mmnet import schema
@@ -34,19 +33,19 @@ from mmnet.encoders.tokens import TokenLookup, lookup_table
 from mmnet.files import write_directory
 from mmnet.models.mmnet import explained, fusion_names
 from mmnet.serving import checksums, examples, golden
+from mmnet.serving.exported import (
+    ABOUT,
+    ABOUT_DIRECTORY,
+    MODALITIES,
+    OUTPUT,
+    TOLERANCE,
+    WEIGHTS,
+    fitted,
+    version_directory,
+)
 from mmnet.serving.golden import Golden
 from mmnet.serving.halves import DYNAMIC, STATIC, halves
 
-Document = TypeVar("Document", bound=BaseModel)
-
-OUTPUT = "predicted_share_rate"
-WEIGHTS = "fusion_weights"
-MODALITIES = "modalities"
-"""Names of the fusion's weights, in `ABOUT`."""
-TOLERANCE = "relative_tolerance"
-"""Of golden rows, in `ABOUT`."""
-ABOUT_DIRECTORY = "assets.extra"
-ABOUT = f"{ABOUT_DIRECTORY}/fitted.json"
 PARITY = {"float32": 1e-5, "mixed_bfloat16": 5e-2}
 """Largest difference between the SavedModel and the Keras model, relative to the prediction, or to
 the sd of the rates where that is more. float32 rounds at 6e-8, and another order of sums may lose
@@ -349,19 +348,6 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, Fitted]:
         ) from None
 
 
-def fitted(path: str | os.PathLike[str]) -> Fitted:
-    """Reads what a model was fitted with.
-
-    Raises:
-        InputError: it is not there, or not what it should be.
-    """
-    path = version_directory(path)
-    try:
-        return Fitted.model_validate(about(path)["fitted"])
-    except (ValueError, KeyError):
-        raise _unreadable(path) from None
-
-
 def signatures(path: str | os.PathLike[str]) -> set[str]:
     """Names the signatures of a SavedModel, without loading it.
 
@@ -375,86 +361,3 @@ def signatures(path: str | os.PathLike[str]) -> set[str]:
         raise InputError(
             f"--saved_model={path} cannot be read; --verify says what is damaged"
         ) from None
-
-
-def modalities(path: str | os.PathLike[str]) -> list[str]:
-    """Names the weights that the signature `explained` of a SavedModel gives.
-
-    Raises:
-        InputError: there is none, it is not one of ours, or its model has no gated fusion.
-    """
-    path = version_directory(path)
-    found = about(path).get(MODALITIES)
-    if not found:
-        raise InputError(
-            f"--explain: the model in {path} has no gated fusion whose weights could be shown; "
-            "leave it out"
-        )
-    return list(found)
-
-
-def version_directory(path: str | os.PathLike[str]) -> Path:
-    """The directory of a SavedModel: the path itself, or the newest version below."""
-    path = Path(path)
-    if (path / "saved_model.pb").exists():
-        return path
-    versions = [p for p in path.glob("*/saved_model.pb") if p.parent.name.isdigit()]
-    if not versions:
-        raise InputError(f"--saved_model={path}: no SavedModel there, nor in a version below")
-    return max(versions, key=lambda found: int(found.parent.name)).parent
-
-
-def about(path: Path) -> dict[str, Any]:
-    """Reads what lies beside a SavedModel in `ABOUT`.
-
-    Raises:
-        InputError: it is not there, or no JSON.
-    """
-    try:
-        found = json.loads((path / ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise _unreadable(path) from None
-    if not isinstance(found, dict):
-        raise _unreadable(path)
-    return found
-
-
-def asset(path: str | os.PathLike[str], name: str) -> dict[str, Any]:
-    """Reads a JSON document that went along with a SavedModel.
-
-    Args:
-        path: the version's directory, or its parent for the newest version.
-        name: of the file in `assets.extra/`.
-
-    Raises:
-        InputError: there is none, or it is no JSON object.
-    """
-    file = version_directory(path) / ABOUT_DIRECTORY / name
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
-        raise InputError(f"{file} is missing or damaged; export the model with this version")
-    return found
-
-
-def document(path: str | os.PathLike[str], name: str, kind: type[Document]) -> Document:
-    """Reads a document that went along with a SavedModel, as the model that it was written from.
-
-    Raises:
-        InputError: it is not there, or does not hold what it should.
-    """
-    try:
-        return kind.model_validate(asset(path, name))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        told = first["msg"].splitlines()[0]
-        raise InputError(
-            f"--saved_model={path}: {name}: {place}: {told}; export the model again"
-        ) from None
-
-
-def _unreadable(path: Path) -> InputError:
-    return InputError(f"{path} has no readable {ABOUT}; export it with this version of mmnet")

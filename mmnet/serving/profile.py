@@ -8,6 +8,7 @@ same rows can be taken of any new period once its counts are in.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -15,7 +16,9 @@ from pydantic import BaseModel, ConfigDict
 from mmnet import schema
 from mmnet.data.dataset import Dataset
 from mmnet.data.splits import Examples
-from mmnet.data.windows import Windows
+
+if TYPE_CHECKING:
+    from mmnet.data.windows import Windows
 
 FILE = "profile.json"
 """Of an export, in `assets.extra/`."""

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from mmnet.checks import InputError, at_least, did_you_mean
 from mmnet.serving.conversion import CACHE, EXTRA, converted, signature_of
-from mmnet.serving.export import version_directory
+from mmnet.serving.exported import version_directory
 
 Runtime = Literal["tensorflow", "xla", "onnx", "openvino"]
 Precision = Literal["float32", "bfloat16"]

@@ -17,7 +17,7 @@ from mmnet.data.dataset import Dataset
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
 from mmnet.files import write_atomic
-from mmnet.serving.export import OUTPUT, WEIGHTS
+from mmnet.serving.exported import OUTPUT, WEIGHTS
 
 BATCH = 1024
 

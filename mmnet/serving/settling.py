@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmnet.data import pipeline
 from mmnet.files import write_atomic
-from mmnet.serving import choosing, export, first_pass, workers
+from mmnet.serving import choosing, exported, first_pass, workers
 from mmnet.serving.blocks import Scorer
 from mmnet.serving.job import Job
 
@@ -27,7 +27,7 @@ def choose_runtime(job_text: str, directory: str) -> None:
         InputError: the precision changes the scores too much.
     """
     job, place = Job.model_validate_json(job_text), Path(directory)
-    fitted = export.fitted(job.saved_model).model_copy(update={"tables": job.tables})
+    fitted = exported.fitted(job.saved_model).model_copy(update={"tables": job.tables})
     plain = job.model_copy(update={"runtime": "tensorflow", "precision": "float32"})
     scorer = Scorer(plain, pipeline.load_catalogue(job.tables), fitted, place)
     sample, signature = scorer.sample(SAMPLE), scorer.signature

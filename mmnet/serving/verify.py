@@ -9,7 +9,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from mmnet.checks import InputError
-from mmnet.serving import checksums, export, golden
+from mmnet.serving import checksums, exported, golden
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ def verify(path: str | Path) -> Iterator[Check]:
     Raises:
         InputError: there is no SavedModel.
     """
-    directory = export.version_directory(path)
+    directory = exported.version_directory(path)
     found = [Check("checksums", problem) for problem in checksums.problems(directory)]
     yield from found or [Check("checksums")]
     if found:
         return
     try:
-        about = export.about(directory)
-        tolerance = float(about[export.TOLERANCE])
-        least = {export.OUTPUT: max(1.0, float(about["fitted"]["spec"]["rate_scale"]))}
+        about = exported.about(directory)
+        tolerance = float(about[exported.TOLERANCE])
+        least = {exported.OUTPUT: max(1.0, float(about["fitted"]["spec"]["rate_scale"]))}
         signatures = tf.saved_model.load(str(directory)).signatures
     except (InputError, KeyError, TypeError, ValueError, OSError, tf.errors.OpError) as error:
         yield Check("loads", str(error).splitlines()[0])

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from mmnet import config, models
 from mmnet.checks import InputError
 from mmnet.config import (
@@ -45,6 +43,8 @@ def built(
     Raises:
         InputError: an option is out of its range.
     """
+    import keras  # the options above are read before it is loaded
+
     keras.config.set_dtype_policy(flags.precision)
     try:
         return builder(dataset.fitted.spec, **builder.accepted(options))

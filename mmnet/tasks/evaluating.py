@@ -1,4 +1,4 @@
-"""A run directory in, its metrics, tables and plots out."""
+"""A trained model and a dataset in; metrics, tables and plots out."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ import numpy as np
 from mmnet import models
 from mmnet.checks import InputError
 from mmnet.config import (
-    EvaluateConfig,
     TrainConfig,
 )
-from mmnet.data import dataset as datasets
 from mmnet.data.dataset import Dataset
 from mmnet.data.windows import Windows
 from mmnet.evaluation import conformal, filtering, plots, report
@@ -24,38 +22,32 @@ from mmnet.serving import decision
 from mmnet.tasks.building import WEIGHTS, built, model_options
 from mmnet.tasks.shown import console
 from mmnet.training import resume
-from mmnet.training.run_directory import only_run, read_flags
 
 MISSING_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Of the degradation curve: what remains of the test score as ever more of the histories goes."""
 
 
-def evaluate(flags: EvaluateConfig) -> None:
-    """A run directory in, its metrics, tables and plots out."""
-    run_dir = Path(flags.run_dir)
-    if not flags.run_dir:
-        raise InputError("--run_dir not given; name the run to evaluate")
-    own = read_flags(run_dir)
-    with only_run(run_dir):
-        _evaluate(flags, own, run_dir)
+def evaluate(
+    dataset: Dataset, flags: TrainConfig, run_dir: Path, *, name: str = "evaluation"
+) -> None:
+    """Scores the trained model of a run, and writes what came of it.
 
+    Args:
+        dataset: to score it on.
+        flags: of the run, and how to score.
+        run_dir: the run directory.
+        name: of the directory in it to write to.
 
-def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
-    asked = {"test_missing_rate", "scenario_seed"} & flags.model_fields_set
-    changed = {name: getattr(flags, name) for name in asked}
-    changed = {name: value for name, value in changed.items() if value != getattr(own, name)}
-    own = own.model_copy(update=changed | {"explain": flags.explain})
-    dataset = datasets.load(flags.dataset_dir or own.dataset_dir or run_dir / "dataset")
-    builder, options = model_options(own)
-    model = built(builder, options, dataset, own)
+    Raises:
+        InputError: there are no weights, or those of another model or dataset.
+    """
+    builder, options = model_options(flags)
+    model = built(builder, options, dataset, flags)
     if builder.kind == "network":
         resume.load_weights(model, run_dir / WEIGHTS, dataset.fingerprint)
     if builder.kind == "estimator":
         model.restore(resume.load_arrays(run_dir / WEIGHTS, dataset.fingerprint))
-    name = "evaluation"
-    if changed:
-        name = f"evaluation-rate-{own.test_missing_rate:g}-seed-{own.scenario_seed}"
-    report_on(model, dataset, Windows(dataset), own, run_dir / name)
+    report_on(model, dataset, Windows(dataset), flags, run_dir / name)
     console.print((run_dir / name / "table.md").read_text(encoding="utf-8"))
 
 

@@ -9,7 +9,7 @@ from mmnet.checks import InputError
 from mmnet.config import (
     ExperimentConfig,
 )
-from mmnet.experiments import cells, plan, results, tuning
+from mmnet.experiments import cells, plan
 from mmnet.files import write_atomic
 from mmnet.tasks.preparing import dataset_of_tables
 from mmnet.tasks.shown import console
@@ -31,6 +31,8 @@ def experiment(flags: ExperimentConfig) -> None:
         fingerprints = _prepared(rows, directory)
         todo = plan.cells(planned, directory, fingerprints)
         ran = cells.run(todo, flags.jobs, console, lock)
+        from mmnet.experiments import results
+
         folder = Path(flags.results or f"{flags.experiment}/results")
         changed = results.write(planned, todo, flags, folder)
     console.print(f"{len(todo)} cells, {ran} of them run now; {changed} files changed in {folder}")
@@ -57,7 +59,10 @@ def _tune(flags: ExperimentConfig, directory: Path, lock: int) -> None:
     """
     if not flags.experiment or flags.origins > 1:
         raise InputError("--tune needs --experiment, for its rows/, and --origins=1")
-    for row in plan.rows(flags.tune, flags):
+    rows = plan.rows(flags.tune, flags)
+    from mmnet.experiments import tuning
+
+    for row in rows:
         fingerprints = _prepared([(row, 1)], directory)
 
         def trial(settings: Sequence[str], row: plan.Row = row, known=fingerprints) -> Record:

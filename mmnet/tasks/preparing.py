@@ -75,6 +75,8 @@ def encode(flags: EncodeConfig) -> None:
             "--image_encoder"
         )
     columns = [flags.item_column, *flags.texts, *flags.images]
+    named = {name: f"{kind}s" for name, kind in encoders.columns}
+    tables.check_header(flags.items, "items", {flags.item_column: "item_column"} | named)
     items = tables.read(flags.items, "items", text_columns=columns)
     ids = tables.strings(items, flags.item_column, "item_column")
     for encoded in encoders.encode(items):

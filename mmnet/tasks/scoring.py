@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.progress import Progress
@@ -18,23 +18,15 @@ from mmnet.config import (
     TableFlags,
 )
 from mmnet.data import dataset as datasets
-from mmnet.data import engines, pipeline
+from mmnet.data import engines, pipeline, tables
 from mmnet.data.dataset import Dataset, Fitted
-from mmnet.data.windows import Windows
 from mmnet.files import write_atomic
-from mmnet.serving import (
-    catalogue,
-    conversion,
-    decision,
-    export,
-    features,
-    profile,
-    scoring,
-    verify,
-)
-from mmnet.serving import drift as drifting
-from mmnet.serving.job import Job
+from mmnet.serving import decision, exported, profile
+from mmnet.startup import startup_notes_hidden
 from mmnet.tasks.shown import console, print_ledger, print_rules
+
+if TYPE_CHECKING:
+    from mmnet.serving import catalogue
 
 SHOWN_ITEMS = 50_000
 """Items from which on scoring shows its progress."""
@@ -44,13 +36,11 @@ def predict(flags: PredictConfig) -> None:
     """A SavedModel and tables (or a dataset directory) in, scores out."""
     if not flags.saved_model:
         raise InputError("--saved_model not given; name a run's export directory")
+    exported.version_directory(flags.saved_model)  # refused at once where there is none
     if flags.verify:
         _verify(flags.saved_model)
     elif flags.ranking_features:
-        loaded, fitted = export.load(flags.saved_model)
-        dataset = _dataset_of_export(flags, fitted)
-        print_ledger(dataset)
-        _ranking_features(loaded, dataset, flags)
+        _ranking_features(flags)
     elif flags.dataset_dir:
         _score_dataset(flags)
     else:
@@ -100,9 +90,15 @@ def _tables_of_export(flags: PredictConfig | DriftConfig, fitted: Fitted) -> Tab
     return config.build(TableFlags, own | given | engine)
 
 
-def _ranking_features(loaded: Any, dataset: Dataset, flags: PredictConfig) -> None:
+def _ranking_features(flags: PredictConfig) -> None:
     """Scores of a range of periods, with all that a ranker may want to know beside them."""
-    about = export.about(export.version_directory(flags.saved_model))
+    about = exported.about(exported.version_directory(flags.saved_model))
+    decisions = exported.document(flags.saved_model, decision.FILE, decision.Decisions)
+    dataset = _dataset_of_export(flags, exported.fitted(flags.saved_model))
+    with startup_notes_hidden():
+        from mmnet.serving import export, features
+    loaded, _ = export.load(flags.saved_model)
+    print_ledger(dataset)
     gated = "explained" in loaded.signatures
     first_targets = about.get("first_targets", {})
     trained_before = None
@@ -112,10 +108,10 @@ def _ranking_features(loaded: Any, dataset: Dataset, flags: PredictConfig) -> No
     parts = features.tables(
         loaded.signatures["explained" if gated else "serving_default"],
         dataset,
-        export.document(flags.saved_model, decision.FILE, decision.Decisions),
+        decisions,
         first=flags.ranking_from,
         last=flags.as_of,
-        modalities=about[export.MODALITIES] if gated else (),
+        modalities=about[exported.MODALITIES] if gated else (),
         trained_before=trained_before,
     )
     path, rows = features.write(flags.ranking_features, parts)
@@ -128,6 +124,8 @@ def _verify(saved_model: str) -> None:
     Raises:
         InputError: one found something wrong.
     """
+    with startup_notes_hidden():
+        from mmnet.serving import verify
     wrong = []
     for check in verify.verify(saved_model):
         told = f"WRONG  {check.name}: {check.problem}" if check.problem else f"ok     {check.name}"
@@ -149,39 +147,64 @@ def _score_dataset(flags: PredictConfig) -> None:
         raise InputError(
             f"--output={flags.output}: of --dataset_dir scores go to one .parquet file"
         )
-    loaded, fitted = export.load(flags.saved_model)
-    modalities = export.modalities(flags.saved_model) if flags.explain else []
-    dataset = _dataset_of_export(flags, fitted)
+    decisions = _decisions(flags)
+    modalities = exported.modalities(flags.saved_model) if flags.explain else []
+    dataset = _dataset_of_export(flags, exported.fitted(flags.saved_model))
+    with startup_notes_hidden():
+        from mmnet.serving import export, scoring
+    loaded, _ = export.load(flags.saved_model)
     print_ledger(dataset)
     signature = loaded.signatures["explained" if modalities else "serving_default"]
     scores = scoring.score(signature, dataset, as_of=flags.as_of, modalities=modalities)
-    if flags.rule or flags.explore:
-        decisions = export.document(flags.saved_model, decision.FILE, decision.Decisions)
+    if decisions:
         scores = decision.add(scores, decisions, flags.rule or "stored", explore=flags.explore)
     path = scoring.write(scores, flags.output)
     console.print(f"{scores.num_rows:,} items scored for {scores['period'][0].as_py()}: {path}")
 
 
+def _decisions(flags: PredictConfig) -> decision.Decisions | None:
+    """What scores are to be decided by; None where nothing is.
+
+    Raises:
+        InputError: the export has no such rule.
+    """
+    if not (flags.rule or flags.explore):
+        return None
+    found = exported.document(flags.saved_model, decision.FILE, decision.Decisions)
+    found.rule(flags.rule or "stored")  # refused before anything is read
+    return found
+
+
 def _score_catalogue(flags: PredictConfig) -> None:
-    fitted = export.fitted(flags.saved_model)
+    decisions = _decisions(flags)
+    modalities = tuple(exported.modalities(flags.saved_model)) if flags.explain else ()
+    fitted = exported.fitted(flags.saved_model)
+    if flags.as_of:
+        fitted.calendar.number(flags.as_of, "as_of")
+    if flags.only_items:
+        tables.check_header(
+            flags.only_items, "only_items", {fitted.tables.item_column: "item_column"}
+        )
     table_flags = _tables_of_export(flags, fitted)
     fitted = fitted.model_copy(update={"tables": table_flags})
     found = pipeline.load_tables(table_flags, fitted.task, items_in_pieces=True)
+    with startup_notes_hidden():
+        from mmnet.serving import catalogue, conversion
+        from mmnet.serving.job import Job
+    directory = exported.version_directory(flags.saved_model)
     job = Job(
-        saved_model=str(export.version_directory(flags.saved_model)),
-        model=conversion.fingerprint(export.version_directory(flags.saved_model)),
+        saved_model=str(directory),
+        model=conversion.fingerprint(directory),
         tables=table_flags,
         as_of=flags.as_of,
-        modalities=tuple(export.modalities(flags.saved_model)) if flags.explain else (),
+        modalities=modalities,
         runtime=flags.runtime,
         precision=flags.precision,
         static_cache=flags.static_cache,
         only_items=flags.only_items,
-        rule=(flags.rule or "stored") if flags.rule or flags.explore else "",
+        rule=(flags.rule or "stored") if decisions else "",
         explore=flags.explore,
     )
-    if job.rule:  # refused before anything is read
-        export.document(job.saved_model, decision.FILE, decision.Decisions).rule(job.rule)
     print_rules(found.ledger)
     one_file = flags.output.endswith(".parquet")
     with contextlib.ExitStack() as stack:
@@ -230,9 +253,14 @@ def drift(flags: DriftConfig) -> int:
     """A SavedModel and tables in, a report of one period out; returns the exit code."""
     if not flags.saved_model:
         raise InputError("--saved_model not given; name a run's export directory")
-    loaded, fitted = export.load(flags.saved_model)
-    described = export.document(flags.saved_model, profile.FILE, profile.Profile)
+    fitted = exported.fitted(flags.saved_model)
+    described = exported.document(flags.saved_model, profile.FILE, profile.Profile)
     dataset = _dataset_of_export(flags, fitted)
+    with startup_notes_hidden():
+        from mmnet.data.windows import Windows
+        from mmnet.serving import drift as drifting
+        from mmnet.serving import export, scoring
+    loaded, _ = export.load(flags.saved_model)
     panel, spec = dataset.panel, fitted.spec
     column = scoring.as_of_column(dataset.panel, flags.checked, flag="checked")
     rows = profile.of_period(dataset, column)
@@ -245,7 +273,7 @@ def drift(flags: DriftConfig) -> int:
     judged = profile.of_period(dataset, column, fitted.task.min_target_clicks)
     signature = loaded.signatures["serving_default"]
     predicted = [
-        signature(**inputs)[export.OUTPUT].numpy()
+        signature(**inputs)[exported.OUTPUT].numpy()
         for _, inputs in windows.batches(judged, scoring.BATCH)
     ]
     findings = drifting.compare(

@@ -1,4 +1,4 @@
-"""Tables or a dataset directory in, a run directory out."""
+"""A dataset in; a model fitted, evaluated and exported into a run directory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import keras
 import numpy as np
 
 from mmnet import config
-from mmnet.checks import InputError
 from mmnet.config import (
     TrainConfig,
 )
-from mmnet.data import dataset as datasets
 from mmnet.data.dataset import Dataset
 from mmnet.data.windows import Windows
 from mmnet.evaluation import report
@@ -39,32 +37,30 @@ from mmnet.tasks.evaluating import (
     scenario_set,
     title_of,
 )
-from mmnet.tasks.preparing import dataset_of_tables
 from mmnet.tasks.shown import console, print_ledger
 from mmnet.training import fitting, resume
 from mmnet.training.records import Record, Stages
-from mmnet.training.run_directory import only_run, open_run, removed_if_unused, write_flags
+from mmnet.training.run_directory import removed_if_unused, write_flags
 
 WATCHED = 2048
 """Examples whose attention is averaged for TensorBoard after each epoch."""
 
 
-def train(flags: TrainConfig) -> None:
-    """Tables or a dataset directory in, a run directory out."""
-    model_options(flags)  # wrong ones are refused before a directory is made
-    for rule in flags.rules:
-        decision.parse(rule)
-    flags, run_dir = open_run(flags)
-    with only_run(run_dir):
-        _train(flags, run_dir)
+def train(flags: TrainConfig, dataset: Dataset, run_dir: Path, stages: Stages) -> None:
+    """Trains on a dataset, and writes all that a run has.
 
+    Args:
+        flags: those of the run, and those that the dataset was prepared with.
+        dataset: to train on.
+        run_dir: the run directory; taken away again if it is empty when the flags turn out to be
+            wrong.
+        stages: times are added to.
 
-def _train(flags: TrainConfig, run_dir: Path) -> None:
-    stages = Stages()
+    Raises:
+        InputError: an option that the model refuses.
+    """
     builder, options = model_options(flags)
     with stages.stage("prepare"), removed_if_unused(run_dir):
-        dataset, flags = _dataset_of_run(flags, run_dir)
-        builder, options = model_options(flags)
         model = built(builder, options, dataset, flags)
         if builder.kind == "network":
             fitting.check_loss(flags.loss, model)
@@ -115,33 +111,6 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
             _export(model, dataset, windows, flags, run_dir)
         record.finished(stages, metrics=found).write(run_dir / "record.json")
     _print_end(run_dir, flags, stages, exported=builder.kind == "network")
-
-
-def _dataset_of_run(flags: TrainConfig, run_dir: Path) -> tuple[Dataset, TrainConfig]:
-    """The dataset to train on, and the flags with those that it was prepared with.
-
-    Raises:
-        InputError: no tables and no dataset, or a dataset that was prepared otherwise.
-    """
-    directory = Path(flags.dataset_dir or run_dir / "dataset")
-    if flags.counts or flags.events or flags.items or flags.source:
-        if flags.resume and datasets.fingerprint_of(directory):
-            # The checkpoint says whether it is the run's own.
-            return datasets.load(directory), flags
-        return dataset_of_tables(flags, directory), flags
-    if not flags.dataset_dir:
-        raise InputError(
-            "no tables given; name --counts or --events and --items, a --source or --dataset_dir"
-        )
-    dataset = datasets.load(directory)
-    prepared = dict(dataset.fitted.tables) | dict(dataset.fitted.task)
-    for name in sorted(flags.model_fields_set & set(prepared)):
-        if getattr(flags, name) != prepared[name]:
-            raise InputError(
-                f"--{name}={getattr(flags, name)} differs from how {directory} was prepared, with "
-                f"{prepared[name]!r}; leave it out, or prepare another dataset"
-            )
-    return dataset, flags.model_copy(update=prepared)
 
 
 def _fit(

@@ -16,13 +16,15 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from mmnet.checks import InputError
 from mmnet.files import write_atomic
+
+if TYPE_CHECKING:  # stored arrays are read without it
+    import keras
 
 Arrays = dict[str, np.ndarray]
 
@@ -111,6 +113,8 @@ def values(variables: Mapping[str, keras.Variable], group: str = "") -> Arrays:
 
 def to_array(variable: keras.Variable) -> np.ndarray:
     """A copy of the variable's value."""
+    import keras
+
     return np.asarray(keras.ops.convert_to_tensor(variable).numpy())
 
 
@@ -223,6 +227,8 @@ def check_fits(
     directory: Path,
 ) -> None:
     """Raises InputError unless this model with these settings can go on from the checkpoint."""
+    import keras
+
     fix = "resume with the flags of that run, or choose an empty run directory"
     for name in settings:
         then, now = checkpoint.settings.get(name), settings[name]

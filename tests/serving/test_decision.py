@@ -14,7 +14,7 @@ from mmnet.checks import InputError
 from mmnet.data import dataset as datasets
 from mmnet.data.windows import Windows
 from mmnet.evaluation.conformal import Group, Intervals
-from mmnet.serving import decision, export
+from mmnet.serving import decision, export, exported
 from mmnet.serving.verify import verify
 from mmnet.tasks import evaluating
 
@@ -139,7 +139,7 @@ def test_the_future_moves_no_rule(run_dir):
 
 
 def test_predict_decides_by_the_stored_rule(run_dir, tmp_path):
-    stored = decision.Decisions.model_validate(export.asset(run_dir / "export", decision.FILE))
+    stored = decision.Decisions.model_validate(exported.asset(run_dir / "export", decision.FILE))
     assert list(stored.rules) == ["recall=0.99"]
     output = tmp_path / "scores.parquet"
     common = {

@@ -13,7 +13,7 @@ from mmnet.checks import InputError
 from mmnet.data import dataset as datasets
 from mmnet.data import histories
 from mmnet.data.windows import Windows
-from mmnet.serving import drift, export, profile
+from mmnet.serving import drift, exported, profile
 
 LIMITS = drift.Limits(psi=0.2, ks=0.2, volume=2.0, bias=0.2)
 
@@ -109,7 +109,7 @@ def test_a_shift_a_loss_a_volume_and_a_bias_are_found():
 @pytest.fixture(scope="module")
 def described(run_dir):
     """The export's profile and the dataset."""
-    document = export.asset(run_dir / "export", profile.FILE)
+    document = exported.asset(run_dir / "export", profile.FILE)
     return profile.Profile.model_validate(document), datasets.load(run_dir / "dataset")
 
 
@@ -173,13 +173,13 @@ def test_the_driver_ends_with_0_or_3_and_leaves_a_report(run_dir, tmp_path, caps
     assert tasks.drift(flags(run_dir, tmp_path, checked="21")) == 0
     assert "no drift" in capsys.readouterr().out
     # A limit that nothing keeps: every bias is more than a billionth of the rate off.
-    document = export.asset(run_dir / "export", profile.FILE)
+    document = exported.asset(run_dir / "export", profile.FILE)
     copy = shutil.copytree(run_dir / "export" / "1", tmp_path / "1")
     for one in document["inputs"].values():
         if one["quantiles"]:
             one["edges"] = [edge + 100 for edge in one["edges"]]
             one["quantiles"] = [value + 100 for value in one["quantiles"]]
-    (copy / export.ABOUT_DIRECTORY / profile.FILE).write_text(json.dumps(document))
+    (copy / exported.ABOUT_DIRECTORY / profile.FILE).write_text(json.dumps(document))
     assert tasks.drift(flags(run_dir, tmp_path, checked="21", saved_model=str(copy))) == 3
     assert "drifted: " in capsys.readouterr().out
     found = json.loads((tmp_path / "drift" / "drift.json").read_text())
@@ -196,6 +196,6 @@ def test_a_period_without_rows_and_a_strange_profile_are_refused(run_dir, tmp_pa
     with pytest.raises(InputError, match="--checked=99 is outside the counts"):
         tasks.drift(flags(run_dir, tmp_path, checked="99"))
     copy = shutil.copytree(run_dir / "export" / "1", tmp_path / "1")
-    (copy / export.ABOUT_DIRECTORY / profile.FILE).write_text('{"inputs": 3}')
+    (copy / exported.ABOUT_DIRECTORY / profile.FILE).write_text('{"inputs": 3}')
     with pytest.raises(InputError, match=r"profile\.json: inputs: .*export the model again"):
         tasks.drift(flags(run_dir, tmp_path, saved_model=str(copy)))

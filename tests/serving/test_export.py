@@ -14,7 +14,7 @@ from mmnet.data import pipeline
 from mmnet.data.windows import Windows
 from mmnet.models.mmnet import attention_probe, fusion_names, mmnet
 from mmnet.models.mmved import mmved
-from mmnet.serving import examples, export
+from mmnet.serving import examples, export, exported
 from mmnet.tasks import building
 from mmnet.training import resume
 
@@ -126,13 +126,13 @@ def test_the_explained_signature_gives_the_probes_weights_beside_the_score(run_d
     np.testing.assert_allclose(found[export.OUTPUT], wanted, rtol=1e-5, atol=1e-5)
     weights = found[export.WEIGHTS].numpy()
     np.testing.assert_allclose(weights, attention_probe(model)(batch)["fusion"], rtol=1e-5)
-    assert export.modalities(run_dir / "export") == fusion_names(model)
+    assert exported.modalities(run_dir / "export") == fusion_names(model)
     assert weights.shape == (64, len(fusion_names(model)))
 
 
 def test_an_item_without_a_title_is_scored_from_what_it_has(run_dir, batch):
     loaded, _ = export.load(run_dir / "export" / "1")
-    names = export.modalities(run_dir / "export" / "1")
+    names = exported.modalities(run_dir / "export" / "1")
     untitled = {**batch, "text_title": tf.zeros_like(batch["text_title"])}
     weights = loaded.signatures["explained"](**untitled)[export.WEIGHTS].numpy()
     np.testing.assert_array_equal(weights[:, names.index("text_title")], 0)
@@ -155,7 +155,7 @@ def test_a_model_without_a_gate_has_nothing_to_explain(trained, batch, tmp_path)
     scored = loaded.signatures["from_static"](**in_two_steps(loaded.signatures, batch))
     assert set(scored) == {export.OUTPUT}
     with pytest.raises(InputError, match="has no gated fusion whose weights could be shown"):
-        export.modalities(tmp_path)
+        exported.modalities(tmp_path)
 
 
 def test_what_was_fitted_goes_along(run_dir, trained):

@@ -1,0 +1,86 @@
+"""Training and evaluation up to where they need TensorFlow: flags, directories and tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmnet.checks import InputError
+from mmnet.config import EvaluateConfig, TrainConfig
+from mmnet.data import dataset as datasets
+from mmnet.data.dataset import Dataset
+from mmnet.serving import rules
+from mmnet.startup import startup_notes_hidden
+from mmnet.tasks.building import WEIGHTS, model_options
+from mmnet.tasks.preparing import dataset_of_tables
+from mmnet.training import resume
+from mmnet.training.records import Stages
+from mmnet.training.run_directory import only_run, open_run, read_flags, removed_if_unused
+
+
+def train(flags: TrainConfig) -> None:
+    """Tables or a dataset directory in, a run directory out."""
+    model_options(flags)  # wrong ones are refused before a directory is made
+    for rule in flags.rules:
+        rules.parse(rule)
+    flags, run_dir = open_run(flags)
+    stages = Stages()
+    with only_run(run_dir):
+        with stages.stage("prepare"), removed_if_unused(run_dir):
+            dataset, flags = _dataset_of_run(flags, run_dir)
+        with startup_notes_hidden():
+            from mmnet.tasks import training
+        training.train(flags, dataset, run_dir, stages)
+
+
+def _dataset_of_run(flags: TrainConfig, run_dir: Path) -> tuple[Dataset, TrainConfig]:
+    """The dataset to train on, and the flags with those that it was prepared with.
+
+    Raises:
+        InputError: no tables and no dataset, or a dataset that was prepared otherwise.
+    """
+    directory = Path(flags.dataset_dir or run_dir / "dataset")
+    if flags.counts or flags.events or flags.items or flags.source:
+        if flags.resume and datasets.fingerprint_of(directory):
+            # The checkpoint says whether it is the run's own.
+            return datasets.load(directory), flags
+        return dataset_of_tables(flags, directory), flags
+    if not flags.dataset_dir:
+        raise InputError(
+            "no tables given; name --counts or --events and --items, a --source or --dataset_dir"
+        )
+    dataset = datasets.load(directory)
+    prepared = dict(dataset.fitted.tables) | dict(dataset.fitted.task)
+    for name in sorted(flags.model_fields_set & set(prepared)):
+        if getattr(flags, name) != prepared[name]:
+            raise InputError(
+                f"--{name}={getattr(flags, name)} differs from how {directory} was prepared, with "
+                f"{prepared[name]!r}; leave it out, or prepare another dataset"
+            )
+    return dataset, flags.model_copy(update=prepared)
+
+
+def evaluate(flags: EvaluateConfig) -> None:
+    """A run directory in, its metrics, tables and plots out."""
+    run_dir = Path(flags.run_dir)
+    if not flags.run_dir:
+        raise InputError("--run_dir not given; name the run to evaluate")
+    own = read_flags(run_dir)
+    with only_run(run_dir):
+        _evaluate(flags, own, run_dir)
+
+
+def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
+    asked = {"test_missing_rate", "scenario_seed"} & flags.model_fields_set
+    changed = {name: getattr(flags, name) for name in asked}
+    changed = {name: value for name, value in changed.items() if value != getattr(own, name)}
+    own = own.model_copy(update=changed | {"explain": flags.explain})
+    dataset = datasets.load(flags.dataset_dir or own.dataset_dir or run_dir / "dataset")
+    builder, _ = model_options(own)
+    if builder.kind != "floor":  # refused before TensorFlow is loaded
+        resume.load_arrays(run_dir / WEIGHTS, dataset.fingerprint)
+    with startup_notes_hidden():
+        from mmnet.tasks import evaluating
+    name = "evaluation"
+    if changed:
+        name = f"evaluation-rate-{own.test_missing_rate:g}-seed-{own.scenario_seed}"
+    evaluating.evaluate(dataset, own, run_dir, name=name)
