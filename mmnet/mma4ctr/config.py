@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import Field
 
+from mmnet.checks import InputError
 from mmnet.config import Repeated, _Flags
 
 Numbers = Annotated[tuple[int, ...], "comma-separated"]
@@ -209,6 +210,31 @@ class ExperimentConfig(TrainConfig):
     )
     cells: str = Field("", description="Directory of the cells; default: runs/mma4ctr/<name>.")
     results: str = Field("", description="Directory of the tables; default: inside --experiment.")
+
+
+def check(flags: TrainConfig) -> None:
+    """Refuses flags that do not go together.
+
+    Raises:
+        InputError: they leave the model nothing to read, or users that it cannot know.
+    """
+    if flags.matrix == "none" and flags.user_features == "none":
+        raise InputError("--matrix=none and --user_features=none leave nothing to read")
+    if flags.matrix == "none" and flags.user_features != "rate" and flags.user_length:
+        raise InputError(
+            "--matrix=none has no modality for a user's features; take --user_features=rate "
+            "or --user_length=0"
+        )
+    if by_numbers(flags.model) and flags.protocol == "p0":
+        raise InputError(
+            f"--model={flags.model} knows users by their numbers, and in p0 no user of test is "
+            "in train; take --protocol=c1"
+        )
+
+
+def by_numbers(model: str) -> bool:
+    """Whether a model reads numbers of users and items, and no features."""
+    return model not in ("mma4ctr", "lr")
 
 
 PLACES = (

@@ -141,7 +141,7 @@ def read(flags: InteractionFlags) -> tuple[Interactions, list[Rule], list[Path]]
         InputError: a missing file or column, a value that is none of its kind, no row left.
     """
     layout, label = LAYOUTS[flags.source], label_of(flags)
-    directory = reading.needed(Path(flags.source_dir) if flags.source_dir else None, flags.source)
+    directory = reading.needed(reading.given(flags.source_dir), flags.source)
     paths = reading.find(directory, layout.pattern, "log")
     judged = tuple(WEIGHTS) if label == "weighted" else (label,)
     needed = (layout.user, layout.item, layout.time, layout.device, *judged)

@@ -30,6 +30,15 @@ class ItemScores:
     kept: np.ndarray
 
 
+def check(pattern: str) -> None:
+    """Refuses scores whose files are not there or lack a column, before anything else is done.
+
+    Raises:
+        InputError: the sentence names the file.
+    """
+    tables.check_header(pattern, "item_scores", {"item_id": "item_scores", OUTPUT: "item_scores"})
+
+
 def read(pattern: str, item_ids: np.ndarray) -> ItemScores:
     """Reads what `python -m mmnet.predict` wrote.
 
@@ -40,7 +49,7 @@ def read(pattern: str, item_ids: np.ndarray) -> ItemScores:
     Raises:
         InputError: no such file or column, an item twice, no item of the dataset in it.
     """
-    scores = tables.read(pattern, "item scores", text_columns=["item_id"])
+    scores = tables.read(pattern, "item_scores", text_columns=["item_id"])
     text = scores.need("item_id", "item_scores").cast(pa.string())
     numbers = pc.if_else(pc.match_substring_regex(text, r"^\d{1,18}$"), text, None)
     if numbers.null_count:

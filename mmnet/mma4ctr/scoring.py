@@ -22,13 +22,13 @@ import tensorflow as tf
 from rich.progress import track
 
 from mmnet.checks import InputError
-from mmnet.data import tables
 from mmnet.files import write_atomic, write_directory
+from mmnet.mma4ctr import pairs
 from mmnet.mma4ctr.metrics import FLOAT32_EPSILON, Platt
 from mmnet.mma4ctr.network import Clicks
+from mmnet.mma4ctr.pairs import ABOUT
 from mmnet.mma4ctr.pca import slices
 
-ABOUT = "assets.extra/mma4ctr.json"
 PARITY = 1e-5
 """Largest difference to the model's probabilities: float32 sums of 200 products in another order
 lose two digits of the 6e-8 that it rounds at, and a sigmoid steepens nothing."""
@@ -176,31 +176,7 @@ def load(path: str) -> Any:
     Raises:
         InputError: there is none, or it is none of ours.
     """
-    place = Path(path)
-    if not (place / "saved_model.pb").exists():
-        versions = sorted(
-            (p.parent for p in place.glob("*/saved_model.pb") if p.parent.name.isdigit()),
-            key=lambda found: int(found.name),
-        )
-        if not path or not versions:
-            raise InputError(f"--saved_model={path}: no SavedModel there, nor in a version below")
-        place = versions[-1]
-    if not (place / ABOUT).exists():
-        raise InputError(f"{place} is no SavedModel of mma4ctr (no {ABOUT})")
-    return tf.saved_model.load(str(place))
-
-
-def read_pairs(pattern: str) -> tuple[np.ndarray, np.ndarray]:
-    """User and item ids of a table, int64 [pairs] both.
-
-    Raises:
-        InputError: no such table or columns, or an id that is no whole number.
-    """
-    if not pattern:
-        raise InputError("--pairs not given; name a table of user_id and item_id")
-    found = tables.read(pattern, "pairs")
-    ids = [tables.integers(found, name, "pairs", what="an id") for name in ("user_id", "item_id")]
-    return ids[0].astype(np.int64), ids[1].astype(np.int64)
+    return tf.saved_model.load(str(pairs.saved_model(path)))
 
 
 def score(

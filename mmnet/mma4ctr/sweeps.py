@@ -16,9 +16,8 @@ import numpy as np
 
 from mmnet import config as flags_of
 from mmnet.checks import InputError, did_you_mean
-from mmnet.evaluation.plots import write_figure
 from mmnet.files import make_directory, write_atomic
-from mmnet.mma4ctr import config, figures
+from mmnet.mma4ctr import config
 from mmnet.mma4ctr.config import ExperimentConfig, TrainConfig
 
 METRICS = ("auc", "user_auc", "pr_auc", "log_loss", "log_loss_calibrated")
@@ -133,6 +132,8 @@ def write(
     write_atomic(folder / "results.md", _markdown(flags, rows, cells))
     write_atomic(folder / "results.csv", _csv(cells))
     if flags.figure != "none":
+        from mmnet.evaluation.plots import write_figure  # matplotlib, once there is a curve to draw
+
         write_figure(folder / f"{flags.figure}.png", _curve(flags, rows, cells))
 
 
@@ -244,4 +245,6 @@ def _curve(flags: ExperimentConfig, rows: Sequence[Row], cells: Sequence[dict[st
             points.setdefault(series, []).append((setting, float(np.mean(values)), sd))
     if not points:
         raise InputError(f"--figure={flags.figure} needs --evaluate_at, the epochs to draw")
+    from mmnet.mma4ctr import figures
+
     return figures.curve(points, flags.figure.replace("_", " "), flags.figure != "epochs")

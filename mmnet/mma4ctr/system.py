@@ -57,13 +57,7 @@ class System:
         stages = stages or Stages()
         self.data, self.flags, self.stages = data, flags, stages
         present = {name: np.asarray(raw.present) for name, raw in data.modalities.items()}
-        if flags.matrix == "none" and flags.user_features == "none":
-            raise InputError("--matrix=none and --user_features=none leave nothing to read")
-        if flags.matrix == "none" and flags.user_features != "rate" and flags.user_length:
-            raise InputError(
-                "--matrix=none has no modality for a user's features; take --user_features=rate "
-                "or --user_length=0"
-            )
+        config.check(flags)
         with stages.stage("protocol"), console.status("choosing rows"):
             self.needed, more = fusion.needed(flags.matrix, present), None
             if flags.item_scores:
@@ -76,11 +70,6 @@ class System:
             with stages.stage("features"), console.status("making tables of users and items"):
                 how = features.reduction(data, flags, flags.protocol)
                 self.features = features.build(data, self.protocol, flags, how, more)
-        elif flags.protocol == "p0":
-            raise InputError(
-                f"--model={flags.model} knows users by their numbers, and in p0 no user of test is "
-                "in train; take --protocol=c1"
-            )
         self._check_size()
         self.model = self.fresh()
 
@@ -100,7 +89,7 @@ class System:
     @property
     def by_numbers(self) -> bool:
         """Whether the model reads numbers of users and items, and no features."""
-        return self.flags.model not in ("mma4ctr", "lr")
+        return config.by_numbers(self.flags.model)
 
     @property
     def loss(self) -> str:

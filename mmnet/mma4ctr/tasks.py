@@ -7,9 +7,8 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
@@ -17,18 +16,9 @@ from rich.console import Console
 
 from mmnet import config as flags_of
 from mmnet.checks import InputError
-from mmnet.evaluation.plots import write_figure
 from mmnet.experiments import cells
 from mmnet.files import write_atomic
-from mmnet.mma4ctr import (
-    config,
-    dataset,
-    figures,
-    references,
-    scoring,
-    sweeps,
-    training,
-)
+from mmnet.mma4ctr import config, dataset, item_scores, pairs, sweeps
 from mmnet.mma4ctr.config import (
     EvaluateConfig,
     ExperimentConfig,
@@ -37,9 +27,13 @@ from mmnet.mma4ctr.config import (
     TrainConfig,
 )
 from mmnet.mma4ctr.dataset import Dataset
-from mmnet.mma4ctr.system import System
+from mmnet.startup import startup_notes_hidden
 from mmnet.training import resume, run_directory
 from mmnet.training.records import Record, Stages
+
+if TYPE_CHECKING:
+    from mmnet.mma4ctr.system import System
+    from mmnet.mma4ctr.training import Fit
 
 console = Console()
 
@@ -70,6 +64,9 @@ def _print_dataset(found: Dataset) -> None:
 
 def train(flags: TrainConfig) -> None:
     """Files or a dataset directory in, a run directory out."""
+    config.check(flags)
+    if flags.item_scores:
+        item_scores.check(flags.item_scores)
     flags, run_dir = _opened(flags)
     with run_directory.only_run(run_dir), run_directory.removed_if_unused(run_dir):
         _train(flags, run_dir)
@@ -79,6 +76,8 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
     stages = Stages()
     with stages.stage("prepare"):
         data = _dataset(flags, run_dir)
+    with startup_notes_hidden():
+        from mmnet.mma4ctr.system import System
     flags = flags.model_copy(update={name: data.spec[name] for name in PREPARED})
     made = System(data, flags, stages)
     places = f"--dataset_dir={data.directory.resolve()}\n"
@@ -178,6 +177,9 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
             "python -m mmnet.mma4ctr.train --resume"
         )
     data = dataset.load(Path(flags.dataset_dir or own.dataset_dir))
+    with startup_notes_hidden():
+        from mmnet.mma4ctr import training
+        from mmnet.mma4ctr.system import System
     made = System(data, own)
     stored = resume.load_arrays(run_dir / WEIGHTS, made.digest)
     made.model.net.set_weights([stored[str(n)] for n in range(len(stored))])
@@ -192,12 +194,15 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
 
 
 def _write_evaluation(
-    made: System, found: dict[str, Any], fitted: training.Fit, directory: Path, everything: bool
+    made: System, found: dict[str, Any], fitted: Fit, directory: Path, everything: bool
 ) -> None:
     write_atomic(directory / "metrics.json", json.dumps(found, indent=1) + "\n")
     write_atomic(directory / "table.md", _table(found))
     if not everything:
         return
+    from mmnet.evaluation.plots import write_figure
+    from mmnet.mma4ctr import figures, references
+
     protocol, part = made.protocol, made.protocol.parts["test"]
     score, data = made.scores("test"), made.data
     rows = pa.table(
@@ -224,6 +229,9 @@ def _write_evaluation(
 
 def _write_maps(made: System, directory: Path, number: int) -> None:
     """UMAP of input rows and of hidden vectors, as many rows of either kind."""
+    from mmnet.evaluation.plots import write_figure
+    from mmnet.mma4ctr import figures, training
+
     protocol, part = made.protocol, made.protocol.parts["test"]
     label = protocol.label[part]
     chosen = np.concatenate([np.flatnonzero(label == kind)[:number] for kind in (0, 1)])
@@ -271,8 +279,11 @@ def _title(found: dict[str, Any]) -> str:
 
 def predict(flags: PredictConfig) -> None:
     """A SavedModel and a table of pairs in, scores out."""
+    pairs.saved_model(flags.saved_model)
+    user_id, item_id = pairs.read(flags.pairs)
+    with startup_notes_hidden():
+        from mmnet.mma4ctr import scoring
     loaded = scoring.load(flags.saved_model)
-    user_id, item_id = scoring.read_pairs(flags.pairs)
     scores = scoring.score(loaded.signatures["serving_default"], user_id, item_id, flags.batch_size)
     path = scoring.write(scores, flags.output)
     unknown = int(np.count_nonzero(~(np.asarray(scores["known_user"]))))
@@ -287,6 +298,8 @@ def experiment(flags: ExperimentConfig) -> None:
     if not flags.experiment and not flags.results:
         raise InputError("neither --experiment nor --results given; name where tables go")
     rows = sweeps.rows(flags)
+    for row in rows:
+        config.check(row.flags)
     name = Path(flags.experiment).name or "unnamed"
     directory = Path(flags.cells or f"runs/mma4ctr/{name}")
     planned = [sweeps.cell(row, seed, directory) for seed in flags.seeds for row in rows]
@@ -306,6 +319,10 @@ def _run(planned: Sequence[sweeps.Cell]) -> None:
         key = cell.dataset_dir
         if key not in prepared:
             prepared[key] = _dataset(cell.flags, key)
+        with startup_notes_hidden():
+            import keras
+
+            from mmnet.mma4ctr.system import System
         keras.backend.clear_session()  # or the graphs of all cells stay in memory
         made = System(prepared[key], cell.flags)
         fitted = made.fit(None)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from mmnet.checks import InputError
-from mmnet.mma4ctr import scoring
+from mmnet.mma4ctr import pairs, scoring
 from mmnet.mma4ctr.features import Features, Scaler
 from mmnet.mma4ctr.metrics import Platt
 from mmnet.mma4ctr.network import Clicks, network
@@ -134,11 +134,11 @@ def test_what_is_wrong_with_pairs_or_model_is_told(tmp_path):
     path = tmp_path / "pairs.csv"
     path.write_text("user_id,item_id\n1,2\nx,3\n")
     with pytest.raises(InputError, match=r"pairs.csv line 3, column user_id"):
-        scoring.read_pairs(str(path))
+        pairs.read(str(path))
     path.write_text("user,item_id\n1,2\n")
     with pytest.raises(InputError, match="has no column 'user_id'"):
-        scoring.read_pairs(str(path))
+        pairs.read(str(path))
     with pytest.raises(InputError, match="--pairs not given"):
-        scoring.read_pairs("")
+        pairs.read("")
     with pytest.raises(InputError, match="no SavedModel there"):
         scoring.load(str(tmp_path))

@@ -6,12 +6,10 @@ A source is a function `(directory, flags, *, options...) -> Tables`; its keywor
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from mmnet import config
 from mmnet.checks import InputError, one_of
 from mmnet.config import TableFlags
-from mmnet.data.sources import kuairand, kuairec, simulated, snapshots, tiktok, wechat
+from mmnet.data.sources import kuairand, kuairec, reading, simulated, snapshots, tiktok, wechat
 from mmnet.data.tables import Tables
 
 SOURCES = {
@@ -36,7 +34,4 @@ def load(flags: TableFlags) -> Tables:
         raise InputError(str(error)) from None
     source = SOURCES[flags.source]
     options = config.named_options(source, flags.source_set, "source_set")
-    directory = Path(flags.source_dir) if flags.source_dir else None
-    if directory and not directory.is_dir():
-        raise InputError(f"--source_dir={directory} is not a directory")
-    return source(directory, flags, **options)
+    return source(reading.given(flags.source_dir), flags, **options)

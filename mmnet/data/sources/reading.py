@@ -34,8 +34,20 @@ _DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", " ": "spaces"}
 # ----------------------------------------------------------------------------------- files
 
 
+def given(source_dir: str) -> Path | None:
+    """The directory that `--source_dir` names, if it names one.
+
+    Raises:
+        InputError: it is none.
+    """
+    directory = Path(source_dir) if source_dir else None
+    if directory and not directory.is_dir():
+        raise InputError(f"--source_dir={directory} is not a directory")
+    return directory
+
+
 def needed(directory: Path | None, source: str) -> Path:
-    """The directory that `--source_dir` names.
+    """The directory that a source cannot do without.
 
     Raises:
         InputError: it was not given.
