@@ -38,7 +38,7 @@ from mmnet.layers.interaction import CompressedInteraction
 from mmnet.layers.tcn import TemporalConvolution
 from mmnet.models.mmnet import mmnet
 from mmnet.schema import FeatureSpec, FieldSpec, NumericSpec, VectorSpec
-from mmnet.serving import conversion, export, runtimes
+from mmnet.serving import conversion, export, exported, runtimes
 
 WHOLE, HALF = "serving_default", "from_static"
 REFERENCE = "tf.function"
@@ -292,7 +292,7 @@ def main():
             spec, directory = spec_of(text, image), Path(scratch, f"{text}_{image}")
             if not directory.exists():
                 write_export(directory, spec)
-            path = export.version_directory(directory)
+            path = exported.version_directory(directory)
             work = {signature: products(path, signature) for signature in (WHOLE, HALF)}
             for signature in (WHOLE, HALF):  # once, not in every process
                 conversion.converted(path, signature, cache)

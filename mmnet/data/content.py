@@ -23,7 +23,7 @@ from mmnet.encoders import handles
 from mmnet.encoders.cache import FrozenEncoder, VectorCache
 from mmnet.files import write_atomic
 from mmnet.schema import VectorSpec
-from mmnet.startup import startup_notes_hidden
+from mmnet.startup import load_tensorflow
 
 Kind = Literal["text", "image"]
 SHOWN_FROM = 2000
@@ -81,8 +81,9 @@ class Encoders:
                 "with the SavedModels encoder/ and preprocess/"
             )
         handles.bert_folders(flags.text_handle, flags.text_preprocessor)  # before TensorFlow loads
-        with startup_notes_hidden():
-            from mmnet.encoders.hub_text import HubTextEncoder
+        load_tensorflow(keras=False)
+        from mmnet.encoders.hub_text import HubTextEncoder
+
         return HubTextEncoder(
             flags.text_handle,
             preprocessor=flags.text_preprocessor,
@@ -100,8 +101,9 @@ class Encoders:
             handles.image_folder(flags.image_weights)
         else:
             handles.check_resnet50(flags.image_weights)
-        with startup_notes_hidden():
-            from mmnet.encoders.image import ImageEncoder
+        load_tensorflow()
+        from mmnet.encoders.image import ImageEncoder
+
         return ImageEncoder(flags.image_encoder, flags.image_weights, flags.image_root)
 
     def encoder(self, kind: Kind) -> FrozenEncoder:

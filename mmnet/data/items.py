@@ -17,7 +17,7 @@ from mmnet.data.ids import ItemIds
 from mmnet.data.parquet import ParquetTable
 from mmnet.data.tables import Table
 from mmnet.schema import FieldSpec, NumericSpec, TextSpec, VectorSpec
-from mmnet.startup import startup_notes_hidden
+from mmnet.startup import load_tensorflow
 
 MAX_VALUES = 16
 """Most values read of a multi-valued field; the rest of a longer list is left out."""
@@ -180,8 +180,9 @@ def encode_text(items: Table, spec: TextSpec, vocabulary: list[str]) -> np.ndarr
 
 def _tokens() -> Any:
     """The tokenizer, which is TensorFlow's: tables without texts do not wait for it."""
-    with startup_notes_hidden():
-        from mmnet.encoders import tokens
+    load_tensorflow(keras=False)
+    from mmnet.encoders import tokens
+
     return tokens
 
 

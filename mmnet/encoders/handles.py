@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmnet.checks import InputError
-from mmnet.startup import startup_notes_hidden
+from mmnet.startup import load_tensorflow
 
 FETCH_SECONDS = 60.0
 """Longest silence of a server before a handle counts as unreachable."""
@@ -19,10 +19,11 @@ FETCH_SECONDS = 60.0
 def tensorflow_hub() -> Any:
     """tensorflow-hub, with the operations of tensorflow-text registered."""
     try:
-        with startup_notes_hidden(), warnings.catch_warnings():
-            import tensorflow_text  # noqa: F401
+        load_tensorflow()
+        import tensorflow_text  # noqa: F401
 
-            warnings.simplefilter("ignore")  # of tensorflow-hub's own age
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own age
             import tensorflow_hub as hub
     except ImportError as error:
         raise InputError(
@@ -121,8 +122,8 @@ def image_folder(weights: str) -> Path:
     if "://" in weights:
         try:
             # Here, since it loads a second Keras, and a local directory does without.
-            with startup_notes_hidden():
-                import tensorflow_hub as hub
+            load_tensorflow()
+            import tensorflow_hub as hub
 
             directory = Path(hub.resolve(weights))
         except Exception as error:  # of the network, of archives, of a missing package

@@ -27,7 +27,7 @@ from mmnet.mma4ctr.config import (
     TrainConfig,
 )
 from mmnet.mma4ctr.dataset import Dataset
-from mmnet.startup import startup_notes_hidden
+from mmnet.startup import load_tensorflow
 from mmnet.training import resume, run_directory
 from mmnet.training.records import Record, Stages
 
@@ -76,8 +76,9 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
     stages = Stages()
     with stages.stage("prepare"):
         data = _dataset(flags, run_dir)
-    with startup_notes_hidden():
-        from mmnet.mma4ctr.system import System
+    load_tensorflow()
+    from mmnet.mma4ctr.system import System
+
     flags = flags.model_copy(update={name: data.spec[name] for name in PREPARED})
     made = System(data, flags, stages)
     places = f"--dataset_dir={data.directory.resolve()}\n"
@@ -177,9 +178,10 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
             "python -m mmnet.mma4ctr.train --resume"
         )
     data = dataset.load(Path(flags.dataset_dir or own.dataset_dir))
-    with startup_notes_hidden():
-        from mmnet.mma4ctr import training
-        from mmnet.mma4ctr.system import System
+    load_tensorflow()
+    from mmnet.mma4ctr import training
+    from mmnet.mma4ctr.system import System
+
     made = System(data, own)
     stored = resume.load_arrays(run_dir / WEIGHTS, made.digest)
     made.model.net.set_weights([stored[str(n)] for n in range(len(stored))])
@@ -281,8 +283,9 @@ def predict(flags: PredictConfig) -> None:
     """A SavedModel and a table of pairs in, scores out."""
     pairs.saved_model(flags.saved_model)
     user_id, item_id = pairs.read(flags.pairs)
-    with startup_notes_hidden():
-        from mmnet.mma4ctr import scoring
+    load_tensorflow()
+    from mmnet.mma4ctr import scoring
+
     loaded = scoring.load(flags.saved_model)
     scores = scoring.score(loaded.signatures["serving_default"], user_id, item_id, flags.batch_size)
     path = scoring.write(scores, flags.output)
@@ -319,10 +322,11 @@ def _run(planned: Sequence[sweeps.Cell]) -> None:
         key = cell.dataset_dir
         if key not in prepared:
             prepared[key] = _dataset(cell.flags, key)
-        with startup_notes_hidden():
-            import keras
+        load_tensorflow()
+        import keras
 
-            from mmnet.mma4ctr.system import System
+        from mmnet.mma4ctr.system import System
+
         keras.backend.clear_session()  # or the graphs of all cells stay in memory
         made = System(prepared[key], cell.flags)
         fitted = made.fit(None)

@@ -20,7 +20,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from mmnet.checks import InputError, did_you_mean
 from mmnet.data.tables import sha256
 from mmnet.files import write_atomic
-from mmnet.serving.export import load
+from mmnet.serving.loading import load
 
 CACHE = "runs/onnx_cache"
 """Where converted signatures are kept, if nothing else is said."""

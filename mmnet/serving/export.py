@@ -22,11 +22,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from google.protobuf.message import DecodeError
-from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
 from mmnet import schema
-from mmnet.checks import InputError
 from mmnet.data.dataset import Fitted
 from mmnet.data.tables import SEPARATOR
 from mmnet.encoders.tokens import TokenLookup, lookup_table
@@ -38,13 +35,13 @@ from mmnet.serving.exported import (
     ABOUT_DIRECTORY,
     MODALITIES,
     OUTPUT,
+    STATIC,
     TOLERANCE,
     WEIGHTS,
-    fitted,
-    version_directory,
 )
 from mmnet.serving.golden import Golden
-from mmnet.serving.halves import DYNAMIC, STATIC, halves
+from mmnet.serving.halves import DYNAMIC, halves
+from mmnet.serving.loading import load as load  # what is exported is loaded from here too
 
 PARITY = {"float32": 1e-5, "mixed_bfloat16": 5e-2}
 """Largest difference between the SavedModel and the Keras model, relative to the prediction, or to
@@ -326,38 +323,3 @@ def _from_static(signatures: Any, tensors: dict[str, tf.Tensor]) -> dict[str, tf
     dynamic = {name: one for name, one in tensors.items() if name in DYNAMIC}
     static = {name: one for name, one in tensors.items() if name not in DYNAMIC}
     return {**dynamic, **signatures["static"](**static)}
-
-
-def load(path: str | os.PathLike[str]) -> tuple[Any, Fitted]:
-    """Loads a SavedModel of `export`: the version's directory, or the newest below its parent.
-
-    Returns:
-        The loaded module, and what it was fitted with.
-
-    Raises:
-        InputError: there is none, it is not one of ours, or it is damaged.
-    """
-    path = version_directory(path)
-    found = fitted(path)
-    try:
-        return tf.saved_model.load(str(path)), found
-    except (tf.errors.OpError, OSError, ValueError, KeyError, RuntimeError, DecodeError) as error:
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"--saved_model={path} cannot be loaded ({told}); --verify says what is damaged"
-        ) from None
-
-
-def signatures(path: str | os.PathLike[str]) -> set[str]:
-    """Names the signatures of a SavedModel, without loading it.
-
-    Raises:
-        InputError: there is none, or it is damaged.
-    """
-    path = version_directory(path)
-    try:
-        return set(parse_saved_model(str(path)).meta_graphs[0].signature_def)
-    except (OSError, DecodeError, IndexError):
-        raise InputError(
-            f"--saved_model={path} cannot be read; --verify says what is damaged"
-        ) from None

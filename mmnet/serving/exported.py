@@ -16,6 +16,8 @@ Document = TypeVar("Document", bound=BaseModel)
 
 OUTPUT = "predicted_share_rate"
 WEIGHTS = "fusion_weights"
+STATIC = "static"
+"""Name of what the static half gives and the dynamic half reads."""
 MODALITIES = "modalities"
 """Names of the fusion's weights, in `ABOUT`."""
 TOLERANCE = "relative_tolerance"

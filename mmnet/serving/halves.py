@@ -16,9 +16,8 @@ from keras import ops
 
 from mmnet import schema
 from mmnet.schema import FeatureSpec
+from mmnet.serving.exported import STATIC
 
-STATIC = "static"
-"""Name of what the static half gives and the dynamic half reads."""
 DYNAMIC = tuple(
     tensor.name for tensor in (*schema.HISTORY, schema.TAXONOMY_RATE, schema.TAXONOMY_MISSING_FLAG)
 )

@@ -23,7 +23,7 @@ from mlserver.handlers import custom_handler
 from mlserver.utils import get_model_uri
 
 from mmnet.checks import InputError
-from mmnet.serving import export, requests
+from mmnet.serving import exported, requests
 from mmnet.serving.requests import RequestError
 from mmnet.serving.verify import verify
 
@@ -40,7 +40,7 @@ class ShareRates(MLModel):
         Raises:
             InputError: it is not what was exported.
         """
-        path = export.version_directory(await get_model_uri(self._settings))
+        path = exported.version_directory(await get_model_uri(self._settings))
         wrong = [check.problem for check in verify(path) if check.problem]
         if wrong:
             raise InputError(f"{path} is not what was exported: {wrong[0]}")

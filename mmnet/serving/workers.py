@@ -17,7 +17,7 @@ from typing import Any
 
 from mmnet.checks import InputError
 from mmnet.serving.budget import Cost
-from mmnet.startup import startup_notes_hidden
+from mmnet.startup import load_tensorflow
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -49,9 +49,8 @@ def here(make: Make, directory: str, blocks: Sequence[int], done: Callable[[int]
 def _made(function: str, *arguments: Any) -> Any:
     """What `module:function` makes of some arguments; the module is loaded here first."""
     module, _, name = function.partition(":")
-    with startup_notes_hidden():
-        loaded = importlib.import_module(module)
-    return getattr(loaded, name)(*arguments)
+    load_tensorflow(keras=False)
+    return getattr(importlib.import_module(module), name)(*arguments)
 
 
 def apart(function: str, *arguments: Any) -> Any:

@@ -22,7 +22,7 @@ from mmnet.data import engines, pipeline, tables
 from mmnet.data.dataset import Dataset, Fitted
 from mmnet.files import write_atomic
 from mmnet.serving import decision, exported, profile
-from mmnet.startup import startup_notes_hidden
+from mmnet.startup import load_tensorflow
 from mmnet.tasks.shown import console, print_ledger, print_rules
 
 if TYPE_CHECKING:
@@ -95,9 +95,10 @@ def _ranking_features(flags: PredictConfig) -> None:
     about = exported.about(exported.version_directory(flags.saved_model))
     decisions = exported.document(flags.saved_model, decision.FILE, decision.Decisions)
     dataset = _dataset_of_export(flags, exported.fitted(flags.saved_model))
-    with startup_notes_hidden():
-        from mmnet.serving import export, features
-    loaded, _ = export.load(flags.saved_model)
+    load_tensorflow(keras=False)
+    from mmnet.serving import features, loading
+
+    loaded, _ = loading.load(flags.saved_model)
     print_ledger(dataset)
     gated = "explained" in loaded.signatures
     first_targets = about.get("first_targets", {})
@@ -124,8 +125,9 @@ def _verify(saved_model: str) -> None:
     Raises:
         InputError: one found something wrong.
     """
-    with startup_notes_hidden():
-        from mmnet.serving import verify
+    load_tensorflow(keras=False)
+    from mmnet.serving import verify
+
     wrong = []
     for check in verify.verify(saved_model):
         told = f"WRONG  {check.name}: {check.problem}" if check.problem else f"ok     {check.name}"
@@ -150,9 +152,10 @@ def _score_dataset(flags: PredictConfig) -> None:
     decisions = _decisions(flags)
     modalities = exported.modalities(flags.saved_model) if flags.explain else []
     dataset = _dataset_of_export(flags, exported.fitted(flags.saved_model))
-    with startup_notes_hidden():
-        from mmnet.serving import export, scoring
-    loaded, _ = export.load(flags.saved_model)
+    load_tensorflow(keras=False)
+    from mmnet.serving import loading, scoring
+
+    loaded, _ = loading.load(flags.saved_model)
     print_ledger(dataset)
     signature = loaded.signatures["explained" if modalities else "serving_default"]
     scores = scoring.score(signature, dataset, as_of=flags.as_of, modalities=modalities)
@@ -188,9 +191,10 @@ def _score_catalogue(flags: PredictConfig) -> None:
     table_flags = _tables_of_export(flags, fitted)
     fitted = fitted.model_copy(update={"tables": table_flags})
     found = pipeline.load_tables(table_flags, fitted.task, items_in_pieces=True)
-    with startup_notes_hidden():
-        from mmnet.serving import catalogue, conversion
-        from mmnet.serving.job import Job
+    load_tensorflow(keras=False)
+    from mmnet.serving import catalogue, conversion
+    from mmnet.serving.job import Job
+
     directory = exported.version_directory(flags.saved_model)
     job = Job(
         saved_model=str(directory),
@@ -256,11 +260,12 @@ def drift(flags: DriftConfig) -> int:
     fitted = exported.fitted(flags.saved_model)
     described = exported.document(flags.saved_model, profile.FILE, profile.Profile)
     dataset = _dataset_of_export(flags, fitted)
-    with startup_notes_hidden():
-        from mmnet.data.windows import Windows
-        from mmnet.serving import drift as drifting
-        from mmnet.serving import export, scoring
-    loaded, _ = export.load(flags.saved_model)
+    load_tensorflow(keras=False)
+    from mmnet.data.windows import Windows
+    from mmnet.serving import drift as drifting
+    from mmnet.serving import loading, scoring
+
+    loaded, _ = loading.load(flags.saved_model)
     panel, spec = dataset.panel, fitted.spec
     column = scoring.as_of_column(dataset.panel, flags.checked, flag="checked")
     rows = profile.of_period(dataset, column)

@@ -9,7 +9,7 @@ from mmnet.config import EvaluateConfig, TrainConfig
 from mmnet.data import dataset as datasets
 from mmnet.data.dataset import Dataset
 from mmnet.serving import rules
-from mmnet.startup import startup_notes_hidden
+from mmnet.startup import load_tensorflow
 from mmnet.tasks.building import WEIGHTS, model_options
 from mmnet.tasks.preparing import dataset_of_tables
 from mmnet.training import resume
@@ -27,8 +27,9 @@ def train(flags: TrainConfig) -> None:
     with only_run(run_dir):
         with stages.stage("prepare"), removed_if_unused(run_dir):
             dataset, flags = _dataset_of_run(flags, run_dir)
-        with startup_notes_hidden():
-            from mmnet.tasks import training
+        load_tensorflow()
+        from mmnet.tasks import training
+
         training.train(flags, dataset, run_dir, stages)
 
 
@@ -78,8 +79,9 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
     builder, _ = model_options(own)
     if builder.kind != "floor":  # refused before TensorFlow is loaded
         resume.load_arrays(run_dir / WEIGHTS, dataset.fingerprint)
-    with startup_notes_hidden():
-        from mmnet.tasks import evaluating
+    load_tensorflow()
+    from mmnet.tasks import evaluating
+
     name = "evaluation"
     if changed:
         name = f"evaluation-rate-{own.test_missing_rate:g}-seed-{own.scenario_seed}"
