@@ -12,6 +12,9 @@ UNUSED = ("matplotlib", "sklearn")
 """What Keras imports where it is installed, for galleries of pictures and for wrappers that nothing
 here calls: a third of the time that loading takes."""
 
+KERAS = "keras.src.optimizers"
+"""By which TensorFlow imports Keras in the end, and goes on where it cannot."""
+
 
 def load_tensorflow(*, keras: bool = True) -> None:
     """Loads TensorFlow unless it is loaded; to be called before the first import that needs it.
@@ -23,8 +26,7 @@ def load_tensorflow(*, keras: bool = True) -> None:
     missing = [name for name in wanted if name not in sys.modules]
     if not missing:
         return
-    # TensorFlow ends by importing Keras, and goes on where there is none.
-    with startup_notes_hidden(), _not_installed(UNUSED if keras else ("keras", *UNUSED)):
+    with startup_notes_hidden(), _not_installed(UNUSED if keras else (KERAS, *UNUSED)):
         for name in missing:
             importlib.import_module(name)
 

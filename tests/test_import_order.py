@@ -1,7 +1,16 @@
-"""Imports point one way, so that every file can be read after those it builds on."""
+"""Imports point one way, so that every file can be read after those it builds on; and late.
+
+TensorFlow takes seconds to load: what can be refused without it is refused before.
+"""
 
 import ast
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 import mmnet
 
@@ -83,3 +92,222 @@ def test_flags_are_read_without_tensorflow():
     for room in ROOMS[0]:
         for module in imported(PACKAGE / f"{room}.py"):
             assert module.split(".")[0] not in ("tensorflow", "keras")
+
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}  # of a process elsewhere
+
+COUNTS = "item_id,period,clicks,shares\n" + "".join(
+    f"{item},{period},{100 + period},{item % 3 + period % 2}\n"
+    for item in range(40)
+    for period in range(12)
+)
+ITEMS = "item_id,category,title\n" + "".join(
+    f"{item},{item % 4},no. {item}\n" for item in range(40)
+)
+TABLES = ["--counts=counts.csv", "--items=items.csv"]
+DATASET = [*TABLES, "--min_target_clicks=1", "--min_test_rows=1", "--taxonomies=category"]
+HUB, IMAGES = "--text_encoder=hub", ["--images=title", "--image_encoder=resnet50"]
+MISTAKES = {
+    "prepare": [
+        (["--cuonts=counts.csv"], "unknown flag --cuonts. Did you mean counts?"),
+        ([*TABLES, "--dataset_dir=d", "--window=0"], "--window: "),
+        (["--counts=no.csv", "--items=items.csv", "--dataset_dir=d"], "no.csv: no such file"),
+        (["--counts=counts.csv", "--items=no.csv", "--dataset_dir=d"], "no.csv: no such file"),
+        (["--events=no.csv", "--items=items.csv", "--dataset_dir=d"], "no.csv: no such file"),
+        ([*TABLES, "--dataset_dir=d", "--taxonomies=categry"], "items.csv has no column 'categry'"),
+        ([*TABLES, "--dataset_dir=d", "--texts=titel"], "items.csv has no column 'titel'"),
+        ([*TABLES, "--dataset_dir=d", "--release=born"], "items.csv has no column 'born'"),
+        ([*TABLES, "--dataset_dir=d", "--numerator=likes"], "counts.csv has no column 'likes'"),
+        (["--source=simulate", "--dataset_dir=d"], "`source` must be one of"),
+        (["--source=wechat", "--source_dir=no", "--dataset_dir=d"], "--source_dir=no is not a dir"),
+        (["--source=simulated", "--source_set=itms=9", "--dataset_dir=d"], "--source_set=itms=9: "),
+        (
+            [*TABLES, "--dataset_dir=d", "--texts=title", HUB, "--text_handle=no"],
+            "text encoder 'no'",
+        ),
+    ],
+    "encode": [
+        (["--items=no.csv", "--texts=title", HUB], "no.csv: no such file"),
+        (["--items=items.csv", "--texts=titel", HUB], "items.csv has no column 'titel'"),
+        (["--items=items.csv", "--texts=title", HUB, "--text_handle=no"], "text encoder 'no'"),
+        (["--items=items.csv", *IMAGES, "--image_root=no"], "--image_root=no: no such directory"),
+        (
+            ["--items=items.csv", *IMAGES, "--image_root=.", "--image_weights=no.h5"],
+            "--image_weights=no.h5: no such file",
+        ),
+    ],
+    "train": [
+        (["--bogus=1"], "unknown flag --bogus"),
+        ([*TABLES, "--model=mmnett"], "--model must be one of"),
+        ([*TABLES, "--set=unitz=8"], "--set=unitz=8: mmnet has no option 'unitz'"),
+        ([*TABLES, "--model=gru", "--set=link=logt"], "--set=link=logt: "),
+        ([*TABLES, "--rules=recal=0.9"], "a rule is threshold=PERCENT"),
+        ([*TABLES, "--mode_weights=1,0"], "--mode_weights takes three numbers"),
+        (["--counts=no.csv", "--items=items.csv"], "no.csv: no such file"),
+        ([*TABLES, "--taxonomies=categry"], "items.csv has no column 'categry'"),
+        (["--dataset_dir=no"], "no is not a dataset directory"),
+        (["--run_dir=new"], "no tables given"),
+        (["--resume"], "--resume needs --run_dir"),
+    ],
+    "evaluate": [
+        (["--run_dri=no"], "unknown flag --run_dri"),
+        (["--run_dir=no"], "--run_dir=no: no run there"),
+        (["--run_dir=run", "--dataset_dir=no"], "no is not a dataset directory"),
+        (["--run_dir=run"], "no finished run's weights there"),
+    ],
+    "predict": [
+        (["--saved_modle=no"], "unknown flag --saved_modle"),
+        (["--saved_model=no", *TABLES], "--saved_model=no: no SavedModel there"),
+        (["--saved_model=no", "--verify"], "--saved_model=no: no SavedModel there"),
+        (["--saved_model=export"], "no tables given"),
+        (["--saved_model=export", "--counts=no.csv", "--items=items.csv"], "no.csv: no such file"),
+        (
+            ["--saved_model=export", "--counts=counts.csv", "--items=bare.csv"],
+            "bare.csv has no col",
+        ),
+        (["--saved_model=export", *TABLES, "--only_items=no.csv"], "no.csv: no such file"),
+        (["--saved_model=export", *TABLES, "--as_of=today"], "--as_of: a period must be"),
+        (["--saved_model=export", *TABLES, "--explain"], "--explain: the model"),
+        (["--saved_model=export", *TABLES, "--rule=stored"], "decision.json is missing"),
+        (["--saved_model=export", "--dataset_dir=no"], "no is not a dataset directory"),
+    ],
+    "drift": [
+        (["--psi=0"], "--psi: "),
+        (["--saved_model=no", *TABLES], "--saved_model=no: no SavedModel there"),
+        (["--saved_model=export", *TABLES], "profile.json is missing"),
+    ],
+    "experiment": [
+        (["--experimnet=no"], "unknown flag --experimnet"),
+        (["--results=r"], "no --table"),
+        (["--results=r", "--table=T: no", "--rows=."], "no flagfile no.txt"),
+        (["--results=r", "--table=T: row", "--rows=."], "--set=unitz=8: mmnet has no option"),
+    ],
+    "mma4ctr.prepare": [
+        (["--bogus=1"], "unknown flag --bogus"),
+        (["--dataset_dir=d", "--source_dir=no"], "--source_dir=no is not a directory"),
+        (["--dataset_dir=d", "--generate=usrs=3"], "--generate=usrs=3: wechat_files has no option"),
+    ],
+    "mma4ctr.train": [
+        (["--protocol=c3"], "--protocol"),
+        (["--run_dir=r", "--dataset_dir=no"], "--dataset_dir=no: no prepared dataset there"),
+        (["--run_dir=r", "--source_dir=no"], "--source_dir=no is not a directory"),
+        (["--run_dir=r", "--item_scores=no.parquet"], "no.parquet: no such file"),
+        (["--run_dir=r", "--item_scores=items.csv"], "items.csv has no column"),
+        (["--run_dir=r", "--matrix=none", "--user_features=none"], "leave nothing to read"),
+        (["--run_dir=r", "--model=din", "--protocol=p0"], "--model=din knows users by"),
+    ],
+    "mma4ctr.evaluate": [(["--run_dir=no"], "--run_dir=no: no run there")],
+    "mma4ctr.predict": [
+        (["--saved_model=no", "--pairs=counts.csv"], "--saved_model=no: no SavedModel there"),
+        (["--saved_model=export", "--pairs=counts.csv"], "export is no SavedModel of mma4ctr"),
+        (["--saved_model=clicks"], "--pairs not given"),
+        (["--saved_model=clicks", "--pairs=no.csv"], "no.csv: no such file"),
+        (["--saved_model=clicks", "--pairs=items.csv"], "items.csv has no column 'user_id'"),
+    ],
+    "mma4ctr.experiment": [
+        (["--results=r"], "no --row"),
+        (["--results=r", "--row=a: --bogus=1"], "unknown flag --bogus"),
+        (["--results=r", "--cells=c", "--row=a: --source_dir=no"], "--source_dir=no is not a dir"),
+    ],
+}
+"""Driver -> arguments, and how the answer begins or what is in it."""
+
+ANSWERS = """
+import contextlib, io, json, sys
+from pathlib import Path
+from mmnet import config, driver
+from mmnet.mma4ctr import config as own
+
+def answer(name, arguments):
+    room, _, task = name.rpartition(".")
+    flags = getattr(own if room else config, f"{task.capitalize()}Config")
+    told = io.StringIO()
+    tasks = "mmnet.mma4ctr.tasks" if room else "mmnet.tasks"
+    with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
+        code = driver.run(flags, None, task, arguments, tasks=tasks)
+    return code, told.getvalue(), sorted(HEAVY & set(sys.modules))
+
+HEAVY = {"tensorflow", "keras", "matplotlib", "sklearn", "scipy.stats", "tensorboard"}
+given = json.load(sys.stdin)
+prepared = answer("prepare", given["dataset"])
+used = prepared, sorted({"ibis", "duckdb", "PIL"} & set(sys.modules))
+
+from mmnet.data import dataset
+fitted = dataset.load("dataset").fitted.model_dump(mode="json")
+Path("export/assets.extra/fitted.json").write_text(json.dumps({"fitted": fitted}))
+answers = {
+    name: [answer(name, arguments) for arguments in cases]
+    for name, cases in given["mistakes"].items()
+}
+print(json.dumps({"used": used, "answers": answers}))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """What one process, which has done nothing else, answers to all mistakes."""
+    place = tmp_path_factory.mktemp("mistakes")
+    for name, text in {
+        "counts.csv": COUNTS,
+        "items.csv": ITEMS,
+        "bare.csv": "item_id\n1\n",
+        "row.txt": "# Row\n--set=unitz=8\n",
+        "run/flags.txt": "--dataset_dir=dataset\n",
+        "export/saved_model.pb": "",
+        "export/assets.extra/fitted.json": "",
+        "clicks/saved_model.pb": "",
+        "clicks/assets.extra/mma4ctr.json": "{}",
+    }.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(text)
+    cases = {name: [flags for flags, _ in mistakes] for name, mistakes in MISTAKES.items()}
+    done = subprocess.run(
+        [sys.executable, "-c", ANSWERS],
+        input=json.dumps({"dataset": [*DATASET, "--dataset_dir=dataset"], "mistakes": cases}),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=place,
+    )
+    return json.loads(done.stdout)
+
+
+def test_tables_without_texts_are_prepared_without_tensorflow(answers):
+    assert answers["used"] == [[0, "", []], []]
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_answered_without_tensorflow(answers, name):
+    for (flags, wanted), (code, told, loaded) in zip(
+        MISTAKES[name], answers["answers"][name], strict=True
+    ):
+        assert (code, loaded) == (1, []), (flags, told)
+        assert told.startswith("error: "), (flags, told)
+        assert wanted in told, (flags, told)
+        assert told.count("\n") == 1, (flags, told)
+
+
+LOADED = """
+import sys
+from mmnet import startup
+
+def loaded(*names):
+    print(*[name for name in names if name in sys.modules])
+
+startup.load_tensorflow(keras=False)
+import mmnet.serving.catalogue, mmnet.serving.features, mmnet.serving.verify
+loaded("tensorflow", "keras", "matplotlib", "sklearn", "scipy.stats")
+startup.load_tensorflow()
+import mmnet.tasks.training, mmnet.tasks.evaluating
+loaded("keras", "sklearn", "matplotlib.pyplot", "tensorflow_hub", "tf_keras", "tensorflow_text")
+import matplotlib, sklearn  # which only looked as if they were not there
+"""
+
+
+def test_scoring_loads_no_keras_and_training_no_second_one():
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED], capture_output=True, text=True, check=True, env=ENVIRONMENT
+    )
+    assert done.stdout.splitlines() == ["tensorflow", "keras"]
+    assert done.stderr == ""  # no notes of TensorFlow's

@@ -255,7 +255,7 @@ def need_columns(table: Table | ParquetTable, columns: Mapping[str, str]) -> Non
 def check_header(pattern: str, name: str, columns: Mapping[str, str]) -> None:
     """Refuses files without a column that a flag names, before any of their rows is read.
 
-    What else may be wrong with them is told where they are read.
+    Most of what else may be wrong with them is told where they are read.
 
     Args:
         pattern: the file, directory or glob.
@@ -263,30 +263,33 @@ def check_header(pattern: str, name: str, columns: Mapping[str, str]) -> None:
         columns: those needed -> the flag that names each.
 
     Raises:
-        InputError: there are no files, or a column is not in their header.
+        InputError: there are no files, one is not Parquet as its name says, or a column is not in
+            their header.
     """
     paths = find(pattern, name)
-    try:
-        own = _names(paths[0])
-        if not columns.keys() <= set(own) and all(_names(path) == own for path in paths[1:]):
-            found = Table(pa.table({column: () for column in own}), name, tuple(paths))
-            need_columns(found, columns)
-    except (pa.ArrowException, OSError, UnicodeError, csv.Error):
+    own = _names(paths[0], name)
+    if columns.keys() <= set(own) or any(_names(path, name) != own for path in paths[1:]):
         return
+    if own and len(set(own)) == len(own):
+        need_columns(Table(pa.table({column: () for column in own}), name, tuple(paths)), columns)
 
 
-def _names(path: Path) -> list[str]:
-    """Column names of a file, each once.
+def _names(path: Path, name: str) -> list[str]:
+    """Column names in the header of a file; none where a CSV file's cannot be told so early.
 
     Raises:
-        pa.ArrowException, OSError, UnicodeError, csv.Error: it cannot be read, or has no header.
+        InputError: it says that it is Parquet, and is not.
     """
-    names = pa.parquet.read_schema(path).names if is_parquet(path) else header(path)
-    if not names or len(set(names)) < len(names):
-        raise pa.ArrowInvalid("no header")
-    if any("\ufffd" in one for one in names):
-        raise UnicodeError
-    return names
+    if is_parquet(path):
+        try:
+            return column_names(path, pa.parquet.read_schema(path))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+            raise unreadable(path, name, error) from None
+    try:
+        found = header(path)
+    except (pa.ArrowException, OSError, csv.Error):
+        return []
+    return [] if any("\ufffd" in one for one in found) else found  # not UTF-8
 
 
 @dataclass
