@@ -64,11 +64,11 @@ def _print_dataset(found: Dataset) -> None:
 
 def train(flags: TrainConfig) -> None:
     """Files or a dataset directory in, a run directory out."""
-    config.check(flags)
-    if flags.item_scores:
-        item_scores.check(flags.item_scores)
     flags, run_dir = _opened(flags)
     with run_directory.only_run(run_dir), run_directory.removed_if_unused(run_dir):
+        config.check(flags)
+        if flags.item_scores:
+            item_scores.check(flags.item_scores)
         _train(flags, run_dir)
 
 

@@ -11,6 +11,7 @@ from mmnet.config import (
 )
 from mmnet.experiments import cells, plan
 from mmnet.files import write_atomic
+from mmnet.startup import load_tensorflow
 from mmnet.tasks.preparing import dataset_of_tables
 from mmnet.tasks.shown import console
 from mmnet.training.records import Record
@@ -60,6 +61,7 @@ def _tune(flags: ExperimentConfig, directory: Path, lock: int) -> None:
     if not flags.experiment or flags.origins > 1:
         raise InputError("--tune needs --experiment, for its rows/, and --origins=1")
     rows = plan.rows(flags.tune, flags)
+    load_tensorflow()  # which the tuning's own names for monitored values come with
     from mmnet.experiments import tuning
 
     for row in rows:
