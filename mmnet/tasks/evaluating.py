@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mmnet.data.dataset import Dataset
 from mmnet.data.windows import Windows
 from mmnet.evaluation import conformal, filtering, plots, report
 from mmnet.evaluation.attention import Attention
-from mmnet.evaluation.predicting import Predict, Predictor, ScenarioSet
+from mmnet.evaluation.predicting import Predict, Predicted, Predictor, ScenarioSet
 from mmnet.serving import decision
 from mmnet.tasks.building import WEIGHTS, built, model_options
 from mmnet.tasks.shown import console
@@ -28,6 +29,48 @@ from mmnet.training.run_directory import only_run, read_flags
 
 MISSING_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Of the degradation curve: what remains of the test score as ever more of the histories goes."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A system and the ways to ask it, which training, evaluation and export share.
+
+    A network is traced and compiled once per object here, which takes longer than all
+    predictions on a few thousand examples. Weights are read at each call.
+
+    Attributes:
+        system: a Keras model, an estimator or a floor.
+        predict: from the inputs of a batch to percent, [batch].
+        attention: where it looks; None for what attends to nothing.
+    """
+
+    system: Any
+    predict: Predict
+    attention: Attention | None
+
+    @classmethod
+    def of(cls, system: Any, dataset: Dataset, flags: TrainConfig) -> Asked:
+        """Makes the ways to ask a system.
+
+        Raises:
+            InputError: --explain was given, and there is nothing to explain.
+        """
+        return cls(
+            system, predictor_of(system, flags.jit), attention_of(system, dataset, flags)
+        )
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What validation alone says of a system.
+
+    Attributes:
+        predicted: predictions of the validation examples in all scenarios.
+        decisions: rules and prediction intervals.
+    """
+
+    predicted: Predicted
+    decisions: decision.Decisions
 
 
 def evaluate(flags: EvaluateConfig) -> None:
@@ -55,7 +98,9 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
     name = "evaluation"
     if changed:
         name = f"evaluation-rate-{own.test_missing_rate:g}-seed-{own.scenario_seed}"
-    report_on(model, dataset, Windows(dataset), own, run_dir / name)
+    asked, windows = Asked.of(model, dataset, own), Windows(dataset)
+    checked = validated(asked.predict, dataset, windows, own) if own.outputs == "all" else None
+    report_on(asked, dataset, windows, own, run_dir / name, checked)
     console.print((run_dir / name / "table.md").read_text(encoding="utf-8"))
 
 
@@ -78,17 +123,34 @@ def predictor_of(system: Any, jit: bool) -> Predict:
 
 
 def report_on(
-    system: Any, dataset: Dataset, windows: Windows, flags: TrainConfig, directory: Path
+    asked: Asked,
+    dataset: Dataset,
+    windows: Windows,
+    flags: TrainConfig,
+    directory: Path,
+    checked: Validated | None = None,
 ) -> dict[str, Any]:
-    """Scores a system on the test split beside the floors, and writes what came of it."""
+    """Scores a system on the test split beside the floors, and writes what came of it.
+
+    Args:
+        asked: the system.
+        dataset: its data.
+        windows: of the dataset.
+        flags: of the run.
+        directory: where to.
+        checked: the system on validation; None writes predictions without tables and plots.
+
+    Returns:
+        The content of metrics.json.
+    """
     test = scenario_set(dataset, windows, "test", flags)
-    predict = predictor_of(system, flags.jit)
-    attention = attention_of(system, dataset, flags)
-    looks = attention.look(test) if attention and (flags.explain or flags.outputs == "all") else {}
-    rows = test.frame(predict)
+    predict, attention = asked.predict, asked.attention
+    looks = attention.look(test) if attention and (flags.explain or checked) else {}
+    predicted = test.predictions(predict)
+    rows = test.frame(predicted)
     more = {
-        "degradation": test.degradation(predict, MISSING_RATES),
-        "outage": test.outage(predict),
+        "degradation": test.degradation(predict, MISSING_RATES, predicted),
+        "outage": test.outage(predict, predicted),
         "attention_rows": attention.frame(test, looks) if attention and flags.explain else None,
     }
     about = {
@@ -97,14 +159,14 @@ def report_on(
         "seed": flags.seed,
         "binomial": not dataset.fitted.tables.rate_may_exceed_one,
     }
-    if flags.outputs != "all":
+    if checked is None:
         return report.write_predictions(directory, rows, **more, **about)
     floors = {
-        name: test.frame(predictor_of(builder(dataset.fitted.spec), False))
+        name: test.frame(test.predictions(predictor_of(builder(dataset.fitted.spec), False)))
         for name, builder in models.REGISTRY.items()
         if builder.kind == "floor" and name != flags.model
     }
-    decisions = decisions_of(system, dataset, windows, flags)
+    decisions = checked.decisions
     filtering.write(
         directory,
         rows,
@@ -152,14 +214,16 @@ def title_of(flags: TrainConfig) -> str:
     return f"{flags.model}, modes {','.join(f'{weight:g}' for weight in weights)}"
 
 
-def decisions_of(
-    system: Any, dataset: Dataset, windows: Windows, flags: TrainConfig
-) -> decision.Decisions:
-    """Rules and prediction intervals, from validation alone."""
+def validated(
+    predict: Predict, dataset: Dataset, windows: Windows, flags: TrainConfig
+) -> Validated:
+    """Solves rules and calibrates intervals, from validation alone."""
     validation = scenario_set(dataset, windows, "validation", flags)
-    return decision.fit(
-        validation.frame(predictor_of(system, flags.jit)),
+    predicted = validation.predictions(predict)
+    decisions = decision.fit(
+        validation.frame(predicted),
         flags.rules,
         level=flags.interval_level,
         max_rate=dataset.fitted.spec.max_rate,
     )
+    return Validated(predicted, decisions)

@@ -18,8 +18,6 @@ from mmnet.data import dataset as datasets
 from mmnet.data.dataset import Dataset
 from mmnet.data.windows import Windows
 from mmnet.evaluation import report
-from mmnet.evaluation.attention import Attention
-from mmnet.evaluation.predicting import Predictor
 from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.files import write_atomic
 from mmnet.models import picture
@@ -32,12 +30,12 @@ from mmnet.serving import (
 )
 from mmnet.tasks.building import WEIGHTS, built, model_options
 from mmnet.tasks.evaluating import (
-    attention_of,
-    decisions_of,
-    predictor_of,
+    Asked,
+    Validated,
     report_on,
     scenario_set,
     title_of,
+    validated,
 )
 from mmnet.tasks.preparing import dataset_of_tables
 from mmnet.tasks.shown import console, print_ledger
@@ -68,7 +66,7 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
         model = built(builder, options, dataset, flags)
         if builder.kind == "network":
             fitting.check_loss(flags.loss, model)
-        attention_of(model, dataset, flags)  # --explain is refused before training
+        asked = Asked.of(model, dataset, flags)  # --explain is refused before training
     write_flags(flags, run_dir)
     windows = Windows(dataset)
     print_ledger(dataset)
@@ -83,7 +81,7 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
     if builder.kind == "network":
         console.print(f"{model.name}: {_parameters(model):,} parameters; run: {run_dir}")
         write_atomic(run_dir / "architecture.md", _architecture(model))
-        result = _fit(model, dataset, windows, flags, run_dir)
+        result = _fit(asked, dataset, windows, flags, run_dir)
         stages.seconds["train"] = result.seconds  # of all sessions of the run
         resume.save_weights(model, run_dir / WEIGHTS, dataset.fingerprint)
         fitted = {
@@ -95,7 +93,7 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
         console.print(f"best epoch {result.best_epoch} of {result.epochs}")
     if builder.kind == "estimator":
         with stages.stage("train"):
-            fitted = _fit_estimator(model, dataset, windows, flags)
+            fitted = _fit_estimator(asked, dataset, windows, flags)
         resume.save_arrays(model.state(), run_dir / WEIGHTS, dataset.fingerprint)
         record = record.model_copy(update={"fitted": fitted})
         console.print(
@@ -106,13 +104,16 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
         record.finished(stages).write(run_dir / "record.json")
         return
     with stages.stage("evaluate"):
-        found = report_on(model, dataset, windows, flags, run_dir / "evaluation")
+        checked = (
+            validated(asked.predict, dataset, windows, flags) if flags.outputs == "all" else None
+        )
+        found = report_on(asked, dataset, windows, flags, run_dir / "evaluation", checked)
     record.finished(stages, metrics=found).write(run_dir / "record.json")
-    if flags.outputs == "predictions":
+    if checked is None:
         return
     if builder.kind == "network":
         with stages.stage("export"):
-            _export(model, dataset, windows, flags, run_dir)
+            _export(model, dataset, windows, flags, run_dir, checked)
         record.finished(stages, metrics=found).write(run_dir / "record.json")
     _print_end(run_dir, flags, stages, exported=builder.kind == "network")
 
@@ -145,7 +146,7 @@ def _dataset_of_run(flags: TrainConfig, run_dir: Path) -> tuple[Dataset, TrainCo
 
 
 def _fit(
-    model: keras.Model, dataset: Dataset, windows: Windows, flags: TrainConfig, run_dir: Path
+    asked: Asked, dataset: Dataset, windows: Windows, flags: TrainConfig, run_dir: Path
 ) -> fitting.FitResult:
     batches, steps_per_epoch = windows.training_batches(
         dataset.split.train,
@@ -156,8 +157,11 @@ def _fit(
     )
     validation = scenario_set(dataset, windows, "validation", flags)
     watched = validation.first(WATCHED)
-    predict = Predictor(model, flags.jit)
-    attention = Attention(model, dataset.fitted.spec, flags.jit)
+
+    def validate(_: keras.Model) -> dict[str, float]:
+        found = validation.mse(asked.predict)
+        return found | asked.attention(watched) if asked.attention else found
+
     settings = fitting.Settings(
         epochs=flags.epochs,
         learning_rate=flags.learning_rate,
@@ -173,10 +177,10 @@ def _fit(
         profile_steps=flags.profile_steps or None,
     )
     return fitting.fit(
-        model,
+        asked.system,
         batches,
         steps_per_epoch,
-        lambda _: validation.mse(predict) | attention(watched),
+        validate,
         settings,
         rate_scale=dataset.fitted.spec.rate_scale,
         run_dir=run_dir,
@@ -191,15 +195,16 @@ def _fit(
 
 
 def _fit_estimator(
-    estimator: Estimator, dataset: Dataset, windows: Windows, flags: TrainConfig
+    asked: Asked, dataset: Dataset, windows: Windows, flags: TrainConfig
 ) -> dict[str, Any]:
+    estimator: Estimator = asked.system
     train = scenario_set(dataset, windows, "train", flags)
     validation = scenario_set(dataset, windows, "validation", flags)
     told = estimator.fit(
         train.sample("normal", flags.half_weight_clicks),
         {scenario: validation.sample(scenario) for scenario in SCENARIOS},
     )
-    return told | {"validation": validation.mse(predictor_of(estimator, False))}
+    return told | {"validation": validation.mse(asked.predict)}
 
 
 def _parameters(model: keras.Model) -> int:
@@ -214,24 +219,27 @@ def _architecture(model: keras.Model) -> str:
 
 
 def _export(
-    model: keras.Model, dataset: Dataset, windows: Windows, flags: TrainConfig, run_dir: Path
+    model: keras.Model,
+    dataset: Dataset,
+    windows: Windows,
+    flags: TrainConfig,
+    run_dir: Path,
+    checked: Validated,
 ) -> None:
     _, check = next(windows.batches(dataset.split.validation, 256))
     about = {
         "flags": flags.model_dump(mode="json", exclude=set(config.PLACES)),
         "first_targets": dataset.first_targets,
     }
-    validation = scenario_set(dataset, windows, "validation", flags)
-    predict = predictor_of(model, flags.jit)
     described = profile.fit(
         dataset,
         windows,
         dataset.split.train,
         dataset.split.validation,
-        validation.outputs("normal", predict),
+        checked.predicted["normal"],
     )
     assets = {
-        decision.FILE: decisions_of(model, dataset, windows, flags).model_dump(mode="json"),
+        decision.FILE: checked.decisions.model_dump(mode="json"),
         profile.FILE: described.model_dump(mode="json"),
     }
     export.export(
