@@ -71,9 +71,7 @@ class Servable(tf.Module):
 
         # One trace, which every signature that makes the tensors calls: half of an export's time
         # would go into tracing the same network for each, and again into reading it back.
-        traced = tf.function(
-            network, input_signature=[tensor_specs(fitted.spec)], autograph=False
-        )
+        traced = tf.function(network, input_signature=[tensor_specs(fitted.spec)], autograph=False)
         self._call = lambda inputs: traced(inputs)  # a `tf.function` would be saved beside them
         self._outputs = (OUTPUT,) if both is None else (OUTPUT, WEIGHTS)
         parts = halves(whole, fitted.spec)

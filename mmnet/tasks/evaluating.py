@@ -55,9 +55,7 @@ class Asked:
         Raises:
             InputError: --explain was given, and there is nothing to explain.
         """
-        return cls(
-            system, predictor_of(system, flags.jit), attention_of(system, dataset, flags)
-        )
+        return cls(system, predictor_of(system, flags.jit), attention_of(system, dataset, flags))
 
 
 @dataclass(frozen=True)
