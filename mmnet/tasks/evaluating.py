@@ -32,38 +32,38 @@ MISSING_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A system and the ways to ask it, which training, evaluation and export share.
+class System:
+    """A model and its compiled functions, which training, evaluation and export share.
 
-    A network is traced and compiled once per object here, which takes longer than all
-    predictions on a few thousand examples. Weights are read at each call.
+    A network is traced and compiled once per `System`; on a few thousand examples this takes
+    longer than all predictions together. Weights are read at each call.
 
     Attributes:
-        system: a Keras model, an estimator or a floor.
+        model: a Keras model, an estimator or a floor.
         predict: from the inputs of a batch to percent, [batch].
-        attention: where it looks; None for what attends to nothing.
+        attention: attention and gate weights; None for a model without any.
     """
 
-    system: Any
+    model: Any
     predict: Predict
     attention: Attention | None
 
     @classmethod
-    def of(cls, system: Any, dataset: Dataset, flags: TrainConfig) -> Asked:
-        """Makes the ways to ask a system.
+    def of(cls, model: Any, dataset: Dataset, flags: TrainConfig) -> System:
+        """Wraps a model.
 
         Raises:
-            InputError: --explain was given, and there is nothing to explain.
+            InputError: --explain was given, and the model has no attention.
         """
-        return cls(system, predictor_of(system, flags.jit), attention_of(system, dataset, flags))
+        return cls(model, predictor_of(model, flags.jit), attention_of(model, dataset, flags))
 
 
 @dataclass(frozen=True)
-class Validated:
-    """What validation alone says of a system.
+class Validation:
+    """Results of a system on the validation split.
 
     Attributes:
-        predicted: predictions of the validation examples in all scenarios.
+        predicted: predictions of its examples in all scenarios.
         decisions: rules and prediction intervals.
     """
 
@@ -96,9 +96,9 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
     name = "evaluation"
     if changed:
         name = f"evaluation-rate-{own.test_missing_rate:g}-seed-{own.scenario_seed}"
-    asked, windows = Asked.of(model, dataset, own), Windows(dataset)
-    checked = validated(asked.predict, dataset, windows, own) if own.outputs == "all" else None
-    report_on(asked, dataset, windows, own, run_dir / name, checked)
+    system, windows = System.of(model, dataset, own), Windows(dataset)
+    validation = validation_of(system.predict, dataset, windows, own)
+    report_on(system, dataset, windows, own, run_dir / name, validation)
     console.print((run_dir / name / "table.md").read_text(encoding="utf-8"))
 
 
@@ -121,29 +121,30 @@ def predictor_of(system: Any, jit: bool) -> Predict:
 
 
 def report_on(
-    asked: Asked,
+    system: System,
     dataset: Dataset,
     windows: Windows,
     flags: TrainConfig,
     directory: Path,
-    checked: Validated | None = None,
+    validation: Validation | None = None,
 ) -> dict[str, Any]:
     """Scores a system on the test split beside the floors, and writes what came of it.
 
     Args:
-        asked: the system.
+        system: the trained system.
         dataset: its data.
         windows: of the dataset.
         flags: of the run.
-        directory: where to.
-        checked: the system on validation; None writes predictions without tables and plots.
+        directory: where to write.
+        validation: its results on the validation split; None writes the predictions and their
+            metrics without tables and plots.
 
     Returns:
         The content of metrics.json.
     """
     test = scenario_set(dataset, windows, "test", flags)
-    predict, attention = asked.predict, asked.attention
-    looks = attention.look(test) if attention and (flags.explain or checked) else {}
+    predict, attention = system.predict, system.attention
+    looks = attention.look(test) if attention and (flags.explain or validation) else {}
     predicted = test.predictions(predict)
     rows = test.frame(predicted)
     more = {
@@ -157,14 +158,14 @@ def report_on(
         "seed": flags.seed,
         "binomial": not dataset.fitted.tables.rate_may_exceed_one,
     }
-    if checked is None:
+    if validation is None:
         return report.write_predictions(directory, rows, **more, **about)
     floors = {
         name: test.frame(test.predictions(predictor_of(builder(dataset.fitted.spec), False)))
         for name, builder in models.REGISTRY.items()
         if builder.kind == "floor" and name != flags.model
     }
-    decisions = checked.decisions
+    decisions = validation.decisions
     filtering.write(
         directory,
         rows,
@@ -212,16 +213,21 @@ def title_of(flags: TrainConfig) -> str:
     return f"{flags.model}, modes {','.join(f'{weight:g}' for weight in weights)}"
 
 
-def validated(
+def validation_of(
     predict: Predict, dataset: Dataset, windows: Windows, flags: TrainConfig
-) -> Validated:
-    """Solves rules and calibrates intervals, from validation alone."""
-    validation = scenario_set(dataset, windows, "validation", flags)
-    predicted = validation.predictions(predict)
+) -> Validation | None:
+    """Solves rules and calibrates intervals, from validation alone; None unless they are asked for.
+
+    Only `--outputs=all` asks for them.
+    """
+    if flags.outputs != "all":
+        return None
+    examples = scenario_set(dataset, windows, "validation", flags)
+    predicted = examples.predictions(predict)
     decisions = decision.fit(
-        validation.frame(predicted),
+        examples.frame(predicted),
         flags.rules,
         level=flags.interval_level,
         max_rate=dataset.fitted.spec.max_rate,
     )
-    return Validated(predicted, decisions)
+    return Validation(predicted, decisions)

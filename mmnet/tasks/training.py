@@ -30,12 +30,12 @@ from mmnet.serving import (
 )
 from mmnet.tasks.building import WEIGHTS, built, model_options
 from mmnet.tasks.evaluating import (
-    Asked,
-    Validated,
+    System,
+    Validation,
     report_on,
     scenario_set,
     title_of,
-    validated,
+    validation_of,
 )
 from mmnet.tasks.preparing import dataset_of_tables
 from mmnet.tasks.shown import console, print_ledger
@@ -66,7 +66,7 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
         model = built(builder, options, dataset, flags)
         if builder.kind == "network":
             fitting.check_loss(flags.loss, model)
-        asked = Asked.of(model, dataset, flags)  # --explain is refused before training
+        system = System.of(model, dataset, flags)  # --explain is refused before training
     write_flags(flags, run_dir)
     windows = Windows(dataset)
     print_ledger(dataset)
@@ -81,7 +81,7 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
     if builder.kind == "network":
         console.print(f"{model.name}: {_parameters(model):,} parameters; run: {run_dir}")
         write_atomic(run_dir / "architecture.md", _architecture(model))
-        result = _fit(asked, dataset, windows, flags, run_dir)
+        result = _fit(system, dataset, windows, flags, run_dir)
         stages.seconds["train"] = result.seconds  # of all sessions of the run
         resume.save_weights(model, run_dir / WEIGHTS, dataset.fingerprint)
         fitted = {
@@ -93,7 +93,7 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
         console.print(f"best epoch {result.best_epoch} of {result.epochs}")
     if builder.kind == "estimator":
         with stages.stage("train"):
-            fitted = _fit_estimator(asked, dataset, windows, flags)
+            fitted = _fit_estimator(system, dataset, windows, flags)
         resume.save_arrays(model.state(), run_dir / WEIGHTS, dataset.fingerprint)
         record = record.model_copy(update={"fitted": fitted})
         console.print(
@@ -104,16 +104,14 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
         record.finished(stages).write(run_dir / "record.json")
         return
     with stages.stage("evaluate"):
-        checked = (
-            validated(asked.predict, dataset, windows, flags) if flags.outputs == "all" else None
-        )
-        found = report_on(asked, dataset, windows, flags, run_dir / "evaluation", checked)
+        validation = validation_of(system.predict, dataset, windows, flags)
+        found = report_on(system, dataset, windows, flags, run_dir / "evaluation", validation)
     record.finished(stages, metrics=found).write(run_dir / "record.json")
-    if checked is None:
+    if validation is None:
         return
     if builder.kind == "network":
         with stages.stage("export"):
-            _export(model, dataset, windows, flags, run_dir, checked)
+            _export(model, dataset, windows, flags, run_dir, validation)
         record.finished(stages, metrics=found).write(run_dir / "record.json")
     _print_end(run_dir, flags, stages, exported=builder.kind == "network")
 
@@ -146,7 +144,7 @@ def _dataset_of_run(flags: TrainConfig, run_dir: Path) -> tuple[Dataset, TrainCo
 
 
 def _fit(
-    asked: Asked, dataset: Dataset, windows: Windows, flags: TrainConfig, run_dir: Path
+    system: System, dataset: Dataset, windows: Windows, flags: TrainConfig, run_dir: Path
 ) -> fitting.FitResult:
     batches, steps_per_epoch = windows.training_batches(
         dataset.split.train,
@@ -159,8 +157,8 @@ def _fit(
     watched = validation.first(WATCHED)
 
     def validate(_: keras.Model) -> dict[str, float]:
-        found = validation.mse(asked.predict)
-        return found | asked.attention(watched) if asked.attention else found
+        found = validation.mse(system.predict)
+        return found | system.attention(watched) if system.attention else found
 
     settings = fitting.Settings(
         epochs=flags.epochs,
@@ -177,7 +175,7 @@ def _fit(
         profile_steps=flags.profile_steps or None,
     )
     return fitting.fit(
-        asked.system,
+        system.model,
         batches,
         steps_per_epoch,
         validate,
@@ -195,16 +193,16 @@ def _fit(
 
 
 def _fit_estimator(
-    asked: Asked, dataset: Dataset, windows: Windows, flags: TrainConfig
+    system: System, dataset: Dataset, windows: Windows, flags: TrainConfig
 ) -> dict[str, Any]:
-    estimator: Estimator = asked.system
+    estimator: Estimator = system.model
     train = scenario_set(dataset, windows, "train", flags)
     validation = scenario_set(dataset, windows, "validation", flags)
     told = estimator.fit(
         train.sample("normal", flags.half_weight_clicks),
         {scenario: validation.sample(scenario) for scenario in SCENARIOS},
     )
-    return told | {"validation": validation.mse(asked.predict)}
+    return told | {"validation": validation.mse(system.predict)}
 
 
 def _parameters(model: keras.Model) -> int:
@@ -224,7 +222,7 @@ def _export(
     windows: Windows,
     flags: TrainConfig,
     run_dir: Path,
-    checked: Validated,
+    validation: Validation,
 ) -> None:
     _, check = next(windows.batches(dataset.split.validation, 256))
     about = {
@@ -236,10 +234,10 @@ def _export(
         windows,
         dataset.split.train,
         dataset.split.validation,
-        checked.predicted["normal"],
+        validation.predicted["normal"],
     )
     assets = {
-        decision.FILE: checked.decisions.model_dump(mode="json"),
+        decision.FILE: validation.decisions.model_dump(mode="json"),
         profile.FILE: described.model_dump(mode="json"),
     }
     export.export(

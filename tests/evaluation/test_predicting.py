@@ -139,9 +139,9 @@ def test_no_batch_of_the_test_split_is_predicted_twice(test_set, simulated_flags
         return reads_everything(inputs)
 
     flags = config.parse(TrainConfig, simulated_flags)
-    asked = evaluating.Asked(None, counted, None)
+    system = evaluating.System(None, counted, None)
     dataset, windows = test_set.dataset, test_set.windows
-    evaluating.report_on(asked, dataset, windows, flags, tmp_path)
+    evaluating.report_on(system, dataset, windows, flags, tmp_path)
     assert len(set(seen)) == len(seen)
 
 

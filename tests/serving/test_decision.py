@@ -125,7 +125,7 @@ def test_the_future_moves_no_rule(run_dir):
     predict = evaluating.predictor_of(models.REGISTRY["ha"](spec), jit=False)
 
     def decisions_of(data):
-        return evaluating.validated(predict, data, Windows(data), flags).decisions
+        return evaluating.validation_of(predict, data, Windows(data), flags).decisions
 
     before = decisions_of(dataset)
     column = spec.window - 1 + first
