@@ -38,9 +38,7 @@ class Predictor:
         def call(inputs):
             return model(inputs, training=False)
 
-        # Nothing in a functional model's call depends on a tensor's value, so there is no Python
-        # for AutoGraph to rewrite; looking for it takes a fifth of the time of a first call.
-        self._call = tf.function(call, jit_compile=jit, autograph=False)
+        self._call = tf.function(call, jit_compile=jit)
 
     def __call__(self, inputs: Mapping[str, tf.Tensor]):
         """Returns arrays; a batch shorter than `BATCH` is filled up, and cut again."""

@@ -69,8 +69,8 @@ class Servable(tf.Module):
         def network(inputs):
             return keras.tree.flatten(whole(inputs, training=False))
 
-        # One trace, which every signature that makes the tensors calls: half of an export's time
-        # would go into tracing the same network for each, and again into reading it back.
+        # One trace for every signature that makes the tensors: else each would trace the network
+        # anew, and each copy would be saved, loaded and optimised before it is checked.
         traced = tf.function(network, input_signature=[tensor_specs(fitted.spec)], autograph=False)
         self._call = lambda inputs: traced(inputs)  # a `tf.function` would be saved beside them
         self._outputs = (OUTPUT,) if both is None else (OUTPUT, WEIGHTS)
