@@ -16,7 +16,8 @@ import pytest
 from mmnet import config, driver, tasks
 from mmnet.config import EvaluateConfig, PredictConfig, PrepareConfig, TrainConfig
 from mmnet.evaluation import metrics
-from mmnet.tasks import training
+from mmnet.evaluation.predicting import Predictor
+from mmnet.tasks import evaluating, training
 from mmnet.training.records import Record
 
 
@@ -173,11 +174,18 @@ def test_what_attends_to_nothing_cannot_be_explained(run_dir, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_floor_runs_through_the_same_driver(simulated_flags, tmp_path):
+def test_a_floor_runs_through_the_same_driver(simulated_flags, tmp_path, monkeypatch):
+    made, predictor_of = [], evaluating.predictor_of
+    monkeypatch.setattr(
+        evaluating,
+        "predictor_of",
+        lambda system, jit: made.append(system) or predictor_of(system, jit),
+    )
     arguments = [*simulated_flags, "--model=ha", f"--run_dir={tmp_path / 'ha'}"]
     assert run(TrainConfig, "train", *arguments) == driver.OK
     systems = json.loads((tmp_path / "ha" / "evaluation" / "systems.json").read_text())
     assert "ha" in systems
+    assert len(made) == len(systems)  # what asks a system is made once, for validation and test
     assert not (tmp_path / "ha" / "export").exists()
 
 
@@ -343,8 +351,17 @@ def own_run(tmp_path_factory):
         "--split_ratios=4,1,1",
         f"--run_dir={directory / 'run'}",
     ]
+    compiled, make = [], Predictor.__init__
     try:
-        assert run(TrainConfig, "train", *arguments) == driver.OK
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                Predictor,
+                "__init__",
+                lambda self, model, jit: compiled.append(model.name) or make(self, model, jit),
+            )
+            assert run(TrainConfig, "train", *arguments) == driver.OK
+        # Once for training, evaluation and export together.
+        assert compiled == ["mmnet", "attention_probe"]
         yield directory / "run", directory / "counts.csv"
     finally:
         keras.config.set_dtype_policy("float32")

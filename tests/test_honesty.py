@@ -50,7 +50,7 @@ def predictions(dataset):
     test = ScenarioSet(
         dataset, Windows(dataset), dataset.split.test, missing_rate=0.5, scenario_seed=0
     )
-    frame = test.frame(Predictor(model, jit=False))
+    frame = test.frame(test.predictions(Predictor(model, jit=False)))
     return frame.set_index(["scenario", "item_id", "period"])["predicted_share_rate"]
 
 
@@ -160,7 +160,7 @@ def shuffled_run(simulated_flags, tmp_path_factory):
         run_dir=tmp_path_factory.mktemp("shuffled"),
         resume=False,
     )
-    return test.frame(predict)
+    return test.frame(test.predictions(predict))
 
 
 def test_a_run_on_shuffled_labels_learns_nothing(shuffled_run, run_dir):

@@ -22,6 +22,8 @@ from mmnet.models.estimator import Sample
 BATCH = 512
 Predict = Callable[[Mapping[str, tf.Tensor]], Any]
 """From the inputs of a batch to an array [batch], or to a structure of arrays [batch, ...]."""
+Predicted = Mapping[str, np.ndarray]
+"""Scenario -> predictions of every example of a set, float32 [examples], percent."""
 
 
 class Predictor:
@@ -92,6 +94,10 @@ class ScenarioSet:
         """What a system gives for every example in one scenario, batches joined."""
         return self._predicted(self.hidden[scenario], predict)
 
+    def predictions(self, predict: Predict) -> dict[str, Any]:
+        """Returns the outputs of a system in every scenario."""
+        return {scenario: self.outputs(scenario, predict) for scenario in SCENARIOS}
+
     def _hidden(self, scenario: str, missing_rate: float) -> np.ndarray:
         return hidden_steps(
             scenario,
@@ -125,23 +131,41 @@ class ScenarioSet:
             (weight / weight.mean()).astype(np.float32),
         )
 
-    def degradation(self, predict: Predict, rates: Sequence[float]) -> list[dict[str, float]]:
+    def degradation(
+        self, predict: Predict, rates: Sequence[float], known: Predicted | None = None
+    ) -> list[dict[str, float]]:
         """MSE and P@N over the share of hidden steps: what a broken log does to a system.
+
+        Args:
+            predict: the system.
+            rates: shares of hidden steps, in [0, 1].
+            known: predictions of the same system; a rate that hides the same steps as one of
+                these scenarios is scored from them.
 
         Returns:
             Rows of `missing_rate`, `mse`, `precision_at_5`, `precision_at_10`; rate 0 is the
             normal scenario, 1 is cold-start.
         """
-        return [
-            {"missing_rate": rate}
-            | self._scores(self._predicted(self._hidden("noisy", rate), predict))
-            for rate in sorted(rates)
-        ]
 
-    def outage(self, predict: Predict) -> dict[str, dict[str, dict[str, float]]]:
+        def predicted(rate: float) -> np.ndarray:
+            hidden = self._hidden("noisy", rate)
+            for scenario, found in (known or {}).items():
+                if np.array_equal(hidden, self.hidden[scenario]):
+                    return found
+            return self._predicted(hidden, predict)
+
+        return [{"missing_rate": rate} | self._scores(predicted(rate)) for rate in sorted(rates)]
+
+    def outage(
+        self, predict: Predict, known: Predicted | None = None
+    ) -> dict[str, dict[str, dict[str, float]]]:
         """MSE and P@N with one input gone at a time: what the loss of a source does to a system.
 
         The history has no row: with it gone, every scenario is cold-start.
+
+        Args:
+            predict: the system.
+            known: predictions of the same system with nothing gone.
 
         Returns:
             Each name of `outages` -> scenario -> `mse`, `precision_at_5`, `precision_at_10`.
@@ -152,10 +176,14 @@ class ScenarioSet:
             for name in gone
             for scenario in self.hidden
         }
+        asked = dict(gone)
+        if known is not None:
+            predicted |= {("nothing", scenario): known[scenario] for scenario in self.hidden}
+            del asked["nothing"]
         for part, inputs in self.windows.batches(self.examples, BATCH):
             for scenario, hidden in self.hidden.items():
                 shown = disturb(inputs, hidden[part])
-                for name, tensors in gone.items():
+                for name, tensors in asked.items():
                     predicted[name, scenario][part] = predict(remove(shown, tensors))
         return {
             name: {scenario: self._scores(predicted[name, scenario]) for scenario in self.hidden}
@@ -188,8 +216,8 @@ class ScenarioSet:
             }
         )
 
-    def frame(self, predict: Predict) -> pd.DataFrame:
-        """The predictions table: one row per example and scenario."""
+    def frame(self, predicted: Predicted) -> pd.DataFrame:
+        """The predictions table: one row per example and scenario, see `predictions`."""
         panel, items = self.dataset.panel, self.examples.items
         column = self.target_column
         seen = ~self.dataset.missing_flags(self.examples)
@@ -213,7 +241,7 @@ class ScenarioSet:
             part.insert(0, "scenario", scenario)
             part["observed_periods"] = (seen & ~self.hidden[scenario]).sum(axis=1)
             part["seen_clicks"] = np.where(self.hidden[scenario], 0, clicks).sum(axis=1)
-            part["predicted_share_rate"] = self.outputs(scenario, predict).astype(np.float64)
+            part["predicted_share_rate"] = predicted[scenario].astype(np.float64)
             parts.append(part)
         return pd.concat(parts, ignore_index=True)
 

@@ -29,6 +29,7 @@ from mmnet.data.tables import SEPARATOR
 from mmnet.encoders.tokens import TokenLookup, lookup_table
 from mmnet.files import write_directory
 from mmnet.models.mmnet import explained, fusion_names
+from mmnet.schema import FeatureSpec
 from mmnet.serving import checksums, examples, golden
 from mmnet.serving.exported import (
     ABOUT,
@@ -58,10 +59,18 @@ class Servable(tf.Module):
 
     def __init__(self, model: keras.Model, fitted: Fitted):
         super().__init__(name="mmnet")
-        self._call = lambda inputs: model(inputs, training=False)
         both = explained(model)
-        self._explained = None if both is None else lambda inputs: both(inputs, training=False)
-        parts = halves(both or model, fitted.spec)
+        whole = model if both is None else both
+
+        def network(inputs):
+            return keras.tree.flatten(whole(inputs, training=False))
+
+        # One trace for every signature that makes the tensors: else each would trace the network
+        # anew, and each copy would be saved, loaded and optimised before it is checked.
+        traced = tf.function(network, input_signature=[tensor_specs(fitted.spec)], autograph=False)
+        self._call = lambda inputs: traced(inputs)  # a `tf.function` would be saved beside them
+        self._outputs = (OUTPUT,) if both is None else (OUTPUT, WEIGHTS)
+        parts = halves(whole, fitted.spec)
         self.width = 0 if parts is None else parts[0].output.shape[-1]
         if parts is not None:
             static, dynamic = parts
@@ -78,12 +87,11 @@ class Servable(tf.Module):
 
     def tensors(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """`serving_default`: the tensors of `FeatureSpec.tensors`, batched."""
-        return {OUTPUT: self._call(inputs)}
+        return {OUTPUT: self._call(inputs)[0]}
 
     def explained(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """`explained`: the same, and the weights of the gated fusion, [batch, modalities]."""
-        predicted, weights = self._explained(inputs)
-        return {OUTPUT: predicted, WEIGHTS: weights}
+        return dict(zip((OUTPUT, WEIGHTS), self._call(inputs), strict=True))
 
     def static(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """`static`: what the network makes of an item's own tensors, [batch, width]."""
@@ -92,8 +100,7 @@ class Servable(tf.Module):
     def from_static(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """`from_static`: history, taxonomies and `static` -> the scores (and weights)."""
         found = self._from_static(inputs)
-        named = (OUTPUT, WEIGHTS) if self._explained else (OUTPUT,)
-        return dict(zip(named, keras.tree.flatten(found), strict=True))
+        return dict(zip(self._outputs, keras.tree.flatten(found), strict=True))
 
     def raw_columns(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
         """`raw_columns`: counts and items columns as they stand in the tables, see `raw_inputs`."""
@@ -133,6 +140,14 @@ class Servable(tf.Module):
         for text in spec.texts:
             inputs[text.tensor] = self._texts[text.tensor](columns[raw_name(text.name)])
         return inputs
+
+
+def tensor_specs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
+    """Inputs of `serving_default`: those of `FeatureSpec.tensors`, batched."""
+    return {
+        name: tf.TensorSpec([None, *shape], dtype, name)
+        for name, (shape, dtype) in spec.tensors().items()
+    }
 
 
 def raw_name(column: str, kind: str = "item") -> str:
@@ -202,10 +217,7 @@ def export(
 
     def write(beside: Path) -> None:
         servable = Servable(model, fitted)
-        named = {
-            name: tf.TensorSpec([None, *shape], dtype, name)
-            for name, (shape, dtype) in fitted.spec.tensors().items()
-        }
+        named = tensor_specs(fitted.spec)
         functions = {
             "serving_default": (servable.tensors, named),
             "raw_columns": (servable.raw_columns, raw_inputs(fitted)),
@@ -242,10 +254,12 @@ def export(
             **{beside / ABOUT_DIRECTORY / name: one for name, one in (assets or {}).items()},
         }.items():
             path.write_text(_json(document), encoding="utf-8")
+        if check is not None or rows is not None:
+            loaded = tf.saved_model.load(str(beside))  # it keeps the signatures' variables alive
         if check is not None:
-            _check(model, beside, check, fitted.spec.rate_scale)
+            _check(model, loaded.signatures, check, fitted.spec.rate_scale)
         if rows is not None:
-            _write_golden(model, servable, beside, rows)
+            _write_golden(model, servable, loaded.signatures, rows, beside / golden.FILE)
         names = {
             f"_variables/{number}/.ATTRIBUTES/VARIABLE_VALUE": variable.path
             for number, variable in enumerate(model.variables)
@@ -260,7 +274,11 @@ def _json(document: Any) -> str:
 
 
 def _write_golden(
-    model: keras.Model, servable: Servable, directory: Path, rows: golden.Rows
+    model: keras.Model,
+    servable: Servable,
+    signatures: Mapping[str, Any],
+    rows: golden.Rows,
+    path: Path,
 ) -> None:
     """Writes golden rows with the Keras model's own scores, once every signature gives these."""
     both = explained(model)
@@ -290,20 +308,21 @@ def _write_golden(
         kept = servable.static(**{name: tf.constant(array) for name, array in static.items()})
         kept = {name: np.asarray(tensor) for name, tensor in kept.items()}
         goldens += [Golden("static", static, kept), Golden("from_static", dynamic | kept, wanted)]
-    signatures = tf.saved_model.load(str(directory)).signatures
     scale = {OUTPUT: max(1.0, servable.rate_scale)}
     for one in goldens:
         if wrong := golden.differences(signatures, one, PARITY[model.dtype_policy.name], scale):
             raise RuntimeError(f"the SavedModel is not the model: {wrong}; not exported")
-    golden.write(directory / golden.FILE, goldens)
+    golden.write(path, goldens)
 
 
 def _check(
-    model: keras.Model, directory: Path, inputs: dict[str, np.ndarray], rate_scale: float
+    model: keras.Model,
+    signatures: Mapping[str, Any],
+    inputs: dict[str, np.ndarray],
+    rate_scale: float,
 ) -> None:
     tensors = {name: tf.constant(array) for name, array in inputs.items()}
     wanted = np.asarray(model(tensors, training=False))
-    signatures = tf.saved_model.load(str(directory)).signatures
     least = max(1.0, rate_scale)
     allowed = PARITY[model.dtype_policy.name] * np.maximum(np.abs(wanted), least)
     for name in sorted({"serving_default", "explained", "from_static"} & set(signatures)):

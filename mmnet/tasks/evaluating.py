@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mmnet.data.dataset import Dataset
 from mmnet.data.windows import Windows
 from mmnet.evaluation import conformal, filtering, plots, report
 from mmnet.evaluation.attention import Attention
-from mmnet.evaluation.predicting import Predict, Predictor, ScenarioSet
+from mmnet.evaluation.predicting import Predict, Predicted, Predictor, ScenarioSet
 from mmnet.serving import decision
 from mmnet.tasks.building import WEIGHTS, built, model_options
 from mmnet.tasks.shown import console
@@ -25,6 +26,46 @@ from mmnet.training import resume
 
 MISSING_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Of the degradation curve: what remains of the test score as ever more of the histories goes."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A model and its compiled functions, which training, evaluation and export share.
+
+    A network is traced and compiled once per `System`; on a few thousand examples this takes
+    longer than all predictions together. Weights are read at each call.
+
+    Attributes:
+        model: a Keras model, an estimator or a floor.
+        predict: from the inputs of a batch to percent, [batch].
+        attention: attention and gate weights; None for a model without any.
+    """
+
+    model: Any
+    predict: Predict
+    attention: Attention | None
+
+    @classmethod
+    def of(cls, model: Any, dataset: Dataset, flags: TrainConfig) -> System:
+        """Wraps a model.
+
+        Raises:
+            InputError: --explain was given, and the model has no attention.
+        """
+        return cls(model, predictor_of(model, flags.jit), attention_of(model, dataset, flags))
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Results of a system on the validation split.
+
+    Attributes:
+        predicted: predictions of its examples in all scenarios.
+        decisions: rules and prediction intervals.
+    """
+
+    predicted: Predicted
+    decisions: decision.Decisions
 
 
 def evaluate(
@@ -47,7 +88,9 @@ def evaluate(
         resume.load_weights(model, run_dir / WEIGHTS, dataset.fingerprint)
     if builder.kind == "estimator":
         model.restore(resume.load_arrays(run_dir / WEIGHTS, dataset.fingerprint))
-    report_on(model, dataset, Windows(dataset), flags, run_dir / name)
+    system, windows = System.of(model, dataset, flags), Windows(dataset)
+    validation = validation_of(system.predict, dataset, windows, flags)
+    report_on(system, dataset, windows, flags, run_dir / name, validation)
     console.print((run_dir / name / "table.md").read_text(encoding="utf-8"))
 
 
@@ -70,17 +113,35 @@ def predictor_of(system: Any, jit: bool) -> Predict:
 
 
 def report_on(
-    system: Any, dataset: Dataset, windows: Windows, flags: TrainConfig, directory: Path
+    system: System,
+    dataset: Dataset,
+    windows: Windows,
+    flags: TrainConfig,
+    directory: Path,
+    validation: Validation | None = None,
 ) -> dict[str, Any]:
-    """Scores a system on the test split beside the floors, and writes what came of it."""
+    """Scores a system on the test split beside the floors, and writes what came of it.
+
+    Args:
+        system: the trained system.
+        dataset: its data.
+        windows: of the dataset.
+        flags: of the run.
+        directory: where to write.
+        validation: its results on the validation split; None writes the predictions and their
+            metrics without tables and plots.
+
+    Returns:
+        The content of metrics.json.
+    """
     test = scenario_set(dataset, windows, "test", flags)
-    predict = predictor_of(system, flags.jit)
-    attention = attention_of(system, dataset, flags)
-    looks = attention.look(test) if attention and (flags.explain or flags.outputs == "all") else {}
-    rows = test.frame(predict)
+    predict, attention = system.predict, system.attention
+    looks = attention.look(test) if attention and (flags.explain or validation) else {}
+    predicted = test.predictions(predict)
+    rows = test.frame(predicted)
     more = {
-        "degradation": test.degradation(predict, MISSING_RATES),
-        "outage": test.outage(predict),
+        "degradation": test.degradation(predict, MISSING_RATES, predicted),
+        "outage": test.outage(predict, predicted),
         "attention_rows": attention.frame(test, looks) if attention and flags.explain else None,
     }
     about = {
@@ -89,14 +150,14 @@ def report_on(
         "seed": flags.seed,
         "binomial": not dataset.fitted.tables.rate_may_exceed_one,
     }
-    if flags.outputs != "all":
+    if validation is None:
         return report.write_predictions(directory, rows, **more, **about)
     floors = {
-        name: test.frame(predictor_of(builder(dataset.fitted.spec), False))
+        name: test.frame(test.predictions(predictor_of(builder(dataset.fitted.spec), False)))
         for name, builder in models.REGISTRY.items()
         if builder.kind == "floor" and name != flags.model
     }
-    decisions = decisions_of(system, dataset, windows, flags)
+    decisions = validation.decisions
     filtering.write(
         directory,
         rows,
@@ -144,14 +205,21 @@ def title_of(flags: TrainConfig) -> str:
     return f"{flags.model}, modes {','.join(f'{weight:g}' for weight in weights)}"
 
 
-def decisions_of(
-    system: Any, dataset: Dataset, windows: Windows, flags: TrainConfig
-) -> decision.Decisions:
-    """Rules and prediction intervals, from validation alone."""
-    validation = scenario_set(dataset, windows, "validation", flags)
-    return decision.fit(
-        validation.frame(predictor_of(system, flags.jit)),
+def validation_of(
+    predict: Predict, dataset: Dataset, windows: Windows, flags: TrainConfig
+) -> Validation | None:
+    """Solves rules and calibrates intervals, from validation alone; None unless they are asked for.
+
+    Only `--outputs=all` asks for them.
+    """
+    if flags.outputs != "all":
+        return None
+    examples = scenario_set(dataset, windows, "validation", flags)
+    predicted = examples.predictions(predict)
+    decisions = decision.fit(
+        examples.frame(predicted),
         flags.rules,
         level=flags.interval_level,
         max_rate=dataset.fitted.spec.max_rate,
     )
+    return Validation(predicted, decisions)

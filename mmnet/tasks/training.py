@@ -16,8 +16,6 @@ from mmnet.config import (
 from mmnet.data.dataset import Dataset
 from mmnet.data.windows import Windows
 from mmnet.evaluation import report
-from mmnet.evaluation.attention import Attention
-from mmnet.evaluation.predicting import Predictor
 from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.files import write_atomic
 from mmnet.models import picture
@@ -30,12 +28,12 @@ from mmnet.serving import (
 )
 from mmnet.tasks.building import WEIGHTS, built, model_options
 from mmnet.tasks.evaluating import (
-    attention_of,
-    decisions_of,
-    predictor_of,
+    System,
+    Validation,
     report_on,
     scenario_set,
     title_of,
+    validation_of,
 )
 from mmnet.tasks.shown import console, print_ledger
 from mmnet.training import fitting, resume
@@ -64,7 +62,7 @@ def train(flags: TrainConfig, dataset: Dataset, run_dir: Path, stages: Stages) -
         model = built(builder, options, dataset, flags)
         if builder.kind == "network":
             fitting.check_loss(flags.loss, model)
-        attention_of(model, dataset, flags)  # --explain is refused before training
+        system = System.of(model, dataset, flags)  # --explain is refused before training
     write_flags(flags, run_dir)
     windows = Windows(dataset)
     print_ledger(dataset)
@@ -79,7 +77,7 @@ def train(flags: TrainConfig, dataset: Dataset, run_dir: Path, stages: Stages) -
     if builder.kind == "network":
         console.print(f"{model.name}: {_parameters(model):,} parameters; run: {run_dir}")
         write_atomic(run_dir / "architecture.md", _architecture(model))
-        result = _fit(model, dataset, windows, flags, run_dir)
+        result = _fit(system, dataset, windows, flags, run_dir)
         stages.seconds["train"] = result.seconds  # of all sessions of the run
         resume.save_weights(model, run_dir / WEIGHTS, dataset.fingerprint)
         fitted = {
@@ -91,7 +89,7 @@ def train(flags: TrainConfig, dataset: Dataset, run_dir: Path, stages: Stages) -
         console.print(f"best epoch {result.best_epoch} of {result.epochs}")
     if builder.kind == "estimator":
         with stages.stage("train"):
-            fitted = _fit_estimator(model, dataset, windows, flags)
+            fitted = _fit_estimator(system, dataset, windows, flags)
         resume.save_arrays(model.state(), run_dir / WEIGHTS, dataset.fingerprint)
         record = record.model_copy(update={"fitted": fitted})
         console.print(
@@ -102,19 +100,20 @@ def train(flags: TrainConfig, dataset: Dataset, run_dir: Path, stages: Stages) -
         record.finished(stages).write(run_dir / "record.json")
         return
     with stages.stage("evaluate"):
-        found = report_on(model, dataset, windows, flags, run_dir / "evaluation")
+        validation = validation_of(system.predict, dataset, windows, flags)
+        found = report_on(system, dataset, windows, flags, run_dir / "evaluation", validation)
     record.finished(stages, metrics=found).write(run_dir / "record.json")
-    if flags.outputs == "predictions":
+    if validation is None:
         return
     if builder.kind == "network":
         with stages.stage("export"):
-            _export(model, dataset, windows, flags, run_dir)
+            _export(model, dataset, windows, flags, run_dir, validation)
         record.finished(stages, metrics=found).write(run_dir / "record.json")
     _print_end(run_dir, flags, stages, exported=builder.kind == "network")
 
 
 def _fit(
-    model: keras.Model, dataset: Dataset, windows: Windows, flags: TrainConfig, run_dir: Path
+    system: System, dataset: Dataset, windows: Windows, flags: TrainConfig, run_dir: Path
 ) -> fitting.FitResult:
     batches, steps_per_epoch = windows.training_batches(
         dataset.split.train,
@@ -125,8 +124,11 @@ def _fit(
     )
     validation = scenario_set(dataset, windows, "validation", flags)
     watched = validation.first(WATCHED)
-    predict = Predictor(model, flags.jit)
-    attention = Attention(model, dataset.fitted.spec, flags.jit)
+
+    def validate(_: keras.Model) -> dict[str, float]:
+        found = validation.mse(system.predict)
+        return found | system.attention(watched) if system.attention else found
+
     settings = fitting.Settings(
         epochs=flags.epochs,
         learning_rate=flags.learning_rate,
@@ -142,10 +144,10 @@ def _fit(
         profile_steps=flags.profile_steps or None,
     )
     return fitting.fit(
-        model,
+        system.model,
         batches,
         steps_per_epoch,
-        lambda _: validation.mse(predict) | attention(watched),
+        validate,
         settings,
         rate_scale=dataset.fitted.spec.rate_scale,
         run_dir=run_dir,
@@ -160,15 +162,16 @@ def _fit(
 
 
 def _fit_estimator(
-    estimator: Estimator, dataset: Dataset, windows: Windows, flags: TrainConfig
+    system: System, dataset: Dataset, windows: Windows, flags: TrainConfig
 ) -> dict[str, Any]:
+    estimator: Estimator = system.model
     train = scenario_set(dataset, windows, "train", flags)
     validation = scenario_set(dataset, windows, "validation", flags)
     told = estimator.fit(
         train.sample("normal", flags.half_weight_clicks),
         {scenario: validation.sample(scenario) for scenario in SCENARIOS},
     )
-    return told | {"validation": validation.mse(predictor_of(estimator, False))}
+    return told | {"validation": validation.mse(system.predict)}
 
 
 def _parameters(model: keras.Model) -> int:
@@ -183,24 +186,27 @@ def _architecture(model: keras.Model) -> str:
 
 
 def _export(
-    model: keras.Model, dataset: Dataset, windows: Windows, flags: TrainConfig, run_dir: Path
+    model: keras.Model,
+    dataset: Dataset,
+    windows: Windows,
+    flags: TrainConfig,
+    run_dir: Path,
+    validation: Validation,
 ) -> None:
     _, check = next(windows.batches(dataset.split.validation, 256))
     about = {
         "flags": flags.model_dump(mode="json", exclude=set(config.PLACES)),
         "first_targets": dataset.first_targets,
     }
-    validation = scenario_set(dataset, windows, "validation", flags)
-    predict = predictor_of(model, flags.jit)
     described = profile.fit(
         dataset,
         windows,
         dataset.split.train,
         dataset.split.validation,
-        validation.outputs("normal", predict),
+        validation.predicted["normal"],
     )
     assets = {
-        decision.FILE: decisions_of(model, dataset, windows, flags).model_dump(mode="json"),
+        decision.FILE: validation.decisions.model_dump(mode="json"),
         profile.FILE: described.model_dump(mode="json"),
     }
     export.export(

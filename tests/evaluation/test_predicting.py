@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from mmnet.evaluation import metrics
 from mmnet.evaluation.predicting import ScenarioSet
 from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.models.historical_average import HistoricalAverage
+from mmnet.tasks import evaluating
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +106,47 @@ def test_with_nothing_gone_an_outage_is_the_evaluation(test_set):
             assert found[name][scenario]["precision_at_5"] == known[f"{scenario}_precision_at_5"]
 
 
+def test_known_predictions_are_not_made_again_and_give_the_same_scores(test_set):
+    known, rates = test_set.predictions(reads_everything), [0.0, 0.3, 0.5, 1.0]
+    calls = []
+
+    def counted(inputs):
+        calls.append(len(inputs["share_rate"]))
+        return reads_everything(inputs)
+
+    curve = test_set.degradation(counted, rates, known)
+    assert sum(calls) == len(test_set.examples)  # of the rate 0.3 alone
+    assert curve == test_set.degradation(reads_everything, rates)
+    calls.clear()
+    outage = test_set.outage(counted, known)
+    assert sum(calls) == 3 * (len(outage) - 1) * len(test_set.examples)
+    assert outage == test_set.outage(reads_everything)
+
+
+def test_predictions_of_another_rate_are_not_taken_for_those_of_noisy(test_set):
+    known = {"noisy": np.zeros(len(test_set.examples), "float32")}
+    found = test_set.degradation(average, [0.4, 0.5], known)
+    wrong = metrics.mse(test_set.truth, known["noisy"])
+    assert [row["mse"] == wrong for row in found] == [False, True]
+
+
+def test_no_batch_of_the_test_split_is_predicted_twice(test_set, simulated_flags, tmp_path):
+    seen = []
+
+    def counted(inputs):
+        arrays = [np.asarray(inputs[name]).tobytes() for name in sorted(inputs)]
+        seen.append(hashlib.sha256(b"".join(arrays)).hexdigest())
+        return reads_everything(inputs)
+
+    flags = config.parse(TrainConfig, simulated_flags)
+    system = evaluating.System(None, counted, None)
+    dataset, windows = test_set.dataset, test_set.windows
+    evaluating.report_on(system, dataset, windows, flags, tmp_path)
+    assert len(set(seen)) == len(seen)
+
+
 def test_keys_name_the_rows_of_the_predictions(test_set):
-    rows = test_set.frame(average)
+    rows = test_set.frame(test_set.predictions(average))
     keys = test_set.keys()
     for scenario in SCENARIOS:
         part = rows[rows["scenario"] == scenario].reset_index(drop=True)

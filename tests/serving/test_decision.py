@@ -122,8 +122,12 @@ def test_the_future_moves_no_rule(run_dir):
     dataset = datasets.load(run_dir / "dataset")
     spec = dataset.fitted.spec
     first = dataset.split.first_targets[2]
-    system = models.REGISTRY["ha"](spec)
-    before = evaluating.decisions_of(system, dataset, Windows(dataset), flags)
+    predict = evaluating.predictor_of(models.REGISTRY["ha"](spec), jit=False)
+
+    def decisions_of(data):
+        return evaluating.validation_of(predict, data, Windows(data), flags).decisions
+
+    before = decisions_of(dataset)
     column = spec.window - 1 + first
     history = np.concatenate(
         [dataset.history[:, :column], 1 - dataset.history[:, column:] / 200], axis=1
@@ -132,10 +136,10 @@ def test_the_future_moves_no_rule(run_dir):
     clicks = np.concatenate([panel.clicks[:, :first], panel.clicks[:, first:] + 7], axis=1)
     panel = dataclasses.replace(panel, clicks=clicks)
     other = dataclasses.replace(dataset, panel=panel, history=history)
-    assert evaluating.decisions_of(system, other, Windows(other), flags) == before
+    assert decisions_of(other) == before
     earlier = np.concatenate([panel.shares[:, : first - 1] // 2, panel.shares[:, first - 1 :]], 1)
     moved = dataclasses.replace(dataset, panel=dataclasses.replace(panel, shares=earlier))
-    assert evaluating.decisions_of(system, moved, Windows(moved), flags) != before
+    assert decisions_of(moved) != before
 
 
 def test_predict_decides_by_the_stored_rule(run_dir, tmp_path):

@@ -6,6 +6,7 @@ import textwrap
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
 from mmnet import config
 from mmnet.checks import InputError
@@ -187,6 +188,15 @@ def test_a_newer_version_stands_beside_the_older_and_is_found(trained, tmp_path)
         export.export(model, dataset.fitted, tmp_path, version=version)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2"]
     export.load(tmp_path)
+
+
+def test_signatures_share_one_trace_of_the_network(small_export):
+    library = parse_saved_model(str(small_export)).meta_graphs[0].graph_def.library
+    head = "/standardised_share_rate"  # in the network itself, and in its half of the history
+    traces = [one for one in library.function if any(head in node.name for node in one.node_def)]
+    assert len(traces) == 2
+    found = export.load(small_export)[0].signatures
+    assert {"serving_default", "raw_columns", "examples", "explained", "from_static"} <= set(found)
 
 
 def test_a_directory_without_a_saved_model_is_named(tmp_path):
