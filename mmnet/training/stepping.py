@@ -71,5 +71,8 @@ class Steps:
         return tf.pad(tensor, [[0, missing]] + [[0, 0]] * (tensor.shape.rank - 1))
 
     def _loop(self, batches, num_steps):
-        for step in tf.range(num_steps):
-            self._model.train_step(tf.nest.map_structure(operator.itemgetter(step), batches))
+        step = tf.constant(0)
+        while step < num_steps:  # `tf.range` would make XLA compile for each number of steps
+            one = operator.itemgetter(step)
+            self._model.train_step(tf.nest.map_structure(one, batches))
+            step += 1
