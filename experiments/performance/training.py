@@ -1,24 +1,35 @@
-"""What a training step costs: this project's `fit` beside a plain Keras `fit`, in one run.
+"""What a training step costs: this project's `fit` compared with a plain Keras `fit`, in one run.
 
-    python experiments/performance/training.py [--rounds=5] [--output=FILE]
+    python experiments/performance/training.py [--rounds=5] [--batch_size=64] \
+        [--precision=float32] [--output=FILE]
 
-All train the same network (the paper's sizes: window 6, two taxonomies, eight meta features, a
-768-vector of text, a 2048-vector of an image) on the same batches of 64. `plain fit` is Keras
-`fit` as one would write it first: no XLA, one step per call, the layers of this project.
-`textbook fit` also has the layers as one would write them first, with the same weights: the
-convolutions as keras-tcn calls them, and CIN by its definition. Beside them the input pipeline and
-one large matrix product, which says what the machine was worth in that minute. The variants take
-turns, round by round, and ratios are formed within a round, so that a machine whose speed drifts
-does not decide. CPU seconds count all threads of the process.
+All variants train the same network (the paper's sizes: window 6, two taxonomies, eight meta
+features, a 768-vector of text, a 2048-vector of an image) on the same batches.
 
-The share of input wait comes from a profiler trace of `fit`: time in which the training loop
-stood in `IteratorGetNext`, over the time of the traced steps.
+- `mmnet fit` is what `python -m mmnet.train` runs.
+- `plain fit` is Keras `fit` as one would write it first, with this project's layers: no XLA, one
+  step per call.
+- `textbook fit` also has the layers as one would write them first, with the same weights: the
+  convolutions as keras-tcn calls them, and CIN by its definition.
+
+The variants take turns, round by round, and ratios are formed within a round, so that a machine
+whose speed drifts does not decide. CPU seconds count all threads of the process. A product of two
+2048 × 2048 matrices on one thread, measured in the same rounds, says what the machine was worth:
+the page reports which share of two such threads a step reaches, at 21.0 MFLOP per example (the
+textbook network, forward and backward).
+
+Two more tables come from a profiler trace of `mmnet fit`: the operations of a step by kind, and
+the share of time that the training loop waited for input.
 """
 
 import argparse
+import collections
 import functools
 import glob
 import os
+import re
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -40,8 +51,11 @@ from mmnet.files import write_atomic
 from mmnet.layers.interaction import CompressedInteraction
 from mmnet.layers.tcn import TemporalConvolution
 from mmnet.training.fitting import ScaledMeanSquaredError
+from mmnet.training.stepping import Steps, stacked
 
-BATCH, STEPS, PER_EXECUTION = 64, 256, 32
+STEPS, PER_EXECUTION = 128, 32
+MFLOP_PER_EXAMPLE = 21.0
+"""Of the textbook network: 3.49 M multiply-adds forward, twice that backward."""
 
 
 def make_dataset():
@@ -73,7 +87,7 @@ def make_dataset():
 class Fit:
     """One way to train, kept warm between rounds."""
 
-    def __init__(self, dataset, batches, *, jit, steps_per_execution, textbook=False):
+    def __init__(self, dataset, batches, *, textbook=False):
         spec = dataset.fitted.spec
         self.batches, self.step = batches, 0
         self.model = models.REGISTRY["mmnet"](spec, seed=0)
@@ -83,19 +97,36 @@ class Fit:
                     layer.call = functools.partial(tcn.TCN.call, layer)
                 if isinstance(layer, CompressedInteraction):
                     layer.activation = lambda maps: maps  # not known to be linear: no shortcut
-        self.model.compile(
-            keras.optimizers.Adam(0.001),
-            ScaledMeanSquaredError(spec.rate_scale),
-            jit_compile=jit,
-            steps_per_execution=steps_per_execution,
-        )
+        self.model.compile(keras.optimizers.Adam(0.001), ScaledMeanSquaredError(spec.rate_scale))
 
     def __call__(self):
         """Trains for one round."""
-        data = self.batches(self.step).take(STEPS)
-        data = data.apply(tf.data.experimental.assert_cardinality(STEPS))
+        first = self.step % self.batches.steps_per_epoch
+        steps = min(STEPS, self.batches.steps_per_epoch - first)
+        for done in range(0, STEPS, steps):
+            self.train(first if not done else 0, min(steps, STEPS - done))
+        self.step = (self.step + STEPS) % self.batches.steps_per_epoch
+
+    def train(self, first, steps):
+        """Keras' own loop."""
+        data = self.batches(first).take(steps)
+        data = data.apply(tf.data.experimental.assert_cardinality(steps))
         self.model.fit(data, shuffle=False, verbose=0)
-        self.step += STEPS
+
+
+class OurFit(Fit):
+    """The loop of `mmnet.training.fitting`."""
+
+    def __init__(self, dataset, batches):
+        super().__init__(dataset, batches)
+        self.model.optimizer.build(self.model.trainable_variables)
+        self.take = Steps(self.model, jit=True, size=PER_EXECUTION)
+
+    def train(self, first, steps):
+        """Executions of up to 32 steps, and a look at the loss after each."""
+        for batch in stacked(self.batches, first, steps, PER_EXECUTION):
+            self.take(batch)
+            float(self.model.get_metrics_result()["loss"])
 
 
 def timed(function) -> tuple[float, float]:
@@ -106,8 +137,13 @@ def timed(function) -> tuple[float, float]:
     return 1000 * wall / STEPS, 1000 * cpu / STEPS
 
 
-def input_wait(fit: Fit) -> float:
-    """Share of the traced time that the training loop waited for its next batch."""
+def traced(fit: Fit) -> tuple[list[tuple[str, float, float]], float]:
+    """Profiles one round.
+
+    Returns:
+        Rows of (kind of operation, milliseconds per step, operations per step), and the share of
+        the time that the training loop waited for its next batch.
+    """
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     with tempfile.TemporaryDirectory() as directory:
@@ -118,15 +154,50 @@ def input_wait(fit: Fit) -> float:
         tf.profiler.experimental.stop()
         (path,) = glob.glob(f"{directory}/**/*.xplane.pb", recursive=True)
         space = xplane_pb2.XSpace.FromString(Path(path).read_bytes())
-    waited = 0.0
+    spent, number, waited = collections.Counter(), collections.Counter(), 0.0
     for plane in space.planes:
         names = {key: value.name for key, value in plane.event_metadata.items()}
         for line in plane.lines:
             for event in line.events:
-                # The operation itself; the dataset's own "Iterator::..." events run beside it.
-                if names[event.metadata_id].startswith("IteratorGetNext"):
-                    waited += event.duration_ps / 1e12
-    return waited / seconds
+                name, duration = names[event.metadata_id], event.duration_ps / 1e9
+                if name.startswith("IteratorGetNext"):
+                    waited += duration / 1e3
+                kind = next((kind for kind, of in KINDS.items() if of.match(name)), None)
+                if kind:
+                    spent[kind] += duration / STEPS
+                    number[kind] += 1 / STEPS
+    return [(kind, spent[kind], number[kind]) for kind in KINDS], waited / seconds
+
+
+KINDS = {
+    "matrix products": re.compile(r"(MatMul|dot|convolution|Conv2D)\S*\.\d+$"),
+    "Adam": re.compile(r"(multiply_add|divide_subtract|subtract_divide)_fusion(\.\d+)?$"),
+    "other fused operations": re.compile(r"\w*fusion(\.\d+)?$|wrapped_\w+\.\d+$"),
+    "copies": re.compile(r"(copy|concatenate|concat|transpose)(_\d+)?\.\d+$"),
+}
+"""Kind of operation -> names of XLA's instructions; the first that matches counts."""
+
+
+def one_thread_rate() -> float:
+    """GFLOP/s of one product of two 2048 × 2048 float32 matrices on one thread."""
+    script = """
+import os, time
+import tensorflow as tf
+tf.config.threading.set_intra_op_parallelism_threads(1)
+square = tf.random.stateless_normal((2048, 2048), (0, 0))
+product = tf.function(lambda: tf.linalg.matmul(square, square))
+product().numpy()
+seconds = []
+for _ in range(5):
+    start = time.process_time()
+    product().numpy()
+    seconds.append(time.process_time() - start)
+print(2 * 2048**3 / sorted(seconds)[2] / 1e9)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    return float(done.stdout.split()[-1])
 
 
 def spread(values) -> str:
@@ -138,32 +209,32 @@ def main():
     """Runs the benchmark and prints its table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--precision", default="float32", help="a Keras dtype policy")
     parser.add_argument("--output", default="")
     options = parser.parse_args()
+    rate = [one_thread_rate()]
+    keras.config.set_dtype_policy(options.precision)
     dataset = make_dataset()
-    batches, _ = Windows(dataset).training_batches(dataset.split.train, BATCH, 0)
+    train = dataset.split.train
+    batches, _ = Windows(dataset).training_batches(train, options.batch_size, 0)
     fits = {
-        "mmnet fit": Fit(dataset, batches, jit=True, steps_per_execution=PER_EXECUTION),
-        "plain fit": Fit(dataset, batches, jit=False, steps_per_execution=1),
-        "textbook fit": Fit(dataset, batches, jit=False, steps_per_execution=1, textbook=True),
+        "mmnet fit": OurFit(dataset, batches),
+        "plain fit": Fit(dataset, batches),
+        "textbook fit": Fit(dataset, batches, textbook=True),
     }
-    square = tf.random.stateless_normal((2048, 2048), (0, 0))
-    product = tf.function(lambda: tf.linalg.matmul(square, square))
 
     def input_alone():
-        for _ in batches(0).take(STEPS):
+        for _ in stacked(batches, 0, min(STEPS, batches.steps_per_epoch), PER_EXECUTION):
             pass
-
-    def matrix_product():
-        product().numpy()
 
     compile_seconds = {}
     for name, fit in fits.items():
         start = time.perf_counter()
         fit()
         compile_seconds[name] = time.perf_counter() - start
-    input_alone(), matrix_product()
-    variants = {**fits, "input alone": input_alone, "matrix product": matrix_product}
+    input_alone()
+    variants = {**fits, "input alone": input_alone}
     wall = {name: [] for name in variants}
     cpu = {name: [] for name in variants}
     for _ in range(options.rounds):
@@ -171,33 +242,43 @@ def main():
             spent = timed(variant)
             wall[name].append(spent[0])
             cpu[name].append(spent[1])
+        rate.append(one_thread_rate())
+    kinds, waited = traced(fits["mmnet fit"])
 
     parameters = sum(int(np.prod(v.shape)) for v in fits["mmnet fit"].model.trainable_variables)
+    flags = f"--rounds={options.rounds} --batch_size={options.batch_size}"
     lines = [
-        "# Training step, batch 64",
+        f"# Training step, batch {options.batch_size}, {options.precision}",
         "",
-        f"`python experiments/performance/training.py --rounds={options.rounds}`: "
+        f"`python experiments/performance/training.py {flags} --precision={options.precision}`: "
         f"{parameters:,} parameters, {STEPS} steps a round, {os.cpu_count()} cores, "
         f"TensorFlow {tf.__version__}, Keras {keras.__version__}. Median (least to most).",
         "",
         "| variant | wall ms/step | CPU ms/step | its CPU / mmnet CPU | its wall / mmnet wall |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for name in (*fits, "input alone"):
+    for name in variants:
         ratios = [spread(np.divide(times[name], times["mmnet fit"])) for times in (cpu, wall)]
         lines.append(
             f"| {name} | {spread(wall[name])} | {spread(cpu[name])} | {ratios[0]} | {ratios[1]} |"
         )
-    seconds = np.array(wall["matrix product"]) * STEPS / 1000
+    gflop = MFLOP_PER_EXAMPLE * options.batch_size / 1e3
+    reached = gflop / (np.median(wall["mmnet fit"]) / 1e3) / (2 * np.median(rate))
     warm = ", ".join(f"{name} {spent:.0f} s" for name, spent in compile_seconds.items())
+    total = sum(spent for _, spent, _ in kinds)
     lines += [
         "",
-        f"- One product of two 2048 × 2048 float32 matrices: {spread(2 * 2048**3 / seconds / 1e9)} "
-        "GFLOP/s.",
+        f"- One product of two 2048 × 2048 float32 matrices on one thread: {spread(rate)} GFLOP/s "
+        "of CPU time.",
+        f"- Share of two such threads that `mmnet fit` reaches: {reached:.2f}.",
         f"- First round, compilation included: {warm}.",
-        f"- Share of the traced time in which `mmnet fit` waited for input: "
-        f"{100 * input_wait(fits['mmnet fit']):.1f} %.",
+        f"- Share of the traced time in which `mmnet fit` waited for input: {100 * waited:.1f} %.",
+        "",
+        "| operations of a step of `mmnet fit` | number | ms | share |",
+        "| --- | ---: | ---: | ---: |",
     ]
+    for kind, spent, number in kinds:
+        lines.append(f"| {kind} | {number:.0f} | {spent:.2f} | {100 * spent / total:.0f} % |")
     text = "\n".join(lines) + "\n"
     print(text)
     if options.output:

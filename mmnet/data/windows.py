@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -89,7 +89,7 @@ class Windows:
         *,
         half_weight_clicks: float = 0,
         weighting: Literal["equal", "clicks"] = "equal",
-    ) -> tuple[Callable[[int], tf.data.Dataset], int]:
+    ) -> tuple[TrainingBatches, int]:
         """Endless batches of (inputs, target) in an order that is a pure function of the step.
 
         With `half_weight_clicks` c a batch also has weights, [batch]: an example whose target has
@@ -108,39 +108,15 @@ class Windows:
             weighting: "equal", as the paper does, or "clicks".
 
         Returns:
-            A function from the first step wanted to the dataset, and the steps per epoch.
+            The batches, a function of the first step wanted, and the steps per epoch.
         """
-        items, times = _tensor(examples.items), _tensor(examples.times)
-        num_examples = len(examples)
-        batch_size = min(batch_size, num_examples)
-        steps_per_epoch = num_examples // batch_size
-        clicks = self.target_clicks(examples)
-        by_clicks = weighting == "clicks" and not half_weight_clicks
-        weights = clicks if by_clicks else clicks / (clicks + half_weight_clicks)
-        weights = tf.constant(weights / weights.mean(), tf.float32)
-
-        def batch(step: tf.Tensor) -> tuple[tf.Tensor | Inputs, ...]:
-            epoch, inside = step // steps_per_epoch, step % steps_per_epoch
-            place = inside * batch_size + tf.range(batch_size, dtype=tf.int64)
-            key = tf.stack([tf.constant(seed, tf.int64), epoch])
-            chosen = tf.random.experimental.index_shuffle(place, key, num_examples - 1)
-            chosen_items, chosen_times = tf.gather(items, chosen), tf.gather(times, chosen)
-            inputs = self.gather(chosen_items, chosen_times)
-            target = self.target(chosen_items, chosen_times)
-            if half_weight_clicks or by_clicks:
-                return inputs, target, tf.gather(weights, chosen)
-            return inputs, target
-
-        def batches(first_step: int) -> tf.data.Dataset:
-            steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
-            made = steps.map(batch, num_parallel_calls=1, deterministic=True).prefetch(8)
-            # To rewrite a pipeline, tf.data first copies all the arrays that it gathers from.
-            options = tf.data.Options()
-            options.experimental_optimization.apply_default_optimizations = False
-            options.autotune.enabled = False
-            return made.with_options(options)
-
-        return batches, steps_per_epoch
+        weights = None
+        if half_weight_clicks or weighting == "clicks":
+            clicks = self.target_clicks(examples)
+            weights = clicks / (clicks + half_weight_clicks) if half_weight_clicks else clicks
+            weights = weights / weights.mean()
+        batches = TrainingBatches(self, examples, batch_size, seed, weights)
+        return batches, batches.steps_per_epoch
 
     def batches(self, examples: Examples, batch_size: int = 1024) -> Iterator[tuple[slice, Inputs]]:
         """Inputs of all examples in order, with the slice of examples that each batch is."""
@@ -156,6 +132,85 @@ class Windows:
     def _gather_compiled(self):
         shape = tf.TensorSpec([None], tf.int32)
         return tf.function(self.gather, input_signature=[shape, shape])
+
+
+class TrainingBatches:
+    """Endless batches of (inputs, target) or (inputs, target, weight); see `training_batches`.
+
+    Args:
+        windows: cuts out the inputs and targets.
+        examples: to train on.
+        batch_size: examples per step, at most as many as there are.
+        seed: of the permutations.
+        weights: of the examples, [examples]; None leaves them out.
+
+    Attributes:
+        steps_per_epoch: batches of one epoch.
+    """
+
+    def __init__(
+        self,
+        windows: Windows,
+        examples: Examples,
+        batch_size: int,
+        seed: int,
+        weights: np.ndarray | None = None,
+    ):
+        self._windows, self._seed = windows, seed
+        self._items, self._times = _tensor(examples.items), _tensor(examples.times)
+        self._weights = None if weights is None else tf.constant(weights, tf.float32)
+        self._num_examples = len(examples)
+        self.batch_size = min(batch_size, self._num_examples)
+        self.steps_per_epoch = self._num_examples // self.batch_size
+
+    def __call__(self, first_step: int) -> tf.data.Dataset:
+        """One element per batch, from a global step on."""
+        steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
+        return self._read(steps.map(self._batch, num_parallel_calls=1, deterministic=True), 8)
+
+    def stacked(self, first_step: int, num_steps: int, size: int) -> tf.data.Dataset:
+        """The same batches, `size` per element, [steps, batch, ...]: one gather for all of them.
+
+        Args:
+            first_step: a global step.
+            num_steps: batches in all; none of a later epoch.
+            size: batches per element; the last may hold fewer.
+        """
+        end = first_step + num_steps
+
+        def stack(first: tf.Tensor):
+            steps = tf.range(first, tf.minimum(first + size, end))
+            flat = self._batch(steps)
+            shape = (len(steps), self.batch_size)
+            return tf.nest.map_structure(
+                lambda rows: tf.reshape(rows, (*shape, *rows.shape[1:])), flat
+            )
+
+        starts = tf.data.Dataset.range(first_step, end, size)
+        return self._read(starts.map(stack, num_parallel_calls=1, deterministic=True), 1)
+
+    def _batch(self, steps: tf.Tensor) -> tuple[tf.Tensor | Inputs, ...]:
+        """The examples of one step, int64 [], or of several of one epoch, [steps], in a row."""
+        epoch = tf.reshape(steps, [-1])[0] // self.steps_per_epoch
+        first = (steps % self.steps_per_epoch) * self.batch_size
+        within = tf.range(self.batch_size, dtype=tf.int64)
+        place = tf.reshape(tf.expand_dims(first, -1) + within, [-1])
+        key = tf.stack([tf.constant(self._seed, tf.int64), epoch])
+        chosen = tf.random.experimental.index_shuffle(place, key, self._num_examples - 1)
+        items, times = tf.gather(self._items, chosen), tf.gather(self._times, chosen)
+        inputs = self._windows.gather(items, times)
+        target = self._windows.target(items, times)
+        if self._weights is None:
+            return inputs, target
+        return inputs, target, tf.gather(self._weights, chosen)
+
+    @staticmethod
+    def _read(dataset: tf.data.Dataset, ahead: int) -> tf.data.Dataset:
+        # To rewrite a pipeline, tf.data first copies all the arrays that it gathers from.
+        options = tf.data.Options()
+        options.experimental_optimization.apply_default_optimizations = False
+        options.autotune.enabled = False
+        return dataset.prefetch(ahead).with_options(options)
 
 
 def _tensor(array: np.ndarray) -> tf.Tensor:

@@ -8,6 +8,9 @@ import keras
 import tcn
 from keras import ops
 
+_TIME_FIRST = (1, 0, 2)
+"""Swaps [batch, window, channels] and [window, batch, channels]."""
+
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class TemporalConvolution(tcn.TCN):
@@ -53,17 +56,13 @@ class TemporalConvolution(tcn.TCN):
         )
 
     def call(self, x, training=False):
+        x = ops.transpose(x, _TIME_FIRST)  # [window, batch, channels]
         for block in self.residual_blocks:
-            skipped = block.shape_match_conv(x)
+            skipped = _convolved(x, block.shape_match_conv)
             for layer in block.layers:
-                if isinstance(layer, keras.layers.Conv1D):
-                    x = _causal_convolution(x, layer)
-                elif isinstance(layer, keras.layers.SpatialDropout1D):
-                    x = layer(x, training=training)
-                else:
-                    x = layer(x)
+                x = _dropped(x, layer, training) if _drops(layer) else _convolved(x, layer)
             x = block.final_activation(x + skipped)
-        return x
+        return ops.transpose(x, _TIME_FIRST)
 
     def get_config(self):
         return {
@@ -74,12 +73,33 @@ class TemporalConvolution(tcn.TCN):
         }
 
 
-def _causal_convolution(x, convolution: keras.layers.Conv1D):
-    """Applies the weights of a causal `Conv1D` to x, [batch, window, channels]."""
-    (size,), (dilation,) = convolution.kernel_size, convolution.dilation_rate
-    window = x.shape[1]
-    # Tap k sees the step (size - 1 - k) · dilation before; there is nothing before the window.
-    shifts = [min((size - 1 - tap) * dilation, window) for tap in range(size)]
-    taps = [ops.pad(x[:, : window - shift], ((0, 0), (shift, 0), (0, 0))) for shift in shifts]
-    kernel = ops.reshape(convolution.kernel, (-1, convolution.filters))
-    return ops.dot(ops.concatenate(taps, axis=-1), kernel) + convolution.bias
+def _convolved(x, layer):
+    """Applies a causal `Conv1D`, or any layer that takes each step alone.
+
+    Args:
+        x: [window, batch, channels].
+        layer: of a residual block.
+    """
+    if not isinstance(layer, keras.layers.Conv1D):
+        return layer(x)
+    window, (size,), (dilation,) = x.shape[0], layer.kernel_size, layer.dilation_rate
+    # The last tap sees the step itself.
+    y = ops.dot(x, layer.kernel[size - 1]) + layer.bias
+    for tap in range(size - 1):
+        shift = (size - 1 - tap) * dilation
+        if shift < window:  # else the tap sees nothing but padding
+            earlier = ops.dot(x[: window - shift], layer.kernel[tap])
+            y += ops.pad(earlier, ((shift, 0), (0, 0), (0, 0)))
+    return y
+
+
+def _drops(layer) -> bool:
+    return isinstance(layer, keras.layers.SpatialDropout1D)
+
+
+def _dropped(x, layer: keras.layers.SpatialDropout1D, training: bool):
+    if not layer.rate:
+        return x
+    # It drops the same channels at every step of an example: [batch, window, channels].
+    x = layer(ops.transpose(x, _TIME_FIRST), training=training)
+    return ops.transpose(x, _TIME_FIRST)

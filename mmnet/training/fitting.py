@@ -1,7 +1,6 @@
 """Fitting a model: loss, early stopping, best weights, checkpoints, logs, progress.
 
-Keras' `fit` takes the steps. It is called once per epoch, with exactly the steps that are left
-of it: given `steps_per_epoch`, Keras would round an epoch up to whole executions.
+`stepping.Steps` takes the training steps; this module decides what happens between its calls.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.training import resume as resuming
 from mmnet.training.progress import Display
 from mmnet.training.resume import Checkpoint, Checkpoints, Progress
+from mmnet.training.stepping import Batches, Steps, stacked
 from mmnet.training.tensorboard import Logs, disturbance_modes
 
 MONITORS = ("mean_log_mse", *SCENARIOS)
@@ -230,7 +230,7 @@ def _loss(settings: Settings, rate_scale: float) -> keras.losses.Loss:
 
 def fit(
     model: keras.Model,
-    batches: Callable[[int], tf.data.Dataset],
+    batches: Batches,
     steps_per_epoch: int,
     validate: Callable[[keras.Model], dict[str, float]],
     settings: Settings,
@@ -252,7 +252,7 @@ def fit(
             random must come from `keras.random.SeedGenerator`s of its layers.
         batches: the training batches `(inputs, target)` or `(inputs, target, weight)` from a
             global step on, a pure function of the step; an epoch later than the one asked for
-            need not be in it.
+            need not be in it. `StackedBatches` are read many at a time.
         steps_per_epoch: batches of one epoch.
         validate: returns `normal_mse`, `cold_start_mse`, `noisy_mse` and any other metrics, which
             are logged under their names. It may call the model in any way: its random states
@@ -262,8 +262,9 @@ def fit(
         rate_scale: the MSE is in percent² over its square.
         run_dir: `checkpoints/` and `logs/` are written in it.
         resume: go on from the newest checkpoint in `run_dir`, if there is one.
-        callbacks: passed to Keras' `fit`, thus begun and ended once per epoch. They only watch:
-            what they keep is in no checkpoint, and `stop_training` has no effect.
+        callbacks: called at the beginning and end of this session, of each epoch (validation
+            not included) and of each execution, which is a "batch" to them. They only watch: no
+            checkpoint has what they keep, and `stop_training` has no effect.
         hparams: flags to show in TensorBoard's HParams tab.
         fixed: what else a resumed run must share, such as the batch size and a digest of the data;
             JSON values by name.
@@ -289,7 +290,6 @@ def fit(
         optimizer,
         _loss(settings, rate_scale),
         jit_compile=settings.jit,
-        steps_per_execution=settings.steps_per_execution,
     )
     optimizer.build(model.trainable_variables)  # else there would be nothing to restore into
 
@@ -319,30 +319,28 @@ def fit(
         run.log_hparams(hparams or {})
         if done:
             run.display.line(f"going on from step {done:,}")
+        take = Steps(model, settings.jit, settings.steps_per_execution)
+        watch = keras.callbacks.CallbackList([*callbacks], model=model)
+        watch.on_train_begin()
         while not run.ended:
-            while run.steps_left:
-                _take_steps(model, batches, run, callbacks)
-                run.stop_if_asked()
+            _train_epoch(take, batches, run, watch)
             run.end_epoch(validate)
             run.stop_if_asked()
+        watch.on_train_end()
         return run.result()
 
 
-def _take_steps(model, batches, run: _Run, callbacks) -> None:
+def _train_epoch(take: Steps, batches: Batches, run: _Run, watch: keras.callbacks.CallbackList):
     """Trains what is left of the epoch."""
-    left = run.steps_left
-    dataset = batches(run.progress.step).take(left)
-    # With the number of batches known, Keras stops by itself and knows a short last execution.
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(left))
-    epoch = run.progress.epoch
-    model.fit(
-        dataset,
-        initial_epoch=epoch,
-        epochs=epoch + 1,
-        verbose=0,
-        shuffle=False,  # else Keras warns that it leaves a Dataset's order alone
-        callbacks=[_Executions(run), *callbacks],
-    )
+    watch.on_epoch_begin(run.progress.epoch)
+    for number, batch in enumerate(run.stacked(batches)):
+        run.before_execution()
+        watch.on_train_batch_begin(number)
+        steps = take(batch)
+        watch.on_train_batch_end(number)
+        run.after_execution(steps)
+        run.stop_if_asked()
+    watch.on_epoch_end(run.progress.epoch)
 
 
 class _Run:
@@ -365,6 +363,7 @@ class _Run:
         self._seconds_before = 0.0
         self._timed = [0, 0.0]  # steps and seconds of all executions but the first
         self._compiled = False
+        self._began = self._start
 
     def restore(self, resume: bool) -> None:
         """Goes back to the newest checkpoint, or makes sure that none would be overwritten."""
@@ -407,9 +406,24 @@ class _Run:
 
     # ---------------------------------------------------------------- between executions
 
-    def after_execution(self, step: int, loss: float, chunk_loss: float, seconds: float) -> None:
+    def stacked(self, batches: Batches) -> Iterable[Any]:
+        """What is left of the epoch's batches, as many at a time as an execution takes."""
+        if self.steps_left == self.steps_per_epoch:
+            self.model.reset_metrics()  # a resumed epoch keeps its running loss
+        size = self.settings.steps_per_execution
+        return stacked(batches, self.progress.step, self.steps_left, size)
+
+    def before_execution(self) -> None:
+        """Notes where an execution begins."""
+        self.profile.before(self.progress.step)
+        self._loss_before = self._summed_loss()
+        self._began = time.monotonic()
+
+    def after_execution(self, steps: int) -> None:
         """Checks, logs and shows one execution, and writes a checkpoint when it is time."""
-        epoch, steps = self.progress.epoch + 1, step - self.progress.step
+        loss = self.loss  # waits for the execution's end
+        seconds = time.monotonic() - self._began
+        step, epoch = self.progress.step + steps, self.progress.epoch + 1
         if not math.isfinite(loss):
             raise InputError(
                 f"the loss is {loss} at step {step:,} (epoch {epoch}): lower --learning_rate "
@@ -420,7 +434,7 @@ class _Run:
         self.profile.reached(step)
         self.display.step(step, epoch, loss)
         scalars = {
-            "train/loss": chunk_loss,
+            "train/loss": (self._summed_loss() - self._loss_before) / steps,
             "train/learning_rate": float(self.model.optimizer.learning_rate),
         }
         if self._compiled:
@@ -430,6 +444,11 @@ class _Run:
         self.logs.scalars(step, scalars)
         if time.monotonic() - self._saved >= self.settings.checkpoint_seconds:
             self.save()
+
+    def _summed_loss(self) -> float:
+        """Sum of the losses of the running epoch's steps so far."""
+        steps = self.progress.step - self.progress.epoch * self.steps_per_epoch
+        return steps * self.loss if steps else 0.0
 
     def end_epoch(self, validate) -> None:
         """Validates, keeps the best weights, writes a checkpoint."""
@@ -515,40 +534,6 @@ class _Run:
 
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._start
-
-
-class _Executions(keras.callbacks.Callback):
-    """Tells a `_Run` of each execution that Keras' `fit` has done."""
-
-    def __init__(self, run: _Run):
-        super().__init__()
-        self._run, self._first = run, run.progress.step
-        self._left = run.steps_left
-        self._running = resuming.values(run.variables, "metrics/")
-        # Steps of the epoch, and the sum of their losses, up to the last execution.
-        self._before = run.steps_per_epoch - self._left
-        self._sum = self._before * run.loss if self._before else 0.0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        # Keras has just set the running loss to zero; in a resumed epoch it goes on.
-        if self._before:
-            resuming.assign(self._run.variables, self._running)
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self._run.profile.before(self._first + batch)
-        self._began = time.monotonic()
-
-    def on_train_batch_end(self, batch, logs=None):
-        seconds = time.monotonic() - self._began
-        run, loss = self._run, float(logs["loss"])
-        # Keras counts a short last execution as a whole one.
-        step = self._first + min(batch + 1, self._left)
-        seen = step - run.progress.epoch * run.steps_per_epoch
-        chunk_loss = (seen * loss - self._sum) / (seen - self._before)
-        self._before, self._sum = seen, seen * loss
-        run.after_execution(step, loss, chunk_loss, seconds)
-        if run.signals.came:
-            self.model.stop_training = True
 
 
 # ------------------------------------------------------------------------------- monitoring

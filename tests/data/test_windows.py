@@ -211,6 +211,26 @@ def test_training_batches_hold_inputs_and_their_targets(dataset, windows):
         assert (*inputs["share_rate"][row].numpy(), float(target[row])) in known
 
 
+@pytest.mark.parametrize("half_weight_clicks", [0, 5])
+def test_stacked_batches_are_the_single_ones(dataset, windows, half_weight_clicks):
+    batches, steps = windows.training_batches(
+        dataset.split.train, 16, seed=3, half_weight_clicks=half_weight_clicks
+    )
+    first = steps + 1  # inside the second epoch, which has steps - 1 batches left
+    stacks = list(batches.stacked(first, steps - 1, 4))
+    assert all(len(stack[1]) == 4 for stack in stacks[:-1])
+    expected = [tf.nest.flatten(batch) for batch in batches(first).take(steps - 1)]
+    found = [
+        [tensor[step] for tensor in tf.nest.flatten(stack)]
+        for stack in stacks
+        for step in range(len(stack[1]))
+    ]
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        for tensor, wanted in zip(one, other, strict=True):
+            np.testing.assert_array_equal(tensor, wanted)
+
+
 def test_examples_may_weigh_by_the_clicks_of_their_targets(dataset, windows):
     examples = dataset.split.train
     clicks = dataset.panel.clicks[examples.items, examples.times + HORIZON]

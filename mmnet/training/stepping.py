@@ -1,0 +1,78 @@
+"""Training steps, many per call: one compiled program takes the batches and loops over them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import keras
+import tensorflow as tf
+
+Batches = Callable[[int], tf.data.Dataset]
+"""From a global step to the training batches from there on, a pure function of the step."""
+
+
+@runtime_checkable
+class StackedBatches(Protocol):
+    """Batches that can be read several at a time, which costs less than one by one."""
+
+    def __call__(self, first_step: int) -> tf.data.Dataset:
+        """One element per batch."""
+
+    def stacked(self, first_step: int, num_steps: int, size: int) -> tf.data.Dataset:
+        """The next `num_steps` batches, `size` per element; the last element may hold fewer.
+
+        Returns:
+            Elements whose tensors are [steps, batch, ...]; all steps belong to one epoch.
+        """
+
+
+def stacked(batches: Batches, first_step: int, num_steps: int, size: int) -> tf.data.Dataset:
+    """Batches of any kind as `StackedBatches.stacked` returns them."""
+    if isinstance(batches, StackedBatches):
+        return batches.stacked(first_step, num_steps, size)
+    return batches(first_step).take(num_steps).batch(size)
+
+
+class Steps:
+    """Takes the training steps of a compiled model, up to `size` of them per call.
+
+    Keras' `fit` with `steps_per_execution` compiles a single step, and TensorFlow hands every
+    variable in and out of it. Here the loop itself is part of the program, so that variables stay
+    where they are from one step to the next.
+
+    Args:
+        model: compiled (`Model.compile`); its `train_step` is what each step does.
+        jit: compiles the program with XLA.
+        size: most steps per call; every number of steps up to it runs the same program.
+    """
+
+    def __init__(self, model: keras.Model, jit: bool, size: int):
+        self._model, self._size = model, size
+        self._program = tf.function(self._loop, jit_compile=jit)
+
+    def __call__(self, batches: Any) -> int:
+        """Trains on stacked batches; returns how many steps these were.
+
+        Args:
+            batches: a nest of tensors [steps, batch, ...], with 1 to `size` steps.
+        """
+        num_steps = len(tf.nest.flatten(batches)[0])
+        filled = tf.nest.map_structure(self._filled, batches)
+        self._program(filled, tf.constant(num_steps))
+        return num_steps
+
+    def _filled(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Appends steps of zeros up to `size`: one shape means one compilation."""
+        missing = self._size - len(tensor)
+        if not missing:
+            return tensor
+        return tf.pad(tensor, [[0, missing]] + [[0, 0]] * (tensor.shape.rank - 1))
+
+    def _loop(self, batches, num_steps):
+        step = tf.constant(0)
+        while step < num_steps:  # `tf.range` would make XLA compile for each number of steps
+            one = operator.itemgetter(step)
+            self._model.train_step(tf.nest.map_structure(one, batches))
+            step += 1
