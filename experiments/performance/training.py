@@ -64,7 +64,7 @@ def make_dataset():
         source="simulated",
         source_set=("items=4000", "periods=40"),
         taxonomies=("category", "tags"),
-        categoricals=("author", *(f"extra_{i}" for i in range(4))),
+        categoricals=("author",),
         numerics=("duration",),
         release="release",
     )
@@ -75,6 +75,8 @@ def make_dataset():
         values = pa.array(draw.integers(0, 50, len(found.items)).astype(str))
         items = items.append_column(f"extra_{i}", values)
     found.items = Table(items, "items")
+    extra = tuple(f"extra_{i}" for i in range(4))
+    flags = flags.model_copy(update={"categoricals": (*flags.categoricals, *extra)})
     for name, width in (("title", 768), ("cover", 2048)):
         vectors = draw.normal(size=(len(found.items), width)).astype(np.float32)
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), width)
