@@ -105,7 +105,7 @@ ITEMS = "item_id,category,title\n" + "".join(
     f"{item},{item % 4},no. {item}\n" for item in range(40)
 )
 TABLES = ["--counts=counts.csv", "--items=items.csv"]
-DATASET = [*TABLES, "--min_target_clicks=1", "--min_test_rows=1", "--taxonomies=category"]
+DATASET = [*TABLES, "--min_target_clicks=1", "--min_test_rows=1", "--categoricals=category"]
 HUB, IMAGES = "--text_encoder=hub", ["--images=title", "--image_encoder=resnet50"]
 MISTAKES = {
     "prepare": [
@@ -273,7 +273,7 @@ def answers(tmp_path_factory):
     return json.loads(done.stdout)
 
 
-def test_tables_without_texts_are_prepared_without_tensorflow(answers):
+def test_tables_without_taxonomies_and_texts_are_prepared_without_tensorflow(answers):
     assert answers["used"] == [[0, "", []], []]
 
 

@@ -82,10 +82,10 @@ MISTAKES = {
 
 COMMANDS = {
     "train --help": (f"{DRIVER}.train", "--help"),
-    "prepare, 500 items without texts": (
-        *(f"{DRIVER}.prepare", *SIMULATED, *COLUMNS, "--dataset_dir=untitled"),
+    "prepare, 500 items without taxonomies and texts": (
+        *(f"{DRIVER}.prepare", *SIMULATED, "--categoricals=author", "--dataset_dir=untitled"),
     ),
-    "prepare, 500 items with texts": (
+    "prepare, 500 items with taxonomies and texts": (
         *(f"{DRIVER}.prepare", *SIMULATED, *COLUMNS, "--texts=title", "--dataset_dir=titled"),
     ),
     "predict --verify": (f"{DRIVER}.predict", EXPORT, "--verify"),

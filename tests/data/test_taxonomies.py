@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from mmnet.data.calendars import Calendar
 from mmnet.data.counts import Panel
 from mmnet.data.tables import Table
-from mmnet.data.taxonomies import members, taxonomy_means
+from mmnet.data.taxonomies import members
+from mmnet.data.taxonomy_means import taxonomy_means
 
 
 def panel(clicks, shares, release=None):
