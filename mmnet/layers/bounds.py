@@ -1,4 +1,4 @@
-"""Bounds: what no network reads beyond, so that no finite input makes a score that is not finite."""
+"""Bounds that no network reads beyond: no finite input makes a score that is not finite."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import keras
 from keras import ops
 
 from mmnet import checks
-
 
 FLOAT32_MAX = 3.4028234663852886e38
 

@@ -29,10 +29,11 @@ def bounded(inputs: Inputs, spec: FeatureSpec | None = None) -> Inputs:
     {'clicks': array([[0., 7.]]), 'missing_flag': array([[0., 1.]])}
     """
     limits = {tensor.name: tensor.limits for tensor in schema.SEQUENCES}
-    sizes = {}
+    sizes: dict[str, int] = {}
     if spec is not None:
         limits = spec.limits()
-        sizes = {one.tensor: one.size for one in (*spec.fields, *spec.texts)}
+        sizes = {field.tensor: field.size for field in spec.fields}
+        sizes |= {text.tensor: text.size for text in spec.texts}
 
     def inside(name: str, array: np.ndarray) -> np.ndarray:
         if name in sizes:

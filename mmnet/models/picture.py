@@ -45,7 +45,9 @@ def mermaid(model: keras.Model) -> str:
         for source in _sources(layer)
     ]
     linked = {name for arrow in arrows for name in arrow}
+    place = {name: number for number, name in enumerate(model.input)}
     layers = [layer for layer in model.layers if layer.name in linked]
+    layers.sort(key=lambda layer: place.get(layer.name, len(place)))  # inputs first, as they come
     lines = ["flowchart BT"]
     lines += [f"  {_box(layer)}" for layer in layers if _module(layer.name) is None]
     for title in MODULES:

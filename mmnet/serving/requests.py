@@ -227,8 +227,8 @@ def _numbers(name: str, values: Any, spec: tf.TensorSpec) -> np.ndarray:
         if found.min() < limits.min or found.max() > limits.max:
             raise RequestError(f"{name}: a number does not fit into {spec.dtype.name}")
     if not whole:  # a finite number stays finite in float32
-        limits = np.finfo(spec.dtype.as_numpy_dtype)
-        np.clip(found, limits.min, limits.max, out=found, where=np.isfinite(found))
+        largest = np.finfo(spec.dtype.as_numpy_dtype).max
+        np.clip(found, -largest, largest, out=found, where=np.isfinite(found))
     return found.astype(spec.dtype.as_numpy_dtype)
 
 
