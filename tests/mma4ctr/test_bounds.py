@@ -71,6 +71,7 @@ def test_rows_of_extreme_features_score_finite_probabilities(system, seed, fitte
         rtol=0,
         atol=np.finfo("float32").tiny,
     )
+    ids, known = np.arange(STATES), np.ones(STATES, bool)
     folded = scoring.Folded(model, every, ids, ids, known, known, Platt(2.0, -1.0))
     wanted = tf.constant([*range(STATES), -1, 2**63 - 1, -(2**63)], tf.int64)
     for found in folded.pairs(wanted, wanted[::-1]).values():
