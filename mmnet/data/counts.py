@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import calendars, tables
@@ -23,7 +24,7 @@ from mmnet.data.parquet import PIECE_ROWS, ParquetTable
 from mmnet.data.spool import Spool
 from mmnet.data.tables import Rule, Table
 
-LARGEST_RATE_SUM = 1 << 38
+LARGEST_RATE_SUM = int(schema.LARGEST_RATE)
 """Percent; taxonomy means add rates up as int64 multiples of 2**-24 percent."""
 
 ROW = np.dtype([("item", "i8"), ("period", "i8"), ("clicks", "i8"), ("shares", "i8"), ("at", "i8")])

@@ -25,6 +25,9 @@ MAX_VALUES = 16
 VECTORS_AT_ONCE = 1 << 16
 """Rows of a table of vectors that are read at a time."""
 
+SMALLEST = float(np.finfo(np.float64).tiny)
+"""The smallest normal float64, 2.2e-308; statistics below it count as 0."""
+
 Vocabularies = dict[str, list[str]]
 """Tensor name -> the values of ids 2, 3, ..."""
 
@@ -105,27 +108,41 @@ def fit_numerics(items: Table, fitted_on: np.ndarray, flags: TableFlags) -> list
 def mean_and_sd(values: np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation, the same to the bit in any order; sd 1 of a constant.
 
+    Both are finite, and the sd is not 0, whatever finite numbers come.
+
     Args:
-        values: float64, which are overwritten: there may be too many for a second array.
+        values: float64, finite, which are overwritten: there may be too many for a second array.
 
     >>> mean_and_sd(np.array([0.1, 0.1, 0.1]))[1]  # and not the 1e-17 of rounding
     1.0
+    >>> mean_and_sd(np.array([-1.5e308, 1.5e308]))
+    (0.0, 1.5e+308)
     """
     if not len(values):
         return 0.0, 1.0
     values.sort()
     constant = values[0] == values[-1]
+    # Brought into [-1, 1] by a power of two, which rounds nothing: squares cannot overflow then.
+    _, exponent = np.frexp(max(abs(values[0]), abs(values[-1])))
+    np.ldexp(values, -exponent, out=values)
     mean = values.mean()
     values -= mean
     values *= values
-    return float(mean), 1.0 if constant else float(np.sqrt(values.mean()))
+    mean, sd = (float(np.ldexp(one, exponent)) for one in (mean, np.sqrt(values.mean())))
+    # TensorFlow reads subnormal numbers as 0, and nothing may be divided by that.
+    return mean if abs(mean) >= SMALLEST else 0.0, 1.0 if constant or sd < SMALLEST else sd
 
 
 def encode_numeric(items: Table, spec: NumericSpec) -> np.ndarray:
-    """Standardised values, float32 [items]; 0, the mean, where empty."""
+    """Standardised values, float32 [items], within `LARGEST_NUMBER`; 0, the mean, where empty.
+
+    `serving.export.standardised` does the same to the bit.
+    """
     values = tables.floats(items, spec.name, "numerics")
-    standard = (values - spec.mean) / spec.sd
-    return np.where(np.isfinite(standard), standard, 0).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # a difference may be infinite, then clipped
+        standard = (values - spec.mean) / spec.sd
+    standard = np.clip(standard, -schema.LARGEST_NUMBER, schema.LARGEST_NUMBER)
+    return np.where(np.isfinite(values), standard, 0).astype(np.float32)
 
 
 def fit_texts(
@@ -274,7 +291,11 @@ def vectors_of(piece: Table, column: str, spec: VectorSpec) -> tuple[np.ndarray,
         finite = np.isfinite(numbers).all(axis=1)
         if not finite.all():
             row = int(np.flatnonzero(full)[np.argmin(finite)])
-            raise InputError(f"{piece.where(row, column)}: a vector must hold finite numbers")
+            given = np.array(data[row].as_py(), np.float64)
+            range_of = ", none beyond 3.4e38 (float32)" if np.isfinite(given).all() else ""
+            raise InputError(
+                f"{piece.where(row, column)}: a vector must hold finite numbers{range_of}"
+            )
     return numbers, full
 
 

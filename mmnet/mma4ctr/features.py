@@ -53,7 +53,7 @@ class Features:
     def rows(self, state: np.ndarray, item: np.ndarray, split: str) -> np.ndarray:
         """Scaled rows, written out after all: float32 [rows, in_features]."""
         found = np.concatenate([self.states[state], self.items[item]], axis=1)
-        return (found - self.scalers[split].low) * self.scalers[split].factor
+        return fusion.bounded(found, self.scalers[split].low, self.scalers[split].factor)
 
 
 def reduction(dataset: Dataset, flags: ModalityFlags, protocol: str) -> Reduction:

@@ -21,6 +21,10 @@ from mmnet.mma4ctr.config import MODALITIES
 
 MOST = 128
 
+LARGEST_SCALED = 1e4
+"""Spans of the rows fitted to that any other row may lie from their lowest value. So products of
+modalities, and sums of a network's first layer, stay finite whatever the files hold."""
+
 
 def modalities_of(matrix: str) -> tuple[str, ...]:
     """The modalities that a matrix is made of, in the order v, a, t.
@@ -46,7 +50,8 @@ def needed(matrix: str, present: Mapping[str, np.ndarray]) -> np.ndarray:
 def min_max(table: np.ndarray, fit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lowest value and factor of each column that bring the rows to fit to [0, 1].
 
-    A constant column has the factor 0 and becomes 0. float32 [columns] both.
+    A constant column has the factor 0 and becomes 0, as does one whose values lie nearer to each
+    other than the smallest normal float32. float32 [columns] both.
 
     Raises:
         ValueError: there is no row to fit to.
@@ -56,17 +61,24 @@ def min_max(table: np.ndarray, fit: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     ends = [(table[part].min(axis=0), table[part].max(axis=0)) for part in pca.parts_of(rows)]
     low = np.min([one for one, _ in ends], axis=0)
     span = np.max([one for _, one in ends], axis=0) - low
-    factor = np.divide(1, span, out=np.zeros(len(span), np.float64), where=span > 0)
+    apart = span >= np.finfo(np.float32).tiny  # else the factor would be infinite
+    factor = np.divide(1, span, out=np.zeros(len(span), np.float64), where=apart)
     return low.astype(np.float32), factor.astype(np.float32)
 
 
 def scaled(table: np.ndarray, fit: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Columns brought to [0, 1] over the rows to fit to, float32; others are not clipped."""
+    """Columns brought to [0, 1] over the rows to fit to, float32; others as `bounded` has them."""
     low, factor = min_max(table, fit)
     found = np.empty(table.shape, np.float32) if out is None else out
     for part in pca.slices(len(table)):
-        found[part] = (table[part] - low) * factor
+        found[part] = bounded(table[part], low, factor)
     return found
+
+
+def bounded(rows: np.ndarray, low: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Scaled rows, (x - low) · factor, within `LARGEST_SCALED`; as `network.GatheredRows`."""
+    with np.errstate(over="ignore"):
+        return np.clip((rows - low) * factor, -LARGEST_SCALED, LARGEST_SCALED)
 
 
 def item_part(

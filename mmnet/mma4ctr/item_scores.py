@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from mmnet.checks import InputError
 from mmnet.data import tables
+from mmnet.schema import LARGEST_RATE
 from mmnet.serving.exported import OUTPUT
 
 DECISION, DROP = "decision", "drop"
@@ -21,8 +22,8 @@ class ItemScores:
     """Scores of a dataset's items.
 
     Attributes:
-        columns: predicted share rate in percent, or the mean where an item has none, and whether
-            it has one; float32 [items, 2].
+        columns: predicted share rate in percent, within `schema.LARGEST_RATE`, or the mean where
+            an item has none, and whether it has one; float32 [items, 2].
         kept: items that the filter lets through, bool [items]; all where nothing was decided.
     """
 
@@ -66,6 +67,7 @@ def read(pattern: str, item_ids: np.ndarray) -> ItemScores:
     mine = (item_ids[place] == ids) & np.isfinite(rate)
     if not mine.any():
         raise InputError(f"{scores.origin()} has a score of no item of the dataset")
+    rate = np.clip(rate, -LARGEST_RATE, LARGEST_RATE)
     columns = np.zeros((len(item_ids), 2), np.float32)
     columns[:, 0] = rate[mine].mean()
     columns[place[mine], 0], columns[place[mine], 1] = rate[mine], 1

@@ -8,6 +8,7 @@ from keras import ops
 
 from mmnet import checks
 from mmnet.mma4ctr.features import Features
+from mmnet.mma4ctr.fusion import LARGEST_SCALED
 
 PUBLISHED = (128, 32, 4)
 """Hidden widths of the authors' README."""
@@ -94,6 +95,7 @@ class GatheredRows(keras.layers.Layer):
 
     The tables are variables that training never changes, so a row's features exist only inside a
     step. Scaling, x' = (x - low) · factor, can be set anew: as published each split has its own.
+    A scaled value beyond `fusion.LARGEST_SCALED` is that.
 
     Args:
         states: number of states and of their columns.
@@ -123,7 +125,7 @@ class GatheredRows(keras.layers.Layer):
             [ops.take(self.state_table, state, axis=0), ops.take(self.item_table, item, axis=0)],
             axis=-1,
         )
-        return (rows - self.low) * self.factor
+        return ops.clip((rows - self.low) * self.factor, -LARGEST_SCALED, LARGEST_SCALED)
 
     def compute_output_spec(self, state, item):
         """float32 [batch, columns]."""

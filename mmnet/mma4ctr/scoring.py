@@ -23,7 +23,7 @@ from rich.progress import track
 
 from mmnet.checks import InputError
 from mmnet.files import write_atomic, write_directory
-from mmnet.mma4ctr import pairs
+from mmnet.mma4ctr import fusion, pairs
 from mmnet.mma4ctr.metrics import FLOAT32_EPSILON, Platt
 from mmnet.mma4ctr.network import Clicks
 from mmnet.mma4ctr.pairs import ABOUT
@@ -110,7 +110,7 @@ def _folded(table, low, factor, kernel, bias, known: np.ndarray) -> np.ndarray:
     found = np.empty((len(table) + 1, kernel.shape[1]), np.float32)
     total = np.zeros(kernel.shape[1])
     for part in slices(len(table)):
-        sums = (table[part] - low) * factor @ kernel + bias
+        sums = fusion.bounded(table[part], low, factor) @ kernel + bias
         total += sums[known[part]].sum(axis=0)
         found[part] = sums
     found[-1] = total / max(int(known.sum()), 1)

@@ -8,7 +8,7 @@ import keras
 
 from mmnet import checks
 from mmnet.layers.attention import HANAttention
-from mmnet.models.fine_granularity import model_inputs
+from mmnet.models.fine_granularity import bounded, model_inputs
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import gated_prediction
 from mmnet.models.seeding import seeded
@@ -84,9 +84,10 @@ def dftc(
         )
     with seeded(seed):
         inputs = model_inputs(spec)
+        tensors = bounded(inputs, spec)
         # The steps, disturbed in training. [batch, window, units]
         steps = step_vectors(
-            inputs,
+            tensors,
             spec,
             mode_weights=mode_weights,
             noisy_rate=noisy_rate,
@@ -104,7 +105,7 @@ def dftc(
         short = HANAttention(name="history_short")(short(steps.vectors))[0]
         # What the item itself says: u, c, v, as far as it has them. [batch, units] each
         content = meta_info(
-            inputs,
+            tensors,
             spec,
             units=units,
             field_width=field_width,

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from mmnet import checks
-from mmnet.models.fine_granularity import model_inputs
+from mmnet.models.fine_granularity import bounded, model_inputs
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import gated_prediction
 from mmnet.models.seeding import seeded
@@ -68,9 +68,10 @@ def encoder_decoder(
     """
     with seeded(seed):
         inputs = model_inputs(spec)
+        tensors = bounded(inputs, spec)
         # The steps, disturbed in training. [batch, window, units]
         steps = step_vectors(
-            inputs,
+            tensors,
             spec,
             mode_weights=mode_weights,
             noisy_rate=noisy_rate,
@@ -90,7 +91,7 @@ def encoder_decoder(
         history = decoder(summary, start, steps.share_rate, steps.missing_flag)
         # What the item itself says: u, c, v, as far as it has them. [batch, units] each
         content = meta_info(
-            inputs,
+            tensors,
             spec,
             units=units,
             field_width=field_width,

@@ -8,8 +8,40 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mmnet import schema
+from mmnet.schema import FeatureSpec
+
 Inputs = Mapping[str, np.ndarray]
 """Arrays named and shaped as `FeatureSpec.tensors()`, batch first."""
+
+
+def bounded(inputs: Inputs, spec: FeatureSpec | None = None) -> Inputs:
+    """What a model without a network reads of its inputs, as `layers.bounds` for the networks.
+
+    Args:
+        inputs: any finite numbers.
+        spec: what they are; None: the sequences are bounded, all else stays.
+
+    Returns:
+        Numbers within `spec.limits()`, and ids outside their vocabulary as the unknown one.
+
+    >>> bounded({"clicks": np.array([[-1.0, 7.0]]), "missing_flag": np.array([[0.0, 2.0]])})
+    {'clicks': array([[0., 7.]]), 'missing_flag': array([[0., 1.]])}
+    """
+    limits = {tensor.name: tensor.limits for tensor in schema.SEQUENCES}
+    sizes: dict[str, int] = {}
+    if spec is not None:
+        limits = spec.limits()
+        sizes = {field.tensor: field.size for field in spec.fields}
+        sizes |= {text.tensor: text.size for text in spec.texts}
+
+    def inside(name: str, array: np.ndarray) -> np.ndarray:
+        if name in sizes:
+            known = (array >= schema.MISSING_ID) & (array < sizes[name])
+            return np.where(known, array, array.dtype.type(schema.UNKNOWN_ID))
+        return np.clip(array, *limits[name]) if name in limits else array
+
+    return {name: inside(name, array) for name, array in inputs.items()}
 
 
 @dataclass(frozen=True)

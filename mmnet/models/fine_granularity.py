@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import keras
 
+from mmnet.layers.bounds import Bounded
 from mmnet.layers.disturbance import MultiMode
 from mmnet.layers.embedding import SequenceEmbedding
 from mmnet.schema import FeatureSpec
@@ -17,6 +18,17 @@ def model_inputs(spec: FeatureSpec) -> dict[str, keras.KerasTensor]:
     return {
         name: keras.Input(shape, dtype=dtype, name=name)
         for name, (shape, dtype) in spec.tensors().items()
+    }
+
+
+def bounded(
+    inputs: dict[str, keras.KerasTensor], spec: FeatureSpec
+) -> dict[str, keras.KerasTensor]:
+    """What a network reads of its inputs: numbers within `spec.limits()`, ids as they are."""
+    limits = spec.limits()
+    return {
+        name: Bounded(*limits[name], name=f"bounded_{name}")(one) if name in limits else one
+        for name, one in inputs.items()
     }
 
 

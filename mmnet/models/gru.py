@@ -7,7 +7,7 @@ from typing import Literal
 import keras
 
 from mmnet import checks
-from mmnet.models.fine_granularity import model_inputs
+from mmnet.models.fine_granularity import bounded, model_inputs
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import gated_prediction
 from mmnet.models.options import Link
@@ -79,9 +79,10 @@ def gru(
     gru_units = units if gru_units is None else checks.at_least(1, gru_units=gru_units)
     with seeded(seed):
         inputs = model_inputs(spec)
+        tensors = bounded(inputs, spec)
         # The steps, disturbed in training. [batch, window, units]
         steps = step_vectors(
-            inputs,
+            tensors,
             spec,
             mode_weights=mode_weights,
             noisy_rate=noisy_rate,
@@ -103,7 +104,7 @@ def gru(
             history = keras.layers.Dense(units, name="projected_gru")(history)
         # What the item itself says: u, c, v, as far as it has them. [batch, units] each
         content = meta_info(
-            inputs,
+            tensors,
             spec,
             units=units,
             field_width=field_width,

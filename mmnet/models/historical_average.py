@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from mmnet import checks
-from mmnet.models.estimator import Inputs
+from mmnet.models.estimator import Inputs, bounded
 from mmnet.schema import FeatureSpec
 
 
@@ -39,6 +39,7 @@ class HistoricalAverage:
 
     def predict(self, inputs: Inputs) -> np.ndarray:
         """Returns percent, [batch]."""
+        inputs = bounded(inputs)
         rate, seen = inputs["share_rate"], 1 - inputs["missing_flag"]
         counted = seen if self.ha_mean == "available" else np.ones_like(seen)
         average = _mean(rate * seen, counted)
@@ -54,6 +55,7 @@ class LastRate:
 
     def predict(self, inputs: Inputs) -> np.ndarray:
         """Returns percent, [batch]."""
+        inputs = bounded(inputs)
         rate, seen = inputs["share_rate"], inputs["missing_flag"] < 1
         last = seen.shape[1] - 1 - np.argmax(seen[:, ::-1], axis=1)
         return np.where(seen.any(axis=1), rate[np.arange(len(rate)), last], 0).astype("float32")
@@ -76,6 +78,7 @@ class TaxonomyMean:
         batch = len(inputs["share_rate"])
         if "taxonomy_rate" not in inputs:
             return np.full(batch, self.training_mean, "float32")
+        inputs = bounded(inputs)
         rate = np.reshape(inputs["taxonomy_rate"], (batch, -1))
         seen = 1 - np.reshape(inputs["taxonomy_missing_flag"], (batch, -1))
         return np.where(seen.any(axis=1), _mean(rate * seen, seen), self.training_mean).astype(

@@ -12,7 +12,7 @@ from scipy import sparse
 from mmnet import checks, schema
 from mmnet.layers.disturbance import MultiMode
 from mmnet.models import smoothed_history
-from mmnet.models.estimator import Inputs, Sample
+from mmnet.models.estimator import Inputs, Sample, bounded
 from mmnet.schema import FIRST_ID, UNKNOWN_ID, FeatureSpec
 
 FREQUENT = 64
@@ -154,6 +154,7 @@ class BoostedTrees:
 
     def columns(self, inputs: Inputs) -> Columns:
         """What the trees split on, by name, [batch] each; a category's name ends so."""
+        inputs = bounded(inputs, self.spec)
         found = self._history(inputs)
         if self.coarse:
             found |= self._taxonomies(inputs)

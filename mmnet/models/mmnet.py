@@ -16,6 +16,7 @@ from mmnet.layers.presence import AbsentVectors
 from mmnet.models.coarse_granularity import attend_to_taxonomies, temporal_mining
 from mmnet.models.fine_granularity import (
     History,
+    bounded,
     disturbed_history,
     fine_granularity,
     model_inputs,
@@ -94,9 +95,10 @@ def mmnet(
         )
     with seeded(seed):
         inputs = model_inputs(spec)
+        tensors = bounded(inputs, spec)
         # The item's own history: as it is, or all or some of it hidden. [batch, window] each
         own = disturbed_history(
-            inputs,
+            tensors,
             mode_weights=mode_weights,
             noisy_rate=noisy_rate,
             adaptive_modes=adaptive_modes,
@@ -113,7 +115,7 @@ def mmnet(
         if coarse_granularity and spec.taxonomies:
             steps = attend_to_taxonomies(
                 steps,
-                inputs,
+                tensors,
                 spec,
                 taxonomy_flags=taxonomy_flags,
                 units=units,
@@ -123,7 +125,7 @@ def mmnet(
         history = temporal_mining(steps, filters=tcn_filters, dropout=dropout)
         # What the item itself says: u, c, v, as far as it has them. [batch, units] each
         content = meta_info(
-            inputs,
+            tensors,
             spec,
             units=units,
             field_width=field_width,

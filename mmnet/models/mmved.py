@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from mmnet import checks
-from mmnet.models.fine_granularity import model_inputs
+from mmnet.models.fine_granularity import bounded, model_inputs
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import modality_name, prediction
 from mmnet.models.seeding import seeded
@@ -18,6 +18,9 @@ from mmnet.schema import FeatureSpec
 
 LOG_SD = (-20.0, 2.0)
 """Range of an expert's log standard deviation, that of the authors' code."""
+
+MEAN = (-1e20, 1e20)
+"""Range of an expert's mean: times exp(40), the largest precision, it is still a float32."""
 
 
 def mmved(
@@ -80,9 +83,10 @@ def mmved(
     """
     with seeded(seed):
         inputs = model_inputs(spec)
+        tensors = bounded(inputs, spec)
         # The steps, disturbed in training. [batch, window, units]
         steps = step_vectors(
-            inputs,
+            tensors,
             spec,
             mode_weights=mode_weights,
             noisy_rate=noisy_rate,
@@ -97,7 +101,7 @@ def mmved(
         history = recurrent(keras.layers.GRU, units, spec, name="gru")(steps.vectors)
         # What the item itself says: u, c, v, as far as it has them. [batch, units] each
         content = meta_info(
-            inputs,
+            tensors,
             spec,
             units=units,
             field_width=field_width,
@@ -142,7 +146,7 @@ class ProductOfExperts(keras.layers.Layer):
         seed: repeats the same stream of ε; None draws a new one.
 
     Call arguments:
-        means: μ_k, list of [batch, latent_units].
+        means: μ_k, list of [batch, latent_units]; clipped to [-1e20, 1e20].
         log_sds: ln σ_k, list of the same; clipped to [-20, 2].
         present: optional, p_k of the last experts, list of [batch]; those before them, one at
             least, are always there.
@@ -184,7 +188,8 @@ def product_of_gaussians(
     means: Sequence, log_sds: Sequence, present: Sequence = (), *, prior_expert: bool = False
 ):
     """Returns μ and ln σ of the product of Gaussians; see `ProductOfExperts`."""
-    # exp(40) at most: far from the end of float32.
+    # exp(40) at most, and 1e20 times that at most: far from the end of float32.
+    means = [ops.clip(mean, *MEAN) for mean in means]
     precisions = [ops.exp(-2 * ops.clip(log_sd, *LOG_SD)) for log_sd in log_sds]
     always = len(precisions) - len(present)
     for number, flag in enumerate(present, always):

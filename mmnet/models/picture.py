@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import keras
 
+from mmnet.layers.bounds import Bounded
+
 MODULES = {
     "Fine-granularity module": ("multi_mode", "sequence_embedding"),
     "Coarse-granularity module": ("taxonomy_embedding", "granularity_attention"),
@@ -21,12 +23,13 @@ MODULES = {
 """Parts of the paper's Fig. 1 -> names (or beginnings of names) of their layers."""
 
 PLUMBING = (
+    Bounded,
     keras.layers.Rescaling,
     keras.layers.Reshape,
     keras.layers.Concatenate,
     keras.layers.Dropout,
 )
-"""Layers that change form only: an arrow passes through them."""
+"""Layers that change form or nothing: an arrow passes through them."""
 
 
 def mermaid(model: keras.Model) -> str:
@@ -42,7 +45,9 @@ def mermaid(model: keras.Model) -> str:
         for source in _sources(layer)
     ]
     linked = {name for arrow in arrows for name in arrow}
+    place = {name: number for number, name in enumerate(model.input)}
     layers = [layer for layer in model.layers if layer.name in linked]
+    layers.sort(key=lambda layer: place.get(layer.name, len(place)))  # inputs first, as they come
     lines = ["flowchart BT"]
     lines += [f"  {_box(layer)}" for layer in layers if _module(layer.name) is None]
     for title in MODULES:

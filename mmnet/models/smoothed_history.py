@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import digamma, expit, logit
 
 from mmnet import checks
-from mmnet.models.estimator import Inputs, Sample
+from mmnet.models.estimator import Inputs, Sample, bounded
 from mmnet.schema import FIRST_ID, FeatureSpec, tensor_name
 
 DECAYS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
@@ -220,7 +220,7 @@ class SmoothedHistory:
             checks.at_least(1e-9, kappa_scale=kappa_scale)
         self.decays = DECAYS if decay is None else (decay,)
         self.scales = KAPPA_SCALES if kappa_scale is None else (kappa_scale,)
-        self.family = family_of(spec)
+        self.spec, self.family = spec, family_of(spec)
         self.max_rate = np.inf if spec.max_rate is None else spec.max_rate
         self.sizes = {
             tensor_name("field", field.name): field.size
@@ -257,6 +257,7 @@ class SmoothedHistory:
         return {"prior_mean": 100 * mu, "kappa": kappa, "decay": decay, "kappa_scale": scale}
 
     def predict(self, inputs: Inputs) -> np.ndarray:
+        inputs = bounded(inputs, self.spec)
         decay, scale = float(self._state["decay"]), float(self._state["kappa_scale"])
         return self._posterior(inputs, self._prior(inputs), decay, scale)
 

@@ -29,7 +29,7 @@ from mmnet.data.tables import SEPARATOR
 from mmnet.encoders.tokens import TokenLookup, lookup_table
 from mmnet.files import write_directory
 from mmnet.models.mmnet import explained, fusion_names
-from mmnet.schema import FeatureSpec
+from mmnet.schema import FeatureSpec, NumericSpec
 from mmnet.serving import checksums, examples, golden
 from mmnet.serving.exported import (
     ABOUT,
@@ -131,12 +131,9 @@ class Servable(tf.Module):
             ids = tf.ragged.map_flat_values(self._fields[field.tensor].lookup, values)
             inputs[field.tensor] = ids.to_tensor(schema.MISSING_ID, shape=(None, field.max_values))
         for numeric in spec.numerics:
-            # In float64, as when the dataset was made: one rounding of float32 in a value ten
-            # standard deviations out can move a score by 1e-4 of itself.
-            value = tf.cast(columns[raw_name(numeric.name, "number")], tf.float64)
-            standard = tf.cast((value - numeric.mean) / numeric.sd, tf.float32)
-            finite = tf.math.is_finite(standard)
-            inputs[numeric.tensor] = tf.where(finite, standard, tf.zeros_like(standard))
+            inputs[numeric.tensor] = standardised(
+                columns[raw_name(numeric.name, "number")], numeric
+            )
         for text in spec.texts:
             inputs[text.tensor] = self._texts[text.tensor](columns[raw_name(text.name)])
         return inputs
@@ -148,6 +145,24 @@ def tensor_specs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
         name: tf.TensorSpec([None, *shape], dtype, name)
         for name, (shape, dtype) in spec.tensors().items()
     }
+
+
+def standardised(number: tf.Tensor, spec: NumericSpec) -> tf.Tensor:
+    """A raw number as the model reads it, float32; the same to the bit as `items.encode_numeric`.
+
+    Args:
+        number: float32 or float64, any shape; 0 comes of one that is not finite.
+        spec: its mean and standard deviation.
+    """
+    # In float64, as when the dataset was made: one rounding of float32 in a value ten standard
+    # deviations out can move a score by 1e-4 of itself.
+    number = tf.cast(number, tf.float64)
+    # A plain division by a constant becomes a product with its reciprocal when the graph is
+    # optimised, which rounds otherwise.
+    standard = tf.math.divide_no_nan(number - spec.mean, tf.constant(spec.sd, tf.float64))
+    standard = tf.clip_by_value(standard, -schema.LARGEST_NUMBER, schema.LARGEST_NUMBER)
+    known = tf.math.is_finite(number)
+    return tf.cast(tf.where(known, standard, tf.zeros_like(standard)), tf.float32)
 
 
 def raw_name(column: str, kind: str = "item") -> str:

@@ -15,6 +15,9 @@ import keras
 from keras import ops
 
 from mmnet import schema
+from mmnet.layers.bounds import Bounded
+from mmnet.layers.disturbance import ModalityDropout
+from mmnet.layers.presence import Presence
 from mmnet.schema import FeatureSpec
 from mmnet.serving.exported import STATIC
 
@@ -25,6 +28,10 @@ DYNAMIC = tuple(
 WIDEST = 2048
 """Most floats that are kept per item: 8 kB, so 80 GB for ten million items. What is wider costs
 about as much to keep and to read as the content that it stands for."""
+
+LARGEST_PART = 1e30
+"""Of what a static half gives: bounded content stays far below it, and the dynamic half, which
+multiplies parts by weights and flags but not by each other, does not overflow at it."""
 
 
 def halves(model: keras.Model, spec: FeatureSpec) -> tuple[keras.Model, keras.Model] | None:
@@ -81,7 +88,8 @@ def halves(model: keras.Model, spec: FeatureSpec) -> tuple[keras.Model, keras.Mo
     known = {id(tensor): inputs[name] for name, tensor in dynamic.items()}
     start = 0
     for tensor, width in zip(cut, widths, strict=True):
-        part = ops.reshape(kept[:, start : start + width], (-1, *tensor.shape[1:]))
+        part = Bounded(*_limits(tensor))(kept[:, start : start + width])
+        part = ops.reshape(part, (-1, *tensor.shape[1:]))
         known[id(tensor)] = ops.cast(part, tensor.dtype)
         start += width
     # Layers are called again, not `keras.Model(tensors, model.output)`: where some of the tensors
@@ -114,6 +122,12 @@ def _cut(
                 depends |= {id(tensor) for tensor in call.output_tensors}
                 read |= {id(tensor): tensor for tensor in call.input_tensors}
     return [tensor for key, tensor in read.items() if key not in depends], calls
+
+
+def _limits(tensor: keras.KerasTensor) -> tuple[float, float]:
+    """What a part of `STATIC` can hold: flags, or vectors within `LARGEST_PART`."""
+    flags = isinstance(tensor._keras_history.operation, Presence | ModalityDropout)
+    return (0.0, 1.0) if flags else (-LARGEST_PART, LARGEST_PART)
 
 
 def _is_input(tensor: keras.KerasTensor) -> bool:

@@ -226,8 +226,10 @@ def _numbers(name: str, values: Any, spec: tf.TensorSpec) -> np.ndarray:
         limits = np.iinfo(spec.dtype.as_numpy_dtype)
         if found.min() < limits.min or found.max() > limits.max:
             raise RequestError(f"{name}: a number does not fit into {spec.dtype.name}")
-    with np.errstate(over="ignore"):  # it becomes infinite, as in any float32
-        return found.astype(spec.dtype.as_numpy_dtype)
+    if not whole:  # a finite number stays finite in float32
+        largest = np.finfo(spec.dtype.as_numpy_dtype).max
+        np.clip(found, -largest, largest, out=found, where=np.isfinite(found))
+    return found.astype(spec.dtype.as_numpy_dtype)
 
 
 def _known(values: Any) -> Any:

@@ -98,6 +98,28 @@ def test_infinity_is_as_good_as_empty():
     assert items.encode_numeric(table(length=[float("inf")]), spec).tolist() == [0]
 
 
+def test_a_standardised_number_is_bounded_and_a_huge_one_is_not_an_empty_one():
+    spec = fit_numeric([1.0, 3.0, None, None])
+    values = [1e300, -1e300, 1.7e308, 1e30, 10_001.5, 10_002.1]
+    encoded = items.encode_numeric(table(length=values), spec)
+    np.testing.assert_array_equal(encoded, [1e4, -1e4, 1e4, 1e4, 9_999.5, 1e4])
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "sd"),
+    [
+        ([-1.5e308, 1.5e308], 0, 1.5e308),  # whose squares, and whose difference, are infinite
+        ([1e200, 1e200, 1e200, 5e200], 2e200, 3**0.5 * 1e200),
+        ([1e-200, 3e-200], 2e-200, 1e-200),  # whose squares are 0
+        ([0.0, 5e-324], 0, 1),  # too near to each other for a division
+        ([1.7e308] * 4, 1.7e308, 1),
+    ],
+)
+def test_statistics_of_extreme_numbers_are_finite(values, mean, sd):
+    # Two roundings of float64.
+    assert items.mean_and_sd(np.array(values)) == pytest.approx((mean, sd), rel=4e-16)
+
+
 def test_statistics_do_not_depend_on_the_order():
     values = np.random.default_rng(0).lognormal(0, 5, 1000)
     ordered = np.sort(values)
@@ -189,6 +211,12 @@ def test_vectors_are_lined_up_and_zero_where_missing(kind):
             ["a", "b"],
             [[1.0, None], [1.0, 2.0]],
             "vectors table row 1, column cover: a vector must hold finite numbers",
+        ),
+        (
+            ["a"],
+            [[1.0, 1e39]],
+            "vectors table row 1, column cover: a vector must hold finite numbers, none beyond "
+            "3.4e38 (float32)",
         ),
         (
             ["a", "a"],

@@ -16,6 +16,7 @@ from mmnet.data.sources import reading, tiktok
 from mmnet.data.tables import Rule
 from mmnet.mma4ctr.modalities.raw import Catalogue, Raw
 from mmnet.mma4ctr.pca import Ragged
+from mmnet.schema import LARGEST_ENTRY
 
 SHOWN_FROM_BYTES = 500_000_000
 """Feature files of so many bytes in all take long enough to show how far reading is."""
@@ -24,7 +25,8 @@ SHOWN_FROM_BYTES = 500_000_000
 def tiktok_features(directory: Path, item_ids: np.ndarray) -> Catalogue:
     """Reads the JSON lines of video, audio and title features, of the given items only.
 
-    Of several lines of one item the last counts, as published.
+    Of several lines of one item the last counts, as published. Vectors are read within
+    `schema.LARGEST_ENTRY`, like all content vectors.
 
     Args:
         directory: where the files are.
@@ -97,6 +99,7 @@ def _vectors(
                 line = _line(first, block, int(np.flatnonzero(mine)[row]))
                 raise InputError(f"{path} line {line}, key {key}: must be numbers")
             filled = np.zeros((len(lengths), width), np.float32)
+            flat = np.clip(flat, -LARGEST_ENTRY, LARGEST_ENTRY)
             filled[np.arange(width) < lengths[:, None]] = flat
             vectors[place], part[place] = filled, number
     present = part >= 0

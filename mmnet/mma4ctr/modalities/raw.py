@@ -18,7 +18,7 @@ class Raw:
     Attributes:
         present: bool [items].
         tokens: sequences that principal components are taken of.
-        vectors: float32 [items, 128], instead of tokens.
+        vectors: float32 [items, 128], within `schema.LARGEST_ENTRY`, instead of tokens.
         part: number of the file that a vector came from, int16 [items].
         ids: whole numbers with an untrained random vector each, int64 [items].
         lists: sequences that are padded and taken as they are.
