@@ -1,6 +1,8 @@
 """One small trained run, made once for all tests of the whole."""
 
+import fcntl
 import os
+import shutil
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -24,7 +26,8 @@ SIMULATED = [
     "--release=release",
     "--min_test_rows=50",
 ]
-SMALL = ["--set=units=8", "--set=field_width=4", "--epochs=2", "--batch_size=32"]
+# XLA would double the seconds; `own_run` of test_drivers.py goes the whole road with it.
+SMALL = ["--set=units=8", "--set=field_width=4", "--epochs=2", "--batch_size=32", "--nojit"]
 
 
 @pytest.fixture(autouse=True)
@@ -41,19 +44,53 @@ def simulated_flags():
 
 
 @pytest.fixture(scope="session")
-def tiny_bert_dir(tmp_path_factory):
+def made_once(tmp_path_factory):
+    """`made_once(name, make)`: a directory that the first process to need it makes, for all.
+
+    `make` receives its path. No test writes there; one that has to works on a copy.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # of all workers of this session
+
+    def made(name, make):
+        place = base / "made_once"
+        place.mkdir(exist_ok=True)
+        directory, done = place / name, place / f".{name}.done"
+        with open(place / f".{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(directory, ignore_errors=True)  # of one that failed half way
+                make(directory)
+                done.touch()
+        return directory
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def tiny_bert_dir(made_once):
     """A directory for the hub text encoder."""
     pytest.importorskip("tensorflow_hub")
     from tests.encoders import tiny_bert
 
-    return tiny_bert.write(tmp_path_factory.mktemp("bert") / "tiny")
+    return made_once("tiny_bert", tiny_bert.write)
 
 
 @pytest.fixture(scope="session")
-def run_dir(tmp_path_factory):
-    """The run directory of a small MMNet, trained, evaluated and exported."""
-    from mmnet import config, tasks
+def run_dir(made_once):
+    """The run directory of a small MMNet, trained, evaluated and exported; see `own_copy`."""
 
-    directory = tmp_path_factory.mktemp("runs") / "small"
-    tasks.train(config.parse(config.TrainConfig, [*SIMULATED, *SMALL, f"--run_dir={directory}"]))
-    return directory
+    def train(directory):
+        from mmnet import config, tasks
+
+        flags = [*SIMULATED, *SMALL, f"--run_dir={directory}"]
+        tasks.train(config.parse(config.TrainConfig, flags))
+
+    return made_once("run", train)
+
+
+@pytest.fixture
+def own_copy(run_dir, tmp_path):
+    """A copy of the run directory for a test that writes there."""
+    return shutil.copytree(run_dir, tmp_path / "own_copy")
