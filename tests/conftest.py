@@ -2,7 +2,9 @@
 
 import fcntl
 import os
+import pathlib
 import shutil
+import subprocess
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -26,7 +28,7 @@ SIMULATED = [
     "--release=release",
     "--min_test_rows=50",
 ]
-# XLA would double the seconds; `own_run` of test_drivers.py goes the whole road with it.
+# Compiling with XLA would double the seconds; a test of test_drivers.py does so from end to end.
 SMALL = ["--set=units=8", "--set=field_width=4", "--epochs=2", "--batch_size=32", "--nojit"]
 
 
@@ -45,7 +47,7 @@ def simulated_flags():
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory):
-    """`made_once(name, make)`: a directory that the first process to need it makes, for all.
+    """`made_once(name, make)`: a directory or file that the first process to need it makes.
 
     `make` receives its path. No test writes there; one that has to works on a copy.
     """
@@ -56,16 +58,34 @@ def made_once(tmp_path_factory):
     def made(name, make):
         place = base / "made_once"
         place.mkdir(exist_ok=True)
-        directory, done = place / name, place / f".{name}.done"
+        path, done = place / name, place / f".{name}.done"
         with open(place / f".{name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not done.exists():
-                shutil.rmtree(directory, ignore_errors=True)  # of one that failed half way
-                make(directory)
+                shutil.rmtree(path, ignore_errors=True)  # of one that failed half way
+                make(path)
                 done.touch()
-        return directory
+        return path
 
     return made
+
+
+@pytest.fixture(scope="session")
+def modules_of_the_tasks(made_once):
+    """Names of the modules that a process has loaded which imported encoders and all tasks."""
+    code = (
+        "import sys, mmnet.encoders.hub_text, mmnet.encoders.cache, mmnet.tasks\n"
+        "print(*sys.modules)"
+    )
+    root = pathlib.Path(__file__).parents[1]
+
+    def write(path):
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+        )
+        path.write_text(done.stdout)
+
+    return set(made_once("modules", write).read_text().split())
 
 
 @pytest.fixture(scope="session")
