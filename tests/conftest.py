@@ -28,7 +28,7 @@ SIMULATED = [
     "--release=release",
     "--min_test_rows=50",
 ]
-# Compiling with XLA would double the seconds; a test of test_drivers.py does so from end to end.
+# XLA would double the seconds; the run of data/test_events.py goes the whole road with it.
 SMALL = ["--set=units=8", "--set=field_width=4", "--epochs=2", "--batch_size=32", "--nojit"]
 
 

@@ -126,19 +126,6 @@ def test_evaluate_finds_the_same_metrics_again(own_copy):
     assert (own_copy / "evaluation" / "metrics.json").read_bytes() == before
 
 
-def test_with_xla_a_small_network_goes_the_whole_way(tmp_path):
-    tables = ["--source=simulated", "--taxonomies=", "--min_test_rows=20"]
-    size = ["--source_set=items=200", "--source_set=periods=16", "--source_set=clicks=300000"]
-    network = ["--set=units=4", "--epochs=2", "--batch_size=32", "--jit"]
-    directory = tmp_path / "run"
-    assert run(TrainConfig, "train", *tables, *size, *network, f"--run_dir={directory}") == 0
-    assert Record.read(directory / "record.json").flags["jit"]
-    assert (directory / "export" / "1" / "saved_model.pb").exists()
-    before = (directory / "evaluation" / "metrics.json").read_bytes()
-    assert run(EvaluateConfig, "evaluate", f"--run_dir={directory}") == driver.OK
-    assert (directory / "evaluation" / "metrics.json").read_bytes() == before
-
-
 def test_evaluate_at_another_missing_rate_writes_beside(own_copy):
     arguments = [f"--run_dir={own_copy}", "--test_missing_rate=0"]
     assert run(EvaluateConfig, "evaluate", *arguments) == driver.OK
@@ -354,7 +341,7 @@ def own_run(tmp_path_factory):
         f"--items={directory / 'items.csv'}",
         *("--taxonomies=system", "--categoricals=year", "--numerics=year", "--texts=title"),
         *("--precision=mixed_bfloat16", "--min_test_rows=20", "--epochs=1", "--horizon=2"),
-        *("--split_ratios=4,1,1", "--nojit"),
+        *("--split_ratios=4,1,1", "--set=units=8", "--set=field_width=4", "--nojit"),
         f"--run_dir={directory / 'run'}",
     ]
     try:

@@ -19,7 +19,14 @@ from hypothesis import strategies as st
 
 from mmnet import config, driver
 from mmnet.checks import InputError
-from mmnet.config import PredictConfig, PrepareConfig, TableFlags, TaskFlags, TrainConfig
+from mmnet.config import (
+    EvaluateConfig,
+    PredictConfig,
+    PrepareConfig,
+    TableFlags,
+    TaskFlags,
+    TrainConfig,
+)
 from mmnet.data import dataset as datasets
 from mmnet.data import event_times, events, tables
 from mmnet.data.sources import simulated
@@ -749,8 +756,12 @@ def test_prepare_counts_events_once_and_keeps_counts_and_ledger(capsys, monkeypa
 
 def test_train_evaluate_and_predict_from_events(capsys):
     items_and_events()
-    arguments = [*OWN, "--run_dir=run", "--epochs=1", "--set=units=8"]
+    # The other runs of the tests are not compiled with XLA.
+    arguments = [*OWN, "--run_dir=run", "--epochs=1", "--set=units=4", "--jit"]
     assert run(TrainConfig, "train", *arguments) == driver.OK
+    before = Path("run/evaluation/metrics.json").read_bytes()
+    assert run(EvaluateConfig, "evaluate", "--run_dir=run") == driver.OK
+    assert Path("run/evaluation/metrics.json").read_bytes() == before
     record = json.loads(Path("run/record.json").read_text())
     assert record["rows_per_rule"]["events: has an item (item_id)"] == 19_200
     assert not [name for name in record["flags"] if name.startswith("engine")]
