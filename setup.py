@@ -55,6 +55,7 @@ setup(
         "test": [
             "hypothesis>=6.100",
             "pytest>=8",
+            "pytest-xdist>=3.5",  # the tests run in several processes
             "ruff>=0.6",
             "mypy>=1.10",
             "statsmodels>=0.14",  # what the tests of significance compare with

@@ -1,7 +1,11 @@
 """One small trained run, made once for all tests of the whole."""
 
+import fcntl
 import importlib
 import os
+import pathlib
+import shutil
+import subprocess
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -25,7 +29,8 @@ SIMULATED = [
     "--release=release",
     "--min_test_rows=50",
 ]
-SMALL = ["--set=units=8", "--set=field_width=4", "--epochs=2", "--batch_size=32"]
+# XLA would double the seconds; the run of data/test_events.py goes the whole road with it.
+SMALL = ["--set=units=8", "--set=field_width=4", "--epochs=2", "--batch_size=32", "--nojit"]
 
 
 @pytest.fixture(autouse=True)
@@ -42,19 +47,70 @@ def simulated_flags():
 
 
 @pytest.fixture(scope="session")
-def tiny_bert_dir(tmp_path_factory):
+def made_once(tmp_path_factory):
+    """`made_once(name, make)`: a directory or file that the first process to need it makes.
+
+    `make` receives its path. No test writes there; one that has to works on a copy.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # of all workers of this session
+
+    def made(name, make):
+        place = base / "made_once"
+        place.mkdir(exist_ok=True)
+        path, done = place / name, place / f".{name}.done"
+        with open(place / f".{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(path, ignore_errors=True)  # of one that failed half way
+                make(path)
+                done.touch()
+        return path
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def modules_of_the_tasks(made_once):
+    """Names of the modules that a process has loaded which imported encoders and all tasks."""
+    tasks = ("preparing", "starting", "training", "evaluating", "scoring", "experimenting")
+    names = ["encoders.hub_text", "encoders.cache", *(f"tasks.{name}" for name in tasks)]
+    code = f"import sys, {', '.join(f'mmnet.{name}' for name in names)}; print(*sys.modules)"
+    root = pathlib.Path(__file__).parents[1]
+
+    def write(path):
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+        )
+        path.write_text(done.stdout)
+
+    return set(made_once("modules", write).read_text().split())
+
+
+@pytest.fixture(scope="session")
+def tiny_bert_dir(made_once):
     """A directory for the hub text encoder."""
     pytest.importorskip("tensorflow_hub")
     from tests.encoders import tiny_bert
 
-    return tiny_bert.write(tmp_path_factory.mktemp("bert") / "tiny")
+    return made_once("tiny_bert", tiny_bert.write)
 
 
 @pytest.fixture(scope="session")
-def run_dir(tmp_path_factory):
-    """The run directory of a small MMNet, trained, evaluated and exported."""
-    from mmnet import config, tasks
+def run_dir(made_once):
+    """The run directory of a small MMNet, trained, evaluated and exported; see `own_copy`."""
 
-    directory = tmp_path_factory.mktemp("runs") / "small"
-    tasks.train(config.parse(config.TrainConfig, [*SIMULATED, *SMALL, f"--run_dir={directory}"]))
-    return directory
+    def train(directory):
+        from mmnet import config, tasks
+
+        flags = [*SIMULATED, *SMALL, f"--run_dir={directory}"]
+        tasks.train(config.parse(config.TrainConfig, flags))
+
+    return made_once("run", train)
+
+
+@pytest.fixture
+def own_copy(run_dir, tmp_path):
+    """A copy of the run directory for a test that writes there."""
+    return shutil.copytree(run_dir, tmp_path / "own_copy")

@@ -66,7 +66,8 @@ def trained(tables, content_flags, tmp_path_factory):
         f"--counts={tables / 'counts.csv'}",
         f"--items={tables / 'items.csv'}",
         *("--taxonomies=category", "--release=release", "--min_test_rows=20"),
-        *("--set=units=8", "--set=field_width=4", "--set=modality_dropout=0.2", "--epochs=1"),
+        *("--set=units=8", "--set=field_width=4", "--set=modality_dropout=0.2"),
+        *("--epochs=1", "--nojit"),
         *content_flags,
         f"--run_dir={run_dir}",
     ]

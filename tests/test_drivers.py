@@ -122,25 +122,25 @@ def test_the_record_says_what_was_run(run_dir):
     assert "examples: test target has 50 clicks or more" in record.rows_per_rule
 
 
-def test_evaluate_finds_the_same_metrics_again(run_dir):
-    before = (run_dir / "evaluation" / "metrics.json").read_bytes()
-    assert run(EvaluateConfig, "evaluate", f"--run_dir={run_dir}") == driver.OK
-    assert (run_dir / "evaluation" / "metrics.json").read_bytes() == before
+def test_evaluate_finds_the_same_metrics_again(own_copy):
+    before = (own_copy / "evaluation" / "metrics.json").read_bytes()
+    assert run(EvaluateConfig, "evaluate", f"--run_dir={own_copy}") == driver.OK
+    assert (own_copy / "evaluation" / "metrics.json").read_bytes() == before
 
 
-def test_evaluate_at_another_missing_rate_writes_beside(run_dir):
-    arguments = [f"--run_dir={run_dir}", "--test_missing_rate=0"]
+def test_evaluate_at_another_missing_rate_writes_beside(own_copy):
+    arguments = [f"--run_dir={own_copy}", "--test_missing_rate=0"]
     assert run(EvaluateConfig, "evaluate", *arguments) == driver.OK
     stored = json.loads(
-        (run_dir / "evaluation-rate-0-seed-0" / "metrics.json").read_text(encoding="utf-8")
+        (own_copy / "evaluation-rate-0-seed-0" / "metrics.json").read_text(encoding="utf-8")
     )
     assert stored["noisy"]["mse"] == stored["normal"]["mse"]  # nothing is hidden at rate 0
 
 
-def test_evaluate_explains_every_example_on_request(run_dir):
-    evaluation = run_dir / "evaluation"
+def test_evaluate_explains_every_example_on_request(own_copy):
+    evaluation = own_copy / "evaluation"
     assert not (evaluation / "attention.parquet").exists()
-    assert run(EvaluateConfig, "evaluate", f"--run_dir={run_dir}", "--explain") == driver.OK
+    assert run(EvaluateConfig, "evaluate", f"--run_dir={own_copy}", "--explain") == driver.OK
     weights = pd.read_parquet(evaluation / "attention.parquet")
     rows = pd.read_parquet(evaluation / "predictions.parquet")
     keys = ["scenario", "item_id", "period"]
@@ -234,13 +234,15 @@ def test_a_run_directory_below_a_file_is_refused(simulated_flags, tmp_path, caps
     assert "cannot be made" in capsys.readouterr().err
 
 
-def test_a_finished_run_is_not_overwritten(run_dir, simulated_flags, capsys):
-    assert run(TrainConfig, "train", *simulated_flags, f"--run_dir={run_dir}") == driver.WRONG_INPUT
+def test_a_finished_run_is_not_overwritten(own_copy, simulated_flags, capsys):
+    assert (
+        run(TrainConfig, "train", *simulated_flags, f"--run_dir={own_copy}") == driver.WRONG_INPUT
+    )
     assert "already holds a run" in capsys.readouterr().err
 
 
-def test_resuming_with_other_flags_is_refused(run_dir, capsys):
-    arguments = ["--resume", f"--run_dir={run_dir}", "--learning_rate=0.5"]
+def test_resuming_with_other_flags_is_refused(own_copy, capsys):
+    arguments = ["--resume", f"--run_dir={own_copy}", "--learning_rate=0.5"]
     assert run(TrainConfig, "train", *arguments) == driver.WRONG_INPUT
     assert "--learning_rate=0.5 differs" in capsys.readouterr().err
 
@@ -288,14 +290,14 @@ def test_resuming_after_the_tables_changed_leaves_the_run_as_it_is(own_run, caps
     assert {path: path.read_bytes() for path in (run_dir / "dataset").iterdir()} == before
 
 
-def test_evaluating_on_another_dataset_is_refused(run_dir, simulated_flags, tmp_path, capsys):
+def test_evaluating_on_another_dataset_is_refused(own_copy, simulated_flags, tmp_path, capsys):
     other = [*simulated_flags, "--taxonomy_mean=paper", f"--dataset_dir={tmp_path / 'paper'}"]
     assert run(PrepareConfig, "prepare", *other) == driver.OK
-    before = (run_dir / "evaluation" / "metrics.json").read_bytes()
-    arguments = [f"--run_dir={run_dir}", f"--dataset_dir={tmp_path / 'paper'}"]
+    before = (own_copy / "evaluation" / "metrics.json").read_bytes()
+    arguments = [f"--run_dir={own_copy}", f"--dataset_dir={tmp_path / 'paper'}"]
     assert run(EvaluateConfig, "evaluate", *arguments) == driver.WRONG_INPUT
     assert "trained on another dataset" in capsys.readouterr().err
-    assert (run_dir / "evaluation" / "metrics.json").read_bytes() == before
+    assert (own_copy / "evaluation" / "metrics.json").read_bytes() == before
 
 
 def test_flags_that_a_prepared_dataset_contradicts_are_refused(run_dir, tmp_path, capsys):
@@ -348,7 +350,7 @@ def own_run(tmp_path_factory):
         f"--items={directory / 'items.csv'}",
         *("--taxonomies=system", "--categoricals=year", "--numerics=year", "--texts=title"),
         *("--precision=mixed_bfloat16", "--min_test_rows=20", "--epochs=1", "--horizon=2"),
-        "--split_ratios=4,1,1",
+        *("--split_ratios=4,1,1", "--set=units=8", "--set=field_width=4", "--nojit"),
         f"--run_dir={directory / 'run'}",
     ]
     compiled, make = [], Predictor.__init__

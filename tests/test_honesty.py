@@ -142,7 +142,7 @@ def shuffled_run(simulated_flags, tmp_path_factory):
         for name in ("validation", "test")
     )
     model = mmnet(dataset.fitted.spec, units=8, field_width=4, seed=0)
-    predict = Predictor(model)
+    predict = Predictor(model, jit=False)
     fitting.fit(
         model,
         shuffled,
@@ -155,6 +155,7 @@ def shuffled_run(simulated_flags, tmp_path_factory):
             monitor="mean_log_mse",
             seed=0,
             deterministic=False,
+            jit=False,
         ),
         rate_scale=dataset.fitted.spec.rate_scale,
         run_dir=tmp_path_factory.mktemp("shuffled"),

@@ -136,11 +136,6 @@ def test_a_dataset_is_the_old_or_the_new_one_and_is_made_anew(run_dir, tmp_path,
 # ------------------------------------------------------------------------------ whole drivers
 
 
-def copied(run_dir, place):
-    shutil.copytree(run_dir, place / "run")
-    return place / "run"
-
-
 @pytest.mark.slow
 def test_whatever_train_is_killed_at_its_files_are_whole(simulated_flags, tmp_path, monkeypatch):
     flags = [*simulated_flags, "--set=units=4", "--set=field_width=2", "--epochs=2"]
@@ -159,9 +154,9 @@ def test_whatever_train_is_killed_at_its_files_are_whole(simulated_flags, tmp_pa
 
 @pytest.mark.slow
 def test_whatever_the_other_drivers_are_killed_at_their_files_are_whole(
-    run_dir, tmp_path, monkeypatch
+    own_copy, tmp_path, monkeypatch
 ):
-    run = copied(run_dir, tmp_path)
+    run = own_copy
     before = json.loads((run / "evaluation/metrics.json").read_text())
     moments, _ = watched(
         tmp_path, monkeypatch, lambda: tasks.evaluate(config.EvaluateConfig(run_dir=str(run)))
@@ -315,12 +310,12 @@ def test_a_directory_made_for_a_lock_goes_with_it(tmp_path):
 
 
 @posix
-def test_two_trainings_and_an_evaluation_do_not_share_a_run(run_dir, simulated_flags, tmp_path):
+def test_two_trainings_and_an_evaluation_do_not_share_a_run(own_copy, simulated_flags, tmp_path):
     new = config.parse(config.TrainConfig, [*simulated_flags, f"--run_dir={tmp_path / 'run'}"])
     with only_one(tmp_path / "run", ""), pytest.raises(InputError, match="is in use by another"):
         tasks.train(new)
-    with only_one(run_dir, ""), pytest.raises(InputError, match="is in use by another"):
-        tasks.evaluate(config.EvaluateConfig(run_dir=str(run_dir)))
+    with only_one(own_copy, ""), pytest.raises(InputError, match="is in use by another"):
+        tasks.evaluate(config.EvaluateConfig(run_dir=str(own_copy)))
     flags = config.parse(
         config.PrepareConfig, [*simulated_flags, f"--dataset_dir={tmp_path / 'set'}"]
     )

@@ -6,12 +6,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from mmnet import config, driver, experiment
-from mmnet.config import ExperimentConfig
+from mmnet.config import ExperimentConfig, TrainConfig
 from mmnet.experiments import cells, plan
 from tests.conftest import SIMULATED
 
@@ -30,6 +31,17 @@ def contents(directory):
     }
 
 
+class Here:
+    """A cell that this process runs, which has imported what a process of its own would."""
+
+    def __init__(self, command, **_):
+        assert command[1:3] == ["-m", "mmnet.train"]
+        self.returncode = driver.run(TrainConfig, None, "train", command[3:])
+
+    def poll(self):
+        return self.returncode
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A small experiment that has been run: two floors and an estimator, at two origins."""
@@ -42,7 +54,10 @@ def folder(tmp_path_factory):
     lines = [*SIMULATED, "--table=One: ha, smoothed", "--table=Two: smoothed, by_item"]
     lines += ["--reference=smoothed", "--replicates=100", f"--cells={place / 'cells'}"]
     (place / "experiment.txt").write_text("\n".join([*lines, "--title=A small one"]) + "\n")
-    assert run(*experiment.with_flagfile([f"--experiment={place}"])) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        names = {"DEVNULL": subprocess.DEVNULL, "STDOUT": subprocess.STDOUT}
+        patch.setattr(cells, "subprocess", SimpleNamespace(Popen=Here, **names))
+        assert run(*experiment.with_flagfile([f"--experiment={place}"])) == 0
     return place
 
 

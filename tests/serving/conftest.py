@@ -4,11 +4,14 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def small_export(tmp_path_factory):
+def small_export(made_once):
     """The version's directory of an untrained MMNet with every kind of input."""
     from tests.serving import exported
 
-    return exported.write(tmp_path_factory.mktemp("export"), smoothed_history=True)
+    def write(directory):
+        exported.write(directory, smoothed_history=True)
+
+    return made_once("small_export", write) / "1"
 
 
 @pytest.fixture(scope="session")

@@ -37,15 +37,27 @@ def batch(trained):
     return next(Windows(dataset).batches(dataset.split.test, 64))[1]
 
 
-def test_named_tensors_score_as_the_model_does(run_dir, trained, batch):
+@pytest.fixture(scope="module")
+def loaded(run_dir):
+    """The run's export."""
+    return export.load(run_dir / "export")[0]
+
+
+@pytest.fixture(scope="module")
+def light(trained):
+    """A model of the same inputs that is exported in less time, and what was fitted."""
+    _, dataset = trained
+    return mmved(dataset.fitted.spec, units=4, field_width=2), dataset.fitted
+
+
+def test_named_tensors_score_as_the_model_does(loaded, trained, batch):
     model, _ = trained
-    loaded, _ = export.load(run_dir / "export")
     found = loaded.signatures["serving_default"](**batch)[export.OUTPUT]
     # Two orders of float32 sums: relative 1e-5 of rates of a few percent.
     np.testing.assert_allclose(found, model(batch, training=False), rtol=1e-5, atol=1e-5)
 
 
-def test_raw_columns_score_as_the_named_tensors_do(run_dir, trained, batch):
+def test_raw_columns_score_as_the_named_tensors_do(loaded, trained, batch):
     _, dataset = trained
     panel, examples, window = dataset.panel, dataset.split.test, dataset.fitted.spec.window
     items, times = examples.items[:64], examples.times[:64]
@@ -67,15 +79,14 @@ def test_raw_columns_score_as_the_named_tensors_do(run_dir, trained, batch):
             for column in ("category", "tags", "author", "title")
         },
     }
-    loaded, _ = export.load(run_dir / "export")
     scored = loaded.signatures["raw_columns"](**{k: tf.constant(v) for k, v in raw.items()})
     wanted = loaded.signatures["serving_default"](**batch)[export.OUTPUT]
     # The same graph on inputs equal up to one float32 rounding of the rate and the number.
     np.testing.assert_allclose(scored[export.OUTPUT], wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_raw_columns_take_what_training_never_saw(run_dir):
-    loaded, fitted = export.load(run_dir / "export")
+def test_raw_columns_take_what_training_never_saw(loaded, trained):
+    fitted = trained[1].fitted
     raw = {
         name: tf.zeros([2, *spec.shape[1:]], spec.dtype)
         if spec.dtype != tf.string
@@ -113,9 +124,10 @@ def test_loads_with_plain_tensorflow(run_dir, batch, tmp_path):
     assert done.stdout.strip() == "64 []", done.stderr
 
 
-def test_the_explained_signature_gives_the_probes_weights_beside_the_score(run_dir, trained, batch):
+def test_the_explained_signature_gives_the_probes_weights_beside_the_score(
+    run_dir, loaded, trained, batch
+):
     model, _ = trained
-    loaded, _ = export.load(run_dir / "export")
     signatures = loaded.signatures
     assert (
         signatures["explained"].structured_input_signature
@@ -131,8 +143,7 @@ def test_the_explained_signature_gives_the_probes_weights_beside_the_score(run_d
     assert weights.shape == (64, len(fusion_names(model)))
 
 
-def test_an_item_without_a_title_is_scored_from_what_it_has(run_dir, batch):
-    loaded, _ = export.load(run_dir / "export" / "1")
+def test_an_item_without_a_title_is_scored_from_what_it_has(run_dir, loaded, batch):
     names = exported.modalities(run_dir / "export" / "1")
     untitled = {**batch, "text_title": tf.zeros_like(batch["text_title"])}
     weights = loaded.signatures["explained"](**untitled)[export.WEIGHTS].numpy()
@@ -141,10 +152,8 @@ def test_an_item_without_a_title_is_scored_from_what_it_has(run_dir, batch):
     np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-6)
 
 
-def test_a_model_without_a_gate_has_nothing_to_explain(trained, batch, tmp_path):
-    _, dataset = trained
-    model = mmved(dataset.fitted.spec, units=4, field_width=2)
-    export.export(model, dataset.fitted, tmp_path)
+def test_a_model_without_a_gate_has_nothing_to_explain(light, batch, tmp_path):
+    export.export(*light, tmp_path)
     loaded, _ = export.load(tmp_path)
     assert set(loaded.signatures) == {
         "serving_default",
@@ -167,8 +176,7 @@ def test_what_was_fitted_goes_along(run_dir, trained):
     assert about["flags"]["model"] == "mmnet"
 
 
-def test_a_model_that_would_score_otherwise_is_not_exported(trained, batch, tmp_path, monkeypatch):
-    model, dataset = trained
+def test_a_model_that_would_score_otherwise_is_not_exported(light, batch, tmp_path, monkeypatch):
     real = export.Servable.tensors
     monkeypatch.setattr(
         export.Servable,
@@ -176,16 +184,13 @@ def test_a_model_that_would_score_otherwise_is_not_exported(trained, batch, tmp_
         lambda self, **inputs: {export.OUTPUT: real(self, **inputs)[export.OUTPUT] + 0.01},
     )
     with pytest.raises(RuntimeError, match="not exported"):
-        export.export(
-            model, dataset.fitted, tmp_path / "out", check={k: v.numpy() for k, v in batch.items()}
-        )
+        export.export(*light, tmp_path / "out", check={k: v.numpy() for k, v in batch.items()})
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_newer_version_stands_beside_the_older_and_is_found(trained, tmp_path):
-    model, dataset = trained
+def test_a_newer_version_stands_beside_the_older_and_is_found(light, tmp_path):
     for version in (1, 2):
-        export.export(model, dataset.fitted, tmp_path, version=version)
+        export.export(*light, tmp_path, version=version)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2"]
     export.load(tmp_path)
 
@@ -211,9 +216,9 @@ def in_two_steps(signatures, batch):
     return {**{name: one for name, one in batch.items() if name not in static}, **kept}
 
 
-def test_the_two_halves_score_as_the_whole_does(run_dir, trained, batch):
+def test_the_two_halves_score_as_the_whole_does(loaded, trained, batch):
     model, _ = trained
-    signatures = export.load(run_dir / "export")[0].signatures
+    signatures = loaded.signatures
     inputs = in_two_steps(signatures, batch)
     # A vector of 8 and a flag for the meta features, the title and the cover.
     assert inputs["static"].shape == (64, 3 * (8 + 1))
@@ -224,8 +229,7 @@ def test_the_two_halves_score_as_the_whole_does(run_dir, trained, batch):
     np.testing.assert_allclose(found[export.OUTPUT], model(batch), rtol=1e-5, atol=1e-5)
 
 
-def test_a_half_that_would_score_otherwise_is_not_exported(trained, batch, tmp_path, monkeypatch):
-    model, dataset = trained
+def test_a_half_that_would_score_otherwise_is_not_exported(light, batch, tmp_path, monkeypatch):
     real = export.Servable.static
     monkeypatch.setattr(
         export.Servable,
@@ -234,7 +238,7 @@ def test_a_half_that_would_score_otherwise_is_not_exported(trained, batch, tmp_p
     )
     check = {name: tensor.numpy() for name, tensor in batch.items()}
     with pytest.raises(RuntimeError, match=r"from_static scores row .*not exported"):
-        export.export(model, dataset.fitted, tmp_path / "out", check=check)
+        export.export(*light, tmp_path / "out", check=check)
 
 
 def test_a_model_without_content_has_no_halves(trained, tmp_path):

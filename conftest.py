@@ -1,0 +1,28 @@
+"""How many processes run the tests, and with how many threads each.
+
+One per core, but at most four (`--maxprocesses` in pyproject.toml): each holds TensorFlow, about
+2 GB by the end.
+"""
+
+import gc
+import os
+
+import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several: each has a core, and takes no more
+    for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """Files and tests that are named run in this process: each other would import TensorFlow."""
+    if not any(os.path.isdir(argument) for argument in config.args):
+        return 0
+    return None  # the others are for pytest-xdist to count
+
+
+def pytest_collection_finish():
+    """Spares the garbage collector what the imports made: half a million objects that stay."""
+    gc.collect()
+    gc.freeze()
