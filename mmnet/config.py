@@ -219,7 +219,7 @@ class TrainingFlags(_Flags):
     precision: Literal["float32", "mixed_bfloat16"] = Field("float32", description="Arithmetic.")
     deterministic: bool = Field(False, description="Bit-identical reruns, at some speed.")
     jit: bool = Field(True, description="Compile the training step with XLA.")
-    steps_per_execution: int = Field(32, ge=1, description="Training steps per call.")
+    steps_per_execution: int = Field(32, ge=1, description="Most training steps per call.")
     checkpoint_seconds: float = Field(60, ge=0, description="Between checkpoints within an epoch.")
     profile_steps: Annotated[tuple[int, ...], "comma-separated"] = Field(
         (), description="FIRST,LAST training steps to trace, e.g. 320,352."

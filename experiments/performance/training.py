@@ -51,7 +51,7 @@ from mmnet.files import write_atomic
 from mmnet.layers.interaction import CompressedInteraction
 from mmnet.layers.tcn import TemporalConvolution
 from mmnet.training.fitting import ScaledMeanSquaredError
-from mmnet.training.stepping import Steps, stacked
+from mmnet.training.stepping import Steps, affordable, stacked
 
 STEPS, PER_EXECUTION = 128, 32
 MFLOP_PER_EXAMPLE = 21.0
@@ -122,11 +122,12 @@ class OurFit(Fit):
     def __init__(self, dataset, batches):
         super().__init__(dataset, batches)
         self.model.optimizer.build(self.model.trainable_variables)
-        self.take = Steps(self.model, jit=True, size=PER_EXECUTION)
+        size = affordable(batches, PER_EXECUTION)
+        self.take = Steps(self.model, jit=True, size=size)
 
     def train(self, first, steps):
         """Executions of up to 32 steps, and a look at the loss after each."""
-        for batch in stacked(self.batches, first, steps, PER_EXECUTION):
+        for batch in stacked(self.batches, first, steps, self.take.size):
             self.take(batch)
             float(self.model.get_metrics_result()["loss"])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -166,7 +166,7 @@ class TrainingBatches:
     def __call__(self, first_step: int) -> tf.data.Dataset:
         """One element per batch, from a global step on."""
         steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
-        return self._read(steps.map(self._batch, num_parallel_calls=1, deterministic=True), 8)
+        return self._read(steps, lambda step: self._batches(step[None], ()), 8)
 
     def stacked(self, first_step: int, num_steps: int, size: int) -> tf.data.Dataset:
         """The same batches, `size` per element, [steps, batch, ...]: one gather for all of them.
@@ -180,37 +180,37 @@ class TrainingBatches:
 
         def stack(first: tf.Tensor):
             steps = tf.range(first, tf.minimum(first + size, end))
-            flat = self._batch(steps)
-            shape = (len(steps), self.batch_size)
-            return tf.nest.map_structure(
-                lambda rows: tf.reshape(rows, (*shape, *rows.shape[1:])), flat
-            )
+            return self._batches(steps, (len(steps),))
 
-        starts = tf.data.Dataset.range(first_step, end, size)
-        return self._read(starts.map(stack, num_parallel_calls=1, deterministic=True), 1)
+        return self._read(tf.data.Dataset.range(first_step, end, size), stack, 1)
 
-    def _batch(self, steps: tf.Tensor) -> tuple[tf.Tensor | Inputs, ...]:
-        """The examples of one step, int64 [], or of several of one epoch, [steps], in a row."""
-        epoch = tf.reshape(steps, [-1])[0] // self.steps_per_epoch
-        first = (steps % self.steps_per_epoch) * self.batch_size
-        within = tf.range(self.batch_size, dtype=tf.int64)
-        place = tf.reshape(tf.expand_dims(first, -1) + within, [-1])
+    def _batches(self, steps: tf.Tensor, shape: tuple) -> tuple[tf.Tensor | Inputs, ...]:
+        """The examples of several steps of one epoch, [*shape, batch, ...]."""
+        epoch, within = steps[0] // self.steps_per_epoch, tf.range(self.batch_size, dtype=tf.int64)
+        place = (steps % self.steps_per_epoch)[:, None] * self.batch_size + within
         key = tf.stack([tf.constant(self._seed, tf.int64), epoch])
-        chosen = tf.random.experimental.index_shuffle(place, key, self._num_examples - 1)
+        chosen = tf.random.experimental.index_shuffle(
+            tf.reshape(place, [-1]), key, self._num_examples - 1
+        )
         items, times = tf.gather(self._items, chosen), tf.gather(self._times, chosen)
-        inputs = self._windows.gather(items, times)
-        target = self._windows.target(items, times)
-        if self._weights is None:
-            return inputs, target
-        return inputs, target, tf.gather(self._weights, chosen)
+        found: tuple[tf.Tensor | Inputs, ...] = (
+            self._windows.gather(items, times),
+            self._windows.target(items, times),
+        )
+        if self._weights is not None:
+            found = (*found, tf.gather(self._weights, chosen))
+        return tf.nest.map_structure(
+            lambda rows: tf.reshape(rows, (*shape, self.batch_size, *rows.shape[1:])), found
+        )
 
     @staticmethod
-    def _read(dataset: tf.data.Dataset, ahead: int) -> tf.data.Dataset:
+    def _read(steps: tf.data.Dataset, batches: Callable, ahead: int) -> tf.data.Dataset:
         # To rewrite a pipeline, tf.data first copies all the arrays that it gathers from.
         options = tf.data.Options()
         options.experimental_optimization.apply_default_optimizations = False
         options.autotune.enabled = False
-        return dataset.prefetch(ahead).with_options(options)
+        found = steps.map(batches, num_parallel_calls=1, deterministic=True)
+        return found.prefetch(ahead).with_options(options)
 
 
 def _tensor(array: np.ndarray) -> tf.Tensor:

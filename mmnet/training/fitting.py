@@ -26,7 +26,7 @@ from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.training import resume as resuming
 from mmnet.training.progress import Display
 from mmnet.training.resume import Checkpoint, Checkpoints, Progress
-from mmnet.training.stepping import Batches, Steps, stacked
+from mmnet.training.stepping import Batches, Steps, affordable, stacked
 from mmnet.training.tensorboard import Logs, disturbance_modes
 
 MONITORS = ("mean_log_mse", *SCENARIOS)
@@ -53,7 +53,7 @@ class Settings:
         deterministic: TensorFlow's own nondeterministic operations are replaced or refused, for
             the rest of the process.
         jit: the training step is compiled with XLA. Random streams differ with and without.
-        steps_per_execution: training steps per call; checkpoints and Ctrl-C wait for its end.
+        steps_per_execution: most training steps per call; checkpoints and Ctrl-C wait for its end.
         checkpoint_seconds: between checkpoints within an epoch; 0 = after every execution.
         profile_steps: first and last training step of a profiler trace, counted from 1, or None.
             Rounded out to whole executions; the first of them would show compilation.
@@ -319,7 +319,7 @@ def fit(
         run.log_hparams(hparams or {})
         if done:
             run.display.line(f"going on from step {done:,}")
-        take = Steps(model, settings.jit, settings.steps_per_execution)
+        take = Steps(model, settings.jit, affordable(batches, settings.steps_per_execution))
         watch = keras.callbacks.CallbackList([*callbacks], model=model)
         watch.on_train_begin()
         while not run.ended:
@@ -333,7 +333,7 @@ def fit(
 def _train_epoch(take: Steps, batches: Batches, run: _Run, watch: keras.callbacks.CallbackList):
     """Trains what is left of the epoch."""
     watch.on_epoch_begin(run.progress.epoch)
-    for number, batch in enumerate(run.stacked(batches)):
+    for number, batch in enumerate(run.stacked(batches, take.size)):
         run.before_execution()
         watch.on_train_batch_begin(number)
         steps = take(batch)
@@ -406,11 +406,10 @@ class _Run:
 
     # ---------------------------------------------------------------- between executions
 
-    def stacked(self, batches: Batches) -> Iterable[Any]:
-        """What is left of the epoch's batches, as many at a time as an execution takes."""
+    def stacked(self, batches: Batches, size: int) -> Iterable[Any]:
+        """What is left of the epoch's batches, `size` at a time."""
         if self.steps_left == self.steps_per_epoch:
             self.model.reset_metrics()  # a resumed epoch keeps its running loss
-        size = self.settings.steps_per_execution
         return stacked(batches, self.progress.step, self.steps_left, size)
 
     def before_execution(self) -> None:

@@ -28,6 +28,17 @@ class StackedBatches(Protocol):
         """
 
 
+MOST_STACKED_BYTES = 64 << 20
+"""Of the batches of one call; more would cost memory and save nothing, as each step is long."""
+
+
+def affordable(batches: Batches, steps: int) -> int:
+    """How many steps a call may have: at most `steps`, at least one."""
+    shapes = tf.nest.flatten(batches(0).element_spec)
+    one = sum((spec.shape.num_elements() or 0) * spec.dtype.size for spec in shapes)
+    return max(1, min(steps, MOST_STACKED_BYTES // max(one, 1)))
+
+
 def stacked(batches: Batches, first_step: int, num_steps: int, size: int) -> tf.data.Dataset:
     """Batches of any kind as `StackedBatches.stacked` returns them."""
     if isinstance(batches, StackedBatches):
@@ -46,10 +57,13 @@ class Steps:
         model: compiled (`Model.compile`); its `train_step` is what each step does.
         jit: compiles the program with XLA.
         size: most steps per call; every number of steps up to it runs the same program.
+
+    Attributes:
+        size: see above.
     """
 
     def __init__(self, model: keras.Model, jit: bool, size: int):
-        self._model, self._size = model, size
+        self._model, self.size = model, size
         self._program = tf.function(self._loop, jit_compile=jit)
 
     def __call__(self, batches: Any) -> int:
@@ -65,7 +79,7 @@ class Steps:
 
     def _filled(self, tensor: tf.Tensor) -> tf.Tensor:
         """Appends steps of zeros up to `size`: one shape means one compilation."""
-        missing = self._size - len(tensor)
+        missing = self.size - len(tensor)
         if not missing:
             return tensor
         return tf.pad(tensor, [[0, missing]] + [[0, 0]] * (tensor.shape.rank - 1))

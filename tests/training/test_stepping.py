@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mmnet.training.stepping import Steps, stacked
+from mmnet.training import stepping
+from mmnet.training.stepping import Steps, affordable, stacked
 
 
 def compiled(tiny):
@@ -61,3 +62,11 @@ def test_batches_of_any_kind_are_stacked(tiny):
     joined = tf.concat([target for _, target in stacks], 0)
     single = [target for _, target in tiny.batches(3).take(5)]
     np.testing.assert_array_equal(joined, tf.stack(single))
+
+
+def test_large_batches_are_fewer_per_call(tiny, monkeypatch):
+    # Four float32 values, an int32 id and a float32 target: 24 bytes of each of 16 examples.
+    monkeypatch.setattr(stepping, "MOST_STACKED_BYTES", 5 * 24 * tiny.BATCH)
+    assert [affordable(tiny.batches, steps) for steps in (3, 5, 32)] == [3, 5, 5]
+    monkeypatch.setattr(stepping, "MOST_STACKED_BYTES", 1)
+    assert affordable(tiny.batches, 32) == 1
