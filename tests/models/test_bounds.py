@@ -1,5 +1,7 @@
 """No finite input makes a score that is not finite, whatever the model."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -81,6 +83,17 @@ def test_every_float_input_of_a_network_is_bounded_and_its_inputs_keep_their_nam
     assert set(model.input) == set(SPEC.tensors())
     bounded = {layer.name for layer in model.layers if type(layer).__name__ == "Bounded"}
     assert bounded == {f"bounded_{name}" for name in SPEC.limits()}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_ordinary_inputs_score_as_without_bounds_to_the_bit(name, monkeypatch):
+    wanted = REGISTRY[name](SPEC, **SMALL, seed=1)(BATCH)
+    module = sys.modules[REGISTRY[name].build.__module__]
+    monkeypatch.setattr(module, "bounded", lambda inputs, spec: inputs)
+    free = REGISTRY[name](SPEC, **SMALL, seed=1)
+    assert not any(layer.name.startswith("bounded_") for layer in free.layers)
+    # The same operations on the same numbers, one by one.
+    np.testing.assert_array_equal(free(BATCH), wanted)
 
 
 def test_ordinary_inputs_are_inside_the_limits():
