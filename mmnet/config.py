@@ -12,7 +12,7 @@ import io
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -529,22 +529,36 @@ def named_options(
     {'units': 32, 'filters': (8, 4)}
     """
     hints = typing.get_type_hints(function)
-    known = {
+    kinds = {
         name: hints[name]
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
+    return options(kinds, function.__name__, settings, flag)
+
+
+def options(
+    kinds: Mapping[str, Any], owner: str, settings: Iterable[str], flag: str
+) -> dict[str, Any]:
+    """Parses `name=value` settings of options whose types are known; see `named_options`.
+
+    Args:
+        kinds: option -> its type.
+        owner: what has these options, for messages.
+        settings: `name=value` each; a later one wins.
+        flag: that they came from.
+    """
     found = {}
     for setting in settings:
         name, sign, text = setting.partition("=")
         if not sign:
             raise InputError(f"--{flag} takes name=value. Received: {setting!r}")
-        if name not in known:
+        if name not in kinds:
             raise InputError(
-                f"--{flag}={setting}: {function.__name__} has no option {name!r}"
-                f"{did_you_mean(name, known)} (it has: {', '.join(known) or 'none'})"
+                f"--{flag}={setting}: {owner} has no option {name!r}"
+                f"{did_you_mean(name, kinds)} (it has: {', '.join(kinds) or 'none'})"
             )
-        kind, members = known[name], typing.get_args(known[name])
+        kind, members = kinds[name], typing.get_args(kinds[name])
         value: Any = text
         if type(None) in members and text.lower() == "none":
             value = None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -37,14 +36,9 @@ class Builder:
         module, name = self._place
         return getattr(importlib.import_module(module), name)(spec, **options)
 
-    @functools.cached_property
-    def signature(self) -> Callable[..., None]:
-        """A function that has the options as its keywords, and builds nothing."""
-        return options_of(*self._place)
-
     def options(self) -> dict[str, inspect.Parameter]:
         """Name -> type and default of every option."""
-        return dict(inspect.signature(self.signature, eval_str=True).parameters)
+        return options_of(*self._place)
 
     @property
     def seeded(self) -> bool:
@@ -95,4 +89,5 @@ def resolve_options(name: str, settings: Iterable[str]) -> dict[str, Any]:
             f"--model must be one of {', '.join(REGISTRY)}. Received: --model={name}"
             f"{checks.did_you_mean(name, REGISTRY)}"
         )
-    return config.named_options(REGISTRY[name].signature, settings, "set")
+    kinds = {option: one.annotation for option, one in REGISTRY[name].options().items()}
+    return config.options(kinds, name, settings, "set")

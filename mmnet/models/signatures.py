@@ -3,47 +3,62 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
-from collections.abc import Callable
+import inspect
+import types
+import typing
 from pathlib import Path
 from typing import Any
 
 
-def options_of(module: str, function: str) -> Callable[..., None]:
-    """A function with the keyword-only arguments of another one, and nothing else of it.
+def options_of(module: str, function: str) -> dict[str, inspect.Parameter]:
+    """The keyword-only arguments of a function, as `inspect.signature` would return them.
 
-    Only what the arguments' types and defaults name is imported, so that must come from a module
-    that is quick to load.
+    Nothing is run: defaults must be literals. What the arguments' types name is imported, so that
+    must come from a module that is quick to load.
 
     Args:
-        module: where the other one is, by its full name.
+        module: where the function is, by its full name.
         function: its name.
 
     Returns:
-        A function that does nothing; `inspect.signature` and `typing.get_type_hints` read it.
+        Name -> its type and default.
 
-    >>> options_of("mmnet.models.mmved", "mmved").__kwdefaults__["kl_weight"]
-    0.3
+    >>> options_of("mmnet.models.mmved", "mmved")["kl_weight"]
+    <Parameter "kl_weight: float = 0.3">
     """
     found = importlib.util.find_spec(module)
     if found is None or not found.origin:
         raise ModuleNotFoundError(module)
     source = ast.parse(Path(found.origin).read_text(encoding="utf-8"), found.origin)
-    (shell,) = (
-        node for node in source.body if isinstance(node, ast.FunctionDef) and node.name == function
-    )
-    shell.args.args, shell.args.defaults, shell.returns = [], [], None
-    shell.body, shell.decorator_list = [ast.Pass()], []
-    used = {node.id for node in ast.walk(shell) if isinstance(node, ast.Name)}
-    imports: list[ast.stmt] = [
-        node
+    (read,) = (
+        node.args
         for node in source.body
-        if isinstance(node, ast.ImportFrom)
-        and (
-            node.module == "__future__" or used & {name.asname or name.name for name in node.names}
+        if isinstance(node, ast.FunctionDef) and node.name == function
+    )
+    texts = {one.arg: ast.unparse(one.annotation) for one in read.kwonlyargs if one.annotation}
+    used = {node.id for node in ast.walk(read) if isinstance(node, ast.Name)}
+    kinds = typing.get_type_hints(
+        types.SimpleNamespace(__annotations__=texts), globalns=_imported(source, used)
+    )
+    return {
+        one.arg: inspect.Parameter(
+            one.arg,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if default is None else ast.literal_eval(default),
+            annotation=kinds.get(one.arg, inspect.Parameter.empty),
         )
-    ]
-    tree = ast.fix_missing_locations(ast.Module([*imports, shell], []))
-    namespace: dict[str, Any] = {"__name__": module}
-    exec(compile(tree, found.origin, "exec"), namespace)
-    return namespace[function]
+        for one, default in zip(read.kwonlyargs, read.kw_defaults, strict=True)
+    }
+
+
+def _imported(source: ast.Module, used: set[str]) -> dict[str, Any]:
+    """What a module imports of the names that are used, by these names."""
+    return {
+        name.asname or name.name: getattr(importlib.import_module(node.module), name.name)
+        for node in source.body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for name in node.names
+        if (name.asname or name.name) in used
+    }

@@ -88,7 +88,7 @@ def test_every_float_input_of_a_network_is_bounded_and_its_inputs_keep_their_nam
 @pytest.mark.parametrize("name", NETWORKS)
 def test_ordinary_inputs_score_as_without_bounds_to_the_bit(name, monkeypatch):
     wanted = REGISTRY[name](SPEC, **SMALL, seed=1)(BATCH)
-    module = sys.modules[REGISTRY[name].build.__module__]
+    module = sys.modules[f"mmnet.models.{name}"]
     monkeypatch.setattr(module, "bounded", lambda inputs, spec: inputs)
     free = REGISTRY[name](SPEC, **SMALL, seed=1)
     assert not any(layer.name.startswith("bounded_") for layer in free.layers)
