@@ -64,7 +64,7 @@ class Steps:
 
     def __init__(self, model: keras.Model, jit: bool, size: int):
         self._model, self.size = model, size
-        self._program = tf.function(self._loop, jit_compile=jit)
+        self._program = tf.function(self._loop, jit_compile=jit, autograph=False)
 
     def __call__(self, batches: Any) -> int:
         """Trains on stacked batches; returns how many steps these were.
@@ -85,8 +85,10 @@ class Steps:
         return tf.pad(tensor, [[0, missing]] + [[0, 0]] * (tensor.shape.rank - 1))
 
     def _loop(self, batches, num_steps):
-        step = tf.constant(0)
-        while step < num_steps:  # `tf.range` would make XLA compile for each number of steps
+        def take(step):
             one = operator.itemgetter(step)
             self._model.train_step(tf.nest.map_structure(one, batches))
-            step += 1
+            return (step + 1,)
+
+        # Not over `tf.range`: XLA would compile for each number of steps.
+        tf.while_loop(lambda step: step < num_steps, take, (tf.constant(0),))
