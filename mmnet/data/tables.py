@@ -444,9 +444,8 @@ def _read_one(path: Path, name: str, text_columns: Sequence[str]) -> pa.Table:
             ),
         )
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
-        if "CSV parse error: " in str(error) and "Expected " in str(
-            error
-        ):  # one thread adds "Row #2: "
+        # With one thread, Arrow puts "Row #2: " before "Expected".
+        if "CSV parse error: " in str(error) and "Expected " in str(error):
             _refuse_ragged(path, name)
         raise unreadable(path, name, error) from None
 

@@ -278,7 +278,8 @@ class Scan:
             return InputError(f"{path} has no rows")
         if "invalid UTF8" in reason:
             return InputError(f"{path} is not UTF-8 text; convert it first")
-        if "CSV parse error: " in reason and "Expected " in reason:  # one thread adds "Row #2: "
+        # With one thread, Arrow puts "Row #2: " before "Expected".
+        if "CSV parse error: " in reason and "Expected " in reason:
             for line, fields in tables.records(path, self.delimiter):
                 if len(fields) != len(names):
                     return self._wrong_width(path, line, fields, names)
