@@ -242,8 +242,18 @@ def need_column(table: Table | ParquetTable, column: str, flag: str) -> None:
     if column not in table.names:
         raise InputError(
             f"{table.origin()} has no column {column!r} (named by --{flag}); it has "
-            f"{', '.join(table.names)}{did_you_mean(column, table.names)}"
+            f"{', '.join(map(_shown, table.names))}{did_you_mean(column, table.names)}"
         )
+
+
+def _shown(name: str) -> str:
+    r"""A column's name in a message: on one line, and no more than 60 characters of it.
+
+    >>> _shown("clicks"), _shown("clicks\n1,2" + 100 * ",3")
+    ('clicks', 'clicks\\n1,2,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3…')
+    """
+    name = name if name.isprintable() else repr(name)[1:-1]
+    return name if len(name) <= 60 else f"{name[:59]}…"
 
 
 def need_columns(table: Table | ParquetTable, columns: Mapping[str, str]) -> None:
@@ -289,7 +299,8 @@ def _names(path: Path, name: str) -> list[str]:
         found = header(path)
     except (pa.ArrowException, OSError, csv.Error):
         return []
-    return [] if any("\ufffd" in one for one in found) else found  # not UTF-8
+    # Not UTF-8, or an unclosed quote: what is wrong is told where the rows are read.
+    return [] if any("\ufffd" in one or not one.isprintable() for one in found) else found
 
 
 @dataclass
