@@ -95,7 +95,7 @@ COMMANDS = {
         *(f"{DRIVER}.train", "--dataset_dir=run/dataset", "--model=ha", "--outputs=predictions"),
     ),
 }
-"""The same; a dataset is made anew each time."""
+"""Commands that compute little; each run prepares its dataset again."""
 
 IMPORTS = {
     "`import mmnet`": "import mmnet",

@@ -24,8 +24,8 @@ class TaxonomyMeans:
     Sums are integers, so the means do not depend on how the items were cut into shards.
 
     An item with several values gets the mean over those that have one. Where no (other) item of
-    its values was observed, the mean over all (other) items stands in, flagged; where nobody was
-    observed, 0, flagged. Leave-one-out takes the item itself out of the mean; with it in
+    its values was observed, the mean over all (other) items stands in, flagged; where no
+    item was observed, 0, flagged. Leave-one-out takes the item itself out of the mean; with it in
     (the paper's Eq. 4) an item that is alone in its value reads its own rate.
 
     Args:

@@ -1,4 +1,4 @@
-"""What is scored, and the SavedModel that scores it: found and read before TensorFlow is loaded."""
+"""The pairs to score and the SavedModel for it, found and read before TensorFlow is loaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def saved_model(path: str) -> Path:
     """The version's directory of a SavedModel: the path itself, or the newest one below.
 
     Raises:
-        InputError: there is none, or it is none of ours.
+        InputError: no SavedModel, or not one of the second system.
     """
     place = Path(path)
     if not (place / "saved_model.pb").exists():
@@ -37,7 +37,7 @@ def read(pattern: str) -> tuple[np.ndarray, np.ndarray]:
     """User and item ids of a table, int64 [pairs] both.
 
     Raises:
-        InputError: no such table or columns, or an id that is no whole number.
+        InputError: no such table or columns, or an id that is not a whole number.
     """
     if not pattern:
         raise InputError("--pairs not given; name a table of user_id and item_id")

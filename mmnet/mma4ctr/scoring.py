@@ -174,7 +174,7 @@ def load(path: str) -> Any:
     """Loads a SavedModel of `export`: the version's directory, or its parent.
 
     Raises:
-        InputError: there is none, or it is none of ours.
+        InputError: no SavedModel, or not one of the second system.
     """
     return tf.saved_model.load(str(pairs.saved_model(path)))
 

@@ -1,4 +1,4 @@
-"""What lies beside the SavedModel in an export, and where: read without TensorFlow."""
+"""The files alongside the SavedModel in an export, read without TensorFlow."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def modalities(path: str | os.PathLike[str]) -> list[str]:
     """Names the weights that the signature `explained` of a SavedModel gives.
 
     Raises:
-        InputError: there is none, it is not one of ours, or its model has no gated fusion.
+        InputError: no SavedModel, not one of this package, or a model without gated fusion.
     """
     path = version_directory(path)
     found = about(path).get(MODALITIES)
@@ -67,10 +67,10 @@ def version_directory(path: str | os.PathLike[str]) -> Path:
 
 
 def about(path: Path) -> dict[str, Any]:
-    """Reads what lies beside a SavedModel in `ABOUT`.
+    """Reads the file `ABOUT` of a SavedModel.
 
     Raises:
-        InputError: it is not there, or no JSON.
+        InputError: it is missing, or not a JSON object.
     """
     try:
         found = json.loads((path / ABOUT).read_text(encoding="utf-8"))
@@ -89,7 +89,7 @@ def asset(path: str | os.PathLike[str], name: str) -> dict[str, Any]:
         name: of the file in `assets.extra/`.
 
     Raises:
-        InputError: there is none, or it is no JSON object.
+        InputError: the file is missing, or does not hold a JSON object.
     """
     file = version_directory(path) / ABOUT_DIRECTORY / name
     try:

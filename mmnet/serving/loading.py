@@ -21,7 +21,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, Fitted]:
         The loaded module, and what it was fitted with.
 
     Raises:
-        InputError: there is none, it is not one of ours, or it is damaged.
+        InputError: no SavedModel, not one of this package, or a damaged one.
     """
     path = version_directory(path)
     found = fitted(path)
@@ -38,7 +38,7 @@ def signatures(path: str | os.PathLike[str]) -> set[str]:
     """Names the signatures of a SavedModel, without loading it.
 
     Raises:
-        InputError: there is none, or it is damaged.
+        InputError: no SavedModel, or a damaged one.
     """
     path = version_directory(path)
     try:

@@ -23,7 +23,7 @@ def parse(text: str) -> tuple[Kind, float]:
     ('recall', 0.99)
 
     Raises:
-        InputError: it is no rule.
+        InputError: the text is not a rule.
     """
     kind, sign, number = text.partition("=")
     try:

@@ -1,4 +1,4 @@
-"""Training steps, many per call: one compiled program takes the batches and loops over them."""
+"""Training steps, many per call: one compiled program loops over a stack of batches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class StackedBatches(Protocol):
 
 
 MOST_STACKED_BYTES = 64 << 20
-"""Of the batches of one call; more would cost memory and save nothing, as each step is long."""
+"""Largest size of the batches of one call. With larger batches the steps are long, so that a call
+of fewer steps costs nothing."""
 
 
 def affordable(batches: Batches, steps: int) -> int:
