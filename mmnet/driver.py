@@ -6,7 +6,8 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -20,7 +21,7 @@ OK, WRONG_INPUT, INTERNAL, INTERRUPTED = 0, 1, 2, 130
 def run(
     flags: type[BaseModel],
     summary: str | None,
-    task: str,
+    task: str | Callable[[Any], int | None],
     arguments: Sequence[str],
     *,
     tasks: str = "mmnet.tasks",
@@ -32,7 +33,7 @@ def run(
     Args:
         flags: the driver's config.
         summary: what `--help` prints first.
-        task: the function of `tasks` to call with the config.
+        task: the function to call with the config, or the name of one of `tasks`.
         arguments: of the command line, without the program's name.
         tasks: the module that has it.
 
@@ -47,7 +48,8 @@ def run(
         if os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true"):
             raise InputError("TF_USE_LEGACY_KERAS is set, but mmnet runs on Keras 3; unset it")
         parsed = config.parse(flags, arguments)
-        return getattr(importlib.import_module(tasks), task)(parsed) or OK
+        called = getattr(importlib.import_module(tasks), task) if isinstance(task, str) else task
+        return called(parsed) or OK
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_INPUT

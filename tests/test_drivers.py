@@ -363,7 +363,7 @@ def own_run(tmp_path_factory):
             )
             assert run(TrainConfig, "train", *arguments) == driver.OK
         # Once for training, evaluation and export together.
-        assert compiled == ["mmnet", "attention_probe"]
+        assert compiled == ["attending"]
         yield directory / "run", directory / "counts.csv"
     finally:
         keras.config.set_dtype_policy("float32")

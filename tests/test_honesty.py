@@ -143,11 +143,10 @@ def shuffled_run(simulated_flags, tmp_path_factory):
     )
     model = mmnet(dataset.fitted.spec, units=8, field_width=4, seed=0)
     predict = Predictor(model, jit=False)
-    fitting.fit(
+    trainer = fitting.Trainer(
         model,
         shuffled,
         steps,
-        lambda _: validation.mse(predict),
         fitting.Settings(
             epochs=3,
             learning_rate=0.001,
@@ -158,6 +157,10 @@ def shuffled_run(simulated_flags, tmp_path_factory):
             jit=False,
         ),
         rate_scale=dataset.fitted.spec.rate_scale,
+    )
+    trainer.fit(
+        shuffled,
+        lambda _: validation.mse(validation.predictions(predict)),
         run_dir=tmp_path_factory.mktemp("shuffled"),
         resume=False,
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import keras
 import numpy as np
 import pandas as pd
 
-from mmnet.evaluation.predicting import Predictor, ScenarioSet
+from mmnet.evaluation.predicting import Predict, Predicted, Predictor, ScenarioSet
 from mmnet.models.meta_info import texts_of
 from mmnet.models.mmnet import attention_probe, fusion_names
 from mmnet.schema import FeatureSpec
@@ -34,7 +36,9 @@ class Attention:
     def __init__(self, model: keras.Model, spec: FeatureSpec, jit: bool = True):
         probe = attention_probe(model)
         self.kinds = () if probe is None else tuple(probe.output)
-        self._predict = None if probe is None else Predictor(probe, jit)
+        # One program for both: compiling takes longer than all predictions.
+        outputs = {"weights": {} if probe is None else probe.output, "predicted": model.output}
+        self._outputs = Predictor(keras.Model(model.input, outputs, name="attending"), jit)
         # An item's own history stands beside its taxonomies; none of them may have its name.
         taxonomies = (f"taxonomy_{name}" if name == "item" else name for name in spec.taxonomies)
         self._names = {
@@ -44,23 +48,27 @@ class Attention:
             "fusion": fusion_names(model),
         }
 
-    def __call__(self, examples: ScenarioSet) -> dict[str, float]:
-        """Named means: `fusion/cold_start/history`, `temporal/normal/t-0` and so on.
+    @property
+    def predict(self) -> Predict:
+        """The model's predictions alone, by the program that gives its weights."""
+        return functools.partial(self._outputs, of="predicted")
 
-        Nothing for a model that attends to nothing.
-        """
+    def look(self, examples: ScenarioSet) -> tuple[Predicted, Looks]:
+        """Predictions and weights of all examples in every scenario, in one pass."""
+        found = {name: examples.outputs(name, self._outputs) for name in examples.hidden}
+        return (
+            {scenario: outputs["predicted"] for scenario, outputs in found.items()},
+            {scenario: outputs["weights"] for scenario, outputs in found.items()},
+        )
+
+    def named(self, looks: Looks) -> dict[str, float]:
+        """Means by name: `fusion/cold_start/history`, `temporal/normal/t-0` and so on."""
         return {
             f"{kind}/{scenario}/{name}": mean
-            for scenario, kinds in self.means(self.look(examples)).items()
+            for scenario, kinds in self.means(looks).items()
             for kind, named in kinds.items()
             for name, mean in named.items()
         }
-
-    def look(self, examples: ScenarioSet) -> Looks:
-        """All weights of all examples in every scenario; empty if there are none."""
-        if self._predict is None:
-            return {}
-        return {scenario: examples.outputs(scenario, self._predict) for scenario in examples.hidden}
 
     def means(self, looks: Looks) -> Means:
         """Means over examples, for granularity over steps too."""

@@ -40,8 +40,13 @@ class Predictor:
 
         self._call = tf.function(call, jit_compile=jit)
 
-    def __call__(self, inputs: Mapping[str, tf.Tensor]):
-        """Returns arrays; a batch shorter than `BATCH` is filled up, and cut again."""
+    def __call__(self, inputs: Mapping[str, tf.Tensor], of: str | None = None):
+        """Returns arrays; a batch shorter than `BATCH` is filled up, and cut again.
+
+        Args:
+            inputs: tensors [batch, ...].
+            of: the only one of the model's outputs that is asked for; None: all of them.
+        """
         size = len(next(iter(inputs.values())))
         missing = -size % BATCH
         if missing:
@@ -49,7 +54,10 @@ class Predictor:
                 name: tf.pad(tensor, [[0, missing]] + [[0, 0]] * (tensor.shape.rank - 1))
                 for name, tensor in inputs.items()
             }
-        return tf.nest.map_structure(lambda found: found.numpy()[:size], self._call(inputs))
+        found = self._call(inputs)
+        return tf.nest.map_structure(
+            lambda tensor: tensor.numpy()[:size], found if of is None else found[of]
+        )
 
 
 class ScenarioSet:
@@ -78,17 +86,6 @@ class ScenarioSet:
         self.scenario_seed = scenario_seed
         self.hashes = hash_items(dataset.panel.item_ids)[examples.items]
         self.hidden = {scenario: self._hidden(scenario, missing_rate) for scenario in SCENARIOS}
-
-    def first(self, number: int) -> ScenarioSet:
-        """Evenly spaced examples of this set, at most `number`: a cheap look."""
-        chosen = np.unique(np.linspace(0, len(self.examples) - 1, number).astype(int))
-        part = object.__new__(ScenarioSet)
-        part.dataset, part.windows = self.dataset, self.windows
-        part.scenario_seed, part.hashes = self.scenario_seed, self.hashes[chosen]
-        part.examples = Examples(self.examples.items[chosen], self.examples.times[chosen])
-        part.target_column, part.truth = self.target_column[chosen], self.truth[chosen]
-        part.hidden = {scenario: hidden[chosen] for scenario, hidden in self.hidden.items()}
-        return part
 
     def outputs(self, scenario: str, predict: Predict):
         """What a system gives for every example in one scenario, batches joined."""
@@ -197,13 +194,13 @@ class ScenarioSet:
             "precision_at_10": metrics.precision_at(10, self.truth, predicted),
         }
 
-    def mse(self, predict: Predict) -> dict[str, float]:
+    def mse(self, predicted: Predicted) -> dict[str, float]:
         """`<scenario>_mse` and P@5 of each scenario: what validation watches."""
         found = {}
         for scenario in SCENARIOS:
-            predicted = self.outputs(scenario, predict)
-            found[f"{scenario}_mse"] = metrics.mse(self.truth, predicted)
-            found[f"{scenario}_precision_at_5"] = metrics.precision_at(5, self.truth, predicted)
+            rates = predicted[scenario]
+            found[f"{scenario}_mse"] = metrics.mse(self.truth, rates)
+            found[f"{scenario}_precision_at_5"] = metrics.precision_at(5, self.truth, rates)
         return found
 
     def keys(self) -> pd.DataFrame:

@@ -1,9 +1,10 @@
-"""One process per cell: as many at a time as asked for, each resumed where it was killed."""
+"""Cells in processes, as many at a time as asked for; a cell is resumed where it was killed."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -14,9 +15,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mmnet import config, files
+from mmnet import config, driver, files
 from mmnet.checks import InputError
+from mmnet.config import TrainConfig
 from mmnet.experiments.plan import Cell
+from mmnet.experiments.worker import OUTPUT
 from mmnet.files import write_atomic
 from mmnet.schema import SCENARIOS
 from mmnet.training.records import Record
@@ -40,6 +43,10 @@ def is_finished(cell: Cell) -> bool:
 def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int) -> int:
     """Runs the cells that are not finished yet.
 
+    Cells that differ in the seed alone are trained in turn by one process, so that imports and
+    compilation are paid for once; a second process takes some of them only where a core would be
+    idle otherwise.
+
     Args:
         cells: all of them.
         jobs: how many at a time; each gets its part of the cores.
@@ -52,61 +59,127 @@ def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int) -> int:
     Raises:
         InputError: cells failed; all others have been run.
     """
-    waiting = [cell for cell in cells if not is_finished(cell)]
-    progress = _Progress(cells, len(waiting), jobs, console)
-    running: dict[subprocess.Popen[bytes], tuple[Cell, float]] = {}
+    unfinished = [cell for cell in cells if not is_finished(cell)]
+    progress = _Progress(cells, len(unfinished), jobs, console)
+    waiting = _Waiting(unfinished)
+    workers: list[_Worker] = []
     failed: list[tuple[Cell, int]] = []
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # else cells would live on
     try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                cell = waiting.pop(0)
-                running[_start(cell, jobs, lock)] = (cell, time.monotonic())
-            time.sleep(0.1)
-            for process in [one for one in running if one.poll() is not None]:
-                cell, began = running.pop(process)
-                if process.returncode:
-                    failed.append((cell, process.returncode))
-                    console.print(f"{cell.name} ended with exit code {process.returncode}")
+        while waiting.cells or workers:
+            while waiting.cells and len(workers) < jobs:
+                workers.append(_Worker(waiting.first([one.cell for one in workers]), jobs, lock))
+            answered, _, _ = select.select(workers, [], [])
+            for worker in answered:
+                cell, code = worker.cell, worker.answer()
+                if code:
+                    failed.append((cell, code))
+                    console.print(f"{cell.name} ended with exit code {code}")
                 else:
-                    progress.finished(cell, time.monotonic() - began)
+                    progress.finished(cell, time.monotonic() - worker.began)
+                following = None if worker.ended else waiting.like(cell)
+                if following is None:
+                    worker.close()
+                    workers.remove(worker)
+                else:
+                    worker.start(following)
     finally:
         signal.signal(signal.SIGTERM, before)
-        for process in running:  # each writes a checkpoint and ends
-            process.send_signal(signal.SIGTERM)
-        for process in running:
-            process.wait()
+        for worker in workers:  # each writes a checkpoint and ends
+            worker.process.terminate()
+        for worker in workers:
+            worker.close()
     if failed:
         raise _failed(failed)
     return progress.done
 
 
-def _start(cell: Cell, jobs: int, lock: int) -> subprocess.Popen[bytes]:
-    """Starts a cell's own process; its output goes to a file beside its results."""
-    cell.directory.mkdir(parents=True, exist_ok=True)
-    # The directory may hold what a killed process left: then that run goes on.
-    flagfile = cell.directory / "cell.txt"
-    known_to_dataset = (*config.TABLES, *config.TASK, "resume")
-    text = config.to_flagfile(cell.flags, leave_out=known_to_dataset)
-    write_atomic(flagfile, text + "--resume\n")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = max(1, (cores or 1) // jobs)
-    limits = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-    environment = {**({} if jobs == 1 else dict.fromkeys(limits, str(threads))), **os.environ}
-    with (cell.directory / "output.txt").open("ab") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "mmnet.train", f"--flagfile={flagfile}"],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            pass_fds=(lock,),  # a cell holds the lock as long as it lives
-        )
+class _Waiting:
+    """Cells that no process has begun yet, in their order."""
+
+    def __init__(self, cells: Sequence[Cell]):
+        self.cells = list(cells)
+
+    def first(self, running: Sequence[Cell]) -> Cell:
+        """Takes the first cell, of a configuration that no process works on if there is one."""
+        busy = [_configuration(cell) for cell in running]
+        own = (cell for cell in self.cells if _configuration(cell) not in busy)
+        return self._take(next(own, self.cells[0]))
+
+    def like(self, cell: Cell) -> Cell | None:
+        """Takes the first cell that differs from this one in the seed alone."""
+        same = (one for one in self.cells if _configuration(one) == _configuration(cell))
+        return self._take(found) if (found := next(same, None)) else None
+
+    def _take(self, cell: Cell) -> Cell:
+        self.cells.remove(cell)
+        return cell
+
+
+def _configuration(cell: Cell) -> TrainConfig:
+    return cell.flags.model_copy(update={"seed": 0, "run_dir": ""})
+
+
+class _Worker:
+    """A process that trains cells in turn, see `worker`; the first is begun at once."""
+
+    def __init__(self, cell: Cell, jobs: int, lock: int):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        threads = max(1, (cores or 1) // jobs)
+        limits = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+        environment = {**({} if jobs == 1 else dict.fromkeys(limits, str(threads))), **os.environ}
+        cell.directory.mkdir(parents=True, exist_ok=True)
+        with (cell.directory / OUTPUT).open("ab") as output:  # for what goes wrong on the way
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "mmnet.experiments.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                env=environment,
+                text=True,
+                pass_fds=(lock,),  # it holds the lock as long as it lives
+            )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._asked, self._answers = self.process.stdin, self.process.stdout
+        self.ended = False
+        self.start(cell)
+
+    def start(self, cell: Cell) -> None:
+        """Begins a cell; its output goes to a file beside its results."""
+        self.cell, self.began = cell, time.monotonic()
+        cell.directory.mkdir(parents=True, exist_ok=True)
+        # The directory may hold what a killed process left: then that run goes on.
+        flagfile = cell.directory / "cell.txt"
+        known_to_dataset = (*config.TABLES, *config.TASK, "resume")
+        text = config.to_flagfile(cell.flags, leave_out=known_to_dataset)
+        write_atomic(flagfile, text + "--resume\n")
+        with contextlib.suppress(BrokenPipeError):  # it has died, which `answer` tells
+            print(flagfile, file=self._asked, flush=True)
+
+    def fileno(self) -> int:
+        """Readable once there is an answer."""
+        return self._answers.fileno()
+
+    def answer(self) -> int:
+        """The exit code of the cell; that of the process where it died."""
+        if line := self._answers.readline():
+            self.ended = int(line) == driver.INTERRUPTED
+            return int(line)
+        self.ended = True
+        return self.process.wait() or driver.INTERNAL
+
+    def close(self) -> None:
+        """Waits for the process, which ends when there is nothing more to read."""
+        with contextlib.suppress(BrokenPipeError):
+            self._asked.close()
+        self.process.wait()
+        self._answers.close()
 
 
 def _failed(failed: Sequence[tuple[Cell, int]]) -> InputError:
     (cell, code), *others = failed
-    output = cell.directory / "output.txt"
+    output = cell.directory / OUTPUT
     lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     tail = "\n".join(lines[-LINES_SHOWN:])
     also = f"; so did {', '.join(other.name for other, _ in others)}" if others else ""

@@ -17,7 +17,7 @@ from mmnet.config import (
 from mmnet.data.dataset import Dataset
 from mmnet.data.windows import Windows
 from mmnet.evaluation import conformal, filtering, plots, report
-from mmnet.evaluation.attention import Attention
+from mmnet.evaluation.attention import Attention, Looks
 from mmnet.evaluation.predicting import Predict, Predicted, Predictor, ScenarioSet
 from mmnet.serving import decision
 from mmnet.tasks.building import WEIGHTS, built, model_options
@@ -52,7 +52,15 @@ class System:
         Raises:
             InputError: --explain was given, and the model has no attention.
         """
-        return cls(model, predictor_of(model, flags.jit), attention_of(model, dataset, flags))
+        attention = attention_of(model, dataset, flags)
+        predict = attention.predict if attention else predictor_of(model, flags.jit)
+        return cls(model, predict, attention)
+
+    def outcomes(self, examples: ScenarioSet) -> tuple[Predicted, Looks]:
+        """Predictions of all examples in every scenario, and where the system looks for them."""
+        if self.attention is None:
+            return examples.predictions(self.predict), {}
+        return self.attention.look(examples)
 
 
 @dataclass(frozen=True)
@@ -136,8 +144,7 @@ def report_on(
     """
     test = scenario_set(dataset, windows, "test", flags)
     predict, attention = system.predict, system.attention
-    looks = attention.look(test) if attention and (flags.explain or validation) else {}
-    predicted = test.predictions(predict)
+    predicted, looks = system.outcomes(test)
     rows = test.frame(predicted)
     more = {
         "degradation": test.degradation(predict, MISSING_RATES, predicted),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmnet.checks import InputError
 from mmnet.config import EvaluateConfig, TrainConfig
@@ -16,9 +17,17 @@ from mmnet.training import resume
 from mmnet.training.records import Stages
 from mmnet.training.run_directory import only_run, open_run, read_flags, removed_if_unused
 
+if TYPE_CHECKING:  # it needs TensorFlow
+    from mmnet.tasks.training import Series
 
-def train(flags: TrainConfig) -> None:
-    """Tables or a dataset directory in, a run directory out."""
+
+def train(flags: TrainConfig, series: Series | None = None) -> None:
+    """Tables or a dataset directory in, a run directory out.
+
+    Args:
+        flags: of the run.
+        series: what the run shares with others in this process; None: nothing.
+    """
     model_options(flags)  # wrong ones are refused before a directory is made
     for rule in flags.rules:
         rules.parse(rule)
@@ -30,7 +39,7 @@ def train(flags: TrainConfig) -> None:
         load_tensorflow()
         from mmnet.tasks import training
 
-        training.train(flags, dataset, run_dir, stages)
+        training.train(flags, dataset, run_dir, stages, series)
 
 
 def _dataset_of_run(flags: TrainConfig, run_dir: Path) -> tuple[Dataset, TrainConfig]:

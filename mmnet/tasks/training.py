@@ -40,11 +40,41 @@ from mmnet.training import fitting, resume
 from mmnet.training.records import Record, Stages
 from mmnet.training.run_directory import removed_if_unused, write_flags
 
-WATCHED = 2048
-"""Examples whose attention is averaged for TensorBoard after each epoch."""
+
+class Series:
+    """Runs in turn that differ in the seed alone: their networks share what is compiled.
+
+    A network is traced and compiled for the first seed. The weights and random states that a
+    later seed begins with are put into the same variables, so that it ends as it would alone, bit
+    for bit.
+    """
+
+    def __init__(self):
+        self._run: tuple[Any, str] | None = None
+        self._system: System | None = None
+        self.trainer: fitting.Trainer | None = None
+
+    def system(self, model: Any, dataset: Dataset, flags: TrainConfig) -> System:
+        """The system of a newly built model, as the last one's where only the seed differs.
+
+        Raises:
+            InputError: --explain was given, and the model has no attention.
+        """
+        run = (flags.model_copy(update={"seed": 0, "run_dir": ""}), dataset.fingerprint)
+        if self.trainer is None or self._run != run:
+            self._run, self._system, self.trainer = run, System.of(model, dataset, flags), None
+        else:
+            self.trainer.start_over(model, flags.seed)
+        return self._system
 
 
-def train(flags: TrainConfig, dataset: Dataset, run_dir: Path, stages: Stages) -> None:
+def train(
+    flags: TrainConfig,
+    dataset: Dataset,
+    run_dir: Path,
+    stages: Stages,
+    series: Series | None = None,
+) -> None:
     """Trains on a dataset, and writes all that a run has.
 
     Args:
@@ -53,16 +83,19 @@ def train(flags: TrainConfig, dataset: Dataset, run_dir: Path, stages: Stages) -
         run_dir: the run directory; taken away again if it is empty when the flags turn out to be
             wrong.
         stages: times are added to.
+        series: what the run shares with those before and after it; None: nothing.
 
     Raises:
         InputError: an option that the model refuses.
     """
     builder, options = model_options(flags)
+    series = series or Series()
     with stages.stage("prepare"), removed_if_unused(run_dir):
         model = built(builder, options, dataset, flags)
         if builder.kind == "network":
             fitting.check_loss(flags.loss, model)
-        system = System.of(model, dataset, flags)  # --explain is refused before training
+        system = series.system(model, dataset, flags)  # --explain is refused before training
+        model = system.model
     write_flags(flags, run_dir)
     windows = Windows(dataset)
     print_ledger(dataset)
@@ -77,7 +110,7 @@ def train(flags: TrainConfig, dataset: Dataset, run_dir: Path, stages: Stages) -
     if builder.kind == "network":
         console.print(f"{model.name}: {_parameters(model):,} parameters; run: {run_dir}")
         write_atomic(run_dir / "architecture.md", _architecture(model))
-        result = _fit(system, dataset, windows, flags, run_dir)
+        result = _fit(series, system, dataset, windows, flags, run_dir)
         stages.seconds["train"] = result.seconds  # of all sessions of the run
         resume.save_weights(model, run_dir / WEIGHTS, dataset.fingerprint)
         fitted = {
@@ -113,7 +146,12 @@ def train(flags: TrainConfig, dataset: Dataset, run_dir: Path, stages: Stages) -
 
 
 def _fit(
-    system: System, dataset: Dataset, windows: Windows, flags: TrainConfig, run_dir: Path
+    series: Series,
+    system: System,
+    dataset: Dataset,
+    windows: Windows,
+    flags: TrainConfig,
+    run_dir: Path,
 ) -> fitting.FitResult:
     batches, steps_per_epoch = windows.training_batches(
         dataset.split.train,
@@ -123,13 +161,36 @@ def _fit(
         weighting=fitting.loss_weighting(flags.loss),
     )
     validation = scenario_set(dataset, windows, "validation", flags)
-    watched = validation.first(WATCHED)
 
     def validate(_: keras.Model) -> dict[str, float]:
-        found = validation.mse(system.predict)
-        return found | system.attention(watched) if system.attention else found
+        predicted, looks = system.outcomes(validation)
+        attention = system.attention.named(looks) if system.attention else {}
+        return validation.mse(predicted) | attention
 
-    settings = fitting.Settings(
+    if series.trainer is None:
+        series.trainer = fitting.Trainer(
+            system.model,
+            batches,
+            steps_per_epoch,
+            _settings(flags, steps_per_epoch),
+            rate_scale=dataset.fitted.spec.rate_scale,
+        )
+    return series.trainer.fit(
+        batches,
+        validate,
+        run_dir=run_dir,
+        resume=flags.resume,
+        hparams=flags.model_dump(mode="json", include=set(config.ModelFlags.model_fields)),
+        fixed={
+            "batch_size": flags.batch_size,
+            "half_weight_clicks": flags.half_weight_clicks,
+            "dataset": dataset.fingerprint,
+        },
+    )
+
+
+def _settings(flags: TrainConfig, steps_per_epoch: int) -> fitting.Settings:
+    return fitting.Settings(
         epochs=flags.epochs,
         learning_rate=flags.learning_rate,
         patience=flags.patience,
@@ -143,22 +204,6 @@ def _fit(
         checkpoint_seconds=flags.checkpoint_seconds,
         profile_steps=flags.profile_steps or None,
     )
-    return fitting.fit(
-        system.model,
-        batches,
-        steps_per_epoch,
-        validate,
-        settings,
-        rate_scale=dataset.fitted.spec.rate_scale,
-        run_dir=run_dir,
-        resume=flags.resume,
-        hparams=flags.model_dump(mode="json", include=set(config.ModelFlags.model_fields)),
-        fixed={
-            "batch_size": flags.batch_size,
-            "half_weight_clicks": flags.half_weight_clicks,
-            "dataset": dataset.fingerprint,
-        },
-    )
 
 
 def _fit_estimator(
@@ -171,7 +216,7 @@ def _fit_estimator(
         train.sample("normal", flags.half_weight_clicks),
         {scenario: validation.sample(scenario) for scenario in SCENARIOS},
     )
-    return told | {"validation": validation.mse(system.predict)}
+    return told | {"validation": validation.mse(validation.predictions(system.predict))}
 
 
 def _parameters(model: keras.Model) -> int:

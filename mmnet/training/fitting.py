@@ -228,106 +228,150 @@ def _loss(settings: Settings, rate_scale: float) -> keras.losses.Loss:
     return PoissonLoss() if settings.loss == "poisson" else ScaledMeanSquaredError(rate_scale)
 
 
-def fit(
-    model: keras.Model,
-    batches: Batches,
-    steps_per_epoch: int,
-    validate: Callable[[keras.Model], dict[str, float]],
-    settings: Settings,
-    *,
-    rate_scale: float,
-    run_dir: Path,
-    resume: bool,
-    callbacks: Iterable[keras.callbacks.Callback] = (),
-    hparams: Mapping[str, Any] | None = None,
-    fixed: Mapping[str, Any] | None = None,
-) -> FitResult:
-    """Fits the model and leaves the best epoch's weights in it.
-
-    Killed at any moment and called again with `resume`, it ends with the weights of the
-    uninterrupted run: the same ones bit for bit, on one machine, when `settings.deterministic`.
+class Trainer:
+    """A model compiled for training: fits it, also to several seeds in turn, compiled once.
 
     Args:
-        model: its inputs are those of `batches`, its output is [batch], percent. What it draws at
-            random must come from `keras.random.SeedGenerator`s of its layers.
-        batches: the training batches `(inputs, target)` or `(inputs, target, weight)` from a
-            global step on, a pure function of the step; an epoch later than the one asked for
-            need not be in it. `StackedBatches` are read many at a time.
-        steps_per_epoch: batches of one epoch.
-        validate: returns `normal_mse`, `cold_start_mse`, `noisy_mse` and any other metrics, which
-            are logged under their names. It may call the model in any way: its random states
-            and statistics are put back afterwards.
-        settings: see `Settings`. A resumed run must share those that the weights depend on
-            (`epochs`, `patience` and the bookkeeping ones may change).
+        model: what it draws at random must come from `keras.random.SeedGenerator`s of its layers.
+        settings: see `Settings`.
+        steps_per_epoch: batches of one epoch, at which a cosine schedule counts epochs.
         rate_scale: the MSE is in percent² over its square.
-        run_dir: `checkpoints/` and `logs/` are written in it.
-        resume: go on from the newest checkpoint in `run_dir`, if there is one.
-        callbacks: called at the beginning and end of this session, of each epoch (validation
-            not included) and of each execution, which is a "batch" to them. They only watch: no
-            checkpoint has what they keep, and `stop_training` has no effect.
-        hparams: flags to show in TensorBoard's HParams tab.
-        fixed: what else a resumed run must share, such as the batch size and a digest of the data;
-            JSON values by name.
+        batches: one element is what the model is built on where it was not built before.
+
+    Attributes:
+        model: see above.
 
     Raises:
-        InputError: the loss does not fit the model's link; it or the monitored value is no number;
-            the checkpoint does not fit; or `run_dir` holds checkpoints and `resume` is off.
-        Interrupted: on Ctrl-C or SIGTERM, after the running execution and a checkpoint.
+        InputError: the loss does not fit the model's link.
     """
-    checks.at_least(1, steps_per_epoch=steps_per_epoch)
-    check_loss(settings.loss, model)
+
+    def __init__(
+        self,
+        model: keras.Model,
+        batches: Batches,
+        steps_per_epoch: int,
+        settings: Settings,
+        *,
+        rate_scale: float,
+    ):
+        checks.at_least(1, steps_per_epoch=steps_per_epoch)
+        check_loss(settings.loss, model)
+        self.model, self._settings = model, settings
+        self._steps_per_epoch, self._rate_scale = steps_per_epoch, rate_scale
+        _fix_randomness(settings)
+        if not model.built:
+            inputs, *_ = batches(0).element_spec
+            model({name: tf.zeros(spec.shape, spec.dtype) for name, spec in inputs.items()})
+        rate = settings.learning_rate
+        if settings.schedule == "cosine":
+            rate = keras.optimizers.schedules.CosineDecay(rate, settings.epochs * steps_per_epoch)
+        optimizer = keras.optimizers.Adam(rate)
+        model.compile(
+            optimizer,
+            _loss(settings, rate_scale),
+            jit_compile=settings.jit,
+        )
+        optimizer.build(model.trainable_variables)  # else there would be nothing to restore into
+        self._variables = resuming.training_variables(model)
+        others = [name for name in self._variables if not name.startswith("model/")]
+        self._untrained = {name: resuming.to_array(self._variables[name]) for name in others}
+        self._take = Steps(model, settings.jit, affordable(batches, settings.steps_per_execution))
+
+    def start_over(self, model: keras.Model, seed: int) -> None:
+        """Goes back to before the first step, with the weights and random states of another model.
+
+        Args:
+            model: of the same architecture, newly built with the seed; it is only read.
+            seed: of the next fit.
+        """
+        resuming.copy_model(model, self.model)
+        resuming.assign(self._variables, self._untrained)
+        self._settings = replace(self._settings, seed=seed)
+
+    def fit(
+        self,
+        batches: Batches,
+        validate: Callable[[keras.Model], dict[str, float]],
+        *,
+        run_dir: Path,
+        resume: bool,
+        callbacks: Iterable[keras.callbacks.Callback] = (),
+        hparams: Mapping[str, Any] | None = None,
+        fixed: Mapping[str, Any] | None = None,
+    ) -> FitResult:
+        """Fits the model and leaves the best epoch's weights in it.
+
+        Killed at any moment and called again with `resume`, it ends with the weights of the
+        uninterrupted run: the same ones bit for bit, on one machine, when
+        `settings.deterministic`.
+
+        Args:
+            batches: the training batches `(inputs, target)` or `(inputs, target, weight)` from a
+                global step on, a pure function of the step; an epoch later than the one asked for
+                need not be in it. `StackedBatches` are read many at a time. The inputs are the
+                model's, the target is [batch], percent.
+            validate: returns `normal_mse`, `cold_start_mse`, `noisy_mse` and any other metrics,
+                which are logged under their names. It may call the model in any way: its random
+                states and statistics are put back afterwards.
+            run_dir: `checkpoints/` and `logs/` are written in it.
+            resume: go on from the newest checkpoint in `run_dir`, if there is one. The run must
+                share the settings that the weights depend on (`epochs`, `patience` and the
+                bookkeeping ones may change).
+            callbacks: called at the beginning and end of this session, of each epoch (validation
+                not included) and of each execution, which is a "batch" to them. They only watch:
+                no checkpoint has what they keep, and `stop_training` has no effect.
+            hparams: flags to show in TensorBoard's HParams tab.
+            fixed: what else a resumed run must share, such as the batch size and a digest of the
+                data; JSON values by name.
+
+        Raises:
+            InputError: the loss or the monitored value is no number; the checkpoint does not fit;
+                or `run_dir` holds checkpoints and `resume` is off.
+            Interrupted: on Ctrl-C or SIGTERM, after the running execution and a checkpoint.
+        """
+        settings, model, steps_per_epoch = self._settings, self.model, self._steps_per_epoch
+        _fix_randomness(settings)
+        # What the weights depend on, the architecture aside: JSON values, as a checkpoint has them.
+        shared = {
+            "learning_rate": settings.learning_rate,
+            # Where a cosine ends depends on the epochs.
+            "schedule": [settings.schedule, settings.epochs * (settings.schedule != "constant")],
+            "loss": settings.loss,
+            "monitor": settings.monitor,
+            "seed": settings.seed,
+            "jit": settings.jit,
+            "precision": model.dtype_policy.name,
+            "steps_per_epoch": steps_per_epoch,
+            "rate_scale": float(self._rate_scale),
+            **(fixed or {}),
+        }
+        shared = json.loads(json.dumps(shared))
+        run = _Run(model, self._variables, steps_per_epoch, settings, shared, Path(run_dir))
+        run.restore(resume)
+        done, steps = run.progress.step, settings.epochs * steps_per_epoch
+        with (
+            Logs(Path(run_dir) / "logs", done) as run.logs,
+            Display(steps, done) as run.display,
+            Signals() as run.signals,
+            _Profile(settings, Path(run_dir) / "logs") as run.profile,
+        ):
+            run.log_hparams(hparams or {})
+            if done:
+                run.display.line(f"going on from step {done:,}")
+            watch = keras.callbacks.CallbackList([*callbacks], model=model)
+            watch.on_train_begin()
+            while not run.ended:
+                _train_epoch(self._take, batches, run, watch)
+                run.end_epoch(validate)
+                run.stop_if_asked()
+            watch.on_train_end()
+            return run.result()
+
+
+def _fix_randomness(settings: Settings) -> None:
     keras.utils.set_random_seed(settings.seed)
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
-    if not model.built:
-        inputs, *_ = batches(0).element_spec
-        model({name: tf.zeros(spec.shape, spec.dtype) for name, spec in inputs.items()})
-    rate = settings.learning_rate
-    if settings.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, settings.epochs * steps_per_epoch)
-    optimizer = keras.optimizers.Adam(rate)
-    model.compile(
-        optimizer,
-        _loss(settings, rate_scale),
-        jit_compile=settings.jit,
-    )
-    optimizer.build(model.trainable_variables)  # else there would be nothing to restore into
-
-    # What the weights depend on, the architecture aside: JSON values, as a checkpoint has them.
-    shared = {
-        "learning_rate": settings.learning_rate,
-        # Where a cosine ends depends on the epochs.
-        "schedule": [settings.schedule, settings.epochs * (settings.schedule != "constant")],
-        "loss": settings.loss,
-        "monitor": settings.monitor,
-        "seed": settings.seed,
-        "jit": settings.jit,
-        "precision": model.dtype_policy.name,
-        "steps_per_epoch": steps_per_epoch,
-        "rate_scale": float(rate_scale),
-        **(fixed or {}),
-    }
-    run = _Run(model, steps_per_epoch, settings, json.loads(json.dumps(shared)), Path(run_dir))
-    run.restore(resume)
-    done, steps = run.progress.step, settings.epochs * steps_per_epoch
-    with (
-        Logs(Path(run_dir) / "logs", done) as run.logs,
-        Display(steps, done) as run.display,
-        Signals() as run.signals,
-        _Profile(settings, Path(run_dir) / "logs") as run.profile,
-    ):
-        run.log_hparams(hparams or {})
-        if done:
-            run.display.line(f"going on from step {done:,}")
-        take = Steps(model, settings.jit, affordable(batches, settings.steps_per_execution))
-        watch = keras.callbacks.CallbackList([*callbacks], model=model)
-        watch.on_train_begin()
-        while not run.ended:
-            _train_epoch(take, batches, run, watch)
-            run.end_epoch(validate)
-            run.stop_if_asked()
-        watch.on_train_end()
-        return run.result()
 
 
 def _train_epoch(take: Steps, batches: Batches, run: _Run, watch: keras.callbacks.CallbackList):
@@ -351,14 +395,15 @@ class _Run:
     signals: Signals
     profile: _Profile
 
-    def __init__(self, model, steps_per_epoch, settings: Settings, fixed: dict, run_dir: Path):
-        self.model, self.settings, self.run_dir = model, settings, run_dir
-        self.fixed = fixed
+    def __init__(
+        self, model, variables, steps_per_epoch, settings: Settings, fixed: dict, run_dir: Path
+    ):
+        self.model, self.variables = model, variables
+        self.settings, self.run_dir, self.fixed = settings, run_dir, fixed
         self.steps_per_epoch = steps_per_epoch
         self.progress = Progress()
         self.best: resuming.Arrays = {}
         self.files = Checkpoints(run_dir / "checkpoints")
-        self.variables = resuming.training_variables(model)
         self._start = self._saved = time.monotonic()
         self._seconds_before = 0.0
         self._timed = [0, 0.0]  # steps and seconds of all executions but the first

@@ -124,6 +124,18 @@ def assign(variables: Mapping[str, keras.Variable], arrays: Arrays) -> None:
         variables[name].assign(value)
 
 
+def copy_model(source: keras.Model, target: keras.Model) -> None:
+    """Gives a model the weights, random states and statistics of another one.
+
+    Args:
+        source: only read.
+        target: of the same architecture.
+    """
+    pairs = zip(model_variables(source), model_variables(target), strict=True)
+    for theirs, own in pairs:
+        own.assign(theirs)
+
+
 # ------------------------------------------------------------------------------------ files
 
 

@@ -30,7 +30,8 @@ class Examples:
 
 
 def test_names_the_mean_weight_of_each_modality():
-    found = Attention(dftc(SPEC, **SMALL), SPEC, jit=False)(Examples())
+    attention = Attention(dftc(SPEC, **SMALL), SPEC, jit=False)
+    found = attention.named(attention.look(Examples())[1])
     modalities = ("history_long", "history_short", "meta", "text_title", "vector_cover")
     assert list(found) == [
         f"fusion/{scenario}/{name}" for scenario in Examples.hidden for name in modalities
@@ -42,7 +43,18 @@ def test_names_the_mean_weight_of_each_modality():
 def test_a_model_that_attends_to_nothing_has_nothing_to_show():
     attention = Attention(mmved(SPEC, **SMALL), SPEC, jit=False)
     assert attention.kinds == ()
-    assert attention(Examples()) == {}
+    assert attention.named(attention.look(Examples())[1]) == {}
+
+
+def test_predicts_what_the_model_does():
+    model, examples = mmnet(SPEC, **SMALL), Examples()
+    attention = Attention(model, SPEC, jit=False)
+    predicted, _ = attention.look(examples)
+    for scenario, hidden in Examples.hidden.items():
+        inputs = disturb(examples.inputs, hidden)
+        # The same operations, compiled apart: a few units in the last place.
+        np.testing.assert_allclose(predicted[scenario], model(inputs), rtol=1e-5)
+        np.testing.assert_array_equal(predicted[scenario], attention.predict(inputs))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +69,7 @@ def looked():
     )
     model, examples = mmnet(spec, **SMALL), Examples(spec)
     attention = Attention(model, spec, jit=False)
-    looks = attention.look(examples)
+    _, looks = attention.look(examples)
     return model, examples, attention.means(looks), attention.frame(examples, looks)
 
 

@@ -31,7 +31,7 @@ def average(inputs):
 def test_a_degradation_curve_passes_through_the_three_scenarios(test_set):
     curve = test_set.degradation(average, [1.0, 0.0, 0.5])
     assert [row["missing_rate"] for row in curve] == [0.0, 0.5, 1.0]
-    known = test_set.mse(average)
+    known = test_set.mse(test_set.predictions(average))
     for row, scenario in zip(curve, ("normal", "noisy", "cold_start"), strict=True):
         assert row["mse"] == known[f"{scenario}_mse"]
         assert row["precision_at_5"] == known[f"{scenario}_precision_at_5"]
@@ -99,7 +99,7 @@ def test_an_outage_is_the_scores_with_one_input_gone(test_set):
 
 
 def test_with_nothing_gone_an_outage_is_the_evaluation(test_set):
-    found, known = test_set.outage(average), test_set.mse(average)
+    found, known = test_set.outage(average), test_set.mse(test_set.predictions(average))
     for name in found:  # an average reads the history only
         for scenario in SCENARIOS:
             assert found[name][scenario]["mse"] == known[f"{scenario}_mse"]

@@ -1,5 +1,6 @@
 """The driver from flagfiles to tables, on a small simulated log and models that cost nothing."""
 
+import io
 import json
 import os
 import subprocess
@@ -10,11 +11,14 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from mmnet import config, driver, experiment
+from mmnet.checks import InputError
 from mmnet.config import ExperimentConfig, TrainConfig
-from mmnet.experiments import cells, plan
-from tests.conftest import SIMULATED
+from mmnet.experiments import cells, plan, worker
+from mmnet.tasks import starting, training
+from tests.conftest import SIMULATED, SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,14 +36,26 @@ def contents(directory):
 
 
 class Here:
-    """A cell that this process runs, which has imported what a process of its own would."""
+    """A worker in this process, which has imported what a process of its own would."""
 
     def __init__(self, command, **_):
-        assert command[1:3] == ["-m", "mmnet.train"]
-        self.returncode = driver.run(TrainConfig, None, "train", command[3:])
+        assert command[1:] == ["-m", "mmnet.experiments.worker"]
+        answers, told = os.pipe()
+        self.stdout, self.told = os.fdopen(answers), os.fdopen(told, "w")
+        self.stdin, self.series = self, training.Series()
 
-    def poll(self):
-        return self.returncode
+    def write(self, text):
+        if text.strip():  # `print` writes the end of the line by itself
+            worker.answer(Path(text), self.series, self.told)
+
+    def flush(self):
+        pass
+
+    def close(self):
+        self.told.close()
+
+    def wait(self):
+        return 0
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +71,7 @@ def folder(tmp_path_factory):
     lines += ["--reference=smoothed", "--replicates=100", f"--cells={place / 'cells'}"]
     (place / "experiment.txt").write_text("\n".join([*lines, "--title=A small one"]) + "\n")
     with pytest.MonkeyPatch.context() as patch:
-        names = {"DEVNULL": subprocess.DEVNULL, "STDOUT": subprocess.STDOUT}
+        names = {"PIPE": subprocess.PIPE}
         patch.setattr(cells, "subprocess", SimpleNamespace(Popen=Here, **names))
         assert run(*experiment.with_flagfile([f"--experiment={place}"])) == 0
     return place
@@ -208,6 +224,82 @@ def test_a_terminated_experiment_takes_its_cells_with_it(tmp_path):
     assert process.wait(timeout=60) == 130
     with cells.only_one(tmp_path / "cells"):  # nobody holds it any more
         pass
+
+
+class Scripted:
+    """Python code in the place of a worker."""
+
+    def __init__(self, code):
+        self.code = code
+
+    def __call__(self, command, **given):
+        return subprocess.Popen([command[0], "-c", self.code], **given)
+
+
+def cells_of(place, *rows, seeds=(0,)):
+    """Cells that nobody has run."""
+    flags = {row: TrainConfig(model=row, run_dir=f"{place}/{row}") for row in rows}
+    return [
+        plan.Cell(
+            row,
+            seed,
+            0,
+            flags[row].model_copy(update={"seed": seed, "run_dir": f"{place}/{row}-{seed}"}),
+            place / f"{row}-{seed}",
+        )
+        for seed in seeds
+        for row in rows
+    ]
+
+
+def run_scripted(cells_, code, monkeypatch, jobs=1):
+    """What the console showed, and the error."""
+    shown = Console(file=io.StringIO(), width=200)
+    monkeypatch.setattr(
+        cells, "subprocess", SimpleNamespace(Popen=Scripted(code), PIPE=subprocess.PIPE)
+    )
+    with open(os.devnull) as lock, pytest.raises(InputError) as error:
+        cells.run(cells_, jobs, shown, lock.fileno())
+    return shown.file.getvalue(), str(error.value)
+
+
+def test_seeds_of_a_configuration_go_to_one_process_and_others_to_another(tmp_path, monkeypatch):
+    # Each process answers with how many cells it has had.
+    code = "import sys\nfor n, _ in enumerate(sys.stdin, 1): print(n, flush=True)"
+    shown, _ = run_scripted(cells_of(tmp_path, "gru", "ha", seeds=(0, 1, 2)), code, monkeypatch)
+    assert shown.splitlines()[1:] == [
+        f"{row} seed {seed} ended with exit code {seed + 1}"
+        for row in ("gru", "ha")
+        for seed in (0, 1, 2)
+    ]
+
+
+def test_a_second_process_helps_with_the_last_configuration(tmp_path, monkeypatch):
+    code = "import os, sys\nfor _ in sys.stdin: print(os.getpid(), flush=True)"
+    code = code.replace("print", "import time; time.sleep(0.5); print")
+    three = cells_of(tmp_path, "gru", seeds=(0, 1, 2))
+    shown, _ = run_scripted(three, code, monkeypatch, jobs=2)
+    assert len({line.rpartition(" ")[2] for line in shown.splitlines()[1:]}) == 2
+
+
+def test_a_process_that_dies_costs_one_cell(tmp_path, monkeypatch):
+    code = "import os, sys\nsys.stdin.readline()\nos.kill(os.getpid(), 9)"
+    shown, error = run_scripted(cells_of(tmp_path, "gru", seeds=(0, 1)), code, monkeypatch)
+    assert shown.count("ended with exit code -9") == 2
+    assert "cell gru seed 0 ended with exit code -9; so did gru seed 1" in error
+
+
+@pytest.mark.slow
+def test_a_seed_in_a_series_ends_as_alone(run_dir, tmp_path):
+    flags = [f"--dataset_dir={run_dir / 'dataset'}", *SMALL, "--outputs=predictions"]
+    series = training.Series()
+    for seed in (3, 0):
+        arguments = [*flags, f"--seed={seed}", f"--run_dir={tmp_path / str(seed)}"]
+        starting.train(config.parse(TrainConfig, arguments), series)
+    predictions = Path("evaluation", "predictions.parquet")
+    alone, after = (pd.read_parquet(place / predictions) for place in (run_dir, tmp_path / "0"))
+    pd.testing.assert_frame_equal(after, alone, check_exact=True)
+    assert not alone.equals(pd.read_parquet(tmp_path / "3" / predictions))
 
 
 @pytest.mark.slow

@@ -373,3 +373,32 @@ def test_tensorboard_forgets_what_a_killed_session_logged_after_its_checkpoint(
 def test_a_trace_of_the_chosen_steps_is_written(tiny, tmp_path):
     tiny.train(tmp_path, epochs=1, profile_steps=(3, 3))
     assert list((tmp_path / "logs").rglob("*.xplane.pb"))
+
+
+# ------------------------------------------------------------------------- several seeds
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_fit_after_another_ends_as_it_would_alone(tiny, tmp_path, jit):
+    alone, expected = tiny.train(tmp_path / "alone", tiny.model(seed=1), jit=jit, seed=1)
+    trained = tiny.model(seed=0)
+    trainer = tiny.trainer(trained, jit=jit)
+    trainer.fit(tiny.batches, tiny.validate, run_dir=tmp_path / "first", resume=False)
+    trainer.start_over(tiny.model(seed=1), seed=1)
+    found = trainer.fit(tiny.batches, tiny.validate, run_dir=tmp_path / "second", resume=False)
+    for ours, theirs in zip(tiny.arrays(trained), tiny.arrays(alone), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert found.metrics == expected.metrics
+    assert found.steps == expected.steps
+
+
+def test_a_fit_after_another_goes_on_from_its_own_checkpoint(tiny, tmp_path):
+    alone, _ = tiny.train(tmp_path / "alone", tiny.model(seed=1), epochs=2, seed=1)
+    tiny.train(tmp_path / "half", tiny.model(seed=1), epochs=1, seed=1)
+    trained = tiny.model(seed=0)
+    trainer = tiny.trainer(trained, epochs=2)
+    trainer.fit(tiny.batches, tiny.validate, run_dir=tmp_path / "first", resume=False)
+    trainer.start_over(tiny.model(seed=1), seed=1)
+    trainer.fit(tiny.batches, tiny.validate, run_dir=tmp_path / "half", resume=True)
+    for ours, theirs in zip(tiny.arrays(trained), tiny.arrays(alone), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

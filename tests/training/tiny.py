@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from mmnet.training.fitting import Settings, fit
+from mmnet.training.fitting import Settings, Trainer
 from mmnet.training.resume import to_array
 
 BATCH, FEATURES, STEPS_PER_EPOCH = 16, 4, 5
@@ -84,8 +84,13 @@ def train(run_dir, trained=None, resume=False, validate=validate, batches=batche
     trained = trained or model()
     given = {"hparams": kwargs.pop("hparams", None), "callbacks": kwargs.pop("callbacks", ())}
     given["fixed"] = kwargs.pop("fixed", None)
-    given |= {"run_dir": Path(run_dir), "resume": resume, "rate_scale": 2.0}
-    return trained, fit(trained, batches, STEPS_PER_EPOCH, validate, settings(**kwargs), **given)
+    given |= {"run_dir": Path(run_dir), "resume": resume}
+    return trained, trainer(trained, batches, **kwargs).fit(batches, validate, **given)
+
+
+def trainer(trained, batches=batches, **kwargs):
+    """A tiny model, compiled."""
+    return Trainer(trained, batches, STEPS_PER_EPOCH, settings(**kwargs), rate_scale=2.0)
 
 
 def arrays(trained):
