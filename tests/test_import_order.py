@@ -26,7 +26,7 @@ ROOMS = (
     ("experiments",),
     ("tasks",),
     ("driver",),
-    ("prepare", "encode", "train", "evaluate", "predict", "drift", "experiment"),
+    ("prepare", "encode", "train", "series", "evaluate", "predict", "drift", "experiment"),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 BESIDE = {("data", "encoders")}  # what turns content into tokens and vectors

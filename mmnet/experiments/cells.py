@@ -15,15 +15,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mmnet import config, driver, files
+from mmnet import config, files
 from mmnet.checks import InputError
 from mmnet.config import TrainConfig
 from mmnet.experiments.plan import Cell
-from mmnet.experiments.worker import OUTPUT
 from mmnet.files import write_atomic
 from mmnet.schema import SCENARIOS
 from mmnet.training.records import Record
 
+OUTPUT = "output.txt"
+"""Of a cell's directory: what its training printed."""
 LINES_SHOWN = 12
 """Of a failed cell's output."""
 
@@ -121,7 +122,7 @@ def _configuration(cell: Cell) -> TrainConfig:
 
 
 class _Worker:
-    """A process that trains cells in turn, see `worker`; the first is begun at once."""
+    """A process that trains cells in turn, see `mmnet.series`; the first is begun at once."""
 
     def __init__(self, cell: Cell, jobs: int, lock: int):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -131,7 +132,7 @@ class _Worker:
         cell.directory.mkdir(parents=True, exist_ok=True)
         with (cell.directory / OUTPUT).open("ab") as output:  # for what goes wrong on the way
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mmnet.experiments.worker"],
+                [sys.executable, "-m", "mmnet.series"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
@@ -164,10 +165,9 @@ class _Worker:
     def answer(self) -> int:
         """The exit code of the cell; that of the process where it died."""
         if line := self._answers.readline():
-            self.ended = int(line) == driver.INTERRUPTED
             return int(line)
         self.ended = True
-        return self.process.wait() or driver.INTERNAL
+        return self.process.wait() or 1
 
     def close(self) -> None:
         """Waits for the process, which ends when there is nothing more to read."""

@@ -201,7 +201,7 @@ def dataset_directory(row: Row, origin: int, cells: Path) -> Path:
 
 
 def cells(planned: Plan, directory: Path, fingerprints: dict[Path, str]) -> list[Cell]:
-    """Every cell, seed by seed, so that all rows have their first seed early.
+    """Every cell, seed by seed.
 
     Args:
         planned: the experiment.

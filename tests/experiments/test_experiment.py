@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from mmnet import config, driver, experiment
+from mmnet import config, driver, experiment, series
 from mmnet.checks import InputError
 from mmnet.config import ExperimentConfig, TrainConfig
-from mmnet.experiments import cells, plan, worker
+from mmnet.experiments import cells, plan
 from mmnet.tasks import starting, training
 from tests.conftest import SIMULATED, SMALL
 
@@ -39,14 +39,14 @@ class Here:
     """A worker in this process, which has imported what a process of its own would."""
 
     def __init__(self, command, **_):
-        assert command[1:] == ["-m", "mmnet.experiments.worker"]
+        assert command[1:] == ["-m", "mmnet.series"]
         answers, told = os.pipe()
         self.stdout, self.told = os.fdopen(answers), os.fdopen(told, "w")
         self.stdin, self.series = self, training.Series()
 
     def write(self, text):
         if text.strip():  # `print` writes the end of the line by itself
-            worker.answer(Path(text), self.series, self.told)
+            series.train(Path(text), self.series, self.told)
 
     def flush(self):
         pass
@@ -292,10 +292,10 @@ def test_a_process_that_dies_costs_one_cell(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_seed_in_a_series_ends_as_alone(run_dir, tmp_path):
     flags = [f"--dataset_dir={run_dir / 'dataset'}", *SMALL, "--outputs=predictions"]
-    series = training.Series()
+    shared = training.Series()
     for seed in (3, 0):
         arguments = [*flags, f"--seed={seed}", f"--run_dir={tmp_path / str(seed)}"]
-        starting.train(config.parse(TrainConfig, arguments), series)
+        starting.train(config.parse(TrainConfig, arguments), shared)
     predictions = Path("evaluation", "predictions.parquet")
     alone, after = (pd.read_parquet(place / predictions) for place in (run_dir, tmp_path / "0"))
     pd.testing.assert_frame_equal(after, alone, check_exact=True)

@@ -1,7 +1,7 @@
-"""A process that trains cells of one configuration in turn, which `cells` names to it.
+"""Runs that differ in the seed alone, trained in turn by one process; `mmnet.experiment` starts it.
 
-Each line of stdin is the path of a cell's flagfile, each line of stdout the exit code of that
-cell. What training prints goes to `output.txt` beside the flagfile.
+Each line of stdin is the path of a run's flagfile, each line of stdout the exit code of that run.
+What training prints goes to `output.txt` beside the flagfile.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from mmnet import driver
-from mmnet.config import TrainConfig
+from mmnet import config, driver
+from mmnet.experiments.cells import OUTPUT
 from mmnet.startup import load_tensorflow
 from mmnet.tasks import starting
 
 if TYPE_CHECKING:  # it needs TensorFlow
     from mmnet.tasks.training import Series
-
-OUTPUT = "output.txt"
 
 
 def main() -> int:
@@ -35,17 +33,18 @@ def main() -> int:
         with (flagfile.parent / OUTPUT).open("ab") as output:
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)
-        if (code := answer(flagfile, series, answers)) == driver.INTERRUPTED:
-            return code
-    return 0
+        if train(flagfile, series, answers) == driver.INTERRUPTED:
+            return driver.INTERRUPTED
+    return driver.OK
 
 
-def answer(flagfile: Path, series: Series, answers: TextIO) -> int:
-    """Trains one cell and tells its exit code."""
-    train = functools.partial(starting.train, series=series)
-    code = driver.run(TrainConfig, None, train, [f"--flagfile={flagfile}"])
+def train(flagfile: Path, series: Series, answers: TextIO) -> int:
+    """Trains one run and tells its exit code, unless that ends the process."""
+    task = functools.partial(starting.train, series=series)
+    code = driver.run(config.TrainConfig, None, task, [f"--flagfile={flagfile}"])
     sys.stdout.flush()
-    print(code, file=answers, flush=True)
+    if code != driver.INTERRUPTED:
+        print(code, file=answers, flush=True)
     return code
 
 

@@ -1,0 +1,145 @@
+"""What several seeds of one configuration cost: in turn in one process, or a process for each.
+
+    python experiments/performance/seeds.py [--seeds=5] [--before=CHECKOUT] [--output=FILE]
+
+Wall seconds of `mmnet.experiment` with MMNet on the log of `--experiment`, whose dataset is
+prepared beforehand, until the tables are written; and of `mmnet.train` for each seed, some at a
+time, without tables. The cores are divided among what runs at a time. With `--before`, the
+directory of another checkout of this project, one seed is timed there as well.
+"""
+
+import argparse
+import itertools
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+
+
+class Bench:
+    """Times ways to train seeds on one prepared dataset.
+
+    Args:
+        experiment: a folder with the flags of a log and a row `mmnet`.
+        scratch: an empty directory.
+    """
+
+    def __init__(self, experiment: Path, scratch: Path):
+        self.scratch, self.numbers = scratch, itertools.count()
+        self.common = [
+            f"--flagfile={experiment / 'data.txt'}",
+            f"--flagfile={ROOT / 'experiments/training.txt'}",
+            "--half_weight_clicks=50",
+        ]
+        self.dataset = scratch / "dataset"
+        self.run(ROOT, "mmnet.prepare", self.common[0], f"--dataset_dir={self.dataset}")
+
+    def run(self, checkout: Path, module: str, *flags: str, threads: int = 0) -> None:
+        """Runs a driver of a checkout."""
+        limits = dict.fromkeys(THREADS, str(threads)) if threads else {}
+        done = subprocess.run(
+            [sys.executable, "-m", module, *flags],
+            cwd=ROOT,  # flagfiles name each other from there
+            env={**os.environ, "PYTHONPATH": str(checkout), "TF_CPP_MIN_LOG_LEVEL": "3", **limits},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(f"{module} of {checkout} failed:\n{done.stderr}")
+
+    def experiment(self, seeds: int, jobs: int, checkout: Path = ROOT) -> float:
+        """Seconds of an experiment with so many seeds."""
+        place = self.scratch / f"experiment{next(self.numbers)}"
+        flags = [
+            *self.common,
+            f"--rows={ROOT / 'experiments/rows'}",
+            f"--cells={place / 'cells'}",
+            f"--results={place / 'results'}",
+            f"--seeds={','.join(map(str, range(seeds)))}",
+            f"--jobs={jobs}",
+        ]
+        floor = ["--table=Floor: ha", "--reference=ha"]
+        self.run(checkout, "mmnet.experiment", *flags, *floor)  # prepares the dataset
+        began = time.monotonic()
+        self.run(checkout, "mmnet.experiment", *flags, "--table=One: mmnet", "--reference=mmnet")
+        seconds = time.monotonic() - began
+        shutil.rmtree(place)
+        return seconds
+
+    def processes(self, seeds: int, at_a_time: int) -> float:
+        """Seconds of a process per seed."""
+        place = self.scratch / f"runs{next(self.numbers)}"
+        threads = max(1, len(os.sched_getaffinity(0)) // at_a_time)
+
+        def train(seed: int) -> None:
+            flags = [*self.common[1:], f"--seed={seed}", f"--run_dir={place / str(seed)}"]
+            flags += [f"--dataset_dir={self.dataset}", "--outputs=predictions"]
+            self.run(ROOT, "mmnet.train", *flags, threads=threads)
+
+        began = time.monotonic()
+        with ThreadPoolExecutor(at_a_time) as pool:
+            list(pool.map(train, range(seeds)))
+        seconds = time.monotonic() - began
+        shutil.rmtree(place)
+        return seconds
+
+
+def main() -> None:
+    """Times every way once, in turn, and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--experiment", default=str(ROOT / "experiments/simulated_content"))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--before", default="")
+    parser.add_argument("--only", action="store_true", help="one seed before, and all seeds now")
+    parser.add_argument("--output", default="")
+    options = parser.parse_args()
+    folder, most = Path(options.experiment).resolve(), options.seeds
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = Bench(folder, Path(scratch))
+        ways = {f"{most} seeds in turn in one process": lambda: bench.experiment(most, 1)}
+        ways[f"{most} seeds in turn in two processes"] = lambda: bench.experiment(most, 2)
+        if options.before:
+            before = Path(options.before).resolve()
+            ways = {"one seed, before": lambda: bench.experiment(1, 1, before), **ways}
+            ways["one seed, before, again"] = lambda: bench.experiment(1, 1, before)
+        if not options.only:
+            ways["one seed"] = lambda: bench.experiment(1, 1)
+            ways["2 seeds in turn in one process"] = lambda: bench.experiment(2, 1)
+            for number in (1, 2, most):
+                name = f"a process for each of {most} seeds, {number} at a time"
+                ways[name] = lambda number=number: bench.processes(most, number)
+        seconds = {}
+        for name, way in ways.items():
+            seconds[name] = way()
+            print(f"{name}: {seconds[name]:.1f} s", file=sys.stderr)
+    unit = [spent for name, spent in seconds.items() if "before" in name]
+    header = ["way", "wall s", *(["over one seed before"] if unit else [])]
+    lines = [header, ["---", *["---:"] * (len(header) - 1)]]
+    for name, spent in seconds.items():
+        ratio = [f"{spent * len(unit) / sum(unit):.2f}"] if unit else []
+        lines.append([name, f"{spent:.0f}", *ratio])
+    page = [
+        f"# Several seeds of MMNet, {folder.name}\n",
+        f"`python experiments/performance/seeds.py --experiment=experiments/{folder.name} "
+        f"--seeds={most}{' --before=CHECKOUT' if unit else ''}`: "
+        f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, TensorFlow "
+        f"{version('tensorflow')}, Keras {version('keras')}. Each way once.\n",
+        *(f"| {' | '.join(line)} |" for line in lines),
+    ]
+    print("\n".join(page))
+    if options.output:
+        Path(options.output).write_text("\n".join(page) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
