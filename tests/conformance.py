@@ -35,6 +35,9 @@ def check_layer(layer, *inputs, tmp_path, golden=None):
     check_config(layer)
     model = keras.Model(keras.tree.flatten(symbols), outputs)
     expected = keras.tree.flatten(layer(*inputs))
+    for symbol, value in zip(keras.tree.flatten(outputs), expected, strict=True):
+        assert symbol.shape[1:] == value.shape[1:]
+        assert symbol.dtype == keras.backend.standardize_dtype(value.dtype)
     _check_saving(model, keras.tree.flatten(inputs), expected, tmp_path)
     check_golden(golden or type(layer).__name__, layer, expected)
 

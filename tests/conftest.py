@@ -11,7 +11,6 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import hypothesis
-import numpy as np
 import pytest
 
 # A machine that does other work too may need seconds for what takes milliseconds.
@@ -38,7 +37,6 @@ SMALL = ["--set=units=8", "--set=field_width=4", "--epochs=2", "--batch_size=32"
 def seeded():
     """Weights that a test does not seed are the same in every run."""
     random.seed(0)  # where Keras' initialisers get theirs
-    np.random.seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -56,5 +56,10 @@ class HANAttention(keras.layers.Layer):
             weights = weights * present
         return ops.sum(weights * x, axis=-2), ops.squeeze(weights, -1)
 
+    def compute_output_shape(self, x_shape, present_shape=None):  # else Keras traces `call`
+        if isinstance(x_shape[0], (list, tuple)):
+            x_shape = (*x_shape[0][:-1], len(x_shape), x_shape[0][-1])
+        return (*x_shape[:-2], x_shape[-1]), tuple(x_shape[:-1])
+
     def get_config(self):
         return {**super().get_config(), "softmax_axis": self.softmax_axis}

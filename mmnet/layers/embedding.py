@@ -211,6 +211,9 @@ class TokenEncoder(keras.layers.Layer):
             words = self._dropout(words, training=training)
         return self._attention(words, present=ops.not_equal(tokens, MISSING_ID))[0]
 
+    def compute_output_shape(self, tokens_shape):  # else Keras traces `call`
+        return (tokens_shape[0], self.units)
+
     def get_config(self):
         return {
             **super().get_config(),

@@ -36,6 +36,9 @@ class Presence(keras.layers.Layer):
             for tensors in modalities
         ]
 
+    def compute_output_shape(self, modalities_shape):  # else Keras traces `call`
+        return [(tensors[0][0],) for tensors in modalities_shape]
+
 
 def _given(tensor):
     given = ops.not_equal(tensor, 0)
