@@ -28,8 +28,8 @@ def main() -> int:
     from mmnet.tasks.training import Series
 
     series = Series()
-    for line in sys.stdin:
-        flagfile = Path(line.removesuffix("\n"))
+    for line in sys.stdin.buffer:
+        flagfile = Path(os.fsdecode(line.removesuffix(b"\n")))
         with (flagfile.parent / OUTPUT).open("ab") as output:
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)

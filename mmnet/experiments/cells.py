@@ -137,7 +137,6 @@ class _Worker:
                 stdout=subprocess.PIPE,
                 stderr=output,
                 env=environment,
-                text=True,
                 pass_fds=(lock,),  # it holds the lock as long as it lives
             )
         assert self.process.stdin is not None
@@ -156,7 +155,8 @@ class _Worker:
         text = config.to_flagfile(cell.flags, leave_out=known_to_dataset)
         write_atomic(flagfile, text + "--resume\n")
         with contextlib.suppress(BrokenPipeError):  # it has died, which `answer` tells
-            print(flagfile, file=self._asked, flush=True)
+            self._asked.write(os.fsencode(flagfile) + b"\n")
+            self._asked.flush()
 
     def fileno(self) -> int:
         """Readable once there is an answer."""
