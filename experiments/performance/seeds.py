@@ -1,11 +1,12 @@
 """What several seeds of one configuration cost: in turn in one process, or a process for each.
 
-    python experiments/performance/seeds.py [--seeds=5] [--before=CHECKOUT] [--output=FILE]
+    python experiments/performance/seeds.py [--seeds=5] [--before=CHECKOUT] [--only] [--output=FILE]
 
 Wall seconds of `mmnet.experiment` with MMNet on the log of `--experiment`, whose dataset is
 prepared beforehand, until the tables are written; and of `mmnet.train` for each seed, some at a
 time, without tables. The cores are divided among what runs at a time. With `--before`, the
-directory of another checkout of this project, one seed is timed there as well.
+directory of another checkout of this project, one seed is timed there as well; `--only` leaves out
+what is not compared with it.
 """
 
 import argparse

@@ -258,7 +258,7 @@ class Trainer:
         check_loss(settings.loss, model)
         self.model, self._settings = model, settings
         self._steps_per_epoch, self._rate_scale = steps_per_epoch, rate_scale
-        _fix_randomness(settings)
+        _fix_randomness(settings)  # for the weights of a model that is built only here
         if not model.built:
             inputs, *_ = batches(0).element_spec
             model({name: tf.zeros(spec.shape, spec.dtype) for name, spec in inputs.items()})

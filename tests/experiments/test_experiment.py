@@ -236,7 +236,7 @@ class Scripted:
 
 
 def cells_of(place, *rows, seeds=(0,)):
-    """Cells that nobody has run."""
+    """Cells that have not been run yet."""
     flags = {row: TrainConfig(model=row, run_dir=f"{place}/{row}") for row in rows}
     return [
         plan.Cell(
