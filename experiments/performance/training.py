@@ -18,14 +18,21 @@ whose speed drifts does not decide. CPU seconds count all threads of the process
 the page reports which share of two such threads a step reaches, at 21.0 MFLOP per example (the
 textbook network, forward and backward).
 
-Two more tables come from a profiler trace of `mmnet fit`: the operations of a step by kind, and
-the share of time that the training loop waited for input.
+A profiler trace of `mmnet fit` yields the operations of a step by kind, and the share of time that
+the training loop waited for input.
+
+The roofline of the page is a lower bound of a step's CPU time: every matrix product of the compiled
+step, timed on its own on one thread with its operands in the cache (NumPy's BLAS), plus the input.
+No arrangement of the same products can be cheaper than that, whatever happens to all other
+operations.
 """
 
 import argparse
 import collections
 import functools
 import glob
+import json
+import math
 import os
 import re
 import subprocess
@@ -33,6 +40,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -203,6 +211,100 @@ print(2 * 2048**3 / sorted(seconds)[2] / 1e9)
     return float(done.stdout.split()[-1])
 
 
+class Product(NamedTuple):
+    """Shape of a matrix product: `batch` products of [rows, inner] by [inner, columns]."""
+
+    batch: int
+    rows: int
+    columns: int
+    inner: int
+    left_transposed: bool
+    right_transposed: bool
+
+    def gflop(self) -> float:
+        """Floating point operations, in units of 1e9."""
+        return 2 * self.batch * self.rows * self.columns * self.inner / 1e9
+
+
+def products_of(fit: OurFit) -> list[tuple[Product, int]]:
+    """Every shape of matrix product in the compiled step, with the number of such products."""
+    batch = next(iter(stacked(fit.batches, 0, fit.take.size, fit.take.size)))
+    compiled = fit.take._program.experimental_get_compiler_ir(batch, tf.constant(fit.take.size))
+    return products_in(compiled(stage="optimized_hlo"))
+
+
+def products_in(hlo: str) -> list[tuple[Product, int]]:
+    """Reads the products from XLA's text.
+
+    >>> ((product, number),) = products_in('''
+    ...   %a = f32[3,2]{1,0} parameter(0)
+    ...   %b = f32[3,4]{1,0} parameter(1)
+    ...   %c = f32[2,4]{1,0} dot(%a, %b), lhs_contracting_dims={0}, rhs_contracting_dims={0}
+    ... ''')
+    >>> tuple(product), number
+    ((1, 2, 4, 3, True, False), 1)
+    """
+    shapes = {
+        name: [int(size) for size in sizes.split(",") if size]
+        for name, sizes in re.findall(r"(%\S+) = \w+\[([\d,]*)\]", hlo)
+    }
+    found = collections.Counter()
+    for left, right, rest in re.findall(r" dot\((%[^,]+), (%[^)]+)\)(.*)", hlo):
+        dims = {
+            side: [int(size) for size in sizes.split(",")]
+            for side, sizes in re.findall(r"(\w+_dims)=\{([\d,]+)\}", rest)
+        }
+        taken, given = dims["lhs_contracting_dims"], dims["rhs_contracting_dims"]
+        left, right, batch = shapes[left], shapes[right], len(dims.get("lhs_batch_dims", ()))
+        inner = math.prod(left[axis] for axis in taken)
+        outer = math.prod(left[:batch])  # XLA puts batch dimensions first
+        product = Product(
+            outer,
+            math.prod(left) // (outer * inner),
+            math.prod(right) // (outer * inner),
+            inner,
+            taken[-1] != len(left) - 1,
+            given[0] != batch,
+        )
+        found[product] += 1
+    return list(found.items())
+
+
+def alone(products: list[Product]) -> list[float]:
+    """CPU milliseconds of each product alone on one thread: the median of five timings."""
+    script = """
+import json, statistics, sys, time
+import numpy as np
+for batch, rows, columns, inner, left_transposed, right_transposed in json.load(sys.stdin):
+    left = np.ones((batch, inner, rows) if left_transposed else (batch, rows, inner), "float32")
+    left = left.swapaxes(1, 2) if left_transposed else left
+    right_shape = (batch, columns, inner) if right_transposed else (batch, inner, columns)
+    right = np.ones(right_shape, "float32")
+    right = right.swapaxes(1, 2) if right_transposed else right
+    if batch == 1:
+        left, right = left[0], right[0]
+    out = left @ right
+    times = max(3, min(2000, int(1e8 / (batch * rows * columns * inner))))
+    seconds = []
+    for _ in range(5):
+        start = time.process_time()
+        for _ in range(times):
+            np.matmul(left, right, out=out)
+        seconds.append((time.process_time() - start) / times)
+    print(1000 * statistics.median(seconds))
+"""
+    threads = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input=json.dumps(products),
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **threads},
+    )
+    return [float(line) for line in done.stdout.split()]
+
+
 def spread(values) -> str:
     """Median (least to most)."""
     return f"{np.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
@@ -247,6 +349,9 @@ def main():
             cpu[name].append(spent[1])
         rate.append(one_thread_rate())
     kinds, waited = traced(fits["mmnet fit"])
+    shapes, numbers = zip(*products_of(fits["mmnet fit"]), strict=True)
+    product_ms = float(np.dot(alone(shapes), numbers))
+    product_gflop = float(np.dot([shape.gflop() for shape in shapes], numbers))
 
     parameters = sum(int(np.prod(v.shape)) for v in fits["mmnet fit"].model.trainable_variables)
     flags = f"--rounds={options.rounds} --batch_size={options.batch_size}"
@@ -269,6 +374,8 @@ def main():
     reached = gflop / (np.median(wall["mmnet fit"]) / 1e3) / (2 * np.median(rate))
     warm = ", ".join(f"{name} {spent:.0f} s" for name, spent in compile_seconds.items())
     total = sum(spent for _, spent, _ in kinds)
+    bound = product_ms + np.median(cpu["input alone"])
+    textbook = np.median(cpu["textbook fit"])
     lines += [
         "",
         f"- One product of two 2048 × 2048 float32 matrices on one thread: {spread(rate)} GFLOP/s "
@@ -276,6 +383,18 @@ def main():
         f"- Share of two such threads that `mmnet fit` reaches: {reached:.2f}.",
         f"- First round, compilation included: {warm}.",
         f"- Share of the traced time in which `mmnet fit` waited for input: {100 * waited:.1f} %.",
+        "",
+        "## Roofline",
+        "",
+        f"- `mmnet fit` has {sum(numbers)} matrix products a step, "
+        f"{1000 * product_gflop / options.batch_size:.1f} MFLOP an example (the textbook network "
+        f"{MFLOP_PER_EXAMPLE}).",
+        f"- Each of them alone in float32, one thread, operands in the cache: {product_ms:.2f} CPU "
+        f"ms together, {1000 * product_gflop / product_ms:.0f} GFLOP/s.",
+        f"- With these products and the input, and all other operations free, a step would cost "
+        f"{bound:.2f} CPU ms: {textbook / bound:.2f} × less than `textbook fit`.",
+        "",
+        "## Operations",
         "",
         "| operations of a step of `mmnet fit` | number | ms | share |",
         "| --- | ---: | ---: | ---: |",
