@@ -238,7 +238,7 @@ def load(directory: str | Path) -> Dataset:
     if about is None:
         raise InputError(
             f"{directory} is not a dataset directory (no readable dataset.json); "
-            "make one with python -m mmnet.prepare"
+            "make one with python -m mmnet.prepare, or name another by --dataset_dir"
         )
     if about.get("format") != FORMAT:
         raise InputError(f"{directory} has another version's format; prepare it again")

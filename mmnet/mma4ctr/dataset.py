@@ -3,10 +3,12 @@
     DIRECTORY/dataset.json         what is there, and which folder it is in; written last
     DIRECTORY/3f1c0a6be2d94477/    the first 16 digits of the rows' fingerprint
         ledger.md, user.npy, ...   arrays of the log
+        truth.npz                  what a generated log was drawn from
         tables-....npz             modalities as tables, by protocol
     DIRECTORY/raw/                 generated files
 
-A directory that is prepared again has the old dataset until it has the new one.
+A directory that is prepared again has the old dataset until it has the new one. No path in it
+points outside, so that it can be moved or copied.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import hashlib
 import json
 import re
 import shutil
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -223,12 +226,14 @@ def _write(
     for name, array in arrays.items():
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.data if array.size else b"")
-    folder = digest.hexdigest()[:16]
+    folder, planted = digest.hexdigest()[:16], Path(flags.source_dir) / generator.TRUTH
 
     def fill(beside: Path) -> None:
         for name, array in arrays.items():
             np.save(beside / f"{name}.npy", array, allow_pickle=False)
         (beside / LEDGER).write_text(tables.ledger_table(ledger), encoding="utf-8")
+        if planted.exists():
+            shutil.copyfile(planted, beside / generator.TRUTH)
 
     write_directory(directory / folder, fill)
     spec = {
@@ -246,7 +251,7 @@ def _write(
         "ledger": {f"{rule.table}: {rule.rule}": rule.rows_out for rule in ledger},
         "fingerprint": digest.hexdigest(),
         "key": key,
-        "truth": str(Path(flags.source_dir).resolve() / generator.TRUTH),
+        "truth": f"{folder}/{generator.TRUTH}" if planted.exists() else "",
     }
     write_atomic(directory / SPEC, json.dumps(spec, indent=1) + "\n")
 
@@ -306,6 +311,8 @@ def _loaded(directory: Path, spec: dict[str, Any]) -> Dataset:
             for modality in MODALITIES
         }
         plain = {name: arrays[name] for name in (*ROWS, "user_ids", "item_ids")}
+        if not Path(spec["truth"]).is_absolute():  # its own copy, or no truth and the directory
+            (directory / spec["truth"]).stat()
         return Dataset(**plain, modalities=raws, spec=spec, directory=directory)
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise InputError(
@@ -314,6 +321,42 @@ def _loaded(directory: Path, spec: dict[str, Any]) -> Dataset:
 
 
 def truth(dataset: Dataset) -> generator.Truth | None:
-    """What generated the log, where it was generated and its truth is still there."""
-    path = Path(dataset.spec["truth"])
-    return generator.Truth.read(path) if path.exists() else None
+    """What a generated log was drawn from; None for a log that was not generated.
+
+    Raises:
+        InputError: the dataset's copy is missing or damaged.
+    """
+    path = _truth_path(dataset)
+    if path is None:
+        return None
+    try:
+        return generator.Truth.read(path)
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"--dataset_dir={dataset.directory} is not whole ({error}); prepare it again"
+        ) from None
+
+
+def _truth_path(dataset: Dataset) -> Path | None:
+    """Where the truth of a log is, in a dataset of this format or of the one before.
+
+    The format before had an absolute path, also where nothing had been generated. It no longer
+    holds in a dataset that was moved; generated files are then in its own raw/ in most cases.
+    """
+    stored = Path(dataset.spec["truth"] or ".")
+    if not stored.name:
+        return None
+    if not stored.is_absolute():
+        return dataset.directory / stored
+    for path in (stored, dataset.directory / "raw" / stored.name):
+        if path.exists():
+            return path
+    # Files that are still there without a truth were not generated; of others nothing is known.
+    if not stored.parent.exists() or (stored.parent / GENERATED).exists():
+        console.print(
+            f"{stored} is gone: if the log of {dataset.directory} was generated, the row 'planted "
+            "probability' is missing. Prepare the dataset again to have it",
+            markup=False,
+            soft_wrap=True,
+        )
+    return None

@@ -78,7 +78,7 @@ def _auc(protocol: Protocol, values: np.ndarray) -> float:
 
 
 def generator_truth(dataset: Dataset) -> generator.Truth | None:
-    """What generated the log, if it can be told."""
+    """What the log was drawn from; None where that is unknown or says nothing of the label."""
     from mmnet.mma4ctr import dataset as datasets
 
     return datasets.truth(dataset) if dataset.spec["label"] != "finish" else None

@@ -136,7 +136,11 @@ def _read_flags(run_dir: Path) -> TrainConfig:
         raise InputError(f"--run_dir={run_dir}: no run there (no flags.txt)")
     files = [run_dir / name for name in ("flags.txt", "places.txt")]
     own = flags_of.parse(TrainConfig, [f"--flagfile={path}" for path in files if path.exists()])
-    return own.model_copy(update={"run_dir": str(run_dir)})
+    places = {"run_dir": str(run_dir)}
+    inside = run_dir / "dataset"
+    if not Path(own.dataset_dir).exists() and inside.exists():  # the run was moved
+        places["dataset_dir"] = str(inside)
+    return own.model_copy(update=places)
 
 
 def _dataset(flags: TrainConfig, run_dir: Path) -> Dataset:

@@ -15,7 +15,13 @@ from mmnet.tasks.building import WEIGHTS, model_options
 from mmnet.tasks.preparing import dataset_of_tables
 from mmnet.training import resume
 from mmnet.training.records import Stages
-from mmnet.training.run_directory import only_run, open_run, read_flags, removed_if_unused
+from mmnet.training.run_directory import (
+    KEPT_PLACES,
+    only_run,
+    open_run,
+    read_flags,
+    removed_if_unused,
+)
 
 if TYPE_CHECKING:  # it needs TensorFlow
     from mmnet.tasks.training import Series
@@ -60,7 +66,10 @@ def _dataset_of_run(flags: TrainConfig, run_dir: Path) -> tuple[Dataset, TrainCo
         )
     dataset = datasets.load(directory)
     prepared = dict(dataset.fitted.tables) | dict(dataset.fitted.task)
-    for name in sorted(flags.model_fields_set & set(prepared)):
+    given = flags.model_fields_set & set(prepared)
+    if flags.resume:  # a run keeps its places as absolute paths, whatever the dataset has
+        given -= set(KEPT_PLACES)
+    for name in sorted(given):
         if getattr(flags, name) != prepared[name]:
             raise InputError(
                 f"--{name}={getattr(flags, name)} differs from how {directory} was prepared, with "

@@ -1,0 +1,189 @@
+"""Makes the old artefacts that `test_compat.py` loads: a dataset, runs and an export per system.
+
+Run it once for every commit whose formats are to stay readable, with that commit's own code:
+
+    git clone . /tmp/old && git -C /tmp/old checkout a63bf34
+    cd /tmp && PYTHONPATH=/tmp/old python .../tests/compat/make.py .../tests/compat/a63bf34
+
+It uses nothing but `python -m` entry points, flags and files, so that it runs with any commit. The
+artefacts are made in `/tmp/mmnet-compat`, which the test machine does not have: they are also the
+test that a directory may be moved.
+
+One archive per system holds everything: a SavedModel is mostly repetition, and the weights are
+there three times, as the best ones, in the export and in the checkpoint.
+
+    mmnet/tables/       counts.csv, items.csv, cover.parquet
+    mmnet/dataset/      python -m mmnet.prepare
+    mmnet/run/          python -m mmnet.train on that dataset: finished, evaluated, exported
+    mmnet/interrupted/  the same run, stopped within its last epoch
+    mmnet/scores.parquet, explained.parquet    python -m mmnet.predict of the dataset and the tables
+    mma4ctr/dataset/    python -m mmnet.mma4ctr.prepare, with generated files in raw/
+    mma4ctr/run/        python -m mmnet.mma4ctr.train on that dataset
+    mma4ctr/interrupted/  the same run without its last epoch
+    mma4ctr/pairs.csv, scores.parquet          python -m mmnet.mma4ctr.predict
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+PLACE = pathlib.Path("/tmp/mmnet-compat")
+ITEMS, PERIODS = 48, 14
+
+MMNET = [
+    *("--taxonomies=category,tags", "--categoricals=author", "--numerics=duration"),
+    *("--texts=title", "--release=release", "--window=4", "--split_ratios=3,1,1"),
+    *("--min_test_rows=10", "--text_vocabulary=20"),
+]
+MMNET_RUN = [
+    *("--set=units=4", "--set=field_width=2", "--epochs=2", "--batch_size=8", "--seed=5"),
+    *("--nojit", "--deterministic", "--steps_per_execution=1", "--checkpoint_seconds=0"),
+    *("--rules=recall=0.9,keep=0.5",),
+]
+CLICKS = [
+    *("--generate=users=24", "--generate=feeds=40", "--generate=rows=1200", "--min_rows=5"),
+    *("--generate=rate=0.15", "--generate=text_scale=0.002", "--generate=topics=4"),
+]
+CLICKS_RUN = [
+    *("--epochs=2", "--batch_size=128", "--seed=5", "--jit=false", "--deterministic"),
+    *("--protocol=c1", "--pca_widths=3,3,3", "--user_length=3"),
+]
+
+
+def run(module: str, *flags: str) -> None:
+    """`python -m module flags`, in the directory that everything is made in."""
+    subprocess.run([sys.executable, "-m", module, *flags], cwd=PLACE, check=True)
+
+
+def write_tables(directory: pathlib.Path) -> None:
+    """Counts and items with every kind of column, and one table of vectors."""
+    directory.mkdir(parents=True)
+    draw = np.random.default_rng(15)
+    ids = [f"i{n:02}" for n in range(ITEMS)]
+    words = np.array(["red", "blue", "dance", "cook", "goal", "the"])
+    with open(directory / "items.csv", "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["item_id", "category", "tags", "author", "duration", "title", "release"])
+        for n, name in enumerate(ids):
+            tags = ";".join(f"t{t}" for t in sorted(set(draw.integers(0, 4, n % 3))))
+            title = " ".join(draw.choice(words, n % 4))
+            rows.writerow([name, f"c{n % 3}", tags, f"a{n % 7}", 10 + n, title, n % 5])
+    with open(directory / "counts.csv", "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["item_id", "period", "clicks", "shares"])
+        for n, name in enumerate(ids):
+            for period in range(n % 5, PERIODS):
+                clicks = int(draw.integers(0, 120))
+                if clicks > 15:  # or the period is missing
+                    shares = int(draw.binomial(clicks, 0.05 + 0.04 * (n % 3)))
+                    rows.writerow([name, period, clicks, shares])
+    vectors = draw.normal(size=(ITEMS, 4)).astype("float32").round(2)
+    column = pa.array(list(vectors), pa.list_(pa.float32()))
+    pa.parquet.write_table(pa.table({"item_id": ids, "cover": column}), directory / "cover.parquet")
+
+
+def mmnet() -> None:
+    """The share rate system."""
+    write_tables(PLACE / "mmnet" / "tables")
+    where = ["--counts=mmnet/tables/counts.csv", "--items=mmnet/tables/items.csv"]
+    where += ["--vectors=cover:mmnet/tables/cover.parquet"]
+    run("mmnet.prepare", *where, *MMNET, "--dataset_dir=mmnet/dataset")
+    run("mmnet.train", "--dataset_dir=mmnet/dataset", "--run_dir=mmnet/run", *MMNET_RUN)
+    kill_in_the_last_epoch(PLACE / "mmnet/interrupted", "--dataset_dir=mmnet/dataset", *MMNET_RUN)
+    model = "--saved_model=mmnet/run/export"
+    dataset = ["--dataset_dir=mmnet/dataset", "--output=mmnet/scores.parquet"]
+    run("mmnet.predict", model, *dataset)
+    explained = ["--explain", "--rule=stored", "--output=mmnet/explained.parquet"]
+    run("mmnet.predict", model, *where, *explained)
+
+
+def mma4ctr() -> None:
+    """The click system."""
+    run("mmnet.mma4ctr.prepare", *CLICKS, "--dataset_dir=mma4ctr/dataset")
+    run(
+        *("mmnet.mma4ctr.train", "--dataset_dir=mma4ctr/dataset", "--run_dir=mma4ctr/run"),
+        *CLICKS_RUN,
+    )
+    without_its_last_epoch(PLACE / "mma4ctr/run", PLACE / "mma4ctr/interrupted")
+    rows = pa.parquet.read_table(PLACE / "mma4ctr/run/evaluation/predictions.parquet")
+    pairs = sorted(set(zip(rows["user_id"].to_pylist(), rows["item_id"].to_pylist(), strict=True)))
+    pairs = [*pairs[:30], (999_999, pairs[0][1])]  # of them one user whom nobody knows
+    lines = ["user_id,item_id", *(f"{user},{item}" for user, item in pairs)]
+    (PLACE / "mma4ctr/pairs.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    run(
+        *("mmnet.mma4ctr.predict", "--saved_model=mma4ctr/run/export"),
+        *("--pairs=mma4ctr/pairs.csv", "--output=mma4ctr/scores.parquet"),
+    )
+
+
+def kill_in_the_last_epoch(run_dir: pathlib.Path, *flags: str) -> None:
+    """Trains, and stops the process between two steps of the second epoch."""
+    command = [sys.executable, "-m", "mmnet.train", f"--run_dir={run_dir}", *flags]
+    process = subprocess.Popen(command, cwd=PLACE)
+    seen: set[pathlib.Path] = set()
+    while process.poll() is None and len(seen) < 3:  # the end of the first epoch, and more
+        seen.update(run_dir.glob("checkpoints/epoch_000001_*.npz"))
+        time.sleep(0.002)
+    process.send_signal(signal.SIGTERM)
+    if process.wait() != 130:
+        raise RuntimeError(f"{run_dir} ended before it could be stopped; give it more steps")
+
+
+def without_its_last_epoch(finished: pathlib.Path, left: pathlib.Path) -> None:
+    """Copies what a kill in the last epoch leaves of a run that resumes at ends of epochs only."""
+    shutil.copytree(finished, left, ignore=shutil.ignore_patterns("evaluation", "export"))
+    for name in ("record.json", "weights.npz"):
+        (left / name).unlink()
+    *_, last = sorted((left / "checkpoints").glob("epoch_*.npz"))
+    last.unlink()
+
+
+def packed(path: pathlib.Path) -> bool:
+    """Whether a file goes into the archive: one that a test reads."""
+    part = path.relative_to(PLACE).parts[1]
+    shown = path.suffix == ".png" or "logs" in path.parts
+    # A finished run has no use for its checkpoints, an interrupted one for the newest.
+    newest = max(path.parent.glob("epoch_*.npz"), default=path)
+    kept = part == "interrupted" and path == newest
+    return path.is_file() and not shown and (kept or not path.name.startswith("epoch_"))
+
+
+def pack(system: str, directory: pathlib.Path) -> None:
+    """Writes one archive, the same bytes for the same files."""
+    target = directory / f"{system}.tar.xz"
+    with tarfile.open(target, "w:xz", preset=9) as archive:
+        for path in filter(packed, sorted((PLACE / system).rglob("*"))):
+            member = tarfile.TarInfo(str(path.relative_to(PLACE)))
+            member.size = path.stat().st_size
+            with path.open("rb") as file:
+                archive.addfile(member, file)
+    print(f"{target}: {target.stat().st_size:,} bytes")
+
+
+def main(directory: pathlib.Path) -> None:
+    """Makes everything anew and packs it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    directory.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(PLACE, ignore_errors=True)
+    PLACE.mkdir()
+    mmnet()
+    mma4ctr()
+    for system in ("mmnet", "mma4ctr"):
+        pack(system, directory)
+    shutil.rmtree(PLACE)
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]).resolve())
