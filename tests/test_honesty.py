@@ -14,6 +14,7 @@ from mmnet.data.windows import Windows
 from mmnet.evaluation import metrics
 from mmnet.evaluation.predicting import Predictor, ScenarioSet
 from mmnet.models.mmnet import mmnet
+from mmnet.models.options import MMNetOptions
 from mmnet.training import fitting
 
 PERIODS, ITEMS = 12, 12
@@ -46,7 +47,7 @@ def task(taxonomy_mean="leave_one_out"):
 
 def predictions(dataset):
     """Scores of an untrained network on the test split: only what it reads can move them."""
-    model = mmnet(dataset.fitted.spec, units=8, field_width=4, seed=0)
+    model = mmnet(dataset.fitted.spec, MMNetOptions(units=8, field_width=4, seed=0))
     test = ScenarioSet(
         dataset, Windows(dataset), dataset.split.test, missing_rate=0.5, scenario_seed=0
     )
@@ -141,7 +142,7 @@ def shuffled_run(simulated_flags, tmp_path_factory):
         ScenarioSet(dataset, windows, dataset.split[name], missing_rate=0.5, scenario_seed=0)
         for name in ("validation", "test")
     )
-    model = mmnet(dataset.fitted.spec, units=8, field_width=4, seed=0)
+    model = mmnet(dataset.fitted.spec, MMNetOptions(units=8, field_width=4, seed=0))
     predict = Predictor(model, jit=False)
     trainer = fitting.Trainer(
         model,

@@ -121,7 +121,7 @@ class NoisyDisturbance(_Disturbance):
         ValueError: `noisy_rate` is outside [0, 1], or the shapes differ.
     """
 
-    def __init__(self, noisy_rate: float = 0.5, seed: int | None = None, **kwargs):
+    def __init__(self, noisy_rate: float, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
         self.noisy_rate, self.seed = checks.in_range(0, 1, noisy_rate=noisy_rate), seed
         self._draws = keras.random.SeedGenerator(seed)
@@ -152,9 +152,9 @@ class MultiMode(_Disturbance):
     Args:
         mode_weights: relative frequencies of (normal, cold, noisy); need not sum to 1.
         noisy_rate: τ of the noisy mode, in [0, 1].
-        seed: repeats the same stream of disturbances; None draws a new one.
         adaptive_modes: "none": the weights are those of every example; "evidence": see above.
         adaptive_clicks: c, clicks in a window of which the weights hold as they are; above 0.
+        seed: repeats the same stream of disturbances; None draws a new one.
 
     Attributes:
         mode_counts: int64 [3], examples sent to each mode since training began (under a
@@ -170,11 +170,11 @@ class MultiMode(_Disturbance):
 
     def __init__(
         self,
-        mode_weights: Sequence[float] = (1, 1, 1),
-        noisy_rate: float = 0.5,
+        mode_weights: Sequence[float],
+        noisy_rate: float,
+        adaptive_modes: Literal["none", "evidence"],
+        adaptive_clicks: float,
         seed: int | None = None,
-        adaptive_modes: Literal["none", "evidence"] = "none",
-        adaptive_clicks: float = 50,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -302,7 +302,7 @@ class UnknownDisturbance(keras.layers.Layer):
         ValueError: `rate` is outside [0, 1].
     """
 
-    def __init__(self, rate: float = 0.1, seed: int | None = None, **kwargs):
+    def __init__(self, rate: float, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
         self.rate, self.seed = checks.in_range(0, 1, rate=rate), seed
         self._draws = keras.random.SeedGenerator(seed)
@@ -340,7 +340,7 @@ class ModalityDropout(keras.layers.Layer):
         ValueError: `rate` is outside [0, 1].
     """
 
-    def __init__(self, rate: float = 0.1, seed: int | None = None, **kwargs):
+    def __init__(self, rate: float, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
         self.rate, self.seed = checks.in_range(0, 1, rate=rate), seed
         self._draws = keras.random.SeedGenerator(seed)

@@ -12,6 +12,7 @@ from mmnet.evaluation import metrics
 from mmnet.evaluation.predicting import ScenarioSet
 from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.models.historical_average import HistoricalAverage
+from mmnet.models.options import HaOptions
 from mmnet.tasks import evaluating
 
 
@@ -25,7 +26,9 @@ def test_set(simulated_flags):
 
 
 def average(inputs):
-    return HistoricalAverage().predict({name: np.asarray(t) for name, t in inputs.items()})
+    return HistoricalAverage(HaOptions()).predict(
+        {name: np.asarray(t) for name, t in inputs.items()}
+    )
 
 
 def test_a_degradation_curve_passes_through_the_three_scenarios(test_set):

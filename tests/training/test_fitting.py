@@ -123,7 +123,9 @@ def test_likelihoods_are_lowest_at_the_target(loss):
 def headed(tiny, **kwargs):
     """The tiny model, its output brought to percent as a network's is."""
     model = tiny.model()
-    rate = PredictedRate(1.0, 50.0, **kwargs)(keras.layers.Reshape((1,))(model.output))
+    rate = PredictedRate(1.0, 50.0, **{"link": "identity", **kwargs})(
+        keras.layers.Reshape((1,))(model.output)
+    )
     return keras.Model(model.input, rate)
 
 
