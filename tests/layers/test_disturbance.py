@@ -348,6 +348,15 @@ def test_adaptive_modes_need_the_clicks():
         adaptive()(RATE, MISSING, training=True)
 
 
+def test_the_modes_are_the_blocks_of_the_paper():
+    ones, zeros, clicks = windows(20, examples=50)
+    for weights, block in (((0, 1, 0), "cold_start"), ((0, 0, 1), "noisy")):
+        layer = multi_mode(weights, seed=0)
+        # Another block in its place is what the mode does then.
+        setattr(layer, block, NoisyDisturbance(0.0, seed=0))
+        np.testing.assert_array_equal(layer(ones, zeros, clicks, training=True)[1], zeros)
+
+
 def test_refuses_adaptive_modes_that_do_not_exist():
     with pytest.raises(ValueError, match="`adaptive_modes` must be one of none, evidence"):
         multi_mode(adaptive_modes="age")
