@@ -12,6 +12,7 @@ from mmnet.data import pipeline
 from mmnet.data.tables import Table, Tables
 from mmnet.data.windows import Windows
 from mmnet.evaluation import metrics
+from mmnet.evaluation.precision import precision_at
 from mmnet.evaluation.predicting import Predictor, ScenarioSet
 from mmnet.models.mmnet import mmnet
 from mmnet.models.options import MMNetOptions
@@ -117,7 +118,7 @@ def test_rewriting_all_after_the_training_span_moves_nothing_fitted():
 def test_shuffled_labels_leave_chance():
     draw = np.random.default_rng(0)
     truth = draw.gamma(2, 2, 4000)
-    found = [metrics.precision_at(10, draw.permutation(truth), truth) for _ in range(50)]
+    found = [precision_at(10, draw.permutation(truth), truth) for _ in range(50)]
     # P@10 of a random order has mean 0.1 and, over 50 shuffles of 400 places, a standard error of
     # sqrt(.1 * .9 * .9 / 400 / 50) = 0.002.
     assert np.mean(found) == pytest.approx(0.1, abs=0.006)

@@ -9,6 +9,7 @@ from mmnet.config import TrainConfig
 from mmnet.data import pipeline
 from mmnet.data.windows import Windows
 from mmnet.evaluation import metrics
+from mmnet.evaluation.precision import precision_at
 from mmnet.evaluation.predicting import ScenarioSet
 from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.models.historical_average import HistoricalAverage
@@ -95,7 +96,7 @@ def test_an_outage_is_the_scores_with_one_input_gone(test_set):
                 metrics.mse(test_set.truth, predicted), rel=1e-4
             )
             assert found[name][scenario]["precision_at_10"] == pytest.approx(
-                metrics.precision_at(10, test_set.truth, predicted), abs=0.02
+                precision_at(10, test_set.truth, predicted), abs=0.02
             )
     scores = [found[name]["normal"]["mse"] for name in gone]
     assert len(set(scores)) == len(scores)  # each of them is read
