@@ -6,14 +6,14 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from mmnet import config
-from mmnet.config import TableFlags, TaskFlags, TrainConfig
+from mmnet.config import TableFlags, TaskFlags, TrainConfig, TrainingFlags
 from mmnet.data import pipeline
 from mmnet.data.tables import Table, Tables
 from mmnet.data.windows import Windows
 from mmnet.evaluation import metrics
 from mmnet.evaluation.precision import precision_at
 from mmnet.evaluation.predicting import Predictor, ScenarioSet
+from mmnet.flags import parse
 from mmnet.models.mmnet import mmnet
 from mmnet.models.options import MMNetOptions
 from mmnet.training import fitting
@@ -130,7 +130,7 @@ def test_shuffled_labels_leave_chance():
 @pytest.fixture(scope="module")
 def shuffled_run(simulated_flags, tmp_path_factory):
     """Truth and predictions of a small MMNet that was trained on other examples' targets."""
-    flags = config.parse(TrainConfig, simulated_flags)
+    flags = parse(TrainConfig, simulated_flags)
     dataset = pipeline.prepare(pipeline.load_tables(flags), *pipeline.table_flags(flags))
     windows = Windows(dataset)
     batches, steps = windows.training_batches(dataset.split.train, 32, 0)
@@ -149,15 +149,7 @@ def shuffled_run(simulated_flags, tmp_path_factory):
         model,
         shuffled,
         steps,
-        fitting.Settings(
-            epochs=3,
-            learning_rate=0.001,
-            patience=3,
-            monitor="mean_log_mse",
-            seed=0,
-            deterministic=False,
-            jit=False,
-        ),
+        TrainingFlags(epochs=3, patience=3, jit=False),
         rate_scale=dataset.fitted.spec.rate_scale,
     )
     trainer.fit(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mmnet import checks, config
+from mmnet import checks, flags
 from mmnet.models import options as own
 from mmnet.models.options import Options
 from mmnet.schema import FeatureSpec
@@ -99,4 +99,4 @@ def resolve_options(name: str, settings: Iterable[str]) -> dict[str, Any]:
         )
     fields = REGISTRY[name].options.model_fields
     kinds = {option: field.annotation for option, field in fields.items()}
-    return config.options(kinds, name, settings, "set")
+    return flags.options(kinds, name, settings, "set")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from mmnet.config import ModelFlags
+from mmnet.config import TrainConfig
 
 Link = Literal["identity", "logit", "log"]
 """How a network's output becomes a rate; see `models.mmnet.PredictedRate`."""
@@ -18,7 +18,7 @@ Link = Literal["identity", "logit", "log"]
 
 def _of_flag(name: str) -> Any:
     """The default of an option that has a flag of its own, which declares it."""
-    return ModelFlags.model_fields[name].default
+    return TrainConfig.model_fields[name].default
 
 
 class Options(BaseModel):

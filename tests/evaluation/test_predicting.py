@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmnet import config
 from mmnet.config import TrainConfig
 from mmnet.data import pipeline
 from mmnet.data.windows import Windows
@@ -12,6 +11,7 @@ from mmnet.evaluation import metrics
 from mmnet.evaluation.precision import precision_at
 from mmnet.evaluation.predicting import ScenarioSet
 from mmnet.evaluation.scenarios import SCENARIOS
+from mmnet.flags import parse
 from mmnet.models.historical_average import HistoricalAverage
 from mmnet.models.options import HaOptions
 from mmnet.tasks import evaluating
@@ -19,7 +19,7 @@ from mmnet.tasks import evaluating
 
 @pytest.fixture(scope="module")
 def test_set(simulated_flags):
-    flags = config.parse(TrainConfig, simulated_flags)
+    flags = parse(TrainConfig, simulated_flags)
     dataset = pipeline.prepare(pipeline.load_tables(flags), *pipeline.table_flags(flags))
     return ScenarioSet(
         dataset, Windows(dataset), dataset.split.test, missing_rate=0.5, scenario_seed=0
@@ -142,7 +142,7 @@ def test_no_batch_of_the_test_split_is_predicted_twice(test_set, simulated_flags
         seen.append(hashlib.sha256(b"".join(arrays)).hexdigest())
         return reads_everything(inputs)
 
-    flags = config.parse(TrainConfig, simulated_flags)
+    flags = parse(TrainConfig, simulated_flags)
     system = evaluating.System(None, counted, None)
     dataset, windows = test_set.dataset, test_set.windows
     evaluating.report_on(system, dataset, windows, flags, tmp_path)

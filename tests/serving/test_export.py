@@ -13,6 +13,7 @@ from mmnet.checks import InputError
 from mmnet.data import dataset as datasets
 from mmnet.data import pipeline
 from mmnet.data.windows import Windows
+from mmnet.flags import parse
 from mmnet.models.mmnet import attention_probe, fusion_names, mmnet
 from mmnet.models.mmved import mmved
 from mmnet.models.options import MMNetOptions, MmvedOptions
@@ -24,7 +25,7 @@ from mmnet.training import resume
 @pytest.fixture(scope="module")
 def trained(run_dir):
     """The trained model rebuilt from its run, and its test windows."""
-    flags = config.parse(config.TrainConfig, [f"--flagfile={run_dir / 'flags.txt'}"])
+    flags = parse(config.TrainConfig, [f"--flagfile={run_dir / 'flags.txt'}"])
     dataset = datasets.load(run_dir / "dataset")
     builder, options = building.model_options(flags)
     model = builder(dataset.fitted.spec, **builder.accepted(options))
