@@ -1,37 +1,125 @@
-"""Every flag, declared once: one field = one flag = one argument.
+"""Every flag of the first system, and the groups that both systems share, each declared once.
 
-`Config` is a pydantic model; `parse` turns a command line (flagfiles included) into one, and
-every mistake in it into one sentence.
+See `flags` for how they are read.
 """
 
 from __future__ import annotations
 
-import csv
-import inspect
-import io
-import re
-import types
-import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pydantic
-from absl import flags
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.fields import FieldInfo
+from pydantic import Field
 
-from mmnet.checks import InputError, did_you_mean
+from mmnet.flags import Columns, Flags, Numbers, Repeated
 
-Columns = Annotated[tuple[str, ...], "comma-separated"]
-Repeated = Annotated[tuple[str, ...], "repeatable"]
+# ---------------------------------------------------------------------- groups of both systems
 
 
-class _Flags(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+class EngineFlags(Flags):
+    """The engine that reads large tables."""
+
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = ()
+
+    engine: str = Field(
+        "duckdb://",
+        description="Engine that reads and counts: DuckDB in this process, duckdb://FILE, "
+        "pyspark:// or the URL of another Ibis backend.",
+    )
+    engine_memory: str = Field("1GB", description="Memory limit of DuckDB or of Spark's driver.")
+    engine_threads: int = Field(0, ge=0, description="Threads of the engine; 0 = all cores.")
+    engine_spill: str = Field("", description="Directory for data that do not fit in memory.")
 
 
-class ContentFlags(_Flags):
+class FitFlags(Flags):
+    """Training."""
+
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = (
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "seed",
+        "resume",
+    )
+
+    epochs: int = Field(30, ge=1, description="Maximum number of passes over the training data.")
+    batch_size: int = Field(64, ge=1, description="Examples per training step.")
+    learning_rate: float = Field(
+        0.001, gt=0, description="Initial learning rate of the Adam optimizer."
+    )
+    seed: int = Field(
+        0, description="Seed of the initial weights, the order of examples and all other draws."
+    )
+    deterministic: bool = Field(
+        False, description="Make reruns identical to the bit, at some cost in speed."
+    )
+    jit: bool = Field(True, description="Compile the training step with XLA.")
+    steps_per_execution: int = Field(
+        32, ge=1, description="Maximum number of training steps per call of the compiled program."
+    )
+    resume: bool = Field(
+        False, description="Resume the run in --run_dir from its newest checkpoint."
+    )
+
+
+class RunFlags(Flags):
+    """Where a run reads its dataset and writes its results."""
+
+    dataset_dir: str = Field("", description="Prepared dataset; default: inside --run_dir.")
+    run_dir: str = Field("", description="Run directory; default: runs/<time>-<model>.")
+
+
+class EvaluateFlags(Flags):
+    """Which run is evaluated."""
+
+    run_dir: str = Field("", description="Run directory to evaluate.")
+    dataset_dir: str = Field("", description="Prepared dataset; default: the run's own.")
+
+
+class ExportFlags(Flags):
+    """Which exported model is used."""
+
+    saved_model: str = Field("", description="SavedModel: export/<version>, or its parent.")
+
+
+class ScoreFlags(ExportFlags):
+    """Which exported model scores, and where the scores go."""
+
+    output: str = Field(
+        "scores.parquet",
+        description="Parquet file to write. `mmnet.predict` takes a name without .parquet as a "
+        "directory of files, and resumes there if it was killed.",
+    )
+
+
+class GridFlags(Flags):
+    """The experiment: its folder, seeds and results."""
+
+    experiment: str = Field(
+        "", description="Folder of the experiment; its experiment.txt is read as a flagfile."
+    )
+    title: str = Field("", description="Title of the results page.")
+    seeds: Numbers = Field(
+        (0, 1, 2, 3, 4), min_length=1, description="Training seeds of every row that draws."
+    )
+    cells: str = Field(
+        "", description="Directory of the cells' runs; default: runs/experiments/<name>."
+    )
+    results: str = Field("", description="Directory of the tables; default: inside --experiment.")
+
+
+# ------------------------------------------------------------------- groups of the first system
+
+
+class ContentFlags(Flags):
     """The items table's texts and images, and how they become vectors."""
+
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = (
+        "items",
+        "texts",
+        "images",
+        "text_encoder",
+        "image_encoder",
+    )
 
     items: str = Field("", description="Items table: a CSV or Parquet file, directory or glob.")
     item_column: str = Field("item_id", description="Column of item ids, in every table.")
@@ -65,8 +153,10 @@ class ContentFlags(_Flags):
     )
 
 
-class EventFlags(_Flags):
+class EventFlags(EngineFlags):
     """Events instead of a counts table: how they are read, left out and counted."""
+
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("events", "time_column", "time_unit")
 
     events: str = Field(
         "",
@@ -76,7 +166,9 @@ class EventFlags(_Flags):
     )
     time_column: str = Field("timestamp", description="Events column of when it happened.")
     time_unit: Literal["period", "s", "ms", "us"] = Field(
-        "period", description="What a whole number there is: a period itself, or time since 1970."
+        "period",
+        description="How to read integer timestamps: as period indices, or as seconds, ms or µs "
+        "since the Unix epoch.",
     )
     rate: Repeated = Field(
         (),
@@ -98,18 +190,15 @@ class EventFlags(_Flags):
         ge=0,
         description="Further events of a user on an item in a period are left out; 0: none.",
     )
-    engine: str = Field(
-        "duckdb://",
-        description="Who counts: DuckDB in this process, duckdb://FILE, pyspark:// or the URL of "
-        "another Ibis backend.",
-    )
-    engine_memory: str = Field("1GB", description="Memory of DuckDB, or of Spark's driver.")
-    engine_threads: int = Field(0, ge=0, description="Threads of the engine; 0 = all cores.")
-    engine_spill: str = Field("", description="Directory for what does not fit in memory.")
 
 
 class TableFlags(ContentFlags, EventFlags):
     """Where the tables are and what their columns mean."""
+
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = (
+        *("counts", "source", "source_dir", "numerator", "denominator", "period"),
+        *("taxonomies", "categoricals", "numerics"),
+    )
 
     counts: str = Field("", description="Counts table: a CSV or Parquet file, directory or glob.")
     source: str = Field(
@@ -143,8 +232,16 @@ class TableFlags(ContentFlags, EventFlags):
     )
 
 
-class TaskFlags(_Flags):
+class TaskFlags(Flags):
     """Which examples are made of the tables, and how they are split."""
+
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = (
+        "window",
+        "horizon",
+        "split",
+        "split_ratios",
+        "min_clicks",
+    )
 
     window: int = Field(6, ge=1, description="Periods seen (ω1).")
     horizon: int = Field(1, ge=1, description="Periods ahead (h).")
@@ -172,15 +269,24 @@ class TaskFlags(_Flags):
     text_vocabulary: int = Field(20_000, ge=1, description="Most words kept of each text column.")
 
 
-class ScenarioFlags(_Flags):
+class ScenarioFlags(Flags):
     """The scenarios of validation and test."""
 
-    test_missing_rate: float = Field(0.5, ge=0, le=1, description="Share hidden in noisy.")
-    scenario_seed: int = Field(0, description="Seed of the noisy scenario's masks, never --seed.")
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = ()
+
+    test_missing_rate: float = Field(
+        0.5, ge=0, le=1, description="Share of the steps that the noisy scenario hides."
+    )
+    scenario_seed: int = Field(
+        0,
+        description="Seed of the steps that the noisy scenario hides; not --seed.",
+    )
 
 
-class ModelFlags(_Flags):
+class ModelFlags(Flags):
     """Which system, and the options that all systems share."""
+
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("model", "mode_weights", "set")
 
     model: str = Field(
         "mmnet",
@@ -194,37 +300,40 @@ class ModelFlags(_Flags):
     )
     noisy_rate: float = Field(0.5, ge=0, le=1, description="τ, share hidden by the noisy block.")
     set: Repeated = Field((), description="name=value option of the model (repeatable).")
-    seed: int = Field(0, description="Seed of weights, order of examples and disturbances.")
 
 
-class TrainingFlags(_Flags):
+class TrainingFlags(FitFlags):
     """How the model is fitted."""
 
-    epochs: int = Field(30, ge=1, description="Most passes over the training examples.")
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("patience", "loss", "monitor")
+
     patience: int = Field(5, ge=1, description="Epochs without improvement before stopping.")
-    batch_size: int = Field(64, ge=1, description="Examples per step.")
-    learning_rate: float = Field(0.001, gt=0, description="Adam's.")
     schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="Of the learning rate; cosine falls to 0 by the last epoch."
+        "constant", description="Learning-rate schedule; cosine decays to 0 over all --epochs."
     )
     loss: Literal["mse", "binomial", "poisson"] = Field(
-        "mse", description="binomial and poisson: per click, with --set=link=logit and log."
+        "mse",
+        description="Loss function. binomial and poisson are log-likelihoods per click, for "
+        "--set=link=logit and --set=link=log.",
     )
     half_weight_clicks: float = Field(
-        0, ge=0, description="Clicks of a target that count half in the loss; 0 = all alike."
+        0,
+        ge=0,
+        description="Clicks at which a target has half the largest weight in the loss; 0 weighs "
+        "all targets alike.",
     )
     monitor: Literal["mean_log_mse", "normal", "cold_start", "noisy"] = Field(
-        "mean_log_mse", description="What the best epoch is chosen by, on validation."
+        "mean_log_mse", description="Validation metric that chooses the best epoch."
     )
-    precision: Literal["float32", "mixed_bfloat16"] = Field("float32", description="Arithmetic.")
-    deterministic: bool = Field(False, description="Bit-identical reruns, at some speed.")
-    jit: bool = Field(True, description="Compile the training step with XLA.")
-    steps_per_execution: int = Field(32, ge=1, description="Most training steps per call.")
-    checkpoint_seconds: float = Field(60, ge=0, description="Between checkpoints within an epoch.")
-    profile_steps: Annotated[tuple[int, ...], "comma-separated"] = Field(
-        (), description="FIRST,LAST training steps to trace, e.g. 320,352."
+    precision: Literal["float32", "mixed_bfloat16"] = Field(
+        "float32", description="Compute dtype policy."
     )
-    resume: bool = Field(False, description="Go on with the run in --run_dir where it stopped.")
+    checkpoint_seconds: float = Field(
+        60, ge=0, description="Seconds between checkpoints within an epoch."
+    )
+    profile_steps: Numbers = Field(
+        (), description="FIRST,LAST training steps to trace with the profiler, e.g. 320,352."
+    )
 
     @pydantic.field_validator("profile_steps")
     @classmethod
@@ -234,7 +343,7 @@ class TrainingFlags(_Flags):
         return steps
 
 
-class DecisionFlags(_Flags):
+class DecisionFlags(Flags):
     """What is decided with the scores; solved on validation."""
 
     rules: Columns = Field(
@@ -248,17 +357,25 @@ class DecisionFlags(_Flags):
     )
 
 
-class PlaceFlags(_Flags):
-    """Where things are written, and what; left out of a run's flags.txt."""
+class ExplainFlags(Flags):
+    """What is written besides the metrics."""
 
-    dataset_dir: str = Field("", description="Prepared dataset; default: inside --run_dir.")
-    run_dir: str = Field("", description="Run directory; default: runs/<time>-<model>.")
+    explain: bool = Field(
+        False, description="Write attention.parquet, every attention weight of each example."
+    )
+
+
+class PlaceFlags(RunFlags, ExplainFlags):
+    """Where the run's results go, and which; left out of a run's flags.txt."""
+
     outputs: Literal["all", "predictions", "validation"] = Field(
         "all",
-        description="predictions leaves out floors, plots and the SavedModel; validation ends "
-        "after training and does not open the test split.",
+        description="What to write. predictions leaves out simple baselines, plots and the "
+        "SavedModel; validation ends after training, before the test split is opened.",
     )
-    explain: bool = Field(False, description="Write attention.parquet, every weight per example.")
+
+
+# ------------------------------------------------------------------------------------- drivers
 
 
 class PrepareConfig(TableFlags, TaskFlags):
@@ -273,52 +390,43 @@ class TrainConfig(
     """Flags of `python -m mmnet.train`."""
 
 
-class EvaluateConfig(_Flags):
-    """Flags of `python -m mmnet.evaluate`."""
-
-    run_dir: str = Field("", description="Run directory to evaluate.")
-    dataset_dir: str = Field("", description="Prepared dataset; default: the run's own.")
-    test_missing_rate: float = Field(
-        0.5, ge=0, le=1, description="Share hidden in noisy; the run's unless given."
-    )
-    scenario_seed: int = Field(0, description="Seed of the noisy masks; the run's unless given.")
-    explain: bool = Field(False, description="Write attention.parquet, every weight per example.")
+class EvaluateConfig(EvaluateFlags, ScenarioFlags, ExplainFlags):
+    """Flags of `python -m mmnet.evaluate`. Scenario flags left at their default are the run's."""
 
 
-class GridFlags(_Flags):
-    """Which systems, how often, and where their runs and tables go."""
+class ComparisonFlags(GridFlags):
+    """Which rows are run, and how they are compared."""
 
-    experiment: str = Field(
-        "", description="Folder of the experiment; its experiment.txt is read as a flagfile."
-    )
-    title: str = Field("", description="Of the results page.")
     table: Repeated = Field(
         (), description="'TITLE: row, row, ...[: SEEDS]'; a row is a flagfile's stem (repeatable)."
     )
     rows: str = Field(
-        "experiments/rows", description="Folder of row flagfiles, beside the experiment's own rows/"
+        "experiments/rows",
+        description="Folder of row flagfiles, besides the experiment's own rows/.",
     )
-    seeds: Annotated[tuple[int, ...], "comma-separated"] = Field(
-        (0, 1, 2, 3, 4), min_length=1, description="Training seeds of every row that draws."
+    origins: int = Field(
+        1, ge=1, description="Number of rolling cut-offs, counted back from the last one."
     )
-    origins: int = Field(1, ge=1, description="Rolling cut-offs, the last one first.")
-    reference: Annotated[tuple[str, ...], "comma-separated"] = Field(
+    reference: Columns = Field(
         ("mmnet",), description="Rows to compare with; a table takes the first that it has."
     )
-    significance: float = Field(0.01, gt=0, lt=1, description="Level of the tests, after Holm.")
-    replicates: int = Field(1000, ge=100, description="Bootstrap replicates of P@N intervals.")
-    tune: Annotated[tuple[str, ...], "comma-separated"] = Field(
-        (), description="Tunes these rows on validation and writes ROW_tuned.txt; makes no tables."
+    significance: float = Field(
+        0.01, gt=0, lt=1, description="Level of the tests after Holm's correction."
     )
-    trials: int = Field(20, ge=1, description="Trials of each row to tune, the same for all.")
-    jobs: int = Field(1, ge=1, description="Cells at a time.")
-    cells: str = Field(
-        "", description="Directory of the cells' runs; default: runs/experiments/<name>."
+    replicates: int = Field(
+        1000, ge=100, description="Bootstrap replicates of the intervals of P@N."
     )
-    results: str = Field("", description="Directory of the tables; default: inside --experiment.")
+    tune: Columns = Field(
+        (),
+        description="Rows to tune on validation, which writes ROW_tuned.txt; no table is made.",
+    )
+    trials: int = Field(20, ge=1, description="Trials per row to tune, the same for all.")
+    jobs: int = Field(1, ge=1, description="Number of cells that run at the same time.")
 
 
-class ExperimentConfig(GridFlags, TableFlags, TaskFlags, ScenarioFlags, ModelFlags, TrainingFlags):
+class ExperimentConfig(
+    ComparisonFlags, TableFlags, TaskFlags, ScenarioFlags, ModelFlags, TrainingFlags
+):
     """Flags of `python -m mmnet.experiment`. All flags of train are given to every cell."""
 
 
@@ -333,16 +441,10 @@ class EncodeConfig(ContentFlags):
     )
 
 
-class PredictConfig(TableFlags):
+class PredictConfig(ScoreFlags, TableFlags):
     """Flags of `python -m mmnet.predict`. Table flags left at their default are the export's."""
 
-    saved_model: str = Field("", description="SavedModel: export/<version>, or its parent.")
     dataset_dir: str = Field("", description="Prepared dataset to score, instead of tables.")
-    output: str = Field(
-        "scores.parquet",
-        description="Parquet file to write; a name without .parquet is a directory of files, which "
-        "goes on where it was killed.",
-    )
     as_of: str = Field("", description="Score as of this period; default: the last one seen.")
     explain: bool = Field(False, description="Add a column weight_<modality> per modality.")
     only_items: str = Field(
@@ -385,10 +487,9 @@ class PredictConfig(TableFlags):
     )
 
 
-class DriftConfig(TableFlags):
+class DriftConfig(ExportFlags, TableFlags):
     """Flags of `python -m mmnet.drift`. Table flags left at their default are the export's."""
 
-    saved_model: str = Field("", description="SavedModel: export/<version>, or its parent.")
     dataset_dir: str = Field("", description="Prepared dataset to check, instead of tables.")
     output: str = Field("drift", description="Directory for drift.json and drift.md.")
     checked: str = Field("", description="Period to check; default: the last one of the counts.")
@@ -403,209 +504,9 @@ class DriftConfig(TableFlags):
 
 
 TABLES, TASK = tuple(TableFlags.model_fields), tuple(TaskFlags.model_fields)
-ENGINE = ("engine", "engine_memory", "engine_threads", "engine_spill", "shard_items")
+ENGINE = (*EngineFlags.model_fields, "shard_items")
 """How tables are worked on: no result depends on it."""
 PLACES = (
     *("dataset_dir", "run_dir", "outputs", "explain", "resume", "profile_steps"),
     *("source_dir", "image_root", "encoder_cache", *ENGINE),
 )
-
-
-def define(config: type[BaseModel], values: flags.FlagValues) -> None:
-    """Defines one absl flag per field of `config` in `values`."""
-    for name, field in config.model_fields.items():
-        _define_one(name, field, values)
-
-
-def _define_one(name: str, field: FieldInfo, values: flags.FlagValues) -> None:
-    default, text = field.default, field.description or ""
-    kind: Any = field.annotation
-    how: dict[str, Any] = {"flag_values": values}
-    if "repeatable" in field.metadata:
-        flags.DEFINE_multi_string(name, list(default), text, **how)
-    elif "comma-separated" in field.metadata:
-        flags.DEFINE_list(name, [str(value) for value in default], text, **how)
-    elif typing.get_origin(kind) is Literal:
-        flags.DEFINE_enum(name, default, list(typing.get_args(kind)), text, **how)
-    elif kind is bool:
-        flags.DEFINE_bool(name, default, text, **how)
-    else:  # numbers too: pydantic reads them, and says what is wrong with them
-        flags.DEFINE_string(name, str(default), text, **how)
-
-
-_NO_FLAGFILE = r".*Unable to open flagfile: \[Errno \d+\] (.*): '(.*)'"
-
-
-def _sentence(error: flags.Error) -> str:
-    text = str(error).replace("\n", " ")
-    text = re.sub(_NO_FLAGFILE, r"--flagfile=\2: \1", text)
-    text = re.sub(r": \('Non-boolean .*", ": must be true or false", text)
-    return re.sub(r"^(ERROR:: |flag (?=--))", "", text)
-
-
-Parsed = typing.TypeVar("Parsed", bound=BaseModel)
-
-
-def parse(config: type[Parsed], arguments: Sequence[str]) -> Parsed:
-    """Parses command-line arguments (without the program's name) into a config.
-
-    `model_fields_set` of the result names the flags that were given.
-
-    Raises:
-        InputError: an unknown flag, a value out of range, a flagfile that is not there.
-
-    >>> parse(PrepareConfig, ["--window=3", "--taxonomies=category,tags"]).taxonomies
-    ('category', 'tags')
-    >>> parse(PrepareConfig, ["--windw=3"])
-    Traceback (most recent call last):
-    ...
-    mmnet.checks.InputError: unknown flag --windw. Did you mean window?
-    """
-    values = flags.FlagValues()
-    define(config, values)
-    try:
-        rest = values(["mmnet", *arguments])[1:]
-    except flags.UnrecognizedFlagError as error:
-        near = did_you_mean(error.flagname, config.model_fields)
-        raise InputError(f"unknown flag --{error.flagname}{near}") from None
-    except flags.Error as error:
-        raise InputError(_sentence(error)) from None
-    if rest:
-        raise InputError(f"unexpected argument {rest[0]!r}; every setting is a --flag=value")
-    given = [name for name in config.model_fields if values[name].present]
-    return build(config, {name: getattr(values, name) for name in given})
-
-
-def build(config: type[Parsed], given: dict[str, Any]) -> Parsed:
-    """Validates values into a config, with one sentence for the first one that is wrong."""
-    try:
-        return config.model_validate(given)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"][:1])
-        rule = first["msg"][0].lower() + first["msg"][1:]
-        raise InputError(f"--{name}: {rule}. Received: {first['input']!r}") from None
-
-
-def to_flagfile(config: BaseModel, *, leave_out: Sequence[str] = PLACES) -> str:
-    """Every resolved flag, one per line, places left out; `parse` reads it back."""
-    lines = []
-    for name, field in type(config).model_fields.items():
-        if name in leave_out:
-            continue
-        value = getattr(config, name)
-        if "repeatable" in field.metadata:
-            lines += [f"--{name}={each}" for each in value]
-        elif "comma-separated" in field.metadata:
-            lines.append(f"--{name}={_joined(value)}")
-        elif isinstance(value, bool):
-            lines.append(f"--{name}={str(value).lower()}")
-        else:
-            lines.append(f"--{name}={value}")
-    return "\n".join(lines) + "\n"
-
-
-def _joined(values: Sequence[Any]) -> str:
-    """Values separated by commas, with quotes around one that holds a comma itself."""
-    text = io.StringIO()
-    shown = [int(v) if isinstance(v, float) and v.is_integer() else v for v in values]
-    csv.writer(text, lineterminator="").writerow(shown)
-    return text.getvalue()
-
-
-def named_options(
-    function: Callable[..., Any], settings: Iterable[str], flag: str
-) -> dict[str, Any]:
-    """Parses `name=value` settings against a function's keyword-only arguments.
-
-    Values are read by the arguments' annotations; a comma separates the parts of a tuple, `none`
-    is None where the annotation allows it, and a later setting wins.
-
-    Raises:
-        InputError: an unknown name, a value of the wrong type.
-
-    >>> def model(spec, *, units: int = 64, filters: tuple[int, ...] | None = None): ...
-    >>> named_options(model, ["units=32", "filters=8,4"], "set")
-    {'units': 32, 'filters': (8, 4)}
-    """
-    hints = typing.get_type_hints(function)
-    kinds = {
-        name: hints[name]
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    return options(kinds, function.__name__, settings, flag)
-
-
-def options(
-    kinds: Mapping[str, Any], owner: str, settings: Iterable[str], flag: str
-) -> dict[str, Any]:
-    """Parses `name=value` settings of options whose types are known; see `named_options`.
-
-    Args:
-        kinds: option -> its type.
-        owner: what has these options, for messages.
-        settings: `name=value` each; a later one wins.
-        flag: that they came from.
-    """
-    found = {}
-    for setting in settings:
-        name, sign, text = setting.partition("=")
-        if not sign:
-            raise InputError(f"--{flag} takes name=value. Received: {setting!r}")
-        if name not in kinds:
-            raise InputError(
-                f"--{flag}={setting}: {owner} has no option {name!r}"
-                f"{did_you_mean(name, kinds)} (it has: {', '.join(kinds) or 'none'})"
-            )
-        kind, members = kinds[name], typing.get_args(kinds[name])
-        value: Any = text
-        if type(None) in members and text.lower() == "none":
-            value = None
-        elif any(typing.get_origin(member) is tuple for member in (kind, *members)):
-            value = [part.strip() for part in text.split(",") if part.strip()]
-        try:
-            found[name] = pydantic.TypeAdapter(kind).validate_python(value)
-        except pydantic.ValidationError as error:
-            rule = error.errors()[0]["msg"]
-            raise InputError(f"--{flag}={setting}: {rule[0].lower()}{rule[1:]}") from None
-    return found
-
-
-def usage(config: type[BaseModel], summary: str) -> str:
-    """What `--help` prints: the summary, then the flags in the groups they are declared in."""
-    lines = [summary.strip(), ""]
-    seen: set[str] = set()
-    for group in _groups(config):
-        inherited = [set(getattr(base, "model_fields", ())) for base in group.__bases__]
-        names = [name for name in group.model_fields if name not in seen.union(*inherited)]
-        seen.update(names)
-        if not names:
-            continue
-        lines += [f"{(group.__doc__ or '').splitlines()[0]}"]
-        for name in names:
-            field = config.model_fields[name]
-            default = field.default
-            if isinstance(default, tuple):
-                default = ",".join(str(value) for value in default)
-            shown = str(default).lower() if isinstance(default, bool) else default
-            lines.append(f"  --{name}={shown}\n      {field.description}{_choices(field)}")
-        lines.append("")
-    lines.append("--flagfile=FILE reads flags from a file, one a line; flagfiles may name others.")
-    return "\n".join(lines)
-
-
-def _groups(config: type[BaseModel]) -> list[type[BaseModel]]:
-    """The classes that flags are declared in, a class before those that it builds on."""
-    bases = [base for parent in config.__bases__ for base in parent.__mro__]
-    return [
-        *(base for base in bases if issubclass(base, _Flags) and base is not _Flags),
-        config,
-    ]
-
-
-def _choices(field: FieldInfo) -> str:
-    kind = field.annotation
-    if typing.get_origin(kind) not in (Literal, types.UnionType):
-        return ""
-    return f" One of: {', '.join(str(value) for value in typing.get_args(kind))}."

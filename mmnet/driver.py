@@ -9,17 +9,17 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pydantic import BaseModel
-
-from mmnet import config
 from mmnet.checks import InputError
 from mmnet.files import problem_of_place
+from mmnet.flags import Flags, parse, usage
 
 OK, WRONG_INPUT, INTERNAL, INTERRUPTED = 0, 1, 2, 130
+NOBODY_READS = 141
+"""Of a program that writes into a closed pipe, as in `… | head`: 128 + SIGPIPE."""
 
 
 def run(
-    flags: type[BaseModel],
+    flags: type[Flags],
     summary: str | None,
     task: str | Callable[[Any], int | None],
     arguments: Sequence[str],
@@ -39,17 +39,21 @@ def run(
 
     Returns:
         The exit code: 0 ok, 1 the input is wrong (one sentence on stderr), 2 internal error (a
-        traceback on stderr), 130 interrupted, or what the task returns (3 drift found).
+        traceback on stderr), 130 interrupted, 141 the reader of stdout is gone, or what the task
+        returns (3 drift found).
     """
-    if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in arguments):
-        print(config.usage(flags, summary or ""))
-        return OK
+    asked = {argument.lstrip("-") for argument in arguments if argument.startswith("-")}
     try:
+        if asked & {"help", "h", "helpfull"}:
+            print(usage(flags, summary or "", full="helpfull" in asked), flush=True)
+            return OK
         if os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true"):
             raise InputError("TF_USE_LEGACY_KERAS is set, but mmnet runs on Keras 3; unset it")
-        parsed = config.parse(flags, arguments)
+        parsed = parse(flags, arguments)
         called = getattr(importlib.import_module(tasks), task) if isinstance(task, str) else task
-        return called(parsed) or OK
+        code = called(parsed) or OK
+        sys.stdout.flush()
+        return code
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_INPUT
@@ -57,8 +61,21 @@ def run(
         print(f"interrupted{f': {interruption}' if str(interruption) else ''}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return NOBODY_READS
         if told := problem_of_place(error):
             print(f"error: {told}", file=sys.stderr)
             return WRONG_INPUT
         traceback.print_exc()
         return INTERNAL
+
+
+def _nobody_reads() -> bool:
+    """Whether stdout is a pipe whose reader is gone; if so, what is left to print is dropped."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more when it exits, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False

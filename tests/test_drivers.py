@@ -17,6 +17,7 @@ from mmnet import config, driver, tasks
 from mmnet.config import EvaluateConfig, PredictConfig, PrepareConfig, TrainConfig
 from mmnet.evaluation import metrics
 from mmnet.evaluation.predicting import Predictor
+from mmnet.flags import build, parse
 from mmnet.tasks import evaluating, training
 from mmnet.training.records import Record
 
@@ -261,16 +262,16 @@ def test_an_internal_error_is_exit_2(monkeypatch, tmp_path, capsys):
 
 @pytest.mark.parametrize("flags", [PrepareConfig, TrainConfig, EvaluateConfig, PredictConfig])
 def test_help_names_every_flag(flags, capsys):
-    assert run(flags, "", "--help") == driver.OK
+    assert run(flags, "", "--helpfull") == driver.OK
     shown = capsys.readouterr().out
     assert all(f"--{name}=" in shown for name in flags.model_fields)
 
 
 def test_flags_of_a_run_run_again(run_dir):
-    again = config.parse(TrainConfig, [f"--flagfile={run_dir / 'flags.txt'}"])
+    again = parse(TrainConfig, [f"--flagfile={run_dir / 'flags.txt'}"])
     assert again.model_dump(exclude=set(config.PLACES)) == {
         name: value
-        for name, value in config.build(
+        for name, value in build(
             TrainConfig, Record.read(run_dir / "record.json").flags | {"mode_weights": ()}
         )
         .model_dump()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mmnet import config
 from mmnet.config import TrainConfig
+from mmnet.flags import parse
 
 ROOT = Path(__file__).parents[1]
 GRIDS = {"experiment.txt", "tables.txt"}  # of the experiment driver
@@ -20,7 +20,7 @@ ROWS = sorted(ROOT.glob("experiments/**/rows/*.txt"))
 
 def read(path, monkeypatch):
     monkeypatch.chdir(ROOT)  # flagfiles name each other from the repository's root
-    return config.parse(TrainConfig, [f"--flagfile={path}"])
+    return parse(TrainConfig, [f"--flagfile={path}"])
 
 
 @pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: str(path.relative_to(ROOT)))

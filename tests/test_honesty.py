@@ -6,14 +6,16 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from mmnet import config
-from mmnet.config import TableFlags, TaskFlags, TrainConfig
+from mmnet.config import TableFlags, TaskFlags, TrainConfig, TrainingFlags
 from mmnet.data import pipeline
 from mmnet.data.tables import Table, Tables
 from mmnet.data.windows import Windows
 from mmnet.evaluation import metrics
+from mmnet.evaluation.precision import precision_at
 from mmnet.evaluation.predicting import Predictor, ScenarioSet
+from mmnet.flags import parse
 from mmnet.models.mmnet import mmnet
+from mmnet.models.options import MMNetOptions
 from mmnet.training import fitting
 
 PERIODS, ITEMS = 12, 12
@@ -46,7 +48,7 @@ def task(taxonomy_mean="leave_one_out"):
 
 def predictions(dataset):
     """Scores of an untrained network on the test split: only what it reads can move them."""
-    model = mmnet(dataset.fitted.spec, units=8, field_width=4, seed=0)
+    model = mmnet(dataset.fitted.spec, MMNetOptions(units=8, field_width=4, seed=0))
     test = ScenarioSet(
         dataset, Windows(dataset), dataset.split.test, missing_rate=0.5, scenario_seed=0
     )
@@ -116,7 +118,7 @@ def test_rewriting_all_after_the_training_span_moves_nothing_fitted():
 def test_shuffled_labels_leave_chance():
     draw = np.random.default_rng(0)
     truth = draw.gamma(2, 2, 4000)
-    found = [metrics.precision_at(10, draw.permutation(truth), truth) for _ in range(50)]
+    found = [precision_at(10, draw.permutation(truth), truth) for _ in range(50)]
     # P@10 of a random order has mean 0.1 and, over 50 shuffles of 400 places, a standard error of
     # sqrt(.1 * .9 * .9 / 400 / 50) = 0.002.
     assert np.mean(found) == pytest.approx(0.1, abs=0.006)
@@ -128,7 +130,7 @@ def test_shuffled_labels_leave_chance():
 @pytest.fixture(scope="module")
 def shuffled_run(simulated_flags, tmp_path_factory):
     """Truth and predictions of a small MMNet that was trained on other examples' targets."""
-    flags = config.parse(TrainConfig, simulated_flags)
+    flags = parse(TrainConfig, simulated_flags)
     dataset = pipeline.prepare(pipeline.load_tables(flags), *pipeline.table_flags(flags))
     windows = Windows(dataset)
     batches, steps = windows.training_batches(dataset.split.train, 32, 0)
@@ -141,21 +143,13 @@ def shuffled_run(simulated_flags, tmp_path_factory):
         ScenarioSet(dataset, windows, dataset.split[name], missing_rate=0.5, scenario_seed=0)
         for name in ("validation", "test")
     )
-    model = mmnet(dataset.fitted.spec, units=8, field_width=4, seed=0)
+    model = mmnet(dataset.fitted.spec, MMNetOptions(units=8, field_width=4, seed=0))
     predict = Predictor(model, jit=False)
     trainer = fitting.Trainer(
         model,
         shuffled,
         steps,
-        fitting.Settings(
-            epochs=3,
-            learning_rate=0.001,
-            patience=3,
-            monitor="mean_log_mse",
-            seed=0,
-            deterministic=False,
-            jit=False,
-        ),
+        TrainingFlags(epochs=3, patience=3, jit=False),
         rate_scale=dataset.fitted.spec.rate_scale,
     )
     trainer.fit(

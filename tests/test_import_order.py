@@ -16,7 +16,7 @@ import mmnet
 
 PACKAGE = Path(mmnet.__file__).parent
 ROOMS = (
-    ("schema", "config", "checks", "files", "hashing", "startup"),
+    ("schema", "config", "flags", "checks", "files", "hashing", "startup"),
     ("data", "encoders", "layers"),
     ("models",),
     ("evaluation",),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmnet.models.mmnet import mmnet
+from mmnet.models.options import MMNetOptions
 from mmnet.models.picture import mermaid
 from tests.models.tiny import SPEC
 
@@ -48,4 +49,4 @@ def test_what_docstrings_cite_is_in_the_map():
 
 
 def test_the_picture_is_the_models_own():
-    assert mermaid(mmnet(SPEC)).strip() in NOTES
+    assert mermaid(mmnet(SPEC, MMNetOptions())).strip() in NOTES

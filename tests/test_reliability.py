@@ -22,6 +22,7 @@ from mmnet.encoders import cache
 from mmnet.encoders.cache import VectorCache
 from mmnet.experiments import plan, results
 from mmnet.files import only_one, write_atomic, write_directory
+from mmnet.flags import parse
 from mmnet.serving.verify import verify
 from mmnet.training.resume import Checkpoint, Checkpoints, Progress
 from tests.faults import (
@@ -143,7 +144,7 @@ def test_whatever_train_is_killed_at_its_files_are_whole(simulated_flags, tmp_pa
     moments, read = watched(
         tmp_path,
         monkeypatch,
-        lambda: tasks.train(config.parse(config.TrainConfig, flags)),
+        lambda: tasks.train(parse(config.TrainConfig, flags)),
     )
     assert moments > 100
     assert read > 50
@@ -192,7 +193,7 @@ EXPERIMENT = [
 def test_whatever_an_experiment_is_killed_at_it_ends_the_same(tmp_path, monkeypatch):
     place = tmp_path / "experiment"
     places = [f"--cells={place / 'cells'}", f"--results={place / 'results'}"]
-    flags = config.parse(config.ExperimentConfig, [*EXPERIMENT, *places])
+    flags = parse(config.ExperimentConfig, [*EXPERIMENT, *places])
 
     def contents():
         results = sorted((place / "results").iterdir())
@@ -248,7 +249,7 @@ def test_whatever_encoding_is_killed_at_it_ends_the_same(tmp_path, monkeypatch, 
 
     def encode(name, *more):
         given = [*common, f"--items={tmp_path / name}", *more]
-        tasks.encode(config.parse(config.EncodeConfig, given))
+        tasks.encode(parse(config.EncodeConfig, given))
 
     def stored():
         """The keys of all vectors, each once."""
@@ -311,14 +312,12 @@ def test_a_directory_made_for_a_lock_goes_with_it(tmp_path):
 
 @posix
 def test_two_trainings_and_an_evaluation_do_not_share_a_run(own_copy, simulated_flags, tmp_path):
-    new = config.parse(config.TrainConfig, [*simulated_flags, f"--run_dir={tmp_path / 'run'}"])
+    new = parse(config.TrainConfig, [*simulated_flags, f"--run_dir={tmp_path / 'run'}"])
     with only_one(tmp_path / "run", ""), pytest.raises(InputError, match="is in use by another"):
         tasks.train(new)
     with only_one(own_copy, ""), pytest.raises(InputError, match="is in use by another"):
         tasks.evaluate(config.EvaluateConfig(run_dir=str(own_copy)))
-    flags = config.parse(
-        config.PrepareConfig, [*simulated_flags, f"--dataset_dir={tmp_path / 'set'}"]
-    )
+    flags = parse(config.PrepareConfig, [*simulated_flags, f"--dataset_dir={tmp_path / 'set'}"])
     with (
         only_one(tmp_path / ".set.lock", ""),
         pytest.raises(InputError, match="is being made by another process"),
@@ -383,9 +382,7 @@ def test_a_path_below_a_file_is_one_sentence(run_dir, tmp_path, monkeypatch):
         lambda: tasks.predict(config.PredictConfig(**common, output=f"{below}/s.parquet")),
         lambda: tasks.predict(config.PredictConfig(**common, ranking_features=f"{below}/s")),
         lambda: tasks.drift(config.DriftConfig(**common, output=below)),
-        lambda: tasks.experiment(
-            config.parse(config.ExperimentConfig, [*made, f"--cells={below}"])
-        ),
+        lambda: tasks.experiment(parse(config.ExperimentConfig, [*made, f"--cells={below}"])),
         lambda: results.write(
             plan.Plan({}, (), (0,), 1), [], config.ExperimentConfig(), Path(below)
         ),

@@ -18,6 +18,7 @@ import numpy as np
 from mmnet.data import dataset as datasets
 from mmnet.data.windows import Windows
 from mmnet.evaluation import metrics
+from mmnet.evaluation.precision import precision_at
 from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.files import write_atomic
 from mmnet.serving import choosing, runtimes
@@ -81,8 +82,8 @@ def main():
             one = choosing.compare(found["float32"], predicted, scale)
             lines.append(
                 f"| {name} | {metrics.mse(validation.truth, predicted):.5f} "
-                f"| {metrics.precision_at(5, validation.truth, predicted):.4f} "
-                f"| {metrics.precision_at(10, validation.truth, predicted):.4f} "
+                f"| {precision_at(5, validation.truth, predicted):.4f} "
+                f"| {precision_at(10, validation.truth, predicted):.4f} "
                 f"| {one.deviation:.1e} | {one.largest:.1e} | {one.correlation:.6f} "
                 f"| {one.overlap:.3f} |"
             )

@@ -37,6 +37,7 @@ from mmnet.files import write_atomic
 from mmnet.layers.interaction import CompressedInteraction
 from mmnet.layers.tcn import TemporalConvolution
 from mmnet.models.mmnet import mmnet
+from mmnet.models.options import MMNetOptions
 from mmnet.schema import FeatureSpec, FieldSpec, NumericSpec, VectorSpec
 from mmnet.serving import conversion, export, exported, runtimes
 
@@ -85,7 +86,7 @@ def write_export(directory: Path, spec: FeatureSpec) -> Path:
         tables=TableFlags(),
         task=TaskFlags(),
     )
-    return export.export(mmnet(spec), fitted, directory)
+    return export.export(mmnet(spec, MMNetOptions()), fitted, directory)
 
 
 def random_rows(spec: FeatureSpec, rows: int) -> dict[str, np.ndarray]:
@@ -130,14 +131,14 @@ def variants(directory: Path, cache: Path, spec: FeatureSpec, threads: int):
         call = tf.function(lambda inputs: model(inputs, training=False))
         return lambda rows: call({name: tf.constant(rows[name]) for name in model.input}).numpy()
 
-    textbook = mmnet(spec)
+    textbook = mmnet(spec, MMNetOptions())
     for layer in textbook._flatten_layers():
         if isinstance(layer, TemporalConvolution):
             layer.call = functools.partial(tcn.TCN.call, layer)
         if isinstance(layer, CompressedInteraction):
             layer.activation = lambda maps: maps  # not known to be linear: no shortcut
     plain = {
-        (WHOLE, REFERENCE, "float32"): function(mmnet(spec)),
+        (WHOLE, REFERENCE, "float32"): function(mmnet(spec, MMNetOptions())),
         (WHOLE, f"textbook {REFERENCE}", "float32"): function(textbook),
     }
     return plain | scorers

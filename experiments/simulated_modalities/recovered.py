@@ -17,6 +17,7 @@ import pandas as pd
 from mmnet import config
 from mmnet.data.sources import simulated
 from mmnet.files import write_atomic
+from mmnet.flags import named_options, parse
 
 HERE = Path("experiments/simulated_modalities")
 NOTHING = "neither"
@@ -24,8 +25,8 @@ NOTHING = "neither"
 
 def simulation() -> simulated.Simulation:
     """The log of the experiment."""
-    flags = config.parse(config.ExperimentConfig, [f"--flagfile={HERE}/experiment.txt"])
-    named = config.named_options(simulated.simulated, flags.source_set, "source_set")
+    flags = parse(config.ExperimentConfig, [f"--flagfile={HERE}/experiment.txt"])
+    named = named_options(simulated.simulated, flags.source_set, "source_set")
     return simulated.simulate(**named)
 
 

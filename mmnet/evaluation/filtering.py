@@ -17,7 +17,7 @@ import pandas as pd
 
 from mmnet import checks
 from mmnet.evaluation import plots
-from mmnet.evaluation.metrics import TOP_PERCENT, in_top
+from mmnet.evaluation.precision import TOP_PERCENT, in_top
 from mmnet.evaluation.report import markdown_table
 from mmnet.evaluation.significance import Clusters
 from mmnet.files import write_atomic

@@ -15,6 +15,7 @@ from mmnet.data.dataset import Dataset
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
 from mmnet.evaluation import metrics, plots
+from mmnet.evaluation.precision import precision_at
 from mmnet.evaluation.scenarios import SCENARIOS, disturb, hidden_steps, outages, remove
 from mmnet.hashing import hash_items
 from mmnet.models.estimator import Sample
@@ -190,8 +191,8 @@ class ScenarioSet:
     def _scores(self, predicted: np.ndarray) -> dict[str, float]:
         return {
             "mse": metrics.mse(self.truth, predicted),
-            "precision_at_5": metrics.precision_at(5, self.truth, predicted),
-            "precision_at_10": metrics.precision_at(10, self.truth, predicted),
+            "precision_at_5": precision_at(5, self.truth, predicted),
+            "precision_at_10": precision_at(10, self.truth, predicted),
         }
 
     def mse(self, predicted: Predicted) -> dict[str, float]:
@@ -200,7 +201,7 @@ class ScenarioSet:
         for scenario in SCENARIOS:
             rates = predicted[scenario]
             found[f"{scenario}_mse"] = metrics.mse(self.truth, rates)
-            found[f"{scenario}_precision_at_5"] = metrics.precision_at(5, self.truth, rates)
+            found[f"{scenario}_precision_at_5"] = precision_at(5, self.truth, rates)
         return found
 
     def keys(self) -> pd.DataFrame:

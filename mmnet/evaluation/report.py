@@ -29,14 +29,12 @@ from mmnet.evaluation import plots
 from mmnet.evaluation.metrics import (
     calibration_by_decile,
     error_by,
-    is_tied,
     mae,
     mse,
-    precision_at,
-    precision_per_period,
     sampling_noise,
     spearman,
 )
+from mmnet.evaluation.precision import is_tied, precision_at, precision_per_period
 from mmnet.files import write_atomic
 from mmnet.schema import SCENARIOS
 

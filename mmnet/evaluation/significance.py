@@ -1,7 +1,7 @@
 """Which differences between systems are more than luck: of the test items, and of the seeds.
 
     align    predictions of many runs (system x seed)   ->  one `Predictions` per scenario
-    measure  -> one `Measure` per scenario and metric   ->  `compare`, `pairs`: tidy tables
+    measure  -> one `Measure` per scenario and metric   ->  `comparisons`: tidy tables
 
 Two kinds of luck are counted, for every metric in the same way:
 
@@ -24,17 +24,14 @@ told from an equal system about twice too often.
 
 from __future__ import annotations
 
-import itertools
-import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 import numpy as np
 import pandas as pd
 
 from mmnet import checks
-from mmnet.evaluation.metrics import precision_at
+from mmnet.evaluation.precision import Ranked, precision_at, top_sizes
 
 PERCENTS = (5, 10)
 KEY = ["item_id", "period"]
@@ -439,15 +436,15 @@ def measure_precision(
     """
     checks.at_least(2, replicates=replicates)
     clusters = Clusters(predictions.item, predictions.period if by_period else None)
-    truth, systems = _Ranked(predictions.truth), list(predictions.predicted)
+    truth, systems = Ranked(predictions.truth), list(predictions.predicted)
     runs = {system: predictions.runs(system) for system in systems}
-    ranked = {system: [_Ranked(run) for run in runs[system]] for system in systems}
+    ranked = {system: [Ranked(run) for run in runs[system]] for system in systems}
     samples: dict[float, dict[str, list[np.ndarray]]] = {
         percent: {system: [] for system in systems} for percent in percents
     }
     for weights in clusters.resample(replicates, seed):
         for percent in percents:
-            size = _top_size(percent, weights)
+            size = top_sizes(percent, weights)
             true_weight = truth.top(weights, size).member() * weights
             for system in systems:
                 hits = [run.top(weights, size).total(true_weight) for run in ranked[system]]
@@ -500,242 +497,3 @@ def measure(
         for percent, precision in precisions.items():
             found[scenario, f"precision_at_{percent:g}"] = precision
     return found
-
-
-# ------------------------------------------------------------------ P@N% of weighted rows
-
-
-def weighted_precision_at(
-    percent: float, truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
-    """`metrics.precision_at` of rows that are there several times, or not at all.
-
-    Args:
-        percent: N, in (0, 100].
-        truth: share rates, [rows].
-        predicted: anything that orders them, [rows].
-        weights: how often a row is there, whole numbers, [replicates, rows], no replicate empty.
-
-    Returns:
-        P@N%, [replicates].
-
-    >>> weighted_precision_at(50, [1.0, 2.0, 3.0], [1.0, 3.0, 2.0], [[1, 1, 2], [1, 2, 1]])
-    array([0.5, 0.5])
-    """
-    weights = np.asarray(weights, np.float64).T
-    size = _top_size(percent, weights)
-    member = _Ranked(np.asarray(truth, np.float64)).top(weights, size).member()
-    ranked = _Ranked(np.asarray(predicted, np.float64))
-    return ranked.top(weights, size).total(member * weights) / size
-
-
-def _top_size(percent: float, weights: np.ndarray) -> np.ndarray:
-    """The top's k = max(1, floor(N Σw / 100)) of each replicate, [replicates], in whole numbers."""
-    if not 0 < percent <= 100:
-        raise ValueError(f"`percent` must be in (0, 100]. Received: percent={percent}")
-    share = Fraction(str(percent)) / 100
-    rows = weights.sum(axis=0).astype(np.int64)
-    if not rows.all():
-        raise ValueError("`weights` must leave at least one row. Received: a replicate of none")
-    return np.maximum(1, rows * share.numerator // share.denominator)
-
-
-class _Ranked:
-    """Rows in falling order of a value, sorted once for all replicates."""
-
-    def __init__(self, values: np.ndarray):
-        self.order = np.argsort(-values, kind="stable")
-        ends = np.flatnonzero(np.diff(values[self.order], append=np.nan)) + 1
-        tied = np.diff(ends, prepend=0)
-        self.end = np.repeat(ends, tied)  # of the tied rows around each place
-        self.start = self.end - np.repeat(tied, tied)
-
-    def top(self, weights: np.ndarray, size: np.ndarray) -> _WeightedTop:
-        """The top `size`, [replicates], of `weights`, [rows, replicates]."""
-        # The top is a small part of the rows: look no deeper than it takes.
-        depth = int(1.25 * len(weights) * np.max(size / weights.sum(axis=0))) + 1
-        while True:
-            depth = int(self.end[min(depth, len(weights)) - 1])
-            running = _running_sum(weights, self.order[:depth])
-            if (running[-1] >= size).all():
-                break
-            depth *= 2
-        last = np.count_nonzero(running[1:] < size, axis=0)
-        start, end = self.start[last], self.end[last]
-        replicate = np.arange(len(size))
-        above, through = running[start, replicate], running[end, replicate]
-        return _WeightedTop(self.order, start, end, (size - above) / (through - above))
-
-
-@dataclass(frozen=True)
-class _WeightedTop:
-    """Of each replicate: places before `start` for certain, and before `end` with a probability."""
-
-    order: np.ndarray
-    start: np.ndarray
-    end: np.ndarray
-    probability: np.ndarray
-
-    def total(self, values: np.ndarray) -> np.ndarray:
-        """Expected sum of `values`, [rows, replicates], over the top: [replicates]."""
-        running = _running_sum(values, self.order[: self.end.max()])
-        replicate = np.arange(len(self.start))
-        above, through = running[self.start, replicate], running[self.end, replicate]
-        return above + self.probability * (through - above)
-
-    def member(self) -> np.ndarray:
-        """Probability of each row to be in the top, [rows, replicates]."""
-        place = np.argsort(self.order)[:, None]
-        return np.where(place < self.start, 1.0, np.where(place < self.end, self.probability, 0.0))
-
-
-def _running_sum(values: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Sums of the first 0, 1, 2, … rows of `order`, [len(order) + 1, replicates]."""
-    found = np.zeros((len(order) + 1, values.shape[1]))
-    np.cumsum(values[order], axis=0, out=found[1:])
-    return found
-
-
-# ------------------------------------------------------------------------- many comparisons
-
-
-def holm(p: Sequence[float]) -> np.ndarray:
-    """p-values corrected for their number (Holm, 1979, Scandinavian Journal of Statistics 6).
-
-    Rejecting where the result is at most alpha keeps the chance of one false rejection or more
-    among all of them at most alpha, whatever their dependence.
-
-    >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    order, number = np.argsort(p), len(p)
-    found = np.empty(number)
-    # The smallest stands against all, the next against one fewer, and none overtakes a smaller.
-    scaled = np.asarray(p, np.float64)[order] * np.arange(number, 0, -1)
-    found[order] = np.minimum(1, np.maximum.accumulate(scaled))
-    return found
-
-
-def letters(different: np.ndarray) -> list[str]:
-    """Compact letter display: two systems share a letter if and only if they do not differ.
-
-    Insert and absorb (Piepho, 2004, "An algorithm for a letter-based representation of all-pairwise
-    comparisons", Journal of Computational and Graphical Statistics 13(2)): every pair that differs
-    splits the groups that hold both, and groups within others are dropped.
-
-    Args:
-        different: symmetric, False on the diagonal, [systems, systems], the best system first.
-
-    Returns:
-        Letters of each system; `a` is the group of the best. After z come capitals, then others.
-
-    >>> letters(np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0]], bool))
-    ['a', 'ab', 'b']
-    """
-    different = np.asarray(different, bool)
-    if different.ndim != 2 or (different != different.T).any() or different.diagonal().any():
-        raise ValueError("`different` must be symmetric with an empty diagonal. Received: another")
-    groups = {frozenset(range(len(different)))}
-    for one, other in zip(*np.nonzero(np.triu(different)), strict=True):
-        split = [group for group in groups if {one, other} <= group]
-        groups = groups.difference(split) | {g - {out} for g in split for out in (one, other)}
-        groups = {group for group in groups if not any(group < wider for wider in groups)}
-    in_order = sorted(groups, key=sorted)
-    return [
-        "".join(_letter(number) for number, group in enumerate(in_order) if system in group)
-        for system in range(len(different))
-    ]
-
-
-def _letter(number: int) -> str:
-    known = string.ascii_letters
-    return known[number] if number < len(known) else chr(0x100 + number - len(known))
-
-
-def pairs(measures: Mapping[tuple[str, str], Measure], *, confidence: float = 0.95) -> pd.DataFrame:
-    """All differences between two systems.
-
-    Args:
-        measures: from `measure`.
-        confidence: of the intervals, which are of one pair each.
-
-    Returns:
-        One row per scenario, metric and pair, the better system first: `scenario`, `metric`,
-        `system`, `other`, `difference` (system minus other), `error`, `low`, `high`, `p`, `p_holm`
-        (over the pairs of that scenario and metric), `seed_variance_known`.
-    """
-    columns = ["scenario", "metric", "system", "other", "difference", "error", "low", "high", "p"]
-    found = []
-    for (scenario, metric), measured in measures.items():
-        differences = [
-            (pair, measured.difference(*pair, confidence))
-            for pair in itertools.combinations(measured.ranking(), 2)
-        ]
-        corrected = holm([d.p for _, d in differences])
-        for (pair, d), p_holm in zip(differences, corrected, strict=True):
-            row = (scenario, metric, *pair, d.value, d.error, d.low, d.high, d.p)
-            found.append((*row, float(p_holm), d.seed_variance_known))
-    return pd.DataFrame(found, columns=[*columns, "p_holm", "seed_variance_known"])
-
-
-def compare(
-    measures: Mapping[tuple[str, str], Measure],
-    reference: str,
-    *,
-    alpha: float = 0.01,
-    confidence: float = 0.95,
-) -> pd.DataFrame:
-    """Every system's value, and how it stands to the reference and to all others.
-
-    Args:
-        measures: from `measure`.
-        reference: the system that the others are compared with.
-        alpha: of the letters; 0.01 is that of Yu et al. (2021).
-        confidence: of the intervals.
-
-    Returns:
-        One row per scenario, metric and system, the best first: `scenario`, `metric`, `system`,
-        `n_seeds`, `value` (mean over seeds), `sd_over_seeds` (NaN of one), `low`, `high`,
-        `letters` (from all pairs of that scenario and metric, Holm-corrected at alpha),
-        `difference` (system minus reference), `difference_low`, `difference_high`, `p`, `p_holm`
-        (over the comparisons with the reference of that scenario and metric),
-        `seed_variance_known` (of the system and the reference). NaN in the reference's own row.
-
-    Raises:
-        ValueError: there is no system of the reference's name.
-    """
-    found = []
-    every_pair = pairs(measures, confidence=confidence).groupby(["scenario", "metric"])
-    for (scenario, metric), measured in measures.items():
-        checks.one_of(measured.seeds, reference=reference)
-        ranking = measured.ranking()
-        different = np.zeros((len(ranking), len(ranking)), bool)
-        if len(ranking) > 1:
-            group = every_pair.get_group((scenario, metric))
-            # Rows of a group are in the order of the upper triangle.
-            different[np.triu_indices(len(ranking), 1)] = group["p_holm"] <= alpha
-        others = [system for system in ranking if system != reference]
-        versus = {s: measured.difference(s, reference, confidence) for s in others}
-        p_holm = dict(zip(others, holm([versus[s].p for s in others]), strict=True))
-        for system, shown in zip(ranking, letters(different | different.T), strict=True):
-            own, d = measured.interval(system, confidence), versus.get(system)
-            found.append(
-                {
-                    "scenario": scenario,
-                    "metric": metric,
-                    "system": system,
-                    "n_seeds": measured.num_seeds[system],
-                    "value": own.value,
-                    "sd_over_seeds": measured.sd_over_seeds(system),
-                    "low": own.low,
-                    "high": own.high,
-                    "letters": shown,
-                    "difference": d.value if d else np.nan,
-                    "difference_low": d.low if d else np.nan,
-                    "difference_high": d.high if d else np.nan,
-                    "p": d.p if d else np.nan,
-                    "p_holm": p_holm.get(system, np.nan),
-                    "seed_variance_known": (d or own).seed_variance_known,
-                }
-            )
-    return pd.DataFrame(found)

@@ -20,6 +20,7 @@ from mmnet.checks import InputError
 from mmnet.config import TrainConfig
 from mmnet.experiments.plan import Cell
 from mmnet.files import write_atomic
+from mmnet.flags import to_flagfile
 from mmnet.schema import SCENARIOS
 from mmnet.training.records import Record
 
@@ -152,7 +153,7 @@ class _Worker:
         # The directory may hold what a killed process left: then that run goes on.
         flagfile = cell.directory / "cell.txt"
         known_to_dataset = (*config.TABLES, *config.TASK, "resume")
-        text = config.to_flagfile(cell.flags, leave_out=known_to_dataset)
+        text = to_flagfile(cell.flags, leave_out=known_to_dataset)
         write_atomic(flagfile, text + "--resume\n")
         with contextlib.suppress(BrokenPipeError):  # it has died, which `answer` tells
             self._asked.write(os.fsencode(flagfile) + b"\n")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mmnet.checks import InputError
 from mmnet.config import ExperimentConfig, TrainConfig
-from mmnet.evaluation import significance
+from mmnet.evaluation import comparisons, significance
 from mmnet.evaluation.significance import Measure, Predictions
 from mmnet.experiments.plan import Cell, Plan, TablePlan
 
@@ -69,7 +69,7 @@ class Compared:
     Attributes:
         group: the test windows.
         reference: what the others are compared with.
-        frame: from `significance.compare`.
+        frame: from `comparisons.compare`.
     """
 
     group: Group
@@ -96,7 +96,7 @@ def compare(table: TablePlan, groups: Sequence[Group], flags: ExperimentConfig) 
         rows = [name for name in table.rows if name in group.rows]
         if rows:
             reference = next((name for name in flags.reference if name in rows), rows[-1])
-            frame = significance.compare(group.of(rows), reference, alpha=flags.significance)
+            frame = comparisons.compare(group.of(rows), reference, alpha=flags.significance)
             found.append(Compared(group, reference, frame))
     return found
 

@@ -13,6 +13,7 @@ from mmnet import config
 from mmnet.checks import InputError, did_you_mean
 from mmnet.config import ExperimentConfig, TrainConfig
 from mmnet.data import pipeline
+from mmnet.flags import parse, to_flagfile
 from mmnet.models import REGISTRY, resolve_options
 
 _GIVEN_PER_CELL = ("seed", "origin", *config.PLACES)
@@ -181,14 +182,14 @@ def _row(name: str, folders: Sequence[Path], flags: ExperimentConfig) -> Row:
 
 
 def _read(path: Path, flags: ExperimentConfig, settings: Sequence[str] = ()) -> TrainConfig:
-    return config.parse(TrainConfig, [*_common(flags), f"--flagfile={path}", *settings])
+    return parse(TrainConfig, [*_common(flags), f"--flagfile={path}", *settings])
 
 
 def _common(flags: ExperimentConfig) -> list[str]:
     """The flags that every cell shares, as arguments."""
     own = set(ExperimentConfig.model_fields) - set(TrainConfig.model_fields)
     unset = set(ExperimentConfig.model_fields) - flags.model_fields_set
-    text = config.to_flagfile(flags, leave_out=sorted(own | unset))
+    text = to_flagfile(flags, leave_out=sorted(own | unset))
     return [line for line in text.splitlines() if line]
 
 
@@ -196,8 +197,7 @@ def dataset_directory(row: Row, origin: int, cells: Path) -> Path:
     """Where the dataset of a row lies: one directory per way to prepare the tables."""
     flags = row.flags.model_copy(update={"origin": origin})
     decides = {*config.TABLES, *config.TASK} - {*_DECIDES_NOTHING}
-    text = config.to_flagfile(flags, leave_out=sorted(set(TrainConfig.model_fields) - decides))
-    return cells / "datasets" / _digest(text)
+    return cells / "datasets" / _digest(_lines(flags, set(TrainConfig.model_fields) - decides))
 
 
 def cells(planned: Plan, directory: Path, fingerprints: dict[Path, str]) -> list[Cell]:
@@ -245,8 +245,7 @@ def _cell(
     fingerprints: dict[Path, str],
 ) -> Cell:
     flags = flags.model_copy(update=update | {"dataset_dir": str(dataset)})
-    text = config.to_flagfile(flags, leave_out=_DECIDES_NOTHING)
-    digest = _digest(text + fingerprints[dataset] + flags.outputs)
+    digest = _digest(_lines(flags, _DECIDES_NOTHING) + fingerprints[dataset] + flags.outputs)
     run = directory / f"{row.name}-{flags.seed}-{flags.origin}-{digest}"
     flags = flags.model_copy(update={"run_dir": str(run)})
     return Cell(row.name, flags.seed, flags.origin, flags, run)
@@ -254,8 +253,13 @@ def _cell(
 
 def study(row: Row, flags: ExperimentConfig, fingerprint: str) -> str:
     """What a study of a row is called: a study of anything else has another name."""
-    text = config.to_flagfile(row.flags, leave_out=_DECIDES_NOTHING)
+    text = _lines(row.flags, _DECIDES_NOTHING)
     return f"{row.name}-{_digest(f'{text}{fingerprint}{flags.seeds[0]}{flags.trials}')}"
+
+
+def _lines(flags: TrainConfig, leave_out: Iterable[str]) -> str:
+    """The flags that a name depends on, in an order that their declaration has no part in."""
+    return "".join(sorted(to_flagfile(flags, leave_out=[*leave_out]).splitlines(keepends=True)))
 
 
 def _digest(text: str) -> str:

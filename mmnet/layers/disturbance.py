@@ -54,7 +54,7 @@ def hide_all(missing_flag, *sequences):
 
 
 class _Disturbance(keras.layers.Layer):
-    """Identity outside training; in training hides the steps that `_hidden` draws."""
+    """Identity outside training; in training hides the steps that `hidden` names."""
 
     def __init__(self, **kwargs):
         # Rates and clicks pass through untouched, also under a mixed precision policy.
@@ -67,7 +67,7 @@ class _Disturbance(keras.layers.Layer):
         if not training:
             return share_rate, missing_flag, *evidence
         missing_flag, share_rate, *evidence = hide_steps(
-            self._hidden(missing_flag, clicks), missing_flag, share_rate, *evidence
+            self.hidden(missing_flag, clicks), missing_flag, share_rate, *evidence
         )
         return share_rate, missing_flag, *evidence
 
@@ -77,7 +77,8 @@ class _Disturbance(keras.layers.Layer):
         )
         return tuple(keras.KerasTensor(x.shape, x.dtype) for x in inputs)
 
-    def _hidden(self, missing_flag, clicks):
+    def hidden(self, missing_flag, clicks=None):
+        """Says which steps to hide in training: b, bool [batch, window]."""
         raise NotImplementedError
 
 
@@ -100,8 +101,9 @@ class ColdStartDisturbance(_Disturbance):
         ValueError: the shapes differ.
     """
 
-    def _hidden(self, missing_flag, clicks):
-        return ops.ones_like(missing_flag)
+    def hidden(self, missing_flag, clicks=None):
+        """Every step."""
+        return ops.ones_like(missing_flag, "bool")
 
 
 @keras.saving.register_keras_serializable(package="mmnet")
@@ -121,14 +123,17 @@ class NoisyDisturbance(_Disturbance):
         ValueError: `noisy_rate` is outside [0, 1], or the shapes differ.
     """
 
-    def __init__(self, noisy_rate: float = 0.5, seed: int | None = None, **kwargs):
+    def __init__(self, noisy_rate: float, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
         self.noisy_rate, self.seed = checks.in_range(0, 1, noisy_rate=noisy_rate), seed
-        self._draws = keras.random.SeedGenerator(seed)
+        self.generator = keras.random.SeedGenerator(seed)
 
-    def _hidden(self, missing_flag, clicks):
+    def hidden(self, missing_flag, clicks=None, draws=None):
+        """Each step with probability τ; `draws` are T, [batch, window], drawn here if None."""
+        if draws is None:
+            draws = keras.random.uniform(ops.shape(missing_flag), seed=self.generator)
         # T < τ, as T lies in [0, 1): then τ = 0 hides nothing and τ = 1 hides everything.
-        return keras.random.uniform(ops.shape(missing_flag), seed=self._draws) < self.noisy_rate
+        return draws < self.noisy_rate
 
     def get_config(self):
         return {**super().get_config(), "noisy_rate": self.noisy_rate, "seed": self.seed}
@@ -152,11 +157,12 @@ class MultiMode(_Disturbance):
     Args:
         mode_weights: relative frequencies of (normal, cold, noisy); need not sum to 1.
         noisy_rate: τ of the noisy mode, in [0, 1].
-        seed: repeats the same stream of disturbances; None draws a new one.
         adaptive_modes: "none": the weights are those of every example; "evidence": see above.
         adaptive_clicks: c, clicks in a window of which the weights hold as they are; above 0.
+        seed: repeats the same stream of disturbances; None draws a new one.
 
     Attributes:
+        cold_start, noisy: the two blocks of Fig. 2.
         mode_counts: int64 [3], examples sent to each mode since training began (under a
             distribution strategy, those of the first replica).
 
@@ -170,23 +176,23 @@ class MultiMode(_Disturbance):
 
     def __init__(
         self,
-        mode_weights: Sequence[float] = (1, 1, 1),
-        noisy_rate: float = 0.5,
+        mode_weights: Sequence[float],
+        noisy_rate: float,
+        adaptive_modes: Literal["none", "evidence"],
+        adaptive_clicks: float,
         seed: int | None = None,
-        adaptive_modes: Literal["none", "evidence"] = "none",
-        adaptive_clicks: float = 50,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.mode_weights = _normalised(mode_weights)
-        self.noisy_rate, self.seed = checks.in_range(0, 1, noisy_rate=noisy_rate), seed
+        self.cold_start = ColdStartDisturbance(name="cold_start")
+        self.noisy = NoisyDisturbance(noisy_rate, seed, name="noisy")
         self.adaptive_modes = checks.one_of(ADAPTIVE_MODES, adaptive_modes=adaptive_modes)
         if not adaptive_clicks > 0:
             raise ValueError(
                 f"`adaptive_clicks` must be above 0. Received: adaptive_clicks={adaptive_clicks}"
             )
         self.adaptive_clicks = adaptive_clicks
-        self._draws = keras.random.SeedGenerator(seed)
 
     def build(self, *_):
         self.mode_counts = self.add_weight(
@@ -199,10 +205,12 @@ class MultiMode(_Disturbance):
         )
         self.built = True
 
-    def _hidden(self, missing_flag, clicks):
+    def hidden(self, missing_flag, clicks=None):
+        """What the block of each example's mode hides; counts the modes."""
         batch, window = ops.shape(missing_flag)
-        # One draw: its first column chooses the mode, the others the steps of the noisy mode.
-        draws = keras.random.uniform((batch, 1 + window), seed=self._draws)
+        # One draw: its first column chooses the mode, the others are T of the noisy block. Two
+        # draws would change the random stream of every model trained so far.
+        draws = keras.random.uniform((batch, 1 + window), seed=self.noisy.generator)
         mode, step = draws[:, :1], draws[:, 1:]
         end_of_normal, end_of_cold = self._thresholds(clicks)
         past_normal, past_cold = mode >= end_of_normal, mode >= end_of_cold
@@ -211,9 +219,12 @@ class MultiMode(_Disturbance):
         met = [ops.cast(batch, "int64") - reached[0], reached[0] - reached[1], reached[1]]
         self.mode_counts.assign_add(ops.stack(met))
 
-        noisy = ops.logical_and(past_cold, step < self.noisy_rate)
-        cold = ops.logical_and(past_normal, ops.logical_not(past_cold))
-        return ops.logical_or(cold, noisy)
+        disturbed = ops.where(
+            past_cold,
+            self.noisy.hidden(missing_flag, draws=step),
+            self.cold_start.hidden(missing_flag),
+        )
+        return ops.logical_and(past_normal, disturbed)
 
     def _thresholds(self, clicks):
         """Where normal and cold end in [0, 1]: two numbers for all, or [batch, 1] each."""
@@ -234,8 +245,8 @@ class MultiMode(_Disturbance):
         return {
             **super().get_config(),
             "mode_weights": list(self.mode_weights),
-            "noisy_rate": self.noisy_rate,
-            "seed": self.seed,
+            "noisy_rate": self.noisy.noisy_rate,
+            "seed": self.noisy.seed,
             "adaptive_modes": self.adaptive_modes,
             "adaptive_clicks": self.adaptive_clicks,
         }
@@ -302,7 +313,7 @@ class UnknownDisturbance(keras.layers.Layer):
         ValueError: `rate` is outside [0, 1].
     """
 
-    def __init__(self, rate: float = 0.1, seed: int | None = None, **kwargs):
+    def __init__(self, rate: float, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
         self.rate, self.seed = checks.in_range(0, 1, rate=rate), seed
         self._draws = keras.random.SeedGenerator(seed)
@@ -340,7 +351,7 @@ class ModalityDropout(keras.layers.Layer):
         ValueError: `rate` is outside [0, 1].
     """
 
-    def __init__(self, rate: float = 0.1, seed: int | None = None, **kwargs):
+    def __init__(self, rate: float, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
         self.rate, self.seed = checks.in_range(0, 1, rate=rate), seed
         self._draws = keras.random.SeedGenerator(seed)

@@ -41,7 +41,7 @@ class SequenceEmbedding(keras.layers.Layer):
         ValueError: `units` is below 1, the shapes differ, or `evidence` came without clicks.
     """
 
-    def __init__(self, units: int = 64, flags: bool = True, evidence: bool = False, **kwargs):
+    def __init__(self, units: int, flags: bool = True, evidence: bool = False, **kwargs):
         super().__init__(**kwargs)
         self.units, self.flags = checks.at_least(1, units=units), flags
         self.evidence = evidence
@@ -106,8 +106,9 @@ class FieldEmbedding(keras.layers.Layer):
         self,
         sizes: Sequence[int],
         num_numerics: int = 0,
-        units: int = 16,
-        pooling: str = "max",
+        *,
+        units: int,
+        pooling: str,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -190,9 +191,7 @@ class TokenEncoder(keras.layers.Layer):
         ValueError: `dropout` is outside [0, 1].
     """
 
-    def __init__(
-        self, size: int, units: int = 64, dropout: float = 0.0, seed: int | None = None, **kwargs
-    ):
+    def __init__(self, size: int, units: int, dropout: float, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
         self.size, self.units = checks.at_least(2, size=size), checks.at_least(1, units=units)
         self.dropout, self.seed = checks.in_range(0, 1, dropout=dropout), seed

@@ -128,9 +128,10 @@ class XDeepFM(keras.layers.Layer):
 
     def __init__(
         self,
-        units: int = 64,
+        units: int,
         sizes: Sequence[int] = (100, 100, 50),
-        momentum: float = 0.95,
+        *,
+        momentum: float,
         **kwargs,
     ):
         super().__init__(**kwargs)

@@ -40,9 +40,10 @@ class TemporalConvolution(tcn.TCN):
 
     def __init__(
         self,
-        filters: Sequence[int] = (256, 128, 64),
+        filters: Sequence[int],
         kernel_size: int = 2,
-        dropout: float = 0.0,
+        *,
+        dropout: float,
         **kwargs,
     ):
         super().__init__(

@@ -1,16 +1,15 @@
-"""The second system's own flags; one field = one flag, read as those of the main road are."""
+"""Flags of the second system, each declared once; what both systems share is in `mmnet.config`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import pydantic
 from pydantic import Field
 
 from mmnet.checks import InputError
-from mmnet.config import Repeated, _Flags
-
-Numbers = Annotated[tuple[int, ...], "comma-separated"]
+from mmnet.config import EngineFlags, EvaluateFlags, FitFlags, GridFlags, RunFlags, ScoreFlags
+from mmnet.flags import Flags, Numbers, Repeated
 
 MODALITIES = ("visual", "acoustic", "textual")
 """In the order of the method: v, a, t."""
@@ -29,7 +28,7 @@ MODELS = (
 """The method, and what it is compared with."""
 
 
-class InteractionFlags(_Flags):
+class InteractionFlags(EngineFlags):
     """Where the publishers' files are, and which of their rows are read."""
 
     source: Literal["wechat", "tiktok"] = Field("wechat", description="Layout of the files.")
@@ -51,10 +50,6 @@ class InteractionFlags(_Flags):
         "fail",
         description="Rows of items that feed_info.csv lacks (wechat; tiktok drops what has none).",
     )
-    engine: str = Field("duckdb://", description="Who reads the log: an Ibis backend URL.")
-    engine_memory: str = Field("2GB", description="Memory of DuckDB, or of Spark's driver.")
-    engine_threads: int = Field(0, ge=0, description="Threads of the engine; 0 = all cores.")
-    engine_spill: str = Field("", description="Directory for what does not fit in memory.")
 
 
 class PrepareConfig(InteractionFlags):
@@ -63,7 +58,7 @@ class PrepareConfig(InteractionFlags):
     dataset_dir: str = Field("", description="Dataset directory to write.")
 
 
-class ProtocolFlags(_Flags):
+class ProtocolFlags(Flags):
     """Which rows train and test, and what a user's features may know."""
 
     protocol: Literal["p0", "c1", "c2"] = Field(
@@ -99,7 +94,7 @@ class ProtocolFlags(_Flags):
     time_bins: int = Field(50, ge=4, description="Bins of time in c1, where times are no days.")
 
 
-class ModalityFlags(_Flags):
+class ModalityFlags(Flags):
     """How raw modalities become tables."""
 
     pca_variance: float = Field(
@@ -125,7 +120,7 @@ class ModalityFlags(_Flags):
         return widths
 
 
-class NetworkFlags(_Flags):
+class NetworkFlags(FitFlags):
     """The network and how it is trained."""
 
     model: Literal[MODELS] = Field(  # type: ignore[valid-type]
@@ -137,11 +132,12 @@ class NetworkFlags(_Flags):
         "readme", description="128-32-4-1, or what the authors' code has for each width."
     )
     loss: Literal["listwise", "bce"] = Field("listwise", description="listwise = as published.")
-    epochs: int = Field(10, ge=1, description="Passes over the training rows.")
-    batch_size: int = Field(8192, ge=1, description="Rows per step; the loss is over the batch.")
-    learning_rate: float = Field(0.001, gt=0, description="Adam's, at the start.")
+    epochs: int = Field(10, ge=1, description="Number of passes over the training rows.")
+    batch_size: int = Field(
+        8192, ge=1, description="Rows per training step; the listwise loss is over the batch."
+    )
     schedule: Literal["step", "constant"] = Field(
-        "step", description="step = half every five epochs."
+        "step", description="Learning-rate schedule; step halves it every five epochs."
     )
     interrupt: Literal["off", "head", "intent"] = Field(
         "off",
@@ -152,49 +148,35 @@ class NetworkFlags(_Flags):
         "auto", description="Which epoch is tested; auto = last in p0, else best validation AUC."
     )
     evaluate_at: Numbers = Field((), description="Epochs to test as well, one row each.")
-    seed: int = Field(0, description="Of row order, support halves, weights and batches.")
-    jit: bool = Field(True, description="Compile the training step with XLA.")
-    steps_per_execution: int = Field(32, ge=1, description="Training steps per call.")
-    deterministic: bool = Field(False, description="Bit-identical reruns, at some speed.")
 
 
-class TrainConfig(InteractionFlags, ProtocolFlags, ModalityFlags, NetworkFlags):
+class TrainConfig(InteractionFlags, ProtocolFlags, ModalityFlags, NetworkFlags, RunFlags):
     """Flags of `python -m mmnet.mma4ctr.train`."""
 
-    dataset_dir: str = Field("", description="Prepared dataset; default: inside --run_dir.")
     run_dir: str = Field("", description="Run directory.")
     outputs: Literal["all", "metrics"] = Field(
         "all", description="metrics leaves out predictions, figures and the SavedModel."
     )
-    resume: bool = Field(False, description="Go on with the run in --run_dir where it stopped.")
 
 
-class EvaluateConfig(_Flags):
+class EvaluateConfig(EvaluateFlags):
     """Flags of `python -m mmnet.mma4ctr.evaluate`."""
 
-    run_dir: str = Field("", description="Run directory to evaluate.")
-    dataset_dir: str = Field("", description="Prepared dataset; default: the run's own.")
     umap: int = Field(
         0, ge=0, description="Rows per class of the UMAP figures; 0 = none (needs umap-learn)."
     )
 
 
-class PredictConfig(_Flags):
+class PredictConfig(ScoreFlags):
     """Flags of `python -m mmnet.mma4ctr.predict`."""
 
-    saved_model: str = Field("", description="SavedModel: export/<version>, or its parent.")
     pairs: str = Field("", description="Table of user_id and item_id: CSV or Parquet.")
-    output: str = Field("scores.parquet", description="Parquet file to write.")
     batch_size: int = Field(65_536, ge=1, description="Pairs per call.")
 
 
-class ExperimentConfig(TrainConfig):
+class ExperimentConfig(TrainConfig, GridFlags):
     """Flags of `python -m mmnet.mma4ctr.experiment`; all flags of train go to every cell."""
 
-    experiment: str = Field(
-        "", description="Folder of the experiment; its experiment.txt is read as a flagfile."
-    )
-    title: str = Field("", description="Of the results page.")
     row: Repeated = Field(
         (), description="'NAME: --flag=value --flag=value', one line of the table (repeatable)."
     )
@@ -204,12 +186,10 @@ class ExperimentConfig(TrainConfig):
     reference: str = Field(
         "", description="Row whose AUC is taken from the others', seed by seed; empty = none."
     )
-    seeds: Numbers = Field((0, 1, 2, 3, 4), min_length=1, description="Of every row.")
     figure: Literal["none", "epochs", "learning_rate", "batch_size"] = Field(
         "none", description="Curve of test AUC over this."
     )
     cells: str = Field("", description="Directory of the cells; default: runs/mma4ctr/<name>.")
-    results: str = Field("", description="Directory of the tables; default: inside --experiment.")
 
 
 def check(flags: TrainConfig) -> None:
@@ -239,6 +219,6 @@ def by_numbers(model: str) -> bool:
 
 PLACES = (
     *("source_dir", "dataset_dir", "run_dir", "item_scores", "outputs", "resume"),
-    *("engine", "engine_memory", "engine_threads", "engine_spill"),
+    *EngineFlags.model_fields,
 )
 INTERACTIONS = tuple(InteractionFlags.model_fields)

@@ -27,10 +27,10 @@ import numpy as np
 from rich.console import Console
 
 from mmnet.checks import InputError
-from mmnet.config import named_options
 from mmnet.data import tables
 from mmnet.data.tables import Rule
 from mmnet.files import make_directory, only_one, write_atomic, write_directory
+from mmnet.flags import named_options
 from mmnet.mma4ctr import config, generator, interactions, modalities
 from mmnet.mma4ctr.config import MODALITIES, InteractionFlags
 from mmnet.mma4ctr.interactions import Interactions

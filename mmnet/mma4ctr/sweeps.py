@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from mmnet import config as flags_of
 from mmnet.checks import InputError, did_you_mean
 from mmnet.files import make_directory, write_atomic
+from mmnet.flags import parse, to_flagfile
 from mmnet.mma4ctr import config
 from mmnet.mma4ctr.config import ExperimentConfig, TrainConfig
 
@@ -72,12 +72,12 @@ def rows(flags: ExperimentConfig) -> list[Row]:
         )
     own = set(ExperimentConfig.model_fields) - set(TrainConfig.model_fields)
     unset = set(ExperimentConfig.model_fields) - flags.model_fields_set
-    text = flags_of.to_flagfile(flags, leave_out=sorted(own | unset))
+    text = to_flagfile(flags, leave_out=sorted(own | unset))
     common = [line for line in text.splitlines() if line]
     found = []
     for one in flags.row:
         name, _, arguments = one.partition(":")
-        resolved = flags_of.parse(TrainConfig, [*common, *shlex.split(arguments)])
+        resolved = parse(TrainConfig, [*common, *shlex.split(arguments)])
         if "seed" in resolved.model_fields_set:
             raise InputError(f"--row={one!r}: --seed is each cell's own; give --seeds")
         found.append(Row(name.strip(), resolved))
@@ -114,7 +114,7 @@ def _given(flags: TrainConfig, leave_out: set[str]) -> str:
         for name, field in TrainConfig.model_fields.items()
         if getattr(flags, name) == field.default
     }
-    return flags_of.to_flagfile(flags, leave_out=sorted(leave_out | same))
+    return to_flagfile(flags, leave_out=sorted(leave_out | same))
 
 
 def _digest(text: str) -> str:

@@ -138,26 +138,13 @@ class System:
         """Trainable ones; the tables are none."""
         return int(sum(np.prod(w.shape) for w in self.model.trainable_variables))
 
-    def fit(self, run_dir: Path | None, resumed: bool = False) -> training.Fit:
+    def fit(self, run_dir: Path | None) -> training.Fit:
         """Trains the network."""
         flags = self.flags
         select = flags.select
         if select == "auto":
             select = "last" if flags.protocol == "p0" else "validation"
-        settings = training.Settings(
-            epochs=flags.epochs,
-            batch_size=flags.batch_size + flags.batch_size % 2 * (self.loss == "pairs"),
-            learning_rate=flags.learning_rate,
-            schedule=flags.schedule,
-            interrupt=flags.interrupt,
-            select=select,
-            loss=self.loss,
-            seed=flags.seed,
-            evaluate_at=flags.evaluate_at,
-            jit=flags.jit,
-            steps_per_execution=flags.steps_per_execution,
-            deterministic=flags.deterministic,
-        )
+        flags = flags.model_copy(update={"select": select})
         part = self.protocol.parts["validation"]
         again = iter(range(1, 1000))
         with self.stages.stage("train"):
@@ -167,9 +154,9 @@ class System:
                 lambda model: metrics.auc(
                     self.protocol.label[part], training.scores(model, self.protocol, "validation")
                 ),
-                settings,
+                flags,
+                self.loss,
                 run_dir=run_dir,
-                resume=resumed,
                 fixed={"dataset": self.digest, "protocol": flags.protocol, "model": flags.model},
                 fresh=lambda: self.fresh(next(again)).net.get_weights(),
                 order=self._order if self.loss in ("pairs", "items") else None,

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet
 from rich.console import Console
 
-from mmnet import config as flags_of
 from mmnet.checks import InputError
 from mmnet.experiments import cells
 from mmnet.files import write_atomic
+from mmnet.flags import parse, to_flagfile
 from mmnet.mma4ctr import config, dataset, item_scores, pairs, sweeps
 from mmnet.mma4ctr.config import (
     EvaluateConfig,
@@ -85,8 +85,8 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
     if flags.item_scores:
         places += f"--item_scores={Path(flags.item_scores).resolve()}\n"
     write_atomic(run_dir / "places.txt", places)
-    write_atomic(run_dir / "flags.txt", flags_of.to_flagfile(flags, leave_out=config.PLACES))
-    fitted = made.fit(run_dir, flags.resume)
+    write_atomic(run_dir / "flags.txt", to_flagfile(flags, leave_out=config.PLACES))
+    fitted = made.fit(run_dir)
     resume.save_arrays(_numbered(made.model.net.get_weights()), run_dir / WEIGHTS, made.digest)
     with stages.stage("evaluate"):
         found = made.report(fitted)
@@ -135,7 +135,7 @@ def _read_flags(run_dir: Path) -> TrainConfig:
     if not (run_dir / "flags.txt").exists():
         raise InputError(f"--run_dir={run_dir}: no run there (no flags.txt)")
     files = [run_dir / name for name in ("flags.txt", "places.txt")]
-    own = flags_of.parse(TrainConfig, [f"--flagfile={path}" for path in files if path.exists()])
+    own = parse(TrainConfig, [f"--flagfile={path}" for path in files if path.exists()])
     places = {"run_dir": str(run_dir)}
     inside = run_dir / "dataset"
     if not Path(own.dataset_dir).exists() and inside.exists():  # the run was moved

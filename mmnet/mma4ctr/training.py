@@ -17,6 +17,7 @@ import tensorflow as tf
 from mmnet import checks
 from mmnet.checks import InputError
 from mmnet.mma4ctr.baselines import Baseline, LogLikelihood, PairLoss
+from mmnet.mma4ctr.config import NetworkFlags
 from mmnet.mma4ctr.network import Clicks, ListwiseCrossEntropy
 from mmnet.mma4ctr.protocols import Protocol
 from mmnet.training import resume as resuming
@@ -39,37 +40,6 @@ EPSILON = 1e-8
 """Adam's, as in PyTorch; Keras' own default is ten times that."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How the network is trained; see the flags of the same names.
-
-    Attributes:
-        select: last, or validation = the epoch of the best validation AUC.
-        evaluate_at: epochs at whose end `Fit.reached` keeps the weights.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    schedule: str
-    interrupt: str
-    select: str
-    loss: str
-    seed: int
-    evaluate_at: tuple[int, ...] = ()
-    jit: bool = True
-    steps_per_execution: int = 32
-    deterministic: bool = False
-
-    def __post_init__(self):
-        checks.at_least(1, epochs=self.epochs)
-        checks.at_least(1, batch_size=self.batch_size)
-        checks.one_of(("step", "constant"), schedule=self.schedule)
-        checks.one_of(("off", "head", "intent"), interrupt=self.interrupt)
-        checks.one_of(("last", "validation"), select=self.select)
-        checks.one_of(LOSSES, loss=self.loss)
-
-
 @dataclass
 class Fit:
     """What came of a training.
@@ -77,7 +47,7 @@ class Fit:
     Attributes:
         history: one row per epoch: epoch, loss, learning_rate, auc (validation), seconds.
         best_epoch: the one whose weights the model holds, counted from 1.
-        reached: epoch -> the network's weights at its end, for `Settings.evaluate_at`.
+        reached: epoch -> the network's weights at its end, for `--evaluate_at`.
         retries: epochs that the validation interrupt undid.
         seconds: of all epochs, validation left out.
     """
@@ -183,10 +153,10 @@ def fit(
     model: Model,
     protocol: Protocol,
     validate: Callable[[Model], float],
-    settings: Settings,
+    flags: NetworkFlags,
+    loss: str,
     *,
     run_dir: Path | None,
-    resume: bool = False,
     fixed: Mapping[str, Any] | None = None,
     fresh: Callable[[], list[np.ndarray]] | None = None,
     order: Callable[[int], np.ndarray] | None = None,
@@ -197,10 +167,10 @@ def fit(
         model: its network is trained, its tables are not.
         protocol: the training rows.
         validate: AUC on the validation rows.
-        settings: see `Settings`.
+        flags: how it is trained; --select=auto is validation here.
+        loss: of `LOSSES`; see `System.loss`.
         run_dir: of checkpoints and logs; None keeps neither.
-        resume: go on from the newest checkpoint in it.
-        fixed: what a resumed run must share besides the settings.
+        fixed: what a resumed run must share besides the flags.
         fresh: new weights for the network, should the interrupt undo the first epoch.
         order: see `Batches`.
 
@@ -209,36 +179,38 @@ def fit(
         Interrupted: on Ctrl-C or SIGTERM, at the end of the running execution; the epoch is
             begun anew by `resume`.
     """
-    keras.utils.set_random_seed(settings.seed)
-    if settings.deterministic:
+    keras.utils.set_random_seed(flags.seed)
+    if flags.deterministic:
         tf.config.experimental.enable_op_determinism()
-    batches = Batches(protocol, settings.batch_size, settings.seed, order)
-    optimizer = keras.optimizers.Adam(settings.learning_rate, epsilon=EPSILON)
+    # Pairs stand side by side, and none is cut in two.
+    batch_size = flags.batch_size + flags.batch_size % 2 * (loss == "pairs")
+    batches = Batches(protocol, batch_size, flags.seed, order)
+    optimizer = keras.optimizers.Adam(flags.learning_rate, epsilon=EPSILON)
     model.compile(
         optimizer,
-        LOSSES[settings.loss](),
-        jit_compile=settings.jit,
-        steps_per_execution=min(settings.steps_per_execution, batches.steps),
+        LOSSES[checks.one_of(LOSSES, loss=loss)](),
+        jit_compile=flags.jit,
+        steps_per_execution=min(flags.steps_per_execution, batches.steps),
     )
     optimizer.build(model.trainable_variables)
-    run = _Run(model, settings, run_dir, dict(fixed or {}))
-    run.restore(resume)
-    steps = settings.epochs * batches.steps
+    shared = {"loss": loss, "batch_size": batch_size, **(fixed or {})}
+    run = _Run(model, flags, run_dir, shared)
+    run.restore(flags.resume)
+    steps = flags.epochs * batches.steps
     with Display(steps, run.epoch * batches.steps) as display, Signals() as signals:
         run.display = display
-        while run.epoch < settings.epochs:
-            before = run.weights() if settings.interrupt == "intent" else None
-            loss, seconds = _epoch(run, batches, signals)
+        while run.epoch < flags.epochs:
+            before = run.weights() if flags.interrupt == "intent" else None
+            mean_loss, seconds = _epoch(run, batches, signals)
             value = float(validate(model))
             if before is not None and value <= 0.5 and run.undo(before, value, fresh):
                 continue
-            run.ended(loss, value, seconds)
+            run.ended(mean_loss, value, seconds)
     return run.result()
 
 
 def _epoch(run: _Run, batches: Batches, signals: Signals) -> tuple[float, float]:
-    settings = run.settings
-    rate = learning_rate(run.base_rate, run.epoch, settings.schedule)
+    rate = learning_rate(run.base_rate, run.epoch, run.flags.schedule)
     run.model.optimizer.learning_rate = rate
     began = time.monotonic()
     watch = _Watch(run, signals, batches.steps)
@@ -277,9 +249,9 @@ class _Run:
 
     display: Display
 
-    def __init__(self, model: Model, settings: Settings, run_dir: Path | None, fixed: dict):
-        self.model, self.settings = model, settings
-        self.epoch, self.base_rate = 0, settings.learning_rate
+    def __init__(self, model: Model, flags: NetworkFlags, run_dir: Path | None, fixed: dict):
+        self.model, self.flags = model, flags
+        self.epoch, self.base_rate = 0, flags.learning_rate
         self.fit = Fit()
         self.best: list[np.ndarray] = []
         self.best_value = -math.inf
@@ -291,13 +263,8 @@ class _Run:
             for name, variable in resuming.training_variables(model).items()
             if "/rows/" not in name
         }
-        shared = {
-            name: getattr(settings, name)
-            for name in (
-                *("batch_size", "learning_rate", "schedule", "interrupt", "select", "loss"),
-                *("seed", "jit"),
-            )
-        }
+        names = ("learning_rate", "schedule", "interrupt", "select", "seed", "jit")
+        shared = flags.model_dump(include=set(names))
         self.fixed = json.loads(json.dumps(shared | fixed))
 
     def weights(self) -> resuming.Arrays:
@@ -332,14 +299,14 @@ class _Run:
         rate = float(self.model.optimizer.learning_rate)
         row = {"epoch": self.epoch, "loss": loss, "learning_rate": rate, "auc": value}
         row["seconds"] = seconds
-        skipped = self.settings.interrupt == "head" and value <= 0.5
+        skipped = self.flags.interrupt == "head" and value <= 0.5
         if not skipped:
             self.fit.history.append(row)
-        better = self.settings.select == "last" or value > self.best_value
+        better = self.flags.select == "last" or value > self.best_value
         if better or not self.best:
             self.best, self.best_value = self.network(), value
             self.fit.best_epoch = self.epoch
-        if self.epoch in self.settings.evaluate_at:
+        if self.epoch in self.flags.evaluate_at:
             self.fit.reached[self.epoch] = self.network()
         self.display.epoch(self.epoch, loss, {"validation AUC": value})
         self._log(row)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mmnet import checks, config
-from mmnet.models.signatures import options_of
+from mmnet import checks, flags
+from mmnet.models import options as own
+from mmnet.models.options import Options
 from mmnet.schema import FeatureSpec
 
 
@@ -20,54 +20,62 @@ class Builder:
     The model's module, and Keras with it, is loaded only when the model is built.
 
     Attributes:
-        function: the module in `mmnet.models` and the function that builds the model, as
-            `module.function`; its keywords are the options.
+        function: the module in `mmnet.models` and what in it builds the model from a
+            `FeatureSpec` and `options`, as `module.function`.
+        options: the model's options, their types and defaults.
         kind: "network": a `keras.Model` to fit. "estimator": see `models.estimator`. "floor": it
             has nothing to fit; its `predict` takes the same dict of arrays and gives percent.
-        published_mode_weights: (normal, cold-start, noisy) frequencies its authors trained with.
     """
 
     function: str
+    options: type[Options]
     kind: Literal["network", "estimator", "floor"] = "network"
-    published_mode_weights: tuple[float, float, float] = (1, 0, 0)
 
     def __call__(self, spec: FeatureSpec, **options: Any) -> Any:
-        """Builds the model for a dataset."""
-        module, name = self._place
-        return getattr(importlib.import_module(module), name)(spec, **options)
+        """Builds the model for a dataset.
 
-    def options(self) -> dict[str, inspect.Parameter]:
-        """Name -> type and default of every option."""
-        return options_of(*self._place)
+        Raises:
+            ValueError: an unknown option, or a value that the model refuses.
+        """
+        module, _, name = self.function.rpartition(".")
+        build = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        return build(spec, self.options(**options))
+
+    @property
+    def published_mode_weights(self) -> tuple[float, float, float]:
+        """(normal, cold-start, noisy) frequencies its authors trained with."""
+        known = (
+            self.options if "mode_weights" in self.options.model_fields else own.DisturbanceOptions
+        )
+        return known.model_fields["mode_weights"].default
 
     @property
     def seeded(self) -> bool:
         """Whether what it predicts depends on the seed."""
-        return "seed" in self.options()
+        return "seed" in self.options.model_fields
 
     def accepted(self, options: dict[str, Any]) -> dict[str, Any]:
         """Those of the options that this model has; what all systems share is not for all."""
-        known = self.options()
+        known = self.options.model_fields
         return {name: value for name, value in options.items() if name in known}
-
-    @property
-    def _place(self) -> tuple[str, str]:
-        module, _, name = self.function.rpartition(".")
-        return f"{__name__}.{module}", name
 
 
 REGISTRY: dict[str, Builder] = {
-    "mmnet": Builder("mmnet.mmnet", published_mode_weights=(1, 1, 1)),
-    "gru": Builder("gru.gru"),
-    "encoder_decoder": Builder("encoder_decoder.encoder_decoder"),
-    "mmved": Builder("mmved.mmved"),
-    "dftc": Builder("dftc.dftc"),
-    "lightgbm": Builder("lightgbm.lightgbm", kind="estimator"),
-    "smoothed_history": Builder("smoothed_history.smoothed_history", kind="estimator"),
-    "ha": Builder("historical_average.historical_average", kind="floor"),
-    "ha_taxonomy": Builder("historical_average.historical_average_or_taxonomy", kind="floor"),
-    "last_rate": Builder("historical_average.last_rate", kind="floor"),
-    "taxonomy_mean": Builder("historical_average.taxonomy_mean", kind="floor"),
+    "mmnet": Builder("mmnet.mmnet", own.MMNetOptions),
+    "gru": Builder("gru.gru", own.GruOptions),
+    "encoder_decoder": Builder("encoder_decoder.encoder_decoder", own.EncoderDecoderOptions),
+    "mmved": Builder("mmved.mmved", own.MmvedOptions),
+    "dftc": Builder("dftc.dftc", own.DftcOptions),
+    "lightgbm": Builder("lightgbm.BoostedTrees", own.LightGbmOptions, "estimator"),
+    "smoothed_history": Builder(
+        "smoothed_history.SmoothedHistory", own.SmoothedHistoryOptions, "estimator"
+    ),
+    "ha": Builder("historical_average.historical_average", own.HaOptions, "floor"),
+    "ha_taxonomy": Builder(
+        "historical_average.historical_average_or_taxonomy", own.HaTaxonomyOptions, "floor"
+    ),
+    "last_rate": Builder("historical_average.last_rate", Options, "floor"),
+    "taxonomy_mean": Builder("historical_average.taxonomy_mean", Options, "floor"),
 }
 
 
@@ -89,5 +97,6 @@ def resolve_options(name: str, settings: Iterable[str]) -> dict[str, Any]:
             f"--model must be one of {', '.join(REGISTRY)}. Received: --model={name}"
             f"{checks.did_you_mean(name, REGISTRY)}"
         )
-    kinds = {option: one.annotation for option, one in REGISTRY[name].options().items()}
-    return config.options(kinds, name, settings, "set")
+    fields = REGISTRY[name].options.model_fields
+    kinds = {option: field.annotation for option, field in fields.items()}
+    return flags.options(kinds, name, settings, "set")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import keras
 from keras import ops
 
@@ -11,29 +9,13 @@ from mmnet import checks
 from mmnet.models.fine_granularity import bounded, model_inputs
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import gated_prediction
+from mmnet.models.options import EncoderDecoderOptions
 from mmnet.models.seeding import seeded
 from mmnet.models.step_vectors import recurrent, step_vectors
 from mmnet.schema import FeatureSpec
 
 
-def encoder_decoder(
-    spec: FeatureSpec,
-    *,
-    mode_weights: tuple[float, float, float] = (1, 0, 0),
-    noisy_rate: float = 0.5,
-    coarse_granularity: bool = True,
-    taxonomy_flags: bool = True,
-    baseline_inputs: Literal["all", "rate_only"] = "all",
-    evidence: bool = False,
-    units: int = 64,
-    field_width: int = 16,
-    field_pooling: Literal["max", "mean"] = "max",
-    momentum: float = 0.95,
-    dropout: float = 0.0,
-    content_dropout: float = 0.0,
-    modality_dropout: float = 0.0,
-    seed: int = 0,
-) -> keras.Model:
+def encoder_decoder(spec: FeatureSpec, options: EncoderDecoderOptions) -> keras.Model:
     """Builds the encoder-decoder baseline.
 
     Yu et al. (2021) section 6.2, after Cho et al. (2014). Meta-info, gated fusion and prediction
@@ -42,23 +24,7 @@ def encoder_decoder(
 
     Args:
         spec: the tensors of the dataset and their fitted statistics.
-        mode_weights: frequencies of (normal, cold-start, noisy) examples in training.
-        noisy_rate: τ, probability of hiding a step of a noisy example.
-        coarse_granularity: False hides the taxonomies' rates from the steps.
-        taxonomy_flags: False hides the taxonomies' missing flags.
-        baseline_inputs: "rate_only" leaves all but the item's own rates out of the steps.
-        evidence: lets the model see how many clicks stand behind each rate.
-        units: width of every vector.
-        field_width: d, width of a meta feature's vector.
-        field_pooling: how the values of a list are pooled.
-        momentum: of xDeepFM's batch normalisation.
-        dropout: in training, part of the word vectors and of the prediction's hidden units set
-            to 0.
-        content_dropout: in training, part of the values and words read as unknown, and of the
-            encoded vectors' entries set to 0.
-        modality_dropout: in training, probability that an example loses its meta features, each
-            of its texts and each of its vectors; see `ModalityDropout`.
-        seed: fixes initial weights, disturbance and dropout.
+        options: see `EncoderDecoderOptions`.
 
     Returns:
         A model from a dict of all tensors of `spec` to percent, [batch].
@@ -66,22 +32,12 @@ def encoder_decoder(
     Raises:
         ValueError: an argument is out of its range, or "rate_only" with evidence.
     """
-    with seeded(seed):
+    units = options.units
+    with seeded(options.seed):
         inputs = model_inputs(spec)
         tensors = bounded(inputs, spec)
         # The steps, disturbed in training. [batch, window, units]
-        steps = step_vectors(
-            tensors,
-            spec,
-            mode_weights=mode_weights,
-            noisy_rate=noisy_rate,
-            coarse_granularity=coarse_granularity,
-            taxonomy_flags=taxonomy_flags,
-            baseline_inputs=baseline_inputs,
-            evidence=evidence,
-            units=units,
-            seed=seed,
-        )
+        steps = step_vectors(tensors, spec, options)
         # What the encoder keeps of them, and where the decoder starts. [batch, units] each
         encoded = recurrent(keras.layers.GRU, units, spec, name="encoder")(steps.vectors)
         summary = keras.layers.Dense(units, "tanh", name="summary")(encoded)
@@ -90,20 +46,9 @@ def encoder_decoder(
         decoder = RateDecoder(spec.horizon, name="decoder")
         history = decoder(summary, start, steps.share_rate, steps.missing_flag)
         # What the item itself says: u, c, v, as far as it has them. [batch, units] each
-        content = meta_info(
-            tensors,
-            spec,
-            units=units,
-            field_width=field_width,
-            field_pooling=field_pooling,
-            momentum=momentum,
-            dropout=dropout,
-            content_dropout=content_dropout,
-            modality_dropout=modality_dropout,
-            seed=seed,
-        )
+        content = meta_info(tensors, spec, options)
         # How far to trust each of them, and the prediction. [batch]
-        predicted = gated_prediction([history], content, spec, dropout=dropout, seed=seed)
+        predicted = gated_prediction([history], content, spec, options)
     return keras.Model(inputs, predicted, name="encoder_decoder")
 
 
@@ -133,7 +78,7 @@ class RateDecoder(keras.layers.Layer):
         ValueError: `horizon` is below 1.
     """
 
-    def __init__(self, horizon: int = 1, **kwargs):
+    def __init__(self, horizon: int, **kwargs):
         super().__init__(**kwargs)
         self.horizon = checks.at_least(1, horizon=horizon)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import keras
 
 from mmnet.layers.bounds import Bounded
 from mmnet.layers.disturbance import MultiMode
 from mmnet.layers.embedding import SequenceEmbedding
+from mmnet.models.options import DisturbanceOptions
 from mmnet.schema import FeatureSpec
 
 
@@ -45,18 +45,15 @@ class History(NamedTuple):
     clicks: keras.KerasTensor
 
 
-def disturbed_history(
-    inputs: dict[str, keras.KerasTensor],
-    *,
-    mode_weights: Sequence[float],
-    noisy_rate: float,
-    adaptive_modes: Literal["none", "evidence"],
-    adaptive_clicks: float,
-    seed: int,
-) -> History:
+def disturbed_history(inputs: dict[str, keras.KerasTensor], options: DisturbanceOptions) -> History:
     """Yu et al. (2021) section 4.2 and Fig. 2: each example in normal, cold or noisy mode."""
     modes = MultiMode(
-        mode_weights, noisy_rate, seed, adaptive_modes, adaptive_clicks, name="multi_mode"
+        options.mode_weights,
+        options.noisy_rate,
+        options.adaptive_modes,
+        options.adaptive_clicks,
+        options.seed,
+        name="multi_mode",
     )
     return History(*modes(inputs["share_rate"], inputs["missing_flag"], inputs["clicks"]))
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from mmnet import checks
 from mmnet.models.estimator import Inputs, bounded
+from mmnet.models.options import HaOptions, HaTaxonomyOptions, Options
 from mmnet.schema import FeatureSpec
 
 
@@ -19,31 +18,26 @@ class HistoricalAverage:
     Yu et al. (2021) section 6.2, baseline HA. Where every step is missing the paper predicts 0.
 
     Args:
+        options: see `HaOptions`.
         training_mean: mean of the training targets, percent: the last fallback.
-        ha_mean: "available" leaves missing steps out, "zeros" counts them as 0.
-        ha_fallback: "taxonomy" predicts `TaxonomyMean` where every step is missing; None, 0.
 
     >>> history = {"share_rate": np.array([[2.0, 0, 4]]), "missing_flag": np.array([[0.0, 1, 0]])}
-    >>> HistoricalAverage().predict(history), HistoricalAverage(ha_mean="zeros").predict(history)
-    (array([3.], dtype=float32), array([2.], dtype=float32))
+    >>> HistoricalAverage(HaOptions()).predict(history)
+    array([3.], dtype=float32)
+    >>> HistoricalAverage(HaOptions(ha_mean="zeros")).predict(history)
+    array([2.], dtype=float32)
     """
 
+    options: HaOptions
     training_mean: float = 0.0
-    ha_mean: Literal["available", "zeros"] = "available"
-    ha_fallback: Literal["taxonomy"] | None = None
-
-    def __post_init__(self):
-        checks.one_of(("available", "zeros"), ha_mean=self.ha_mean)
-        if self.ha_fallback is not None:
-            checks.one_of(("taxonomy",), ha_fallback=self.ha_fallback)
 
     def predict(self, inputs: Inputs) -> np.ndarray:
         """Returns percent, [batch]."""
         inputs = bounded(inputs)
         rate, seen = inputs["share_rate"], 1 - inputs["missing_flag"]
-        counted = seen if self.ha_mean == "available" else np.ones_like(seen)
+        counted = seen if self.options.ha_mean == "available" else np.ones_like(seen)
         average = _mean(rate * seen, counted)
-        if self.ha_fallback is None:
+        if self.options.ha_fallback is None:
             return average
         fallback = TaxonomyMean(self.training_mean).predict(inputs)
         return np.where(seen.any(axis=1), average, fallback)
@@ -86,30 +80,26 @@ class TaxonomyMean:
         )
 
 
-def historical_average(
-    spec: FeatureSpec,
-    *,
-    ha_mean: Literal["available", "zeros"] = "available",
-    ha_fallback: Literal["taxonomy"] | None = None,
-) -> HistoricalAverage:
+def historical_average(spec: FeatureSpec, options: HaOptions) -> HistoricalAverage:
     """Builds HA as the paper has it: 0 for an item without history."""
-    return HistoricalAverage(spec.rate_mean, ha_mean, ha_fallback)
+    return HistoricalAverage(options, spec.rate_mean)
 
 
 def historical_average_or_taxonomy(
-    spec: FeatureSpec, *, ha_mean: Literal["available", "zeros"] = "available"
+    spec: FeatureSpec, options: HaTaxonomyOptions
 ) -> HistoricalAverage:
     """Builds HA that falls back to the taxonomies for an item without history."""
-    return HistoricalAverage(spec.rate_mean, ha_mean, "taxonomy")
+    options = HaOptions(ha_mean=options.ha_mean, ha_fallback="taxonomy")
+    return HistoricalAverage(options, spec.rate_mean)
 
 
-def last_rate(spec: FeatureSpec) -> LastRate:
-    """Builds the floor that repeats the last rate."""
+def last_rate(spec: FeatureSpec, options: Options) -> LastRate:
+    """Builds the simple baseline that repeats the last rate."""
     return LastRate()
 
 
-def taxonomy_mean(spec: FeatureSpec) -> TaxonomyMean:
-    """Builds the floor that reads the taxonomies only."""
+def taxonomy_mean(spec: FeatureSpec, options: Options) -> TaxonomyMean:
+    """Builds the simple baseline that reads only the taxonomies."""
     return TaxonomyMean(spec.rate_mean)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from mmnet import checks, schema
 from mmnet.layers.disturbance import MultiMode
 from mmnet.models import smoothed_history
 from mmnet.models.estimator import Inputs, Sample, bounded
+from mmnet.models.options import LightGbmOptions
 from mmnet.schema import FIRST_ID, UNKNOWN_ID, FeatureSpec
 
 FREQUENT = 64
@@ -20,6 +21,12 @@ FREQUENT = 64
 
 PATIENCE = 50
 """Trees without improvement before boosting stops."""
+
+PARAMETERS = (
+    *("num_leaves", "learning_rate", "min_data_in_leaf"),
+    *("feature_fraction", "bagging_fraction", "lambda_l2"),
+)
+"""Options that are LightGBM's own."""
 
 Columns = dict[str, np.ndarray]
 
@@ -42,40 +49,20 @@ class BoostedTrees:
 
     Args:
         spec: the tensors, and the range of rates.
-        mode_weights: relative frequencies of (normal, cold, noisy) among the training rows.
-        noisy_rate: τ of the noisy mode, in [0, 1].
-        copies: of each training row, where not all are normal.
-        num_trees: at most.
-        text_components: singular vectors per text; 0 leaves texts out.
-        coarse_granularity: whether the taxonomy sequences are read.
-        seed: of everything that is drawn.
-        parameters: LightGBM's own.
+        options: see `LightGbmOptions`.
 
     Raises:
         ValueError: an argument out of range.
     """
 
-    def __init__(
-        self,
-        spec: FeatureSpec,
-        *,
-        mode_weights: Sequence[float],
-        noisy_rate: float,
-        copies: int,
-        num_trees: int,
-        text_components: int,
-        coarse_granularity: bool,
-        seed: int,
-        parameters: Mapping[str, Any],
-    ):
-        self.mode_weights = MultiMode(mode_weights, noisy_rate).mode_weights
-        self.noisy_rate, self.seed = noisy_rate, seed
-        self.copies = checks.at_least(1, copies=copies)
-        self.num_trees = checks.at_least(1, num_trees=num_trees)
-        self.text_components = checks.at_least(0, text_components=text_components)
-        self.spec, self.coarse = spec, coarse_granularity and bool(spec.taxonomies)
+    def __init__(self, spec: FeatureSpec, options: LightGbmOptions):
+        self.mode_weights = _modes(options).mode_weights
+        checks.at_least(1, copies=options.copies)
+        checks.at_least(1, num_trees=options.num_trees)
+        checks.at_least(0, text_components=options.text_components)
+        self.spec, self.options = spec, options
+        self.coarse = options.coarse_granularity and bool(spec.taxonomies)
         self.max_rate = np.inf if spec.max_rate is None else spec.max_rate
-        self.parameters = dict(parameters)
         self._state: dict[str, np.ndarray] = {}
         self._booster: Any = None
 
@@ -102,17 +89,9 @@ class BoostedTrees:
             return "mean_log_mse", float(np.mean(np.log(np.maximum(mse, 1e-12)))), False
 
         booster = lightgbm.train(
-            self.parameters
-            | {
-                "objective": "regression",
-                "metric": "None",
-                "seed": self.seed,
-                "deterministic": True,
-                "force_row_wise": True,
-                "verbosity": -1,
-            },
+            self.parameters,
             fitted_on,
-            self.num_trees,
+            self.options.num_trees,
             valid_sets=[fitted_on.create_valid(shown, truth.ravel())],
             feval=mean_log_mse,
             callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
@@ -121,6 +100,19 @@ class BoostedTrees:
         self.restore(self._state | {"trees": np.frombuffer(text.encode(), np.uint8)})
         best = booster.best_score["valid_0"]["mean_log_mse"]
         return {"trees": booster.best_iteration, "best_mean_log_mse": float(best)}
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What LightGBM itself is given."""
+        return self.options.model_dump(include=set(PARAMETERS)) | {
+            "bagging_freq": 1,
+            "objective": "regression",
+            "metric": "None",
+            "seed": self.options.seed,
+            "deterministic": True,
+            "force_row_wise": True,
+            "verbosity": -1,
+        }
 
     def predict(self, inputs: Inputs) -> np.ndarray:
         found = self._booster.predict(self.features(inputs))
@@ -138,12 +130,12 @@ class BoostedTrees:
         """The training inputs as they are, or several times with modes drawn for the rows."""
         if self.mode_weights[0] == 1:
             return [train.inputs]
-        modes = MultiMode(self.mode_weights, self.noisy_rate, self.seed)
+        modes = _modes(self.options)
         names = [tensor.name for tensor in schema.HISTORY]
         history = [train.inputs[name] for name in names]
         return [
             {**train.inputs, **dict(zip(names, map(np.asarray, shown), strict=True))}
-            for shown in (modes(*history, training=True) for _ in range(self.copies))
+            for shown in (modes(*history, training=True) for _ in range(self.options.copies))
         ]
 
     # -------------------------------------------------------------------------- features
@@ -239,13 +231,25 @@ class BoostedTrees:
             # Distinct, since an item in many examples has but one text.
             tokens = np.unique(train.inputs[text.tensor], axis=0)
             words = _counts(tokens, text.size)
-            components = min(self.text_components, len(tokens) - 1, text.size - FIRST_ID)
+            components = min(self.options.text_components, len(tokens) - 1, text.size - FIRST_ID)
             if components < 1 or not words.nnz:
                 continue
             idf = _extra("sklearn.feature_extraction.text").TfidfTransformer().fit(words).idf_
-            svd = _extra("sklearn.decomposition").TruncatedSVD(components, random_state=self.seed)
+            svd = _extra("sklearn.decomposition").TruncatedSVD(
+                components, random_state=self.options.seed
+            )
             self._state[f"idf_{text.tensor}"] = idf
             self._state[f"components_{text.tensor}"] = svd.fit(_tf_idf(tokens, idf)).components_
+
+
+def _modes(options: LightGbmOptions) -> MultiMode:
+    return MultiMode(
+        options.mode_weights,
+        options.noisy_rate,
+        options.adaptive_modes,
+        options.adaptive_clicks,
+        options.seed,
+    )
 
 
 def _numbered(name: str, values: np.ndarray) -> Columns:
@@ -279,42 +283,3 @@ def _extra(module: str) -> Any:
         raise checks.InputError(
             "--model=lightgbm needs the extra: pip install 'mmnet[baselines]'"
         ) from None
-
-
-def lightgbm(
-    spec: FeatureSpec,
-    *,
-    mode_weights: tuple[float, float, float] = (1, 0, 0),
-    noisy_rate: float = 0.5,
-    copies: int = 3,
-    num_trees: int = 1000,
-    num_leaves: int = 31,
-    learning_rate: float = 0.05,
-    min_data_in_leaf: int = 40,
-    feature_fraction: float = 0.6,
-    bagging_fraction: float = 0.8,
-    lambda_l2: float = 5.0,
-    text_components: int = 32,
-    coarse_granularity: bool = True,
-    seed: int = 0,
-) -> BoostedTrees:
-    """Builds boosted trees; see `BoostedTrees`, and LightGBM for its own parameters."""
-    return BoostedTrees(
-        spec,
-        mode_weights=mode_weights,
-        noisy_rate=noisy_rate,
-        copies=copies,
-        num_trees=num_trees,
-        text_components=text_components,
-        coarse_granularity=coarse_granularity,
-        seed=seed,
-        parameters={
-            "num_leaves": num_leaves,
-            "learning_rate": learning_rate,
-            "min_data_in_leaf": min_data_in_leaf,
-            "feature_fraction": feature_fraction,
-            "bagging_fraction": bagging_fraction,
-            "bagging_freq": 1,
-            "lambda_l2": lambda_l2,
-        },
-    )

@@ -11,6 +11,7 @@ from mmnet.layers.disturbance import ModalityDropout, UnknownDisturbance
 from mmnet.layers.embedding import FieldEmbedding, TokenEncoder
 from mmnet.layers.interaction import XDeepFM
 from mmnet.layers.presence import AbsentVectors, Presence
+from mmnet.models.options import ContentOptions
 from mmnet.schema import FeatureSpec, TextSpec, VectorSpec
 
 
@@ -32,17 +33,7 @@ def texts_of(spec: FeatureSpec) -> list[TextSpec | VectorSpec]:
 
 
 def meta_info(
-    inputs: dict[str, keras.KerasTensor],
-    spec: FeatureSpec,
-    *,
-    units: int,
-    field_width: int,
-    field_pooling: str,
-    momentum: float,
-    dropout: float,
-    content_dropout: float,
-    modality_dropout: float,
-    seed: int,
+    inputs: dict[str, keras.KerasTensor], spec: FeatureSpec, options: ContentOptions
 ) -> list[Modality]:
     """Yu et al. (2021) section 4.4.
 
@@ -50,6 +41,7 @@ def meta_info(
         The modalities that the data have: u of the fields and numbers, c of the texts (attended
         over when there are several, and there where any of them is), v of each other vector.
     """
+    units, seed, content_dropout = options.units, options.seed, options.content_dropout
 
     def values(tensor: str) -> keras.KerasTensor:
         """The ids of a field or text, in training with some of them hidden."""
@@ -63,7 +55,7 @@ def meta_info(
         """A text or a frozen vector at the common width, [batch, units]."""
         if isinstance(one, TextSpec):
             encoder = TokenEncoder(
-                one.size, units, dropout, seed=seed, name=f"encoded_{one.tensor}"
+                one.size, units, options.dropout, seed=seed, name=f"encoded_{one.tensor}"
             )
             return encoder(values(one.tensor))
         vector = keras.layers.Dense(units, "relu", name=f"encoded_{one.tensor}")(inputs[one.tensor])
@@ -73,21 +65,21 @@ def meta_info(
         return keras.layers.Dropout(content_dropout, seed=own, name=f"known_{one.tensor}")(vector)
 
     # Which content each example has, in training with some of it lost. [batch] each
-    present = _present(inputs, spec, modality_dropout=modality_dropout, seed=seed)
+    present = _present(inputs, spec, options)
     modalities = []
     if "meta" in present:
         # Each meta feature as a vector [batch, fields, field_width], then how they interact.
         fields = FieldEmbedding(
             [field.size for field in spec.fields],
             len(spec.numerics),
-            field_width,
-            field_pooling,
+            units=options.field_width,
+            pooling=options.field_pooling,
             name="field_embedding",
         )(
             [values(field.tensor) for field in spec.fields],
             [inputs[numeric.tensor] for numeric in spec.numerics],
         )
-        meta = XDeepFM(units, momentum=momentum, name="xdeepfm")(fields)
+        meta = XDeepFM(units, momentum=options.momentum, name="xdeepfm")(fields)
         modalities.append(Modality(meta, present["meta"]))
     # Each text as a vector, then which text matters. [batch, units]
     texts = [Modality(encoded(one), present[one.tensor]) for one in texts_of(spec)]
@@ -98,7 +90,7 @@ def meta_info(
 
 
 def _present(
-    inputs: dict[str, keras.KerasTensor], spec: FeatureSpec, *, modality_dropout: float, seed: int
+    inputs: dict[str, keras.KerasTensor], spec: FeatureSpec, options: ContentOptions
 ) -> dict[str, keras.KerasTensor]:
     """Flags by the names of `FeatureSpec.modalities`."""
     modalities = spec.modalities()
@@ -106,9 +98,9 @@ def _present(
         return {}
     read = [[inputs[name] for name in tensors] for tensors in modalities.values()]
     flags = Presence(name="presence")(read)
-    if modality_dropout:
-        own = seed + 1000 * (1 + len(inputs))  # the tensors have those before
-        flags = ModalityDropout(modality_dropout, seed=own, name="modality_dropout")(flags)
+    if options.modality_dropout:
+        own = options.seed + 1000 * (1 + len(inputs))  # the tensors have those before
+        flags = ModalityDropout(options.modality_dropout, seed=own, name="modality_dropout")(flags)
     return dict(zip(modalities, flags, strict=True))
 
 

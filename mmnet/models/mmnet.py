@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import get_args
 
 import keras
 from keras import ops
@@ -22,64 +22,19 @@ from mmnet.models.fine_granularity import (
     model_inputs,
 )
 from mmnet.models.meta_info import Modality, meta_info
-from mmnet.models.options import Link
+from mmnet.models.options import HeadOptions, Link, MMNetOptions
 from mmnet.models.seeding import seeded
 from mmnet.schema import FeatureSpec
 
 
-def mmnet(
-    spec: FeatureSpec,
-    *,
-    coarse_granularity: bool = True,
-    mode_weights: tuple[float, float, float] = (1, 1, 1),
-    noisy_rate: float = 0.5,
-    adaptive_modes: Literal["none", "evidence"] = "none",
-    adaptive_clicks: float = 50,
-    taxonomy_flags: bool = True,
-    softmax_axis: Literal["granularity", "time"] = "granularity",
-    evidence: bool = False,
-    smoothed_history: bool = False,
-    link: Link = "identity",
-    units: int = 64,
-    tcn_filters: tuple[int, ...] | None = None,
-    field_width: int = 16,
-    field_pooling: Literal["max", "mean"] = "max",
-    momentum: float = 0.95,
-    dropout: float = 0.0,
-    content_dropout: float = 0.0,
-    modality_dropout: float = 0.0,
-    seed: int = 0,
-) -> keras.Model:
+def mmnet(spec: FeatureSpec, options: MMNetOptions) -> keras.Model:
     """Builds MMNet.
 
     Yu et al. (2021) section 4 and Fig. 1. Rates come in and go out in percent.
 
     Args:
         spec: the tensors of the dataset and their fitted statistics.
-        coarse_granularity: False is the paper's ablation MMNet-C (with mode weights 1, 0, 0).
-        mode_weights: frequencies of (normal, cold-start, noisy) examples in training.
-        noisy_rate: τ, probability of hiding a step of a noisy example.
-        adaptive_modes: "evidence" disturbs rich histories more often; see `MultiMode`.
-        adaptive_clicks: clicks in a window of which `mode_weights` hold as they are.
-        taxonomy_flags: False ignores the taxonomies' missing flags, as the authors' code does.
-        softmax_axis: "time" normalises granularity attention as the authors' code does.
-        evidence: lets the model see how many clicks stand behind each rate.
-        smoothed_history: the network predicts a prior from all but the item's own history, and
-            the item's own clicks correct it; see `prediction`.
-        link: how the network's output becomes a rate; see `PredictedRate`.
-        units: width of every vector up to the fusion.
-        tcn_filters: channels of the residual blocks, the last `units`; None is 4, 2 and 1 times
-            `units`, which makes the paper's 256-128-64.
-        field_width: d, width of a meta feature's vector.
-        field_pooling: how the values of a list are pooled.
-        momentum: of xDeepFM's batch normalisation; the authors' code has 0.99.
-        dropout: in training, part of the TCN's channels, of the word vectors and of the
-            prediction's hidden units set to 0.
-        content_dropout: in training, part of the values and words read as unknown, and of the
-            encoded vectors' entries set to 0; see `UnknownDisturbance`.
-        modality_dropout: in training, probability that an example loses its meta features, each
-            of its texts and each of its vectors; see `ModalityDropout`.
-        seed: fixes initial weights, disturbance and dropout.
+        options: see `MMNetOptions`.
 
     Returns:
         A model from a dict of all tensors of `spec` to percent, [batch].
@@ -88,64 +43,40 @@ def mmnet(
         ValueError: an argument is out of its range, `tcn_filters` does not end in `units`, or
             the link does not fit the data's rates.
     """
-    tcn_filters = tcn_filters or (4 * units, 2 * units, units)
+    units = options.units
+    tcn_filters = options.tcn_filters or (4 * units, 2 * units, units)
     if tcn_filters[-1] != units:
         raise ValueError(
             f"`tcn_filters` must end in `units`. Received: tcn_filters={tcn_filters}, units={units}"
         )
-    with seeded(seed):
+    with seeded(options.seed):
         inputs = model_inputs(spec)
         tensors = bounded(inputs, spec)
         # The item's own history: as it is, or all or some of it hidden. [batch, window] each
-        own = disturbed_history(
-            tensors,
-            mode_weights=mode_weights,
-            noisy_rate=noisy_rate,
-            adaptive_modes=adaptive_modes,
-            adaptive_clicks=adaptive_clicks,
-            seed=seed,
-        )
+        own = disturbed_history(tensors, options)
         # The same as vectors. [batch, window, units]
         read = own
-        if smoothed_history:
+        if options.smoothed_history:
             # A prior that had read the history would count its clicks twice.
             read = History(*HiddenHistory(name="hidden_history")(*own))
-        steps = fine_granularity(read, spec, units=units, evidence=evidence)
+        steps = fine_granularity(read, spec, units=units, evidence=options.evidence)
         # Beside it, step by step, its taxonomies. [batch, window, units]
-        if coarse_granularity and spec.taxonomies:
+        if options.coarse_granularity and spec.taxonomies:
             steps = attend_to_taxonomies(
                 steps,
                 tensors,
                 spec,
-                taxonomy_flags=taxonomy_flags,
+                taxonomy_flags=options.taxonomy_flags,
                 units=units,
-                softmax_axis=softmax_axis,
+                softmax_axis=options.softmax_axis,
             )
         # What the steps say together: q. [batch, units]
-        history = temporal_mining(steps, filters=tcn_filters, dropout=dropout)
+        history = temporal_mining(steps, filters=tcn_filters, dropout=options.dropout)
         # What the item itself says: u, c, v, as far as it has them. [batch, units] each
-        content = meta_info(
-            tensors,
-            spec,
-            units=units,
-            field_width=field_width,
-            field_pooling=field_pooling,
-            momentum=momentum,
-            dropout=dropout,
-            content_dropout=content_dropout,
-            modality_dropout=modality_dropout,
-            seed=seed,
-        )
+        content = meta_info(tensors, spec, options)
         # How far to trust each of them, and the prediction. [batch]
-        predicted = gated_prediction(
-            [history],
-            content,
-            spec,
-            dropout=dropout,
-            seed=seed,
-            link=link,
-            smoothed=own if smoothed_history else None,
-        )
+        smoothed = own if options.smoothed_history else None
+        predicted = gated_prediction([history], content, spec, options, smoothed=smoothed)
     return keras.Model(inputs, predicted, name="mmnet")
 
 
@@ -153,10 +84,8 @@ def gated_prediction(
     histories: list[keras.KerasTensor],
     content: list[Modality],
     spec: FeatureSpec,
+    options: HeadOptions,
     *,
-    dropout: float,
-    seed: int,
-    link: Link = "identity",
     smoothed: History | None = None,
 ):
     """Yu et al. (2021) section 4.5, Eq. 9 and 10: the end of every network but MMVED.
@@ -168,9 +97,7 @@ def gated_prediction(
         histories: q, [batch, units] each; always there.
         content: u, c, v as far as the data have them.
         spec: statistics of the rates.
-        dropout: part of the hidden units dropped in training.
-        seed: repeats the dropout.
-        link: see `PredictedRate`.
+        options: see `HeadOptions`.
         smoothed: see `prediction`.
 
     Returns:
@@ -181,25 +108,14 @@ def gated_prediction(
     fused = HANAttention(name="gated_fusion")(vectors, present or None)[0]
     if content:
         fused = AbsentVectors(name="absent_modalities")(fused, present)
-    return prediction(
-        fused,
-        spec,
-        units=histories[0].shape[-1],
-        dropout=dropout,
-        seed=seed,
-        link=link,
-        smoothed=smoothed,
-    )
+    return prediction(fused, spec, options, smoothed=smoothed)
 
 
 def prediction(
     vector: keras.KerasTensor,
     spec: FeatureSpec,
+    options: HeadOptions,
     *,
-    units: int,
-    dropout: float,
-    seed: int,
-    link: Link = "identity",
     smoothed: History | None = None,
 ):
     """Yu et al. (2021) section 4.5, Eq. 10: the head of every network.
@@ -212,28 +128,27 @@ def prediction(
     Args:
         vector: what is known of each example, [batch, any width].
         spec: statistics of the rates.
-        units: hidden units.
-        dropout: part of the hidden units dropped in training.
-        seed: repeats the dropout.
-        link: see `PredictedRate`.
+        options: `units` hidden units; see `HeadOptions`.
         smoothed: the history that `SmoothedRate` corrects the prior by; it must have passed the
             disturbance, or training would never see a cold start. None: there is no prior.
 
     Returns:
         Percent, [batch].
     """
-    hidden = keras.layers.Dense(units, "relu", name="mlp")(vector)
-    if dropout:
-        hidden = keras.layers.Dropout(dropout, seed=seed, name="mlp_dropout")(hidden)
+    hidden = keras.layers.Dense(options.units, "relu", name="mlp")(vector)
+    if options.dropout:
+        dropout = keras.layers.Dropout(options.dropout, seed=options.seed, name="mlp_dropout")
+        hidden = dropout(hidden)
     # In float32 under any policy: bfloat16 would tie predictions that differ by less than 0.4 %.
     standardised = keras.layers.Dense(1, dtype="float32", name="standardised_share_rate")(hidden)
     scale, mean, limit = spec.rate_scale, spec.rate_mean, spec.max_rate
     if smoothed is None:
-        return PredictedRate(scale, mean, limit, link, name="predicted_share_rate")(standardised)
+        rate = PredictedRate(scale, mean, limit, link=options.link, name="predicted_share_rate")
+        return rate(standardised)
     # μ and κ. [batch] each
-    prior_rate = PredictedRate(scale, mean, limit, link, clip=False, name="prior_share_rate")(
-        standardised
-    )
+    prior_rate = PredictedRate(
+        scale, mean, limit, link=options.link, clip=False, name="prior_share_rate"
+    )(standardised)
     prior_clicks = PriorClicks(name="prior_clicks")(hidden)
     return SmoothedRate(limit, name="predicted_share_rate")(
         prior_rate, prior_clicks, smoothed.share_rate, smoothed.clicks
@@ -342,7 +257,8 @@ class PredictedRate(keras.layers.Layer):
         scale: float = 1.0,
         mean: float = 0.0,
         max_rate: float | None = 100.0,
-        link: Link = "identity",
+        *,
+        link: Link,
         clip: bool = True,
         **kwargs,
     ):

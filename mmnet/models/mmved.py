@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import keras
 from keras import ops
@@ -12,6 +11,7 @@ from mmnet import checks
 from mmnet.models.fine_granularity import bounded, model_inputs
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import modality_name, prediction
+from mmnet.models.options import MmvedOptions
 from mmnet.models.seeding import seeded
 from mmnet.models.step_vectors import recurrent, step_vectors
 from mmnet.schema import FeatureSpec
@@ -23,27 +23,7 @@ MEAN = (-1e20, 1e20)
 """Range of an expert's mean: times exp(40), the largest precision, it is still a float32."""
 
 
-def mmved(
-    spec: FeatureSpec,
-    *,
-    mode_weights: tuple[float, float, float] = (1, 0, 0),
-    noisy_rate: float = 0.5,
-    coarse_granularity: bool = True,
-    taxonomy_flags: bool = True,
-    baseline_inputs: Literal["all", "rate_only"] = "all",
-    evidence: bool = False,
-    units: int = 64,
-    latent_units: int = 64,
-    kl_weight: float = 0.3,
-    prior_expert: bool = False,
-    field_width: int = 16,
-    field_pooling: Literal["max", "mean"] = "max",
-    momentum: float = 0.95,
-    dropout: float = 0.0,
-    content_dropout: float = 0.0,
-    modality_dropout: float = 0.0,
-    seed: int = 0,
-) -> keras.Model:
+def mmved(spec: FeatureSpec, options: MmvedOptions) -> keras.Model:
     """Builds the baseline MMVED, a multimodal variational encoder-decoder.
 
     Yu et al. (2021) section 6.2, after Xie et al. (2020) and their code. Each modality gives a
@@ -54,26 +34,7 @@ def mmved(
 
     Args:
         spec: the tensors of the dataset and their fitted statistics.
-        mode_weights: frequencies of (normal, cold-start, noisy) examples in training.
-        noisy_rate: τ, probability of hiding a step of a noisy example.
-        coarse_granularity: False hides the taxonomies' rates from the steps.
-        taxonomy_flags: False hides the taxonomies' missing flags.
-        baseline_inputs: "rate_only" leaves all but the item's own rates out of the steps.
-        evidence: lets the model see how many clicks stand behind each rate.
-        units: width of the modalities and of hidden layers.
-        latent_units: Z, width of the code.
-        kl_weight: λ, of the divergence beside the squared error in units of `spec.rate_scale`.
-        prior_expert: counts N(0, I) as one more expert.
-        field_width: d, width of a meta feature's vector.
-        field_pooling: how the values of a list are pooled.
-        momentum: of xDeepFM's batch normalisation.
-        dropout: in training, part of the word vectors and of the prediction's hidden units set
-            to 0.
-        content_dropout: in training, part of the values and words read as unknown, and of the
-            encoded vectors' entries set to 0.
-        modality_dropout: in training, probability that an example loses its meta features, each
-            of its texts and each of its vectors; see `ModalityDropout`.
-        seed: fixes initial weights, disturbance and dropout.
+        options: see `MmvedOptions`.
 
     Returns:
         A model from a dict of all tensors of `spec` to percent, [batch].
@@ -81,37 +42,16 @@ def mmved(
     Raises:
         ValueError: an argument is out of its range, or "rate_only" with evidence.
     """
-    with seeded(seed):
+    units, latent_units = options.units, options.latent_units
+    with seeded(options.seed):
         inputs = model_inputs(spec)
         tensors = bounded(inputs, spec)
         # The steps, disturbed in training. [batch, window, units]
-        steps = step_vectors(
-            tensors,
-            spec,
-            mode_weights=mode_weights,
-            noisy_rate=noisy_rate,
-            coarse_granularity=coarse_granularity,
-            taxonomy_flags=taxonomy_flags,
-            baseline_inputs=baseline_inputs,
-            evidence=evidence,
-            units=units,
-            seed=seed,
-        )
+        steps = step_vectors(tensors, spec, options)
         # What they say together. [batch, units]
         history = recurrent(keras.layers.GRU, units, spec, name="gru")(steps.vectors)
         # What the item itself says: u, c, v, as far as it has them. [batch, units] each
-        content = meta_info(
-            tensors,
-            spec,
-            units=units,
-            field_width=field_width,
-            field_pooling=field_pooling,
-            momentum=momentum,
-            dropout=dropout,
-            content_dropout=content_dropout,
-            modality_dropout=modality_dropout,
-            seed=seed,
-        )
+        content = meta_info(tensors, spec, options)
         # What each of them takes the code to be, and how surely. [batch, latent_units] each
         means, log_sds = [], []
         for modality in (history, *(one.vector for one in content)):
@@ -120,12 +60,17 @@ def mmved(
             means.append(keras.layers.Dense(latent_units, name=f"{name}_mean")(hidden))
             log_sds.append(keras.layers.Dense(latent_units, name=f"{name}_log_sd")(hidden))
         # What those that are there agree on. [batch, latent_units]
-        experts = ProductOfExperts(kl_weight, prior_expert, seed=seed, name="product_of_experts")
+        experts = ProductOfExperts(
+            options.kl_weight,
+            options.prior_expert,
+            seed=options.seed,
+            name="product_of_experts",
+        )
         code = experts(means, log_sds, [one.present for one in content] or None)
         # The way to the horizon, and the prediction. [batch]
         if spec.horizon > 1:
             code = TimeDecoder(spec.horizon, name="time_decoder")(code)
-        predicted = prediction(code, spec, units=units, dropout=dropout, seed=seed)
+        predicted = prediction(code, spec, options)
     return keras.Model(inputs, predicted, name="mmved")
 
 
@@ -160,8 +105,8 @@ class ProductOfExperts(keras.layers.Layer):
 
     def __init__(
         self,
-        kl_weight: float = 0.3,
-        prior_expert: bool = False,
+        kl_weight: float,
+        prior_expert: bool,
         seed: int | None = None,
         **kwargs,
     ):
@@ -185,7 +130,7 @@ class ProductOfExperts(keras.layers.Layer):
 
 
 def product_of_gaussians(
-    means: Sequence, log_sds: Sequence, present: Sequence = (), *, prior_expert: bool = False
+    means: Sequence, log_sds: Sequence, present: Sequence = (), *, prior_expert: bool
 ):
     """Returns μ and ln σ of the product of Gaussians; see `ProductOfExperts`."""
     # exp(40) at most, and 1e20 times that at most: far from the end of float32.
@@ -224,7 +169,7 @@ class TimeDecoder(keras.layers.Layer):
         ValueError: `horizon` is below 1.
     """
 
-    def __init__(self, horizon: int = 1, **kwargs):
+    def __init__(self, horizon: int, **kwargs):
         super().__init__(**kwargs)
         self.horizon = checks.at_least(1, horizon=horizon)
 

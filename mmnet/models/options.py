@@ -1,8 +1,266 @@
-"""Types of options that several models have, in a file that loads no Keras."""
+"""Options of every model, each declared once: its name in `--set`, its type and its default.
+
+A model's options are a frozen pydantic model. What several models have in common is a group that
+they inherit. This file loads no Keras, so that a wrong `--set` is refused within a moment.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from mmnet.config import TrainConfig
 
 Link = Literal["identity", "logit", "log"]
 """How a network's output becomes a rate; see `models.mmnet.PredictedRate`."""
+
+
+def _of_flag(name: str) -> Any:
+    """The default of an option that has a flag of its own, which declares it."""
+    return TrainConfig.model_fields[name].default
+
+
+class Options(BaseModel):
+    """Options of a model that has none.
+
+    Raises:
+        ValueError: an unknown option, or a value of the wrong type (pydantic's `ValidationError`).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# ------------------------------------------------------------------------------------- groups
+
+
+class Seeded(Options):
+    """For models that draw at random.
+
+    Attributes:
+        seed: fixes initial weights, disturbance and dropout.
+    """
+
+    seed: int = _of_flag("seed")
+
+
+class DisturbanceOptions(Seeded):
+    """What training hides of an item's own history; see `layers.disturbance.MultiMode`.
+
+    Attributes:
+        mode_weights: relative frequencies of (normal, cold-start, noisy) examples in training;
+            the default is what the model's authors trained with.
+        noisy_rate: τ, probability of hiding a step of a noisy example, in [0, 1].
+        adaptive_modes: "evidence" disturbs rich histories more often; beyond the paper.
+        adaptive_clicks: clicks in a window for which `mode_weights` apply unchanged; above 0.
+    """
+
+    mode_weights: tuple[float, float, float] = (1, 0, 0)
+    noisy_rate: float = _of_flag("noisy_rate")
+    adaptive_modes: Literal["none", "evidence"] = "none"
+    adaptive_clicks: float = 50
+
+
+class TaxonomyOptions(Options):
+    """Whether the trends of an item's taxonomies are read.
+
+    Attributes:
+        coarse_granularity: False hides them from the model.
+    """
+
+    coarse_granularity: bool = _of_flag("coarse_granularity")
+
+
+class SizeOptions(Seeded):
+    """What all parts of a network share.
+
+    Attributes:
+        units: width of every vector up to the fusion.
+        dropout: share of the units set to 0 in training: word vectors, hidden units of the
+            prediction, and channels of MMNet's temporal convolution; in [0, 1].
+    """
+
+    units: int = 64
+    dropout: float = 0.0
+
+
+class ContentOptions(SizeOptions):
+    """The meta-info module.
+
+    Attributes:
+        field_width: d, width of a meta feature's vector.
+        field_pooling: how the values of a list are pooled.
+        momentum: of xDeepFM's batch normalisation; the authors' code has 0.99.
+        content_dropout: share of the values and words that read as unknown in training, and of
+            the encoded vectors' entries set to 0; see `UnknownDisturbance`.
+        modality_dropout: probability that a training example loses its meta features, each of
+            its texts and each of its vectors; see `ModalityDropout`.
+    """
+
+    field_width: int = 16
+    field_pooling: Literal["max", "mean"] = "max"
+    momentum: float = 0.95
+    content_dropout: float = 0.0
+    modality_dropout: float = 0.0
+
+
+class HeadOptions(SizeOptions):
+    """The prediction.
+
+    Attributes:
+        link: how the network's output becomes a rate; see `PredictedRate`.
+    """
+
+    link: Link = "identity"
+
+
+class PriorOptions(Options):
+    """For networks whose prediction can be a prior that the item's own clicks correct.
+
+    Attributes:
+        smoothed_history: the network predicts a prior from everything but the item's own
+            history, and the item's own clicks correct it; see `models.mmnet.prediction`.
+    """
+
+    smoothed_history: bool = False
+
+
+class NetworkOptions(DisturbanceOptions, TaxonomyOptions, ContentOptions, HeadOptions):
+    """What every network has.
+
+    Attributes:
+        taxonomy_flags: False hides the taxonomies' missing flags, as the authors' code does.
+        evidence: shows the model how many clicks are behind each rate.
+    """
+
+    taxonomy_flags: bool = _of_flag("taxonomy_flags")
+    evidence: bool = False
+
+
+class RecurrentOptions(NetworkOptions):
+    """What the recurrent baselines share; see `models.step_vectors`.
+
+    Attributes:
+        baseline_inputs: "rate_only" leaves everything but the item's own rates out of the steps.
+    """
+
+    baseline_inputs: Literal["all", "rate_only"] = "all"
+
+
+# ------------------------------------------------------------------------------------- models
+
+
+class MMNetOptions(NetworkOptions, PriorOptions):
+    """Options of `models.mmnet.mmnet`.
+
+    Attributes:
+        mode_weights: as in the paper, every mode is equally frequent.
+        softmax_axis: "time" normalises granularity attention as the authors' code does.
+        tcn_filters: channels of the residual blocks, the last one `units`; None is 4, 2 and 1
+            times `units`, which is the paper's 256-128-64.
+    """
+
+    mode_weights: tuple[float, float, float] = (1, 1, 1)
+    softmax_axis: Literal["granularity", "time"] = "granularity"
+    tcn_filters: tuple[int, ...] | None = None
+
+
+class GruOptions(RecurrentOptions, PriorOptions):
+    """Options of `models.gru.gru`.
+
+    Attributes:
+        gru_units: width of the GRU's state; if it differs from `units`, a linear layer maps q to
+            that width. 256 has about as many parameters as MMNet's temporal convolution.
+        gru_mask: skips missing steps, so that an item without any has q = 0.
+        reset_after: False is the form of Cho et al. (2014), with one bias.
+    """
+
+    gru_units: int | None = None
+    gru_mask: bool = False
+    reset_after: bool = True
+
+
+class EncoderDecoderOptions(RecurrentOptions):
+    """Options of `models.encoder_decoder.encoder_decoder`."""
+
+
+class MmvedOptions(RecurrentOptions):
+    """Options of `models.mmved.mmved`.
+
+    Attributes:
+        latent_units: Z, width of the code.
+        kl_weight: λ, weight of the divergence; the squared error is in units of
+            `spec.rate_scale`.
+        prior_expert: counts N(0, I) as one more expert.
+    """
+
+    latent_units: int = 64
+    kl_weight: float = 0.3
+    prior_expert: bool = False
+
+
+class DftcOptions(RecurrentOptions):
+    """Options of `models.dftc.dftc`.
+
+    Attributes:
+        dftc_rnn: recurrent layer of the long view.
+        kernel: steps that the convolution of the short view sees at once, at most the window. It
+            never reads beyond the window: zeros there would look like a drop of the rate.
+    """
+
+    dftc_rnn: Literal["lstm", "gru"] = "lstm"
+    kernel: int = 3
+
+
+class LightGbmOptions(DisturbanceOptions, TaxonomyOptions):
+    """Options of `models.lightgbm.BoostedTrees`.
+
+    Attributes:
+        copies: copies of each training row, if not all of them are normal.
+        num_trees: most trees.
+        num_leaves, learning_rate, min_data_in_leaf, feature_fraction, bagging_fraction,
+            lambda_l2: LightGBM's own parameters.
+        text_components: singular vectors per text; 0 leaves texts out.
+    """
+
+    copies: int = 3
+    num_trees: int = 1000
+    num_leaves: int = 31
+    learning_rate: float = 0.05
+    min_data_in_leaf: int = 40
+    feature_fraction: float = 0.6
+    bagging_fraction: float = 0.8
+    lambda_l2: float = 5.0
+    text_components: int = 32
+
+
+class SmoothedHistoryOptions(Options):
+    """Options of `models.smoothed_history.SmoothedHistory`.
+
+    Attributes:
+        decay: weight of a step relative to the step after it, in [0, 1]; None fits it.
+        kappa_scale: multiplies every kappa, above 0; None fits it.
+    """
+
+    decay: float | None = None
+    kappa_scale: float | None = None
+
+
+class HaTaxonomyOptions(Options):
+    """Options of the historical average that falls back to the taxonomies.
+
+    Attributes:
+        ha_mean: "available" leaves missing steps out, "zeros" counts them as 0.
+    """
+
+    ha_mean: Literal["available", "zeros"] = "available"
+
+
+class HaOptions(HaTaxonomyOptions):
+    """Options of `models.historical_average.HistoricalAverage`.
+
+    Attributes:
+        ha_fallback: "taxonomy" predicts `TaxonomyMean` if every step is missing; None, 0.
+    """
+
+    ha_fallback: Literal["taxonomy"] | None = None

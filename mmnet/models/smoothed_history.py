@@ -12,6 +12,7 @@ from scipy.special import digamma, expit, logit
 
 from mmnet import checks
 from mmnet.models.estimator import Inputs, Sample, bounded
+from mmnet.models.options import SmoothedHistoryOptions
 from mmnet.schema import FIRST_ID, FeatureSpec, tensor_name
 
 DECAYS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
@@ -206,14 +207,14 @@ class SmoothedHistory:
 
     Args:
         spec: which taxonomies there are, and whether rates may exceed one.
-        decay: see `posterior_mean`; None fits it.
-        kappa_scale: multiplies every kappa; None fits it.
+        options: see `SmoothedHistoryOptions`.
 
     Raises:
         ValueError: `decay` is outside [0, 1], or `kappa_scale` is not above 0.
     """
 
-    def __init__(self, spec: FeatureSpec, decay: float | None, kappa_scale: float | None):
+    def __init__(self, spec: FeatureSpec, options: SmoothedHistoryOptions):
+        decay, kappa_scale = options.decay, options.kappa_scale
         if decay is not None:
             checks.in_range(0, 1, decay=decay)
         if kappa_scale is not None:
@@ -285,10 +286,3 @@ class SmoothedHistory:
         mu, kappa = self._state["prior"]
         shares, clicks = np.where(count, (shares, clicks), ((mu * kappa,), (kappa,)))
         return shares / clicks, clicks / np.maximum(count, 1)
-
-
-def smoothed_history(
-    spec: FeatureSpec, *, decay: float | None = None, kappa_scale: float | None = None
-) -> SmoothedHistory:
-    """Builds the empirical-Bayes floor; see `SmoothedHistory`."""
-    return SmoothedHistory(spec, decay, kappa_scale)

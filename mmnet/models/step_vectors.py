@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -11,9 +10,9 @@ from keras import ops
 from mmnet import checks
 from mmnet.layers.disturbance import HiddenHistory
 from mmnet.models.fine_granularity import History, disturbed_history, in_standard_deviations
+from mmnet.models.options import RecurrentOptions
 from mmnet.schema import FeatureSpec
 
-BASELINE_INPUTS = ("all", "rate_only")
 UNROLLED = 16
 """Longest window that a recurrent layer takes without a loop."""
 
@@ -37,15 +36,8 @@ class Steps(NamedTuple):
 def step_vectors(
     inputs: dict[str, keras.KerasTensor],
     spec: FeatureSpec,
+    options: RecurrentOptions,
     *,
-    mode_weights: Sequence[float],
-    noisy_rate: float,
-    coarse_granularity: bool,
-    taxonomy_flags: bool,
-    baseline_inputs: str,
-    evidence: bool,
-    units: int,
-    seed: int,
     hide_history: bool = False,
 ) -> Steps:
     """Puts side by side what MMNet sees at a step, and maps it linearly.
@@ -57,44 +49,31 @@ def step_vectors(
     Args:
         inputs: tensors of the dataset.
         spec: what they are.
-        mode_weights: frequencies of (normal, cold-start, noisy) examples in training.
-        noisy_rate: τ, probability of hiding a step of a noisy example.
-        coarse_granularity: False leaves out g and mg.
-        taxonomy_flags: False leaves out mg.
-        baseline_inputs: "rate_only" leaves all but y/s.
-        evidence: adds log(1 + clicks).
-        units: width of x.
-        seed: repeats the disturbance.
+        options: coarse_granularity=False leaves out g and mg, taxonomy_flags=False leaves out mg,
+            baseline_inputs="rate_only" leaves out everything but y/s, and evidence adds
+            log(1 + clicks).
         hide_history: hides the item's own history from the vectors, for `smoothed_history`.
 
     Raises:
-        ValueError: `baseline_inputs` is unknown, or "rate_only" with evidence.
+        ValueError: "rate_only" with evidence.
     """
-    checks.one_of(BASELINE_INPUTS, baseline_inputs=baseline_inputs)
-    rate_only = baseline_inputs == "rate_only"
-    if rate_only and evidence:
+    rate_only = options.baseline_inputs == "rate_only"
+    if rate_only and options.evidence:
         raise ValueError('`evidence` must be False with baseline_inputs="rate_only"')
-    history = disturbed_history(
-        inputs,
-        mode_weights=mode_weights,
-        noisy_rate=noisy_rate,
-        adaptive_modes="none",
-        adaptive_clicks=1,
-        seed=seed,
-    )
+    history = disturbed_history(inputs, options)
     read = History(*HiddenHistory(name="hidden_history")(*history)) if hide_history else history
     share_rate, missing_flag, clicks = read
     share_rate = in_standard_deviations(share_rate, spec, "scaled_share_rate")
     sequences = [share_rate]
     if not rate_only:
         sequences.append(missing_flag)
-        if coarse_granularity and spec.taxonomies:
+        if options.coarse_granularity and spec.taxonomies:
             taxonomy_rate = inputs["taxonomy_rate"]
             sequences.append(in_standard_deviations(taxonomy_rate, spec, "scaled_taxonomy_rate"))
-            if taxonomy_flags:
+            if options.taxonomy_flags:
                 sequences.append(inputs["taxonomy_missing_flag"])
-    layer = StepLayer(units, name="step_layer")
-    vectors = layer(sequences, clicks) if evidence else layer(sequences)
+    layer = StepLayer(options.units, name="step_layer")
+    vectors = layer(sequences, clicks) if options.evidence else layer(sequences)
     return Steps(vectors, share_rate, None if rate_only else missing_flag, history)
 
 
@@ -127,7 +106,7 @@ class StepLayer(keras.layers.Layer):
         ValueError: `units` is below 1.
     """
 
-    def __init__(self, units: int = 64, **kwargs):
+    def __init__(self, units: int, **kwargs):
         super().__init__(**kwargs)
         self.units = checks.at_least(1, units=units)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from mmnet.checks import InputError, at_least
 from mmnet.evaluation import metrics
+from mmnet.evaluation.precision import precision_at
 from mmnet.serving.conversion import CACHE
 from mmnet.serving.exported import OUTPUT, about, version_directory
 from mmnet.serving.runtimes import PRECISIONS, RUNTIMES, Arrays, Runtime, Scorer, opened
@@ -234,5 +235,5 @@ def compare(wanted: np.ndarray, found: np.ndarray, rate_scale: float) -> Quality
         float(np.sqrt(np.mean(np.square(far)))),
         float(far.max()),
         metrics.spearman(wanted, found),
-        metrics.precision_at(5, wanted, found),
+        precision_at(5, wanted, found),
     )

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from mmnet.checks import InputError, did_you_mean
 from mmnet.evaluation import conformal
 from mmnet.evaluation.conformal import Intervals
-from mmnet.evaluation.metrics import TOP_PERCENT, in_top
+from mmnet.evaluation.precision import TOP_PERCENT, in_top
 from mmnet.serving.rules import Kind, parse
 
 FILE = "decision.json"

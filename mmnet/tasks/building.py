@@ -19,7 +19,7 @@ WEIGHTS = Path("checkpoints", "best.npz")
 def model_options(flags: TrainConfig) -> tuple[models.Builder, dict[str, Any]]:
     """The builder of `--model`, and the options that all systems share with `--set` over them."""
     named = models.resolve_options(flags.model, flags.set)
-    for name in sorted(set(named) & set(config.ModelFlags.model_fields)):
+    for name in sorted(set(named) & {*config.ModelFlags.model_fields, "seed"}):
         raise InputError(f"--set={name}=...: this option has a flag of its own, --{name}")
     builder = models.REGISTRY[flags.model]
     weights = flags.mode_weights or builder.published_mode_weights

@@ -21,6 +21,7 @@ from mmnet.data import dataset as datasets
 from mmnet.data import engines, pipeline, tables
 from mmnet.data.dataset import Dataset, Fitted
 from mmnet.files import write_atomic
+from mmnet.flags import build
 from mmnet.serving import decision, exported, profile
 from mmnet.startup import load_tensorflow
 from mmnet.tasks.shown import console, print_ledger, print_rules
@@ -87,7 +88,7 @@ def _tables_of_export(flags: PredictConfig | DriftConfig, fitted: Fitted) -> Tab
     if {"counts", "events", "items"} & set(given):
         own |= {"source": "", "source_set": ()}
     engine = {name: getattr(flags, name) for name in config.ENGINE}
-    return config.build(TableFlags, own | given | engine)
+    return build(TableFlags, own | given | engine)
 
 
 def _ranking_features(flags: PredictConfig) -> None:

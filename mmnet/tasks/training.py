@@ -172,7 +172,7 @@ def _fit(
             system.model,
             batches,
             steps_per_epoch,
-            _settings(flags, steps_per_epoch),
+            flags,
             rate_scale=dataset.fitted.spec.rate_scale,
         )
     return series.trainer.fit(
@@ -180,29 +180,12 @@ def _fit(
         validate,
         run_dir=run_dir,
         resume=flags.resume,
-        hparams=flags.model_dump(mode="json", include=set(config.ModelFlags.model_fields)),
+        hparams=flags.model_dump(mode="json", include={*config.ModelFlags.model_fields, "seed"}),
         fixed={
             "batch_size": flags.batch_size,
             "half_weight_clicks": flags.half_weight_clicks,
             "dataset": dataset.fingerprint,
         },
-    )
-
-
-def _settings(flags: TrainConfig, steps_per_epoch: int) -> fitting.Settings:
-    return fitting.Settings(
-        epochs=flags.epochs,
-        learning_rate=flags.learning_rate,
-        patience=flags.patience,
-        monitor=flags.monitor,
-        seed=flags.seed,
-        deterministic=flags.deterministic,
-        schedule=flags.schedule,
-        loss=flags.loss,
-        jit=flags.jit,
-        steps_per_execution=min(flags.steps_per_execution, steps_per_epoch),
-        checkpoint_seconds=flags.checkpoint_seconds,
-        profile_steps=flags.profile_steps or None,
     )
 
 

@@ -22,6 +22,7 @@ from keras import ops
 
 from mmnet import checks
 from mmnet.checks import InputError
+from mmnet.config import TrainingFlags
 from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.training import resume as resuming
 from mmnet.training.progress import Display
@@ -29,57 +30,8 @@ from mmnet.training.resume import Checkpoint, Checkpoints, Progress
 from mmnet.training.stepping import Batches, Steps, affordable, stacked
 from mmnet.training.tensorboard import Logs, disturbance_modes
 
-MONITORS = ("mean_log_mse", *SCENARIOS)
-SCHEDULES = ("constant", "cosine")
-LOSSES = ("mse", "binomial", "poisson")
 LINKS = {"binomial": "logit", "poisson": "log"}
 """Loss -> the link of the model that keeps its rates where the loss is defined."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How a model is fitted.
-
-    Attributes:
-        epochs: most passes over the training examples.
-        learning_rate: Adam's, at the start.
-        schedule: constant (the paper's), or cosine: it falls to 0 by the last of the epochs.
-        loss: mse (the paper's), `BinomialCrossEntropy` or `PoissonLoss`; see `loss_weighting`.
-        patience: epochs without a better monitored value before training stops.
-        monitor: the validation value that the best epoch has the lowest of: the MSE of one
-            scenario, or the mean over the three of log MSE (so that cold start, by far the
-            largest, does not drown the others).
-        seed: of every random number that the model does not draw from a generator of its own.
-        deterministic: TensorFlow's own nondeterministic operations are replaced or refused, for
-            the rest of the process.
-        jit: the training step is compiled with XLA. Random streams differ with and without.
-        steps_per_execution: most training steps per call; checkpoints and Ctrl-C wait for its end.
-        checkpoint_seconds: between checkpoints within an epoch; 0 = after every execution.
-        profile_steps: first and last training step of a profiler trace, counted from 1, or None.
-            Rounded out to whole executions; the first of them would show compilation.
-    """
-
-    epochs: int
-    learning_rate: float
-    patience: int
-    monitor: str
-    seed: int
-    deterministic: bool
-    schedule: str = "constant"
-    loss: str = "mse"
-    jit: bool = True
-    steps_per_execution: int = 32
-    checkpoint_seconds: float = 60.0
-    profile_steps: tuple[int, int] | None = None
-
-    def __post_init__(self):
-        checks.at_least(1, epochs=self.epochs)
-        checks.at_least(1, patience=self.patience)
-        checks.at_least(1, steps_per_execution=self.steps_per_execution)
-        checks.at_least(0, checkpoint_seconds=self.checkpoint_seconds)
-        checks.one_of(MONITORS, monitor=self.monitor)
-        checks.one_of(SCHEDULES, schedule=self.schedule)
-        checks.one_of(LOSSES, loss=self.loss)
 
 
 @dataclass(frozen=True)
@@ -222,10 +174,10 @@ def loss_weighting(loss: str) -> Literal["equal", "clicks"]:
     return "equal" if loss == "mse" else "clicks"
 
 
-def _loss(settings: Settings, rate_scale: float) -> keras.losses.Loss:
-    if settings.loss == "binomial":
+def _loss(loss: str, rate_scale: float) -> keras.losses.Loss:
+    if loss == "binomial":
         return BinomialCrossEntropy()
-    return PoissonLoss() if settings.loss == "poisson" else ScaledMeanSquaredError(rate_scale)
+    return PoissonLoss() if loss == "poisson" else ScaledMeanSquaredError(rate_scale)
 
 
 class Trainer:
@@ -233,7 +185,10 @@ class Trainer:
 
     Args:
         model: what it draws at random must come from `keras.random.SeedGenerator`s of its layers.
-        settings: see `Settings`.
+        flags: how it is fitted. The random streams differ with and without `jit`; `deterministic`
+            holds for the rest of the process; `checkpoint_seconds=0` writes a checkpoint after
+            every execution; the profiled steps are rounded out to whole executions, of which the
+            first would show compilation.
         steps_per_epoch: batches of one epoch, at which a cosine schedule counts epochs.
         rate_scale: the MSE is in percent² over its square.
         batches: one element is what the model is built on where it was not built before.
@@ -250,32 +205,29 @@ class Trainer:
         model: keras.Model,
         batches: Batches,
         steps_per_epoch: int,
-        settings: Settings,
+        flags: TrainingFlags,
         *,
         rate_scale: float,
     ):
         checks.at_least(1, steps_per_epoch=steps_per_epoch)
-        check_loss(settings.loss, model)
-        self.model, self._settings = model, settings
+        check_loss(flags.loss, model)
+        self.model, self._flags = model, flags
         self._steps_per_epoch, self._rate_scale = steps_per_epoch, rate_scale
-        _fix_randomness(settings)  # for the weights of a model that is built only here
+        _fix_randomness(flags)  # for the weights of a model that is built only here
         if not model.built:
             inputs, *_ = batches(0).element_spec
             model({name: tf.zeros(spec.shape, spec.dtype) for name, spec in inputs.items()})
-        rate = settings.learning_rate
-        if settings.schedule == "cosine":
-            rate = keras.optimizers.schedules.CosineDecay(rate, settings.epochs * steps_per_epoch)
+        rate = flags.learning_rate
+        if flags.schedule == "cosine":
+            rate = keras.optimizers.schedules.CosineDecay(rate, flags.epochs * steps_per_epoch)
         optimizer = keras.optimizers.Adam(rate)
-        model.compile(
-            optimizer,
-            _loss(settings, rate_scale),
-            jit_compile=settings.jit,
-        )
+        model.compile(optimizer, _loss(flags.loss, rate_scale), jit_compile=flags.jit)
         optimizer.build(model.trainable_variables)  # else there would be nothing to restore into
         self._variables = resuming.training_variables(model)
         others = [name for name in self._variables if not name.startswith("model/")]
         self._untrained = {name: resuming.to_array(self._variables[name]) for name in others}
-        self._take = Steps(model, settings.jit, affordable(batches, settings.steps_per_execution))
+        self._steps_per_execution = min(flags.steps_per_execution, steps_per_epoch)
+        self._take = Steps(model, flags.jit, affordable(batches, self._steps_per_execution))
 
     def start_over(self, model: keras.Model, seed: int) -> None:
         """Goes back to before the first step, with the weights and random states of another model.
@@ -286,7 +238,7 @@ class Trainer:
         """
         resuming.copy_model(model, self.model)
         resuming.assign(self._variables, self._untrained)
-        self._settings = replace(self._settings, seed=seed)
+        self._flags = self._flags.model_copy(update={"seed": seed})
 
     def fit(
         self,
@@ -303,7 +255,7 @@ class Trainer:
 
         Killed at any moment and called again with `resume`, it ends with the weights of the
         uninterrupted run: the same ones bit for bit, on one machine, when
-        `settings.deterministic`.
+        `flags.deterministic`.
 
         Args:
             batches: the training batches `(inputs, target)` or `(inputs, target, weight)` from a
@@ -329,31 +281,33 @@ class Trainer:
                 or `run_dir` holds checkpoints and `resume` is off.
             Interrupted: on Ctrl-C or SIGTERM, after the running execution and a checkpoint.
         """
-        settings, model, steps_per_epoch = self._settings, self.model, self._steps_per_epoch
-        _fix_randomness(settings)
+        flags, model, steps_per_epoch = self._flags, self.model, self._steps_per_epoch
+        _fix_randomness(flags)
         # What the weights depend on, the architecture aside: JSON values, as a checkpoint has them.
         shared = {
-            "learning_rate": settings.learning_rate,
+            "learning_rate": flags.learning_rate,
             # Where a cosine ends depends on the epochs.
-            "schedule": [settings.schedule, settings.epochs * (settings.schedule != "constant")],
-            "loss": settings.loss,
-            "monitor": settings.monitor,
-            "seed": settings.seed,
-            "jit": settings.jit,
+            "schedule": [flags.schedule, flags.epochs * (flags.schedule != "constant")],
+            "loss": flags.loss,
+            "monitor": flags.monitor,
+            "seed": flags.seed,
+            "jit": flags.jit,
             "precision": model.dtype_policy.name,
             "steps_per_epoch": steps_per_epoch,
             "rate_scale": float(self._rate_scale),
             **(fixed or {}),
         }
         shared = json.loads(json.dumps(shared))
-        run = _Run(model, self._variables, steps_per_epoch, settings, shared, Path(run_dir))
+        run = _Run(model, self._variables, steps_per_epoch, flags, shared, Path(run_dir))
         run.restore(resume)
-        done, steps = run.progress.step, settings.epochs * steps_per_epoch
+        done, steps = run.progress.step, flags.epochs * steps_per_epoch
         with (
             Logs(Path(run_dir) / "logs", done) as run.logs,
             Display(steps, done) as run.display,
             Signals() as run.signals,
-            _Profile(settings, Path(run_dir) / "logs") as run.profile,
+            _Profile(
+                flags.profile_steps, self._steps_per_execution, Path(run_dir) / "logs"
+            ) as run.profile,
         ):
             run.log_hparams(hparams or {})
             if done:
@@ -368,9 +322,9 @@ class Trainer:
             return run.result()
 
 
-def _fix_randomness(settings: Settings) -> None:
-    keras.utils.set_random_seed(settings.seed)
-    if settings.deterministic:
+def _fix_randomness(flags: TrainingFlags) -> None:
+    keras.utils.set_random_seed(flags.seed)
+    if flags.deterministic:
         tf.config.experimental.enable_op_determinism()
 
 
@@ -396,10 +350,10 @@ class _Run:
     profile: _Profile
 
     def __init__(
-        self, model, variables, steps_per_epoch, settings: Settings, fixed: dict, run_dir: Path
+        self, model, variables, steps_per_epoch, flags: TrainingFlags, fixed: dict, run_dir: Path
     ):
         self.model, self.variables = model, variables
-        self.settings, self.run_dir, self.fixed = settings, run_dir, fixed
+        self.flags, self.run_dir, self.fixed = flags, run_dir, fixed
         self.steps_per_epoch = steps_per_epoch
         self.progress = Progress()
         self.best: resuming.Arrays = {}
@@ -437,12 +391,12 @@ class _Run:
     @property
     def stopped_early(self) -> bool:
         """Whether patience ran out."""
-        return self.progress.epoch - self.progress.best_epoch >= self.settings.patience
+        return self.progress.epoch - self.progress.best_epoch >= self.flags.patience
 
     @property
     def ended(self) -> bool:
         """Whether there is nothing left to train."""
-        return self.progress.epoch >= self.settings.epochs or self.stopped_early
+        return self.progress.epoch >= self.flags.epochs or self.stopped_early
 
     @property
     def loss(self) -> float:
@@ -471,7 +425,7 @@ class _Run:
         if not math.isfinite(loss):
             raise InputError(
                 f"the loss is {loss} at step {step:,} (epoch {epoch}): lower --learning_rate "
-                f"(now {self.settings.learning_rate:g}), or look for extreme values in the rows "
+                f"(now {self.flags.learning_rate:g}), or look for extreme values in the rows "
                 "of the tables; nothing was exported"
             )
         self.progress = replace(self.progress, step=step)
@@ -486,7 +440,7 @@ class _Run:
             self._timed = [self._timed[0] + steps, self._timed[1] + seconds]
         self._compiled = True
         self.logs.scalars(step, scalars)
-        if time.monotonic() - self._saved >= self.settings.checkpoint_seconds:
+        if time.monotonic() - self._saved >= self.flags.checkpoint_seconds:
             self.save()
 
     def _summed_loss(self) -> float:
@@ -502,11 +456,11 @@ class _Run:
         metrics = {name: float(value) for name, value in validate(self.model).items()}
         resuming.assign(self.variables, reached)
 
-        value = monitored(self.settings.monitor, metrics)
+        value = monitored(self.flags.monitor, metrics)
         if not math.isfinite(value):
             raise InputError(
-                f"{self.settings.monitor} is {value} on the validation rows after epoch {epoch}: "
-                f"lower --learning_rate (now {self.settings.learning_rate:g}), or look for extreme "
+                f"{self.flags.monitor} is {value} on the validation rows after epoch {epoch}: "
+                f"lower --learning_rate (now {self.flags.learning_rate:g}), or look for extreme "
                 "values in the rows of the tables; nothing was exported"
             )
         progress = self.progress
@@ -524,9 +478,9 @@ class _Run:
             self.best = reached
         self.progress = progress
 
-        shown = {name: metrics[name] for name in _mse_names()} | {self.settings.monitor: value}
+        shown = {name: metrics[name] for name in _mse_names()} | {self.flags.monitor: value}
         self.display.epoch(epoch, loss, shown, "(best)" if better else "")
-        scalars = {"train/epoch_loss": loss, f"monitor/{self.settings.monitor}": value}
+        scalars = {"train/epoch_loss": loss, f"monitor/{self.flags.monitor}": value}
         self.logs.scalars(progress.step, scalars | metrics | disturbance_modes(self.model))
         self.save()
 
@@ -543,7 +497,7 @@ class _Run:
         if not self.signals.came:
             return
         self.save()
-        step, steps = self.progress.step, self.settings.epochs * self.steps_per_epoch
+        step, steps = self.progress.step, self.flags.epochs * self.steps_per_epoch
         raise Interrupted(
             f"stopped at step {step:,} of {steps:,}; --run_dir={self.run_dir} --resume goes on "
             "exactly from here"
@@ -630,8 +584,8 @@ class Signals:
 class _Profile:
     """Traces the executions that hold the given steps, for TensorBoard's profile tab."""
 
-    def __init__(self, settings: Settings, directory: Path):
-        self._steps, self._execution = settings.profile_steps, settings.steps_per_execution
+    def __init__(self, steps: tuple[int, ...], execution: int, directory: Path):
+        self._steps, self._execution = steps, execution
         self._directory, self._running = directory, False
 
     def __enter__(self):

@@ -16,6 +16,7 @@ from mmnet import config
 from mmnet.checks import InputError
 from mmnet.config import TrainConfig
 from mmnet.files import make_directory, only_one, write_atomic
+from mmnet.flags import parse, to_flagfile
 
 KEPT_PLACES = ("dataset_dir", "source_dir", "image_root", "encoder_cache")
 
@@ -105,7 +106,7 @@ def write_flags(flags: TrainConfig, run_dir: Path) -> None:
     """Writes `flags.txt` and `places.txt`; from here on the directory holds a run."""
     places = [f"--{name}={_absolute(getattr(flags, name))}\n" for name in KEPT_PLACES]
     write_atomic(run_dir / "places.txt", "".join(places))
-    write_atomic(run_dir / "flags.txt", config.to_flagfile(flags))
+    write_atomic(run_dir / "flags.txt", to_flagfile(flags, leave_out=config.PLACES))
 
 
 def _absolute(place: str) -> str:
@@ -121,5 +122,5 @@ def read_flags(run_dir: Path) -> TrainConfig:
     if not (run_dir / "flags.txt").exists():
         raise InputError(f"--run_dir={run_dir}: no run there (no flags.txt)")
     files = [path for name in ("flags", "places") if (path := run_dir / f"{name}.txt").exists()]
-    own = config.parse(TrainConfig, [f"--flagfile={path}" for path in files])
+    own = parse(TrainConfig, [f"--flagfile={path}" for path in files])
     return own.model_copy(update={"run_dir": str(run_dir)})

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmnet import config, driver
+from mmnet import driver
 from mmnet.checks import InputError
 from mmnet.config import (
     EvaluateConfig,
@@ -30,6 +30,7 @@ from mmnet.config import (
 from mmnet.data import dataset as datasets
 from mmnet.data import event_times, events, tables
 from mmnet.data.sources import simulated
+from mmnet.flags import parse
 
 ITEMS = np.array(["a", "b", "007"], object)
 UTC = datetime.timezone.utc
@@ -765,7 +766,7 @@ def test_train_evaluate_and_predict_from_events(capsys):
     record = json.loads(Path("run/record.json").read_text())
     assert record["rows_per_rule"]["events: has an item (item_id)"] == 19_200
     assert not [name for name in record["flags"] if name.startswith("engine")]
-    flags = config.parse(TrainConfig, ["--flagfile=run/flags.txt"])
+    flags = parse(TrainConfig, ["--flagfile=run/flags.txt"])
     assert (flags.events, flags.rate) == ("events.parquet", ("long=play_ms >= 10000/events",))
     tables_flags = ["--events=events.parquet", "--items=items.csv"]
     predict = ["--saved_model=run/export", *tables_flags, "--output=from_events.parquet"]

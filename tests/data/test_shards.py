@@ -6,6 +6,7 @@ import pytest
 from mmnet import config, tasks
 from mmnet.config import PrepareConfig, TableFlags
 from mmnet.data import pipeline
+from mmnet.flags import build, parse
 
 ITEMS = 5000
 SIMULATED = (
@@ -29,7 +30,7 @@ COLUMNS = (
 def tables(tmp_path_factory):
     """The simulated log as Parquet files, its rows in another order than the items."""
     directory = tmp_path_factory.mktemp("tables")
-    found = pipeline.load_tables(config.build(TableFlags, given(*SIMULATED)))
+    found = pipeline.load_tables(build(TableFlags, given(*SIMULATED)))
     pq.write_table(found.items.data, directory / "items.parquet")
     pq.write_table(
         found.vectors["cover"].data[::-1], directory / "cover.parquet", row_group_size=999
@@ -43,13 +44,13 @@ def tables(tmp_path_factory):
 
 
 def given(*flags):
-    parsed = config.parse(PrepareConfig, [*flags, *COLUMNS])
+    parsed = parse(PrepareConfig, [*flags, *COLUMNS])
     return {name: getattr(parsed, name) for name in config.TABLES}
 
 
 def prepared(directory, *flags):
     arguments = [*COLUMNS, *flags, f"--dataset_dir={directory}"]
-    tasks.prepare(config.parse(PrepareConfig, arguments))
+    tasks.prepare(parse(PrepareConfig, arguments))
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 

@@ -8,6 +8,7 @@ from mmnet.evaluation.scenarios import disturb
 from mmnet.models.dftc import dftc
 from mmnet.models.mmnet import attention_probe, mmnet
 from mmnet.models.mmved import mmved
+from mmnet.models.options import DftcOptions, MMNetOptions, MmvedOptions
 from mmnet.schema import TextSpec, VectorSpec
 from tests.models.tiny import SPEC, batch
 
@@ -30,7 +31,7 @@ class Examples:
 
 
 def test_names_the_mean_weight_of_each_modality():
-    attention = Attention(dftc(SPEC, **SMALL), SPEC, jit=False)
+    attention = Attention(dftc(SPEC, DftcOptions(**SMALL)), SPEC, jit=False)
     found = attention.named(attention.look(Examples())[1])
     modalities = ("history_long", "history_short", "meta", "text_title", "vector_cover")
     assert list(found) == [
@@ -41,13 +42,13 @@ def test_names_the_mean_weight_of_each_modality():
 
 
 def test_a_model_that_attends_to_nothing_has_nothing_to_show():
-    attention = Attention(mmved(SPEC, **SMALL), SPEC, jit=False)
+    attention = Attention(mmved(SPEC, MmvedOptions(**SMALL)), SPEC, jit=False)
     assert attention.kinds == ()
     assert attention.named(attention.look(Examples())[1]) == {}
 
 
 def test_predicts_what_the_model_does():
-    model, examples = mmnet(SPEC, **SMALL), Examples()
+    model, examples = mmnet(SPEC, MMNetOptions(**SMALL)), Examples()
     attention = Attention(model, SPEC, jit=False)
     predicted, _ = attention.look(examples)
     for scenario, hidden in Examples.hidden.items():
@@ -67,7 +68,7 @@ def looked():
             "vectors": (VectorSpec(name="body", dim=3, of="text"), *SPEC.vectors),
         }
     )
-    model, examples = mmnet(spec, **SMALL), Examples(spec)
+    model, examples = mmnet(spec, MMNetOptions(**SMALL)), Examples(spec)
     attention = Attention(model, spec, jit=False)
     _, looks = attention.look(examples)
     return model, examples, attention.means(looks), attention.frame(examples, looks)

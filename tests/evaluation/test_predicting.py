@@ -4,20 +4,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmnet import config
 from mmnet.config import TrainConfig
 from mmnet.data import pipeline
 from mmnet.data.windows import Windows
 from mmnet.evaluation import metrics
+from mmnet.evaluation.precision import precision_at
 from mmnet.evaluation.predicting import ScenarioSet
 from mmnet.evaluation.scenarios import SCENARIOS
+from mmnet.flags import parse
 from mmnet.models.historical_average import HistoricalAverage
+from mmnet.models.options import HaOptions
 from mmnet.tasks import evaluating
 
 
 @pytest.fixture(scope="module")
 def test_set(simulated_flags):
-    flags = config.parse(TrainConfig, simulated_flags)
+    flags = parse(TrainConfig, simulated_flags)
     dataset = pipeline.prepare(pipeline.load_tables(flags), *pipeline.table_flags(flags))
     return ScenarioSet(
         dataset, Windows(dataset), dataset.split.test, missing_rate=0.5, scenario_seed=0
@@ -25,7 +27,9 @@ def test_set(simulated_flags):
 
 
 def average(inputs):
-    return HistoricalAverage().predict({name: np.asarray(t) for name, t in inputs.items()})
+    return HistoricalAverage(HaOptions()).predict(
+        {name: np.asarray(t) for name, t in inputs.items()}
+    )
 
 
 def test_a_degradation_curve_passes_through_the_three_scenarios(test_set):
@@ -92,7 +96,7 @@ def test_an_outage_is_the_scores_with_one_input_gone(test_set):
                 metrics.mse(test_set.truth, predicted), rel=1e-4
             )
             assert found[name][scenario]["precision_at_10"] == pytest.approx(
-                metrics.precision_at(10, test_set.truth, predicted), abs=0.02
+                precision_at(10, test_set.truth, predicted), abs=0.02
             )
     scores = [found[name]["normal"]["mse"] for name in gone]
     assert len(set(scores)) == len(scores)  # each of them is read
@@ -138,7 +142,7 @@ def test_no_batch_of_the_test_split_is_predicted_twice(test_set, simulated_flags
         seen.append(hashlib.sha256(b"".join(arrays)).hexdigest())
         return reads_everything(inputs)
 
-    flags = config.parse(TrainConfig, simulated_flags)
+    flags = parse(TrainConfig, simulated_flags)
     system = evaluating.System(None, counted, None)
     dataset, windows = test_set.dataset, test_set.windows
     evaluating.report_on(system, dataset, windows, flags, tmp_path)

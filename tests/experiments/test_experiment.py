@@ -13,10 +13,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from mmnet import config, driver, experiment, series
+from mmnet import driver, experiment, series
 from mmnet.checks import InputError
 from mmnet.config import ExperimentConfig, TrainConfig
 from mmnet.experiments import cells, plan
+from mmnet.flags import parse
 from mmnet.tasks import starting, training
 from tests.conftest import SIMULATED, SMALL
 
@@ -294,7 +295,7 @@ def test_a_seed_in_a_series_ends_as_alone(run_dir, tmp_path):
     shared = training.Series()
     for seed in (3, 0):
         arguments = [*flags, f"--seed={seed}", f"--run_dir={tmp_path / str(seed)}"]
-        starting.train(config.parse(TrainConfig, arguments), shared)
+        starting.train(parse(TrainConfig, arguments), shared)
     predictions = Path("evaluation", "predictions.parquet")
     alone, after = (pd.read_parquet(place / predictions) for place in (run_dir, tmp_path / "0"))
     pd.testing.assert_frame_equal(after, alone, check_exact=True)
@@ -335,4 +336,4 @@ def test_the_flags_of_every_experiment_folder_are_read(monkeypatch):
     assert folders
     for one in folders:
         arguments = list(experiment.with_flagfile([f"--experiment={one}"]))
-        assert plan.plan(config.parse(ExperimentConfig, arguments)).rows
+        assert plan.plan(parse(ExperimentConfig, arguments)).rows

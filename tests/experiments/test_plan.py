@@ -2,10 +2,10 @@ import re
 
 import pytest
 
-from mmnet import config
 from mmnet.checks import InputError
 from mmnet.config import ExperimentConfig
 from mmnet.experiments import plan
+from mmnet.flags import parse
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def rows(tmp_path):
 
 
 def read(rows, *arguments):
-    flags = config.parse(ExperimentConfig, [f"--rows={rows}", "--reference=gru", *arguments])
+    flags = parse(ExperimentConfig, [f"--rows={rows}", "--reference=gru", *arguments])
     return plan.plan(flags), flags
 
 

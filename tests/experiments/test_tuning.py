@@ -1,9 +1,9 @@
 import pytest
 
-from mmnet import config
 from mmnet.checks import InputError
 from mmnet.config import ExperimentConfig, TrainConfig
 from mmnet.experiments import plan, tuning
+from mmnet.flags import parse
 from mmnet.models import REGISTRY
 from mmnet.training.records import Record
 
@@ -15,7 +15,7 @@ def row(tmp_path):
     path = tmp_path / "rows" / "gru.txt"
     path.parent.mkdir()
     path.write_text("# GRU: as it is\n--model=gru\n")
-    flags = config.parse(ExperimentConfig, [f"--rows={path.parent}", "--trials=6"])
+    flags = parse(ExperimentConfig, [f"--rows={path.parent}", "--trials=6"])
     return plan.rows(["gru"], flags)[0], flags
 
 
@@ -29,7 +29,7 @@ def test_every_tuned_setting_is_a_flag_or_an_option_of_its_model():
     for model, space in tuning.SPACES.items():
         for name in space:
             if name.startswith("set."):
-                assert name.removeprefix("set.") in REGISTRY[model].options(), name
+                assert name.removeprefix("set.") in REGISTRY[model].options.model_fields, name
             else:
                 assert name in TrainConfig.model_fields
 
@@ -45,8 +45,8 @@ def test_the_best_trial_becomes_a_flagfile_that_is_read_back(row, tmp_path):
     path = tmp_path / "best.txt"
     path.write_text(text)
     assert len(asked) == 6
-    parsed = config.parse(TrainConfig, [f"--flagfile={path}"])
-    assert parsed == config.parse(TrainConfig, ["--model=gru", *asked[2]])
+    parsed = parse(TrainConfig, [f"--flagfile={path}"])
+    assert parsed == parse(TrainConfig, ["--model=gru", *asked[2]])
     assert text.startswith("# GRU, tuned: best of 6 trials on validation (mean_log_mse 1.9459)")
 
 

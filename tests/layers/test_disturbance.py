@@ -19,6 +19,12 @@ MISSING = np.array([[0, 1, 0, 0, 0, 0]], "float32")  # no clicks in the second p
 CLICKS = np.array([[50, 0, 25, 100, 100, 20]], "float32")
 
 
+def multi_mode(
+    weights=(1, 1, 1), noisy_rate=0.5, adaptive_modes="none", adaptive_clicks=50, **more
+):
+    return MultiMode(weights, noisy_rate, adaptive_modes, adaptive_clicks, **more)
+
+
 def test_hidden_steps_read_like_steps_without_clicks():
     hidden = np.array([[0, 0, 1, 0, 0, 1]])
     missing, rate, clicks = hide_steps(hidden, MISSING, RATE, CLICKS)
@@ -90,7 +96,7 @@ def modes_met(layer, examples=3000):
 
 
 def test_one_batch_meets_all_modes_as_often_as_their_weights_say():
-    met = modes_met(MultiMode((2, 1, 1), seed=0))
+    met = modes_met(multi_mode((2, 1, 1), seed=0))
     for count, probability in zip(met, (0.5, 0.25, 0.25), strict=True):
         # Three standard deviations of a binomial count.
         assert abs(count - 3000 * probability) < 3 * (3000 * probability * (1 - probability)) ** 0.5
@@ -100,23 +106,23 @@ def test_one_batch_meets_all_modes_as_often_as_their_weights_say():
 def test_a_mode_of_weight_zero_is_never_met(mode):
     weights = [0.3, 0.3, 0.3]
     weights[mode] = 0
-    assert modes_met(MultiMode(weights, seed=0))[mode] == 0
+    assert modes_met(multi_mode(weights, seed=0))[mode] == 0
 
 
 def test_a_single_mode_is_always_met():
-    assert modes_met(MultiMode((1, 0, 0))) == (3000, 0, 0)
-    assert modes_met(MultiMode((0, 1, 0))) == (0, 3000, 0)
-    assert modes_met(MultiMode((0, 0, 1), seed=0))[2] == 3000
+    assert modes_met(multi_mode((1, 0, 0))) == (3000, 0, 0)
+    assert modes_met(multi_mode((0, 1, 0))) == (0, 3000, 0)
+    assert modes_met(multi_mode((0, 0, 1), seed=0))[2] == 3000
 
 
 def test_mode_counts_tell_what_training_met():
-    layer = MultiMode(seed=0)
+    layer = multi_mode(seed=0)
     met = np.add(modes_met(layer), modes_met(layer))
     np.testing.assert_array_equal(layer.mode_counts, met)
 
 
 def test_mode_counts_survive_a_number_that_float32_would_lose():
-    layer = MultiMode((1, 0, 0))
+    layer = multi_mode((1, 0, 0))
     layer.build()
     layer.mode_counts.assign([2**24, 0, 0])
     layer(RATE, MISSING, training=True)
@@ -124,7 +130,7 @@ def test_mode_counts_survive_a_number_that_float32_would_lose():
 
 
 def test_multi_mode_is_the_identity_outside_training():
-    layer = MultiMode(seed=0)
+    layer = multi_mode(seed=0)
     for before, after in zip((RATE, MISSING, CLICKS), layer(RATE, MISSING, CLICKS), strict=True):
         np.testing.assert_array_equal(before, after)
     np.testing.assert_array_equal(layer.mode_counts, [0, 0, 0])
@@ -132,7 +138,7 @@ def test_multi_mode_is_the_identity_outside_training():
 
 def test_the_seed_repeats_the_disturbance_and_each_step_draws_afresh():
     rate = np.ones((50, 6), "float32")
-    first, second = MultiMode(seed=3), MultiMode(seed=3)
+    first, second = multi_mode(seed=3), multi_mode(seed=3)
     drawn = np.asarray(first(rate, 0 * rate, training=True)[1])
     np.testing.assert_array_equal(drawn, second(rate, 0 * rate, training=True)[1])
     assert np.any(drawn != np.asarray(first(rate, 0 * rate, training=True)[1]))
@@ -140,19 +146,19 @@ def test_the_seed_repeats_the_disturbance_and_each_step_draws_afresh():
 
 def test_clicks_are_hidden_with_the_rate():
     rate = np.ones((200, 6), "float32")
-    _, missing, clicks = MultiMode(seed=0)(rate, 0 * rate, rate, training=True)
+    _, missing, clicks = multi_mode(seed=0)(rate, 0 * rate, rate, training=True)
     np.testing.assert_array_equal(clicks, 1 - np.asarray(missing))
 
 
 def test_rates_keep_float32_under_mixed_precision():
-    layer = MultiMode(dtype="mixed_bfloat16")
+    layer = multi_mode(dtype="mixed_bfloat16")
     assert all(output.dtype == "float32" for output in layer(RATE, MISSING, CLICKS))
 
 
 @pytest.mark.parametrize("weights", [(0, 0, 0), (1, -1, 1), (1, 1), (1, 1, float("nan"))])
 def test_refuses_weights_that_are_no_frequencies(weights):
     with pytest.raises(ValueError, match=r"`mode_weights` must be three numbers"):
-        MultiMode(weights)
+        multi_mode(weights)
 
 
 def test_refuses_a_noisy_rate_outside_its_range():
@@ -162,7 +168,7 @@ def test_refuses_a_noisy_rate_outside_its_range():
 
 def test_trains_under_xla_and_counts_every_example():
     inputs = [keras.Input((6,)) for _ in range(2)]
-    layer = MultiMode(seed=0)
+    layer = multi_mode(seed=0)
     rate, missing = layer(*inputs)
     model = keras.Model(inputs, keras.layers.Dense(1)(rate + missing))
     model.compile("sgd", "mse", jit_compile=True, steps_per_execution=2)
@@ -173,7 +179,7 @@ def test_trains_under_xla_and_counts_every_example():
 
 
 @pytest.mark.parametrize(
-    "layer", [ColdStartDisturbance(), NoisyDisturbance(0.3, seed=1), MultiMode((2, 1, 1), seed=1)]
+    "layer", [ColdStartDisturbance(), NoisyDisturbance(0.3, seed=1), multi_mode((2, 1, 1), seed=1)]
 )
 def test_conforms(layer, tmp_path):
     check_layer(layer, RATE, MISSING, CLICKS, tmp_path=tmp_path)
@@ -280,7 +286,7 @@ def windows(clicks, examples=3000, steps=20):
 
 
 def adaptive(weights=(1, 1, 1), clicks=50, seed=0):
-    return MultiMode(weights, seed=seed, adaptive_modes="evidence", adaptive_clicks=clicks)
+    return multi_mode(weights, seed=seed, adaptive_modes="evidence", adaptive_clicks=clicks)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +307,7 @@ def test_rich_histories_are_disturbed_more_often_and_poor_ones_less(clicks, freq
 
 def test_at_the_adaptive_clicks_the_weights_are_the_fixed_ones():
     seen = windows(40)
-    fixed, equal = MultiMode((3, 2, 1), seed=0), adaptive((3, 2, 1), clicks=40)
+    fixed, equal = multi_mode((3, 2, 1), seed=0), adaptive((3, 2, 1), clicks=40)
     for one, other in zip(fixed(*seen, training=True), equal(*seen, training=True), strict=True):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(fixed.mode_counts, equal.mode_counts)
@@ -342,11 +348,20 @@ def test_adaptive_modes_need_the_clicks():
         adaptive()(RATE, MISSING, training=True)
 
 
+def test_the_modes_are_the_blocks_of_the_paper():
+    ones, zeros, clicks = windows(20, examples=50)
+    for weights, block in (((0, 1, 0), "cold_start"), ((0, 0, 1), "noisy")):
+        layer = multi_mode(weights, seed=0)
+        # Another block in its place is what the mode does then.
+        setattr(layer, block, NoisyDisturbance(0.0, seed=0))
+        np.testing.assert_array_equal(layer(ones, zeros, clicks, training=True)[1], zeros)
+
+
 def test_refuses_adaptive_modes_that_do_not_exist():
     with pytest.raises(ValueError, match="`adaptive_modes` must be one of none, evidence"):
-        MultiMode(adaptive_modes="age")
+        multi_mode(adaptive_modes="age")
     with pytest.raises(ValueError, match="`adaptive_clicks` must be above 0"):
-        MultiMode(adaptive_clicks=0)
+        multi_mode(adaptive_clicks=0)
 
 
 def test_adaptive_modes_conform(tmp_path):
@@ -356,6 +371,6 @@ def test_adaptive_modes_conform(tmp_path):
 
 def test_fixed_modes_draw_what_they_always_drew():
     # Recorded before modes could adapt; threefry gives the same numbers everywhere.
-    missing = MultiMode(seed=5)(np.ones((8, 6)), np.zeros((8, 6)), training=True)[1]
+    missing = multi_mode(seed=5)(np.ones((8, 6)), np.zeros((8, 6)), training=True)[1]
     assert np.sum(missing, axis=1).tolist() == [0, 6, 3, 0, 4, 1, 0, 6]
     np.testing.assert_array_equal(missing[2], [0, 1, 1, 0, 1, 0])

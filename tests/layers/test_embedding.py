@@ -50,7 +50,7 @@ def test_evidence_without_clicks_is_refused():
 
 def fields(**options):
     """A category of 3 rows, tags of 4 rows, one number; width 2; tables that read as row.column."""
-    layer = FieldEmbedding((3, 4), num_numerics=1, units=2, **options)
+    layer = FieldEmbedding((3, 4), num_numerics=1, units=2, **{"pooling": "max", **options})
     layer.build()
     category = [[0, 0], [1, 1], [2, 2]]
     tags = [[10, 10], [11, 11], [12, 19], [13, 15]]
@@ -89,23 +89,27 @@ def test_an_id_beyond_its_table_reads_as_unknown():
 
 
 def test_fields_without_numbers_and_numbers_without_fields():
-    assert FieldEmbedding((3, 4), units=2)([CATEGORY, TAGS]).shape == (2, 2, 2)
-    assert FieldEmbedding((), num_numerics=1, units=2)([], [DURATION]).shape == (2, 1, 2)
+    assert FieldEmbedding((3, 4), units=2, pooling="max")([CATEGORY, TAGS]).shape == (2, 2, 2)
+    assert FieldEmbedding((), num_numerics=1, units=2, pooling="max")([], [DURATION]).shape == (
+        2,
+        1,
+        2,
+    )
     with pytest.raises(ValueError, match="`fields` must be at least 1"):
-        FieldEmbedding(())
+        FieldEmbedding((), units=2, pooling="max")
 
 
 TOKENS = np.array([[5, 2, 7, 0], [0, 0, 0, 0]], "int32")  # three words; none
 
 
 def test_a_text_without_words_is_zeros():
-    encoded = np.asarray(TokenEncoder(10, 3)(TOKENS))
+    encoded = np.asarray(TokenEncoder(10, 3, dropout=0.0)(TOKENS))
     np.testing.assert_array_equal(encoded[1], np.zeros(3))
     assert np.all(encoded[0] != 0)
 
 
 def test_padding_does_not_change_a_text():
-    layer = TokenEncoder(10, 3)
+    layer = TokenEncoder(10, 3, dropout=0.0)
     padded = np.pad(TOKENS, ((0, 0), (0, 5)))
     np.testing.assert_allclose(layer(TOKENS), layer(padded), rtol=1e-6)
 
@@ -130,9 +134,9 @@ def test_sequence_embedding_conforms(taxonomies, tmp_path):
 
 
 def test_field_embedding_conforms(tmp_path):
-    layer = FieldEmbedding((3, 4), num_numerics=1, units=2)
+    layer = FieldEmbedding((3, 4), num_numerics=1, units=2, pooling="max")
     check_layer(layer, [CATEGORY, TAGS], [DURATION], tmp_path=tmp_path)
 
 
 def test_token_encoder_conforms(tmp_path):
-    check_layer(TokenEncoder(10, 3), TOKENS, tmp_path=tmp_path)
+    check_layer(TokenEncoder(10, 3, dropout=0.0), TOKENS, tmp_path=tmp_path)

@@ -68,7 +68,7 @@ def test_an_odd_layer_cannot_be_split():
     [(12, 16, 114_064, 180_688), (12, 8, 114_064, 135_152)],
 )
 def test_xdeepfm_has_the_published_number_of_parameters(fields, width, interaction, total):
-    layer = XDeepFM(64)
+    layer = XDeepFM(64, momentum=0.95)
     layer.build((None, fields, width))
     parts = layer.interaction.count_params() + layer.interaction_projection.count_params()
     trainable = sum(int(np.prod(weight.shape)) for weight in layer.trainable_weights)
@@ -76,14 +76,14 @@ def test_xdeepfm_has_the_published_number_of_parameters(fields, width, interacti
 
 
 def test_xdeepfm_normalises_by_the_batch_in_training_only():
-    layer = XDeepFM(4, sizes=(4, 2))
+    layer = XDeepFM(4, sizes=(4, 2), momentum=0.95)
     alone = np.concatenate([layer(FIELDS[n : n + 1]) for n in range(3)])
     np.testing.assert_allclose(layer(FIELDS), alone, rtol=1e-5, atol=1e-6)
     assert np.any(np.abs(layer(FIELDS, training=True) - alone) > 0.01)
 
 
 def test_xdeepfm_forgets_where_its_batch_statistics_started():
-    layer = XDeepFM(4, sizes=(4, 2))
+    layer = XDeepFM(4, sizes=(4, 2), momentum=0.95)
     layer.build(FIELDS.shape)
     seen = {}
     for step in range(301):
@@ -98,12 +98,13 @@ def test_xdeepfm_forgets_where_its_batch_statistics_started():
 
 
 @pytest.mark.parametrize(
-    "layer", [CompressedInteraction((6, 4, 3), use_bias=True), XDeepFM(4, sizes=(4, 2))]
+    "layer",
+    [CompressedInteraction((6, 4, 3), use_bias=True), XDeepFM(4, sizes=(4, 2), momentum=0.95)],
 )
 def test_conforms(layer, tmp_path):
     check_layer(layer, FIELDS, tmp_path=tmp_path)
 
 
 def test_runs_in_half_precision():
-    layer = XDeepFM(4, sizes=(4, 2), dtype=keras.DTypePolicy("mixed_bfloat16"))
+    layer = XDeepFM(4, sizes=(4, 2), momentum=0.95, dtype=keras.DTypePolicy("mixed_bfloat16"))
     assert layer(FIELDS).dtype == "bfloat16"

@@ -10,7 +10,7 @@ STEPS = np.random.default_rng(0).normal(size=(3, 6, 5)).astype("float32")  # [ba
 
 
 def test_has_345408_parameters_at_the_papers_sizes():
-    layer = TemporalConvolution((256, 128, 64), kernel_size=2)
+    layer = TemporalConvolution((256, 128, 64), kernel_size=2, dropout=0.0)
     layer.build((None, 6, 64))
     # Per block two convolutions with kernel 2 and the 1×1 one of the skip, all with biases.
     first = (2 * 64 * 256 + 256) + (2 * 256 * 256 + 256) + (64 * 256 + 256)
@@ -22,7 +22,7 @@ def test_has_345408_parameters_at_the_papers_sizes():
 @pytest.mark.parametrize("kernel_size", [1, 2, 3])
 def test_equals_keras_tcn(kernel_size):
     filters = (8, 5, 4, 4)  # dilation 8 reaches beyond the window; the last needs no 1×1
-    layer = TemporalConvolution(filters, kernel_size)
+    layer = TemporalConvolution(filters, kernel_size, dropout=0.0)
     ours = layer(STEPS)
     theirs = tcn.TCN.call(layer, STEPS)
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
@@ -30,7 +30,7 @@ def test_equals_keras_tcn(kernel_size):
 
 @pytest.mark.parametrize("step", range(6))
 def test_a_step_changes_no_earlier_one(step):
-    layer = TemporalConvolution((8, 4))
+    layer = TemporalConvolution((8, 4), dropout=0.0)
     changed = STEPS.copy()
     changed[:, step] += 1
     before, after = np.asarray(layer(STEPS)), np.asarray(layer(changed))
@@ -45,10 +45,10 @@ def test_dropout_acts_in_training_only():
 
 
 def test_conforms(tmp_path):
-    check_layer(TemporalConvolution((8, 4)), STEPS, tmp_path=tmp_path)
+    check_layer(TemporalConvolution((8, 4), dropout=0.0), STEPS, tmp_path=tmp_path)
 
 
 def test_trains_under_xla():
-    model = keras.Sequential([keras.Input((6, 5)), TemporalConvolution((4, 2))])
+    model = keras.Sequential([keras.Input((6, 5)), TemporalConvolution((4, 2), dropout=0.0)])
     model.compile("sgd", "mse", jit_compile=True)
     assert np.isfinite(model.train_on_batch(STEPS, np.zeros((3, 6, 2))))

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from mmnet import config as flags_of
 from mmnet import driver
+from mmnet.flags import parse
 from mmnet.mma4ctr import config, dataset
 from mmnet.training.records import Record
 from tests.mma4ctr.files import feed, play, write_tiktok, write_wechat
@@ -52,7 +52,7 @@ def test_a_run_leaves_what_the_design_says(place):
     assert record.parameters == 128 * record.metrics["in_features"] + 4393
     assert set(record.inputs) == {"user_action.csv", "feed_info.csv"}
     assert {"train", "features", "protocol", "export"} <= set(record.stage_seconds)
-    own = flags_of.parse(config.TrainConfig, [f"--flagfile={place / 'run' / 'flags.txt'}"])
+    own = parse(config.TrainConfig, [f"--flagfile={place / 'run' / 'flags.txt'}"])
     assert own.protocol == "c1"
 
 
@@ -274,6 +274,6 @@ def test_every_experiment_is_read(path, monkeypatch):
     from mmnet.mma4ctr import sweeps
 
     monkeypatch.chdir(ROOT)
-    flags = flags_of.parse(config.ExperimentConfig, [f"--flagfile={path}"])
+    flags = parse(config.ExperimentConfig, [f"--flagfile={path}"])
     assert sweeps.rows(flags)
     assert flags.title

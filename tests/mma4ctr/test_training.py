@@ -6,7 +6,7 @@ import pytest
 
 from mmnet.checks import InputError
 from mmnet.mma4ctr import features, network, protocols, training
-from mmnet.mma4ctr.config import ProtocolFlags
+from mmnet.mma4ctr.config import NetworkFlags, ProtocolFlags
 from mmnet.mma4ctr.modalities import Reduction
 from mmnet.training.fitting import Interrupted
 from tests.mma4ctr.logs import log
@@ -47,10 +47,8 @@ def model_of(tables, seed=0):
 
 
 def fit(model, protocol, validate=lambda _: 0.6, run_dir=None, resume=False, fresh=None, **changes):
-    settings = training.Settings(**(SETTINGS | changes))
-    return training.fit(
-        model, protocol, validate, settings, run_dir=run_dir, resume=resume, fresh=fresh
-    )
+    flags = NetworkFlags(**(SETTINGS | changes), resume=resume)
+    return training.fit(model, protocol, validate, flags, flags.loss, run_dir=run_dir, fresh=fresh)
 
 
 def test_the_rate_halves_every_five_epochs():

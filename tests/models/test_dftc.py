@@ -3,13 +3,14 @@ import numpy as np
 import pytest
 
 from mmnet.models.dftc import dftc
+from mmnet.models.options import DftcOptions
 from tests.conformance import check_model
 from tests.models.test_step_vectors import BARE, SMALL, trainable
 from tests.models.tiny import SPEC, batch
 
 
 def test_has_the_published_number_of_parameters():
-    model = dftc(BARE)
+    model = dftc(BARE, DftcOptions())
     parts = {
         "history_long": 33_024,
         "fluctuations": 12_352,
@@ -21,13 +22,13 @@ def test_has_the_published_number_of_parameters():
 
 
 def test_the_long_view_can_be_a_gru_and_the_kernel_narrower():
-    model = dftc(BARE, dftc_rnn="gru", kernel=2)
+    model = dftc(BARE, DftcOptions(dftc_rnn="gru", kernel=2))
     assert model.get_layer("history_long").count_params() == 24_960
     assert model.get_layer("fluctuations").count_params() == 2 * 64 * 64 + 64
 
 
 def test_the_short_view_never_reads_beyond_the_window():
-    model = dftc(BARE, **SMALL)
+    model = dftc(BARE, DftcOptions(**SMALL))
     layer = model.get_layer("fluctuations")
     assert layer.output.shape == (None, 6 - 3 + 1, 4)
     steps, found = (
@@ -45,13 +46,13 @@ def test_the_short_view_never_reads_beyond_the_window():
 def test_refuses_a_kernel_beyond_the_window(window, kernel):
     spec = BARE.model_copy(update={"window": window})
     with pytest.raises(ValueError, match=f"kernel={kernel}, window={window}"):
-        dftc(spec, kernel=kernel)
+        dftc(spec, DftcOptions(kernel=kernel))
 
 
 def test_refuses_an_unknown_recurrent_layer():
-    with pytest.raises(ValueError, match="`dftc_rnn` must be one of lstm, gru"):
-        dftc(BARE, dftc_rnn="rnn")
+    with pytest.raises(ValueError, match=r"dftc_rnn\n.*'lstm' or 'gru'"):
+        dftc(BARE, DftcOptions(dftc_rnn="rnn"))
 
 
 def test_conforms(tmp_path):
-    check_model(dftc(SPEC, seed=0, **SMALL), batch(), tmp_path=tmp_path)
+    check_model(dftc(SPEC, DftcOptions(seed=0, **SMALL)), batch(), tmp_path=tmp_path)

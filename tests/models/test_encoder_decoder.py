@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from mmnet.models.encoder_decoder import RateDecoder, encoder_decoder
+from mmnet.models.options import EncoderDecoderOptions
 from tests.conformance import check_layer, check_model
 from tests.models.test_step_vectors import BARE, SMALL, trainable
 from tests.models.tiny import SPEC, batch
@@ -62,8 +63,10 @@ def test_without_flags_it_starts_from_the_last_step_as_it_stands():
 
 def test_has_the_published_number_of_parameters():
     fusion_and_head = 4_224 + 4_225
-    assert trainable(encoder_decoder(BARE)) == 448 + 58_432 + fusion_and_head
-    further = encoder_decoder(BARE.model_copy(update={"horizon": 3}))
+    assert (
+        trainable(encoder_decoder(BARE, EncoderDecoderOptions())) == 448 + 58_432 + fusion_and_head
+    )
+    further = encoder_decoder(BARE.model_copy(update={"horizon": 3}), EncoderDecoderOptions())
     assert trainable(further) == 448 + 58_432 + 65 + fusion_and_head
     assert further.get_layer("decoder").count_params() == 25_152 + 65
 
@@ -78,4 +81,6 @@ def test_the_decoder_conforms(tmp_path):
 
 
 def test_conforms(tmp_path):
-    check_model(encoder_decoder(SPEC, seed=0, **SMALL), batch(), tmp_path=tmp_path)
+    check_model(
+        encoder_decoder(SPEC, EncoderDecoderOptions(seed=0, **SMALL)), batch(), tmp_path=tmp_path
+    )

@@ -3,6 +3,7 @@ import pytest
 
 from mmnet.models import REGISTRY
 from mmnet.models.historical_average import HistoricalAverage, LastRate, TaxonomyMean
+from mmnet.models.options import HaOptions
 from mmnet.schema import FeatureSpec
 
 # Two items: one seen in the first and the last period, one never.
@@ -15,16 +16,19 @@ INPUTS = {
     ),
 }
 NOBODY = {**INPUTS, "taxonomy_missing_flag": np.ones((2, 3, 2), "float32")}
+MEANS = ("available", "zeros")
 WITHOUT_TAXONOMIES = {name: INPUTS[name] for name in ("share_rate", "missing_flag")}
 
 
 @pytest.mark.parametrize(("ha_mean", "expected"), [("zeros", 2.0), ("available", 3.0)])
 def test_averages_zeros_or_what_is_available(ha_mean, expected):
-    np.testing.assert_array_equal(HistoricalAverage(ha_mean=ha_mean).predict(INPUTS), [expected, 0])
+    np.testing.assert_array_equal(
+        HistoricalAverage(HaOptions(ha_mean=ha_mean)).predict(INPUTS), [expected, 0]
+    )
 
 
 def test_an_item_without_history_falls_back_to_its_taxonomies_then_to_the_training_mean():
-    floor = HistoricalAverage(training_mean=1.5, ha_fallback="taxonomy")
+    floor = HistoricalAverage(HaOptions(ha_fallback="taxonomy"), training_mean=1.5)
     np.testing.assert_array_equal(floor.predict(INPUTS), [3, 6])
     np.testing.assert_array_equal(floor.predict(NOBODY), [3, 1.5])
     np.testing.assert_array_equal(floor.predict(WITHOUT_TAXONOMIES), [3, 1.5])
@@ -32,7 +36,7 @@ def test_an_item_without_history_falls_back_to_its_taxonomies_then_to_the_traini
 
 def test_a_rate_under_a_missing_flag_is_not_read():
     told = {**INPUTS, "share_rate": np.array([[2, 99, 4], [99, 99, 99]], "float32")}
-    for floor in (HistoricalAverage(), HistoricalAverage(ha_mean="zeros"), LastRate()):
+    for floor in (*(HistoricalAverage(HaOptions(ha_mean=one)) for one in MEANS), LastRate()):
         np.testing.assert_array_equal(floor.predict(told), floor.predict(INPUTS))
 
 
@@ -55,5 +59,5 @@ def test_floors_predict_float32_percent_from_the_registry(name):
 
 
 def test_refuses_an_unknown_mean():
-    with pytest.raises(ValueError, match="`ha_mean` must be one of available, zeros"):
-        HistoricalAverage(ha_mean="zero")
+    with pytest.raises(ValueError, match=r"ha_mean\n.*'available' or 'zeros'"):
+        HaOptions(ha_mean="zero")

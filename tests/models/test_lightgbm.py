@@ -11,7 +11,8 @@ from mmnet.checks import InputError
 from mmnet.evaluation.scenarios import disturb
 from mmnet.models import REGISTRY, resolve_options
 from mmnet.models.estimator import Sample
-from mmnet.models.lightgbm import lightgbm
+from mmnet.models.lightgbm import BoostedTrees
+from mmnet.models.options import LightGbmOptions
 from mmnet.schema import FeatureSpec, FieldSpec
 from tests.models import tiny
 
@@ -70,13 +71,15 @@ def samples():
 @pytest.fixture(scope="module")
 def fitted(samples):
     train, validation = samples
-    model = lightgbm(tiny.SPEC, mode_weights=(1, 1, 1), text_components=4, **FAST)
+    model = BoostedTrees(
+        tiny.SPEC, LightGbmOptions(mode_weights=(1, 1, 1), text_components=4, **FAST)
+    )
     return model, model.fit(train, validation)
 
 
 def test_features_of_a_window_worked_by_hand():
     spec = FeatureSpec(window=3, horizon=1, taxonomies=("category",))
-    model = lightgbm(spec)
+    model = BoostedTrees(spec, LightGbmOptions())
     model._state = {"prior": np.array([0.1, 30.0])}
     inputs = {
         "share_rate": np.array([[10, 40, 0], [0, 0, 0]], "float32"),
@@ -162,7 +165,7 @@ def test_texts_are_fitted_on_the_distinct_texts_of_training(samples, fitted):
     train, validation = samples
     again = {name: np.concatenate([array, array[:99]]) for name, array in train.inputs.items()}
     repeated = sample(again, np.concatenate([train.share_rate, train.share_rate[:99]]))
-    model = lightgbm(tiny.SPEC, text_components=4, **FAST)
+    model = BoostedTrees(tiny.SPEC, LightGbmOptions(text_components=4, **FAST))
     model.fit(repeated, validation)
     for name in ("idf_text_title", "components_text_title"):
         np.testing.assert_array_equal(model.state()[name], fitted[0].state()[name])
@@ -179,7 +182,7 @@ def test_equal_seeds_give_equal_states_on_two_threads_and_other_seeds_others(sam
     with threadpool_limits(2):
         for seed in (0, 0, 1):
             options = {"mode_weights": (1, 1, 1), "text_components": 4, "seed": seed}
-            model = lightgbm(tiny.SPEC, **options, **FAST)
+            model = BoostedTrees(tiny.SPEC, LightGbmOptions(**options, **FAST))
             model.fit(*samples)
             states.append(model.state())
     first, again, other = states
@@ -192,7 +195,7 @@ def test_equal_seeds_give_equal_states_on_two_threads_and_other_seeds_others(sam
 def test_the_state_restores_every_prediction_to_the_bit(samples, fitted, tmp_path):
     model, _ = fitted
     np.savez(tmp_path / "state.npz", **model.state())
-    restored = lightgbm(tiny.SPEC)
+    restored = BoostedTrees(tiny.SPEC, LightGbmOptions())
     with np.load(tmp_path / "state.npz", allow_pickle=False) as stored:
         restored.restore(dict(stored))
     for one in samples[1].values():
@@ -223,7 +226,7 @@ def test_validation_decides_the_number_of_trees_and_nothing_else(samples):
     }
     trees = {}
     for name, shown in (("own", validation), ("senseless", senseless)):
-        model = lightgbm(tiny.SPEC, text_components=0, **FAST)
+        model = BoostedTrees(tiny.SPEC, LightGbmOptions(text_components=0, **FAST))
         told = model.fit(train, shown)
         state = model.state()
         parts = state.pop("trees").tobytes().decode().split("\n\n\n")
@@ -258,7 +261,7 @@ def test_modes_teach_the_trees_to_read_content_when_the_history_is_hidden():
     validation = in_scenarios(planted(2)[1])
     mse = {}
     for weights in ((1, 0, 0), (1, 1, 1)):
-        model = lightgbm(spec, mode_weights=weights, **FAST)
+        model = BoostedTrees(spec, LightGbmOptions(mode_weights=weights, **FAST))
         model.fit(train, validation)
         mse[weights] = {
             name: np.mean(np.square(model.predict(one.inputs) - one.share_rate))
@@ -271,7 +274,9 @@ def test_modes_teach_the_trees_to_read_content_when_the_history_is_hidden():
 
 def test_copies_are_drawn_as_the_networks_draw(samples):
     train, _ = samples
-    model = lightgbm(tiny.SPEC, mode_weights=(1, 1, 2), noisy_rate=1.0, copies=5)
+    model = BoostedTrees(
+        tiny.SPEC, LightGbmOptions(mode_weights=(1, 1, 2), noisy_rate=1.0, copies=5)
+    )
     copies = model._copies(train)
     assert len(copies) == 5
     hidden = np.array([copy["missing_flag"].all(axis=1) for copy in copies])
@@ -282,7 +287,7 @@ def test_copies_are_drawn_as_the_networks_draw(samples):
     for copy in copies:
         assert not copy["share_rate"][copy["missing_flag"] == 1].any()
         assert copy["field_tags"] is train.inputs["field_tags"]
-    (same,) = lightgbm(tiny.SPEC, mode_weights=(2, 0, 0))._copies(train)
+    (same,) = BoostedTrees(tiny.SPEC, LightGbmOptions(mode_weights=(2, 0, 0)))._copies(train)
     assert same is train.inputs
 
 
@@ -292,7 +297,7 @@ def test_a_row_without_weight_teaches_nothing(samples):
     spoilt = np.where(keep, train.share_rate, 90)
     predicted = []
     for weight in (np.ones(len(train), "float32"), 2 * keep.astype("float32")):
-        model = lightgbm(tiny.SPEC, text_components=0, **FAST)
+        model = BoostedTrees(tiny.SPEC, LightGbmOptions(text_components=0, **FAST))
         model.fit(sample(train.inputs, spoilt, weight), validation)
         predicted.append(model.predict(validation["normal"].inputs).mean())
     assert predicted[0] > 30
@@ -304,7 +309,7 @@ def test_predictions_stay_within_the_range_of_rates(samples):
     far = sample(train.inputs, np.where(train.share_rate > 7, 400, -200))
     narrow, wide = (tiny.SPEC.model_copy(update={"max_rate": top}) for top in (100.0, None))
     for spec, top in ((narrow, 100), (wide, np.inf)):
-        model = lightgbm(spec, text_components=0, **FAST)
+        model = BoostedTrees(spec, LightGbmOptions(text_components=0, **FAST))
         model.fit(far, {"normal": far})
         predicted = model.predict(far.inputs)
         assert predicted.min() == 0
@@ -313,7 +318,7 @@ def test_predictions_stay_within_the_range_of_rates(samples):
 
 def test_taxonomy_sequences_can_be_left_out(samples):
     train, _ = samples
-    model = lightgbm(tiny.SPEC, coarse_granularity=False)
+    model = BoostedTrees(tiny.SPEC, LightGbmOptions(coarse_granularity=False))
     model._fit_features(train)
     assert not [name for name in model.columns(train.inputs) if name.startswith("taxonomy")]
 
@@ -338,4 +343,4 @@ def test_the_options_of_a_tuner_are_read():
 )
 def test_refuses_options_out_of_range(options):
     with pytest.raises(ValueError, match=rf"`{next(iter(options))}` must be"):
-        lightgbm(tiny.SPEC, **options)
+        BoostedTrees(tiny.SPEC, LightGbmOptions(**options))

@@ -11,6 +11,7 @@ from mmnet.evaluation import scenarios
 from mmnet.models import REGISTRY
 from mmnet.models.meta_info import texts_of
 from mmnet.models.mmnet import attention_probe, explained, fusion_names, mmnet
+from mmnet.models.options import MMNetOptions
 from mmnet.schema import FeatureSpec, TextSpec, VectorSpec
 from tests.models.tiny import SPEC, batch
 
@@ -139,7 +140,7 @@ def both_texts(*texts, **others):
 )
 def test_texts_are_fused_as_one_context_however_they_are_encoded(texts, names):
     spec = both_texts(*texts)
-    model = mmnet(spec, **SMALL)
+    model = mmnet(spec, MMNetOptions(**SMALL))
     assert tuple(fusion_names(model)) == names
     assert [one.name for one in texts_of(spec)] == [one.name for one in texts]
     assert model.get_layer(f"encoded_{texts[-1].tensor}").output.shape == (None, 4)
@@ -152,7 +153,7 @@ def test_texts_are_fused_as_one_context_however_they_are_encoded(texts, names):
 @pytest.mark.parametrize("second", [BODY, FROZEN])
 def test_the_context_is_there_as_long_as_one_text_is(second):
     spec = both_texts(TITLE, second)
-    model = mmnet(spec, **SMALL)
+    model = mmnet(spec, MMNetOptions(**SMALL))
     inputs = lacking(complete(spec), "text_title", rows=slice(0, 4), spec=spec)
     inputs = lacking(inputs, second.tensor, rows=slice(2, 6), spec=spec)
     weights = attention_probe(model)(inputs)
@@ -165,7 +166,7 @@ def test_the_context_is_there_as_long_as_one_text_is(second):
 
 def test_what_the_absence_of_one_text_means_is_learned_too():
     spec = both_texts(TITLE, BODY)
-    model = mmnet(spec, **SMALL)
+    model = mmnet(spec, MMNetOptions(**SMALL))
     context = keras.Model(model.input, model.get_layer("absent_texts").output)
     inputs = lacking(complete(spec), "text_body", spec=spec)
     before = np.asarray(context(inputs))
@@ -199,7 +200,7 @@ def test_a_lost_modality_is_one_that_the_example_does_not_have(name):
 
 
 def test_each_modality_is_lost_on_its_own():
-    model = mmnet(SPEC, modality_dropout=0.4, **SMALL)
+    model = mmnet(SPEC, MMNetOptions(modality_dropout=0.4, **SMALL))
     flags = model.get_layer("modality_dropout")([np.ones(5000, "float32")] * 3, training=True)
     lost = 1 - np.stack(flags)
     # Three standard errors of a Bernoulli(0.4) mean, and of the mean of a product of two.
@@ -210,7 +211,7 @@ def test_each_modality_is_lost_on_its_own():
 
 
 def test_the_modes_and_the_lost_modalities_are_drawn_apart():
-    model = mmnet(SPEC, modality_dropout=0.5, mode_weights=(1, 1, 0), **SMALL)
+    model = mmnet(SPEC, MMNetOptions(modality_dropout=0.5, mode_weights=(1, 1, 0), **SMALL))
     ones, zeros = np.ones((5000, 6), "float32"), np.zeros((5000, 6), "float32")
     cold = np.asarray(model.get_layer("multi_mode")(ones, zeros, ones, training=True)[1])[:, 0]
     flags = model.get_layer("modality_dropout")([np.ones(5000, "float32")] * 3, training=True)
@@ -240,7 +241,7 @@ def test_learns_to_do_without_a_modality_that_training_took_away():
     target = (title + 2 * cover).astype("float32")
     without, errors = remove(inputs, ["vector_cover"]), {}
     for rate in (0.0, 0.5):
-        model = mmnet(spec, units=8, modality_dropout=rate, mode_weights=(1, 0, 0))
+        model = mmnet(spec, MMNetOptions(units=8, modality_dropout=rate, mode_weights=(1, 0, 0)))
         model.compile(keras.optimizers.Adam(0.02), "mse", jit_compile=False)
         model.fit(inputs, target, batch_size=64, epochs=15, verbose=0)
         errors[rate] = float(np.mean((np.asarray(model(without)) - target) ** 2))

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from mmnet.layers.disturbance import hide_all
 from mmnet.models.mmnet import PredictedRate, attention_probe, fusion_names, mmnet
+from mmnet.models.options import MMNetOptions
 from mmnet.schema import FeatureSpec, FieldSpec, TextSpec
 from tests.conformance import check_layer, check_model
 from tests.models.tiny import SPEC, batch
@@ -22,14 +23,14 @@ def layer_names(model):
 
 
 def test_reads_every_tensor_of_the_dataset_and_predicts_percent():
-    model = mmnet(SPEC, **SMALL)
+    model = mmnet(SPEC, MMNetOptions(**SMALL))
     assert set(model.input) == set(SPEC.tensors())
     predicted = model(batch(examples=4))
     assert (predicted.shape, predicted.dtype) == ((4,), "float32")
 
 
 def test_the_papers_sizes_are_the_default():
-    model = mmnet(SPEC)
+    model = mmnet(SPEC, MMNetOptions())
     assert model.get_layer("tcn").count_params() == 345_408
     assert model.get_layer("gated_fusion").count_params() == 4_224
     mlp = model.get_layer("mlp").count_params()
@@ -37,8 +38,8 @@ def test_the_papers_sizes_are_the_default():
 
 
 def test_without_coarse_granularity_there_is_no_layer_of_it():
-    assert layer_names(mmnet(SPEC, **SMALL)) >= COARSE
-    model = mmnet(SPEC, coarse_granularity=False, **SMALL)
+    assert layer_names(mmnet(SPEC, MMNetOptions(**SMALL))) >= COARSE
+    model = mmnet(SPEC, MMNetOptions(coarse_granularity=False, **SMALL))
     assert not layer_names(model) & COARSE
     inputs = batch()
     np.testing.assert_array_equal(
@@ -61,13 +62,13 @@ def test_an_absent_modality_is_not_in_the_fusion():
         ("history", "meta", "text_title", "vector_cover"): SPEC,
     }
     for names, spec in cases.items():
-        model = mmnet(spec, **SMALL)
+        model = mmnet(spec, MMNetOptions(**SMALL))
         assert tuple(fusion_names(model)) == names
         assert np.all(np.isfinite(model(batch(spec))))
 
 
 def test_the_attention_probe_shows_weights_that_sum_to_one():
-    model = mmnet(SPEC, **SMALL)
+    model = mmnet(SPEC, MMNetOptions(**SMALL))
     weights = attention_probe(model)(batch(examples=4))
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     assert shapes == {"granularity": (4, 6, 3), "temporal": (4, 6), "fusion": (4, 4)}
@@ -76,18 +77,20 @@ def test_the_attention_probe_shows_weights_that_sum_to_one():
 
 
 def test_the_authors_softmax_sums_to_one_over_time():
-    weights = attention_probe(mmnet(SPEC, softmax_axis="time", **SMALL))(batch())["granularity"]
+    weights = attention_probe(mmnet(SPEC, MMNetOptions(softmax_axis="time", **SMALL)))(batch())[
+        "granularity"
+    ]
     np.testing.assert_allclose(np.sum(weights, axis=1), 1, rtol=1e-5)
 
 
 def test_an_example_is_predicted_alone_as_in_a_batch():
-    model, inputs = mmnet(SPEC, **SMALL), batch(examples=4)
+    model, inputs = mmnet(SPEC, MMNetOptions(**SMALL)), batch(examples=4)
     alone = [model({name: x[n : n + 1] for name, x in inputs.items()})[0] for n in range(4)]
     np.testing.assert_allclose(model(inputs), alone, rtol=1e-5)
 
 
 def test_the_order_of_tags_changes_nothing():
-    model, inputs = mmnet(SPEC, **SMALL), batch()
+    model, inputs = mmnet(SPEC, MMNetOptions(**SMALL)), batch()
     shuffled = {**inputs, "field_tags": inputs["field_tags"][:, [2, 0, 1]]}
     np.testing.assert_array_equal(model(inputs), model(shuffled))
 
@@ -95,14 +98,14 @@ def test_the_order_of_tags_changes_nothing():
 def test_clicks_are_read_only_with_evidence():
     inputs = batch()
     more = changed(inputs, clicks=10 * inputs["clicks"])
-    model = mmnet(SPEC, **SMALL)
+    model = mmnet(SPEC, MMNetOptions(**SMALL))
     np.testing.assert_array_equal(model(inputs), model(more))
-    model = mmnet(SPEC, evidence=True, **SMALL)
+    model = mmnet(SPEC, MMNetOptions(evidence=True, **SMALL))
     assert np.any(np.asarray(model(inputs)) != model(more))
 
 
 def test_two_cold_items_with_the_same_content_are_predicted_alike():
-    model, inputs = mmnet(SPEC, evidence=True, **SMALL), batch(examples=2)
+    model, inputs = mmnet(SPEC, MMNetOptions(evidence=True, **SMALL)), batch(examples=2)
     same = {name: np.repeat(x[:1], 2, axis=0) for name, x in inputs.items()}
     for name in ("share_rate", "missing_flag", "clicks"):
         same[name] = inputs[name]
@@ -112,17 +115,17 @@ def test_two_cold_items_with_the_same_content_are_predicted_alike():
 
 
 def test_predictions_are_clipped_at_inference_only():
-    layer = PredictedRate(scale=10, mean=2, max_rate=20)
+    layer = PredictedRate(scale=10, mean=2, max_rate=20, link="identity")
     standardised = np.array([[-1.0], [0.5], [3.0]], "float32")
     np.testing.assert_array_equal(layer(standardised), [0, 7, 20])
     np.testing.assert_array_equal(layer(standardised, training=True), [-8, 7, 32])
-    above_one = PredictedRate(scale=10, mean=2, max_rate=None)
+    above_one = PredictedRate(scale=10, mean=2, max_rate=None, link="identity")
     np.testing.assert_array_equal(above_one(standardised), [0, 7, 32])
 
 
 def test_every_trainable_weight_gets_a_gradient():
     # Some content must be absent: the vectors that say so learn from nothing else.
-    model = mmnet(SPEC, evidence=True, modality_dropout=0.3, seed=1, **SMALL)
+    model = mmnet(SPEC, MMNetOptions(evidence=True, modality_dropout=0.3, seed=1, **SMALL))
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(model(batch(examples=64), training=True) ** 2)
     gradients = tape.gradient(loss, model.trainable_weights)
@@ -133,9 +136,12 @@ def test_every_trainable_weight_gets_a_gradient():
 
 def test_the_seed_fixes_the_weights_and_nothing_else_is_touched():
     keras.utils.set_random_seed(5)
-    first = mmnet(SPEC, seed=3, **SMALL)
+    first = mmnet(SPEC, MMNetOptions(seed=3, **SMALL))
     keras.utils.set_random_seed(6)
-    second, other = mmnet(SPEC, seed=3, **SMALL), mmnet(SPEC, seed=4, **SMALL)
+    second, other = (
+        mmnet(SPEC, MMNetOptions(seed=3, **SMALL)),
+        mmnet(SPEC, MMNetOptions(seed=4, **SMALL)),
+    )
     for one, two in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
     kernel = "gated_fusion"
@@ -148,13 +154,13 @@ def test_mixed_precision_predicts_float32():
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        half = mmnet(SPEC, **SMALL)
+        half = mmnet(SPEC, MMNetOptions(**SMALL))
     finally:
         keras.config.set_dtype_policy(policy)
     inputs = batch()
     assert half(inputs).dtype == "float32"
     # bfloat16 keeps 8 bits: about 1 % of the sd per operation.
-    np.testing.assert_allclose(half(inputs), mmnet(SPEC, **SMALL)(inputs), atol=0.2)
+    np.testing.assert_allclose(half(inputs), mmnet(SPEC, MMNetOptions(**SMALL))(inputs), atol=0.2)
 
 
 def test_learns_a_planted_rule_under_xla():
@@ -172,7 +178,7 @@ def test_learns_a_planted_rule_under_xla():
         "field_category": category,
     }
     target = np.where(cold[:, 0], 2.0 * (category[:, 0] - 1), rate[:, -1])
-    model = mmnet(spec, mode_weights=(1, 0, 0), units=16, field_width=4)
+    model = mmnet(spec, MMNetOptions(mode_weights=(1, 0, 0), units=16, field_width=4))
     model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=True, steps_per_execution=8)
     model.fit(inputs, target, batch_size=64, epochs=10, verbose=0)
     # The best constant leaves the variance; a rule that is learnt, nearly nothing.
@@ -181,30 +187,32 @@ def test_learns_a_planted_rule_under_xla():
 
 def test_refuses_filters_that_do_not_end_in_units():
     with pytest.raises(ValueError, match="`tcn_filters` must end in `units`"):
-        mmnet(SPEC, units=8, tcn_filters=(8, 4))
+        mmnet(SPEC, MMNetOptions(units=8, tcn_filters=(8, 4)))
 
 
 def test_refuses_a_scale_of_zero():
     with pytest.raises(ValueError, match="`scale` must be above 0"):
-        PredictedRate(scale=0)
+        PredictedRate(scale=0, link="identity")
 
 
 def test_predicted_rate_conforms(tmp_path):
     standardised = np.array([[-1.0], [0.5], [3.0]], "float32")
-    check_layer(PredictedRate(10, 2, 20), standardised, tmp_path=tmp_path)
+    check_layer(PredictedRate(10, 2, 20, link="identity"), standardised, tmp_path=tmp_path)
 
 
 def test_conforms(tmp_path):
-    check_model(mmnet(SPEC, seed=0, **SMALL), batch(), tmp_path=tmp_path)
+    check_model(mmnet(SPEC, MMNetOptions(seed=0, **SMALL)), batch(), tmp_path=tmp_path)
 
 
 def test_conforms_without_coarse_granularity(tmp_path):
-    model = mmnet(SPEC, coarse_granularity=False, **SMALL)
+    model = mmnet(SPEC, MMNetOptions(coarse_granularity=False, **SMALL))
     check_model(model, batch(), tmp_path=tmp_path, golden="mmnet_without_coarse_granularity")
 
 
 def test_content_dropout_acts_in_training_only_and_on_content_only():
-    plain, disturbed = (mmnet(SPEC, **SMALL, content_dropout=rate) for rate in (0.0, 0.9))
+    plain, disturbed = (
+        mmnet(SPEC, MMNetOptions(**SMALL, content_dropout=rate)) for rate in (0.0, 0.9)
+    )
     inputs = batch()
     np.testing.assert_array_equal(disturbed(inputs), plain(inputs))
     added = {layer.name for layer in disturbed.layers} - {layer.name for layer in plain.layers}
@@ -217,7 +225,7 @@ def test_content_dropout_acts_in_training_only_and_on_content_only():
 
 
 def test_content_dropout_hides_two_fields_independently():
-    model = mmnet(SPEC, **SMALL, content_dropout=0.5)
+    model = mmnet(SPEC, MMNetOptions(**SMALL, content_dropout=0.5))
     ids = np.full((200, 1), 3, "int32")
     first, second = (
         np.asarray(model.get_layer(f"known_field_{name}")(ids, training=True)) == 1
@@ -240,7 +248,7 @@ def prior_and_prediction(model):
 
 
 def test_with_smoothed_history_the_network_predicts_a_prior_that_clicks_correct():
-    model = mmnet(SPEC, smoothed_history=True, **SMALL)
+    model = mmnet(SPEC, MMNetOptions(smoothed_history=True, **SMALL))
     inputs = batch(examples=8)
     for step in range(6):  # the same rate and clicks at every step
         inputs["share_rate"][:, step] = 50.0
@@ -256,12 +264,16 @@ def test_with_smoothed_history_the_network_predicts_a_prior_that_clicks_correct(
 
 def test_a_cold_start_is_predicted_by_the_prior_alone():
     inputs = cold(batch(examples=16))
-    prior, predicted = prior_and_prediction(mmnet(SPEC, smoothed_history=True, **SMALL))(inputs)
+    prior, predicted = prior_and_prediction(
+        mmnet(SPEC, MMNetOptions(smoothed_history=True, **SMALL))
+    )(inputs)
     np.testing.assert_array_equal(predicted, np.clip(prior, 0, 100))
 
 
 def test_the_prior_does_not_read_the_history_that_corrects_it():
-    model = prior_and_prediction(mmnet(SPEC, smoothed_history=True, evidence=True, **SMALL))
+    model = prior_and_prediction(
+        mmnet(SPEC, MMNetOptions(smoothed_history=True, evidence=True, **SMALL))
+    )
     inputs = batch(examples=8)
     prior, predicted = model(inputs)
     cold_prior, cold_predicted = model(cold(inputs))
@@ -270,7 +282,7 @@ def test_the_prior_does_not_read_the_history_that_corrects_it():
 
 
 def test_what_the_disturbance_hides_corrects_no_prior():
-    model = mmnet(SPEC, smoothed_history=True, mode_weights=(0, 1, 0), **SMALL)
+    model = mmnet(SPEC, MMNetOptions(smoothed_history=True, mode_weights=(0, 1, 0), **SMALL))
     prior, predicted = prior_and_prediction(model)(batch(examples=16), training=True)
     np.testing.assert_array_equal(predicted, prior)
 
@@ -301,7 +313,10 @@ def test_a_link_must_fit_the_rates():
 
 
 def test_modes_may_adapt_to_the_clicks_of_a_window():
-    model, inputs = mmnet(SPEC, adaptive_modes="evidence", **SMALL), batch(examples=64)
+    model, inputs = (
+        mmnet(SPEC, MMNetOptions(adaptive_modes="evidence", **SMALL)),
+        batch(examples=64),
+    )
     modes = model.get_layer("multi_mode")
     model(changed(inputs, clicks=0 * inputs["clicks"]), training=True)
     np.testing.assert_array_equal(modes.mode_counts, [64, 0, 0])  # there was nothing to hide
@@ -319,7 +334,7 @@ EVERYTHING = {
 
 
 def test_every_trainable_weight_gets_a_gradient_beyond_the_paper():
-    model = mmnet(SPEC, seed=1, modality_dropout=0.3, **EVERYTHING, **SMALL)
+    model = mmnet(SPEC, MMNetOptions(seed=1, modality_dropout=0.3, **EVERYTHING, **SMALL))
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(model(batch(examples=64), training=True) ** 2)
     gradients = tape.gradient(loss, model.trainable_weights)
@@ -331,5 +346,5 @@ def test_every_trainable_weight_gets_a_gradient_beyond_the_paper():
 
 
 def test_conforms_beyond_the_paper(tmp_path):
-    model = mmnet(SPEC, seed=0, **EVERYTHING, **SMALL)
+    model = mmnet(SPEC, MMNetOptions(seed=0, **EVERYTHING, **SMALL))
     check_model(model, batch(), tmp_path=tmp_path, golden="mmnet_beyond_the_paper")

@@ -11,6 +11,7 @@ from mmnet.models.mmved import (
     mmved,
     product_of_gaussians,
 )
+from mmnet.models.options import MmvedOptions
 from tests.conformance import check_layer, check_model
 from tests.models.test_step_vectors import BARE, SMALL, trainable
 from tests.models.tiny import SPEC, batch
@@ -21,6 +22,7 @@ LOG_SDS = [np.array([[0, 0.3], [-0.2 * n, 1]], "float32") for n in range(3)]
 
 
 def product(means, log_sds, present=(), **options):
+    options = {"prior_expert": False, **options}
     mean, log_sd = product_of_gaussians(means, log_sds, present, **options)
     return np.asarray(mean), np.exp(log_sd)
 
@@ -98,7 +100,7 @@ def test_the_divergence_of_the_standard_normal_is_zero_and_else_by_the_formula()
 def test_draws_in_training_and_takes_the_mean_elsewhere():
     means = [np.full((50_000, 1), value, "float32") for value in (1, 3)]
     log_sds = [np.zeros_like(mean) for mean in means]
-    layer = ProductOfExperts(seed=0)
+    layer = ProductOfExperts(0.3, False, seed=0)
     np.testing.assert_allclose(layer(means, log_sds), 2 * np.ones((50_000, 1)), rtol=1e-6)
     assert not layer.losses
     drawn = np.asarray(layer(means, log_sds, training=True))
@@ -114,7 +116,7 @@ def test_under_xla_fit_adds_the_divergence_times_its_weight():
     log_sds = np.full_like(means, -20)
     divergence = [39.5, 41, 48, 39]
     inputs = [keras.Input((2,)) for _ in range(2)]
-    code = ProductOfExperts(0.3)(inputs[:1], inputs[1:])
+    code = ProductOfExperts(0.3, False)(inputs[:1], inputs[1:])
     model = keras.Model(inputs, code)
     model.compile(keras.optimizers.SGD(0.0), "mse", jit_compile=True, steps_per_execution=2)
     fitted = model.fit([means, log_sds], means + 2, batch_size=2, shuffle=False, verbose=0)
@@ -136,16 +138,20 @@ def test_the_time_decoder_starts_at_the_code_and_reads_the_time():
 
 def test_has_the_published_number_of_parameters():
     # 79,105 with the experts of u, c and v, which test_step_vectors counts.
-    assert trainable(mmved(BARE)) == 448 + 79_105 - 3 * 12_480
+    assert trainable(mmved(BARE, MmvedOptions())) == 448 + 79_105 - 3 * 12_480
     latent = 8
     narrow = 24_960 + (64 * 64 + 64 + 2 * (64 * latent + latent)) + (64 * latent + 64 + 65)
-    assert trainable(mmved(BARE, latent_units=latent)) == 448 + narrow
-    further = mmved(BARE.model_copy(update={"horizon": 3}))
+    assert trainable(mmved(BARE, MmvedOptions(latent_units=latent))) == 448 + narrow
+    further = mmved(BARE.model_copy(update={"horizon": 3}), MmvedOptions())
     assert further.get_layer("time_decoder").count_params() == 64 + 64 * 64 + 64
 
 
 def test_an_expert_for_the_history_and_each_modality():
-    names = {layer.name for layer in mmved(SPEC, **SMALL).layers if layer.name.endswith("_expert")}
+    names = {
+        layer.name
+        for layer in mmved(SPEC, MmvedOptions(**SMALL)).layers
+        if layer.name.endswith("_expert")
+    }
     assert names == {
         "history_expert",
         "meta_expert",
@@ -156,17 +162,19 @@ def test_an_expert_for_the_history_and_each_modality():
 
 def test_refuses_a_negative_weight():
     with pytest.raises(ValueError, match="`kl_weight` must be at least 0"):
-        mmved(SPEC, kl_weight=-1.0)
+        mmved(SPEC, MmvedOptions(kl_weight=-1.0))
 
 
 def test_the_product_conforms(tmp_path):
-    check_layer(ProductOfExperts(prior_expert=True), MEANS, LOG_SDS, tmp_path=tmp_path)
+    check_layer(ProductOfExperts(0.3, True), MEANS, LOG_SDS, tmp_path=tmp_path)
 
 
 def test_the_product_conforms_with_absent_experts(tmp_path):
     present = [np.array([0, 1], "float32"), np.array([1, 0], "float32")]
     golden = "ProductOfExperts_absent"
-    check_layer(ProductOfExperts(), MEANS, LOG_SDS, present, tmp_path=tmp_path, golden=golden)
+    check_layer(
+        ProductOfExperts(0.3, False), MEANS, LOG_SDS, present, tmp_path=tmp_path, golden=golden
+    )
 
 
 def test_the_time_decoder_conforms(tmp_path):
@@ -174,4 +182,4 @@ def test_the_time_decoder_conforms(tmp_path):
 
 
 def test_conforms(tmp_path):
-    check_model(mmved(SPEC, seed=0, **SMALL), batch(), tmp_path=tmp_path)
+    check_model(mmved(SPEC, MmvedOptions(seed=0, **SMALL)), batch(), tmp_path=tmp_path)

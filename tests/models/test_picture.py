@@ -1,10 +1,11 @@
 from mmnet.models.mmnet import mmnet
+from mmnet.models.options import MMNetOptions
 from mmnet.models.picture import mermaid
 from tests.models.tiny import SPEC
 
 
 def test_reads_like_the_figure_of_the_paper():
-    picture = mermaid(mmnet(SPEC, units=4, field_width=2))
+    picture = mermaid(mmnet(SPEC, MMNetOptions(units=4, field_width=2)))
     for module in ("Fine-granularity", "Coarse-granularity", "Temporal mining", "Meta-info"):
         assert picture.count(module) == 1
     arrows = {line.strip() for line in picture.splitlines() if "-->" in line}
@@ -24,6 +25,6 @@ def test_reads_like_the_figure_of_the_paper():
 
 
 def test_leaves_out_what_the_model_has_not():
-    picture = mermaid(mmnet(SPEC, coarse_granularity=False, units=4, field_width=2))
+    picture = mermaid(mmnet(SPEC, MMNetOptions(coarse_granularity=False, units=4, field_width=2)))
     assert "Coarse" not in picture
     assert "taxonomy_rate" not in picture

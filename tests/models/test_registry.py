@@ -1,6 +1,7 @@
 import importlib
 import inspect
 import pkgutil
+import re
 
 import keras
 import pytest
@@ -9,6 +10,7 @@ import mmnet.layers
 import mmnet.models
 from mmnet.checks import InputError
 from mmnet.models import REGISTRY, resolve_options
+from mmnet.models.options import Options
 from tests.conformance import GOLDEN
 
 
@@ -34,14 +36,24 @@ def test_every_layer_and_trained_model_has_a_golden_file(name):
 
 
 @pytest.mark.parametrize("name", REGISTRY)
-def test_options_are_read_from_the_source_as_python_reads_them(name):
+def test_a_model_is_built_from_the_options_that_it_is_registered_with(name):
     builder = REGISTRY[name]
     module, function = builder.function.rsplit(".", 1)
     built_by = getattr(importlib.import_module(f"mmnet.models.{module}"), function)
     parameters = inspect.signature(built_by, eval_str=True).parameters
-    assert builder.options() == {
-        name: one for name, one in parameters.items() if one.kind is one.KEYWORD_ONLY
-    }
+    assert [*parameters] == ["spec", "options"]
+    assert parameters["options"].annotation is builder.options
+
+
+def test_every_option_is_explained_where_it_is_declared():
+    for one in all_options():
+        for name in one.__annotations__:
+            assert re.search(rf"\b{name}\b", one.__doc__), (one, name)
+
+
+def all_options(of=Options):
+    """Every class of options, groups included."""
+    return {of}.union(*(all_options(one) for one in of.__subclasses__()))
 
 
 def test_published_mode_weights():

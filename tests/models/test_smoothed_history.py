@@ -7,13 +7,14 @@ from scipy import optimize, stats
 
 from mmnet.models import REGISTRY
 from mmnet.models.estimator import Sample
+from mmnet.models.options import SmoothedHistoryOptions
 from mmnet.models.smoothed_history import (
     BETA_BINOMIAL,
     GAMMA_POISSON,
+    SmoothedHistory,
     fit_prior,
     fit_priors,
     posterior_mean,
-    smoothed_history,
 )
 from mmnet.schema import FeatureSpec, FieldSpec
 
@@ -46,7 +47,7 @@ STATE = {
 
 
 def model(**changed):
-    found = smoothed_history(SPEC)
+    found = SmoothedHistory(SPEC, SmoothedHistoryOptions())
     found.restore(STATE | {name: np.array(value) for name, value in changed.items()})
     return found
 
@@ -212,7 +213,7 @@ def cold(one):
 
 def test_fits_a_world_of_its_own_kind():
     train, validation = world(1), world(2)
-    found = smoothed_history(SPEC)
+    found = SmoothedHistory(SPEC, SmoothedHistoryOptions())
     told = found.fit(train, {"normal": validation, "cold_start": cold(validation)})
     # Rates that stand still: old steps are worth what new ones are, and kappa what it says.
     assert told["decay"] >= 0.9
@@ -231,13 +232,13 @@ def test_decay_and_scale_are_fitted_on_validation_and_priors_are_not():
     other = Sample(drifting, validation.share_rate, validation.clicks, validation.weight)
     states = []
     for shown in (validation, other):
-        found = smoothed_history(SPEC)
+        found = SmoothedHistory(SPEC, SmoothedHistoryOptions())
         found.fit(train, {"normal": shown})
         states.append(found.state())
     assert states[1]["decay"] < states[0]["decay"]
     for name in (name for name in states[0] if name.startswith("prior")):
         np.testing.assert_array_equal(states[0][name], states[1][name])
-    given = smoothed_history(SPEC, decay=0.7, kappa_scale=3.0)
+    given = SmoothedHistory(SPEC, SmoothedHistoryOptions(decay=0.7, kappa_scale=3.0))
     told = given.fit(train, {"normal": validation})
     assert (told["decay"], told["kappa_scale"]) == (0.7, 3.0)
 
@@ -248,7 +249,7 @@ def test_rates_above_one_are_smoothed_and_not_clipped():
     clicks = draw.integers(20, 100, 2000)
     truth = draw.gamma(6, 1 / 4, 2000)  # mean 1.5 shares per click, kappa 4
     train = sample(world(0, 2000).inputs, draw.poisson(clicks * truth), clicks)
-    found = smoothed_history(spec)
+    found = SmoothedHistory(spec, SmoothedHistoryOptions())
     told = found.fit(train, {"normal": train})
     # Three standard errors: sd of a gamma rate sqrt(6) / 4 = .61, over sqrt(2000), in percent.
     assert told["prior_mean"] == pytest.approx(150, abs=4.2)
@@ -267,7 +268,7 @@ def test_the_state_restores_every_prediction():
 
 def test_works_without_taxonomies():
     spec = FeatureSpec(window=3, horizon=1)
-    found = smoothed_history(spec)
+    found = SmoothedHistory(spec, SmoothedHistoryOptions())
     train = world(1, 500)
     found.fit(train, {"normal": train})
     assert len(np.unique(found.predict(cold(train).inputs))) == 1
@@ -276,4 +277,4 @@ def test_works_without_taxonomies():
 @pytest.mark.parametrize("options", [{"decay": 1.5}, {"kappa_scale": 0}])
 def test_refuses_options_out_of_range(options):
     with pytest.raises(ValueError, match=rf"`{next(iter(options))}` must be"):
-        smoothed_history(SPEC, **options)
+        SmoothedHistory(SPEC, SmoothedHistoryOptions(**options))

@@ -11,6 +11,7 @@ from mmnet.layers.disturbance import hide_all
 from mmnet.models import REGISTRY
 from mmnet.models.gru import gru
 from mmnet.models.mmnet import attention_probe, fusion_names, mmnet
+from mmnet.models.options import GruOptions, MMNetOptions
 from mmnet.models.step_vectors import SeenSteps, StepLayer
 from mmnet.schema import FeatureSpec, TextSpec, VectorSpec
 from mmnet.training.fitting import ScaledMeanSquaredError
@@ -80,13 +81,13 @@ def test_seen_steps_conform(tmp_path):
     ],
 )
 def test_the_step_layer_has_the_published_number_of_parameters(options, parameters):
-    assert gru(BARE, **options).get_layer("step_layer").count_params() == parameters
+    assert gru(BARE, GruOptions(**options)).get_layer("step_layer").count_params() == parameters
 
 
 @every_baseline
 def test_meta_info_adds_to_a_baseline_what_it_adds_to_mmnet(name):
     added = trainable(REGISTRY[name](SPEC)) - trainable(REGISTRY[name](BARE))
-    meta = trainable(mmnet(SPEC)) - trainable(mmnet(BARE))
+    meta = trainable(mmnet(SPEC, MMNetOptions())) - trainable(mmnet(BARE, MMNetOptions()))
     # MMVED has one more expert for each of u, c and v, and no vector for its absence.
     assert added == meta + (3 * (12_480 - 64) if name == "mmved" else 0)
 
@@ -205,7 +206,7 @@ def test_the_attention_probe_shows_the_fusion(name, fused):
 
 @every_baseline
 def test_refuses_inputs_that_it_does_not_know(name):
-    with pytest.raises(ValueError, match="`baseline_inputs` must be one of all, rate_only"):
+    with pytest.raises(ValueError, match=r"baseline_inputs\n.*'all' or 'rate_only'"):
         REGISTRY[name](SPEC, baseline_inputs="rates")
     with pytest.raises(ValueError, match="`evidence` must be False"):
         REGISTRY[name](SPEC, baseline_inputs="rate_only", evidence=True)

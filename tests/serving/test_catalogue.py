@@ -15,11 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from mmnet import config, driver, tasks
+from mmnet import driver, tasks
 from mmnet.config import PredictConfig
 from mmnet.data import dataset as datasets
 from mmnet.data import pipeline
 from mmnet.files import only_one
+from mmnet.flags import parse
 from mmnet.serving import runtimes
 
 PARTS = 3
@@ -56,7 +57,7 @@ def flags(run_dir, catalogue, *more):
 
 def predict(run_dir, catalogue, output, *more):
     arguments = flags(run_dir, catalogue, f"--output={output}", *more)
-    tasks.predict(config.parse(PredictConfig, arguments))
+    tasks.predict(parse(PredictConfig, arguments))
     return read(output)
 
 
@@ -94,7 +95,7 @@ def test_scores_are_those_of_the_prepared_dataset(run_dir, whole, tmp_path):
     path = tmp_path / "scores.parquet"
     saved_model = f"--saved_model={run_dir / 'export'}"
     dataset = f"--dataset_dir={run_dir / 'dataset'}"
-    tasks.predict(config.parse(PredictConfig, [saved_model, dataset, f"--output={path}"]))
+    tasks.predict(parse(PredictConfig, [saved_model, dataset, f"--output={path}"]))
     wanted = read(path)
     score = "predicted_share_rate"
     assert wanted.drop_columns(score).equals(whole.drop_columns(score))

@@ -14,6 +14,7 @@ from mmnet.checks import InputError
 from mmnet.data import dataset as datasets
 from mmnet.data.windows import Windows
 from mmnet.evaluation.conformal import Group, Intervals
+from mmnet.flags import parse
 from mmnet.serving import decision, export, exported
 from mmnet.serving.verify import verify
 from mmnet.tasks import evaluating
@@ -118,7 +119,7 @@ def test_what_is_stored_comes_back():
 
 def test_the_future_moves_no_rule(run_dir):
     """Everything from the first test target on is rewritten; validation's rules stay."""
-    flags = config.parse(config.TrainConfig, [f"--flagfile={run_dir / 'flags.txt'}"])
+    flags = parse(config.TrainConfig, [f"--flagfile={run_dir / 'flags.txt'}"])
     dataset = datasets.load(run_dir / "dataset")
     spec = dataset.fitted.spec
     first = dataset.split.first_targets[2]

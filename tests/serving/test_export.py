@@ -13,8 +13,10 @@ from mmnet.checks import InputError
 from mmnet.data import dataset as datasets
 from mmnet.data import pipeline
 from mmnet.data.windows import Windows
+from mmnet.flags import parse
 from mmnet.models.mmnet import attention_probe, fusion_names, mmnet
 from mmnet.models.mmved import mmved
+from mmnet.models.options import MMNetOptions, MmvedOptions
 from mmnet.serving import examples, export, exported
 from mmnet.tasks import building
 from mmnet.training import resume
@@ -23,7 +25,7 @@ from mmnet.training import resume
 @pytest.fixture(scope="module")
 def trained(run_dir):
     """The trained model rebuilt from its run, and its test windows."""
-    flags = config.parse(config.TrainConfig, [f"--flagfile={run_dir / 'flags.txt'}"])
+    flags = parse(config.TrainConfig, [f"--flagfile={run_dir / 'flags.txt'}"])
     dataset = datasets.load(run_dir / "dataset")
     builder, options = building.model_options(flags)
     model = builder(dataset.fitted.spec, **builder.accepted(options))
@@ -47,7 +49,7 @@ def loaded(run_dir):
 def light(trained):
     """A model of the same inputs that is exported in less time, and what was fitted."""
     _, dataset = trained
-    return mmved(dataset.fitted.spec, units=4, field_width=2), dataset.fitted
+    return mmved(dataset.fitted.spec, MmvedOptions(units=4, field_width=2)), dataset.fitted
 
 
 def test_named_tensors_score_as_the_model_does(loaded, trained, batch):
@@ -245,6 +247,6 @@ def test_a_model_without_content_has_no_halves(trained, tmp_path):
     fitted = trained[1].fitted
     bare = fitted.spec.model_copy(update={"fields": (), "numerics": (), "texts": (), "vectors": ()})
     fitted = fitted.model_copy(update={"spec": bare})
-    export.export(mmnet(bare, units=4), fitted, tmp_path)
+    export.export(mmnet(bare, MMNetOptions(units=4)), fitted, tmp_path)
     signatures = export.load(tmp_path)[0].signatures
     assert set(signatures) == {"serving_default", "explained", "raw_columns", "examples"}

@@ -10,6 +10,7 @@ from mmnet import config, tasks
 from mmnet.checks import InputError
 from mmnet.data import dataset as datasets
 from mmnet.data import pipeline
+from mmnet.flags import parse
 
 FIRST, LAST = 18, 20
 
@@ -34,7 +35,7 @@ def written(run_dir, tables, output, *flags):
         f"--ranking_features={output}",
         *flags,
     ]
-    tasks.predict(config.parse(config.PredictConfig, arguments))
+    tasks.predict(parse(config.PredictConfig, arguments))
     return pq.read_table(output)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from mmnet.models import REGISTRY
 from mmnet.models.mmnet import explained, fusion_names, mmnet
+from mmnet.models.options import MMNetOptions
 from mmnet.schema import FeatureSpec, TextSpec, VectorSpec
 from mmnet.serving.halves import DYNAMIC, STATIC, WIDEST, halves
 from tests.models.tiny import SPEC, batch
@@ -83,18 +84,18 @@ def test_two_halves_are_the_whole_to_the_bit(name, options, spec, policy):
 
 
 def test_each_half_reads_its_own_inputs_only():
-    static, dynamic = halves(mmnet(SPEC, **SMALL), SPEC)
+    static, dynamic = halves(mmnet(SPEC, MMNetOptions(**SMALL)), SPEC)
     assert set(dynamic.input) == {*DYNAMIC, STATIC}
     assert set(static.input) == set(SPEC.tensors()) - set(DYNAMIC)
 
 
 def test_mmnet_keeps_a_vector_and_a_flag_for_each_modality():
-    static, _ = halves(mmnet(SPEC), SPEC)
+    static, _ = halves(mmnet(SPEC, MMNetOptions()), SPEC)
     assert static.output.shape == (None, 3 * (64 + 1))  # meta features, title, cover
 
 
 def test_the_halves_share_the_weights_of_the_model():
-    model = mmnet(SPEC, **SMALL)
+    model = mmnet(SPEC, MMNetOptions(**SMALL))
     parts, inputs = halves(model, SPEC), batch()
     before = joined(parts, inputs)
     awake(model)
@@ -104,7 +105,7 @@ def test_the_halves_share_the_weights_of_the_model():
 
 
 def test_the_model_itself_stays_as_it_was(tmp_path):
-    model, inputs = mmnet(SPEC, **SMALL), batch()
+    model, inputs = mmnet(SPEC, MMNetOptions(**SMALL)), batch()
     config, wanted = model.get_config(), np.asarray(model(inputs, training=False))
     names = fusion_names(model)
     halves(explained(model), SPEC)
@@ -117,7 +118,7 @@ def test_the_model_itself_stays_as_it_was(tmp_path):
 
 
 def test_without_content_there_is_nothing_to_cut():
-    assert halves(mmnet(BARE, **SMALL), BARE) is None
+    assert halves(mmnet(BARE, MMNetOptions(**SMALL)), BARE) is None
 
 
 def functional(spec, outputs):
@@ -192,4 +193,4 @@ def test_ids_are_not_kept_as_floats():
 
 def test_a_model_of_other_inputs_is_refused():
     with pytest.raises(ValueError, match="tensors of `spec`"):
-        halves(mmnet(BARE, **SMALL), SPEC)
+        halves(mmnet(BARE, MMNetOptions(**SMALL)), SPEC)

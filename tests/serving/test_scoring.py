@@ -8,10 +8,11 @@ from mmnet import config, driver, tasks
 from mmnet.config import PredictConfig, TrainConfig
 from mmnet.data import dataset as datasets
 from mmnet.data import pipeline
+from mmnet.flags import parse
 
 
 def predict(*arguments):
-    tasks.predict(config.parse(PredictConfig, arguments))
+    tasks.predict(parse(PredictConfig, arguments))
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +143,7 @@ def test_nothing_to_score_is_said(run_dir, capsys):
 def test_a_dataset_of_another_model_is_refused(run_dir, simulated_flags, tmp_path, capsys):
     other = [*simulated_flags, "--window=3", f"--dataset_dir={tmp_path / 'other'}"]
     names = config.PrepareConfig.model_fields
-    tasks.prepare(config.parse(config.PrepareConfig, other))
+    tasks.prepare(parse(config.PrepareConfig, other))
     assert set(names) < set(TrainConfig.model_fields)
     flags = [f"--saved_model={run_dir / 'export'}", f"--dataset_dir={tmp_path / 'other'}"]
     assert driver.run(PredictConfig, "", "predict", flags) == driver.WRONG_INPUT

@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from mmnet.training.fitting import Settings, Trainer
+from mmnet.config import TrainingFlags
+from mmnet.training.fitting import Trainer
 from mmnet.training.resume import to_array
 
 BATCH, FEATURES, STEPS_PER_EPOCH = 16, 4, 5
@@ -73,10 +74,12 @@ def validate(trained):
 
 
 def settings(**changed):
-    """Settings for two short epochs, a checkpoint after each execution of two steps."""
+    """Flags for two short epochs, a checkpoint after each execution of two steps."""
     defaults = {"epochs": 2, "learning_rate": 0.01, "patience": 10, "monitor": "mean_log_mse"}
     defaults |= {"seed": 0, "deterministic": False, "jit": False}
-    return Settings(**{**defaults, "steps_per_execution": 2, "checkpoint_seconds": 0, **changed})
+    return TrainingFlags(
+        **{**defaults, "steps_per_execution": 2, "checkpoint_seconds": 0, **changed}
+    )
 
 
 def train(run_dir, trained=None, resume=False, validate=validate, batches=batches, **kwargs):

@@ -6,11 +6,11 @@ A source is a function `(directory, flags, *, options...) -> Tables`; its keywor
 
 from __future__ import annotations
 
-from mmnet import config
 from mmnet.checks import InputError, one_of
 from mmnet.config import TableFlags
 from mmnet.data.sources import kuairand, kuairec, reading, simulated, snapshots, tiktok, wechat
 from mmnet.data.tables import Tables
+from mmnet.flags import named_options
 
 SOURCES = {
     "simulated": simulated.simulated,
@@ -33,5 +33,5 @@ def load(flags: TableFlags) -> Tables:
     except ValueError as error:
         raise InputError(str(error)) from None
     source = SOURCES[flags.source]
-    options = config.named_options(source, flags.source_set, "source_set")
+    options = named_options(source, flags.source_set, "source_set")
     return source(reading.given(flags.source_dir), flags, **options)

@@ -1,0 +1,254 @@
+"""How flags work: one field of a pydantic model = one flag = one argument.
+
+`parse` turns a command line (flagfiles included) into a `Flags`, and every mistake in it into one
+sentence; `to_flagfile` writes one back. What the flags are is declared in `config`.
+"""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import io
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+import pydantic
+from absl import flags as absl_flags
+from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
+
+from mmnet.checks import InputError, did_you_mean
+
+Columns = Annotated[tuple[str, ...], "comma-separated"]
+Numbers = Annotated[tuple[int, ...], "comma-separated"]
+Repeated = Annotated[tuple[str, ...], "repeatable"]
+
+
+class Flags(BaseModel):
+    """A group of flags, or all flags of a driver.
+
+    A driver inherits the groups that it needs; where its default is another one, it declares that
+    field again. The first line of a group's docstring is its heading in `--help`.
+
+    Attributes:
+        ESSENTIAL: the group's fields that `--help` shows; None shows all. `--helpfull` always does.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = None
+
+
+def define(config: type[BaseModel], values: absl_flags.FlagValues) -> None:
+    """Defines one absl flag per field of `config` in `values`."""
+    for name, field in config.model_fields.items():
+        _define_one(name, field, values)
+
+
+def _define_one(name: str, field: FieldInfo, values: absl_flags.FlagValues) -> None:
+    default, text = field.default, field.description or ""
+    kind: Any = field.annotation
+    how: dict[str, Any] = {"flag_values": values}
+    if "repeatable" in field.metadata:
+        absl_flags.DEFINE_multi_string(name, list(default), text, **how)
+    elif "comma-separated" in field.metadata:
+        absl_flags.DEFINE_list(name, [str(value) for value in default], text, **how)
+    elif typing.get_origin(kind) is Literal:
+        absl_flags.DEFINE_enum(name, default, list(typing.get_args(kind)), text, **how)
+    elif kind is bool:
+        absl_flags.DEFINE_bool(name, default, text, **how)
+    else:  # numbers too: pydantic reads them, and says what is wrong with them
+        absl_flags.DEFINE_string(name, str(default), text, **how)
+
+
+_NO_FLAGFILE = r".*Unable to open flagfile: \[Errno \d+\] (.*): '(.*)'"
+
+
+def _sentence(error: absl_flags.Error) -> str:
+    text = str(error).replace("\n", " ")
+    text = re.sub(_NO_FLAGFILE, r"--flagfile=\2: \1", text)
+    text = re.sub(r": \('Non-boolean .*", ": must be true or false", text)
+    return re.sub(r"^(ERROR:: |flag (?=--))", "", text)
+
+
+Parsed = typing.TypeVar("Parsed", bound=BaseModel)
+
+
+def parse(config: type[Parsed], arguments: Sequence[str]) -> Parsed:
+    """Parses command-line arguments (without the program's name) into a config.
+
+    `model_fields_set` of the result names the flags that were given.
+
+    Raises:
+        InputError: an unknown flag, a value out of range, a flagfile that is not there.
+
+    >>> class Task(Flags):
+    ...     window: int = 6
+    ...     taxonomies: Columns = ()
+    >>> parse(Task, ["--window=3", "--taxonomies=category,tags"])
+    Task(window=3, taxonomies=('category', 'tags'))
+    >>> parse(Task, ["--windw=3"])
+    Traceback (most recent call last):
+    ...
+    mmnet.checks.InputError: unknown flag --windw. Did you mean window?
+    """
+    values = absl_flags.FlagValues()
+    define(config, values)
+    try:
+        rest = values(["mmnet", *arguments])[1:]
+    except absl_flags.UnrecognizedFlagError as error:
+        near = did_you_mean(error.flagname, config.model_fields)
+        raise InputError(f"unknown flag --{error.flagname}{near}") from None
+    except absl_flags.Error as error:
+        raise InputError(_sentence(error)) from None
+    if rest:
+        raise InputError(f"unexpected argument {rest[0]!r}; every setting is a --flag=value")
+    given = [name for name in config.model_fields if values[name].present]
+    return build(config, {name: getattr(values, name) for name in given})
+
+
+def build(config: type[Parsed], given: dict[str, Any]) -> Parsed:
+    """Validates values into a config, with one sentence for the first one that is wrong."""
+    try:
+        return config.model_validate(given)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"][:1])
+        rule = first["msg"][0].lower() + first["msg"][1:]
+        raise InputError(f"--{name}: {rule}. Received: {first['input']!r}") from None
+
+
+def to_flagfile(config: BaseModel, *, leave_out: Sequence[str]) -> str:
+    """Every resolved flag but those left out, one per line; `parse` reads it back."""
+    lines = []
+    for name, field in type(config).model_fields.items():
+        if name in leave_out:
+            continue
+        value = getattr(config, name)
+        if "repeatable" in field.metadata:
+            lines += [f"--{name}={each}" for each in value]
+        elif "comma-separated" in field.metadata:
+            lines.append(f"--{name}={_joined(value)}")
+        elif isinstance(value, bool):
+            lines.append(f"--{name}={str(value).lower()}")
+        else:
+            lines.append(f"--{name}={value}")
+    return "\n".join(lines) + "\n"
+
+
+def _joined(values: Sequence[Any]) -> str:
+    """Values separated by commas, with quotes around one that holds a comma itself."""
+    text = io.StringIO()
+    shown = [int(v) if isinstance(v, float) and v.is_integer() else v for v in values]
+    csv.writer(text, lineterminator="").writerow(shown)
+    return text.getvalue()
+
+
+def named_options(
+    function: Callable[..., Any], settings: Iterable[str], flag: str
+) -> dict[str, Any]:
+    """Parses `name=value` settings against a function's keyword-only arguments.
+
+    Values are read by the arguments' annotations; a comma separates the parts of a tuple, `none`
+    is None where the annotation allows it, and a later setting wins.
+
+    Raises:
+        InputError: an unknown name, a value of the wrong type.
+
+    >>> def model(spec, *, units: int = 64, filters: tuple[int, ...] | None = None): ...
+    >>> named_options(model, ["units=32", "filters=8,4"], "set")
+    {'units': 32, 'filters': (8, 4)}
+    """
+    hints = typing.get_type_hints(function)
+    kinds = {
+        name: hints[name]
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    return options(kinds, function.__name__, settings, flag)
+
+
+def options(
+    kinds: Mapping[str, Any], owner: str, settings: Iterable[str], flag: str
+) -> dict[str, Any]:
+    """Parses `name=value` settings of options whose types are known; see `named_options`.
+
+    Args:
+        kinds: option -> its type.
+        owner: what has these options, for messages.
+        settings: `name=value` each; a later one wins.
+        flag: that they came from.
+    """
+    found = {}
+    for setting in settings:
+        name, sign, text = setting.partition("=")
+        if not sign:
+            raise InputError(f"--{flag} takes name=value. Received: {setting!r}")
+        if name not in kinds:
+            raise InputError(
+                f"--{flag}={setting}: {owner} has no option {name!r}"
+                f"{did_you_mean(name, kinds)} (it has: {', '.join(kinds) or 'none'})"
+            )
+        kind, members = kinds[name], typing.get_args(kinds[name])
+        value: Any = text
+        if type(None) in members and text.lower() == "none":
+            value = None
+        elif any(typing.get_origin(member) is tuple for member in (kind, *members)):
+            value = [part.strip() for part in text.split(",") if part.strip()]
+        try:
+            found[name] = pydantic.TypeAdapter(kind).validate_python(value)
+        except pydantic.ValidationError as error:
+            rule = error.errors()[0]["msg"]
+            raise InputError(f"--{flag}={setting}: {rule[0].lower()}{rule[1:]}") from None
+    return found
+
+
+def usage(config: type[Flags], summary: str, *, full: bool) -> str:
+    """What `--help` prints: the summary, then the flags in the groups they are declared in.
+
+    Args:
+        config: all flags of a driver.
+        summary: of the driver.
+        full: shows every flag; else of each inherited group those that it calls essential.
+    """
+    lines, seen, hidden = [summary.strip(), ""], set[str](), 0
+    for group in _groups(config):
+        inherited = [set(getattr(base, "model_fields", ())) for base in group.__bases__]
+        names = [name for name in group.model_fields if name not in seen.union(*inherited)]
+        seen.update(names)
+        essential = vars(group).get("ESSENTIAL")
+        shown = names if full or essential is None else [n for n in names if n in essential]
+        hidden += len(names) - len(shown)
+        if shown:
+            lines += [(group.__doc__ or "").splitlines()[0]]
+            lines += [_described(name, config.model_fields[name]) for name in shown]
+            lines.append("")
+    if hidden:
+        lines.append(f"--helpfull shows {hidden} more flags.")
+    lines.append("--flagfile=FILE reads flags from a file, one per line, flagfiles included.")
+    return "\n".join(lines)
+
+
+def _described(name: str, field: FieldInfo) -> str:
+    default = field.default
+    if isinstance(default, tuple):
+        default = ",".join(str(value) for value in default)
+    elif isinstance(default, bool):
+        default = str(default).lower()
+    return f"  --{name}={default}\n      {field.description}{_choices(field)}"
+
+
+def _groups(config: type[Flags]) -> list[type[Flags]]:
+    """The classes that flags are declared in, a class before those that it builds on."""
+    bases = [base for parent in config.__bases__ for base in parent.__mro__]
+    return [*(base for base in bases if issubclass(base, Flags) and base is not Flags), config]
+
+
+def _choices(field: FieldInfo) -> str:
+    kind = field.annotation
+    if typing.get_origin(kind) not in (Literal, types.UnionType):
+        return ""
+    return f" One of: {', '.join(str(value) for value in typing.get_args(kind))}."

@@ -1,0 +1,171 @@
+"""Corrections and letters against statsmodels and loops; the tables of a simulated experiment."""
+
+import itertools
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
+
+from mmnet.evaluation.comparisons import compare, holm, letters, pairs
+from mmnet.evaluation.metrics import mse
+from mmnet.evaluation.significance import Predictions, measure, measure_mse
+from tests.evaluation.test_significance import simulated, upper
+
+
+def test_holm_is_that_of_statsmodels():
+    p = np.random.default_rng(0).random(50) ** 4
+    np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1], rtol=1e-12)
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_is_that_of_a_loop(p):
+    expected, largest = np.zeros(len(p)), 0.0
+    for step, position in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        largest = max(largest, (len(p) - step) * p[position])
+        expected[position] = min(1, largest)
+    np.testing.assert_allclose(holm(p), expected, rtol=1e-12)
+
+
+def test_holm_keeps_the_chance_of_any_false_difference():
+    rng, tries, systems = np.random.default_rng(10), 200, dict.fromkeys("abcde", 0)
+    falsely = {"p": 0, "p_holm": 0}
+    for _ in range(tries):
+        found = pairs({("normal", "mse"): measure_mse(simulated(rng, systems))})
+        for column in falsely:
+            falsely[column] += found[column].min() <= 0.05
+    assert falsely["p_holm"] / tries < upper(0.05, tries)
+    assert falsely["p"] / tries > 0.15
+
+
+@st.composite
+def differences(draw):
+    size = draw(st.integers(1, 8))
+    upper_part = np.triu(draw(st.integers(0, 2**32 - 1).map(
+        lambda seed: np.random.default_rng(seed).random((size, size))
+    )) < draw(st.sampled_from([0.2, 0.5, 0.8])), 1)  # fmt: skip
+    return upper_part | upper_part.T
+
+
+@given(differences())
+def test_systems_share_a_letter_if_and_only_if_they_do_not_differ(different):
+    found = letters(different)
+    for one, other in itertools.combinations(range(len(found)), 2):
+        assert bool(set(found[one]) & set(found[other])) != different[one, other]
+    assert "a" in found[0]
+    # No letter is superfluous: none covers only systems that another covers too.
+    groups = {
+        letter: {i for i, own in enumerate(found) if letter in own} for letter in "".join(found)
+    }
+    assert not any(groups[one] <= groups[other] for one, other in itertools.permutations(groups, 2))
+
+
+def test_letters_by_hand():
+    none = np.zeros((3, 3), bool)
+    assert letters(none) == ["a", "a", "a"]
+    assert letters(~np.eye(3, dtype=bool)) == ["a", "b", "c"]
+    assert len(set(letters(~np.eye(60, dtype=bool)))) == 60  # more than the alphabet holds
+    with pytest.raises(ValueError, match="symmetric"):
+        letters(np.array([[0, 1], [0, 0]]))
+
+
+# ---------------------------------------------------------------------------------- tables
+
+
+@pytest.fixture(scope="module")
+def case():
+    predictions = simulated(
+        np.random.default_rng(11),
+        {"good": 5, "bad": 5, "floor": 0, "once": 1},
+        items=300,
+        seed_sd=0.02,
+        shift={"bad": 3.0},
+    )
+    rng = np.random.default_rng(12)
+    truth = predictions.truth + rng.gamma(1, 1, len(predictions.truth))
+    predictions = Predictions(
+        truth,
+        predictions.item,
+        predictions.period,
+        {s: r + truth - predictions.truth for s, r in predictions.predicted.items()},
+        predictions.deterministic,
+    )
+    measures = measure({"normal": predictions, "noisy": predictions}, replicates=100)
+    return SimpleNamespace(predictions=predictions, measures=measures)
+
+
+def test_the_table_holds_every_system_of_every_column(case):
+    table = compare(case.measures, "floor")
+    assert len(table) == 2 * 3 * 4
+    assert list(table.columns) == [
+        "scenario", "metric", "system", "n_seeds", "value", "sd_over_seeds", "low", "high",
+        "letters", "difference", "difference_low", "difference_high", "p", "p_holm",
+        "seed_variance_known",
+    ]  # fmt: skip
+    assert set(table["metric"]) == {"mse", "precision_at_5", "precision_at_10"}
+    rows = table.set_index(["scenario", "metric", "system"])
+    for system, runs in case.predictions.predicted.items():
+        row = rows.loc[("noisy", "mse", system)]
+        expected = [mse(case.predictions.truth, run) for run in runs]
+        assert row["value"] == pytest.approx(np.mean(expected))
+        assert row["n_seeds"] == len(runs)
+        assert row["low"] < row["value"] < row["high"]
+        assert row["seed_variance_known"] == (system != "once")
+    floor = rows.xs("floor", level="system")
+    assert floor[["difference", "p", "p_holm"]].isna().all(axis=None)
+
+
+def test_the_best_comes_first_and_letters_follow_all_pairs(case):
+    table, every = compare(case.measures, "good", alpha=0.01), pairs(case.measures)
+    assert len(every) == 2 * 3 * 6
+    for (scenario, metric), rows in table.groupby(["scenario", "metric"]):
+        ascending = metric == "mse"
+        assert rows["value"].is_monotonic_increasing if ascending else (
+            rows["value"].is_monotonic_decreasing
+        )  # fmt: skip
+        assert "a" in rows["letters"].iloc[0]
+        own = rows.set_index("system")["letters"]
+        chosen = every[(every["scenario"] == scenario) & (every["metric"] == metric)]
+        np.testing.assert_allclose(chosen["p_holm"], holm(chosen["p"]))
+        for pair in chosen.itertuples():
+            assert bool(set(own[pair.system]) & set(own[pair.other])) == (pair.p_holm > 0.01)
+    worst = table[(table["metric"] == "mse") & (table["system"] == "bad")]
+    assert (worst["p_holm"] < 0.01).all()
+    assert not worst["letters"].str.contains("a").any()
+
+
+def test_differences_are_system_minus_reference_corrected_among_themselves(case):
+    table = compare(case.measures, "good")
+    rows = table[(table["scenario"] == "normal") & (table["metric"] == "mse")]
+    good = rows.set_index("system")["value"]["good"]
+    others = rows[rows["system"] != "good"]
+    np.testing.assert_allclose(others["difference"], others["value"] - good)
+    np.testing.assert_allclose(others["p_holm"], holm(others["p"]))
+    assert (others["difference_low"] < others["difference"]).all()
+
+
+def test_refuses_a_reference_that_is_not_there(case):
+    with pytest.raises(ValueError, match="Did you mean floor"):
+        compare(case.measures, "flor")
+
+
+def test_a_table_of_one_system_has_nothing_to_compare():
+    measures = measure({"normal": simulated(np.random.default_rng(0), {"a": 3})}, replicates=10)
+    table = compare(measures, "a")
+    assert table["letters"].tolist() == ["a"] * 3
+    assert table["p"].isna().all()
+    assert pairs(measures).empty
+
+
+@pytest.mark.slow
+def test_a_whole_experiment_takes_less_than_a_minute():
+    rng = np.random.default_rng(0)
+    truth, item = rng.gamma(1, 3, 6000), rng.integers(0, 2000, 6000)
+    predicted = {f"s{i}": truth + rng.normal(0, 2 + i / 50, (5, 6000)) for i in range(25)}
+    predictions = Predictions(truth, item, np.arange(6000), predicted)
+    start = time.perf_counter()
+    compare(measure(dict.fromkeys(["normal", "cold_start", "noisy"], predictions)), "s24")
+    assert time.perf_counter() - start < 60
