@@ -143,7 +143,7 @@ COUNT_RULE = "must be a whole number of 0 or more, below 2**53. Received:"
             "counts.csv line 5: 3 fields where the header of the counts table has 4; put quotes "
             "around a value that holds a comma or a line break",
         ),
-        ("", "counts.csv is not a readable CSV file (counts table): Empty CSV file"),
+        ("", "counts.csv is not a readable CSV file (counts table): it is empty"),
         ("item_id,period,clicks,shares\n", "counts.csv: the counts table has no rows"),
         (
             {name: pa.array([], pa.int64()) for name in COLUMNS},

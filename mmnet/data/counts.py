@@ -17,12 +17,14 @@ import pandas as pd
 from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import calendars, tables
+from mmnet.data import calendars
 from mmnet.data.calendars import MAX_PERIODS, Calendar
+from mmnet.data.columns import integers, texts
 from mmnet.data.ids import ItemIds, item_ids
-from mmnet.data.parquet import PIECE_ROWS, ParquetTable
+from mmnet.data.ledger import Rule
+from mmnet.data.parquet import PIECE_ROWS
 from mmnet.data.spool import Spool
-from mmnet.data.tables import Rule, Table
+from mmnet.data.tables import Rows, Table
 
 LARGEST_RATE_SUM = int(schema.LARGEST_RATE)
 """Percent; taxonomy means add rates up as int64 multiples of 2**-24 percent."""
@@ -108,7 +110,7 @@ class Counted:
     release: np.ndarray
     ledger: list[Rule]
     _spool: Spool = field(repr=False)
-    _table: Table | ParquetTable = field(repr=False)
+    _table: Rows = field(repr=False)
 
     def label(self, column: int) -> int | str:
         """The period of a column as users write it."""
@@ -175,8 +177,8 @@ def columns(flags: TableFlags) -> dict[str, str]:
 
 
 def count(
-    counts: Table | ParquetTable,
-    items: Table | ParquetTable,
+    counts: Rows,
+    items: Rows,
     flags: TableFlags,
     task: TaskFlags,
     *,
@@ -227,8 +229,8 @@ def count(
 
 
 def panel(
-    counts: Table | ParquetTable,
-    items: Table | ParquetTable,
+    counts: Rows,
+    items: Rows,
     flags: TableFlags,
     task: TaskFlags,
     *,
@@ -300,8 +302,8 @@ class _Reader:
             late = numbers >= self._first_period
             piece, items, numbers = piece.keep(late), items[late], numbers[late]
         self._in_time += len(piece)
-        clicks = tables.integers(piece, flags.denominator, "denominator", what=flags.denominator)
-        shares = tables.integers(piece, flags.numerator, "numerator", what=flags.numerator)
+        clicks = integers(piece, flags.denominator, "denominator", what=flags.denominator)
+        shares = integers(piece, flags.numerator, "numerator", what=flags.numerator)
         self._check_rates(piece, numbers, clicks, shares)
         if len(piece):
             self._first = min(self._first, int(numbers.min()))
@@ -314,7 +316,7 @@ class _Reader:
         rows["clicks"], rows["shares"] = clicks, shares
         return rows
 
-    def span(self, counts: Table | ParquetTable) -> tuple[int, int]:
+    def span(self, counts: Rows) -> tuple[int, int]:
         """The first period, and how many there are.
 
         Raises:
@@ -359,7 +361,7 @@ class _Reader:
 
     def _of_known_items(self, piece: Table) -> tuple[Table, np.ndarray]:
         column = self._flags.item_column
-        who = tables.texts(piece, column, "item_column")
+        who = texts(piece, column, "item_column")
         items = self._ids.rows(who)
         known = items >= 0
         if known.all():
@@ -392,7 +394,7 @@ class _Reader:
 
 
 def _given_release(
-    items: Table | ParquetTable, flags: TableFlags, calendar: Calendar, num_items: int
+    items: Rows, flags: TableFlags, calendar: Calendar, num_items: int
 ) -> np.ndarray:
     """Period number of each item's release, float64 [items]; NaN where it is not given."""
     if not flags.release:

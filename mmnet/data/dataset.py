@@ -21,8 +21,8 @@ from mmnet.data.arrays import new_array
 from mmnet.data.calendars import Calendar
 from mmnet.data.counts import Panel
 from mmnet.data.items import Vocabularies
+from mmnet.data.ledger import Rule, ledger_table
 from mmnet.data.splits import SPLITS, Examples, Split
-from mmnet.data.tables import Rule, ledger_table
 from mmnet.files import problem_of_place, write_directory
 from mmnet.schema import FeatureSpec
 

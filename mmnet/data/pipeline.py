@@ -34,11 +34,12 @@ from mmnet.data.content import Encoded, Encoders
 from mmnet.data.counts import Counted, Panel
 from mmnet.data.dataset import FORMAT, Dataset, Fitted
 from mmnet.data.ids import item_ids
-from mmnet.data.parquet import ParquetTable
+from mmnet.data.ledger import Rule, joined_rules
 from mmnet.data.splits import Examples
 from mmnet.data.spool import Spool
-from mmnet.data.tables import Rule, Table, Tables
+from mmnet.data.tables import Rows, Table, Tables
 from mmnet.data.taxonomies import TaxonomySums
+from mmnet.hashing import sha256
 from mmnet.schema import (
     FeatureSpec,
     FieldSpec,
@@ -122,7 +123,7 @@ def _items_columns(flags: TableFlags) -> dict[str, str]:
     return items.columns(flags) | ({flags.release: "release"} if flags.release else {})
 
 
-def _items(flags: TableFlags, in_pieces: bool) -> Table | ParquetTable:
+def _items(flags: TableFlags, in_pieces: bool) -> Rows:
     read = parquet.open_table if in_pieces else tables.read
     return read(flags.items, "items", text_columns=tables.text_columns(flags))
 
@@ -139,7 +140,7 @@ def _add_vectors(found: Tables, flags: TableFlags) -> None:
 
 
 def _count_events(
-    flags: TableFlags, catalogue: Table | ParquetTable, task: TaskFlags, directory: Path | None
+    flags: TableFlags, catalogue: Rows, task: TaskFlags, directory: Path | None
 ) -> Tables:
     ids = item_ids(catalogue, flags)
     counted = events.load(flags, task, ids.part(slice(0, len(ids))), directory)
@@ -162,7 +163,7 @@ def fingerprint(
     Names are those below the files' common directory: where it lies is not part of a record. Of
     images, sizes and times stand for the contents: there may be a million of them.
     """
-    hashes = [tables.sha256(path) for path in found.inputs]
+    hashes = [sha256(path) for path in found.inputs]
     about = {
         "format": FORMAT,
         "version": mmnet.__version__,
@@ -351,7 +352,7 @@ def _assemble(
         panel=panel,
         history=history,
         tensors=tensors,
-        ledger=[tables.joined_rules(rules) for rules in zip(*ledger, strict=True)],
+        ledger=[joined_rules(rules) for rules in zip(*ledger, strict=True)],
         true_share_rate=_truth(found, panel) if found.truth is not None else None,
     )
 
@@ -364,7 +365,7 @@ def static_arrays(spec: FeatureSpec) -> Iterator[tuple[str, tuple[int, ...], str
             yield name, inner, "float16" if name in encoded else dtype
 
 
-def given_vectors(found: Tables, name: str) -> Table | ParquetTable:
+def given_vectors(found: Tables, name: str) -> Rows:
     """The table of vectors that a model reads.
 
     Raises:

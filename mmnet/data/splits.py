@@ -10,7 +10,7 @@ from mmnet.checks import InputError
 from mmnet.config import TaskFlags
 from mmnet.data import share_rates
 from mmnet.data.counts import Counted, Panel
-from mmnet.data.tables import Rule
+from mmnet.data.ledger import Rule
 from mmnet.hashing import hash_items, uniform
 
 SPLITS = ("train", "validation", "test")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from mmnet.config import TaskFlags
-from mmnet.data import tables
+from mmnet.data.columns import values_of
 from mmnet.data.counts import Panel
 from mmnet.data.tables import Table
 from mmnet.startup import load_tensorflow
@@ -59,7 +59,7 @@ class Values:
 
     def members(self, items: Table, column: str) -> Members:
         """Reads who has which value from an items column; every value counts, seen or not."""
-        rows, values = tables.values_of(items, column, "taxonomies")
+        rows, values = values_of(items, column, "taxonomies")
         codes, found = pd.factorize(values)
         numbers = [self._numbers.setdefault(value, len(self._numbers)) for value in found]
         return Members(

@@ -15,6 +15,7 @@ import pyarrow.parquet
 from mmnet import schema
 from mmnet.config import TableFlags
 from mmnet.data import content, histories, items, parquet, pipeline, tables
+from mmnet.data.columns import texts
 from mmnet.data.content import Encoders
 from mmnet.data.counts import Panel
 from mmnet.data.dataset import Fitted
@@ -80,7 +81,7 @@ class Scorer:
 
     def _score(self, piece: Table) -> pa.Table:
         fitted, flags = self._fitted, self._fitted.tables
-        ids = tables.texts(piece, flags.item_column, "item_column")
+        ids = texts(piece, flags.item_column, "item_column")
         rows = piece.places
         if self._only is not None:
             wanted = self._only.rows(ids) >= 0
@@ -224,6 +225,6 @@ def _only(pattern: str, flags: TableFlags) -> ItemIds | None:
     column, flag = flags.item_column, "item_column"
     table = parquet.open_table(pattern, "only_items", text_columns=[column])
     pieces = table.pieces(parquet.PIECE_ROWS, {column: flag})
-    parts = [tables.texts(piece, column, flag).cast(pa.large_string()) for piece in pieces]
+    parts = [texts(piece, column, flag).cast(pa.large_string()) for piece in pieces]
     chunks = [chunk for part in parts for chunk in part.chunks]
     return ItemIds(pc.unique(pa.chunked_array(chunks, pa.large_string())))

@@ -25,7 +25,8 @@ import pyarrow.parquet
 from mmnet.checks import InputError
 from mmnet.data import engines, pipeline
 from mmnet.data.dataset import Fitted
-from mmnet.data.tables import Rule, Tables
+from mmnet.data.ledger import Rule
+from mmnet.data.tables import Tables
 from mmnet.files import only_one, write_atomic
 from mmnet.serving import (
     exported,

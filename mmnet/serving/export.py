@@ -24,8 +24,8 @@ import numpy as np
 import tensorflow as tf
 
 from mmnet import schema
+from mmnet.data.columns import SEPARATOR
 from mmnet.data.dataset import Fitted
-from mmnet.data.tables import SEPARATOR
 from mmnet.encoders.tokens import TokenLookup, lookup_table
 from mmnet.files import write_directory
 from mmnet.models.mmnet import explained, fusion_names

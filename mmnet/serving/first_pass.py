@@ -15,8 +15,9 @@ import numpy as np
 from mmnet.data import counts, items, pipeline, tables
 from mmnet.data.arrays import new_array
 from mmnet.data.dataset import Fitted
+from mmnet.data.ledger import Rule
 from mmnet.data.parquet import ParquetTable
-from mmnet.data.tables import Rule, Tables
+from mmnet.data.tables import Tables
 from mmnet.data.taxonomies import TaxonomySums
 from mmnet.serving import scoring
 

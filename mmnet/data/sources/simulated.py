@@ -25,7 +25,8 @@ import pyarrow.compute as pc
 from mmnet import checks
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
-from mmnet.data.tables import SEPARATOR, Table, Tables
+from mmnet.data.columns import SEPARATOR
+from mmnet.data.tables import Table, Tables
 
 REGIME, ITEMS, PERIODS, CLICKS = "history", 4000, 40, 2_000_000
 """What is drawn unless asked otherwise."""
