@@ -135,6 +135,20 @@ def _on_clock(times: pd.Series, time_zone: str) -> pd.Series:
     return times if times.dt.tz is None else times.dt.tz_convert(time_zone).dt.tz_localize(None)
 
 
+def check_same(counts: Rows, flags: TableFlags, fitted: Calendar) -> None:
+    """Refuses counts whose periods are not those that a model was trained on.
+
+    Raises:
+        InputError: the sentence names both.
+    """
+    now = calendar_of(counts, flags)
+    if now != fitted:
+        raise InputError(
+            f"{counts.origin()}: the model was trained on {fitted.describe()}, but these counts "
+            f"(with --period and --time_zone) have {now.describe()}"
+        )
+
+
 def calendar_of(table: Rows, flags: TableFlags) -> Calendar:
     """Chooses the calendar that a counts table's period column needs.
 

@@ -6,6 +6,7 @@ A `Table` remembers which file and row each of its rows came from, so that an er
 from __future__ import annotations
 
 import bisect
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -278,6 +279,11 @@ class Tables:
     digests: dict[str, str] = field(default_factory=dict)
     kept: tuple[Path, ...] = ()
     scratch: object = None
+
+    def in_memory(self) -> InMemory:
+        """The same tables with all items in memory."""
+        given = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return InMemory(**given | {"items": self.items.read()})
 
 
 @dataclass

@@ -14,12 +14,13 @@ import pyarrow.parquet
 
 from mmnet import schema
 from mmnet.config import TableFlags
-from mmnet.data import content, histories, items, parquet, pipeline, tables
+from mmnet.data import content, histories, items, parquet, tables
 from mmnet.data.columns import texts
 from mmnet.data.content import Encoders
 from mmnet.data.counts import Panel
 from mmnet.data.dataset import Fitted
 from mmnet.data.ids import ItemIds
+from mmnet.data.item_tensors import static_tensors
 from mmnet.data.tables import Block, Table, Tables
 from mmnet.data.taxonomies import TaxonomySums
 from mmnet.serving import decision, exported, first_pass, loading, runtimes
@@ -148,7 +149,7 @@ class Scorer:
     def _tensors(self, piece: Table, rows: np.ndarray) -> dict[str, np.ndarray]:
         """All static tensors of the model, float32 and int32."""
         encoded = list(self._encoders.encode(piece))
-        tensors = pipeline.static_tensors(piece, self._fitted, encoded)
+        tensors = static_tensors(piece, self._fitted, encoded)
         for vector in self._fitted.spec.vectors:
             if vector.of != "given":
                 tensors[vector.tensor] = tensors[vector.tensor].astype(np.float32)

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from mmnet.data import counts, items, pipeline, tables
+from mmnet.data import calendars, counts, items, tables
 from mmnet.data.arrays import new_array
 from mmnet.data.dataset import Fitted
+from mmnet.data.item_tensors import given_vectors
 from mmnet.data.ledger import Rule
 from mmnet.data.parquet import ParquetTable
 from mmnet.data.tables import Tables
@@ -38,7 +39,7 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
         InputError: the tables are not as the contract wants them.
     """
     flags, window = fitted.tables, fitted.spec.window
-    pipeline.check_calendar(found, fitted)
+    calendars.check_same(found.counts, fitted.tables, fitted.calendar)
     borders = [
         part.start
         for block in found.items.blocks(flags.shard_items)
@@ -71,7 +72,7 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
             file = directory / f"{vector.tensor}.npy"
             shape = (len(counted.ids), vector.dim)
             out = new_array(file, shape, "float32")
-            table = pipeline.given_vectors(found, vector.name)
+            table = given_vectors(found, vector.name)
             items.encode_vectors(table, vector, counted.ids, flags, out)
     text = json.dumps({"first_period": first_period}) + "\n"
     (directory / "survey.json").write_text(text, encoding="utf-8")
@@ -96,7 +97,7 @@ def period_of(fitted: Fitted, directory: Path) -> int | str:
 
 def beside(found: Tables, name: str) -> bool:
     """Whether vectors are a column of the items table itself."""
-    table = pipeline.given_vectors(found, name)
+    table = given_vectors(found, name)
     return (
         isinstance(table, ParquetTable)
         and isinstance(found.items, ParquetTable)

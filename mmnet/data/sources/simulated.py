@@ -465,7 +465,7 @@ def _draw_lifts(sizes: Parameters, periods: int, seed: int) -> tuple[np.ndarray,
             first = block + stream.integers(1, sizes.lift_block - length)
             lift = stream.uniform(*sizes.lift_range)
             if happens and first < periods:
-                last = min(first + length, periods) - 1
+                last = min(int(first + length), periods) - 1
                 effect[category, first : last + 1] = lift
                 rows.append((name, int(first), int(last), float(lift)))
     types = {
