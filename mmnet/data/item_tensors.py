@@ -22,7 +22,8 @@ from mmnet.schema import FeatureSpec, FieldSpec, NumericSpec, TextSpec, VectorSp
 def static_arrays(spec: FeatureSpec) -> Iterator[tuple[str, tuple[int, ...], str]]:
     """Tensor, shape without the items' axis, and dtype of what depends on an item alone.
 
-    >>> spec = FeatureSpec(window=2, horizon=1, numerics=(NumericSpec(name="duration", mean=0, sd=1),))
+    >>> length = NumericSpec(name="duration", mean=0, sd=1)
+    >>> spec = FeatureSpec(window=2, horizon=1, numerics=(length,))
     >>> list(static_arrays(spec))
     [('numeric_duration', (), 'float32')]
     """

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import calendars, content, counts, histories, items, splits
+from mmnet.data import calendars, content, counts, histories, items, splits, taxonomies
+from mmnet.data.arrays import Allocate, in_memory
 from mmnet.data.content import Encoders
 from mmnet.data.counts import Counted, Panel
 from mmnet.data.dataset import Dataset, Fitted
@@ -19,19 +20,10 @@ from mmnet.data.item_tensors import (
     static_tensors,
 )
 from mmnet.data.ledger import Rule, joined_rules
-from mmnet.data.rate_scale import RateScale
+from mmnet.data.rate_scale import rate_scale
 from mmnet.data.share_rates import true_share_rates
-from mmnet.data.tables import InMemory
-from mmnet.data.taxonomies import TaxonomySums
+from mmnet.data.tables import InMemory, Table
 from mmnet.schema import FeatureSpec
-
-Allocate = Callable[[str, tuple[int, ...], str], np.ndarray]
-
-
-def in_memory(name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """An array of a dataset that fits in memory; `dataset.NewDirectory.array` is its twin."""
-    del name
-    return np.zeros(shape, dtype)
 
 
 def prepare(
@@ -55,22 +47,16 @@ def prepare(
     """
     encoders = encoders or Encoders(flags)
     counted = counts.count(found.counts, found.items, flags, task)
-    splitter = splits.Splitter(counted, task)
-    sums = TaxonomySums(counted.num_periods, flags.taxonomies, task)
+    panel, shards = counted.panel(allocate), counted.shards
+    split, example_ledger = splits.split_examples(panel, task, shards=shards)
     fitted_on = np.zeros(len(found.items), bool)
-    rates = RateScale(task, flags.engine_spill or None)
-    for rows, panel in counted.panels():
-        train = splitter.add(panel, rows.start)
-        fitted_on[rows][train.items] = True
-        rates.add(panel, train)
-        sums.add(panel, found.items.rows(rows))
-    split, example_ledger = splitter.split()
+    fitted_on[split.train.items] = True
 
     fields, field_vocabularies = items.fit_fields(found.items, fitted_on, flags)
     texts, text_vocabularies = items.fit_texts(found.items, fitted_on, flags, task)
     vectors = [items.fit_vector(name, table) for name, table in found.vectors.items()]
     vectors += encoders.specs()
-    scale, mean = rates.sd_and_mean()
+    scale, mean = rate_scale(panel, split.train, task, shards, flags.engine_spill or None)
     spec = FeatureSpec(
         window=task.window,
         horizon=task.horizon,
@@ -92,7 +78,7 @@ def prepare(
         task=task,
         encoders=encoders.fingerprints(),
     )
-    dataset = _assemble(found, counted, sums, fitted, encoders, allocate)
+    dataset = _assemble(found, counted, panel, fitted, encoders, allocate)
     dataset.split = split
     dataset.ledger = [*found.ledger, *counted.ledger, *dataset.ledger, *example_ledger]
     dataset.kept = found.kept
@@ -112,10 +98,8 @@ def transform(found: InMemory, fitted: Fitted, allocate: Allocate = in_memory) -
     counted = counts.count(
         found.counts, found.items, fitted.tables, fitted.task, calendar=fitted.calendar
     )
-    sums = TaxonomySums(counted.num_periods, fitted.spec.taxonomies, fitted.task)
-    for rows, panel in counted.panels():
-        sums.add(panel, found.items.rows(rows))
-    dataset = _assemble(found, counted, sums, fitted, encoders, allocate)
+    panel = counted.panel(allocate)
+    dataset = _assemble(found, counted, panel, fitted, encoders, allocate)
     dataset.ledger = [*found.ledger, *counted.ledger, *dataset.ledger]
     return dataset
 
@@ -123,43 +107,37 @@ def transform(found: InMemory, fitted: Fitted, allocate: Allocate = in_memory) -
 def _assemble(
     found: InMemory,
     counted: Counted,
-    sums: TaxonomySums,
+    panel: Panel,
     fitted: Fitted,
     encoders: Encoders,
     allocate: Allocate,
 ) -> Dataset:
-    """The second pass: fills the arrays, shard by shard of items."""
-    spec, num_items = fitted.spec, len(counted.ids)
-    shape = (num_items, counted.num_periods)
-    clicks, shares = allocate("clicks", shape, "int64"), allocate("shares", shape, "int64")
-    history = allocate("history", histories.shape(*shape, spec), "float32")
-    given = {vector.tensor for vector in spec.vectors if vector.of == "given"}
+    """Fills the arrays that a model reads, shard by shard of items."""
+    spec, task, shards = fitted.spec, fitted.task, counted.shards
+
+    def parts(column: str = "") -> Iterator[tuple[Panel, Table]]:
+        del column  # the items are in memory, with all of their columns
+        return ((panel.part(rows), found.items.rows(rows)) for rows in shards)
+
+    fitted_taxonomies = taxonomies.fit(spec.taxonomies, task, panel.num_periods, parts, len(shards))
+    means = [one.means_of_shards(parts(), len(shards)) for one in fitted_taxonomies]
+    shape = histories.shape(len(panel.clicks), panel.num_periods, spec)
+    history = allocate("history", shape, "float32")
     tensors = {
-        name: allocate(f"tensor-{name}", (num_items, *inner), dtype)
+        name: allocate(f"tensor-{name}", (len(panel.clicks), *inner), dtype)
         for name, inner, dtype in static_arrays(spec)
     }
     for vector in spec.vectors:
-        if vector.tensor in given:
+        if vector.of == "given":
             table = given_vectors(found, vector.name)
             items.encode_vectors(table, vector, counted.ids, fitted.tables, tensors[vector.tensor])
     ledger: list[list[Rule]] = []
-    for rows, panel in counted.panels():
-        part = found.items.rows(rows)
-        clicks[rows], shares[rows] = panel.clicks, panel.shares
-        means = sums.taxonomy_means(panel, part)
-        histories.fill(history[rows], panel, means, fitted.task.min_clicks)
+    for rows, (part_of_panel, part) in zip(shards, parts(), strict=True):
+        histories.fill(history[rows], part_of_panel, [next(one) for one in means], task.min_clicks)
         encoded = list(encoders.encode(part))
         ledger.append([one.rule for one in encoded])
         for name, array in static_tensors(part, fitted, encoded).items():
             tensors[name][rows] = array
-    panel = Panel(
-        counted.ids.part(slice(0, num_items)),
-        clicks,
-        shares,
-        counted.release,
-        counted.calendar,
-        counted.first_period,
-    )
     return Dataset(
         fitted=fitted,
         panel=panel,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mmnet.config import TaskFlags
@@ -11,38 +13,46 @@ from mmnet.data.splits import Examples
 from mmnet.data.spool import Spool
 
 
-class RateScale:
+def rate_scale(
+    panel: Panel,
+    train: Examples,
+    task: TaskFlags,
+    shards: Sequence[slice],
+    spill: str | None = None,
+) -> tuple[float, float]:
     """Sd of the rates observed in training windows and targets; mean of the training targets.
 
     Args:
+        panel: counts of all items.
+        train: the training examples.
         task: window, horizon and `min_clicks`.
+        shards: runs of items that are looked at together.
         spill: a directory for what does not fit in memory; none: the system's temporary one.
+
+    Returns:
+        Sd and mean in percent, the same to the bit whatever the shards.
     """
-
-    def __init__(self, task: TaskFlags, spill: str | None = None):
-        self._task = task
-        self._used, self._targets = (Spool(np.dtype(np.float64), 1, spill) for _ in range(2))
-
-    def add(self, panel: Panel, examples: Examples) -> None:
-        """Adds a shard, with its training examples."""
-        task = self._task
-        rate, _ = share_rates.share_rates(panel, 1)
-        # A rate that several windows read counts once.
-        used = np.zeros(rate.shape, bool)
-        for back in range(task.window):
-            column = examples.times - back
-            inside = column >= 0
-            used[examples.items[inside], column[inside]] = True
-        used &= share_rates.observed(panel, task.min_clicks)
-        used[examples.items, examples.times + task.horizon] = True
-        for spool, rates in (
-            (self._used, rate[used]),
-            (self._targets, rate[examples.items, examples.times + task.horizon]),
+    used, targets = (Spool(np.dtype(np.float64), 1, spill) for _ in range(2))
+    for rows in shards:
+        for spool, rates in zip(
+            (used, targets), _rates(panel.part(rows), train.part(rows), task), strict=True
         ):
             spool.add(np.zeros(len(rates), np.int64), rates.astype(np.float64))
+    _, sd = items.mean_and_sd(used.mapped(0))
+    mean, _ = items.mean_and_sd(targets.mapped(0))
+    return sd, mean
 
-    def sd_and_mean(self) -> tuple[float, float]:
-        """Both in percent, the same to the bit however the items were cut into shards."""
-        _, sd = items.mean_and_sd(self._used.mapped(0))
-        mean, _ = items.mean_and_sd(self._targets.mapped(0))
-        return sd, mean
+
+def _rates(panel: Panel, train: Examples, task: TaskFlags) -> tuple[np.ndarray, np.ndarray]:
+    """The rates of one shard that training reads, and those of its targets."""
+    rate, _ = share_rates.share_rates(panel, 1)
+    # A rate that several windows read counts once.
+    used = np.zeros(rate.shape, bool)
+    for back in range(task.window):
+        column = train.times - back
+        inside = column >= 0
+        used[train.items[inside], column[inside]] = True
+    used &= share_rates.observed(panel, task.min_clicks)
+    target = train.items, train.times + task.horizon
+    used[target] = True
+    return rate[used], rate[target]

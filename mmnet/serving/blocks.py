@@ -14,7 +14,7 @@ import pyarrow.parquet
 
 from mmnet import schema
 from mmnet.config import TableFlags
-from mmnet.data import content, histories, items, parquet, tables
+from mmnet.data import content, histories, items, parquet, tables, taxonomies
 from mmnet.data.columns import texts
 from mmnet.data.content import Encoders
 from mmnet.data.counts import Panel
@@ -22,7 +22,6 @@ from mmnet.data.dataset import Fitted
 from mmnet.data.ids import ItemIds
 from mmnet.data.item_tensors import static_tensors
 from mmnet.data.tables import Block, Table, Tables
-from mmnet.data.taxonomies import TaxonomySums
 from mmnet.serving import decision, exported, first_pass, loading, runtimes
 from mmnet.serving.budget import Measured
 from mmnet.serving.exported import STATIC
@@ -46,8 +45,7 @@ class Scorer:
         spec = fitted.spec
         self._first_period = first_pass.first_period(directory)
         self._arrays = {name: self._array(name) for name in ("clicks", "shares", "release")}
-        self._sums = TaxonomySums(spec.window, spec.taxonomies, fitted.task)
-        self._sums.load(directory)
+        self._taxonomies = taxonomies.load(spec.taxonomies, fitted.task, directory)
         self._encoders = Encoders(fitted.tables)
         content.check_same(self._encoders.fingerprints(), fitted.encoders)
         self._cache = StaticCache(job.static_cache, f"{job.model}")
@@ -125,7 +123,7 @@ class Scorer:
             calendar=fitted.calendar,
             first_period=self._first_period,
         )
-        means = self._sums.taxonomy_means(panel, piece)
+        means = [taxonomy.means(panel, piece) for taxonomy in self._taxonomies]
         _, _, channels = histories.shape(len(piece), fitted.spec.window, fitted.spec)
         history = np.empty((len(piece), fitted.spec.window, channels), np.float32)
         histories.fill(history, panel, means, fitted.task.min_clicks)

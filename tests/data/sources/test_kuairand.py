@@ -104,7 +104,7 @@ def test_makes_a_panel_that_knows_the_upload(tmp_path):
     write(tmp_path, ROWS)
     found = load(tmp_path)
     flags = TableFlags(**FLAGS)
-    panel, _ = counts.panel(found.counts, found.items, flags, TaskFlags())
+    panel = counts.count(found.counts, found.items, flags, TaskFlags()).panel()
     assert panel.clicks.tolist() == [[3, 0, 1], [0, 1, 0], [0, 0, 0]]
     assert panel.shares.tolist() == [[1, 0, 1], [0, 0, 0], [0, 0, 0]]
     assert panel.release.tolist() == [-1, 1, -24]  # column 0 is 2022-04-25

@@ -201,7 +201,7 @@ def test_a_video_of_any_file_is_an_item(tmp_path):
         texts=("caption",),
         release="upload_dt",
     )
-    panel, _ = counts.panel(found.counts, found.items, flags, TaskFlags())
+    panel = counts.count(found.counts, found.items, flags, TaskFlags()).panel()
     assert panel.clicks.tolist() == [[10, 8], [0, 7], [0, 0], [0, 0], [0, 0]]
     assert panel.release.tolist() == [-1, 1, 2, 2, 2]
     assert items.texts_of(found.items, "caption").tolist()[0] == "one"

@@ -78,7 +78,7 @@ def test_minus_one_is_missing_and_an_item_has_its_own_columns(tmp_path):
     ]
     values = values_of(found.items, "music_id", "categoricals")
     assert [part.tolist() for part in values] == [[1], ["1"]]
-    panel, _ = counts.panel(found.counts, found.items, TableFlags(), TaskFlags())
+    panel = counts.count(found.counts, found.items, TableFlags(), TaskFlags()).panel()
     assert panel.clicks.tolist() == [[1, 0], [0, 3]]
     assert found.ledger[-1].note == "2 in one period only"
 

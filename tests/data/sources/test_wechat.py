@@ -149,7 +149,7 @@ def test_a_feed_without_a_row_is_an_item_with_empty_columns(tmp_path):
         numerics=("videoplayseconds",),
         texts=("description",),
     )
-    panel, _ = counts.panel(found.counts, found.items, flags, TaskFlags())
+    panel = counts.count(found.counts, found.items, flags, TaskFlags()).panel()
     assert panel.item_ids.tolist() == ["1", "2", "007"]
     specs, _ = items.fit_fields(found.items, panel.release >= 0, flags)
     assert [spec.max_values for spec in specs] == [3, 3, 1, 1]
