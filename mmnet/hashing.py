@@ -1,6 +1,9 @@
-"""Numbers that are pure functions of who and when: the same in every order, shard and process."""
+"""Hashes of items, keys and files: the same in every order, shard and process."""
 
 from __future__ import annotations
+
+import hashlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -40,3 +43,12 @@ def _as_uint64(key: np.ndarray | int) -> np.ndarray:
     if isinstance(key, int):
         return np.array([key & (2**64 - 1)], np.uint64)
     return key if key.dtype == np.uint64 else key.astype(np.int64).view(np.uint64)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -30,7 +30,14 @@ SIMULATED = [
     "--min_test_rows=50",
 ]
 # XLA would double the seconds; the run of data/test_events.py goes the whole road with it.
-SMALL = ["--set=units=8", "--set=tcn_filters=8", "--set=field_width=4", "--epochs=2", "--batch_size=32", "--nojit"]
+SMALL = [
+    "--set=units=8",
+    "--set=tcn_filters=8",
+    "--set=field_width=4",
+    "--epochs=2",
+    "--batch_size=32",
+    "--nojit",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import pytest
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import pipeline
+from mmnet.data import input_tables, pipeline
 
 PERIODS = 12
 ITEMS = "item_id,category,title,length\na,music,one song,10\nb,sport,two goals,20\n"
@@ -43,7 +43,7 @@ def prepare(counts=COUNTS, items=ITEMS, *, task=None, **flags):
         write(places[name], content)
     table_flags = TableFlags(**places | flags)
     task = TaskFlags(**{"window": 3, "min_test_rows": 1} | (task or {}))
-    return pipeline.prepare(pipeline.load_tables(table_flags), table_flags, task)
+    return pipeline.prepare(input_tables.load_tables(table_flags), table_flags, task)
 
 
 def sentence(*tables, **more):
@@ -143,7 +143,7 @@ COUNT_RULE = "must be a whole number of 0 or more, below 2**53. Received:"
             "counts.csv line 5: 3 fields where the header of the counts table has 4; put quotes "
             "around a value that holds a comma or a line break",
         ),
-        ("", "counts.csv is not a readable CSV file (counts table): Empty CSV file"),
+        ("", "counts.csv is not a readable CSV file (counts table): it is empty"),
         ("item_id,period,clicks,shares\n", "counts.csv: the counts table has no rows"),
         (
             {name: pa.array([], pa.int64()) for name in COLUMNS},
@@ -258,7 +258,7 @@ def test_a_task_that_the_tables_cannot_serve_is_one_sentence(task, said):
 def test_a_file_that_is_not_parquet_inside_is_one_sentence():
     write("counts.parquet", COUNTS)
     with pytest.raises(InputError) as caught:
-        pipeline.load_tables(TableFlags(counts="counts.parquet", items="items.csv"))
+        input_tables.load_tables(TableFlags(counts="counts.parquet", items="items.csv"))
     start = "counts.parquet is not a readable Parquet file (counts table): "
     assert str(caught.value).startswith(start)
 
@@ -290,7 +290,7 @@ def test_tables_that_are_not_named_right_are_one_sentence(flags, said):
     write("counts.csv", COUNTS)
     write("items.csv", ITEMS)
     with pytest.raises(InputError) as caught:
-        pipeline.load_tables(TableFlags(**flags))
+        input_tables.load_tables(TableFlags(**flags))
     assert str(caught.value) == said
 
 

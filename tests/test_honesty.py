@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from mmnet.config import TableFlags, TaskFlags, TrainConfig, TrainingFlags
-from mmnet.data import pipeline
-from mmnet.data.tables import Table, Tables
+from mmnet.data import input_tables, pipeline
+from mmnet.data.tables import InMemory, Table
 from mmnet.data.windows import Windows
 from mmnet.evaluation import metrics
 from mmnet.evaluation.precision import precision_at
@@ -33,7 +33,7 @@ def tables(clicks, shares):
     # Item 0 is alone in its tag; the others share two.
     tags = ["alone", *("even" if row % 2 else "odd" for row in range(1, ITEMS))]
     items = {"item_id": [f"i{row}" for row in range(ITEMS)], "tag": tags}
-    return Tables(Table(pa.table(counts), "counts"), Table(pa.table(items), "items"))
+    return InMemory(Table(pa.table(counts), "counts"), Table(pa.table(items), "items"))
 
 
 def panel(seed=0):
@@ -131,7 +131,7 @@ def test_shuffled_labels_leave_chance():
 def shuffled_run(simulated_flags, tmp_path_factory):
     """Truth and predictions of a small MMNet that was trained on other examples' targets."""
     flags = parse(TrainConfig, simulated_flags)
-    dataset = pipeline.prepare(pipeline.load_tables(flags), *pipeline.table_flags(flags))
+    dataset = pipeline.prepare(input_tables.load_tables(flags), *input_tables.table_flags(flags))
     windows = Windows(dataset)
     batches, steps = windows.training_batches(dataset.split.train, 32, 0)
 

@@ -34,7 +34,7 @@ from mlserver.grpc.dataplane_pb2_grpc import GRPCInferenceServiceStub
 
 from mmnet import models
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import pipeline
+from mmnet.data import input_tables, pipeline
 from mmnet.data.windows import Windows
 from mmnet.files import write_atomic
 from mmnet.serving import export, golden, requests
@@ -56,7 +56,7 @@ def make_export(directory):
         texts=("title",),
         release="release",
     )
-    dataset = pipeline.prepare(pipeline.load_tables(flags), flags, TaskFlags())
+    dataset = pipeline.prepare(input_tables.load_tables(flags), flags, TaskFlags())
     model = models.REGISTRY["mmnet"](dataset.fitted.spec, seed=0)
     windows = Windows(dataset)
     rows = golden.rows(dataset, windows, dataset.split.validation, DISTINCT)

@@ -84,7 +84,7 @@ def run(command: list[str]) -> tuple[float, float, float]:
 
 def hashes(directory: Path) -> dict[str, str]:
     """SHA-256 of every file of a dataset."""
-    from mmnet.data.tables import sha256
+    from mmnet.hashing import sha256
 
     return {path.name: sha256(path) for path in sorted(directory.iterdir())}
 

@@ -52,7 +52,7 @@ import tensorflow as tf
 
 from mmnet import models
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import pipeline
+from mmnet.data import input_tables, pipeline
 from mmnet.data.tables import Table
 from mmnet.data.windows import Windows
 from mmnet.files import write_atomic
@@ -76,7 +76,7 @@ def make_dataset():
         numerics=("duration",),
         release="release",
     )
-    found = pipeline.load_tables(flags)
+    found = input_tables.load_tables(flags)
     draw = np.random.default_rng(0)
     items = found.items.data
     for i in range(4):

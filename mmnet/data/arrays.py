@@ -1,11 +1,21 @@
-"""Arrays in files, for what need not fit in memory."""
+"""Arrays in memory, and in files for what need not fit there."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+Allocate = Callable[[str, tuple[int, ...], str], np.ndarray]
+"""Makes an array of zeros by name, shape and dtype."""
+
+
+def in_memory(name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """An array of zeros that fits in memory; `dataset.NewDirectory.array` makes one in a file."""
+    del name
+    return np.zeros(shape, dtype)
 
 
 def new_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:

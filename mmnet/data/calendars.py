@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
-from mmnet.data import tables
-from mmnet.data.parquet import PIECE_ROWS, ParquetTable
-from mmnet.data.tables import Table
+from mmnet.data.columns import floats
+from mmnet.data.parquet import PIECE_ROWS
+from mmnet.data.tables import Rows, Table
 
 ANCHOR = pd.Timestamp("1970-01-05")
 """Periods are counted from this Monday, so their borders never depend on the data."""
@@ -51,7 +51,7 @@ class Calendar(BaseModel):
         """
         data = table.need(column, flag)
         if self.kind == "integer":
-            values = tables.floats(table, column, flag, rule=self._rule)
+            values = floats(table, column, flag, rule=self._rule)
             whole = (values == np.floor(values)) & (np.abs(values) < 2**53)  # beyond, floats skip
             bad = ~np.isnan(values) & ~whole
         else:
@@ -135,7 +135,21 @@ def _on_clock(times: pd.Series, time_zone: str) -> pd.Series:
     return times if times.dt.tz is None else times.dt.tz_convert(time_zone).dt.tz_localize(None)
 
 
-def calendar_of(table: Table | ParquetTable, flags: TableFlags) -> Calendar:
+def check_same(counts: Rows, flags: TableFlags, fitted: Calendar) -> None:
+    """Refuses counts whose periods are not those that a model was trained on.
+
+    Raises:
+        InputError: the sentence names both.
+    """
+    now = calendar_of(counts, flags)
+    if now != fitted:
+        raise InputError(
+            f"{counts.origin()}: the model was trained on {fitted.describe()}, but these counts "
+            f"(with --period and --time_zone) have {now.describe()}"
+        )
+
+
+def calendar_of(table: Rows, flags: TableFlags) -> Calendar:
     """Chooses the calendar that a counts table's period column needs.
 
     Raises:

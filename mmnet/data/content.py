@@ -17,8 +17,9 @@ from rich.progress import Progress
 from mmnet.checks import InputError
 from mmnet.config import ContentFlags
 from mmnet.data import items as items_room
-from mmnet.data import tables
-from mmnet.data.tables import Rule, Table
+from mmnet.data.columns import strings
+from mmnet.data.ledger import Rule
+from mmnet.data.tables import Table
 from mmnet.encoders import handles
 from mmnet.encoders.cache import FrozenEncoder, VectorCache
 from mmnet.files import write_atomic
@@ -211,7 +212,7 @@ def contents(items: Table, column: Column) -> np.ndarray:
     """
     if column.kind == "text":
         return items_room.texts_of(items, column.name)
-    return tables.strings(items, column.name, "images")
+    return strings(items, column.name, "images")
 
 
 def check_same(found: Mapping[str, str], wanted: Mapping[str, str]) -> None:

@@ -1,7 +1,7 @@
 """Counts of clicks and shares per item and period, as dense arrays on a calendar.
 
-The table is read once, in pieces, and its rows are sorted into shards of items; a panel is then
-made of one shard at a time. With one shard it holds all there is.
+The table is read once, in pieces, and its rows are sorted into shards of items; the panel is then
+filled one shard at a time. With one shard it is all there is.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ import pandas as pd
 from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import calendars, tables
+from mmnet.data import calendars
+from mmnet.data.arrays import Allocate, in_memory
 from mmnet.data.calendars import MAX_PERIODS, Calendar
+from mmnet.data.columns import integers, texts
 from mmnet.data.ids import ItemIds, item_ids
-from mmnet.data.parquet import PIECE_ROWS, ParquetTable
+from mmnet.data.ledger import Rule
+from mmnet.data.parquet import PIECE_ROWS
 from mmnet.data.spool import Spool
-from mmnet.data.tables import Rule, Table
+from mmnet.data.tables import Rows, Table
 
 LARGEST_RATE_SUM = int(schema.LARGEST_RATE)
 """Percent; taxonomy means add rates up as int64 multiples of 2**-24 percent."""
@@ -108,7 +111,7 @@ class Counted:
     release: np.ndarray
     ledger: list[Rule]
     _spool: Spool = field(repr=False)
-    _table: Table | ParquetTable = field(repr=False)
+    _table: Rows = field(repr=False)
 
     def label(self, column: int) -> int | str:
         """The period of a column as users write it."""
@@ -120,26 +123,29 @@ class Counted:
         return [slice(int(a), int(b)) for a, b in itertools.pairwise(self.borders)]
 
     def panels(self) -> Iterator[tuple[slice, Panel]]:
-        """The panel of each shard, and the items that it is of."""
+        """The panel of each shard, and the items that it is of.
+
+        Raises:
+            InputError: two rows for one item and period.
+        """
         for number, items in enumerate(self.shards):
-            yield items, self.panel(number)
+            yield items, self._panel(self._spool.shard(number), items)
 
-    def panel(self, number: int) -> Panel:
-        """The panel of one shard.
+    def panel(self, allocate: Allocate = in_memory) -> Panel:
+        """The panel of all items, filled shard by shard.
 
-        Raises:
-            InputError: two rows for one item and period.
-        """
-        return self._panel(self._spool.shard(number), self.shards[number])
-
-    def whole(self) -> Panel:
-        """The panel of all items.
+        Args:
+            allocate: makes its arrays by name, shape and dtype.
 
         Raises:
             InputError: two rows for one item and period.
         """
-        rows = [self._spool.shard(number) for number in range(len(self.shards))]
-        return self._panel(np.concatenate(rows), slice(0, len(self.ids)))
+        shape = (len(self.ids), self.num_periods)
+        clicks, shares = (allocate(name, shape, "int64") for name in ("clicks", "shares"))
+        for items, part in self.panels():
+            clicks[items], shares[items] = part.clicks, part.shares
+        ids = self.ids.part(slice(0, len(self.ids)))
+        return Panel(ids, clicks, shares, self.release, self.calendar, self.first_period)
 
     def _panel(self, rows: np.ndarray, items: slice) -> Panel:
         shape = (items.stop - items.start, self.num_periods)
@@ -175,8 +181,8 @@ def columns(flags: TableFlags) -> dict[str, str]:
 
 
 def count(
-    counts: Table | ParquetTable,
-    items: Table | ParquetTable,
+    counts: Rows,
+    items: Rows,
     flags: TableFlags,
     task: TaskFlags,
     *,
@@ -196,6 +202,17 @@ def count(
 
     Raises:
         InputError: a row breaks a rule of the counts table; it names file, row and column.
+
+    >>> import pyarrow as pa
+    >>> columns = {"item_id": ["b", "b"], "period": [3, 5], "clicks": [4, 2], "shares": [1, 0]}
+    >>> counts = Table(pa.table(columns), "counts")
+    >>> items = Table(pa.table({"item_id": ["a", "b"]}), "items")
+    >>> panel = count(counts, items, TableFlags(), TaskFlags()).panel()
+    >>> panel.clicks
+    array([[0, 0, 0],
+           [4, 0, 2]])
+    >>> panel.release  # a: never seen; b: in the first column
+    array([3, 0])
     """
     ids = item_ids(items, flags)
     if borders is None:
@@ -224,44 +241,6 @@ def count(
         spool,
         counts,
     )
-
-
-def panel(
-    counts: Table | ParquetTable,
-    items: Table | ParquetTable,
-    flags: TableFlags,
-    task: TaskFlags,
-    *,
-    calendar: Calendar | None = None,
-) -> tuple[Panel, list[Rule]]:
-    """Checks a counts table and lays it out as one dense panel.
-
-    Args:
-        counts: as in `count`, like all the others.
-        items: one row per item.
-        flags: column names.
-        task: the first period to read.
-        calendar: a fitted one.
-
-    Returns:
-        The panel and the ledger of what was dropped.
-
-    Raises:
-        InputError: a row breaks a rule of the counts table; it names file, row and column.
-
-    >>> import pyarrow as pa
-    >>> columns = {"item_id": ["b", "b"], "period": [3, 5], "clicks": [4, 2], "shares": [1, 0]}
-    >>> counts = pa.table(columns)
-    >>> items = Table(pa.table({"item_id": ["a", "b"]}), "items")
-    >>> found, _ = panel(Table(counts, "counts"), items, TableFlags(), TaskFlags())
-    >>> found.clicks
-    array([[0, 0, 0],
-           [4, 0, 2]])
-    >>> found.release  # a: never seen; b: in the first column
-    array([3, 0])
-    """
-    counted = count(counts, items, flags, task, calendar=calendar)
-    return counted.whole(), counted.ledger
 
 
 _NEVER = np.iinfo(np.int64).max
@@ -300,8 +279,8 @@ class _Reader:
             late = numbers >= self._first_period
             piece, items, numbers = piece.keep(late), items[late], numbers[late]
         self._in_time += len(piece)
-        clicks = tables.integers(piece, flags.denominator, "denominator", what=flags.denominator)
-        shares = tables.integers(piece, flags.numerator, "numerator", what=flags.numerator)
+        clicks = integers(piece, flags.denominator, "denominator", what=flags.denominator)
+        shares = integers(piece, flags.numerator, "numerator", what=flags.numerator)
         self._check_rates(piece, numbers, clicks, shares)
         if len(piece):
             self._first = min(self._first, int(numbers.min()))
@@ -314,7 +293,7 @@ class _Reader:
         rows["clicks"], rows["shares"] = clicks, shares
         return rows
 
-    def span(self, counts: Table | ParquetTable) -> tuple[int, int]:
+    def span(self, counts: Rows) -> tuple[int, int]:
         """The first period, and how many there are.
 
         Raises:
@@ -359,7 +338,7 @@ class _Reader:
 
     def _of_known_items(self, piece: Table) -> tuple[Table, np.ndarray]:
         column = self._flags.item_column
-        who = tables.texts(piece, column, "item_column")
+        who = texts(piece, column, "item_column")
         items = self._ids.rows(who)
         known = items >= 0
         if known.all():
@@ -392,7 +371,7 @@ class _Reader:
 
 
 def _given_release(
-    items: Table | ParquetTable, flags: TableFlags, calendar: Calendar, num_items: int
+    items: Rows, flags: TableFlags, calendar: Calendar, num_items: int
 ) -> np.ndarray:
     """Period number of each item's release, float64 [items]; NaN where it is not given."""
     if not flags.release:

@@ -21,8 +21,8 @@ from mmnet.data.arrays import new_array
 from mmnet.data.calendars import Calendar
 from mmnet.data.counts import Panel
 from mmnet.data.items import Vocabularies
+from mmnet.data.ledger import Rule, ledger_table
 from mmnet.data.splits import SPLITS, Examples, Split
-from mmnet.data.tables import Rule, ledger_table
 from mmnet.files import problem_of_place, write_directory
 from mmnet.schema import FeatureSpec
 
@@ -124,7 +124,17 @@ class Dataset:
 
     def missing_share(self, split: str = "train") -> float:
         """Share of window entries of a split that are missing by nature."""
-        return float(self.missing_flags(self.split[split]).mean())
+        return float(self.missing_flags(self.examples(split)).mean())
+
+    def examples(self, split: str) -> Examples:
+        """The examples of a split.
+
+        Raises:
+            ValueError: the dataset was made to be scored only.
+        """
+        if self.split is None:
+            raise ValueError("a dataset that was made to be scored has no examples")
+        return self.split[split]
 
 
 class NewDirectory:
@@ -183,13 +193,14 @@ def _write(dataset: Dataset, directory: Path) -> None:
     arrays = {name: getattr(panel, name) for name in ("clicks", "shares", "release")}
     arrays["history"] = dataset.history
     arrays |= {f"tensor-{name}": array for name, array in dataset.tensors.items()}
-    for name in SPLITS if split else ():
-        arrays |= {f"{name}-items": split[name].items, f"{name}-times": split[name].times}
+    if split:
+        for name in SPLITS:
+            arrays |= {f"{name}-items": split[name].items, f"{name}-times": split[name].times}
     if dataset.true_share_rate is not None:
         arrays["true_share_rate"] = dataset.true_share_rate
     for name, array in arrays.items():
         file = directory / f"{name}.npy"
-        if isinstance(array, np.memmap) and Path(array.filename) == file:
+        if isinstance(array, np.memmap) and Path(str(array.filename)) == file:
             array.flush()
         else:
             np.save(file, array, allow_pickle=False)

@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mmnet.checks import InputError, did_you_mean
 from mmnet.config import TableFlags
-from mmnet.data import tables
+from mmnet.data import table_files
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -154,11 +152,7 @@ class Events:
         Raises:
             InputError: it is not there.
         """
-        if column not in self.data.columns:
-            raise InputError(
-                f"{self.origin} has no column {column!r} (named by --{flag}); it has "
-                f"{', '.join(self.data.columns)}{did_you_mean(column, self.data.columns)}"
-            )
+        table_files.need_column(self.origin, self.data.columns, column, flag)
         return self.data[column]
 
 
@@ -321,7 +315,7 @@ def files_of(flags: TableFlags) -> list[Path]:
     if "://" in flags.events:
         return []
     try:
-        return tables.find(flags.events, "events")
+        return table_files.find(flags.events, "events")
     except InputError:
         if (flags.engine or DEFAULT) == DEFAULT:
             raise
@@ -339,7 +333,7 @@ def events_of(engine: Engine, flags: TableFlags, files: Sequence[Path]) -> Event
     if not files and "://" not in flags.events:
         return _table(engine, flags.events)
     origin = str(files[0]) if len(files) == 1 else flags.events
-    kinds = {tables.is_parquet(path) for path in files or [Path(flags.events)]}
+    kinds = {table_files.is_parquet(path) for path in files or [Path(flags.events)]}
     if len(kinds) > 1:
         raise InputError(f"{flags.events}: both Parquet and CSV files; name one kind by a glob")
     paths = [str(path) for path in files] or [flags.events]
@@ -367,46 +361,19 @@ def _table(engine: Engine, name: str) -> Events:
 
 
 def _check_parquet(files: Sequence[Path]) -> int:
-    """Rows by the files' own word; each is opened, so that a message can name the one at fault."""
-    rows, first = 0, None
-    for path in files:
-        try:
-            with pa.parquet.ParquetFile(path) as file:
-                names, more = file.schema_arrow.names, file.metadata.num_rows
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(
-                f"{path} is not a readable Parquet file (events table): {_first_line(error)}"
-            ) from None
-        _check_names(path, names, files[0], first := first or names)
-        rows += more
-    return rows
+    """Rows as the files report them; each is opened, so that a message can name the bad one."""
+    schemas, groups = zip(
+        *(table_files.parquet_groups(path, "events") for path in files), strict=True
+    )
+    table_files.check_names(files, list(map(table_files.names_of, files, schemas)))
+    return sum(map(sum, groups))
 
 
 def _check_csv(files: Sequence[Path]) -> list[str]:
     """The header, which all files must share."""
-    first: list[str] = []
-    for path in files:
-        try:
-            names = tables.header(path)
-        except OSError as error:
-            raise InputError(
-                f"{path} is not a readable CSV file (events table): {_first_line(error)}"
-            ) from None
-        if not names:
-            raise InputError(f"{path} is not a readable CSV file (events table): it is empty")
-        _check_names(path, names, files[0], first := first or names)
-    return first
-
-
-def _check_names(path: Path, names: list[str], first: Path, wanted: list[str]) -> None:
-    again = [name for name in names if names.count(name) > 1]
-    if again:
-        raise InputError(f"{path} has two columns named {again[0]!r}; rename one")
-    if names != wanted:
-        raise InputError(
-            f"{path} has columns {', '.join(names)} but {first} has {', '.join(wanted)}; the "
-            "files of one table must agree"
-        )
+    names = [table_files.column_names(path, "events") for path in files]
+    table_files.check_names(files, names)
+    return names[0]
 
 
 def _read_parquet(engine: Engine, paths: list[str]) -> tuple[ir.Table, str]:

@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
-from mmnet.data import calendars, expressions, tables
+from mmnet.data import calendars, expressions
 from mmnet.data.calendars import ANCHOR, Calendar
+from mmnet.data.columns import LARGEST
 from mmnet.data.engines import Engine, Events
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def _whole(value: Any) -> Any:
     """Whole numbers as int64, null where it is none."""
     import ibis
 
-    good = value.abs() < tables.LARGEST
+    good = value.abs() < LARGEST
     if value.type().is_floating():
         good &= value == value.floor()
     return _or_null(good, ibis.ifelse(good, value, 0).cast("int64"))

@@ -33,13 +33,16 @@ import pyarrow.parquet
 import mmnet
 from mmnet.checks import InputError
 from mmnet.config import ENGINE, EventFlags, TableFlags, TaskFlags
-from mmnet.data import calendars, engines, event_times, expressions, parquet, tables
+from mmnet.data import calendars, engines, event_times, expressions, parquet
 from mmnet.data.calendars import MAX_PERIODS, Calendar
+from mmnet.data.columns import LARGEST
 from mmnet.data.engines import Engine, Events
 from mmnet.data.event_times import END_YEAR, FIRST_YEAR
 from mmnet.data.expressions import Rate
-from mmnet.data.parquet import PIECE_ROWS, ParquetTable
-from mmnet.data.tables import Rule, Table
+from mmnet.data.ledger import Rule, check_chain
+from mmnet.data.parquet import PIECE_ROWS
+from mmnet.data.tables import Rows
+from mmnet.hashing import sha256
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -65,7 +68,7 @@ class Counted:
         scratch: the directory that they lie in meanwhile; gone with this object.
     """
 
-    table: Table | ParquetTable
+    table: Rows
     ledger: tuple[Rule, ...]
     digests: dict[str, str]
     kept: tuple[Path, ...]
@@ -87,7 +90,7 @@ def load(
         InputError: the events are not as the flags say.
     """
     files = engines.files_of(flags)
-    digests = dict(zip(_labels(files), map(tables.sha256, files), strict=True))
+    digests = dict(zip(_labels(files), map(sha256, files), strict=True))
     key = _key(flags, task, item_ids, list(digests.values())) if files else ""
     if directory and key:
         with contextlib.suppress(InputError, OSError, ValueError, KeyError, TypeError):
@@ -405,7 +408,7 @@ class _Counting:
         known = totals["rows"] or 0
         if self.item_ids is not None:
             ledger.append(Rule("events", "item is in the items table", rows, known))
-        tables.check_chain(ledger)
+        check_chain(ledger)
         for number, rate in enumerate(self.rates):
             numerator, denominator = (
                 totals[f"{name}_{number}"] or 0 for name in ("numerator", "denominator")
@@ -548,7 +551,7 @@ def _item_text(events: Events, flags: TableFlags) -> ir.StringValue:
     if of.is_floating():
         column = column.cast("float64")
         filled = column.notnull() & ~column.isnan()
-        whole = filled & (column == column.floor()) & (column.abs() < tables.LARGEST)
+        whole = filled & (column == column.floor()) & (column.abs() < LARGEST)
         number = ibis.ifelse(whole, column, 0.0).cast("int64").cast("string")
         column = ibis.ifelse(whole, number, ibis.ifelse(filled, column.cast("string"), ""))
     return column.cast("string").fill_null("")
@@ -641,7 +644,7 @@ def _scratch(flags: TableFlags, directory: Path | None) -> tempfile.TemporaryDir
         ) from None
 
 
-def _read(path: Path, flags: TableFlags) -> Table | ParquetTable:
+def _read(path: Path, flags: TableFlags) -> Rows:
     """The counts table, with messages of its own for what only its sums show.
 
     All of it is read once, so that damage shows here.
@@ -673,9 +676,9 @@ def _read(path: Path, flags: TableFlags) -> Table | ParquetTable:
     return found
 
 
-def _content_sha256(table: Table | ParquetTable) -> str:
+def _content_sha256(table: Rows) -> str:
     """A hash of a table's content, however it was written."""
-    data = (table if isinstance(table, Table) else table.read()).data
+    data = table.read().data
     data = data.replace_schema_metadata(None).combine_chunks()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, data.schema) as stream:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mmnet.checks import InputError, did_you_mean
-from mmnet.data import tables
+from mmnet.data.columns import LARGEST
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -221,7 +221,7 @@ def counted(count: Count, table: ir.Table) -> tuple[ir.IntegerValue, ir.BooleanV
             "a count is a number or true/false"
         )
     value = number(value)
-    good = value.notnull() & (value >= 0) & (value < tables.LARGEST)
+    good = value.notnull() & (value >= 0) & (value < LARGEST)
     if value.type().is_floating():
         good &= value == value.floor()
     return ibis.ifelse(good, value, 0).cast("int64"), good

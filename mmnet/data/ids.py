@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
-from mmnet.data import tables
-from mmnet.data.parquet import PIECE_ROWS, ParquetTable
-from mmnet.data.tables import Table
+from mmnet.data.columns import texts
+from mmnet.data.parquet import PIECE_ROWS
+from mmnet.data.tables import Rows
 
 
 class ItemIds:
@@ -38,7 +38,7 @@ class ItemIds:
         return part.to_numpy(zero_copy_only=False).astype(object)
 
 
-def item_ids(items: Table | ParquetTable, flags: TableFlags) -> ItemIds:
+def item_ids(items: Rows, flags: TableFlags) -> ItemIds:
     """Reads the ids of the items table.
 
     Raises:
@@ -47,7 +47,7 @@ def item_ids(items: Table | ParquetTable, flags: TableFlags) -> ItemIds:
     column, flag = flags.item_column, "item_column"
     parts = []
     for piece in items.pieces(PIECE_ROWS, {column: flag}):
-        ids = tables.texts(piece, column, flag)
+        ids = texts(piece, column, flag)
         empty = pc.equal(ids, "")
         if pc.any(empty).as_py():
             row = pc.index(empty, True).as_py()

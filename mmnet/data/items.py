@@ -12,10 +12,9 @@ import pyarrow.compute as pc
 from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import tables
+from mmnet.data.columns import floats, is_list, strings, texts, values_of
 from mmnet.data.ids import ItemIds
-from mmnet.data.parquet import ParquetTable
-from mmnet.data.tables import Table
+from mmnet.data.tables import Rows, Table
 from mmnet.schema import FieldSpec, NumericSpec, TextSpec, VectorSpec
 from mmnet.startup import load_tensorflow
 
@@ -61,7 +60,7 @@ def fit_fields(
     specs, vocabularies = [], {}
     for column in (*flags.taxonomies, *flags.categoricals):
         flag = "taxonomies" if column in flags.taxonomies else "categoricals"
-        rows, values = tables.values_of(items, column, flag)
+        rows, values = values_of(items, column, flag)
         fitted = fitted_on[rows]
         count = pd.Series(values[fitted], dtype=object).value_counts()
         ranked = sorted(count.items(), key=lambda pair: (-pair[1], pair[0]))
@@ -85,7 +84,7 @@ def encode_field(items: Table, spec: FieldSpec, vocabulary: list[str], flag: str
            [0, 0],
            [2, 0]], dtype=int32)
     """
-    rows, values = tables.values_of(items, spec.name, flag)
+    rows, values = values_of(items, spec.name, flag)
     ids = pd.Index(vocabulary, dtype=object).get_indexer(values) + schema.FIRST_ID
     ids[ids < schema.FIRST_ID] = schema.UNKNOWN_ID
     place = np.arange(len(rows)) - np.searchsorted(rows, rows)
@@ -99,7 +98,7 @@ def fit_numerics(items: Table, fitted_on: np.ndarray, flags: TableFlags) -> list
     """Fits mean and standard deviation of every numeric column on the given items."""
     specs = []
     for column in flags.numerics:
-        values = tables.floats(items, column, "numerics")[fitted_on]
+        values = floats(items, column, "numerics")[fitted_on]
         mean, sd = mean_and_sd(values[np.isfinite(values)])
         specs.append(NumericSpec(name=column, mean=mean, sd=sd))
     return specs
@@ -138,7 +137,7 @@ def encode_numeric(items: Table, spec: NumericSpec) -> np.ndarray:
 
     `serving.export.standardised` does the same to the bit.
     """
-    values = tables.floats(items, spec.name, "numerics")
+    values = floats(items, spec.name, "numerics")
     with np.errstate(over="ignore", invalid="ignore"):  # a difference may be infinite, then clipped
         standard = (values - spec.mean) / spec.sd
     standard = np.clip(standard, -schema.LARGEST_NUMBER, schema.LARGEST_NUMBER)
@@ -172,7 +171,7 @@ def texts_of(items: Table, column: str) -> np.ndarray:
     kind = items.need(column, "texts").type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind):
         raise _no_text(items, column, str(kind))
-    return tables.strings(items, column, "texts")
+    return strings(items, column, "texts")
 
 
 def _no_text(items: Table, column: str, kind: str) -> InputError:
@@ -203,7 +202,7 @@ def _tokens() -> Any:
     return tokens
 
 
-def fit_vector(name: str, vectors: Table | ParquetTable) -> VectorSpec:
+def fit_vector(name: str, vectors: Rows) -> VectorSpec:
     """Reads the length of a table's content vectors; nothing else of them is fitted.
 
     Raises:
@@ -218,7 +217,7 @@ def fit_vector(name: str, vectors: Table | ParquetTable) -> VectorSpec:
 
 
 def encode_vectors(
-    vectors: Table | ParquetTable,
+    vectors: Rows,
     spec: VectorSpec,
     ids: ItemIds,
     flags: TableFlags,
@@ -245,7 +244,7 @@ def encode_vectors(
     needed = {flags.item_column: "item_column", column: "vectors"}
     given = np.zeros(len(ids), bool)
     for piece in vectors.pieces(VECTORS_AT_ONCE, needed):
-        who = tables.texts(piece, flags.item_column, "item_column")
+        who = texts(piece, flags.item_column, "item_column")
         rows = ids.rows(who)
         again = pd.Series(who.to_numpy()).duplicated().to_numpy() | ((rows >= 0) & given[rows])
         if again.any():
@@ -299,14 +298,13 @@ def vectors_of(piece: Table, column: str, spec: VectorSpec) -> tuple[np.ndarray,
     return numbers, full
 
 
-def vector_column(name: str, vectors: Table | ParquetTable) -> str:
+def vector_column(name: str, vectors: Rows) -> str:
     """The list-of-floats column of a table; of several the one called like the vectors.
 
     Raises:
         InputError: there is none, or several and none of that name.
     """
-    schema = vectors.schema if isinstance(vectors, ParquetTable) else vectors.data.schema
-    columns = [column.name for column in schema if tables.is_list(column.type)]
+    columns = [column.name for column in vectors.schema if is_list(column.type)]
     if len(columns) == 1:
         return columns[0]
     if name in columns:

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 
-from mmnet.checks import InputError
-from mmnet.data import tables
-from mmnet.data.tables import Block, Table
+from mmnet.data import table_files, tables
+from mmnet.data.tables import Block, Rows, Table
 
 PIECE_ROWS = 1 << 21
 """Rows of a table that are read at a time, where nothing else decides."""
@@ -91,7 +89,9 @@ class ParquetTable:
         names = list(self.names if columns is None else dict.fromkeys(columns))
         wanted = pa.schema([self.schema.field(name) for name in names])
         for block in self.blocks(rows) if blocks is None else blocks:
-            batches = _batches(self.files[block.file], rows, block.groups, names, self.name)
+            batches = table_files.batches(
+                self.files[block.file], self.name, names, rows=rows, groups=block.groups
+            )
             for part, data in zip(
                 tables.runs(block.rows, rows), _exactly(batches, rows), strict=True
             ):
@@ -105,9 +105,7 @@ class ParquetTable:
         return Table(data, self.name, self.files, self.starts)
 
 
-def open_table(
-    pattern: str, name: str, *, text_columns: Sequence[str] = ()
-) -> Table | ParquetTable:
+def open_table(pattern: str, name: str, *, text_columns: Sequence[str] = ()) -> Rows:
     """Opens a table: Parquet files are read in pieces later, CSV files are read as a whole now.
 
     Args:
@@ -118,40 +116,16 @@ def open_table(
     Raises:
         InputError: as in `tables.read`.
     """
-    paths = tables.find(pattern, name)
-    if not all(map(tables.is_parquet, paths)):
+    paths = table_files.find(pattern, name)
+    if not all(map(table_files.is_parquet, paths)):
         return tables.read(pattern, name, text_columns=text_columns)
-    schemas, groups = zip(*(_about(path, name) for path in paths), strict=True)
-    tables.check_names(paths, list(map(tables.column_names, paths, schemas)))
-    try:
-        schema = tables.one_schema(schemas)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise InputError(f"the files of {pattern} do not fit together: {error}") from None
+    schemas, groups = zip(*(table_files.parquet_groups(path, name) for path in paths), strict=True)
+    schema = table_files.common_schema(pattern, paths, schemas)
     sizes = list(map(sum, groups))
     if not sum(sizes):
-        raise InputError(f"{paths[0]}: the {name} table has no rows")
+        raise table_files.no_rows(paths[0], name)
     starts = tuple(itertools.accumulate(sizes[:-1], initial=0))
     return ParquetTable(name, tuple(paths), starts, schema, groups)
-
-
-def _about(path: Path, name: str) -> tuple[pa.Schema, tuple[int, ...]]:
-    """Columns of a file, and the rows of each of its row groups."""
-    try:
-        found = pa.parquet.read_metadata(path)
-        groups = (found.row_group(group).num_rows for group in range(found.num_row_groups))
-        return found.schema.to_arrow_schema().remove_metadata(), tuple(groups)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
-        raise tables.unreadable(path, name, error) from None
-
-
-def _batches(
-    path: Path, rows: int, groups: range, columns: list[str], name: str
-) -> Iterator[pa.RecordBatch]:
-    try:
-        with pa.parquet.ParquetFile(path) as file:
-            yield from file.iter_batches(rows, row_groups=list(groups), columns=columns)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
-        raise tables.unreadable(path, name, error) from None
 
 
 def _exactly(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:

@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 
 from mmnet.data.counts import Panel
 
 FIXED_POINT = 1 << 24
 """A rate in percent is stored as an integer multiple of 2**-24, so that sums are exact."""
+
+
+def share_rate(shares: Any, clicks: Any) -> Any:
+    """Eq. 1: y = 100 * shares / clicks, in percent.
+
+    This is the one place of the formula. It uses operators that NumPy and TensorFlow share, and
+    in float64 both give the same bits.
+
+    Args:
+        shares: NumPy integers, or a float64 tensor.
+        clicks: the same, of the same shape; 1 or more.
+
+    Returns:
+        float64, of the same shape.
+
+    >>> share_rate(np.array([1, 0]), np.array([4, 2]))
+    array([25.,  0.])
+    """
+    return 100.0 * shares / clicks
 
 
 def observed(panel: Panel, min_clicks: int) -> np.ndarray:
@@ -21,7 +44,7 @@ def observed(panel: Panel, min_clicks: int) -> np.ndarray:
 
 
 def share_rates(panel: Panel, min_clicks: int) -> tuple[np.ndarray, np.ndarray]:
-    """Eq. 1: y = 100 * shares / clicks, in percent, and the flag m of where it is missing.
+    """Eq. 1 with its missing flag m: 1 where the rate is not known.
 
     Returns:
         `(share_rate, missing_flag)`, float32 [items, periods]; the rate is 0 where missing.
@@ -32,12 +55,32 @@ def share_rates(panel: Panel, min_clicks: int) -> tuple[np.ndarray, np.ndarray]:
     (array([[ 25.,   0., 100.]], dtype=float32), array([[0., 1., 0.]], dtype=float32))
     """
     seen = observed(panel, min_clicks)
-    rate = np.divide(100.0 * panel.shares, panel.clicks, out=np.zeros(seen.shape), where=seen)
-    return rate.astype(np.float32), 1 - seen.astype(np.float32)
+    return _where(seen, panel).astype(np.float32), 1 - seen.astype(np.float32)
 
 
 def fixed_point(panel: Panel, seen: np.ndarray) -> np.ndarray:
     """The same rates as int64 multiples of 2**-24 percent, 0 where missing."""
-    unit = 100.0 * FIXED_POINT  # in float64, since 100 * 2**24 * shares can pass int64
-    rate = np.divide(unit * panel.shares, panel.clicks, out=np.zeros(seen.shape), where=seen)
-    return np.rint(rate).astype(np.int64)
+    # Multiplying by a power of two rounds nothing: only the step to whole numbers does.
+    return np.rint(FIXED_POINT * _where(seen, panel)).astype(np.int64)
+
+
+def _where(seen: np.ndarray, panel: Panel) -> np.ndarray:
+    """Rates where seen, float64 [items, periods]; 0 elsewhere."""
+    rate = np.zeros(seen.shape)
+    rate[seen] = share_rate(panel.shares[seen], panel.clicks[seen])
+    return rate
+
+
+def true_share_rates(truth: pa.Table, panel: Panel) -> np.ndarray:
+    """Planted true share rates on a panel, float64 [items, periods]; NaN where there is none.
+
+    Args:
+        truth: item_id, period and true_share_rate in percent.
+        panel: whose items and periods are wanted.
+    """
+    who = pd.Index(panel.item_ids).get_indexer(truth["item_id"].to_pandas())
+    column = truth["period"].to_numpy() - panel.first_period
+    inside = (who >= 0) & (column >= 0) & (column < panel.num_periods)
+    found = np.full(panel.clicks.shape, np.nan)
+    found[who[inside], column[inside]] = truth["true_share_rate"].to_numpy()[inside]
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,8 @@ import numpy as np
 from mmnet.checks import InputError
 from mmnet.config import TaskFlags
 from mmnet.data import share_rates
-from mmnet.data.counts import Counted, Panel
-from mmnet.data.tables import Rule
+from mmnet.data.counts import Panel
+from mmnet.data.ledger import Rule
 from mmnet.hashing import hash_items, uniform
 
 SPLITS = ("train", "validation", "test")
@@ -31,6 +32,15 @@ class Examples:
     def __len__(self) -> int:
         return len(self.items)
 
+    def part(self, rows: slice) -> Examples:
+        """The examples of a run of items, whose rows count from its first then.
+
+        >>> Examples(np.array([0, 2, 3, 3]), np.array([4, 4, 4, 5])).part(slice(2, 4))
+        Examples(items=array([0, 1, 1]), times=array([4, 4, 5]))
+        """
+        low, high = np.searchsorted(self.items, [rows.start, rows.stop])
+        return Examples(self.items[low:high] - rows.start, self.times[low:high])
+
 
 @dataclass(frozen=True)
 class Split:
@@ -45,8 +55,25 @@ class Split:
         return getattr(self, name)
 
 
-class Splitter:
-    """Finds every example, shard by shard of items, and splits them.
+@dataclass
+class Candidates:
+    """What one split took of the candidates, in one shard of items.
+
+    Attributes:
+        examples: those that are in the split; rows of items count from the shard's first.
+        candidates: targets in the split's span.
+        in_time: those whose t is late enough.
+    """
+
+    examples: Examples
+    candidates: int
+    in_time: int
+
+
+def split_examples(
+    panel: Panel, task: TaskFlags, seed: int = 0, shards: Sequence[slice] = ()
+) -> tuple[Split, list[Rule]]:
+    """Finds every example and splits them.
 
     An example is every (item, t) whose target period t + h is observed and not before release,
     however many of its window's entries are missing. Targets of validation and test need
@@ -57,122 +84,125 @@ class Splitter:
     span is in no split. by_item and random_window split by a hash of the item (and period).
 
     Args:
-        calendar: a panel, or whatever knows `num_periods` and `label` of its columns.
+        panel: counts of all items.
         task: the rules.
         seed: of the hashes.
+        shards: runs of items that are looked at together; all at once by default.
+
+    Returns:
+        The examples, and what the rules left out.
 
     Raises:
-        InputError: fewer periods than window + horizon, split ratios that are none.
+        InputError: fewer periods than window + horizon, split ratios that are none, an empty
+            split, or too few test rows.
+
+    >>> from mmnet.data.calendars import Calendar
+    >>> clicks = np.ones((2, 12), np.int64)
+    >>> release, days = np.zeros(2, np.int64), Calendar(kind="integer")
+    >>> panel = Panel(np.array(["a", "b"]), clicks, clicks, release, days, first_period=0)
+    >>> task = TaskFlags(window=2, min_target_clicks=1, min_test_rows=1)
+    >>> found, ledger = split_examples(panel, task)
+    >>> found.test  # each item's last period is a target, and t the one before it
+    Examples(items=array([0, 1], dtype=int32), times=array([10, 10], dtype=int32))
     """
-
-    def __init__(self, calendar: Panel | Counted, task: TaskFlags, seed: int = 0):
-        num_periods, least = calendar.num_periods, task.window + task.horizon
-        if num_periods < least:
+    _check(panel, task)
+    cuts = _cuts(panel.num_periods, task) if task.split == "chronological" else ()
+    shards = shards or [slice(0, len(panel.clicks))]
+    parts = [_split_shard(panel.part(rows), task, seed, cuts) for rows in shards]
+    ledger: list[Rule] = []
+    if task.origin:
+        inside = sum(found.candidates for part, _ in parts for found in part.values())
+        rule = f"before origin {task.origin}"
+        ledger.append(Rule("examples", rule, sum(number for _, number in parts), inside))
+    splits = {}
+    for name in SPLITS:
+        found = [part[name] for part, _ in parts]
+        items = [one.examples.items + rows.start for one, rows in zip(found, shards, strict=True)]
+        splits[name] = Examples(
+            np.concatenate(items).astype(np.int32),
+            np.concatenate([one.examples.times for one in found]),
+        )
+        in_time = sum(one.in_time for one in found)
+        if _has_late(name, task, cuts):
+            rule = f"{name} example has its t at the end of the span before, or later"
+            ledger.append(Rule("examples", rule, sum(one.candidates for one in found), in_time))
+        rule = f"{name} target has {_fewest(name, task)} clicks or more"
+        ledger.append(Rule("examples", rule, in_time, len(splits[name])))
+    for name, part in splits.items():
+        least_rows = task.min_test_rows if name == "test" else 1
+        if len(part) < least_rows:
+            flag = "min_train_clicks" if name == "train" else "min_target_clicks"
             raise InputError(
-                f"the counts table spans {num_periods} periods ({calendar.label(0)} to "
-                f"{calendar.label(num_periods - 1)}); --window={task.window} and "
-                f"--horizon={task.horizon} need at least {least}"
+                f"the {name} split has {len(part)} examples, fewer than {least_rows}; lower "
+                f"--{flag} (now {getattr(task, flag)}) or --min_test_rows, or bring more periods"
             )
-        ratios = np.array(task.split_ratios)
-        if len(ratios) != 3 or not (np.isfinite(ratios) & (ratios > 0)).all():
-            given = ",".join(f"{ratio:g}" for ratio in ratios)
-            raise InputError(f"--split_ratios must be three positive numbers. Received: {given}")
-        if task.origin and task.split != "chronological":
-            raise InputError(
-                f"--origin={task.origin} needs --split=chronological, not {task.split}"
-            )
-        self._task, self._seed = task, seed
-        chronological = task.split == "chronological"
-        self._cuts = _cuts(num_periods, task) if chronological else ()
-        self._parts: dict[str, list[Examples]] = {name: [] for name in SPLITS}
-        self._candidates = 0
-        # Of each split: candidates, those in time, those with enough clicks.
-        self._rows = {name: np.zeros(3, np.int64) for name in SPLITS}
+    return Split(**splits, first_targets=cuts[:3]), ledger
 
-    def add(self, panel: Panel, first_item: int = 0) -> Examples:
-        """Takes a shard of items in.
 
-        Args:
-            panel: its counts.
-            first_item: its first row in the items table.
+def _check(panel: Panel, task: TaskFlags) -> None:
+    num_periods, least = panel.num_periods, task.window + task.horizon
+    if num_periods < least:
+        raise InputError(
+            f"the counts table spans {num_periods} periods ({panel.label(0)} to "
+            f"{panel.label(num_periods - 1)}); --window={task.window} and "
+            f"--horizon={task.horizon} need at least {least}"
+        )
+    ratios = np.array(task.split_ratios)
+    if len(ratios) != 3 or not (np.isfinite(ratios) & (ratios > 0)).all():
+        given = ",".join(f"{ratio:g}" for ratio in ratios)
+        raise InputError(f"--split_ratios must be three positive numbers. Received: {given}")
+    if task.origin and task.split != "chronological":
+        raise InputError(f"--origin={task.origin} needs --split=chronological, not {task.split}")
 
-        Returns:
-            The shard's training examples, with rows that count from its own first.
-        """
-        task = self._task
-        seen = share_rates.observed(panel, 1)
-        seen[:, : task.horizon] = False  # no t before the first column
-        items, targets = np.nonzero(seen)
-        clicks = panel.clicks[items, targets]
-        which = self._assign(panel, items, targets)
-        times = (targets - task.horizon).astype(np.int32)
-        self._candidates += len(which)
-        for number, name in enumerate(SPLITS):
-            candidates = which == number
-            in_time = candidates
-            if self._has_late(name):
-                # An earlier t would be scored by weights fitted on targets that lie after it.
-                in_time = candidates & (times >= self._cuts[number] - 1)
-            chosen = in_time & (clicks >= self._fewest(name))
-            self._rows[name] += [candidates.sum(), in_time.sum(), chosen.sum()]
-            self._parts[name].append(
-                Examples((items[chosen] + first_item).astype(np.int32), times[chosen])
-            )
-        train = self._parts["train"][-1]
-        return Examples(train.items - np.int32(first_item), train.times)
 
-    def split(self) -> tuple[Split, list[Rule]]:
-        """The examples of all shards so far, and what the rules left out.
+def _split_shard(
+    panel: Panel, task: TaskFlags, seed: int, cuts: tuple[int, ...]
+) -> tuple[dict[str, Candidates], int]:
+    """The examples of one shard of items by split, and how many candidates it has."""
+    seen = share_rates.observed(panel, 1)
+    seen[:, : task.horizon] = False  # no t before the first column
+    items, targets = np.nonzero(seen)
+    clicks = panel.clicks[items, targets]
+    which = _assign(panel, items, targets, task, seed, cuts)
+    times = (targets - task.horizon).astype(np.int32)
+    found = {}
+    for number, name in enumerate(SPLITS):
+        candidates = which == number
+        in_time = candidates
+        if _has_late(name, task, cuts):
+            # An earlier t would be scored by weights fitted on targets that lie after it.
+            in_time = candidates & (times >= cuts[number] - 1)
+        chosen = in_time & (clicks >= _fewest(name, task))
+        examples = Examples(items[chosen].astype(np.int32), times[chosen])
+        found[name] = Candidates(examples, int(candidates.sum()), int(in_time.sum()))
+    return found, len(which)
 
-        Raises:
-            InputError: an empty split, too few test rows.
-        """
-        task, parts = self._task, {}
-        ledger: list[Rule] = []
-        if task.origin:
-            inside = sum(int(rows[0]) for rows in self._rows.values())
-            rule = f"before origin {task.origin}"
-            ledger.append(Rule("examples", rule, self._candidates, inside))
-        for name in SPLITS:
-            candidates, in_time, chosen = map(int, self._rows[name])
-            if self._has_late(name):
-                rule = f"{name} example has its t at the end of the span before, or later"
-                ledger.append(Rule("examples", rule, candidates, in_time))
-            rule = f"{name} target has {self._fewest(name)} clicks or more"
-            ledger.append(Rule("examples", rule, in_time, chosen))
-            parts[name] = Examples(
-                np.concatenate([part.items for part in self._parts[name]]),
-                np.concatenate([part.times for part in self._parts[name]]),
-            )
-        for name, part in parts.items():
-            least_rows = task.min_test_rows if name == "test" else 1
-            if len(part) < least_rows:
-                flag = "min_train_clicks" if name == "train" else "min_target_clicks"
-                raise InputError(
-                    f"the {name} split has {len(part)} examples, fewer than {least_rows}; lower "
-                    f"--{flag} (now {getattr(task, flag)}) or --min_test_rows, or bring more "
-                    "periods"
-                )
-        return Split(**parts, first_targets=self._cuts[:3]), ledger
 
-    def _fewest(self, name: str) -> int:
-        task = self._task
-        return task.min_train_clicks if name == "train" else task.min_target_clicks
+def _fewest(name: str, task: TaskFlags) -> int:
+    return task.min_train_clicks if name == "train" else task.min_target_clicks
 
-    def _has_late(self, name: str) -> bool:
-        """Whether the first h - 1 targets of a split's span are left out."""
-        return name != "train" and self._task.horizon > 1 and bool(self._cuts)
 
-    def _assign(self, panel: Panel, items: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Number of the split of each candidate; 3 = none."""
-        task = self._task
-        if self._cuts:
-            return np.searchsorted(self._cuts, targets, side="right") - 1
-        borders = np.cumsum(task.split_ratios) / np.sum(task.split_ratios)
-        hashes = hash_items(panel.item_ids)[items]
-        periods = (panel.first_period + targets) if task.split == "random_window" else 0
-        draw = uniform(hashes, self._seed, periods)
-        return np.minimum(np.searchsorted(borders, draw, side="right"), 2)
+def _has_late(name: str, task: TaskFlags, cuts: tuple[int, ...]) -> bool:
+    """Whether the first h - 1 targets of a split's span are left out."""
+    return name != "train" and task.horizon > 1 and bool(cuts)
+
+
+def _assign(
+    panel: Panel,
+    items: np.ndarray,
+    targets: np.ndarray,
+    task: TaskFlags,
+    seed: int,
+    cuts: tuple[int, ...],
+) -> np.ndarray:
+    """Number of the split of each candidate; 3 = none."""
+    if cuts:
+        return np.searchsorted(cuts, targets, side="right") - 1
+    borders = np.cumsum(task.split_ratios) / np.sum(task.split_ratios)
+    hashes = hash_items(panel.item_ids)[items]
+    periods = (panel.first_period + targets) if task.split == "random_window" else 0
+    draw = uniform(hashes, seed, periods)
+    return np.minimum(np.searchsorted(borders, draw, side="right"), 2)
 
 
 def _cuts(num_periods: int, task: TaskFlags) -> tuple[int, int, int, int]:
@@ -189,10 +219,3 @@ def _cuts(num_periods: int, task: TaskFlags) -> tuple[int, int, int, int]:
             f"all, {test} of them in each test span; lower it, or bring more periods"
         )
     return task.horizon, max(task.horizon, end - test - validation), end - test, end
-
-
-def split_examples(panel: Panel, task: TaskFlags, seed: int = 0) -> tuple[Split, list[Rule]]:
-    """Splits the examples of one panel; see `Splitter`."""
-    splitter = Splitter(panel, task, seed)
-    splitter.add(panel)
-    return splitter.split()

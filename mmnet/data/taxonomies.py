@@ -1,11 +1,12 @@
-"""Taxonomies: which item has which category or tags, and the sums behind their means."""
+"""Taxonomies: which item has which category or tags, and the sums and means of their rates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,119 +14,167 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from mmnet.config import TaskFlags
-from mmnet.data import tables
+from mmnet.data import share_rates
+from mmnet.data.columns import values_of
 from mmnet.data.counts import Panel
 from mmnet.data.tables import Table
 from mmnet.startup import load_tensorflow
 
-if TYPE_CHECKING:
-    from mmnet.data.taxonomy_means import TaxonomyMeans
+Shards = Callable[[str], Iterable[tuple[Panel, Table]]]
+"""Taxonomy column -> every shard's panel, and its rows of an items table with that column."""
+
+Means = tuple[np.ndarray, np.ndarray]
+"""`(taxonomy_rate, taxonomy_missing_flag)`, float32 [items, periods], percent."""
+
+SUMS = ("sums", "counts", "all_sums", "all_counts")
 
 
-@dataclass(frozen=True)
-class Members:
-    """Which item has which value of one taxonomy; an item may have several, or none.
+def members(
+    items: Table, column: str, numbers: dict[str, int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which item has which value of a taxonomy; every value counts, seen in training or not.
+
+    Args:
+        items: some rows of the items table.
+        column: of the taxonomy.
+        numbers: value -> number; values that come for the first time are added.
+
+    Returns:
+        Row of the item, ascending, and number of the value, int64 [pairs]; an item may have
+        several values, or none.
+
+    >>> members(Table(pa.table({"tags": ["a;b", "", "b"]}), "items"), "tags")
+    (array([0, 0, 2]), array([0, 1, 1]))
+    """
+    numbers = {} if numbers is None else numbers
+    rows, values = values_of(items, column, "taxonomies")
+    codes, found = pd.factorize(values)
+    of_codes = [numbers.setdefault(value, len(numbers)) for value in found]
+    return rows.astype(np.int64), np.asarray(of_codes, np.int64)[codes]
+
+
+@dataclass
+class Taxonomy:
+    """One taxonomy: the numbers of its values, and their sums over all items (Eq. 4).
 
     Attributes:
-        items: int64 [pairs], row of the item, ascending.
-        values: int64 [pairs], number of the value.
-        num_values: how many values there are.
+        column: of the items table.
+        task: which means are wanted.
+        sums: int64 [values, periods], above the fraction line.
+        counts: int64 [values, periods], below it.
+        all_sums: int64 [periods], of all items.
+        all_counts: int64 [periods].
+        numbers: value -> its row in the sums.
     """
 
-    items: np.ndarray
-    values: np.ndarray
-    num_values: int
+    column: str
+    task: TaskFlags
+    sums: np.ndarray
+    counts: np.ndarray
+    all_sums: np.ndarray
+    all_counts: np.ndarray
+    numbers: dict[str, int] = field(default_factory=dict)
 
-    def part(self, items: slice) -> Members:
-        """The members among a run of items, whose rows count from 0 then."""
-        low, high = np.searchsorted(self.items, [items.start, items.stop])
-        return Members(self.items[low:high] - items.start, self.values[low:high], self.num_values)
+    def means(self, panel: Panel, part: Table) -> Means:
+        """The means of some items: their panel, and their rows of the items table."""
+        return next(self.means_of_shards([(panel, part)], 1))
 
-
-class Values:
-    """Numbers the values of one taxonomy as they come.
-
-    Args:
-        names: values that have numbers already, from 0 on.
-    """
-
-    def __init__(self, names: Sequence[str] = ()):
-        self._numbers = {name: number for number, name in enumerate(names)}
-
-    @property
-    def names(self) -> list[str]:
-        """The values, by number."""
-        return list(self._numbers)
-
-    def members(self, items: Table, column: str) -> Members:
-        """Reads who has which value from an items column; every value counts, seen or not."""
-        rows, values = tables.values_of(items, column, "taxonomies")
-        codes, found = pd.factorize(values)
-        numbers = [self._numbers.setdefault(value, len(self._numbers)) for value in found]
-        return Members(
-            rows.astype(np.int64), np.asarray(numbers, np.int64)[codes], len(self._numbers)
+    def means_of_shards(
+        self, shards: Iterable[tuple[Panel, Table]], num_shards: int
+    ) -> Iterator[Means]:
+        """The means of each shard, out of a `tf.data` pipeline where there are several."""
+        tf_means, task = _tf_means(), self.task
+        function = functools.partial(
+            tf_means.means,
+            leave_one_out=task.taxonomy_mean == "leave_one_out",
+            pooled=task.taxonomy_weighting == "clicks",
         )
 
+        def elements() -> Iterator[tuple]:
+            for panel, part in shards:
+                shard = self._shard(panel, part)
+                # Large sums may be a mapped file: only the rows of this shard's values are read.
+                of_pairs = self.sums[shard.values], self.counts[shard.values]
+                yield shard, tf_means.Sums(*of_pairs, self.all_sums, self.all_counts)
 
-def members(items: Table, column: str) -> Members:
-    """Reads the members of a taxonomy from an items column."""
-    return Values().members(items, column)
+        signature = (tf_means.SHARD, tf_means.OF_PAIRS)
+        return tf_means.over_shards(function, elements(), signature, num_shards)
+
+    def add_shards(self, shards: Iterable[tuple[Panel, Table]], num_shards: int) -> None:
+        """Adds the sums of all shards."""
+        tf_means = _tf_means()
+        elements = ((self._shard(panel, part),) for panel, part in shards)
+        found = tf_means.over_shards(tf_means.sums, elements, (tf_means.SHARD,), num_shards)
+        for values, sums in found:
+            more = len(self.numbers) - len(self.sums)
+            self.sums = np.pad(self.sums, ((0, more), (0, 0)))
+            self.counts = np.pad(self.counts, ((0, more), (0, 0)))
+            # Only the values of this shard: it may have few of many.
+            self.sums[values] += sums.above
+            self.counts[values] += sums.below
+            self.all_sums += sums.all_above
+            self.all_counts += sums.all_below
+
+    def _shard(self, panel: Panel, part: Table) -> Any:
+        """What is summed above and below the fraction line, and who has which value."""
+        seen = share_rates.observed(panel, self.task.min_clicks)
+        if self.task.taxonomy_weighting == "clicks":
+            above, below = panel.shares * seen, panel.clicks * seen
+        else:
+            above, below = share_rates.fixed_point(panel, seen), seen.astype(np.int64)
+        return _tf_means().Shard(above, below, *members(part, self.column, self.numbers))
 
 
-class TaxonomySums:
-    """What a first pass over all items finds out for the second: the taxonomies' sums.
+def _tf_means() -> Any:
+    """The arithmetic, which is TensorFlow's: tables without taxonomies do not wait for it."""
+    load_tensorflow(keras=False)
+    from mmnet.data import taxonomy_means
+
+    return taxonomy_means
+
+
+def fit(
+    columns: Sequence[str], task: TaskFlags, num_periods: int, shards: Shards, num_shards: int
+) -> list[Taxonomy]:
+    """The first pass over all items: numbers the values of each taxonomy and adds up their rates.
 
     Args:
-        num_periods: columns of the panels.
-        taxonomies: items columns.
+        columns: of the taxonomies.
         task: which means are wanted.
+        num_periods: columns of the panels.
+        shards: the items, shard by shard.
+        num_shards: how many there are.
     """
+    found = []
+    for column in columns:
+        none, nothing = np.zeros((0, num_periods), np.int64), np.zeros(num_periods, np.int64)
+        taxonomy = Taxonomy(column, task, none, none.copy(), nothing, nothing.copy())
+        taxonomy.add_shards(shards(column), num_shards)
+        found.append(taxonomy)
+    return found
 
-    def __init__(self, num_periods: int, taxonomies: Sequence[str], task: TaskFlags):
-        self.values = {column: Values() for column in taxonomies}
-        self.means: dict[str, TaxonomyMeans] = {}
-        if not taxonomies:
-            return
-        load_tensorflow(keras=False)  # tables without taxonomies do not wait for it
-        from mmnet.data.taxonomy_means import TaxonomyMeans
 
-        self.means = {
-            column: TaxonomyMeans(
-                num_periods,
-                min_clicks=task.min_clicks,
-                leave_one_out=task.taxonomy_mean == "leave_one_out",
-                weighting=task.taxonomy_weighting,
+def save(taxonomies: Sequence[Taxonomy], directory: Path) -> None:
+    """Writes what `fit` found, for other processes to read."""
+    for number, taxonomy in enumerate(taxonomies):
+        table = pa.table({taxonomy.column: pa.array(list(taxonomy.numbers), pa.string())})
+        pa.parquet.write_table(table, directory / f"taxonomy-{number}.parquet")
+        for name in SUMS:
+            file = directory / f"taxonomy-{number}-{name}.npy"
+            np.save(file, getattr(taxonomy, name), allow_pickle=False)
+
+
+def load(columns: Sequence[str], task: TaskFlags, directory: Path) -> list[Taxonomy]:
+    """Reads what `save` wrote; large sums stay in their files."""
+    found = []
+    for number, column in enumerate(columns):
+        values = pa.parquet.read_table(directory / f"taxonomy-{number}.parquet")[column]
+        sums = {
+            name: np.load(
+                directory / f"taxonomy-{number}-{name}.npy", mmap_mode="r", allow_pickle=False
             )
-            for column in taxonomies
+            for name in SUMS
         }
-
-    def add(self, panel: Panel, part: Table) -> None:
-        """Takes in some items: their panel, and their rows of the items table."""
-        for column, means in self.means.items():
-            means.add(panel, self.values[column].members(part, column))
-
-    def taxonomy_means(self, panel: Panel, part: Table) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Rates and missing flags of each taxonomy, float32 [items, periods], of those items."""
-        return [
-            means.means(panel, self.values[column].members(part, column))
-            for column, means in self.means.items()
-        ]
-
-    def save(self, directory: Path) -> None:
-        """Writes what was found out, for other processes to read."""
-        for number, (column, means) in enumerate(self.means.items()):
-            table = pa.table({column: pa.array(self.values[column].names, pa.string())})
-            pa.parquet.write_table(table, directory / f"taxonomy-{number}.parquet")
-            for name, array in vars(means).items():
-                if isinstance(array, np.ndarray):
-                    np.save(directory / f"taxonomy-{number}-{name}.npy", array, allow_pickle=False)
-
-    def load(self, directory: Path) -> None:
-        """Reads what `save` wrote; large sums stay where they lie."""
-        for number, (column, means) in enumerate(self.means.items()):
-            names = pa.parquet.read_table(directory / f"taxonomy-{number}.parquet")[column]
-            self.values[column] = Values(names.to_pylist())
-            for name, array in vars(means).items():
-                if isinstance(array, np.ndarray):
-                    file = directory / f"taxonomy-{number}-{name}.npy"
-                    setattr(means, name, np.load(file, mmap_mode="r", allow_pickle=False))
+        numbers = {value: number for number, value in enumerate(values.to_pylist())}
+        found.append(Taxonomy(column, task, **sums, numbers=numbers))
+    return found

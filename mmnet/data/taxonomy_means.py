@@ -1,130 +1,149 @@
 """Taxonomy means: what the other items of a category or tag did, period by period (Eq. 4).
 
-Sums are integers, so leaving an item out by subtraction is exact, and so is any sharding. A mean
-at period t uses period t alone, so it is known at t.
+Two functions of one shard of items, `sums` and `means`; between them the sums of all shards are
+added up. Sums are integers, so leaving an item out by subtraction is exact, and no bit depends on
+how the items were cut into shards. A mean at period t uses period t alone, so it is known at t.
+Where there are several shards, `over_shards` runs either function in a `tf.data` pipeline.
 """
 
 from __future__ import annotations
 
-import itertools
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
-from mmnet.data import share_rates
-from mmnet.data.counts import Panel
-from mmnet.data.share_rates import FIXED_POINT
-from mmnet.data.taxonomies import Members
+from mmnet.data.share_rates import FIXED_POINT, share_rate
 
 
-class TaxonomyMeans:
-    """Eq. 4: the mean share rate of an item's taxonomy value in each period.
+class Shard(NamedTuple):
+    """Some items: what is summed of them, and which of them has which value of the taxonomy.
 
-    In a first pass `add` takes every shard of items in; then `means` gives each shard its means.
-    Sums are integers, so the means do not depend on how the items were cut into shards.
-
-    An item with several values gets the mean over those that have one. Where no (other) item of
-    its values was observed, the mean over all (other) items stands in, flagged; where no
-    item was observed, 0, flagged. Leave-one-out takes the item itself out of the mean; with it in
-    (the paper's Eq. 4) an item that is alone in its value reads its own rate.
-
-    Args:
-        num_periods: columns of the panels.
-        min_clicks: fewer clicks make an entry missing, here as in the history.
-        leave_one_out: False gives the paper's self-including mean.
-        weighting: `items` averages rates, `clicks` divides pooled shares by pooled clicks.
+    Attributes:
+        above: int64 [items, periods]; rates as multiples of 2**-24 percent, or shares.
+        below: int64 [items, periods]; 1 where a rate was observed, or clicks.
+        items: int64 [pairs], row of the item, ascending; an item may have several values, or none.
+        values: int64 [pairs], number of the value.
     """
 
-    def __init__(
-        self,
-        num_periods: int,
-        *,
-        min_clicks: int = 1,
-        leave_one_out: bool = True,
-        weighting: str = "items",
-    ):
-        self._min_clicks, self._weighting = min_clicks, weighting
-        self._own = 1 if leave_one_out else 0
-        # Of each value, int64 [values, periods], and of all items, [periods].
-        self.sums = np.zeros((0, num_periods), np.int64)
-        self.counts = np.zeros((0, num_periods), np.int64)
-        self.all_sums = np.zeros(num_periods, np.int64)
-        self.all_counts = np.zeros(num_periods, np.int64)
-
-    def add(self, panel: Panel, taxonomy: Members) -> None:
-        """Takes a shard in: its panel, and who of it belongs to which value."""
-        above, below = self._parts(panel)
-        more = taxonomy.num_values - len(self.sums)
-        if more > 0:
-            self.sums = np.pad(self.sums, ((0, more), (0, 0)))
-            self.counts = np.pad(self.counts, ((0, more), (0, 0)))
-        # Only the values of this shard: it may have few of many.
-        values, place = np.unique(taxonomy.values, return_inverse=True)
-        for total, part in ((self.sums, above), (self.counts, below)):
-            mine = tf.gather(part, taxonomy.items)
-            total[values] += _segment_sum(mine, place, len(values)).numpy()
-        self.all_sums += tf.reduce_sum(above, axis=0).numpy()
-        self.all_counts += tf.reduce_sum(below, axis=0).numpy()
-
-    def means(self, panel: Panel, taxonomy: Members) -> tuple[np.ndarray, np.ndarray]:
-        """The means of a shard that was added.
-
-        Returns:
-            `(taxonomy_rate, taxonomy_missing_flag)`, float32 [items, periods], percent.
-        """
-        above, below = self._parts(panel)
-        own, items = self._own, taxonomy.items
-        others_sum = tf.constant(self.sums[taxonomy.values]) - own * tf.gather(above, items)
-        others = tf.constant(self.counts[taxonomy.values]) - own * tf.gather(below, items)
-        has_mean = tf.cast(others > 0, tf.int64)
-        num_items = above.shape[0]
-        mean = _segment_sum(self._mean(others_sum, others), items, num_items)
-        num_means = _segment_sum(has_mean, items, num_items)
-        known = num_means > 0
-        everyone = self._mean(self.all_sums - own * above, self.all_counts - own * below)
-        fixed = tf.where(known, mean, everyone)
-        rate = tf.cast(fixed, tf.float64) / tf.cast(tf.maximum(num_means, 1), tf.float64)
-        rate = (rate / FIXED_POINT).numpy().astype(np.float32)
-        return rate, 1 - known.numpy().astype(np.float32)
-
-    def _parts(self, panel: Panel) -> tuple[tf.Tensor, tf.Tensor]:
-        """What is summed above and below the fraction line, int64 [items, periods]."""
-        seen = share_rates.observed(panel, self._min_clicks)
-        if self._weighting == "clicks":
-            return tf.constant(panel.shares * seen), tf.constant(panel.clicks * seen)
-        fixed = share_rates.fixed_point(panel, seen)
-        return tf.constant(fixed), tf.constant(seen.astype(np.int64))
-
-    def _mean(self, sums: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
-        """Mean in fixed point, int64, 0 where the count is 0; rounded once, from exact sums."""
-        unit = 100.0 * FIXED_POINT if self._weighting == "clicks" else 1.0
-        mean = unit * tf.cast(sums, tf.float64) / tf.cast(tf.maximum(counts, 1), tf.float64)
-        return tf.cast(tf.round(mean), tf.int64)
+    above: tf.Tensor
+    below: tf.Tensor
+    items: tf.Tensor
+    values: tf.Tensor
 
 
-def taxonomy_means(
-    panel: Panel, taxonomy: Members, *, num_shards: int = 1, **rules
-) -> tuple[np.ndarray, np.ndarray]:
-    """`TaxonomyMeans` of one panel.
+class Sums(NamedTuple):
+    """Sums by value, int64 [values, periods], and of all items, int64 [periods]."""
+
+    above: tf.Tensor
+    below: tf.Tensor
+    all_above: tf.Tensor
+    all_below: tf.Tensor
+
+
+def sums(shard: Shard) -> tuple[tf.Tensor, Sums]:
+    """The sums of one shard.
+
+    Returns:
+        Numbers of the values that its items have, int64 [values], and their sums.
+
+    >>> import numpy as np
+    >>> rates, seen = np.array([[5], [7], [9]]), np.array([[1], [0], [1]])
+    >>> values, found = sums(Shard(rates, seen, np.array([0, 1, 2]), np.array([8, 8, 3])))
+    >>> values.numpy().tolist(), found.above.numpy().tolist(), found.all_below.numpy().tolist()
+    ([8, 3], [[12], [9]], [2])
+    """
+    values, place = tf.unique(shard.values)
+    above, below = (
+        _segment_sum(tf.gather(part, shard.items), place, tf.size(values))
+        for part in (shard.above, shard.below)
+    )
+    all_above, all_below = (tf.reduce_sum(part, axis=0) for part in (shard.above, shard.below))
+    return values, Sums(above, below, all_above, all_below)
+
+
+def means(
+    shard: Shard, of_pairs: Sums, *, leave_one_out: bool, pooled: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Eq. 4: the mean share rate of an item's taxonomy value in each period, for one shard.
+
+    An item with several values gets the mean over those that have one. Where no (other) item of
+    its values was observed, the mean over all (other) items stands in, flagged; where no item was
+    observed, 0, flagged.
 
     Args:
-        panel: counts.
-        taxonomy: who belongs to which value.
-        num_shards: how many it is cut into; the result does not depend on it.
-        **rules: min_clicks, leave_one_out, weighting.
+        shard: whose means are wanted.
+        of_pairs: the sums over all shards; of each value a row for each of the shard's pairs.
+        leave_one_out: takes the item itself out of its mean. The paper's Eq. 4 leaves it in: an
+            item that is alone in its value then reads its own rate.
+        pooled: pooled shares over pooled clicks, instead of the average of rates.
 
     Returns:
         `(taxonomy_rate, taxonomy_missing_flag)`, float32 [items, periods], percent.
     """
-    found = TaxonomyMeans(panel.num_periods, **rules)
-    borders = np.linspace(0, len(panel.clicks), num_shards + 1).astype(int)
-    shards = [slice(a, b) for a, b in itertools.pairwise(borders)]
-    parts = [(panel.part(shard), taxonomy.part(shard)) for shard in shards]
-    for part in parts:
-        found.add(*part)
-    rates, flags = zip(*(found.means(*part) for part in parts), strict=True)
-    return np.concatenate(rates), np.concatenate(flags)
+    mean = functools.partial(_mean, pooled=pooled)
+    own, num_items = int(leave_one_out), tf.shape(shard.above)[0]
+    others = of_pairs.below - own * tf.gather(shard.below, shard.items)
+    of_value = mean(of_pairs.above - own * tf.gather(shard.above, shard.items), others)
+    num_means = _segment_sum(tf.cast(others > 0, tf.int64), shard.items, num_items)
+    known = num_means > 0
+    everyone = mean(of_pairs.all_above - own * shard.above, of_pairs.all_below - own * shard.below)
+    fixed = tf.where(known, _segment_sum(of_value, shard.items, num_items), everyone)
+    rate = tf.cast(fixed, tf.float64) / tf.cast(tf.maximum(num_means, 1), tf.float64)
+    return tf.cast(rate / FIXED_POINT, tf.float32), 1 - tf.cast(known, tf.float32)
 
 
-def _segment_sum(data: tf.Tensor, segments: tf.Tensor, num_segments: int) -> tf.Tensor:
+def _mean(above: tf.Tensor, below: tf.Tensor, pooled: bool) -> tf.Tensor:
+    """Mean in fixed point, int64, 0 where the count is 0; rounded once, from exact sums."""
+    above, count = tf.cast(above, tf.float64), tf.cast(tf.maximum(below, 1), tf.float64)
+    mean = FIXED_POINT * share_rate(above, count) if pooled else above / count
+    return tf.cast(tf.round(mean), tf.int64)
+
+
+def _segment_sum(data: tf.Tensor, segments: tf.Tensor, num_segments: tf.Tensor) -> tf.Tensor:
     return tf.math.unsorted_segment_sum(data, segments, num_segments)
+
+
+_MATRIX, _VECTOR = tf.TensorSpec([None, None], tf.int64), tf.TensorSpec([None], tf.int64)
+SHARD = Shard(_MATRIX, _MATRIX, _VECTOR, _VECTOR)
+OF_PAIRS = Sums(_MATRIX, _MATRIX, _VECTOR, _VECTOR)
+
+
+def over_shards(
+    function: Callable[..., Any], elements: Iterable[tuple], signature: tuple, num_shards: int
+) -> Iterator[Any]:
+    """What a function makes of each shard, as NumPy arrays, in order.
+
+    Several shards pass through a `tf.data` pipeline, which holds one of them at a time. One shard
+    is all there is, and is handed to the function as it is.
+
+    Args:
+        function: of the parts of an element.
+        elements: one tuple of arguments per shard, made as they are needed.
+        signature: of an element.
+        num_shards: how many there are.
+
+    Raises:
+        Exception: whatever making the elements raised, which `tf.data` would wrap.
+    """
+    if num_shards == 1:
+        for element in elements:
+            yield tf.nest.map_structure(lambda tensor: tensor.numpy(), function(*element))
+        return
+    failed: list[Exception] = []
+
+    def made() -> Iterator[tuple]:
+        try:
+            yield from elements
+        except Exception as error:
+            failed.append(error)
+            raise
+
+    dataset = tf.data.Dataset.from_generator(made, output_signature=signature)
+    try:
+        yield from dataset.map(function).as_numpy_iterator()
+    except tf.errors.OpError:
+        if failed:
+            raise failed[0] from None
+        raise

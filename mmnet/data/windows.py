@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmnet import schema
+from mmnet.data.share_rates import share_rate
 from mmnet.data.splits import Examples
 
 if TYPE_CHECKING:
@@ -63,14 +64,15 @@ class Windows:
         return inputs
 
     def target(self, items: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
-        """The share rate at t + horizon, float32 [batch], percent; 0 where nobody clicked.
+        """The share rate at t + horizon, float32 [batch], percent; 0 where there were no clicks.
 
         A target counts from its first click on; --min_clicks is a rule about the history.
         """
         cells = self._target_cells(items, times)
         shares = tf.cast(tf.gather(self._shares, cells), tf.float64)
         clicks = tf.cast(tf.gather(self._clicks, cells), tf.float64)
-        return tf.cast(tf.math.divide_no_nan(100 * shares, clicks), tf.float32)
+        rate = share_rate(shares, tf.maximum(clicks, 1))
+        return tf.cast(tf.where(clicks > 0, rate, 0), tf.float32)
 
     def target_clicks(self, examples: Examples) -> np.ndarray:
         """Clicks at t + horizon, int64 [examples]."""

@@ -12,14 +12,14 @@ from typing import Any
 from mmnet import config
 from mmnet.checks import InputError, did_you_mean
 from mmnet.config import ExperimentConfig, TrainConfig
-from mmnet.data import pipeline
+from mmnet.data import input_tables
 from mmnet.flags import parse, to_flagfile
 from mmnet.models import REGISTRY, resolve_options
 
 _GIVEN_PER_CELL = ("seed", "origin", *config.PLACES)
 _SHARED_PLACES = {"source_dir", "image_root", "encoder_cache", *config.ENGINE}
 # Where tables lie, while the dataset's fingerprint says what is in them; and bookkeeping.
-_DECIDES_NOTHING = (*config.PLACES, *pipeline.PLACES, "vectors", "checkpoint_seconds")
+_DECIDES_NOTHING = (*config.PLACES, *input_tables.PLACES, "vectors", "checkpoint_seconds")
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,10 @@ import numpy as np
 from rich.console import Console
 
 from mmnet.checks import InputError
-from mmnet.data import tables
-from mmnet.data.tables import Rule
+from mmnet.data.ledger import Rule, ledger_table
 from mmnet.files import make_directory, only_one, write_atomic, write_directory
 from mmnet.flags import named_options
+from mmnet.hashing import sha256
 from mmnet.mma4ctr import config, generator, interactions, modalities
 from mmnet.mma4ctr.config import MODALITIES, InteractionFlags
 from mmnet.mma4ctr.interactions import Interactions
@@ -136,7 +136,7 @@ def _made(flags: InteractionFlags, directory: Path) -> Dataset:
         catalogue = modalities.tiktok_features(Path(flags.source_dir), np.unique(rows.item_id))
     dataset, rule = _joined(rows, catalogue, flags)
     ledger += [rule, *catalogue.ledger]
-    inputs = {path.name: tables.sha256(path) for path in (*paths, *catalogue.paths)}
+    inputs = {path.name: sha256(path) for path in (*paths, *catalogue.paths)}
     _write(dataset, directory, ledger, key, inputs, flags, rows.daily)
     return load(directory)
 
@@ -231,7 +231,7 @@ def _write(
     def fill(beside: Path) -> None:
         for name, array in arrays.items():
             np.save(beside / f"{name}.npy", array, allow_pickle=False)
-        (beside / LEDGER).write_text(tables.ledger_table(ledger), encoding="utf-8")
+        (beside / LEDGER).write_text(ledger_table(ledger), encoding="utf-8")
         if planted.exists():
             shutil.copyfile(planted, beside / generator.TRUTH)
 

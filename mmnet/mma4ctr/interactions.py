@@ -27,9 +27,9 @@ from mmnet.checks import InputError
 from mmnet.config import TableFlags
 from mmnet.data import engines
 from mmnet.data.engines import Engine
+from mmnet.data.ledger import Rule
 from mmnet.data.sources import reading, tiktok
 from mmnet.data.sources.reading import Scan
-from mmnet.data.tables import Rule
 from mmnet.mma4ctr.config import InteractionFlags
 
 if TYPE_CHECKING:

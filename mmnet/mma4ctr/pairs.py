@@ -8,6 +8,7 @@ import numpy as np
 
 from mmnet.checks import InputError
 from mmnet.data import tables
+from mmnet.data.columns import integers
 
 ABOUT = "assets.extra/mma4ctr.json"
 """Of an export."""
@@ -42,5 +43,5 @@ def read(pattern: str) -> tuple[np.ndarray, np.ndarray]:
     if not pattern:
         raise InputError("--pairs not given; name a table of user_id and item_id")
     found = tables.read(pattern, "pairs")
-    ids = [tables.integers(found, name, "pairs", what="an id") for name in ("user_id", "item_id")]
+    ids = [integers(found, name, "pairs", what="an id") for name in ("user_id", "item_id")]
     return ids[0].astype(np.int64), ids[1].astype(np.int64)

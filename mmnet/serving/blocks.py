@@ -14,13 +14,14 @@ import pyarrow.parquet
 
 from mmnet import schema
 from mmnet.config import TableFlags
-from mmnet.data import content, histories, items, parquet, pipeline, tables
+from mmnet.data import content, histories, items, parquet, tables, taxonomies
+from mmnet.data.columns import texts
 from mmnet.data.content import Encoders
 from mmnet.data.counts import Panel
 from mmnet.data.dataset import Fitted
 from mmnet.data.ids import ItemIds
+from mmnet.data.item_tensors import static_tensors
 from mmnet.data.tables import Block, Table, Tables
-from mmnet.data.taxonomies import TaxonomySums
 from mmnet.serving import decision, exported, first_pass, loading, runtimes
 from mmnet.serving.budget import Measured
 from mmnet.serving.exported import STATIC
@@ -44,8 +45,7 @@ class Scorer:
         spec = fitted.spec
         self._first_period = first_pass.first_period(directory)
         self._arrays = {name: self._array(name) for name in ("clicks", "shares", "release")}
-        self._sums = TaxonomySums(spec.window, spec.taxonomies, fitted.task)
-        self._sums.load(directory)
+        self._taxonomies = taxonomies.load(spec.taxonomies, fitted.task, directory)
         self._encoders = Encoders(fitted.tables)
         content.check_same(self._encoders.fingerprints(), fitted.encoders)
         self._cache = StaticCache(job.static_cache, f"{job.model}")
@@ -80,7 +80,7 @@ class Scorer:
 
     def _score(self, piece: Table) -> pa.Table:
         fitted, flags = self._fitted, self._fitted.tables
-        ids = tables.texts(piece, flags.item_column, "item_column")
+        ids = texts(piece, flags.item_column, "item_column")
         rows = piece.places
         if self._only is not None:
             wanted = self._only.rows(ids) >= 0
@@ -123,7 +123,7 @@ class Scorer:
             calendar=fitted.calendar,
             first_period=self._first_period,
         )
-        means = self._sums.taxonomy_means(panel, piece)
+        means = [taxonomy.means(panel, piece) for taxonomy in self._taxonomies]
         _, _, channels = histories.shape(len(piece), fitted.spec.window, fitted.spec)
         history = np.empty((len(piece), fitted.spec.window, channels), np.float32)
         histories.fill(history, panel, means, fitted.task.min_clicks)
@@ -147,7 +147,7 @@ class Scorer:
     def _tensors(self, piece: Table, rows: np.ndarray) -> dict[str, np.ndarray]:
         """All static tensors of the model, float32 and int32."""
         encoded = list(self._encoders.encode(piece))
-        tensors = pipeline.static_tensors(piece, self._fitted, encoded)
+        tensors = static_tensors(piece, self._fitted, encoded)
         for vector in self._fitted.spec.vectors:
             if vector.of != "given":
                 tensors[vector.tensor] = tensors[vector.tensor].astype(np.float32)
@@ -224,6 +224,6 @@ def _only(pattern: str, flags: TableFlags) -> ItemIds | None:
     column, flag = flags.item_column, "item_column"
     table = parquet.open_table(pattern, "only_items", text_columns=[column])
     pieces = table.pieces(parquet.PIECE_ROWS, {column: flag})
-    parts = [tables.texts(piece, column, flag).cast(pa.large_string()) for piece in pieces]
+    parts = [texts(piece, column, flag).cast(pa.large_string()) for piece in pieces]
     chunks = [chunk for part in parts for chunk in part.chunks]
     return ItemIds(pc.unique(pa.chunked_array(chunks, pa.large_string())))

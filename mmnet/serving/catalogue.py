@@ -23,9 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from mmnet.checks import InputError
-from mmnet.data import engines, pipeline
+from mmnet.data import engines, input_tables
 from mmnet.data.dataset import Fitted
-from mmnet.data.tables import Rule, Tables
+from mmnet.data.ledger import Rule
+from mmnet.data.tables import Tables
 from mmnet.files import only_one, write_atomic
 from mmnet.serving import (
     exported,
@@ -241,7 +242,7 @@ class _Worker:
             raise InputError(f"{directory} is no job: it has no {JOB}")
         job = Job.model_validate(about["job"])
         fitted = exported.fitted(job.saved_model).model_copy(update={"tables": job.tables})
-        found = pipeline.load_catalogue(job.tables)
+        found = input_tables.open_catalogue(job.tables)
         self._blocks = found.items.blocks(job.tables.shard_items)
         self._scorer = Scorer(job, found, fitted, directory / SURVEY)
 

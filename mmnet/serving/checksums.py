@@ -16,8 +16,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from mmnet.data.tables import sha256
 from mmnet.files import write_atomic
+from mmnet.hashing import sha256
 
 FILE = "assets.extra/checksums.json"
 VARIABLES = "variables/variables"

@@ -18,8 +18,8 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from mmnet.checks import InputError, did_you_mean
-from mmnet.data.tables import sha256
 from mmnet.files import write_atomic
+from mmnet.hashing import sha256
 from mmnet.serving.loading import load
 
 CACHE = "runs/onnx_cache"

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmnet import schema
-from mmnet.data.tables import SEPARATOR
+from mmnet.data.columns import SEPARATOR
 
 INPUT = "examples"
 """The signature's one input: serialized examples, string [batch]."""

@@ -24,8 +24,9 @@ import numpy as np
 import tensorflow as tf
 
 from mmnet import schema
+from mmnet.data.columns import SEPARATOR
 from mmnet.data.dataset import Fitted
-from mmnet.data.tables import SEPARATOR
+from mmnet.data.share_rates import share_rate
 from mmnet.encoders.tokens import TokenLookup, lookup_table
 from mmnet.files import write_directory
 from mmnet.models.mmnet import explained, fusion_names
@@ -116,7 +117,7 @@ class Servable(tf.Module):
         spec = self._fitted.spec
         clicks, shares = columns["clicks"], columns["shares"]
         seen = clicks >= self._fitted.task.min_clicks
-        rate = 100 * tf.cast(shares, tf.float64) / tf.cast(tf.maximum(clicks, 1), tf.float64)
+        rate = share_rate(tf.cast(shares, tf.float64), tf.cast(tf.maximum(clicks, 1), tf.float64))
         nothing = tf.zeros_like(rate)
         inputs = {
             schema.SHARE_RATE.name: tf.cast(tf.where(seen, rate, nothing), tf.float32),

@@ -7,17 +7,20 @@ their own, lined up with the items.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmnet.data import counts, items, pipeline, tables
+from mmnet.data import calendars, counts, items, tables, taxonomies
 from mmnet.data.arrays import new_array
+from mmnet.data.counts import Panel
 from mmnet.data.dataset import Fitted
+from mmnet.data.item_tensors import given_vectors
+from mmnet.data.ledger import Rule
 from mmnet.data.parquet import ParquetTable
-from mmnet.data.tables import Rule, Tables
-from mmnet.data.taxonomies import TaxonomySums
+from mmnet.data.tables import Table, Tables
 from mmnet.serving import scoring
 
 
@@ -37,7 +40,7 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
         InputError: the tables are not as the contract wants them.
     """
     flags, window = fitted.tables, fitted.spec.window
-    pipeline.check_calendar(found, fitted)
+    calendars.check_same(found.counts, fitted.tables, fitted.calendar)
     borders = [
         part.start
         for block in found.items.blocks(flags.shard_items)
@@ -56,21 +59,35 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
     arrays = {
         name: new_array(directory / f"{name}.npy", shape, "int64") for name in ("clicks", "shares")
     }
-    sums = TaxonomySums(window, fitted.spec.taxonomies, fitted.task)
-    pieces = found.items.pieces(flags.shard_items, dict.fromkeys(flags.taxonomies, "taxonomies"))
-    for (rows, panel), piece in zip(counted.panels(), pieces, strict=True):
+    for rows, panel in counted.panels():
         recent = panel.columns(last + 1 - window, last + 1)
         arrays["clicks"][rows], arrays["shares"][rows] = recent.clicks, recent.shares
-        sums.add(recent, piece)
     first_period = counted.first_period + last + 1 - window
-    np.save(directory / "release.npy", counted.release - (last + 1 - window), allow_pickle=False)
-    sums.save(directory)
+    release = counted.release - (last + 1 - window)
+    np.save(directory / "release.npy", release, allow_pickle=False)
+    panel = Panel(
+        item_ids=np.arange(len(release)),  # means are of rows, whatever the items are called
+        **arrays,
+        release=release,
+        calendar=fitted.calendar,
+        first_period=first_period,
+    )
+
+    def shards(column: str) -> Iterator[tuple[Panel, Table]]:
+        pieces = found.items.pieces(flags.shard_items, {column: "taxonomies"})
+        for rows, piece in zip(counted.shards, pieces, strict=True):
+            yield panel.part(rows), piece
+
+    fitted_taxonomies = taxonomies.fit(
+        fitted.spec.taxonomies, fitted.task, window, shards, len(counted.shards)
+    )
+    taxonomies.save(fitted_taxonomies, directory)
     for vector in fitted.spec.vectors:
         if vector.of == "given" and not beside(found, vector.name):
             file = directory / f"{vector.tensor}.npy"
             shape = (len(counted.ids), vector.dim)
             out = new_array(file, shape, "float32")
-            table = pipeline.given_vectors(found, vector.name)
+            table = given_vectors(found, vector.name)
             items.encode_vectors(table, vector, counted.ids, flags, out)
     text = json.dumps({"first_period": first_period}) + "\n"
     (directory / "survey.json").write_text(text, encoding="utf-8")
@@ -95,7 +112,7 @@ def period_of(fitted: Fitted, directory: Path) -> int | str:
 
 def beside(found: Tables, name: str) -> bool:
     """Whether vectors are a column of the items table itself."""
-    table = pipeline.given_vectors(found, name)
+    table = given_vectors(found, name)
     return (
         isinstance(table, ParquetTable)
         and isinstance(found.items, ParquetTable)

@@ -18,9 +18,9 @@ from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from mmnet import schema
+from mmnet.data.columns import SEPARATOR
 from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.splits import Examples
-from mmnet.data.tables import SEPARATOR
 from mmnet.data.windows import Windows
 
 FILE = "assets.extra/tf_serving_warmup_requests"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mmnet.data import pipeline
+from mmnet.data import input_tables
 from mmnet.files import write_atomic
 from mmnet.serving import choosing, exported, first_pass, workers
 from mmnet.serving.blocks import Scorer
@@ -29,7 +29,7 @@ def choose_runtime(job_text: str, directory: str) -> None:
     job, place = Job.model_validate_json(job_text), Path(directory)
     fitted = exported.fitted(job.saved_model).model_copy(update={"tables": job.tables})
     plain = job.model_copy(update={"runtime": "tensorflow", "precision": "float32"})
-    scorer = Scorer(plain, pipeline.load_catalogue(job.tables), fitted, place)
+    scorer = Scorer(plain, input_tables.open_catalogue(job.tables), fitted, place)
     sample, signature = scorer.sample(SAMPLE), scorer.signature
     chosen, told = job.runtime, []
     if job.precision != "float32":

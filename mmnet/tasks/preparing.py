@@ -11,8 +11,9 @@ from mmnet.config import (
     PrepareConfig,
     TrainConfig,
 )
-from mmnet.data import content, pipeline, tables
+from mmnet.data import content, input_tables, pipeline, tables
 from mmnet.data import dataset as datasets
+from mmnet.data.columns import strings
 from mmnet.data.content import Encoders
 from mmnet.data.dataset import Dataset
 from mmnet.files import only_one, recover_directory
@@ -46,10 +47,10 @@ def dataset_of_tables(flags: PrepareConfig | TrainConfig, directory: Path) -> Da
 
 
 def _made_dataset(flags: PrepareConfig | TrainConfig, directory: Path) -> Dataset:
-    table_flags, task_flags = pipeline.table_flags(flags)
+    table_flags, task_flags = input_tables.table_flags(flags)
     encoders = Encoders(table_flags)
-    found = pipeline.load_tables(table_flags, task_flags, directory)
-    fingerprint, hashes = pipeline.fingerprint(found, table_flags, task_flags, encoders)
+    found = input_tables.load_tables(table_flags, task_flags, directory)
+    fingerprint, hashes = input_tables.fingerprint(found, table_flags, task_flags, encoders)
     if datasets.fingerprint_of(directory) == fingerprint:
         with contextlib.suppress(InputError):  # it is damaged: made anew below
             dataset = datasets.load(directory)
@@ -78,7 +79,7 @@ def encode(flags: EncodeConfig) -> None:
     named = {name: f"{kind}s" for name, kind in encoders.columns}
     tables.check_header(flags.items, "items", {flags.item_column: "item_column"} | named)
     items = tables.read(flags.items, "items", text_columns=columns)
-    ids = tables.strings(items, flags.item_column, "item_column")
+    ids = strings(items, flags.item_column, "item_column")
     for encoded in encoders.encode(items):
         console.print(f"{encoded.column.name}: {encoded.hits:,} found, {encoded.encoded:,} encoded")
         print_rules([encoded.rule])

@@ -18,7 +18,7 @@ from mmnet.config import (
     TableFlags,
 )
 from mmnet.data import dataset as datasets
-from mmnet.data import engines, pipeline, tables
+from mmnet.data import engines, input_tables, pipeline, tables
 from mmnet.data.dataset import Dataset, Fitted
 from mmnet.files import write_atomic
 from mmnet.flags import build
@@ -62,7 +62,7 @@ def _dataset_of_export(flags: PredictConfig | DriftConfig, fitted: Fitted) -> Da
         return dataset
     table_flags = _tables_of_export(flags, fitted)
     return pipeline.transform(
-        pipeline.load_tables(table_flags, fitted.task),
+        input_tables.load_tables(table_flags, fitted.task),
         fitted.model_copy(update={"tables": table_flags}),
     )
 
@@ -191,7 +191,7 @@ def _score_catalogue(flags: PredictConfig) -> None:
         )
     table_flags = _tables_of_export(flags, fitted)
     fitted = fitted.model_copy(update={"tables": table_flags})
-    found = pipeline.load_tables(table_flags, fitted.task, items_in_pieces=True)
+    found = input_tables.open_tables(table_flags, fitted.task)
     load_tensorflow(keras=False)
     from mmnet.serving import catalogue, conversion
     from mmnet.serving.job import Job

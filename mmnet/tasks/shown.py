@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.console import Console
 
 from mmnet.data.dataset import Dataset
-from mmnet.data.tables import Rule
+from mmnet.data.ledger import Rule
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 

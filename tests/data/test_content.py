@@ -7,10 +7,10 @@ import pytest
 
 from mmnet.checks import InputError
 from mmnet.config import EncodeConfig, TableFlags, TaskFlags
-from mmnet.data import content, pipeline, tables
+from mmnet.data import content, input_tables, pipeline, tables
 from mmnet.data import dataset as datasets
 from mmnet.data.content import Encoders
-from mmnet.data.tables import Table, Tables
+from mmnet.data.tables import InMemory, Table
 from mmnet.data.windows import Windows
 from mmnet.encoders import handles, hub_text
 from mmnet.encoders.problems import Problem
@@ -72,7 +72,7 @@ def found(titles=TITLES, periods=12):
         "clicks": np.full(periods * len(titles), 9),
         "shares": rng.integers(0, 9, periods * len(titles)),
     }
-    return Tables(Table(pa.table(counts), "counts"), items(titles))
+    return InMemory(Table(pa.table(counts), "counts"), items(titles))
 
 
 TASK = TaskFlags(window=2, min_target_clicks=1, min_test_rows=1)
@@ -116,7 +116,7 @@ def test_a_model_reads_encoded_texts_as_one_more_vector(tmp_path):
 def test_two_encodings_are_two_datasets(tmp_path):
     def fingerprint(handle):
         given = flags(tmp_path, text_handle=handle)
-        return pipeline.fingerprint(found(), given, TASK, Encoders(given))[0]
+        return input_tables.fingerprint(found(), given, TASK, Encoders(given))[0]
 
     assert fingerprint("letters") == fingerprint("letters")
     assert fingerprint("letters") != fingerprint("others")
@@ -214,8 +214,8 @@ def test_the_encode_driver_says_what_it_needs(given, message):
 
 def test_vectors_of_a_source_can_be_left_out():
     given = {"source": "simulated", "source_set": ("items=30", "periods=8", "clicks=500")}
-    kept = pipeline.load_tables(TableFlags(**given))
+    kept = input_tables.load_tables(TableFlags(**given))
     assert list(kept.vectors) == ["cover"]
-    assert not pipeline.load_tables(TableFlags(**given, leave_out_vectors=("cover",))).vectors
+    assert not input_tables.load_tables(TableFlags(**given, leave_out_vectors=("cover",))).vectors
     with pytest.raises(InputError, match=r"covers: the source has vectors cover\. Did"):
-        pipeline.load_tables(TableFlags(**given, leave_out_vectors=("covers",)))
+        input_tables.load_tables(TableFlags(**given, leave_out_vectors=("covers",)))

@@ -20,9 +20,10 @@ def panel(rows, *, items=None, task=None, **flags):
     columns = [pa.array(list(values)) for values in zip(*rows, strict=True)]
     table = pa.table(columns, ["item_id", "period", "clicks", "shares"])
     items = pa.table(items or {"item_id": ITEMS})
-    return counts.panel(
+    found = counts.count(
         Table(table, "counts"), Table(items, "items"), TableFlags(**flags), task or TaskFlags()
     )
+    return found.panel(), found.ledger
 
 
 def refused(*rows, **more):

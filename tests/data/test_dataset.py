@@ -11,7 +11,7 @@ from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import dataset as datasets
 from mmnet.data import pipeline
 from mmnet.data.splits import SPLITS
-from mmnet.data.tables import Table, Tables
+from mmnet.data.tables import InMemory, Table
 
 ARRAYS = ("share_rate", "missing_flag", "taxonomy_rate", "taxonomy_missing_flag")
 
@@ -28,7 +28,7 @@ def prepared(taxonomies=("category",)):
         "true_share_rate": rng.random(36),
     }
     about = {"item_id": items, "category": ["a", "a", "b"], "title": ["one one", "two", ""]}
-    found = Tables(
+    found = InMemory(
         Table(pa.table(counts), "counts"), Table(pa.table(about), "items"), truth=pa.table(truth)
     )
     flags = TableFlags(taxonomies=taxonomies, texts=("title",))

@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmnet.checks import InputError
-from mmnet.config import PrepareConfig, TableFlags, TaskFlags
+from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import pipeline
-from mmnet.data.content import Encoders
-from mmnet.data.tables import Table, Tables
+from mmnet.data.tables import InMemory, Table
 from mmnet.data.windows import Windows
 
 ITEMS, PERIODS = 5, 13
@@ -32,7 +31,7 @@ def task(**flags):
 
 
 def tables_of(clicks, shares, order=range(ITEMS), shuffle=None):
-    """Tables of a panel: a counts row per cell with clicks, items in the given order."""
+    """InMemory of a panel: a counts row per cell with clicks, items in the given order."""
     item, period = np.nonzero(clicks)
     if shuffle is not None:
         place = np.random.default_rng(shuffle).permutation(len(item))
@@ -53,7 +52,7 @@ def tables_of(clicks, shares, order=range(ITEMS), shuffle=None):
         "since": [None, 2, None, 0, 8],
     }
     items = pa.table(items).take(pa.array(list(order)))
-    return Tables(Table(pa.table(counts), "counts"), Table(items, "items"))
+    return InMemory(Table(pa.table(counts), "counts"), Table(items, "items"))
 
 
 @st.composite
@@ -265,52 +264,3 @@ def test_planted_rates_are_lined_up_with_the_panel():
 
 
 # ---------------------------------------------------------------------------- fingerprint
-
-
-@pytest.fixture
-def files(tmp_path):
-    """Two small tables and two tables of vectors."""
-    (tmp_path / "counts.csv").write_text("item_id,period,clicks,shares\na,1,2,1\n")
-    (tmp_path / "items.csv").write_text("item_id\na\n")
-    for name, value in (("v", 1.0), ("w", 2.0)):
-        pa.parquet.write_table(
-            pa.table({"item_id": ["a"], "vector": [[value]]}), tmp_path / f"{name}.parquet"
-        )
-    return tmp_path
-
-
-def fingerprint(directory, *vectors, **flags):
-    named = tuple(f"{name}:{directory}/{file}.parquet" for name, file in vectors)
-    tables_flags = TableFlags(
-        counts=f"{directory}/counts.csv", items=f"{directory}/items.csv", vectors=named
-    )
-    found = pipeline.load_tables(tables_flags)
-    return pipeline.fingerprint(found, tables_flags, task(**flags), Encoders(tables_flags))[0]
-
-
-def test_the_fingerprint_follows_contents_and_flags_not_places(files, tmp_path_factory):
-    first = fingerprint(files)
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    for file in ("counts.csv", "items.csv"):
-        (elsewhere / file).write_bytes((files / file).read_bytes())
-    assert fingerprint(elsewhere) == first
-    assert fingerprint(files, window=4) != first
-    (files / "counts.csv").write_text("item_id,period,clicks,shares\na,1,2,2\n")
-    assert fingerprint(files) != first
-
-
-def test_the_fingerprint_knows_which_vectors_are_whose(files):
-    found = {
-        fingerprint(files, ("p", "v"), ("q", "w")),
-        fingerprint(files, ("p", "w"), ("q", "v")),
-        fingerprint(files, ("p", "v"), ("q", "v")),
-        fingerprint(files, ("p", "v"), ("r", "w")),
-        fingerprint(files, ("p", "v")),
-    }
-    assert len(found) == 5
-
-
-def test_a_drivers_flags_fall_into_tables_and_task():
-    flags = PrepareConfig(taxonomies=("tags",), window=4)
-    tables_flags, task_flags = pipeline.table_flags(flags)
-    assert (tables_flags.taxonomies, task_flags.window) == (("tags",), 4)

@@ -5,7 +5,7 @@ import pytest
 
 from mmnet import config, tasks
 from mmnet.config import PrepareConfig, TableFlags
-from mmnet.data import pipeline
+from mmnet.data import input_tables
 from mmnet.flags import build, parse
 
 ITEMS = 5000
@@ -30,7 +30,7 @@ COLUMNS = (
 def tables(tmp_path_factory):
     """The simulated log as Parquet files, its rows in another order than the items."""
     directory = tmp_path_factory.mktemp("tables")
-    found = pipeline.load_tables(build(TableFlags, given(*SIMULATED)))
+    found = input_tables.load_tables(build(TableFlags, given(*SIMULATED)))
     pq.write_table(found.items.data, directory / "items.parquet")
     pq.write_table(
         found.vectors["cover"].data[::-1], directory / "cover.parquet", row_group_size=999

@@ -1,14 +1,17 @@
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmnet.checks import InputError
+from mmnet.config import TaskFlags
+from mmnet.data import taxonomies
 from mmnet.data.calendars import Calendar
 from mmnet.data.counts import Panel
 from mmnet.data.tables import Table
-from mmnet.data.taxonomies import members
-from mmnet.data.taxonomy_means import taxonomy_means
 
 
 def panel(clicks, shares, release=None):
@@ -18,7 +21,26 @@ def panel(clicks, shares, release=None):
 
 
 def tagged(*tags):
-    return members(Table(pa.table({"tags": list(tags)}), "items"), "tags")
+    return Table(pa.table({"tags": list(tags)}), "items")
+
+
+def taxonomy_means(
+    made, items, *, num_shards=1, min_clicks=1, leave_one_out=True, weighting="items"
+):
+    """Means of the one taxonomy of a panel, which is cut into shards."""
+    task = TaskFlags(
+        min_clicks=min_clicks,
+        taxonomy_mean="leave_one_out" if leave_one_out else "paper",
+        taxonomy_weighting=weighting,
+    )
+    borders = np.linspace(0, len(items), num_shards + 1).astype(int)
+    rows = [slice(a, b) for a, b in itertools.pairwise(borders)]
+    parts = [(made.part(shard), items.rows(shard)) for shard in rows]
+    (found,) = taxonomies.fit(
+        ["tags"], task, made.num_periods, lambda column: iter(parts), num_shards
+    )
+    rates, flags = zip(*found.means_of_shards(parts, num_shards), strict=True)
+    return np.concatenate(rates), np.concatenate(flags)
 
 
 @st.composite
@@ -151,3 +173,20 @@ def test_a_period_reads_nothing_of_other_periods():
     before, after = (taxonomy_means(p, tagged("a", "a"))[0] for p in (two, later))
     np.testing.assert_array_equal(before[:, 0], after[:, 0])
     assert before[0, 1] != after[0, 1]
+
+
+@pytest.mark.parametrize("num_shards", [1, 2])
+def test_what_is_wrong_with_a_shard_is_refused_with_the_same_sentence(num_shards):
+    items = Table(pa.table({"tags": [[["a"]], [["b"]], []]}), "items")
+    with pytest.raises(InputError, match=r"^items table: column 'tags' .* a list of single values"):
+        taxonomy_means(THREE, items, num_shards=num_shards)
+
+
+def test_what_was_fitted_is_read_back(tmp_path):
+    task, items = TaskFlags(), tagged("a;b", "b", "")
+    found = taxonomies.fit(["tags"], task, THREE.num_periods, lambda _: [(THREE, items)], 1)
+    taxonomies.save(found, tmp_path)
+    for before, after in zip(found, taxonomies.load(["tags"], task, tmp_path), strict=True):
+        assert after.numbers == before.numbers == {"a": 0, "b": 1}
+        for one, other in zip(before.means(THREE, items), after.means(THREE, items), strict=True):
+            np.testing.assert_array_equal(one, other)

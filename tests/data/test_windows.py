@@ -6,7 +6,7 @@ import tensorflow as tf
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import pipeline
 from mmnet.data.splits import Examples
-from mmnet.data.tables import Table, Tables
+from mmnet.data.tables import InMemory, Table
 from mmnet.data.windows import Windows
 
 ITEMS, PERIODS, WINDOW, HORIZON = 7, 16, 4, 2
@@ -30,7 +30,7 @@ def dataset():
         "title": ["one two", "two", "", "one", "three", "two one", "one"],
     }
     vectors = pa.table({"item_id": ids[:3], "cover": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]})
-    found = Tables(
+    found = InMemory(
         Table(pa.table(counts), "counts"),
         Table(pa.table(items), "items"),
         {"cover": Table(vectors, "vectors")},

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mmnet.config import TrainConfig
-from mmnet.data import pipeline
+from mmnet.data import input_tables, pipeline
 from mmnet.data.windows import Windows
 from mmnet.evaluation import metrics
 from mmnet.evaluation.precision import precision_at
@@ -20,7 +20,7 @@ from mmnet.tasks import evaluating
 @pytest.fixture(scope="module")
 def test_set(simulated_flags):
     flags = parse(TrainConfig, simulated_flags)
-    dataset = pipeline.prepare(pipeline.load_tables(flags), *pipeline.table_flags(flags))
+    dataset = pipeline.prepare(input_tables.load_tables(flags), *input_tables.table_flags(flags))
     return ScenarioSet(
         dataset, Windows(dataset), dataset.split.test, missing_rate=0.5, scenario_seed=0
     )

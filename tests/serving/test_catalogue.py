@@ -18,7 +18,7 @@ import pytest
 from mmnet import driver, tasks
 from mmnet.config import PredictConfig
 from mmnet.data import dataset as datasets
-from mmnet.data import pipeline
+from mmnet.data import input_tables
 from mmnet.files import only_one
 from mmnet.flags import parse
 from mmnet.serving import runtimes
@@ -31,7 +31,7 @@ SHARD = ["--shard_items=37"]
 def catalogue(run_dir, tmp_path_factory):
     """The run's own tables as directories of Parquet files, covers as a column of the items."""
     directory = tmp_path_factory.mktemp("catalogue")
-    found = pipeline.load_tables(datasets.load(run_dir / "dataset").fitted.tables)
+    found = input_tables.load_tables(datasets.load(run_dir / "dataset").fitted.tables)
     covers = found.vectors["cover"].data
     rows = pc.index_in(found.items.data["item_id"], value_set=covers["item_id"])
     items = found.items.data.append_column("cover", covers["vector"].take(rows))

@@ -11,7 +11,7 @@ from tensorflow.python.saved_model.loader_impl import parse_saved_model
 from mmnet import config
 from mmnet.checks import InputError
 from mmnet.data import dataset as datasets
-from mmnet.data import pipeline
+from mmnet.data import input_tables
 from mmnet.data.windows import Windows
 from mmnet.flags import parse
 from mmnet.models.mmnet import attention_probe, fusion_names, mmnet
@@ -68,7 +68,7 @@ def test_raw_columns_score_as_the_named_tensors_do(loaded, trained, batch):
         padded = np.pad(counts, ((0, 0), (window - 1, 0)))
         return padded[items[:, None], times[:, None] + np.arange(window)]
 
-    table = pipeline.load_tables(dataset.fitted.tables).items.data.to_pandas().iloc[items]
+    table = input_tables.load_tables(dataset.fitted.tables).items.data.to_pandas().iloc[items]
     raw = {
         "clicks": history(panel.clicks),
         "shares": history(panel.shares),

@@ -9,7 +9,7 @@ import pytest
 from mmnet import config, tasks
 from mmnet.checks import InputError
 from mmnet.data import dataset as datasets
-from mmnet.data import pipeline
+from mmnet.data import input_tables
 from mmnet.flags import parse
 
 FIRST, LAST = 18, 20
@@ -19,7 +19,7 @@ FIRST, LAST = 18, 20
 def tables(run_dir, tmp_path_factory):
     """The run's own tables as Parquet files."""
     directory = tmp_path_factory.mktemp("tables")
-    found = pipeline.load_tables(datasets.load(run_dir / "dataset").fitted.tables)
+    found = input_tables.load_tables(datasets.load(run_dir / "dataset").fitted.tables)
     pq.write_table(found.counts.data, directory / "counts.parquet")
     pq.write_table(found.items.data, directory / "items.parquet")
     pq.write_table(found.vectors["cover"].data, directory / "cover.parquet")

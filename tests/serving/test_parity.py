@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from mmnet import models
 from mmnet.data import dataset as datasets
-from mmnet.data import pipeline
+from mmnet.data import input_tables
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
 from mmnet.serving import examples, export, golden
@@ -24,7 +24,7 @@ def everything(run_dir):
     pairs = Examples(items.astype(np.int32), times.astype(np.int32))
     rows = golden.rows(dataset, Windows(dataset), pairs, len(pairs))
     # Raw columns as users have them, not read back from the tensors.
-    table = pipeline.load_tables(dataset.fitted.tables).items.data.to_pandas().iloc[items]
+    table = input_tables.load_tables(dataset.fitted.tables).items.data.to_pandas().iloc[items]
     own = {f"item_{c}": table[c].to_numpy(object) for c in ("category", "tags", "author", "title")}
     own["number_duration"] = table["duration"].to_numpy("float32")
     assert set(own) < set(rows.columns)

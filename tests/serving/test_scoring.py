@@ -7,7 +7,7 @@ import pytest
 from mmnet import config, driver, tasks
 from mmnet.config import PredictConfig, TrainConfig
 from mmnet.data import dataset as datasets
-from mmnet.data import pipeline
+from mmnet.data import input_tables
 from mmnet.flags import parse
 
 
@@ -20,7 +20,7 @@ def tables(run_dir, tmp_path_factory):
     """The run's own tables as Parquet files."""
     directory = tmp_path_factory.mktemp("tables")
     fitted = datasets.load(run_dir / "dataset").fitted
-    found = pipeline.load_tables(fitted.tables)
+    found = input_tables.load_tables(fitted.tables)
     pq.write_table(found.counts.data, directory / "counts.parquet")
     pq.write_table(found.items.data, directory / "items.parquet")
     pq.write_table(found.vectors["cover"].data, directory / "cover.parquet")

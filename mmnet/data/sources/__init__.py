@@ -6,13 +6,15 @@ A source is a function `(directory, flags, *, options...) -> Tables`; its keywor
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mmnet.checks import InputError, one_of
 from mmnet.config import TableFlags
 from mmnet.data.sources import kuairand, kuairec, reading, simulated, snapshots, tiktok, wechat
 from mmnet.data.tables import Tables
 from mmnet.flags import named_options
 
-SOURCES = {
+SOURCES: dict[str, Callable[..., Tables]] = {
     "simulated": simulated.simulated,
     "snapshots": snapshots.snapshots,
     "kuairand": kuairand.kuairand,

@@ -20,9 +20,11 @@ import pyarrow.compute as pc
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
 from mmnet.data import tables
+from mmnet.data.columns import SEPARATOR, strings
+from mmnet.data.ledger import Rule
 from mmnet.data.sources import reading
 from mmnet.data.sources.reading import Scan, Totals
-from mmnet.data.tables import Rule, Table, Tables
+from mmnet.data.tables import Table, Tables
 
 LABELS = (
     "is_click",
@@ -113,8 +115,8 @@ def _items(videos: Path, flags: TableFlags) -> Table:
         text_columns=["video_id", "tag", *tables.text_columns(flags)],
     )
     data = catalogue.data
-    tags = pa.array(tables.strings(catalogue, "tag", "source_set=videos"), pa.string())
+    tags = pa.array(strings(catalogue, "tag", "source_set=videos"), pa.string())
     data = data.set_column(
-        data.column_names.index("tag"), "tag", pc.replace_substring(tags, ",", tables.SEPARATOR)
+        data.column_names.index("tag"), "tag", pc.replace_substring(tags, ",", SEPARATOR)
     ).rename_columns([flags.item_column if c == "video_id" else c for c in data.column_names])
     return Table(data, "items", catalogue.files, catalogue.starts)

@@ -27,10 +27,12 @@ import pyarrow.compute as pc
 
 from mmnet.checks import InputError, one_of
 from mmnet.config import TableFlags
-from mmnet.data import tables
+from mmnet.data import table_files
+from mmnet.data.columns import floats
+from mmnet.data.ledger import Rule
 from mmnet.data.sources import reading
 from mmnet.data.sources.reading import Scan
-from mmnet.data.tables import Rule, Table, Tables
+from mmnet.data.tables import Table, Tables
 
 IDS = ("author_id", "video_type", "upload_type", "visible_status", "music_id")
 NUMBERS = ("video_duration", "video_width", "video_height")
@@ -186,7 +188,7 @@ def _counts(
 def _items(log: Table, keys: pd.DataFrame) -> tuple[pa.Table, list[Rule]]:
     """What each video's first day says of it; a later day's would tell the future."""
     columns = {name: reading.ids(log.data[name]).to_pandas() for name in (*IDS, "upload_dt")}
-    columns |= {name: pd.Series(tables.floats(log, name, "source_set=daily")) for name in NUMBERS}
+    columns |= {name: pd.Series(floats(log, name, "source_set=daily")) for name in NUMBERS}
     attributes = pd.DataFrame(columns).iloc[keys["row"]].reset_index(drop=True)
     first_row = ~keys["video"].duplicated().to_numpy()
     index = np.cumsum(first_row) - 1  # of the video, per row
@@ -244,7 +246,7 @@ def _captions(path: Path) -> tuple[pa.Table, list[Rule]]:
 
 def _mended(path: Path) -> tuple[list[list[str]], int]:
     """Rows of the captions, where a line break without quotes has cut some in pieces."""
-    reader = tables.records(path)
+    reader = table_files.records(path)
     _, names = next(reader, (0, []))
     if [name.strip() for name in names] != list(CAPTION_COLUMNS):
         raise InputError(

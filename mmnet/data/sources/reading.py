@@ -14,21 +14,19 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 
 from mmnet.checks import InputError, did_you_mean
 from mmnet.config import TableFlags
-from mmnet.data import tables
-from mmnet.data.tables import Rule, Table
+from mmnet.data import table_files
+from mmnet.data.columns import integers, is_list
+from mmnet.data.ledger import Rule
+from mmnet.data.table_files import Layout
+from mmnet.data.tables import Table
 
 MISSING = ("", "nan", "NaN")
 """How publishers write that there is nothing."""
 
 ARCHIVES = (".zip", ".tgz", ".tar", ".tar.gz", ".7z", ".rar")
-
-_BLOCK_BYTES = 1 << 24
-_DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", " ": "spaces"}
 
 
 # ----------------------------------------------------------------------------------- files
@@ -131,10 +129,7 @@ class Scan:
 
     def __iter__(self) -> Iterator[Table]:
         for path in self.paths:
-            if path.suffix in (".parquet", ".pq"):
-                yield from self._parquet(path)
-            else:
-                yield from self._csv(path)
+            yield from self._batches(path)
 
     def rule(self) -> Rule:
         """What the pass left out."""
@@ -145,7 +140,7 @@ class Scan:
         """All rows at once, of files that are small."""
         batches = list(self)
         if not any(len(batch) for batch in batches):
-            raise InputError(f"{self.paths[0]} has no rows")
+            raise table_files.no_rows(self.paths[0], self.option)
         data = pa.concat_tables([batch.data for batch in batches], promote_options="permissive")
         files, starts, places, before = [], [], [], 0
         for path in self.paths:
@@ -157,56 +152,27 @@ class Scan:
             before += int(max((place.max() for place in inside if len(place)), default=-1)) + 1
         return Table(data, self.name, tuple(files), tuple(starts), np.concatenate(places))
 
-    def _parquet(self, path: Path) -> Iterator[Table]:
-        try:
-            file = pa.parquet.ParquetFile(path)
-            self._check_columns(path, file.schema_arrow.names)
-            done = 0
-            for batch in file.iter_batches(1 << 18, columns=list(self.columns)):
-                yield Table(pa.Table.from_batches([batch]), self.name, (path,), (-done,))
-                done += batch.num_rows
-                self.rows += batch.num_rows
-        except (pa.ArrowInvalid, OSError) as error:
-            reason = str(error).split("\n")[0].rstrip(".")
-            raise InputError(f"{path} is not a readable Parquet file: {reason}") from None
+    def _batches(self, path: Path) -> Iterator[Table]:
+        """The batches of one file, once its columns are known to be those expected."""
+        headers = not self.names and not table_files.is_parquet(path)
+        if self.names and not table_files.is_parquet(path):
+            self._check_first(path)
+        else:
+            self.header(path)
+        # Row 0 of a table is line 2 of its file: without a header line it starts one row earlier.
+        start = 0 if headers or table_files.is_parquet(path) else 1
+        for batch in table_files.batches(
+            path, self.option, self.columns, layout=self._layout, types=self.types
+        ):
+            table = Table(pa.Table.from_batches([batch]), self.name, (path,), (start,))
+            start -= len(table)
+            table = self._without_headers(table) if headers else table
+            self.rows += len(table)
+            yield table
 
-    def _csv(self, path: Path) -> Iterator[Table]:
-        names: Sequence[str] = self.names
-        kinds = {column: self.types.get(column, pa.string()) for column in self.columns}
-        done = 0
-        try:
-            first_line, _ = self._first(path)
-            if self.names:
-                self._check_width(path)
-            else:
-                names = self.header(path)
-            reader = pa.csv.open_csv(
-                path,
-                read_options=pa.csv.ReadOptions(
-                    column_names=names,
-                    skip_rows=0 if self.names else first_line,
-                    block_size=_BLOCK_BYTES,
-                ),
-                parse_options=pa.csv.ParseOptions(
-                    delimiter=self.delimiter, newlines_in_values=self.line_breaks
-                ),
-                convert_options=pa.csv.ConvertOptions(
-                    include_columns=list(self.columns),
-                    column_types=kinds,
-                    strings_can_be_null=False,
-                ),
-            )
-            for batch in reader:
-                # A file without a header starts one row earlier than `Table.where` takes it to.
-                start = -done + (1 if self.names else 0)
-                table = Table(pa.Table.from_batches([batch]), self.name, (path,), (start,))
-                done += len(table)
-                if not self.names:
-                    table = self._without_headers(table)
-                self.rows += len(table)
-                yield table
-        except (pa.ArrowInvalid, OSError) as error:
-            raise self._unreadable(path, str(error), names) from None
+    @property
+    def _layout(self) -> Layout:
+        return Layout(self.delimiter, self.names, self.line_breaks)
 
     def _without_headers(self, batch: Table) -> Table:
         first = self.columns[0]
@@ -220,101 +186,39 @@ class Scan:
         return batch.keep(~again)
 
     def header(self, path: Path) -> list[str]:
-        """The columns that a file's header line names, once those to read are known to be there."""
-        _, fields = self._first(path)
-        names = [name.strip() for name in fields]
-        self._check_columns(path, names)
+        """The columns that a file has, once those to read are known to be there.
+
+        Raises:
+            InputError: one of those to read is not there, or is there twice.
+        """
+        if table_files.is_parquet(path):
+            names = table_files.column_names(path, self.option)
+        else:
+            names = [name.strip() for name in table_files.header(path, self.delimiter)]
+        lacking = [column for column in self.columns if column not in names]
+        if lacking:
+            if names:
+                table_files.check_delimiter(str(path), names, self.delimiter)
+            table_files.need_column(str(path), names, lacking[0], f"source_set={self.option}")
+        # Publishers' other columns may be there twice: nobody reads them.
+        table_files.check_unique(path, [name for name in names if name in self.columns])
         return names
 
-    def _first(self, path: Path) -> tuple[int, list[str]]:
-        """Line and fields of the first record."""
-        return next(tables.records(path, self.delimiter), (0, []))
-
-    def _check_columns(self, path: Path, names: Sequence[str]) -> None:
-        lacking = [column for column in self.columns if column not in names]
-        if lacking and len(names) == 1 and (other := _other_delimiter(names[0], self.delimiter)):
-            raise InputError(
-                f"{path}: its columns are separated by {_DELIMITERS[other]} where "
-                f"{_DELIMITERS[self.delimiter]} are expected"
-            )
-        if lacking:
-            raise InputError(
-                f"{path} has no column {lacking[0]!r} (named by --source_set={self.option}); it "
-                f"has {', '.join(names) or 'nothing in it'}{did_you_mean(lacking[0], names)}"
-            )
-        twice = pd.Series(list(names), dtype=object)
-        twice = twice[twice.duplicated() & twice.isin(self.columns)]
-        if len(twice):
-            raise InputError(f"{path} has two columns named {twice.iloc[0]!r}; rename one")
-
-    def _check_width(self, path: Path) -> None:
-        line, fields = self._first(path)
+    def _check_first(self, path: Path) -> None:
+        """Refuses a file without a header line whose first record is of another layout."""
+        line, fields = next(table_files.records(path, self.delimiter), (0, []))
         if not fields:
-            raise InputError(f"{path} has no rows")
-        if len(fields) == 1 and (other := _other_delimiter(fields[0], self.delimiter)):
-            raise InputError(
-                f"{path} line {line}: its columns are separated by {_DELIMITERS[other]} where "
-                f"{_DELIMITERS[self.delimiter]} are expected"
-            )
+            raise table_files.no_rows(path, self.option)
+        table_files.check_delimiter(f"{path} line {line}", fields, self.delimiter)
         if [name.strip() for name in fields] == list(self.names):
-            raise InputError(
-                f"{path} line {line}: a header line, which the file has not; delete it"
-            )
-        if len(fields) != len(self.names):
-            raise self._wrong_width(path, line, fields, self.names)
-
-    def _wrong_width(
-        self, path: Path, line: int, fields: Sequence[str], names: Sequence[str]
-    ) -> InputError:
-        return InputError(
-            f"{path} line {line}: {len(fields)} fields where {len(names)} are expected "
-            f"({', '.join(names)})"
-        )
-
-    def _unreadable(self, path: Path, reason: str, names: Sequence[str]) -> InputError:
-        """Finds the place of a mistake by a slow second look."""
-        reason = reason.split("\n")[0].rstrip(".")
-        if "Could not skip" in reason or "Empty CSV" in reason:
-            return InputError(f"{path} has no rows")
-        if "invalid UTF8" in reason:
-            return InputError(f"{path} is not UTF-8 text; convert it first")
-        # With one thread, Arrow puts "Row #2: " before "Expected".
-        if "CSV parse error: " in reason and "Expected " in reason:
-            for line, fields in tables.records(path, self.delimiter):
-                if len(fields) != len(names):
-                    return self._wrong_width(path, line, fields, names)
-        if "conversion error" in reason:
-            records = tables.records(path, self.delimiter)
-            if not self.names:
-                next(records)  # the header
-            for line, fields in records:
-                for column in self.types:
-                    value = fields[names.index(column)].strip()
-                    if value and not _fits(value, self.types[column]):
-                        return InputError(
-                            f"{path} line {line}, column {column}: must be a whole number. "
-                            f"Received: {value!r}"
-                        )
-        return InputError(f"{path} is not a readable text file: {reason}")
-
-
-def _fits(value: str, kind: pa.DataType) -> bool:
-    try:
-        pa.scalar(int(value), kind)
-    except (ValueError, OverflowError, pa.ArrowInvalid):
-        return False
-    return True
+            raise InputError(f"{path} line {line}: unexpected header line; remove it")
+        width = len(self.names)
+        table_files.check_width(path, self.option, line, fields, width, self._layout)
 
 
 def _places(batch: Table) -> np.ndarray:
     rows = np.arange(len(batch)) if batch.row_numbers is None else batch.row_numbers
     return rows - batch.starts[0]
-
-
-def _other_delimiter(text: str, delimiter: str) -> str:
-    """What separates the columns of a line that the expected delimiter leaves in one piece."""
-    others = [other for other in _DELIMITERS if other != delimiter and other in text]
-    return max(others, key=text.count, default="")
 
 
 # --------------------------------------------------------------------------------- columns
@@ -363,7 +267,7 @@ def whole_numbers(
     except pa.ArrowInvalid:
         pass
     written = batch.keep(~empty)  # "1.0" is whole too; anything else is named here
-    numbers = tables.integers(written, column, f"source_set={option}", what=what)
+    numbers = integers(written, column, f"source_set={option}", what=what)
     filled = np.zeros(len(batch), np.int64)
     filled[~empty] = numbers
     return pa.chunked_array([pa.array(filled, mask=empty)])
@@ -478,7 +382,7 @@ def one_row_each(table: Table, key: str, name: str) -> tuple[Table, Rule]:
 
 def _flat(data: pa.ChunkedArray) -> pd.Series:
     """Any column as text that can be compared."""
-    text = pc.binary_join(data, ";") if tables.is_list(data.type) else data.cast(pa.string())
+    text = pc.binary_join(data, ";") if is_list(data.type) else data.cast(pa.string())
     return pc.fill_null(text, "").to_pandas()
 
 

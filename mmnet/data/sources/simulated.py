@@ -25,7 +25,8 @@ import pyarrow.compute as pc
 from mmnet import checks
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
-from mmnet.data.tables import SEPARATOR, Table, Tables
+from mmnet.data.columns import SEPARATOR
+from mmnet.data.tables import Table, Tables
 
 REGIME, ITEMS, PERIODS, CLICKS = "history", 4000, 40, 2_000_000
 """What is drawn unless asked otherwise."""
@@ -464,7 +465,7 @@ def _draw_lifts(sizes: Parameters, periods: int, seed: int) -> tuple[np.ndarray,
             first = block + stream.integers(1, sizes.lift_block - length)
             lift = stream.uniform(*sizes.lift_range)
             if happens and first < periods:
-                last = min(first + length, periods) - 1
+                last = min(int(first + length), periods) - 1
                 effect[category, first : last + 1] = lift
                 rows.append((name, int(first), int(last), float(lift)))
     types = {

@@ -15,7 +15,9 @@ import pyarrow as pa
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
 from mmnet.data import calendars, tables
-from mmnet.data.tables import Rule, Table, Tables
+from mmnet.data.columns import integers, strings
+from mmnet.data.ledger import Rule
+from mmnet.data.tables import Table, Tables
 
 
 def snapshots(
@@ -53,10 +55,10 @@ def snapshots(
     numbers = calendar.numbers(taken, time, "source_set=time").astype(np.int64)
     frame = pd.DataFrame(
         {
-            "item": tables.strings(taken, flags.item_column, "item_column"),
+            "item": strings(taken, flags.item_column, "item_column"),
             "number": numbers,
-            "below": tables.integers(taken, flags.denominator, "denominator", what="a counter"),
-            "above": tables.integers(taken, flags.numerator, "numerator", what="a counter"),
+            "below": integers(taken, flags.denominator, "denominator", what="a counter"),
+            "above": integers(taken, flags.numerator, "numerator", what="a counter"),
         }
     )
     again = frame.duplicated(["item", "number"]).to_numpy()

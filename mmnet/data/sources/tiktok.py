@@ -33,10 +33,10 @@ import pyarrow.json
 from mmnet import hashing
 from mmnet.checks import InputError, at_least, in_range
 from mmnet.config import TableFlags
-from mmnet.data.parquet import ParquetTable
+from mmnet.data.ledger import Rule
 from mmnet.data.sources import reading
 from mmnet.data.sources.reading import Scan, Totals, Vectors
-from mmnet.data.tables import Rule, Table, Tables
+from mmnet.data.tables import Rows, Table, Tables
 
 COLUMNS = (
     *("uid", "user_city", "item_id", "author_id", "item_city", "channel", "finish", "like"),
@@ -127,7 +127,7 @@ def tiktok(
         }
     )
     inputs = list(plays.paths)
-    vectors: dict[str, Table | ParquetTable] = {}
+    vectors: dict[str, Rows] = {}
     if paths := reading.optional(directory, titles, TITLES, "titles"):
         items["title"], rule = _titles(paths, numbers)
         ledger.append(rule)

@@ -25,9 +25,10 @@ import pyarrow.compute as pc
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
+from mmnet.data.ledger import Rule
 from mmnet.data.sources import reading
 from mmnet.data.sources.reading import Scan, Totals, Vectors
-from mmnet.data.tables import Rule, Table, Tables
+from mmnet.data.tables import Table, Tables
 
 BEHAVIOURS = (
     *("forward", "like", "favorite", "follow", "comment", "read_comment", "click_avatar"),

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from rich.progress import track
 
 from mmnet.checks import InputError
+from mmnet.data.ledger import Rule
 from mmnet.data.sources import reading, tiktok
-from mmnet.data.tables import Rule
 from mmnet.mma4ctr.modalities.raw import Catalogue, Raw
 from mmnet.mma4ctr.pca import Ragged
 from mmnet.schema import LARGEST_ENTRY

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmnet.data.tables import Rule
+from mmnet.data.ledger import Rule
 from mmnet.mma4ctr.pca import Ragged
 
 

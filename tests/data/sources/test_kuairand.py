@@ -9,7 +9,8 @@ import pytest
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import counts, sources, tables
+from mmnet.data import counts, sources
+from mmnet.data.columns import strings, values_of
 from mmnet.data.sources.kuairand import LABELS
 
 LOG = (
@@ -94,16 +95,16 @@ def test_several_logs_are_one(tmp_path):
 def test_tags_are_cut_at_commas_and_types_lose_their_zero(tmp_path):
     write(tmp_path, ROWS)
     items = load(tmp_path).items
-    rows, tags = tables.values_of(items, "tag", "taxonomies")
+    rows, tags = values_of(items, "tag", "taxonomies")
     assert (rows.tolist(), tags.tolist()) == ([0, 0, 1], ["12", "34", "34"])
-    assert tables.strings(items, "music_type", "categoricals").tolist() == ["9", "4", ""]
+    assert strings(items, "music_type", "categoricals").tolist() == ["9", "4", ""]
 
 
 def test_makes_a_panel_that_knows_the_upload(tmp_path):
     write(tmp_path, ROWS)
     found = load(tmp_path)
     flags = TableFlags(**FLAGS)
-    panel, _ = counts.panel(found.counts, found.items, flags, TaskFlags())
+    panel = counts.count(found.counts, found.items, flags, TaskFlags()).panel()
     assert panel.clicks.tolist() == [[3, 0, 1], [0, 1, 0], [0, 0, 0]]
     assert panel.shares.tolist() == [[1, 0, 1], [0, 0, 0], [0, 0, 0]]
     assert panel.release.tolist() == [-1, 1, -24]  # column 0 is 2022-04-25

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
+from mmnet.data import table_files
 from mmnet.data.sources import reading
 from mmnet.data.sources.reading import Scan, Totals, Vectors
 from mmnet.data.tables import Table
@@ -31,6 +32,10 @@ def sentence(found):
     return str(caught.value)
 
 
+RAGGED = (
+    " the header of the log table has 2; put quotes around a value that holds a comma or a line "
+    "break"
+)
 HEADERLESS = {"names": ("id", "n", "other"), "delimiter": "\t", "types": {"n": pa.int64()}}
 
 
@@ -94,10 +99,15 @@ def test_a_file_without_a_header_names_its_lines_too(tmp_path):
         ),
         ("", {}, "{} has no column 'id' (named by --source_set=log); it has nothing in it"),
         ("id\tn\n1\t2\n", {}, "{}: its columns are separated by tabs where commas are expected"),
-        ("id,n\n1,2\n1,2,3\n", {}, "{} line 3: 3 fields where 2 are expected (id, n)"),
-        ("id,n\n1,2\n1\n", {}, "{} line 3: 1 fields where 2 are expected (id, n)"),
+        ("id,n\n1,2\n1,2,3\n", {}, "{} line 3: 3 fields where" + RAGGED),
+        ("id,n\n1,2\n1\n", {}, "{} line 3: 1 fields where" + RAGGED),
+        ("id,n", {}, "{}: the log table has no rows"),
         ("id,n,n\n1,2,3\n", {}, "{} has two columns named 'n'; rename one"),
-        (b"id,n\n\xff,2\n", {}, "{} is not UTF-8 text; convert it first"),
+        (
+            b"id,n\n\xff,2\n",
+            {},
+            "{} is not a readable CSV file (log table): it is not UTF-8 text; convert it first",
+        ),
         (
             "1,2,3\n",
             HEADERLESS,
@@ -106,7 +116,7 @@ def test_a_file_without_a_header_names_its_lines_too(tmp_path):
         (
             "id\tn\tother\n1\t2\t3\n",
             HEADERLESS,
-            "{} line 1: a header line, which the file has not; delete it",
+            "{} line 1: unexpected header line; remove it",
         ),
         ("1\t2\n", HEADERLESS, "{} line 1: 2 fields where 3 are expected (id, n, other)"),
         ("a\t2\t3\na\t2\n", HEADERLESS, "{} line 2: 2 fields where 3 are expected (id, n, other)"),
@@ -115,7 +125,7 @@ def test_a_file_without_a_header_names_its_lines_too(tmp_path):
             HEADERLESS,
             "{} line 2, column n: must be a whole number. Received: 'two'",
         ),
-        ("", HEADERLESS, "{} has no rows"),
+        ("", HEADERLESS, "{}: the log table has no rows"),
     ],
 )
 def test_says_what_came_and_what_was_expected(tmp_path, text, how, message):
@@ -131,7 +141,7 @@ def test_says_what_came_and_what_was_expected(tmp_path, text, how, message):
 
 def test_a_file_that_is_no_parquet_is_named(tmp_path):
     assert sentence(scan(tmp_path / "log.parquet", "id,n\n")).startswith(
-        f"{tmp_path}/log.parquet is not a readable Parquet file"
+        f"{tmp_path}/log.parquet is not a readable Parquet file (log table): "
     )
 
 
@@ -259,7 +269,7 @@ def test_padding_keeps_every_number():
 def test_rows_are_the_same_in_any_number_of_batches(tmp_path, monkeypatch):
     text = "id,other,n\n" + "".join(f"{row},x,{row}\nid,other,n\n" for row in range(100))
     whole = scan(tmp_path / "log.csv", text).whole()
-    monkeypatch.setattr(reading, "_BLOCK_BYTES", 64)
+    monkeypatch.setattr(table_files, "BLOCK_BYTES", 64)
     batches = list(scan(tmp_path / "log.csv", text))
     assert len(batches) > 10
     assert rows(batches) == rows([whole])

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import counts, sources, tables
-from mmnet.data.sources import reading, tiktok
+from mmnet.data import counts, sources, table_files
+from mmnet.data.columns import values_of
+from mmnet.data.sources import tiktok
 from mmnet.data.sources.tiktok import COLUMNS
 
 DAY = 86_400
@@ -75,9 +76,9 @@ def test_minus_one_is_missing_and_an_item_has_its_own_columns(tmp_path):
         {"item_id": "7", "author_id": "3", "item_city": "", "music_id": "", "duration_time": 1.0},
         {"item_id": "10", "author_id": "1", "item_city": "1", "music_id": "1", "duration_time": 1},
     ]
-    values = tables.values_of(found.items, "music_id", "categoricals")
+    values = values_of(found.items, "music_id", "categoricals")
     assert [part.tolist() for part in values] == [[1], ["1"]]
-    panel, _ = counts.panel(found.counts, found.items, TableFlags(), TaskFlags())
+    panel = counts.count(found.counts, found.items, TableFlags(), TaskFlags()).panel()
     assert panel.clicks.tolist() == [[1, 0], [0, 3]]
     assert found.ledger[-1].note == "2 in one period only"
 
@@ -182,7 +183,7 @@ def test_a_kind_of_vectors_that_no_item_has_is_left_out(tmp_path):
         (
             "final_track1_train.txt",
             "\t".join(COLUMNS) + "\n" + line(play(1)),
-            "{} line 1: a header line, which the file has not; delete it",
+            "{} line 1: unexpected header line; remove it",
         ),
         (
             "final_track1_train.txt",
@@ -277,7 +278,7 @@ def test_batches_change_nothing(tmp_path, monkeypatch):
     write(tmp_path, [play(item % 7, day=item % 3 + 1, finish=item % 2) for item in range(1, 90)])
     side_files(tmp_path)
     once = load(tmp_path, "rows_per_period=10")
-    monkeypatch.setattr(reading, "_BLOCK_BYTES", 128)
+    monkeypatch.setattr(table_files, "BLOCK_BYTES", 128)
     monkeypatch.setattr(tiktok, "_BLOCK_BYTES", 128)
     again = load(tmp_path, "rows_per_period=10")
     assert rows_of(again) == rows_of(once)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import counts, items, sources, tables
+from mmnet.data import counts, items, sources
+from mmnet.data.columns import floats
 from mmnet.data.sources.wechat import BEHAVIOURS, EMBEDDING_LENGTH
 
 ACTIONS_HEADER = (
@@ -148,11 +149,11 @@ def test_a_feed_without_a_row_is_an_item_with_empty_columns(tmp_path):
         numerics=("videoplayseconds",),
         texts=("description",),
     )
-    panel, _ = counts.panel(found.counts, found.items, flags, TaskFlags())
+    panel = counts.count(found.counts, found.items, flags, TaskFlags()).panel()
     assert panel.item_ids.tolist() == ["1", "2", "007"]
     specs, _ = items.fit_fields(found.items, panel.release >= 0, flags)
     assert [spec.max_values for spec in specs] == [3, 3, 1, 1]
-    assert tables.floats(found.items, "videoplayseconds", "numerics")[:2].tolist() == [12, 30]
+    assert floats(found.items, "videoplayseconds", "numerics")[:2].tolist() == [12, 30]
     assert items.texts_of(found.items, "description").tolist() == ["31 4 159", "", ""]
 
 

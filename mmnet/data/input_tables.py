@@ -1,0 +1,185 @@
+"""Tables by their flags: what is read, what a dataset depends on, and a hash of all of that."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+import mmnet
+from mmnet import config
+from mmnet.checks import InputError, did_you_mean
+from mmnet.config import TableFlags, TaskFlags
+from mmnet.data import counts, engines, events, items, parquet, sources, tables
+from mmnet.data.content import Encoders
+from mmnet.data.dataset import FORMAT
+from mmnet.data.ids import item_ids
+from mmnet.data.tables import InMemory, Rows, Table, Tables
+from mmnet.hashing import sha256
+
+PLACES = (
+    *("counts", "events", "items", "source_dir"),
+    *("text_handle", "text_preprocessor", "image_weights", "image_root", "encoder_cache"),
+)
+"""Table flags that say where files lie; what is fitted does not depend on them."""
+
+
+def table_flags(flags: config.TrainConfig | config.PrepareConfig) -> tuple[TableFlags, TaskFlags]:
+    """The table and task parts of a driver's flags."""
+    given = flags.model_dump()
+    return (
+        TableFlags(**{name: given[name] for name in config.TABLES}),
+        TaskFlags(**{name: given[name] for name in config.TASK}),
+    )
+
+
+def without_places(flags: TableFlags) -> TableFlags:
+    """The flags without those that say where files lie, and how an engine reads them."""
+    places = (*PLACES, *config.ENGINE, "vectors")
+    return flags.model_copy(update={name: TableFlags.model_fields[name].default for name in places})
+
+
+def load_tables(
+    flags: TableFlags, task: TaskFlags | None = None, directory: Path | None = None
+) -> InMemory:
+    """Reads what `--counts` or `--events`, `--items` and `--vectors`, or `--source`, name.
+
+    Args:
+        flags: where the tables are.
+        task: its first period bounds the events that are counted.
+        directory: a dataset directory, which may hold the counts of unchanged events.
+
+    Raises:
+        InputError: nothing is named, too much is, or it cannot be read.
+    """
+    return open_tables(flags, task, directory).in_memory()
+
+
+def open_tables(
+    flags: TableFlags, task: TaskFlags | None = None, directory: Path | None = None
+) -> Tables:
+    """The same tables, with items of Parquet files left where they are, to be read in pieces.
+
+    Raises:
+        InputError: as `load_tables`.
+    """
+    if flags.source and (flags.counts or flags.events or flags.items):
+        raise InputError("--source brings its own tables; leave out --counts and --items")
+    if flags.counts and flags.events:
+        raise InputError("--counts and --events are both given; the counts are made of the events")
+    if flags.source:
+        found = sources.load(flags)
+        _leave_out(found.vectors, flags.leave_out_vectors)
+        tables.need_columns(found.counts, counts.columns(flags))
+        tables.need_columns(found.items, _items_columns(flags))
+    elif flags.counts and flags.items:
+        tables.check_header(flags.counts, "counts", counts.columns(flags))
+        tables.check_header(flags.items, "items", _items_columns(flags))
+        rows = parquet.open_table(flags.counts, "counts", text_columns=[flags.item_column])
+        catalogue = _items(flags)
+        found = Tables(rows, catalogue, inputs=rows.files + catalogue.files)
+    elif flags.events and flags.items:
+        tables.check_header(flags.items, "items", _items_columns(flags))
+        engines.files_of(flags)  # refused before the items are read
+        found = _count_events(flags, _items(flags), task or TaskFlags(), directory)
+    else:
+        given = "events" if flags.events else "counts"
+        missing = [f"--{name}" for name in (given, "items") if not getattr(flags, name)]
+        raise InputError(f"{' and '.join(missing)} not given; name the tables, or a --source")
+    _add_vectors(found, flags)
+    return found
+
+
+def open_catalogue(flags: TableFlags) -> Tables:
+    """The items and vectors of `open_tables` without counts, where they have files.
+
+    Raises:
+        InputError: as `load_tables`.
+    """
+    if flags.source:
+        return open_tables(flags)
+    catalogue = _items(flags)
+    found = Tables(Table(pa.table({}), "counts"), catalogue, inputs=catalogue.files)
+    _add_vectors(found, flags)
+    return found
+
+
+def fingerprint(
+    found: InMemory, flags: TableFlags, task: TaskFlags, encoders: Encoders
+) -> tuple[str, dict[str, str]]:
+    """A hash of all that a dataset depends on, and the SHA-256 of each input file by its name.
+
+    Names are those below the files' common directory: where it lies is not part of a record. Of
+    images, sizes and times stand for the contents: there may be a million of them.
+    """
+    hashes = [sha256(path) for path in found.inputs]
+    about = {
+        "format": FORMAT,
+        "version": mmnet.__version__,
+        "tables": flags.model_dump(mode="json", exclude={*PLACES, *config.ENGINE, "vectors"}),
+        "vectors": [setting.partition(":")[0] for setting in flags.vectors],
+        "task": task.model_dump(mode="json"),
+        "inputs": [*found.digests.values(), *hashes],
+        "encoders": encoders.fingerprints(),
+        "images": encoders.files(found.items),
+    }
+    text = json.dumps(about, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest(), found.digests | dict(
+        zip(_short_names(found.inputs), hashes, strict=True)
+    )
+
+
+def _items_columns(flags: TableFlags) -> dict[str, str]:
+    """Columns of the items table that a dataset is made of -> the flag that names each."""
+    return items.columns(flags) | ({flags.release: "release"} if flags.release else {})
+
+
+def _items(flags: TableFlags) -> Rows:
+    return parquet.open_table(flags.items, "items", text_columns=tables.text_columns(flags))
+
+
+def _add_vectors(found: Tables, flags: TableFlags) -> None:
+    for setting in flags.vectors:
+        name, sign, path = setting.partition(":")
+        if not sign or not name:
+            raise InputError(f"--vectors takes NAME:FILE. Received: {setting!r}")
+        if name in found.vectors:
+            raise InputError(f"--vectors names {name!r} twice; each modality has one table")
+        found.vectors[name] = parquet.open_table(path, "vectors", text_columns=[flags.item_column])
+        found.inputs += found.vectors[name].files
+
+
+def _count_events(
+    flags: TableFlags, catalogue: Rows, task: TaskFlags, directory: Path | None
+) -> Tables:
+    ids = item_ids(catalogue, flags)
+    counted = events.load(flags, task, ids.part(slice(0, len(ids))), directory)
+    return Tables(
+        counted.table,
+        catalogue,
+        inputs=catalogue.files,
+        ledger=counted.ledger,
+        digests=counted.digests,
+        kept=counted.kept,
+        scratch=counted.scratch,
+    )
+
+
+def _leave_out(vectors: dict[str, Rows], names: Sequence[str]) -> None:
+    for name in names:
+        if name not in vectors:
+            raise InputError(
+                f"--leave_out_vectors={name}: the source has vectors "
+                f"{', '.join(vectors) or 'of no name'}{did_you_mean(name, vectors)}"
+            )
+        del vectors[name]
+
+
+def _short_names(paths: Sequence[Path]) -> list[str]:
+    folders = [path.resolve().parent for path in paths]
+    common = Path(os.path.commonpath(folders)) if folders else Path()
+    return [str(path.resolve().relative_to(common)) for path in paths]

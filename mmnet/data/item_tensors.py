@@ -1,0 +1,106 @@
+"""Tensors that depend on an item alone: fields, numbers, texts and content vectors.
+
+They are made of some rows of the items table at a time, in preparing a dataset and in scoring a
+catalogue alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from mmnet import schema
+from mmnet.checks import InputError
+from mmnet.data import items
+from mmnet.data.content import Encoded
+from mmnet.data.dataset import Fitted
+from mmnet.data.tables import Rows, Table, Tables
+from mmnet.schema import FeatureSpec, FieldSpec, NumericSpec, TextSpec, VectorSpec, tensor_name
+
+
+def static_arrays(spec: FeatureSpec) -> Iterator[tuple[str, tuple[int, ...], str]]:
+    """Tensor, shape without the items' axis, and dtype of what depends on an item alone.
+
+    >>> length = NumericSpec(name="duration", mean=0, sd=1)
+    >>> spec = FeatureSpec(window=2, horizon=1, numerics=(length,))
+    >>> list(static_arrays(spec))
+    [('numeric_duration', (), 'float32')]
+    """
+    encoded = {vector.tensor for vector in spec.vectors if vector.of != "given"}
+    for name, (inner, dtype) in spec.tensors().items():
+        if name not in schema.OF_PERIODS:
+            yield name, inner, "float16" if name in encoded else dtype
+
+
+def static_tensors(
+    part: Table, fitted: Fitted, encoded: Sequence[Encoded]
+) -> dict[str, np.ndarray]:
+    """What depends on an item alone, but for the vectors that are given.
+
+    Args:
+        part: some rows of the items table.
+        fitted: vocabularies and scales.
+        encoded: the vectors of their texts and images.
+
+    Returns:
+        Tensor name -> [rows, ...].
+    """
+    spec, flags = fitted.spec, fitted.tables
+    tensors = {}
+    for field in spec.fields:
+        flag = "taxonomies" if field.name in flags.taxonomies else "categoricals"
+        vocabulary = fitted.vocabularies[field.tensor]
+        tensors[field.tensor] = items.encode_field(part, field, vocabulary, flag)
+    for numeric in spec.numerics:
+        tensors[numeric.tensor] = items.encode_numeric(part, numeric)
+    for text in spec.texts:
+        vocabulary = fitted.vocabularies[text.tensor]
+        tensors[text.tensor] = items.encode_text(part, text, vocabulary)
+    computed = {(one.column.name, one.column.kind): one.vectors for one in encoded}
+    for vector in spec.vectors:
+        if vector.of != "given":
+            tensors[vector.tensor] = computed[vector.name, vector.of]
+    return tensors
+
+
+def given_vectors(found: Tables, name: str) -> Rows:
+    """The table of vectors that a model reads.
+
+    Raises:
+        InputError: it was not given.
+    """
+    if name not in found.vectors:
+        raise InputError(f"the model reads vectors {name!r}; give --vectors=NAME:FILE")
+    return found.vectors[name]
+
+
+def check_tensor_names(spec: FeatureSpec) -> None:
+    """Refuses columns whose names are the same once they are tensors.
+
+    One column may be a category and a text; both then read the same raw input.
+
+    Raises:
+        InputError: the sentence names both columns.
+    """
+    seen: dict[str, str] = {}
+    features: list[FieldSpec | NumericSpec | TextSpec | VectorSpec] = [
+        *spec.fields,
+        *spec.numerics,
+        *spec.texts,
+        *spec.vectors,
+    ]
+    for feature in features:
+        if feature.tensor in seen:
+            raise InputError(
+                f"columns {seen[feature.tensor]!r} and {feature.name!r} both make the tensor "
+                f"{feature.tensor}; rename one, or name it in one flag only"
+            )
+        seen[feature.tensor] = feature.name
+    strings: dict[str, str] = {}
+    for name in [*(field.name for field in spec.fields), *(text.name for text in spec.texts)]:
+        other = strings.setdefault(tensor_name("item", name), name)
+        if other != name:
+            raise InputError(
+                f"columns {other!r} and {name!r} cannot be told apart in a SavedModel; rename one"
+            )

@@ -1,0 +1,76 @@
+"""The ledger: what every rule did to the rows that reached it, so that no row is lost unseen."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+NOTES = 5
+"""Most notes of one rule that are shown."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A line of the ledger: what one rule did to the rows that reached it.
+
+    Raises:
+        ValueError: the numbers do not balance.
+    """
+
+    table: str
+    rule: str
+    rows_in: int
+    rows_out: int
+    note: str = ""
+
+    def __post_init__(self):
+        if not 0 <= self.rows_out <= self.rows_in:
+            raise ValueError(f"ledger rule {self.rule!r} does not balance: {self}")
+
+    @property
+    def dropped(self) -> int:
+        """Rows that the rule took out."""
+        return self.rows_in - self.rows_out
+
+
+def joined_rules(rules: Sequence[Rule]) -> Rule:
+    """One line of what one rule did to several parts of a table."""
+    notes = [rule.note for rule in rules if rule.note]
+    return dataclasses.replace(
+        rules[0],
+        rows_in=sum(rule.rows_in for rule in rules),
+        rows_out=sum(rule.rows_out for rule in rules),
+        note="; ".join(notes[:NOTES]) + ("; ..." if len(notes) > NOTES else ""),
+    )
+
+
+def check_chain(ledger: Sequence[Rule]) -> None:
+    """Checks that what leaves each rule is what reaches the next one.
+
+    Raises:
+        ValueError: rows appeared or got lost between two rules.
+    """
+    for before, after in itertools.pairwise(ledger):
+        if before.rows_out != after.rows_in:
+            raise ValueError(f"the ledger does not balance: {before} is followed by {after}")
+
+
+def ledger_table(ledger: Sequence[Rule]) -> str:
+    """The ledger as a Markdown table.
+
+    >>> print(ledger_table([Rule("events", "has a time", 1000, 999)]), end="")
+    | table | rule | rows in | rows out | dropped | note |
+    |---|---|---:|---:|---:|---|
+    | events | has a time | 1,000 | 999 | 1 |  |
+    """
+    lines = [
+        "| table | rule | rows in | rows out | dropped | note |",
+        "|---|---|---:|---:|---:|---|",
+    ]
+    for rule in ledger:
+        words = [text.replace("|", "\\|") for text in (rule.table, rule.rule, rule.note)]
+        numbers = f"{rule.rows_in:,} | {rule.rows_out:,} | {rule.dropped:,}"
+        lines.append(f"| {words[0]} | {words[1]} | {numbers} | {words[2]} |")
+    return "\n".join(lines) + "\n"

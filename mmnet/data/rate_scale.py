@@ -1,0 +1,58 @@
+"""The scale of the rates, fitted on what training reads: one sd and one mean, in percent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmnet.config import TaskFlags
+from mmnet.data import items, share_rates
+from mmnet.data.counts import Panel
+from mmnet.data.splits import Examples
+from mmnet.data.spool import Spool
+
+
+def rate_scale(
+    panel: Panel,
+    train: Examples,
+    task: TaskFlags,
+    shards: Sequence[slice],
+    spill: str | None = None,
+) -> tuple[float, float]:
+    """Sd of the rates observed in training windows and targets; mean of the training targets.
+
+    Args:
+        panel: counts of all items.
+        train: the training examples.
+        task: window, horizon and `min_clicks`.
+        shards: runs of items that are looked at together.
+        spill: a directory for what does not fit in memory; none: the system's temporary one.
+
+    Returns:
+        Sd and mean in percent, the same to the bit whatever the shards.
+    """
+    used, targets = (Spool(np.dtype(np.float64), 1, spill) for _ in range(2))
+    for rows in shards:
+        for spool, rates in zip(
+            (used, targets), _rates(panel.part(rows), train.part(rows), task), strict=True
+        ):
+            spool.add(np.zeros(len(rates), np.int64), rates.astype(np.float64))
+    _, sd = items.mean_and_sd(used.mapped(0))
+    mean, _ = items.mean_and_sd(targets.mapped(0))
+    return sd, mean
+
+
+def _rates(panel: Panel, train: Examples, task: TaskFlags) -> tuple[np.ndarray, np.ndarray]:
+    """The rates of one shard that training reads, and those of its targets."""
+    rate, _ = share_rates.share_rates(panel, 1)
+    # A rate that several windows read counts once.
+    used = np.zeros(rate.shape, bool)
+    for back in range(task.window):
+        column = train.times - back
+        inside = column >= 0
+        used[train.items[inside], column[inside]] = True
+    used &= share_rates.observed(panel, task.min_clicks)
+    target = train.items, train.times + task.horizon
+    used[target] = True
+    return rate[used], rate[target]

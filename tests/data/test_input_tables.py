@@ -1,0 +1,76 @@
+"""Tables by their flags, and the hash of all that a dataset depends on."""
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from mmnet.config import PrepareConfig, TableFlags, TaskFlags
+from mmnet.data import input_tables
+from mmnet.data.content import Encoders
+from mmnet.data.parquet import ParquetTable
+from mmnet.data.tables import InMemory, Table
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two small tables and two tables of vectors."""
+    (tmp_path / "counts.csv").write_text("item_id,period,clicks,shares\na,1,2,1\n")
+    (tmp_path / "items.csv").write_text("item_id\na\n")
+    for name, value in (("v", 1.0), ("w", 2.0)):
+        pa.parquet.write_table(
+            pa.table({"item_id": ["a"], "vector": [[value]]}), tmp_path / f"{name}.parquet"
+        )
+    return tmp_path
+
+
+def fingerprint(directory, *vectors, **flags):
+    named = tuple(f"{name}:{directory}/{file}.parquet" for name, file in vectors)
+    tables_flags = TableFlags(
+        counts=f"{directory}/counts.csv", items=f"{directory}/items.csv", vectors=named
+    )
+    found = input_tables.load_tables(tables_flags)
+    return input_tables.fingerprint(
+        found, tables_flags, TaskFlags(**flags), Encoders(tables_flags)
+    )[0]
+
+
+def test_the_fingerprint_follows_contents_and_flags_not_places(files, tmp_path_factory):
+    first = fingerprint(files)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for file in ("counts.csv", "items.csv"):
+        (elsewhere / file).write_bytes((files / file).read_bytes())
+    assert fingerprint(elsewhere) == first
+    assert fingerprint(files, window=4) != first
+    (files / "counts.csv").write_text("item_id,period,clicks,shares\na,1,2,2\n")
+    assert fingerprint(files) != first
+
+
+def test_the_fingerprint_knows_which_vectors_are_whose(files):
+    found = {
+        fingerprint(files, ("p", "v"), ("q", "w")),
+        fingerprint(files, ("p", "w"), ("q", "v")),
+        fingerprint(files, ("p", "v"), ("q", "v")),
+        fingerprint(files, ("p", "v"), ("r", "w")),
+        fingerprint(files, ("p", "v")),
+    }
+    assert len(found) == 5
+
+
+def test_a_drivers_flags_fall_into_tables_and_task():
+    flags = PrepareConfig(taxonomies=("tags",), window=4)
+    tables_flags, task_flags = input_tables.table_flags(flags)
+    assert (tables_flags.taxonomies, task_flags.window) == (("tags",), 4)
+
+
+def test_items_are_in_memory_for_preparing_and_in_pieces_for_scoring(tmp_path):
+    items = {"item_id": ["a", "b", "c"], "tag": ["x", "", "y"]}
+    pa.parquet.write_table(pa.table(items), tmp_path / "items.parquet", row_group_size=2)
+    (tmp_path / "counts.csv").write_text("item_id,period,clicks,shares\na,1,2,1\n")
+    flags = TableFlags(counts=f"{tmp_path}/counts.csv", items=f"{tmp_path}/items.parquet")
+    in_pieces, in_memory = input_tables.open_tables(flags), input_tables.load_tables(flags)
+    assert isinstance(in_pieces.items, ParquetTable)
+    assert isinstance(in_memory, InMemory)
+    assert isinstance(in_memory.items, Table)
+    assert in_memory.items.data.to_pydict() == items
+    assert in_memory.items.where(2, "tag") == f"{tmp_path}/items.parquet row 3, column tag"
+    assert in_memory.inputs == in_pieces.inputs
