@@ -4,8 +4,11 @@ TensorFlow takes seconds to load: what can be refused without it is refused befo
 """
 
 import ast
+import functools
+import graphlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,8 +42,13 @@ def room_of(path):
     return inside[0] if own else first
 
 
+@functools.cache
 def imported(path):
-    """Every module that a file imports, wherever the import stands, relative ones resolved."""
+    """Every module that a file imports, wherever the import is, relative ones resolved."""
+    return list(_imported(path))
+
+
+def _imported(path):
     package = ("mmnet", *path.relative_to(PACKAGE).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -73,6 +81,44 @@ def test_imports_point_one_way():
             beside = RANK[here] == RANK[there] == 0 or (here, there) in BESIDE
             if not (here == there or RANK[there] < RANK[here] or beside):
                 wrong.append(f"{path.relative_to(PACKAGE)} imports {module}")
+    assert not wrong
+
+
+def files_imported(path):
+    """The files of the package that a file imports, wherever the import is."""
+    found = set()
+    for module in imported(path):
+        # `from mmnet.data.tables import Table` names a file and something in it.
+        while module.startswith("mmnet."):
+            place = PACKAGE.joinpath(*module.split(".")[1:])
+            there = [place.with_suffix(".py"), place / "__init__.py"]
+            if here := [one for one in there if one.is_file()]:
+                found.add(here[0])
+                break
+            module = module.rpartition(".")[0]
+    return found - {path}
+
+
+def test_imports_between_files_never_lead_back():
+    graph = {path: files_imported(path) for path in PACKAGE.rglob("*.py")}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the files
+
+
+def test_the_data_files_are_listed_in_the_order_data_flow():
+    room = PACKAGE / "data"
+    index = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8")))
+    lines = re.findall(r"^((?:\w+(?:\.py|/)(?:, )?)+) {2,}\S", index, re.MULTILINE)
+    listed = [name.rstrip("/") for line in lines for name in line.split(", ")]
+    there = {path.relative_to(room).parts[0] for path in room.rglob("*.py")} - {"__init__.py"}
+    assert sorted(listed) == sorted(there)
+    wrong = [
+        f"{path.relative_to(room)} imports {other.relative_to(room)}, which comes later"
+        for path in sorted(room.rglob("*.py"))
+        for other in files_imported(path)
+        if room in other.parents and path != room / "__init__.py"
+        if listed.index(other.relative_to(room).parts[0])
+        > listed.index(path.relative_to(room).parts[0])
+    ]
     assert not wrong
 
 

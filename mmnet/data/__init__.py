@@ -1,1 +1,38 @@
-"""From tables to windows, in the order data flows."""
+"""From tables to windows: the files of this room, in the order data flow through them.
+
+Every file imports only those above it, so that reading down the list never leads back up; a test
+holds that.
+
+Rows, wherever they come from:
+ledger.py           what every rule did to the rows that reached it
+table_files.py      CSV and Parquet files: found, read and refused in one way
+tables.py           rows in memory that know their file and line; `Rows`, what every table can do
+parquet.py          rows in Parquet files, read in pieces
+columns.py          a column as text, numbers or lists
+calendars.py        what a period is
+sources/            public logs and a generator, each a function that returns the tables
+engines.py, expressions.py, event_times.py    what DuckDB, Spark and others call differently
+events.py           events -> counts
+kept_counts.py      counts of events that did not change
+
+Counts to examples:
+ids.py, arrays.py, spool.py    where an item is; arrays and rows that need not fit in memory
+counts.py           counts table -> panel, [items, periods]
+share_rates.py      panel -> share rates and missing flags (Eq. 1)
+splits.py           panel -> examples (item, t), and which of them train, validate and test
+
+Examples to what a model reads:
+items.py            items table -> fields, numbers, token ids, vectors
+rate_scale.py       the scale of the rates that training reads
+taxonomy_means.py   what the other items of a category did (Eq. 4)
+taxonomies.py       the means of every taxonomy, shard by shard of items
+histories.py        all periods that windows are cut from, in one array
+content.py          texts and images -> vectors of frozen encoders
+
+All of it together:
+dataset.py          the arrays, what was fitted, and the ledger, in one directory
+item_tensors.py     tensors that depend on an item alone
+input_tables.py     the tables that the flags name, and the fingerprint of a dataset
+pipeline.py         the order of preparation, on one page
+windows.py          examples -> batches of model inputs (Eq. 2)
+"""

@@ -209,6 +209,10 @@ def contents(items: Table, column: Column) -> np.ndarray:
 
     Raises:
         InputError: the column is not there, or holds something else.
+
+    >>> items = Table(pa.table({"title": ["One, two!", None]}), "items")
+    >>> contents(items, Column("title", "text"))
+    array(['One, two!', ''], dtype=object)
     """
     if column.kind == "text":
         return items_room.texts_of(items, column.name)

@@ -184,7 +184,20 @@ def _fill(new: NewDirectory, make: Callable[[NewDirectory], Dataset]) -> None:
 
 
 def save(dataset: Dataset, directory: str | Path) -> Path:
-    """Writes a dataset directory; see `create`."""
+    """Writes a dataset directory; see `create`.
+
+    >>> import tempfile
+    >>> flags = {"tables": TableFlags(), "task": TaskFlags(window=1), "vocabularies": {}}
+    >>> days, counts = Calendar(kind="integer"), np.array([[4, 2], [0, 5]])
+    >>> spec = FeatureSpec(window=1, horizon=1)
+    >>> panel = Panel(np.array(["a", "b"]), counts, counts // 2, np.zeros(2, int), days, 0)
+    >>> history = np.zeros(histories.shape(2, 2, spec), np.float32)
+    >>> dataset = Dataset(Fitted(spec=spec, calendar=days, **flags), panel, history, tensors={})
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     found = load(save(dataset, Path(place, "dataset")))
+    >>> found.panel.item_ids, found.panel.clicks.tolist()
+    (array(['a', 'b'], dtype=object), [[4, 2], [0, 5]])
+    """
     return create(directory, lambda _: dataset)
 
 

@@ -207,7 +207,11 @@ def connected(flags: TableFlags, scratch: Path) -> Iterator[Engine]:
 
 
 def _parts(url: str) -> tuple[str, dict[str, str]]:
-    """What stands behind `SCHEME://`, and the options after a question mark."""
+    """What follows `SCHEME://`, and the options after a question mark.
+
+    >>> _parts("duckdb://log.db?threads=2&memory_limit=1GB")
+    ('log.db', {'threads': '2', 'memory_limit': '1GB'})
+    """
     place, _, query = url.partition("://")[2].partition("?")
     return place, dict(urllib.parse.parse_qsl(query))
 
@@ -311,6 +315,9 @@ def files_of(flags: TableFlags) -> list[Path]:
 
     Raises:
         InputError: there are none, and the engine has no tables of its own.
+
+    >>> files_of(TableFlags(events="s3://bucket/events.parquet"))
+    []
     """
     if "://" in flags.events:
         return []

@@ -37,6 +37,14 @@ def fill(
         panel: their counts.
         means: rates and missing flags of each taxonomy, [items, periods] each.
         min_clicks: fewer clicks make a period missing.
+
+    >>> from mmnet.data.calendars import Calendar
+    >>> release, days = np.array([0]), Calendar(kind="integer")
+    >>> panel = Panel(np.array(["a"]), np.array([[4, 0]]), np.array([[1, 0]]), release, days, 0)
+    >>> history = np.zeros((1, 3, 3), np.float32)  # a window of 2 begins one period earlier
+    >>> fill(history, panel, [], min_clicks=1)
+    >>> history[0, :, SHARE_RATE], history[0, :, MISSING_FLAG]
+    (array([ 0., 25.,  0.], dtype=float32), array([1., 0., 1.], dtype=float32))
     """
     first_flag = TAXONOMIES + len(means)
     before, seen = np.split(history, [history.shape[1] - panel.num_periods], axis=1)

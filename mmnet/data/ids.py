@@ -43,6 +43,11 @@ def item_ids(items: Rows, flags: TableFlags) -> ItemIds:
 
     Raises:
         InputError: an empty or repeated id, with its row.
+
+    >>> from mmnet.data.tables import Table
+    >>> ids = item_ids(Table(pa.table({"item_id": ["a", "b"]}), "items"), TableFlags())
+    >>> ids.rows(pa.chunked_array([["b", "c"]]))
+    array([ 1, -1])
     """
     column, flag = flags.item_column, "item_column"
     parts = []

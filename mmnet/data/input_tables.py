@@ -14,7 +14,7 @@ import mmnet
 from mmnet import config
 from mmnet.checks import InputError, did_you_mean
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import counts, engines, events, items, parquet, sources, tables
+from mmnet.data import counts, engines, items, kept_counts, parquet, sources, tables
 from mmnet.data.content import Encoders
 from mmnet.data.dataset import FORMAT
 from mmnet.data.ids import item_ids
@@ -157,7 +157,7 @@ def _count_events(
     flags: TableFlags, catalogue: Rows, task: TaskFlags, directory: Path | None
 ) -> Tables:
     ids = item_ids(catalogue, flags)
-    counted = events.load(flags, task, ids.part(slice(0, len(ids))), directory)
+    counted = kept_counts.load(flags, task, ids.part(slice(0, len(ids))), directory)
     return Tables(
         counted.table,
         catalogue,

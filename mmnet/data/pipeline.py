@@ -44,6 +44,20 @@ def prepare(
 
     Raises:
         InputError: the tables are not as the contract wants them.
+
+    >>> import pyarrow as pa
+    >>> periods = [*range(12), *range(12)]
+    >>> columns = {"item_id": [*"a" * 12, *"b" * 12], "period": periods, "clicks": [4] * 24}
+    >>> columns["shares"] = [1] * 12 + [2] * 12
+    >>> items = pa.table({"item_id": ["a", "b"]})
+    >>> found = InMemory(Table(pa.table(columns), "counts"), Table(items, "items"))
+    >>> task = TaskFlags(window=2, min_target_clicks=1, min_test_rows=1)
+    >>> dataset = prepare(found, TableFlags(), task)
+    >>> dataset.share_rate[:, :3]  # two items, three of twelve periods
+    array([[25., 25., 25.],
+           [50., 50., 50.]], dtype=float32)
+    >>> dataset.fitted.spec.rate_scale, len(dataset.examples("train"))
+    (12.5, 18)
     """
     encoders = encoders or Encoders(flags)
     counted = counts.count(found.counts, found.items, flags, task)

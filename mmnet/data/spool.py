@@ -18,6 +18,11 @@ class Spool:
         dtype: of a row.
         num_shards: how many shards there are.
         parent: directory for the files; none: the system's temporary one.
+
+    >>> spool = Spool(np.dtype(np.int64), num_shards=2)
+    >>> spool.add(np.array([1, 0, 1]), np.array([7, 8, 9]))
+    >>> spool.shard(0), spool.shard(1)
+    (array([8]), array([7, 9]))
     """
 
     def __init__(self, dtype: np.dtype, num_shards: int, parent: str | Path | None = None):

@@ -142,7 +142,9 @@ def over_shards(
 
     dataset = tf.data.Dataset.from_generator(made, output_signature=signature)
     try:
-        yield from dataset.map(function).as_numpy_iterator()
+        # Nothing in the functions is for AutoGraph to convert, which takes most of the time.
+        plain = tf.autograph.experimental.do_not_convert(function)
+        yield from dataset.map(plain).as_numpy_iterator()
     except tf.errors.OpError:
         if failed:
             raise failed[0] from None

@@ -48,6 +48,24 @@ class Windows:
 
         Returns:
             One tensor per name of `FeatureSpec.tensors`.
+
+        >>> import pyarrow as pa
+        >>> from mmnet.config import TableFlags, TaskFlags
+        >>> from mmnet.data import pipeline
+        >>> from mmnet.data.tables import InMemory, Table
+        >>> periods = [*range(12), *range(12)]
+        >>> columns = {"item_id": [*"a" * 12, *"b" * 12], "period": periods, "clicks": [4] * 24}
+        >>> columns["shares"] = [1] * 12 + [2] * 12
+        >>> items = pa.table({"item_id": ["a", "b"]})
+        >>> found = InMemory(Table(pa.table(columns), "counts"), Table(items, "items"))
+        >>> task = TaskFlags(window=2, min_target_clicks=1, min_test_rows=1)
+        >>> windows = Windows(pipeline.prepare(found, TableFlags(), task))
+        >>> items, times = tf.constant([0, 1]), tf.constant([0, 5])
+        >>> windows.gather(items, times)["share_rate"].numpy()  # a: one period before the first
+        array([[ 0., 25.],
+               [50., 50.]], dtype=float32)
+        >>> windows.target(items, times).numpy()
+        array([25., 50.], dtype=float32)
         """
         items, times = tf.cast(items, tf.int64), tf.cast(times, tf.int64)
         first = items * self.width + times  # t is column window - 1 of its padded window

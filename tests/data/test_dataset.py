@@ -158,7 +158,7 @@ def test_a_place_that_cannot_be_written_is_refused(dataset, tmp_path):
 
 def test_what_is_no_dataset_is_refused(tmp_path):
     wanted = "is not a dataset directory (no readable dataset.json); make one with "
-    wanted += "python -m mmnet.prepare"
+    wanted += "python -m mmnet.prepare, or name another by --dataset_dir"
     assert sentence(datasets.load, tmp_path / "none") == f"{tmp_path}/none {wanted}"
     (tmp_path / "dataset.json").write_text("[]")
     assert sentence(datasets.load, tmp_path) == f"{tmp_path} {wanted}"

@@ -1,0 +1,181 @@
+"""Counts of events that are kept: in a dataset directory, as long as the events do not change."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import mmnet
+from mmnet.checks import InputError
+from mmnet.config import ENGINE, EventFlags, TableFlags, TaskFlags
+from mmnet.data import calendars, engines, events, parquet
+from mmnet.data.ledger import Rule
+from mmnet.data.parquet import PIECE_ROWS
+from mmnet.data.tables import Rows
+from mmnet.hashing import sha256
+
+COUNTS_FILE, ABOUT_FILE = "counts.parquet", "counts.json"
+"""What stays of the counting in a dataset directory."""
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class KeptCounts:
+    """Events that have been counted.
+
+    Attributes:
+        table: the counts table.
+        ledger: what became of every event.
+        digests: what was read -> SHA-256.
+        kept: files that belong into the dataset directory.
+        scratch: the directory that they lie in meanwhile; gone with this object.
+    """
+
+    table: Rows
+    ledger: tuple[Rule, ...]
+    digests: dict[str, str]
+    kept: tuple[Path, ...]
+    scratch: Any = None
+
+
+def load(
+    flags: TableFlags, task: TaskFlags, item_ids: np.ndarray, directory: Path | None = None
+) -> KeptCounts:
+    """Counts the events that `--events` names, unless a dataset directory has their counts.
+
+    Args:
+        flags: where events are, and what is counted of them.
+        task: the first period.
+        item_ids: of the items table.
+        directory: the dataset directory, which may hold the counts of the same events.
+
+    Raises:
+        InputError: the events are not as the flags say.
+    """
+    files = engines.files_of(flags)
+    digests = dict(zip(_labels(files), map(sha256, files), strict=True))
+    key = _key(flags, task, item_ids, list(digests.values())) if files else ""
+    if directory and key:
+        with contextlib.suppress(InputError, OSError, ValueError, KeyError, TypeError):
+            return _kept(directory, key, flags, digests)
+    scratch = _scratch(flags, directory)
+    place = Path(scratch.name)
+    try:
+        ledger = events.count(flags, task, item_ids, place / COUNTS_FILE, scratch=place / "spill")
+        table = _read(place / COUNTS_FILE, flags)
+    except BaseException:
+        scratch.cleanup()  # now: a run directory is taken away only when it is empty
+        raise
+    about = {"key": key, "ledger": [dataclasses.asdict(rule) for rule in ledger]}
+    (place / ABOUT_FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    if not files:  # a table of a warehouse, or files far away: what was counted stands for them
+        digests = {f"events/{flags.events}": _content_sha256(table)}
+    kept = (place / COUNTS_FILE, place / ABOUT_FILE)
+    return KeptCounts(table, tuple(ledger), digests, kept, scratch)
+
+
+def _labels(files: Sequence[Path]) -> list[str]:
+    """Names of files below their common directory."""
+    paths = [path.resolve() for path in files]
+    common = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
+    return [f"events/{path.relative_to(common)}" for path in paths]
+
+
+def _key(flags: TableFlags, task: TaskFlags, item_ids: np.ndarray, hashes: list[str]) -> str:
+    """A hash of all that the counts depend on."""
+    names = {*EventFlags.model_fields, "item_column", "period_column", "numerator", "denominator"}
+    names |= {"period", "time_zone", "unknown_items", "rate_may_exceed_one"}
+    about = {
+        "format": FORMAT,
+        "version": mmnet.__version__,
+        "flags": flags.model_dump(mode="json", include=names - {"events", *ENGINE}),
+        "first_period": task.first_period,
+        "items": hashlib.sha256("\n".join(item_ids).encode()).hexdigest(),
+        "events": hashes,
+    }
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _kept(directory: Path, key: str, flags: TableFlags, digests: dict[str, str]) -> KeptCounts:
+    """The counts that a dataset directory holds.
+
+    Raises:
+        InputError, OSError, ValueError, KeyError, TypeError: there are none of this key, or they
+            are damaged.
+    """
+    about = json.loads((directory / ABOUT_FILE).read_text(encoding="utf-8"))
+    if about["key"] != key:
+        raise ValueError("the counts of other events")
+    ledger = tuple(Rule(**rule) for rule in about["ledger"])
+    table = _read(directory / COUNTS_FILE, flags)
+    return KeptCounts(table, ledger, digests, (directory / COUNTS_FILE, directory / ABOUT_FILE))
+
+
+def _scratch(flags: TableFlags, directory: Path | None) -> tempfile.TemporaryDirectory[str]:
+    """A directory beside the dataset, where there is as much room as for it."""
+    place = flags.engine_spill or None
+    if not place and directory:
+        place = str(next(path for path in directory.resolve().parents if path.is_dir()))
+    try:
+        if place:
+            Path(place).mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=".events-", dir=place, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise InputError(
+            f"{place}: cannot write there: {error.strerror}; name a directory by --engine_spill"
+        ) from None
+
+
+def _read(path: Path, flags: TableFlags) -> Rows:
+    """The counts table, with messages of its own for what only its sums show.
+
+    All of it is read once, so that damage shows here.
+
+    Raises:
+        InputError: dates written as numbers, or a numerator above its denominator.
+    """
+    found = parquet.open_table(str(path), "counts", text_columns=[flags.item_column])
+    dates = True
+    for piece in found.pieces(PIECE_ROWS):
+        period = piece.data[flags.period_column]
+        dates = dates and pa.types.is_integer(period.type)
+        dates = dates and calendars.are_dates(pc.unique(period).to_numpy())
+        numerator, denominator = piece.data[flags.numerator], piece.data[flags.denominator]
+        above = pc.greater(numerator, denominator)
+        if not flags.rate_may_exceed_one and pc.any(above).as_py():
+            row = piece.data.filter(above).slice(0, 1).to_pylist()[0]
+            raise InputError(
+                f"{flags.events}: item {row[flags.item_column]!r} has {row[flags.numerator]:,} of "
+                f"{flags.numerator!r} but {row[flags.denominator]:,} of {flags.denominator!r} in "
+                f"period {row[flags.period_column]}; if the numerator is no part of the "
+                "denominator, set --rate_may_exceed_one"
+            )
+    if dates:
+        raise InputError(
+            f"{flags.events}, column {flags.time_column}: {period[0].as_py()} is a date written as "
+            "a number, and numbers count periods; write it as 2024-05-31"
+        )
+    return found
+
+
+def _content_sha256(table: Rows) -> str:
+    """A hash of a table's content, however it was written."""
+    data = table.read().data
+    data = data.replace_schema_metadata(None).combine_chunks()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, data.schema) as stream:
+        stream.write_table(data)
+    return hashlib.sha256(sink.getvalue()).hexdigest()
