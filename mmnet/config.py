@@ -31,7 +31,7 @@ class EngineFlags(Flags):
 
 
 class FitFlags(Flags):
-    """Training."""
+    """The course of training."""
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = (
         "epochs",

@@ -73,7 +73,7 @@ def run(
 def _nobody_reads() -> bool:
     """Whether stdout is a pipe whose reader is gone; if so, what is left to print is dropped."""
     try:
-        sys.stdout.flush()
+        print(flush=True)
     except BrokenPipeError:
         # Python flushes once more when it exits, and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

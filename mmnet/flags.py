@@ -242,9 +242,9 @@ def _described(name: str, field: FieldInfo) -> str:
 
 
 def _groups(config: type[Flags]) -> list[type[Flags]]:
-    """The classes that flags are declared in, a class before those that it builds on."""
+    """The classes that flags are declared in: the driver's own, then a class before its bases."""
     bases = [base for parent in config.__bases__ for base in parent.__mro__]
-    return [*(base for base in bases if issubclass(base, Flags) and base is not Flags), config]
+    return [config, *(base for base in bases if issubclass(base, Flags) and base is not Flags)]
 
 
 def _choices(field: FieldInfo) -> str:

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmnet.checks import InputError
-from mmnet.config import PLACES, PrepareConfig, TrainConfig
-from mmnet.flags import build, named_options, parse, to_flagfile, usage
+from mmnet.config import PLACES, PredictConfig, PrepareConfig, TrainConfig
+from mmnet.flags import Flags, build, named_options, parse, to_flagfile, usage
 
 # What a line of a flagfile can hold: no line breaks, no spaces at the ends.
 words = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=8)
@@ -174,6 +174,24 @@ def test_options_are_read_by_the_annotations_of_the_function():
 def test_a_wrong_option_is_one_sentence(setting, said):
     with pytest.raises(InputError, match=f"^{re.escape(said)}$"):
         named_options(model, [setting], "set")
+
+
+def groups(of=Flags):
+    """Every group of flags, and every driver's."""
+    return {of}.union(*(groups(one) for one in of.__subclasses__()))
+
+
+def test_essential_flags_are_flags_of_their_group():
+    for group in groups():
+        assert set(group.ESSENTIAL or ()) <= set(group.model_fields), group
+
+
+def test_usage_shows_a_drivers_own_flags_first_and_the_essential_ones_of_its_groups():
+    text = usage(PredictConfig, "Scores.", full=False)
+    assert 0 < text.index("--as_of=") < text.index("--counts=")
+    assert "--engine_spill=" not in text
+    hidden = len(PredictConfig.model_fields) - len(re.findall(r"^  --", text, re.MULTILINE))
+    assert f"--helpfull shows {hidden} more flags." in text
 
 
 def test_usage_lists_every_flag_once_with_its_default():

@@ -267,6 +267,26 @@ def test_help_names_every_flag(flags, capsys):
     assert all(f"--{name}=" in shown for name in flags.model_fields)
 
 
+@pytest.mark.parametrize("flag", ["--help", "--helpfull"])
+@pytest.mark.parametrize("flags", [PrepareConfig, TrainConfig])
+def test_help_for_a_reader_that_is_gone_ends_without_a_word(flags, flag, monkeypatch, capfd):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert run(flags, "", flag) == driver.NOBODY_READS
+    assert capfd.readouterr().err == ""
+
+
+def test_a_broken_pipe_of_another_program_is_an_internal_error(monkeypatch, tmp_path, capsys):
+    def broken(flags):
+        raise BrokenPipeError("a worker died")
+
+    monkeypatch.setattr(tasks, "prepare", broken)
+    assert run(PrepareConfig, "prepare", f"--dataset_dir={tmp_path}") == driver.INTERNAL
+    assert "a worker died" in capsys.readouterr().err
+
+
 def test_flags_of_a_run_run_again(run_dir):
     again = parse(TrainConfig, [f"--flagfile={run_dir / 'flags.txt'}"])
     assert again.model_dump(exclude=set(config.PLACES)) == {

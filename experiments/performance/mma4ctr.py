@@ -213,7 +213,7 @@ def ours(features, state, item, label):
     from mmnet.mma4ctr import network, training
     from mmnet.mma4ctr.protocols import Protocol
 
-    model = network.Clicks(features, network.network(194))
+    model = network.Clicks(features, network.network(194, arch="readme", seed=0))
     rows = {"train": slice(0, len(state))}
     none = np.zeros(0)
     protocol = Protocol(
@@ -236,7 +236,7 @@ def plain(features, state, item, label):
 
     from mmnet.mma4ctr import network
 
-    net = network.network(194)
+    net = network.network(194, arch="readme", seed=0)
     model = keras.Model(net.input, net.output[0])
     model.compile(keras.optimizers.Adam(1e-3, epsilon=1e-8), network.ListwiseCrossEntropy())
     rows = features.rows(state, item, "train")
@@ -316,7 +316,7 @@ def scoring() -> list[str]:
     from mmnet.mma4ctr.scoring import Folded
 
     features, *_ = random_parts()
-    model = network.Clicks(features, network.network(194))
+    model = network.Clicks(features, network.network(194, arch="readme", seed=0))
     everyone, everything = np.ones(USERS, bool), np.ones(FEEDS, bool)
     ids = np.arange(USERS), np.arange(FEEDS)
     folded = Folded(model, ids[0], *ids, everyone, everything, Platt(1.0, 0.0))

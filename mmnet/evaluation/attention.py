@@ -33,7 +33,7 @@ class Attention:
         kinds: "granularity", "temporal", "context", "fusion", as far as the model has them.
     """
 
-    def __init__(self, model: keras.Model, spec: FeatureSpec, jit: bool = True):
+    def __init__(self, model: keras.Model, spec: FeatureSpec, jit: bool):
         probe = attention_probe(model)
         self.kinds = () if probe is None else tuple(probe.output)
         # One program for both: compiling takes longer than all predictions.

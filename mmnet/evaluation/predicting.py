@@ -35,7 +35,7 @@ class Predictor:
         jit: compile with XLA.
     """
 
-    def __init__(self, model: keras.Model, jit: bool = True):
+    def __init__(self, model: keras.Model, jit: bool):
         def call(inputs):
             return model(inputs, training=False)
 

@@ -169,8 +169,8 @@ def write_report(
     attention: Scores | None = None,
     attention_rows: pd.DataFrame | None = None,
     binomial: bool = True,
-    numerator: str = "shares",
-    denominator: str = "clicks",
+    numerator: str,
+    denominator: str,
 ) -> dict[str, Any]:
     """Writes everything about one system's predictions, each file whole or not at all.
 

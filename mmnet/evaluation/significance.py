@@ -416,7 +416,7 @@ def measure_precision(
     predictions: Predictions,
     percents: Sequence[float] = PERCENTS,
     *,
-    replicates: int = 1000,
+    replicates: int,
     seed: int = 0,
     by_period: bool = False,
 ) -> dict[float, Measure]:
@@ -475,7 +475,7 @@ def measure(
     scenarios: Mapping[str, Predictions],
     *,
     percents: Sequence[float] = PERCENTS,
-    replicates: int = 1000,
+    replicates: int,
     seed: int = 0,
     by_period: bool = False,
 ) -> dict[tuple[str, str], Measure]:

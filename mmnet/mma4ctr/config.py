@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pydantic
 from pydantic import Field
@@ -61,6 +61,13 @@ class PrepareConfig(InteractionFlags):
 class ProtocolFlags(Flags):
     """Which rows train and test, and what a user's features may know."""
 
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = (
+        "protocol",
+        "user_features",
+        "matrix",
+        "item_scores",
+    )
+
     protocol: Literal["p0", "c1", "c2"] = Field(
         "c1",
         description="p0 = as published, test labels are in test features; c1 = features strictly "
@@ -97,6 +104,8 @@ class ProtocolFlags(Flags):
 class ModalityFlags(Flags):
     """How raw modalities become tables."""
 
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = ()
+
     pca_variance: float = Field(
         0.9, gt=0, lt=1, description="Share of the variance that PCA keeps of a text or vector."
     )
@@ -122,6 +131,8 @@ class ModalityFlags(Flags):
 
 class NetworkFlags(FitFlags):
     """The network and how it is trained."""
+
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("model", "loss")
 
     model: Literal[MODELS] = Field(  # type: ignore[valid-type]
         "mma4ctr",

@@ -46,7 +46,7 @@ def hidden_widths(in_features: int, arch: str) -> tuple[int, ...]:
 
 
 def network(
-    in_features: int, *, arch: str = "readme", seed: int = 0, output_bias: float | None = None
+    in_features: int, *, arch: str, seed: int, output_bias: float | None = None
 ) -> keras.Model:
     """Rows of features to (probability [batch], hidden [batch, 4]).
 

@@ -131,7 +131,7 @@ def to_directory(
     directory: str | Path,
     done: Callable[[int], None],
     *,
-    processes: int = 1,
+    processes: int,
     session: Any = None,
 ) -> Scored:
     """Scores a catalogue into a directory, one Parquet file a block; goes on where it was killed.

@@ -37,10 +37,10 @@ class Job(BaseModel):
     saved_model: str
     model: str
     tables: TableFlags
+    runtime: Runtime | Literal["fastest"]
+    precision: Precision
     as_of: str = ""
     modalities: tuple[str, ...] = ()
-    runtime: Runtime | Literal["fastest"] = "tensorflow"
-    precision: Precision = "float32"
     static_cache: str = ""
     only_items: str = ""
     rule: str = ""

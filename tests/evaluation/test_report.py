@@ -13,6 +13,7 @@ from mmnet.evaluation.report import metrics, table, write_report
 from mmnet.evaluation.scenarios import SCENARIOS
 
 RUN = dict(split="chronological", taxonomy_mean="leave_one_out", seed=0)
+COUNTED = dict(numerator="shares", denominator="clicks")
 CONTRACT = {"mse", "mae", "precision_at_5", "precision_at_10", "spearman", "n"}
 
 
@@ -285,6 +286,7 @@ def write(directory):
         outage=OUTAGE,
         attention=ATTENTION,
         attention_rows=attention_rows(),
+        **COUNTED,
         **RUN,
     )
 
@@ -389,7 +391,7 @@ def test_the_same_predictions_write_the_same_bytes(written, tmp_path):
 )
 def test_odd_predictions_are_reported_all_the_same(tmp_path, columns):
     taxonomies = ["category"] if "category" in columns else []
-    write_report(tmp_path, small(**columns), taxonomies=taxonomies, **RUN)
+    write_report(tmp_path, small(**columns), taxonomies=taxonomies, **COUNTED, **RUN)
     assert (tmp_path / "metrics.json").exists()
     assert (tmp_path / "error_by_age.png").exists() == ("age_periods" in columns)
     assert not (tmp_path / "outage.json").exists()  # what is not known is not written
@@ -430,7 +432,9 @@ def test_the_outage_plot_shows_every_score(written):
 
 def test_without_a_gate_the_means_are_written_and_nothing_is_drawn(tmp_path):
     context = {s: {"context": {"title": 0.5, "body": 0.5}} for s in SCENARIOS}
-    write_report(tmp_path, small(), attention=context, outage={"nothing": scores(1)}, **RUN)
+    write_report(
+        tmp_path, small(), attention=context, outage={"nothing": scores(1)}, **COUNTED, **RUN
+    )
     assert json.loads((tmp_path / "attention.json").read_text()) == context
     names = {path.name for path in tmp_path.iterdir()}
     assert "outage.json" in names
@@ -439,7 +443,7 @@ def test_without_a_gate_the_means_are_written_and_nothing_is_drawn(tmp_path):
 
 def test_wrong_predictions_write_nothing(tmp_path):
     with pytest.raises(ValueError, match="finite"):
-        write_report(tmp_path / "new", small(predicted_share_rate=np.nan), **RUN)
+        write_report(tmp_path / "new", small(predicted_share_rate=np.nan), **COUNTED, **RUN)
     assert not (tmp_path / "new").exists()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from mmnet.mma4ctr.dataset import Dataset
-from mmnet.mma4ctr.modalities import Raw
+from mmnet.mma4ctr.modalities import Raw, Reduction
 from mmnet.mma4ctr.pca import Ragged
 
 
@@ -44,3 +44,8 @@ def tokens(draw, items, longest=6):
     lengths = draw.integers(0, longest + 1, items)
     values = draw.integers(1, 500, lengths.sum()).astype(np.int32)
     return Raw(np.ones(items, bool), Ragged(values, np.append(0, np.cumsum(lengths))))
+
+
+def reduction(**changes):
+    """How modalities are reduced by default, but for the changes."""
+    return Reduction(**{"variance": 0.9, "music": True, **changes})

@@ -12,12 +12,13 @@ from mmnet.mma4ctr import fusion, item_scores, modalities, scoring
 from mmnet.mma4ctr.config import MODALITIES
 from mmnet.mma4ctr.features import Features, Scaler
 from mmnet.mma4ctr.metrics import Platt
-from mmnet.mma4ctr.modalities import Raw, Reduction
+from mmnet.mma4ctr.modalities import Raw
 from mmnet.mma4ctr.network import Clicks, network
 from mmnet.mma4ctr.pca import Ragged
 from mmnet.schema import LARGEST_ENTRY, LARGEST_RATE
 from tests import extremes
 from tests.mma4ctr.files import write_tiktok
+from tests.mma4ctr.logs import reduction
 
 STATES = ITEMS = 16
 COLUMNS = 7  # 3 of a state, 4 of an item
@@ -29,7 +30,7 @@ def system():
     zeros = np.zeros(COLUMNS, "float32")
     features = Features(zeros[:3] * np.ones((STATES, 1), "f"), np.ones((ITEMS, 4), "f"), {}, {})
     features.scalers["train"] = Scaler(zeros, zeros)
-    model = Clicks(features, network(COLUMNS, seed=1))
+    model = Clicks(features, network(COLUMNS, seed=1, arch="readme"))
     scored = tf.function(lambda inputs: model(inputs), jit_compile=True)
     return model, scored
 
@@ -96,7 +97,7 @@ def test_modalities_of_extreme_files_make_finite_features(seed, matrix):
     fit = draw.random(ITEMS) < 0.5
     fit[0] = True
     for rounded in (False, True):
-        tables = modalities.tables(raws, fit, Reduction(rounded=rounded))
+        tables = modalities.tables(raws, fit, reduction(rounded=rounded))
         assert all(np.isfinite(one).all() for one in tables.values())
         present = dict.fromkeys(MODALITIES, everyone)
         for wechat in (False, True):

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from mmnet.checks import InputError
 from mmnet.mma4ctr import features, protocols
 from mmnet.mma4ctr.config import ModalityFlags, ProtocolFlags
-from mmnet.mma4ctr.modalities import Reduction
 from mmnet.mma4ctr.protocols import SPLITS
-from tests.mma4ctr.logs import log
+from tests.mma4ctr.logs import log, reduction
 
 SEEDS = st.integers(0, 1000)
 
@@ -23,7 +22,7 @@ def build(data, protocol, seed=0, needed=None, **flags):
 
 def tables(data, protocol, monkeypatch=None, **flags):
     flags = ProtocolFlags(protocol=protocol.name, user_length=4, **flags)
-    return features.build(data, protocol, flags, Reduction())
+    return features.build(data, protocol, flags, reduction())
 
 
 @pytest.fixture(autouse=True)
@@ -209,7 +208,7 @@ def test_columns_of_each_kind_of_user_feature():
     }.items():
         flags = ProtocolFlags(protocol="p0", **({"user_length": 4} | flags))
         found = build(data, "p0")
-        widths[name] = features.build(data, found, flags, Reduction()).states.shape[1]
+        widths[name] = features.build(data, found, flags, reduction()).states.shape[1]
     assert widths == {"signed": 3 * 5, "rate": 2, "id": 1, "none": 0}
     assert tables(data, build(data, "c1")).states.shape[1] == 3 * 5 + 1  # whether there is history
 
@@ -221,7 +220,7 @@ def test_a_user_without_history_has_zeros_and_says_so():
     monkey = features.fusion.scaled
     try:
         features.fusion.scaled = lambda table, fit: table.astype(np.float32)
-        states = features.build(data, first, flags, Reduction()).states
+        states = features.build(data, first, flags, reduction()).states
     finally:
         features.fusion.scaled = monkey
     np.testing.assert_array_equal(states[np.arange(12) * 15], 0)  # at day 1

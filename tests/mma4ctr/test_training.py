@@ -7,9 +7,8 @@ import pytest
 from mmnet.checks import InputError
 from mmnet.mma4ctr import features, network, protocols, training
 from mmnet.mma4ctr.config import NetworkFlags, ProtocolFlags
-from mmnet.mma4ctr.modalities import Reduction
 from mmnet.training.fitting import Interrupted
-from tests.mma4ctr.logs import log
+from tests.mma4ctr.logs import log, reduction
 
 SETTINGS = {
     "epochs": 3,
@@ -34,16 +33,16 @@ def protocol():
 @pytest.fixture(scope="module")
 def tables(protocol):
     data = log()
-    made = features.modalities.tables(data.modalities, np.ones(30, bool), Reduction())
+    made = features.modalities.tables(data.modalities, np.ones(30, bool), reduction())
     keep, features._tables = features._tables, lambda *_: made
     try:
-        return features.build(data, protocol, ProtocolFlags(user_length=4), Reduction())
+        return features.build(data, protocol, ProtocolFlags(user_length=4), reduction())
     finally:
         features._tables = keep
 
 
 def model_of(tables, seed=0):
-    return network.Clicks(tables, network.network(tables.in_features, seed=seed))
+    return network.Clicks(tables, network.network(tables.in_features, arch="readme", seed=seed))
 
 
 def fit(model, protocol, validate=lambda _: 0.6, run_dir=None, resume=False, fresh=None, **changes):
@@ -120,7 +119,10 @@ def test_a_longer_run_passes_through_a_shorter_one(protocol, tables):
 
 def test_intent_undoes_an_epoch_and_repeats_it_at_half_the_rate(protocol, tables):
     values, seen = iter([0.4, 0.6, 0.5, 0.7, 0.8]), []
-    model, other = model_of(tables), network.network(tables.in_features, seed=9).get_weights()
+    model, other = (
+        model_of(tables),
+        network.network(tables.in_features, arch="readme", seed=9).get_weights(),
+    )
 
     def validate(model):
         seen.append(model.net.get_weights())

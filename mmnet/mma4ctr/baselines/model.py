@@ -49,7 +49,7 @@ class Baseline(keras.Model):
         state_user: np.ndarray,
         history: np.ndarray,
         pairs: np.ndarray,
-        seed: int = 0,
+        seed: int,
         output_bias: float = 0.0,
     ):
         super().__init__(name=f"baseline_{checks.one_of(NAMES[1:], model=name)}")

@@ -28,11 +28,11 @@ class Reduction:
         music: whether the random vectors of singer and song are part of the table.
     """
 
-    variance: float = 0.9
+    variance: float
+    music: bool
     widths: dict[str, int] = field(default_factory=dict)
     per_part: bool = False
     rounded: bool = False
-    music: bool = True
 
     def keep(self, modality: str) -> float | int:
         """What `pca.Moments.pca` takes."""
