@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import mmnet
 from mmnet import config
 from mmnet.checks import InputError, did_you_mean
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import counts, engines, items, kept_counts, parquet, sources, tables
+from mmnet.data import counts, engines, items, kept_counts, parquet, sources, table_files, tables
 from mmnet.data.content import Encoders
 from mmnet.data.dataset import FORMAT
 from mmnet.data.ids import item_ids
@@ -129,7 +128,7 @@ def fingerprint(
     }
     text = json.dumps(about, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest(), found.digests | dict(
-        zip(_short_names(found.inputs), hashes, strict=True)
+        zip(table_files.short_names(found.inputs), hashes, strict=True)
     )
 
 
@@ -177,9 +176,3 @@ def _leave_out(vectors: dict[str, Rows], names: Sequence[str]) -> None:
                 f"{', '.join(vectors) or 'of no name'}{did_you_mean(name, vectors)}"
             )
         del vectors[name]
-
-
-def _short_names(paths: Sequence[Path]) -> list[str]:
-    folders = [path.resolve().parent for path in paths]
-    common = Path(os.path.commonpath(folders)) if folders else Path()
-    return [str(path.resolve().relative_to(common)) for path in paths]

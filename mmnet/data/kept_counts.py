@@ -6,9 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ import pyarrow.compute as pc
 import mmnet
 from mmnet.checks import InputError
 from mmnet.config import ENGINE, EventFlags, TableFlags, TaskFlags
-from mmnet.data import calendars, engines, events, parquet
+from mmnet.data import calendars, engines, events, parquet, table_files
 from mmnet.data.ledger import Rule
 from mmnet.data.parquet import PIECE_ROWS
 from mmnet.data.tables import Rows
@@ -66,7 +64,8 @@ def load(
         InputError: the events are not as the flags say.
     """
     files = engines.files_of(flags)
-    digests = dict(zip(_labels(files), map(sha256, files), strict=True))
+    names = [f"events/{name}" for name in table_files.short_names(files)]
+    digests = dict(zip(names, map(sha256, files), strict=True))
     key = _key(flags, task, item_ids, list(digests.values())) if files else ""
     if directory and key:
         with contextlib.suppress(InputError, OSError, ValueError, KeyError, TypeError):
@@ -85,13 +84,6 @@ def load(
         digests = {f"events/{flags.events}": _content_sha256(table)}
     kept = (place / COUNTS_FILE, place / ABOUT_FILE)
     return KeptCounts(table, tuple(ledger), digests, kept, scratch)
-
-
-def _labels(files: Sequence[Path]) -> list[str]:
-    """Names of files below their common directory."""
-    paths = [path.resolve() for path in files]
-    common = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
-    return [f"events/{path.relative_to(common)}" for path in paths]
 
 
 def _key(flags: TableFlags, task: TaskFlags, item_ids: np.ndarray, hashes: list[str]) -> str:
@@ -125,7 +117,7 @@ def _kept(directory: Path, key: str, flags: TableFlags, digests: dict[str, str])
 
 
 def _scratch(flags: TableFlags, directory: Path | None) -> tempfile.TemporaryDirectory[str]:
-    """A directory beside the dataset, where there is as much room as for it."""
+    """A directory next to the dataset, where there is as much room as for it."""
     place = flags.engine_spill or None
     if not place and directory:
         place = str(next(path for path in directory.resolve().parents if path.is_dir()))

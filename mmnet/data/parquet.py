@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from mmnet.data import table_files, tables
-from mmnet.data.tables import Block, Rows, Table
+from mmnet.data.tables import Block, Placed, Rows, Table
 
 PIECE_ROWS = 1 << 21
 """Rows of a table that are read at a time, where nothing else decides."""
 
 
 @dataclass(frozen=True)
-class ParquetTable:
+class ParquetTable(Placed):
     """The rows of Parquet files, in the order of the files; `Table` is its twin in memory.
 
     Attributes:
@@ -43,16 +42,6 @@ class ParquetTable:
     def names(self) -> list[str]:
         """The columns."""
         return self.schema.names
-
-    def origin(self) -> str:
-        """Names the whole table for a message."""
-        return str(self.files[0]) if len(self.files) == 1 else f"{self.files[0].parent}"
-
-    def where_place(self, place: int, column: str = "") -> str:
-        """Names a row of the table for a message."""
-        at = f", column {column}" if column else ""
-        index = bisect.bisect_right(self.starts, place) - 1
-        return f"{self.files[index]} row {place - self.starts[index] + 1}{at}"
 
     def blocks(self, rows: int) -> list[Block]:
         """Cuts each file between row groups into blocks of at least `rows` rows, where it has them.

@@ -55,7 +55,7 @@ class Split:
         return getattr(self, name)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Candidates:
     """What one split took of the candidates, in one shard of items.
 

@@ -11,6 +11,7 @@ import contextlib
 import csv
 import glob as globbing
 import io
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,17 @@ def find(pattern: str, name: str) -> list[Path]:
     if not found:
         raise InputError(f"{pattern}: no such file, directory or glob (--{name})")
     return found
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Names of files below their common directory, for a record.
+
+    >>> short_names([Path("/log/a/1.csv"), Path("/log/b/1.csv")])
+    ['a/1.csv', 'b/1.csv']
+    """
+    paths = [path.resolve() for path in paths]
+    common = os.path.commonpath([path.parent for path in paths]) if paths else ""
+    return [str(path.relative_to(common)) for path in paths]
 
 
 def is_parquet(path: Path) -> bool:

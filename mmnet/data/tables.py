@@ -86,8 +86,39 @@ class Rows(Protocol):
         """The whole table in memory."""
 
 
+class Placed:
+    """A table that knows the file of each run of its rows.
+
+    Attributes:
+        name: counts, items or vectors, for messages.
+        files: in order; none for generated tables.
+        starts: first row of each file.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    starts: tuple[int, ...]
+
+    def origin(self) -> str:
+        """Names the whole table for a message."""
+        if not self.files:
+            return f"{self.name} table"
+        return str(self.files[0]) if len(self.files) == 1 else f"{self.files[0].parent}"
+
+    def where_place(self, place: int, column: str = "") -> str:
+        """Names a row of the files for a message."""
+        at = f", column {column}" if column else ""
+        if not self.files:
+            return f"{self.name} table row {place + 1}{at}"
+        index = bisect.bisect_right(self.starts, place) - 1
+        path, inside = self.files[index], place - self.starts[index]
+        if table_files.is_parquet(path):
+            return f"{path} row {inside + 1}{at}"
+        return f"{path} line {table_files.line_of(path, inside)}{at}"
+
+
 @dataclass
-class Table:
+class Table(Placed):
     """An Arrow table and where its rows came from.
 
     Attributes:
@@ -110,12 +141,6 @@ class Table:
     def where(self, row: int, column: str = "") -> str:
         """Names a row for a message: `counts.csv line 17, column shares`."""
         return self.where_place(int(self.places[row]), column)
-
-    def origin(self) -> str:
-        """Names the whole table for a message."""
-        if not self.files:
-            return f"{self.name} table"
-        return str(self.files[0]) if len(self.files) == 1 else f"{self.files[0].parent}"
 
     def need(self, column: str, flag: str) -> pa.ChunkedArray:
         """Returns a column that a flag names.
@@ -179,17 +204,6 @@ class Table:
     def places(self) -> np.ndarray:
         """Place of each row in the files, int64 [rows]; `where_place` names it."""
         return np.arange(len(self)) if self.row_numbers is None else self.row_numbers
-
-    def where_place(self, place: int, column: str = "") -> str:
-        """Names one of `places` for a message."""
-        at = f", column {column}" if column else ""
-        if not self.files:
-            return f"{self.name} table row {place + 1}{at}"
-        index = bisect.bisect_right(self.starts, place) - 1
-        path, inside = self.files[index], place - self.starts[index]
-        if table_files.is_parquet(path):
-            return f"{path} row {inside + 1}{at}"
-        return f"{path} line {table_files.line_of(path, inside)}{at}"
 
 
 def runs(rows: slice, length: int) -> list[slice]:

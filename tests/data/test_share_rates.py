@@ -1,10 +1,11 @@
 import numpy as np
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmnet.data.calendars import Calendar
 from mmnet.data.counts import Panel
-from mmnet.data.share_rates import FIXED_POINT, fixed_point, observed, share_rates
+from mmnet.data.share_rates import FIXED_POINT, fixed_point, observed, share_rate, share_rates
 
 CLICKS = np.array([[4, 0, 2, 1], [0, 0, 0, 8]])
 SHARES = np.array([[1, 0, 2, 0], [0, 0, 0, 2]])
@@ -48,3 +49,10 @@ def test_fixed_point_of_a_large_count_does_not_overflow():
     # 100 * 2**24 * 6e9 is more than int64 holds: milliseconds played, in percent of the full play.
     played = panel([[12_000_000_000]], [[6_000_000_000]], [0])
     assert fixed_point(played, np.array([[True]]))[0, 0] == 50 * FIXED_POINT
+
+
+@given(st.lists(st.tuples(st.integers(1, 10**12), st.integers(0, 10**12)), min_size=1))
+def test_numpy_and_tensorflow_make_the_same_bits(pairs):
+    clicks, shares = np.array(pairs).T
+    tensors = (tf.constant(array, tf.float64) for array in (shares, clicks))
+    np.testing.assert_array_equal(share_rate(shares, clicks), share_rate(*tensors).numpy())

@@ -154,19 +154,21 @@ class Scan:
 
     def _batches(self, path: Path) -> Iterator[Table]:
         """The batches of one file, once its columns are known to be those expected."""
-        headers = not self.names and not table_files.is_parquet(path)
-        if self.names and not table_files.is_parquet(path):
+        is_text = not table_files.is_parquet(path)
+        headerless = is_text and bool(self.names)
+        if headerless:
             self._check_first(path)
         else:
             self.header(path)
-        # Row 0 of a table is line 2 of its file: without a header line it starts one row earlier.
-        start = 0 if headers or table_files.is_parquet(path) else 1
+        # Row 0 of a table is line 2 of its file; without a header line it is line 1.
+        start = 1 if headerless else 0
         for batch in table_files.batches(
             path, self.option, self.columns, layout=self._layout, types=self.types
         ):
             table = Table(pa.Table.from_batches([batch]), self.name, (path,), (start,))
             start -= len(table)
-            table = self._without_headers(table) if headers else table
+            if is_text and not headerless:
+                table = self._without_headers(table)
             self.rows += len(table)
             yield table
 
