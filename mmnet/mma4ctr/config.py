@@ -186,6 +186,9 @@ class PredictConfig(_Flags):
     pairs: str = Field("", description="Table of user_id and item_id: CSV or Parquet.")
     output: str = Field("scores.parquet", description="Parquet file to write.")
     batch_size: int = Field(65_536, ge=1, description="Pairs per call.")
+    verify: bool = Field(
+        False, description="Only check the SavedModel: checksums, and golden rows scored again."
+    )
 
 
 class ExperimentConfig(TrainConfig):

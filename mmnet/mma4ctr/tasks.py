@@ -28,6 +28,7 @@ from mmnet.mma4ctr.config import (
 )
 from mmnet.mma4ctr.dataset import Dataset
 from mmnet.startup import load_tensorflow
+from mmnet.tasks import shown
 from mmnet.training import resume, run_directory
 from mmnet.training.records import Record, Stages
 
@@ -282,6 +283,12 @@ def _title(found: dict[str, Any]) -> str:
 def predict(flags: PredictConfig) -> None:
     """A SavedModel and a table of pairs in, scores out."""
     pairs.saved_model(flags.saved_model)
+    if flags.verify:
+        load_tensorflow(keras=False)
+        from mmnet.serving import bundle
+
+        bundle.check(flags.saved_model, report=shown.console.print)
+        return
     user_id, item_id = pairs.read(flags.pairs)
     load_tensorflow()
     from mmnet.mma4ctr import scoring

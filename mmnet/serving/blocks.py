@@ -21,7 +21,7 @@ from mmnet.data.dataset import Fitted
 from mmnet.data.ids import ItemIds
 from mmnet.data.tables import Block, Table, Tables
 from mmnet.data.taxonomies import TaxonomySums
-from mmnet.serving import decision, exported, first_pass, loading, runtimes
+from mmnet.serving import bundle, decision, exported, first_pass, runtimes
 from mmnet.serving.budget import Measured
 from mmnet.serving.exported import STATIC
 from mmnet.serving.job import Job
@@ -172,7 +172,7 @@ class _Model:
     """
 
     def __init__(self, job: Job, runtime: Runtime):
-        self.is_cut = {"static", "from_static"} <= loading.signatures(job.saved_model)
+        self.is_cut = {"static", "from_static"} <= bundle.signatures(job.saved_model)
         whole = "explained" if job.modalities else "serving_default"
         self.signature = "from_static" if self.is_cut else whole
         self._score = runtimes.opened(

@@ -13,7 +13,7 @@ import numpy as np
 from mmnet.checks import InputError, at_least
 from mmnet.evaluation import metrics
 from mmnet.serving.conversion import CACHE
-from mmnet.serving.exported import OUTPUT, about, version_directory
+from mmnet.serving.exported import OUTPUT, fitted
 from mmnet.serving.runtimes import PRECISIONS, RUNTIMES, Arrays, Runtime, Scorer, opened
 
 PARITY = 1e-4
@@ -130,7 +130,7 @@ def _deviation(wanted: Arrays, found: Arrays, rate_scale: float) -> float:
 
 def _rate_scale(directory: str | Path) -> float:
     """The sd of the training rates, percent."""
-    return float(about(version_directory(directory))["fitted"]["spec"]["rate_scale"])
+    return fitted(directory).spec.rate_scale
 
 
 # ------------------------------------------------------------------------------------ quality

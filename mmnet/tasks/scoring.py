@@ -38,7 +38,10 @@ def predict(flags: PredictConfig) -> None:
         raise InputError("--saved_model not given; name a run's export directory")
     exported.version_directory(flags.saved_model)  # refused at once where there is none
     if flags.verify:
-        _verify(flags.saved_model)
+        load_tensorflow(keras=False)
+        from mmnet.serving import bundle
+
+        bundle.check(flags.saved_model, report=console.print)
     elif flags.ranking_features:
         _ranking_features(flags)
     elif flags.dataset_dir:
@@ -92,53 +95,30 @@ def _tables_of_export(flags: PredictConfig | DriftConfig, fitted: Fitted) -> Tab
 
 def _ranking_features(flags: PredictConfig) -> None:
     """Scores of a range of periods, with all that a ranker may want to know beside them."""
-    about = exported.about(exported.version_directory(flags.saved_model))
+    about = exported.about(flags.saved_model, exported.AboutShareRates)
     decisions = exported.document(flags.saved_model, decision.FILE, decision.Decisions)
-    dataset = _dataset_of_export(flags, exported.fitted(flags.saved_model))
+    dataset = _dataset_of_export(flags, about.fitted)
     load_tensorflow(keras=False)
-    from mmnet.serving import features, loading
+    from mmnet.serving import bundle, features
 
-    loaded, _ = loading.load(flags.saved_model)
+    loaded, _ = bundle.load(flags.saved_model, exported.AboutShareRates)
     print_ledger(dataset)
     gated = "explained" in loaded.signatures
-    first_targets = about.get("first_targets", {})
     trained_before = None
-    if "validation" in first_targets:
+    if "validation" in about.first_targets:
         calendar = dataset.panel.calendar
-        trained_before = calendar.number(str(first_targets["validation"]), "first_targets")
+        trained_before = calendar.number(str(about.first_targets["validation"]), "first_targets")
     parts = features.tables(
         loaded.signatures["explained" if gated else "serving_default"],
         dataset,
         decisions,
         first=flags.ranking_from,
         last=flags.as_of,
-        modalities=about[exported.MODALITIES] if gated else (),
+        modalities=about.modalities if gated else (),
         trained_before=trained_before,
     )
     path, rows = features.write(flags.ranking_features, parts)
     console.print(f"{rows:,} rows of ranking features: {path}")
-
-
-def _verify(saved_model: str) -> None:
-    """Prints every check of an export.
-
-    Raises:
-        InputError: one found something wrong.
-    """
-    load_tensorflow(keras=False)
-    from mmnet.serving import verify
-
-    wrong = []
-    for check in verify.verify(saved_model):
-        told = f"WRONG  {check.name}: {check.problem}" if check.problem else f"ok     {check.name}"
-        console.print(told)
-        wrong += [check.problem] if check.problem else []
-    if wrong:
-        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        raise InputError(
-            f"--saved_model={saved_model} is not what was exported: {wrong[0]}{more}; copy it "
-            "again, or export it anew by running the training command again"
-        )
 
 
 def _score_dataset(flags: PredictConfig) -> None:
@@ -153,9 +133,9 @@ def _score_dataset(flags: PredictConfig) -> None:
     modalities = exported.modalities(flags.saved_model) if flags.explain else []
     dataset = _dataset_of_export(flags, exported.fitted(flags.saved_model))
     load_tensorflow(keras=False)
-    from mmnet.serving import loading, scoring
+    from mmnet.serving import bundle, scoring
 
-    loaded, _ = loading.load(flags.saved_model)
+    loaded, _ = bundle.load(flags.saved_model, exported.AboutShareRates)
     print_ledger(dataset)
     signature = loaded.signatures["explained" if modalities else "serving_default"]
     scores = scoring.score(signature, dataset, as_of=flags.as_of, modalities=modalities)
@@ -262,10 +242,10 @@ def drift(flags: DriftConfig) -> int:
     dataset = _dataset_of_export(flags, fitted)
     load_tensorflow(keras=False)
     from mmnet.data.windows import Windows
+    from mmnet.serving import bundle, scoring
     from mmnet.serving import drift as drifting
-    from mmnet.serving import loading, scoring
 
-    loaded, _ = loading.load(flags.saved_model)
+    loaded, _ = bundle.load(flags.saved_model, exported.AboutShareRates)
     panel, spec = dataset.panel, fitted.spec
     column = scoring.as_of_column(dataset.panel, flags.checked, flag="checked")
     rows = profile.of_period(dataset, column)
