@@ -31,16 +31,14 @@ Make = str
 tells how many items it scored; its method `cost` tells what was spent."""
 
 
-def here(make: Make, directory: str, blocks: Sequence[int], done: Callable[[int], None]) -> Cost:
+def here(work: Any, blocks: Sequence[int], done: Callable[[int], None]) -> Cost:
     """Scores blocks in this process, and tells what it spent.
 
     Args:
-        make: makes the worker.
-        directory: of the job.
+        work: the worker.
         blocks: their numbers.
         done: is told the items of each block.
     """
-    work = _made(make, directory)
     for number in blocks:
         done(work(number))
     return work.cost()
