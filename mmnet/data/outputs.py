@@ -1,9 +1,9 @@
-"""Tables that are written for users."""
+"""Files that are written where a flag says, with errors that name it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -37,7 +37,18 @@ def write_tables(tables: Iterable[pa.Table], path: str | os.PathLike[str], flag:
             for part in parts:
                 writer.write_table(part)
 
+    return write_named(path, write, flag)
+
+
+def write_named(
+    path: str | os.PathLike[str], content: bytes | str | Callable[[Path], object], flag: str
+) -> Path:
+    """Writes a file that a flag names, or that lies where it names; see `files.write_atomic`.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     try:
-        return write_atomic(path, write)
+        return write_atomic(path, content)
     except OSError as error:
         raise InputError(f"--{flag}={path}: {error.strerror or error}") from None

@@ -16,12 +16,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 import tensorflow as tf
 from rich.progress import track
 
-from mmnet.checks import InputError
-from mmnet.files import write_atomic
 from mmnet.mma4ctr import fusion
 from mmnet.mma4ctr.metrics import FLOAT32_EPSILON, Platt
 from mmnet.mma4ctr.network import Clicks
@@ -221,15 +218,3 @@ def score(
         for name in names
     }
     return pa.table({"user_id": user_id, "item_id": item_id, **columns})
-
-
-def write(scores: pa.Table, path: str) -> Path:
-    """Writes scores as Parquet, whole or not at all.
-
-    Raises:
-        InputError: the path cannot be written.
-    """
-    try:
-        return write_atomic(path, lambda beside: pa.parquet.write_table(scores, beside))
-    except OSError as error:
-        raise InputError(f"--output={path}: {error.strerror or error}") from None

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from mmnet import config as flags_of
 from mmnet.checks import InputError
+from mmnet.data.outputs import write_tables
 from mmnet.experiments import cells
 from mmnet.files import write_atomic
 from mmnet.mma4ctr import config, dataset, item_scores, pairs, sweeps
@@ -295,7 +296,7 @@ def predict(flags: PredictConfig) -> None:
 
     loaded = scoring.load(flags.saved_model)
     scores = scoring.score(loaded.signatures["serving_default"], user_id, item_id, flags.batch_size)
-    path = scoring.write(scores, flags.output)
+    path = write_tables([scores], flags.output, "output")
     unknown = int(np.count_nonzero(~(np.asarray(scores["known_user"]))))
     console.print(f"{len(user_id):,} pairs scored, {unknown:,} of unknown users: {path}")
 

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from mmnet.checks import InputError
+from mmnet.data.outputs import write_tables
 from mmnet.mma4ctr import pairs, scoring
 from mmnet.mma4ctr.features import Features, Scaler
 from mmnet.mma4ctr.metrics import Platt
@@ -123,7 +124,7 @@ def test_scores_are_the_same_in_any_batch_size(folded, tmp_path):
     whole = scoring.score(folded.pairs, user, item, 100)
     parts = scoring.score(folded.pairs, user, item, 7)
     np.testing.assert_allclose(parts["probability"], whole["probability"], rtol=1e-6)
-    path = scoring.write(whole, tmp_path / "scores.parquet")
+    path = write_tables([whole], tmp_path / "scores.parquet", "output")
     assert pyarrow.parquet.read_table(path).equals(whole)
     assert len(scoring.score(folded.pairs, user[:0], item[:0], 7)) == 0
 
