@@ -136,7 +136,7 @@ class _Model:
 
 
 def _tile_by_tile(
-    scorer: runtimes.Scorer, inputs: Mapping[str, np.ndarray]
+    signature: runtimes.OpenSignature, inputs: Mapping[str, np.ndarray]
 ) -> Mapping[str, np.ndarray]:
     """Scores rows in tiles of one size, the last one filled up.
 
@@ -150,7 +150,7 @@ def _tile_by_tile(
             name: np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)])
             for name, array in inputs.items()
         }
-    return {name: array[:rows] for name, array in scorer(inputs).items()}
+    return {name: array[:rows] for name, array in signature(inputs).items()}
 
 
 def _only(pattern: str, flags: TableFlags) -> ItemIds | None:

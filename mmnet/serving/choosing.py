@@ -14,7 +14,7 @@ from mmnet.checks import InputError, at_least
 from mmnet.evaluation import metrics
 from mmnet.serving.conversion import CACHE
 from mmnet.serving.exported import OUTPUT, fitted
-from mmnet.serving.runtimes import PRECISIONS, RUNTIMES, Arrays, Runtime, Scorer, opened
+from mmnet.serving.runtimes import PRECISIONS, RUNTIMES, Arrays, OpenSignature, Runtime, opened
 
 PARITY = 1e-4
 """Largest difference from TensorFlow, relative to a score, or to the sd of the rates where that is
@@ -51,7 +51,7 @@ def fastest(
     threads: int = 1,
     rounds: int = 5,
     cache: str | Path = CACHE,
-) -> tuple[Scorer, list[Trial]]:
+) -> tuple[OpenSignature, list[Trial]]:
     """Finds the runtime that scores a sample fastest, of those that score it as TensorFlow does.
 
     They take turns, round by round, so that a machine whose speed drifts does not decide.
@@ -73,7 +73,7 @@ def fastest(
     """
     at_least(1, rounds=rounds)
     scale = _rate_scale(directory)
-    scorers: dict[Runtime, Scorer] = {}
+    scorers: dict[Runtime, OpenSignature] = {}
     refused: dict[Runtime, str] = {}
     deviation: dict[Runtime, float] = {}
     wanted: Arrays = {}
