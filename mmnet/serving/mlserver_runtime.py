@@ -48,7 +48,7 @@ class ShareRates(MLModel):
         """Answers a V2 request; MLServer turns what it raises into a status and a sentence."""
         parameters = payload.parameters.model_dump() if payload.parameters else {}
         inputs = [
-            (one.name, getattr(one.datatype, "value", one.datatype), one.shape, one.data.root)
+            (one.name, str(getattr(one.datatype, "value", one.datatype)), one.shape, one.data.root)
             for one in payload.inputs
         ]
         try:
