@@ -339,7 +339,7 @@ def test_disturbed_assets_are_refused_in_one_sentence(run_dir, tmp_path):
     said = []
     copy = shutil.copytree(run_dir / "export" / "1", tmp_path / "1")
     readers = {
-        export.ABOUT: lambda: exported.fitted(copy),
+        exported.AboutShareRates.FILE: lambda: exported.fitted(copy),
         f"assets.extra/{decision.FILE}": lambda: exported.document(
             copy, decision.FILE, decision.Decisions
         ),

@@ -342,7 +342,7 @@ def loaded(*names):
     print(*[name for name in names if name in sys.modules])
 
 startup.load_tensorflow(keras=False)
-import mmnet.serving.catalogue, mmnet.serving.features, mmnet.serving.verify
+import mmnet.serving.catalogue, mmnet.serving.features, mmnet.serving.bundle
 loaded("tensorflow", "keras", "matplotlib", "sklearn", "scipy.stats")
 startup.load_tensorflow()
 import mmnet.tasks.training, mmnet.tasks.evaluating

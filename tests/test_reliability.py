@@ -23,7 +23,7 @@ from mmnet.encoders.cache import VectorCache
 from mmnet.experiments import plan, results
 from mmnet.files import only_one, write_atomic, write_directory
 from mmnet.flags import parse
-from mmnet.serving.verify import verify
+from mmnet.serving.bundle import verify
 from mmnet.training.resume import Checkpoint, Checkpoints, Progress
 from tests.faults import (
     age_hidden,

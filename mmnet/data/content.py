@@ -11,7 +11,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 from rich.progress import Progress
 
 from mmnet.checks import InputError
@@ -19,10 +18,10 @@ from mmnet.config import ContentFlags
 from mmnet.data import items as items_room
 from mmnet.data.columns import strings
 from mmnet.data.ledger import Rule
+from mmnet.data.outputs import write_tables
 from mmnet.data.tables import Table
 from mmnet.encoders import handles
 from mmnet.encoders.cache import FrozenEncoder, VectorCache
-from mmnet.files import write_atomic
 from mmnet.schema import VectorSpec
 from mmnet.startup import load_tensorflow
 
@@ -255,22 +254,19 @@ def write(encoded: Encoded, ids: np.ndarray, item_column: str, directory: str | 
         InputError: it cannot be written.
     """
     path = Path(directory, f"{encoded.column.name}.parquet")
-    try:
-        return write_atomic(path, lambda beside: _write(encoded.vectors, ids, item_column, beside))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
+    return write_tables(_tables(encoded.vectors, ids, item_column), path, "output")
 
 
-def _write(vectors: np.ndarray, ids: np.ndarray, item_column: str, path: Path) -> None:
+def _tables(vectors: np.ndarray, ids: np.ndarray, item_column: str) -> Iterator[pa.Table]:
     kind = pa.list_(pa.float32())
     schema = pa.schema([(item_column, pa.string()), ("vector", kind)])
-    with pa.parquet.ParquetWriter(path, schema) as writer:
-        for start in range(0, len(ids), ROWS_AT_ONCE):
-            rows = vectors[start : start + ROWS_AT_ONCE]
-            there = rows.any(axis=1)
-            ends = np.cumsum(there * vectors.shape[1])
-            offsets = pa.array(np.append(0, ends).astype(np.int32))
-            flat = pa.array(rows[there].astype(np.float32).ravel())
-            lists = pa.ListArray.from_arrays(offsets, flat, kind, mask=pa.array(~there))
-            names = pa.array(ids[start : start + ROWS_AT_ONCE], pa.string())
-            writer.write_table(pa.table([names, lists], schema=schema))
+    # One table even of no items: it names the columns.
+    for start in range(0, max(len(ids), 1), ROWS_AT_ONCE):
+        rows = vectors[start : start + ROWS_AT_ONCE]
+        there = rows.any(axis=1)
+        ends = np.cumsum(there * vectors.shape[1])
+        offsets = pa.array(np.append(0, ends).astype(np.int32))
+        flat = pa.array(rows[there].astype(np.float32).ravel())
+        lists = pa.ListArray.from_arrays(offsets, flat, kind, mask=pa.array(~there))
+        names = pa.array(ids[start : start + ROWS_AT_ONCE], pa.string())
+        yield pa.table([names, lists], schema=schema)

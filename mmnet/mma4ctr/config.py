@@ -183,6 +183,9 @@ class PredictConfig(ScoreFlags):
 
     pairs: str = Field("", description="Table of user_id and item_id: CSV or Parquet.")
     batch_size: int = Field(65_536, ge=1, description="Pairs per call.")
+    verify: bool = Field(
+        False, description="Only check the SavedModel: checksums, and golden rows scored again."
+    )
 
 
 class ExperimentConfig(TrainConfig, GridFlags):

@@ -9,9 +9,7 @@ import numpy as np
 from mmnet.checks import InputError
 from mmnet.data import tables
 from mmnet.data.columns import integers
-
-ABOUT = "assets.extra/mma4ctr.json"
-"""Of an export."""
+from mmnet.serving import exported
 
 
 def saved_model(path: str) -> Path:
@@ -20,17 +18,10 @@ def saved_model(path: str) -> Path:
     Raises:
         InputError: no SavedModel, or not one of the second system.
     """
-    place = Path(path)
-    if not (place / "saved_model.pb").exists():
-        versions = sorted(
-            (p.parent for p in place.glob("*/saved_model.pb") if p.parent.name.isdigit()),
-            key=lambda found: int(found.name),
-        )
-        if not path or not versions:
-            raise InputError(f"--saved_model={path}: no SavedModel there, nor in a version below")
-        place = versions[-1]
-    if not (place / ABOUT).exists():
-        raise InputError(f"{place} is no SavedModel of mma4ctr (no {ABOUT})")
+    if not path:
+        raise InputError("--saved_model not given; name a run's export directory")
+    place = exported.version_directory(path)
+    exported.about(place, exported.AboutPairs)
     return place
 
 

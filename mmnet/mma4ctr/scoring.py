@@ -10,28 +10,29 @@ A pair then costs two gathers of 128 numbers, one sum, and the small layers behi
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 import tensorflow as tf
 from rich.progress import track
 
-from mmnet.checks import InputError
-from mmnet.files import write_atomic, write_directory
-from mmnet.mma4ctr import fusion, pairs
+from mmnet.mma4ctr import fusion
 from mmnet.mma4ctr.metrics import FLOAT32_EPSILON, Platt
 from mmnet.mma4ctr.network import Clicks
-from mmnet.mma4ctr.pairs import ABOUT
 from mmnet.mma4ctr.pca import slices
+from mmnet.serving import bundle
+from mmnet.serving.bundle import Signature
+from mmnet.serving.exported import AboutPairs
+from mmnet.serving.golden import Arrays, Golden
 
 PARITY = 1e-5
 """Largest difference to the model's probabilities: float32 sums of 200 products in another order
 lose two digits of the 6e-8 that it rounds at, and a sigmoid steepens nothing."""
+GOLDEN_PAIRS = 32
+"""Pairs that go along with an export, scored again by --verify."""
 
 
 class Folded(tf.Module):
@@ -127,56 +128,75 @@ def _find(ids: tf.Variable, wanted: tf.Tensor) -> tf.Tensor:
 
 
 def export(
-    folded: Folded, directory: Path, check: tuple[np.ndarray, np.ndarray, np.ndarray], about: Any
+    folded: Folded,
+    directory: Path,
+    check: tuple[np.ndarray, np.ndarray, np.ndarray],
+    about: Mapping[str, Any],
 ) -> Path:
     """Writes `directory/1/`, whole or not at all.
 
     Args:
         folded: what is written.
         directory: of the versions, TensorFlow Serving's layout.
-        check: user ids, item ids and the model's probabilities of some pairs.
-        about: goes along as JSON.
+        check: user ids, item ids and the model's probabilities of some pairs; the first of them go
+            along as golden rows.
+        about: more to go along as JSON: the flags of the run.
 
     Raises:
         RuntimeError: the SavedModel gives other scores than the model.
     """
     ids = [tf.TensorSpec([None], tf.int64, name) for name in ("user_id", "item_id")]
     codes = [tf.TensorSpec([None], tf.int32, name) for name in ("user", "item")]
-    signatures = {
-        "serving_default": tf.function(folded.pairs).get_concrete_function(*ids),
-        "places": tf.function(
-            lambda user, item: {"probability": folded.places(user, item)}
-        ).get_concrete_function(*codes),
+    signatures: dict[str, Signature] = {
+        "serving_default": (folded.pairs, {spec.name: spec for spec in ids}),
+        "places": (
+            lambda user, item: {"probability": folded.places(user, item)},
+            {spec.name: spec for spec in codes},
+        ),
     }
+    users, items, wanted = check
+    every_pair = {"user_id": users, "item_id": items}
+    return bundle.write(
+        directory,
+        folded,
+        signatures,
+        AboutPairs(relative_tolerance=PARITY, **about),
+        goldens=_goldens(folded, *(array[:GOLDEN_PAIRS] for array in check)),
+        checked=[Golden("serving_default", every_pair, {"probability": wanted})],
+    )
 
-    def fill(beside: Path) -> None:
-        tf.saved_model.save(folded, str(beside), signatures)
-        (beside / ABOUT).parent.mkdir(exist_ok=True)
-        (beside / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        _check(beside, *check)
 
-    return write_directory(directory / "1", fill)
+def _goldens(
+    folded: Folded, users: np.ndarray, items: np.ndarray, wanted: np.ndarray
+) -> list[Golden]:
+    """Golden rows: pairs with the model's probabilities, and one of a user and an item unknown."""
+    ids = {
+        "user_id": np.append(users, folded.user_ids.numpy().max() + 1),
+        "item_id": np.append(items, folded.item_ids.numpy().max() + 1),
+    }
+    scored = {name: value.numpy() for name, value in folded.pairs(**_tensors(ids)).items()}
+    scored["probability"] = np.append(wanted, scored["probability"][-1:]).astype(np.float32)
+    places = {
+        "user": _find(folded.user_ids, ids["user_id"]).numpy(),
+        "item": _find(folded.item_ids, ids["item_id"]).numpy(),
+    }
+    return [
+        Golden("serving_default", ids, scored),
+        Golden("places", places, {"probability": scored["probability"]}),
+    ]
 
 
-def _check(directory: Path, users: np.ndarray, items: np.ndarray, wanted: np.ndarray) -> None:
-    served = tf.saved_model.load(str(directory)).signatures["serving_default"]
-    found = served(user_id=tf.constant(users), item_id=tf.constant(items))["probability"].numpy()
-    far = np.abs(found - wanted) > PARITY
-    if far.any():
-        row = int(np.argmax(far))
-        raise RuntimeError(
-            f"the SavedModel scores user {users[row]} and item {items[row]} {found[row]}, the "
-            f"model {wanted[row]}; not exported"
-        )
+def _tensors(arrays: Arrays) -> dict[str, tf.Tensor]:
+    return {name: tf.constant(array) for name, array in arrays.items()}
 
 
 def load(path: str) -> Any:
     """Loads a SavedModel of `export`: the version's directory, or its parent.
 
     Raises:
-        InputError: no SavedModel, or not one of the second system.
+        InputError: no SavedModel, not one of the second system, or a damaged one.
     """
-    return tf.saved_model.load(str(pairs.saved_model(path)))
+    return bundle.load(path, AboutPairs)[0]
 
 
 def score(
@@ -198,15 +218,3 @@ def score(
         for name in names
     }
     return pa.table({"user_id": user_id, "item_id": item_id, **columns})
-
-
-def write(scores: pa.Table, path: str) -> Path:
-    """Writes scores as Parquet, whole or not at all.
-
-    Raises:
-        InputError: the path cannot be written.
-    """
-    try:
-        return write_atomic(path, lambda beside: pa.parquet.write_table(scores, beside))
-    except OSError as error:
-        raise InputError(f"--output={path}: {error.strerror or error}") from None

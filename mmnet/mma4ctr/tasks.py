@@ -15,6 +15,7 @@ import pyarrow.parquet
 from rich.console import Console
 
 from mmnet.checks import InputError
+from mmnet.data.outputs import write_tables
 from mmnet.experiments import cells
 from mmnet.files import write_atomic
 from mmnet.flags import parse, to_flagfile
@@ -28,6 +29,7 @@ from mmnet.mma4ctr.config import (
 )
 from mmnet.mma4ctr.dataset import Dataset
 from mmnet.startup import load_tensorflow
+from mmnet.tasks import shown
 from mmnet.training import resume, run_directory
 from mmnet.training.records import Record, Stages
 
@@ -286,13 +288,19 @@ def _title(found: dict[str, Any]) -> str:
 def predict(flags: PredictConfig) -> None:
     """A SavedModel and a table of pairs in, scores out."""
     pairs.saved_model(flags.saved_model)
+    if flags.verify:
+        load_tensorflow(keras=False)
+        from mmnet.serving import bundle
+
+        bundle.check(flags.saved_model, report=shown.console.print)
+        return
     user_id, item_id = pairs.read(flags.pairs)
     load_tensorflow()
     from mmnet.mma4ctr import scoring
 
     loaded = scoring.load(flags.saved_model)
     scores = scoring.score(loaded.signatures["serving_default"], user_id, item_id, flags.batch_size)
-    path = scoring.write(scores, flags.output)
+    path = write_tables([scores], flags.output, "output")
     unknown = int(np.count_nonzero(~(np.asarray(scores["known_user"]))))
     console.print(f"{len(user_id):,} pairs scored, {unknown:,} of unknown users: {path}")
 

@@ -8,13 +8,12 @@ a job that was killed goes on where it stopped, and no item is lost or scored tw
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from mmnet.checks import InputError
-from mmnet.data import engines, input_tables
-from mmnet.data.dataset import Fitted
-from mmnet.data.ledger import Rule
-from mmnet.data.tables import Tables
+from mmnet.data import engines
+from mmnet.data.outputs import write_tables
+from mmnet.data.tables import Rule
 from mmnet.files import only_one, write_atomic
 from mmnet.serving import (
     exported,
@@ -37,10 +35,12 @@ from mmnet.serving import (
 )
 from mmnet.serving.blocks import Scorer
 from mmnet.serving.budget import Budget, Cost, Measured, budget
+from mmnet.serving.inputs import Source, source_of
 from mmnet.serving.job import Job
 
 SURVEY, JOB = "_survey", "_job.json"
 """In the output directory; what reads Parquet directories leaves names with an underscore out."""
+PARTS = "part-*.parquet"
 
 WORKER = f"{__name__}:worker"
 
@@ -85,61 +85,48 @@ class Scored:
 
 
 def to_file(
-    job: Job, found: Tables, fitted: Fitted, path: str | Path, done: Callable[[int], None]
+    job: Job,
+    source: Source,
+    path: str | Path,
+    done: Callable[[int], None],
+    *,
+    processes: int = 1,
+    session: Any = None,
 ) -> Scored:
-    """Scores a catalogue into one Parquet file, whole or not at all.
+    """Scores items into one Parquet file, whole or not at all; see `to_directory`.
 
-    Args:
-        job: what is scored, and how.
-        found: its tables.
-        fitted: what its model was fitted with.
-        path: the file.
-        done: is told how many items have been scored after each block.
-
-    Raises:
-        InputError: the tables are not as the contract wants them, or the file cannot be written.
+    The parts are written into a directory of their own first, since several processes write them.
     """
-    led = Measured()
-    spill = fitted.tables.engine_spill or None
+    spill = job.tables.engine_spill or None
     with tempfile.TemporaryDirectory(prefix="mmnet-", dir=spill) as scratch:
-        ledger = first_pass.survey(found, fitted, job.as_of, Path(scratch))
-        notes = settling.settle_runtime(job, Path(scratch))
-        seconds = led.cost().wall_seconds
-        period = first_pass.period_of(fitted, Path(scratch))
-        scorer = Scorer(job, found, fitted, Path(scratch))
+        place = Path(scratch, "scores")
+        scored = []
 
-        def write(beside: Path) -> None:
-            blocks = found.items.blocks(fitted.tables.shard_items)
-            scored = itertools.chain.from_iterable(map(scorer.scores, blocks))
-            first = next(scored)
-            with pa.parquet.ParquetWriter(beside, first.schema) as writer:
-                for table in itertools.chain([first], scored):
-                    writer.write_table(table)
-                    done(len(table))
+        def parts() -> Iterator[pa.Table]:
+            # The file's place is tried before anything is scored.
+            scored.append(
+                to_directory(job, source, place, done, processes=processes, session=session)
+            )
+            yield from map(pa.parquet.read_table, sorted(place.glob(PARTS)))
 
-        try:
-            write_atomic(path, write)
-        except OSError as error:
-            raise InputError(f"--output={path}: {error.strerror or error}") from None
-    return Scored(ledger, notes, period, led.cost(), [scorer.measured.cost()], seconds, 1)
+        write_tables(parts(), path, "output")
+    return scored[0]
 
 
 def to_directory(
     job: Job,
-    found: Tables,
-    fitted: Fitted,
+    source: Source,
     directory: str | Path,
     done: Callable[[int], None],
     *,
     processes: int,
     session: Any = None,
 ) -> Scored:
-    """Scores a catalogue into a directory, one Parquet file a block; goes on where it was killed.
+    """Scores items into a directory, one Parquet file a block; goes on where it was killed.
 
     Args:
         job: what is scored, and how.
-        found: its tables.
-        fitted: what its model was fitted with.
+        source: of its items.
         directory: made if need be; it must be empty, or hold a part of the same scores.
         done: is told how many items have been scored after each block, also those of an earlier
             session.
@@ -157,13 +144,12 @@ def to_directory(
             "directory"
         )
         with only_one(directory, refusal):
-            ledger = _begin(job, found, fitted, directory)
+            ledger = _begin(job, source, directory)
             notes = settling.settle_runtime(job, directory / SURVEY)
             seconds = led.cost().wall_seconds
-            period = first_pass.period_of(fitted, directory / SURVEY)
-            blocks = found.items.blocks(fitted.tables.shard_items)
+            period = first_pass.period_of(exported.fitted(job.saved_model), directory / SURVEY)
             todo = []
-            for number, block in enumerate(blocks):
+            for number, block in enumerate(source.items.blocks(job.tables.shard_items)):
                 if _part(directory, number).exists():
                     done(block.rows.stop - block.rows.start)
                 else:
@@ -176,16 +162,16 @@ def to_directory(
             elif processes > 1 and todo:
                 costs = workers.processes(WORKER, place, todo, done, number=processes)
             elif todo:
-                costs = [workers.here(WORKER, place, todo, done)]
+                costs = [workers.here(_Worker(directory, job, source), todo, done)]
             shutil.rmtree(directory / SURVEY)
     except OSError as error:
         raise InputError(f"--output={directory}: {error.strerror or error}") from None
     return Scored(ledger, notes, period, led.cost(), costs, seconds, processes)
 
 
-def _begin(job: Job, found: Tables, fitted: Fitted, directory: Path) -> list[Rule]:
+def _begin(job: Job, source: Source, directory: Path) -> list[Rule]:
     """Claims the directory for the job, and makes the first pass unless it is there."""
-    fingerprint = job.fingerprint(found)
+    fingerprint = job.fingerprint(source.files, source.digests)
     about = _about(directory)
     others = [path for path in directory.iterdir() if path.name != JOB]
     if about is None and others:
@@ -209,7 +195,7 @@ def _begin(job: Job, found: Tables, fitted: Fitted, directory: Path) -> list[Rul
     beside = directory / f"{SURVEY}-{uuid.uuid4().hex[:12]}"
     beside.mkdir()
     try:
-        ledger = first_pass.survey(found, fitted, job.as_of, beside)
+        ledger = source.survey(job.as_of, beside)
         os.replace(beside, place)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -231,23 +217,23 @@ def _part(directory: Path, number: int) -> Path:
 
 def worker(directory: str) -> _Worker:
     """Makes what scores and writes the blocks of a job, by their numbers."""
-    return _Worker(Path(directory))
+    about = _about(Path(directory))
+    if about is None:
+        raise InputError(f"{directory} is no job: it has no {JOB}")
+    job = Job.model_validate(about["job"])
+    return _Worker(Path(directory), job, source_of(job))
 
 
 class _Worker:
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, job: Job, source: Source):
         self._directory = directory
-        about = _about(directory)
-        if about is None:
-            raise InputError(f"{directory} is no job: it has no {JOB}")
-        job = Job.model_validate(about["job"])
-        fitted = exported.fitted(job.saved_model).model_copy(update={"tables": job.tables})
-        found = input_tables.open_catalogue(job.tables)
-        self._blocks = found.items.blocks(job.tables.shard_items)
-        self._scorer = Scorer(job, found, fitted, directory / SURVEY)
+        self._blocks = source.items.blocks(job.tables.shard_items)
+        survey = directory / SURVEY
+        runtime = first_pass.about(survey).get("runtime")
+        self._scorer = Scorer(job, source.inputs(survey), runtime)
 
     def __call__(self, number: int) -> int:
-        scored = pa.concat_tables(list(self._scorer.scores(self._blocks[number])))
+        scored = pa.concat_tables(self._scorer.scores([self._blocks[number]]))
         path = _part(self._directory, number)
         write_atomic(path, lambda beside: pa.parquet.write_table(scored, beside))
         return len(scored)

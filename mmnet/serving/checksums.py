@@ -21,6 +21,8 @@ from mmnet.hashing import sha256
 
 FILE = "assets.extra/checksums.json"
 VARIABLES = "variables/variables"
+VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+"""How keys of variables end in a checkpoint."""
 FORMAT = 1
 SHORT = 8
 """Hexadecimal digits of a part's digest; the file's SHA-256 has found the change already."""
@@ -48,7 +50,10 @@ def write(directory: Path, names: Mapping[str, str]) -> Path:
             if name.endswith(".json")
         },
         "weights": {
-            key: {"name": names.get(key, key), "digest": _digest(reader.get_tensor(key).tobytes())}
+            key: {
+                "name": names.get(key, key.removesuffix(VALUE)),
+                "digest": _digest(reader.get_tensor(key).tobytes()),
+            }
             for key in sorted(reader.get_variable_to_shape_map())
             if not key.startswith("_CHECKPOINTABLE")
         },

@@ -14,8 +14,8 @@ from mmnet.checks import InputError, at_least
 from mmnet.evaluation import metrics
 from mmnet.evaluation.precision import precision_at
 from mmnet.serving.conversion import CACHE
-from mmnet.serving.exported import OUTPUT, about, version_directory
-from mmnet.serving.runtimes import PRECISIONS, RUNTIMES, Arrays, Runtime, Scorer, opened
+from mmnet.serving.exported import OUTPUT, fitted
+from mmnet.serving.runtimes import PRECISIONS, RUNTIMES, Arrays, OpenSignature, Runtime, opened
 
 PARITY = 1e-4
 """Largest difference from TensorFlow, relative to a score, or to the sd of the rates where that is
@@ -52,7 +52,7 @@ def fastest(
     threads: int = 1,
     rounds: int = 5,
     cache: str | Path = CACHE,
-) -> tuple[Scorer, list[Trial]]:
+) -> tuple[OpenSignature, list[Trial]]:
     """Finds the runtime that scores a sample fastest, of those that score it as TensorFlow does.
 
     They take turns, round by round, so that a machine whose speed drifts does not decide.
@@ -74,7 +74,7 @@ def fastest(
     """
     at_least(1, rounds=rounds)
     scale = _rate_scale(directory)
-    scorers: dict[Runtime, Scorer] = {}
+    scorers: dict[Runtime, OpenSignature] = {}
     refused: dict[Runtime, str] = {}
     deviation: dict[Runtime, float] = {}
     wanted: Arrays = {}
@@ -131,7 +131,7 @@ def _deviation(wanted: Arrays, found: Arrays, rate_scale: float) -> float:
 
 def _rate_scale(directory: str | Path) -> float:
     """The sd of the training rates, percent."""
-    return float(about(version_directory(directory))["fitted"]["spec"]["rate_scale"])
+    return fitted(directory).spec.rate_scale
 
 
 # ------------------------------------------------------------------------------------ quality

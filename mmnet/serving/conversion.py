@@ -20,7 +20,8 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from mmnet.checks import InputError, did_you_mean
 from mmnet.files import write_atomic
 from mmnet.hashing import sha256
-from mmnet.serving.loading import load
+from mmnet.serving import bundle
+from mmnet.serving.exported import AboutShareRates
 
 CACHE = "runs/onnx_cache"
 """Where converted signatures are kept, if nothing else is said."""
@@ -66,7 +67,7 @@ def fingerprint(directory: Path) -> str:
 def _loaded(directory: Path, written_ns: int) -> Any:
     """An export; its signatures are opened one after the other, and share its weights."""
     del written_ns  # another one in the same place is another one
-    return load(directory)[0]
+    return bundle.load(directory, AboutShareRates)[0]
 
 
 def signature_of(directory: Path, name: str) -> tuple[Any, Any]:

@@ -7,13 +7,11 @@ fusion's weights too. `examples` reads the raw columns as serialized `tf.train.E
 and `from_static`, where the model can be cut (`serving.halves`), are the same computation in two
 steps: what depends on the item alone, which may be kept, and the rest.
 
-Beside the SavedModel, in `assets.extra/`, lies all that it takes to check and to use it: what was
-fitted, golden rows with their scores, whatever the caller adds (profile, rules), and checksums.
+What lies beside the SavedModel, and how it is checked: see `bundle`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,22 +26,13 @@ from mmnet.data.columns import SEPARATOR
 from mmnet.data.dataset import Fitted
 from mmnet.data.share_rates import share_rate
 from mmnet.encoders.tokens import TokenLookup, lookup_table
-from mmnet.files import write_directory
 from mmnet.models.mmnet import explained, fusion_names
 from mmnet.schema import FeatureSpec, NumericSpec
-from mmnet.serving import checksums, examples, golden
-from mmnet.serving.exported import (
-    ABOUT,
-    ABOUT_DIRECTORY,
-    MODALITIES,
-    OUTPUT,
-    STATIC,
-    TOLERANCE,
-    WEIGHTS,
-)
-from mmnet.serving.golden import Golden
+from mmnet.serving import bundle, checksums, examples, golden
+from mmnet.serving.bundle import Signature
+from mmnet.serving.exported import OUTPUT, STATIC, WEIGHTS, AboutShareRates
+from mmnet.serving.golden import Arrays, Golden
 from mmnet.serving.halves import DYNAMIC, halves
-from mmnet.serving.loading import load as load  # what is exported is loaded from here too
 
 PARITY = {"float32": 1e-5, "mixed_bfloat16": 5e-2}
 """Largest difference between the SavedModel and the Keras model, relative to the prediction, or to
@@ -79,12 +68,30 @@ class Servable(tf.Module):
             self._from_static = lambda inputs: dynamic(inputs, training=False)
         self._variables = [variable.value for variable in model.variables]
         self._fitted = fitted
-        self.rate_scale = fitted.spec.rate_scale
         spec, vocabularies = fitted.spec, fitted.vocabularies
         self._fields = {f.tensor: lookup_table(vocabularies[f.tensor]) for f in spec.fields}
         self._texts = {
             t.tensor: TokenLookup(vocabularies[t.tensor], t.max_tokens) for t in spec.texts
         }
+
+    def signatures(self) -> dict[str, Signature]:
+        """All that can be called, by name."""
+        named = tensor_specs(self._fitted.spec)
+        text = tf.TensorSpec([None], tf.string, examples.INPUT)
+        found: dict[str, Signature] = {
+            "serving_default": (self.tensors, named),
+            "raw_columns": (self.raw_columns, raw_inputs(self._fitted)),
+            "examples": (self.examples, {examples.INPUT: text}),
+        }
+        if WEIGHTS in self._outputs:
+            found["explained"] = (self.explained, named)
+        if self.width:
+            kept = tf.TensorSpec([None, self.width], tf.float32, STATIC)
+            static = {name: one for name, one in named.items() if name not in DYNAMIC}
+            dynamic = {name: one for name, one in named.items() if name in DYNAMIC}
+            found["static"] = (self.static, static)
+            found["from_static"] = (self.from_static, dynamic | {STATIC: kept})
+        return found
 
     def tensors(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """`serving_default`: the tensors of `FeatureSpec.tensors`, batched."""
@@ -206,10 +213,10 @@ def export(
     directory: str | os.PathLike[str],
     *,
     version: int = 1,
-    check: dict[str, np.ndarray] | None = None,
+    check: Arrays | None = None,
     rows: golden.Rows | None = None,
     assets: Mapping[str, Any] | None = None,
-    about: dict[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes `directory/<version>/`, whole or not at all.
 
@@ -230,131 +237,77 @@ def export(
     Raises:
         RuntimeError: the SavedModel gives other scores than the model.
     """
-
-    def write(beside: Path) -> None:
-        servable = Servable(model, fitted)
-        named = tensor_specs(fitted.spec)
-        functions = {
-            "serving_default": (servable.tensors, named),
-            "raw_columns": (servable.raw_columns, raw_inputs(fitted)),
-            "examples": (
-                servable.examples,
-                {examples.INPUT: tf.TensorSpec([None], tf.string, examples.INPUT)},
-            ),
-        }
-        modalities = fusion_names(model)
-        if modalities:
-            functions["explained"] = (servable.explained, named)
-        if servable.width:
-            dynamic = {name: one for name, one in named.items() if name in DYNAMIC}
-            static = {name: one for name, one in named.items() if name not in DYNAMIC}
-            dynamic[STATIC] = tf.TensorSpec([None, servable.width], tf.float32, STATIC)
-            functions |= {
-                "static": (servable.static, static),
-                "from_static": (servable.from_static, dynamic),
-            }
-        signatures = {
-            name: tf.function(function, autograph=False).get_concrete_function(**inputs)
-            for name, (function, inputs) in functions.items()
-        }
-        tf.saved_model.save(servable, str(beside), signatures)
-        text = {
-            "fitted": fitted.model_dump(mode="json"),
-            MODALITIES: modalities,
-            TOLERANCE: PARITY[model.dtype_policy.name],
+    servable = Servable(model, fitted)
+    checked = [] if check is None else _of_tensors(model, servable, check)
+    return bundle.write(
+        directory,
+        servable,
+        servable.signatures(),
+        AboutShareRates(
+            fitted=fitted,
+            modalities=tuple(fusion_names(model)),
+            relative_tolerance=PARITY[model.dtype_policy.name],
             **(about or {}),
-        }
-        (beside / ABOUT).parent.mkdir(exist_ok=True)
-        for path, document in {
-            beside / ABOUT: text,
-            **{beside / ABOUT_DIRECTORY / name: one for name, one in (assets or {}).items()},
-        }.items():
-            path.write_text(_json(document), encoding="utf-8")
-        if check is not None or rows is not None:
-            loaded = tf.saved_model.load(str(beside))  # it keeps the signatures' variables alive
-        if check is not None:
-            _check(model, loaded.signatures, check, fitted.spec.rate_scale)
-        if rows is not None:
-            _write_golden(model, servable, loaded.signatures, rows, beside / golden.FILE)
-        names = {
-            f"_variables/{number}/.ATTRIBUTES/VARIABLE_VALUE": variable.path
+        ),
+        version=version,
+        assets=assets,
+        goldens=[] if rows is None else _of_rows(model, servable, rows),
+        checked=[
+            Golden(one.signature, one.inputs, {OUTPUT: one.outputs[OUTPUT]})
+            for one in checked
+            if OUTPUT in one.outputs
+        ],
+        names={
+            f"_variables/{number}{checksums.VALUE}": variable.path
             for number, variable in enumerate(model.variables)
-        }
-        checksums.write(beside, names)
-
-    return write_directory(Path(directory) / str(version), write)
+        },
+    )
 
 
-def _json(document: Any) -> str:
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+def load(path: str | os.PathLike[str]) -> tuple[Any, Fitted]:
+    """Loads what `export` wrote: the module, and what its model was fitted with.
+
+    Raises:
+        InputError: no SavedModel, not one of this system, or a damaged one.
+    """
+    loaded, about = bundle.load(path, AboutShareRates)
+    return loaded, about.fitted
 
 
-def _write_golden(
-    model: keras.Model,
-    servable: Servable,
-    signatures: Mapping[str, Any],
-    rows: golden.Rows,
-    path: Path,
-) -> None:
-    """Writes golden rows with the Keras model's own scores, once every signature gives these."""
-    both = explained(model)
+def _of_tensors(model: keras.Model, servable: Servable, tensors: Arrays) -> list[Golden]:
+    """A batch in every signature of tensors, with the Keras model's own scores."""
+    scored = _scores(model, tensors)
+    found = [Golden("serving_default", tensors, {OUTPUT: scored[OUTPUT]})]
+    if WEIGHTS in scored:
+        found.append(Golden("explained", tensors, scored))
+    if servable.width:
+        dynamic = {name: array for name, array in tensors.items() if name in DYNAMIC}
+        static = {name: array for name, array in tensors.items() if name not in DYNAMIC}
+        kept = servable.static(**{name: tf.constant(array) for name, array in static.items()})
+        parts = {name: np.asarray(tensor) for name, tensor in kept.items()}
+        found += [Golden("static", static, parts), Golden("from_static", dynamic | parts, scored)]
+    return found
 
-    def scored(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        tensors = {name: tf.constant(array) for name, array in inputs.items()}
-        if both is None:
-            return {OUTPUT: np.asarray(model(tensors, training=False))}
-        predicted, weights = both(tensors, training=False)
-        return {OUTPUT: np.asarray(predicted), WEIGHTS: np.asarray(weights)}
 
-    wanted = scored(rows.tensors)
+def _of_rows(model: keras.Model, servable: Servable, rows: golden.Rows) -> list[Golden]:
+    """Golden rows in every signature, with the Keras model's own scores."""
     columns = {name: tf.constant(array) for name, array in rows.columns.items()}
     read = {name: np.asarray(tensor) for name, tensor in servable.read(**columns).items()}
-    of_columns = {OUTPUT: scored(read)[OUTPUT]}
-    serialized = {examples.INPUT: examples.serialize(rows.columns)}
-    goldens = [
-        Golden("serving_default", rows.tensors, {OUTPUT: wanted[OUTPUT]}),
-        Golden("raw_columns", rows.columns, of_columns),
-        Golden("examples", serialized, of_columns),
+    scored = {OUTPUT: _scores(model, read)[OUTPUT]}
+    first, *others = _of_tensors(model, servable, rows.tensors)
+    return [
+        first,
+        Golden("raw_columns", rows.columns, scored),
+        Golden("examples", {examples.INPUT: examples.serialize(rows.columns)}, scored),
+        *others,
     ]
-    if both is not None:
-        goldens.append(Golden("explained", rows.tensors, wanted))
-    if servable.width:
-        dynamic = {name: array for name, array in rows.tensors.items() if name in DYNAMIC}
-        static = {name: array for name, array in rows.tensors.items() if name not in DYNAMIC}
-        kept = servable.static(**{name: tf.constant(array) for name, array in static.items()})
-        kept = {name: np.asarray(tensor) for name, tensor in kept.items()}
-        goldens += [Golden("static", static, kept), Golden("from_static", dynamic | kept, wanted)]
-    scale = {OUTPUT: max(1.0, servable.rate_scale)}
-    for one in goldens:
-        if wrong := golden.differences(signatures, one, PARITY[model.dtype_policy.name], scale):
-            raise RuntimeError(f"the SavedModel is not the model: {wrong}; not exported")
-    golden.write(path, goldens)
 
 
-def _check(
-    model: keras.Model,
-    signatures: Mapping[str, Any],
-    inputs: dict[str, np.ndarray],
-    rate_scale: float,
-) -> None:
+def _scores(model: keras.Model, inputs: Arrays) -> Arrays:
+    """The Keras model's scores and, where it has a gated fusion, its weights."""
     tensors = {name: tf.constant(array) for name, array in inputs.items()}
-    wanted = np.asarray(model(tensors, training=False))
-    least = max(1.0, rate_scale)
-    allowed = PARITY[model.dtype_policy.name] * np.maximum(np.abs(wanted), least)
-    for name in sorted({"serving_default", "explained", "from_static"} & set(signatures)):
-        given = tensors if name != "from_static" else _from_static(signatures, tensors)
-        found = signatures[name](**given)[OUTPUT].numpy()
-        far = np.abs(found - wanted) > allowed
-        if far.any():
-            row = int(np.argmax(far))
-            raise RuntimeError(
-                f"the SavedModel's {name} scores row {row} {found[row]}, the model {wanted[row]}; "
-                "not exported"
-            )
-
-
-def _from_static(signatures: Any, tensors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """The inputs of the signature `from_static`, made of those of `serving_default`."""
-    dynamic = {name: one for name, one in tensors.items() if name in DYNAMIC}
-    static = {name: one for name, one in tensors.items() if name not in DYNAMIC}
-    return {**dynamic, **signatures["static"](**static)}
+    both = explained(model)
+    if both is None:
+        return {OUTPUT: np.asarray(model(tensors, training=False))}
+    predicted, weights = both(tensors, training=False)
+    return {OUTPUT: np.asarray(predicted), WEIGHTS: np.asarray(weights)}

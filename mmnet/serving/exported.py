@@ -4,59 +4,109 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mmnet.checks import InputError
 from mmnet.data.dataset import Fitted
-
-Document = TypeVar("Document", bound=BaseModel)
 
 OUTPUT = "predicted_share_rate"
 WEIGHTS = "fusion_weights"
 STATIC = "static"
 """Name of what the static half gives and the dynamic half reads."""
-MODALITIES = "modalities"
-"""Names of the fusion's weights, in `ABOUT`."""
-TOLERANCE = "relative_tolerance"
-"""Of golden rows, in `ABOUT`."""
 ABOUT_DIRECTORY = "assets.extra"
-ABOUT = f"{ABOUT_DIRECTORY}/fitted.json"
 
 
-def fitted(path: str | os.PathLike[str]) -> Fitted:
-    """Reads what a model was fitted with.
+@dataclass(frozen=True)
+class Tolerance:
+    """The largest difference at which two scores still count as the same.
 
-    Raises:
-        InputError: it is not there, or not what it should be.
+    Attributes:
+        relative: to the score, or to its entry in `least` where that is larger.
+        least: output by name -> its smallest scale; 1 for the outputs that it does not name.
     """
-    path = version_directory(path)
-    try:
-        return Fitted.model_validate(about(path)["fitted"])
-    except (ValueError, KeyError):
-        raise _unreadable(path) from None
+
+    relative: float
+    least: dict[str, float]
 
 
-def modalities(path: str | os.PathLike[str]) -> list[str]:
-    """Names the weights that the signature `explained` of a SavedModel gives.
+class About(BaseModel):
+    """What an export says of its model; each system has a document of its own.
 
-    Raises:
-        InputError: no SavedModel, not one of this package, or a model without gated fusion.
+    Further entries, such as the flags of the run, are kept and not read.
     """
-    path = version_directory(path)
-    found = about(path).get(MODALITIES)
-    if not found:
-        raise InputError(
-            f"--explain: the model in {path} has no gated fusion whose weights could be shown; "
-            "leave it out"
-        )
-    return list(found)
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    SYSTEM: ClassVar[str]
+    """Name of the package whose models these are."""
+    FILE: ClassVar[str]
+    """The document, in the export's directory."""
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """How near to its golden rows the model must score."""
+        raise NotImplementedError
+
+
+class AboutShareRates(About):
+    """The document of the first system.
+
+    Attributes:
+        fitted: what the model was fitted with.
+        modalities: names of the weights that the signature `explained` returns.
+        relative_tolerance: of scores, relative to a score or to the standard deviation of rates.
+        first_targets: first period of validation and of test, where the split is by time.
+    """
+
+    SYSTEM = "mmnet"
+    FILE = f"{ABOUT_DIRECTORY}/fitted.json"
+
+    fitted: Fitted
+    modalities: tuple[str, ...] = ()
+    relative_tolerance: float = 1e-5
+    first_targets: dict[str, int | str] = {}
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """Relative to a score, to the standard deviation of rates, or to 1 percent."""
+        return Tolerance(self.relative_tolerance, {OUTPUT: max(1.0, self.fitted.spec.rate_scale)})
+
+
+class AboutPairs(About):
+    """The document of the second system, MMa4CTR.
+
+    Attributes:
+        relative_tolerance: of probabilities; None in exports of versions that wrote neither golden
+            rows nor checksums.
+    """
+
+    SYSTEM = "mma4ctr"
+    FILE = f"{ABOUT_DIRECTORY}/mma4ctr.json"
+
+    relative_tolerance: float | None = None
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """Absolute, since no probability is above 1."""
+        return Tolerance(self.relative_tolerance or 0.0, {})
+
+
+KINDS: tuple[type[About], ...] = (AboutShareRates, AboutPairs)
+
+Kind = TypeVar("Kind", bound=About)
+Document = TypeVar("Document", bound=BaseModel)
 
 
 def version_directory(path: str | os.PathLike[str]) -> Path:
-    """The directory of a SavedModel: the path itself, or the newest version below."""
+    """The directory of a SavedModel: the path itself, or the newest version below.
+
+    Raises:
+        InputError: there is no SavedModel.
+    """
     path = Path(path)
     if (path / "saved_model.pb").exists():
         return path
@@ -66,18 +116,54 @@ def version_directory(path: str | os.PathLike[str]) -> Path:
     return max(versions, key=lambda found: int(found.parent.name)).parent
 
 
-def about(path: Path) -> dict[str, Any]:
-    """Reads the file `ABOUT` of a SavedModel.
+def about(path: str | os.PathLike[str], kind: type[Kind]) -> Kind:
+    """Reads what an export says of its model.
+
+    Args:
+        path: the version's directory, or its parent for the newest version.
+        kind: the document of the system that the export is expected to be of.
 
     Raises:
-        InputError: it is missing, or not a JSON object.
+        InputError: there is no SavedModel, it is of the other system, or the document is damaged.
     """
+    path = version_directory(path)
+    for other in KINDS:
+        if other is not kind and not (path / kind.FILE).exists() and (path / other.FILE).exists():
+            raise InputError(
+                f"{path} is no SavedModel of {kind.SYSTEM} (no {kind.FILE}) but of {other.SYSTEM}"
+            )
     try:
-        found = json.loads((path / ABOUT).read_text(encoding="utf-8"))
+        return kind.model_validate(json.loads((path / kind.FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError):
-        raise _unreadable(path) from None
-    if not isinstance(found, dict):
-        raise _unreadable(path)
+        raise InputError(
+            f"{path} is no SavedModel of {kind.SYSTEM} (no readable {kind.FILE}); export it with "
+            "this version of mmnet"
+        ) from None
+
+
+def about_any(path: Path) -> About:
+    """Reads what an export of either system says of its model; see `about`."""
+    kind = next((kind for kind in KINDS if (path / kind.FILE).exists()), AboutShareRates)
+    return about(path, kind)
+
+
+def fitted(path: str | os.PathLike[str]) -> Fitted:
+    """Reads what a model of the first system was fitted with; see `about`."""
+    return about(path, AboutShareRates).fitted
+
+
+def modalities(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Names the weights that the signature `explained` of a SavedModel gives.
+
+    Raises:
+        InputError: no SavedModel, not one of this package, or a model without gated fusion.
+    """
+    found = about(path, AboutShareRates).modalities
+    if not found:
+        raise InputError(
+            f"--explain: the model in {version_directory(path)} has no gated fusion whose weights "
+            "could be shown; leave it out"
+        )
     return found
 
 
@@ -116,7 +202,3 @@ def document(path: str | os.PathLike[str], name: str, kind: type[Document]) -> D
         raise InputError(
             f"--saved_model={path}: {name}: {place}: {told}; export the model again"
         ) from None
-
-
-def _unreadable(path: Path) -> InputError:
-    return InputError(f"{path} has no readable {ABOUT}; export it with this version of mmnet")

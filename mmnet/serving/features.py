@@ -9,33 +9,28 @@ on: their scores know their own outcomes by heart, and a ranker should not learn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
-import tensorflow as tf
 from rich.progress import track
 
 from mmnet.checks import InputError
 from mmnet.data.dataset import Dataset
-from mmnet.data.windows import Windows
-from mmnet.files import write_atomic
-from mmnet.serving import decision, scoring
+from mmnet.serving import decision
+from mmnet.serving.blocks import Scorer
 from mmnet.serving.decision import Decisions
-
-Signature = Callable[..., Mapping[str, tf.Tensor]]
+from mmnet.serving.first_pass import as_of_column
+from mmnet.serving.inputs import DatasetInputs
+from mmnet.serving.job import Job
 
 
 def tables(
-    predict: Signature,
+    job: Job,
     dataset: Dataset,
     decisions: Decisions,
     *,
     first: str = "",
-    last: str = "",
-    modalities: Sequence[str] = (),
     trained_before: int | None = None,
 ) -> Iterator[pa.Table]:
     """One table per period, in order.
@@ -44,59 +39,26 @@ def tables(
     one after it was first seen, as nobody knew of it before.
 
     Args:
-        predict: the signature `serving_default`, or `explained`.
+        job: how the items are scored; its `as_of` is the last period read.
         dataset: items and counts.
         decisions: of the export; its intervals are used.
-        first: the first period read up to; empty = the same as `last`.
-        last: the last one; empty = the last there is.
-        modalities: names of the weights that `explained` gives; none = they are not wanted.
+        first: the first period read up to; empty = the same as the last one.
         trained_before: number of the first period whose outcomes training did not see; None where
             the split is not by time, and every period may have been trained on.
 
     Raises:
         InputError: a period outside the counts, or the first after the last.
     """
-    panel, horizon = dataset.panel, dataset.fitted.spec.horizon
-    end = scoring.as_of_column(panel, last)
-    start = scoring.as_of_column(panel, first) if first else end
+    panel, fitted = dataset.panel, dataset.fitted
+    end = as_of_column(panel, job.as_of)
+    start = as_of_column(panel, first, "ranking_from") if first else end
     if start > end:
         raise InputError(f"--ranking_from={first} is after --as_of={panel.label(end)}")
-    windows = Windows(dataset)
-    known_ahead = horizon if dataset.fitted.tables.release else 0
+    known_ahead = fitted.spec.horizon if fitted.tables.release else 0
     for column in track(range(start, end + 1), "features", disable=end - start < 20):
-        label = str(panel.label(column))
-        found = scoring.score(predict, dataset, as_of=label, modalities=modalities, windows=windows)
-        found = decision.add(found, decisions)
+        scorer = Scorer(job, DatasetInputs(dataset, fitted, column))
+        found = decision.add(pa.concat_tables(scorer.scores()), decisions)
         found = found.filter(pa.array(panel.release <= column + known_ahead))
-        target = panel.first_period + column + horizon
+        target = panel.first_period + column + fitted.spec.horizon
         trained = trained_before is None or target < trained_before
         yield found.append_column("in_training", pa.array(np.full(len(found), trained)))
-
-
-def write(path: str | Path, parts: Iterator[pa.Table]) -> tuple[Path, int]:
-    """Writes the tables into one Parquet file, whole or not at all, a row group per period.
-
-    Returns:
-        The path, and the number of rows.
-
-    Raises:
-        InputError: the path cannot be written.
-    """
-    rows = 0
-
-    def write_all(beside: Path) -> None:
-        nonlocal rows
-        writer = None
-        try:
-            for part in parts:
-                writer = writer or pa.parquet.ParquetWriter(beside, part.schema)
-                writer.write_table(part)
-                rows += len(part)
-        finally:
-            if writer:
-                writer.close()
-
-    try:
-        return write_atomic(path, write_all), rows
-    except OSError as error:
-        raise InputError(f"--ranking_features={path}: {error.strerror or error}") from None

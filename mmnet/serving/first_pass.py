@@ -13,15 +13,32 @@ from typing import Any
 
 import numpy as np
 
+from mmnet.checks import InputError
 from mmnet.data import calendars, counts, items, tables, taxonomies
 from mmnet.data.arrays import new_array
-from mmnet.data.counts import Panel
+from mmnet.data.counts import Counted, Panel
 from mmnet.data.dataset import Fitted
 from mmnet.data.item_tensors import given_vectors
 from mmnet.data.ledger import Rule
 from mmnet.data.parquet import ParquetTable
 from mmnet.data.tables import Table, Tables
-from mmnet.serving import scoring
+
+
+def as_of_column(panel: Panel | Counted, as_of: str, flag: str = "as_of") -> int:
+    """A panel's column of `--as_of`, or of another flag; the last one when it is empty.
+
+    Raises:
+        InputError: a period outside the counts.
+    """
+    if not as_of:
+        return panel.num_periods - 1
+    column = panel.calendar.number(as_of, flag) - panel.first_period
+    if not 0 <= column < panel.num_periods:
+        raise InputError(
+            f"--{flag}={as_of} is outside the counts, which run from {panel.label(0)} to "
+            f"{panel.label(panel.num_periods - 1)}"
+        )
+    return column
 
 
 def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[Rule]:
@@ -54,7 +71,7 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
         calendar=fitted.calendar,
         borders=[*borders, len(found.items)],
     )
-    last = scoring.as_of_column(counted, as_of)
+    last = as_of_column(counted, as_of)
     shape = (len(counted.ids), window)
     arrays = {
         name: new_array(directory / f"{name}.npy", shape, "int64") for name in ("clicks", "shares")
@@ -89,9 +106,14 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
             out = new_array(file, shape, "float32")
             table = given_vectors(found, vector.name)
             items.encode_vectors(table, vector, counted.ids, flags, out)
+    write_about(directory, first_period)
+    return counted.ledger
+
+
+def write_about(directory: Path, first_period: int) -> None:
+    """Writes what `about` reads: the calendar number of the window's first period."""
     text = json.dumps({"first_period": first_period}) + "\n"
     (directory / "survey.json").write_text(text, encoding="utf-8")
-    return counted.ledger
 
 
 def about(directory: Path) -> dict[str, Any]:

@@ -22,10 +22,12 @@ from mmnet.data.columns import SEPARATOR
 from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
+from mmnet.serving.exported import Tolerance
 
 FILE = "assets.extra/tf_serving_warmup_requests"
 MODEL = "mmnet"
-"""Model name in the requests; a server plays them to the version that they lie in."""
+"""Model name in the requests, whatever the system; a server plays them to the version that they lie
+in."""
 Arrays = dict[str, np.ndarray]
 
 
@@ -116,7 +118,7 @@ def _spelled(ids: np.ndarray, vocabulary: Sequence[str], joint: str) -> np.ndarr
 # ------------------------------------------------------------------------------------ the file
 
 
-def write(path: Path, goldens: list[Golden]) -> None:
+def write(path: Path, goldens: Sequence[Golden]) -> None:
     """Writes the warm-up file; of each batch its first row too, as a request of one item."""
     with tf.io.TFRecordWriter(str(path)) as writer:
         for golden in goldens:
@@ -155,17 +157,13 @@ def read(path: Path) -> Iterator[Golden]:
         raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
-def differences(
-    signatures: Mapping[str, Any], golden: Golden, relative: float, least: Mapping[str, float]
-) -> str:
+def differences(signatures: Mapping[str, Any], golden: Golden, tolerance: Tolerance) -> str:
     """Plays one batch and says in what its outputs differ; empty where they do not.
 
     Args:
         signatures: of a loaded SavedModel.
         golden: the batch.
-        relative: largest difference relative to the output.
-        least: of an output by name: values nearer to 0 are compared as if they were this large;
-            1 where nothing is said.
+        tolerance: the largest difference that is allowed.
     """
     if golden.signature not in signatures:
         return f"there is no signature {golden.signature}"
@@ -180,8 +178,11 @@ def differences(
         given = found[name].numpy()
         if given.shape != wanted.shape:
             return f"{golden.signature} gives {name} of shape {given.shape}, not {wanted.shape}"
-        scale = least.get(name, 1.0)
-        far = ~(np.abs(given - wanted) <= relative * np.maximum(np.abs(wanted), scale))
+        scale = np.maximum(np.abs(wanted), tolerance.least.get(name, 1.0))
+        if wanted.dtype == bool:  # a flag has no difference but to be another one
+            far = given != wanted
+        else:
+            far = ~(np.abs(given - wanted) <= tolerance.relative * scale)
         if far.any():
             row = int(np.argmax(far.reshape(len(far), -1).any(axis=1)))
             return f"{golden.signature} gives row {row} {given[row]}, it must be {wanted[row]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,6 @@ from pydantic import BaseModel, ConfigDict
 
 from mmnet.config import TableFlags
 from mmnet.data import table_files
-from mmnet.data.tables import Tables
 from mmnet.serving.runtimes import Precision, Runtime
 
 
@@ -28,6 +28,7 @@ class Job(BaseModel):
         precision: of the arithmetic.
         static_cache: directory of static parts; empty = none is kept.
         only_items: table of the items to score; empty = all.
+        dataset_dir: a prepared dataset whose items are scored; empty = those of `tables`.
         rule: of the export's, to decide by; empty decides nothing.
         explore: see `decision.decide`.
     """
@@ -43,16 +44,24 @@ class Job(BaseModel):
     modalities: tuple[str, ...] = ()
     static_cache: str = ""
     only_items: str = ""
+    dataset_dir: str = ""
     rule: str = ""
     explore: bool = False
 
-    def fingerprint(self, found: Tables) -> str:
-        """A hash of all that scores depend on; of files, size and time stand for contents."""
-        files = [*found.inputs, *_files(self.only_items, "only_items")]
+    def fingerprint(self, files: Sequence[Path], digests: Mapping[str, str]) -> str:
+        """A hash of all that scores depend on; of files, size and time stand for contents.
+
+        Args:
+            files: that the items come from.
+            digests: what else they come from, name -> SHA-256.
+        """
+        files = [*files, *_files(self.only_items, "only_items")]
+        # A dataset is known by its digest. Leaving its place out also keeps the hash of jobs that
+        # versions before could begin.
         about = {
-            "job": self.model_dump(mode="json", exclude={"static_cache"}),
+            "job": self.model_dump(mode="json", exclude={"static_cache", "dataset_dir"}),
             "files": [(str(path), *_size_and_time(path)) for path in files],
-            "digests": found.digests,
+            "digests": dict(digests),
         }
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 

@@ -22,10 +22,8 @@ from mlserver.errors import InferenceError
 from mlserver.handlers import custom_handler
 from mlserver.utils import get_model_uri
 
-from mmnet.checks import InputError
-from mmnet.serving import exported, requests
+from mmnet.serving import bundle, requests
 from mmnet.serving.requests import RequestError
-from mmnet.serving.verify import verify
 
 MAX_BYTES = 64 << 20
 DEFAULT = "serving_default"
@@ -40,10 +38,7 @@ class ShareRates(MLModel):
         Raises:
             InputError: it is not what was exported.
         """
-        path = exported.version_directory(await get_model_uri(self._settings))
-        wrong = [check.problem for check in verify(path) if check.problem]
-        if wrong:
-            raise InputError(f"{path} is not what was exported: {wrong[0]}")
+        path = bundle.check(await get_model_uri(self._settings))
         self._loaded = tf.saved_model.load(str(path))  # keeps the variables alive
         self._signatures = self._loaded.signatures
         self._version = path.name
@@ -53,7 +48,7 @@ class ShareRates(MLModel):
         """Answers a V2 request; MLServer turns what it raises into a status and a sentence."""
         parameters = payload.parameters.model_dump() if payload.parameters else {}
         inputs = [
-            (one.name, getattr(one.datatype, "value", one.datatype), one.shape, one.data.root)
+            (one.name, str(getattr(one.datatype, "value", one.datatype)), one.shape, one.data.root)
             for one in payload.inputs
         ]
         try:

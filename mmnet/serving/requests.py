@@ -22,7 +22,7 @@ MAX_ROWS = 4096
 """Of one request; a larger one belongs into `python -m mmnet.predict`."""
 Specs = Mapping[str, tf.TensorSpec]
 Arrays = dict[str, np.ndarray]
-V2_TYPES = {"BYTES": "O", "INT64": "int64", "INT32": "int32", "FP32": "float32"}
+V2_TYPES = {"BYTES": "O", "INT64": "int64", "INT32": "int32", "FP32": "float32", "BOOL": "bool"}
 _SHOWN = 60
 
 
@@ -130,11 +130,15 @@ def from_v2(inputs: Sequence[tuple[str, str, Sequence[int], Any]], specs: Specs)
 
 
 def to_v2(outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """The outputs of a V2 answer."""
+    """The outputs of a V2 answer.
+
+    >>> to_v2({"known": np.array([True, False])})
+    [{'name': 'known', 'datatype': 'BOOL', 'shape': [2], 'data': [True, False]}]
+    """
     return [
         {
             "name": name,
-            "datatype": "FP32",
+            "datatype": _v2_name(array.dtype.name),
             "shape": list(array.shape),
             "data": array.ravel().tolist(),
         }
@@ -148,7 +152,10 @@ class _Shaped:
 
 
 def _v2_type(spec: tf.TensorSpec) -> str:
-    kind = "O" if spec.dtype == tf.string else spec.dtype.name
+    return _v2_name("O" if spec.dtype == tf.string else spec.dtype.name)
+
+
+def _v2_name(kind: str) -> str:
     return next(name for name, dtype in V2_TYPES.items() if dtype == kind)
 
 

@@ -34,8 +34,8 @@ BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
 Arrays = dict[str, np.ndarray]
 
 
-class Scorer:
-    """Scores batches of any size: a dict of arrays in, a dict of arrays out, by name.
+class OpenSignature:
+    """An open signature: arrays in and arrays out, by name, in batches of any size.
 
     One thread at a time may call it; another thread opens its own.
 
@@ -114,7 +114,7 @@ def opened(
     precision: Precision = "float32",
     threads: int = 1,
     cache: str | Path = CACHE,
-) -> Scorer:
+) -> OpenSignature:
     """Opens a signature of an export on a runtime.
 
     Args:
@@ -156,7 +156,7 @@ def opened(
 # ---------------------------------------------------------------------------------- runtimes
 
 
-def _tensorflow(path: Path, signature: str, threads: int, *, compiled: bool) -> Scorer:
+def _tensorflow(path: Path, signature: str, threads: int, *, compiled: bool) -> OpenSignature:
     with contextlib.suppress(RuntimeError):  # it runs already, with the threads that it has
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -176,11 +176,11 @@ def _tensorflow(path: Path, signature: str, threads: int, *, compiled: bool) -> 
         for name, spec in specs.items()
     }
     if compiled:
-        return Scorer(run, inputs, runtime="xla", sizes=SIZES)
-    return Scorer(run, inputs, runtime="tensorflow")
+        return OpenSignature(run, inputs, runtime="xla", sizes=SIZES)
+    return OpenSignature(run, inputs, runtime="tensorflow")
 
 
-def _onnx(path: Path, signature: str, threads: int, cache: str | Path) -> Scorer:
+def _onnx(path: Path, signature: str, threads: int, cache: str | Path) -> OpenSignature:
     try:
         import onnxruntime
     except ImportError:
@@ -197,12 +197,12 @@ def _onnx(path: Path, signature: str, threads: int, cache: str | Path) -> Scorer
     def run(part: Arrays) -> Arrays:
         return dict(zip(outputs, session.run(outputs, part), strict=True))
 
-    return Scorer(run, inputs, runtime="onnx")
+    return OpenSignature(run, inputs, runtime="onnx")
 
 
 def _openvino(
     path: Path, signature: str, precision: Precision, threads: int, cache: str | Path
-) -> Scorer:
+) -> OpenSignature:
     core = _openvino_core()
     if precision == "bfloat16" and not has_bfloat16():
         raise InputError(
@@ -239,7 +239,7 @@ def _openvino(
         )
         for one in model.inputs
     }
-    return Scorer(run, inputs, runtime="openvino", precision=precision, sizes=SIZES)
+    return OpenSignature(run, inputs, runtime="openvino", precision=precision, sizes=SIZES)
 
 
 def _missing(runtime: Runtime) -> InputError:

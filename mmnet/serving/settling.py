@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mmnet.data import input_tables
 from mmnet.files import write_atomic
-from mmnet.serving import choosing, exported, first_pass, workers
+from mmnet.serving import choosing, first_pass, workers
 from mmnet.serving.blocks import Scorer
+from mmnet.serving.inputs import source_of
 from mmnet.serving.job import Job
 
 CHOOSE = f"{__name__}:choose_runtime"
@@ -27,9 +27,8 @@ def choose_runtime(job_text: str, directory: str) -> None:
         InputError: the precision changes the scores too much.
     """
     job, place = Job.model_validate_json(job_text), Path(directory)
-    fitted = exported.fitted(job.saved_model).model_copy(update={"tables": job.tables})
     plain = job.model_copy(update={"runtime": "tensorflow", "precision": "float32"})
-    scorer = Scorer(plain, input_tables.open_catalogue(job.tables), fitted, place)
+    scorer = Scorer(plain, source_of(job).inputs(place))
     sample, signature = scorer.sample(SAMPLE), scorer.signature
     chosen, told = job.runtime, []
     if job.precision != "float32":

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mmnet.checks import InputError
-from mmnet.files import write_atomic
+from mmnet.data.outputs import write_named
 
 
 class StaticCache:
@@ -52,10 +51,9 @@ class StaticCache:
             self.hits += num_items
             return found
         static = compute()
-        try:
-            write_atomic(path, lambda beside: np.save(beside, static, allow_pickle=False))
-        except OSError as error:
-            raise InputError(f"--static_cache={path}: {error.strerror or error}") from None
+        write_named(
+            path, lambda beside: np.save(beside, static, allow_pickle=False), "static_cache"
+        )
         self.computed += num_items
         return static
 

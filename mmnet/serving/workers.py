@@ -12,7 +12,9 @@ import os
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import Connection, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from typing import Any
 
 from mmnet.checks import InputError
@@ -31,26 +33,17 @@ Make = str
 tells how many items it scored; its method `cost` tells what was spent."""
 
 
-def here(make: Make, directory: str, blocks: Sequence[int], done: Callable[[int], None]) -> Cost:
+def here(work: Any, blocks: Sequence[int], done: Callable[[int], None]) -> Cost:
     """Scores blocks in this process, and tells what it spent.
 
     Args:
-        make: makes the worker.
-        directory: of the job.
+        work: the worker.
         blocks: their numbers.
         done: is told the items of each block.
     """
-    work = _made(make, directory)
     for number in blocks:
         done(work(number))
     return work.cost()
-
-
-def _made(function: str, *arguments: Any) -> Any:
-    """What `module:function` makes of some arguments; the module is loaded here first."""
-    module, _, name = function.partition(":")
-    load_tensorflow(keras=False)
-    return getattr(importlib.import_module(module), name)(*arguments)
 
 
 def apart(function: str, *arguments: Any) -> Any:
@@ -60,43 +53,8 @@ def apart(function: str, *arguments: Any) -> Any:
         InputError: what it found wrong with its input.
         RuntimeError: it failed.
     """
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    with _environment(ONE_THREAD):
-        process = context.Process(target=_call, args=(function, arguments, theirs), daemon=True)
-        process.start()
-    theirs.close()
-    try:
-        kind, told = ours.recv()
-    except EOFError:
-        kind, told = "failed", "it ended"
-    finally:
-        _stop(process)
-    return _told(kind, told)
-
-
-def _call(function: str, arguments: Sequence[Any], connection: Connection) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    with _errors_told(connection):
-        connection.send(("returned", _made(function, *arguments)))
-
-
-def _told(kind: str, told: Any) -> Any:
-    if kind == "wrong":
-        raise InputError(told)
-    if kind == "failed":
-        raise RuntimeError(f"a scoring process failed:\n{told}")
-    return told
-
-
-@contextlib.contextmanager
-def _errors_told(connection: Connection) -> Iterator[None]:
-    try:
-        yield
-    except InputError as error:
-        connection.send(("wrong", str(error)))
-    except Exception:
-        connection.send(("failed", traceback.format_exc()))
+    with pool(1) as one:
+        return one.submit(guarded, _made, function, *arguments).result()
 
 
 def processes(
@@ -120,53 +78,46 @@ def processes(
         What each process spent.
 
     Raises:
-        InputError: what a process found wrong with its input.
-        RuntimeError: a process ended before its work did.
+        InputError: what a process found wrong with its input; what the others have begun is
+            finished first.
+        RuntimeError: a process failed, or ended before its work did.
     """
-    context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
-    costs: list[Cost] = []
-    todo = iter(blocks)
-    with contextlib.ExitStack() as stack:
-        running = {}
-        stack.enter_context(_environment(ONE_THREAD))
-        for _ in range(min(number, len(blocks))):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(make, directory, theirs), daemon=True)
-            process.start()
-            theirs.close()
-            stack.callback(_stop, process)
-            running[ours] = process
-        while running:
-            for connection in wait(list(running)):
-                assert isinstance(connection, Connection)
-                try:
-                    kind, told = connection.recv()
-                except EOFError:
-                    code = running[connection].exitcode
-                    raise RuntimeError(
-                        f"a scoring process ended with exit code {code}; what is written stays, "
-                        "and the same command goes on from there"
-                    ) from None
-                told = _told(kind, told)
-                if kind == "cost":
-                    costs.append(Cost.model_validate_json(told))
-                    del running[connection]
-                    continue
-                if kind == "scored":
-                    done(told)
-                connection.send(next(todo, None))
-    return costs
+    costs: dict[str, Cost] = {}
+    with pool(min(number, len(blocks))) as started:
+        scored = [started.submit(guarded, _scored, make, directory, block) for block in blocks]
+        for future in as_completed(scored):
+            items, cost = future.result()
+            done(items)
+            known = costs.get(cost.process)
+            if known is None or known.wall_seconds < cost.wall_seconds:
+                costs[cost.process] = cost
+    return list(costs.values())
 
 
-def _serve(make: Make, directory: str, connection: Connection) -> None:
-    """A process: asks for blocks until there are none left."""
+@contextlib.contextmanager
+def pool(number: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes of one core each, which end with the block, or with this process.
+
+    Raises:
+        RuntimeError: one of them ended before its work did.
+    """
+    # TensorFlow does not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with _environment(ONE_THREAD):  # they are started as they are needed
+        executor = ProcessPoolExecutor(number, context, initializer=_watch_parent)
+        try:
+            yield executor
+        except BrokenProcessPool:
+            raise RuntimeError(
+                "a scoring process ended before its work did, as one does that is killed; what is "
+                "written stays, and the same command goes on from there"
+            ) from None
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+
+def _watch_parent() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with _errors_told(connection):
-        work = _made(make, directory)
-        connection.send(("ready", 0))
-        while (number := connection.recv()) is not None:
-            connection.send(("scored", work(number)))
-        connection.send(("cost", work.cost().model_dump_json()))
 
 
 def _end_with_parent() -> None:
@@ -177,11 +128,33 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _stop(process: Any) -> None:
-    process.join(1)
-    if process.is_alive():
-        process.kill()
-        process.join()
+def guarded(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a function; an error that is not the user's keeps its traceback in its message."""
+    try:
+        return function(*arguments)
+    except InputError:
+        raise
+    except Exception:
+        raise RuntimeError(f"a scoring process failed:\n{traceback.format_exc()}") from None
+
+
+def _made(function: str, *arguments: Any) -> Any:
+    """What `module:function` makes of some arguments; the module is loaded here first."""
+    module, _, name = function.partition(":")
+    load_tensorflow(keras=False)
+    return getattr(importlib.import_module(module), name)(*arguments)
+
+
+_WORKERS: dict[str, Any] = {}
+"""Directory of a job -> the worker of this process, which is made once."""
+
+
+def _scored(make: Make, directory: str, block: int) -> tuple[int, Cost]:
+    """Scores a block; gives its items, and what this process has spent so far."""
+    if directory not in _WORKERS:
+        _WORKERS[directory] = _made(make, directory)
+    work = _WORKERS[directory]
+    return work(block), work.cost()
 
 
 @contextlib.contextmanager
@@ -233,7 +206,6 @@ def spark(
 
 
 TASK = "items long, wrong string, cost string"
-_MADE: dict[str, Any] = {}
 
 
 class _Task:
@@ -251,11 +223,8 @@ class _Task:
             for number in batch.column("block").to_pylist():
                 told = {"items": 0, "wrong": "", "cost": ""}
                 try:
-                    if self._directory not in _MADE:
-                        _MADE[self._directory] = _made(self._make, self._directory)
-                    work = _MADE[self._directory]
-                    told["items"] = work(number)
-                    told["cost"] = work.cost().model_dump_json()
+                    told["items"], cost = _scored(self._make, self._directory, number)
+                    told["cost"] = cost.model_dump_json()
                 except InputError as error:
                     told["wrong"] = str(error)
                 yield pa.RecordBatch.from_pylist([told])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from rich.progress import Progress
 
 from mmnet import config
@@ -20,6 +22,7 @@ from mmnet.config import (
 from mmnet.data import dataset as datasets
 from mmnet.data import engines, input_tables, pipeline, tables
 from mmnet.data.dataset import Dataset, Fitted
+from mmnet.data.outputs import write_tables
 from mmnet.files import write_atomic
 from mmnet.flags import build
 from mmnet.serving import decision, exported, profile
@@ -28,6 +31,7 @@ from mmnet.tasks.shown import console, print_ledger, print_rules
 
 if TYPE_CHECKING:
     from mmnet.serving import catalogue
+    from mmnet.serving.job import Job
 
 SHOWN_ITEMS = 50_000
 """Items from which on scoring shows its progress."""
@@ -39,13 +43,14 @@ def predict(flags: PredictConfig) -> None:
         raise InputError("--saved_model not given; name a run's export directory")
     exported.version_directory(flags.saved_model)  # refused at once where there is none
     if flags.verify:
-        _verify(flags.saved_model)
+        load_tensorflow(keras=False)
+        from mmnet.serving import bundle
+
+        bundle.check(flags.saved_model, report=console.print)
     elif flags.ranking_features:
         _ranking_features(flags)
-    elif flags.dataset_dir:
-        _score_dataset(flags)
     else:
-        _score_catalogue(flags)
+        _score(flags)
 
 
 def _dataset_of_export(flags: PredictConfig | DriftConfig, fitted: Fitted) -> Dataset:
@@ -91,79 +96,46 @@ def _tables_of_export(flags: PredictConfig | DriftConfig, fitted: Fitted) -> Tab
     return build(TableFlags, own | given | engine)
 
 
+SCORES_ONLY = (
+    *("output", "only_items", "processes", "static_cache", "runtime", "precision"),
+    *("items_a_day", "rule", "explore"),
+)
+"""Flags that say how scores are written or decided by, which ranking features are not."""
+
+
 def _ranking_features(flags: PredictConfig) -> None:
     """Scores of a range of periods, with all that a ranker may want to know beside them."""
-    about = exported.about(exported.version_directory(flags.saved_model))
+    if given := [name for name in SCORES_ONLY if name in flags.model_fields_set]:
+        raise InputError(
+            f"--{given[0]} does not go with --ranking_features, which writes its own file of all "
+            "items; leave it out"
+        )
+    about = exported.about(flags.saved_model, exported.AboutShareRates)
+    if flags.explain:
+        exported.modalities(flags.saved_model)  # refused where there is no gated fusion
     decisions = exported.document(flags.saved_model, decision.FILE, decision.Decisions)
-    dataset = _dataset_of_export(flags, exported.fitted(flags.saved_model))
+    dataset = _dataset_of_export(flags, about.fitted)
     load_tensorflow(keras=False)
-    from mmnet.serving import features, loading
+    from mmnet.serving import features
 
-    loaded, _ = loading.load(flags.saved_model)
     print_ledger(dataset)
-    gated = "explained" in loaded.signatures
-    first_targets = about.get("first_targets", {})
     trained_before = None
-    if "validation" in first_targets:
+    if "validation" in about.first_targets:
         calendar = dataset.panel.calendar
-        trained_before = calendar.number(str(first_targets["validation"]), "first_targets")
-    parts = features.tables(
-        loaded.signatures["explained" if gated else "serving_default"],
-        dataset,
-        decisions,
-        first=flags.ranking_from,
-        last=flags.as_of,
-        modalities=about[exported.MODALITIES] if gated else (),
-        trained_before=trained_before,
-    )
-    path, rows = features.write(flags.ranking_features, parts)
+        trained_before = calendar.number(str(about.first_targets["validation"]), "first_targets")
+    job = _job(flags, dataset.fitted.tables, modalities=about.modalities)
+    rows = 0
+
+    def counted() -> Iterator[pa.Table]:
+        nonlocal rows
+        for part in features.tables(
+            job, dataset, decisions, first=flags.ranking_from, trained_before=trained_before
+        ):
+            rows += len(part)
+            yield part
+
+    path = write_tables(counted(), flags.ranking_features, "ranking_features")
     console.print(f"{rows:,} rows of ranking features: {path}")
-
-
-def _verify(saved_model: str) -> None:
-    """Prints every check of an export.
-
-    Raises:
-        InputError: one found something wrong.
-    """
-    load_tensorflow(keras=False)
-    from mmnet.serving import verify
-
-    wrong = []
-    for check in verify.verify(saved_model):
-        told = f"WRONG  {check.name}: {check.problem}" if check.problem else f"ok     {check.name}"
-        console.print(told)
-        wrong += [check.problem] if check.problem else []
-    if wrong:
-        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        raise InputError(
-            f"--saved_model={saved_model} is not what was exported: {wrong[0]}{more}; copy it "
-            "again, or export it anew by running the training command again"
-        )
-
-
-def _score_dataset(flags: PredictConfig) -> None:
-    for name in ("only_items", "static_cache"):
-        if getattr(flags, name):
-            raise InputError(f"--{name} needs tables; --dataset_dir is scored as it is")
-    if not flags.output.endswith(".parquet"):
-        raise InputError(
-            f"--output={flags.output}: of --dataset_dir scores go to one .parquet file"
-        )
-    decisions = _decisions(flags)
-    modalities = exported.modalities(flags.saved_model) if flags.explain else []
-    dataset = _dataset_of_export(flags, exported.fitted(flags.saved_model))
-    load_tensorflow(keras=False)
-    from mmnet.serving import loading, scoring
-
-    loaded, _ = loading.load(flags.saved_model)
-    print_ledger(dataset)
-    signature = loaded.signatures["explained" if modalities else "serving_default"]
-    scores = scoring.score(signature, dataset, as_of=flags.as_of, modalities=modalities)
-    if decisions:
-        scores = decision.add(scores, decisions, flags.rule or "stored", explore=flags.explore)
-    path = scoring.write(scores, flags.output)
-    console.print(f"{scores.num_rows:,} items scored for {scores['period'][0].as_py()}: {path}")
 
 
 def _decisions(flags: PredictConfig) -> decision.Decisions | None:
@@ -179,9 +151,14 @@ def _decisions(flags: PredictConfig) -> decision.Decisions | None:
     return found
 
 
-def _score_catalogue(flags: PredictConfig) -> None:
+def _score(flags: PredictConfig) -> None:
+    """Scores of the items of tables or of a dataset directory, as of one period."""
+    if flags.ranking_from:
+        raise InputError(
+            "--ranking_from needs --ranking_features; to score as of one period, give --as_of"
+        )
     decisions = _decisions(flags)
-    modalities = tuple(exported.modalities(flags.saved_model)) if flags.explain else ()
+    modalities = exported.modalities(flags.saved_model) if flags.explain else ()
     fitted = exported.fitted(flags.saved_model)
     if flags.as_of:
         fitted.calendar.number(flags.as_of, "as_of")
@@ -189,50 +166,63 @@ def _score_catalogue(flags: PredictConfig) -> None:
         tables.check_header(
             flags.only_items, "only_items", {fitted.tables.item_column: "item_column"}
         )
-    table_flags = _tables_of_export(flags, fitted)
+    found: Dataset | tables.Tables
+    if flags.dataset_dir:
+        found = _dataset_of_export(flags, fitted)
+        engine = {name: getattr(flags, name) for name in config.ENGINE}
+        table_flags = found.fitted.tables.model_copy(update=engine)
+    else:
+        table_flags = _tables_of_export(flags, fitted)
+        found = input_tables.open_tables(table_flags, fitted.task)
+        print_rules(found.ledger)
     fitted = fitted.model_copy(update={"tables": table_flags})
-    found = input_tables.open_tables(table_flags, fitted.task)
     load_tensorflow(keras=False)
-    from mmnet.serving import catalogue, conversion
-    from mmnet.serving.job import Job
+    from mmnet.serving import catalogue, inputs
 
-    directory = exported.version_directory(flags.saved_model)
-    job = Job(
-        saved_model=str(directory),
-        model=conversion.fingerprint(directory),
-        tables=table_flags,
-        as_of=flags.as_of,
-        modalities=modalities,
-        runtime=flags.runtime,
-        precision=flags.precision,
-        static_cache=flags.static_cache,
-        only_items=flags.only_items,
-        rule=(flags.rule or "stored") if decisions else "",
-        explore=flags.explore,
-    )
-    print_rules(found.ledger)
+    source: inputs.Source
+    if isinstance(found, Dataset):
+        source = inputs.DatasetSource(found, fitted)
+    else:
+        source = inputs.TableSource(found, fitted)
+    rule = (flags.rule or "stored") if decisions else ""
+    job = _job(flags, table_flags, modalities=modalities, rule=rule)
     one_file = flags.output.endswith(".parquet")
     with contextlib.ExitStack() as stack:
         session = None
         if table_flags.engine.startswith("pyspark:") and not one_file:
             spill = stack.enter_context(tempfile.TemporaryDirectory(prefix="mmnet-"))
             session = stack.enter_context(engines.connected(table_flags, Path(spill))).session
-        bar = stack.enter_context(Progress(disable=len(found.items) < SHOWN_ITEMS, transient=True))
-        task = bar.add_task("first pass over the counts", total=len(found.items))
+        bar = stack.enter_context(Progress(disable=len(source.items) < SHOWN_ITEMS, transient=True))
+        task = bar.add_task("first pass over the counts", total=len(source.items))
 
         def done(items: int) -> None:
             bar.update(task, description="scoring", advance=items)
 
-        if one_file:
-            scored = catalogue.to_file(job, found, fitted, flags.output, done)
-        else:
-            scored = catalogue.to_directory(
-                job, found, fitted, flags.output, done, processes=flags.processes, session=session
-            )
+        write = catalogue.to_file if one_file else catalogue.to_directory
+        scored = write(job, source, flags.output, done, processes=flags.processes, session=session)
     print_rules(scored.ledger)
     for note in scored.notes:
         console.print(f"  {note}")
     _print_budget(scored, flags, one_file)
+
+
+def _job(flags: PredictConfig, table_flags: TableFlags, **more: Any) -> Job:
+    """What is scored, and how; `more` is what is not a flag."""
+    from mmnet.serving import conversion
+    from mmnet.serving.job import Job
+
+    directory = exported.version_directory(flags.saved_model)
+    names = (
+        *("as_of", "runtime", "precision", "static_cache"),
+        *("only_items", "explore", "dataset_dir"),
+    )
+    return Job(
+        saved_model=str(directory),
+        model=conversion.fingerprint(directory),
+        tables=table_flags,
+        **{name: getattr(flags, name) for name in names},
+        **more,
+    )
 
 
 def _print_budget(scored: catalogue.Scored, flags: PredictConfig, one_file: bool) -> None:
@@ -263,12 +253,12 @@ def drift(flags: DriftConfig) -> int:
     dataset = _dataset_of_export(flags, fitted)
     load_tensorflow(keras=False)
     from mmnet.data.windows import Windows
+    from mmnet.serving import bundle, first_pass
     from mmnet.serving import drift as drifting
-    from mmnet.serving import loading, scoring
 
-    loaded, _ = loading.load(flags.saved_model)
+    loaded, _ = bundle.load(flags.saved_model, exported.AboutShareRates)
     panel, spec = dataset.panel, fitted.spec
-    column = scoring.as_of_column(dataset.panel, flags.checked, flag="checked")
+    column = first_pass.as_of_column(panel, flags.checked, flag="checked")
     rows = profile.of_period(dataset, column)
     if column < spec.horizon or not len(rows):
         raise InputError(
@@ -279,8 +269,7 @@ def drift(flags: DriftConfig) -> int:
     judged = profile.of_period(dataset, column, fitted.task.min_target_clicks)
     signature = loaded.signatures["serving_default"]
     predicted = [
-        signature(**inputs)[exported.OUTPUT].numpy()
-        for _, inputs in windows.batches(judged, scoring.BATCH)
+        signature(**inputs)[exported.OUTPUT].numpy() for _, inputs in windows.batches(judged)
     ]
     findings = drifting.compare(
         described,

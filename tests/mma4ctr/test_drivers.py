@@ -87,6 +87,11 @@ def test_pairs_are_scored_by_the_saved_model(place, tmp_path, capsys):
     assert ((probability > 0) & (probability < 1)).all()
 
 
+def test_the_saved_model_is_verified_by_the_driver(place, capsys):
+    assert run("predict", f"--saved_model={place / 'run' / 'export'}", "--verify") == 0
+    assert capsys.readouterr().out.count("ok  ") == 4
+
+
 def test_an_unchanged_log_is_not_prepared_again(place):
     spec = place / "dataset" / "dataset.json"
     before = spec.stat().st_mtime_ns

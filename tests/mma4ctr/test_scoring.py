@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,28 +10,25 @@ import pytest
 import tensorflow as tf
 
 from mmnet.checks import InputError
+from mmnet.data.outputs import write_tables
 from mmnet.mma4ctr import pairs, scoring
 from mmnet.mma4ctr.features import Features, Scaler
 from mmnet.mma4ctr.metrics import Platt
 from mmnet.mma4ctr.network import Clicks, network
-
-USERS, ITEMS = np.array([10, 20, 30]), np.array([5, 6, 7, 8])
-KNOWN_USERS, KNOWN_ITEMS = np.array([True, True, False]), np.array([True, False, True, True])
+from mmnet.serving import bundle, checksums, golden
+from mmnet.serving.exported import AboutPairs, AboutShareRates
+from tests.mma4ctr import exported
+from tests.mma4ctr.exported import ITEMS, USERS
 
 
 @pytest.fixture(scope="module")
 def model():
-    draw = np.random.default_rng(0)
-    scale = Scaler(draw.normal(size=7).astype("f"), draw.random(7).astype("f"))
-    states, items = draw.normal(size=(6, 3)).astype("f"), draw.normal(size=(4, 4)).astype("f")
-    return Clicks(Features(states, items, {"train": scale}, {}), network(7, seed=1))
+    return exported.model()
 
 
 @pytest.fixture(scope="module")
 def folded(model):
-    return scoring.Folded(
-        model, np.array([1, 3, 5]), USERS, ITEMS, KNOWN_USERS, KNOWN_ITEMS, Platt(2.0, -1.0)
-    )
+    return exported.folded(model)
 
 
 def test_the_folded_network_is_the_network(model, folded):
@@ -125,7 +124,7 @@ def test_scores_are_the_same_in_any_batch_size(folded, tmp_path):
     whole = scoring.score(folded.pairs, user, item, 100)
     parts = scoring.score(folded.pairs, user, item, 7)
     np.testing.assert_allclose(parts["probability"], whole["probability"], rtol=1e-6)
-    path = scoring.write(whole, tmp_path / "scores.parquet")
+    path = write_tables([whole], tmp_path / "scores.parquet", "output")
     assert pyarrow.parquet.read_table(path).equals(whole)
     assert len(scoring.score(folded.pairs, user[:0], item[:0], 7)) == 0
 
@@ -142,3 +141,89 @@ def test_what_is_wrong_with_pairs_or_model_is_told(tmp_path):
         pairs.read("")
     with pytest.raises(InputError, match="no SavedModel there"):
         scoring.load(str(tmp_path))
+
+
+# ---------------------------------------------------------------------------------- verifying
+
+
+@pytest.fixture(scope="module")
+def written(model, tmp_path_factory):
+    """The version's directory of an export with golden rows."""
+    return exported.write(tmp_path_factory.mktemp("export"), model)
+
+
+@pytest.fixture
+def copied(written, tmp_path):
+    """A copy of it, to be broken."""
+    return shutil.copytree(written, tmp_path / "1")
+
+
+def problems(directory):
+    return [check.problem for check in bundle.verify(directory) if check.problem]
+
+
+def test_a_whole_export_passes_every_check(written):
+    assert [check.line for check in bundle.verify(written.parent)] == [
+        "ok     checksums",
+        "ok     loads",
+        "ok     golden rows, serving_default",
+        "ok     golden rows, places",
+    ]
+
+
+def test_golden_rows_hold_the_models_probabilities_and_unknown_ids(written, model):
+    _, whole, *_ = golden.read(written / golden.FILE)
+    np.testing.assert_array_equal(whole.inputs["user_id"], [10, 20, 31])
+    np.testing.assert_array_equal(whole.outputs["known_user"], [True, True, False])
+    wanted = model({"state": np.array([1, 3]), "item": np.array([0, 2])})
+    np.testing.assert_array_equal(whole.outputs["probability"][:2], wanted)
+
+
+def test_a_changed_weight_is_named(copied):
+    reader = tf.train.load_checkpoint(str(copied / checksums.VARIABLES))
+    value = reader.get_tensor(f"item_table{checksums.VALUE}").tobytes()
+    data = copied / f"{checksums.VARIABLES}.data-00000-of-00001"
+    content = data.read_bytes()
+    assert content.count(value) == 1
+    data.write_bytes(content.replace(value, value[:-1] + bytes([value[-1] ^ 1])))
+    (found,) = problems(copied)
+    assert found.endswith("weight item_table has changed")
+
+
+def test_a_flag_that_differs_from_its_golden_row_is_found(copied):
+    batches = [one for one in golden.read(copied / golden.FILE) if len(one.outputs) > 1]
+    flipped = [
+        dataclasses.replace(one, outputs=one.outputs | {"known_item": ~one.outputs["known_item"]})
+        for one in batches[1:]
+    ]
+    golden.write(copied / golden.FILE, flipped)
+    checksums.write(copied, {})
+    assert problems(copied) == [
+        "serving_default gives row 0 True, it must be False",
+        "there are none of this signature",
+    ]
+
+
+def test_an_export_of_an_earlier_version_scores_but_is_not_verified(copied):
+    (copied / checksums.FILE).unlink()
+    (copied / golden.FILE).unlink()
+    about = json.loads((copied / AboutPairs.FILE).read_text())
+    del about["relative_tolerance"]
+    (copied / AboutPairs.FILE).write_text(json.dumps(about))
+    scored = scoring.score(
+        scoring.load(str(copied)).signatures["serving_default"], USERS, ITEMS[:3], 9
+    )
+    assert scored.num_rows == 3
+    sentence = r"checksums.json is missing, as an earlier version .* export it anew by running"
+    with pytest.raises(InputError, match=sentence):
+        bundle.check(copied)
+
+
+def test_each_system_refuses_the_exports_of_the_other(written, tmp_path):
+    (tmp_path / "assets.extra").mkdir()
+    for name in ("saved_model.pb", AboutShareRates.FILE):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"is no SavedModel of mma4ctr .* but of mmnet"):
+        pairs.saved_model(str(tmp_path))
+    with pytest.raises(InputError, match=r"is no SavedModel of mmnet .* but of mma4ctr"):
+        bundle.load(written, AboutShareRates)

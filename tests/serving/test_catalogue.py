@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -21,7 +20,8 @@ from mmnet.data import dataset as datasets
 from mmnet.data import input_tables
 from mmnet.files import only_one
 from mmnet.flags import parse
-from mmnet.serving import runtimes
+from mmnet.serving import catalogue as catalogues
+from mmnet.serving import runtimes, workers
 
 PARTS = 3
 SHARD = ["--shard_items=37"]
@@ -91,23 +91,86 @@ def test_blocks_are_scored_as_the_whole_is(run_dir, catalogue, whole, tmp_path):
     assert scored.equals(whole)
 
 
+def predict_dataset(run_dir, output, *more):
+    """Scores the items of the run's own dataset."""
+    own = [f"--saved_model={run_dir / 'export'}", f"--dataset_dir={run_dir / 'dataset'}"]
+    tasks.predict(parse(PredictConfig, [*own, f"--output={output}", *more]))
+    return read(output)
+
+
 def test_scores_are_those_of_the_prepared_dataset(run_dir, whole, tmp_path):
-    path = tmp_path / "scores.parquet"
-    saved_model = f"--saved_model={run_dir / 'export'}"
-    dataset = f"--dataset_dir={run_dir / 'dataset'}"
-    tasks.predict(parse(PredictConfig, [saved_model, dataset, f"--output={path}"]))
-    wanted = read(path)
-    score = "predicted_share_rate"
-    assert wanted.drop_columns(score).equals(whole.drop_columns(score))
-    # Another graph of the same model: another order of float32 sums.
-    np.testing.assert_allclose(
-        whole["predicted_share_rate"], wanted["predicted_share_rate"], rtol=1e-5, atol=1e-5
-    )
+    assert predict_dataset(run_dir, tmp_path / "scores.parquet").equals(whole)
+
+
+def test_a_dataset_is_scored_in_blocks_too_and_only_where_it_has_not_been(run_dir, whole, tmp_path):
+    output = tmp_path / "scores"
+    assert predict_dataset(run_dir, output, *SHARD).equals(whole)
+    assert len(parts(output)) == 14  # 500 items in blocks of 37
+    parts(output)[3].unlink()
+    kept = {path: path.stat().st_mtime_ns for path in parts(output)}
+    assert predict_dataset(run_dir, output, *SHARD).equals(whole)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_some_items_of_a_dataset_with_their_static_parts_kept(
+    run_dir, whole, tmp_path, monkeypatch
+):
+    sizes = computed(monkeypatch)
+    pq.write_table(whole.select(["item_id"]).slice(100, 50), tmp_path / "wanted.parquet")
+    more = [f"--only_items={tmp_path / 'wanted.parquet'}", f"--static_cache={tmp_path / 'static'}"]
+    for name in ("first", "again"):
+        scored = predict_dataset(run_dir, tmp_path / f"{name}.parquet", *more)
+        assert scored.equals(whole.slice(100, 50))
+    assert len(sizes) == 1
+
+
+@pytest.mark.parametrize("of", ["tables", "dataset"])
+def test_the_runtime_is_the_one_that_is_asked_for(run_dir, catalogue, tmp_path, monkeypatch, of):
+    asked, opened = set(), runtimes.opened
+
+    def by_tensorflow(directory, signature, *, runtime, **how):
+        asked.add(runtime)
+        return opened(directory, signature, **how)
+
+    monkeypatch.setattr(runtimes, "opened", by_tensorflow)
+    path, more = tmp_path / "scores.parquet", "--runtime=onnx"
+    if of == "tables":
+        predict(run_dir, catalogue, path, more)
+    else:
+        predict_dataset(run_dir, path, more)
+    assert asked == {"onnx"}
+
+
+@pytest.mark.parametrize("of", ["tables", "dataset"])
+def test_one_file_is_written_by_many_processes(
+    run_dir, catalogue, whole, tmp_path, monkeypatch, of
+):
+    asked = []
+
+    def in_turn(make, directory, blocks, done, *, number):
+        """What the processes do, in this one."""
+        asked.append((make, number))
+        return [workers.here(catalogues.worker(directory), blocks, done)]
+
+    monkeypatch.setattr(workers, "processes", in_turn)
+    path, more = tmp_path / "scores.parquet", [*SHARD, "--processes=3"]
+    if of == "tables":
+        assert predict(run_dir, catalogue, path, *more).equals(whole)
+    else:
+        assert predict_dataset(run_dir, path, *more).equals(whole)
+    assert asked == [(catalogues.WORKER, 3)]
+    assert [one.name for one in tmp_path.iterdir()] == ["scores.parquet"]
 
 
 def test_vectors_of_a_table_of_their_own_are_lined_up(run_dir, catalogue, whole, tmp_path):
     apart = f"--vectors=cover:{catalogue / 'covers'}"
     assert predict(run_dir, catalogue, tmp_path / "scores", *SHARD, apart).equals(whole)
+
+
+@pytest.mark.slow
+def test_processes_score_a_dataset_as_one_does(run_dir, whole, tmp_path):
+    path = tmp_path / "scores.parquet"
+    assert predict_dataset(run_dir, path, *SHARD, "--processes=2").equals(whole)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 from mmnet.checks import InputError
 from mmnet.serving import choosing, export, runtimes
 from mmnet.serving.choosing import compare, fastest, quality
-from mmnet.serving.runtimes import RUNTIMES, Scorer
+from mmnet.serving.runtimes import RUNTIMES, OpenSignature
 from tests.models.tiny import SPEC, batch
 from tests.serving.exported import needs
 
@@ -34,7 +34,7 @@ def stand_ins(monkeypatch, **behaviour):
             return {export.OUTPUT: part["share_rate"][:, 0] + error * SPEC.rate_scale}
 
         inputs = {"share_rate": (np.dtype(np.float32), (6,))}
-        return Scorer(run, inputs, runtime=runtime)
+        return OpenSignature(run, inputs, runtime=runtime)
 
     monkeypatch.setattr(choosing, "opened", opened)
 

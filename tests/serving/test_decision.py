@@ -15,8 +15,8 @@ from mmnet.data import dataset as datasets
 from mmnet.data.windows import Windows
 from mmnet.evaluation.conformal import Group, Intervals
 from mmnet.flags import parse
-from mmnet.serving import decision, export, exported
-from mmnet.serving.verify import verify
+from mmnet.serving import decision, exported
+from mmnet.serving.bundle import verify
 from mmnet.tasks import evaluating
 
 rows = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=40)
@@ -171,7 +171,7 @@ def test_predict_decides_by_the_stored_rule(run_dir, tmp_path):
 
 def test_a_broken_threshold_is_named(run_dir, tmp_path):
     copy = shutil.copytree(run_dir / "export" / "1", tmp_path / "1")
-    path = copy / export.ABOUT_DIRECTORY / decision.FILE
+    path = copy / exported.ABOUT_DIRECTORY / decision.FILE
     document = json.loads(path.read_text())
     document["rules"]["recall=0.99"]["threshold"] += 0.5
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")

@@ -141,7 +141,7 @@ def test_the_explained_signature_gives_the_probes_weights_beside_the_score(
     np.testing.assert_allclose(found[export.OUTPUT], wanted, rtol=1e-5, atol=1e-5)
     weights = found[export.WEIGHTS].numpy()
     np.testing.assert_allclose(weights, attention_probe(model)(batch)["fusion"], rtol=1e-5)
-    assert exported.modalities(run_dir / "export") == fusion_names(model)
+    assert exported.modalities(run_dir / "export") == tuple(fusion_names(model))
     assert weights.shape == (64, len(fusion_names(model)))
 
 
@@ -174,7 +174,9 @@ def test_what_was_fitted_goes_along(run_dir, trained):
     _, dataset = trained
     _, fitted = export.load(run_dir / "export" / "1")
     assert fitted == dataset.fitted
-    about = json.loads((run_dir / "export" / "1" / export.ABOUT).read_text(encoding="utf-8"))
+    about = json.loads(
+        (run_dir / "export" / "1" / exported.AboutShareRates.FILE).read_text(encoding="utf-8")
+    )
     assert about["flags"]["model"] == "mmnet"
 
 
@@ -239,7 +241,7 @@ def test_a_half_that_would_score_otherwise_is_not_exported(light, batch, tmp_pat
         lambda self, **inputs: {"static": real(self, **inputs)["static"] * 1.1},
     )
     check = {name: tensor.numpy() for name, tensor in batch.items()}
-    with pytest.raises(RuntimeError, match=r"from_static scores row .*not exported"):
+    with pytest.raises(RuntimeError, match=r"from_static gives row .*not exported"):
         export.export(*light, tmp_path / "out", check=check)
 
 

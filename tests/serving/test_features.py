@@ -55,6 +55,15 @@ def test_a_row_per_item_and_period_with_all_that_is_known(run_dir, tables, tmp_p
     assert (release > FIRST + 1).any()  # there are items to be left out
 
 
+@pytest.mark.parametrize(
+    "flag", ["output=scores", "processes=2", "runtime=onnx", "rule=stored", "only_items=a.csv"]
+)
+def test_a_flag_of_scores_is_refused(run_dir, tables, tmp_path, flag):
+    name = flag.partition("=")[0]
+    with pytest.raises(InputError, match=f"--{name} does not go with --ranking_features"):
+        written(run_dir, tables, tmp_path / "a.parquet", f"--{flag}")
+
+
 def test_rewriting_the_future_moves_no_row(run_dir, tables, tmp_path):
     before = written(run_dir, tables, tmp_path / "a.parquet", *RANGE)
     other = tmp_path / "other"

@@ -12,7 +12,7 @@ from hypothesis import given
 from mmnet.checks import InputError
 from mmnet.schema import FeatureSpec
 from mmnet.serving import conversion, export, runtimes
-from mmnet.serving.runtimes import RUNTIMES, SIZES, TILE, Scorer, opened
+from mmnet.serving.runtimes import RUNTIMES, SIZES, TILE, OpenSignature, opened
 from tests.models.tiny import SPEC, batch
 from tests.serving import exported
 from tests.serving.exported import needs
@@ -208,7 +208,7 @@ def doubling(sizes=()):
         return {"twice": 2 * part["x"], "sum": part["x"].sum(axis=1)}
 
     inputs = {"x": (np.dtype(np.float32), (3,)), "n": (np.dtype(np.int32), ())}
-    return Scorer(run, inputs, runtime="onnx", sizes=sizes), asked
+    return OpenSignature(run, inputs, runtime="onnx", sizes=sizes), asked
 
 
 @given(st.integers(0, 3 * TILE + 1), st.sampled_from([(), SIZES]))

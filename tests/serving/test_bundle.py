@@ -12,7 +12,8 @@ import tensorflow as tf
 from mmnet import config, tasks
 from mmnet.checks import InputError
 from mmnet.serving import checksums, export, golden
-from mmnet.serving.verify import verify
+from mmnet.serving.bundle import verify
+from mmnet.serving.exported import AboutShareRates
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_one_bit_of_a_weight_is_found_and_the_weight_named(exported):
 
 def test_a_vocabulary_line_is_named(exported):
     rewrite(
-        exported / export.ABOUT,
+        exported / AboutShareRates.FILE,
         lambda about: about["fitted"]["vocabularies"]["field_category"].__setitem__(4, "cars2"),
     )
     assert problems(exported) == [
@@ -76,7 +77,7 @@ def test_a_vocabulary_line_is_named(exported):
 
 def test_a_scale_is_named(exported):
     rewrite(
-        exported / export.ABOUT,
+        exported / AboutShareRates.FILE,
         lambda about: about["fitted"]["spec"]["numerics"][0].update(mean=0.5),
     )
     assert problems(exported) == [
@@ -85,7 +86,7 @@ def test_a_scale_is_named(exported):
 
 
 def test_a_line_too_many_a_cut_file_and_a_stranger_are_named(exported):
-    path = exported / export.ABOUT
+    path = exported / AboutShareRates.FILE
     text = path.read_text(encoding="utf-8")
     path.write_text(text[:100], encoding="utf-8")
     assert "is no JSON any more" in problems(exported)[0]
@@ -146,7 +147,7 @@ def test_another_model_under_fresh_checksums_fails_its_golden_rows(exported):
 def test_the_driver_ends_with_one_sentence(exported, capsys):
     tasks.predict(config.PredictConfig(saved_model=str(exported.parent), verify=True))
     assert capsys.readouterr().out.count("ok ") == 2 + len(SIGNATURES)
-    rewrite(exported / export.ABOUT, lambda about: about["flags"].update(seed=7))
+    rewrite(exported / AboutShareRates.FILE, lambda about: about["flags"].update(seed=7))
     with pytest.raises(InputError, match=r"fitted\.json: flags\.seed has changed; copy it again"):
         tasks.predict(config.PredictConfig(saved_model=str(exported.parent), verify=True))
 

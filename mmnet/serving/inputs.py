@@ -1,0 +1,250 @@
+"""Where the items of a scoring job come from, and what the model reads of them.
+
+They come from tables, after a first pass over the counts (`first_pass`), or from a prepared
+dataset. Everything behind this file is the same for both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from mmnet.data import content, dataset, histories, input_tables, items, taxonomies
+from mmnet.data.content import Encoders
+from mmnet.data.counts import Panel
+from mmnet.data.dataset import Dataset, Fitted
+from mmnet.data.item_tensors import static_tensors
+from mmnet.data.ledger import Rule
+from mmnet.data.tables import Block, Rows, Table, Tables
+from mmnet.serving import exported, first_pass
+from mmnet.serving.job import Job
+from mmnet.serving.static_cache import content_key
+
+Arrays = dict[str, np.ndarray]
+
+
+class Source(Protocol):
+    """The items of a job, opened but not read.
+
+    Attributes:
+        items: one row per item, in the order of the scores.
+        files: that scores depend on.
+        digests: what else they depend on, name -> SHA-256.
+    """
+
+    items: Rows
+    files: Sequence[Path]
+    digests: Mapping[str, str]
+
+    def survey(self, as_of: str, directory: Path) -> list[Rule]:
+        """Writes into a directory what spans blocks of items; returns the ledger of the counts.
+
+        Raises:
+            InputError: the tables are not as the contract wants them.
+        """
+        ...
+
+    def inputs(self, directory: Path) -> Inputs:
+        """Opens what the model reads, after `survey` has written into the directory."""
+        ...
+
+
+class Inputs(Protocol):
+    """What the model reads of some items.
+
+    Attributes:
+        first_period: the calendar number of the window's first period.
+    """
+
+    first_period: int
+
+    def pieces(self, rows: int, blocks: Sequence[Block] | None = None) -> Iterator[Table]:
+        """Cuts the items, or some blocks of them, into runs of at most `rows` items."""
+        ...
+
+    def history(self, piece: Table) -> Arrays:
+        """Tensors that change from period to period, [items, window, ...]."""
+        ...
+
+    def static(self, piece: Table) -> Arrays:
+        """Tensors of an item alone, float32 and int32, [items, ...]."""
+        ...
+
+    def key(self, piece: Table) -> str:
+        """A hash of all that `static` is made of."""
+        ...
+
+
+def source_of(job: Job) -> Source:
+    """Opens the source of a job, in a process that knows nothing else."""
+    fitted = exported.fitted(job.saved_model).model_copy(update={"tables": job.tables})
+    if job.dataset_dir:
+        return DatasetSource(dataset.load(job.dataset_dir), fitted)
+    return TableSource(input_tables.open_catalogue(job.tables), fitted)
+
+
+# -------------------------------------------------------------------------------------- tables
+
+
+class TableSource:
+    """Items of tables.
+
+    Args:
+        found: the tables.
+        fitted: what the model was fitted with; its table flags are those of `found`.
+    """
+
+    def __init__(self, found: Tables, fitted: Fitted):
+        self.items: Rows = found.items
+        self.files: Sequence[Path] = found.inputs
+        self.digests: Mapping[str, str] = found.digests
+        self._found, self._fitted = found, fitted
+
+    def survey(self, as_of: str, directory: Path) -> list[Rule]:
+        """Reads all counts; see `first_pass.survey`."""
+        return first_pass.survey(self._found, self._fitted, as_of, directory)
+
+    def inputs(self, directory: Path) -> Inputs:
+        """Maps what the first pass has written."""
+        return _TableInputs(self._found, self._fitted, directory)
+
+
+class _TableInputs:
+    def __init__(self, found: Tables, fitted: Fitted, directory: Path):
+        self._found, self._fitted = found, fitted
+        self.first_period = first_pass.first_period(directory)
+
+        def array(name: str) -> np.ndarray:
+            return np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+
+        self._counts = {name: array(name) for name in ("clicks", "shares", "release")}
+        self._taxonomies = taxonomies.load(fitted.spec.taxonomies, fitted.task, directory)
+        self._encoders = Encoders(fitted.tables)
+        content.check_same(self._encoders.fingerprints(), fitted.encoders)
+        given = [vector for vector in fitted.spec.vectors if vector.of == "given"]
+        columns = [vector for vector in given if first_pass.beside(found, vector.name)]
+        self._columns = items.columns(fitted.tables) | {
+            items.vector_column(vector.name, found.vectors[vector.name]): "vectors"
+            for vector in columns
+        }
+        self._given = {
+            vector.tensor: array(vector.tensor) for vector in given if vector not in columns
+        }
+
+    def pieces(self, rows: int, blocks: Sequence[Block] | None = None) -> Iterator[Table]:
+        return self._found.items.pieces(rows, self._columns, blocks)
+
+    def history(self, piece: Table) -> Arrays:
+        fitted, rows = self._fitted, piece.places
+        panel = Panel(
+            item_ids=rows,
+            **{name: array[rows] for name, array in self._counts.items()},
+            calendar=fitted.calendar,
+            first_period=self.first_period,
+        )
+        means = [taxonomy.means(panel, piece) for taxonomy in self._taxonomies]
+        _, _, channels = histories.shape(len(piece), fitted.spec.window, fitted.spec)
+        history = np.empty((len(piece), fitted.spec.window, channels), np.float32)
+        histories.fill(history, panel, means, fitted.task.min_clicks)
+        return histories.inputs(history, fitted.spec)
+
+    def static(self, piece: Table) -> Arrays:
+        encoded = list(self._encoders.encode(piece))
+        tensors = static_tensors(piece, self._fitted, encoded)
+        for vector in self._fitted.spec.vectors:
+            if vector.of != "given":
+                tensors[vector.tensor] = tensors[vector.tensor].astype(np.float32)
+            elif vector.tensor in self._given:
+                tensors[vector.tensor] = self._given[vector.tensor][piece.places]
+            else:
+                column = items.vector_column(vector.name, self._found.vectors[vector.name])
+                numbers, full = items.vectors_of(piece, column, vector)
+                if not full.all():
+                    some, numbers = numbers, np.zeros((len(piece), vector.dim), np.float32)
+                    numbers[full] = some
+                tensors[vector.tensor] = numbers
+        return tensors
+
+    def key(self, piece: Table) -> str:
+        columns = [name for name, flag in self._columns.items() if flag != "item_column"]
+        given = [array[piece.places] for array in self._given.values()]
+        about = json.dumps([self._fitted.encoders, self._encoders.files(piece)])
+        return content_key(piece.data.select(columns), *given, about=about)
+
+
+# ------------------------------------------------------------------------------------- dataset
+
+
+class DatasetSource:
+    """Items of a prepared dataset.
+
+    Args:
+        data: counts, histories and static tensors of all items.
+        fitted: what the model was fitted with, which the dataset was prepared with too.
+    """
+
+    def __init__(self, data: Dataset, fitted: Fitted):
+        self.items: Rows = _items(data, fitted)
+        self.files: Sequence[Path] = ()
+        self.digests: Mapping[str, str] = {"dataset": data.fingerprint}
+        self._data, self._fitted = data, fitted
+
+    def survey(self, as_of: str, directory: Path) -> list[Rule]:
+        """Writes which window is read; all else has been prepared."""
+        last = first_pass.as_of_column(self._data.panel, as_of)
+        first = self._data.panel.first_period + last + 1 - self._fitted.spec.window
+        first_pass.write_about(directory, first)
+        return self._data.ledger
+
+    def inputs(self, directory: Path) -> Inputs:
+        """Maps the dataset's arrays."""
+        first = first_pass.first_period(directory)
+        last = first + self._fitted.spec.window - 1 - self._data.panel.first_period
+        return DatasetInputs(self._data, self._fitted, last)
+
+
+class DatasetInputs:
+    """What the model reads of the items of a dataset as of one period.
+
+    Args:
+        data: arrays of a dataset directory are read where they lie.
+        fitted: what the model was fitted with.
+        last: the panel's column of the last period that is read.
+    """
+
+    def __init__(self, data: Dataset, fitted: Fitted, last: int):
+        self._data, self._spec, self._items = data, fitted.spec, _items(data, fitted)
+        # Histories begin `window - 1` periods before the panel's first one.
+        self._columns = slice(last, last + fitted.spec.window)
+        self.first_period = data.panel.first_period + last + 1 - fitted.spec.window
+
+    def pieces(self, rows: int, blocks: Sequence[Block] | None = None) -> Iterator[Table]:
+        """Runs of items, which have no columns but their ids."""
+        return self._items.pieces(rows, blocks=blocks)
+
+    def history(self, piece: Table) -> Arrays:
+        """Histories cut to the window."""
+        return histories.inputs(self._data.history[piece.places, self._columns], self._spec)
+
+    def static(self, piece: Table) -> Arrays:
+        """Static tensors; encoded vectors, kept as float16, as float32."""
+        found = {name: array[piece.places] for name, array in self._data.tensors.items()}
+        return {
+            name: array.astype(np.float32) if array.dtype == np.float16 else array
+            for name, array in found.items()
+        }
+
+    def key(self, piece: Table) -> str:
+        """A hash of the tensors themselves."""
+        static = self.static(piece)
+        return content_key(pa.table({}), *static.values(), about=json.dumps(list(static)))
+
+
+def _items(data: Dataset, fitted: Fitted) -> Table:
+    ids = pa.array(data.panel.item_ids, pa.string())
+    return Table(pa.table({fitted.tables.item_column: ids}), "items")
