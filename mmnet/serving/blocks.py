@@ -25,16 +25,15 @@ from mmnet.serving.static_cache import StaticCache
 
 
 class Scorer:
-    """Scores blocks of items, after the first pass.
+    """Scores items, after the first pass: a job's model, opened.
 
     Args:
         job: what is scored, and how.
-        inputs: what the model reads of the items.
         runtime: what computes; none: as the job says.
     """
 
-    def __init__(self, job: Job, inputs: Inputs, runtime: Runtime | None = None):
-        self._job, self._inputs = job, inputs
+    def __init__(self, job: Job, runtime: Runtime | None = None):
+        self._job = job
         self._fitted = exported.fitted(job.saved_model)
         self._cache = StaticCache(job.static_cache, job.model)
         self._only = _only(job.only_items, job.tables)
@@ -46,12 +45,16 @@ class Scorer:
             self._decisions = exported.document(job.saved_model, decision.FILE, decision.Decisions)
         self.measured = Measured()
 
-    def sample(self, rows: int) -> Arrays:
+    def sample(self, inputs: Inputs, rows: int) -> Arrays:
         """Inputs of the model's last signature, of the first items: at most so many."""
-        return self._read(next(iter(self._inputs.pieces(rows))))
+        return self._read(inputs, next(iter(inputs.pieces(rows))))
 
-    def scores(self, blocks: Sequence[Block] | None = None) -> Iterator[pa.Table]:
+    def scores(self, inputs: Inputs, blocks: Sequence[Block] | None = None) -> Iterator[pa.Table]:
         """Scores all items, or those of some blocks, in their order.
+
+        Args:
+            inputs: what the model reads of them.
+            blocks: those wanted; none: all.
 
         Yields:
             item_id, period (the one predicted, in the input's type), predicted_share_rate
@@ -59,29 +62,29 @@ class Scorer:
             clicks), weight_<modality> for each of the job's modalities, which sum to 1, and what
             its rule decides; one row per item.
         """
-        for piece in self._inputs.pieces(self._job.tables.shard_items, blocks):
-            yield self._score(piece)
+        for piece in inputs.pieces(self._job.tables.shard_items, blocks):
+            yield self._score(inputs, piece)
 
-    def _score(self, piece: Table) -> pa.Table:
+    def _score(self, inputs: Inputs, piece: Table) -> pa.Table:
         spec, job = self._fitted.spec, self._job
         ids = texts(piece, job.tables.item_column, "item_column")
         if self._only is not None:
             wanted = self._only.rows(ids) >= 0
             piece, ids = piece.keep(wanted), ids.filter(pa.array(wanted))
-        inputs = self._read(piece) if len(piece) else {}
+        tensors = self._read(inputs, piece) if len(piece) else {}
         scores = np.empty(len(piece), np.float32)
         weights = np.empty((len(piece), len(job.modalities)), np.float32)
         for part in tables.runs(slice(0, len(piece)), runtimes.TILE):
             start = time.perf_counter()
-            found = self._model.score({name: array[part] for name, array in inputs.items()})
+            found = self._model.score({name: array[part] for name, array in tensors.items()})
             scores[part] = found[exported.OUTPUT]
             if job.modalities:
                 weights[part] = found[exported.WEIGHTS]
             self.measured.batch(part.stop - part.start, time.perf_counter() - start)
-        target = self._inputs.first_period + spec.window - 1 + spec.horizon
+        target = inputs.first_period + spec.window - 1 + spec.horizon
         period = pa.array(self._fitted.calendar.periods(np.array([target])))
-        missing = inputs[schema.MISSING_FLAG.name].sum(axis=1) if len(piece) else np.zeros(0)
-        clicks = inputs[schema.CLICKS.name].sum(axis=1) if len(piece) else np.zeros(0)
+        missing = tensors[schema.MISSING_FLAG.name].sum(axis=1) if len(piece) else np.zeros(0)
+        clicks = tensors[schema.CLICKS.name].sum(axis=1) if len(piece) else np.zeros(0)
         scored = pa.table(
             {
                 "item_id": ids.cast(pa.string()),
@@ -96,15 +99,15 @@ class Scorer:
             return scored
         return decision.add(scored, self._decisions, job.rule, explore=job.explore)
 
-    def _read(self, piece: Table) -> Arrays:
+    def _read(self, inputs: Inputs, piece: Table) -> Arrays:
         """What the model's last signature reads of some items."""
-        history = self._inputs.history(piece)
+        history = inputs.history(piece)
         if not self._model.is_cut:
-            return history | self._inputs.static(piece)
-        key = self._inputs.key(piece) if self._job.static_cache else ""
+            return history | inputs.static(piece)
+        key = inputs.key(piece) if self._job.static_cache else ""
 
         def compute() -> np.ndarray:
-            return self._model.static(self._inputs.static(piece))
+            return self._model.static(inputs.static(piece))
 
         return history | {STATIC: self._cache.get(key, len(piece), compute)}
 

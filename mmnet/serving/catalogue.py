@@ -40,7 +40,6 @@ from mmnet.serving.job import Job
 
 SURVEY, JOB = "_survey", "_job.json"
 """In the output directory; what reads Parquet directories leaves names with an underscore out."""
-PARTS = "part-*.parquet"
 
 WORKER = f"{__name__}:worker"
 
@@ -107,7 +106,8 @@ def to_file(
             scored.append(
                 to_directory(job, source, place, done, processes=processes, session=session)
             )
-            yield from map(pa.parquet.read_table, sorted(place.glob(PARTS)))
+            for number in range(len(source.items.blocks(job.tables.shard_items))):
+                yield pa.parquet.read_table(_part(place, number))
 
         write_tables(parts(), path, "output")
     return scored[0]
@@ -229,11 +229,11 @@ class _Worker:
         self._directory = directory
         self._blocks = source.items.blocks(job.tables.shard_items)
         survey = directory / SURVEY
-        runtime = first_pass.about(survey).get("runtime")
-        self._scorer = Scorer(job, source.inputs(survey), runtime)
+        self._inputs = source.inputs(survey)
+        self._scorer = Scorer(job, first_pass.about(survey).get("runtime"))
 
     def __call__(self, number: int) -> int:
-        scored = pa.concat_tables(self._scorer.scores([self._blocks[number]]))
+        scored = pa.concat_tables(self._scorer.scores(self._inputs, [self._blocks[number]]))
         path = _part(self._directory, number)
         write_atomic(path, lambda beside: pa.parquet.write_table(scored, beside))
         return len(scored)

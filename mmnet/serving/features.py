@@ -54,10 +54,11 @@ def tables(
     start = as_of_column(panel, first, "ranking_from") if first else end
     if start > end:
         raise InputError(f"--ranking_from={first} is after --as_of={panel.label(end)}")
+    scorer = Scorer(job)
     known_ahead = fitted.spec.horizon if fitted.tables.release else 0
     for column in track(range(start, end + 1), "features", disable=end - start < 20):
-        scorer = Scorer(job, DatasetInputs(dataset, fitted, column))
-        found = decision.add(pa.concat_tables(scorer.scores()), decisions)
+        scores = scorer.scores(DatasetInputs(dataset, fitted, column))
+        found = decision.add(pa.concat_tables(scores), decisions)
         found = found.filter(pa.array(panel.release <= column + known_ahead))
         target = panel.first_period + column + fitted.spec.horizon
         trained = trained_before is None or target < trained_before

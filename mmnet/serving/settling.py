@@ -28,8 +28,8 @@ def choose_runtime(job_text: str, directory: str) -> None:
     """
     job, place = Job.model_validate_json(job_text), Path(directory)
     plain = job.model_copy(update={"runtime": "tensorflow", "precision": "float32"})
-    scorer = Scorer(plain, source_of(job).inputs(place))
-    sample, signature = scorer.sample(SAMPLE), scorer.signature
+    scorer = Scorer(plain)
+    sample, signature = scorer.sample(source_of(job).inputs(place), SAMPLE), scorer.signature
     chosen, told = job.runtime, []
     if job.precision != "float32":
         kept = choosing.quality(job.saved_model, signature, sample)

@@ -109,8 +109,8 @@ def pool(number: int) -> Iterator[ProcessPoolExecutor]:
             yield executor
         except BrokenProcessPool:
             raise RuntimeError(
-                "a scoring process ended before its work did, as one does that is killed; what is "
-                "written stays, and the same command goes on from there"
+                "a scoring process ended before its work did, as one does that is killed; run the "
+                "same command again, which goes on from the files of a directory of scores"
             ) from None
         finally:
             executor.shutdown(cancel_futures=True)
