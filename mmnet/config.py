@@ -9,10 +9,12 @@ from __future__ import annotations
 import csv
 import inspect
 import io
+import os
 import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -24,6 +26,9 @@ from mmnet.checks import InputError, did_you_mean
 
 Columns = Annotated[tuple[str, ...], "comma-separated"]
 Repeated = Annotated[tuple[str, ...], "repeatable"]
+
+
+PACKAGE = Path(__file__).parent
 
 
 class _Flags(BaseModel):
@@ -296,29 +301,40 @@ class GridFlags(_Flags):
         (), description="'TITLE: row, row, ...[: SEEDS]'; a row is a flagfile's stem (repeatable)."
     )
     rows: str = Field(
-        "experiments/rows", description="Folder of row flagfiles, beside the experiment's own rows/"
+        "experiments/rows",
+        description="Folder of row flagfiles, searched after the experiment's own rows/; the "
+        "default is part of the package.",
     )
     seeds: Annotated[tuple[int, ...], "comma-separated"] = Field(
         (0, 1, 2, 3, 4), min_length=1, description="Training seeds of every row that draws."
     )
-    origins: int = Field(1, ge=1, description="Rolling cut-offs, the last one first.")
     reference: Annotated[tuple[str, ...], "comma-separated"] = Field(
         ("mmnet",), description="Rows to compare with; a table takes the first that it has."
     )
     significance: float = Field(0.01, gt=0, lt=1, description="Level of the tests, after Holm.")
+    jobs: int = Field(1, ge=1, description="Cells at a time.")
+    cells: str = Field(
+        "",
+        description="Directory of the cells' runs; default: runs/experiments/<name>, for MMa4CTR "
+        "runs/mma4ctr/<name>.",
+    )
+    results: str = Field("", description="Directory of the tables; default: inside --experiment.")
+
+
+class StudyFlags(_Flags):
+    """What only experiments with share rates have: rolling origins, P@N intervals and tuning."""
+
+    origins: int = Field(1, ge=1, description="Rolling cut-offs, the last one first.")
     replicates: int = Field(1000, ge=100, description="Bootstrap replicates of P@N intervals.")
     tune: Annotated[tuple[str, ...], "comma-separated"] = Field(
         (), description="Tunes these rows on validation and writes ROW_tuned.txt; makes no tables."
     )
     trials: int = Field(20, ge=1, description="Trials of each row to tune, the same for all.")
-    jobs: int = Field(1, ge=1, description="Cells at a time.")
-    cells: str = Field(
-        "", description="Directory of the cells' runs; default: runs/experiments/<name>."
-    )
-    results: str = Field("", description="Directory of the tables; default: inside --experiment.")
 
 
-class ExperimentConfig(GridFlags, TableFlags, TaskFlags, ScenarioFlags, ModelFlags, TrainingFlags):
+class ExperimentConfig(
+    GridFlags, StudyFlags, TableFlags, TaskFlags, ScenarioFlags, ModelFlags, TrainingFlags
+):
     """Flags of `python -m mmnet.experiment`. All flags of train are given to every cell."""
 
 
@@ -443,6 +459,32 @@ def _sentence(error: flags.Error) -> str:
     return re.sub(r"^(ERROR:: |flag (?=--))", "", text)
 
 
+def find(name: str, beside: str = "") -> str:
+    """The path of a flagfile, or of a folder of them.
+
+    A name is looked for beside the flagfile that it is in, then from the working directory, and
+    then in the package, where the row flagfiles are (`experiments/rows`). A name that is nowhere
+    is returned as it is.
+    """
+    places = [Path(beside).parent / name] if beside else []
+    places += [Path(name), PACKAGE / name]
+    return str(next(filter(os.path.exists, places), name))  # where `Path.exists` may raise
+
+
+def portable(path: Path) -> Path:
+    """A path as `find` finds it on any machine, if it is inside the package."""
+    return path.relative_to(PACKAGE) if path.is_relative_to(PACKAGE) else path
+
+
+class _FlagValues(flags.FlagValues):
+    """Finds flagfiles wherever `find` does; absl looks in the working directory only."""
+
+    def _get_flag_file_lines(self, filename: str, parsed_file_stack: Any = None) -> list[str]:
+        if filename:
+            filename = find(filename, parsed_file_stack[-1] if parsed_file_stack else "")
+        return super()._get_flag_file_lines(filename, parsed_file_stack)
+
+
 Parsed = typing.TypeVar("Parsed", bound=BaseModel)
 
 
@@ -461,7 +503,7 @@ def parse(config: type[Parsed], arguments: Sequence[str]) -> Parsed:
     ...
     mmnet.checks.InputError: unknown flag --windw. Did you mean window?
     """
-    values = flags.FlagValues()
+    values = _FlagValues()
     define(config, values)
     try:
         rest = values(["mmnet", *arguments])[1:]

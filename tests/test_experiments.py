@@ -11,11 +11,11 @@ ROOT = Path(__file__).parents[1]
 GRIDS = {"experiment.txt", "tables.txt"}  # of the experiment driver
 FLAGFILES = [
     path
-    for path in sorted(ROOT.glob("experiments/**/*.txt"))
+    for path in sorted([*ROOT.glob("experiments/**/*.txt"), *ROOT.glob("mmnet/**/rows/*.txt")])
     # The second system's flagfiles are read in tests/mma4ctr.
     if path.name not in GRIDS and "mma4ctr" not in path.parts
 ]
-ROWS = sorted(ROOT.glob("experiments/**/rows/*.txt"))
+ROWS = sorted([*ROOT.glob("experiments/**/rows/*.txt"), *ROOT.glob("mmnet/**/rows/*.txt")])
 
 
 def read(path, monkeypatch):

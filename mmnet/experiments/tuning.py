@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmnet import config
 from mmnet.checks import InputError
 from mmnet.config import ExperimentConfig
 from mmnet.experiments.plan import Row
@@ -96,10 +97,11 @@ def tune(
     if not study.get_trials(states=[optuna.trial.TrialState.COMPLETE]):
         raise failure or InputError(f"--tune={row.name}: no trial succeeded; see {journal}")
     best = study.best_trial
+    assert row.path is not None
     lines = [
         f"# {row.title}, tuned: best of {flags.trials} trials on validation "
         f"({row.flags.monitor} {study.best_value:.4f})",
-        f"--flagfile={row.path}",
+        f"--flagfile={config.portable(row.path)}",
         *_arguments(best.params),
     ]
     return "\n".join(lines) + "\n"

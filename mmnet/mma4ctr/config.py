@@ -8,7 +8,7 @@ import pydantic
 from pydantic import Field
 
 from mmnet.checks import InputError
-from mmnet.config import Repeated, _Flags
+from mmnet.config import GridFlags, Repeated, _Flags
 
 Numbers = Annotated[tuple[int, ...], "comma-separated"]
 
@@ -163,8 +163,10 @@ class TrainConfig(InteractionFlags, ProtocolFlags, ModalityFlags, NetworkFlags):
 
     dataset_dir: str = Field("", description="Prepared dataset; default: inside --run_dir.")
     run_dir: str = Field("", description="Run directory.")
-    outputs: Literal["all", "metrics"] = Field(
-        "all", description="metrics leaves out predictions, figures and the SavedModel."
+    outputs: Literal["all", "predictions", "metrics"] = Field(
+        "all",
+        description="predictions leaves out figures and the SavedModel; metrics leaves out the "
+        "predictions too.",
     )
     resume: bool = Field(False, description="Go on with the run in --run_dir where it stopped.")
 
@@ -188,28 +190,30 @@ class PredictConfig(_Flags):
     batch_size: int = Field(65_536, ge=1, description="Pairs per call.")
 
 
-class ExperimentConfig(TrainConfig):
+class ExperimentConfig(GridFlags, TrainConfig):
     """Flags of `python -m mmnet.mma4ctr.experiment`; all flags of train go to every cell."""
 
-    experiment: str = Field(
-        "", description="Folder of the experiment; its experiment.txt is read as a flagfile."
+    rows: str = Field(
+        "mma4ctr/experiments/rows",
+        description="Folder of row flagfiles, searched after the experiment's own rows/; the "
+        "default is part of the package.",
     )
-    title: str = Field("", description="Of the results page.")
     row: Repeated = Field(
-        (), description="'NAME: --flag=value --flag=value', one line of the table (repeatable)."
+        (),
+        description="'NAME: --flag=value --flag=value', a row without a flagfile; such rows make "
+        "a table of their own (repeatable).",
     )
     published: Repeated = Field(
         (), description="'NAME: text', what the authors' README has for a row (repeatable)."
     )
-    reference: str = Field(
-        "", description="Row whose AUC is taken from the others', seed by seed; empty = none."
+    reference: Annotated[tuple[str, ...], "comma-separated"] = Field(
+        (),
+        description="Rows to compare with; a table takes the first that it has, or else its last "
+        "row.",
     )
-    seeds: Numbers = Field((0, 1, 2, 3, 4), min_length=1, description="Of every row.")
     figure: Literal["none", "epochs", "learning_rate", "batch_size"] = Field(
         "none", description="Curve of test AUC over this."
     )
-    cells: str = Field("", description="Directory of the cells; default: runs/mma4ctr/<name>.")
-    results: str = Field("", description="Directory of the tables; default: inside --experiment.")
 
 
 def check(flags: TrainConfig) -> None:

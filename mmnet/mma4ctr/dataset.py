@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from mmnet.checks import InputError
 from mmnet.config import named_options
@@ -32,8 +31,6 @@ from mmnet.mma4ctr import config, generator, interactions, modalities
 from mmnet.mma4ctr.config import MODALITIES, InteractionFlags
 from mmnet.mma4ctr.interactions import Interactions
 from mmnet.mma4ctr.modalities import Catalogue, Raw
-
-console = Console()
 
 FORMAT = 2
 SPEC, LEDGER = "dataset.json", "ledger.md"
