@@ -98,6 +98,7 @@ def test_a_table_prints_what_the_cells_wrote(folder):
                     assert line["value"].item() == pytest.approx(stored[scenario][metric], rel=1e-5)
     page = (folder / "results" / "results.md").read_text()
     assert "# A small one" in page
+    assert "share a letter cannot be told apart at the 1 % level" in page
     assert "| Smoothed |" in page
 
 
