@@ -185,7 +185,7 @@ EXPERIMENT = [
     *("--source=simulated", "--source_set=items=200", "--source_set=periods=16"),
     *("--source_set=clicks=100000", "--taxonomies=category", "--release=release"),
     *("--min_test_rows=20", "--table=One: ha, ha_taxonomy", "--reference=ha", "--seeds=0"),
-    *("--replicates=100", f"--rows={ROOT / 'experiments' / 'rows'}"),
+    "--replicates=100",
 ]
 
 
@@ -220,8 +220,8 @@ def test_tables_half_of_which_are_new_are_made_again(tmp_path, monkeypatch, how)
 
     def write(place, title):
         found = {"a.csv": f"{title}\n", "b.tex": f"{title}\n", "same.md": "same\n", title: "one\n"}
-        monkeypatch.setattr(results, "_files", lambda *_: found)
-        return results.write(planned, [], flags.model_copy(update={"title": title}), place)
+        titled = flags.model_copy(update={"title": title})
+        return results.write(planned, [], titled, place, lambda *_: found)
 
     def fresh(name):
         write(tmp_path / name, "old")

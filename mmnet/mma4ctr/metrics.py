@@ -41,6 +41,17 @@ def user_auc(label: np.ndarray, score: np.ndarray, user: np.ndarray) -> tuple[fl
     >>> user_auc(np.array([0, 1, 0, 1]), np.array([0.1, 0.2, 0.9, 0.8]), np.array([5, 5, 7, 7]))
     (0.5, 2)
     """
+    found = aucs_by_user(label, score, user)
+    found = found[~np.isnan(found)]
+    return (float(found.mean()) if len(found) else float("nan")), len(found)
+
+
+def aucs_by_user(label: np.ndarray, score: np.ndarray, user: np.ndarray) -> np.ndarray:
+    """AUC of each user's own rows, users in increasing order; NaN where one kind is missing.
+
+    >>> aucs_by_user(np.array([0, 1, 0]), np.array([0.1, 0.2, 0.9]), np.array([5, 5, 7]))
+    array([ 1., nan])
+    """
     label, user = np.asarray(label), np.asarray(user)
     order = np.lexsort((score, user))
     label, user, score = label[order], user[order], np.asarray(score)[order]
@@ -52,15 +63,10 @@ def user_auc(label: np.ndarray, score: np.ndarray, user: np.ndarray) -> tuple[fl
     first = np.flatnonzero(tie)
     size = np.diff(np.append(first, len(label)))
     rank = np.repeat(first + (size + 1) / 2, size) - start[group]
-    number = np.bincount(group)
     positives = np.bincount(group, label).astype(np.int64)
-    negatives = number - positives
-    total = np.bincount(group, rank * label)
-    both = (positives > 0) & (negatives > 0)
-    if not both.any():
-        return float("nan"), 0
-    p, n = positives[both], negatives[both]
-    return float(np.mean((total[both] - p * (p + 1) / 2) / (p * n))), int(both.sum())
+    pairs = positives * (np.bincount(group) - positives)
+    total = np.bincount(group, rank * label) - positives * (positives + 1) / 2
+    return np.divide(total, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
 
 def pr_auc(label: np.ndarray, score: np.ndarray) -> float:
@@ -84,13 +90,20 @@ def pr_auc(label: np.ndarray, score: np.ndarray) -> float:
 
 
 def log_loss(label: np.ndarray, probability: np.ndarray, epsilon: float = FLOAT32_EPSILON) -> float:
-    """Mean of -ln of the probability of what happened, clipped to [epsilon, 1 - epsilon].
+    """Mean of `log_losses`.
 
     >>> round(log_loss(np.array([0]), np.array([1.0])), 3)
     15.942
     """
+    return float(np.mean(log_losses(label, probability, epsilon)))
+
+
+def log_losses(
+    label: np.ndarray, probability: np.ndarray, epsilon: float = FLOAT32_EPSILON
+) -> np.ndarray:
+    """-ln of the probability of what happened, clipped to [epsilon, 1 - epsilon]; [rows]."""
     p = np.clip(np.asarray(probability, np.float64), epsilon, 1 - epsilon)
-    return float(-np.mean(np.where(np.asarray(label) == 1, np.log(p), np.log1p(-p))))
+    return -np.where(np.asarray(label) == 1, np.log(p), np.log1p(-p))
 
 
 @dataclass(frozen=True)
