@@ -216,7 +216,7 @@ def test_whatever_an_experiment_is_killed_at_it_ends_the_same(tmp_path, monkeypa
 
 @pytest.mark.parametrize("how", ["die", "fail"])
 def test_tables_half_of_which_are_new_are_made_again(tmp_path, monkeypatch, how):
-    planned, flags = plan.Plan({}, (), (0,), 1), config.ExperimentConfig()
+    planned, flags = plan.Plan({}, (), (0,), origins=1), config.ExperimentConfig()
 
     def write(place, title):
         found = {"a.csv": f"{title}\n", "b.tex": f"{title}\n", "same.md": "same\n", title: "one\n"}
@@ -384,7 +384,7 @@ def test_a_path_below_a_file_is_one_sentence(run_dir, tmp_path, monkeypatch):
         lambda: tasks.drift(config.DriftConfig(**common, output=below)),
         lambda: tasks.experiment(parse(config.ExperimentConfig, [*made, f"--cells={below}"])),
         lambda: results.write(
-            plan.Plan({}, (), (0,), 1), [], config.ExperimentConfig(), Path(below)
+            plan.Plan({}, (), (0,), origins=1), [], config.ExperimentConfig(), Path(below)
         ),
         lambda: content.write(encoded, np.array(["a"]), "item_id", below),
         lambda: VectorCache(below, encoder),

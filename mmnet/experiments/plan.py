@@ -140,7 +140,7 @@ class Plan:
     rows: dict[str, Row]
     tables: tuple[TablePlan, ...]
     seeds: tuple[int, ...]
-    origins: int = 1
+    origins: int
 
     def seeds_of(self, row: str) -> tuple[int, ...]:
         """The seeds that a row is trained with: the most that any of its tables asks for."""

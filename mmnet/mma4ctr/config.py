@@ -236,6 +236,12 @@ def check(flags: TrainConfig) -> None:
         )
 
 
+def published(flags: ExperimentConfig) -> dict[str, str]:
+    """Row -> what the authors' README has for it."""
+    pairs = (text.partition(":") for text in flags.published)
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
 def by_numbers(model: str) -> bool:
     """Whether a model reads numbers of users and items, and no features."""
     return model not in ("mma4ctr", "lr")

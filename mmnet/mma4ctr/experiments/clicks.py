@@ -33,7 +33,7 @@ class Clicks:
 
     def check(self, planned: Plan, flags: ExperimentConfig) -> None:
         """Checks that what is published is of a row."""
-        for name in published(flags):
+        for name in config.published(flags):
             if name not in planned.rows:
                 near = did_you_mean(name, planned.rows)
                 raise InputError(f"--published={name!r} is not a row{near}")
@@ -56,12 +56,6 @@ class Clicks:
         from mmnet.mma4ctr.experiments import tables  # matplotlib, once there is what to draw
 
         return tables.files(planned, records, flags)
-
-
-def published(flags: ExperimentConfig) -> dict[str, str]:
-    """Row -> what the authors' README has for it."""
-    pairs = (text.partition(":") for text in flags.published)
-    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 SYSTEM = Clicks()

@@ -18,8 +18,7 @@ from mmnet.experiments.comparison import Compared, Group
 from mmnet.experiments.plan import Cell, Plan, TablePlan, slug
 from mmnet.experiments.tables import Column
 from mmnet.mma4ctr import figures, metrics
-from mmnet.mma4ctr.config import ExperimentConfig
-from mmnet.mma4ctr.experiments.clicks import published
+from mmnet.mma4ctr.config import ExperimentConfig, published
 from mmnet.training.records import Record
 
 METRICS = {
