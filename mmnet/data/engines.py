@@ -32,7 +32,7 @@ SHOWN_AFTER_SECONDS = 5
 """A query that takes longer shows how far it is."""
 
 INTERRUPTIBLE = ("duckdb", "pyspark")
-"""Engines whose queries run in a thread of their own, so that they show a bar and can be stopped."""
+"""Engines whose queries run in a thread of their own, to show a bar and to be stopped."""
 
 Result = TypeVar("Result")
 
