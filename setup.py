@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "mmnet/__init__.py").read_text()).group(1)
-BASELINES = ["lightgbm>=4.5,<5", "scikit-learn>=1.5"]
+BASELINES = ["lightgbm>=4.5,<5"]
 FAST = ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "openvino>=2025,<2027", "tf2onnx>=1.17,<2"]
 HPO = ["optuna>=4"]
 SERVING = ["mlserver>=1.7,<2"]  # wants protobuf 6, so best in an environment of its own
@@ -23,6 +23,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["mmnet", "mmnet.*"]),
+    package_data={"mmnet": ["experiments/rows/*.txt", "mma4ctr/experiments/rows/*.txt"]},
     install_requires=[
         "absl-py>=2",
         "duckdb>=1.4,<2",  # Ibis 12 does not know 2.0
@@ -36,6 +37,7 @@ setup(
         "pyarrow>=17",
         "pydantic>=2.7,<3",
         "rich>=13",
+        "scikit-learn>=1.5",
         "scipy>=1.12",
         "setuptools<82",  # tensorflow-hub imports pkg_resources
         "tensorboard>=2.20,<2.22",  # TensorFlow 2.21 no longer installs it

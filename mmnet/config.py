@@ -92,17 +92,34 @@ class ScoreFlags(ExportFlags):
 
 
 class GridFlags(Flags):
-    """The experiment: its folder, seeds and results."""
+    """The experiment: its rows and seeds, how they are compared, and where results go."""
 
     experiment: str = Field(
         "", description="Folder of the experiment; its experiment.txt is read as a flagfile."
     )
     title: str = Field("", description="Title of the results page.")
+    table: Repeated = Field(
+        (), description="'TITLE: row, row, ...[: SEEDS]'; a row is a flagfile's stem (repeatable)."
+    )
+    rows: str = Field(
+        "experiments/rows",
+        description="Folder of row flagfiles, searched after the experiment's own rows/; the "
+        "default is part of the package.",
+    )
     seeds: Numbers = Field(
         (0, 1, 2, 3, 4), min_length=1, description="Training seeds of every row that draws."
     )
+    reference: Columns = Field(
+        ("mmnet",), description="Rows to compare with; a table takes the first that it has."
+    )
+    significance: float = Field(
+        0.01, gt=0, lt=1, description="Level of the tests after Holm's correction."
+    )
+    jobs: int = Field(1, ge=1, description="Number of cells that run at the same time.")
     cells: str = Field(
-        "", description="Directory of the cells' runs; default: runs/experiments/<name>."
+        "",
+        description="Directory of the cells' runs; default: runs/experiments/<name>, for MMa4CTR "
+        "runs/mma4ctr/<name>.",
     )
     results: str = Field("", description="Directory of the tables; default: inside --experiment.")
 
@@ -394,24 +411,11 @@ class EvaluateConfig(EvaluateFlags, ScenarioFlags, ExplainFlags):
     """Flags of `python -m mmnet.evaluate`. Scenario flags left at their default are the run's."""
 
 
-class ComparisonFlags(GridFlags):
-    """Which rows are run, and how they are compared."""
+class StudyFlags(Flags):
+    """What only experiments with share rates have: rolling origins, P@N intervals and tuning."""
 
-    table: Repeated = Field(
-        (), description="'TITLE: row, row, ...[: SEEDS]'; a row is a flagfile's stem (repeatable)."
-    )
-    rows: str = Field(
-        "experiments/rows",
-        description="Folder of row flagfiles, besides the experiment's own rows/.",
-    )
     origins: int = Field(
         1, ge=1, description="Number of rolling cut-offs, counted back from the last one."
-    )
-    reference: Columns = Field(
-        ("mmnet",), description="Rows to compare with; a table takes the first that it has."
-    )
-    significance: float = Field(
-        0.01, gt=0, lt=1, description="Level of the tests after Holm's correction."
     )
     replicates: int = Field(
         1000, ge=100, description="Bootstrap replicates of the intervals of P@N."
@@ -421,11 +425,10 @@ class ComparisonFlags(GridFlags):
         description="Rows to tune on validation, which writes ROW_tuned.txt; no table is made.",
     )
     trials: int = Field(20, ge=1, description="Trials per row to tune, the same for all.")
-    jobs: int = Field(1, ge=1, description="Number of cells that run at the same time.")
 
 
 class ExperimentConfig(
-    ComparisonFlags, TableFlags, TaskFlags, ScenarioFlags, ModelFlags, TrainingFlags
+    GridFlags, StudyFlags, TableFlags, TaskFlags, ScenarioFlags, ModelFlags, TrainingFlags
 ):
     """Flags of `python -m mmnet.experiment`. All flags of train are given to every cell."""
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import csv
 import inspect
 import io
+import os
 import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
@@ -25,6 +27,8 @@ from mmnet.checks import InputError, did_you_mean
 Columns = Annotated[tuple[str, ...], "comma-separated"]
 Numbers = Annotated[tuple[int, ...], "comma-separated"]
 Repeated = Annotated[tuple[str, ...], "repeatable"]
+
+PACKAGE = Path(__file__).parent
 
 
 class Flags(BaseModel):
@@ -64,6 +68,32 @@ def _define_one(name: str, field: FieldInfo, values: absl_flags.FlagValues) -> N
         absl_flags.DEFINE_string(name, str(default), text, **how)
 
 
+def find(name: str, beside: str = "") -> str:
+    """The path of a flagfile, or of a folder of them.
+
+    A name is looked for next to the flagfile that it is in, then from the working directory, and
+    then in the package, where the row flagfiles are (`experiments/rows`). A name that is nowhere
+    is returned as it is.
+    """
+    places = [Path(beside).parent / name] if beside else []
+    places += [Path(name), PACKAGE / name]
+    return str(next(filter(os.path.exists, places), name))  # where `Path.exists` may raise
+
+
+def portable(path: Path) -> Path:
+    """A path as `find` finds it on any machine, if it is inside the package."""
+    return path.relative_to(PACKAGE) if path.is_relative_to(PACKAGE) else path
+
+
+class _FlagValues(absl_flags.FlagValues):
+    """Finds flagfiles wherever `find` does; absl looks in the working directory only."""
+
+    def _get_flag_file_lines(self, filename: str, parsed_file_stack: Any = None) -> list[str]:
+        if filename:
+            filename = find(filename, parsed_file_stack[-1] if parsed_file_stack else "")
+        return super()._get_flag_file_lines(filename, parsed_file_stack)
+
+
 _NO_FLAGFILE = r".*Unable to open flagfile: \[Errno \d+\] (.*): '(.*)'"
 
 
@@ -95,7 +125,7 @@ def parse(config: type[Parsed], arguments: Sequence[str]) -> Parsed:
     ...
     mmnet.checks.InputError: unknown flag --windw. Did you mean window?
     """
-    values = absl_flags.FlagValues()
+    values = _FlagValues()
     define(config, values)
     try:
         rest = values(["mmnet", *arguments])[1:]

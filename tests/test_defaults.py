@@ -31,7 +31,6 @@ ALLOWED = {
     "layers/attention.py": {"softmax_axis": "an axis; the option names one of two"},
     "data/calendars.py": {"time_zone": "of periods that are no times"},
     "data/dataset.py": {"split": "of a dataset: train, validation or test"},
-    "data/taxonomy_means.py": {"min_clicks": "a rate without clicks is not defined"},
     "data/windows.py": {"batch_size": "of scoring, which nothing depends on"},
     "encoders/hub_text.py": {
         "batch_size": "texts per call, which nothing depends on",

@@ -11,11 +11,11 @@ ROOT = Path(__file__).parents[1]
 GRIDS = {"experiment.txt", "tables.txt"}  # of the experiment driver
 FLAGFILES = [
     path
-    for path in sorted(ROOT.glob("experiments/**/*.txt"))
+    for path in sorted([*ROOT.glob("experiments/**/*.txt"), *ROOT.glob("mmnet/**/rows/*.txt")])
     # The second system's flagfiles are read in tests/mma4ctr.
     if path.name not in GRIDS and "mma4ctr" not in path.parts
 ]
-ROWS = sorted(ROOT.glob("experiments/**/rows/*.txt"))
+ROWS = sorted([*ROOT.glob("experiments/**/rows/*.txt"), *ROOT.glob("mmnet/**/rows/*.txt")])
 
 
 def read(path, monkeypatch):
@@ -126,3 +126,13 @@ def test_the_results_page_repeats_the_lines_that_the_experiments_wrote():
             assert set(rows) <= set("\n".join(stored).splitlines()), section.partition("\n")[0]
             checked += 1
     assert checked >= 3
+
+
+def test_no_page_takes_a_shared_letter_for_equality():
+    """A test that does not reject its hypothesis has not shown it."""
+    pages = [ROOT / "README.md", *ROOT.glob("experiments/**/*.md")]
+    said = {path: path.read_text(encoding="utf-8") for path in pages}
+    assert not [path for path, text in said.items() if "not differ" in text]
+    letters = [text for text in said.values() if "share a letter" in text]
+    assert len(letters) > 3
+    assert all("share a letter cannot be told apart at the" in text for text in letters)

@@ -19,7 +19,7 @@ import mmnet
 
 PACKAGE = Path(mmnet.__file__).parent
 ROOMS = (
-    ("schema", "config", "flags", "checks", "files", "hashing", "startup"),
+    ("schema", "config", "flags", "checks", "files", "hashing", "startup", "console"),
     ("data", "encoders", "layers"),
     ("models",),
     ("evaluation",),
@@ -36,9 +36,9 @@ BESIDE = {("data", "encoders")}  # what turns content into tokens and vectors
 
 
 def room_of(path):
-    """The second system's own tasks and drivers stand where those of the first do."""
+    """The second system's own experiments, tasks and drivers are where those of the first are."""
     first, *inside = path.relative_to(PACKAGE).with_suffix("").parts
-    own = first == "mma4ctr" and inside[0] in ("tasks", *ROOMS[-1])
+    own = first == "mma4ctr" and inside[0] in ("experiments", "tasks", *ROOMS[-1])
     return inside[0] if own else first
 
 

@@ -185,7 +185,7 @@ EXPERIMENT = [
     *("--source=simulated", "--source_set=items=200", "--source_set=periods=16"),
     *("--source_set=clicks=100000", "--taxonomies=category", "--release=release"),
     *("--min_test_rows=20", "--table=One: ha, ha_taxonomy", "--reference=ha", "--seeds=0"),
-    *("--replicates=100", f"--rows={ROOT / 'experiments' / 'rows'}"),
+    "--replicates=100",
 ]
 
 
@@ -216,12 +216,12 @@ def test_whatever_an_experiment_is_killed_at_it_ends_the_same(tmp_path, monkeypa
 
 @pytest.mark.parametrize("how", ["die", "fail"])
 def test_tables_half_of_which_are_new_are_made_again(tmp_path, monkeypatch, how):
-    planned, flags = plan.Plan({}, (), (0,), 1), config.ExperimentConfig()
+    planned, flags = plan.Plan({}, (), (0,), origins=1), config.ExperimentConfig()
 
     def write(place, title):
         found = {"a.csv": f"{title}\n", "b.tex": f"{title}\n", "same.md": "same\n", title: "one\n"}
-        monkeypatch.setattr(results, "_files", lambda *_: found)
-        return results.write(planned, [], flags.model_copy(update={"title": title}), place)
+        titled = flags.model_copy(update={"title": title})
+        return results.write(planned, [], titled, place, lambda *_: found)
 
     def fresh(name):
         write(tmp_path / name, "old")
@@ -384,7 +384,7 @@ def test_a_path_below_a_file_is_one_sentence(run_dir, tmp_path, monkeypatch):
         lambda: tasks.drift(config.DriftConfig(**common, output=below)),
         lambda: tasks.experiment(parse(config.ExperimentConfig, [*made, f"--cells={below}"])),
         lambda: results.write(
-            plan.Plan({}, (), (0,), 1), [], config.ExperimentConfig(), Path(below)
+            plan.Plan({}, (), (0,), origins=1), [], config.ExperimentConfig(), Path(below)
         ),
         lambda: content.write(encoded, np.array(["a"]), "item_id", below),
         lambda: VectorCache(below, encoder),

@@ -63,7 +63,7 @@ class Bench:
         place = self.scratch / f"experiment{next(self.numbers)}"
         flags = [
             *self.common,
-            f"--rows={ROOT / 'experiments/rows'}",
+            f"--rows={ROOT / 'mmnet/experiments/rows'}",
             f"--cells={place / 'cells'}",
             f"--results={place / 'results'}",
             f"--seeds={','.join(map(str, range(seeds)))}",

@@ -46,7 +46,7 @@ LOG = [
 ]
 TRAINING = ["--set=units=4", "--set=field_width=2", "--epochs=3", "--batch_size=32"]
 TRAINING += ["--checkpoint_seconds=0.3", "--steps_per_execution=8", "--deterministic", "--resume"]
-ROWS = [f"--rows={ROOT / 'experiments/rows'}", "--table=One: ha, smoothed_history", "--seeds=0"]
+ROWS = ["--table=One: ha, smoothed_history", "--seeds=0"]
 ROWS += ["--reference=ha", "--replicates=100"]
 
 CLICKS = ["--generate=users=100", "--generate=feeds=250", "--generate=rows=15000"]

@@ -28,6 +28,7 @@ rate_scale.py       the scale of the rates that training reads
 taxonomy_means.py   what the other items of a category did (Eq. 4)
 taxonomies.py       the means of every taxonomy, shard by shard of items
 histories.py        all periods that windows are cut from, in one array
+outputs.py          tables written where a flag says
 content.py          texts and images -> vectors of frozen encoders
 
 All of it together:

@@ -15,13 +15,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mmnet import config, files
+from mmnet import files
 from mmnet.checks import InputError
-from mmnet.config import TrainConfig
-from mmnet.experiments.plan import Cell
+from mmnet.experiments.plan import Cell, System, TrainFlags
 from mmnet.files import write_atomic
 from mmnet.flags import to_flagfile
-from mmnet.schema import SCENARIOS
 from mmnet.training.records import Record
 
 OUTPUT = "output.txt"
@@ -42,7 +40,7 @@ def is_finished(cell: Cell) -> bool:
     return bool(record.metrics) and predictions.exists()
 
 
-def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int) -> int:
+def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int, system: System) -> int:
     """Runs the cells that are not finished yet.
 
     Cells that differ in the seed alone are trained in turn by one process, so that imports and
@@ -53,7 +51,8 @@ def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int) -> int:
         cells: all of them.
         jobs: how many at a time; each gets its part of the cores.
         console: for a line per finished cell.
-        lock: what `only_one` gave.
+        lock: the descriptor from `only_one`.
+        system: whose cells they are.
 
     Returns:
         How many were run.
@@ -62,7 +61,7 @@ def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int) -> int:
         InputError: cells failed; all others have been run.
     """
     unfinished = [cell for cell in cells if not is_finished(cell)]
-    progress = _Progress(cells, len(unfinished), jobs, console)
+    progress = _Progress(cells, len(unfinished), system, console)
     waiting = _Waiting(unfinished)
     workers: list[_Worker] = []
     failed: list[tuple[Cell, int]] = []
@@ -70,7 +69,8 @@ def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int) -> int:
     try:
         while waiting.cells or workers:
             while waiting.cells and len(workers) < jobs:
-                workers.append(_Worker(waiting.first([one.cell for one in workers]), jobs, lock))
+                first = waiting.first([one.cell for one in workers])
+                workers.append(_Worker(first, jobs, lock, system))
             answered, _, _ = select.select(workers, [], [])
             for worker in answered:
                 cell, code = worker.cell, worker.answer()
@@ -118,14 +118,14 @@ class _Waiting:
         return cell
 
 
-def _configuration(cell: Cell) -> TrainConfig:
+def _configuration(cell: Cell) -> TrainFlags:
     return cell.flags.model_copy(update={"seed": 0, "run_dir": ""})
 
 
 class _Worker:
     """A process that trains cells in turn, see `mmnet.series`; the first is begun at once."""
 
-    def __init__(self, cell: Cell, jobs: int, lock: int):
+    def __init__(self, cell: Cell, jobs: int, lock: int, system: System):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         threads = max(1, (cores or 1) // jobs)
         limits = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
@@ -133,7 +133,7 @@ class _Worker:
         cell.directory.mkdir(parents=True, exist_ok=True)
         with (cell.directory / OUTPUT).open("ab") as output:  # for what goes wrong on the way
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mmnet.series"],
+                [sys.executable, "-m", "mmnet.series", system.tasks],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
@@ -143,7 +143,7 @@ class _Worker:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self._asked, self._answers = self.process.stdin, self.process.stdout
-        self.ended = False
+        self.ended, self._system = False, system
         self.start(cell)
 
     def start(self, cell: Cell) -> None:
@@ -152,8 +152,8 @@ class _Worker:
         cell.directory.mkdir(parents=True, exist_ok=True)
         # The directory may hold what a killed process left: then that run goes on.
         flagfile = cell.directory / "cell.txt"
-        known_to_dataset = (*config.TABLES, *config.TASK, "resume")
-        text = to_flagfile(cell.flags, leave_out=known_to_dataset)
+        left_out = (*self._system.known_to_dataset, "resume")
+        text = to_flagfile(cell.flags, leave_out=left_out)
         write_atomic(flagfile, text + "--resume\n")
         with contextlib.suppress(BrokenPipeError):  # it has died, which `answer` tells
             self._asked.write(os.fsencode(flagfile) + b"\n")
@@ -193,8 +193,8 @@ def _failed(failed: Sequence[tuple[Cell, int]]) -> InputError:
 class _Progress:
     """A line per finished cell, with the time left by the seconds spent so far."""
 
-    def __init__(self, cells: Sequence[Cell], waiting: int, jobs: int, console: Console):
-        self.done, self._left, self._jobs, self._console = 0, waiting, jobs, console
+    def __init__(self, cells: Sequence[Cell], waiting: int, system: System, console: Console):
+        self.done, self._left, self._system, self._console = 0, waiting, system, console
         self._start = time.monotonic()
         if waiting:
             console.print(f"{len(cells)} cells, {len(cells) - waiting} of them finished before")
@@ -204,18 +204,11 @@ class _Progress:
         self.done += 1
         self._left -= 1
         record = Record.read(cell.directory / "record.json")
-        scores = record.metrics or record.fitted["validation"]
-        if record.metrics:
-            mse = {name: scores[name]["mse"] for name in SCENARIOS}
-        else:
-            mse = {name: scores[f"{name}_mse"] for name in SCENARIOS}
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in mse.items())
-        kind = "test" if record.metrics else "validation"
         each = (time.monotonic() - self._start) / self.done
         left = timedelta(seconds=round(each * self._left))
         count = f"{self.done}/{self.done + self._left}"
         self._console.print(
-            f"{count}  {cell.name}  {seconds:.0f} s  {kind} MSE {shown}  ETA {left}"
+            f"{count}  {cell.name}  {seconds:.0f} s  {self._system.shown(record)}  ETA {left}"
         )
 
 

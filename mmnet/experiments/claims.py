@@ -114,7 +114,7 @@ def contrast(
 def ledger(
     scenarios: Mapping[str, Predictions], *, confidence: float, by_period: bool = False
 ) -> list[Claim]:
-    """Checks C1 to C7 on predictions whose systems are named as the rows of experiments/rows.
+    """Checks C1 to C7 on predictions whose systems are named as the packaged rows.
 
     Args:
         scenarios: from `significance.align`; systems that are not there leave claims open.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from mmnet.checks import InputError
 from mmnet.config import ExperimentConfig, TrainConfig
 from mmnet.evaluation import comparisons, significance
 from mmnet.evaluation.significance import Measure, Predictions
-from mmnet.experiments.plan import Cell, Plan, TablePlan
+from mmnet.experiments.plan import Cell, ExperimentFlags, Plan, TablePlan
 
 COLUMNS = [
     *("scenario", "item_id", "period", "clicks", "share_rate", "predicted_share_rate"),
@@ -30,20 +30,20 @@ class Group:
 
     Attributes:
         about: how the windows were chosen, for a heading.
-        scenarios: aligned predictions.
-        measures: with the luck of items and seeds.
-        windows: one row per test window with what is known of it.
+        measures: values with the sampling error of test rows and of seeds.
+        scenarios: aligned predictions, of share rates.
+        windows: one row per test window with what is known of it, of share rates.
     """
 
     about: str
-    scenarios: dict[str, Predictions]
-    measures: dict[tuple[str, str], Measure]
-    windows: pd.DataFrame
+    measures: Mapping[tuple[str, str], Measure]
+    scenarios: Mapping[str, Predictions] = field(default_factory=dict)
+    windows: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def rows(self) -> tuple[str, ...]:
         """Names of its rows."""
-        return tuple(self.scenarios["normal"].predicted)
+        return tuple(next(iter(self.measures.values())).seeds)
 
     def of(self, rows: Sequence[str]) -> dict[tuple[str, str], Measure]:
         """The measures of some of its rows."""
@@ -77,7 +77,7 @@ class Compared:
     frame: pd.DataFrame
 
     def is_best(self, row: str, scenario: str, metric: str) -> bool:
-        """Whether a row does not differ from the one with the best value."""
+        """Whether a row cannot be told apart from the one with the best value."""
         of_column = (self.frame["scenario"] == scenario) & (self.frame["metric"] == metric)
         best = self.frame[of_column].iloc[0]["letters"]  # the best comes first
         return bool(set(best) & set(self.cell(row, scenario, metric)["letters"]))
@@ -89,7 +89,7 @@ class Compared:
         return frame[chosen & (frame["metric"] == metric)].iloc[0]
 
 
-def compare(table: TablePlan, groups: Sequence[Group], flags: ExperimentConfig) -> list[Compared]:
+def compare(table: TablePlan, groups: Sequence[Group], flags: ExperimentFlags) -> list[Compared]:
     """Compares the rows of a table, group by group."""
     found = []
     for group in groups:
@@ -126,7 +126,7 @@ def groups(planned: Plan, cells: Sequence[Cell], flags: ExperimentConfig) -> lis
     for names in members.values():
         by_period = planned.origins_of(names[0]) > 1
         pairs = [(name, frame) for name in names for frame in frames[name].values()]
-        deterministic = [name for name in names if not planned.rows[name].seeded]
+        deterministic = [name for name in names if not planned.rows[name].kind.seeded]
         try:
             scenarios = significance.align(pairs, deterministic)
         except ValueError as error:
@@ -141,7 +141,7 @@ def groups(planned: Plan, cells: Sequence[Cell], flags: ExperimentConfig) -> lis
         )
         windows = frames[names[0]][planned.seeds[0]]
         windows = windows[windows["scenario"] == "normal"].reset_index(drop=True)
-        found.append(Group(about, scenarios, measures, windows))
+        found.append(Group(about, measures, scenarios, windows))
     return found
 
 

@@ -66,7 +66,7 @@ def bars(part: Compared, titles: Mapping[str, str]) -> Figure:
         axes.set(title=plots.TITLES[scenario], xlabel="MSE (percent²)")
     panels[0].set_yticks(range(len(titles)), list(titles.values()))
     panels[0].invert_yaxis()
-    figure.suptitle("Test MSE with 95 % intervals; in colour what does not differ from the best")
+    figure.suptitle("Test MSE, 95 % intervals; rows in colour cannot be told apart from the best")
     return figure
 
 

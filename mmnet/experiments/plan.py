@@ -4,22 +4,75 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from mmnet import config
 from mmnet.checks import InputError, did_you_mean
-from mmnet.config import ExperimentConfig, TrainConfig
-from mmnet.data import input_tables
-from mmnet.flags import parse, to_flagfile
-from mmnet.models import REGISTRY, resolve_options
+from mmnet.flags import PACKAGE, find, parse, to_flagfile
+from mmnet.training.records import Record
 
-_GIVEN_PER_CELL = ("seed", "origin", *config.PLACES)
-_SHARED_PLACES = {"source_dir", "image_root", "encoder_cache", *config.ENGINE}
-# Where tables lie, while the dataset's fingerprint says what is in them; and bookkeeping.
-_DECIDES_NOTHING = (*config.PLACES, *input_tables.PLACES, "vectors", "checkpoint_seconds")
+ExperimentFlags = Any
+"""An experiment's flags: `config.GridFlags` and all the training flags of its system."""
+TrainFlags = Any
+"""The training flags of a system, with `seed`, `run_dir`, `dataset_dir` and `outputs` at least."""
+
+
+class System(Protocol):
+    """What the runner has to know of a system to train its rows and compare them.
+
+    Attributes:
+        train_flags: the flags of one training run.
+        tasks: module whose `trainer()` trains the cells, see `mmnet.series`.
+        example: value of `--table` to show to who gives none.
+        runs: default folder of the experiments' cells.
+        own_flags: flags that each cell decides itself, so that no row may set them.
+        dataset_flags: flags that decide what a dataset holds.
+        decides_nothing: flags that decide no number of a run: where tables are (the dataset's
+            fingerprint says what is in them), and bookkeeping.
+        known_to_dataset: flags that a run on a prepared dataset must not be given again.
+    """
+
+    train_flags: type[TrainFlags]
+    tasks: str
+    example: str
+    runs: str
+    own_flags: frozenset[str]
+    dataset_flags: frozenset[str]
+    decides_nothing: frozenset[str]
+    known_to_dataset: tuple[str, ...]
+
+    def kind(self, flags: TrainFlags) -> Kind:
+        """Checks a row's flags; raises `InputError` where no run can have them."""
+
+    def check(self, planned: Plan, flags: ExperimentFlags) -> None:
+        """Raises `InputError` where settings of the tables name no row."""
+
+    def of_cell(self, flags: TrainFlags, seed: int, origin: int) -> TrainFlags:
+        """A row's flags with a cell's own seed and origin."""
+
+    def shown(self, record: Record) -> str:
+        """The scores of a finished cell, for its line of progress."""
+
+    def files(
+        self, planned: Plan, records: Mapping[Cell, Record], flags: ExperimentFlags
+    ) -> dict[str, Any]:
+        """The files of the results directory: name -> text, table or figure."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a row's runs repeat.
+
+    Attributes:
+        seeded: its predictions depend on the seed.
+        rolls: its split is by time, so that it can be cut off earlier.
+    """
+
+    seeded: bool = True
+    rolls: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,18 +82,18 @@ class Row:
     Attributes:
         name: the stem of its flagfile.
         title: what the tables call it: the flagfile's first comment up to a colon.
-        note: what stands behind the colon.
-        path: its flagfile.
+        note: what is behind the colon.
+        path: its flagfile; None for one of `--row`.
         flags: everything but seed, origin and places.
-        seeded: its predictions depend on the seed.
+        kind: how its runs repeat.
     """
 
     name: str
     title: str
     note: str
-    path: Path
-    flags: TrainConfig
-    seeded: bool
+    path: Path | None
+    flags: TrainFlags
+    kind: Kind
 
 
 @dataclass(frozen=True)
@@ -70,7 +123,7 @@ class Cell:
     row: str
     seed: int
     origin: int
-    flags: TrainConfig
+    flags: TrainFlags
     directory: Path
 
     @property
@@ -92,49 +145,76 @@ class Plan:
     def seeds_of(self, row: str) -> tuple[int, ...]:
         """The seeds that a row is trained with: the most that any of its tables asks for."""
         most = max(table.num_seeds for table in self.tables if row in table.rows)
-        return self.seeds[: most if self.rows[row].seeded else 1]
+        return self.seeds[: most if self.rows[row].kind.seeded else 1]
 
     def origins_of(self, row: str) -> int:
         """How many origins a row has: only a split by time can be cut off earlier."""
-        return self.origins if self.rows[row].flags.split == "chronological" else 1
+        return self.origins if self.rows[row].kind.rolls else 1
+
+    def cells_of(self, row: str) -> list[tuple[int, int]]:
+        """Seed and origin of each of a row's cells."""
+        return [
+            (seed, origin) for seed in self.seeds_of(row) for origin in range(self.origins_of(row))
+        ]
 
 
-def plan(flags: ExperimentConfig) -> Plan:
+def plan(flags: ExperimentFlags, system: System) -> Plan:
     """Reads the rows of all tables.
 
     Raises:
         InputError: no table, a row without a flagfile, a flag that cells decide themselves.
     """
-    if not flags.table:
+    given = given_rows(flags, system)
+    if not flags.table and not given:
         raise InputError(
-            "no --table; --experiment=FOLDER reads them from its experiment.txt, or give e.g. "
-            "--table='Table 1: ha, gru, mmnet'"
+            f"no {'--row and no ' if hasattr(flags, 'row') else ''}--table; --experiment=FOLDER "
+            f"reads them from its experiment.txt, or give e.g. --table={system.example!r}"
         )
     for name in sorted(flags.model_fields_set & {"seed", "origin"}):
         raise InputError(f"--{name} is each cell's own; give --{name}s")
     if len(set(flags.seeds)) < len(flags.seeds):
         raise InputError(f"--seeds must differ. Received: {','.join(map(str, flags.seeds))}")
     tables = tuple(_table(text, len(flags.seeds)) for text in flags.table)
+    if given:
+        tables = (TablePlan("Rows", tuple(given), len(flags.seeds)), *tables)
     slugs = [slug(table.title) for table in tables]
     if "" in slugs or len(set(slugs)) < len(slugs):
         raise InputError("--table: titles must differ, in letters from a to z and digits")
     names = dict.fromkeys(name for table in tables for name in table.rows)
-    found = {row.name: row for row in rows(names, flags)}
+    read = rows([name for name in names if name not in given], flags, system)
+    known = given | {row.name: row for row in read}
+    found = {name: known[name] for name in names}
     for name in flags.reference:
         if name not in found:
             raise InputError(f"--reference={name} is in no table{did_you_mean(name, found)}")
-    return Plan(found, tables, flags.seeds, flags.origins)
+    return Plan(found, tables, flags.seeds, getattr(flags, "origins", 1))
 
 
-def rows(names: Iterable[str], flags: ExperimentConfig) -> list[Row]:
+def given_rows(flags: ExperimentFlags, system: System) -> dict[str, Row]:
+    """Rows on the command line itself, `--row='NAME: --flag=value ...'`, where there is that flag.
+
+    Raises:
+        InputError: two rows of one name, or flags that no row can have.
+    """
+    found: dict[str, Row] = {}
+    for text in getattr(flags, "row", ()):
+        name, _, arguments = text.partition(":")
+        if (name := name.strip()) in found:
+            raise InputError(f"--row={text!r}: two rows have this name")
+        found[name] = _checked(f"--row={text!r}", name, shlex.split(arguments), flags, system)
+    return found
+
+
+def rows(names: Iterable[str], flags: ExperimentFlags, system: System) -> list[Row]:
     """Reads rows by name, from the experiment's own folder first.
 
     Raises:
         InputError: a row without a flagfile, or one that sets what its cells decide.
     """
     own = [Path(flags.experiment) / "rows"] if flags.experiment else []
-    folders = [*own, Path(flags.rows)]
-    return [_row(name, folders, flags) for name in names]
+    packaged = PACKAGE / type(flags).model_fields["rows"].default
+    folders = dict.fromkeys([*own, Path(find(flags.rows)), packaged])
+    return [_row(name, list(folders), flags, system) for name in names]
 
 
 def _table(text: str, num_seeds: int) -> TablePlan:
@@ -153,111 +233,117 @@ def _table(text: str, num_seeds: int) -> TablePlan:
     return TablePlan(title, rows, num_seeds)
 
 
-def _row(name: str, folders: Sequence[Path], flags: ExperimentConfig) -> Row:
+def _row(name: str, folders: Sequence[Path], flags: ExperimentFlags, system: System) -> Row:
     for folder in folders:
         path = folder / f"{name}.txt"
         if path.is_file():
-            break
-    else:
-        known = [found.stem for folder in folders for found in sorted(folder.glob("*.txt"))]
-        raise InputError(
-            f"no flagfile {name}.txt in {' or '.join(map(str, folders))}{did_you_mean(name, known)}"
-        )
-    resolved = _read(path, flags)
-    for given in sorted(resolved.model_fields_set & set(_GIVEN_PER_CELL) - _SHARED_PLACES):
-        raise InputError(f"{path}: --{given} is each cell's own; leave it out")
-    if resolved.model not in REGISTRY:
-        raise InputError(
-            f"{path}: --model must be one of {', '.join(REGISTRY)}. Received: {resolved.model}"
-            f"{did_you_mean(resolved.model, REGISTRY)}"
-        )
+            return _checked(str(path), name, [f"--flagfile={path}"], flags, system, path)
+    known = [found.stem for folder in folders for found in sorted(folder.glob("*.txt"))]
+    raise InputError(
+        f"no flagfile {name}.txt in {' or '.join(map(str, folders))}{did_you_mean(name, known)}"
+    )
+
+
+def _checked(
+    source: str,
+    name: str,
+    arguments: Sequence[str],
+    flags: ExperimentFlags,
+    system: System,
+    path: Path | None = None,
+) -> Row:
+    """A row of the arguments that are its own; `source` is where they are, for messages."""
+    resolved = _read(arguments, flags, system)
+    for given in sorted(resolved.model_fields_set & system.own_flags):
+        raise InputError(f"{source}: --{given} is each cell's own; leave it out")
     try:
-        resolve_options(resolved.model, resolved.set)
+        kind = system.kind(resolved)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    first = path.read_text(encoding="utf-8").partition("\n")[0]
+        raise InputError(f"{source}: {error}") from None
+    first = path.read_text(encoding="utf-8").partition("\n")[0] if path else ""
     title, _, note = first.removeprefix("#").partition(":")
     title = title.strip() if first.startswith("#") else name
-    return Row(name, title, note.strip(), path, resolved, REGISTRY[resolved.model].seeded)
+    return Row(name, title, note.strip(), path, resolved, kind)
 
 
-def _read(path: Path, flags: ExperimentConfig, settings: Sequence[str] = ()) -> TrainConfig:
-    return parse(TrainConfig, [*_common(flags), f"--flagfile={path}", *settings])
-
-
-def _common(flags: ExperimentConfig) -> list[str]:
-    """The flags that every cell shares, as arguments."""
-    own = set(ExperimentConfig.model_fields) - set(TrainConfig.model_fields)
-    unset = set(ExperimentConfig.model_fields) - flags.model_fields_set
+def _read(arguments: Sequence[str], flags: ExperimentFlags, system: System) -> TrainFlags:
+    """Training flags: those that every cell shares, and then the arguments."""
+    unset = set(type(flags).model_fields) - flags.model_fields_set
+    own = set(type(flags).model_fields) - set(system.train_flags.model_fields)
     text = to_flagfile(flags, leave_out=sorted(own | unset))
-    return [line for line in text.splitlines() if line]
+    common = [line for line in text.splitlines() if line]
+    return parse(system.train_flags, [*common, *arguments])
 
 
-def dataset_directory(row: Row, origin: int, cells: Path) -> Path:
-    """Where the dataset of a row lies: one directory per way to prepare the tables."""
-    flags = row.flags.model_copy(update={"origin": origin})
-    decides = {*config.TABLES, *config.TASK} - {*_DECIDES_NOTHING}
-    return cells / "datasets" / _digest(_lines(flags, set(TrainConfig.model_fields) - decides))
+def dataset_directory(flags: TrainFlags, cells: Path, system: System) -> Path:
+    """Where the dataset of a cell is: one directory per way to prepare the tables."""
+    if flags.dataset_dir:
+        return Path(flags.dataset_dir)
+    others = set(type(flags).model_fields) - system.dataset_flags
+    return cells / "datasets" / _digest(_lines(flags, others))
 
 
-def cells(planned: Plan, directory: Path, fingerprints: dict[Path, str]) -> list[Cell]:
+def cells(
+    planned: Plan, directory: Path, fingerprints: Mapping[Path, str], system: System
+) -> list[Cell]:
     """Every cell, seed by seed.
 
     Args:
         planned: the experiment.
         directory: where the run directories are.
         fingerprints: of every dataset directory; other data make another cell.
+        system: whose rows they are.
     """
-    found = []
-    for seed in planned.seeds:
-        for origin in range(planned.origins):
-            for row in planned.rows.values():
-                if seed not in planned.seeds_of(row.name) or origin >= planned.origins_of(row.name):
-                    continue
-                dataset = dataset_directory(row, origin, directory)
-                update = {"seed": seed, "origin": origin, "outputs": "predictions"}
-                found.append(_cell(row, row.flags, update, dataset, directory, fingerprints))
-    return found
+    return [
+        _cell(row, row.flags, seed, origin, "predictions", directory, fingerprints, system)
+        for seed in planned.seeds
+        for origin in range(planned.origins)
+        for row in planned.rows.values()
+        if (seed, origin) in planned.cells_of(row.name)
+    ]
 
 
 def trials(
     row: Row,
     settings: Iterable[Sequence[str]],
-    flags: ExperimentConfig,
+    flags: ExperimentFlags,
     directory: Path,
-    fingerprints: dict[Path, str],
+    fingerprints: Mapping[Path, str],
+    system: System,
 ) -> list[Cell]:
     """A cell per list of settings (arguments over the row's own), scored on validation only."""
-    dataset = dataset_directory(row, 0, directory)
-    update = {"seed": flags.seeds[0], "outputs": "validation"}
-    return [
-        _cell(row, _read(row.path, flags, arguments), update, dataset, directory, fingerprints)
-        for arguments in settings
-    ]
+    seed, outputs = flags.seeds[0], "validation"
+    read = [_read([f"--flagfile={row.path}", *one], flags, system) for one in settings]
+    return [_cell(row, one, seed, 0, outputs, directory, fingerprints, system) for one in read]
 
 
 def _cell(
     row: Row,
-    flags: TrainConfig,
-    update: dict[str, Any],
-    dataset: Path,
+    flags: TrainFlags,
+    seed: int,
+    origin: int,
+    outputs: str,
     directory: Path,
-    fingerprints: dict[Path, str],
+    fingerprints: Mapping[Path, str],
+    system: System,
 ) -> Cell:
-    flags = flags.model_copy(update=update | {"dataset_dir": str(dataset)})
-    digest = _digest(_lines(flags, _DECIDES_NOTHING) + fingerprints[dataset] + flags.outputs)
-    run = directory / f"{row.name}-{flags.seed}-{flags.origin}-{digest}"
-    flags = flags.model_copy(update={"run_dir": str(run)})
-    return Cell(row.name, flags.seed, flags.origin, flags, run)
+    flags = system.of_cell(flags, seed, origin)
+    dataset = dataset_directory(flags, directory, system)
+    flags = flags.model_copy(update={"outputs": outputs, "dataset_dir": str(dataset)})
+    text = _lines(flags, system.decides_nothing)
+    digest = _digest(text + fingerprints[dataset] + outputs)
+    name = re.sub(r"[^\w.-]+", "_", row.name)  # that of --row may hold what no file's name can
+    run = directory / f"{name}-{seed}-{origin}-{digest}"
+    return Cell(row.name, seed, origin, flags.model_copy(update={"run_dir": str(run)}), run)
 
 
-def study(row: Row, flags: ExperimentConfig, fingerprint: str) -> str:
+def study(row: Row, flags: ExperimentFlags, fingerprint: str, system: System) -> str:
     """What a study of a row is called: a study of anything else has another name."""
-    text = _lines(row.flags, _DECIDES_NOTHING)
+    text = _lines(row.flags, system.decides_nothing)
     return f"{row.name}-{_digest(f'{text}{fingerprint}{flags.seeds[0]}{flags.trials}')}"
 
 
-def _lines(flags: TrainConfig, leave_out: Iterable[str]) -> str:
+def _lines(flags: TrainFlags, leave_out: Iterable[str]) -> str:
     """The flags that a name depends on, in an order that their declaration has no part in."""
     return "".join(sorted(to_flagfile(flags, leave_out=[*leave_out]).splitlines(keepends=True)))
 

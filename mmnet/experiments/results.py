@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,9 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import mmnet
-from mmnet.config import ExperimentConfig
-from mmnet.experiments import claims, comparison, figures, tables
-from mmnet.experiments.plan import Cell, Plan, slug
+from mmnet.experiments.plan import Cell, ExperimentFlags, Plan
 from mmnet.files import write_atomic
 from mmnet.training.records import Record
 
@@ -23,11 +21,21 @@ Content: TypeAlias = str | Figure | pd.DataFrame
 Records = Mapping[Cell, Record]
 
 
-def write(planned: Plan, cells: Sequence[Cell], flags: ExperimentConfig, directory: Path) -> int:
-    """Writes the tables, figures and claims of finished cells; a file is touched if it changes.
+def write(
+    planned: Plan,
+    cells: Sequence[Cell],
+    flags: ExperimentFlags,
+    directory: Path,
+    files: Callable[[Plan, Records, ExperimentFlags], Mapping[str, Content]],
+) -> int:
+    """Writes what is made of finished cells; a file is touched only if it changes.
 
-    results.md (claims, tables and figures on one page), cells.csv (a line per cell), claims.json,
-    and for each table a .csv, a .tex and figures. state.json says what they were made from.
+    Args:
+        planned: the experiment.
+        cells: all of its cells.
+        flags: its settings.
+        directory: where the files go; state.json there says what they were made from.
+        files: makes them: name -> content, see `plan.System`.
 
     Returns:
         How many files were written anew.
@@ -38,7 +46,7 @@ def write(planned: Plan, cells: Sequence[Cell], flags: ExperimentConfig, directo
     before = _read_state(stored)
     if before.get("made_from") == state and all((directory / n).exists() for n in before["files"]):
         return 0
-    found = {name: _bytes(content) for name, content in _files(planned, records, flags).items()}
+    found = {name: _bytes(content) for name, content in files(planned, records, flags).items()}
     # Made from nothing until all files are the new ones; killed, the next run knows the old ones.
     _write_state(stored, None, {*before.get("files", ()), *found})
     changed = 0
@@ -66,37 +74,15 @@ def _read_state(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _files(planned: Plan, records: Records, flags: ExperimentConfig) -> dict[str, Content]:
-    found: dict[str, Content] = {"cells.csv": tables.cells(records)}
-    groups = comparison.groups(planned, list(records), flags)
-    page = [tables.heading(records, flags)]
-    # The paper has one split; its claims are checked where the first reference was tested.
-    group = next(one for one in groups if flags.reference[0] in one.rows)
-    ledger = claims.ledger(
-        group.scenarios,
-        confidence=1 - flags.significance,
-        by_period=planned.origins_of(flags.reference[0]) > 1,
-    )
-    found["claims.json"] = json.dumps(claims.as_json(ledger), indent=1) + "\n"
-    page.append(f"## What the paper claims\n\n{claims.markdown(ledger)}")
-    for table in planned.tables:
-        name = slug(table.title)
-        parts = comparison.compare(table, groups, flags)
-        found[f"{name}.csv"] = tables.csv(parts)
-        found[f"{name}.tex"] = tables.latex(table, planned, parts)
-        page.append(tables.markdown(table, planned, parts, records))
-        for kind, figure in figures.of_table(table, planned, parts, list(records)).items():
-            found[f"{name}_{kind}.png"] = figure
-            page.append(f"![{table.title}, {kind}]({name}_{kind}.png)\n")
-    found["results.md"] = "\n".join(page)
-    return found
+PAGE_FLAGS = {"title", "reference", "significance", "replicates", "published", "figure"}
+"""Flags that change the files, but no cell."""
 
 
-def _state(planned: Plan, records: Records, flags: ExperimentConfig) -> dict[str, Any]:
+def _state(planned: Plan, records: Records, flags: ExperimentFlags) -> dict[str, Any]:
     """All that the files are made from: cells, settings, and the code that makes them."""
     package = Path(mmnet.__file__).parent
-    sources = [*sorted((package / "experiments").glob("*.py"))]
-    sources += sorted((package / "evaluation").glob("*.py"))
+    rooms = ("experiments", "evaluation", "mma4ctr/experiments")
+    sources = [path for room in rooms for path in sorted((package / room).glob("*.py"))]
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     return {
         "cells": {
@@ -105,10 +91,7 @@ def _state(planned: Plan, records: Records, flags: ExperimentConfig) -> dict[str
         },
         "rows": {name: [row.title, row.note] for name, row in planned.rows.items()},
         "tables": [[table.title, *table.rows] for table in planned.tables],
-        "title": flags.title,
-        "reference": list(flags.reference),
-        "significance": flags.significance,
-        "replicates": flags.replicates,
+        "settings": flags.model_dump(mode="json", include=PAGE_FLAGS),
         "code": code,
     }
 

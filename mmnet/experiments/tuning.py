@@ -9,6 +9,7 @@ from typing import Any
 from mmnet.checks import InputError
 from mmnet.config import ExperimentConfig
 from mmnet.experiments.plan import Row
+from mmnet.flags import portable
 from mmnet.models import REGISTRY
 from mmnet.training.fitting import monitored
 from mmnet.training.records import Record
@@ -96,10 +97,11 @@ def tune(
     if not study.get_trials(states=[optuna.trial.TrialState.COMPLETE]):
         raise failure or InputError(f"--tune={row.name}: no trial succeeded; see {journal}")
     best = study.best_trial
+    assert row.path is not None
     lines = [
         f"# {row.title}, tuned: best of {flags.trials} trials on validation "
         f"({row.flags.monitor} {study.best_value:.4f})",
-        f"--flagfile={row.path}",
+        f"--flagfile={portable(row.path)}",
         *_arguments(best.params),
     ]
     return "\n".join(lines) + "\n"

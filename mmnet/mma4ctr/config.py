@@ -9,7 +9,7 @@ from pydantic import Field
 
 from mmnet.checks import InputError
 from mmnet.config import EngineFlags, EvaluateFlags, FitFlags, GridFlags, RunFlags, ScoreFlags
-from mmnet.flags import Flags, Numbers, Repeated
+from mmnet.flags import Columns, Flags, Numbers, Repeated
 
 MODALITIES = ("visual", "acoustic", "textual")
 """In the order of the method: v, a, t."""
@@ -165,8 +165,10 @@ class TrainConfig(InteractionFlags, ProtocolFlags, ModalityFlags, NetworkFlags, 
     """Flags of `python -m mmnet.mma4ctr.train`."""
 
     run_dir: str = Field("", description="Run directory.")
-    outputs: Literal["all", "metrics"] = Field(
-        "all", description="metrics leaves out predictions, figures and the SavedModel."
+    outputs: Literal["all", "predictions", "metrics"] = Field(
+        "all",
+        description="predictions leaves out figures and the SavedModel; metrics leaves out the "
+        "predictions too.",
     )
 
 
@@ -188,22 +190,30 @@ class PredictConfig(ScoreFlags):
     )
 
 
-class ExperimentConfig(TrainConfig, GridFlags):
+class ExperimentConfig(GridFlags, TrainConfig):
     """Flags of `python -m mmnet.mma4ctr.experiment`; all flags of train go to every cell."""
 
+    rows: str = Field(
+        "mma4ctr/experiments/rows",
+        description="Folder of row flagfiles, searched after the experiment's own rows/; the "
+        "default is part of the package.",
+    )
     row: Repeated = Field(
-        (), description="'NAME: --flag=value --flag=value', one line of the table (repeatable)."
+        (),
+        description="'NAME: --flag=value --flag=value', a row without a flagfile; such rows make "
+        "a table of their own (repeatable).",
     )
     published: Repeated = Field(
         (), description="'NAME: text', what the authors' README has for a row (repeatable)."
     )
-    reference: str = Field(
-        "", description="Row whose AUC is taken from the others', seed by seed; empty = none."
+    reference: Columns = Field(
+        (),
+        description="Rows to compare with; a table takes the first that it has, or else its last "
+        "row.",
     )
     figure: Literal["none", "epochs", "learning_rate", "batch_size"] = Field(
         "none", description="Curve of test AUC over this."
     )
-    cells: str = Field("", description="Directory of the cells; default: runs/mma4ctr/<name>.")
 
 
 def check(flags: TrainConfig) -> None:
@@ -224,6 +234,12 @@ def check(flags: TrainConfig) -> None:
             f"--model={flags.model} knows users by their numbers, and in p0 no user of test is "
             "in train; take --protocol=c1"
         )
+
+
+def published(flags: ExperimentConfig) -> dict[str, str]:
+    """Row -> what the authors' README has for it."""
+    pairs = (text.partition(":") for text in flags.published)
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def by_numbers(model: str) -> bool:

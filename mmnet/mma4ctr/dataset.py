@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from mmnet.checks import InputError
+from mmnet.console import console
 from mmnet.data.ledger import Rule, ledger_table
 from mmnet.files import make_directory, only_one, write_atomic, write_directory
 from mmnet.flags import named_options
@@ -35,8 +35,6 @@ from mmnet.mma4ctr import config, generator, interactions, modalities
 from mmnet.mma4ctr.config import MODALITIES, InteractionFlags
 from mmnet.mma4ctr.interactions import Interactions
 from mmnet.mma4ctr.modalities import Catalogue, Raw
-
-console = Console()
 
 FORMAT = 2
 SPEC, LEDGER = "dataset.json", "ledger.md"

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from mmnet.checks import InputError
+from mmnet.console import console
 from mmnet.mma4ctr import (
     baselines,
     config,
@@ -30,8 +30,6 @@ from mmnet.mma4ctr.metrics import Platt
 from mmnet.mma4ctr.network import Clicks
 from mmnet.mma4ctr.protocols import Protocol
 from mmnet.training.records import Stages
-
-console = Console()
 
 MOST_LOGITS_BYTES = 2 << 30
 """Scores of all items of one batch; the gradients of them take as much again, and so on."""

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
-from rich.console import Console
 
 from mmnet.checks import InputError
+from mmnet.console import console
 from mmnet.data.outputs import write_tables
-from mmnet.experiments import cells
+from mmnet.experiments import running
 from mmnet.files import write_atomic
 from mmnet.flags import parse, to_flagfile
-from mmnet.mma4ctr import config, dataset, item_scores, pairs, sweeps
+from mmnet.mma4ctr import config, dataset, item_scores, pairs
 from mmnet.mma4ctr.config import (
     EvaluateConfig,
     ExperimentConfig,
@@ -28,6 +26,7 @@ from mmnet.mma4ctr.config import (
     TrainConfig,
 )
 from mmnet.mma4ctr.dataset import Dataset
+from mmnet.mma4ctr.experiments.clicks import SYSTEM
 from mmnet.startup import load_tensorflow
 from mmnet.tasks import shown
 from mmnet.training import resume, run_directory
@@ -36,8 +35,6 @@ from mmnet.training.records import Record, Stages
 if TYPE_CHECKING:
     from mmnet.mma4ctr.system import System
     from mmnet.mma4ctr.training import Fit
-
-console = Console()
 
 WEIGHTS = "weights.npz"
 PREPARED = ("source", "label", "min_rows")
@@ -92,7 +89,7 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
     resume.save_arrays(_numbered(made.model.net.get_weights()), run_dir / WEIGHTS, made.digest)
     with stages.stage("evaluate"):
         found = made.report(fitted)
-        _write_evaluation(made, found, fitted, run_dir / "evaluation", flags.outputs == "all")
+        _write_evaluation(made, found, fitted, run_dir / "evaluation", flags.outputs)
     if flags.outputs == "all" and flags.model == "mma4ctr":
         with stages.stage("export"):
             made.export(run_dir / "export")
@@ -195,22 +192,19 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
     fitted = training.Fit(history=record.fitted["history"], best_epoch=record.fitted["best_epoch"])
     found = made.report(fitted)
     found["at_epoch"] = record.metrics.get("at_epoch", {})
-    _write_evaluation(made, found, fitted, run_dir / "evaluation", True)
+    _write_evaluation(made, found, fitted, run_dir / "evaluation", "all")
     if flags.umap:
         _write_maps(made, run_dir / "evaluation", flags.umap)
     console.print(_table(found))
 
 
 def _write_evaluation(
-    made: System, found: dict[str, Any], fitted: Fit, directory: Path, everything: bool
+    made: System, found: dict[str, Any], fitted: Fit, directory: Path, outputs: str
 ) -> None:
     write_atomic(directory / "metrics.json", json.dumps(found, indent=1) + "\n")
     write_atomic(directory / "table.md", _table(found))
-    if not everything:
+    if outputs == "metrics":
         return
-    from mmnet.evaluation.plots import write_figure
-    from mmnet.mma4ctr import figures, references
-
     protocol, part = made.protocol, made.protocol.parts["test"]
     score, data = made.scores("test"), made.data
     rows = pa.table(
@@ -226,6 +220,11 @@ def _write_evaluation(
     write_atomic(
         directory / "predictions.parquet", lambda beside: pa.parquet.write_table(rows, beside)
     )
+    if outputs == "predictions":
+        return
+    from mmnet.evaluation.plots import write_figure
+    from mmnet.mma4ctr import figures, references
+
     label = protocol.label[part]
     rates = references.rates(protocol, len(data.user_ids), len(data.item_ids))
     curves = {_title(found): (label, score)}
@@ -309,45 +308,22 @@ def predict(flags: PredictConfig) -> None:
 
 
 def experiment(flags: ExperimentConfig) -> None:
-    """An experiment's folder in; every row and seed trained, tables and figures out."""
-    if not flags.experiment and not flags.results:
-        raise InputError("neither --experiment nor --results given; name where tables go")
-    rows = sweeps.rows(flags)
-    for row in rows:
-        config.check(row.flags)
-    name = Path(flags.experiment).name or "unnamed"
-    directory = Path(flags.cells or f"runs/mma4ctr/{name}")
-    planned = [sweeps.cell(row, seed, directory) for seed in flags.seeds for row in rows]
-    with cells.only_one(directory):
-        _run(planned)
-    folder = Path(flags.results or f"{flags.experiment}/results")
-    sweeps.write(flags, rows, [cell.read() for cell in planned], folder)
+    """A folder of flagfiles in; every row and seed trained, tables and figures out."""
+
+    def prepare(cell: TrainConfig, directory: Path) -> str:
+        cell = cell.model_copy(update={"dataset_dir": str(directory)})
+        return _dataset(cell, directory).spec["fingerprint"]
+
+    folder = running.run(flags, SYSTEM, prepare)
     console.print((folder / "results.md").read_text(encoding="utf-8"))
 
 
-def _run(planned: Sequence[sweeps.Cell]) -> None:
-    """Runs the cells that have not run yet, one after another in this process."""
-    prepared: dict[Path, Dataset] = {}
-    waiting = [cell for cell in planned if not cell.done]
-    began = time.monotonic()
-    for number, cell in enumerate(waiting, start=1):
-        key = cell.dataset_dir
-        if key not in prepared:
-            prepared[key] = _dataset(cell.flags, key)
-        load_tensorflow()
-        import keras
+def trainer() -> tuple[type[TrainConfig], Callable[[TrainConfig], None]]:
+    """Flags and task of runs in turn in one process; see `mmnet.series`."""
+    import keras
 
-        from mmnet.mma4ctr.system import System
+    def train_one(flags: TrainConfig) -> None:
+        keras.backend.clear_session()  # or the graphs of all runs stay in memory
+        train(flags)
 
-        keras.backend.clear_session()  # or the graphs of all cells stay in memory
-        made = System(prepared[key], cell.flags)
-        fitted = made.fit(None)
-        report = made.report(fitted)
-        report |= {"history": fitted.history, "retries": fitted.retries}
-        cell.write(report | {"training_seconds": fitted.seconds})
-        left = (time.monotonic() - began) / number * (len(waiting) - number)
-        console.print(
-            f"{number}/{len(waiting)}  {cell.row}, seed {cell.seed}: AUC "
-            f"{report['test']['auc']:.4f}, {fitted.seconds:.0f} s  ETA "
-            f"{timedelta(seconds=round(left))}"
-        )
+    return TrainConfig, train_one

@@ -89,7 +89,7 @@ def to_file(
     path: str | Path,
     done: Callable[[int], None],
     *,
-    processes: int = 1,
+    processes: int,
     session: Any = None,
 ) -> Scored:
     """Scores items into one Parquet file, whole or not at all; see `to_directory`.

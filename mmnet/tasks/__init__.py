@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from mmnet.tasks.experimenting import experiment
     from mmnet.tasks.preparing import encode, prepare
     from mmnet.tasks.scoring import drift, predict
-    from mmnet.tasks.starting import evaluate, train
+    from mmnet.tasks.starting import evaluate, train, trainer
 
-__all__ = ["drift", "encode", "evaluate", "experiment", "predict", "prepare", "train"]
+__all__ = ["drift", "encode", "evaluate", "experiment", "predict", "prepare", "train", "trainer"]
 
 _FILES = {
     "prepare": "preparing",
     "encode": "preparing",
     "train": "starting",
+    "trainer": "starting",
     "evaluate": "starting",
     "predict": "scoring",
     "drift": "scoring",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rich.console import Console
-
+from mmnet.console import console
 from mmnet.data.dataset import Dataset
 from mmnet.data.ledger import Rule
 
-console = Console(highlight=False, soft_wrap=True, markup=False)
+__all__ = ["console", "print_ledger", "print_rules"]
 
 
 def print_ledger(dataset: Dataset) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +48,13 @@ def train(flags: TrainConfig, series: Series | None = None) -> None:
         from mmnet.tasks import training
 
         training.train(flags, dataset, run_dir, stages, series)
+
+
+def trainer() -> tuple[type[TrainConfig], Callable[[TrainConfig], None]]:
+    """Flags and task of runs in turn, which share what is compiled; see `mmnet.series`."""
+    from mmnet.tasks.training import Series
+
+    return TrainConfig, functools.partial(train, series=Series())
 
 
 def _dataset_of_run(flags: TrainConfig, run_dir: Path) -> tuple[Dataset, TrainConfig]:

@@ -1,5 +1,7 @@
 """The driver from flagfiles to tables, on a small simulated log and models that cost nothing."""
 
+import contextlib
+import importlib
 import io
 import json
 import os
@@ -17,6 +19,7 @@ from mmnet import driver, experiment, series
 from mmnet.checks import InputError
 from mmnet.config import ExperimentConfig, TrainConfig
 from mmnet.experiments import cells, plan
+from mmnet.experiments.share_rates import SYSTEM
 from mmnet.flags import parse
 from mmnet.tasks import starting, training
 from tests.conftest import SIMULATED, SMALL
@@ -40,13 +43,13 @@ class Here:
     """A worker in this process, which has imported what a process of its own would."""
 
     def __init__(self, command, **_):
-        assert command[1:] == ["-m", "mmnet.series"]
+        assert command[1:3] == ["-m", "mmnet.series"]
         answers, told = os.pipe()
         self.stdout, self.told = os.fdopen(answers), os.fdopen(told, "w")
-        self.stdin, self.series = self, training.Series()
+        self.stdin, self.trainer = self, importlib.import_module(command[3]).trainer()
 
     def write(self, line):
-        series.train(Path(os.fsdecode(line.removesuffix(b"\n"))), self.series, self.told)
+        series.train(Path(os.fsdecode(line.removesuffix(b"\n"))), self.trainer, self.told)
 
     def flush(self):
         pass
@@ -56,6 +59,15 @@ class Here:
 
     def wait(self):
         return 0
+
+
+@contextlib.contextmanager
+def workers_here():
+    """Cells are trained in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        here = SimpleNamespace(Popen=Here, PIPE=subprocess.PIPE)
+        patch.setattr(cells, "subprocess", here)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +82,7 @@ def folder(tmp_path_factory):
     lines = [*SIMULATED, "--table=One: ha, smoothed", "--table=Two: smoothed, by_item"]
     lines += ["--reference=smoothed", "--replicates=100", f"--cells={place / 'cells'}"]
     (place / "experiment.txt").write_text("\n".join([*lines, "--title=A small one"]) + "\n")
-    with pytest.MonkeyPatch.context() as patch:
-        names = {"PIPE": subprocess.PIPE}
-        patch.setattr(cells, "subprocess", SimpleNamespace(Popen=Here, **names))
+    with workers_here():
         assert run(*experiment.with_flagfile([f"--experiment={place}"])) == 0
     return place
 
@@ -89,6 +99,7 @@ def test_a_table_prints_what_the_cells_wrote(folder):
                     assert line["value"].item() == pytest.approx(stored[scenario][metric], rel=1e-5)
     page = (folder / "results" / "results.md").read_text()
     assert "# A small one" in page
+    assert "share a letter cannot be told apart at the 1 % level" in page
     assert "| Smoothed |" in page
 
 
@@ -259,7 +270,7 @@ def run_scripted(cells_, code, monkeypatch, jobs=1):
         cells, "subprocess", SimpleNamespace(Popen=Scripted(code), PIPE=subprocess.PIPE)
     )
     with open(os.devnull) as lock, pytest.raises(InputError) as error:
-        cells.run(cells_, jobs, shown, lock.fileno())
+        cells.run(cells_, jobs, shown, lock.fileno(), SYSTEM)
     return shown.file.getvalue(), str(error.value)
 
 
@@ -336,4 +347,4 @@ def test_the_flags_of_every_experiment_folder_are_read(monkeypatch):
     assert folders
     for one in folders:
         arguments = list(experiment.with_flagfile([f"--experiment={one}"]))
-        assert plan.plan(parse(ExperimentConfig, arguments)).rows
+        assert plan.plan(parse(ExperimentConfig, arguments), SYSTEM).rows

@@ -5,6 +5,7 @@ import pytest
 from mmnet.checks import InputError
 from mmnet.config import ExperimentConfig
 from mmnet.experiments import plan
+from mmnet.experiments.share_rates import SYSTEM
 from mmnet.flags import parse
 
 
@@ -20,7 +21,7 @@ def rows(tmp_path):
 
 def read(rows, *arguments):
     flags = parse(ExperimentConfig, [f"--rows={rows}", "--reference=gru", *arguments])
-    return plan.plan(flags), flags
+    return plan.plan(flags, SYSTEM), flags
 
 
 def planned_cells(rows, *arguments, fingerprint="data"):
@@ -30,7 +31,7 @@ def planned_cells(rows, *arguments, fingerprint="data"):
         def __missing__(self, key):
             return fingerprint
 
-    return plan.cells(planned, rows.parent / "cells", Everywhere())
+    return plan.cells(planned, rows.parent / "cells", Everywhere(), SYSTEM)
 
 
 def test_a_row_takes_its_title_from_its_first_comment(rows):
@@ -128,10 +129,11 @@ def test_a_wrong_experiment_is_one_clear_sentence(rows, arguments, message):
 
 def test_a_trial_does_not_open_the_test_split(rows):
     _, flags = read(rows, "--table=All: gru")
-    (row,) = plan.rows(["gru"], flags)
+    (row,) = plan.rows(["gru"], flags, SYSTEM)
     directory = rows.parent / "cells"
-    known = {plan.dataset_directory(row, 0, directory): "data"}
-    one, other = plan.trials(row, [["--epochs=2"], ["--epochs=3"]], flags, directory, known)
+    known = {plan.dataset_directory(row.flags, directory, SYSTEM): "data"}
+    settings = [["--epochs=2"], ["--epochs=3"]]
+    one, other = plan.trials(row, settings, flags, directory, known, SYSTEM)
     assert one.flags.outputs == other.flags.outputs == "validation"
     assert (one.flags.epochs, other.flags.epochs) == (2, 3)
     assert one.directory != other.directory
@@ -140,8 +142,8 @@ def test_a_trial_does_not_open_the_test_split(rows):
 def test_a_study_of_anything_else_has_another_name(rows):
     def name(*arguments, fingerprint="data"):
         _, flags = read(rows, "--table=All: gru", *arguments)
-        (row,) = plan.rows(["gru"], flags)
-        return plan.study(row, flags, fingerprint)
+        (row,) = plan.rows(["gru"], flags, SYSTEM)
+        return plan.study(row, flags, fingerprint, SYSTEM)
 
     assert name() == name("--jobs=2", "--title=Other")
     others = [name("--epochs=2"), name("--seeds=7"), name("--trials=5"), name(fingerprint="other")]

@@ -3,6 +3,7 @@ import pytest
 from mmnet.checks import InputError
 from mmnet.config import ExperimentConfig, TrainConfig
 from mmnet.experiments import plan, tuning
+from mmnet.experiments.share_rates import SYSTEM
 from mmnet.flags import parse
 from mmnet.models import REGISTRY
 from mmnet.training.records import Record
@@ -16,7 +17,7 @@ def row(tmp_path):
     path.parent.mkdir()
     path.write_text("# GRU: as it is\n--model=gru\n")
     flags = parse(ExperimentConfig, [f"--rows={path.parent}", "--trials=6"])
-    return plan.rows(["gru"], flags)[0], flags
+    return plan.rows(["gru"], flags, SYSTEM)[0], flags
 
 
 def validation(mse):
@@ -100,6 +101,6 @@ def test_what_no_mode_uses_is_not_tuned(row, tmp_path):
 
 def test_a_model_without_a_search_space_is_refused(row, tmp_path):
     (tmp_path / "rows" / "ha.txt").write_text("--model=ha\n")
-    (ha,) = plan.rows(["ha"], row[1])
+    (ha,) = plan.rows(["ha"], row[1], SYSTEM)
     with pytest.raises(InputError, match="--tune=ha: only mmnet, gru, lightgbm have"):
         tuning.tune(ha, validation, row[1], tmp_path / "journal")

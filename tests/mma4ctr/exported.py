@@ -16,7 +16,7 @@ def model():
     draw = np.random.default_rng(0)
     scale = Scaler(draw.normal(size=7).astype("f"), draw.random(7).astype("f"))
     states, items = draw.normal(size=(6, 3)).astype("f"), draw.normal(size=(4, 4)).astype("f")
-    return Clicks(Features(states, items, {"train": scale}, {}), network(7, seed=1))
+    return Clicks(Features(states, items, {"train": scale}, {}), network(7, arch="readme", seed=1))
 
 
 def folded(model):

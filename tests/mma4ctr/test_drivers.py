@@ -1,17 +1,22 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
 from mmnet import driver
+from mmnet.experiments import plan
 from mmnet.flags import parse
 from mmnet.mma4ctr import config, dataset
+from mmnet.mma4ctr.experiments.clicks import SYSTEM
 from mmnet.training.records import Record
+from tests.experiments.test_experiment import workers_here
 from tests.mma4ctr.files import feed, play, write_tiktok, write_wechat
 
 ROOT = Path(__file__).parents[2]
@@ -153,6 +158,14 @@ def test_a_baseline_runs_and_exports_nothing(place, tmp_path):
     assert "| bpr, c1 |" in (tmp_path / "run" / "evaluation" / "table.md").read_text()
 
 
+def columns_of(page, row):
+    """Heading -> text, of a row of the table of scores."""
+    lines = [line for line in page.splitlines() if line.startswith("| ")]
+    (head,) = [line for line in lines if line.startswith("| System | Seeds |")]
+    (mine,) = [line for line in lines if line.startswith(f"| {row} | 2 |")]
+    return dict(zip(*([c.strip() for c in line.split("|")] for line in (head, mine)), strict=True))
+
+
 def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, capsys):
     arguments = [
         *(f"--dataset_dir={place / 'dataset'}", *FAST, "--seeds=0,1", "--evaluate_at=1,2"),
@@ -161,22 +174,34 @@ def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, caps
             "--row=P0: --protocol=p0",
             "--row=P0-r: --protocol=p0 --user_features=rate --matrix=none",
         ),
+        "--published=P0-r: .99",
         *("--figure=epochs", f"--results={tmp_path / 'results'}", f"--cells={tmp_path / 'cells'}"),
     ]
-    assert run("experiment", *arguments) == 0
+    with workers_here():
+        assert run("experiment", *arguments) == 0
     page = (tmp_path / "results" / "results.md").read_text()
-    rows = [line for line in page.splitlines() if line.startswith("| P0")]
-    assert len(rows) == 2
-    assert "AUC, epoch 1" in page
-    assert "AUC less that of P0" in page
-    assert rows[1].split("|")[2].strip() == "2"  # columns: the rate and the device
+    rows = {name: columns_of(page, name) for name in ("P0", "P0-r")}
+    assert "AUC, epoch 1" in rows["P0"]
+    assert "Difference from P0 with its 95 % interval" in page
+    assert len(re.findall(r"^\| P0-r \| [+-][^|]*\[[^|]*\] p ", page, re.MULTILINE)) == 1
+    assert rows["P0-r"]["columns"] == "2"  # the rate and the device
+    assert rows["P0-r"]["published"] == ".99"
     text = (tmp_path / "results" / "results.csv").read_text().splitlines()
     assert sum(",chosen," in line for line in text) == 4
     assert (tmp_path / "results" / "epochs.png").exists()
-    cells = {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").glob("*.json")}
+    frame = pd.read_csv(tmp_path / "results" / "rows.csv").set_index(["metric", "system"])
+    means = pd.read_csv(tmp_path / "results" / "results.csv").query("at == 'chosen'")
+    for row, mean in means.groupby("row")["auc"].mean().items():
+        found = frame.loc[("auc", row)]
+        assert found["value"] == pytest.approx(mean)
+        assert found["low"] < mean < found["high"]
+    assert {"user_auc", "pr_auc", "log_loss"} <= set(frame.index.get_level_values("metric"))
+    assert frame.loc[("auc", "P0-r"), "p_holm"] <= 1
+    cells = {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").glob("*/record.json")}
     assert len(cells) == 4
-    assert run("experiment", *arguments) == 0
-    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").glob("*.json")} == cells
+    assert run("experiment", *arguments) == 0  # no worker is started
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").glob("*/record.json")} == cells
+    assert page in capsys.readouterr().out  # as wide as it is
 
 
 @pytest.mark.parametrize(
@@ -194,6 +219,8 @@ def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, caps
         (["predict", "--saved_model=r"], "no SavedModel there"),
         (["experiment"], "neither --experiment nor --results"),
         (["experiment", "--results=r"], "no --row"),
+        (["experiment", "--results=r", "--table=T: p1"], "no flagfile p1.txt"),
+        (["experiment", "--results=r", "--row=a:", "--row=a:"], "two rows have this name"),
         (["experiment", "--results=r", "--row=a: --seed=3"], "--seed is each cell's own"),
         (["experiment", "--results=r", "--row=abc:", "--published=abd: 1"], "Did you mean abc?"),
     ],
@@ -276,9 +303,10 @@ EXPERIMENTS = sorted((ROOT / "experiments" / "mma4ctr").glob("*/experiment.txt")
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.parent.name)
 def test_every_experiment_is_read(path, monkeypatch):
-    from mmnet.mma4ctr import sweeps
-
     monkeypatch.chdir(ROOT)
-    flags = parse(config.ExperimentConfig, [f"--flagfile={path}"])
-    assert sweeps.rows(flags)
+    arguments = [f"--experiment={path.parent}", f"--flagfile={path}"]
+    flags = parse(config.ExperimentConfig, arguments)
+    planned = plan.plan(flags, SYSTEM)
+    assert planned.rows
     assert flags.title
+    SYSTEM.check(planned, flags)

@@ -33,6 +33,18 @@ def test_ranking_metrics_agree_with_scikit_learn_ties_and_all(seed):
 
 
 @given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20)
+def test_ranking_metrics_are_what_their_definitions_count(seed):
+    label, score, _ = drawn(seed)
+    positive, negative = score[label == 1], score[label == 0]
+    pairs = [(p > n) + (p == n) / 2 for p in positive for n in negative]
+    assert metrics.auc(label, score) == pytest.approx(np.mean(pairs), rel=1e-12)
+    # The precision among the rows that score at least as much, at each positive.
+    precision = [label[score >= p].mean() for p in positive]
+    assert metrics.pr_auc(label, score) == pytest.approx(np.mean(precision), rel=1e-12)
+
+
+@given(st.integers(0, 2**32 - 1))
 def test_log_loss_agrees_with_scikit_learn(seed):
     label, score, _ = drawn(seed, levels=10**6)
     least = float(np.finfo(np.float32).eps)
@@ -78,6 +90,19 @@ def test_logistic_regression_agrees_with_scikit_learn():
     theirs = linear.LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(columns, label)
     np.testing.assert_allclose(found[1:], theirs.coef_[0], rtol=1e-3)
     np.testing.assert_allclose(found[0], theirs.intercept_[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("ridge", [0, 1e-6, 1e-2])
+def test_the_likelihood_of_a_logistic_regression_is_flat_where_it_ends(ridge):
+    draw = np.random.default_rng(1)
+    columns = draw.normal(size=(400, 2)) * [3, 0.2] + [5, -1]
+    label = draw.random(400) < 0.1
+    found = metrics.logistic(columns, label, ridge=ridge)
+    residual = metrics.predict_logistic(found, columns) - label
+    standard = (columns - columns.mean(axis=0)) / columns.std(axis=0)
+    pull = ridge * len(label) * found[1:] * columns.std(axis=0)
+    np.testing.assert_allclose(residual.sum(), 0, atol=1e-6)
+    np.testing.assert_allclose(residual @ standard + pull, 0, atol=1e-6)
 
 
 def test_separable_rows_stay_finite():

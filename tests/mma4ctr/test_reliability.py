@@ -11,9 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmnet import driver
+from mmnet.experiments import plan, results
 from mmnet.files import only_one
-from mmnet.mma4ctr import config, dataset, generator, sweeps
+from mmnet.mma4ctr import config, dataset, generator
+from mmnet.mma4ctr.experiments import tables
+from mmnet.mma4ctr.experiments.clicks import SYSTEM
+from mmnet.training.records import Record
 from mmnet.training.resume import Checkpoints
+from tests.experiments.test_experiment import workers_here
 from tests.faults import (
     age_hidden,
     every_moment,
@@ -235,7 +240,8 @@ def test_whatever_the_other_drivers_are_killed_at_they_end_the_same(
     for name, arguments in drivers.items():
 
         def act(name=name, arguments=arguments):
-            assert run(name, *arguments) == 0
+            with workers_here():
+                assert run(name, *arguments) == 0
 
         copies = every_state(place, tmp_path / name, monkeypatch, act)
         assert len(copies) > 1
@@ -249,34 +255,41 @@ def test_whatever_the_other_drivers_are_killed_at_they_end_the_same(
 
 
 def whatever(place):
-    """All files but those that tell seconds."""
+    """All files but those that tell seconds; of cells what they were worth."""
     found = {}
     for path in sorted(place.rglob("*")):
         name = str(path.relative_to(place))
-        if path.is_file() and not name.startswith(("cells/", "results/results.csv")):
+        timed = ("cells/", "results/results.csv", "results/state.json")
+        if path.is_file() and (not name.startswith(timed) or name.endswith("metrics.json")):
             found[name] = path.read_bytes()
-        elif path.is_file() and path.suffix == ".json":
-            cell = json.loads(path.read_text())
-            found[name] = [cell["test"], cell["at_epoch"], cell["references"]]
     return found
 
 
 @pytest.mark.parametrize("how", ["die", "fail"])
 def test_tables_half_of_which_are_new_are_made_again(tmp_path, monkeypatch, how):
     flags = config.ExperimentConfig(row=("A:",), seeds=(0,), experiment="x")
-    rows = sweeps.rows(flags)
+    planned = plan.plan(flags, SYSTEM)
+    cell = plan.Cell("A", 0, 0, planned.rows["A"].flags, tmp_path / "cell")
+    (cell.directory / "evaluation").mkdir(parents=True)
+    rows = {"label": [0, 1, 1], "user_id": [1, 1, 2], "probability": [0.1, 0.2, 0.3]}
+    rows |= {"calibrated_probability": [0.5, 0.5, 0.5]}
+    pq.write_table(pa.table(rows), cell.directory / "evaluation" / "predictions.parquet")
 
-    def cell(auc):
-        test = dict.fromkeys(sweeps.METRICS, auc) | {"rows": 10, "positives": 2}
-        about = {"row": "A", "seed": 0, "protocol": "c1", "in_features": 3, "parameters": 4}
-        more = {"epoch": 1, "test": test, "at_epoch": {}, "references": {}, "training_seconds": 1}
-        return about | more
+    def record(auc):
+        test = dict.fromkeys(tables.METRICS, auc) | {"rows": 10, "positives": 2}
+        about = {"protocol": "c1", "in_features": 3, "parameters": 4, "epoch": 1}
+        metrics = about | {"test": test, "at_epoch": {}, "references": {}}
+        return Record(metrics=metrics, fitted={"training_seconds": 1})
+
+    made = {auc: SYSTEM.files(planned, {cell: record(auc)}, flags) for auc in (0.5, 0.75)}
 
     def write(place, auc=0.5):
-        sweeps.write(flags, rows, [cell(auc)], place / "results")
+        record(auc).write(cell.directory / "record.json")
+        results.write(planned, [cell], flags, place / "results", lambda *_: made[auc])
 
     def contents(place):
-        return {name: (place / "results" / name).read_text() for name in visible(place / "results")}
+        names = set(visible(place / "results")) - {"state.json"}
+        return {name: (place / "results" / name).read_text() for name in names}
 
     def fresh(name):
         write(tmp_path / name)
@@ -355,7 +368,8 @@ def test_a_path_below_a_file_is_one_sentence(straight, tmp_path, capsys):
             ["experiment", *done, cells, f"--results={below}"],
         ]
         for arguments in calls:
-            assert run(*arguments) == 1, arguments
+            with workers_here():
+                assert run(*arguments) == 1, arguments
             errors = capsys.readouterr().err
             assert "Traceback" not in errors
             error = errors.strip().splitlines()[-1]

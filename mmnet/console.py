@@ -1,0 +1,5 @@
+"""Where tasks print: lines are neither wrapped nor coloured, and `[x]` in a path stays."""
+
+from rich.console import Console
+
+console = Console(highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,61 @@
+"""The system that predicts clicks, as the runner of experiments sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmnet.checks import InputError, did_you_mean
+from mmnet.experiments.plan import Cell, Kind, Plan
+from mmnet.mma4ctr import config
+from mmnet.mma4ctr.config import ExperimentConfig, TrainConfig
+from mmnet.training.records import Record
+
+_OWN = frozenset({"seed", "run_dir", "resume"})
+
+
+class Clicks:
+    """See `plan.System`."""
+
+    train_flags = TrainConfig
+    tasks = "mmnet.mma4ctr.tasks"
+    example = "Protocols: p0, c1, c2"
+    runs = "runs/mma4ctr"
+    own_flags = _OWN
+    decides_nothing = frozenset(config.PLACES) - {"item_scores"}
+    dataset_flags = frozenset(config.INTERACTIONS) - decides_nothing | {"source_dir"}
+    known_to_dataset = config.INTERACTIONS
+
+    def kind(self, flags: TrainConfig) -> Kind:
+        """Checks that flags go together."""
+        config.check(flags)
+        return Kind()
+
+    def check(self, planned: Plan, flags: ExperimentConfig) -> None:
+        """Checks that what is published is of a row."""
+        for name in config.published(flags):
+            if name not in planned.rows:
+                near = did_you_mean(name, planned.rows)
+                raise InputError(f"--published={name!r} is not a row{near}")
+
+    def of_cell(self, flags: TrainConfig, seed: int, origin: int) -> TrainConfig:
+        """A row's flags with a cell's seed; a generated log is another one for each seed."""
+        generate = flags.generate
+        if generate and not any(one.startswith("seed=") for one in generate):
+            generate = (*generate, f"seed={seed}")
+        return flags.model_copy(update={"seed": seed, "generate": generate})
+
+    def shown(self, record: Record) -> str:
+        """AUC on the test rows."""
+        return f"test AUC {record.metrics['test']['auc']:.4f}"
+
+    def files(
+        self, planned: Plan, records: Mapping[Cell, Record], flags: ExperimentConfig
+    ) -> dict[str, Any]:
+        """Tables and the curve."""
+        from mmnet.mma4ctr.experiments import tables  # matplotlib, once there is what to draw
+
+        return tables.files(planned, records, flags)
+
+
+SYSTEM = Clicks()
