@@ -17,7 +17,6 @@ kept_counts.py      counts of events that did not change
 
 Counts to examples:
 ids.py, arrays.py, spool.py    where an item is; arrays and rows that need not fit in memory
-outputs.py          files that a flag names, written whole or not at all
 counts.py           counts table -> panel, [items, periods]
 share_rates.py      panel -> share rates and missing flags (Eq. 1)
 splits.py           panel -> examples (item, t), and which of them train, validate and test
