@@ -453,9 +453,7 @@ class PredictConfig(ScoreFlags, TableFlags):
     only_items: str = Field(
         "", description="Table of the items to score; taxonomy means still come from all items."
     )
-    processes: int = Field(
-        1, ge=1, description="Processes that score into a directory, of one core each."
-    )
+    processes: int = Field(1, ge=1, description="Number of processes that score, of one core each.")
     static_cache: str = Field(
         "", description="Directory that keeps what depends on items alone, for the next period."
     )

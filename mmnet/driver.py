@@ -60,6 +60,11 @@ def run(
     except KeyboardInterrupt as interruption:
         print(f"interrupted{f': {interruption}' if str(interruption) else ''}", file=sys.stderr)
         return INTERRUPTED
+    except SystemExit as ended:
+        # Rich ends a program whose reader is gone, with the exit code of wrong input.
+        if isinstance(ended.__context__, BrokenPipeError):
+            return NOBODY_READS
+        raise
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             return NOBODY_READS

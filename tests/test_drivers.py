@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from mmnet import config, driver, tasks
 from mmnet.config import EvaluateConfig, PredictConfig, PrepareConfig, TrainConfig
@@ -276,6 +277,16 @@ def test_help_for_a_reader_that_is_gone_ends_without_a_word(flags, flag, monkeyp
         monkeypatch.setattr(sys, "stdout", closed)
         assert run(flags, "", flag) == driver.NOBODY_READS
     assert capfd.readouterr().err == ""
+
+
+def test_a_report_for_a_reader_that_is_gone_ends_without_a_word(monkeypatch, capfd, tmp_path):
+    monkeypatch.setattr(tasks, "prepare", lambda flags: Console().print("a line of the report"))
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        code = run(PrepareConfig, "prepare", f"--dataset_dir={tmp_path}")
+    assert (code, capfd.readouterr().err) == (driver.NOBODY_READS, "")
 
 
 def test_a_broken_pipe_of_another_program_is_an_internal_error(monkeypatch, tmp_path, capsys):

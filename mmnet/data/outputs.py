@@ -30,6 +30,7 @@ def write_tables(tables: Iterable[pa.Table], path: str | os.PathLike[str], flag:
     """
 
     def write(beside: Path) -> None:
+        beside.touch()  # a place that cannot be written is refused before any table is made
         parts = iter(tables)
         first = next(parts)
         with pa.parquet.ParquetWriter(beside, first.schema) as writer:

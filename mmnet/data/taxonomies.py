@@ -106,9 +106,9 @@ class Taxonomy:
         elements = ((self._shard(panel, part),) for panel, part in shards)
         found = tf_means.over_shards(tf_means.sums, elements, (tf_means.SHARD,), num_shards)
         for values, sums in found:
-            more = len(self.numbers) - len(self.sums)
-            self.sums = np.pad(self.sums, ((0, more), (0, 0)))
-            self.counts = np.pad(self.counts, ((0, more), (0, 0)))
+            if more := len(self.numbers) - len(self.sums):  # else a copy of all sums per shard
+                self.sums = np.pad(self.sums, ((0, more), (0, 0)))
+                self.counts = np.pad(self.counts, ((0, more), (0, 0)))
             # Only the values of this shard: it may have few of many.
             self.sums[values] += sums.above
             self.counts[values] += sums.below

@@ -103,9 +103,8 @@ def to_file(
 
         def parts() -> Iterator[pa.Table]:
             # The file's place is tried before anything is scored.
-            scored.append(
-                to_directory(job, source, place, done, processes=processes, session=session)
-            )
+            how: dict[str, Any] = {"processes": processes, "session": session}
+            scored.append(to_directory(job, source, place, done, **how, flag="engine_spill"))
             for number in range(len(source.items.blocks(job.tables.shard_items))):
                 yield pa.parquet.read_table(_part(place, number))
 
@@ -121,6 +120,7 @@ def to_directory(
     *,
     processes: int,
     session: Any = None,
+    flag: str = "output",
 ) -> Scored:
     """Scores items into a directory, one Parquet file a block; goes on where it was killed.
 
@@ -132,6 +132,7 @@ def to_directory(
             session.
         processes: that score at a time; 1 = this one.
         session: of Spark, whose executors score instead.
+        flag: that decides where the directory is, for the message of a full disk.
 
     Raises:
         InputError: the tables are not as the contract wants them, the directory cannot be written,
@@ -165,7 +166,7 @@ def to_directory(
                 costs = [workers.here(_Worker(directory, job, source), todo, done)]
             shutil.rmtree(directory / SURVEY)
     except OSError as error:
-        raise InputError(f"--output={directory}: {error.strerror or error}") from None
+        raise InputError(f"--{flag}={directory}: {error.strerror or error}") from None
     return Scored(ledger, notes, period, led.cost(), costs, seconds, processes)
 
 

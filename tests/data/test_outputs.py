@@ -19,6 +19,15 @@ def test_tables_are_written_one_after_another_once_the_file_can_be(tmp_path):
     assert [one.name for one in path.parent.iterdir()] == ["scores.parquet"]
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_a_table_is_made(tmp_path):
+    asked = []
+    tables = map(asked.append, [pa.table({"a": [1]})])
+    path = tmp_path / f"{240 * 'a'}.parquet"  # too long a name once it waits for the rename
+    with pytest.raises(InputError, match=r"^--output=.*: File name too long$"):
+        write_tables(tables, path, "output")
+    assert not asked
+
+
 def test_a_file_that_cannot_be_written_is_named_with_its_flag(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"^--ranking_features=.*file/a.parquet: Not a directory$"):

@@ -1,5 +1,6 @@
 """Scoring block by block: the same scores as in one go, once each, whatever happens on the way."""
 
+import errno
 import importlib.util
 import json
 import os
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmnet import driver, tasks
-from mmnet.config import PredictConfig
+from mmnet.checks import InputError
+from mmnet.config import PredictConfig, TableFlags
 from mmnet.data import dataset as datasets
 from mmnet.data import input_tables
 from mmnet.files import only_one
@@ -160,6 +163,18 @@ def test_one_file_is_written_by_many_processes(
         assert predict_dataset(run_dir, path, *more).equals(whole)
     assert asked == [(catalogues.WORKER, 3)]
     assert [one.name for one in tmp_path.iterdir()] == ["scores.parquet"]
+
+
+def test_a_full_scratch_directory_is_named_by_the_flag_that_moves_it(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(catalogues, "_begin", full)
+    job = types.SimpleNamespace(tables=TableFlags(engine_spill=str(tmp_path)))
+    told = rf"^--engine_spill={tmp_path}/.*: No space left on device$"
+    with pytest.raises(InputError, match=told):
+        catalogues.to_file(job, None, tmp_path / "scores.parquet", print)
+    assert not list(tmp_path.iterdir())
 
 
 def test_vectors_of_a_table_of_their_own_are_lined_up(run_dir, catalogue, whole, tmp_path):

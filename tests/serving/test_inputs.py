@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmnet.data import dataset as datasets
-from mmnet.data import pipeline
+from mmnet.data import input_tables
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
 from mmnet.serving.inputs import DatasetSource, TableSource
@@ -20,7 +20,7 @@ def data(run_dir):
 
 @pytest.mark.parametrize("of", ["tables", "dataset"])
 def test_items_are_read_as_training_reads_them(data, tmp_path, of):
-    found = pipeline.load_tables(data.fitted.tables, items_in_pieces=True)
+    found = input_tables.open_tables(data.fitted.tables)
     source = DatasetSource(data, data.fitted)
     if of == "tables":
         source = TableSource(found, data.fitted)

@@ -196,7 +196,8 @@ class Scan:
         if table_files.is_parquet(path):
             names = table_files.column_names(path, self.option)
         else:
-            names = [name.strip() for name in table_files.header(path, self.delimiter)]
+            with table_files.readable(path, self.option):
+                names = [name.strip() for name in table_files.header(path, self.delimiter)]
         lacking = [column for column in self.columns if column not in names]
         if lacking:
             if names:
@@ -208,7 +209,8 @@ class Scan:
 
     def _check_first(self, path: Path) -> None:
         """Refuses a file without a header line whose first record is of another layout."""
-        line, fields = next(table_files.records(path, self.delimiter), (0, []))
+        with table_files.readable(path, self.option):
+            line, fields = next(table_files.records(path, self.delimiter), (0, []))
         if not fields:
             raise table_files.no_rows(path, self.option)
         table_files.check_delimiter(f"{path} line {line}", fields, self.delimiter)

@@ -139,6 +139,20 @@ def test_says_what_came_and_what_was_expected(tmp_path, text, how, message):
             pa.set_cpu_count(threads)
 
 
+@pytest.mark.parametrize("how", [{}, HEADERLESS])
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("log.csv.gz", b"\x1f\x8b, and then no gzip", "zlib inflate failed"),
+        ("log.csv", b'"id,n\n' + 40_000 * b"1,2\n", "field larger than field limit"),  # open quote
+    ],
+)
+def test_a_file_without_a_readable_first_record_is_named(tmp_path, name, content, reason, how):
+    assert sentence(scan(tmp_path / name, content, **how)).startswith(
+        f"{tmp_path / name} is not a readable CSV file (log table): {reason}"
+    )
+
+
 def test_a_file_that_is_no_parquet_is_named(tmp_path):
     assert sentence(scan(tmp_path / "log.parquet", "id,n\n")).startswith(
         f"{tmp_path}/log.parquet is not a readable Parquet file (log table): "
