@@ -10,8 +10,8 @@ from mmnet.checks import InputError
 from mmnet.config import ExperimentConfig
 from mmnet.experiments.plan import Row
 from mmnet.models import REGISTRY
-from mmnet.training.fitting import monitored
 from mmnet.training.records import Record
+from mmnet.training.share_rates import monitored
 
 Choices = Sequence[Any]
 Range = tuple[float, float, str]

@@ -136,6 +136,9 @@ class NetworkFlags(FitFlags):
     batch_size: int = Field(
         8192, ge=1, description="Rows per training step; the listwise loss is over the batch."
     )
+    patience: int = Field(
+        0, ge=0, description="Epochs without improvement before stopping; 0 never stops early."
+    )
     schedule: Literal["step", "constant"] = Field(
         "step", description="Learning-rate schedule; step halves it every five epochs."
     )
@@ -219,6 +222,17 @@ def by_numbers(model: str) -> bool:
 
 PLACES = (
     *("source_dir", "dataset_dir", "run_dir", "item_scores", "outputs", "resume"),
+    "profile_steps",
     *EngineFlags.model_fields,
 )
+DECIDES = {
+    *ProtocolFlags.model_fields,
+    *ModalityFlags.model_fields,
+    "model",
+    "arch",
+    "loss",
+    "seed",
+}
+"""What tells one model from another: TensorBoard shows it next to the metrics."""
+
 INTERACTIONS = tuple(InteractionFlags.model_fields)

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 from mmnet import driver
 from mmnet.flags import parse
@@ -54,6 +55,10 @@ def test_a_run_leaves_what_the_design_says(place):
     assert {"train", "features", "protocol", "export"} <= set(record.stage_seconds)
     own = parse(config.TrainConfig, [f"--flagfile={place / 'run' / 'flags.txt'}"])
     assert own.protocol == "c1"
+    logged = EventAccumulator(str(place / "run" / "logs"), size_guidance={"tensors": 0})
+    tags = logged.Reload().Tags()["tensors"]
+    assert {"train/loss", "train/epoch_loss", "validation/auc", "best/validation/auc"} <= set(tags)
+    assert "_hparams_/session_start_info" in logged.PluginTagToContent("hparams")
 
 
 def test_evaluating_again_gives_the_same_numbers(place):
