@@ -85,6 +85,10 @@ class RunFlags(Flags):
     run_dir: str = Field("", description="Run directory; default: runs/<time>-<model>.")
 
 
+class TrainRunFlags(FitFlags, RunFlags):
+    """A training run of either system."""
+
+
 class EvaluateFlags(Flags):
     """Which run is evaluated."""
 
@@ -388,7 +392,14 @@ class PrepareConfig(TableFlags, TaskFlags):
 
 
 class TrainConfig(
-    TableFlags, TaskFlags, ScenarioFlags, ModelFlags, TrainingFlags, DecisionFlags, PlaceFlags
+    TableFlags,
+    TaskFlags,
+    ScenarioFlags,
+    ModelFlags,
+    TrainingFlags,
+    DecisionFlags,
+    PlaceFlags,
+    TrainRunFlags,
 ):
     """Flags of `python -m mmnet.train`."""
 

@@ -8,7 +8,7 @@ import pydantic
 from pydantic import Field
 
 from mmnet.checks import InputError
-from mmnet.config import EngineFlags, EvaluateFlags, FitFlags, GridFlags, RunFlags, ScoreFlags
+from mmnet.config import EngineFlags, EvaluateFlags, FitFlags, GridFlags, ScoreFlags, TrainRunFlags
 from mmnet.flags import Flags, Numbers, Repeated
 
 MODALITIES = ("visual", "acoustic", "textual")
@@ -153,10 +153,9 @@ class NetworkFlags(FitFlags):
     evaluate_at: Numbers = Field((), description="Epochs to test as well, one row each.")
 
 
-class TrainConfig(InteractionFlags, ProtocolFlags, ModalityFlags, NetworkFlags, RunFlags):
+class TrainConfig(InteractionFlags, ProtocolFlags, ModalityFlags, NetworkFlags, TrainRunFlags):
     """Flags of `python -m mmnet.mma4ctr.train`."""
 
-    run_dir: str = Field("", description="Run directory.")
     outputs: Literal["all", "metrics"] = Field(
         "all", description="metrics leaves out predictions, figures and the SavedModel."
     )

@@ -13,7 +13,7 @@ _BASE_RATE = "run/base_rate"
 """Only old checkpoints have it: the learning rate after the epochs undone so far."""
 
 
-def convert(directory: Path, network: Sequence[str], steps_per_epoch: int) -> None:
+def convert(directory: Path, network: Sequence[str], steps_per_epoch: int, metric: str) -> None:
     """Writes the newest checkpoint anew, as the trainer writes it, where it is an old one.
 
     Old ones were written at the end of an epoch, and counted epochs as steps. The old file stays
@@ -23,6 +23,7 @@ def convert(directory: Path, network: Sequence[str], steps_per_epoch: int) -> No
         directory: of the run's checkpoints.
         network: the names of the network's weights, in the order of `get_weights`.
         steps_per_epoch: training steps of one epoch.
+        metric: the name that validation AUC has now.
     """
     files = Checkpoints(directory)
     old = files.newest()
@@ -35,9 +36,9 @@ def convert(directory: Path, network: Sequence[str], steps_per_epoch: int) -> No
     progress = replace(
         old.progress,
         step=old.progress.epoch * steps_per_epoch,
-        history=[_row(epoch, logged.get(epoch), steps_per_epoch) for epoch in epochs],
+        history=[_row(epoch, logged.get(epoch), steps_per_epoch, metric) for epoch in epochs],
         undone=[
-            {"epoch": row["epoch"], "metrics": {"validation/auc": row["auc"]}}
+            {"epoch": row["epoch"], "metrics": {metric: row["auc"]}}
             for row in old.settings["retries"]
         ],
     )
@@ -51,7 +52,9 @@ def convert(directory: Path, network: Sequence[str], steps_per_epoch: int) -> No
     files.write(Checkpoint(progress, settings, arrays, named("best"), others))
 
 
-def _row(epoch: int, row: Mapping[str, Any] | None, steps_per_epoch: int) -> dict[str, Any]:
+def _row(
+    epoch: int, row: Mapping[str, Any] | None, steps_per_epoch: int, metric: str
+) -> dict[str, Any]:
     """An epoch of the history; the old one left out those that the interrupt did not log."""
     found = {"epoch": epoch, "step": epoch * steps_per_epoch}
     if row is None:
@@ -61,5 +64,5 @@ def _row(epoch: int, row: Mapping[str, Any] | None, steps_per_epoch: int) -> dic
         "monitor": row["auc"],
         "learning_rate": row["learning_rate"],
         "epoch_seconds": row["seconds"],
-        "metrics": {"validation/auc": row["auc"]},
+        "metrics": {metric: row["auc"]},
     }

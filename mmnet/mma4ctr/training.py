@@ -205,7 +205,7 @@ def fit(
     names = {id(variable): name for name, variable in trainer.variables.items()}
     network = [names[id(weight)] for weight in model.net.weights]
     if run_dir and flags.resume:
-        old_checkpoints.convert(run_dir / "checkpoints", network, batches.steps_per_epoch)
+        old_checkpoints.convert(run_dir / "checkpoints", network, batches.steps_per_epoch, AUC)
     fitted = trainer.fit(
         batches,
         lambda model: {AUC: validate(model)},

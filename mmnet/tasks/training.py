@@ -38,7 +38,7 @@ from mmnet.tasks.evaluating import (
 from mmnet.tasks.shown import console, print_ledger
 from mmnet.training import fitting, losses, resume, share_rates
 from mmnet.training.records import Record, Stages
-from mmnet.training.run_directory import removed_if_unused, write_flags
+from mmnet.training.run_directory import SHARE_RATES, removed_if_unused
 
 
 class Series:
@@ -96,7 +96,7 @@ def train(
             losses.check_loss(flags.loss, model)
         system = series.system(model, dataset, flags)  # --explain is refused before training
         model = system.model
-    write_flags(flags, run_dir)
+    SHARE_RATES.write(flags, run_dir)
     windows = Windows(dataset)
     print_ledger(dataset)
     record = Record.of_this_process(

@@ -281,8 +281,9 @@ def _fix_randomness(flags: FitFlags) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-_BEGIN = "begin"
-"""The name, in a checkpoint, of the arrays that the running epoch began with."""
+_BEGIN, _REACHED = "begin", "epoch-"
+"""Names, in a checkpoint, of the arrays that the running epoch began with, and of those that an
+epoch ended with."""
 
 
 class _Run:
@@ -450,7 +451,7 @@ class _Run:
             progress = replace(progress, best_value=value, best_epoch=epoch)
             self.best = reached
         if epoch in keep_epochs:
-            self.others[f"epoch-{epoch}"] = reached
+            self.others[f"{_REACHED}{epoch}"] = reached
         self.progress = progress
 
         shown = {name: metrics[name] for name in monitor.shown} | {monitor.name: value}
@@ -467,17 +468,16 @@ class _Run:
             progress, step=step, undone=[*progress.undone, row], epoch_seconds=0.0
         )
         self.logs.start(step)
-        self.save()
-        if self.files:
-            self.files.forget_after(step)
+        self.save(undone=True)
 
-    def save(self) -> None:
-        """Writes a checkpoint."""
+    def save(self, *, undone: bool = False) -> None:
+        """Writes a checkpoint; see `Checkpoints.write`."""
         self.logs.flush()  # what a resumed session does not log again must be in the file
         self.progress = replace(self.progress, seconds=self._seconds())
         if self.files:
             arrays = resuming.values(self.variables)
-            self.files.write(Checkpoint(self.progress, self.shared, arrays, self.best, self.others))
+            checkpoint = Checkpoint(self.progress, self.shared, arrays, self.best, self.others)
+            self.files.write(checkpoint, undone=undone)
         self._saved = time.monotonic()
 
     def stop_if_asked(self) -> None:
@@ -503,7 +503,7 @@ class _Run:
         resuming.assign(self.variables, self.best)
         progress, (steps, seconds) = self.progress, self._timed
         metrics = progress.history[progress.best_epoch - 1]["metrics"]
-        kept = {name: arrays for name, arrays in self.others.items() if name != _BEGIN}
+        reached = [name for name in self.others if name.startswith(_REACHED)]
         self.logs.scalars(progress.step, {f"best/{name}": v for name, v in metrics.items()})
         self.logs.ended(progress.step)
         assert progress.best_value is not None  # every epoch has one
@@ -518,7 +518,7 @@ class _Run:
             steps_per_second=steps / seconds if steps else math.nan,
             stopped_early=self.stopped_early,
             undone=progress.undone,
-            reached={int(name.rpartition("-")[2]): arrays for name, arrays in kept.items()},
+            reached={int(name.removeprefix(_REACHED)): self.others[name] for name in reached},
         )
 
     def _seconds(self) -> float:

@@ -166,8 +166,13 @@ class Checkpoints:
         """The files, oldest first."""
         return sorted(self.directory.glob("epoch_*.npz"))
 
-    def write(self, checkpoint: Checkpoint) -> Path:
-        """Writes one checkpoint, then deletes what is older than the newest `keep`."""
+    def write(self, checkpoint: Checkpoint, *, undone: bool = False) -> Path:
+        """Writes one checkpoint, then deletes what is older than the newest `keep`.
+
+        Args:
+            checkpoint: how far training has come.
+            undone: later steps were undone, so their checkpoints are deleted as well.
+        """
         progress = checkpoint.progress
         described = json.dumps({"progress": asdict(progress), "settings": checkpoint.settings})
         contents: dict[str, Any] = {
@@ -180,15 +185,12 @@ class Checkpoints:
         contents[_SHA256] = _digest(contents)
         path = self.directory / f"epoch_{progress.epoch:06d}_step_{progress.step:010d}.npz"
         write_atomic(path, lambda beside: np.savez(beside, **contents))
+        later = [one for one in self.paths() if undone and one > path]
+        for one in later:
+            one.unlink(missing_ok=True)
         for old in self.paths()[: -self.keep]:
             old.unlink(missing_ok=True)
         return path
-
-    def forget_after(self, step: int) -> None:
-        """Deletes the checkpoints of later steps, which were undone."""
-        for path in self.paths():
-            if int(path.stem.rpartition("_")[2]) > step:
-                path.unlink(missing_ok=True)
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is intact, with a warning for each that is not.

@@ -37,11 +37,11 @@ def test_arrays_of_other_moments_are_read_back_by_moment_and_name(tmp_path):
             np.testing.assert_array_equal(read.others[moment][name], array)
 
 
-def test_checkpoints_of_steps_that_were_undone_are_forgotten(tmp_path):
-    files = Checkpoints(tmp_path, keep=9)
-    for step in (5, 7, 9):
+def test_checkpoints_of_steps_that_were_undone_go_and_the_one_that_undid_them_stays(tmp_path):
+    files = Checkpoints(tmp_path)
+    for step in (7, 9):
         files.write(checkpoint(step, epoch=1))
-    files.forget_after(5)
+    files.write(checkpoint(5, epoch=1), undone=True)
     assert [path.stem for path in files.paths()] == ["epoch_000001_step_0000000005"]
 
 
