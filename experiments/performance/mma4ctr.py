@@ -79,7 +79,7 @@ def commands(raw: Path, directory: Path, preparing=(), training=()) -> list[str]
 
 def wechat(directory: Path, scale: float) -> list[str]:
     """WeChat's layout."""
-    from mmnet.mma4ctr import generator
+    from mmnet.mma4ctr.data import generator
 
     raw, began = directory / "raw", time.perf_counter()
     users, feeds, rows = (round(number * scale) for number in (USERS, FEEDS, ROWS))
@@ -125,7 +125,7 @@ def tiktok_log(directory: Path, scale: float):
     import pyarrow.csv
 
     from mmnet.data.sources.tiktok import COLUMNS, LOG
-    from mmnet.mma4ctr.interactions import MIN_ROWS
+    from mmnet.mma4ctr.data.interactions import MIN_ROWS
 
     users, items, rows = (
         round(number * scale) for number in (TIKTOK_USERS, TIKTOK_ITEMS, TIKTOK_ROWS)
@@ -188,7 +188,7 @@ def random_parts():
     """Tables and rows of the published size."""
     import numpy as np
 
-    from mmnet.mma4ctr.features import Features, Scaler
+    from mmnet.mma4ctr.data.features import Features, Scaler
 
     draw = np.random.default_rng(0)
     scaler = Scaler(np.zeros(194, np.float32), np.ones(194, np.float32))
@@ -210,8 +210,9 @@ def ours(features, state, item, label):
     import keras
     import numpy as np
 
-    from mmnet.mma4ctr import network, training
-    from mmnet.mma4ctr.protocols import Protocol
+    from mmnet.mma4ctr.data.protocols import Protocol
+    from mmnet.mma4ctr.models import network
+    from mmnet.mma4ctr.training import fitting
 
     model = network.Clicks(features, network.network(194, arch="readme", seed=0))
     rows = {"train": slice(0, len(state))}
@@ -220,7 +221,7 @@ def ours(features, state, item, label):
         *("p0", none, item, state, label.astype(np.int8), none, rows, None, 0),
         *(none, none, none, True),
     )
-    batches = training.Batches(protocol, BATCH, 0)
+    batches = fitting.Batches(protocol, BATCH, 0)
     model.compile(
         keras.optimizers.Adam(1e-3, epsilon=1e-8),
         network.ListwiseCrossEntropy(),
@@ -234,7 +235,7 @@ def plain(features, state, item, label):
     """Keras `fit` on rows written out, as one would write it first."""
     import keras
 
-    from mmnet.mma4ctr import network
+    from mmnet.mma4ctr.models import network
 
     net = network.network(194, arch="readme", seed=0)
     model = keras.Model(net.input, net.output[0])
@@ -311,9 +312,9 @@ def scoring() -> list[str]:
     import numpy as np
     import tensorflow as tf
 
-    from mmnet.mma4ctr import network
-    from mmnet.mma4ctr.metrics import Platt
-    from mmnet.mma4ctr.scoring import Folded
+    from mmnet.mma4ctr.evaluation.metrics import Platt
+    from mmnet.mma4ctr.models import network
+    from mmnet.mma4ctr.serving.scoring import Folded
 
     features, *_ = random_parts()
     model = network.Clicks(features, network.network(194, arch="readme", seed=0))

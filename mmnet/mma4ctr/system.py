@@ -9,26 +9,19 @@ import numpy as np
 
 from mmnet.checks import InputError
 from mmnet.console import console
-from mmnet.mma4ctr import (
-    baselines,
-    config,
-    features,
-    fusion,
-    item_scores,
-    metrics,
-    network,
-    protocols,
-    references,
-    scoring,
-    training,
-)
-from mmnet.mma4ctr.baselines import Baseline
+from mmnet.mma4ctr import config
 from mmnet.mma4ctr.config import TrainConfig
-from mmnet.mma4ctr.dataset import Dataset
-from mmnet.mma4ctr.features import Features
-from mmnet.mma4ctr.metrics import Platt
-from mmnet.mma4ctr.network import Clicks
-from mmnet.mma4ctr.protocols import Protocol
+from mmnet.mma4ctr.data import features, fusion, item_scores, protocols
+from mmnet.mma4ctr.data.dataset import Dataset
+from mmnet.mma4ctr.data.features import Features
+from mmnet.mma4ctr.data.protocols import Protocol
+from mmnet.mma4ctr.evaluation import metrics, references
+from mmnet.mma4ctr.evaluation.metrics import Platt
+from mmnet.mma4ctr.models import baselines, network
+from mmnet.mma4ctr.models.baselines import Baseline
+from mmnet.mma4ctr.models.network import Clicks
+from mmnet.mma4ctr.serving import scoring
+from mmnet.mma4ctr.training import fitting
 from mmnet.training.records import Stages
 
 MOST_LOGITS_BYTES = 2 << 30
@@ -49,7 +42,7 @@ class System:
 
     protocol: Protocol
     features: Features | None
-    model: training.Model
+    model: fitting.Model
 
     def __init__(self, data: Dataset, flags: TrainConfig, stages: Stages | None = None):
         stages = stages or Stages()
@@ -98,7 +91,7 @@ class System:
             return "items"
         return "pairs" if self.flags.model in baselines.PAIRWISE else "bce"
 
-    def fresh(self, again: int = 0) -> training.Model:
+    def fresh(self, again: int = 0) -> fitting.Model:
         """The model with fresh weights; `again` draws others."""
         part, seed = self.protocol.parts["train"], self.flags.seed + 1_000_003 * again
         bias = float(metrics.logit(self.protocol.label[part].mean()))
@@ -136,7 +129,7 @@ class System:
         """Trainable ones; the tables are none."""
         return int(sum(np.prod(w.shape) for w in self.model.trainable_variables))
 
-    def fit(self, run_dir: Path | None) -> training.Fit:
+    def fit(self, run_dir: Path | None) -> fitting.Fit:
         """Trains the network."""
         flags = self.flags
         select = flags.select
@@ -145,11 +138,11 @@ class System:
         flags = flags.model_copy(update={"select": select})
         part = self.protocol.parts["validation"]
         with self.stages.stage("train"):
-            return training.fit(
+            return fitting.fit(
                 self.model,
                 self.protocol,
                 lambda model: metrics.auc(
-                    self.protocol.label[part], training.scores(model, self.protocol, "validation")
+                    self.protocol.label[part], fitting.scores(model, self.protocol, "validation")
                 ),
                 flags,
                 self.loss,
@@ -166,7 +159,7 @@ class System:
 
     def scores(self, split: str) -> np.ndarray:
         """Probabilities of a split's rows."""
-        return training.scores(self.model, self.protocol, split)
+        return fitting.scores(self.model, self.protocol, split)
 
     def calibration(self) -> Platt:
         """Fitted to the validation rows."""
@@ -183,7 +176,7 @@ class System:
             self.calibration(),
         )
 
-    def report(self, fitted: training.Fit) -> dict[str, Any]:
+    def report(self, fitted: fitting.Fit) -> dict[str, Any]:
         """Metrics of the chosen epoch, of those asked for besides, and of the references."""
         found: dict[str, Any] = {
             "protocol": self.flags.protocol,

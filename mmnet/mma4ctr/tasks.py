@@ -16,7 +16,7 @@ from mmnet.console import console
 from mmnet.data.outputs import write_tables
 from mmnet.experiments import running
 from mmnet.files import write_atomic
-from mmnet.mma4ctr import config, dataset, item_scores, pairs
+from mmnet.mma4ctr import config
 from mmnet.mma4ctr.config import (
     EvaluateConfig,
     ExperimentConfig,
@@ -24,8 +24,10 @@ from mmnet.mma4ctr.config import (
     PrepareConfig,
     TrainConfig,
 )
-from mmnet.mma4ctr.dataset import Dataset
+from mmnet.mma4ctr.data import dataset, item_scores
+from mmnet.mma4ctr.data.dataset import Dataset
 from mmnet.mma4ctr.experiments.clicks import SYSTEM
+from mmnet.mma4ctr.serving import pairs
 from mmnet.startup import load_tensorflow
 from mmnet.tasks import shown
 from mmnet.training import resume
@@ -34,7 +36,7 @@ from mmnet.training.run_directory import RunKind, only_run, removed_if_unused
 
 if TYPE_CHECKING:
     from mmnet.mma4ctr.system import System
-    from mmnet.mma4ctr.training import Fit
+    from mmnet.mma4ctr.training.fitting import Fit
 
 WEIGHTS = "weights.npz"
 RUNS = RunKind(
@@ -148,14 +150,14 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
         )
     data = dataset.load(Path(flags.dataset_dir or own.dataset_dir or run_dir / "dataset"))
     load_tensorflow()
-    from mmnet.mma4ctr import training
     from mmnet.mma4ctr.system import System
+    from mmnet.mma4ctr.training import fitting
 
     made = System(data, own)
     stored = resume.load_arrays(run_dir / WEIGHTS, made.digest)
     made.model.net.set_weights([stored[str(n)] for n in range(len(stored))])
     record = Record.read(run_dir / "record.json")
-    fitted = training.Fit(history=record.fitted["history"], best_epoch=record.fitted["best_epoch"])
+    fitted = fitting.Fit(history=record.fitted["history"], best_epoch=record.fitted["best_epoch"])
     found = made.report(fitted)
     found["at_epoch"] = record.metrics.get("at_epoch", {})
     _write_evaluation(made, found, fitted, run_dir / "evaluation", "all")
@@ -189,7 +191,7 @@ def _write_evaluation(
     if outputs == "predictions":
         return
     from mmnet.evaluation.plots import write_figure
-    from mmnet.mma4ctr import figures, references
+    from mmnet.mma4ctr.evaluation import figures, references
 
     label = protocol.label[part]
     rates = references.rates(protocol, len(data.user_ids), len(data.item_ids))
@@ -203,7 +205,8 @@ def _write_evaluation(
 def _write_maps(made: System, directory: Path, number: int) -> None:
     """UMAP of input rows and of hidden vectors, as many rows of either kind."""
     from mmnet.evaluation.plots import write_figure
-    from mmnet.mma4ctr import figures, training
+    from mmnet.mma4ctr.evaluation import figures
+    from mmnet.mma4ctr.training import fitting
 
     protocol, part = made.protocol, made.protocol.parts["test"]
     label = protocol.label[part]
@@ -214,7 +217,7 @@ def _write_maps(made: System, directory: Path, number: int) -> None:
             "--umap is of MMa4CTR's rows and hidden vectors; this run has another model"
         )
     inputs = made.features.rows(state, item, "test")
-    hidden = training.scores(made.model, protocol, "test", hidden=True)[chosen]
+    hidden = fitting.scores(made.model, protocol, "test", hidden=True)[chosen]
     for name, rows, seed in (("inputs", inputs, 12), ("hidden", hidden, 2)):
         for dimensions in (2, 3):
             figure = figures.maps(
@@ -261,7 +264,7 @@ def predict(flags: PredictConfig) -> None:
         return
     user_id, item_id = pairs.read(flags.pairs)
     load_tensorflow()
-    from mmnet.mma4ctr import scoring
+    from mmnet.mma4ctr.serving import scoring
 
     loaded = scoring.load(flags.saved_model)
     scores = scoring.score(loaded.signatures["serving_default"], user_id, item_id, flags.batch_size)

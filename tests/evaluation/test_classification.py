@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from mmnet.evaluation import classification
 from mmnet.evaluation.classification import Scored
 from mmnet.evaluation.significance import Measure
-from mmnet.mma4ctr import metrics
+from mmnet.mma4ctr.evaluation import metrics
 from mmnet.mma4ctr.experiments.tables import INFLUENCES
 
 sklearn = pytest.importorskip("sklearn.metrics")

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from mmnet.mma4ctr import scoring
-from mmnet.mma4ctr.features import Features, Scaler
-from mmnet.mma4ctr.metrics import Platt
-from mmnet.mma4ctr.network import Clicks, network
+from mmnet.mma4ctr.data.features import Features, Scaler
+from mmnet.mma4ctr.evaluation.metrics import Platt
+from mmnet.mma4ctr.models.network import Clicks, network
+from mmnet.mma4ctr.serving import scoring
 
 USERS, ITEMS = np.array([10, 20, 30]), np.array([5, 6, 7, 8])
 KNOWN_USERS, KNOWN_ITEMS = np.array([True, True, False]), np.array([True, False, True, True])

@@ -5,7 +5,7 @@ import io
 import json
 
 from mmnet.data.sources import tiktok
-from mmnet.mma4ctr.generator import ACTIONS
+from mmnet.mma4ctr.data.generator import ACTIONS
 
 FEEDS = (
     *("feedid", "authorid", "videoplayseconds", "description", "ocr", "asr", "bgm_song_id"),

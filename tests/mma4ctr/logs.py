@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mmnet.mma4ctr.dataset import Dataset
-from mmnet.mma4ctr.modalities import Raw, Reduction
-from mmnet.mma4ctr.pca import Ragged
+from mmnet.mma4ctr.data.dataset import Dataset
+from mmnet.mma4ctr.data.modalities import Raw, Reduction
+from mmnet.mma4ctr.data.pca import Ragged
 
 
 def log(seed=0, *, users=12, items=30, rows=600, days=14, min_rows=5, rate=0.3, source="wechat"):

@@ -8,13 +8,14 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmnet.mma4ctr import fusion, item_scores, modalities, scoring
 from mmnet.mma4ctr.config import MODALITIES
-from mmnet.mma4ctr.features import Features, Scaler
-from mmnet.mma4ctr.metrics import Platt
-from mmnet.mma4ctr.modalities import Raw
-from mmnet.mma4ctr.network import Clicks, network
-from mmnet.mma4ctr.pca import Ragged
+from mmnet.mma4ctr.data import fusion, item_scores, modalities
+from mmnet.mma4ctr.data.features import Features, Scaler
+from mmnet.mma4ctr.data.modalities import Raw
+from mmnet.mma4ctr.data.pca import Ragged
+from mmnet.mma4ctr.evaluation.metrics import Platt
+from mmnet.mma4ctr.models.network import Clicks, network
+from mmnet.mma4ctr.serving import scoring
 from mmnet.schema import LARGEST_ENTRY, LARGEST_RATE
 from tests import extremes
 from tests.mma4ctr.files import write_tiktok

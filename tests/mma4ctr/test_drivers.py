@@ -14,7 +14,8 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 from mmnet import driver
 from mmnet.experiments import plan
 from mmnet.flags import parse
-from mmnet.mma4ctr import config, dataset
+from mmnet.mma4ctr import config
+from mmnet.mma4ctr.data import dataset
 from mmnet.mma4ctr.experiments.clicks import SYSTEM
 from mmnet.training.records import Record
 from tests.experiments.test_experiment import workers_here
@@ -74,7 +75,7 @@ def test_evaluating_again_gives_the_same_numbers(place):
 
 
 def test_predictions_are_the_metrics(place):
-    from mmnet.mma4ctr import metrics
+    from mmnet.mma4ctr.evaluation import metrics
 
     rows = pyarrow.parquet.read_table(place / "run" / "evaluation" / "predictions.parquet")
     found = json.loads((place / "run" / "evaluation" / "metrics.json").read_text())["test"]

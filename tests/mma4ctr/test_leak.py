@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from mmnet.mma4ctr import dataset, metrics, references
 from mmnet.mma4ctr.config import InteractionFlags, TrainConfig
+from mmnet.mma4ctr.data import dataset
+from mmnet.mma4ctr.evaluation import metrics, references
 from mmnet.mma4ctr.system import System
 
 NOISE = {

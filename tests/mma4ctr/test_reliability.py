@@ -13,7 +13,8 @@ import pytest
 from mmnet import driver
 from mmnet.experiments import plan, results
 from mmnet.files import only_one
-from mmnet.mma4ctr import config, dataset, generator
+from mmnet.mma4ctr import config
+from mmnet.mma4ctr.data import dataset, generator
 from mmnet.mma4ctr.experiments import tables
 from mmnet.mma4ctr.experiments.clicks import SYSTEM
 from mmnet.training.records import Record

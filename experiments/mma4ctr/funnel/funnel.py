@@ -28,7 +28,8 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from mmnet.files import write_atomic
-from mmnet.mma4ctr import generator, metrics
+from mmnet.mma4ctr.data import generator
+from mmnet.mma4ctr.evaluation import metrics
 
 LAST_DAY_SEEN, CHOSEN, KEPT = 7, 0.1, 0.5
 LOG = {"users": 600, "feeds": 1500, "rows": 300_000, "rate": 0.03, "item_sd": 0.8}

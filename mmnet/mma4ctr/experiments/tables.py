@@ -17,8 +17,8 @@ from mmnet.experiments import comparison, tables
 from mmnet.experiments.comparison import Compared, Group
 from mmnet.experiments.plan import Cell, Plan, TablePlan, slug
 from mmnet.experiments.tables import Column
-from mmnet.mma4ctr import figures, metrics
 from mmnet.mma4ctr.config import ExperimentConfig, published
+from mmnet.mma4ctr.evaluation import figures, metrics
 from mmnet.training.records import Record
 
 METRICS = {

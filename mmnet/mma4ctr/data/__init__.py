@@ -1,0 +1,1 @@
+"""From a publisher's files to the rows and tables that models read."""

@@ -1,0 +1,179 @@
+"""Tables of users and items that rows are gathered from; no row is ever written out.
+
+A row of features is [user part, item part], and each part depends on the user's state or the item
+alone. So there is a table of states and one of items, and the extremes of a split's rows are those
+of the states and items in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmnet.files import write_atomic
+from mmnet.mma4ctr.config import MODALITIES, ModalityFlags, ProtocolFlags
+from mmnet.mma4ctr.data import fusion, modalities, user_embedding
+from mmnet.mma4ctr.data.dataset import Dataset
+from mmnet.mma4ctr.data.modalities import Reduction
+from mmnet.mma4ctr.data.protocols import SPLITS, Protocol
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Brings columns to [0, 1]: (x - low) · factor, float32 [columns] both."""
+
+    low: np.ndarray
+    factor: np.ndarray
+
+
+@dataclass(frozen=True)
+class Features:
+    """What rows are gathered from.
+
+    Attributes:
+        states: user parts, float32 [states, user columns].
+        items: item parts, float32 [items, item columns].
+        scalers: split -> how its rows are scaled.
+        widths: modality -> width of its table.
+    """
+
+    states: np.ndarray
+    items: np.ndarray
+    scalers: dict[str, Scaler]
+    widths: dict[str, int]
+
+    @property
+    def in_features(self) -> int:
+        """Columns of a row."""
+        return self.states.shape[1] + self.items.shape[1]
+
+    def rows(self, state: np.ndarray, item: np.ndarray, split: str) -> np.ndarray:
+        """Scaled rows, written out after all: float32 [rows, in_features]."""
+        found = np.concatenate([self.states[state], self.items[item]], axis=1)
+        return fusion.bounded(found, self.scalers[split].low, self.scalers[split].factor)
+
+
+def reduction(dataset: Dataset, flags: ModalityFlags, protocol: str) -> Reduction:
+    """How modalities become tables under a protocol."""
+    published = protocol == "p0"
+    rounded = published if flags.rounding == "auto" else flags.rounding == "true"
+    return Reduction(
+        variance=flags.pca_variance,
+        widths=dict(zip(MODALITIES, flags.pca_widths, strict=False)),
+        per_part=published and dataset.spec["source"] == "tiktok",
+        rounded=rounded,
+        music=flags.music,
+    )
+
+
+def build(
+    dataset: Dataset,
+    protocol: Protocol,
+    flags: ProtocolFlags,
+    how: Reduction,
+    more: np.ndarray | None = None,
+) -> Features:
+    """The tables of a protocol.
+
+    Args:
+        dataset: the log.
+        protocol: its rows, and what features may read.
+        flags: which features.
+        how: modalities are made.
+        more: further columns of the items, float32 [items, columns].
+    """
+    present = {name: np.asarray(raw.present) for name, raw in dataset.modalities.items()}
+    names = fusion.modalities_of(flags.matrix)
+    tables = _tables(dataset, protocol.fit_items, how) if names else {}
+    items = fusion.item_part(
+        flags.matrix,
+        tables,
+        present,
+        protocol.fit_items,
+        wechat=dataset.spec["source"] == "wechat",
+        rounded=how.rounded,
+    )
+    if more is not None:
+        items = np.concatenate([items, more], axis=1)
+    states = _user_part(dataset, protocol, flags, tables, present)
+    scalers = _scalers(protocol, states, items)
+    return Features(states, items, scalers, {name: t.shape[1] for name, t in tables.items()})
+
+
+def _tables(dataset: Dataset, fit: np.ndarray, how: Reduction) -> dict[str, np.ndarray]:
+    """Modalities' tables, kept beside the dataset's arrays: a sweep needs the same ones again."""
+    digest = hashlib.sha256(np.packbits(fit).tobytes())
+    digest.update(f"{how} {dataset.spec['fingerprint']}".encode())
+    path = dataset.folder / f"tables-{digest.hexdigest()[:16]}.npz"
+    if path.exists():
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in MODALITIES}
+    found = modalities.tables(dataset.modalities, fit, how)
+    named: dict[str, Any] = dict(found)
+    if path.parent.exists():  # or another dataset took its place meanwhile
+        write_atomic(path, lambda beside: np.savez(beside, **named))
+    return found
+
+
+def _user_part(
+    dataset: Dataset,
+    protocol: Protocol,
+    flags: ProtocolFlags,
+    tables: dict[str, np.ndarray],
+    present: dict[str, np.ndarray],
+) -> np.ndarray:
+    """User parts of all states, float32 [states, columns]."""
+    users, bins = len(dataset.user_ids), protocol.bins
+    if flags.user_features == "none":
+        return np.zeros((protocol.num_states, 0), np.float32)
+    if flags.user_length == 0:
+        ids = np.asarray(dataset.user_ids)[protocol.state_user]
+        return ids.astype(np.float32)[:, None]
+    device = protocol.state_device.astype(np.float64)[:, None]
+    if flags.user_features == "rate":
+        positives, number = user_embedding.positive_rates(protocol.edges, users=users, bins=bins)
+        columns = [(positives / np.maximum(number, 1))[:, None], device]
+    else:
+        names = fusion.modalities_of(flags.matrix)
+
+        def pooled(name: str) -> np.ndarray:
+            table = fusion.scaled(tables[name], present[name] & protocol.fit_items)
+            return user_embedding.pooled(table, flags.user_length)
+
+        means, number = user_embedding.signed_means(
+            protocol.edges,
+            ((name, pooled(name)) for name in names),
+            present,
+            users=users,
+            bins=bins,
+            signed=flags.user_features == "signed",
+        )
+        columns = [column for name in names for column in (means[name], device)]
+    if bins:
+        columns.append((number > 0)[:, None])  # whether there is a history at all
+    found = np.concatenate(columns, axis=1)
+    return fusion.scaled(found, _fit_states(protocol))
+
+
+def _fit_states(protocol: Protocol) -> np.ndarray:
+    """States that statistics are fitted to: all with edges as published, else those of train."""
+    fit = np.zeros(protocol.num_states, bool)
+    if protocol.per_split_scaling:
+        fit[protocol.edges.user] = True
+    else:
+        fit[protocol.state[protocol.parts["train"]]] = True
+    return fit
+
+
+def _scalers(protocol: Protocol, states: np.ndarray, items: np.ndarray) -> dict[str, Scaler]:
+    found = {}
+    for split in SPLITS:
+        part = protocol.parts[split if protocol.per_split_scaling else "train"]
+        low_state, state = fusion.min_max(states, np.unique(protocol.state[part]))
+        low_item, item = fusion.min_max(items, np.unique(protocol.item[part]))
+        low, factor = np.append(low_state, low_item), np.append(state, item)
+        found[split] = Scaler(low, factor)
+    return found

@@ -1,0 +1,51 @@
+"""Logs in the publishers' exact layouts whose click probabilities are known.
+
+The probability of a positive is planted:
+
+    P(y = 1 | user, item) = rate · g_user · exp(taste[user, topic of item] + appeal[item]) / norm
+
+with g_user ~ Gamma(r, 1/r) (r = `user_dispersion`; 0 makes all users alike). With `taste_sd` and
+`item_sd` at 0 nothing about an item tells anything. What users see follows topics that they prefer,
+whatever they click. An item's texts and vectors tell its topic. So a score splits into what a
+method learned of users, of items and of taste, and what it was told by a leak.
+
+Ugly cases of the real files are there too: empty texts whose other column is filled, both empty,
+ids written as floats, repeated rows, a pair with both labels, users with several devices, users
+with few rows, items nobody saw, vectors too short or empty, items that lack a modality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mmnet.checks import InputError
+from mmnet.mma4ctr.data.generator.tiktok_files import tiktok_files
+from mmnet.mma4ctr.data.generator.truth import TRUTH, Truth
+from mmnet.mma4ctr.data.generator.wechat_files import ACTIONS, RATES, wechat_files
+
+__all__ = [
+    "ACTIONS",
+    "GENERATORS",
+    "RATES",
+    "TRUTH",
+    "Truth",
+    "generate",
+    "tiktok_files",
+    "wechat_files",
+]
+
+GENERATORS: dict[str, Callable[..., Truth]] = {"wechat": wechat_files, "tiktok": tiktok_files}
+
+
+def generate(source: str, directory: Path, options: dict[str, Any]) -> Truth:
+    """Writes the files of one layout; see `wechat_files` and `tiktok_files`.
+
+    Raises:
+        InputError: an option is out of range.
+    """
+    try:
+        return GENERATORS[source](directory, **options)
+    except ValueError as error:
+        raise InputError(f"--generate: {error}") from None

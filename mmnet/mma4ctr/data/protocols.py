@@ -1,0 +1,344 @@
+"""Which rows train and test, and what a user's features may know of the labels.
+
+| protocol | a row's user features come from | split |
+|---|---|---|
+| p0 | all rows of the user, also the row itself and test rows | users in blocks, 8:1:1 of rows |
+| c1 | the user's rows of earlier times only | by time |
+| c2 | one half of the user's pairs, which are never scored | users in blocks, 8:1:1 of rows |
+
+p0 is what was published: users of test are in no other part, so everything a test user's features
+know of labels they know of test labels. c1 and c2 are honest.
+
+A *state* is a user as known at some moment. p0 and c2 have one state per user; c1 one per user and
+time bin, and one more for what is known after the log's end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmnet import hashing
+from mmnet.checks import InputError
+from mmnet.mma4ctr.config import ProtocolFlags
+from mmnet.mma4ctr.data.dataset import Dataset
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Rows that user features are made of.
+
+    Attributes:
+        user, item: places, int32 [edges].
+        label: int8 [edges].
+        bin: time bin, int32 [edges]; 0 where there is no time.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    label: np.ndarray
+    bin: np.ndarray
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Rows to train and test on, split by split, and what their features may read.
+
+    Attributes:
+        name: p0, c1 or c2.
+        user, item: places, int32 [rows].
+        state: int32 [rows].
+        label: int8 [rows].
+        time: of the row, int64 [rows].
+        parts: split -> slice of the rows.
+        edges: behind the user features.
+        bins: number of time bins; 0 where a user has one state.
+        state_user: user of each state, int32 [states].
+        state_device: device of each state, int64 [states]; 0 where none is known.
+        fit_items: items that statistics are fitted to, bool [items].
+        per_split_scaling: each split's features are scaled by its own extremes, as published.
+    """
+
+    name: str
+    user: np.ndarray
+    item: np.ndarray
+    state: np.ndarray
+    label: np.ndarray
+    time: np.ndarray
+    parts: dict[str, slice]
+    edges: Edges
+    bins: int
+    state_user: np.ndarray
+    state_device: np.ndarray
+    fit_items: np.ndarray
+    per_split_scaling: bool
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def num_states(self) -> int:
+        """How many states there are."""
+        return len(self.state_user)
+
+    @property
+    def last_state(self) -> np.ndarray:
+        """The state of each user after the log's end, int64 [users]."""
+        users = self.num_states // (self.bins + 1) if self.bins else self.num_states
+        return np.arange(users) * (self.bins + 1) + self.bins if self.bins else np.arange(users)
+
+
+def build(dataset: Dataset, flags: ProtocolFlags, needed: np.ndarray, seed: int) -> Protocol:
+    """The rows of a protocol.
+
+    Args:
+        dataset: the log.
+        flags: which protocol.
+        needed: items that have all the modalities which rows are made of, bool [items]; rows of
+            others are left out, after they have served as edges.
+        seed: of row order, halves, and shuffled labels.
+
+    Raises:
+        InputError: a split is left without rows, or without a positive or negative one.
+    """
+    label = np.asarray(dataset.label)
+    if flags.shuffle_labels:
+        label = label[np.random.default_rng([seed, 1]).permutation(len(label))]
+    make = {"p0": _as_published, "c1": _past_only, "c2": _support_and_query}[flags.protocol]
+    found = make(dataset, label, flags, needed, seed)
+    for split in SPLITS:
+        mine = found.label[found.parts[split]]
+        if not 0 < int(mine.sum()) < len(mine):
+            raise InputError(
+                f"--protocol={flags.protocol}: {split} has {len(mine)} rows, {int(mine.sum())} of "
+                "them positive; both kinds are needed. Take a larger log or a lower --min_rows"
+            )
+    return found
+
+
+def user_blocks(user: np.ndarray, seed: int) -> np.ndarray:
+    """An order of rows in which each user's rows are together, users by first appearance.
+
+    The rows are permuted at random; users come in the order in which they are met, so those with
+    many rows tend to come early, as they do in the published order (that of a Python set).
+
+    Args:
+        user: of each row, int [rows].
+        seed: of the permutation.
+
+    Returns:
+        Places of rows, int64 [rows].
+    """
+    order = np.random.default_rng([seed, 0]).permutation(len(user))
+    _, first, code = np.unique(user[order], return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return order[np.argsort(rank[code], kind="stable")]
+
+
+def positional_parts(number: int) -> dict[str, slice]:
+    """Train, validation, test as the first 80 %, the next 10 % and the rest.
+
+    >>> positional_parts(25)
+    {'train': slice(0, 20, None), 'validation': slice(20, 22, None), 'test': slice(22, 25, None)}
+    """
+    first, second = number * 8 // 10, number * 9 // 10
+    return {
+        "train": slice(0, first),
+        "validation": slice(first, second),
+        "test": slice(second, number),
+    }
+
+
+def _as_published(
+    dataset: Dataset, label: np.ndarray, flags: ProtocolFlags, needed: np.ndarray, seed: int
+) -> Protocol:
+    """P0: repeated (user, item, label) triples once, users with enough of them, blocks by row."""
+    users = len(dataset.user_ids)
+    key = np.asarray(dataset.user, np.int64) * len(dataset.item_ids) + dataset.item
+    kept = _first_rows(2 * key + label)
+    user = dataset.user[kept]
+    if dataset.spec["source"] == "wechat":
+        many = np.bincount(user, minlength=users) >= dataset.spec["min_rows"]
+        kept = kept[many[user]]
+    kept = kept[user_blocks(dataset.user[kept], seed)]
+    edges = Edges(
+        dataset.user[kept], dataset.item[kept], label[kept], np.zeros(len(kept), np.int32)
+    )
+    rows = kept[needed[dataset.item[kept]]]
+    state = dataset.user[rows]
+    return Protocol(
+        name="p0",
+        user=state,
+        item=dataset.item[rows],
+        state=state,
+        label=label[rows],
+        time=dataset.time[rows],
+        parts=positional_parts(len(rows)),
+        edges=edges,
+        bins=0,
+        state_user=np.arange(users, dtype=np.int32),
+        state_device=_last_device(dataset, kept, seed),
+        fit_items=np.ones(len(dataset.item_ids), bool),
+        per_split_scaling=True,
+    )
+
+
+def _support_and_query(
+    dataset: Dataset, label: np.ndarray, flags: ProtocolFlags, needed: np.ndarray, seed: int
+) -> Protocol:
+    """C2: half of each user's (user, item) pairs make features, the other half rows."""
+    users, items = len(dataset.user_ids), len(dataset.item_ids)
+    pair = np.asarray(dataset.user, np.int64) * items + dataset.item
+    # By pair, not by row: a pair that came twice must not tell its own label.
+    support = hashing.uniform(pair, seed) < 0.5
+    count = np.bincount(dataset.user[support], minlength=users)
+    many = count >= dataset.spec["min_rows"]
+    support &= many[dataset.user]
+    query = np.flatnonzero(~support & many[dataset.user] & needed[dataset.item])
+    query = query[user_blocks(dataset.user[query], seed)]
+    if not len(query):
+        raise InputError("--protocol=c2: no user has enough rows for support; lower --min_rows")
+    parts, user = positional_parts(len(query)), dataset.user[query]
+    parts = _at_users_ends(user, parts)
+    edge = np.flatnonzero(support)
+    bins = np.zeros(len(edge), np.int32)
+    fit_items = np.zeros(items, bool)
+    fit_items[dataset.item[query[parts["train"]]]] = True
+    return Protocol(
+        name="c2",
+        user=user,
+        item=dataset.item[query],
+        state=user,
+        label=label[query],
+        time=dataset.time[query],
+        parts=parts,
+        edges=Edges(dataset.user[edge], dataset.item[edge], label[edge], bins),
+        bins=0,
+        state_user=np.arange(users, dtype=np.int32),
+        state_device=_usual_device(dataset.user[edge], dataset.device[edge], bins, users, 0),
+        fit_items=fit_items,
+        per_split_scaling=False,
+    )
+
+
+def _past_only(
+    dataset: Dataset, label: np.ndarray, flags: ProtocolFlags, needed: np.ndarray, seed: int
+) -> Protocol:
+    """C1: features of time t from rows before t; trained early, tested late."""
+    users = len(dataset.user_ids)
+    bins_of, bins, validation, test = time_bins(
+        np.asarray(dataset.time), dataset.spec["daily"], flags.time_bins
+    )
+    known = bins_of < validation
+    many = np.bincount(dataset.user[known], minlength=users) >= dataset.spec["min_rows"]
+    kept = np.flatnonzero(many[dataset.user])
+    edges = Edges(dataset.user[kept], dataset.item[kept], label[kept], bins_of[kept])
+    late = (bins_of[kept] > 0) & (dataset.time[kept] >= flags.first_time)
+    rows = kept[late & needed[dataset.item[kept]]]
+    rows = rows[np.argsort(bins_of[rows], kind="stable")]
+    when = bins_of[rows]
+    ends = [0, *np.searchsorted(when, [validation, test]).tolist(), len(rows)]
+    parts = {name: slice(ends[n], ends[n + 1]) for n, name in enumerate(SPLITS)}
+    fit_items = np.zeros(len(dataset.item_ids), bool)
+    fit_items[edges.item[edges.bin < validation]] = True
+    return Protocol(
+        name="c1",
+        user=dataset.user[rows],
+        item=dataset.item[rows],
+        state=dataset.user[rows] * np.int32(bins + 1) + when,
+        label=label[rows],
+        time=dataset.time[rows],
+        parts=parts,
+        edges=edges,
+        bins=bins,
+        state_user=np.repeat(np.arange(users, dtype=np.int32), bins + 1),
+        state_device=_usual_device(
+            edges.user, np.asarray(dataset.device)[kept], edges.bin, users, bins
+        ),
+        fit_items=fit_items,
+        per_split_scaling=False,
+    )
+
+
+def time_bins(time: np.ndarray, daily: bool, number: int) -> tuple[np.ndarray, int, int, int]:
+    """Bins of rows by time, and the first bins of validation and test.
+
+    Days are bins; the last one is test, the one before validation. Other times are cut at their
+    quantiles, equal times together, and split 8:1:1.
+
+    >>> time_bins(np.array([1, 2, 3, 14, 13]), daily=True, number=50)
+    (array([ 0,  1,  2, 13, 12], dtype=int32), 14, 12, 13)
+
+    Returns:
+        The bin of each row from 0, int32 [rows]; the number of bins; the first bin of validation;
+        the first of test.
+    """
+    if daily:
+        bins = int(time.max() - time.min()) + 1
+        return (time - time.min()).astype(np.int32), bins, bins - 2, bins - 1
+    ordered = np.sort(time)
+    edges = ordered[len(ordered) * np.arange(1, number) // number]
+    found = np.searchsorted(edges, time, side="right").astype(np.int32)
+    return found, number, number * 8 // 10, number * 9 // 10
+
+
+def _first_rows(key: np.ndarray) -> np.ndarray:
+    """Places of the first row of each key, in order."""
+    _, first = np.unique(key, return_index=True)
+    return np.sort(first)
+
+
+def _at_users_ends(user: np.ndarray, parts: dict[str, slice]) -> dict[str, slice]:
+    """Moves the cuts on to the end of the user's rows that they fall into."""
+    block = np.cumsum(np.append(0, user[1:] != user[:-1]))
+    first, second = (
+        int(np.searchsorted(block, block[parts[split].stop - 1], side="right"))
+        for split in SPLITS[:2]
+    )
+    return {
+        "train": slice(0, first),
+        "validation": slice(first, second),
+        "test": slice(second, len(user)),
+    }
+
+
+def _last_device(dataset: Dataset, rows: np.ndarray, seed: int) -> np.ndarray:
+    """As published: of a user's devices the last one met, distinct pairs in random order."""
+    users = len(dataset.user_ids)
+    pairs = np.unique(np.stack([dataset.user[rows], dataset.device[rows]], axis=1), axis=0)
+    pairs = pairs[np.random.default_rng([seed, 2]).permutation(len(pairs))]
+    found = np.zeros(users, np.int64)
+    found[pairs[:, 0]] = pairs[:, 1]
+    return found
+
+
+def _usual_device(
+    user: np.ndarray, device: np.ndarray, bins_of: np.ndarray, users: int, bins: int
+) -> np.ndarray:
+    """The device that most of a state's rows have, the smaller one of two; int64 [states].
+
+    Args:
+        user: of each edge.
+        device: of each edge.
+        bins_of: time bin of each edge.
+        users: number of users.
+        bins: number of time bins; 0 where all rows count.
+    """
+    kinds, code = np.unique(device, return_inverse=True)
+    pair, place = np.unique(user.astype(np.int64) * len(kinds) + code, return_inverse=True)
+    owner, kind = pair // len(kinds), pair % len(kinds)
+    moments = bins + 1 if bins else 1
+    counts = np.zeros((len(pair), moments), np.int32)
+    np.add.at(counts, (place, bins_of + 1 if bins else bins_of), 1)
+    counts = counts.cumsum(axis=1)  # up to a bin, the bin itself not among them
+    found = np.zeros((users, moments), np.int64)
+    for moment in range(moments):
+        seen = np.flatnonzero(counts[:, moment])
+        # Of a user's pairs the last written stays: most rows, then the smaller device.
+        seen = seen[np.lexsort((-kind[seen], counts[seen, moment], owner[seen]))]
+        found[owner[seen], moment] = kinds[kind[seen]]
+    return found.ravel()

@@ -1,0 +1,1 @@
+"""How well click probabilities rank, what they are compared with, and figures."""

@@ -1,0 +1,92 @@
+"""What a score is to be compared with: rates that need no network, and the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmnet.mma4ctr.data import generator, user_embedding
+from mmnet.mma4ctr.data.dataset import Dataset
+from mmnet.mma4ctr.data.protocols import SPLITS, Protocol
+from mmnet.mma4ctr.evaluation import metrics
+
+PRIOR_ROWS = {"user": 400.0, "item": 400.0}
+"""Rows of the base rate that a user's or an item's own rows are smoothed with."""
+
+
+def rates(protocol: Protocol, users: int, items: int) -> dict[str, np.ndarray]:
+    """Smoothed rates of the user and of the item of each row, float64 [rows].
+
+    They read the edges that the protocol lets user features read: in p0 test labels too. An item's
+    rate is of edges of the training span (c1: earlier than the row; otherwise of training rows and
+    of the support of training users).
+    """
+    edges, bins = protocol.edges, protocol.bins
+    positives, number = user_embedding.positive_rates(edges, users=users, bins=bins)
+    train = protocol.parts["train"]
+    base = float(protocol.label[train].mean())
+    user = _smoothed(positives[protocol.state], number[protocol.state], base, "user")
+    if bins:
+        by_item = user_embedding.Edges(edges.item, edges.user, edges.label, edges.bin)
+        positives, number = user_embedding.positive_rates(by_item, users=items, bins=bins)
+        row = protocol.item.astype(np.int64) * (bins + 1)
+        row += protocol.state - protocol.user.astype(np.int64) * (bins + 1)
+    else:
+        # Of the training rows themselves: each row's own label is in its item's rate there.
+        positives = np.bincount(protocol.item[train], protocol.label[train], minlength=items)
+        number = np.bincount(protocol.item[train], minlength=items)
+        row = protocol.item
+    return {"user rate": user, "item rate": _smoothed(positives[row], number[row], base, "item")}
+
+
+def _smoothed(positives: np.ndarray, number: np.ndarray, base: float, of: str) -> np.ndarray:
+    prior = PRIOR_ROWS[of]
+    return (positives + prior * base) / (number + prior)
+
+
+def evaluate(
+    dataset: Dataset, protocol: Protocol, *, shuffled: bool
+) -> dict[str, dict[str, float | int]]:
+    """Metrics on test rows of what needs no network.
+
+    These are the base rate; the rates of user and item; both in a logistic regression, which is
+    fitted to validation rows; and, where the log was generated, the planted probability.
+
+    Args:
+        dataset: the log.
+        protocol: its rows.
+        shuffled: labels were permuted, so that nothing planted holds.
+    """
+    found = rates(protocol, len(dataset.user_ids), len(dataset.item_ids))
+    parts = {split: protocol.parts[split] for split in SPLITS}
+    both = np.log(np.stack(list(found.values()), axis=1))
+    fitted = metrics.logistic(both[parts["validation"]], protocol.label[parts["validation"]])
+    found["both rates"] = metrics.predict_logistic(fitted, both)
+    base = float(protocol.label[parts["train"]].mean())
+    found["base rate"] = np.full(len(protocol), base)
+    truth = generator_truth(dataset)
+    if truth is not None and not shuffled:
+        ids = dataset.user_ids[protocol.user], dataset.item_ids[protocol.item]
+        found["planted probability"] = truth.probability(*ids)
+    return {
+        name: score(protocol, values, "test") | {"validation_auc": _auc(protocol, values)}
+        for name, values in found.items()
+    }
+
+
+def _auc(protocol: Protocol, values: np.ndarray) -> float:
+    part = protocol.parts["validation"]
+    return metrics.auc(protocol.label[part], values[part])
+
+
+def generator_truth(dataset: Dataset) -> generator.Truth | None:
+    """What the log was drawn from; None where that is unknown or says nothing of the label."""
+    from mmnet.mma4ctr.data import dataset as datasets
+
+    return datasets.truth(dataset) if dataset.spec["label"] != "finish" else None
+
+
+def score(protocol: Protocol, values: np.ndarray, split: str) -> dict[str, float | int]:
+    """Metrics of one split; calibrated on validation rows."""
+    tuned, part = protocol.parts["validation"], protocol.parts[split]
+    calibration = metrics.platt(protocol.label[tuned], values[tuned])
+    return metrics.report(protocol.label[part], values[part], protocol.user[part], calibration)

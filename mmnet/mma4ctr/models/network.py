@@ -1,0 +1,201 @@
+"""The network: three tanh layers, a sigmoid, and rows gathered from tables inside the model."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import ops
+
+from mmnet import checks
+from mmnet.mma4ctr.data.features import Features
+from mmnet.mma4ctr.data.fusion import LARGEST_SCALED
+
+PUBLISHED = (128, 32, 4)
+"""Hidden widths of the authors' README."""
+
+_HEAD: tuple[tuple[int, tuple[int, ...]], ...] = (
+    *((200, (256, 64, 16, 4)), (100, (256, 128, 64, 16, 4)), (60, (64, 16, 4))),
+    *((30, (32, 16, 4)), (10, (16, 4)), (4, (8, 4))),
+)
+MOST_FEATURES = 500
+
+
+def hidden_widths(in_features: int, arch: str) -> tuple[int, ...]:
+    """Hidden widths of an architecture.
+
+    The README's do not depend on the input; the authors' code, which contradicts it, has others
+    for each width.
+
+    `linear` has none: a logistic regression.
+
+    >>> hidden_widths(194, "readme"), hidden_widths(194, "head_adaptive")
+    ((128, 32, 4), (256, 128, 64, 16, 4))
+
+    Raises:
+        ValueError: an unknown architecture, or a width that the authors' code refuses.
+    """
+    checks.one_of(("readme", "head_adaptive", "linear"), arch=arch)
+    if arch != "head_adaptive":
+        return PUBLISHED if arch == "readme" else ()
+    for above, widths in _HEAD:
+        if above < in_features <= MOST_FEATURES:
+            return widths
+    raise ValueError(
+        f"`arch`=head_adaptive is for 5 to {MOST_FEATURES} features. Received: {in_features}"
+    )
+
+
+def network(
+    in_features: int, *, arch: str, seed: int, output_bias: float | None = None
+) -> keras.Model:
+    """Rows of features to (probability [batch], hidden [batch, 4]).
+
+    Weights and biases start uniform within 1/sqrt(fan in), as PyTorch's linear layers do.
+
+    Args:
+        in_features: columns of a row.
+        arch: see `hidden_widths`.
+        seed: of the weights.
+        output_bias: the last layer's at the start; None draws it like the others.
+
+    Raises:
+        ValueError: see `hidden_widths`.
+    """
+    checks.at_least(1, in_features=in_features)
+    features = keras.Input([in_features], name="features")
+    outputs = features
+    seeds = np.random.default_rng([seed, 3]).integers(0, 2**31, 20).tolist()
+    for number, width in enumerate(hidden_widths(in_features, arch)):
+        outputs = _dense(width, outputs, seeds, f"hidden_{number}", "tanh")(outputs)
+    hidden = outputs
+    last = _dense(1, hidden, seeds, "probability", "sigmoid")
+    if output_bias is not None:
+        last.bias_initializer = keras.initializers.Constant(output_bias)
+    return keras.Model(features, (ops.squeeze(last(hidden), -1), hidden), name="mma4ctr")
+
+
+def _dense(width: int, inputs, seeds: list[int], name: str, activation: str):
+    fan_in = inputs.shape[-1]
+    return keras.layers.Dense(
+        width,
+        activation,
+        kernel_initializer=keras.initializers.VarianceScaling(
+            1 / 3, "fan_in", "uniform", seed=seeds.pop()
+        ),
+        bias_initializer=keras.initializers.RandomUniform(
+            -(fan_in**-0.5), fan_in**-0.5, seed=seeds.pop()
+        ),
+        name=name,
+    )
+
+
+@keras.saving.register_keras_serializable(package="mmnet")
+class GatheredRows(keras.layers.Layer):
+    """Rows of features from tables: [state's columns, item's columns], scaled.
+
+    The tables are variables that training never changes, so a row's features exist only inside a
+    step. Scaling, x' = (x - low) · factor, can be set anew: as published each split has its own.
+    A scaled value beyond `fusion.LARGEST_SCALED` is that.
+
+    Args:
+        states: number of states and of their columns.
+        items: number of items and of their columns.
+
+    Call arguments:
+        state: int32 [batch].
+        item: int32 [batch].
+
+    Returns:
+        float32 [batch, state columns + item columns].
+    """
+
+    def __init__(self, states: tuple[int, int], items: tuple[int, int], **kwargs):
+        kwargs.setdefault("trainable", False)
+        super().__init__(**kwargs)
+        self.states, self.items = tuple(states), tuple(items)
+        columns = self.states[1] + self.items[1]
+        self.state_table = self.add_weight(self.states, "zeros", name="state_table")
+        self.item_table = self.add_weight(self.items, "zeros", name="item_table")
+        self.low = self.add_weight([columns], "zeros", name="low")
+        self.factor = self.add_weight([columns], "ones", name="factor")
+
+    def call(self, state, item):
+        """Gathers and scales."""
+        rows = ops.concatenate(
+            [ops.take(self.state_table, state, axis=0), ops.take(self.item_table, item, axis=0)],
+            axis=-1,
+        )
+        return ops.clip((rows - self.low) * self.factor, -LARGEST_SCALED, LARGEST_SCALED)
+
+    def compute_output_spec(self, state, item):
+        """float32 [batch, columns]."""
+        return keras.KerasTensor([*state.shape, self.low.shape[0]], self.compute_dtype)
+
+    def get_config(self):
+        """The arguments."""
+        return {**super().get_config(), "states": self.states, "items": self.items}
+
+
+class Clicks(keras.Model):
+    """(state, item) to the probability of a positive, with the tables inside.
+
+    Args:
+        features: the tables.
+        net: see `network`.
+
+    Attributes:
+        score_rows: how many are scored at a time.
+    """
+
+    score_rows = 65_536
+
+    def __init__(self, features: Features, net: keras.Model):
+        super().__init__(name="clicks")
+        self.rows = GatheredRows(features.states.shape, features.items.shape, name="rows")
+        self.rows.state_table.assign(features.states)
+        self.rows.item_table.assign(features.items)
+        self.net = net
+        self._features = features
+        self.scale_for("train")
+
+    def scale_for(self, split: str) -> None:
+        """Scales rows as those of a split are."""
+        scaler = self._features.scalers[split]
+        self.rows.low.assign(scaler.low)
+        self.rows.factor.assign(scaler.factor)
+
+    def call(self, inputs):
+        """Probabilities, [batch]."""
+        return self.net(self.rows(inputs["state"], inputs["item"]))[0]
+
+    def hidden(self, inputs):
+        """The last hidden layer, [batch, 4]."""
+        return self.net(self.rows(inputs["state"], inputs["item"]))[1]
+
+
+@keras.saving.register_keras_serializable(package="mmnet")
+class ListwiseCrossEntropy(keras.losses.Loss):
+    """The published loss: the whole batch is one example, its rows are the classes.
+
+        L = - sum over rows b of y_b · log softmax(p)_b
+
+    with p the *sigmoid outputs* in (0, 1). Positives pull as hard as negatives push in all,
+    whatever their numbers; a batch without a positive has no gradient; and L does not change when
+    a constant is added to all p, so the level of p means nothing.
+
+    Call arguments:
+        y_true: labels, [batch], 0 or 1.
+        y_pred: p, [batch].
+
+    Raises:
+        ValueError: the two shapes differ.
+    """
+
+    def __init__(self, name: str = "listwise_cross_entropy", **kwargs):
+        kwargs.pop("reduction", None)
+        super().__init__(name=name, reduction="sum", **kwargs)
+
+    def call(self, y_true, y_pred):
+        """Summands of the loss, [batch]."""
+        checks.same_shape(y_true=y_true, y_pred=y_pred)
+        return -ops.cast(y_true, y_pred.dtype) * ops.log_softmax(y_pred, axis=0)

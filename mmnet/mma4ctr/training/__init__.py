@@ -1,0 +1,1 @@
+"""How click models are trained, with the trainer of both systems."""

@@ -1,0 +1,268 @@
+"""How a model of clicks is fitted: batches, published schedule, published interrupt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mmnet import checks
+from mmnet.checks import InputError
+from mmnet.mma4ctr.config import NetworkFlags
+from mmnet.mma4ctr.data.protocols import Protocol
+from mmnet.mma4ctr.models.baselines import Baseline, LogLikelihood, PairLoss
+from mmnet.mma4ctr.models.network import Clicks, ListwiseCrossEntropy
+from mmnet.mma4ctr.training import old_checkpoints
+from mmnet.training.fitting import EpochHooks, Metrics, Monitor, Trainer
+from mmnet.training.resume import Progress
+
+Model = Clicks | Baseline
+
+LOSSES: dict[str, Callable[[], keras.losses.Loss]] = {
+    "listwise": ListwiseCrossEntropy,
+    "bce": keras.losses.BinaryCrossentropy,
+    "pairs": PairLoss,
+    "items": LogLikelihood,
+}
+AUC = "validation/auc"
+"""The metric of an epoch, as it is logged."""
+
+HALF_EVERY = 5
+MOST_RETRIES = 5
+EPSILON = 1e-8
+"""Adam's, as in PyTorch; Keras' own default is ten times that."""
+
+
+@dataclass
+class Fit:
+    """What came of a training.
+
+    Attributes:
+        history: one row per epoch: epoch, loss, learning_rate, auc (validation), seconds.
+        best_epoch: the one whose weights the model holds, counted from 1.
+        reached: epoch -> the network's weights at its end, for `--evaluate_at`.
+        retries: epochs that the validation interrupt undid.
+        seconds: of all epochs, validation left out.
+    """
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+    reached: dict[int, list[np.ndarray]] = field(default_factory=dict)
+    retries: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def learning_rate(base: float, epoch: int, schedule: str) -> float:
+    """The rate of an epoch, counted from 0: half every five epochs, or constant.
+
+    >>> [learning_rate(1, epoch, "step") for epoch in (0, 4, 5, 9, 10, 29)]
+    [1.0, 1.0, 0.5, 0.5, 0.25, 0.03125]
+    """
+    return float(base * 0.5 ** (epoch // HALF_EVERY)) if schedule == "step" else float(base)
+
+
+class Batches:
+    """Training batches of one protocol; every epoch in an order of its own.
+
+    The order of an epoch is a pure function of seed and epoch. Its last batch may be smaller.
+
+    Args:
+        protocol: the training rows.
+        batch_size: rows of a batch.
+        seed: of the orders.
+        order: places of rows by epoch, always as many; None takes each row once, permuted.
+
+    Attributes:
+        steps_per_epoch: batches of one epoch.
+
+    Raises:
+        InputError: an order without rows.
+    """
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        batch_size: int,
+        seed: int,
+        order: Callable[[int], np.ndarray] | None = None,
+    ):
+        part = protocol.parts["train"]
+        self._rows = (protocol.state[part], protocol.item[part], protocol.label[part])
+        number = len(self._rows[0])
+        self._order = order or (lambda epoch: _permuted(number, seed, epoch))
+        self._batch_size = batch_size
+        self.steps_per_epoch = -(-(len(order(0)) if order else number) // batch_size)
+        if not self.steps_per_epoch:
+            raise InputError("the training rows leave nothing to train on; take a larger log")
+
+    def __call__(self, first_step: int) -> tf.data.Dataset:
+        """The batches of an epoch from a global step on: ({state, item}, label)."""
+        epoch, first = divmod(first_step, self.steps_per_epoch)
+        order = self._order(epoch)
+        state, item, label = (tf.constant(column[order]) for column in self._rows)
+        size = self._batch_size
+
+        def batch(step: tf.Tensor):
+            rows = slice(step * size, (step + 1) * size)
+            inputs = {"state": state[rows], "item": item[rows]}
+            return inputs, tf.cast(label[rows], tf.float32)
+
+        made = tf.data.Dataset.range(first, self.steps_per_epoch).map(batch).prefetch(4)
+        options = tf.data.Options()
+        # To rewrite a pipeline, tf.data first copies all the arrays that it slices.
+        options.experimental_optimization.apply_default_optimizations = False
+        options.autotune.enabled = False
+        return made.with_options(options)
+
+
+def _permuted(number: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, 4, epoch]).permutation(number)
+
+
+def scores(model: Model, protocol: Protocol, split: str, *, hidden: bool = False) -> np.ndarray:
+    """Probabilities of a split's rows, float32 [rows]; or the last hidden layer, [rows, 4]."""
+    part = protocol.parts[split]
+    state, item = protocol.state[part], protocol.item[part]
+    model.scale_for(split)
+    run, size = _compiled(model)[hidden], model.score_rows
+    found = [
+        run(tf.constant(state[rows]), tf.constant(item[rows])).numpy()
+        for rows in (slice(at, at + size) for at in range(0, len(state), size))
+    ]
+    model.scale_for("train")
+    return np.concatenate(found)
+
+
+def _compiled(model: Model) -> tuple[Callable, Callable]:
+    """Functions for probabilities and for hidden vectors, kept with the model and gone with it."""
+    if "_mma4ctr_scoring" not in model.__dict__:
+        places = [tf.TensorSpec([None], tf.int32)] * 2  # one trace for all sizes of batches
+        both = (
+            tf.function(lambda state, item: model({"state": state, "item": item}), places),
+            tf.function(lambda state, item: model.hidden({"state": state, "item": item}), places),
+        )
+        model.__dict__["_mma4ctr_scoring"] = both
+    return model.__dict__["_mma4ctr_scoring"]
+
+
+def fit(
+    model: Model,
+    protocol: Protocol,
+    validate: Callable[[Model], float],
+    flags: NetworkFlags,
+    loss: str,
+    *,
+    run_dir: Path | None,
+    fixed: Mapping[str, Any] | None = None,
+    fresh: Callable[[int], list[np.ndarray]] | None = None,
+    order: Callable[[int], np.ndarray] | None = None,
+    hparams: Mapping[str, Any] | None = None,
+) -> Fit:
+    """Trains the model and leaves the chosen epoch's weights in it.
+
+    Args:
+        model: its network is trained, its tables are not.
+        protocol: the training rows.
+        validate: AUC on the validation rows.
+        flags: how it is trained; --select=auto is validation here.
+        loss: of `LOSSES`; see `System.loss`.
+        run_dir: of checkpoints and logs; None keeps neither.
+        fixed: what a resumed run must share besides the flags.
+        fresh: the n-th new weights of the network, should the interrupt undo the first epoch.
+        order: see `Batches`.
+        hparams: flags to show in TensorBoard's HParams tab.
+
+    Raises:
+        InputError: the loss is no number, or the checkpoint does not fit.
+        Interrupted: see `Trainer.fit`.
+    """
+    # Pairs stand side by side, and none is cut in two.
+    batch_size = flags.batch_size + flags.batch_size % 2 * (loss == "pairs")
+    batches = Batches(protocol, batch_size, flags.seed, order)
+    shared = flags.model_dump(include={"learning_rate", "schedule", "interrupt", "select"})
+    trainer = Trainer(
+        model,
+        batches,
+        batches.steps_per_epoch,
+        flags,
+        optimizer=keras.optimizers.Adam(flags.learning_rate, epsilon=EPSILON),
+        loss=LOSSES[checks.one_of(LOSSES, loss=loss)](),
+        monitor=Monitor(
+            AUC,
+            lambda metrics: metrics[AUC],
+            "last" if flags.select == "last" else "max",
+            shown=(AUC,),
+        ),
+        shared=shared | {"loss": loss, "batch_size": batch_size},
+        # The tables come from the dataset, and are as large as it is.
+        constants=model.rows.variables,
+    )
+    names = {id(variable): name for name, variable in trainer.variables.items()}
+    network = [names[id(weight)] for weight in model.net.weights]
+    if run_dir and flags.resume:
+        old_checkpoints.convert(run_dir / "checkpoints", network, batches.steps_per_epoch, AUC)
+    fitted = trainer.fit(
+        batches,
+        lambda model: {AUC: validate(model)},
+        run_dir=run_dir,
+        resume=flags.resume,
+        hooks=_Hooks(model, flags, fresh),
+        keep_epochs=flags.evaluate_at,
+        hparams=hparams,
+        fixed=fixed,
+    )
+    return Fit(
+        [_shown(row) for row in fitted.history if not row.get("unlogged")],
+        fitted.best_epoch,
+        {epoch: [arrays[name] for name in network] for epoch, arrays in fitted.reached.items()},
+        [
+            {
+                "epoch": row["epoch"],
+                "auc": row["metrics"][AUC],
+                "learning_rate": flags.learning_rate * 0.5**number,
+            }
+            for number, row in enumerate(fitted.undone, start=1)
+        ],
+        sum(row["epoch_seconds"] for row in fitted.history),
+    )
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the trainer's history as `Fit` has it."""
+    named = {name: row[name] for name in ("epoch", "loss", "learning_rate")}
+    return named | {"auc": row["metrics"][AUC], "seconds": row["epoch_seconds"]}
+
+
+class _Hooks(EpochHooks):
+    """The published schedule, and the published interrupt where validation AUC is 0.5 or less."""
+
+    def __init__(
+        self,
+        model: Model,
+        flags: NetworkFlags,
+        fresh: Callable[[int], list[np.ndarray]] | None,
+    ):
+        self._model, self._flags, self._fresh = model, flags, fresh
+        self.can_undo = flags.interrupt == "intent"
+
+    def before(self, progress: Progress) -> None:
+        """Sets the epoch's learning rate; an undone first epoch begins with other weights."""
+        undone, flags = len(progress.undone), self._flags
+        base = flags.learning_rate * 0.5**undone
+        self._model.optimizer.learning_rate = learning_rate(base, progress.epoch, flags.schedule)
+        if progress.epoch == 0 and undone and self._fresh is not None:
+            self._model.net.set_weights(self._fresh(undone))
+
+    def after(self, progress: Progress, metrics: Metrics) -> Literal["keep", "undo", "unlogged"]:
+        """Undoes an epoch up to five times, or only leaves it out of the history."""
+        if metrics[AUC] > 0.5 or self._flags.interrupt == "off":
+            return "keep"
+        if self._flags.interrupt == "head":
+            return "unlogged"
+        undone = [row for row in progress.undone if row["epoch"] == progress.epoch + 1]
+        return "undo" if len(undone) < MOST_RETRIES else "keep"

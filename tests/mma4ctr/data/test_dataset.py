@@ -1,0 +1,75 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from mmnet.checks import InputError
+from mmnet.mma4ctr.config import InteractionFlags
+from mmnet.mma4ctr.data import dataset
+from tests.mma4ctr.files import feed, play, write_wechat
+
+LOG = ("users=20", "feeds=30", "rows=400", "rate=0.2", "text_scale=0.002")
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A directory with a dataset of generated files that lie beside it."""
+    flags = InteractionFlags(generate=LOG, source_dir=str(tmp_path / "here" / "files"), min_rows=2)
+    dataset.prepare(flags, tmp_path / "here" / "dataset")
+    return tmp_path / "here"
+
+
+def as_the_format_before(directory, truth):
+    """Gives a dataset the path that it would have had, and takes its copy of the truth away."""
+    spec = json.loads((directory / "dataset.json").read_text())
+    (directory / spec["folder"] / "truth.npz").unlink()
+    (directory / "dataset.json").write_text(json.dumps(spec | {"truth": str(truth)}))
+    return dataset.load(directory)
+
+
+def test_a_moved_dataset_knows_its_truth_without_the_files(place, tmp_path):
+    planted = dataset.truth(dataset.load(place / "dataset"))
+    shutil.move(place / "dataset", tmp_path / "there")
+    shutil.rmtree(place)
+    found = dataset.load(tmp_path / "there")
+    assert str(tmp_path) not in (tmp_path / "there" / "dataset.json").read_text()
+    np.testing.assert_array_equal(dataset.truth(found).taste, planted.taste)
+
+
+def test_a_dataset_that_lost_its_truth_is_not_whole_and_is_prepared_again(place):
+    lost = dataset.load(place / "dataset").folder / "truth.npz"
+    lost.write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"is not whole .*; prepare it again"):
+        dataset.truth(dataset.load(place / "dataset"))
+    lost.unlink()
+    with pytest.raises(InputError, match=r"is not whole .*truth\.npz.*; prepare it again"):
+        dataset.load(place / "dataset")
+    again = InteractionFlags(source_dir=str(place / "files"), min_rows=2)
+    assert dataset.truth(dataset.prepare(again, place / "dataset")) is not None
+
+
+def test_a_log_that_was_not_generated_has_no_truth(tmp_path, capsys):
+    plays = [play(1, n % 3 + 1, day=n + 1) for n in range(9)]
+    source = write_wechat(tmp_path / "raw", plays, [feed(n) for n in (1, 2, 3)])
+    made = dataset.prepare(InteractionFlags(source_dir=str(source)), tmp_path / "dataset")
+    assert dataset.truth(made) is None
+    made.spec["truth"] = str(source / "truth.npz")  # what the format before had
+    assert dataset.truth(made) is None
+    assert capsys.readouterr().out == ""
+
+
+def test_the_format_before_is_found_where_it_was_and_in_its_own_raw_files(place, tmp_path):
+    old = as_the_format_before(place / "dataset", place / "files" / "truth.npz")
+    assert len(dataset.truth(old).user_ids) == 20
+    shutil.move(place / "files", place / "dataset" / "raw")
+    assert len(dataset.truth(old).user_ids) == 20
+
+
+def test_the_format_before_says_that_its_truth_is_gone(place, tmp_path, capsys):
+    gone = tmp_path / "gone" / "truth.npz"
+    assert dataset.truth(as_the_format_before(place / "dataset", gone)) is None
+    told = capsys.readouterr().out
+    assert f"{gone} is gone" in told
+    assert "prepare the dataset again" in told.lower()
+    assert told.count("\n") == 1

@@ -1,0 +1,275 @@
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmnet.checks import InputError
+from mmnet.mma4ctr.config import ModalityFlags, ProtocolFlags
+from mmnet.mma4ctr.data import features, protocols
+from mmnet.mma4ctr.data.protocols import SPLITS
+from tests.mma4ctr.logs import log, reduction
+
+SEEDS = st.integers(0, 1000)
+
+
+def build(data, protocol, seed=0, needed=None, **flags):
+    needed = np.ones(len(data.item_ids), bool) if needed is None else needed
+    return protocols.build(data, ProtocolFlags(protocol=protocol, **flags), needed, seed)
+
+
+def tables(data, protocol, monkeypatch=None, **flags):
+    flags = ProtocolFlags(protocol=protocol.name, user_length=4, **flags)
+    return features.build(data, protocol, flags, reduction())
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch):
+    """Tables are made, never read from or written to a directory."""
+    monkeypatch.setattr(
+        features,
+        "_tables",
+        lambda data, fit, how: features.modalities.tables(data.modalities, fit, how),
+    )
+
+
+def users_of(protocol):
+    return {split: set(protocol.user[protocol.parts[split]].tolist()) for split in SPLITS}
+
+
+@given(SEEDS)
+@settings(max_examples=20)
+def test_published_blocks_share_at_most_one_user_per_boundary(seed):
+    found = build(log(seed), "p0", seed)
+    number = len(found)
+    assert [found.parts[s].stop for s in SPLITS] == [number * 8 // 10, number * 9 // 10, number]
+    users = users_of(found)
+    for a, b in itertools.combinations(SPLITS, 2):
+        assert len(users[a] & users[b]) <= 1
+    # Each user's rows are together.
+    assert (np.diff(found.user) != 0).sum() + 1 == len(set(found.user.tolist()))
+
+
+def test_users_come_by_first_appearance_in_a_random_order_of_rows():
+    user = np.repeat([0, 1], [990, 10])
+    first = [protocols.user_blocks(user, seed)[0] for seed in range(200)]
+    # The user of 99 % of the rows is met first in 198 of 200 on average (sd 1.4).
+    assert sum(user[row] == 0 for row in first) >= 190
+
+
+def test_repeated_triples_count_once_as_published_and_conflicts_stay():
+    data = log(rows=200)
+    again = np.repeat(np.arange(200), 2)
+    doubled = dataclasses.replace(
+        data, **{n: getattr(data, n)[again] for n in ("user", "item", "time", "device", "label")}
+    )
+    key = np.stack([data.user, data.item, data.label])
+    assert len(build(doubled, "p0").edges.user) == len(np.unique(key, axis=1).T)
+    assert len(build(doubled, "c1").edges.user) == 400  # in an honest protocol all are events
+
+
+def test_users_with_few_rows_are_left_out_by_what_a_protocol_may_know():
+    data = log(users=6, rows=120, min_rows=12)
+    triples = np.unique(np.stack([data.user, data.item, data.label]), axis=1)
+    expected = np.flatnonzero(np.bincount(triples[0]) >= 12)
+    assert set(build(data, "p0").edges.user.tolist()) == set(expected.tolist())
+    known = np.flatnonzero(np.bincount(data.user[data.time < 13]) >= 12)
+    assert set(build(data, "c1").edges.user.tolist()) == set(known.tolist())
+    support = build(log(rows=900, min_rows=30), "c2").edges.user
+    assert np.bincount(support)[np.unique(support)].min() >= 30
+
+
+def test_time_cuts_c1():
+    found = build(log(), "c1")
+    for split, days in (("train", range(2, 13)), ("validation", [13]), ("test", [14])):
+        assert set(found.time[found.parts[split]].tolist()) == set(days)
+    assert found.bins == 14
+    np.testing.assert_array_equal(found.state, found.user * 15 + found.time - 1)
+
+
+def test_seconds_are_cut_at_quantiles_and_ties_stay_together():
+    time = np.repeat(np.arange(100), 7)
+    found, bins, validation, test = protocols.time_bins(time, False, 50)
+    assert (bins, validation, test) == (50, 40, 45)
+    assert np.array_equal(found, np.repeat(np.arange(100) // 2, 7))
+    ties, *_ = protocols.time_bins(np.append(np.zeros(90), np.arange(10)), False, 10)
+    assert len(set(ties[:90].tolist())) == 1
+
+
+@given(SEEDS)
+@settings(max_examples=20)
+def test_a_pair_is_support_or_query_never_both_and_users_are_in_one_split(seed):
+    found = build(log(seed, users=40, rows=1500, min_rows=3), "c2", seed)
+    pairs = set(zip(found.user.tolist(), found.item.tolist(), strict=True))
+    support = set(zip(found.edges.user.tolist(), found.edges.item.tolist(), strict=True))
+    assert not pairs & support
+    users = users_of(found)
+    assert not any(users[a] & users[b] for a, b in itertools.combinations(SPLITS, 2))
+
+
+@given(SEEDS, st.integers(2, 14))
+@settings(max_examples=15)
+def test_rewriting_labels_from_a_day_on_moves_no_unscaled_feature_up_to_it(seed, day):
+    data = log(seed)
+    found = build(data, "c1")
+    label = np.where(data.time >= day, 1 - data.label, data.label).astype(np.int8)
+    changed = build(dataclasses.replace(data, label=label), "c1")
+    kept = {}
+    for name, one in (("before", found), ("after", changed)):
+        # Scaling aside: it is fitted to the training span.
+        one = dataclasses.replace(one, parts={s: found.parts["train"] for s in SPLITS})
+        means, _ = features.user_embedding.signed_means(
+            one.edges,
+            [("a", np.arange(60.0).reshape(30, 2))],
+            {"a": np.ones(30, bool)},
+            users=12,
+            bins=14,
+        )
+        kept[name] = means["a"].reshape(12, 15, 2)[:, :day]
+    np.testing.assert_array_equal(kept["before"], kept["after"])
+
+
+def test_rewriting_labels_after_the_training_span_moves_no_feature_and_no_scale():
+    data = log()
+    found = build(data, "c1")
+    label = np.where(data.time >= 13, 1 - data.label, data.label).astype(np.int8)
+    changed = build(dataclasses.replace(data, label=label), "c1")
+    before, after = tables(data, found), tables(data, changed)
+    moment = np.arange(found.num_states) % 15
+    np.testing.assert_array_equal(before.states[moment < 13], after.states[moment < 13])
+    np.testing.assert_array_equal(before.items, after.items)
+    for split in SPLITS:
+        np.testing.assert_array_equal(before.scalers[split].low, after.scalers[split].low)
+        np.testing.assert_array_equal(before.scalers[split].factor, after.scalers[split].factor)
+    # Features of day 14 know the labels of day 13.
+    assert (before.states[moment == 13] != after.states[moment == 13]).any()
+
+
+def test_c2_features_know_no_label_that_is_scored():
+    data = log(rows=900)
+    found = build(data, "c2")
+    scored = np.isin(
+        data.user.astype(np.int64) * 1000 + data.item,
+        found.user.astype(np.int64) * 1000 + found.item,
+    )
+    label = np.where(scored, 1 - data.label, data.label).astype(np.int8)
+    changed = build(dataclasses.replace(data, label=label), "c2")
+    np.testing.assert_array_equal(tables(data, found).states, tables(data, changed).states)
+
+
+def test_p0_features_know_the_labels_of_test_rows():
+    data = log()
+    found = build(data, "p0")
+    states = found.state[found.parts["test"]]
+    edges = found.edges
+    flipped = dataclasses.replace(
+        edges, label=np.where(np.isin(edges.user, states), 1 - edges.label, edges.label)
+    )
+    changed = dataclasses.replace(found, edges=flipped)
+    assert (tables(data, found).states[states] != tables(data, changed).states[states]).any()
+
+
+def test_exposure_features_know_no_label_at_all():
+    data = log()
+    found = build(data, "p0")
+    changed = dataclasses.replace(
+        found, edges=dataclasses.replace(found.edges, label=1 - found.edges.label)
+    )
+    kind = {"user_features": "exposure"}
+    np.testing.assert_array_equal(
+        tables(data, found, **kind).states, tables(data, changed, **kind).states
+    )
+
+
+def test_published_scaling_is_each_splits_own_and_honest_scaling_that_of_train():
+    data = log()
+    published = build(data, "p0")
+    made = tables(data, published)
+    for split in SPLITS:
+        part = published.parts[split]
+        rows = made.rows(published.state[part], published.item[part], split)
+        np.testing.assert_allclose(rows.min(axis=0), 0, atol=1e-6)
+        assert (np.isclose(rows.max(axis=0), 1, atol=1e-5) | (rows.max(axis=0) == 0)).all()
+    honest = tables(data, build(data, "c1"))
+    assert honest.scalers["test"].low is not honest.scalers["train"].low
+    np.testing.assert_array_equal(honest.scalers["test"].low, honest.scalers["train"].low)
+
+
+def test_columns_of_each_kind_of_user_feature():
+    data = log()
+    widths = {}
+    for name, flags in {
+        "signed": {},
+        "rate": {"user_features": "rate", "matrix": "none"},
+        "id": {"user_length": 0},
+        "none": {"user_features": "none"},
+    }.items():
+        flags = ProtocolFlags(protocol="p0", **({"user_length": 4} | flags))
+        found = build(data, "p0")
+        widths[name] = features.build(data, found, flags, reduction()).states.shape[1]
+    assert widths == {"signed": 3 * 5, "rate": 2, "id": 1, "none": 0}
+    assert tables(data, build(data, "c1")).states.shape[1] == 3 * 5 + 1  # whether there is history
+
+
+def test_a_user_without_history_has_zeros_and_says_so():
+    data = log()
+    first = build(data, "c1")
+    flags = ProtocolFlags(protocol="c1", user_length=4)
+    monkey = features.fusion.scaled
+    try:
+        features.fusion.scaled = lambda table, fit: table.astype(np.float32)
+        states = features.build(data, first, flags, reduction()).states
+    finally:
+        features.fusion.scaled = monkey
+    np.testing.assert_array_equal(states[np.arange(12) * 15], 0)  # at day 1
+    assert (states[np.arange(12) * 15 + 14, -1] == 1).all()
+
+
+def test_the_usual_device_is_of_the_past_only():
+    user, device = np.zeros(5, np.int32), np.array([7, 7, 3, 3, 3])
+    bins_of = np.array([0, 1, 1, 2, 2])
+    found = protocols._usual_device(user, device, bins_of, 1, 3)
+    assert found.tolist() == [0, 7, 7, 3]
+    assert protocols._usual_device(user, device, np.zeros(5, int), 1, 0).tolist() == [3]
+    # Of two devices as often the smaller.
+    assert protocols._usual_device(user[:2], device[1:3], np.zeros(2, int), 1, 0).tolist() == [3]
+
+
+def test_rows_of_items_that_lack_a_modality_serve_as_edges_only():
+    data = log()
+    needed = np.arange(30) % 3 > 0
+    found = build(data, "p0", needed=needed)
+    assert needed[found.item].all()
+    assert not needed[found.edges.item].all()
+
+
+def test_a_shuffled_log_has_the_same_rows_and_as_many_positives():
+    data = log()
+    plain, shuffled = build(data, "c1"), build(data, "c1", shuffle_labels=True)
+    assert plain.edges.label.sum() == shuffled.edges.label.sum()
+    assert (plain.label != shuffled.label).any()
+
+
+def test_the_last_state_knows_all():
+    found = build(log(), "c1")
+    assert found.last_state.tolist() == [user * 15 + 14 for user in range(12)]
+    assert build(log(), "p0").last_state.tolist() == list(range(12))
+
+
+def test_a_split_of_one_kind_is_refused():
+    with pytest.raises(InputError, match="both kinds are needed"):
+        build(log(rate=0.0), "c1")
+
+
+def test_how_modalities_are_made_follows_the_protocol():
+    data = log(source="tiktok")
+    flags = ModalityFlags(pca_widths=(71, 10, 22))
+    published = features.reduction(data, flags, "p0")
+    assert published.per_part
+    assert published.rounded
+    assert published.widths == {"visual": 71, "acoustic": 10, "textual": 22}
+    honest = features.reduction(data, ModalityFlags(), "c2")
+    assert not honest.per_part
+    assert not honest.rounded
