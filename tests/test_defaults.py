@@ -10,7 +10,7 @@ from mmnet.flags import Flags
 from mmnet.models.options import Options
 
 PACKAGE = Path(mmnet.__file__).parent
-OTHER_NAMES = ("data/sources/", "mma4ctr/generator/")
+OTHER_NAMES = ("data/sources/", "mma4ctr/data/generator/")
 """Where the arguments of functions are the names of --source_set and --generate, not flags."""
 
 TWO_SYSTEMS = "each system has its own choices"
