@@ -137,8 +137,8 @@ def about(path: str | os.PathLike[str], kind: type[Kind]) -> Kind:
         return kind.model_validate(json.loads((path / kind.FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError):
         raise InputError(
-            f"{path} is not a SavedModel of {kind.SYSTEM} (no readable {kind.FILE}); export it with "
-            "this version of mmnet"
+            f"{path} is not a SavedModel of {kind.SYSTEM} (no readable {kind.FILE}); export it "
+            "with this version of mmnet"
         ) from None
 
 
