@@ -23,7 +23,9 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["mmnet", "mmnet.*"]),
-    package_data={"mmnet": ["experiments/rows/*.txt", "mma4ctr/experiments/rows/*.txt"]},
+    package_data={
+        "mmnet": ["py.typed", "experiments/rows/*.txt", "mma4ctr/experiments/rows/*.txt"]
+    },
     install_requires=[
         "absl-py>=2",
         "duckdb>=1.4,<2",  # Ibis 12 does not know 2.0

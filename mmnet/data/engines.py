@@ -31,6 +31,9 @@ DEFAULT = "duckdb://"
 SHOWN_AFTER_SECONDS = 5
 """A query that takes longer shows how far it is."""
 
+INTERRUPTIBLE = ("duckdb", "pyspark")
+"""Engines whose queries run in a thread of their own, to show a bar and to be stopped."""
+
 Result = TypeVar("Result")
 
 
@@ -56,6 +59,9 @@ class Engine:
         Raises:
             InputError: the engine cannot read its input, or has too little memory or disk.
         """
+        if self.name not in INTERRUPTIBLE:  # its connection may belong to this thread, as SQLite's
+            with errors_explained(what):
+                return work()
         with errors_explained(what), concurrent.futures.ThreadPoolExecutor(1) as pool:
             future = pool.submit(work)
             try:

@@ -18,6 +18,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +45,45 @@ Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Numbers by three names, e.g. what is gone, scenario and metric."""
 
 
-def metrics(
-    frame: pd.DataFrame, *, split: str, taxonomy_mean: str, seed: int, binomial: bool = True
-) -> dict[str, Any]:
-    """Scores one system's predictions: the content of metrics.json.
+@dataclass(frozen=True)
+class Setting:
+    """How a system was trained and tested, as far as its scores depend on it.
 
-    Args:
-        frame: predictions of one system in all three scenarios, see the module.
+    Attributes:
         split: how test rows were chosen, a flag.
         taxonomy_mean: whether an item's own rate is in its taxonomy means, a flag.
         seed: the training seed.
         binomial: whether the numerator counts a subset of the denominator, so that sampling noise
             is defined. It is also left out where the numbers contradict this.
+    """
+
+    split: str
+    taxonomy_mean: str
+    seed: int
+    binomial: bool = True
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What was found by predicting the test rows again with less, and inside the network.
+
+    Attributes:
+        degradation: rows of `missing_rate` and metrics, see `ScenarioSet.degradation`.
+        outage: what is gone -> scenario -> metrics, see `ScenarioSet.outage`.
+        attention_rows: weights per example, see `Attention.frame`.
+    """
+
+    degradation: Sequence[Mapping[str, float]] = ()
+    outage: Scores = field(default_factory=dict)
+    attention_rows: pd.DataFrame | None = None
+
+
+def metrics(frame: pd.DataFrame, setting: Setting) -> dict[str, Any]:
+    """Scores one system's predictions: the content of metrics.json.
+
+    Args:
+        frame: predictions of one system in all three scenarios, see the module.
+        setting: how the system was trained and tested.
 
     Returns:
         `split`, `taxonomy_mean`, `seed`, and for each scenario `mse`, `mae`, `precision_at_5`,
@@ -69,8 +97,12 @@ def metrics(
             their rows or truth.
     """
     _check(frame)
-    frame = _with_noise(frame, binomial)
-    found: dict[str, Any] = {"split": split, "taxonomy_mean": taxonomy_mean, "seed": seed}
+    frame = _with_noise(frame, setting.binomial)
+    found: dict[str, Any] = {
+        "split": setting.split,
+        "taxonomy_mean": setting.taxonomy_mean,
+        "seed": setting.seed,
+    }
     for scenario, rows in plots.by_scenario(frame).items():
         found[scenario] = _scenario_metrics(rows)
     return _plain(found)
@@ -107,14 +139,8 @@ def table(metrics_by_system: Mapping[str, Mapping[str, Any]]) -> str:
 def write_predictions(
     directory: str | os.PathLike[str],
     frame: pd.DataFrame,
-    *,
-    split: str,
-    taxonomy_mean: str,
-    seed: int,
-    binomial: bool = True,
-    degradation: Sequence[Mapping[str, float]] = (),
-    outage: Scores | None = None,
-    attention_rows: pd.DataFrame | None = None,
+    setting: Setting,
+    probes: Probes,
 ) -> dict[str, Any]:
     """Writes predictions.parquet, what else is known, and last metrics.json.
 
@@ -123,32 +149,26 @@ def write_predictions(
     Args:
         directory: where to, made if need be.
         frame: predictions of one system in all three scenarios, see the module.
-        split: how test rows were chosen, a flag.
-        taxonomy_mean: whether an item's own rate is in its taxonomy means, a flag.
-        seed: the training seed.
-        binomial: whether the numerator counts a subset of the denominator.
-        degradation: rows of `missing_rate` and metrics, see `ScenarioSet.degradation`.
-        outage: what is gone -> scenario -> metrics, see `ScenarioSet.outage`.
-        attention_rows: weights per example, see `Attention.frame`.
+        setting: how the system was trained and tested.
+        probes: what else was found on the test rows.
 
     Returns:
         The content of metrics.json.
     """
-    found = metrics(frame, split=split, taxonomy_mean=taxonomy_mean, seed=seed, binomial=binomial)
+    found = metrics(frame, setting)
     directory = Path(directory)
     first = [*COLUMNS, *(column for column in frame if column not in COLUMNS)]
     write_atomic(
         directory / "predictions.parquet",
         lambda path: frame[first].to_parquet(path, index=False),
     )
-    if degradation:
-        write_atomic(directory / "degradation.json", _json(list(degradation)))
-    if outage:
-        write_atomic(directory / "outage.json", _json(outage))
-    if attention_rows is not None:
+    if probes.degradation:
+        write_atomic(directory / "degradation.json", _json(list(probes.degradation)))
+    if probes.outage:
+        write_atomic(directory / "outage.json", _json(probes.outage))
+    if (rows := probes.attention_rows) is not None:
         write_atomic(
-            directory / "attention.parquet",
-            lambda path: attention_rows.to_parquet(path, index=False),
+            directory / "attention.parquet", lambda path: rows.to_parquet(path, index=False)
         )
     write_atomic(directory / "metrics.json", _json(found))  # last: where it is, all is
     return found
@@ -157,18 +177,13 @@ def write_predictions(
 def write_report(
     directory: str | os.PathLike[str],
     frame: pd.DataFrame,
+    setting: Setting,
+    probes: Probes,
     *,
-    split: str,
-    taxonomy_mean: str,
-    seed: int,
     system: str | None = None,
     others: Mapping[str, Mapping[str, Any]] | None = None,
     taxonomies: Sequence[str] = (),
-    degradation: Sequence[Mapping[str, float]] = (),
-    outage: Scores | None = None,
     attention: Scores | None = None,
-    attention_rows: pd.DataFrame | None = None,
-    binomial: bool = True,
     numerator: str,
     denominator: str,
 ) -> dict[str, Any]:
@@ -182,33 +197,28 @@ def write_report(
     Args:
         directory: where to, made if need be.
         frame: predictions of one system in all three scenarios, see the module.
-        split: how test rows were chosen, a flag.
-        taxonomy_mean: whether an item's own rate is in its taxonomy means, a flag.
-        seed: the training seed.
+        setting: how the system was trained and tested.
+        probes: what else was found on the test rows.
         system: its name in the table; else the one in the column `system`, else "model".
         others: more rows of the table by name (baselines, floors), each from `metrics`.
         taxonomies: taxonomy columns of the frame to plot: a value, a list, or joined by `;`.
-        degradation: rows of `missing_rate` and metrics, see `ScenarioSet.degradation`.
-        outage: what is gone -> scenario -> metrics, see `ScenarioSet.outage`.
         attention: scenario -> kind -> mean weights, see `Attention.means`.
-        attention_rows: weights per example, see `Attention.frame`.
-        binomial: whether the numerator counts a subset of the denominator.
         numerator: what is counted, in the plots' labels.
         denominator: per hundred of what, in the plots' labels.
 
     Returns:
         The content of metrics.json.
     """
-    found = metrics(frame, split=split, taxonomy_mean=taxonomy_mean, seed=seed, binomial=binomial)
+    found = metrics(frame, setting)
     name = system or (str(frame["system"].iloc[0]) if "system" in frame else "model")
     systems = {name: found, **(others or {})}
     directory = Path(directory)
-    rows = _with_noise(frame, binomial)
+    rows = _with_noise(frame, setting.binomial)
     rate = f"share rate ({numerator} per 100 {denominator}, %)"
 
-    if degradation:
+    if probes.degradation:
         plots.write_figure(
-            directory / "degradation.png", plots.degradation_plot({name: degradation})
+            directory / "degradation.png", plots.degradation_plot({name: probes.degradation})
         )
     plots.write_figure(directory / "calibration.png", plots.calibration_plot(rows, rate))
     plots.write_figure(directory / "predicted_vs_true.png", plots.scatter_plot(rows, rate))
@@ -226,26 +236,16 @@ def write_report(
         plots.write_figure(
             directory / f"share_rate_by_{file}.png", plots.taxonomy_plot(rows, taxonomy, rate)
         )
-    if outage and len(outage) > 1:
-        plots.write_figure(directory / "outage.png", plots.outage_plot(outage))
+    if len(probes.outage) > 1:
+        plots.write_figure(directory / "outage.png", plots.outage_plot(probes.outage))
     if attention:
         write_atomic(directory / "attention.json", _json(attention))
     if gates := _gates(attention or {}):
         plots.write_figure(directory / "gates.png", plots.gates_plot(gates))
-    text = _report_text(rows, found, systems, outage or {}, gates)
+    text = _report_text(rows, found, systems, probes.outage, gates)
     write_atomic(directory / "table.md", text)
     write_atomic(directory / "systems.json", _json(systems))
-    return write_predictions(
-        directory,
-        frame,
-        split=split,
-        taxonomy_mean=taxonomy_mean,
-        seed=seed,
-        binomial=binomial,
-        degradation=degradation,
-        outage=outage,
-        attention_rows=attention_rows,
-    )
+    return write_predictions(directory, frame, setting, probes)
 
 
 # ----------------------------------------------------------------------------------- metrics

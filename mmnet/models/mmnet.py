@@ -281,7 +281,7 @@ class PredictedRate(keras.layers.Layer):
         return clipped(rate, self.max_rate) if self.clip and not training else rate
 
     def _rate(self, output):
-        if self.link == "logit":
+        if self.link == "logit" and self.max_rate is not None:  # which None was refused with
             odds = self.mean / (self.max_rate - self.mean)
             return self.max_rate * ops.sigmoid(math.log(odds) + output)
         if self.link == "log":

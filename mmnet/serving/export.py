@@ -194,7 +194,8 @@ def raw_inputs(fitted: Fitted) -> dict[str, tf.TensorSpec]:
     for name, (shape, dtype) in spec.tensors().items():
         if name in kept:
             found[name] = tf.TensorSpec([None, *shape], dtype)
-    for feature in (*spec.fields, *spec.texts):
+    of_strings: tuple[schema.FieldSpec | schema.TextSpec, ...] = (*spec.fields, *spec.texts)
+    for feature in of_strings:
         found[raw_name(feature.name)] = tf.TensorSpec([None], tf.string)
     for numeric in spec.numerics:
         found[raw_name(numeric.name, "number")] = tf.TensorSpec([None], tf.float32)

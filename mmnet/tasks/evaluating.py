@@ -107,7 +107,7 @@ def scenario_set(dataset: Dataset, windows: Windows, split: str, flags: TrainCon
     return ScenarioSet(
         dataset,
         windows,
-        dataset.split[split],
+        dataset.examples(split),
         missing_rate=flags.test_missing_rate,
         scenario_seed=flags.scenario_seed,
     )
@@ -146,19 +146,19 @@ def report_on(
     predict, attention = system.predict, system.attention
     predicted, looks = system.outcomes(test)
     rows = test.frame(predicted)
-    more = {
-        "degradation": test.degradation(predict, MISSING_RATES, predicted),
-        "outage": test.outage(predict, predicted),
-        "attention_rows": attention.frame(test, looks) if attention and flags.explain else None,
-    }
-    about = {
-        "split": dataset.fitted.task.split,
-        "taxonomy_mean": dataset.fitted.task.taxonomy_mean,
-        "seed": flags.seed,
-        "binomial": not dataset.fitted.tables.rate_may_exceed_one,
-    }
+    probes = report.Probes(
+        degradation=test.degradation(predict, MISSING_RATES, predicted),
+        outage=test.outage(predict, predicted),
+        attention_rows=attention.frame(test, looks) if attention and flags.explain else None,
+    )
+    setting = report.Setting(
+        split=dataset.fitted.task.split,
+        taxonomy_mean=dataset.fitted.task.taxonomy_mean,
+        seed=flags.seed,
+        binomial=not dataset.fitted.tables.rate_may_exceed_one,
+    )
     if validation is None:
-        return report.write_predictions(directory, rows, **more, **about)
+        return report.write_predictions(directory, rows, setting, probes)
     floors = {
         name: test.frame(test.predictions(predictor_of(builder(dataset.fitted.spec), False)))
         for name, builder in models.REGISTRY.items()
@@ -177,11 +177,11 @@ def report_on(
     return report.write_report(
         directory,
         rows,
-        **about,
-        **more,
+        setting,
+        probes,
         attention=attention.means(looks) if attention else None,
         system=title_of(flags),
-        others={name: report.metrics(frame, **about) for name, frame in floors.items()},
+        others={name: report.metrics(frame, setting) for name, frame in floors.items()},
         taxonomies=[f"{plots.TAXONOMY}{name}" for name in dataset.fitted.spec.taxonomies],
         numerator=dataset.fitted.tables.numerator,
         denominator=dataset.fitted.tables.denominator,

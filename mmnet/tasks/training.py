@@ -36,9 +36,9 @@ from mmnet.tasks.evaluating import (
     validation_of,
 )
 from mmnet.tasks.shown import console, print_ledger
-from mmnet.training import fitting, resume
+from mmnet.training import fitting, losses, resume, share_rates
 from mmnet.training.records import Record, Stages
-from mmnet.training.run_directory import removed_if_unused, write_flags
+from mmnet.training.run_directory import SHARE_RATES, removed_if_unused
 
 
 class Series:
@@ -61,11 +61,12 @@ class Series:
             InputError: --explain was given, and the model has no attention.
         """
         run = (flags.model_copy(update={"seed": 0, "run_dir": ""}), dataset.fingerprint)
-        if self.trainer is None or self._run != run:
-            self._run, self._system, self.trainer = run, System.of(model, dataset, flags), None
-        else:
+        if self.trainer is not None and self._system is not None and self._run == run:
             self.trainer.start_over(model, flags.seed)
-        return self._system
+            return self._system
+        found = System.of(model, dataset, flags)
+        self._run, self._system, self.trainer = run, found, None
+        return found
 
 
 def train(
@@ -93,10 +94,10 @@ def train(
     with stages.stage("prepare"), removed_if_unused(run_dir):
         model = built(builder, options, dataset, flags)
         if builder.kind == "network":
-            fitting.check_loss(flags.loss, model)
+            losses.check_loss(flags.loss, model)
         system = series.system(model, dataset, flags)  # --explain is refused before training
         model = system.model
-    write_flags(flags, run_dir)
+    SHARE_RATES.write(flags, run_dir)
     windows = Windows(dataset)
     print_ledger(dataset)
     record = Record.of_this_process(
@@ -154,11 +155,11 @@ def _fit(
     run_dir: Path,
 ) -> fitting.FitResult:
     batches, steps_per_epoch = windows.training_batches(
-        dataset.split.train,
+        dataset.examples("train"),
         flags.batch_size,
         flags.seed,
         half_weight_clicks=flags.half_weight_clicks,
-        weighting=fitting.loss_weighting(flags.loss),
+        weighting=losses.loss_weighting(flags.loss),
     )
     validation = scenario_set(dataset, windows, "validation", flags)
 
@@ -168,7 +169,7 @@ def _fit(
         return validation.mse(predicted) | attention
 
     if series.trainer is None:
-        series.trainer = fitting.Trainer(
+        series.trainer = share_rates.trainer(
             system.model,
             batches,
             steps_per_epoch,
@@ -221,7 +222,7 @@ def _export(
     run_dir: Path,
     validation: Validation,
 ) -> None:
-    _, check = next(windows.batches(dataset.split.validation, 256))
+    _, check = next(windows.batches(dataset.examples("validation"), 256))
     about = {
         "flags": flags.model_dump(mode="json", exclude=set(config.PLACES)),
         "first_targets": dataset.first_targets,
@@ -229,8 +230,8 @@ def _export(
     described = profile.fit(
         dataset,
         windows,
-        dataset.split.train,
-        dataset.split.validation,
+        dataset.examples("train"),
+        dataset.examples("validation"),
         validation.predicted["normal"],
     )
     assets = {
@@ -242,7 +243,7 @@ def _export(
         dataset.fitted,
         run_dir / "export",
         check={name: tensor.numpy() for name, tensor in check.items()},
-        rows=golden.rows(dataset, windows, dataset.split.validation),
+        rows=golden.rows(dataset, windows, dataset.examples("validation")),
         assets=assets,
         about=about,
     )

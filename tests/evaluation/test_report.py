@@ -9,10 +9,11 @@ import pytest
 from matplotlib.image import imread
 
 from mmnet.evaluation import plots, report
-from mmnet.evaluation.report import metrics, table, write_report
+from mmnet.evaluation.report import Probes, Setting, metrics, table, write_report
 from mmnet.evaluation.scenarios import SCENARIOS
 
 RUN = dict(split="chronological", taxonomy_mean="leave_one_out", seed=0)
+SETTING = Setting(**RUN)
 COUNTED = dict(numerator="shares", denominator="clicks")
 CONTRACT = {"mse", "mae", "precision_at_5", "precision_at_10", "spearman", "n"}
 
@@ -66,7 +67,7 @@ def small(**columns):
 
 
 def test_metrics_by_hand():
-    found = metrics(small(), **RUN)
+    found = metrics(small(), SETTING)
     assert [found[s]["mse"] for s in SCENARIOS] == [1, 4, 0]
     assert [found[s]["mae"] for s in SCENARIOS] == [1, 2, 0]
     for scenario in SCENARIOS:
@@ -79,7 +80,7 @@ def test_metrics_by_hand():
 
 
 def test_metrics_have_the_form_of_the_contract():
-    found = metrics(predictions(), **RUN)
+    found = metrics(predictions(), SETTING)
     assert set(found) == {*SCENARIOS, *RUN}
     assert {name: found[name] for name in RUN} == RUN
     for scenario in SCENARIOS:
@@ -90,7 +91,7 @@ def test_metrics_have_the_form_of_the_contract():
 
 
 def test_the_keys_do_not_depend_on_what_is_known():
-    full, bare = metrics(predictions(), **RUN), metrics(small(), **RUN)
+    full, bare = metrics(predictions(), SETTING), metrics(small(), SETTING)
     assert [sorted(full[s]) for s in SCENARIOS] == [sorted(bare[s]) for s in SCENARIOS]
     assert bare["normal"]["mse_to_true_rate"] is None
     assert bare["normal"]["by_observed_periods"] is None
@@ -98,8 +99,8 @@ def test_the_keys_do_not_depend_on_what_is_known():
 
 def test_the_order_of_rows_and_columns_changes_no_metric():
     frame = predictions()
-    shuffled = metrics(frame.sample(frac=1, random_state=0)[sorted(frame.columns)], **RUN)
-    for scenario, known in metrics(frame, **RUN).items():
+    shuffled = metrics(frame.sample(frac=1, random_state=0)[sorted(frame.columns)], SETTING)
+    for scenario, known in metrics(frame, SETTING).items():
         if scenario in SCENARIOS:
             for name in ("n", "tied", "spearman", "precision_at_5", "precision_at_10_per_period"):
                 assert shuffled[scenario][name] == known[name]
@@ -108,7 +109,7 @@ def test_the_order_of_rows_and_columns_changes_no_metric():
 
 
 def test_a_constant_prediction_has_no_correlation_and_scores_chance():
-    found = metrics(predictions(predicted_share_rate=3.3), **RUN)["normal"]
+    found = metrics(predictions(predicted_share_rate=3.3), SETTING)["normal"]
     assert found["spearman"] is None
     assert found["precision_at_5"] == 20 / 400
     assert found["precision_at_5_per_period"] == pytest.approx(0.05)
@@ -117,12 +118,12 @@ def test_a_constant_prediction_has_no_correlation_and_scores_chance():
 def test_ties_of_the_truth_are_named():
     rate = np.zeros(400)
     rate[:30] = np.arange(1, 31)
-    found = metrics(predictions(share_rate=np.tile(rate, 3)), **RUN)
+    found = metrics(predictions(share_rate=np.tile(rate, 3)), SETTING)
     assert found["noisy"]["tied"] == ["precision_at_10"]
 
 
 def test_error_to_the_true_rate_leaves_the_sampling_noise_out():
-    found = metrics(predictions(n=3000), **RUN)["normal"]
+    found = metrics(predictions(n=3000), SETTING)["normal"]
     noise = found["mse"] - found["mse_to_true_rate"]
     # Both estimate the same noise from 3,000 rows with heavy tails: a fifth of it.
     assert noise == pytest.approx(found["sampling_noise_mse"], rel=0.2)
@@ -130,7 +131,7 @@ def test_error_to_the_true_rate_leaves_the_sampling_noise_out():
 
 def test_rows_by_observed_periods_add_up():
     frame = predictions()
-    found = metrics(frame, **RUN)
+    found = metrics(frame, SETTING)
     assert [row["observed_periods"] for row in found["normal"]["by_observed_periods"]] == [
         *range(6)
     ]
@@ -147,15 +148,15 @@ def test_rows_by_observed_periods_add_up():
     ],
 )
 def test_sampling_noise_is_left_out_where_the_rate_is_no_share_of_clicks(columns):
-    assert metrics(small(**columns), **RUN)["normal"]["sampling_noise_mse"] is None
-    assert metrics(small(), binomial=False, **RUN)["normal"]["sampling_noise_mse"] is None
+    assert metrics(small(**columns), SETTING)["normal"]["sampling_noise_mse"] is None
+    assert metrics(small(), Setting(**RUN, binomial=False))["normal"]["sampling_noise_mse"] is None
 
 
 def test_sampling_noise_knows_shares_from_float32_rates():
     frame = predictions().drop(columns="shares")
     frame["clicks"] *= 10_000  # millions of clicks: a float32 rate is off by a part of a share
     frame["share_rate"] = frame["share_rate"].astype("float32")
-    assert metrics(frame, **RUN)["normal"]["sampling_noise_mse"] > 0
+    assert metrics(frame, SETTING)["normal"]["sampling_noise_mse"] > 0
 
 
 def wrong_truth():
@@ -179,7 +180,7 @@ def wrong_truth():
 )
 def test_says_what_is_wrong(frame, message):
     with pytest.raises(ValueError, match=message):
-        metrics(frame, **RUN)
+        metrics(frame, SETTING)
 
 
 # ------------------------------------------------------------------------------------ tables
@@ -239,7 +240,7 @@ def test_bins_of_clicks_and_ages_cover_every_row():
         found = report._error_table(frame, column)
         assert found["n"].sum() == 3000
         assert found["n"].iloc[-1] >= 30
-        whole = metrics(frame, **RUN)
+        whole = metrics(frame, SETTING)
         for scenario in SCENARIOS:
             assert np.average(found[scenario], weights=found["n"]) == pytest.approx(
                 whole[scenario]["mse"]
@@ -281,13 +282,12 @@ def write(directory):
     return write_report(
         directory,
         predictions(system="MMNet"),
+        SETTING,
+        Probes(outage=OUTAGE, attention_rows=attention_rows()),
         others={"HA": PAPER["HA"]},
         taxonomies=["category", "tags"],
-        outage=OUTAGE,
         attention=ATTENTION,
-        attention_rows=attention_rows(),
         **COUNTED,
-        **RUN,
     )
 
 
@@ -322,7 +322,7 @@ def test_writes_every_file_and_nothing_else(written):
 def test_metrics_json_is_what_was_returned_in_plain_json(written):
     directory, found = written
     text = (directory / "metrics.json").read_text()
-    assert json.loads(text) == found == metrics(predictions(), **RUN)
+    assert json.loads(text) == found == metrics(predictions(), SETTING)
     assert "NaN" not in text
     assert found["cold_start"]["spearman"] is None  # its forecast is a constant
     assert text == json.dumps(found, indent=2, sort_keys=True) + "\n"
@@ -391,7 +391,7 @@ def test_the_same_predictions_write_the_same_bytes(written, tmp_path):
 )
 def test_odd_predictions_are_reported_all_the_same(tmp_path, columns):
     taxonomies = ["category"] if "category" in columns else []
-    write_report(tmp_path, small(**columns), taxonomies=taxonomies, **COUNTED, **RUN)
+    write_report(tmp_path, small(**columns), SETTING, Probes(), taxonomies=taxonomies, **COUNTED)
     assert (tmp_path / "metrics.json").exists()
     assert (tmp_path / "error_by_age.png").exists() == ("age_periods" in columns)
     assert not (tmp_path / "outage.json").exists()  # what is not known is not written
@@ -433,7 +433,12 @@ def test_the_outage_plot_shows_every_score(written):
 def test_without_a_gate_the_means_are_written_and_nothing_is_drawn(tmp_path):
     context = {s: {"context": {"title": 0.5, "body": 0.5}} for s in SCENARIOS}
     write_report(
-        tmp_path, small(), attention=context, outage={"nothing": scores(1)}, **COUNTED, **RUN
+        tmp_path,
+        small(),
+        SETTING,
+        Probes(outage={"nothing": scores(1)}),
+        attention=context,
+        **COUNTED,
     )
     assert json.loads((tmp_path / "attention.json").read_text()) == context
     names = {path.name for path in tmp_path.iterdir()}
@@ -443,7 +448,9 @@ def test_without_a_gate_the_means_are_written_and_nothing_is_drawn(tmp_path):
 
 def test_wrong_predictions_write_nothing(tmp_path):
     with pytest.raises(ValueError, match="finite"):
-        write_report(tmp_path / "new", small(predicted_share_rate=np.nan), **COUNTED, **RUN)
+        write_report(
+            tmp_path / "new", small(predicted_share_rate=np.nan), SETTING, Probes(), **COUNTED
+        )
     assert not (tmp_path / "new").exists()
 
 

@@ -1,38 +1,79 @@
 import importlib
 import inspect
-import pkgutil
+import json
 import re
+from pathlib import Path
 
 import keras
 import pytest
 
-import mmnet.layers
-import mmnet.models
+import mmnet
 from mmnet.checks import InputError
+from mmnet.config import TrainConfig
 from mmnet.models import REGISTRY, resolve_options
 from mmnet.models.options import Options
+from mmnet.tasks.building import model_options
 from tests.conformance import GOLDEN
 
-
-def registered_layers():
-    """Names of all Keras layers that layers/ and models/ define."""
-    for package in (mmnet.layers, mmnet.models):
-        for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-            importlib.import_module(module.name)
-    return [
-        one.__name__
-        for one in keras.saving.get_custom_objects().values()
-        if one.__module__.startswith(("mmnet.layers.", "mmnet.models."))
-        and issubclass(one, keras.layers.Layer)
-    ]
+PACKAGE = Path(mmnet.__file__).parent
 
 
-@pytest.mark.parametrize(
-    "name",
-    sorted({*registered_layers(), *(n for n, one in REGISTRY.items() if one.kind == "network")}),
-)
-def test_every_layer_and_trained_model_has_a_golden_file(name):
-    assert (GOLDEN / f"{name}.json").exists()
+def layers():
+    """Every Keras layer that the package defines, by its name; not what they have in common."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        text = path.read_text("utf-8")
+        if "keras.layers.Layer)" in text or "register_keras_serializable" in text:
+            parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+            module = importlib.import_module(".".join(parts))
+            for name, one in vars(module).items():
+                own = isinstance(one, type) and one.__module__ == module.__name__
+                layer = own and issubclass(one, keras.layers.Layer)
+                if layer and not issubclass(one, keras.Model) and not name.startswith("_"):
+                    found[name] = one
+    return found
+
+
+LAYERS = layers()
+NETWORKS = [name for name, builder in REGISTRY.items() if builder.kind == "network"]
+
+
+def test_both_systems_layers_are_found():
+    assert {"NoisyDisturbance", "HANAttention", "GatheredRows", "Factors"} <= LAYERS.keys()
+    assert len(LAYERS) >= 34
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_is_saved_by_a_name_of_its_own(name):
+    assert keras.saving.get_registered_object(f"mmnet>{name}") is LAYERS[name]
+
+
+@pytest.mark.parametrize("name", sorted({*LAYERS, *NETWORKS}))
+def test_every_layer_and_trained_model_is_compared_with_a_golden_file(name):
+    golden = json.loads((GOLDEN / f"{name}.json").read_text("utf-8"))
+    assert golden["outputs"]
+    if name in NETWORKS:
+        assert golden["weights"]
+    assert any(re.search(rf"\b{name}\(", text) for text in CONFORMANCE_TESTS)
+
+
+CONFORMANCE_TESTS = [
+    text
+    for path in Path(__file__).parents[1].rglob("test_*.py")
+    if "from tests.conformance import" in (text := path.read_text("utf-8"))
+    and path != Path(__file__)
+]
+
+
+def test_every_golden_file_is_of_a_layer_or_a_model():
+    known = {*LAYERS, *REGISTRY, "mma4ctr"}
+    left = {path.stem for path in GOLDEN.glob("*.json")}
+    assert not {stem for stem in left if not any(_is_of(stem, name) for name in known)}
+
+
+def _is_of(stem, name):
+    """A golden file of a variant has the variant after the name."""
+    return stem == name or stem.startswith(f"{name}_")
 
 
 @pytest.mark.parametrize("name", REGISTRY)
@@ -56,9 +97,16 @@ def all_options(of=Options):
     return {of}.union(*(all_options(one) for one in of.__subclasses__()))
 
 
-def test_published_mode_weights():
-    assert REGISTRY["mmnet"].published_mode_weights == (1, 1, 1)
-    assert REGISTRY["ha"].published_mode_weights == (1, 0, 0)
+@pytest.mark.parametrize(
+    ("name", "own"), [("mmnet", (1, 1, 1)), ("gru", (1, 0, 0)), ("lightgbm", (1, 0, 0))]
+)
+def test_a_model_trains_in_the_modes_that_it_was_published_with_unless_told(name, own):
+    def weights(**given):
+        builder, options = model_options(TrainConfig(model=name, **given))
+        return builder.accepted(options)["mode_weights"]
+
+    assert weights() == own
+    assert weights(mode_weights=(0.5, 0.25, 0.25)) == (0.5, 0.25, 0.25)
 
 
 def test_options_take_the_type_of_their_keyword():

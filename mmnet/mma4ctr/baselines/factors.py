@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -15,11 +17,25 @@ def table(layer: keras.layers.Layer, rows: int, width: int, name: str, seed: int
     )
 
 
+@keras.saving.register_keras_serializable(package="mmnet")
 class Factors(keras.layers.Layer):
-    """BPR (Rendle et al., 2009): the product of a user's and an item's vector."""
+    """BPR (Rendle et al., 2009): the product of a user's and an item's vector.
 
-    def __init__(self, users, items, seed, **kwargs):
+    Args:
+        users: number of users.
+        items: number of items.
+        seed: of the vectors of users; those of items have the next one.
+
+    Call arguments:
+        inputs: user and item, int32 [batch] each.
+
+    Returns:
+        Scores, [batch].
+    """
+
+    def __init__(self, users: int, items: int, seed: int, **kwargs):
         super().__init__(**kwargs)
+        self._config = {"users": users, "items": items, "seed": seed}
         self.user = table(self, users, WIDTH, "user", seed)
         self.item = table(self, items, WIDTH, "item", seed + 1)
 
@@ -28,16 +44,36 @@ class Factors(keras.layers.Layer):
         user, item = inputs
         return ops.sum(ops.take(self.user, user, 0) * ops.take(self.item, item, 0), axis=-1)
 
+    def get_config(self):
+        """The arguments."""
+        return {**super().get_config(), **self._config}
 
+
+@keras.saving.register_keras_serializable(package="mmnet")
 class Chain(keras.layers.Layer):
-    """FPMC (Rendle et al., 2010): that, and the item taken last times the item."""
+    """FPMC (Rendle et al., 2010): that, and the item taken last times the item.
 
-    def __init__(self, users, items, seeds, **kwargs):
+    Args:
+        users: number of users.
+        items: number of items.
+        seeds: of the four tables.
+
+    Call arguments:
+        inputs: user and item, int32 [batch] each, and history, int32 [batch, length], item numbers
+            counted from 1, the newest at the right.
+
+    Returns:
+        Scores, [batch].
+    """
+
+    def __init__(self, users: int, items: int, seeds: Sequence[int], **kwargs):
         super().__init__(**kwargs)
-        self.user = table(self, users, WIDTH, "user_item", next(seeds))
-        self.item = table(self, items, WIDTH, "item_user", next(seeds))
-        self.last = table(self, items, WIDTH, "last_item", next(seeds))
-        self.following = table(self, items, WIDTH, "item_last", next(seeds))
+        self._config = {"users": users, "items": items, "seeds": list(seeds)}
+        of_user, of_item, of_last, of_following = seeds
+        self.user = table(self, users, WIDTH, "user_item", of_user)
+        self.item = table(self, items, WIDTH, "item_user", of_item)
+        self.last = table(self, items, WIDTH, "last_item", of_last)
+        self.following = table(self, items, WIDTH, "item_last", of_following)
 
     def call(self, inputs):
         """Scores, [batch]."""
@@ -47,3 +83,7 @@ class Chain(keras.layers.Layer):
         before = before * ops.cast(last > 0, before.dtype)[:, None]
         both = ops.take(self.user, user, 0) * ops.take(self.item, item, 0)
         return ops.sum(both + before * ops.take(self.following, item, 0), axis=-1)
+
+    def get_config(self):
+        """The arguments."""
+        return {**super().get_config(), **self._config}

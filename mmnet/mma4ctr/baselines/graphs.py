@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from keras import ops
@@ -11,36 +13,68 @@ from mmnet.mma4ctr.baselines.factors import WIDTH, table
 GRAPH_LAYERS = 3
 
 
+def num_seeds(*, weights: bool) -> int:
+    """How many seeds a graph takes: of two tables, and of two matrices a layer."""
+    return 2 + 2 * GRAPH_LAYERS * weights
+
+
+@keras.saving.register_keras_serializable(package="mmnet")
 class Graph(keras.layers.Layer):
     """LightGCN (He et al., 2020) and NGCF (Wang et al., 2019): vectors spread over what was taken.
 
     A layer sends every vector to its neighbours, over the root of both numbers of neighbours.
     LightGCN takes the mean of all layers; NGCF has two matrices a layer, LeakyReLU, and puts the
     layers side by side.
+
+    Args:
+        users: number of users.
+        items: number of items.
+        pairs: user and item of what was taken, int [2, pairs].
+        seeds: of the vectors of users and of items, and with `weights` of the matrices.
+        weights: whether there are matrices, as in NGCF.
+
+    Call arguments:
+        inputs: user and item, int32 [batch] each.
+
+    Returns:
+        Scores, [batch].
     """
 
-    def __init__(self, users, items, pairs, seeds, *, weights, **kwargs):
+    def __init__(
+        self,
+        users: int,
+        items: int,
+        pairs: np.ndarray | Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        *,
+        weights: bool,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
-        self.user = table(self, users, WIDTH, "user", next(seeds))
-        self.item = table(self, items, WIDTH, "item", next(seeds))
+        pairs = np.asarray(pairs)
+        self._pairs = pairs
+        self._config = {"users": users, "items": items, "seeds": list(seeds), "weights": weights}
+        of_user, of_item, *of_dense = seeds
+        self.user = table(self, users, WIDTH, "user", of_user)
+        self.item = table(self, items, WIDTH, "item", of_item)
         self.users = users
         # A node is a user, or an item after all users; each pair is there in both directions.
         self._from = np.concatenate([pairs[0], pairs[1] + users])
         self._to = np.concatenate([pairs[1] + users, pairs[0]])
         degree = np.maximum(np.bincount(self._from, minlength=users + items), 1)
         self._norm = ((degree[self._from] * degree[self._to]) ** -0.5).astype(np.float32)
-        self._dense = []
-        if weights:
-            for _ in range(GRAPH_LAYERS):
-                one = [
-                    keras.layers.Dense(
-                        WIDTH, kernel_initializer=keras.initializers.GlorotNormal(next(seeds))
-                    )
-                    for _ in range(2)
-                ]
-                for dense in one:
-                    dense.build([None, WIDTH])
-                self._dense.append(one)
+        # Each pair of matrices is of one layer; names that are given stay the same from run to run.
+        dense = [
+            keras.layers.Dense(
+                WIDTH,
+                kernel_initializer=keras.initializers.GlorotNormal(seed),
+                name=f"dense_{number}",
+            )
+            for number, seed in enumerate(of_dense)
+        ]
+        for one in dense:
+            one.build([None, WIDTH])
+        self._dense = [dense[2 * layer : 2 * layer + 2] for layer in range(len(dense) // 2)]
 
     def call(self, inputs):
         """Scores, [batch]."""
@@ -57,6 +91,10 @@ class Graph(keras.layers.Layer):
         nodes = ops.concatenate(layers, -1) if self._dense else ops.mean(ops.stack(layers), axis=0)
         both = ops.take(nodes, user, 0) * ops.take(nodes, item + self.users, 0)
         return ops.sum(both, axis=-1)
+
+    def get_config(self):
+        """The arguments; pairs as lists."""
+        return {**super().get_config(), **self._config, "pairs": self._pairs.tolist()}
 
     def _spread(self, nodes):
         messages = ops.take(nodes, self._from, 0) * self._norm[:, None]

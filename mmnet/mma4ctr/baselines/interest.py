@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
 WIDTH = 10
 MLP = (256, 256, 256)
+EVOLVING = "__evolving_interest"
+"""The name by which checkpoints have always known DIEN's second recurrent layer."""
 
 
 def interest(user, item, history, users, items, seeds, output_bias, *, evolves: bool):
@@ -24,10 +28,12 @@ def interest(user, item, history, users, items, seeds, output_bias, *, evolves: 
         states = keras.layers.GRU(WIDTH, return_sequences=True, seed=next(seeds))(
             sequence, mask=history > 0
         )
-        states = _NextItem(seeds, name="next_item")([states, sequence, there])
+        states = NextItem([next(seeds) for _ in range(len(MLP) + 1)], name="next_item")(
+            [states, sequence, there]
+        )
         weights = _attention(target, states, seeds)
         weights = ops.softmax(ops.where(there > 0, weights, -1e9), axis=-1) * there
-        interest = _EvolvingInterest(next(seeds))([states, weights, there])
+        interest = EvolvingInterest(next(seeds), name=EVOLVING)([states, weights, there])
     else:
         weights = _attention(target, sequence, seeds) * there
         interest = ops.sum(weights[..., None] * sequence, axis=1)
@@ -56,31 +62,46 @@ def _attention(target, sequence, seeds):
     return ops.squeeze(keras.layers.Dense(1, kernel_initializer=start)(outputs), -1)
 
 
-class _NextItem(keras.layers.Layer):
+@keras.saving.register_keras_serializable(package="mmnet")
+class NextItem(keras.layers.Layer):
     """DIEN's auxiliary loss: a state tells the item taken next from another user's.
 
     Adds the loss, and passes the states on. The other item is that of the next row of the batch.
+
+    Args:
+        seeds: of the kernels, one for each of `MLP` and one for the last layer.
+
+    Call arguments:
+        inputs: states and vectors of items, [batch, steps, WIDTH] each, and which steps there are,
+            1 or 0, [batch, steps].
+
+    Returns:
+        The states.
     """
 
-    def __init__(self, seeds, **kwargs):
+    def __init__(self, seeds: Sequence[int], **kwargs):
         super().__init__(**kwargs)
         self.supports_masking = True
+        self.seeds = list(seeds)
         widths = [2 * WIDTH, *MLP, 1]
         self._dense = [
             keras.layers.Dense(
                 width,
                 None if width == 1 else "sigmoid",
-                kernel_initializer=keras.initializers.GlorotNormal(next(seeds)),
+                kernel_initializer=keras.initializers.GlorotNormal(seed),
+                name=f"dense_{number}",  # given, so that it stays the same from run to run
             )
-            for width in widths[1:]
+            for number, (width, seed) in enumerate(zip(widths[1:], seeds, strict=True))
         ]
         for dense, width in zip(self._dense, widths, strict=False):
             dense.build([None, width])
 
     def compute_output_spec(self, inputs, training=False):
+        """Those of the states."""
         return keras.KerasTensor(inputs[0].shape, inputs[0].dtype)
 
     def call(self, inputs, training=False):
+        """The states; in training the loss is added."""
         states, sequence, there = inputs
         if training:
             right = self._score(states[:, :-1], sequence[:, 1:])
@@ -90,6 +111,10 @@ class _NextItem(keras.layers.Layer):
             self.add_loss(ops.sum(losses * both) / ops.maximum(ops.sum(both), 1.0))
         return states
 
+    def get_config(self):
+        """The arguments."""
+        return {**super().get_config(), "seeds": self.seeds}
+
     def _score(self, states, items):
         outputs = ops.concatenate([states, items], axis=-1)
         for dense in self._dense:
@@ -97,12 +122,25 @@ class _NextItem(keras.layers.Layer):
         return ops.squeeze(outputs, -1)
 
 
-class _EvolvingInterest(keras.layers.Layer):
-    """A GRU whose update gate is multiplied by the attention (AUGRU); returns its last state."""
+@keras.saving.register_keras_serializable(package="mmnet")
+class EvolvingInterest(keras.layers.Layer):
+    """A GRU whose update gate is multiplied by the attention (AUGRU).
 
-    def __init__(self, seed, **kwargs):
+    Args:
+        seed: of both kernels.
+
+    Call arguments:
+        inputs: a sequence, [batch, steps, WIDTH]; the weight of each step, [batch, steps]; and
+            which steps there are, 1 or 0, [batch, steps].
+
+    Returns:
+        The last state, [batch, WIDTH].
+    """
+
+    def __init__(self, seed: int, **kwargs):
         super().__init__(**kwargs)
         self.supports_masking = True
+        self.seed = seed
         width = WIDTH
         start = keras.initializers.GlorotNormal(seed)
         self.kernel = self.add_weight([width, 3 * width], start, name="kernel")
@@ -114,6 +152,7 @@ class _EvolvingInterest(keras.layers.Layer):
         self.bias = self.add_weight([2, 3 * width], "zeros", name="bias")
 
     def call(self, inputs):
+        """The last state, [batch, WIDTH]."""
         sequence, weights, there = inputs
         state = ops.zeros_like(sequence[:, 0])
         for step in range(sequence.shape[1]):
@@ -125,3 +164,7 @@ class _EvolvingInterest(keras.layers.Layer):
             mask = there[:, step, None]
             state = mask * ((1 - update) * state + update * fresh) + (1 - mask) * state
         return state
+
+    def get_config(self):
+        """The arguments."""
+        return {**super().get_config(), "seed": self.seed}

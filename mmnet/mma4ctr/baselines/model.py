@@ -10,7 +10,7 @@ from keras import ops
 
 from mmnet import checks
 from mmnet.mma4ctr.baselines.factors import Chain, Factors
-from mmnet.mma4ctr.baselines.graphs import Graph
+from mmnet.mma4ctr.baselines.graphs import Graph, num_seeds
 from mmnet.mma4ctr.baselines.interest import interest
 from mmnet.mma4ctr.baselines.sequences import Cloze, SessionGraph
 from mmnet.mma4ctr.config import MODELS
@@ -69,11 +69,24 @@ class Baseline(keras.Model):
         return self.net([user, item, history], training=training)
 
 
+@keras.saving.register_keras_serializable(package="mmnet")
 class StateRows(keras.layers.Layer):
-    """The user and the history of states, from tables that training never changes."""
+    """The user and the history of states, from tables that training never changes.
+
+    Args:
+        shape: number of states, and length of their histories.
+
+    Call arguments:
+        state: int32 [batch].
+
+    Returns:
+        User, int32 [batch], and history, int32 [batch, length].
+    """
 
     def __init__(self, shape: tuple[int, int], **kwargs):
-        super().__init__(trainable=False, **kwargs)
+        kwargs.setdefault("trainable", False)
+        super().__init__(**kwargs)
+        self.shape = tuple(shape)
         how = {"initializer": "zeros", "dtype": "int32", "trainable": False}
         self.users = self.add_weight([shape[0]], name="users", **how)
         self.history = self.add_weight(shape, name="history", **how)
@@ -82,18 +95,30 @@ class StateRows(keras.layers.Layer):
         """User, int32 [batch], and history, int32 [batch, length]."""
         return ops.take(self.users, state, axis=0), ops.take(self.history, state, axis=0)
 
+    def get_config(self):
+        """The arguments."""
+        return {**super().get_config(), "shape": list(self.shape)}
+
 
 def _network(name, users, items, length, pairs, seed, output_bias) -> keras.Model:
     user = keras.Input([], dtype="int32", name="user")
     item = keras.Input([], dtype="int32", name="item")
     history = keras.Input([length], dtype="int32", name="history")
     seeds = iter(np.random.default_rng([seed, 5]).integers(0, 2**31, 40).tolist())
+
+    def some(number: int) -> list[int]:
+        return [next(seeds) for _ in range(number)]
+
+    def graph(weights: bool) -> Graph:
+        own = some(num_seeds(weights=weights))
+        return Graph(users, items, pairs, own, weights=weights)
+
     both, what = [user, item], (user, item, history, users, items, seeds, output_bias)
     build: dict[str, Callable] = {
         "bpr": lambda: ops.sigmoid(Factors(users, items, next(seeds))(both)),
-        "fpmc": lambda: ops.sigmoid(Chain(users, items, seeds)([*both, history])),
-        "lightgcn": lambda: ops.sigmoid(Graph(users, items, pairs, seeds, weights=False)(both)),
-        "ngcf": lambda: ops.sigmoid(Graph(users, items, pairs, seeds, weights=True)(both)),
+        "fpmc": lambda: ops.sigmoid(Chain(users, items, some(4))([*both, history])),
+        "lightgcn": lambda: ops.sigmoid(graph(weights=False)(both)),
+        "ngcf": lambda: ops.sigmoid(graph(weights=True)(both)),
         "din": lambda: ops.sigmoid(interest(*what, evolves=False)),
         "dien": lambda: ops.sigmoid(interest(*what, evolves=True)),
         "bert4rec": lambda: Cloze(items, length, next(seeds))(item, history),

@@ -51,25 +51,38 @@ def log_probability(vector, table, item):
     return own - ops.logsumexp(logits, axis=-1)
 
 
+@keras.saving.register_keras_serializable(package="mmnet")
 class TransformerLayer(keras.layers.Layer):
     """Self-attention and two dense layers, each added to its input and normalised after.
 
     Args:
         heads: of the attention.
+        number: of the layer among those of its model; names of weights have it in them.
 
     Call arguments:
         inputs: [batch, steps, WIDTH].
         mask: which steps (last axis) each step reads, bool [batch, steps or 1, steps].
     """
 
-    def __init__(self, heads: int, **kwargs):
+    def __init__(self, heads: int, number: int = 0, **kwargs):
         super().__init__(**kwargs)
+        self.heads, self.number = heads, number
         self.attention = keras.layers.MultiHeadAttention(
-            heads, WIDTH // heads, dropout=DROPOUT, kernel_initializer=_normal()
+            heads,
+            WIDTH // heads,
+            dropout=DROPOUT,
+            kernel_initializer=_normal(),
+            name=f"multi_head_attention_{number}",
         )
-        self.inner = keras.layers.Dense(INNER, "gelu", kernel_initializer=_normal())
-        self.outer = keras.layers.Dense(WIDTH, kernel_initializer=_normal())
-        self.norms = [keras.layers.LayerNormalization(epsilon=NORM_EPSILON) for _ in range(2)]
+        first, second = 2 * number, 2 * number + 1
+        self.inner = keras.layers.Dense(
+            INNER, "gelu", kernel_initializer=_normal(), name=f"dense_{first}"
+        )
+        self.outer = keras.layers.Dense(WIDTH, kernel_initializer=_normal(), name=f"dense_{second}")
+        self.norms = [
+            keras.layers.LayerNormalization(epsilon=NORM_EPSILON, name=f"layer_normalization_{n}")
+            for n in (first, second)
+        ]
         self.dropouts = [keras.layers.Dropout(DROPOUT) for _ in range(2)]
         shape = (None, None, WIDTH)
         self.attention.build(shape, shape)
@@ -85,7 +98,12 @@ class TransformerLayer(keras.layers.Layer):
         found = self.outer(self.inner(outputs))
         return self.norms[1](outputs + self.dropouts[1](found, training=training))
 
+    def get_config(self):
+        """The arguments."""
+        return {**super().get_config(), "heads": self.heads, "number": self.number}
 
+
+@keras.saving.register_keras_serializable(package="mmnet")
 class Cloze(keras.layers.Layer):
     """BERT4Rec (Sun et al., 2019): a history with a hole at its end, filled by self-attention.
 
@@ -108,14 +126,17 @@ class Cloze(keras.layers.Layer):
 
     def __init__(self, items: int, length: int, seed: int, **kwargs):
         super().__init__(**kwargs)
+        self._config = {"items": items, "length": length, "seed": seed}
         self.hole = items + 1
         self.holes = holes_of(length)
         self.items = self.add_weight([items + 2, WIDTH], _normal(), name="items")
         self.places = self.add_weight([length + 1, WIDTH], _normal(), name="places")
-        self.norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON)
+        self.norm = keras.layers.LayerNormalization(
+            epsilon=NORM_EPSILON, name="layer_normalization"
+        )
         self.norm.build((None, None, WIDTH))
         self.dropout = keras.layers.Dropout(DROPOUT)
-        self.blocks = [TransformerLayer(heads=2) for _ in range(2)]
+        self.blocks = [TransformerLayer(heads=2, number=number) for number in range(2)]
         self.draws = keras.random.SeedGenerator(seed)
 
     def compute_output_spec(self, item, history, training=False):
@@ -135,6 +156,10 @@ class Cloze(keras.layers.Layer):
         wanted = ops.maximum(ops.take_along_axis(whole, place, axis=1) - 1, 0)
         found = log_probability(hidden, self.items[1 : self.hole], wanted)
         return ops.sum(found * is_hole, axis=1) / ops.sum(is_hole, axis=1)
+
+    def get_config(self):
+        """The arguments."""
+        return {**super().get_config(), **self._config}
 
     def hide(self, whole):
         """Draws the holes of a history with its item at the end: always that one, and others.
@@ -157,6 +182,7 @@ class Cloze(keras.layers.Layer):
         return hidden
 
 
+@keras.saving.register_keras_serializable(package="mmnet")
 class SessionGraph(keras.layers.Layer):
     """GCSAN (Xu et al., 2019): a gated graph network over a history, then self-attention.
 
@@ -181,6 +207,7 @@ class SessionGraph(keras.layers.Layer):
 
     def __init__(self, items: int, seed: int, **kwargs):
         super().__init__(**kwargs)
+        self._config = {"items": items, "seed": seed}
         around = WIDTH**-0.5
         uniform = [keras.initializers.RandomUniform(-around, around, seed + n) for n in range(4)]
         self.items = self.add_weight([items + 1, WIDTH], _normal(), name="items")
@@ -188,10 +215,13 @@ class SessionGraph(keras.layers.Layer):
         self.recurrent = self.add_weight([WIDTH, 3 * WIDTH], uniform[1], name="recurrent")
         self.bias = self.add_weight([3 * WIDTH], uniform[2], name="bias")
         self.recurrent_bias = self.add_weight([3 * WIDTH], uniform[3], name="recurrent_bias")
-        self.sides = [keras.layers.Dense(WIDTH, kernel_initializer=_normal()) for _ in range(2)]
+        self.sides = [
+            keras.layers.Dense(WIDTH, kernel_initializer=_normal(), name=f"dense_{n}")
+            for n in range(2)
+        ]
         for dense in self.sides:
             dense.build((None, None, WIDTH))
-        self.attention = TransformerLayer(heads=1)
+        self.attention = TransformerLayer(heads=1, number=1)  # whose dense layers come after
 
     def compute_output_spec(self, item, history, training=False):
         """float32 [batch]."""
@@ -209,6 +239,10 @@ class SessionGraph(keras.layers.Layer):
         if training:
             return log_probability(last, self.items[1:], item)
         return ops.sigmoid(ops.sum(last * ops.take(self.items, item + 1, 0), axis=-1))
+
+    def get_config(self):
+        """The arguments."""
+        return {**super().get_config(), **self._config}
 
     def hear(self, nodes, before, after):
         """One step of the gated graph network, [batch, length, WIDTH]."""
