@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -211,6 +212,31 @@ def make_directory(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
+
+
+def scratch_directory(
+    parent: str | Path | None, prefix: str = "mmnet-"
+) -> tempfile.TemporaryDirectory[str]:
+    """Makes a temporary directory for what does not fit in memory.
+
+    Args:
+        parent: where to, made if need be: what `--engine_spill` names; none: the system's place.
+        prefix: of its name.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        if parent:
+            make_directory(Path(parent))
+        return tempfile.TemporaryDirectory(
+            prefix=prefix, dir=parent or None, ignore_cleanup_errors=True
+        )
+    except OSError as error:
+        raise InputError(
+            f"{parent or tempfile.gettempdir()}: cannot write there: {error.strerror}; name a "
+            "directory by --engine_spill"
+        ) from None
 
 
 _PLACES = (

@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from mmnet.files import write_atomic
+from mmnet.checks import InputError
+from mmnet.files import scratch_directory, write_atomic
 
 
 def files_in(directory):
@@ -108,3 +109,12 @@ def test_what_a_killed_process_left_goes_once_nobody_writes_to_it(tmp_path):
         os.utime(path, (0, 0))
     write_atomic(tmp_path / "a.txt", "new")
     assert files_in(tmp_path) == sorted([alive.name, other.name, "a.txt"])
+
+
+def test_scratch_directories_are_made_where_they_are_wanted_or_refused(tmp_path):
+    with scratch_directory(tmp_path / "new" / "spill") as scratch:
+        assert os.path.dirname(scratch) == str(tmp_path / "new" / "spill")
+    (tmp_path / "file").touch()
+    told = r"file: cannot write there: Not a directory; name a directory by --engine_spill$"
+    with pytest.raises(InputError, match=told):
+        scratch_directory(tmp_path / "file")

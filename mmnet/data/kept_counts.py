@@ -22,6 +22,7 @@ from mmnet.data import calendars, engines, events, parquet, table_files
 from mmnet.data.ledger import Rule
 from mmnet.data.parquet import PIECE_ROWS
 from mmnet.data.tables import Rows
+from mmnet.files import scratch_directory
 from mmnet.hashing import sha256
 
 COUNTS_FILE, ABOUT_FILE = "counts.parquet", "counts.json"
@@ -118,17 +119,10 @@ def _kept(directory: Path, key: str, flags: TableFlags, digests: dict[str, str])
 
 def _scratch(flags: TableFlags, directory: Path | None) -> tempfile.TemporaryDirectory[str]:
     """A directory next to the dataset, where there is as much room as for it."""
-    place = flags.engine_spill or None
+    place = flags.engine_spill
     if not place and directory:
         place = str(next(path for path in directory.resolve().parents if path.is_dir()))
-    try:
-        if place:
-            Path(place).mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix=".events-", dir=place, ignore_cleanup_errors=True)
-    except OSError as error:
-        raise InputError(
-            f"{place}: cannot write there: {error.strerror}; name a directory by --engine_spill"
-        ) from None
+    return scratch_directory(place, ".events-")
 
 
 def _read(path: Path, flags: TableFlags) -> Rows:

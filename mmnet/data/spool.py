@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmnet.files import scratch_directory
+
 SPOOL_ROWS = 1 << 22
 """Rows that are held in memory before they go to files."""
 
@@ -64,7 +66,7 @@ class Spool:
 
     def _to_files(self) -> None:
         if self._scratch is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="mmnet-", dir=self._parent)
+            self._scratch = scratch_directory(self._parent)
         for number in range(self.num_shards):
             parts = [rows[starts[number] : starts[number + 1]] for rows, starts in self._held]
             if any(map(len, parts)):

@@ -83,8 +83,8 @@ class Scorer:
             self.measured.batch(part.stop - part.start, time.perf_counter() - start)
         target = inputs.first_period + spec.window - 1 + spec.horizon
         period = pa.array(self._fitted.calendar.periods(np.array([target])))
-        missing = tensors[schema.MISSING_FLAG.name].sum(axis=1) if len(piece) else np.zeros(0)
-        clicks = tensors[schema.CLICKS.name].sum(axis=1) if len(piece) else np.zeros(0)
+        missing = _sums(tensors[schema.MISSING_FLAG.name]) if len(piece) else np.zeros(0)
+        clicks = _sums(tensors[schema.CLICKS.name]) if len(piece) else np.zeros(0)
         scored = pa.table(
             {
                 "item_id": ids.cast(pa.string()),
@@ -110,6 +110,15 @@ class Scorer:
             return self._model.static(inputs.static(piece))
 
         return history | {STATIC: self._cache.get(key, len(piece), compute)}
+
+
+def _sums(sequence: np.ndarray) -> np.ndarray:
+    """Sums over the window, float64 [items]: float32 has no odd numbers above 2**24.
+
+    >>> _sums(np.array([[2**24, 1]], np.float32)).tolist()
+    [16777217.0]
+    """
+    return sequence.sum(axis=1, dtype=np.float64)
 
 
 class _Model:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from mmnet.checks import InputError
 from mmnet.data import engines
 from mmnet.data.outputs import write_tables
 from mmnet.data.tables import Rule
-from mmnet.files import only_one, write_atomic
+from mmnet.files import only_one, scratch_directory, write_atomic
 from mmnet.serving import (
     exported,
     first_pass,
@@ -96,8 +95,7 @@ def to_file(
 
     The parts are written into a directory of their own first, since several processes write them.
     """
-    spill = job.tables.engine_spill or None
-    with tempfile.TemporaryDirectory(prefix="mmnet-", dir=spill) as scratch:
+    with scratch_directory(job.tables.engine_spill) as scratch:
         place = Path(scratch, "scores")
         scored = []
 

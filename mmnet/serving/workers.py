@@ -96,7 +96,7 @@ def processes(
 
 @contextlib.contextmanager
 def pool(number: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes of one core each, which end with the block, or with this process.
+    """Processes of one core each; they end with the block, at an interrupt, or with this process.
 
     Raises:
         RuntimeError: one of them ended before its work did.
@@ -112,6 +112,10 @@ def pool(number: int) -> Iterator[ProcessPoolExecutor]:
                 "a scoring process ended before its work did, as one does that is killed; run the "
                 "same command again, which goes on from the files of a directory of scores"
             ) from None
+        except KeyboardInterrupt:  # blocks may take minutes, and a part of one is never seen
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
         finally:
             executor.shutdown(cancel_futures=True)
 

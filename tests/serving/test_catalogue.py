@@ -173,7 +173,7 @@ def test_a_full_scratch_directory_is_named_by_the_flag_that_moves_it(tmp_path, m
     job = types.SimpleNamespace(tables=TableFlags(engine_spill=str(tmp_path)))
     told = rf"^--engine_spill={tmp_path}/.*: No space left on device$"
     with pytest.raises(InputError, match=told):
-        catalogues.to_file(job, None, tmp_path / "scores.parquet", print)
+        catalogues.to_file(job, None, tmp_path / "scores.parquet", print, processes=1)
     assert not list(tmp_path.iterdir())
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
@@ -38,6 +39,21 @@ def test_a_process_that_is_killed_is_reported_and_what_waits_is_not_begun(tmp_pa
     with pytest.raises(RuntimeError, match="ended before its work did, as one does that is killed"):
         killed(tmp_path / "begun")
     assert not (tmp_path / "begun").exists()
+
+
+def interrupted():
+    with workers.pool(1) as pool:
+        scored = pool.submit(time.sleep, 600)
+        while not scored.running():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_does_not_wait_for_what_is_being_scored():
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert time.monotonic() - began < 60
 
 
 def test_processes_end_with_the_one_that_started_them():
