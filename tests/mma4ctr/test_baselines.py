@@ -337,7 +337,7 @@ def test_a_session_graph_by_hand():
         for name in NAMES[1:]  # features alone (lr) cannot tell numbers
     ],
 )
-def test_every_baseline_learns_who_takes_what(name, monkeypatch):
+def test_every_baseline_learns_who_takes_what(name):
     """Users of even numbers take even items.
 
     What a sequential model scores is which item is next and not whether one is taken; here both
@@ -347,11 +347,6 @@ def test_every_baseline_learns_who_takes_what(name, monkeypatch):
     likes = (data.user + data.item) % 2 == 0
     label = np.where(likes, data.label | (data.device == 1), 0).astype(np.int8)
     data = dataclasses.replace(data, label=label)
-    monkeypatch.setattr(
-        system.features,
-        "_tables",
-        lambda data, fit, how: system.features.modalities.tables(data.modalities, fit, how),
-    )
     deep = name in ("din", "dien")
     flags = TrainConfig(
         model=name,
