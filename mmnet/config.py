@@ -37,6 +37,7 @@ class FitFlags(Flags):
         "epochs",
         "batch_size",
         "learning_rate",
+        "patience",
         "seed",
         "resume",
     )
@@ -45,6 +46,9 @@ class FitFlags(Flags):
     batch_size: int = Field(64, ge=1, description="Examples per training step.")
     learning_rate: float = Field(
         0.001, gt=0, description="Initial learning rate of the Adam optimizer."
+    )
+    patience: int = Field(
+        5, ge=0, description="Epochs without improvement before stopping; 0 never stops early."
     )
     seed: int = Field(
         0, description="Seed of the initial weights, the order of examples and all other draws."
@@ -56,9 +60,22 @@ class FitFlags(Flags):
     steps_per_execution: int = Field(
         32, ge=1, description="Maximum number of training steps per call of the compiled program."
     )
+    checkpoint_seconds: float = Field(
+        60, ge=0, description="Seconds between checkpoints within an epoch."
+    )
+    profile_steps: Numbers = Field(
+        (), description="FIRST,LAST training steps to trace with the profiler, e.g. 320,352."
+    )
     resume: bool = Field(
         False, description="Resume the run in --run_dir from its newest checkpoint."
     )
+
+    @pydantic.field_validator("profile_steps")
+    @classmethod
+    def _first_and_last(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
+        if steps and (len(steps) != 2 or not 0 < steps[0] <= steps[1]):
+            raise ValueError("must be FIRST,LAST, counted from 1")
+        return steps
 
 
 class RunFlags(Flags):
@@ -66,6 +83,10 @@ class RunFlags(Flags):
 
     dataset_dir: str = Field("", description="Prepared dataset; default: inside --run_dir.")
     run_dir: str = Field("", description="Run directory; default: runs/<time>-<model>.")
+
+
+class TrainRunFlags(FitFlags, RunFlags):
+    """A training run of either system."""
 
 
 class EvaluateFlags(Flags):
@@ -322,9 +343,8 @@ class ModelFlags(Flags):
 class TrainingFlags(FitFlags):
     """How the model is fitted."""
 
-    ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("patience", "loss", "monitor")
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("loss", "monitor")
 
-    patience: int = Field(5, ge=1, description="Epochs without improvement before stopping.")
     schedule: Literal["constant", "cosine"] = Field(
         "constant", description="Learning-rate schedule; cosine decays to 0 over all --epochs."
     )
@@ -345,19 +365,6 @@ class TrainingFlags(FitFlags):
     precision: Literal["float32", "mixed_bfloat16"] = Field(
         "float32", description="Compute dtype policy."
     )
-    checkpoint_seconds: float = Field(
-        60, ge=0, description="Seconds between checkpoints within an epoch."
-    )
-    profile_steps: Numbers = Field(
-        (), description="FIRST,LAST training steps to trace with the profiler, e.g. 320,352."
-    )
-
-    @pydantic.field_validator("profile_steps")
-    @classmethod
-    def _first_and_last(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
-        if steps and (len(steps) != 2 or not 0 < steps[0] <= steps[1]):
-            raise ValueError("must be FIRST,LAST, counted from 1")
-        return steps
 
 
 class DecisionFlags(Flags):
@@ -402,7 +409,14 @@ class PrepareConfig(TableFlags, TaskFlags):
 
 
 class TrainConfig(
-    TableFlags, TaskFlags, ScenarioFlags, ModelFlags, TrainingFlags, DecisionFlags, PlaceFlags
+    TableFlags,
+    TaskFlags,
+    ScenarioFlags,
+    ModelFlags,
+    TrainingFlags,
+    DecisionFlags,
+    PlaceFlags,
+    TrainRunFlags,
 ):
     """Flags of `python -m mmnet.train`."""
 

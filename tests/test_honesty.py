@@ -15,7 +15,7 @@ from mmnet.evaluation.predicting import Predictor, ScenarioSet
 from mmnet.flags import parse
 from mmnet.models.mmnet import mmnet
 from mmnet.models.options import MMNetOptions
-from mmnet.training import fitting
+from mmnet.training import share_rates
 
 PERIODS, ITEMS = 12, 12
 FLAGS = TableFlags(taxonomies=("tag",))
@@ -135,7 +135,7 @@ def shuffled_run(simulated_flags, tmp_path_factory):
     )
     model = mmnet(dataset.fitted.spec, MMNetOptions(units=8, field_width=4, seed=0))
     predict = Predictor(model, jit=False)
-    trainer = fitting.Trainer(
+    trainer = share_rates.trainer(
         model,
         shuffled,
         steps,

@@ -245,7 +245,7 @@ MISTAKES = {
     "mma4ctr.evaluate": [(["--run_dir=no"], "--run_dir=no: no run there")],
     "mma4ctr.predict": [
         (["--saved_model=no", "--pairs=counts.csv"], "--saved_model=no: no SavedModel there"),
-        (["--saved_model=export", "--pairs=counts.csv"], "export is no SavedModel of mma4ctr"),
+        (["--saved_model=export", "--pairs=counts.csv"], "export is not a SavedModel of mma4ctr"),
         (["--saved_model=clicks"], "--pairs not given"),
         (["--saved_model=clicks", "--pairs=no.csv"], "no.csv: no such file"),
         (["--saved_model=clicks", "--pairs=items.csv"], "items.csv has no column 'user_id'"),

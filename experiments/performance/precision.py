@@ -24,7 +24,7 @@ from mmnet.files import write_atomic
 from mmnet.serving import choosing, runtimes
 from mmnet.serving.exported import OUTPUT
 from mmnet.tasks import evaluating
-from mmnet.training.run_directory import read_flags
+from mmnet.training.run_directory import SHARE_RATES
 
 
 def scores(directory: Path, inputs, scale: float) -> dict[str, np.ndarray]:
@@ -58,7 +58,7 @@ def main():
     run_dir = Path(options.run_dir)
     dataset = datasets.load(run_dir / "dataset")
     validation = evaluating.scenario_set(
-        dataset, Windows(dataset), "validation", read_flags(run_dir)
+        dataset, Windows(dataset), "validation", SHARE_RATES.read(run_dir)
     )
     scale = dataset.fitted.spec.rate_scale
     lines = [

@@ -58,7 +58,7 @@ from mmnet.data.windows import Windows
 from mmnet.files import write_atomic
 from mmnet.layers.interaction import CompressedInteraction
 from mmnet.layers.tcn import TemporalConvolution
-from mmnet.training.fitting import ScaledMeanSquaredError
+from mmnet.training.losses import ScaledMeanSquaredError
 from mmnet.training.stepping import Steps, affordable, stacked
 
 STEPS, PER_EXECUTION = 128, 32

@@ -113,7 +113,7 @@ class _Counting:
     ):
         self.engine, self.events, self.flags = engine, events, flags
         self.item_ids = item_ids
-        self.rates = _rates(flags, events)
+        self.rates = expressions.rates(flags, events.data.columns)
         table, self.when = event_times.when(engine, events, events.data, flags, "time_column")
         self.calendar = (
             Calendar(kind="integer") if self.when.is_period else calendars.calendar_of_times(flags)
@@ -449,34 +449,6 @@ class _Counting:
                 f"{totals['cells']} counts rows of {columns} were counted, but "
                 f"{written.num_rows} of {sums} written"
             )
-
-
-def _rates(flags: TableFlags, events: Events) -> list[Rate]:
-    """The rate of `--numerator` and `--denominator`, and those of `--rate`.
-
-    The two flags may also name the columns of a `--rate`.
-    """
-    columns = events.data.columns
-    found = [expressions.read_rate(setting, columns) for setting in flags.rate]
-    names = [rate.name for rate in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"--rate names {name!r} twice; each rate has a name of its own")
-    main = (flags.numerator, flags.denominator)
-    if main not in [(rate.numerator_column, rate.denominator_column) for rate in found]:
-        numerator = expressions.read_count(flags.numerator, "numerator", columns)
-        denominator = expressions.read_count(flags.denominator, "denominator", columns)
-        found.insert(0, Rate("", numerator, denominator, *main))
-    taken = [flags.item_column, flags.period_column]
-    for rate in found:
-        for column in dict.fromkeys((rate.numerator_column, rate.denominator_column)):
-            if column in taken:
-                raise InputError(
-                    f"the counts table would have two columns named {column!r} (--item_column, "
-                    "--period_column, --numerator, --denominator, --rate); give other names"
-                )
-            taken.append(column)
-    return found
 
 
 def _item_text(events: Events, flags: TableFlags) -> ir.StringValue:

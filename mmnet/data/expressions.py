@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mmnet.checks import InputError, did_you_mean
+from mmnet.config import TableFlags
 from mmnet.data.columns import LARGEST
 
 if TYPE_CHECKING:
@@ -259,3 +260,41 @@ def _described(operand: Column | float | str | bool | None, value: Any) -> str:
     if isinstance(operand, Column):
         return f"column {operand.name!r}, {value.type()} values"
     return f"the text {operand!r}" if isinstance(operand, str) else f"the number {operand}"
+
+
+def rates(flags: TableFlags, columns: Collection[str]) -> list[Rate]:
+    """The rate of `--numerator` and `--denominator`, and those of `--rate`.
+
+    The two flags may also name the columns of a `--rate`.
+
+    Args:
+        flags: where the rates are named.
+        columns: of the events table.
+
+    Raises:
+        InputError: a rate that cannot be read, or two columns of counts with one name.
+
+    >>> [rate] = rates(TableFlags(numerator="likes", denominator="plays"), ["likes", "plays"])
+    >>> rate.numerator_column
+    'likes'
+    """
+    found = [read_rate(setting, columns) for setting in flags.rate]
+    names = [rate.name for rate in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"--rate names {name!r} twice; each rate has a name of its own")
+    main = (flags.numerator, flags.denominator)
+    if main not in [(rate.numerator_column, rate.denominator_column) for rate in found]:
+        numerator = read_count(flags.numerator, "numerator", columns)
+        denominator = read_count(flags.denominator, "denominator", columns)
+        found.insert(0, Rate("", numerator, denominator, *main))
+    taken = [flags.item_column, flags.period_column]
+    for rate in found:
+        for column in dict.fromkeys((rate.numerator_column, rate.denominator_column)):
+            if column in taken:
+                raise InputError(
+                    f"the counts table would have two columns named {column!r} (--item_column, "
+                    "--period_column, --numerator, --denominator, --rate); give other names"
+                )
+            taken.append(column)
+    return found

@@ -11,8 +11,8 @@ from mmnet.config import ExperimentConfig
 from mmnet.experiments.plan import Row
 from mmnet.flags import portable
 from mmnet.models import REGISTRY
-from mmnet.training.fitting import monitored
 from mmnet.training.records import Record
+from mmnet.training.share_rates import monitored
 
 Choices = Sequence[Any]
 Range = tuple[float, float, str]

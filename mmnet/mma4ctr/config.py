@@ -8,7 +8,7 @@ import pydantic
 from pydantic import Field
 
 from mmnet.checks import InputError
-from mmnet.config import EngineFlags, EvaluateFlags, FitFlags, GridFlags, RunFlags, ScoreFlags
+from mmnet.config import EngineFlags, EvaluateFlags, FitFlags, GridFlags, ScoreFlags, TrainRunFlags
 from mmnet.flags import Columns, Flags, Numbers, Repeated
 
 MODALITIES = ("visual", "acoustic", "textual")
@@ -147,6 +147,9 @@ class NetworkFlags(FitFlags):
     batch_size: int = Field(
         8192, ge=1, description="Rows per training step; the listwise loss is over the batch."
     )
+    patience: int = Field(
+        0, ge=0, description="Epochs without improvement before stopping; 0 never stops early."
+    )
     schedule: Literal["step", "constant"] = Field(
         "step", description="Learning-rate schedule; step halves it every five epochs."
     )
@@ -161,10 +164,9 @@ class NetworkFlags(FitFlags):
     evaluate_at: Numbers = Field((), description="Epochs to test as well, one row each.")
 
 
-class TrainConfig(InteractionFlags, ProtocolFlags, ModalityFlags, NetworkFlags, RunFlags):
+class TrainConfig(InteractionFlags, ProtocolFlags, ModalityFlags, NetworkFlags, TrainRunFlags):
     """Flags of `python -m mmnet.mma4ctr.train`."""
 
-    run_dir: str = Field("", description="Run directory.")
     outputs: Literal["all", "predictions", "metrics"] = Field(
         "all",
         description="predictions leaves out figures and the SavedModel; metrics leaves out the "
@@ -249,6 +251,17 @@ def by_numbers(model: str) -> bool:
 
 PLACES = (
     *("source_dir", "dataset_dir", "run_dir", "item_scores", "outputs", "resume"),
+    "profile_steps",
     *EngineFlags.model_fields,
 )
+DECIDES = {
+    *ProtocolFlags.model_fields,
+    *ModalityFlags.model_fields,
+    "model",
+    "arch",
+    "loss",
+    "seed",
+}
+"""What tells one model from another: TensorBoard shows it next to the metrics."""
+
 INTERACTIONS = tuple(InteractionFlags.model_fields)

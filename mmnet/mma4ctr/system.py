@@ -144,7 +144,6 @@ class System:
             select = "last" if flags.protocol == "p0" else "validation"
         flags = flags.model_copy(update={"select": select})
         part = self.protocol.parts["validation"]
-        again = iter(range(1, 1000))
         with self.stages.stage("train"):
             return training.fit(
                 self.model,
@@ -156,8 +155,9 @@ class System:
                 self.loss,
                 run_dir=run_dir,
                 fixed={"dataset": self.digest, "protocol": flags.protocol, "model": flags.model},
-                fresh=lambda: self.fresh(next(again)).net.get_weights(),
+                fresh=lambda again: self.fresh(again).net.get_weights(),
                 order=self._order if self.loss in ("pairs", "items") else None,
+                hparams=flags.model_dump(mode="json", include=config.DECIDES),
             )
 
     def _order(self, epoch: int) -> np.ndarray:

@@ -16,7 +16,6 @@ from mmnet.console import console
 from mmnet.data.outputs import write_tables
 from mmnet.experiments import running
 from mmnet.files import write_atomic
-from mmnet.flags import parse, to_flagfile
 from mmnet.mma4ctr import config, dataset, item_scores, pairs
 from mmnet.mma4ctr.config import (
     EvaluateConfig,
@@ -29,14 +28,18 @@ from mmnet.mma4ctr.dataset import Dataset
 from mmnet.mma4ctr.experiments.clicks import SYSTEM
 from mmnet.startup import load_tensorflow
 from mmnet.tasks import shown
-from mmnet.training import resume, run_directory
+from mmnet.training import resume
 from mmnet.training.records import Record, Stages
+from mmnet.training.run_directory import RunKind, only_run, removed_if_unused
 
 if TYPE_CHECKING:
     from mmnet.mma4ctr.system import System
     from mmnet.mma4ctr.training import Fit
 
 WEIGHTS = "weights.npz"
+RUNS = RunKind(
+    TrainConfig, config.PLACES, ("dataset_dir", "item_scores"), lambda flags: flags.model
+)
 PREPARED = ("source", "label", "min_rows")
 """Flags that a prepared dataset has decided."""
 
@@ -63,8 +66,8 @@ def _print_dataset(found: Dataset) -> None:
 
 def train(flags: TrainConfig) -> None:
     """Files or a dataset directory in, a run directory out."""
-    flags, run_dir = _opened(flags)
-    with run_directory.only_run(run_dir), run_directory.removed_if_unused(run_dir):
+    flags, run_dir = RUNS.open(flags)
+    with only_run(run_dir), removed_if_unused(run_dir):
         config.check(flags)
         if flags.item_scores:
             item_scores.check(flags.item_scores)
@@ -80,11 +83,7 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
 
     flags = flags.model_copy(update={name: data.spec[name] for name in PREPARED})
     made = System(data, flags, stages)
-    places = f"--dataset_dir={data.directory.resolve()}\n"
-    if flags.item_scores:
-        places += f"--item_scores={Path(flags.item_scores).resolve()}\n"
-    write_atomic(run_dir / "places.txt", places)
-    write_atomic(run_dir / "flags.txt", to_flagfile(flags, leave_out=config.PLACES))
+    RUNS.write(flags, run_dir)
     fitted = made.fit(run_dir)
     resume.save_arrays(_numbered(made.model.net.get_weights()), run_dir / WEIGHTS, made.digest)
     with stages.stage("evaluate"):
@@ -107,46 +106,13 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
     console.print(f"run {run_dir}")
 
 
-def _opened(flags: TrainConfig) -> tuple[TrainConfig, Path]:
-    """The run directory; a run that is there already is only gone on with."""
-    if not flags.run_dir:
-        raise InputError("--run_dir not given; name the directory of the run")
-    run_dir = Path(flags.run_dir)
-    if (run_dir / "flags.txt").exists():
-        if not flags.resume:
-            raise InputError(
-                f"--run_dir={run_dir} already holds a run; go on with it by --resume, or choose "
-                "another"
-            )
-        own = _read_flags(run_dir)
-        for name in sorted(flags.model_fields_set - set(config.PLACES)):
-            if getattr(flags, name) != getattr(own, name):
-                raise InputError(
-                    f"--{name}={getattr(flags, name)} differs from the run to resume, which has "
-                    f"{getattr(own, name)!r}; leave it out, or start a new run"
-                )
-        given = {name: getattr(flags, name) for name in flags.model_fields_set}
-        flags = own.model_copy(update=given | {"resume": True, "run_dir": str(run_dir)})
-    return flags, run_directory.made(run_dir)
-
-
-def _read_flags(run_dir: Path) -> TrainConfig:
-    if not (run_dir / "flags.txt").exists():
-        raise InputError(f"--run_dir={run_dir}: no run there (no flags.txt)")
-    files = [run_dir / name for name in ("flags.txt", "places.txt")]
-    own = parse(TrainConfig, [f"--flagfile={path}" for path in files if path.exists()])
-    places = {"run_dir": str(run_dir)}
-    inside = run_dir / "dataset"
-    if not Path(own.dataset_dir).exists() and inside.exists():  # the run was moved
-        places["dataset_dir"] = str(inside)
-    return own.model_copy(update=places)
-
-
 def _dataset(flags: TrainConfig, run_dir: Path) -> Dataset:
     """The dataset that the flags name; prepared where files are named too."""
     directory = Path(flags.dataset_dir or run_dir / "dataset")
     if flags.source_dir or flags.generate:
         return dataset.prepare(flags, directory)
+    if not flags.dataset_dir and not directory.exists():
+        raise InputError("no files given; name --source_dir, --generate or --dataset_dir")
     found = dataset.load(directory)
     for name in PREPARED:
         if name in flags.model_fields_set and getattr(flags, name) != found.spec[name]:
@@ -169,8 +135,8 @@ def evaluate(flags: EvaluateConfig) -> None:
     if not flags.run_dir:
         raise InputError("--run_dir not given; name the run to evaluate")
     run_dir = Path(flags.run_dir)
-    own = _read_flags(run_dir)
-    with run_directory.only_run(run_dir):
+    own = RUNS.read(run_dir)
+    with only_run(run_dir):
         _evaluate(flags, own, run_dir)
 
 
@@ -180,7 +146,7 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
             f"--run_dir={run_dir} has not ended (no record.json); go on with it by "
             "python -m mmnet.mma4ctr.train --resume"
         )
-    data = dataset.load(Path(flags.dataset_dir or own.dataset_dir))
+    data = dataset.load(Path(flags.dataset_dir or own.dataset_dir or run_dir / "dataset"))
     load_tensorflow()
     from mmnet.mma4ctr import training
     from mmnet.mma4ctr.system import System

@@ -221,6 +221,6 @@ def check(path: str | os.PathLike[str], report: Callable[[str], object] | None =
         more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise InputError(
             f"--saved_model={path} is not what was exported: {wrong[0]}{more}; copy it again, or "
-            "export it anew by running the training command again"
+            "export it again by running the training command"
         )
     return exported.version_directory(path)

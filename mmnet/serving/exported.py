@@ -130,14 +130,15 @@ def about(path: str | os.PathLike[str], kind: type[Kind]) -> Kind:
     for other in KINDS:
         if other is not kind and not (path / kind.FILE).exists() and (path / other.FILE).exists():
             raise InputError(
-                f"{path} is no SavedModel of {kind.SYSTEM} (no {kind.FILE}) but of {other.SYSTEM}"
+                f"{path} is not a SavedModel of {kind.SYSTEM} (no {kind.FILE}) but of "
+                f"{other.SYSTEM}; score it with the predict driver of {other.SYSTEM}"
             )
     try:
         return kind.model_validate(json.loads((path / kind.FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError):
         raise InputError(
-            f"{path} is no SavedModel of {kind.SYSTEM} (no readable {kind.FILE}); export it with "
-            "this version of mmnet"
+            f"{path} is not a SavedModel of {kind.SYSTEM} (no readable {kind.FILE}); export it "
+            "with this version of mmnet"
         ) from None
 
 

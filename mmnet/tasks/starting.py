@@ -17,13 +17,7 @@ from mmnet.tasks.building import WEIGHTS, model_options
 from mmnet.tasks.preparing import dataset_of_tables
 from mmnet.training import resume
 from mmnet.training.records import Stages
-from mmnet.training.run_directory import (
-    KEPT_PLACES,
-    only_run,
-    open_run,
-    read_flags,
-    removed_if_unused,
-)
+from mmnet.training.run_directory import SHARE_RATES, only_run, removed_if_unused
 
 if TYPE_CHECKING:  # it needs TensorFlow
     from mmnet.tasks.training import Series
@@ -39,7 +33,7 @@ def train(flags: TrainConfig, series: Series | None = None) -> None:
     model_options(flags)  # wrong ones are refused before a directory is made
     for rule in flags.rules:
         rules.parse(rule)
-    flags, run_dir = open_run(flags)
+    flags, run_dir = SHARE_RATES.open(flags)
     stages = Stages()
     with only_run(run_dir):
         with stages.stage("prepare"), removed_if_unused(run_dir):
@@ -77,7 +71,7 @@ def _dataset_of_run(flags: TrainConfig, run_dir: Path) -> tuple[Dataset, TrainCo
     prepared = dict(dataset.fitted.tables) | dict(dataset.fitted.task)
     given = flags.model_fields_set & set(prepared)
     if flags.resume:  # a run keeps its places as absolute paths, whatever the dataset has
-        given -= set(KEPT_PLACES)
+        given -= set(SHARE_RATES.kept_places)
     for name in sorted(given):
         if getattr(flags, name) != prepared[name]:
             raise InputError(
@@ -92,7 +86,7 @@ def evaluate(flags: EvaluateConfig) -> None:
     run_dir = Path(flags.run_dir)
     if not flags.run_dir:
         raise InputError("--run_dir not given; name the run to evaluate")
-    own = read_flags(run_dir)
+    own = SHARE_RATES.read(run_dir)
     with only_run(run_dir):
         _evaluate(flags, own, run_dir)
 

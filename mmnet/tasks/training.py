@@ -36,9 +36,9 @@ from mmnet.tasks.evaluating import (
     validation_of,
 )
 from mmnet.tasks.shown import console, print_ledger
-from mmnet.training import fitting, resume
+from mmnet.training import fitting, losses, resume, share_rates
 from mmnet.training.records import Record, Stages
-from mmnet.training.run_directory import removed_if_unused, write_flags
+from mmnet.training.run_directory import SHARE_RATES, removed_if_unused
 
 
 class Series:
@@ -94,10 +94,10 @@ def train(
     with stages.stage("prepare"), removed_if_unused(run_dir):
         model = built(builder, options, dataset, flags)
         if builder.kind == "network":
-            fitting.check_loss(flags.loss, model)
+            losses.check_loss(flags.loss, model)
         system = series.system(model, dataset, flags)  # --explain is refused before training
         model = system.model
-    write_flags(flags, run_dir)
+    SHARE_RATES.write(flags, run_dir)
     windows = Windows(dataset)
     print_ledger(dataset)
     record = Record.of_this_process(
@@ -159,7 +159,7 @@ def _fit(
         flags.batch_size,
         flags.seed,
         half_weight_clicks=flags.half_weight_clicks,
-        weighting=fitting.loss_weighting(flags.loss),
+        weighting=losses.loss_weighting(flags.loss),
     )
     validation = scenario_set(dataset, windows, "validation", flags)
 
@@ -169,7 +169,7 @@ def _fit(
         return validation.mse(predicted) | attention
 
     if series.trainer is None:
-        series.trainer = fitting.Trainer(
+        series.trainer = share_rates.trainer(
             system.model,
             batches,
             steps_per_epoch,

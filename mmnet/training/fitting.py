@@ -1,37 +1,86 @@
-"""Fitting a model: loss, early stopping, best weights, checkpoints, logs, progress.
+"""Fitting a model: early stopping, best weights, checkpoints, logs, progress.
 
-`stepping.Steps` takes the training steps; this module decides what happens between its calls.
+One `Trainer` fits the models of both systems: the optimizer, the loss, the batches, what is
+monitored and what happens between epochs are arguments. `stepping.Steps` takes the training steps;
+this module decides what happens between its calls.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
-import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from mmnet import checks
 from mmnet.checks import InputError
-from mmnet.config import TrainingFlags
-from mmnet.evaluation.scenarios import SCENARIOS
+from mmnet.config import FitFlags
 from mmnet.training import resume as resuming
 from mmnet.training.progress import Display
-from mmnet.training.resume import Checkpoint, Checkpoints, Progress
-from mmnet.training.stepping import Batches, Steps, affordable, stacked
+from mmnet.training.resume import Arrays, Checkpoint, Checkpoints, Progress
+from mmnet.training.sessions import Interrupted, Profile, Signals
+from mmnet.training.stepping import Batches, steps_for
 from mmnet.training.tensorboard import Logs, disturbance_modes
 
-LINKS = {"binomial": "logit", "poisson": "log"}
-"""Loss -> the link of the model that keeps its rates where the loss is defined."""
+Metrics = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """Which epoch is the best one.
+
+    Attributes:
+        name: of the monitored value, in logs and messages.
+        value: from the metrics of an epoch to its monitored value.
+        better: the best epoch has the lowest value, the highest one, or is simply the last.
+        shown: metrics that are printed after each epoch, and compare runs in TensorBoard.
+    """
+
+    name: str
+    value: Callable[[Metrics], float]
+    better: Literal["min", "max", "last"] = "min"
+    shown: tuple[str, ...] = ()
+
+    def improves(self, value: float, best: float | None) -> bool:
+        """Whether a value beats the best one so far; None: there is none yet."""
+        if best is None or self.better == "last":
+            return True
+        return value < best if self.better == "min" else value > best
+
+
+class EpochHooks:
+    """What a system decides between epochs; this class decides nothing.
+
+    What a hook does must follow from its arguments alone, so that a resumed run repeats it.
+
+    Attributes:
+        can_undo: whether `after` may say "undo"; what an epoch began with is kept in memory, and
+            in checkpoints within the epoch, only then.
+    """
+
+    can_undo = False
+
+    def before(self, progress: Progress) -> None:
+        """Prepares the model and its optimizer for an epoch of which no step was taken yet."""
+
+    def after(self, progress: Progress, metrics: Metrics) -> Literal["keep", "undo", "unlogged"]:
+        """Decides about an epoch that was trained and validated.
+
+        Args:
+            progress: before the epoch is counted; `progress.undone` has the epochs undone so far.
+            metrics: of the validation.
+
+        Returns:
+            "undo" goes back to what the epoch began with, and trains it again; "unlogged" keeps
+            it, and marks its row in the history.
+        """
+        return "keep"
 
 
 @dataclass(frozen=True)
@@ -42,13 +91,17 @@ class FitResult:
         best_epoch: counted from 1.
         best_value: its monitored value.
         metrics: what `validate` returned for it.
-        history: one row per epoch: epoch, step, loss, monitor (the value), seconds, metrics.
+        history: one row per epoch: epoch, step, loss, monitor (the value), learning_rate (at its
+            end), epoch_seconds (of its steps), seconds (since the run began), metrics, and
+            unlogged where `EpochHooks.after` said so.
         epochs: epochs run, over all sessions.
         steps: training steps, over all sessions.
         seconds: wall time, over all sessions.
         steps_per_second: of this session, its first execution (which compiles) and validation
             left out; NaN when there was no second execution.
         stopped_early: patience ran out.
+        undone: epochs that `EpochHooks.after` undid, with their metrics.
+        reached: epoch -> the model's arrays at its end, of the epochs asked for.
     """
 
     best_epoch: int
@@ -60,124 +113,8 @@ class FitResult:
     seconds: float
     steps_per_second: float
     stopped_early: bool
-
-
-class Interrupted(KeyboardInterrupt):
-    """Training was stopped by Ctrl-C or SIGTERM, and a checkpoint written."""
-
-
-@keras.saving.register_keras_serializable(package="mmnet")
-class ScaledMeanSquaredError(keras.losses.Loss):
-    """Mean squared error of rates in units of a scale: mean((y - ŷ)²) / scale² (Eq. 11).
-
-    Args:
-        scale: s, percent; the standard deviation of the observed training rates.
-
-    Call arguments:
-        y_true: target rate, [batch], percent.
-        y_pred: predicted rate, [batch], percent.
-
-    Raises:
-        ValueError: `scale` is not positive and finite, or the two shapes differ.
-    """
-
-    def __init__(self, scale: float, name: str = "scaled_mean_squared_error", **kwargs):
-        super().__init__(name=name, **kwargs)
-        if not 0 < scale < math.inf:
-            raise ValueError(f"`scale` must be positive and finite. Received: scale={scale}")
-        self.scale = float(scale)
-
-    def call(self, y_true, y_pred):
-        """Squared errors in units of the scale, [batch]."""
-        checks.same_shape(y_true=y_true, y_pred=y_pred)
-        return ops.square((y_true - y_pred) / self.scale)
-
-    def get_config(self):
-        """The arguments."""
-        return {**super().get_config(), "scale": self.scale}
-
-
-@keras.saving.register_keras_serializable(package="mmnet")
-class BinomialCrossEntropy(keras.losses.Loss):
-    """Cross-entropy per click of rates in percent: −y log ŷ − (1 − y) log(1 − ŷ), both over 100.
-
-    Beyond the paper. Times the clicks of the target it is the negative log-likelihood of its
-    shares. The prediction is brought from [0, 1] to [10⁻⁶, 1 − 10⁻⁶], so that a certainty which
-    turns out wrong costs no more than 13.8 and has a gradient.
-
-    Call arguments:
-        y_true: target rate, [batch], percent, in [0, 100].
-        y_pred: predicted rate, [batch], percent, in [0, 100].
-
-    Raises:
-        ValueError: the two shapes differ.
-    """
-
-    def __init__(self, name: str = "binomial_cross_entropy", **kwargs):
-        super().__init__(name=name, **kwargs)
-
-    def call(self, y_true, y_pred):
-        """Cross-entropies, [batch]."""
-        checks.same_shape(y_true=y_true, y_pred=y_pred)
-        shared, predicted = y_true / 100, 1e-6 + (1 - 2e-6) * y_pred / 100
-        return -shared * ops.log(predicted) - (1 - shared) * ops.log(1 - predicted)
-
-
-@keras.saving.register_keras_serializable(package="mmnet")
-class PoissonLoss(keras.losses.Loss):
-    """Negative Poisson log-likelihood per click of rates in percent: ŷ − y log ŷ, both over 100.
-
-    Beyond the paper; for rates that may exceed one. What the prediction leaves alone (the
-    logarithm of a factorial) is not in it. 10⁻⁶ is added to the prediction in the logarithm.
-
-    Call arguments:
-        y_true: target rate, [batch], percent, 0 or more.
-        y_pred: predicted rate, [batch], percent, 0 or more.
-
-    Raises:
-        ValueError: the two shapes differ.
-    """
-
-    def __init__(self, name: str = "poisson_loss", **kwargs):
-        super().__init__(name=name, **kwargs)
-
-    def call(self, y_true, y_pred):
-        """Losses, [batch]."""
-        checks.same_shape(y_true=y_true, y_pred=y_pred)
-        shares, expected = y_true / 100, y_pred / 100
-        return expected - shares * ops.log(expected + 1e-6)
-
-
-def check_loss(loss: str, model: keras.Model) -> None:
-    """Makes sure that a model's rates stay where the loss is defined, in training as well.
-
-    Raises:
-        InputError: they may not.
-    """
-    if loss == "mse":
-        return
-    heads = [layer for layer in model.layers if hasattr(layer, "link")]
-    if loss == "binomial" and any(head.max_rate is None for head in heads):
-        raise InputError(
-            "--loss=binomial is for rates within one; here they may exceed it: "
-            "--loss=poisson --set=link=log"
-        )
-    if not heads or heads[0].link != LINKS[loss]:
-        raise InputError(f"--loss={loss} needs --set=link={LINKS[loss]}")
-
-
-def loss_weighting(loss: str) -> Literal["equal", "clicks"]:
-    """How examples weigh where no `half_weight_clicks` is given; see `Windows.training_batches`.
-
-    The likelihoods are per click, so a target counts by its clicks; the paper's MSE counts targets.
-    """
-    return "equal" if loss == "mse" else "clicks"
-
-
-def _loss(loss: str, rate_scale: float) -> keras.losses.Loss:
-    if loss == "binomial":
-        return BinomialCrossEntropy()
-    return PoissonLoss() if loss == "poisson" else ScaledMeanSquaredError(rate_scale)
+    undone: list[dict[str, Any]]
+    reached: dict[int, Arrays]
 
 
 class Trainer:
@@ -185,19 +122,23 @@ class Trainer:
 
     Args:
         model: what it draws at random must come from `keras.random.SeedGenerator`s of its layers.
+        batches: one element is what the model is built on where it was not built before.
+        steps_per_epoch: batches of one epoch.
         flags: how it is fitted. The random streams differ with and without `jit`; `deterministic`
             holds for the rest of the process; `checkpoint_seconds=0` writes a checkpoint after
             every execution; the profiled steps are rounded out to whole executions, of which the
             first would show compilation.
-        steps_per_epoch: batches of one epoch, at which a cosine schedule counts epochs.
-        rate_scale: the MSE is in percent² over its square.
-        batches: one element is what the model is built on where it was not built before.
+        optimizer: new, of this model alone.
+        loss: of the targets and the model's outputs.
+        monitor: chooses the best epoch.
+        shared: what a resumed run must share besides the architecture and the flags that every
+            system has, such as the name of the loss; JSON values by name.
+        constants: variables that neither training nor validation changes, and that whoever builds
+            the model fills; no checkpoint has them.
 
     Attributes:
         model: see above.
-
-    Raises:
-        InputError: the loss does not fit the model's link.
+        variables: what training changes, by the names of `resume.training_variables`.
     """
 
     def __init__(
@@ -205,29 +146,34 @@ class Trainer:
         model: keras.Model,
         batches: Batches,
         steps_per_epoch: int,
-        flags: TrainingFlags,
+        flags: FitFlags,
         *,
-        rate_scale: float,
+        optimizer: keras.optimizers.Optimizer,
+        loss: keras.losses.Loss,
+        monitor: Monitor,
+        shared: Mapping[str, Any],
+        constants: Iterable[keras.Variable] = (),
     ):
         checks.at_least(1, steps_per_epoch=steps_per_epoch)
-        check_loss(flags.loss, model)
-        self.model, self._flags = model, flags
-        self._steps_per_epoch, self._rate_scale = steps_per_epoch, rate_scale
+        self.model, self._flags, self._monitor = model, flags, monitor
+        self._steps_per_epoch, self._shared = steps_per_epoch, dict(shared)
         _fix_randomness(flags)  # for the weights of a model that is built only here
         if not model.built:
             inputs, *_ = batches(0).element_spec
-            model({name: tf.zeros(spec.shape, spec.dtype) for name, spec in inputs.items()})
-        rate = flags.learning_rate
-        if flags.schedule == "cosine":
-            rate = keras.optimizers.schedules.CosineDecay(rate, flags.epochs * steps_per_epoch)
-        optimizer = keras.optimizers.Adam(rate)
-        model.compile(optimizer, _loss(flags.loss, rate_scale), jit_compile=flags.jit)
+            shapes = {name: [size or 1 for size in spec.shape] for name, spec in inputs.items()}
+            model({name: tf.zeros(shapes[name], spec.dtype) for name, spec in inputs.items()})
+        model.compile(optimizer, loss, jit_compile=flags.jit)
         optimizer.build(model.trainable_variables)  # else there would be nothing to restore into
-        self._variables = resuming.training_variables(model)
-        others = [name for name in self._variables if not name.startswith("model/")]
-        self._untrained = {name: resuming.to_array(self._variables[name]) for name in others}
+        left_out = {id(variable) for variable in constants}
+        self.variables = {
+            name: variable
+            for name, variable in resuming.training_variables(model).items()
+            if id(variable) not in left_out
+        }
+        others = [name for name in self.variables if not name.startswith("model/")]
+        self._untrained = {name: resuming.to_array(self.variables[name]) for name in others}
         self._steps_per_execution = min(flags.steps_per_execution, steps_per_epoch)
-        self._take = Steps(model, flags.jit, affordable(batches, self._steps_per_execution))
+        self._take = steps_for(model, batches, flags.jit, self._steps_per_execution)
 
     def start_over(self, model: keras.Model, seed: int) -> None:
         """Goes back to before the first step, with the weights and random states of another model.
@@ -237,17 +183,19 @@ class Trainer:
             seed: of the next fit.
         """
         resuming.copy_model(model, self.model)
-        resuming.assign(self._variables, self._untrained)
+        resuming.assign(self.variables, self._untrained)
         self._flags = self._flags.model_copy(update={"seed": seed})
 
     def fit(
         self,
         batches: Batches,
-        validate: Callable[[keras.Model], dict[str, float]],
+        validate: Callable[[keras.Model], Metrics],
         *,
-        run_dir: Path,
+        run_dir: Path | None,
         resume: bool,
         callbacks: Iterable[keras.callbacks.Callback] = (),
+        hooks: EpochHooks | None = None,
+        keep_epochs: Collection[int] = (),
         hparams: Mapping[str, Any] | None = None,
         fixed: Mapping[str, Any] | None = None,
     ) -> FitResult:
@@ -260,18 +208,20 @@ class Trainer:
         Args:
             batches: the training batches `(inputs, target)` or `(inputs, target, weight)` from a
                 global step on, a pure function of the step; an epoch later than the one asked for
-                need not be in it. `StackedBatches` are read many at a time. The inputs are the
-                model's, the target is [batch], percent.
-            validate: returns `normal_mse`, `cold_start_mse`, `noisy_mse` and any other metrics,
-                which are logged under their names. It may call the model in any way: its random
+                need not be in it. See `stepping.steps_for` for what reads them. The inputs are the
+                model's, the target is [batch].
+            validate: returns the metrics that the monitor reads and shows, and any others, which
+                are logged under their names. It may call the model in any way: its random
                 states and statistics are put back afterwards.
-            run_dir: `checkpoints/` and `logs/` are written in it.
+            run_dir: `checkpoints/` and `logs/` are written in it; None writes neither.
             resume: go on from the newest checkpoint in `run_dir`, if there is one. The run must
                 share the settings that the weights depend on (`epochs`, `patience` and the
                 bookkeeping ones may change).
             callbacks: called at the beginning and end of this session, of each epoch (validation
                 not included) and of each execution, which is a "batch" to them. They only watch:
                 no checkpoint has what they keep, and `stop_training` has no effect.
+            hooks: what happens between epochs; None: nothing.
+            keep_epochs: epochs, counted from 1, at whose ends the arrays are kept; see `FitResult`.
             hparams: flags to show in TensorBoard's HParams tab.
             fixed: what else a resumed run must share, such as the batch size and a digest of the
                 data; JSON values by name.
@@ -285,29 +235,22 @@ class Trainer:
         _fix_randomness(flags)
         # What the weights depend on, the architecture aside: JSON values, as a checkpoint has them.
         shared = {
-            "learning_rate": flags.learning_rate,
-            # Where a cosine ends depends on the epochs.
-            "schedule": [flags.schedule, flags.epochs * (flags.schedule != "constant")],
-            "loss": flags.loss,
-            "monitor": flags.monitor,
+            **self._shared,
+            **(fixed or {}),
             "seed": flags.seed,
             "jit": flags.jit,
             "precision": model.dtype_policy.name,
-            "steps_per_epoch": steps_per_epoch,
-            "rate_scale": float(self._rate_scale),
-            **(fixed or {}),
+            "steps_per_epoch": steps_per_epoch,  # the last: it follows from the data and the flags
         }
         shared = json.loads(json.dumps(shared))
-        run = _Run(model, self._variables, steps_per_epoch, flags, shared, Path(run_dir))
+        run = _Run(self, flags, shared, run_dir and Path(run_dir), hooks or EpochHooks())
         run.restore(resume)
-        done, steps = run.progress.step, flags.epochs * steps_per_epoch
+        done = run.progress.step
         with (
-            Logs(Path(run_dir) / "logs", done) as run.logs,
-            Display(steps, done) as run.display,
+            Logs(run.logs_dir, done) as run.logs,
+            Display(flags.epochs * steps_per_epoch, done) as run.display,
             Signals() as run.signals,
-            _Profile(
-                flags.profile_steps, self._steps_per_execution, Path(run_dir) / "logs"
-            ) as run.profile,
+            Profile(flags.profile_steps, self._steps_per_execution, run.logs_dir) as run.profile,
         ):
             run.log_hparams(hparams or {})
             if done:
@@ -315,30 +258,32 @@ class Trainer:
             watch = keras.callbacks.CallbackList([*callbacks], model=model)
             watch.on_train_begin()
             while not run.ended:
-                _train_epoch(self._take, batches, run, watch)
-                run.end_epoch(validate)
+                run.begin_epoch()
+                watch.on_epoch_begin(run.progress.epoch)
+                left = self._take.executions(batches, run.progress.step, run.steps_left)
+                for number, execution in enumerate(left):
+                    run.before_execution()
+                    watch.on_train_batch_begin(number)
+                    steps = self._take(execution)
+                    watch.on_train_batch_end(number)
+                    run.after_execution(steps)
+                    run.stop_if_asked()
+                watch.on_epoch_end(run.progress.epoch)
+                run.end_epoch(validate, keep_epochs)
                 run.stop_if_asked()
             watch.on_train_end()
             return run.result()
 
 
-def _fix_randomness(flags: TrainingFlags) -> None:
+def _fix_randomness(flags: FitFlags) -> None:
     keras.utils.set_random_seed(flags.seed)
     if flags.deterministic:
         tf.config.experimental.enable_op_determinism()
 
 
-def _train_epoch(take: Steps, batches: Batches, run: _Run, watch: keras.callbacks.CallbackList):
-    """Trains what is left of the epoch."""
-    watch.on_epoch_begin(run.progress.epoch)
-    for number, batch in enumerate(run.stacked(batches, take.size)):
-        run.before_execution()
-        watch.on_train_batch_begin(number)
-        steps = take(batch)
-        watch.on_train_batch_end(number)
-        run.after_execution(steps)
-        run.stop_if_asked()
-    watch.on_epoch_end(run.progress.epoch)
+_BEGIN, _REACHED = "begin", "epoch-"
+"""Names, in a checkpoint, of the arrays that the running epoch began with, and of those that an
+epoch ended with."""
 
 
 class _Run:
@@ -347,18 +292,25 @@ class _Run:
     logs: Logs
     display: Display
     signals: Signals
-    profile: _Profile
+    profile: Profile
 
     def __init__(
-        self, model, variables, steps_per_epoch, flags: TrainingFlags, fixed: dict, run_dir: Path
+        self,
+        trainer: Trainer,
+        flags: FitFlags,
+        shared: dict[str, Any],
+        run_dir: Path | None,
+        hooks: EpochHooks,
     ):
-        self.model, self.variables = model, variables
-        self.flags, self.run_dir, self.fixed = flags, run_dir, fixed
-        self.steps_per_epoch = steps_per_epoch
+        self.model, self.variables = trainer.model, trainer.variables
+        self.monitor, self.steps_per_epoch = trainer._monitor, trainer._steps_per_epoch
+        self.flags, self.shared, self.run_dir, self.hooks = flags, shared, run_dir, hooks
         self.progress = Progress()
-        self.best: resuming.Arrays = {}
-        self.files = Checkpoints(run_dir / "checkpoints")
-        self._start = self._saved = time.monotonic()
+        self.best: Arrays = {}
+        self.others: dict[str, Arrays] = {}
+        self.files = Checkpoints(run_dir / "checkpoints") if run_dir else None
+        self.logs_dir = run_dir / "logs" if run_dir else None
+        self._start = self._saved = self._mark = time.monotonic()
         self._seconds_before = 0.0
         self._timed = [0, 0.0]  # steps and seconds of all executions but the first
         self._compiled = False
@@ -366,6 +318,8 @@ class _Run:
 
     def restore(self, resume: bool) -> None:
         """Goes back to the newest checkpoint, or makes sure that none would be overwritten."""
+        if self.files is None:
+            return
         if not resume:
             if self.files.paths():
                 raise InputError(
@@ -376,9 +330,10 @@ class _Run:
         checkpoint = self.files.newest()
         if checkpoint is None:
             return
-        resuming.check_fits(checkpoint, self.variables, self.fixed, self.files.directory)
+        resuming.check_fits(checkpoint, self.variables, self.shared, self.files.directory)
         resuming.assign(self.variables, checkpoint.arrays)
         self.progress, self.best = checkpoint.progress, checkpoint.best
+        self.others = dict(checkpoint.others)
         self._seconds_before = checkpoint.progress.seconds
 
     # -------------------------------------------------------------------- where it stands
@@ -391,7 +346,8 @@ class _Run:
     @property
     def stopped_early(self) -> bool:
         """Whether patience ran out."""
-        return self.progress.epoch - self.progress.best_epoch >= self.flags.patience
+        waited = self.progress.epoch - self.progress.best_epoch
+        return bool(self.flags.patience) and waited >= self.flags.patience
 
     @property
     def ended(self) -> bool:
@@ -405,11 +361,14 @@ class _Run:
 
     # ---------------------------------------------------------------- between executions
 
-    def stacked(self, batches: Batches, size: int) -> Iterable[Any]:
-        """What is left of the epoch's batches, `size` at a time."""
+    def begin_epoch(self) -> None:
+        """Prepares an epoch; one that was resumed keeps its running loss."""
         if self.steps_left == self.steps_per_epoch:
-            self.model.reset_metrics()  # a resumed epoch keeps its running loss
-        return stacked(batches, self.progress.step, self.steps_left, size)
+            self.hooks.before(self.progress)
+            self.model.reset_metrics()
+            if self.hooks.can_undo:
+                self.others[_BEGIN] = resuming.values(self.variables)
+        self._mark = time.monotonic()
 
     def before_execution(self) -> None:
         """Notes where an execution begins."""
@@ -428,7 +387,8 @@ class _Run:
                 f"(now {self.flags.learning_rate:g}), or look for extreme values in the rows "
                 "of the tables; nothing was exported"
             )
-        self.progress = replace(self.progress, step=step)
+        spent = self.progress.epoch_seconds + time.monotonic() - self._mark
+        self.progress = replace(self.progress, step=step, epoch_seconds=spent)
         self.profile.reached(step)
         self.display.step(step, epoch, loss)
         scalars = {
@@ -442,54 +402,82 @@ class _Run:
         self.logs.scalars(step, scalars)
         if time.monotonic() - self._saved >= self.flags.checkpoint_seconds:
             self.save()
+        self._mark = time.monotonic()
 
     def _summed_loss(self) -> float:
         """Sum of the losses of the running epoch's steps so far."""
         steps = self.progress.step - self.progress.epoch * self.steps_per_epoch
         return steps * self.loss if steps else 0.0
 
-    def end_epoch(self, validate) -> None:
-        """Validates, keeps the best weights, writes a checkpoint."""
-        epoch, loss = self.progress.epoch + 1, self.loss
+    def end_epoch(
+        self, validate: Callable[[keras.Model], Metrics], keep_epochs: Collection[int]
+    ) -> None:
+        """Validates, keeps the best weights, writes a checkpoint; or undoes the epoch."""
+        progress, monitor, loss = self.progress, self.monitor, self.loss
+        epoch = progress.epoch + 1
         self.display.validating(epoch)
         reached = resuming.values(self.variables, "model/")
         metrics = {name: float(value) for name, value in validate(self.model).items()}
         resuming.assign(self.variables, reached)
 
-        value = monitored(self.flags.monitor, metrics)
+        value = monitor.value(metrics)
         if not math.isfinite(value):
             raise InputError(
-                f"{self.flags.monitor} is {value} on the validation rows after epoch {epoch}: "
+                f"{monitor.name} is {value} on the validation rows after epoch {epoch}: "
                 f"lower --learning_rate (now {self.flags.learning_rate:g}), or look for extreme "
                 "values in the rows of the tables; nothing was exported"
             )
-        progress = self.progress
+        verdict = self.hooks.after(progress, metrics)
+        begin = self.others.pop(_BEGIN, {})
+        if verdict == "undo":
+            self.display.line(f"epoch {epoch}  {monitor.name} {value:.4g}: undone")
+            self._undo(begin, {"epoch": epoch, "metrics": metrics})
+            return
         row: dict[str, Any] = {
             "epoch": epoch,
             "step": progress.step,
             "loss": loss,
             "monitor": value,
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            "epoch_seconds": progress.epoch_seconds,
+            "seconds": self._seconds(),
+            "metrics": metrics,
         }
-        row |= {"seconds": self._seconds(), "metrics": metrics}
-        progress = replace(progress, epoch=epoch, history=[*progress.history, row])
-        better = progress.best_value is None or value < progress.best_value
+        row |= {"unlogged": True} if verdict == "unlogged" else {}
+        history = [*progress.history, row]
+        progress = replace(progress, epoch=epoch, history=history, epoch_seconds=0.0)
+        better = monitor.improves(value, progress.best_value)
         if better:
             progress = replace(progress, best_value=value, best_epoch=epoch)
             self.best = reached
+        if epoch in keep_epochs:
+            self.others[f"{_REACHED}{epoch}"] = reached
         self.progress = progress
 
-        shown = {name: metrics[name] for name in _mse_names()} | {self.flags.monitor: value}
+        shown = {name: metrics[name] for name in monitor.shown} | {monitor.name: value}
         self.display.epoch(epoch, loss, shown, "(best)" if better else "")
-        scalars = {"train/epoch_loss": loss, f"monitor/{self.flags.monitor}": value}
+        scalars = {"train/epoch_loss": loss, f"monitor/{monitor.name}": value}
         self.logs.scalars(progress.step, scalars | metrics | disturbance_modes(self.model))
         self.save()
 
-    def save(self) -> None:
-        """Writes a checkpoint."""
+    def _undo(self, begin: Arrays, row: dict[str, Any]) -> None:
+        """Goes back to the beginning of the epoch, and remembers that it was undone."""
+        resuming.assign(self.variables, begin)
+        progress, step = self.progress, self.progress.epoch * self.steps_per_epoch
+        self.progress = replace(
+            progress, step=step, undone=[*progress.undone, row], epoch_seconds=0.0
+        )
+        self.logs.start(step)
+        self.save(undone=True)
+
+    def save(self, *, undone: bool = False) -> None:
+        """Writes a checkpoint; see `Checkpoints.write`."""
         self.logs.flush()  # what a resumed session does not log again must be in the file
         self.progress = replace(self.progress, seconds=self._seconds())
-        arrays = resuming.values(self.variables)
-        self.files.write(Checkpoint(self.progress, self.fixed, arrays, self.best))
+        if self.files:
+            arrays = resuming.values(self.variables)
+            checkpoint = Checkpoint(self.progress, self.shared, arrays, self.best, self.others)
+            self.files.write(checkpoint, undone=undone)
         self._saved = time.monotonic()
 
     def stop_if_asked(self) -> None:
@@ -498,23 +486,24 @@ class _Run:
             return
         self.save()
         step, steps = self.progress.step, self.flags.epochs * self.steps_per_epoch
-        raise Interrupted(
-            f"stopped at step {step:,} of {steps:,}; --run_dir={self.run_dir} --resume goes on "
-            "exactly from here"
-        )
+        how = "nothing was kept"
+        if self.run_dir:
+            how = f"--run_dir={self.run_dir} --resume goes on exactly from here"
+        raise Interrupted(f"stopped at step {step:,} of {steps:,}; {how}")
 
     # ------------------------------------------------------------------ beginning and end
 
     def log_hparams(self, flags: Mapping[str, Any]) -> None:
         """Puts the flags into TensorBoard, once per run."""
         if flags and not self.progress.step:
-            self.logs.hparams(flags, [f"best/{name}" for name in _mse_names()])
+            self.logs.hparams(flags, [f"best/{name}" for name in self.monitor.shown])
 
     def result(self) -> FitResult:
         """Gives the model its best weights, and says what they are worth."""
         resuming.assign(self.variables, self.best)
         progress, (steps, seconds) = self.progress, self._timed
         metrics = progress.history[progress.best_epoch - 1]["metrics"]
+        reached = [name for name in self.others if name.startswith(_REACHED)]
         self.logs.scalars(progress.step, {f"best/{name}": v for name, v in metrics.items()})
         self.logs.ended(progress.step)
         assert progress.best_value is not None  # every epoch has one
@@ -528,87 +517,9 @@ class _Run:
             seconds=self._seconds(),
             steps_per_second=steps / seconds if steps else math.nan,
             stopped_early=self.stopped_early,
+            undone=progress.undone,
+            reached={int(name.removeprefix(_REACHED)): self.others[name] for name in reached},
         )
 
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._start
-
-
-# ------------------------------------------------------------------------------- monitoring
-
-
-def monitored(monitor: str, metrics: Mapping[str, float]) -> float:
-    """The value that the best epoch has the lowest of.
-
-    >>> monitored("normal", {"normal_mse": 1.0, "cold_start_mse": 4.0, "noisy_mse": 2.0})
-    1.0
-    >>> round(math.exp(monitored("mean_log_mse", {
-    ...     "normal_mse": 1.0, "cold_start_mse": 4.0, "noisy_mse": 2.0})), 6)
-    2.0
-    """
-    if monitor != "mean_log_mse":
-        return metrics[f"{monitor}_mse"]
-    # An MSE of exactly 0 must not outweigh the two others; `np.maximum` keeps NaN.
-    return float(np.mean([np.log(np.maximum(metrics[name], 1e-12)) for name in _mse_names()]))
-
-
-def _mse_names() -> tuple[str, ...]:
-    return tuple(f"{scenario}_mse" for scenario in SCENARIOS)
-
-
-# ------------------------------------------------------------------- signals and profiling
-
-
-class Signals:
-    """Notes the first Ctrl-C or SIGTERM; the second Ctrl-C interrupts at once."""
-
-    def __init__(self):
-        self.came = False
-        self._before = {}
-
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():  # others may not ask for signals
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number, frame):
-        self.came = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-class _Profile:
-    """Traces the executions that hold the given steps, for TensorBoard's profile tab."""
-
-    def __init__(self, steps: tuple[int, ...], execution: int, directory: Path):
-        self._steps, self._execution = steps, execution
-        self._directory, self._running = directory, False
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._stop()
-
-    def before(self, step: int) -> None:
-        """An execution begins after `step` steps."""
-        if not self._steps or self._running:
-            return
-        first, last = self._steps
-        if first - self._execution <= step < last:
-            tf.profiler.experimental.start(str(self._directory))
-            self._running = True
-
-    def reached(self, step: int) -> None:
-        """An execution ended after `step` steps."""
-        if self._steps and step >= self._steps[1]:
-            self._stop()
-
-    def _stop(self) -> None:
-        if self._running:
-            tf.profiler.experimental.stop()
-            self._running = False

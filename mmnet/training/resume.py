@@ -30,6 +30,7 @@ Arrays = dict[str, np.ndarray]
 
 _JSON, _SHA256 = "progress.json", "sha256"
 _ARRAY = "array-"
+_OTHERS = "others/"
 
 
 @dataclass
@@ -40,10 +41,12 @@ class Progress:
         step: training steps taken.
         epoch: epochs ended, their validation included. `step` may stand at the end of the next
             one already: then its validation is still to be done.
-        best_value: the lowest monitored value so far; None before the first validation.
+        best_value: the best monitored value so far; None before the first validation.
         best_epoch: the epoch it came from, counted from 1; 0 before the first validation.
-        history: one row per ended epoch: epoch, step, loss, monitor, seconds, metrics.
+        history: one row per ended epoch; see `fitting.FitResult`.
         seconds: wall time spent so far, over all sessions.
+        undone: one row per epoch that was undone: epoch (counted from 1) and metrics.
+        epoch_seconds: wall time of the running epoch's steps so far, over all sessions.
     """
 
     step: int = 0
@@ -52,6 +55,8 @@ class Progress:
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+    undone: list[dict[str, Any]] = field(default_factory=list)
+    epoch_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,14 @@ class Checkpoint:
         settings: what the run must share with the one that goes on from here.
         arrays: everything that training changes, by the names of `training_variables`.
         best: the model's arrays at the best epoch, by the same names; empty before the first.
+        others: arrays at other moments, by the same names, by the name of the moment.
     """
 
     progress: Progress
     settings: dict[str, Any]
     arrays: Arrays
     best: Arrays
+    others: Mapping[str, Arrays] = field(default_factory=dict)
 
 
 # ------------------------------------------------------------------------------- variables
@@ -159,18 +166,28 @@ class Checkpoints:
         """The files, oldest first."""
         return sorted(self.directory.glob("epoch_*.npz"))
 
-    def write(self, checkpoint: Checkpoint) -> Path:
-        """Writes one checkpoint, then deletes what is older than the newest `keep`."""
+    def write(self, checkpoint: Checkpoint, *, undone: bool = False) -> Path:
+        """Writes one checkpoint, then deletes what is older than the newest `keep`.
+
+        Args:
+            checkpoint: how far training has come.
+            undone: later steps were undone, so their checkpoints are deleted as well.
+        """
         progress = checkpoint.progress
         described = json.dumps({"progress": asdict(progress), "settings": checkpoint.settings})
         contents: dict[str, Any] = {
             **checkpoint.arrays,
-            **{f"best/{name}": array for name, array in checkpoint.best.items()},
+            **_prefixed("best", checkpoint.best),
             _JSON: np.frombuffer(described.encode(), np.uint8),
         }
+        for moment, arrays in checkpoint.others.items():
+            contents |= _prefixed(f"{_OTHERS}{moment}", arrays)
         contents[_SHA256] = _digest(contents)
         path = self.directory / f"epoch_{progress.epoch:06d}_step_{progress.step:010d}.npz"
         write_atomic(path, lambda beside: np.savez(beside, **contents))
+        later = [one for one in self.paths() if undone and one > path]
+        for one in later:
+            one.unlink(missing_ok=True)
         for old in self.paths()[: -self.keep]:
             old.unlink(missing_ok=True)
         return path
@@ -208,16 +225,23 @@ def _read(path: Path) -> Checkpoint:
     if not np.array_equal(expected, _digest(contents)):
         raise ValueError("its SHA-256 is not that of its contents")
     described = json.loads(contents.pop(_JSON).tobytes())
-    return Checkpoint(
-        Progress(**described["progress"]),
-        described["settings"],
-        {name: array for name, array in contents.items() if not name.startswith("best/")},
-        {
-            name.removeprefix("best/"): array
-            for name, array in contents.items()
-            if name.startswith("best/")
-        },
-    )
+    plain: Arrays = {}
+    best: Arrays = {}
+    others: dict[str, Arrays] = {}
+    for name, array in contents.items():
+        if name.startswith("best/"):
+            best[name.removeprefix("best/")] = array
+        elif name.startswith(_OTHERS):
+            moment, _, own = name.removeprefix(_OTHERS).partition("/")
+            others.setdefault(moment, {})[own] = array
+        else:
+            plain[name] = array
+    progress = Progress(**described["progress"])
+    return Checkpoint(progress, described["settings"], plain, best, others)
+
+
+def _prefixed(prefix: str, arrays: Arrays) -> Arrays:
+    return {f"{prefix}/{name}": array for name, array in arrays.items()}
 
 
 def _digest(contents: Arrays) -> np.ndarray:

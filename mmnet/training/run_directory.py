@@ -9,50 +9,110 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from mmnet import config
 from mmnet.checks import InputError
-from mmnet.config import TrainConfig
+from mmnet.config import TrainConfig, TrainRunFlags
 from mmnet.files import make_directory, only_one, write_atomic
 from mmnet.flags import parse, to_flagfile
 
-KEPT_PLACES = ("dataset_dir", "source_dir", "image_root", "encoder_cache")
+F = TypeVar("F", bound=TrainRunFlags)
+
+
+@dataclass(frozen=True)
+class RunKind(Generic[F]):
+    """The runs of one system: which flags they have, and which of these are places.
+
+    Attributes:
+        flags: all flags of a run.
+        places: the flags that decide no number; they are left out of flags.txt.
+        kept_places: those of them that places.txt has, as absolute paths.
+        stem: the end of the name of a run's default directory.
+    """
+
+    flags: type[F]
+    places: tuple[str, ...]
+    kept_places: tuple[str, ...]
+    stem: Callable[[F], str]
+
+    def open(self, flags: F) -> tuple[F, Path]:
+        """The run's directory, made if need be, and the flags to run with.
+
+        Returns:
+            The flags given, or those of the run to resume; and the directory.
+
+        Raises:
+            InputError: the directory holds a run already, or cannot be made; there is nothing to
+                resume, or it was run with other flags.
+        """
+        if flags.resume and not flags.run_dir:
+            raise InputError("--resume needs --run_dir, the run to go on with")
+        if not flags.run_dir:
+            return flags, _fresh(self.stem(flags))
+        run_dir = Path(flags.run_dir)
+        if flags.resume and (run_dir / "flags.txt").exists():
+            flags = self._resumed(flags, self.read(run_dir))
+        elif not flags.resume and any((run_dir / n).exists() for n in ("flags.txt", "checkpoints")):
+            raise InputError(
+                f"--run_dir={run_dir} already holds a run; go on with it by --resume, or choose "
+                "another"
+            )
+        return flags, made(run_dir)
+
+    def _resumed(self, flags: F, own: F) -> F:
+        """The run's own flags; those given anew must agree, places aside."""
+        for name in sorted(flags.model_fields_set - set(self.places)):
+            if getattr(flags, name) != getattr(own, name):
+                raise InputError(
+                    f"--{name}={getattr(flags, name)} differs from the run to resume, which has "
+                    f"{getattr(own, name)!r}; leave it out, or start a new run"
+                )
+        given = flags.model_fields_set & set(self.places)
+        return own.model_copy(update={name: getattr(flags, name) for name in given})
+
+    def write(self, flags: F, run_dir: Path) -> None:
+        """Writes `flags.txt` and `places.txt`; from here on the directory holds a run."""
+        places = [f"--{name}={_absolute(getattr(flags, name))}\n" for name in self.kept_places]
+        write_atomic(run_dir / "places.txt", "".join(places))
+        write_atomic(run_dir / "flags.txt", to_flagfile(flags, leave_out=self.places))
+
+    def read(self, run_dir: Path) -> F:
+        """The flags of a run, its places among them.
+
+        A dataset that the run had inside is found there again where the run was moved.
+
+        Raises:
+            InputError: there is no run.
+        """
+        if not (run_dir / "flags.txt").exists():
+            raise InputError(f"--run_dir={run_dir}: no run there (no flags.txt)")
+        files = [path for name in ("flags", "places") if (path := run_dir / f"{name}.txt").exists()]
+        own = parse(self.flags, [f"--flagfile={path}" for path in files])
+        places = {"run_dir": str(run_dir)}
+        inside = run_dir / "dataset"
+        if own.dataset_dir and not Path(own.dataset_dir).exists() and inside.exists():
+            places["dataset_dir"] = str(inside)
+        return own.model_copy(update=places)
+
+
+SHARE_RATES = RunKind(
+    TrainConfig,
+    config.PLACES,
+    ("dataset_dir", "source_dir", "image_root", "encoder_cache"),
+    lambda flags: flags.model,
+)
+"""Runs of the models of share rates."""
 
 
 def only_run(run_dir: Path) -> contextlib.AbstractContextManager[int]:
-    """Two processes in one run would each think that the checkpoints were its own."""
+    """Locks the run directory so that two processes cannot train in it at once."""
     return only_one(
         run_dir, f"--run_dir={run_dir} is in use by another process; wait for it, or choose another"
     )
-
-
-def open_run(flags: TrainConfig) -> tuple[TrainConfig, Path]:
-    """The run's directory, made if need be, and the flags to run with.
-
-    Returns:
-        The flags given, or those of the run to resume; and the directory.
-
-    Raises:
-        InputError: the directory holds a run already, or cannot be made; there is nothing to
-            resume, or it was run with other flags.
-    """
-    if flags.resume:
-        if not flags.run_dir:
-            raise InputError("--resume needs --run_dir, the run to go on with")
-        run_dir = Path(flags.run_dir)
-        if (run_dir / "flags.txt").exists():
-            flags = _resumed(flags, read_flags(run_dir))
-        return flags, made(run_dir)
-    if not flags.run_dir:
-        return flags, _fresh(flags.model)
-    run_dir = Path(flags.run_dir)
-    if (run_dir / "flags.txt").exists() or (run_dir / "checkpoints").exists():
-        raise InputError(
-            f"--run_dir={run_dir} already holds a run; go on with it by --resume, or choose another"
-        )
-    return flags, made(run_dir)
 
 
 def made(run_dir: Path) -> Path:
@@ -64,11 +124,11 @@ def made(run_dir: Path) -> Path:
     return run_dir
 
 
-def _fresh(model: str) -> Path:
+def _fresh(stem: str) -> Path:
     """A directory of its own below runs/, also for two runs of the same second."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     for number in itertools.count(1):
-        run_dir = Path(f"runs/{stamp}-{model}" + (f"-{number}" if number > 1 else ""))
+        run_dir = Path(f"runs/{stamp}-{stem}" + (f"-{number}" if number > 1 else ""))
         try:
             run_dir.mkdir(parents=True)
         except FileExistsError:
@@ -77,18 +137,6 @@ def _fresh(model: str) -> Path:
             raise InputError(f"{run_dir} cannot be made: {error.strerror}") from None
         return run_dir
     raise AssertionError
-
-
-def _resumed(flags: TrainConfig, own: TrainConfig) -> TrainConfig:
-    """The run's own flags; those given anew must agree, places aside."""
-    for name in sorted(flags.model_fields_set - set(config.PLACES)):
-        if getattr(flags, name) != getattr(own, name):
-            raise InputError(
-                f"--{name}={getattr(flags, name)} differs from the run to resume, which has "
-                f"{getattr(own, name)!r}; leave it out, or start a new run"
-            )
-    given = flags.model_fields_set & set(config.PLACES)
-    return own.model_copy(update={name: getattr(flags, name) for name in given})
 
 
 @contextlib.contextmanager
@@ -102,25 +150,5 @@ def removed_if_unused(run_dir: Path) -> Iterator[None]:
         raise
 
 
-def write_flags(flags: TrainConfig, run_dir: Path) -> None:
-    """Writes `flags.txt` and `places.txt`; from here on the directory holds a run."""
-    places = [f"--{name}={_absolute(getattr(flags, name))}\n" for name in KEPT_PLACES]
-    write_atomic(run_dir / "places.txt", "".join(places))
-    write_atomic(run_dir / "flags.txt", to_flagfile(flags, leave_out=config.PLACES))
-
-
 def _absolute(place: str) -> str:
     return str(Path(place).resolve()) if place else ""
-
-
-def read_flags(run_dir: Path) -> TrainConfig:
-    """The flags of a run, its places among them.
-
-    Raises:
-        InputError: there is no run.
-    """
-    if not (run_dir / "flags.txt").exists():
-        raise InputError(f"--run_dir={run_dir}: no run there (no flags.txt)")
-    files = [path for name in ("flags", "places") if (path := run_dir / f"{name}.txt").exists()]
-    own = parse(TrainConfig, [f"--flagfile={path}" for path in files])
-    return own.model_copy(update={"run_dir": str(run_dir)})

@@ -1,9 +1,9 @@
-"""Training steps, many per call: one compiled program loops over a stack of batches."""
+"""Training steps, many per call: one compiled program loops over several batches."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import keras
@@ -31,6 +31,21 @@ class StackedBatches(Protocol):
 MOST_STACKED_BYTES = 64 << 20
 """Largest size of the batches of one call. With larger batches the steps are long, so that a call
 of fewer steps costs nothing."""
+
+
+def steps_for(model: keras.Model, batches: Batches, jit: bool, size: int) -> Steps | KerasSteps:
+    """What takes the training steps of a compiled model on these batches.
+
+    Args:
+        model: see `Steps`.
+        batches: where their sizes are not all the same, Keras' own loop takes the steps.
+        jit: see `Steps`.
+        size: most steps per call, as far as the memory for their batches allows.
+    """
+    specs = tf.nest.flatten(batches(0).element_spec)
+    if not all(spec.shape.is_fully_defined() for spec in specs):
+        return KerasSteps(model, size)
+    return Steps(model, jit, affordable(batches, size))
 
 
 def affordable(batches: Batches, steps: int) -> int:
@@ -67,6 +82,10 @@ class Steps:
         self._model, self.size = model, size
         self._program = tf.function(self._loop, jit_compile=jit, autograph=False)
 
+    def executions(self, batches: Batches, first_step: int, num_steps: int) -> Iterable[Any]:
+        """Stacks of the batches of some steps, each for one call."""
+        return stacked(batches, first_step, num_steps, self.size)
+
     def __call__(self, batches: Any) -> int:
         """Trains on stacked batches; returns how many steps these were.
 
@@ -93,3 +112,33 @@ class Steps:
 
         # Not over `tf.range`: XLA would compile for each number of steps.
         tf.while_loop(lambda step: step < num_steps, take, (tf.constant(0),))
+
+
+class KerasSteps:
+    """Takes the training steps of a compiled model as Keras' `fit` does.
+
+    For batches whose sizes differ, as where an epoch's last one is smaller: they cannot be stacked.
+
+    Args:
+        model: compiled (`Model.compile`), with or without XLA.
+        size: most steps per call.
+    """
+
+    def __init__(self, model: keras.Model, size: int):
+        self._model, self.size = model, size
+        model.steps_per_execution = size
+        model.make_train_function(force=True)
+
+    def executions(
+        self, batches: Batches, first_step: int, num_steps: int
+    ) -> Iterator[tuple[Any, int]]:
+        """The batches of some steps as one iterator, with the steps of each call."""
+        left = iter(batches(first_step).take(num_steps))
+        for done in range(0, num_steps, self.size):
+            yield left, min(self.size, num_steps - done)
+
+    def __call__(self, execution: tuple[Any, int]) -> int:
+        """Trains on the next batches; returns how many steps these were."""
+        left, num_steps = execution
+        self._model.train_function(left)
+        return num_steps

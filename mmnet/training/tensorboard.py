@@ -28,20 +28,25 @@ class Logs:
     earlier session logged past the checkpoint that this one goes on from.
 
     Args:
-        directory: made if need be.
+        directory: made if need be; None logs nothing.
         first_step: the step that this session goes on from.
     """
 
-    def __init__(self, directory: Path, first_step: int = 0):
-        self._writer = EventFileWriter(str(directory))
-        first = first_step + 1 if first_step else 0
-        self._add(first, session_log=SessionLog(status=SessionLog.START))
+    def __init__(self, directory: Path | None, first_step: int = 0):
+        self._writer = EventFileWriter(str(directory)) if directory else None
+        self.start(first_step)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self._writer.close()
+        if self._writer:
+            self._writer.close()
+
+    def start(self, step: int) -> None:
+        """Makes TensorBoard forget what was logged after a step, from which training goes on."""
+        first = step + 1 if step else 0
+        self._add(first, session_log=SessionLog(status=SessionLog.START))
 
     def scalars(self, step: int, named: Mapping[str, float]) -> None:
         """Logs named values at a step; a `/` in a name makes a group."""
@@ -66,10 +71,12 @@ class Logs:
 
     def flush(self) -> None:
         """Brings everything logged so far to the file."""
-        self._writer.flush()
+        if self._writer:
+            self._writer.flush()
 
     def _add(self, step: int, **what: Any) -> None:
-        self._writer.add_event(Event(step=step, wall_time=time.time(), **what))
+        if self._writer:
+            self._writer.add_event(Event(step=step, wall_time=time.time(), **what))
 
 
 def disturbance_modes(model: keras.Model) -> dict[str, float]:

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 from mmnet import driver
 from mmnet.experiments import plan
@@ -59,6 +60,10 @@ def test_a_run_leaves_what_the_design_says(place):
     assert {"train", "features", "protocol", "export"} <= set(record.stage_seconds)
     own = parse(config.TrainConfig, [f"--flagfile={place / 'run' / 'flags.txt'}"])
     assert own.protocol == "c1"
+    logged = EventAccumulator(str(place / "run" / "logs"), size_guidance={"tensors": 0})
+    tags = logged.Reload().Tags()["tensors"]
+    assert {"train/loss", "train/epoch_loss", "validation/auc", "best/validation/auc"} <= set(tags)
+    assert "_hparams_/session_start_info" in logged.PluginTagToContent("hparams")
 
 
 def test_evaluating_again_gives_the_same_numbers(place):
@@ -211,7 +216,7 @@ def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, caps
         (["prepare", "--source_dir=nowhere"], "--dataset_dir not given"),
         (["prepare", "--source=wechats"], "wechat|tiktok"),
         (["prepare", "--generate=user=3", "--dataset_dir=d"], "has no option 'user'"),
-        (["train"], "--run_dir not given"),
+        (["train"], "no files given; name --source_dir, --generate or --dataset_dir"),
         (["train", "--run_dir=r", "--dataset_dir=d"], "no prepared dataset there"),
         (["train", "--epoch=3"], "Did you mean epochs?"),
         (["train", "--pca_widths=1,2"], "must be three numbers"),

@@ -214,7 +214,7 @@ def test_an_export_of_an_earlier_version_scores_but_is_not_verified(copied):
         scoring.load(str(copied)).signatures["serving_default"], USERS, ITEMS[:3], 9
     )
     assert scored.num_rows == 3
-    sentence = r"checksums.json is missing, as an earlier version .* export it anew by running"
+    sentence = r"checksums.json is missing, as an earlier version .* export it again by running"
     with pytest.raises(InputError, match=sentence):
         bundle.check(copied)
 
@@ -223,7 +223,7 @@ def test_each_system_refuses_the_exports_of_the_other(written, tmp_path):
     (tmp_path / "assets.extra").mkdir()
     for name in ("saved_model.pb", AboutShareRates.FILE):
         (tmp_path / name).touch()
-    with pytest.raises(InputError, match=r"is no SavedModel of mma4ctr .* but of mmnet"):
+    with pytest.raises(InputError, match=r"is not a SavedModel of mma4ctr .* but of mmnet"):
         pairs.saved_model(str(tmp_path))
-    with pytest.raises(InputError, match=r"is no SavedModel of mmnet .* but of mma4ctr"):
+    with pytest.raises(InputError, match=r"is not a SavedModel of mmnet .* but of mma4ctr"):
         bundle.load(written, AboutShareRates)

@@ -1,4 +1,6 @@
+import functools
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -7,7 +9,9 @@ import pytest
 from mmnet.checks import InputError
 from mmnet.mma4ctr import features, network, protocols, training
 from mmnet.mma4ctr.config import NetworkFlags, ProtocolFlags
-from mmnet.training.fitting import Interrupted
+from mmnet.training import fitting
+from mmnet.training.resume import Checkpoints
+from mmnet.training.sessions import Interrupted
 from tests.mma4ctr.logs import log, reduction
 
 SETTINGS = {
@@ -66,7 +70,7 @@ def test_an_epoch_has_every_row_once_in_an_order_of_its_own(protocol):
     for epoch in (0, 1, 1):
         rows = [
             row
-            for inputs, label in batches(epoch)
+            for inputs, label in batches(epoch * batches.steps_per_epoch)
             for row in zip(
                 inputs["state"].numpy(), inputs["item"].numpy(), label.numpy(), strict=True
             )
@@ -123,7 +127,7 @@ def test_intent_undoes_an_epoch_and_repeats_it_at_half_the_rate(protocol, tables
         seen.append(model.net.get_weights())
         return next(values)
 
-    found = fit(model, protocol, validate, interrupt="intent", fresh=lambda: other)
+    found = fit(model, protocol, validate, interrupt="intent", fresh=lambda _: other)
     assert [(r["epoch"], r["learning_rate"]) for r in found.retries] == [(1, 0.005), (2, 0.0025)]
     assert [row["epoch"] for row in found.history] == [1, 2, 3]
     assert len(seen) == 5
@@ -193,8 +197,47 @@ def test_stopped_and_gone_on_with_it_ends_with_the_same_weights(protocol, tables
     assert set(found.reached) == set(expected.reached)
     assert len(found.history) == 4
     # The tables, as large as the data, are in no checkpoint.
-    stored = training.Checkpoints(tmp_path / "checkpoints").newest()
+    stored = Checkpoints(tmp_path / "checkpoints").newest()
     assert not [name for name in stored.arrays if "table" in name]
+
+
+def test_resumed_within_an_epoch_it_ends_with_the_same_bits(
+    protocol, tables, tmp_path, monkeypatch
+):
+    """Also where an epoch was undone, and in the smaller last batch."""
+
+    def validate(values):
+        return lambda _: next(values)
+
+    monkeypatch.setattr(fitting, "Checkpoints", functools.partial(Checkpoints, keep=100))
+    how = {"epochs": 2, "interrupt": "intent", "checkpoint_seconds": 0, "evaluate_at": (1,)}
+    whole, values = model_of(tables), [0.6, 0.4, 0.7]
+    expected = fit(whole, protocol, validate(iter(values)), run_dir=tmp_path / "whole", **how)
+    assert len(expected.retries) == 1
+    paths = sorted((tmp_path / "whole" / "checkpoints").iterdir())
+    # Four batches, the last one smaller, two per execution; what was undone is gone.
+    found = [tuple(int(part) for part in path.stem.split("_")[1::2]) for path in paths]
+    assert found == [(0, 2), (0, 4), (1, 4), (1, 6), (1, 8), (2, 8)]
+    for path, seen in zip(paths, (0, 0, 2, 2, 2, 3), strict=True):
+        place = tmp_path / path.stem
+        (place / "checkpoints").mkdir(parents=True)
+        shutil.copy(path, place / "checkpoints")
+        model = model_of(tables, seed=5)
+        again = fit(model, protocol, validate(iter(values[seen:])), place, resume=True, **how)
+        for mine, other in zip(whole.net.get_weights(), model.net.get_weights(), strict=True):
+            np.testing.assert_array_equal(mine, other, err_msg=path.stem)
+        for mine, other in zip(expected.reached[1], again.reached[1], strict=True):
+            np.testing.assert_array_equal(mine, other, err_msg=path.stem)
+        assert again.retries == expected.retries
+        assert [row["loss"] for row in again.history] == [row["loss"] for row in expected.history]
+
+
+def test_patience_ends_a_run_whose_validation_does_not_improve(protocol, tables):
+    how = {"epochs": 5, "select": "validation"}
+    values = iter([0.7, 0.8, 0.75, 0.8, 0.9])
+    found = fit(model_of(tables), protocol, lambda _: next(values), patience=2, **how)
+    assert (found.best_epoch, len(found.history)) == (2, 4)
+    assert len(fit(model_of(tables), protocol, lambda _: 0.6, **how).history) == 5
 
 
 def test_a_run_is_neither_overwritten_nor_gone_on_with_by_other_settings(

@@ -14,7 +14,7 @@ from mmnet.models.mmnet import attention_probe, fusion_names, mmnet
 from mmnet.models.options import GruOptions, MMNetOptions
 from mmnet.models.step_vectors import SeenSteps, StepLayer
 from mmnet.schema import FeatureSpec, TextSpec, VectorSpec
-from mmnet.training.fitting import ScaledMeanSquaredError
+from mmnet.training.losses import ScaledMeanSquaredError
 from tests.conformance import check_layer
 from tests.models.tiny import SPEC, batch
 

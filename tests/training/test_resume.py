@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 
 import keras
@@ -23,6 +24,25 @@ def test_reads_what_was_written(tmp_path):
     np.testing.assert_array_equal(read.best["model/0000/kernel"], BEST["model/0000/kernel"])
     assert (read.progress.step, read.progress.best_value, read.settings) == (3, 0.5, {"seed": 1})
     assert read.progress.history[0]["metrics"] == {"normal_mse": 1.5}
+
+
+def test_arrays_of_other_moments_are_read_back_by_moment_and_name(tmp_path):
+    others = {"begin": ARRAYS, "epoch-2": BEST}
+    Checkpoints(tmp_path).write(dataclasses.replace(checkpoint(3), others=others))
+    read = Checkpoints(tmp_path).newest()
+    assert set(read.arrays) == set(read.best) == set(ARRAYS)
+    for moment, arrays in others.items():
+        assert set(read.others[moment]) == set(arrays)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(read.others[moment][name], array)
+
+
+def test_checkpoints_of_steps_that_were_undone_go_and_the_one_that_undid_them_stays(tmp_path):
+    files = Checkpoints(tmp_path)
+    for step in (7, 9):
+        files.write(checkpoint(step, epoch=1))
+    files.write(checkpoint(5, epoch=1), undone=True)
+    assert [path.stem for path in files.paths()] == ["epoch_000001_step_0000000005"]
 
 
 def test_keeps_the_last_two(tmp_path):

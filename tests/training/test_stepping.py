@@ -3,7 +3,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmnet.training import stepping
-from mmnet.training.stepping import Steps, affordable, stacked
+from mmnet.training.stepping import KerasSteps, Steps, affordable, stacked, steps_for
 
 
 def compiled(tiny):
@@ -54,6 +54,27 @@ def test_a_short_last_call_runs_the_same_program_and_no_step_more(tiny):
     assert len(traces) == traced
     assert int(model.optimizer.iterations) == 5
     assert np.isfinite(float(model.get_metrics_result()["loss"]))
+
+
+def test_batches_of_several_sizes_are_steps_of_keras_own_loop(tiny):
+    def batches(first_step):  # of 16 and 11 rows by turns
+        def cut(step, batch):
+            return tf.nest.map_structure(lambda rows: rows[: 16 - 5 * (step % 2)], batch)
+
+        steps = tf.data.Dataset.range(first_step, 10**6)
+        return tf.data.Dataset.zip(steps, tiny.batches(first_step)).map(
+            lambda step, batch: cut(tf.cast(step, tf.int32), batch)
+        )
+
+    ours, theirs = compiled(tiny), compiled(tiny)
+    take = steps_for(ours, batches, jit=False, size=2)
+    assert isinstance(take, KerasSteps)
+    assert isinstance(steps_for(theirs, tiny.batches, jit=False, size=2), Steps)
+    assert [take(execution) for execution in take.executions(batches, 3, 3)] == [2, 1]
+    theirs.fit(batches(3), steps_per_epoch=3, shuffle=False, verbose=0)
+    for one, other in zip(ours.variables, theirs.variables, strict=True):
+        # As above: one loop has two steps per call, the other one.
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_batches_of_any_kind_are_stacked(tiny):

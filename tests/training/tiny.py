@@ -13,7 +13,8 @@ import tensorflow as tf
 from keras import ops
 
 from mmnet.config import TrainingFlags
-from mmnet.training.fitting import Trainer
+from mmnet.models.mmnet import PredictedRate
+from mmnet.training import share_rates
 from mmnet.training.resume import to_array
 
 BATCH, FEATURES, STEPS_PER_EPOCH = 16, 4, 5
@@ -53,6 +54,15 @@ def model(seed=0, width=8):
     return keras.Model({"values": values, "ids": ids}, keras.layers.Dense(1)(x)[:, 0])
 
 
+def headed(**kwargs):
+    """The tiny model, its output brought to percent as a network's is."""
+    made = model()
+    rate = PredictedRate(1.0, 50.0, **{"link": "identity", **kwargs})(
+        keras.layers.Reshape((1,))(made.output)
+    )
+    return keras.Model(made.input, rate)
+
+
 def batches(first_step):
     """A pure function of the step: `y = 3 · values[0] + noise`."""
 
@@ -86,14 +96,17 @@ def train(run_dir, trained=None, resume=False, validate=validate, batches=batche
     """Fits the tiny model; returns it and the result."""
     trained = trained or model()
     given = {"hparams": kwargs.pop("hparams", None), "callbacks": kwargs.pop("callbacks", ())}
-    given["fixed"] = kwargs.pop("fixed", None)
+    given |= {
+        name: kwargs.pop(name) for name in ("fixed", "hooks", "keep_epochs") if name in kwargs
+    }
     given |= {"run_dir": Path(run_dir), "resume": resume}
     return trained, trainer(trained, batches, **kwargs).fit(batches, validate, **given)
 
 
 def trainer(trained, batches=batches, **kwargs):
     """A tiny model, compiled."""
-    return Trainer(trained, batches, STEPS_PER_EPOCH, settings(**kwargs), rate_scale=2.0)
+    flags = settings(**kwargs)
+    return share_rates.trainer(trained, batches, STEPS_PER_EPOCH, flags, rate_scale=2.0)
 
 
 def arrays(trained):

@@ -1,0 +1,70 @@
+"""One run directory for both systems: the same names, files and refusals."""
+
+import pytest
+
+from mmnet.checks import InputError
+from mmnet.flags import parse
+from mmnet.mma4ctr import tasks
+from mmnet.training.run_directory import SHARE_RATES
+
+
+@pytest.fixture(params=[SHARE_RATES, tasks.RUNS], ids=["share rates", "clicks"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def given(kind, *arguments):
+    return parse(kind.flags, arguments)
+
+
+def test_two_runs_without_a_directory_get_one_each(kind):
+    (_, first), (_, second) = (kind.open(given(kind)) for _ in range(2))
+    assert first != second
+    assert first.parent.name == "runs"
+    assert f"-{given(kind).model}" in first.name
+
+
+def test_flags_and_places_are_read_back_and_a_run_is_not_started_twice(kind, here):
+    flags, run_dir = kind.open(given(kind, "--run_dir=run", "--seed=3", "--dataset_dir=data"))
+    kind.write(flags, run_dir)
+    assert "dataset_dir" not in (run_dir / "flags.txt").read_text()
+    own = kind.read(run_dir)
+    assert (own.seed, own.dataset_dir) == (3, str(here / "data"))
+    with pytest.raises(InputError, match=r"already holds a run; go on with it by --resume"):
+        kind.open(given(kind, "--run_dir=run"))
+
+
+def test_checkpoints_alone_are_a_run_too(kind, here):
+    (here / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(InputError, match="already holds a run"):
+        kind.open(given(kind, "--run_dir=run"))
+
+
+def test_a_resumed_run_has_its_own_flags_and_new_places(kind, here):
+    kind.write(*kind.open(given(kind, "--run_dir=run", "--seed=3", "--dataset_dir=data")))
+    resumed = ("--run_dir=run", "--resume")
+    flags, _ = kind.open(given(kind, *resumed, "--seed=3", "--dataset_dir=moved"))
+    assert (flags.seed, flags.dataset_dir, flags.resume) == (3, "moved", True)
+    with pytest.raises(InputError, match=r"--seed=4 differs from the run to resume, which has 3"):
+        kind.open(given(kind, *resumed, "--seed=4"))
+    with pytest.raises(InputError, match="--resume needs --run_dir"):
+        kind.open(given(kind, "--resume"))
+
+
+def test_a_run_that_was_moved_finds_the_dataset_inside_it(kind, here):
+    inside = here / "run" / "dataset"
+    kind.write(*kind.open(given(kind, "--run_dir=run", f"--dataset_dir={inside}")))
+    inside.mkdir()
+    moved = (here / "run").rename(here / "moved")
+    assert kind.read(moved).dataset_dir == str(moved / "dataset")
+
+
+def test_a_directory_without_a_run_is_named(kind, here):
+    with pytest.raises(InputError, match=r"--run_dir=.*nothing: no run there"):
+        kind.read(here / "nothing")
