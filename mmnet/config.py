@@ -289,6 +289,9 @@ class TaskFlags(Flags):
     split_ratios: Annotated[tuple[float, ...], "comma-separated"] = Field(
         (8, 1, 1), description="Train, validation, test."
     )
+    split_seed: Annotated[int, "added later"] = Field(
+        0, description="Seed of the splits by_item and random_window; not --seed."
+    )
     origin: int = Field(
         0, ge=0, description="Rolling cut-off: test this many test spans before the last one."
     )

@@ -169,6 +169,19 @@ def to_flagfile(config: BaseModel, *, leave_out: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def as_before(flags: BaseModel) -> set[str]:
+    """Flags "added later" that have their default.
+
+    What was made before a flag was added was made as its default makes it. Fingerprints and names
+    of directories leave it out then, so that earlier datasets and cells keep theirs.
+    """
+    return {
+        name
+        for name, field in type(flags).model_fields.items()
+        if "added later" in field.metadata and getattr(flags, name) == field.default
+    }
+
+
 def _joined(values: Sequence[Any]) -> str:
     """Values separated by commas, with quotes around one that holds a comma itself."""
     text = io.StringIO()

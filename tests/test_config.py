@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmnet.checks import InputError
-from mmnet.config import PLACES, PredictConfig, PrepareConfig, TrainConfig
-from mmnet.flags import Flags, build, named_options, parse, to_flagfile, usage
+from mmnet.config import PLACES, PredictConfig, PrepareConfig, TaskFlags, TrainConfig
+from mmnet.flags import Flags, as_before, build, named_options, parse, to_flagfile, usage
 
 # What a line of a flagfile can hold: no line breaks, no spaces at the ends.
 words = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=8)
@@ -198,4 +198,9 @@ def test_usage_lists_every_flag_once_with_its_default():
     text = usage(PrepareConfig, "Prepares.", full=True)
     for name in PrepareConfig.model_fields:
         assert len(re.findall(rf"^  --{name}=", text, re.MULTILINE)) == 1
-    assert "--split_ratios=8,1,1" in text or "--split_ratios=8.0,1.0,1.0" in text
+    assert "--split_ratios=8,1,1" in text
+
+
+def test_a_flag_added_later_is_left_out_of_fingerprints_at_its_default():
+    assert as_before(TaskFlags()) == as_before(TaskFlags(split="by_item")) == {"split_seed"}
+    assert as_before(TaskFlags(split_seed=1)) == set()

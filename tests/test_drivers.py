@@ -1,5 +1,6 @@
 """The whole road through the drivers' own entry, on a small simulated log."""
 
+import dataclasses
 import json
 import os
 import random
@@ -72,11 +73,28 @@ def test_a_cell_leaves_predictions_but_neither_plots_nor_export(tmp_path, simula
 
 
 def test_a_trial_does_not_open_the_test_split(tmp_path, simulated_flags, monkeypatch):
-    opened = []
-    monkeypatch.setattr(training, "report_on", lambda *_: opened.append(True))
+    class Closed:
+        """The splits of a dataset without its test split."""
+
+        def __init__(self, split):
+            self.train, self.validation = split.train, split.validation
+            self.first_targets = split.first_targets
+
+        def __getattr__(self, name):
+            raise AssertionError(f"{name} was opened")
+
+        def __getitem__(self, name):
+            return getattr(self, name)
+
+    def train(flags, dataset, *rest):
+        trained.append(True)
+        real(flags, dataclasses.replace(dataset, split=Closed(dataset.split)), *rest)
+
+    trained, real = [], training.train
+    monkeypatch.setattr(training, "train", train)
     flags = [*simulated_flags, "--model=smoothed_history", "--outputs=validation"]
     assert run(TrainConfig, "train", *flags, f"--run_dir={tmp_path / 'run'}") == 0
-    assert not opened
+    assert trained
     assert not (tmp_path / "run" / "evaluation").exists()
     record = Record.read(tmp_path / "run" / "record.json")
     assert record.metrics == {}

@@ -1,6 +1,7 @@
 """Killed at any moment, out of disk at any moment: what bears its final name is whole."""
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -239,7 +240,8 @@ def test_tables_half_of_which_are_new_are_made_again(tmp_path, monkeypatch, how)
 
 @pytest.mark.slow
 def test_whatever_encoding_is_killed_at_it_ends_the_same(tmp_path, monkeypatch, tiny_bert_dir):
-    monkeypatch.setattr(cache, "SEGMENT_BYTES", 2 * 2 * 64)  # two vectors of the tiny BERT
+    two_vectors = functools.partial(cache.VectorCache, segment_bytes=2 * 2 * 64)  # of the tiny BERT
+    monkeypatch.setattr(content, "VectorCache", two_vectors)
     items = pd.DataFrame({"item_id": list("abcdef"), "title": ["cat", "dog", "tips", "", "a", "b"]})
     items.to_csv(tmp_path / "items.csv", index=False)
     items[:3].to_csv(tmp_path / "fewer.csv", index=False)

@@ -238,7 +238,13 @@ def check_same(found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
             )
 
 
-def write(encoded: Encoded, ids: np.ndarray, item_column: str, directory: str | Path) -> Path:
+def write(
+    encoded: Encoded,
+    ids: np.ndarray,
+    item_column: str,
+    directory: str | Path,
+    rows_at_once: int = ROWS_AT_ONCE,
+) -> Path:
     """Writes a column's vectors as `directory/COLUMN.parquet`, whole or not at all.
 
     Args:
@@ -246,6 +252,7 @@ def write(encoded: Encoded, ids: np.ndarray, item_column: str, directory: str | 
         ids: str [items].
         item_column: what the id column is called.
         directory: made if need be.
+        rows_at_once: written at a time.
 
     Returns:
         The file: item id, and `vector`, a list of float32, null where absent; as --vectors reads.
@@ -254,19 +261,21 @@ def write(encoded: Encoded, ids: np.ndarray, item_column: str, directory: str | 
         InputError: it cannot be written.
     """
     path = Path(directory, f"{encoded.column.name}.parquet")
-    return write_tables(_tables(encoded.vectors, ids, item_column), path, "output")
+    return write_tables(_tables(encoded.vectors, ids, item_column, rows_at_once), path, "output")
 
 
-def _tables(vectors: np.ndarray, ids: np.ndarray, item_column: str) -> Iterator[pa.Table]:
+def _tables(
+    vectors: np.ndarray, ids: np.ndarray, item_column: str, at_once: int
+) -> Iterator[pa.Table]:
     kind = pa.list_(pa.float32())
     schema = pa.schema([(item_column, pa.string()), ("vector", kind)])
     # One table even of no items: it names the columns.
-    for start in range(0, max(len(ids), 1), ROWS_AT_ONCE):
-        rows = vectors[start : start + ROWS_AT_ONCE]
+    for start in range(0, max(len(ids), 1), at_once):
+        rows = vectors[start : start + at_once]
         there = rows.any(axis=1)
         ends = np.cumsum(there * vectors.shape[1])
         offsets = pa.array(np.append(0, ends).astype(np.int32))
         flat = pa.array(rows[there].astype(np.float32).ravel())
         lists = pa.ListArray.from_arrays(offsets, flat, kind, mask=pa.array(~there))
-        names = pa.array(ids[start : start + ROWS_AT_ONCE], pa.string())
+        names = pa.array(ids[start : start + at_once], pa.string())
         yield pa.table([names, lists], schema=schema)

@@ -18,6 +18,7 @@ from mmnet.data.content import Encoders
 from mmnet.data.dataset import FORMAT
 from mmnet.data.ids import item_ids
 from mmnet.data.tables import InMemory, Rows, Table, Tables
+from mmnet.flags import as_before
 from mmnet.hashing import sha256
 
 PLACES = (
@@ -121,7 +122,7 @@ def fingerprint(
         "version": mmnet.__version__,
         "tables": flags.model_dump(mode="json", exclude={*PLACES, *config.ENGINE, "vectors"}),
         "vectors": [setting.partition(":")[0] for setting in flags.vectors],
-        "task": task.model_dump(mode="json"),
+        "task": task.model_dump(mode="json", exclude=as_before(task)),
         "inputs": [*found.digests.values(), *hashes],
         "encoders": encoders.fingerprints(),
         "images": encoders.files(found.items),

@@ -71,7 +71,7 @@ class Candidates:
 
 
 def split_examples(
-    panel: Panel, task: TaskFlags, seed: int = 0, shards: Sequence[slice] = ()
+    panel: Panel, task: TaskFlags, shards: Sequence[slice] = ()
 ) -> tuple[Split, list[Rule]]:
     """Finds every example and splits them.
 
@@ -81,12 +81,12 @@ def split_examples(
 
     The chronological split cuts the calendar: targets before t1 train, before t2 validate, the
     rest test. With `origin` k all cuts lie k test spans earlier, and what comes after the test
-    span is in no split. by_item and random_window split by a hash of the item (and period).
+    span is in no split. by_item and random_window split by a hash of the item (and
+    period) and `split_seed`.
 
     Args:
         panel: counts of all items.
         task: the rules.
-        seed: of the hashes.
         shards: runs of items that are looked at together; all at once by default.
 
     Returns:
@@ -108,7 +108,7 @@ def split_examples(
     _check(panel, task)
     cuts = _cuts(panel.num_periods, task) if task.split == "chronological" else ()
     shards = shards or [slice(0, len(panel.clicks))]
-    parts = [_split_shard(panel.part(rows), task, seed, cuts) for rows in shards]
+    parts = [_split_shard(panel.part(rows), task, cuts) for rows in shards]
     ledger: list[Rule] = []
     if task.origin:
         inside = sum(found.candidates for part, _ in parts for found in part.values())
@@ -156,14 +156,14 @@ def _check(panel: Panel, task: TaskFlags) -> None:
 
 
 def _split_shard(
-    panel: Panel, task: TaskFlags, seed: int, cuts: tuple[int, ...]
+    panel: Panel, task: TaskFlags, cuts: tuple[int, ...]
 ) -> tuple[dict[str, Candidates], int]:
     """The examples of one shard of items by split, and how many candidates it has."""
     seen = share_rates.observed(panel, 1)
     seen[:, : task.horizon] = False  # no t before the first column
     items, targets = np.nonzero(seen)
     clicks = panel.clicks[items, targets]
-    which = _assign(panel, items, targets, task, seed, cuts)
+    which = _assign(panel, items, targets, task, cuts)
     times = (targets - task.horizon).astype(np.int32)
     found = {}
     for number, name in enumerate(SPLITS):
@@ -192,7 +192,6 @@ def _assign(
     items: np.ndarray,
     targets: np.ndarray,
     task: TaskFlags,
-    seed: int,
     cuts: tuple[int, ...],
 ) -> np.ndarray:
     """Number of the split of each candidate; 3 = none."""
@@ -201,7 +200,7 @@ def _assign(
     borders = np.cumsum(task.split_ratios) / np.sum(task.split_ratios)
     hashes = hash_items(panel.item_ids)[items]
     periods = (panel.first_period + targets) if task.split == "random_window" else 0
-    draw = uniform(hashes, seed, periods)
+    draw = uniform(hashes, task.split_seed, periods)
     return np.minimum(np.searchsorted(borders, draw, side="right"), 2)
 
 

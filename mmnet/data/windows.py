@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 Inputs = dict[str, tf.Tensor]
 
 
+def places(items: tf.Tensor, times: tf.Tensor, width: int) -> tf.Tensor:
+    """Places of (item, time) in an array of `width` times per item, laid out flat.
+
+    int64, since items times periods may be more than int32 can number.
+
+    >>> places(tf.constant([0, 2]), tf.constant([3, 1]), 10).numpy()
+    array([ 3, 21])
+    """
+    return tf.cast(items, tf.int64) * width + tf.cast(times, tf.int64)
+
+
 class Windows:
     """Cuts a dataset into model inputs.
 
@@ -67,8 +78,7 @@ class Windows:
         >>> windows.target(items, times).numpy()
         array([25., 50.], dtype=float32)
         """
-        items, times = tf.cast(items, tf.int64), tf.cast(times, tf.int64)
-        first = items * self.width + times  # t is column window - 1 of its padded window
+        first = places(items, times, self.width)  # t is column window - 1 of its padded window
         steps = first[:, None] + tf.range(self.window, dtype=tf.int64)[None, :]
         history = tf.gather(self._history, steps)
         inputs = {tensor.name: history[..., i] for i, tensor in enumerate(schema.HISTORY)}
@@ -98,8 +108,7 @@ class Windows:
         return tf.gather(self._clicks, self._target_cells(items, times)).numpy()
 
     def _target_cells(self, items: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
-        items, times = tf.cast(items, tf.int64), tf.cast(times, tf.int64)
-        return items * self._num_periods + times + self.horizon
+        return places(items, times, self._num_periods) + self.horizon
 
     def training_batches(
         self,

@@ -85,6 +85,8 @@ class VectorCache:
     Args:
         directory: of all encoders; made if need be.
         encoder: whose vectors.
+        segment_bytes: most bytes of vectors in a segment.
+        segment_seconds: longest time between two segments.
 
     Attributes:
         hits: distinct contents of the last call of `vectors` that were there.
@@ -96,9 +98,18 @@ class VectorCache:
             version, or none that this class has written.
     """
 
-    def __init__(self, directory: str | Path, encoder: FrozenEncoder):
+    def __init__(
+        self,
+        directory: str | Path,
+        encoder: FrozenEncoder,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        segment_seconds: float = SEGMENT_SECONDS,
+    ):
         self.hits = self.encoded = self.absent = 0
         self._encoder = encoder
+        self._segment_rows = max(1, segment_bytes // (2 * encoder.dim))  # of float16
+        self._segment_seconds = segment_seconds
         self._folder = Path(directory) / encoder.fingerprint[:16]
         self._refused = Problems()
         if (Path(directory) / "encoder.json").exists():
@@ -199,10 +210,6 @@ class VectorCache:
                     segment.remove()
             return distinct - int(keep.sum())
 
-    @property
-    def _segment_rows(self) -> int:
-        return max(1, SEGMENT_BYTES // (2 * self._encoder.dim))
-
     def _open(self) -> None:
         """Compares `encoder.json` with the encoder, or writes it."""
         path = self._folder / "encoder.json"
@@ -276,7 +283,7 @@ class VectorCache:
         """
         filled = np.zeros(len(places), bool)
         new = [contents[place] for place in places]
-        segment = _Filling(self._segment_rows, self._write)
+        segment = _Filling(self._segment_rows, self._segment_seconds, self._write)
         try:
             for positions, vectors in self._encoder.encode(new) if new else ():
                 rounded = self._round(positions, vectors, new)
@@ -324,15 +331,20 @@ class VectorCache:
 class _Filling:
     """The segment being filled: keys and vectors of batches, written when they are enough."""
 
-    def __init__(self, most_rows: int, write: Callable[[np.ndarray, np.ndarray], None]):
-        self._most_rows, self._write = most_rows, write
+    def __init__(
+        self,
+        most_rows: int,
+        most_seconds: float,
+        write: Callable[[np.ndarray, np.ndarray], None],
+    ):
+        self._most_rows, self._most_seconds, self._write = most_rows, most_seconds, write
         self._start()
 
     def add(self, keys: np.ndarray, vectors: np.ndarray) -> None:
         if len(keys):
             self._batches.append((keys, vectors))
         rows = sum(len(keys) for keys, _ in self._batches)
-        if rows >= self._most_rows or time.monotonic() - self._since >= SEGMENT_SECONDS:
+        if rows >= self._most_rows or time.monotonic() - self._since >= self._most_seconds:
             self.close()
 
     def close(self) -> None:

@@ -50,6 +50,7 @@ class HubTextEncoder:
         preprocessor: hub handle or directory of the preprocessor that the encoder's page names.
         max_tokens: word pieces read of a text, its first and last mark included.
         batch_size: texts per call of the encoder.
+        texts_at_once: texts held as tokens, and sorted by length among each other.
         bucket: lengths are padded to a multiple of it; `max_tokens` pads all texts alike.
         precision: "float32", or "bfloat16": TensorFlow then rounds the inputs of the matrix
             products to 8 bits of mantissa, on CPUs that multiply those in hardware.
@@ -73,10 +74,12 @@ class HubTextEncoder:
         max_tokens: int = 128,
         batch_size: int = 32,
         bucket: int = 8,
+        texts_at_once: int = TEXTS_AT_ONCE,
         precision: str = "float32",
     ):
         self.max_tokens = checks.at_least(3, max_tokens=max_tokens)
         self.batch_size = checks.at_least(1, batch_size=batch_size)
+        self.texts_at_once = checks.at_least(1, texts_at_once=texts_at_once)
         self.bucket = checks.at_least(1, bucket=bucket)
         checks.one_of(("float32", "bfloat16"), precision=precision)
         self.about: dict[str, str | int | float | bool] = {
@@ -105,8 +108,8 @@ class HubTextEncoder:
             Positions in `contents`, int64 [batch], and vectors, float32 [batch, dim]. A text of
             which the tokenizer keeps nothing does not come.
         """
-        for start in range(0, len(contents), TEXTS_AT_ONCE):
-            texts = [_utf8(text) for text in contents[start : start + TEXTS_AT_ONCE]]
+        for start in range(0, len(contents), self.texts_at_once):
+            texts = [_utf8(text) for text in contents[start : start + self.texts_at_once]]
             inputs, empty = self._bert.pack(texts)
             lengths = inputs["input_mask"].sum(axis=1)
             # The longest first: what does not fit into memory does so at once.

@@ -30,7 +30,8 @@ DIGEST_BYTES = 16
 SIDE = 224
 """Height and width where a network takes any."""
 
-_FILES_AT_ONCE = 256
+FILES_AT_ONCE = 256
+"""Files that one thread hashes before it asks for more."""
 
 
 @dataclass(frozen=True)
@@ -107,11 +108,12 @@ class ImageEncoder:
         told = json.dumps({**self.about, "weights": network.digest}, sort_keys=True)
         self.fingerprint = hashlib.sha256(told.encode()).hexdigest()
 
-    def digests(self, contents: Sequence[str]) -> np.ndarray:
+    def digests(self, contents: Sequence[str], files_at_once: int = FILES_AT_ONCE) -> np.ndarray:
         """Hashes the bytes of every file.
 
         Args:
             contents: paths relative to the image root; "" is no picture.
+            files_at_once: files that one thread hashes before it asks for more.
 
         Returns:
             uint8 [contents, 16], BLAKE2b; zeros where there is no file to read.
@@ -123,7 +125,7 @@ class ImageEncoder:
         digests = np.zeros((len(contents), DIGEST_BYTES), np.uint8)
 
         def fill(start: int) -> None:
-            for i in range(start, min(start + _FILES_AT_ONCE, len(contents))):
+            for i in range(start, min(start + files_at_once, len(contents))):
                 data = self._read(str(contents[i]))
                 if data is not None:
                     digest = hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
@@ -131,7 +133,7 @@ class ImageEncoder:
 
         with ThreadPoolExecutor(self.workers) as pool:
             # Hashing and reading release the interpreter. A list, so that an error is raised.
-            list(pool.map(fill, range(0, len(contents), _FILES_AT_ONCE)))
+            list(pool.map(fill, range(0, len(contents), files_at_once)))
         return digests
 
     def encode(self, contents: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

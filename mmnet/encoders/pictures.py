@@ -138,17 +138,19 @@ class Decoder:
     The first frame of an animation, turned as its EXIF orientation says, transparent pixels over
     white, as 8-bit RGB; scaled so that its shorter side is 256/224 of the crop, and cropped in the
     middle. One decoder serves many threads. Together they take at most `BYTES_PER_PIXEL`
-    x `max_pixels`, plus `BIG` for each thread.
+    x `max_pixels`, plus `big_bytes` for each thread.
 
     Args:
         height, width: of the result, in pixels.
         max_pixels: of the largest picture decoded. A JPEG picture counts as it is decoded, that is
             scaled down by 2, 4 or 8 if it is that much larger than needed; but where its data hold
             it in several passes (progressive), all of it is in memory, and counts.
+        big_bytes: of decoding, from which pictures wait for each other: one big one at a time.
     """
 
-    def __init__(self, height: int, width: int, max_pixels: int = MAX_PIXELS):
+    def __init__(self, height: int, width: int, max_pixels: int = MAX_PIXELS, big_bytes: int = BIG):
         self.height, self.width, self.max_pixels = height, width, max_pixels
+        self.big_bytes = big_bytes
         self._big = threading.Lock()
 
     def __call__(self, data: bytes) -> np.ndarray:
@@ -191,7 +193,7 @@ class Decoder:
         pixels = self._check(*size)
         if picture.size == (1, 1):
             raise Unusable("a single pixel")
-        wait = self._big if BYTES_PER_PIXEL * pixels > BIG else contextlib.nullcontext()
+        wait = self._big if BYTES_PER_PIXEL * pixels > self.big_bytes else contextlib.nullcontext()
         with wait:
             picture.load()
             return self._fit(picture)

@@ -38,20 +38,23 @@ def tokenize(texts: tf.Tensor) -> tf.RaggedTensor:
     return tf.strings.split(text)
 
 
-def fit_vocabulary(texts: np.ndarray, max_size: int, min_count: int = 2) -> list[str]:
+def fit_vocabulary(
+    texts: np.ndarray, max_size: int, min_count: int = 2, *, at_once: int = TEXTS_AT_ONCE
+) -> list[str]:
     """The most frequent tokens of some texts, most frequent first, ties in code point order.
 
     Args:
         texts: str [items].
         max_size: most tokens kept.
         min_count: a token seen less often is unknown, so that the unknown row is trained.
+        at_once: texts held as tokens at a time, which nothing depends on.
 
     >>> fit_vocabulary(np.array(["a b", "b c", "b a"]), 10)
     ['b', 'a']
     """
     count: Counter[bytes] = Counter()
-    for start in range(0, len(texts), TEXTS_AT_ONCE):
-        part = tf.constant(list(texts[start : start + TEXTS_AT_ONCE]), tf.string)
+    for start in range(0, len(texts), at_once):
+        part = tf.constant(list(texts[start : start + at_once]), tf.string)
         tokens, _, times = tf.unique_with_counts(tokenize(part).flat_values)
         count.update(dict(zip(tokens.numpy(), times.numpy().tolist(), strict=True)))
     often = [pair for pair in count.items() if pair[1] >= min_count]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mmnet.checks import InputError, did_you_mean
-from mmnet.flags import PACKAGE, find, parse, to_flagfile
+from mmnet.flags import PACKAGE, as_before, find, parse, to_flagfile
 from mmnet.training.records import Record
 
 ExperimentFlags = Any
@@ -345,7 +345,8 @@ def study(row: Row, flags: ExperimentFlags, fingerprint: str, system: System) ->
 
 def _lines(flags: TrainFlags, leave_out: Iterable[str]) -> str:
     """The flags that a name depends on, in an order that their declaration has no part in."""
-    return "".join(sorted(to_flagfile(flags, leave_out=[*leave_out]).splitlines(keepends=True)))
+    without = [*leave_out, *as_before(flags)]
+    return "".join(sorted(to_flagfile(flags, leave_out=without).splitlines(keepends=True)))
 
 
 def _digest(text: str) -> str:

@@ -156,11 +156,10 @@ def test_a_text_column_of_numbers_is_refused(tmp_path):
         pipeline.prepare(found(["1984", "2001"]), flags(tmp_path), TASK)
 
 
-def test_written_vectors_read_back_as_given_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr(content, "ROWS_AT_ONCE", 2)
+def test_written_vectors_read_back_as_given_ones(tmp_path):
     (encoded,) = Encoders(flags(tmp_path)).encode(items())
     ids = np.array([f"i{number}" for number in range(5)], object)
-    path = content.write(encoded, ids, "item_id", tmp_path / "vectors")
+    path = content.write(encoded, ids, "item_id", tmp_path / "vectors", rows_at_once=2)
     assert pyarrow.parquet.read_table(path)["vector"].null_count == 2
     given = TableFlags(vectors=(f"title:{path}",))
     tables_found = found()

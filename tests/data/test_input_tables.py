@@ -41,6 +41,7 @@ def test_the_fingerprint_follows_contents_and_flags_not_places(files, tmp_path_f
         (elsewhere / file).write_bytes((files / file).read_bytes())
     assert fingerprint(elsewhere) == first
     assert fingerprint(files, window=4) != first
+    assert fingerprint(files, split="by_item", split_seed=1) != fingerprint(files, split="by_item")
     (files / "counts.csv").write_text("item_id,period,clicks,shares\na,1,2,2\n")
     assert fingerprint(files) != first
 

@@ -21,7 +21,8 @@ def task(**flags):
 
 
 def split(clicks, *, seed=0, release=None, ids=None, **flags):
-    return split_examples(panel(clicks, release=release, ids=ids), task(**flags), seed)[0]
+    made = task(split_seed=seed, **flags)
+    return split_examples(panel(clicks, release=release, ids=ids), made)[0]
 
 
 def pairs(examples):
@@ -133,6 +134,12 @@ def test_only_a_random_split_depends_on_the_seed(how, moves):
     clicks = np.full((60, 20), 5)
     first, second = (pairs(split(clicks, split=how, seed=seed).test) for seed in (0, 1))
     assert (first != second) == moves
+
+
+def test_without_a_seed_the_split_by_item_is_the_one_that_it_always_was():
+    found = split(np.full((20, 8), 5), split="by_item")
+    homes = [sorted(set(found[name].items.tolist())) for name in SPLITS]
+    assert homes[1:] == [[0, 5, 11, 18], [1]]  # as of the first version
 
 
 def sentence(clicks, **flags):

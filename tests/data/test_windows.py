@@ -7,7 +7,7 @@ from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import pipeline
 from mmnet.data.splits import Examples
 from mmnet.data.tables import InMemory, Table
-from mmnet.data.windows import Windows
+from mmnet.data.windows import Windows, places
 
 ITEMS, PERIODS, WINDOW, HORIZON = 7, 16, 4, 2
 
@@ -259,20 +259,5 @@ def test_examples_may_weigh_by_the_clicks_themselves(dataset, windows):
 
 def test_rows_beyond_int32_are_found():
     # 40 million items of 60 periods are 2.4e9 steps, more than int32 numbers.
-    class Steps(Windows):
-        def __init__(self):
-            self.width = 60
-
-    far = Steps()
-    far.window, far.horizon, far.has_taxonomies, far._static = 1, 1, False, {}
-    seen = []
-    far._history = tf.zeros((1, 3))
-
-    def gather(params, indices):
-        seen.append(indices)
-        return tf.zeros((*indices.shape, 3))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tf, "gather", gather)
-        far.gather(tf.constant([40_000_000]), tf.constant([59]))
-    assert seen[0].numpy().tolist() == [[2_400_000_059]]
+    found = places(tf.constant([40_000_000]), tf.constant([59]), 60)
+    assert found.numpy().tolist() == [2_400_000_059]

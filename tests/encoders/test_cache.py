@@ -66,10 +66,11 @@ def expected(*words):
     return np.array(rows).reshape(-1, DIM)
 
 
-def encoded_by(directory, *words):
+def encoded_by(directory, *words, open_cache=VectorCache):
     """What a new process would encode to have some words."""
     encoder = Letters()
-    np.testing.assert_array_equal(VectorCache(directory, encoder).vectors(words), expected(*words))
+    found = open_cache(directory, encoder).vectors(words)
+    np.testing.assert_array_equal(found, expected(*words))
     return sorted(encoder.seen)
 
 
@@ -81,10 +82,9 @@ def folder_of(directory, encoder=None):
     return directory / (encoder or Letters()).fingerprint[:16]
 
 
-@pytest.fixture
-def two_rows_each(monkeypatch):
-    """Segments hold two vectors."""
-    monkeypatch.setattr(cache, "SEGMENT_BYTES", 2 * 2 * DIM)
+def two_rows_each(directory, encoder=None):
+    """A cache whose segments hold two vectors."""
+    return VectorCache(directory, encoder or Letters(), segment_bytes=2 * 2 * DIM)
 
 
 def test_gives_vectors_in_the_order_of_the_contents(tmp_path):
@@ -169,32 +169,30 @@ WORDS = st.sampled_from(["", "a", "b", "cat", "dog", "é", "why?", "zero", "huge
 )
 def test_equals_a_dictionary(tmp_path_factory, calls):
     directory = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cache, "SEGMENT_BYTES", 2 * 2 * DIM)  # two vectors
-        kept, encoder = set(), Letters()
-        one = VectorCache(directory, encoder)
-        for call, words in calls:
-            if call == "new":
-                one = VectorCache(directory, encoder)
-            elif call == "prune":
-                assert one.prune(words) == len(kept - set(words))
-                kept &= set(words)
-            encoder.seen.clear()
-            np.testing.assert_array_equal(one.vectors(words), expected(*words))
-            assert sorted(encoder.seen) == sorted(set(words) - kept - {""})
-            kept |= {word for word in words if expected(word).any()}
-            assert one.hits + one.encoded == len(kept & set(words))
+    kept, encoder = set(), Letters()
+    one = two_rows_each(directory, encoder)
+    for call, words in calls:
+        if call == "new":
+            one = two_rows_each(directory, encoder)
+        elif call == "prune":
+            assert one.prune(words) == len(kept - set(words))
+            kept &= set(words)
+        encoder.seen.clear()
+        np.testing.assert_array_equal(one.vectors(words), expected(*words))
+        assert sorted(encoder.seen) == sorted(set(words) - kept - {""})
+        kept |= {word for word in words if expected(word).any()}
+        assert one.hits + one.encoded == len(kept & set(words))
     shutil.rmtree(directory)
 
 
-def test_a_killed_run_goes_on_where_it_was(tmp_path, two_rows_each, monkeypatch):
+def test_a_killed_run_goes_on_where_it_was(tmp_path, monkeypatch):
     words = [f"word {i}" for i in range(8)]
     for killed_at in range(1, 9):  # each of the two files of each of four segments
         directory = tmp_path / str(killed_at)
         with monkeypatch.context() as patch:
             die_at_write(patch, killed_at)
             with pytest.raises(SystemError, match="killed"):
-                VectorCache(directory, Letters()).vectors(words)
+                two_rows_each(directory).vectors(words)
         # Before the n-th file stand (n - 1) // 2 whole segments of two vectors each.
         assert len(encoded_by(directory, *words)) == 8 - 2 * ((killed_at - 1) // 2)
         assert encoded_by(directory, *words) == []
@@ -228,9 +226,8 @@ def test_an_interrupt_keeps_every_batch(tmp_path):
     assert encoded_by(tmp_path, *"abcdef") == ["a", "b"]  # the last ones came first
 
 
-def test_a_slow_encoder_writes_by_the_clock(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "SEGMENT_SECONDS", 0.0)
-    VectorCache(tmp_path, Letters(batch=2)).vectors(list("abcdef"))
+def test_a_slow_encoder_writes_by_the_clock(tmp_path):
+    VectorCache(tmp_path, Letters(batch=2), segment_seconds=0.0).vectors(list("abcdef"))
     assert len(segments(tmp_path)) == 3
 
 
@@ -248,20 +245,19 @@ def test_vectors_of_two_writers_at_once_are_found_once(tmp_path):
     assert encoded_by(tmp_path, "cat", "dog") == ["dog"]
 
 
-def test_prune_drops_what_is_not_wanted(tmp_path, two_rows_each):
-    encoded_by(tmp_path, *"abcdef")
-    one = VectorCache(tmp_path, Letters())
+def test_prune_drops_what_is_not_wanted(tmp_path):
+    encoded_by(tmp_path, *"abcdef", open_cache=two_rows_each)
+    one = two_rows_each(tmp_path)
     assert one.prune(["a", "b", "e", "", "new"]) == 3
     assert encoded_by(tmp_path, "a", "b", "e") == []
     assert encoded_by(tmp_path, *"abcdef") == ["c", "d", "f"]
 
 
-def test_prune_joins_small_segments_and_leaves_whole_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "SEGMENT_BYTES", 4 * 2 * DIM)  # four vectors
+def test_prune_joins_small_segments_and_leaves_whole_ones(tmp_path):
     encoded_by(tmp_path, *"abcd")
     for letter in "efg":
         encoded_by(tmp_path, letter)
-    one = VectorCache(tmp_path, Letters())
+    one = VectorCache(tmp_path, Letters(), segment_bytes=4 * 2 * DIM)  # four vectors
     assert one.prune(list("abcdefg")) == 0
     assert segments(tmp_path) == ["segment-000000.keys.npy", "segment-000004.keys.npy"]
     assert encoded_by(tmp_path, *"abcdefg") == []
@@ -269,8 +265,8 @@ def test_prune_joins_small_segments_and_leaves_whole_ones(tmp_path, monkeypatch)
     assert segments(tmp_path) == []
 
 
-def test_a_killed_prune_loses_nothing(tmp_path, two_rows_each, monkeypatch):
-    encoded_by(tmp_path / "whole", *"abcdefgh")
+def test_a_killed_prune_loses_nothing(tmp_path, monkeypatch):
+    encoded_by(tmp_path / "whole", *"abcdefgh", open_cache=two_rows_each)
     wanted = "aceg"
     for killed_at in range(1, 5):
         directory = tmp_path / str(killed_at)
@@ -278,7 +274,7 @@ def test_a_killed_prune_loses_nothing(tmp_path, two_rows_each, monkeypatch):
         with monkeypatch.context() as patch:
             die_at_write(patch, killed_at)
             with pytest.raises(SystemError, match="killed"):
-                VectorCache(directory, Letters()).prune(list(wanted))
+                two_rows_each(directory).prune(list(wanted))
         assert encoded_by(directory, *"abcdefgh") == []
     for killed_at in range(1, 9):  # each of the two files of each of four old segments
         directory = tmp_path / f"removing {killed_at}"
@@ -286,7 +282,7 @@ def test_a_killed_prune_loses_nothing(tmp_path, two_rows_each, monkeypatch):
         with monkeypatch.context() as patch:
             die_at_removal(patch, killed_at)
             with pytest.raises(SystemError, match="killed"):
-                VectorCache(directory, Letters()).prune(list(wanted))
+                two_rows_each(directory).prune(list(wanted))
         assert encoded_by(directory, *wanted) == []
         assert VectorCache(directory, Letters()).prune(list(wanted)) <= 4
         assert encoded_by(directory, *"abcdefgh") == list("bdfh")
@@ -421,9 +417,8 @@ def test_processes_write_at_the_same_time(tmp_path):
         import numpy as np
         from mmnet.encoders import cache
         from tests.encoders.test_cache import Letters
-        cache.SEGMENT_SECONDS = 0
         words = [f"both {i}" for i in range(20)] + [f"{sys.argv[2]} {i}" for i in range(20)]
-        cache.VectorCache(sys.argv[1], Letters(batch=1)).vectors(words)
+        cache.VectorCache(sys.argv[1], Letters(batch=1), segment_seconds=0).vectors(words)
     """
     processes = [
         subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), str(tmp_path), name])

@@ -102,7 +102,7 @@ def test_reads_so_many_tokens_of_a_text(encoder):
 def test_many_texts_are_read_part_by_part(encoder, monkeypatch):
     texts = [f"the dog {i}" for i in range(20)]
     whole = encoded(encoder, texts)
-    monkeypatch.setattr(hub_text, "TEXTS_AT_ONCE", 7)
+    monkeypatch.setattr(encoder, "texts_at_once", 7)
     np.testing.assert_allclose(encoded(encoder, texts), whole, **SAME)
 
 

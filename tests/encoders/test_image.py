@@ -232,12 +232,11 @@ def test_there_is_no_digest_without_bytes(network, root):
     }
 
 
-def test_digests_of_many_files_stand_in_their_places(network, root, monkeypatch):
-    monkeypatch.setattr(image, "_FILES_AT_ONCE", 3)
+def test_digests_of_many_files_stand_in_their_places(network, root):
     contents = ["red.png", "", "green.gif", "white.webp"] * 5
     made = encoder(network, root)
     np.testing.assert_array_equal(
-        made.digests(contents), np.tile(made.digests(contents[:4]), (5, 1))
+        made.digests(contents, files_at_once=3), np.tile(made.digests(contents[:4]), (5, 1))
     )
 
 

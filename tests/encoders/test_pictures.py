@@ -382,7 +382,7 @@ def test_the_largest_pictures_stay_within_the_bound(tmp_path):
 
 
 def test_big_pictures_are_decoded_one_at_a_time(monkeypatch):
-    monkeypatch.setattr(pictures, "BIG", pictures.BYTES_PER_PIXEL * 64 * 64)
+    decode = Decoder(224, 224, big_bytes=pictures.BYTES_PER_PIXEL * 64 * 64)
     now, most = [], []
 
     def fit(self, picture):

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mmnet.encoders import tokens
 from mmnet.encoders.tokens import TokenLookup, fit_vocabulary, tokenize
 
 
@@ -49,12 +48,11 @@ def test_the_vocabulary_of_nothing_is_empty():
     assert fit_vocabulary(np.array(["", "!"], object), 10) == []
 
 
-def test_the_vocabulary_does_not_depend_on_how_many_texts_are_held(monkeypatch):
+def test_the_vocabulary_does_not_depend_on_how_many_texts_are_held():
     texts = np.array([f"word{i % 7} word{i % 3}" for i in range(50)], object)
     whole = fit_vocabulary(texts, 10)
-    monkeypatch.setattr(tokens, "TEXTS_AT_ONCE", 4)
-    assert fit_vocabulary(texts, 10) == whole
-    assert fit_vocabulary(texts[::-1], 10) == whole
+    assert fit_vocabulary(texts, 10, at_once=4) == whole
+    assert fit_vocabulary(texts[::-1], 10, at_once=4) == whole
 
 
 def test_looks_tokens_up_and_pads():

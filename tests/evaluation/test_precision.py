@@ -33,6 +33,15 @@ def test_a_perfect_order_scores_one_and_a_reversed_one_less_than_chance():
         assert precision_at(percent, truth, -truth) == 0
 
 
+def test_a_random_order_scores_chance():
+    draw = np.random.default_rng(0)
+    truth = draw.gamma(2, 2, 4000)
+    found = [precision_at(10, draw.permutation(truth), truth) for _ in range(50)]
+    # P@10 of a random order has mean 0.1 and, over 50 shuffles of 400 places, a standard error of
+    # sqrt(.1 * .9 * .9 / 400 / 50) = 0.002.
+    assert np.mean(found) == pytest.approx(0.1, abs=0.006)
+
+
 @pytest.mark.parametrize("n", [1, 7, 100, 999, 1000, 12_345])
 @pytest.mark.parametrize("percent", [5, 10])
 def test_a_constant_scores_chance_to_the_bit(n, percent):

@@ -53,12 +53,17 @@ def verdicts(mse, **kwargs):
 
 
 def test_on_the_papers_own_numbers_every_claim_holds_but_a_small_gap():
-    # C6 in cold-start is 15.4 against 14.6, too near for these test windows.
     found = verdicts(AS_PUBLISHED)
-    assert found.pop("C6") in (claims.HOLDS, claims.OPEN)
+    del found["C6"]
     assert found == {
         name: claims.HOLDS for name in ("C1", "C2", "C3", "C4", "C5", "C6, paper means", "C7")
     }
+
+
+@pytest.mark.parametrize(("items", "verdict"), [(150, claims.OPEN), (6000, claims.HOLDS)])
+def test_a_small_gap_needs_many_test_windows(items, verdict):
+    # C6 in cold-start is 15.4 against 14.6: hidden by the noise of few windows, but not of many.
+    assert verdicts(AS_PUBLISHED, items=items)["C6"] == verdict
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,15 @@ def test_flags_of_the_experiment_reach_every_row_and_a_row_has_the_last_word(row
     assert found.rows["lazy"].flags.mode_weights == (1, 1, 1)
 
 
+def test_a_flag_that_was_added_later_renames_no_earlier_cell(rows):
+    def names(*arguments):
+        return [cell.directory.name for cell in planned_cells(rows, "--table=A: gru", *arguments)]
+
+    by_item = ["--split=by_item", "--seeds=0"]
+    assert names(*by_item) == ["gru-0-0-2a0a34aaca48"]  # as it was without --split_seed
+    assert names(*by_item, "--split_seed=1") != names(*by_item)
+
+
 def test_options_of_the_experiment_come_before_those_of_the_row(rows):
     found, _ = read(rows, "--table=All: gru", "--set=units=64", "--set=evidence=true")
     assert found.rows["gru"].flags.set == ("units=64", "evidence=true", "units=16")

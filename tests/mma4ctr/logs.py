@@ -33,10 +33,10 @@ def log(seed=0, *, users=12, items=30, rows=600, days=14, min_rows=5, rate=0.3, 
             "min_rows": min_rows,
             "daily": source == "wechat",
             "fingerprint": "none",
-            "truth": "nowhere",
+            "truth": "",
             "folder": "",
         },
-        Path(),
+        Path("a log in memory has no directory"),
     )
 
 

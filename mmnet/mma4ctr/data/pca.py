@@ -48,11 +48,13 @@ class Ragged:
         found[row, column] = self.values[np.repeat(self.offsets[rows], lengths) + column]
         return found
 
-    def blocks(self, rows: np.ndarray, width: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def blocks(
+        self, rows: np.ndarray, width: int, at_once: int = BLOCK_ROWS
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Rows by length, in blocks no wider than their longest row: (rows, float64 block)."""
         rows = rows[np.argsort(self.lengths[rows], kind="stable")]
-        for start in range(0, len(rows), BLOCK_ROWS):
-            part = rows[start : start + BLOCK_ROWS]
+        for start in range(0, len(rows), at_once):
+            part = rows[start : start + at_once]
             widest = min(int(self.lengths[part[-1]]), width)
             yield part, self.dense(part, widest)
 

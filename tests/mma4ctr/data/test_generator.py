@@ -1,3 +1,7 @@
+import itertools
+import math
+from collections import Counter
+
 import numpy as np
 import pyarrow.csv
 import pytest
@@ -55,12 +59,31 @@ def test_positives_come_as_often_as_was_planted(tmp_path):
         assert label[part].sum() == pytest.approx(chance[part].sum(), abs=error)
 
 
-def test_behaviours_are_about_as_frequent_as_in_the_contest(tmp_path):
-    generator.wechat_files(tmp_path, **(SMALL | {"rows": 100_000, "feeds": 9000}))
+def test_behaviours_are_as_frequent_as_in_the_contest_given_who_is_a_positive(tmp_path):
+    generator.wechat_files(
+        tmp_path, **(SMALL | {"rows": 100_000, "feeds": 9000, "rate": 0.05, "ugly": False})
+    )
     rows = actions(tmp_path)
-    for name in ("read_comment", "like", "click_avatar"):
-        # Positives are drawn by another rule, so the rates are only near.
-        assert rows[name].mean() == pytest.approx(generator.RATES[name], rel=0.25)
+    positive = (interactions.score(rows) >= interactions.LEAST_SCORE).to_numpy()
+    assert 0.04 < positive.mean() < 0.06
+    # Positives are drawn by the planted rule. Given them, all seven behaviours are those of the
+    # contest: independent, each with its own rate, where their weighted sum is on the right side.
+    rates, weights = generator.RATES, interactions.WEIGHTS
+    chance = {True: Counter(), False: Counter()}
+    for done in itertools.product((0, 1), repeat=len(rates)):
+        pattern = dict(zip(rates, done, strict=True))
+        high = sum(weights[name] * pattern[name] for name in rates) >= interactions.LEAST_SCORE
+        likelihood = math.prod(rates[name] if pattern[name] else 1 - rates[name] for name in rates)
+        chance[high]["all"] += likelihood
+        for name in rates:
+            chance[high][name] += likelihood * pattern[name]
+    for name in rates:
+        for high in (True, False):
+            expected, number = chance[high][name] / chance[high]["all"], (positive == high).sum()
+            # Four standard errors of a binomial share, for each of fourteen.
+            error = 4 * np.sqrt(expected * (1 - expected) / number)
+            found = rows[name][positive == high].mean()
+            assert found == pytest.approx(expected, abs=error), (name, high)
 
 
 def test_noise_has_one_probability(tmp_path):

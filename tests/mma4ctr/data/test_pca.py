@@ -65,10 +65,11 @@ def test_scores_go_where_they_are_wanted_and_are_rounded():
     assert (found[10:] == 7).all()
 
 
-def test_blocks_hold_every_row_once(monkeypatch):
-    monkeypatch.setattr(pca, "BLOCK_ROWS", 7)
+def test_blocks_hold_every_row_once():
     data = ragged(np.random.default_rng(2), 30, 5)
-    seen = np.concatenate([rows for rows, _ in data.blocks(np.arange(30), 5)])
+    blocks = [rows for rows, _ in data.blocks(np.arange(30), 5, at_once=7)]
+    assert [len(rows) for rows in blocks] == [7, 7, 7, 7, 2]
+    seen = np.concatenate(blocks)
     assert sorted(seen.tolist()) == list(range(30))
 
 

@@ -10,7 +10,7 @@ from mmnet.checks import InputError
 from mmnet.mma4ctr.config import NetworkFlags, ProtocolFlags
 from mmnet.mma4ctr.data import features, protocols
 from mmnet.mma4ctr.models import network
-from mmnet.mma4ctr.training import fitting
+from mmnet.mma4ctr.training.fitting import fitting
 from mmnet.training.resume import Checkpoints
 from mmnet.training.sessions import Interrupted
 from tests.mma4ctr.logs import log, reduction
@@ -38,12 +38,7 @@ def protocol():
 @pytest.fixture(scope="module")
 def tables(protocol):
     data = log()
-    made = features.modalities.tables(data.modalities, np.ones(30, bool), reduction())
-    keep, features._tables = features._tables, lambda *_: made
-    try:
-        return features.build(data, protocol, ProtocolFlags(user_length=4), reduction())
-    finally:
-        features._tables = keep
+    return features.build(data, protocol, ProtocolFlags(user_length=4), reduction())
 
 
 def model_of(tables, seed=0):
@@ -136,8 +131,20 @@ def test_intent_undoes_an_epoch_and_repeats_it_at_half_the_rate(protocol, tables
     found = fit(model, protocol, validate, interrupt="intent", fresh=lambda _: other)
     assert [(r["epoch"], r["learning_rate"]) for r in found.retries] == [(1, 0.005), (2, 0.0025)]
     assert [row["epoch"] for row in found.history] == [1, 2, 3]
-    # The repeated second epoch is the one that half the rate would have given at once.
     assert len(seen) == 5
+    # A run that begins with the fresh weights, at half the rate, goes the same way at once.
+    values, again = iter([0.6, 0.5, 0.7, 0.8]), []
+    begun = model_of(tables)
+    begun.net.set_weights(other)
+
+    def validate_again(model):
+        again.append(model.net.get_weights())
+        return next(values)
+
+    fit(begun, protocol, validate_again, interrupt="intent", learning_rate=0.005)
+    for epoch, (mine, expected) in enumerate(zip(seen[1:], again, strict=True)):
+        for one, wanted in zip(mine, expected, strict=True):
+            np.testing.assert_array_equal(one, wanted, err_msg=str(epoch))
 
 
 def test_intent_gives_in_after_five_retries(protocol, tables):
@@ -147,27 +154,18 @@ def test_intent_gives_in_after_five_retries(protocol, tables):
 
 
 def test_an_undone_epoch_leaves_no_trace_but_the_rate(protocol, tables):
-    values = iter([0.6, 0.4, 0.7])
-    undone = model_of(tables)
-    fit(undone, protocol, lambda _: next(values), epochs=2, interrupt="intent", schedule="constant")
-    model = model_of(tables)
-    reached = fit(model, protocol, epochs=1, evaluate_at=(1,), schedule="constant")
-    assert reached.best_epoch == 1
-    # Going on from the first epoch's end at half the rate, optimiser and all, by resuming.
-    expected = _second_epoch_at_half_the_rate(protocol, tables)
-    for mine, other in zip(undone.net.get_weights(), expected, strict=True):
+    # The schedule by steps halves the rate for the sixth epoch. So does undoing it once.
+    values = iter([0.6, 0.6, 0.6, 0.6, 0.6, 0.4, 0.7])
+    undone, stepped = model_of(tables), model_of(tables)
+    how = {"epochs": 6, "interrupt": "intent", "schedule": "constant"}
+    found = fit(undone, protocol, lambda _: next(values), **how)
+    assert [retry["epoch"] for retry in found.retries] == [6]
+    reached = fit(stepped, protocol, epochs=6, schedule="step")
+    assert [row["learning_rate"] for row in reached.history] == [
+        row["learning_rate"] for row in found.history
+    ]
+    for mine, other in zip(undone.net.get_weights(), stepped.net.get_weights(), strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-6, atol=1e-7)
-
-
-def _second_epoch_at_half_the_rate(protocol, tables):
-    model = model_of(tables)
-    real = fitting.learning_rate
-    try:
-        fitting.learning_rate = lambda base, epoch, _: base * (0.5 if epoch else 1)
-        fit(model, protocol, epochs=2)
-    finally:
-        fitting.learning_rate = real
-    return model.net.get_weights()
 
 
 def test_as_coded_the_interrupt_only_skips_the_log(protocol, tables):
