@@ -233,8 +233,8 @@ def versions(*packages: str) -> str:
 
 
 def publish(lines: Sequence[str], output: str | os.PathLike[str] | None) -> None:
-    """Prints a page, and writes it to a file where one is given."""
-    text = "\n".join(lines) + "\n"
+    """Prints a page, without blank lines at its end, and writes it to a file if one is given."""
+    text = "\n".join(lines).rstrip("\n") + "\n"
     print(text)
     if output:
         from mmnet.files import write_atomic

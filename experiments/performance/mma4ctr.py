@@ -366,8 +366,8 @@ def main() -> None:
             with tempfile.TemporaryDirectory(dir=arguments.directory or None) as place:
                 lines += {"wechat": wechat, "tiktok": tiktok}[part](Path(place), arguments.scale)
         else:
-            lines += [*bench.run(__file__, f"--part={part}").output.rstrip().splitlines(), ""]
-    bench.publish(lines[:-1], arguments.output)
+            lines += [*bench.run(__file__, f"--part={part}").output.splitlines(), ""]
+    bench.publish(lines, arguments.output)
 
 
 if __name__ == "__main__":
