@@ -13,7 +13,6 @@ sampled every .2 s. The first pass is that of the last session; one that was kil
 to the next.
 """
 
-import argparse
 import json
 import os
 import signal
@@ -22,6 +21,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import bench
 
 FILE_ITEMS = 500_000
 TRAIN_ITEMS = 20_000
@@ -61,13 +62,11 @@ def write_catalogue(directory: Path, items: int) -> None:
         for name, values in CATEGORIES.items():
             drawn = np.minimum(stream.zipf(1.3, size), values) - 1
             effect += 0.3 * np.sin(drawn)
-            words = pa.array([f"{name}{n}" for n in range(values)])
-            columns[name] = words.take(pa.array(drawn))
+            columns[name] = bench.words(name, values, drawn)
         lengths = stream.integers(1, 4, size)
         tags = np.minimum(stream.zipf(1.3, lengths.sum()), TAGS) - 1
-        words = pa.array([f"tag{n}" for n in range(TAGS)]).take(pa.array(tags))
         offsets = pa.array(np.append(0, np.cumsum(lengths)).astype(np.int32))
-        columns["tags"] = pa.ListArray.from_arrays(offsets, words)
+        columns["tags"] = pa.ListArray.from_arrays(offsets, bench.words("tag", TAGS, tags))
         for name in ("text", "image"):
             numbers = stream.standard_normal((size, VECTOR), np.float32)
             effect += 0.3 * numbers[:, :4].sum(axis=1) / 2
@@ -75,17 +74,7 @@ def write_catalogue(directory: Path, items: int) -> None:
         table = pa.table(columns)
         file = f"part-{number:04d}.parquet"
         pq.write_table(table, directory / "items" / file, row_group_size=100_000)
-        clicks = stream.geometric(1 / 30, (size, DAYS)) * (stream.random((size, DAYS)) < 0.5)
-        shares = stream.binomial(clicks, 1 / (1 + np.exp(-effect))[:, None])
-        item, day = np.nonzero(clicks)
-        counts = pa.table(
-            {
-                "item_id": ids.take(pa.array(item)),
-                "period": pa.array(day),
-                "clicks": pa.array(clicks[item, day]),
-                "shares": pa.array(shares[item, day]),
-            }
-        )
+        counts, item = bench.counts(stream, ids, 1 / (1 + np.exp(-effect)), DAYS)
         pq.write_table(counts, directory / "counts" / file)
         if not number:
             few = min(size, TRAIN_ITEMS)
@@ -111,17 +100,16 @@ def columns(items: Path) -> list[str]:
     ]
 
 
-def train(directory: Path, python: str) -> Path:
+def train(directory: Path) -> Path:
     """A run directory of the published model, fitted for one short epoch."""
     run = directory / "run"
     if not (run / "export").exists():
         tables = directory / "train"
-        command = [
-            *(python, "-m", "mmnet.train", *columns(tables / "items.parquet")),
+        bench.run(
+            *("-m", "mmnet.train", *columns(tables / "items.parquet")),
             *(f"--counts={tables / 'counts.parquet'}", "--epochs=1", "--batch_size=512"),
             *("--min_target_clicks=20", f"--run_dir={run}", "--patience=1"),
-        ]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        )
     return run / "export"
 
 
@@ -185,24 +173,23 @@ def check(directory: Path, name: str, items: int) -> None:
     scores = pq.read_table(
         directory / f"scores-{name}", columns=["item_id", "predicted_share_rate"]
     )
-    wanted = items
-    assert scores.num_rows == pc.count_distinct(scores["item_id"]).as_py() == wanted
+    assert scores.num_rows == pc.count_distinct(scores["item_id"]).as_py() == items
     assert np.isfinite(scores["predicted_share_rate"].to_numpy()).all()
 
 
 def main() -> None:
     """Runs every way in turn and prints the table after each."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--items", type=int, default=10_000_000)
-    parser.add_argument("--directory")
-    parser.add_argument("--output")
-    parser.add_argument("--ways", default="", help="their numbers, or none: only the table")
-    arguments = parser.parse_args()
+    arguments = bench.options(
+        __doc__,
+        items=10_000_000,
+        directory="",
+        ways={"default": "", "help": "their numbers, or none: only the table"},
+    )
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(arguments.directory or scratch)
         if not (directory / "items").exists():
             write_catalogue(directory, arguments.items)
-        export = train(directory, sys.executable)
+        export = train(directory)
         cache = f"--static_cache={directory / 'static'}"
         ways = {
             "float32, killed twice": ([], KILLS),
@@ -236,14 +223,12 @@ def main() -> None:
             }
             measured.write_text(json.dumps(known, indent=1))
             print(told, flush=True)
-        text = table({name: known[name] for name in ways if name in known})
-        print(text)
-    if arguments.output:
-        Path(arguments.output).write_text(text)
+    lines = table({name: known[name] for name in ways if name in known})
+    bench.publish(lines, arguments.output)
 
 
-def table(known: dict[str, dict]) -> str:
-    """What was measured, as Markdown."""
+def table(known: dict[str, dict]) -> list[str]:
+    """What was measured, as lines of Markdown."""
     lines = [
         "| way | wall, s | of it first pass, s | items/s | × float32 | peak memory, GB |",
         "|---|---:|---:|---:|---:|---:|",
@@ -258,7 +243,7 @@ def table(known: dict[str, dict]) -> str:
         )
     items = {one["items"] for one in known.values()}
     about = f"{min(items):,} items, two processes of one core each; {processor()}. {GOALS}"
-    return "\n".join(["# A catalogue", "", about, "", *lines]) + "\n"
+    return ["# A catalogue", "", about, "", *lines]
 
 
 def processor() -> str:

@@ -13,26 +13,20 @@ The last part fills a cache with made-up vectors, and a new process reads all of
 resident memory, TensorFlow included.
 """
 
-import argparse
+import functools
 import hashlib
-import os
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+import bench
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 from mmnet.checks import InputError
 from mmnet.encoders.cache import KEY_BYTES, VectorCache
 from mmnet.encoders.hub_text import HubTextEncoder
-from mmnet.files import write_atomic
+from mmnet.training.records import peak_memory
 
 MAX_TOKENS = 128
 WORDS = "the of a cat dog stock market bread home guitar final cup rate bank video how to ten tips"
@@ -100,15 +94,10 @@ def text_lines(options) -> list[str]:
             notes.append(f"- {name}: {error}")
     for variant in variants.values():
         variant(texts[:: max(1, len(texts) // 100)])  # compiles
-    spent = {name: [] for name in variants}
-    vectors = {}
-    for _ in range(options.rounds):
-        for name, variant in variants.items():
-            *numbers, vectors[name] = variant(texts)
-            spent[name].append(numbers)
-    encoding, share, hits = (
-        {name: np.array(rows)[:, i] for name, rows in spent.items()} for i in range(3)
-    )
+    calls = {name: functools.partial(variant, texts) for name, variant in variants.items()}
+    found = bench.turns(calls, options.rounds)
+    vectors = {name: unit(rounds[-1][-1]) for name, rounds in found.items()}
+    spent = {name: np.array([row[:-1] for row in rows]).T for name, rows in found.items()}
     source = f"`{Path(options.texts).name}`, {options.column}" if options.texts else "made up"
     lengths = [len(text.split()) for text in texts]
     lines = [
@@ -118,17 +107,18 @@ def text_lines(options) -> list[str]:
         "| variant | texts/s | speed-up | in the encoder, % | hits/s | hits / encoding |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for name in variants:
+    for name, (encoding, share, hits) in spent.items():
         columns = (
-            len(texts) / encoding[name],
-            encoding["float32"] / encoding[name],
-            100 * share[name],
-            len(texts) / hits[name],
-            encoding[name] / hits[name],
+            len(texts) / encoding,
+            spent["float32"][0] / encoding,
+            100 * share,
+            len(texts) / hits,
+            encoding / hits,
         )
-        lines.append(f"| {name} | {' | '.join(map(spread, columns))} |")
+        cells = [bench.spread(column, three_digits) for column in columns]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     for name in list(variants)[1:]:
-        cosine = np.sum(unit(vectors[name]) * unit(vectors["float32"]), axis=1)
+        cosine = np.sum(vectors[name] * vectors["float32"], axis=1)
         notes.append(f"- Least cosine between {name} and float32: {cosine.min():.5f}.")
     return [*lines, "", *notes]
 
@@ -167,17 +157,10 @@ class Fabricated:
 def memory_lines(options) -> list[str]:
     """Fills a cache, and reads it in a process of its own."""
     with tempfile.TemporaryDirectory() as directory:
-        sizes = [f"--rows={options.rows}", f"--dim={options.dim}"]
-        told = [
-            subprocess.run(
-                [sys.executable, __file__, f"--cache={directory}", *sizes],
-                stdout=subprocess.PIPE,
-                text=True,
-                check=True,
-            ).stdout.split()[-3:]
-            for _ in ("fill", "read")
-        ]
-    (_, filled, fill_peak), (hits, read, peak) = told
+        child = (__file__, f"--cache={directory}", f"--rows={options.rows}", f"--dim={options.dim}")
+        (_, filled, fill_peak), (hits, read, peak) = (
+            bench.run(*child).output.split()[-3:] for _ in ("fill", "read")
+        )
     return [
         f"## {options.rows:,} cached vectors of {options.dim}",
         "",
@@ -195,32 +178,27 @@ def read_cache(options) -> None:
     vectors = cache.vectors(contents)
     seconds = time.perf_counter() - start
     assert vectors.any(axis=1).all()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    print(cache.hits, f"{seconds:.1f}", f"{peak:.2f}")
+    print(cache.hits, f"{seconds:.1f}", f"{peak_memory()[0] / 1e9:.2f}")
 
 
-def spread(values) -> str:
-    """Median (least to most), to three digits."""
-    middle, low, high = (
-        f"{number:.3g}" if number < 1000 else f"{number:,.0f}"
-        for number in (np.median(values), min(values), max(values))
-    )
-    return f"{middle} ({low} to {high})"
+def three_digits(number: float) -> str:
+    """A number to three digits, or whole from 1,000."""
+    return f"{number:.3g}" if number < 1000 else f"{number:,.0f}"
 
 
 def main():
     """Runs the parts asked for and prints them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--handle", default="", help="a text encoder's directory")
-    parser.add_argument("--texts", default="", help="CSV or Parquet")
-    parser.add_argument("--column", default="title")
-    parser.add_argument("--count", type=int, default=1000, help="texts per round")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=1_000_000, help="cached vectors; 0: leave out")
-    parser.add_argument("--dim", type=int, default=768)
-    parser.add_argument("--cache", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--output", default="")
-    options = parser.parse_args()
+    options = bench.options(
+        __doc__,
+        handle={"default": "", "help": "a text encoder's directory"},
+        texts={"default": "", "help": "CSV or Parquet"},
+        column="title",
+        count={"default": 1000, "help": "texts per round"},
+        rounds=3,
+        rows={"default": 1_000_000, "help": "cached vectors; 0: leave out"},
+        dim=768,
+        cache=bench.HIDDEN,
+    )
     if options.cache:
         read_cache(options)
         return
@@ -228,18 +206,15 @@ def main():
         "# Encoding",
         "",
         f"`python experiments/performance/encoding.py --count={options.count} "
-        f"--rounds={options.rounds}`: {os.cpu_count()} cores, TensorFlow {tf.__version__}. Median "
-        "(least to most).",
+        f"--rounds={options.rounds}`: {bench.cores()} cores, {bench.versions('TensorFlow')}. "
+        "Median (least to most).",
         "",
     ]
     if options.handle:
         lines += [*text_lines(options), ""]
     if options.rows:
         lines += memory_lines(options)
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if options.output:
-        write_atomic(options.output, text)
+    bench.publish(lines, options.output)
 
 
 if __name__ == "__main__":

@@ -11,23 +11,17 @@ that a machine whose speed drifts does not decide. CPU seconds count all threads
 The share of the network is the wall time within its call, over all of the variant's wall time.
 """
 
-import argparse
-import os
-import resource
-import sys
+import functools
 import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import keras
+import bench
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
 from mmnet.encoders.image import ImageEncoder
-from mmnet.files import write_atomic
+from mmnet.training.records import peak_memory
 
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 
@@ -73,22 +67,16 @@ class Timed:
         return vectors
 
 
-def spread(values) -> str:
-    """Median (least to most)."""
-    return f"{np.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
-
-
 def main():
     """Runs the benchmark and prints its table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--pictures", type=int, default=128, help="pictures per round")
-    parser.add_argument("--side", type=int, default=1024, help="width of the pictures, in pixels")
-    parser.add_argument("--kind", default="resnet50", choices=["resnet50", "hub"])
-    parser.add_argument("--weights", default="random", help="as --image_weights")
-    parser.add_argument("--output", default="")
-    options = parser.parse_args()
-
+    options = bench.options(
+        __doc__,
+        rounds=5,
+        pictures={"default": 128, "help": "pictures per round"},
+        side={"default": 1024, "help": "width of the pictures, in pixels"},
+        kind={"default": "resnet50", "choices": ["resnet50", "hub"]},
+        weights={"default": "random", "help": "as --image_weights"},
+    )
     with tempfile.TemporaryDirectory() as directory:
         names, shown = make_pictures(directory, options.pictures, options.side)
         encoder = ImageEncoder(options.kind, options.weights, directory)
@@ -113,6 +101,11 @@ def main():
             for name in names:
                 encoder.picture(name)
 
+        def measured(variant):
+            network.seconds = 0.0
+            wall, cpu = bench.timed(variant)
+            return wall, cpu, 100 * network.seconds / wall
+
         variants = {
             "parallel": parallel,
             "serial": serial,
@@ -121,45 +114,29 @@ def main():
         }
         for variant in variants.values():
             variant()
-        wall = {name: [] for name in variants}
-        cpu = {name: [] for name in variants}
-        share = {name: [] for name in variants}
-        for _ in range(options.rounds):
-            for name, variant in variants.items():
-                network.seconds = 0.0
-                start, cpu_start = time.perf_counter(), time.process_time()
-                variant()
-                seconds = time.perf_counter() - start
-                wall[name].append(seconds)
-                cpu[name].append(time.process_time() - cpu_start)
-                share[name].append(100 * network.seconds / seconds)
-        size = np.mean([os.path.getsize(Path(directory) / name) for name in names])
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        clocks = {name: functools.partial(measured, one) for name, one in variants.items()}
+        found = bench.turns(clocks, options.rounds)
+        size = np.mean([Path(directory, name).stat().st_size for name in names])
     lines = [
         f"# Encoding pictures with {options.kind}",
         "",
         f"`python {' '.join(['experiments/performance/encoding_images.py', *_told(options)])}`: "
         f"{len(names)} JPEG files a round, {shown}, {options.side} × {options.side * 3 // 4} "
         f"pixels, {size / 1000:.0f} kB each; batches of {batch}, {encoder.workers} threads that "
-        f"decode, {os.cpu_count()} cores, TensorFlow {tf.__version__}, Keras "
-        f"{keras.__version__}. Median (least to most).",
+        f"decode, {bench.cores()} cores, {bench.versions('TensorFlow', 'Keras')}. Median (least "
+        "to most).",
         "",
         "| variant | pictures per second | CPU ms per picture | share of the network, % | "
         "its wall / wall of the network alone |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for name in variants:
-        rates = spread(len(names) / np.array(wall[name]))
-        costs = spread(1000 * np.array(cpu[name]) / len(names))
-        ratios = spread(np.divide(wall[name], wall["network alone"]))
-        lines.append(f"| {name} | {rates} | {costs} | {spread(share[name])} | {ratios} |")
-    unit = 1 if sys.platform == "darwin" else 1024
-    lines += ["", f"- Peak memory of the process: {peak * unit / 2**30:.2f} GiB."]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if options.output:
-        write_atomic(options.output, text)
+    spent = {name: np.array(rounds).T for name, rounds in found.items()}
+    for name, (wall, cpu, share) in spent.items():
+        ratios = wall / spent["network alone"][0]
+        columns = (len(names) / wall, 1000 * cpu / len(names), share, ratios)
+        lines.append(f"| {name} | {' | '.join(map(bench.spread, columns))} |")
+    lines += ["", f"- Peak memory of the process: {peak_memory()[0] / 2**30:.2f} GiB."]
+    bench.publish(lines, options.output)
 
 
 def _told(options) -> list[str]:

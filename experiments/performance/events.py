@@ -11,13 +11,14 @@ them those of the work alone; the peak is the most memory that the process had. 
 must be the same, to the last share.
 """
 
-import argparse
-import os
-import subprocess
+import functools
+import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import bench
 
 MEMORY, THREADS = "1GB", 2
 SQL = """
@@ -112,18 +113,10 @@ def work(variant: str, events: str, output: str) -> None:
 
 def measured(variant: str, events: Path, output: Path) -> tuple[float, float, float, float]:
     """Wall seconds of a process, of its work, its CPU seconds, and its peak memory in GB."""
-    command = [sys.executable, __file__, f"--variant={variant}", f"--file={events}"]
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [*command, f"--output={output}"], stdout=subprocess.PIPE, text=True, cwd=events.parent
-    )
-    seconds, peak = map(float, process.stdout.read().split()[-2:])
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{variant} ended with exit code {process.returncode}")
-    return wall, seconds, usage.ru_utime + usage.ru_stime, peak
+    flags = (f"--variant={variant}", f"--file={events}", f"--output={output}")
+    done = bench.run(__file__, *flags, cwd=events.parent, quiet=False)
+    seconds, peak = map(float, done.output.split()[-2:])
+    return done.wall, seconds, done.cpu, peak
 
 
 def counts_of(path: Path):
@@ -141,32 +134,20 @@ def counts_of(path: Path):
 
 def main():
     """Runs the benchmark and prints its table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--clicks", type=int, default=40_000_000)
-    parser.add_argument("--items", type=int, default=35_000)
-    parser.add_argument("--days", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--output", default="")
-    parser.add_argument("--variant", default="", help="of a process that this one started")
-    parser.add_argument("--file", default="", help="likewise")
-    options = parser.parse_args()
+    sizes = {"clicks": 40_000_000, "items": 35_000, "days": 60}
+    options = bench.options(__doc__, **sizes, rounds=3, variant=bench.HIDDEN, file=bench.HIDDEN)
     if options.variant:
         work(options.variant, options.file, options.output)
         return
-
-    import numpy as np
-
     variants = ("mmnet", *DAYS, "pandas")
-    found = {variant: [] for variant in variants}
     with tempfile.TemporaryDirectory() as directory:
         events = Path(directory, "events.parquet")
-        size = {"clicks": options.clicks, "items": options.items, "days": options.days}
-        write_events(events, **size)
-        for _ in range(options.rounds):
-            for variant in variants:
-                output = Path(directory, f"{variant}.parquet")
-                found[variant].append(measured(variant, events, output))
-        wanted, *others = (counts_of(Path(directory, f"{variant}.parquet")) for variant in variants)
+        write_events(events, **{name: getattr(options, name) for name in sizes})
+        outputs = {variant: Path(directory, f"{variant}.parquet") for variant in variants}
+        calls = {name: functools.partial(measured, name, events, outputs[name]) for name in outputs}
+        rounds = bench.turns(calls, options.rounds)
+        found = {name: list(zip(*spent, strict=True)) for name, spent in rounds.items()}
+        wanted, *others = map(counts_of, outputs.values())
         for variant, counts in zip(variants[1:], others, strict=True):
             if not counts.equals(wanted):
                 raise SystemExit(f"the counts of {variant} are not those of mmnet")
@@ -177,44 +158,34 @@ def main():
     import pandas as pd
     import pyarrow.compute as pc
 
-    def spread(values) -> str:
-        return f"{np.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
-
     lines = [
         "# Events to counts",
         "",
         f"`python experiments/performance/events.py --clicks={options.clicks} "
         f"--rounds={options.rounds}`: {options.clicks:,} simulated events "
         f"({bytes_read / 1e6:.0f} MB of Parquet), {options.items:,} items, {options.days} days, "
-        f"{os.cpu_count()} cores, DuckDB {duckdb.__version__} with {MEMORY} and {THREADS} threads, "
+        f"{bench.cores()} cores, DuckDB {duckdb.__version__} with {MEMORY} and {THREADS} threads, "
         f"Ibis {ibis.__version__}, pandas {pd.__version__}. Median (least to most).",
         "",
         "| variant | wall s | of these, work s | CPU s | peak GB | its wall / mmnet wall |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for variant in variants:
-        columns = [spread(column) for column in zip(*found[variant], strict=True)]
-        ratios = [its[0] / own[0] for its, own in zip(found[variant], found["mmnet"], strict=True)]
-        lines.append(f"| {variant} | {' | '.join(columns)} | {spread(ratios)} |")
-
-    def median(variant: str, column: int) -> float:
-        return float(np.median([row[column] for row in found[variant]]))
-
+    for variant, columns in found.items():
+        ratios = bench.ratios(columns[0], found["mmnet"][0])
+        lines.append(f"| {variant} | {' | '.join(map(bench.spread, [*columns, ratios]))} |")
+    wall, *_, peak = (
+        {name: statistics.median(columns[i]) for name, columns in found.items()} for i in range(4)
+    )
     sums = " and ".join(f"{pc.sum(wanted[name]).as_py():,} {name}" for name in ("clicks", "shares"))
-    ratios = ", ".join(f"{median('mmnet', 0) / median(v, 0):.2f} × {v}" for v in variants[1:])
+    times = ", ".join(f"{wall['mmnet'] / wall[v]:.2f} × {v}" for v in variants[1:])
     lines += [
         "",
         f"- Every variant wrote the same {wanted.num_rows:,} rows: {sums}.",
-        f"- Wall of mmnet: {ratios}. Peak: {median('mmnet', 3):.2f} GB, "
-        f"{median('mmnet', 3) / median('pandas', 3):.2f} × pandas.",
+        f"- Wall of mmnet: {times}. Peak: {peak['mmnet']:.2f} GB, "
+        f"{peak['mmnet'] / peak['pandas']:.2f} × pandas.",
         f"- {GOALS}",
     ]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if options.output:
-        from mmnet.files import write_atomic
-
-        write_atomic(options.output, text)
+    bench.publish(lines, options.output)
 
 
 if __name__ == "__main__":

@@ -15,15 +15,14 @@ tables gathered in the model, as trained and with the first layer folded into th
 take turns, round by round, and ratios are formed within a round.
 """
 
-import argparse
-import os
-import subprocess
-import sys
+import functools
+import statistics
 import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import bench
+
 USERS, FEEDS, ROWS = 20_000, 106_444, 7_317_882
 BATCH, STEPS, ROUNDS = 8192, 32, 5
 PAIRS = 1 << 21
@@ -31,43 +30,31 @@ TIKTOK_USERS, TIKTOK_ITEMS, TIKTOK_ROWS = 636_281, 27_342_248, 275_855_531
 STRIDE = 1_000_003
 
 
-def measured(*arguments: str) -> tuple[float, float, float]:
-    """Wall seconds, CPU seconds and peak GB of a command."""
-    began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{arguments[1]} ended with exit code {process.returncode}")
-    cpu = usage.ru_utime + usage.ru_stime
-    return time.perf_counter() - began, cpu, usage.ru_maxrss / 1024**2
-
-
 def commands(raw: Path, directory: Path, preparing=(), training=()) -> list[str]:
     """Preparation and training of a log: a table, and what was trained on."""
     dataset, run = directory / "dataset", directory / "run"
-    prepared = measured(
-        "-m", "mmnet.mma4ctr.prepare", f"--source_dir={raw}", f"--dataset_dir={dataset}", *preparing
+    prepared = bench.run(
+        *("-m", "mmnet.mma4ctr.prepare", f"--source_dir={raw}", f"--dataset_dir={dataset}"),
+        *preparing,
+        quiet=False,
     )
-    trained = measured(
-        "-m",
-        "mmnet.mma4ctr.train",
-        *(f"--dataset_dir={dataset}", f"--run_dir={run}", "--protocol=p0", "--epochs=10"),
-        *training,
+    trained = bench.run(
+        *("-m", "mmnet.mma4ctr.train", f"--dataset_dir={dataset}", f"--run_dir={run}"),
+        *("--protocol=p0", "--epochs=10", *training),
+        quiet=False,
     )
     from mmnet.training.records import Record
 
     record = Record.read(run / "record.json")
     stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in record.stage_seconds.items())
-    total = prepared[0] + trained[0]
     return [
         "| command | wall s | CPU s | peak GB |",
         "|---|---:|---:|---:|",
-        f"| prepare | {prepared[0]:.0f} | {prepared[1]:.0f} | {prepared[2]:.2f} |",
-        f"| train, 10 epochs of batch 8192, evaluation, export | {trained[0]:.0f} | "
-        f"{trained[1]:.0f} | {trained[2]:.2f} |",
-        f"| both | {total:.0f} | {prepared[1] + trained[1]:.0f} | "
-        f"{max(prepared[2], trained[2]):.2f} |",
+        f"| prepare | {prepared.wall:.0f} | {prepared.cpu:.0f} | {prepared.peak:.2f} |",
+        f"| train, 10 epochs of batch 8192, evaluation, export | {trained.wall:.0f} | "
+        f"{trained.cpu:.0f} | {trained.peak:.2f} |",
+        f"| both | {prepared.wall + trained.wall:.0f} | {prepared.cpu + trained.cpu:.0f} | "
+        f"{max(prepared.peak, trained.peak):.2f} |",
         "",
         f"Stages of train, wall seconds: {stages}; {record.parameters:,} parameters, "
         f"{record.metrics['in_features']} columns.",
@@ -273,21 +260,13 @@ def steps() -> list[str]:
     parts = random_parts()
     variants = {"mmnet": ours(*parts), "plain Keras fit": plain(*parts)}
     try:
-        cores = len(os.sched_getaffinity(0))
-        variants["PyTorch"] = pytorch(*parts, cores)
+        variants["PyTorch"] = pytorch(*parts, bench.cores())
         variants["PyTorch, one thread"] = pytorch(*parts, 1)
     except ImportError:
         print("PyTorch is not installed; its row is left out")
     for run in variants.values():
         run()
-    walls = {name: [] for name in variants}
-    cpus = {name: [] for name in variants}
-    for _ in range(ROUNDS):
-        for name, run in variants.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            run()
-            walls[name].append((time.perf_counter() - wall) / STEPS * 1000)
-            cpus[name].append((time.process_time() - cpu) / STEPS * 1000)
+    walls, cpus = bench.race(variants, ROUNDS)
     lines = [
         f"Training step, batch {BATCH}, 194 columns, 29,225 parameters; medians of {ROUNDS} rounds "
         f"of {STEPS} steps, ratios within a round.",
@@ -296,13 +275,10 @@ def steps() -> list[str]:
         "|---|---:|---:|---:|---:|",
     ]
     for name in variants:
-        wall, cpu = (sorted(one[name])[ROUNDS // 2] for one in (walls, cpus))
-        ratios = sorted(
-            base / mine for base, mine in zip(walls["plain Keras fit"], walls[name], strict=True)
-        )
+        wall, cpu = (statistics.median(spent[name]) / STEPS for spent in (walls, cpus))
+        times = bench.spread(bench.ratios(walls["plain Keras fit"], walls[name]))
         lines.append(
-            f"| {name} | {wall:.2f} | {cpu:.2f} | {BATCH / wall * 1000:,.0f} | "
-            f"{ratios[ROUNDS // 2]:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) |"
+            f"| {name} | {1000 * wall:.2f} | {1000 * cpu:.2f} | {BATCH / wall:,.0f} | {times} |"
         )
     return [*lines, ""]
 
@@ -337,49 +313,42 @@ def scoring() -> list[str]:
 
     gathered = batched(lambda s, i: model({"state": s, "item": i}), 8192)
     variants = {
-        "tables gathered in the model": (gathered, user, item),
-        "first layer folded into the tables": (batched(folded.places, 8192), user, item),
-        "the SavedModel's signature: ids looked up, folded": (
-            batched(folded.pairs, 8192),
-            user_id,
-            item_id,
+        "tables gathered in the model": functools.partial(gathered, user, item),
+        "first layer folded into the tables": functools.partial(
+            batched(folded.places, 8192), user, item
+        ),
+        "the SavedModel's signature: ids looked up, folded": functools.partial(
+            batched(folded.pairs, 8192), user_id, item_id
         ),
     }
-    for run, *inputs in variants.values():
-        run(*inputs)
-    rates = {name: [] for name in variants}
-    cores = {name: [] for name in variants}
-    for _ in range(ROUNDS):
-        for name, (run, *inputs) in variants.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            run(*inputs)
-            rates[name].append(PAIRS / (time.perf_counter() - wall))
-            cores[name].append(PAIRS / (time.process_time() - cpu))
-    lines = [
+    for run in variants.values():
+        run()
+    walls, cpus = bench.race(variants, ROUNDS)
+    return [
         f"Scoring, {PAIRS:,} random pairs of {USERS:,} users and {FEEDS:,} items, batches of 8192, "
         f"one thread; medians of {ROUNDS} rounds (least to most).",
         "",
         "| variant | pairs/s | pairs per CPU second |",
         "|---|---:|---:|",
+        *(
+            f"| {name} | {bench.spread([PAIRS / wall for wall in walls[name]], ',.0f')} | "
+            f"{PAIRS / statistics.median(cpus[name]):,.0f} |"
+            for name in variants
+        ),
+        "",
     ]
-    for name in variants:
-        wall, cpu = sorted(rates[name]), sorted(cores[name])
-        lines.append(
-            f"| {name} | {wall[ROUNDS // 2]:,.0f} ({wall[0]:,.0f} to {wall[-1]:,.0f}) | "
-            f"{cpu[ROUNDS // 2]:,.0f} |"
-        )
-    return [*lines, ""]
 
 
 def main() -> None:
     """Runs what was asked for, each part in a process of its own."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the contests' sizes")
-    parser.add_argument("--directory", default="")
-    parser.add_argument("--parts", default="wechat,tiktok,steps,scoring")
-    parser.add_argument("--output", default="experiments/performance/mma4ctr.md")
-    parser.add_argument("--part", default="", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = bench.options(
+        __doc__,
+        scale={"default": 1.0, "help": "share of the contests' sizes"},
+        directory="",
+        parts="wechat,tiktok,steps,scoring",
+        part=bench.HIDDEN,
+        output="experiments/performance/mma4ctr.md",
+    )
     if arguments.part:
         import tensorflow as tf
 
@@ -388,26 +357,18 @@ def main() -> None:
             tf.config.threading.set_inter_op_parallelism_threads(1)
         print("\n".join({"steps": steps, "scoring": scoring}[arguments.part]()))
         return
-    from mmnet.files import write_atomic
     from mmnet.training.records import machine
 
+    about = f"{machine()['processor']}, {machine()['cores']} cores"
     lines = ["# What MMa4CTR costs", ""]
-    lines += [f"`python experiments/performance/mma4ctr.py`, on {machine()['processor']}, "]
-    lines[-1] += f"{machine()['cores']} cores."
-    lines.append("")
+    lines += [f"`python experiments/performance/mma4ctr.py`, on {about}.", ""]
     for part in arguments.parts.split(","):
         if part in ("wechat", "tiktok"):
             with tempfile.TemporaryDirectory(dir=arguments.directory or None) as place:
                 lines += {"wechat": wechat, "tiktok": tiktok}[part](Path(place), arguments.scale)
         else:
-            command = [sys.executable, __file__, f"--part={part}"]
-            lines += subprocess.run(
-                command, check=True, capture_output=True, text=True
-            ).stdout.splitlines()
-            lines.append("")
-    text = "\n".join(lines).rstrip() + "\n"
-    write_atomic(arguments.output, text)
-    print(text)
+            lines += [*bench.run(__file__, f"--part={part}").output.splitlines(), ""]
+    bench.publish(lines, arguments.output)
 
 
 if __name__ == "__main__":

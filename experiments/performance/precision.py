@@ -7,12 +7,9 @@ On the validation examples in all three scenarios. The last row is not bfloat16:
 random noise as large as `choosing.MOST_DEVIATION` allows, the worst that would still pass.
 """
 
-import argparse
-import os
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+import bench
 import numpy as np
 
 from mmnet.data import dataset as datasets
@@ -20,7 +17,6 @@ from mmnet.data.windows import Windows
 from mmnet.evaluation import metrics
 from mmnet.evaluation.precision import precision_at
 from mmnet.evaluation.scenarios import SCENARIOS
-from mmnet.files import write_atomic
 from mmnet.serving import choosing, runtimes
 from mmnet.serving.exported import OUTPUT
 from mmnet.tasks import evaluating
@@ -51,11 +47,8 @@ def scores(directory: Path, inputs, scale: float) -> dict[str, np.ndarray]:
 
 def main():
     """Scores the validation examples and prints the tables."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--run_dir", required=True)
-    parser.add_argument("--output", default="")
-    options = parser.parse_args()
-    run_dir = Path(options.run_dir)
+    options = bench.options(__doc__, run_dir={"required": True, "type": Path})
+    run_dir = options.run_dir
     dataset = datasets.load(run_dir / "dataset")
     validation = evaluating.scenario_set(
         dataset, Windows(dataset), "validation", SHARE_RATES.read(run_dir)
@@ -87,10 +80,7 @@ def main():
                 f"| {one.deviation:.1e} | {one.largest:.1e} | {one.correlation:.6f} "
                 f"| {one.overlap:.3f} |"
             )
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if options.output:
-        write_atomic(options.output, text)
+    bench.publish(lines, options.output)
 
 
 if __name__ == "__main__":

@@ -14,18 +14,14 @@ Beside them a product of two 1024 x 1024 matrices, which says what the machine w
 round: the share of it that a runtime reaches counts matrix products only.
 """
 
-import argparse
 import functools
 import multiprocessing
-import os
 import platform
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+import bench
 import numpy as np
 import tcn
 import tensorflow as tf
@@ -33,7 +29,6 @@ import tensorflow as tf
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data.counts import Calendar
 from mmnet.data.dataset import Fitted
-from mmnet.files import write_atomic
 from mmnet.layers.interaction import CompressedInteraction
 from mmnet.layers.tcn import TemporalConvolution
 from mmnet.models.mmnet import mmnet
@@ -174,10 +169,7 @@ def measure(directory, cache, spec, threads, batches, rounds, barrier, queue):
                 spent = time.perf_counter() - wall, time.process_time() - cpu
                 seconds[key, batch].append(np.array(spent) / CALLS[batch])
         barrier.wait()
-        cpu = time.process_time()
-        for _ in range(8):
-            product().numpy()
-        squares.append((time.process_time() - cpu) / 8)
+        squares.append(bench.timed(lambda: [product().numpy() for _ in range(8)])[1] / 8)
     queue.put((seconds, single, squares))
 
 
@@ -194,11 +186,6 @@ def measured(directory, cache, spec, *, processes, threads, batches, rounds):
         worker.join()
     seconds = {key: np.max([one[0][key] for one in found], axis=0) for key in found[0][0]}
     return seconds, found[0][1], np.max([one[2] for one in found], axis=0)
-
-
-def spread(values, form=".2f") -> str:
-    """Median (least to most)."""
-    return f"{np.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def table(found, work, *, processes, batches) -> list[str]:
@@ -219,7 +206,7 @@ def table(found, work, *, processes, batches) -> list[str]:
             name = runtime if precision == "float32" else f"{runtime} {precision}"
             lines.append(
                 f"| {signature} | {name} | {batch} | {processes * batch / np.median(wall):,.0f} "
-                f"| {batch / np.median(cpu):,.0f} | {spread(reference / cpu)} "
+                f"| {batch / np.median(cpu):,.0f} | {bench.spread(reference / cpu)} "
                 f"| {np.median(share):.2f} |"
             )
     return lines
@@ -232,7 +219,7 @@ def kept(found, batches) -> list[str]:
     lines.append("| --- |" + " ---: |" * len(batches))
     for run in RUNS:
         ratios = [
-            spread((seconds[(WHOLE, *run), batch] / seconds[(HALF, *run), batch])[:, 1])
+            bench.spread((seconds[(WHOLE, *run), batch] / seconds[(HALF, *run), batch])[:, 1])
             for batch in batches
         ]
         lines.append(f"| {run[0]} {run[1]} | " + " | ".join(ratios) + " |")
@@ -266,17 +253,13 @@ def processor() -> str:
 
 def main():
     """Runs the benchmark and prints its tables."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--output", default="")
-    options = parser.parse_args()
-    packages = ("tensorflow", "keras", "onnxruntime", "openvino", "tf2onnx")
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    options = bench.options(__doc__, rounds=7)
+    versions = bench.versions("tensorflow", "keras", "onnxruntime", "openvino", "tf2onnx")
     lines = [
         "# Scoring",
         "",
         f"`python experiments/performance/scoring.py --rounds={options.rounds}`: "
-        f"{os.cpu_count()} cores, {processor()}; {versions}. Ratios are median (least to most) "
+        f"{bench.cores()} cores, {processor()}; {versions}. Ratios are median (least to most) "
         "over the rounds, each formed within a round. Others used the machine: rows/s, of all "
         "processes together, and latencies are what was left of it; CPU seconds count a process's "
         "own threads only.",
@@ -316,7 +299,7 @@ def main():
                 f"Matrix products per row: {work[WHOLE] / 1e6:.2f} MFLOP whole, "
                 f"{work[HALF] / 1e6:.2f} from a kept static part of {width.shape[-1]} floats: "
                 f"{work[WHOLE] / work[HALF]:.2f} times less. One product of two {SQUARE} × "
-                f"{SQUARE} float32 matrices: {spread(rate, '.0f')} GFLOP per CPU second.",
+                f"{SQUARE} float32 matrices: {bench.spread(rate, '.0f')} GFLOP per CPU second.",
                 "",
                 *table(found, work, processes=processes, batches=batches),
                 "",
@@ -326,10 +309,7 @@ def main():
             ]
             if (processes, threads, 1 in batches) == (1, 1, True):
                 lines += ["", "One request of one row.", "", *latency(found)]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if options.output:
-        write_atomic(options.output, text)
+    bench.publish(lines, options.output)
 
 
 if __name__ == "__main__":

@@ -9,24 +9,23 @@ directory of another checkout of this project, one seed is timed there as well; 
 what is not compared with it.
 """
 
-import argparse
+import functools
 import itertools
-import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+import bench
+from bench import ROOT
+
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 
 
-class Bench:
+class Seeds:
     """Times ways to train seeds on one prepared dataset.
 
     Args:
@@ -47,16 +46,8 @@ class Bench:
     def run(self, checkout: Path, module: str, *flags: str, threads: int = 0) -> None:
         """Runs a driver of a checkout."""
         limits = dict.fromkeys(THREADS, str(threads)) if threads else {}
-        done = subprocess.run(
-            [sys.executable, "-m", module, *flags],
-            cwd=ROOT,  # flagfiles name each other from there
-            env={**os.environ, "PYTHONPATH": str(checkout), "TF_CPP_MIN_LOG_LEVEL": "3", **limits},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise SystemExit(f"{module} of {checkout} failed:\n{done.stderr}")
+        # Flagfiles name each other from the root of this checkout.
+        bench.run("-m", module, *flags, cwd=ROOT, checkout=checkout, **limits)
 
     def experiment(self, seeds: int, jobs: int, checkout: Path = ROOT) -> float:
         """Seconds of an experiment with so many seeds."""
@@ -80,7 +71,7 @@ class Bench:
     def processes(self, seeds: int, at_a_time: int) -> float:
         """Seconds of a process per seed."""
         place = self.scratch / f"runs{next(self.numbers)}"
-        threads = max(1, len(os.sched_getaffinity(0)) // at_a_time)
+        threads = max(1, bench.cores() // at_a_time)
 
         def train(seed: int) -> None:
             flags = [*self.common[1:], f"--seed={seed}", f"--run_dir={place / str(seed)}"]
@@ -97,49 +88,53 @@ class Bench:
 
 def main() -> None:
     """Times every way once, in turn, and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--experiment", default=str(ROOT / "experiments/simulated_content"))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--before", default="")
-    parser.add_argument("--only", action="store_true", help="one seed before, and all seeds now")
-    parser.add_argument("--output", default="")
-    options = parser.parse_args()
+    options = bench.options(
+        __doc__,
+        experiment=str(ROOT / "experiments/simulated_content"),
+        seeds=5,
+        before="",
+        only={"default": False, "help": "one seed before, and all seeds now"},
+    )
     folder, most = Path(options.experiment).resolve(), options.seeds
     with tempfile.TemporaryDirectory() as scratch:
-        bench = Bench(folder, Path(scratch))
-        ways = {f"{most} seeds in turn in one process": lambda: bench.experiment(most, 1)}
-        ways[f"{most} seeds in turn in two processes"] = lambda: bench.experiment(most, 2)
+        seeds = Seeds(folder, Path(scratch))
+        ways = {
+            f"{most} seeds in turn in one process": lambda: seeds.experiment(most, 1),
+            f"{most} seeds in turn in two processes": lambda: seeds.experiment(most, 2),
+        }
         if options.before:
-            before = Path(options.before).resolve()
-            ways = {"one seed, before": lambda: bench.experiment(1, 1, before), **ways}
-            ways["one seed, before, again"] = lambda: bench.experiment(1, 1, before)
+            before = functools.partial(seeds.experiment, 1, 1, Path(options.before).resolve())
+            ways = {"one seed, before": before, **ways, "one seed, before, again": before}
         if not options.only:
-            ways["one seed"] = lambda: bench.experiment(1, 1)
-            ways["2 seeds in turn in one process"] = lambda: bench.experiment(2, 1)
-            for number in (1, 2, most):
-                name = f"a process for each of {most} seeds, {number} at a time"
-                ways[name] = lambda number=number: bench.processes(most, number)
+            ways |= {
+                "one seed": lambda: seeds.experiment(1, 1),
+                "2 seeds in turn in one process": lambda: seeds.experiment(2, 1),
+            }
+            ways |= {
+                f"a process for each of {most} seeds, {number} at a time": functools.partial(
+                    seeds.processes, most, number
+                )
+                for number in (1, 2, most)
+            }
         seconds = {}
         for name, way in ways.items():
             seconds[name] = way()
             print(f"{name}: {seconds[name]:.1f} s", file=sys.stderr)
     unit = [spent for name, spent in seconds.items() if "before" in name]
     header = ["way", "wall s", *(["over one seed before"] if unit else [])]
-    lines = [header, ["---", *["---:"] * (len(header) - 1)]]
+    table = [header, ["---", *["---:"] * (len(header) - 1)]]
     for name, spent in seconds.items():
         ratio = [f"{spent * len(unit) / sum(unit):.2f}"] if unit else []
-        lines.append([name, f"{spent:.0f}", *ratio])
-    page = [
+        table.append([name, f"{spent:.0f}", *ratio])
+    lines = [
         f"# Several seeds of MMNet, {folder.name}\n",
         f"`python experiments/performance/seeds.py --experiment=experiments/{folder.name} "
         f"--seeds={most}{' --before=CHECKOUT' if unit else ''}`: "
-        f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, TensorFlow "
-        f"{version('tensorflow')}, Keras {version('keras')}. Each way once.\n",
-        *(f"| {' | '.join(line)} |" for line in lines),
+        f"{bench.cores()} cores, {platform.machine()}, {bench.versions('TensorFlow', 'Keras')}. "
+        "Each way once.\n",
+        *(f"| {' | '.join(line)} |" for line in table),
     ]
-    print("\n".join(page))
-    if options.output:
-        Path(options.output).write_text("\n".join(page) + "\n", encoding="utf-8")
+    bench.publish(lines, options.output)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ SavedModel gives in this process. Model time is what the server measured around 
 call; the rest of an answer's time is the server, the network, and the queue before both.
 """
 
-import argparse
 import asyncio
 import json
 import os
@@ -22,9 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import aiohttp
+import bench
 import grpc
 import numpy as np
 import tensorflow as tf
@@ -36,7 +34,6 @@ from mmnet import models
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import input_tables, pipeline
 from mmnet.data.windows import Windows
-from mmnet.files import write_atomic
 from mmnet.serving import export, golden, requests
 from mmnet.training.records import machine, versions
 
@@ -361,21 +358,18 @@ async def measure(flags, directory):
 
 def main():
     """Measures, and writes what came of it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--output", default=str(Path(__file__).with_suffix(".md")))
-    flags = parser.parse_args()
+    flags = bench.options(__doc__, seconds=5.0, output=str(Path(__file__).with_suffix(".md")))
     busy = os.getloadavg()[0]  # a machine that does other work makes other numbers
     with tempfile.TemporaryDirectory() as directory:
         alone, lines, said = asyncio.run(measure(flags, Path(directory)))
     about = machine()
-    text = "\n".join(
+    bench.publish(
         [
             "# Serving over the network\n",
             f"`python experiments/performance/serving.py --seconds={flags.seconds:g}`, "
             f"{about['processor']}, {about['cores']} cores shared by server and clients "
             f"(and by other work: load average {busy:.1f} before the start); "
-            f"TensorFlow {versions()['tensorflow']}, MLServer {mlserver_version()}.\n",
+            f"TensorFlow {versions()['tensorflow']}, {bench.versions('MLServer')}.\n",
             f"One item by `raw_columns`; the signature called in process, without any server, "
             f"takes {alone:.2f} ms.\n",
             "| interface | clients | requests/s | p50 (ms) | p99 (ms) | model p50 (ms) | time "
@@ -390,17 +384,9 @@ def main():
             "| request | status | answer |",
             "| --- | ---: | --- |",
             *(f"| {what} | {status} | `{answer}` |" for what, status, answer in said),
-            "",
-        ]
+        ],
+        flags.output,
     )
-    write_atomic(flags.output, text)
-
-
-def mlserver_version():
-    """Of the server."""
-    import importlib.metadata
-
-    return importlib.metadata.version("mlserver")
 
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ itself, and what it holds resident, which includes pages of mapped files that th
 when it needs them.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import bench
 
 FILE_ITEMS = 100_000
 CATEGORIES, TAGS = 40, 2000
@@ -36,29 +37,13 @@ def write_tables(directory: Path, items: int, days: int) -> None:
         ids = pa.array([f"item{n:08d}" for n in range(start, start + size)])
         category = np.minimum(stream.zipf(1.3, size), CATEGORIES) - 1
         tag = np.minimum(stream.zipf(1.3, size), TAGS) - 1
-        parts.append(
-            pa.table(
-                {
-                    "item_id": ids,
-                    "category": pa.array([f"category{n}" for n in range(CATEGORIES)]).take(
-                        pa.array(category)
-                    ),
-                    "tags": pa.array([f"tag{n}" for n in range(TAGS)]).take(pa.array(tag)),
-                }
-            )
-        )
-        clicks = stream.geometric(1 / 30, (size, days)) * (stream.random((size, days)) < 0.5)
-        rate = 1 / (1 + np.exp(3 - np.sin(category)))
-        shares = stream.binomial(clicks, rate[:, None])
-        item, day = np.nonzero(clicks)
-        counts = pa.table(
-            {
-                "item_id": ids.take(pa.array(item)),
-                "period": pa.array(day),
-                "clicks": pa.array(clicks[item, day]),
-                "shares": pa.array(shares[item, day]),
-            }
-        )
+        columns = {
+            "item_id": ids,
+            "category": bench.words("category", CATEGORIES, category),
+            "tags": bench.words("tag", TAGS, tag),
+        }
+        parts.append(pa.table(columns))
+        counts, _ = bench.counts(stream, ids, 1 / (1 + np.exp(3 - np.sin(category))), days)
         pq.write_table(counts, directory / "counts" / f"part-{number:04d}.parquet")
     pq.write_table(pa.concat_tables(parts), directory / "items.parquet")
 
@@ -91,11 +76,7 @@ def hashes(directory: Path) -> dict[str, str]:
 
 def main() -> None:
     """Prepares twice, compares, trains, and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--days", type=int, default=60)
-    parser.add_argument("--output")
-    arguments = parser.parse_args()
+    arguments = bench.options(__doc__, items=1_000_000, days=60)
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         write_tables(directory, arguments.items, arguments.days)
@@ -124,9 +105,7 @@ def main() -> None:
         seconds, own, resident = run(command)
         lines.append(f"| train | {seconds:.0f} | {own:.2f} | {resident:.2f} |")
         lines += ["", f"The dataset has {size:.2f} GB; all {len(one)} files are the same."]
-    print("\n".join(lines))
-    if arguments.output:
-        Path(arguments.output).write_text("\n".join(lines) + "\n")
+    bench.publish(lines, arguments.output)
 
 
 if __name__ == "__main__":

@@ -13,20 +13,18 @@ and ratios are formed within a turn, so that a machine whose speed drifts does n
 
 import argparse
 import contextlib
+import functools
 import json
-import os
 import platform
 import runpy
-import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
+import bench
+from bench import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 FLAGFILE = "experiments/quickstart/flags.txt"
 STAGES = ("start-up", "prepare", "train", "evaluate", "export")
 Seconds = dict[str, tuple[float, float]]
@@ -79,27 +77,13 @@ def run(checkout: Path, flagfile: Path) -> Seconds:
     """Seconds of the stages of one run of a checkout."""
     with tempfile.TemporaryDirectory() as scratch:
         run_dir = Path(scratch, "run")
-        arguments = ("--worker", str(run_dir), str(time.time()), f"--flagfile={flagfile}")
-        done = subprocess.run(
-            [sys.executable, __file__, *arguments],
-            cwd=checkout,
-            env={**os.environ, "PYTHONPATH": str(checkout), "TF_CPP_MIN_LOG_LEVEL": "3"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise SystemExit(f"the quick start failed in {checkout}:\n{done.stderr}")
+        worker = ("--worker", run_dir, time.time(), f"--flagfile={flagfile}")
+        bench.run(__file__, *worker, cwd=checkout, checkout=checkout)
         found = json.loads((run_dir / "stages.json").read_text())
     stages = {name: (found[name][0], found[name][1]) for name in STAGES}
     both = [found["evaluate"][kind] + found["export"][kind] for kind in (0, 1)]
     whole = [sum(found[name][kind] for name in STAGES) for kind in (0, 1)]
     return {**stages, "evaluate + export": (both[0], both[1]), "all": (whole[0], whole[1])}
-
-
-def spread(values: list[float]) -> str:
-    """Median (least to most)."""
-    return f"{np.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def table(runs: list[Seconds], others: list[Seconds]) -> list[str]:
@@ -109,47 +93,42 @@ def table(runs: list[Seconds], others: list[Seconds]) -> list[str]:
         header += ["other's wall s", "other's CPU s", "other's CPU / its CPU"]
     lines = [header, ["---", *["---:"] * (len(header) - 1)]]
     for name in runs[0]:
-        cells = [name, *(spread([one[name][kind] for one in runs]) for kind in (0, 1))]
+        spent = [[one[name][kind] for one in runs] for kind in (0, 1)]
         if others:
-            cells += [spread([one[name][kind] for one in others]) for kind in (0, 1)]
-            pairs = zip(runs, others, strict=True)
-            cells.append(spread([other[name][1] / one[name][1] for one, other in pairs]))
-        lines.append(cells)
+            theirs = [[one[name][kind] for one in others] for kind in (0, 1)]
+            spent += [*theirs, bench.ratios(theirs[1], spent[1])]
+        lines.append([name, *map(bench.spread, spent)])
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def main() -> None:
     """Runs the quick start again and again, and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--against", default="")
-    parser.add_argument("--flagfile", default=str(ROOT / FLAGFILE))
-    parser.add_argument("--output", default="")
-    parser.add_argument("--worker", nargs=2, metavar=("RUN_DIR", "BEGAN"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = bench.options(
+        __doc__,
+        runs=5,
+        against="",
+        flagfile=str(ROOT / FLAGFILE),
+        worker={"nargs": 2, "metavar": ("RUN_DIR", "BEGAN"), "help": argparse.SUPPRESS},
+    )
     if options.worker:
         work(options.flagfile, options.worker[0], float(options.worker[1]))
         return
     flagfile = Path(options.flagfile).resolve()
-    runs, others = [], []
-    for number in range(options.runs):
-        runs.append(run(ROOT, flagfile))
-        if options.against:
-            others.append(run(Path(options.against).resolve(), flagfile))
-        print(f"run {number + 1} of {options.runs}", file=sys.stderr)
+    checkouts = {"this": ROOT}
+    if options.against:
+        checkouts["other"] = Path(options.against).resolve()
+    calls = {name: functools.partial(run, place, flagfile) for name, place in checkouts.items()}
+    found = bench.turns(calls, options.runs)
     flags = flagfile.relative_to(ROOT) if flagfile.is_relative_to(ROOT) else flagfile.name
     against = " --against=CHECKOUT" if options.against else ""
     lines = [
         "# Stages of the quick start\n",
         f"`python experiments/performance/stages.py --runs={options.runs}{against}`: "
-        f"{flags}, {len(os.sched_getaffinity(0))} cores, {platform.machine()}, TensorFlow "
-        f"{version('tensorflow')}, Keras {version('keras')}. Median (least to most); a process "
-        "per run.\n",
-        *table(runs, others),
+        f"{flags}, {bench.cores()} cores, {platform.machine()}, "
+        f"{bench.versions('TensorFlow', 'Keras')}. Median (least to most); a process per run.\n",
+        *table(found["this"], found.get("other", [])),
     ]
-    print("\n".join(lines))
-    if options.output:
-        Path(options.output).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    bench.publish(lines, options.output)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,14 @@ whole process, user and system, which do not count the time that others had the 
 run that is verified, scored and evaluated is trained first, and not counted.
 """
 
-import argparse
+import functools
 import json
-import os
+import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
+
+import bench
 
 PACKAGES = (
     *("tensorflow", "keras", "matplotlib", "sklearn", "scipy.stats", "scipy.sparse"),
@@ -111,39 +111,21 @@ IMPORTS = {
 
 
 def cpu_seconds(arguments: list[str], directory: Path, codes: tuple[int, ...]) -> float:
-    """CPU seconds of a Python process, which must end with one of the exit codes."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    with open(os.devnull, "w") as nowhere:
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=directory,
-            env=environment,
-            stdout=nowhere,
-            stderr=nowhere,
-        )
-        _, status, used = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status) not in codes:
-        raise SystemExit(f"failed: {' '.join(arguments)}")
-    return used.ru_utime + used.ru_stime
-
-
-def clear(directory: Path) -> None:
-    """Takes away what a command made, so that it has the same to do again."""
-    for name in ("untitled", "titled", "scores.parquet", "drift", "runs", "new"):
-        subprocess.run(["rm", "-rf", str(directory / name)], check=True)
+    """CPU seconds of a Python process that must end with one of the exit codes."""
+    # What a command made is removed, so that it has the same to do again.
+    for name in ("untitled", "titled", "drift", "runs", "new"):
+        shutil.rmtree(directory / name, ignore_errors=True)
+    (directory / "scores.parquet").unlink(missing_ok=True)
+    return bench.run(*arguments, cwd=directory, codes=codes).cpu
 
 
 def main() -> None:
     """Trains the small run, measures everything in turns, and prints the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--output")
-    options = parser.parse_args()
+    options = bench.options(__doc__, rounds=5)
     cases = {name: (["-m", *command], (1,)) for name, command in MISTAKES.items()}
     # 3: drift was found, since the run was trained on a part of these periods.
     cases |= {name: (["-m", *command], (0, 3)) for name, command in COMMANDS.items()}
     cases |= {name: (["-c", code], (0,)) for name, code in IMPORTS.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
     loaded = {}
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
@@ -151,22 +133,19 @@ def main() -> None:
         (directory / "counts.csv").write_text("item_id,period,clicks,shares\na,1,9,3\n")
         cpu_seconds(["-m", "mmnet.train", *TRAINED], directory, (0,))
         for name, (arguments, codes) in cases.items():
-            clear(directory)
             cpu_seconds(["-c", LOADED, *arguments], directory, codes)
             found = json.loads((directory / "loaded.json").read_text())
             loaded[name] = ", ".join(found) or "none"
-        for _ in range(options.rounds):
-            for name, (arguments, codes) in cases.items():
-                clear(directory)
-                seconds[name].append(cpu_seconds(arguments, directory, codes))
-    text = page(seconds, loaded, options.rounds)
-    print(text)
-    if options.output:
-        Path(options.output).write_text(text)
+        calls = {
+            name: functools.partial(cpu_seconds, arguments, directory, codes)
+            for name, (arguments, codes) in cases.items()
+        }
+        seconds = bench.turns(calls, options.rounds)
+    bench.publish(page(seconds, loaded, options.rounds), options.output)
 
 
-def page(seconds: dict[str, list[float]], loaded: dict[str, str], rounds: int) -> str:
-    """The page, in Markdown."""
+def page(seconds: dict[str, list[float]], loaded: dict[str, str], rounds: int) -> list[str]:
+    """The lines of the page, in Markdown."""
     from mmnet.training.records import machine
 
     worst = max(statistics.median(seconds[name]) for name in MISTAKES)
@@ -188,11 +167,8 @@ def page(seconds: dict[str, list[float]], loaded: dict[str, str], rounds: int) -
     ):
         lines += ["", f"## {title}", "", "| command | CPU s | large packages loaded |"]
         lines += ["|---|---:|---|"]
-        for name in names:
-            found = sorted(seconds[name])
-            shown = f"{statistics.median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f})"
-            lines.append(f"| {name} | {shown} | {loaded[name]} |")
-    return "\n".join(lines) + "\n"
+        lines += [f"| {name} | {bench.spread(seconds[name])} | {loaded[name]} |" for name in names]
+    return lines
 
 
 if __name__ == "__main__":

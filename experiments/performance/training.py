@@ -27,23 +27,17 @@ No arrangement of the same products can be cheaper than that, whatever happens t
 operations.
 """
 
-import argparse
 import collections
 import functools
 import glob
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+import bench
 import keras
 import numpy as np
 import pyarrow as pa
@@ -55,7 +49,6 @@ from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import input_tables, pipeline
 from mmnet.data.tables import Table
 from mmnet.data.windows import Windows
-from mmnet.files import write_atomic
 from mmnet.layers.interaction import CompressedInteraction
 from mmnet.layers.tcn import TemporalConvolution
 from mmnet.training.losses import ScaledMeanSquaredError
@@ -140,14 +133,6 @@ class OurFit(Fit):
             float(self.model.get_metrics_result()["loss"])
 
 
-def timed(function) -> tuple[float, float]:
-    """Wall and CPU milliseconds per training step."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    function()
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return 1000 * wall / STEPS, 1000 * cpu / STEPS
-
-
 def traced(fit: Fit) -> tuple[list[tuple[str, float, float]], float]:
     """Profiles one round.
 
@@ -159,9 +144,7 @@ def traced(fit: Fit) -> tuple[list[tuple[str, float, float]], float]:
 
     with tempfile.TemporaryDirectory() as directory:
         tf.profiler.experimental.start(directory)
-        start = time.perf_counter()
-        fit()
-        seconds = time.perf_counter() - start
+        seconds, _ = bench.timed(fit)
         tf.profiler.experimental.stop()
         (path,) = glob.glob(f"{directory}/**/*.xplane.pb", recursive=True)
         space = xplane_pb2.XSpace.FromString(Path(path).read_bytes())
@@ -205,10 +188,7 @@ for _ in range(5):
     seconds.append(time.process_time() - start)
 print(2 * 2048**3 / sorted(seconds)[2] / 1e9)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    return float(done.stdout.split()[-1])
+    return float(bench.run("-c", script).output.split()[-1])
 
 
 class Product(NamedTuple):
@@ -275,7 +255,7 @@ def alone(products: list[Product]) -> list[float]:
     script = """
 import json, statistics, sys, time
 import numpy as np
-for batch, rows, columns, inner, left_transposed, right_transposed in json.load(sys.stdin):
+for batch, rows, columns, inner, left_transposed, right_transposed in json.loads(sys.argv[1]):
     left = np.ones((batch, inner, rows) if left_transposed else (batch, rows, inner), "float32")
     left = left.swapaxes(1, 2) if left_transposed else left
     right_shape = (batch, columns, inner) if right_transposed else (batch, inner, columns)
@@ -294,30 +274,14 @@ for batch, rows, columns, inner, left_transposed, right_transposed in json.load(
     print(1000 * statistics.median(seconds))
 """
     threads = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")}
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        input=json.dumps(products),
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, **threads},
-    )
-    return [float(line) for line in done.stdout.split()]
-
-
-def spread(values) -> str:
-    """Median (least to most)."""
-    return f"{np.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+    done = bench.run("-c", script, json.dumps(products), **threads)
+    return [float(line) for line in done.output.split()]
 
 
 def main():
     """Runs the benchmark and prints its table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--precision", default="float32", help="a Keras dtype policy")
-    parser.add_argument("--output", default="")
-    options = parser.parse_args()
+    precision = {"default": "float32", "help": "a Keras dtype policy"}
+    options = bench.options(__doc__, rounds=5, batch_size=64, precision=precision)
     rate = [one_thread_rate()]
     keras.config.set_dtype_policy(options.precision)
     dataset = make_dataset()
@@ -333,21 +297,14 @@ def main():
         for _ in stacked(batches, 0, min(STEPS, batches.steps_per_epoch), PER_EXECUTION):
             pass
 
-    compile_seconds = {}
-    for name, fit in fits.items():
-        start = time.perf_counter()
-        fit()
-        compile_seconds[name] = time.perf_counter() - start
+    compile_seconds = {name: bench.timed(fit)[0] for name, fit in fits.items()}
     input_alone()
     variants = {**fits, "input alone": input_alone}
-    wall = {name: [] for name in variants}
-    cpu = {name: [] for name in variants}
-    for _ in range(options.rounds):
-        for name, variant in variants.items():
-            spent = timed(variant)
-            wall[name].append(spent[0])
-            cpu[name].append(spent[1])
-        rate.append(one_thread_rate())
+    machine = {"machine": lambda: rate.append(one_thread_rate())}
+    wall, cpu = (
+        {name: 1000 * np.array(spent[name]) / STEPS for name in variants}
+        for spent in bench.race(variants | machine, options.rounds)
+    )
     kinds, waited = traced(fits["mmnet fit"])
     shapes, numbers = zip(*products_of(fits["mmnet fit"]), strict=True)
     product_ms = float(np.dot(alone(shapes), numbers))
@@ -359,17 +316,16 @@ def main():
         f"# Training step, batch {options.batch_size}, {options.precision}",
         "",
         f"`python experiments/performance/training.py {flags} --precision={options.precision}`: "
-        f"{parameters:,} parameters, {STEPS} steps a round, {os.cpu_count()} cores, "
-        f"TensorFlow {tf.__version__}, Keras {keras.__version__}. Median (least to most).",
+        f"{parameters:,} parameters, {STEPS} steps a round, {bench.cores()} cores, "
+        f"{bench.versions('TensorFlow', 'Keras')}. Median (least to most).",
         "",
         "| variant | wall ms/step | CPU ms/step | its CPU / mmnet CPU | its wall / mmnet wall |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for name in variants:
-        ratios = [spread(np.divide(times[name], times["mmnet fit"])) for times in (cpu, wall)]
-        lines.append(
-            f"| {name} | {spread(wall[name])} | {spread(cpu[name])} | {ratios[0]} | {ratios[1]} |"
-        )
+        ratios = (bench.ratios(times[name], times["mmnet fit"]) for times in (cpu, wall))
+        cells = map(bench.spread, (wall[name], cpu[name], *ratios))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     gflop = MFLOP_PER_EXAMPLE * options.batch_size / 1e3
     reached = gflop / (np.median(wall["mmnet fit"]) / 1e3) / (2 * np.median(rate))
     warm = ", ".join(f"{name} {spent:.0f} s" for name, spent in compile_seconds.items())
@@ -378,8 +334,8 @@ def main():
     textbook = np.median(cpu["textbook fit"])
     lines += [
         "",
-        f"- One product of two 2048 × 2048 float32 matrices on one thread: {spread(rate)} GFLOP/s "
-        "of CPU time.",
+        f"- One product of two 2048 × 2048 float32 matrices on one thread: {bench.spread(rate)} "
+        "GFLOP/s of CPU time.",
         f"- Share of two such threads that `mmnet fit` reaches: {reached:.2f}.",
         f"- First round, compilation included: {warm}.",
         f"- Share of the traced time in which `mmnet fit` waited for input: {100 * waited:.1f} %.",
@@ -398,13 +354,12 @@ def main():
         "",
         "| operations of a step of `mmnet fit` | number | ms | share |",
         "| --- | ---: | ---: | ---: |",
+        *(
+            f"| {kind} | {number:.0f} | {spent:.2f} | {100 * spent / total:.0f} % |"
+            for kind, spent, number in kinds
+        ),
     ]
-    for kind, spent, number in kinds:
-        lines.append(f"| {kind} | {number:.0f} | {spent:.2f} | {100 * spent / total:.0f} % |")
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if options.output:
-        write_atomic(options.output, text)
+    bench.publish(lines, options.output)
 
 
 if __name__ == "__main__":
