@@ -71,12 +71,11 @@ def _define_one(name: str, field: FieldInfo, values: absl_flags.FlagValues) -> N
 def find(name: str, beside: str = "") -> str:
     """The path of a flagfile, or of a folder of them.
 
-    A name is looked for next to the flagfile that it is in, then from the working directory, and
+    A name is looked for from the working directory, then next to the flagfile that it is in, and
     then in the package, where the row flagfiles are (`experiments/rows`). A name that is nowhere
     is returned as it is.
     """
-    places = [Path(beside).parent / name] if beside else []
-    places += [Path(name), PACKAGE / name]
+    places = [Path(name), *([Path(beside).parent / name] if beside else []), PACKAGE / name]
     return str(next(filter(os.path.exists, places), name))  # where `Path.exists` may raise
 
 

@@ -7,8 +7,8 @@ import mmnet
 PACKAGE, TESTS = Path(mmnet.__file__).parent, Path(__file__).parent
 
 DRIVERS, EXPERIMENT = "test_drivers.py", "experiments/test_experiment.py"
-CLICKS_DRIVERS, GENERATOR = "mma4ctr/test_drivers.py", "mma4ctr/test_generator.py"
-MODALITIES, CATALOGUE = "mma4ctr/test_modalities.py", "serving/test_catalogue.py"
+CLICKS_DRIVERS, GENERATOR = "mma4ctr/test_drivers.py", "mma4ctr/data/test_generator.py"
+MODALITIES, CATALOGUE = "mma4ctr/data/test_modalities.py", "serving/test_catalogue.py"
 WITHOUT_OWN_FILE = {
     "checks.py": "test_bad_input.py",
     "console.py": DRIVERS,
@@ -47,21 +47,21 @@ WITHOUT_OWN_FILE = {
     "mma4ctr/experiment.py": CLICKS_DRIVERS,
     "mma4ctr/experiments/clicks.py": CLICKS_DRIVERS,
     "mma4ctr/experiments/tables.py": CLICKS_DRIVERS,
-    "mma4ctr/features.py": "mma4ctr/test_protocols.py",
-    "mma4ctr/figures.py": CLICKS_DRIVERS,
-    "mma4ctr/generator/plays.py": GENERATOR,
-    "mma4ctr/generator/tiktok_files.py": GENERATOR,
-    "mma4ctr/generator/truth.py": GENERATOR,
-    "mma4ctr/generator/wechat_files.py": GENERATOR,
-    "mma4ctr/generator/writing.py": GENERATOR,
-    "mma4ctr/modalities/feeds.py": MODALITIES,
-    "mma4ctr/modalities/json_lines.py": MODALITIES,
-    "mma4ctr/modalities/raw.py": MODALITIES,
-    "mma4ctr/modalities/reduction.py": MODALITIES,
-    "mma4ctr/pairs.py": "mma4ctr/test_scoring.py",
+    "mma4ctr/data/features.py": "mma4ctr/data/test_protocols.py",
+    "mma4ctr/evaluation/figures.py": CLICKS_DRIVERS,
+    "mma4ctr/data/generator/plays.py": GENERATOR,
+    "mma4ctr/data/generator/tiktok_files.py": GENERATOR,
+    "mma4ctr/data/generator/truth.py": GENERATOR,
+    "mma4ctr/data/generator/wechat_files.py": GENERATOR,
+    "mma4ctr/data/generator/writing.py": GENERATOR,
+    "mma4ctr/data/modalities/feeds.py": MODALITIES,
+    "mma4ctr/data/modalities/json_lines.py": MODALITIES,
+    "mma4ctr/data/modalities/raw.py": MODALITIES,
+    "mma4ctr/data/modalities/reduction.py": MODALITIES,
+    "mma4ctr/serving/pairs.py": "mma4ctr/serving/test_scoring.py",
     "mma4ctr/predict.py": CLICKS_DRIVERS,
     "mma4ctr/prepare.py": CLICKS_DRIVERS,
-    "mma4ctr/references.py": "mma4ctr/test_leak.py",
+    "mma4ctr/evaluation/references.py": "mma4ctr/test_leak.py",
     "mma4ctr/system.py": "mma4ctr/test_leak.py",
     "mma4ctr/tasks.py": CLICKS_DRIVERS,
     "mma4ctr/train.py": CLICKS_DRIVERS,

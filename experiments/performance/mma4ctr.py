@@ -199,7 +199,7 @@ def ours(features, state, item, label):
 
     from mmnet.mma4ctr.data.protocols import Protocol
     from mmnet.mma4ctr.models import network
-    from mmnet.mma4ctr.training.fitting import fitting
+    from mmnet.mma4ctr.training import fitting
 
     model = network.Clicks(features, network.network(194, arch="readme", seed=0))
     rows = {"train": slice(0, len(state))}

@@ -21,7 +21,7 @@ from mmnet.mma4ctr.models import baselines, network
 from mmnet.mma4ctr.models.baselines import Baseline
 from mmnet.mma4ctr.models.network import Clicks
 from mmnet.mma4ctr.serving import scoring
-from mmnet.mma4ctr.training.fitting import fitting
+from mmnet.mma4ctr.training import fitting
 from mmnet.training.records import Stages
 
 MOST_LOGITS_BYTES = 2 << 30

@@ -151,7 +151,7 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
     data = dataset.load(Path(flags.dataset_dir or own.dataset_dir or run_dir / "dataset"))
     load_tensorflow()
     from mmnet.mma4ctr.system import System
-    from mmnet.mma4ctr.training.fitting import fitting
+    from mmnet.mma4ctr.training import fitting
 
     made = System(data, own)
     stored = resume.load_arrays(run_dir / WEIGHTS, made.digest)
@@ -206,7 +206,7 @@ def _write_maps(made: System, directory: Path, number: int) -> None:
     """UMAP of input rows and of hidden vectors, as many rows of either kind."""
     from mmnet.evaluation.plots import write_figure
     from mmnet.mma4ctr.evaluation import figures
-    from mmnet.mma4ctr.training.fitting import fitting
+    from mmnet.mma4ctr.training import fitting
 
     protocol, part = made.protocol, made.protocol.parts["test"]
     label = protocol.label[part]

@@ -10,7 +10,7 @@ from mmnet.checks import InputError
 from mmnet.mma4ctr.config import NetworkFlags, ProtocolFlags
 from mmnet.mma4ctr.data import features, protocols
 from mmnet.mma4ctr.models import network
-from mmnet.mma4ctr.training.fitting import fitting
+from mmnet.mma4ctr.training import fitting
 from mmnet.training.resume import Checkpoints
 from mmnet.training.sessions import Interrupted
 from tests.mma4ctr.logs import log, reduction
