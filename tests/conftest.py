@@ -30,14 +30,7 @@ SIMULATED = [
     "--min_test_rows=50",
 ]
 # XLA would double the seconds; the run of data/test_events.py goes the whole road with it.
-SMALL = [
-    "--set=units=8",
-    "--set=tcn_filters=8",
-    "--set=field_width=4",
-    "--epochs=2",
-    "--batch_size=32",
-    "--nojit",
-]
+SMALL = ["--set=units=8", "--set=field_width=4", "--epochs=2", "--batch_size=32", "--nojit"]
 
 
 @pytest.fixture(autouse=True)
@@ -109,10 +102,9 @@ def run_dir(made_once):
 
     def train(directory):
         from mmnet import config, tasks
-        from mmnet.flags import parse
 
         flags = [*SIMULATED, *SMALL, f"--run_dir={directory}"]
-        tasks.train(parse(config.TrainConfig, flags))
+        tasks.train(config.parse(config.TrainConfig, flags))
 
     return made_once("run", train)
 
