@@ -102,9 +102,10 @@ def run_dir(made_once):
 
     def train(directory):
         from mmnet import config, tasks
+        from mmnet.flags import parse
 
         flags = [*SIMULATED, *SMALL, f"--run_dir={directory}"]
-        tasks.train(config.parse(config.TrainConfig, flags))
+        tasks.train(parse(config.TrainConfig, flags))
 
     return made_once("run", train)
 
