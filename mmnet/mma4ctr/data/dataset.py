@@ -166,12 +166,13 @@ def _generate(flags: InteractionFlags, place: Path) -> None:
 
 
 def _key(flags: InteractionFlags) -> str:
-    """Digest of all that decides a dataset: flags, and names, sizes and times of the files."""
+    """Digest of all that decides a dataset: flags, and the names and contents of the files."""
     directory = Path(flags.source_dir)
     files = sorted(directory.iterdir()) if directory.is_dir() else []
-    seen = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
+    # Not sizes and times: a copy has other times, and an edit may keep both.
+    seen = [(file.name, sha256(file)) for file in files if file.is_file()]
     decides = flags.model_dump(exclude={*config.PLACES, "generate"})
-    text = json.dumps([FORMAT, str(directory.resolve()), seen, decides], sort_keys=True)
+    text = json.dumps([FORMAT, seen, decides], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import numpy as np
@@ -73,3 +74,24 @@ def test_the_format_before_says_that_its_truth_is_gone(place, tmp_path, capsys):
     assert f"{gone} is gone" in told
     assert "prepare the dataset again" in told.lower()
     assert told.count("\n") == 1
+
+
+def test_what_files_hold_decides_and_not_their_times_or_their_place(tmp_path):
+    def prepared():
+        dataset.prepare(InteractionFlags(source_dir=str(source)), tmp_path / "dataset")
+        return (tmp_path / "dataset" / "dataset.json").stat().st_mtime_ns
+
+    plays = [play(1, n % 3 + 1, day=n + 1) for n in range(9)]
+    source = write_wechat(tmp_path / "raw", plays, [feed(n) for n in (1, 2, 3)])
+    first = prepared()
+    os.utime(source / "user_action.csv")
+    source = shutil.move(source, tmp_path / "elsewhere")
+    assert prepared() == first
+
+    log = source / "user_action.csv"
+    before, lines = log.stat(), log.read_bytes().splitlines(keepends=True)
+    lines[1], lines[2] = lines[2], lines[1]  # as many bytes
+    log.write_bytes(b"".join(lines))
+    os.utime(log, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert log.stat().st_size == before.st_size
+    assert prepared() > first
