@@ -370,11 +370,10 @@ def test_a_limit_on_file_sizes_is_one_sentence(simulated_flags, tmp_path, limit)
         Wholeness(tmp_path / "run")()
 
 
-def test_a_path_below_a_file_is_one_sentence(run_dir, tmp_path, monkeypatch):
+def test_a_path_below_a_file_is_one_sentence(run_dir, tmp_path):
     (tmp_path / "file").write_text("dear")
     below = str(tmp_path / "file" / "out")
     common = {"saved_model": str(run_dir / "export"), "dataset_dir": str(run_dir / "dataset")}
-    monkeypatch.setattr(results, "_files", lambda *_: {"a.csv": "a\n"})
     made = [*EXPERIMENT, f"--results={tmp_path / 'results'}"]
     encoder = SimpleNamespace(fingerprint="0" * 64, dim=2, about={})
     column = SimpleNamespace(name="title")
@@ -387,7 +386,8 @@ def test_a_path_below_a_file_is_one_sentence(run_dir, tmp_path, monkeypatch):
             config.parse(config.ExperimentConfig, [*made, f"--cells={below}"])
         ),
         lambda: results.write(
-            plan.Plan({}, (), (0,), 1), [], config.ExperimentConfig(), Path(below)
+            *(plan.Plan({}, (), (0,), 1), [], config.ExperimentConfig(), Path(below)),
+            lambda *_: {"a.csv": "a\n"},
         ),
         lambda: content.write(encoded, np.array(["a"]), "item_id", below),
         lambda: VectorCache(below, encoder),
