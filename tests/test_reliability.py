@@ -371,7 +371,7 @@ def test_a_limit_on_file_sizes_is_one_sentence(simulated_flags, tmp_path, limit)
         Wholeness(tmp_path / "run")()
 
 
-def test_a_path_below_a_file_is_one_sentence(run_dir, tmp_path, monkeypatch):
+def test_a_path_below_a_file_is_one_sentence(run_dir, tmp_path):
     (tmp_path / "file").write_text("dear")
     below = str(tmp_path / "file" / "out")
     common = {"saved_model": str(run_dir / "export"), "dataset_dir": str(run_dir / "dataset")}

@@ -26,7 +26,7 @@ class System(Protocol):
     Attributes:
         train_flags: the flags of one training run.
         tasks: module whose `trainer()` trains the cells, see `mmnet.series`.
-        example: value of `--table` to show to who gives none.
+        example: a value of `--table`, for the message where none is given.
         runs: default folder of the experiments' cells.
         own_flags: flags that each cell decides itself, so that no row may set them.
         dataset_flags: flags that decide what a dataset holds.

@@ -72,16 +72,11 @@ def files(planned: Plan, records: Records, flags: ExperimentConfig) -> dict[str,
 
 def heading(records: Records, flags: ExperimentConfig) -> str:
     """What all tables share: data, protocol, code."""
-    known = {record.git_commit for record in records.values()} - {None}
-    commits = sorted(commit[:10] for commit in known if commit) or ["unknown"]
-    unclean = sum(record.git_clean is False for record in records.values())
     seconds = sum(sum(record.stage_seconds.values()) for record in records.values())
     lines = [
         f"# {flags.title or 'Results'}\n",
-        f"{len(records)} cells, {seconds / 60:.0f} minutes of training and scoring, commit "
-        f"{', '.join(commits)}"
-        + (f" ({unclean} cells with uncommitted changes)" if unclean else "")
-        + "; [every cell](cells.csv).\n",
+        f"{len(records)} cells, {seconds / 60:.0f} minutes of training and scoring, "
+        f"{tables.commits(records.values())}; [every cell](cells.csv).\n",
         "MSE in percent², mean over seeds ± sd. P@N is the share of the true top N % in the "
         "predicted top N %. " + tables.how_compared(flags, "on the same test windows", "item"),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,6 +11,7 @@ import pandas as pd
 from mmnet.evaluation.report import markdown_table
 from mmnet.experiments.comparison import Compared
 from mmnet.experiments.plan import ExperimentFlags, Plan
+from mmnet.training.records import Record
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,15 @@ class Column:
     change: str
     spread: str = ""
     compared: bool = True
+
+
+def commits(records: Iterable[Record]) -> str:
+    """The commits of the code that made cells, and how many were made with changes to it."""
+    cells = list(records)
+    known = sorted({record.git_commit[:10] for record in cells if record.git_commit})
+    unclean = sum(record.git_clean is False for record in cells)
+    changed = f" ({unclean} cells with uncommitted changes)" if unclean else ""
+    return f"commit {', '.join(known) or 'unknown'}{changed}"
 
 
 def how_compared(flags: ExperimentFlags, pairs: str, clusters: str) -> str:

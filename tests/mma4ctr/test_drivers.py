@@ -157,11 +157,15 @@ def test_the_main_roads_scores_filter_items_and_become_columns(place, tmp_path):
     assert run("evaluate", f"--run_dir={tmp_path / 'run'}") == 0  # finds the scores again
 
 
-def test_a_baseline_runs_and_exports_nothing(place, tmp_path):
-    data = f"--dataset_dir={place / 'dataset'}"
-    assert run("train", data, "--model=bpr", f"--run_dir={tmp_path / 'run'}", *FAST) == 0
-    assert not (tmp_path / "run" / "export").exists()
-    assert "| bpr, c1 |" in (tmp_path / "run" / "evaluation" / "table.md").read_text()
+def test_a_baseline_runs_and_exports_nothing(place, tmp_path, capsys):
+    data, run_dir = f"--dataset_dir={place / 'dataset'}", tmp_path / "run[x]"
+    assert run("train", data, "--model=bpr", f"--run_dir={run_dir}", *FAST) == 0
+    assert not (run_dir / "export").exists()
+    table = (run_dir / "evaluation" / "table.md").read_text()
+    assert "| bpr, c1 |" in table
+    told = capsys.readouterr().out
+    assert table in told  # lines as long as they are
+    assert f"run {run_dir}" in told  # brackets and all
 
 
 def columns_of(page, row):
@@ -183,8 +187,12 @@ def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, caps
         "--published=P0-r: .99",
         *("--figure=epochs", f"--results={tmp_path / 'results'}", f"--cells={tmp_path / 'cells'}"),
     ]
+    (tmp_path / "cells").mkdir()
+    earlier = tmp_path / "cells" / "0123456789abcdef.json"  # a cell as earlier versions kept it
+    earlier.write_text('{"row": "P0", "seed": 0}')
     with workers_here():
         assert run("experiment", *arguments) == 0
+    assert "4 cells, 4 of them run now" in capsys.readouterr().out
     page = (tmp_path / "results" / "results.md").read_text()
     rows = {name: columns_of(page, name) for name in ("P0", "P0-r")}
     assert "AUC, epoch 1" in rows["P0"]

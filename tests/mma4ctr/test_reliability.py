@@ -250,7 +250,8 @@ def test_whatever_the_other_drivers_are_killed_at_they_end_the_same(
         for copy in copies:
             put_back(copy, place)
             moments, _ = watched(place, monkeypatch, act)
-            assert moments > 1
+            # A finished experiment changes no file; it only takes its lock.
+            assert moments > 1 or (name == "experiment" and copy == copies[-1])
             assert whatever(place) == wanted
             assert not litter(place)
 

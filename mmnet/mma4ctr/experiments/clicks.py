@@ -11,8 +11,6 @@ from mmnet.mma4ctr import config
 from mmnet.mma4ctr.config import ExperimentConfig, TrainConfig
 from mmnet.training.records import Record
 
-_OWN = frozenset({"seed", "run_dir", "resume"})
-
 
 class Clicks:
     """See `plan.System`."""
@@ -21,7 +19,7 @@ class Clicks:
     tasks = "mmnet.mma4ctr.tasks"
     example = "Protocols: p0, c1, c2"
     runs = "runs/mma4ctr"
-    own_flags = _OWN
+    own_flags = frozenset({"seed", "run_dir", "resume"})
     decides_nothing = frozenset(config.PLACES) - {"item_scores"}
     dataset_flags = frozenset(config.INTERACTIONS) - decides_nothing | {"source_dir"}
     known_to_dataset = config.INTERACTIONS

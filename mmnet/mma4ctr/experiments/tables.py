@@ -33,6 +33,8 @@ COLUMNS = [
     for metric, title in METRICS.items()
 ]
 REFERENCES = ("planted probability", "user rate", "item rate", "both rates")
+CHOSEN = "chosen"
+"""Of the lines per cell the one of the epoch that `--select` chose."""
 SIZES = {"rows": "test rows", "positives": "positives"}
 
 Records = Mapping[Cell, Record]
@@ -115,13 +117,11 @@ def _of(records: Records, row: str) -> list[tuple[Cell, Record]]:
 
 
 def _heading(planned: Plan, records: Records, flags: ExperimentConfig) -> str:
-    known = {record.git_commit for record in records.values()} - {None}
-    commits = sorted(commit[:10] for commit in known if commit) or ["unknown"]
     how = tables.how_compared(flags, "by user and by seed", "user")
     return (
         f"# {flags.title or Path(flags.experiment).name or 'Results'}\n\n"
         f"Test rows; mean over up to {len(planned.seeds)} seeds ± sd, each with row order, weights "
-        f"and (if generated) a log of its own; commit {', '.join(commits)}; "
+        f"and (if generated) a log of its own; {tables.commits(records.values())}; "
         f"[every cell](results.csv). {how}"
     )
 
@@ -146,27 +146,29 @@ def _more(
     rows: Sequence[str], part: Compared, records: Records, flags: ExperimentConfig
 ) -> dict[str, dict[str, str]]:
     """What the table has besides metrics: heading -> row -> text."""
+    frame = cells(records)
+    aucs = frame.groupby(["row", "at"])["auc"].agg(list)
+    at = {str(at): f"AUC, epoch {at}" for at in sorted(map(int, _epochs(frame)["at"].unique()))}
+    at |= {name: f"{name}: AUC" for name in REFERENCES if name in set(frame["at"])}
     found: dict[str, dict[str, str]] = {"AUC, 95 % interval": {}, "columns": {}, "parameters": {}}
     if flags.published:
         found["published"] = published(flags)
-    reports = {row: [record.metrics for _, record in _of(records, row)] for row in rows}
-    at = sorted({int(e) for mine in reports.values() for one in mine for e in one["at_epoch"]})
-    for row, mine in reports.items():
-        auc = part.cell(row, "test", "auc")
+    for name, title in at.items():
+        found[title] = {row: _mean(aucs.get((row, name), [])) for row in rows}
+    for row in rows:
+        auc, (first, *_) = part.cell(row, "test", "auc"), (r for _, r in _of(records, row))
         found["AUC, 95 % interval"][row] = f"[{auc['low']:.4f}, {auc['high']:.4f}]"
-        found["columns"][row] = str(mine[0]["in_features"])
-        found["parameters"][row] = f"{mine[0]['parameters']:,}"
-        for epoch in at:
-            values = [one["at_epoch"][str(epoch)] for one in mine if str(epoch) in one["at_epoch"]]
-            found.setdefault(f"AUC, epoch {epoch}", {})[row] = _mean([v["auc"] for v in values])
-        for name in REFERENCES:
-            values = [one["references"][name] for one in mine if name in one["references"]]
-            if values:
-                found.setdefault(f"{name}: AUC", {})[row] = _mean([v["auc"] for v in values])
-        for name, title in SIZES.items():
-            mean = np.mean([one["test"][name] for one in mine])
-            found.setdefault(title, {})[row] = f"{mean:,.0f}"
+        found["columns"][row] = str(first.metrics["in_features"])
+        found["parameters"][row] = f"{first.metrics['parameters']:,}"
+    chosen = frame[frame["at"] == CHOSEN].groupby("row")
+    for name, title in SIZES.items():
+        found[title] = {row: f"{mean:,.0f}" for row, mean in chosen[name].mean().items()}
     return found
+
+
+def _epochs(frame: pd.DataFrame) -> pd.DataFrame:
+    """The lines of `cells` that are of an epoch of `--evaluate_at`."""
+    return frame[frame["at"].str.isdecimal()]
 
 
 def _mean(values: Sequence[float]) -> str:
@@ -208,21 +210,14 @@ def _curve(planned: Plan, records: Records, flags: ExperimentConfig) -> Figure:
     Raises:
         InputError: no epochs were tested.
     """
-    points: dict[str, dict[float, list[float]]] = {}
-    by_epoch = flags.figure == "epochs"
-    for cell, record in records.items():
-        row = planned.rows[cell.row]
-        for epoch, found in record.metrics["at_epoch"].items():
-            series = row.title if by_epoch else f"epoch {epoch}"
-            setting = int(epoch) if by_epoch else getattr(row.flags, flags.figure)
-            points.setdefault(series, {}).setdefault(setting, []).append(found["auc"])
-    if not points:
+    frame = _epochs(cells(records))
+    if frame.empty:
         raise InputError(f"--figure={flags.figure} needs --evaluate_at, the epochs to draw")
-    drawn = {
-        series: [
-            (setting, float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else 0.0)
-            for setting, v in by_setting.items()
-        ]
-        for series, by_setting in points.items()
-    }
-    return figures.curve(drawn, flags.figure.replace("_", " "), not by_epoch)
+    points: dict[str, list[tuple[float, float, float]]] = {}
+    by_epoch = flags.figure == "epochs"
+    for (name, epoch), aucs in frame.groupby(["row", "at"], sort=False)["auc"]:
+        row = planned.rows[name]
+        setting = int(epoch) if by_epoch else getattr(row.flags, flags.figure)
+        series = row.title if by_epoch else f"epoch {epoch}"
+        points.setdefault(series, []).append((setting, aucs.mean(), np.nan_to_num(aucs.std())))
+    return figures.curve(points, flags.figure.replace("_", " "), not by_epoch)
