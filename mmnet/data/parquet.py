@@ -78,12 +78,13 @@ class ParquetTable(Placed):
         names = list(self.names if columns is None else dict.fromkeys(columns))
         wanted = pa.schema([self.schema.field(name) for name in names])
         for block in self.blocks(rows) if blocks is None else blocks:
-            batches = table_files.batches(
-                self.files[block.file], self.name, names, rows=rows, groups=block.groups
-            )
-            for part, data in zip(
-                tables.runs(block.rows, rows), _exactly(batches, rows), strict=True
-            ):
+            path = self.files[block.file]
+            batches = table_files.batches(path, self.name, names, rows=rows, groups=block.groups)
+            runs = tables.runs(block.rows, rows)
+            for part, data in itertools.zip_longest(runs, _exactly(batches, rows)):
+                # The footer of a damaged file may count other rows than its groups hold.
+                if part is None or data is None or len(data) != part.stop - part.start:
+                    raise table_files.damaged(path, self.name)
                 places = np.arange(part.start, part.stop)
                 data = data.select(names).cast(wanted)
                 yield Table(data, self.name, self.files, self.starts, places)

@@ -459,6 +459,12 @@ def _fits(value: str, kind: pa.DataType) -> bool:
     return True
 
 
+def damaged(path: Path, name: str) -> InputError:
+    """What to say of a Parquet file whose footer and row groups do not agree."""
+    reason = "its footer counts other rows than the file holds; write the file again"
+    return _not_readable(path, name, reason)
+
+
 def _not_readable(path: Path, name: str, reason: str) -> InputError:
     kind = "Parquet" if is_parquet(path) else "CSV"
     return InputError(f"{path} is not a readable {kind} file ({name} table): {reason}")

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +20,14 @@ def written(directory, *files, row_group_size=3):
         path = directory / f"part-{number}.parquet"
         pq.write_table(pa.table(columns), path, row_group_size=row_group_size)
     return directory
+
+
+@pytest.mark.parametrize("counted", [(3, 2), (3, 5), (2, 1), (9, 1)])
+def test_a_footer_that_counts_other_rows_is_refused(tmp_path, counted):
+    found = parquet.open_table(str(written(tmp_path, {"x": [1, 2, 3, 4]})), "counts")
+    damaged = dataclasses.replace(found, groups=(counted,))  # 3 and 1 in truth
+    with pytest.raises(InputError, match=r"part-0\.parquet .* counts other rows than"):
+        list(damaged.pieces(2))
 
 
 def sentence(*arguments):

@@ -328,8 +328,8 @@ def test_holes_and_dropout_go_on_where_they_stopped(name, tmp_path):
     flags = TrainConfig(model=name, protocol="c1", epochs=3, batch_size=16, jit=False)
 
     def trained(flags, run_dir, resume=False):
-        made = System(data, flags)
-        made.fit(run_dir, resume)
+        made = System(data, flags.model_copy(update={"resume": resume}))
+        made.fit(run_dir)
         return made.model.net.get_weights()
 
     whole = trained(flags, tmp_path / "whole")
