@@ -37,7 +37,7 @@ ITEMS = (
     Column("categoricals", "string, list or ;-separated", "known at release"),
     Column("numerics", "number", "known at release; empty where unknown"),
     Column("texts", "string", "known at release; empty where unknown"),
-    Column("images", "string", "path of a picture, known at release; empty where there is none"),
+    Column("images", "string", "path of a picture, known at release; may be empty"),
     Column("release", "period or timestamp", "optional; else the first observed period"),
 )
 

@@ -171,7 +171,7 @@ def _escaped(text: str) -> str:
 
 
 def cells(records: Records) -> pd.DataFrame:
-    """A line per cell: what it was, what it cost, what came of it."""
+    """A line per cell: its settings, its cost and its metrics."""
     return pd.DataFrame([_line(cell, record) for cell, record in records.items()])
 
 

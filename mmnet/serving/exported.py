@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import json
 import os
 from dataclasses import dataclass
@@ -47,9 +48,9 @@ class About(BaseModel):
     """The document, in the export's directory."""
 
     @property
+    @abc.abstractmethod
     def tolerance(self) -> Tolerance:
         """How near to its golden rows the model must score."""
-        raise NotImplementedError
 
 
 class AboutShareRates(About):

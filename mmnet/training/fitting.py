@@ -48,7 +48,7 @@ class Monitor:
     shown: tuple[str, ...] = ()
 
     def improves(self, value: float, best: float | None) -> bool:
-        """Whether a value beats the best one so far; None: there is none yet."""
+        """Whether a value beats the best one so far; None before the first."""
         if best is None or self.better == "last":
             return True
         return value < best if self.better == "min" else value > best

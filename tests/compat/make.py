@@ -2,12 +2,12 @@
 
 Run it once for every commit whose formats are to stay readable, with that commit's own code:
 
-    git clone . /tmp/old && git -C /tmp/old checkout a63bf34
-    cd /tmp && PYTHONPATH=/tmp/old python .../tests/compat/make.py .../tests/compat/a63bf34
+    git clone . ../old && git -C ../old checkout a63bf34
+    PYTHONPATH=$PWD/../old python tests/compat/make.py tests/compat/a63bf34
 
 It uses nothing but `python -m` entry points, flags and files, so that it runs with any commit. The
-artefacts are made in `/tmp/mmnet-compat`, which the test machine does not have: they are also the
-test that a directory may be moved.
+artefacts are made in a temporary directory that is gone afterwards: they are also the test that a
+directory may be moved.
 
 One archive per system holds everything: a SavedModel is mostly repetition, and the weights are
 there three times, as the best ones, in the export and in the checkpoint.
@@ -33,13 +33,14 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-PLACE = pathlib.Path("/tmp/mmnet-compat")
+PLACE = pathlib.Path(tempfile.gettempdir(), "mmnet-compat")
 ITEMS, PERIODS = 48, 14
 
 MMNET = [
@@ -119,7 +120,7 @@ def mma4ctr() -> None:
     without_its_last_epoch(PLACE / "mma4ctr/run", PLACE / "mma4ctr/interrupted")
     rows = pa.parquet.read_table(PLACE / "mma4ctr/run/evaluation/predictions.parquet")
     pairs = sorted(set(zip(rows["user_id"].to_pylist(), rows["item_id"].to_pylist(), strict=True)))
-    pairs = [*pairs[:30], (999_999, pairs[0][1])]  # of them one user whom nobody knows
+    pairs = [*pairs[:30], (999_999, pairs[0][1])]  # one user is not in the export
     lines = ["user_id,item_id", *(f"{user},{item}" for user, item in pairs)]
     (PLACE / "mma4ctr/pairs.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     run(

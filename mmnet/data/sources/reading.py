@@ -203,7 +203,7 @@ class Scan:
             if names:
                 table_files.check_delimiter(str(path), names, self.delimiter)
             table_files.need_column(str(path), names, lacking[0], f"source_set={self.option}")
-        # Publishers' other columns may be there twice: nobody reads them.
+        # Publishers' other columns may be there twice: they are not read.
         table_files.check_unique(path, [name for name in names if name in self.columns])
         return names
 
