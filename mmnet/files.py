@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import re
 import shutil
-import sys
 import tempfile
 import time
 import uuid
@@ -54,11 +52,9 @@ def write_atomic(
         else:
             beside.write_bytes(content.encode() if isinstance(content, str) else content)
         _to_disk(beside)
-        os.replace(beside, path)
+        rename(beside, path)
     finally:
         beside.unlink(missing_ok=True)
-    if os.name == "posix":  # elsewhere a directory cannot be opened
-        _to_disk(path.parent)
     return path
 
 
@@ -78,9 +74,10 @@ def _clear_stale(path: Path) -> None:
 
 
 def write_directory(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:
-    """Writes a directory so that a reader finds the old one or the new one, never a part.
+    """Writes a directory so that `directories` finds the old one or the new one, never a part.
 
-    What a killed process left beside it is cleared away first.
+    An older directory is moved aside before the new one takes its name, so that for a moment there
+    is nothing under the name. What a killed process left alongside is put back or removed first.
 
     Args:
         path: the directory; its parent is made if need be, and an older one is replaced. One
@@ -96,61 +93,55 @@ def write_directory(path: str | os.PathLike[str], write: Callable[[Path], object
     """
     path = Path(path)
     place = path.resolve()  # a link to a directory stays a link
-    recover_directory(place)
     make_directory(place.parent)
-    beside = place.with_name(f"{_beside(place)}{uuid.uuid4().hex[:12]}")
-    old = beside.with_name(beside.name + _OLD)
+    standing = directories(place.parent).get(place.name, place)
+    if standing != place:
+        os.replace(standing, place)
+    for left in place.parent.iterdir():
+        if left.name.startswith(f".{place.name}.new-"):
+            shutil.rmtree(left, ignore_errors=True)
+    beside = place.with_name(f".{place.name}.new-{uuid.uuid4().hex[:12]}")
+    old = beside.with_name(f"{beside.name}-old")
     try:
         beside.mkdir()  # not `tempfile`: its directories are readable by their owner only
         write(beside)
         for file in [*beside.rglob("*"), beside]:
             _to_disk(file)
-        if not place.exists():
-            os.replace(beside, place)
-        elif not _exchange(beside, place):
-            os.replace(place, old)  # for a moment there is nothing under the name
-            os.replace(beside, place)
+        if place.exists():
+            os.replace(place, old)
+        rename(beside, place)
     finally:
         if old.exists() and not place.exists():
             os.replace(old, place)
         shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
-    if os.name == "posix":
-        _to_disk(place.parent)
     return path
 
 
-def recover_directory(path: str | os.PathLike[str]) -> None:
-    """Clears away what a killed `write_directory` left beside a directory.
+def rename(source: Path, target: Path) -> None:
+    """Gives a file or directory another name, which it still has after a power cut."""
+    os.replace(source, target)
+    if os.name == "posix":  # elsewhere a directory cannot be opened
+        _to_disk(target.parent)
 
-    Where directories cannot be swapped in one step, it may have died with the old one moved aside
-    and the new one not yet in place: then the old one is put back.
+
+_MOVED_ASIDE = re.compile(r"^\.(.+)\.new-[0-9a-f]{12}-old$")
+
+
+def directories(parent: Path) -> dict[str, Path]:
+    """Finds the directories that `write_directory` wrote, without waiting for it or disturbing it.
+
+    Where a process is between its two renames, or was killed there, the old directory is found.
+
+    Args:
+        parent: the directory that they are in; it may be missing.
+
+    Returns:
+        Name -> path, of everything in the parent.
     """
-    place = Path(path).resolve()
-    if not place.parent.is_dir():
-        return
-    left = [one for one in place.parent.iterdir() if one.name.startswith(_beside(place))]
-    for old in left:
-        if old.name.endswith(_OLD) and not place.exists():
-            os.replace(old, place)
-    for one in left:
-        shutil.rmtree(one, ignore_errors=True)
-
-
-_OLD = "-old"
-
-
-def _beside(place: Path) -> str:
-    return f".{place.name}.new-"
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Swaps two directories in one step, where the system can (Linux); False where it cannot."""
-    swap = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
-    if swap is None:
-        return False
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return swap(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+    # Longer names first, so that a directory comes after an old one that was moved aside for it.
+    paths = sorted(parent.glob("*"), key=lambda path: -len(path.name))
+    return {_MOVED_ASIDE.sub(r"\1", path.name): path for path in paths}
 
 
 @contextlib.contextmanager

@@ -78,7 +78,6 @@ class Moments:
                 patch.setattr(os, name, self._wrapped(getattr(os, name), name))
             for module in (builtins, io):
                 patch.setattr(module, "open", self._opened(open))
-            patch.setattr(files, "_exchange", self._exchanged(files._exchange))
             yield self
 
     def _wrapped(self, real, name):
@@ -96,13 +95,6 @@ class Moments:
             if set(mode) & set("wax+"):
                 self.pass_by(file)
             return real(file, mode, *rest, **named)
-
-        return call
-
-    def _exchanged(self, real):
-        def call(one, other):
-            self.pass_by(other)
-            return real(one, other)
 
         return call
 

@@ -235,7 +235,7 @@ MISTAKES = {
     ],
     "mma4ctr.train": [
         (["--protocol=c3"], "--protocol"),
-        (["--run_dir=r", "--dataset_dir=no"], "--dataset_dir=no: no prepared dataset there"),
+        (["--run_dir=r", "--dataset_dir=no"], "--dataset_dir=no is not a dataset directory"),
         (["--run_dir=r", "--source_dir=no"], "--source_dir=no is not a directory"),
         (["--run_dir=r", "--item_scores=no.parquet"], "no.parquet: no such file"),
         (["--run_dir=r", "--item_scores=items.csv"], "items.csv has no column"),

@@ -19,7 +19,6 @@ WITHOUT_OWN_FILE = {
     "data/histories.py": "data/test_pipeline.py",
     "data/ids.py": "data/test_items.py",
     "data/item_tensors.py": "data/test_pipeline.py",
-    "data/kept_counts.py": "data/test_events.py",
     "data/rate_scale.py": "data/test_pipeline.py",
     "data/table_files.py": "data/test_tables.py",
     "data/taxonomy_means.py": "data/test_taxonomies.py",

@@ -159,9 +159,9 @@ def disturb(driver, place, draws):
         return
     match driver:
         case "prepare":
-            changed(place / "dataset/dataset.json", "fingerprint")
+            changed(place / "dataset/dataset.json")
         case "mma4ctr.prepare":
-            changed(place / "clicks/dataset/dataset.json", "key")
+            changed(place / "clicks/dataset/dataset.json")
             if draws.random() < 0.5:
                 (place / "clicks/dataset/raw/generated.json").unlink(missing_ok=True)
         case "train" | "mma4ctr.train":
@@ -176,11 +176,11 @@ def disturb(driver, place, draws):
             shutil.rmtree(place / "vectors", ignore_errors=True)
 
 
-def changed(about, name):
+def changed(about):
     """Makes a dataset one of other files."""
     if about.exists():
         document = json.loads(about.read_text(encoding="utf-8"))
-        write_atomic(about, json.dumps(document | {name: "of other files"}))
+        write_atomic(about, json.dumps(document | {"fingerprint": "of other files"}))
 
 
 def kill(process, everything, cells):
@@ -200,7 +200,7 @@ def outcome(driver, place):
     run, clicks = place / "run", place / "clicks"
     match driver:
         case "prepare":
-            return arrays(*sorted((place / "dataset").glob("*.npy")))
+            return arrays(*sorted((place / "dataset").glob("*/*.npy")))
         case "train":
             return arrays(run / "checkpoints/best.npz") | texts(run / "evaluation/metrics.json")
         case "evaluate":

@@ -31,7 +31,8 @@ outputs.py          tables written where a flag says
 content.py          texts and images -> vectors of frozen encoders
 
 All of it together:
-dataset.py          the arrays, what was fitted, and the ledger, in one directory
+store.py            a dataset directory: locked, reused, replaced in one step
+dataset.py          the arrays, what was fitted, and the ledger
 item_tensors.py     tensors that depend on an item alone
 input_tables.py     the tables that the flags name, and the fingerprint of a dataset
 pipeline.py         the order of preparation, on one page

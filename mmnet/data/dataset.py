@@ -1,29 +1,23 @@
-"""A prepared dataset: dense arrays, what was fitted, and the ledger, in one directory."""
+"""A prepared dataset: dense arrays, what was fitted, and the ledger, in a dataset directory."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable
+import functools
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 from pydantic import BaseModel, ConfigDict
 
-from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import histories
-from mmnet.data.arrays import new_array
+from mmnet.data import histories, store
 from mmnet.data.calendars import Calendar
 from mmnet.data.counts import Panel
 from mmnet.data.items import Vocabularies
 from mmnet.data.ledger import Rule, ledger_table
 from mmnet.data.splits import SPLITS, Examples, Split
-from mmnet.files import problem_of_place, write_directory
 from mmnet.schema import FeatureSpec
 
 FORMAT = 3
@@ -67,7 +61,6 @@ class Dataset:
         inputs: file -> SHA-256.
         fingerprint: of the inputs and flags that the dataset was made from.
         true_share_rate: float64 [items, periods], percent, NaN where unknown; planted, if any.
-        kept: files to keep beside the arrays: the counts that events were turned into.
     """
 
     fitted: Fitted
@@ -79,7 +72,6 @@ class Dataset:
     inputs: dict[str, str] = field(default_factory=dict)
     fingerprint: str = ""
     true_share_rate: np.ndarray | None = None
-    kept: tuple[Path, ...] = ()
 
     @property
     def share_rate(self) -> np.ndarray:
@@ -137,54 +129,11 @@ class Dataset:
         return self.split[split]
 
 
-class NewDirectory:
-    """A dataset directory that is being written beside its place.
-
-    Attributes:
-        path: where it is written.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def array(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-        """An array of the dataset, to be filled in: a mapped file, as it may not fit in memory."""
-        return new_array(self.path / f"{name}.npy", shape, dtype)
-
-
-def create(directory: str | Path, make: Callable[[NewDirectory], Dataset]) -> Path:
-    """Makes a dataset directory; it appears whole or not at all, replacing an older one.
-
-    Args:
-        directory: its place.
-        make: makes the dataset; arrays that it took from the new directory are there already.
+def save(dataset: Dataset, directory: str | Path) -> Path:
+    """Writes a dataset that is in memory into a dataset directory, and returns the directory.
 
     Raises:
-        InputError: the place cannot be written, or holds something that is no dataset.
-    """
-    directory = Path(directory)
-    if directory.exists() and not directory.is_dir():
-        raise InputError(f"{directory} is a file; choose another --dataset_dir")
-    if (
-        directory.exists()
-        and not (directory / "dataset.json").is_file()
-        and any(directory.iterdir())
-    ):
-        raise InputError(f"{directory} holds other files; choose another --dataset_dir")
-    try:
-        write_directory(directory, lambda beside: _fill(NewDirectory(beside), make))
-    except OSError as error:
-        reason = error.strerror or problem_of_place(error) or error
-        raise InputError(f"{directory}: cannot write a dataset there: {reason}") from None
-    return directory
-
-
-def _fill(new: NewDirectory, make: Callable[[NewDirectory], Dataset]) -> None:
-    _write(make(new), new.path)
-
-
-def save(dataset: Dataset, directory: str | Path) -> Path:
-    """Writes a dataset directory; see `create`.
+        InputError: the directory cannot be written, or holds something that is not a dataset.
 
     >>> import tempfile
     >>> flags = {"tables": TableFlags(), "task": TaskFlags(window=1), "vocabularies": {}}
@@ -198,10 +147,21 @@ def save(dataset: Dataset, directory: str | Path) -> Path:
     >>> found.panel.item_ids, found.panel.clicks.tolist()
     (array(['a', 'b'], dtype=object), [[4, 2], [0, 5]])
     """
-    return create(directory, lambda _: dataset)
+    with STORE.only_one(directory):
+        STORE.write(directory, dataset.fingerprint, functools.partial(write, dataset))
+    return Path(directory)
 
 
-def _write(dataset: Dataset, directory: Path) -> None:
+def write(dataset: Dataset, folder: Path) -> store.About:
+    """Fills the folder of a dataset, as `store.Store.write` asks for it.
+
+    Args:
+        dataset: the dataset. Its arrays may be mapped files of the folder already.
+        folder: where the arrays go.
+
+    Returns:
+        The rest, for `dataset.json`.
+    """
     panel, split = dataset.panel, dataset.split
     arrays = {name: getattr(panel, name) for name in ("clicks", "shares", "release")}
     arrays["history"] = dataset.history
@@ -212,77 +172,29 @@ def _write(dataset: Dataset, directory: Path) -> None:
     if dataset.true_share_rate is not None:
         arrays["true_share_rate"] = dataset.true_share_rate
     for name, array in arrays.items():
-        file = directory / f"{name}.npy"
+        file = folder / f"{name}.npy"
         if isinstance(array, np.memmap) and Path(str(array.filename)) == file:
             array.flush()
         else:
             np.save(file, array, allow_pickle=False)
     ids = pa.table({"item_id": pa.array(panel.item_ids, pa.string())})
-    pa.parquet.write_table(ids, directory / "items.parquet")
-    about = {
-        "format": FORMAT,
-        "fingerprint": dataset.fingerprint,
+    pa.parquet.write_table(ids, folder / "items.parquet")
+    (folder / store.LEDGER).write_text(ledger_table(dataset.ledger), encoding="utf-8")
+    return {
         "fitted": dataset.fitted.model_dump(mode="json"),
         "first_period": panel.first_period,
         "first_targets": list(split.first_targets) if split else None,
         "tensors": list(dataset.tensors),
+        "true_share_rate": dataset.true_share_rate is not None,
         "ledger": [asdict(rule) for rule in dataset.ledger],
         "inputs": dataset.inputs,
     }
-    for path in dataset.kept:
-        copy = shutil.copytree if path.is_dir() else shutil.copy2
-        copy(path, directory / path.name)
-    (directory / "ledger.md").write_text(ledger_table(dataset.ledger), encoding="utf-8")
-    text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
-    (directory / "dataset.json").write_text(text, encoding="utf-8")
 
 
-def fingerprint_of(directory: str | Path) -> str | None:
-    """The fingerprint of a dataset directory; None if there is none of this format."""
-    about = _about(Path(directory))
-    return about.get("fingerprint") if about and about.get("format") == FORMAT else None
-
-
-def _about(directory: Path) -> dict[str, Any] | None:
-    try:
-        about = json.loads((directory / "dataset.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return about if isinstance(about, dict) else None
-
-
-def load(directory: str | Path) -> Dataset:
-    """Reads a dataset directory; arrays are memory-mapped.
-
-    Raises:
-        InputError: it is not there, or not whole, or of another format.
-    """
-    directory = Path(directory)
-    about = _about(directory)
-    if about is None:
-        raise InputError(
-            f"{directory} is not a dataset directory (no readable dataset.json); "
-            "make one with python -m mmnet.prepare, or name another by --dataset_dir"
-        )
-    if about.get("format") != FORMAT:
-        raise InputError(f"{directory} has another version's format; prepare it again")
-
-    def array(name: str) -> np.ndarray:
-        try:
-            # Copied on writing, since TensorFlow maps no array that cannot be written.
-            return np.load(directory / f"{name}.npy", mmap_mode="c", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            raise InputError(
-                f"{directory}/{name}.npy is missing or cut off; prepare the dataset again"
-            ) from None
-
+def _open(folder: Path, about: store.About) -> Dataset:
+    array = functools.partial(store.mapped, folder)
     fitted = Fitted.model_validate(about["fitted"])
-    try:
-        ids = pa.parquet.read_table(directory / "items.parquet")["item_id"]
-    except (OSError, pa.ArrowInvalid):
-        raise InputError(
-            f"{directory}/items.parquet is missing or cut off; prepare the dataset again"
-        ) from None
+    ids = store.opened(folder / "items.parquet", pa.parquet.read_table)["item_id"]
     panel = Panel(
         item_ids=ids.to_numpy(zero_copy_only=False).astype(object),
         clicks=array("clicks"),
@@ -291,6 +203,8 @@ def load(directory: str | Path) -> Dataset:
         calendar=fitted.calendar,
         first_period=about["first_period"],
     )
+    # Earlier versions did not say whether there is one.
+    truth = about.get("true_share_rate", (folder / "true_share_rate.npy").exists())
     split = None
     if about["first_targets"] is not None:
         parts = {name: Examples(array(f"{name}-items"), array(f"{name}-times")) for name in SPLITS}
@@ -304,7 +218,9 @@ def load(directory: str | Path) -> Dataset:
         ledger=[Rule(**rule) for rule in about["ledger"]],
         inputs=about["inputs"],
         fingerprint=about["fingerprint"],
-        true_share_rate=array("true_share_rate")
-        if (directory / "true_share_rate.npy").exists()
-        else None,
+        true_share_rate=array("true_share_rate") if truth else None,
     )
+
+
+STORE = store.Store("mmnet.prepare", FORMAT, _open)
+load = STORE.load

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
+import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from mmnet.data import calendars, engines, events, parquet, table_files
 from mmnet.data.ledger import Rule
 from mmnet.data.parquet import PIECE_ROWS
 from mmnet.data.tables import Rows
-from mmnet.files import scratch_directory
+from mmnet.files import scratch_directory, write_atomic, write_directory
 from mmnet.hashing import sha256
 
 COUNTS_FILE, ABOUT_FILE = "counts.parquet", "counts.json"
@@ -85,6 +88,25 @@ def load(
         digests = {f"events/{flags.events}": _content_sha256(table)}
     kept = (place / COUNTS_FILE, place / ABOUT_FILE)
     return KeptCounts(table, tuple(ledger), digests, kept, scratch)
+
+
+def keep(kept: Sequence[Path], directory: Path) -> None:
+    """Keeps counts in a dataset directory, unless they are there: the next dataset may need them.
+
+    Args:
+        kept: the files of `KeptCounts.kept`; none: nothing was counted.
+        directory: the dataset directory. Older counts in it are replaced.
+    """
+    if kept and kept[0].parent != directory:
+        (directory / ABOUT_FILE).unlink(missing_ok=True)  # until both files are new
+        for path in kept:
+            place = directory / path.name
+            shutil.rmtree(place, ignore_errors=True)  # a file stays until it is replaced
+            if path.is_dir():  # Spark writes a directory of files
+                place.unlink(missing_ok=True)
+                write_directory(place, functools.partial(shutil.copytree, path, dirs_exist_ok=True))
+            else:
+                write_atomic(place, functools.partial(shutil.copyfile, path))
 
 
 def _key(flags: TableFlags, task: TaskFlags, item_ids: np.ndarray, hashes: list[str]) -> str:

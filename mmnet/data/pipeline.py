@@ -95,7 +95,6 @@ def prepare(
     dataset = _assemble(found, counted, panel, fitted, encoders, allocate)
     dataset.split = split
     dataset.ledger = [*found.ledger, *counted.ledger, *dataset.ledger, *example_ledger]
-    dataset.kept = found.kept
     return dataset
 
 

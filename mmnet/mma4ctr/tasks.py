@@ -14,6 +14,7 @@ import pyarrow.parquet
 from mmnet.checks import InputError
 from mmnet.console import console
 from mmnet.data.outputs import write_tables
+from mmnet.data.store import LEDGER
 from mmnet.experiments import running
 from mmnet.files import write_atomic
 from mmnet.mma4ctr import config
@@ -56,10 +57,10 @@ def prepare(flags: PrepareConfig) -> None:
 
 def _print_dataset(found: Dataset) -> None:
     spec = found.spec
-    console.print((found.folder / dataset.LEDGER).read_text(encoding="utf-8"))
+    console.print((found.folder / LEDGER).read_text(encoding="utf-8"))
     console.print(
         f"{spec['rows']:,} rows of {spec['users']:,} users and {spec['items']:,} items, "
-        f"{spec['positives']:,} of them positive: {found.directory}"
+        f"{spec['positives']:,} of them positive: {found.folder.parent}"
     )
 
 
@@ -281,7 +282,7 @@ def experiment(flags: ExperimentConfig) -> None:
 
     def prepare(cell: TrainConfig, directory: Path) -> str:
         cell = cell.model_copy(update={"dataset_dir": str(directory)})
-        return _dataset(cell, directory).spec["fingerprint"]
+        return _dataset(cell, directory).spec["content"]
 
     folder = running.run(flags, SYSTEM, prepare)
     console.print((folder / "results.md").read_text(encoding="utf-8"))

@@ -73,9 +73,7 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
     )
     last = as_of_column(counted, as_of)
     shape = (len(counted.ids), window)
-    arrays = {
-        name: new_array(directory / f"{name}.npy", shape, "int64") for name in ("clicks", "shares")
-    }
+    arrays = {name: new_array(directory, name, shape, "int64") for name in ("clicks", "shares")}
     for rows, panel in counted.panels():
         recent = panel.columns(last + 1 - window, last + 1)
         arrays["clicks"][rows], arrays["shares"][rows] = recent.clicks, recent.shares
@@ -101,9 +99,8 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
     taxonomies.save(fitted_taxonomies, directory)
     for vector in fitted.spec.vectors:
         if vector.of == "given" and not beside(found, vector.name):
-            file = directory / f"{vector.tensor}.npy"
             shape = (len(counted.ids), vector.dim)
-            out = new_array(file, shape, "float32")
+            out = new_array(directory, vector.tensor, shape, "float32")
             table = given_vectors(found, vector.name)
             items.encode_vectors(table, vector, counted.ids, flags, out)
     write_about(directory, first_period)

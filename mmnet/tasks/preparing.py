@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 from pathlib import Path
 
 from mmnet.checks import InputError
@@ -11,12 +11,12 @@ from mmnet.config import (
     PrepareConfig,
     TrainConfig,
 )
-from mmnet.data import content, input_tables, pipeline, tables
+from mmnet.data import content, input_tables, kept_counts, pipeline, store, tables
 from mmnet.data import dataset as datasets
+from mmnet.data.arrays import new_array
 from mmnet.data.columns import strings
 from mmnet.data.content import Encoders
 from mmnet.data.dataset import Dataset
-from mmnet.files import only_one, recover_directory
 from mmnet.tasks.shown import console, print_ledger, print_rules
 
 
@@ -35,34 +35,25 @@ def dataset_of_tables(flags: PrepareConfig | TrainConfig, directory: Path) -> Da
     Raises:
         InputError: another process is making it.
     """
-    place = directory.resolve()
-    with only_one(
-        place.parent / f".{place.name}.lock",
-        f"--dataset_dir={directory} is being made by another process; wait for it, or choose "
-        "another",
-        remove=True,
-    ):
-        recover_directory(place)
-        return _made_dataset(flags, directory)
+    with datasets.STORE.only_one(directory):
+        table_flags, task_flags = input_tables.table_flags(flags)
+        encoders = Encoders(table_flags)
+        found = input_tables.load_tables(table_flags, task_flags, directory)
+        fingerprint, hashes = input_tables.fingerprint(found, table_flags, task_flags, encoders)
 
+        def fill(folder: Path) -> store.About:
+            allocate = functools.partial(new_array, folder)
+            made = pipeline.prepare(found, table_flags, task_flags, encoders, allocate)
+            made.inputs = hashes
+            return datasets.write(made, folder)
 
-def _made_dataset(flags: PrepareConfig | TrainConfig, directory: Path) -> Dataset:
-    table_flags, task_flags = input_tables.table_flags(flags)
-    encoders = Encoders(table_flags)
-    found = input_tables.load_tables(table_flags, task_flags, directory)
-    fingerprint, hashes = input_tables.fingerprint(found, table_flags, task_flags, encoders)
-    if datasets.fingerprint_of(directory) == fingerprint:
-        with contextlib.suppress(InputError):  # it is damaged: made anew below
-            dataset = datasets.load(directory)
+        dataset = datasets.STORE.unchanged(directory, fingerprint)
+        if dataset is None:
+            dataset = datasets.STORE.write(directory, fingerprint, fill)
+        else:
             console.print(f"reusing the unchanged dataset in {directory}")
-            return dataset
-
-    def make(new: datasets.NewDirectory) -> Dataset:
-        dataset = pipeline.prepare(found, table_flags, task_flags, encoders, new.array)
-        dataset.fingerprint, dataset.inputs = fingerprint, hashes
+        kept_counts.keep(found.kept, directory)
         return dataset
-
-    return datasets.load(datasets.create(directory, make))
 
 
 def encode(flags: EncodeConfig) -> None:

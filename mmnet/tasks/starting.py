@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -59,9 +60,10 @@ def _dataset_of_run(flags: TrainConfig, run_dir: Path) -> tuple[Dataset, TrainCo
     """
     directory = Path(flags.dataset_dir or run_dir / "dataset")
     if flags.counts or flags.events or flags.items or flags.source:
-        if flags.resume and datasets.fingerprint_of(directory):
-            # The checkpoint says whether it is the run's own.
-            return datasets.load(directory), flags
+        if flags.resume:
+            with contextlib.suppress(InputError):  # there is none, or it is made again
+                # The checkpoint says whether it is the run's own.
+                return datasets.load(directory), flags
         return dataset_of_tables(flags, directory), flags
     if not flags.dataset_dir:
         raise InputError(

@@ -141,10 +141,10 @@ def _fresh(stem: str) -> Path:
 
 @contextlib.contextmanager
 def removed_if_unused(run_dir: Path) -> Iterator[None]:
-    """Takes an empty run directory away again when the input turns out to be wrong."""
+    """Removes a run directory that is still empty when the input or a place proves to be wrong."""
     try:
         yield
-    except InputError:
+    except (InputError, OSError):
         with contextlib.suppress(OSError):  # it is not empty: then it stays
             run_dir.rmdir()
         raise

@@ -1,5 +1,5 @@
 import json
-import os
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +9,7 @@ from mmnet import files
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import dataset as datasets
-from mmnet.data import pipeline
+from mmnet.data import pipeline, store
 from mmnet.data.splits import SPLITS
 from mmnet.data.tables import InMemory, Table
 
@@ -64,6 +64,10 @@ def same(first, second):
     assert (first.ledger, first.inputs) == (second.ledger, second.inputs)
 
 
+def folder_of(directory):
+    return directory / store.read(directory)["folder"]
+
+
 def sentence(function, *arguments):
     with pytest.raises(InputError) as caught:
         function(*arguments)
@@ -73,7 +77,7 @@ def sentence(function, *arguments):
 def test_reads_back_bit_for_bit(dataset, tmp_path):
     datasets.save(dataset, tmp_path / "data/set")
     same(dataset, datasets.load(tmp_path / "data/set"))
-    assert datasets.fingerprint_of(tmp_path / "data/set") == "abc"
+    assert store.read(tmp_path / "data/set")["fingerprint"] == "abc"
 
 
 def test_reads_back_without_taxonomies_truth_and_split(tmp_path):
@@ -107,31 +111,21 @@ def test_others_may_read_it_as_they_may_any_new_directory(dataset, tmp_path):
     assert (tmp_path / "set").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-@pytest.mark.parametrize("step", ["write", "rename"])
-def test_an_interrupted_save_leaves_the_old_one(dataset, tmp_path, monkeypatch, step):
+@pytest.mark.parametrize(("module", "name"), [(pa.parquet, "write_table"), (files, "rename")])
+def test_an_interrupted_save_leaves_the_old_one(dataset, tmp_path, monkeypatch, module, name):
     datasets.save(dataset, tmp_path / "set")
+    before = sorted(path.name for path in (tmp_path / "set").iterdir())
     newer = prepared(taxonomies=())
-    replace = os.replace
 
-    def stopped(source, target):
-        if os.fspath(target) == os.fspath(tmp_path / "set") and not os.fspath(source).endswith(
-            "-old"
-        ):
-            raise KeyboardInterrupt
-        replace(source, target)
-
-    def cut(directory, *_, **__):
+    def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    if step == "write":
-        monkeypatch.setattr(pa.parquet, "write_table", cut)
-    else:
-        monkeypatch.setattr(os, "replace", stopped)
-        monkeypatch.setattr(files, "_exchange", lambda *_: False)  # as where nothing swaps
+    monkeypatch.setattr(module, name, stopped)
     with pytest.raises(KeyboardInterrupt):
         datasets.save(newer, tmp_path / "set")
     monkeypatch.undo()
     same(dataset, datasets.load(tmp_path / "set"))
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == before
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
@@ -141,37 +135,18 @@ def test_other_files_are_never_replaced(dataset, tmp_path):
     assert sentence(datasets.save, dataset, tmp_path / "set") == (
         f"{tmp_path}/set holds other files; choose another --dataset_dir"
     )
-    (tmp_path / "file").write_text("dear")
-    assert sentence(datasets.save, dataset, tmp_path / "file") == (
-        f"{tmp_path}/file is a file; choose another --dataset_dir"
-    )
     assert (tmp_path / "set/thesis.txt").read_text() == "dear"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "set"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
 
 
 def test_a_place_that_cannot_be_written_is_refused(dataset, tmp_path):
     (tmp_path / "file").write_text("dear")
-    assert sentence(datasets.save, dataset, tmp_path / "file/set") == (
-        f"{tmp_path}/file/set: cannot write a dataset there: Not a directory"
-    )
-
-
-def test_what_is_no_dataset_is_refused(tmp_path):
-    wanted = "is not a dataset directory (no readable dataset.json); make one with "
-    wanted += "python -m mmnet.prepare, or name another by --dataset_dir"
-    assert sentence(datasets.load, tmp_path / "none") == f"{tmp_path}/none {wanted}"
-    (tmp_path / "dataset.json").write_text("[]")
-    assert sentence(datasets.load, tmp_path) == f"{tmp_path} {wanted}"
-    assert datasets.fingerprint_of(tmp_path) is None
-
-
-def test_another_format_is_refused(dataset, tmp_path):
-    file = datasets.save(dataset, tmp_path / "set") / "dataset.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 0}))
-    assert sentence(datasets.load, tmp_path / "set") == (
-        f"{tmp_path}/set has another version's format; prepare it again"
-    )
-    assert datasets.fingerprint_of(tmp_path / "set") is None
+    for place in ("file", "file/set"):
+        with pytest.raises(NotADirectoryError) as caught:
+            datasets.save(dataset, tmp_path / place)
+        told = files.problem_of_place(caught.value)  # as a driver does
+        assert told.endswith(f"{place}: Not a directory; choose another")
+    assert (tmp_path / "file").read_text() == "dear"
 
 
 @pytest.mark.parametrize(
@@ -180,22 +155,41 @@ def test_another_format_is_refused(dataset, tmp_path):
 )
 @pytest.mark.parametrize("left", [None, 0, 0.5])
 def test_a_part_that_is_missing_or_cut_off_is_refused(dataset, tmp_path, name, left):
-    file = datasets.save(dataset, tmp_path / "set") / name
+    file = folder_of(datasets.save(dataset, tmp_path / "set")) / name
     content = file.read_bytes()
     file.unlink()
     if left is not None:
         file.write_bytes(content[: int(left * len(content))])
     assert sentence(datasets.load, tmp_path / "set") == (
-        f"{tmp_path}/set/{name} is missing or cut off; prepare the dataset again"
+        f"{file} is missing or cut off; prepare the dataset again"
     )
 
 
 def test_nothing_in_it_is_a_pickle(dataset, tmp_path):
-    datasets.save(dataset, tmp_path / "set")
-    for file in (tmp_path / "set").iterdir():
-        assert file.suffix in (".npy", ".json", ".parquet", ".md")
+    folder = folder_of(datasets.save(dataset, tmp_path / "set"))
+    for file in folder.iterdir():
+        assert file.suffix in (".npy", ".parquet", ".md")
         if file.suffix == ".npy":
             assert not np.load(file, allow_pickle=False).dtype.hasobject
     class_of_trouble = np.array([{}], object)
-    np.save(tmp_path / "set/clicks.npy", class_of_trouble, allow_pickle=True)
+    np.save(folder / "clicks.npy", class_of_trouble, allow_pickle=True)
     assert "clicks.npy is missing or cut off" in sentence(datasets.load, tmp_path / "set")
+
+
+def test_a_dataset_of_an_earlier_version_has_its_files_at_the_top(dataset, tmp_path):
+    directory = datasets.save(dataset, tmp_path / "set")
+    folder, about = folder_of(directory), store.read(directory)
+    for path in folder.iterdir():
+        shutil.move(path, directory / path.name)
+    folder.rmdir()
+    for name in ("folder", "true_share_rate"):
+        del about[name]
+    (directory / "dataset.json").write_text(json.dumps(about))
+    (directory / "counts.parquet").write_text("of events that may be needed again")
+    same(dataset, datasets.load(directory))
+    assert datasets.STORE.unchanged(directory, "abc") is not None
+    datasets.save(dataset, directory)
+    same(dataset, datasets.load(directory))
+    assert sorted(path.name for path in directory.iterdir()) == sorted(
+        [folder_of(directory).name, "counts.parquet", "dataset.json"]
+    )

@@ -728,7 +728,7 @@ def test_prepare_counts_events_once_and_keeps_counts_and_ledger(capsys, monkeypa
     assert "events: has a time of 1970 to 2099 (timestamp): 19,200 in, 0 dropped" in (
         capsys.readouterr().out
     )
-    ledger = Path("d/ledger.md").read_text()
+    (ledger,) = (path.read_text() for path in Path("d").glob("*/ledger.md"))
     assert "| events | item is in the items table | 19,200 | 19,200 | 0 |  |" in ledger
     assert (
         "| events, long | play_ms >= 10000 and events can be counted | 19,200 | 19,200 |" in ledger

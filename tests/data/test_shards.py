@@ -51,7 +51,8 @@ def given(*flags):
 def prepared(directory, *flags):
     arguments = [*COLUMNS, *flags, f"--dataset_dir={directory}"]
     tasks.prepare(parse(PrepareConfig, arguments))
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return {path.name: path.read_bytes() for path in files}
 
 
 @pytest.mark.parametrize("means", ["leave_one_out", "paper"])

@@ -226,7 +226,7 @@ def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, caps
         (["prepare", "--source=wechats"], "wechat|tiktok"),
         (["prepare", "--generate=user=3", "--dataset_dir=d"], "has no option 'user'"),
         (["train"], "no files given; name --source_dir, --generate or --dataset_dir"),
-        (["train", "--run_dir=r", "--dataset_dir=d"], "no prepared dataset there"),
+        (["train", "--run_dir=r", "--dataset_dir=d"], "d is not a dataset directory"),
         (["train", "--epoch=3"], "Did you mean epochs?"),
         (["train", "--pca_widths=1,2"], "must be three numbers"),
         (["evaluate", "--run_dir=r"], "no run there"),

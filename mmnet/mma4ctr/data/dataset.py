@@ -1,14 +1,13 @@
-"""A prepared log on disk: rows as codes, raw modalities, and where they came from.
+"""A prepared log in a dataset directory: rows as codes, raw modalities, and where they came from.
 
-    DIRECTORY/dataset.json         what is there, and which folder it is in; written last
-    DIRECTORY/3f1c0a6be2d94477/    the first 16 digits of the rows' fingerprint
-        ledger.md, user.npy, ...   arrays of the log
-        truth.npz                  what a generated log was drawn from
-        tables-....npz             modalities as tables, by protocol
-    DIRECTORY/raw/                 generated files
+The folder of the dataset, see `mmnet.data.store`, holds
 
-A directory that is prepared again has the old dataset until it has the new one. No path in it
-points outside, so that it can be moved or copied.
+    ledger.md, user.npy, ...   arrays of the log
+    truth.npz                  what a generated log was drawn from
+    tables-....npz             modalities as tables, by protocol
+
+and the directory holds raw/, the generated files, unless they are to be elsewhere. No path in a
+dataset points outside, so that it can be moved or copied.
 """
 
 from __future__ import annotations
@@ -16,9 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import re
 import shutil
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +24,9 @@ import numpy as np
 
 from mmnet.checks import InputError
 from mmnet.console import console
+from mmnet.data import store
 from mmnet.data.ledger import Rule, ledger_table
-from mmnet.files import make_directory, only_one, write_atomic, write_directory
+from mmnet.files import make_directory, only_one, write_atomic
 from mmnet.flags import named_options
 from mmnet.hashing import sha256
 from mmnet.mma4ctr import config
@@ -38,7 +36,6 @@ from mmnet.mma4ctr.data.interactions import Interactions
 from mmnet.mma4ctr.data.modalities import Catalogue, Raw
 
 FORMAT = 2
-SPEC, LEDGER = "dataset.json", "ledger.md"
 ROWS = ("user", "item", "time", "device", "label")
 
 
@@ -52,8 +49,9 @@ class Dataset:
         label: int8 [rows].
         user_ids, item_ids: int64, sorted.
         modalities: raw, by name.
-        spec: source, label, min_rows, daily, folder, inputs, ledger, fingerprint and more.
-        directory: where it lies.
+        spec: `dataset.json`: source, label, min_rows, inputs, ledger, content (SHA-256 of the
+            arrays) and more.
+        folder: of the arrays, and of what is made from them; the dataset directory is above it.
     """
 
     user: np.ndarray
@@ -65,15 +63,10 @@ class Dataset:
     item_ids: np.ndarray
     modalities: dict[str, Raw]
     spec: dict[str, Any]
-    directory: Path
+    folder: Path
 
     def __len__(self) -> int:
         return len(self.user)
-
-    @property
-    def folder(self) -> Path:
-        """Of the arrays, and of what is made of them."""
-        return self.directory / self.spec["folder"]
 
 
 def prepare(flags: InteractionFlags, directory: Path) -> Dataset:
@@ -90,44 +83,27 @@ def prepare(flags: InteractionFlags, directory: Path) -> Dataset:
         )
     flags = flags.model_copy(update={"label": interactions.label_of(flags)})
     flags = flags.model_copy(update={"min_rows": interactions.min_rows_of(flags)})
-    place = Path(flags.source_dir or directory / "raw")
+    place = Path(flags.source_dir or directory / RAW)
     to_read = flags.model_copy(update={"source_dir": str(place), "generate": ()})
     if not flags.generate or _is_generated(flags, place):
-        found = _unchanged(directory, to_read)
+        found = STORE.unchanged(directory, _fingerprint(to_read))
         if found is not None:
-            with contextlib.suppress(InputError), _only_one(directory):
-                _clear(found)
+            with contextlib.suppress(InputError), STORE.only_one(directory):
+                pass  # nobody writes it: what killed processes left is removed
             return found
-    with _only_one(directory):
+    with STORE.only_one(directory, directory / RAW, place):
         if flags.generate:
+            refusal = f"{place} is being made by another process; wait for it, or choose another"
             inside = directory in (place, *place.parents)  # and locked with it
-            with contextlib.nullcontext() if inside else _only_one(place):
+            with contextlib.nullcontext() if inside else only_one(place, refusal, remove=True):
                 _generate(flags, place)
-        found = _unchanged(directory, to_read)
-        if found is None:
-            found = _made(to_read, directory)
-        _clear(found)
-        return found
+        # First: files that change while they are read are another log.
+        fingerprint = _fingerprint(to_read)
+        found = STORE.unchanged(directory, fingerprint)
+        return _made(to_read, directory, fingerprint) if found is None else found
 
 
-def _only_one(directory: Path) -> contextlib.AbstractContextManager[int]:
-    return only_one(
-        directory,
-        f"{directory} is being made by another process; wait for it, or choose another",
-        remove=True,
-    )
-
-
-def _unchanged(directory: Path, flags: InteractionFlags) -> Dataset | None:
-    """The dataset that is there, if it was made of the same and is whole."""
-    if _stored_spec(directory).get("key") == _key(flags):
-        with contextlib.suppress(InputError):  # it is damaged: made anew
-            return load(directory)
-    return None
-
-
-def _made(flags: InteractionFlags, directory: Path) -> Dataset:
-    key = _key(flags)  # first: files that change while they are read are another log
+def _made(flags: InteractionFlags, directory: Path, fingerprint: str) -> Dataset:
     rows, ledger, paths = interactions.read(flags)
     if flags.source == "wechat":
         catalogue = modalities.wechat(Path(flags.source_dir))
@@ -136,11 +112,10 @@ def _made(flags: InteractionFlags, directory: Path) -> Dataset:
     dataset, rule = _joined(rows, catalogue, flags)
     ledger += [rule, *catalogue.ledger]
     inputs = {path.name: sha256(path) for path in (*paths, *catalogue.paths)}
-    _write(dataset, directory, ledger, key, inputs, flags, rows.daily)
-    return load(directory)
+    return _write(dataset, directory, fingerprint, ledger, inputs, flags, rows.daily)
 
 
-GENERATED = "generated.json"
+RAW, GENERATED = "raw", "generated.json"
 
 
 def _options(flags: InteractionFlags) -> dict[str, Any]:
@@ -165,7 +140,7 @@ def _generate(flags: InteractionFlags, place: Path) -> None:
     write_atomic(place / GENERATED, json.dumps([flags.source, options], sort_keys=True))
 
 
-def _key(flags: InteractionFlags) -> str:
+def _fingerprint(flags: InteractionFlags) -> str:
     """Digest of all that decides a dataset: flags, and the names and contents of the files."""
     directory = Path(flags.source_dir)
     files = sorted(directory.iterdir()) if directory.is_dir() else []
@@ -212,12 +187,12 @@ def _joined(
 def _write(
     dataset: Dataset,
     directory: Path,
+    fingerprint: str,
     ledger: list[Rule],
-    key: str,
     inputs: dict[str, str],
     flags: InteractionFlags,
     daily: bool,
-) -> None:
+) -> Dataset:
     digest = hashlib.sha256()
     arrays = {name: getattr(dataset, name) for name in (*ROWS, "user_ids", "item_ids")}
     for modality, raw in dataset.modalities.items():
@@ -226,16 +201,7 @@ def _write(
     for name, array in arrays.items():
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.data if array.size else b"")
-    folder, planted = digest.hexdigest()[:16], Path(flags.source_dir) / generator.TRUTH
-
-    def fill(beside: Path) -> None:
-        for name, array in arrays.items():
-            np.save(beside / f"{name}.npy", array, allow_pickle=False)
-        (beside / LEDGER).write_text(ledger_table(ledger), encoding="utf-8")
-        if planted.exists():
-            shutil.copyfile(planted, beside / generator.TRUTH)
-
-    write_directory(directory / folder, fill)
+    planted = Path(flags.source_dir) / generator.TRUTH
     spec = {
         "source": flags.source,
         "label": flags.label,
@@ -245,79 +211,45 @@ def _write(
         "users": len(dataset.user_ids),
         "items": len(dataset.item_ids),
         "positives": int(dataset.label.sum()),
-        "folder": folder,
         "arrays": sorted(arrays),
         "inputs": inputs,
         "ledger": {f"{rule.table}: {rule.rule}": rule.rows_out for rule in ledger},
-        "fingerprint": digest.hexdigest(),
-        "key": key,
-        "truth": f"{folder}/{generator.TRUTH}" if planted.exists() else "",
+        "content": digest.hexdigest(),
+        "truth": generator.TRUTH if planted.exists() else "",
     }
-    write_atomic(directory / SPEC, json.dumps(spec, indent=1) + "\n")
+
+    def fill(folder: Path) -> store.About:
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+        (folder / store.LEDGER).write_text(ledger_table(ledger), encoding="utf-8")
+        if spec["truth"]:
+            shutil.copyfile(planted, folder / generator.TRUTH)
+        return spec
+
+    return STORE.write(directory, fingerprint, fill)
 
 
-def _clear(found: Dataset) -> None:
-    """Takes away the folders of older datasets, and of those that a killed process left."""
-    for old in found.directory.iterdir():
-        if _FOLDER.fullmatch(old.name) and old.name != found.spec["folder"]:
-            shutil.rmtree(old, ignore_errors=True)
+def _open(folder: Path, spec: store.About) -> Dataset:
+    arrays = {name: store.mapped(folder, name) for name in spec["arrays"]}
+    raws = {
+        modality: Raw.of(
+            {
+                name.partition(".")[2]: array
+                for name, array in arrays.items()
+                if name.startswith(f"{modality}.")
+            }
+        )
+        for modality in MODALITIES
+    }
+    plain = {name: arrays[name] for name in (*ROWS, "user_ids", "item_ids")}
+    planted = Path(spec["truth"])
+    if planted.name and not planted.is_absolute():  # its own copy
+        store.opened(folder / planted.name, Path.stat)
+    return Dataset(**plain, modalities=raws, spec=spec, folder=folder)
 
 
-_FOLDER = re.compile(r"[0-9a-f]{16}|\.[0-9a-f]{16}\.new-.*")
-"""Folders of datasets, and what a killed process left of one."""
-
-
-def _stored_spec(directory: Path) -> dict[str, Any]:
-    try:
-        return json.loads((directory / SPEC).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
-def load(directory: Path) -> Dataset:
-    """Opens a dataset directory; arrays are mapped, not read.
-
-    Raises:
-        InputError: there is none.
-    """
-    spec = _stored_spec(directory)
-    try:
-        return _loaded(directory, spec)
-    except InputError:
-        newer = _stored_spec(directory)
-        if newer.get("folder") == spec.get("folder"):
-            raise
-        return _loaded(directory, newer)  # it was made anew between the two looks
-
-
-def _loaded(directory: Path, spec: dict[str, Any]) -> Dataset:
-    if "folder" not in spec:  # a dataset of an older format is none
-        raise InputError(f"--dataset_dir={directory}: no prepared dataset there")
-    try:
-        arrays = {
-            name: np.load(
-                directory / spec["folder"] / f"{name}.npy", mmap_mode="r", allow_pickle=False
-            )
-            for name in spec["arrays"]
-        }
-        raws = {
-            modality: Raw.of(
-                {
-                    name.partition(".")[2]: array
-                    for name, array in arrays.items()
-                    if name.startswith(f"{modality}.")
-                }
-            )
-            for modality in MODALITIES
-        }
-        plain = {name: arrays[name] for name in (*ROWS, "user_ids", "item_ids")}
-        if not Path(spec["truth"]).is_absolute():  # its own copy, or no truth and the directory
-            (directory / spec["truth"]).stat()
-        return Dataset(**plain, modalities=raws, spec=spec, directory=directory)
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise InputError(
-            f"--dataset_dir={directory} is not whole ({error}); prepare it again"
-        ) from None
+STORE = store.Store("mmnet.mma4ctr.prepare", f"mma4ctr-{FORMAT}", _open)
+load = STORE.load
 
 
 def truth(dataset: Dataset) -> generator.Truth | None:
@@ -327,35 +259,28 @@ def truth(dataset: Dataset) -> generator.Truth | None:
         InputError: the dataset's copy is missing or damaged.
     """
     path = _truth_path(dataset)
-    if path is None:
-        return None
-    try:
-        return generator.Truth.read(path)
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"--dataset_dir={dataset.directory} is not whole ({error}); prepare it again"
-        ) from None
+    return None if path is None else store.opened(path, generator.Truth.read)
 
 
 def _truth_path(dataset: Dataset) -> Path | None:
-    """Where the truth of a log is, in a dataset of this format or of the one before.
+    """Where the truth of a log is: in the dataset's folder, or where an earlier version found it.
 
-    The format before had an absolute path, also where nothing had been generated. It no longer
-    holds in a dataset that was moved; generated files are then in its own raw/ in most cases.
+    That version stored an absolute path, also where nothing had been generated. It no longer holds
+    in a dataset that was moved; generated files are then in its own raw/ in most cases.
     """
     stored = Path(dataset.spec["truth"] or ".")
     if not stored.name:
         return None
     if not stored.is_absolute():
-        return dataset.directory / stored
-    for path in (stored, dataset.directory / "raw" / stored.name):
+        return dataset.folder / stored.name
+    for path in (stored, dataset.folder.parent / RAW / stored.name):
         if path.exists():
             return path
     # Files that are still there without a truth were not generated; of others nothing is known.
     if not stored.parent.exists() or (stored.parent / GENERATED).exists():
         console.print(
-            f"{stored} is gone: if the log of {dataset.directory} was generated, the row 'planted "
-            "probability' is missing. Prepare the dataset again to have it",
+            f"{stored} is gone: if the log of {dataset.folder.parent} was generated, the row "
+            "'planted probability' is missing. Prepare the dataset again to have it",
             markup=False,
             soft_wrap=True,
         )

@@ -7,7 +7,7 @@ import pytest
 
 from mmnet.checks import InputError
 from mmnet.mma4ctr.config import InteractionFlags
-from mmnet.mma4ctr.data import dataset
+from mmnet.mma4ctr.data import dataset, generator
 from tests.mma4ctr.files import feed, play, write_wechat
 
 LOG = ("users=20", "feeds=30", "rows=400", "rate=0.2", "text_scale=0.002")
@@ -21,11 +21,18 @@ def place(tmp_path):
     return tmp_path / "here"
 
 
-def as_the_format_before(directory, truth):
-    """Gives a dataset the path that it would have had, and takes its copy of the truth away."""
+def as_an_earlier_version(directory, truth=None):
+    """Rewrites a dataset as before the systems shared a store; before that, a truth was a path."""
     spec = json.loads((directory / "dataset.json").read_text())
-    (directory / spec["folder"] / "truth.npz").unlink()
-    (directory / "dataset.json").write_text(json.dumps(spec | {"truth": str(truth)}))
+    folder = directory / spec["folder"]
+    name = spec["content"][:16]
+    folder.rename(directory / name)
+    if truth:
+        (directory / name / "truth.npz").unlink()
+    spec |= {"key": spec["fingerprint"], "fingerprint": spec["content"], "folder": name}
+    spec["truth"] = str(truth or f"{name}/truth.npz")
+    del spec["content"], spec["format"]
+    (directory / "dataset.json").write_text(json.dumps(spec))
     return dataset.load(directory)
 
 
@@ -41,10 +48,10 @@ def test_a_moved_dataset_knows_its_truth_without_the_files(place, tmp_path):
 def test_a_dataset_that_lost_its_truth_is_not_whole_and_is_prepared_again(place):
     lost = dataset.load(place / "dataset").folder / "truth.npz"
     lost.write_bytes(b"PK")
-    with pytest.raises(InputError, match=r"is not whole .*; prepare it again"):
+    with pytest.raises(InputError, match=r"truth\.npz is missing or cut off; prepare the dataset"):
         dataset.truth(dataset.load(place / "dataset"))
     lost.unlink()
-    with pytest.raises(InputError, match=r"is not whole .*truth\.npz.*; prepare it again"):
+    with pytest.raises(InputError, match=r"truth\.npz is missing or cut off; prepare the dataset"):
         dataset.load(place / "dataset")
     again = InteractionFlags(source_dir=str(place / "files"), min_rows=2)
     assert dataset.truth(dataset.prepare(again, place / "dataset")) is not None
@@ -55,21 +62,35 @@ def test_a_log_that_was_not_generated_has_no_truth(tmp_path, capsys):
     source = write_wechat(tmp_path / "raw", plays, [feed(n) for n in (1, 2, 3)])
     made = dataset.prepare(InteractionFlags(source_dir=str(source)), tmp_path / "dataset")
     assert dataset.truth(made) is None
-    made.spec["truth"] = str(source / "truth.npz")  # what the format before had
+    made.spec["truth"] = str(source / "truth.npz")  # what an earlier version had
     assert dataset.truth(made) is None
     assert capsys.readouterr().out == ""
 
 
-def test_the_format_before_is_found_where_it_was_and_in_its_own_raw_files(place, tmp_path):
-    old = as_the_format_before(place / "dataset", place / "files" / "truth.npz")
+def test_a_dataset_of_an_earlier_version_is_as_good_as_a_new_one(place):
+    new = dataset.load(place / "dataset")
+    old = as_an_earlier_version(place / "dataset")
+    for name in (*dataset.ROWS, "user_ids", "item_ids"):
+        np.testing.assert_array_equal(getattr(old, name), getattr(new, name))
+    assert old.spec["content"] == new.spec["content"]  # what trained weights belong to
+    planted = generator.Truth.read(place / "files" / "truth.npz")
+    np.testing.assert_array_equal(dataset.truth(old).taste, planted.taste)
+    flags = InteractionFlags(source_dir=str(place / "files"), min_rows=2)
+    assert dataset.prepare(flags, place / "dataset").folder == old.folder  # unchanged, so reused
+    changed = dataset.prepare(flags.model_copy(update={"min_rows": 3}), place / "dataset")
+    assert [path for path in (place / "dataset").iterdir() if path.is_dir()] == [changed.folder]
+
+
+def test_the_truth_of_an_earlier_version_is_found_where_it_was_and_in_raw_files(place, tmp_path):
+    old = as_an_earlier_version(place / "dataset", place / "files" / "truth.npz")
     assert len(dataset.truth(old).user_ids) == 20
     shutil.move(place / "files", place / "dataset" / "raw")
     assert len(dataset.truth(old).user_ids) == 20
 
 
-def test_the_format_before_says_that_its_truth_is_gone(place, tmp_path, capsys):
+def test_an_earlier_version_says_that_its_truth_is_gone(place, tmp_path, capsys):
     gone = tmp_path / "gone" / "truth.npz"
-    assert dataset.truth(as_the_format_before(place / "dataset", gone)) is None
+    assert dataset.truth(as_an_earlier_version(place / "dataset", gone)) is None
     told = capsys.readouterr().out
     assert f"{gone} is gone" in told
     assert "prepare the dataset again" in told.lower()

@@ -1,0 +1,226 @@
+"""A dataset directory holds the old dataset or the new one, however a process ends.
+
+    DIRECTORY/dataset.json          what the dataset is, and in which folder; written last
+    DIRECTORY/3f1c0a6be2d94477-1/   arrays and ledger; named by the dataset's fingerprint
+    DIRECTORY/...                   files of the user and of other stages: never touched
+
+A folder that `dataset.json` names is not written again, apart from what is derived from its arrays.
+A process that opened the old folder keeps its arrays: they are mapped, and a mapping outlives the
+name of its file.
+
+Earlier versions of the first system kept the arrays alongside `dataset.json`; those of the second
+named the folder by 16 digits and called the fingerprint `key`. Both are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from mmnet import files
+from mmnet.checks import InputError
+
+ABOUT = "dataset.json"
+LEDGER = "ledger.md"
+
+_FOLDER = re.compile(r"[0-9a-f]{16}(-\d+)?|\.[0-9a-f]{16}(-\d+)?\.new-.+")
+"""Folders of datasets, and what a killed process left of one."""
+_SUFFIXES = {".npy", ".npz", ".parquet", ".json", ".md"}
+"""Suffixes of the files in such a folder."""
+_AT_THE_TOP = re.compile(
+    r"((clicks|shares|release|history|true_share_rate|tensor-.+|(train|validation|test)"
+    r"-(items|times))\.npy)|items\.parquet|ledger\.md"
+)
+"""Files of a dataset without a folder, as earlier versions of the first system wrote it."""
+
+About = dict[str, Any]
+"""The document `dataset.json`."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Store(Generic[T]):
+    """The dataset directories of one system.
+
+    Attributes:
+        driver: the module that makes one, for messages.
+        format: of the arrays and of the document; a directory of another format is refused.
+        open: reads a dataset, given the folder of its arrays and its document.
+    """
+
+    driver: str
+    format: int | str
+    open: Callable[[Path, About], T]
+
+    @contextlib.contextmanager
+    def only_one(self, directory: str | Path, *sources: Path) -> Iterator[None]:
+        """Locks a dataset directory so that two processes cannot write it at once.
+
+        What killed processes left in it is removed first.
+
+        Args:
+            directory: the dataset directory, created if it does not exist.
+            sources: files that the dataset is made from; they may be inside the directory.
+
+        Raises:
+            InputError: another process is writing it, or it holds files but no dataset.
+            OSError: it cannot be created.
+        """
+        directory = Path(directory)
+        refusal = (
+            f"--dataset_dir={directory} is being made by another process; wait for it, or choose "
+            "another"
+        )
+        with files.only_one(directory, refusal, remove=True):
+            if not (directory / ABOUT).is_file() and _others(directory, sources):
+                raise InputError(f"{directory} holds other files; choose another --dataset_dir")
+            _clear(directory)
+            yield
+
+    def load(self, directory: str | Path) -> T:
+        """Opens a dataset directory; arrays are mapped, not read.
+
+        Raises:
+            InputError: there is no dataset, or it is not whole, or of another format.
+        """
+        directory = Path(directory)
+        about = read(directory)
+        while about is not None:
+            try:
+                return self._opened(directory, about)
+            except InputError:
+                before, about = about, read(directory)
+                if about == before:
+                    raise  # else it was replaced while its arrays were being opened
+        raise InputError(
+            f"--dataset_dir={directory} is not a dataset directory (no readable {ABOUT}); make one "
+            f"with python -m {self.driver}, or name another by --dataset_dir"
+        )
+
+    def _opened(self, directory: Path, about: About) -> T:
+        if about.get("format") != self.format:
+            raise InputError(f"{directory} has another version's format; prepare it again")
+        folder = directory / about.get("folder", "")
+        return opened(directory / ABOUT, lambda _: self.open(folder, about))
+
+    def unchanged(self, directory: str | Path, fingerprint: str) -> T | None:
+        """Opens the dataset if it was made from the same inputs and is whole; None otherwise."""
+        if (read(Path(directory)) or {}).get("fingerprint") == fingerprint:
+            with contextlib.suppress(InputError):
+                return self.load(directory)
+        return None
+
+    def write(self, directory: str | Path, fingerprint: str, fill: Callable[[Path], About]) -> T:
+        """Writes a dataset, which replaces an older one in one step.
+
+        Args:
+            directory: the dataset directory, see `only_one`.
+            fingerprint: SHA-256 over the inputs and flags that the dataset is made from.
+            fill: writes the arrays into the empty folder whose path it receives, and returns what
+                `dataset.json` is to say besides where they are.
+
+        Returns:
+            The new dataset.
+
+        Raises:
+            OSError: the directory cannot be written. The older dataset stays.
+        """
+        directory = Path(directory)
+        stem = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
+        names = (f"{stem}-{number}" for number in itertools.count(1))
+        name = next(name for name in names if not (directory / name).exists())
+        about: About = {"format": self.format, "fingerprint": fingerprint, "folder": name}
+        before = read(directory) or about
+
+        def fill_all(folder: Path) -> None:
+            about.update(fill(folder))
+            text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
+            (folder / ABOUT).write_text(text, encoding="utf-8")
+
+        files.write_directory(directory / name, fill_all)
+        files.rename(directory / name / ABOUT, directory / ABOUT)  # from here on it is the dataset
+        _clear(directory, at_the_top="folder" not in before)
+        return self.load(directory)
+
+
+def read(directory: Path) -> About | None:
+    """Reads `dataset.json`, of either system and of every version; None if that is impossible."""
+    try:
+        about = json.loads((directory / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(about, dict) or not _FOLDER.fullmatch(str(about.get("folder", "0" * 16))):
+        return None
+    if "key" in about:  # by an earlier version of the second system
+        about |= {"format": "mma4ctr-2", "content": about.get("fingerprint")}
+        about["fingerprint"] = about.pop("key")
+    return about
+
+
+def opened(file: Path, reader: Callable[[Path], T]) -> T:
+    """Reads a file of a dataset.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        return reader(file)
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        raise InputError(f"{file} is missing or cut off; prepare the dataset again") from None
+
+
+def mapped(folder: Path, name: str) -> np.ndarray:
+    """Maps an array of a dataset.
+
+    Raises:
+        InputError: its file is missing or damaged.
+    """
+    # Copied on writing, since TensorFlow maps no array that cannot be written.
+    return opened(
+        folder / f"{name}.npy", lambda file: np.load(file, mmap_mode="c", allow_pickle=False)
+    )
+
+
+def _others(directory: Path, sources: tuple[Path, ...]) -> bool:
+    """Whether a directory holds files that are not a dataset's, nor what one is made from."""
+    places = [Path(os.path.abspath(one)) for one in (directory, *sources)]
+    allowed = {part for place in places[1:] for part in (place, *place.parents)}
+    return places[0] not in places[1:] and any(
+        path not in allowed and not _is_ours(path) for path in places[0].iterdir()
+    )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a path is a folder that `Store.write` made, and holds no file of anyone else."""
+    if not _FOLDER.fullmatch(path.name) or not path.is_dir():
+        return False
+    return all(one.suffix in _SUFFIXES for one in path.rglob("*"))
+
+
+def _clear(directory: Path, at_the_top: bool = False) -> None:
+    """Removes the folders that `dataset.json` does not name.
+
+    Args:
+        directory: the dataset directory.
+        at_the_top: remove the files of a dataset without a folder too: it has been replaced.
+    """
+    current = (read(directory) or {}).get("folder")
+    for path in directory.iterdir():
+        if at_the_top and _AT_THE_TOP.fullmatch(path.name):
+            path.unlink()
+        elif path.name != current and _is_ours(path):
+            shutil.rmtree(path, ignore_errors=True)
