@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mmnet.checks import InputError
 from mmnet.data.dataset import Fitted
+from mmnet.files import directories
 
 OUTPUT = "predicted_share_rate"
 WEIGHTS = "fusion_weights"
@@ -109,12 +110,18 @@ def version_directory(path: str | os.PathLike[str]) -> Path:
         InputError: there is no SavedModel.
     """
     path = Path(path)
+    if not path.exists():
+        path = directories(path.parent).get(path.name, path)
     if (path / "saved_model.pb").exists():
         return path
-    versions = [p for p in path.glob("*/saved_model.pb") if p.parent.name.isdigit()]
+    versions = {
+        int(name): one
+        for name, one in directories(path).items()
+        if name.isdigit() and (one / "saved_model.pb").exists()
+    }
     if not versions:
         raise InputError(f"--saved_model={path}: no SavedModel there, nor in a version below")
-    return max(versions, key=lambda found: int(found.parent.name)).parent
+    return versions[max(versions)]
 
 
 def about(path: str | os.PathLike[str], kind: type[Kind]) -> Kind:

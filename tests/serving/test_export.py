@@ -199,6 +199,22 @@ def test_a_newer_version_stands_beside_the_older_and_is_found(light, tmp_path):
     export.load(tmp_path)
 
 
+def test_a_version_that_was_moved_aside_is_found_until_the_new_one_is_there(tmp_path):
+    """What a process leaves that was killed while it replaced version 2, and wrote version 3."""
+    old = ".2.new-0123456789ab-old"
+    for name in ("1", old, ".2.new-0123456789ab", ".3.new-0123456789ab"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "saved_model.pb").touch()
+    assert exported.version_directory(tmp_path) == tmp_path / old
+    assert exported.version_directory(tmp_path / "2") == tmp_path / old
+    assert exported.version_directory(tmp_path / "1") == tmp_path / "1"
+    with pytest.raises(InputError, match="no SavedModel there"):
+        exported.version_directory(tmp_path / "3")
+    (tmp_path / ".2.new-0123456789ab").rename(tmp_path / "2")
+    assert exported.version_directory(tmp_path) == tmp_path / "2"
+    assert exported.version_directory(tmp_path / "2") == tmp_path / "2"
+
+
 def test_signatures_share_one_trace_of_the_network(small_export):
     library = parse_saved_model(str(small_export)).meta_graphs[0].graph_def.library
     head = "/standardised_share_rate"  # in the network itself, and in its half of the history
