@@ -31,14 +31,14 @@ MODELS = (
 class InteractionFlags(EngineFlags):
     """Where the publishers' files are, and which of their rows are read."""
 
-    source: Literal["wechat", "tiktok"] = Field("wechat", description="Layout of the files.")
+    source: str = Field("wechat", description="Publisher of the files: wechat or tiktok.")
     source_dir: str = Field("", description="Directory of the publisher's files.")
     generate: Repeated = Field(
         (),
         description="name=value option of the generator (repeatable): writes such files first, "
         "into --source_dir or the dataset directory.",
     )
-    label: Literal["", "weighted", "like", "finish"] = Field(
+    label: str = Field(
         "",
         description="What a positive is: weighted (WeChat's seven behaviours), like, finish "
         "(TikTok); empty = weighted for wechat, like for tiktok.",

@@ -7,6 +7,7 @@ import numpy as np
 from mmnet.mma4ctr.data.dataset import Dataset
 from mmnet.mma4ctr.data.modalities import Raw, Reduction
 from mmnet.mma4ctr.data.pca import Ragged
+from mmnet.mma4ctr.data.sources import SOURCES
 
 
 def log(seed=0, *, users=12, items=30, rows=600, days=14, min_rows=5, rate=0.3, source="wechat"):
@@ -29,9 +30,9 @@ def log(seed=0, *, users=12, items=30, rows=600, days=14, min_rows=5, rate=0.3, 
         {name: tokens(draw, items) for name in ("visual", "acoustic", "textual")},
         {
             "source": source,
-            "label": "weighted",
+            "label": next(iter(SOURCES[source].labels)),
             "min_rows": min_rows,
-            "daily": source == "wechat",
+            "daily": SOURCES[source].daily,
             "fingerprint": "none",
             "truth": "",
             "folder": "",

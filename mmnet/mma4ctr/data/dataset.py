@@ -33,9 +33,10 @@ from mmnet.flags import named_options
 from mmnet.hashing import sha256
 from mmnet.mma4ctr import config
 from mmnet.mma4ctr.config import MODALITIES, InteractionFlags
-from mmnet.mma4ctr.data import generator, interactions, modalities
+from mmnet.mma4ctr.data import generator, interactions
 from mmnet.mma4ctr.data.interactions import Interactions
 from mmnet.mma4ctr.data.modalities import Catalogue, Raw
+from mmnet.mma4ctr.data.sources import SOURCES, Source
 
 FORMAT = 2
 SPEC, LEDGER = "dataset.json", "ledger.md"
@@ -71,6 +72,11 @@ class Dataset:
         return len(self.user)
 
     @property
+    def source(self) -> Source:
+        """How the log was written, read and labelled."""
+        return SOURCES[self.spec["source"]]
+
+    @property
     def folder(self) -> Path:
         """Of the arrays, and of what is made of them."""
         return self.directory / self.spec["folder"]
@@ -83,12 +89,12 @@ def prepare(flags: InteractionFlags, directory: Path) -> Dataset:
         InputError: the files are not as the source's layout says, or are not there; or another
             process prepares the same directory.
     """
+    flags = flags.model_copy(update={"label": interactions.label_of(flags)})
     if not flags.source_dir and not flags.generate:
         raise InputError(
             f"--source={flags.source} needs --source_dir, the directory of the publisher's files, "
             "or --generate=name=value to make some"
         )
-    flags = flags.model_copy(update={"label": interactions.label_of(flags)})
     flags = flags.model_copy(update={"min_rows": interactions.min_rows_of(flags)})
     place = Path(flags.source_dir or directory / "raw")
     to_read = flags.model_copy(update={"source_dir": str(place), "generate": ()})
@@ -129,10 +135,8 @@ def _unchanged(directory: Path, flags: InteractionFlags) -> Dataset | None:
 def _made(flags: InteractionFlags, directory: Path) -> Dataset:
     key = _key(flags)  # first: files that change while they are read are another log
     rows, ledger, paths = interactions.read(flags)
-    if flags.source == "wechat":
-        catalogue = modalities.wechat(Path(flags.source_dir))
-    else:
-        catalogue = modalities.tiktok_features(Path(flags.source_dir), np.unique(rows.item_id))
+    source = SOURCES[flags.source]
+    catalogue = source.catalogue(Path(flags.source_dir), np.unique(rows.item_id))
     dataset, rule = _joined(rows, catalogue, flags)
     ledger += [rule, *catalogue.ledger]
     inputs = {path.name: sha256(path) for path in (*paths, *catalogue.paths)}
@@ -144,7 +148,7 @@ GENERATED = "generated.json"
 
 
 def _options(flags: InteractionFlags) -> dict[str, Any]:
-    return named_options(generator.GENERATORS[flags.source], flags.generate, "generate")
+    return named_options(SOURCES[flags.source].generator, flags.generate, "generate")
 
 
 def _is_generated(flags: InteractionFlags, place: Path) -> bool:
@@ -161,7 +165,7 @@ def _generate(flags: InteractionFlags, place: Path) -> None:
     make_directory(place)
     (place / GENERATED).unlink(missing_ok=True)  # until all files are of these options
     options = _options(flags)
-    generator.generate(flags.source, place, options)
+    SOURCES[flags.source].generate(place, options)
     write_atomic(place / GENERATED, json.dumps([flags.source, options], sort_keys=True))
 
 

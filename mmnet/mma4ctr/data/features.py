@@ -63,7 +63,7 @@ def reduction(dataset: Dataset, flags: ModalityFlags, protocol: str) -> Reductio
     return Reduction(
         variance=flags.pca_variance,
         widths=dict(zip(MODALITIES, flags.pca_widths, strict=False)),
-        per_part=published and dataset.spec["source"] == "tiktok",
+        per_part=published and dataset.source.components_per_file,
         rounded=rounded,
         music=flags.music,
     )
@@ -93,7 +93,7 @@ def build(
         tables,
         present,
         protocol.fit_items,
-        wechat=dataset.spec["source"] == "wechat",
+        narrowed=dataset.source.narrowed,
         rounded=how.rounded,
     )
     if more is not None:

@@ -161,7 +161,7 @@ def _as_published(
     key = np.asarray(dataset.user, np.int64) * len(dataset.item_ids) + dataset.item
     kept = _first_rows(2 * key + label)
     user = dataset.user[kept]
-    if dataset.spec["source"] == "wechat":
+    if not dataset.source.counts_all_rows:
         many = np.bincount(user, minlength=users) >= dataset.spec["min_rows"]
         kept = kept[many[user]]
     kept = kept[user_blocks(dataset.user[kept], seed)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mmnet.mma4ctr.data import dataset as datasets
 from mmnet.mma4ctr.data import generator, user_embedding
 from mmnet.mma4ctr.data.dataset import Dataset
 from mmnet.mma4ctr.data.protocols import SPLITS, Protocol
@@ -80,9 +81,8 @@ def _auc(protocol: Protocol, values: np.ndarray) -> float:
 
 def generator_truth(dataset: Dataset) -> generator.Truth | None:
     """What the log was drawn from; None where that is unknown or says nothing of the label."""
-    from mmnet.mma4ctr.data import dataset as datasets
-
-    return datasets.truth(dataset) if dataset.spec["label"] != "finish" else None
+    planted = dataset.source.labels[dataset.spec["label"]].planted
+    return datasets.truth(dataset) if planted else None
 
 
 def score(protocol: Protocol, values: np.ndarray, split: str) -> dict[str, float | int]:
