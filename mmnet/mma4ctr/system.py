@@ -122,7 +122,7 @@ class System:
     @property
     def digest(self) -> str:
         """What weights belong to."""
-        return self.data.spec["fingerprint"]
+        return self.data.spec.fingerprint
 
     @property
     def parameters(self) -> int:

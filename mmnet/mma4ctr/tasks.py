@@ -58,8 +58,8 @@ def _print_dataset(found: Dataset) -> None:
     spec = found.spec
     console.print((found.folder / dataset.LEDGER).read_text(encoding="utf-8"))
     console.print(
-        f"{spec['rows']:,} rows of {spec['users']:,} users and {spec['items']:,} items, "
-        f"{spec['positives']:,} of them positive: {found.directory}"
+        f"{spec.rows:,} rows of {spec.users:,} users and {spec.items:,} items, "
+        f"{spec.positives:,} of them positive: {found.directory}"
     )
 
 
@@ -83,7 +83,7 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
     load_tensorflow()
     from mmnet.mma4ctr.system import System
 
-    flags = flags.model_copy(update={name: data.spec[name] for name in PREPARED})
+    flags = flags.model_copy(update=data.spec.model_dump(include=set(PREPARED)))
     made = System(data, flags, stages)
     RUNS.write(flags, run_dir)
     fitted = made.fit(run_dir)
@@ -96,8 +96,8 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
             made.export(run_dir / "export")
     record = Record.of_this_process(
         flags=flags.model_dump(mode="json"),
-        inputs=data.spec["inputs"],
-        rows_per_rule=data.spec["ledger"],
+        inputs=data.spec.inputs,
+        rows_per_rule=data.spec.ledger,
         parameters=made.parameters,
         fitted={"best_epoch": fitted.best_epoch, "history": fitted.history}
         | {"retries": fitted.retries, "training_seconds": fitted.seconds},
@@ -117,10 +117,11 @@ def _dataset(flags: TrainConfig, run_dir: Path) -> Dataset:
         raise InputError("no files given; name --source_dir, --generate or --dataset_dir")
     found = dataset.load(directory)
     for name in PREPARED:
-        if name in flags.model_fields_set and getattr(flags, name) != found.spec[name]:
+        given, prepared = getattr(flags, name), getattr(found.spec, name)
+        if name in flags.model_fields_set and given != prepared:
             raise InputError(
-                f"--{name}={getattr(flags, name)} differs from how {directory} was prepared, with "
-                f"{found.spec[name]!r}; leave it out, or prepare another dataset"
+                f"--{name}={given} differs from how {directory} was prepared, with "
+                f"{prepared!r}; leave it out, or prepare another dataset"
             )
     return found
 
@@ -281,7 +282,7 @@ def experiment(flags: ExperimentConfig) -> None:
 
     def prepare(cell: TrainConfig, directory: Path) -> str:
         cell = cell.model_copy(update={"dataset_dir": str(directory)})
-        return _dataset(cell, directory).spec["fingerprint"]
+        return _dataset(cell, directory).spec.fingerprint
 
     folder = running.run(flags, SYSTEM, prepare)
     console.print((folder / "results.md").read_text(encoding="utf-8"))

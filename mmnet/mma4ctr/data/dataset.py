@@ -37,6 +37,7 @@ from mmnet.mma4ctr.data import generator, interactions
 from mmnet.mma4ctr.data.interactions import Interactions
 from mmnet.mma4ctr.data.modalities import Catalogue, Raw
 from mmnet.mma4ctr.data.sources import SOURCES, Source
+from mmnet.mma4ctr.data.specification import DatasetSpec
 
 FORMAT = 2
 SPEC, LEDGER = "dataset.json", "ledger.md"
@@ -44,7 +45,7 @@ ROWS = ("user", "item", "time", "device", "label")
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Log:
     """Rows of a log in the order of user, time, item, label, device.
 
     Attributes:
@@ -53,8 +54,6 @@ class Dataset:
         label: int8 [rows].
         user_ids, item_ids: int64, sorted.
         modalities: raw, by name.
-        spec: source, label, min_rows, daily, folder, inputs, ledger, fingerprint and more.
-        directory: where it lies.
     """
 
     user: np.ndarray
@@ -65,21 +64,32 @@ class Dataset:
     user_ids: np.ndarray
     item_ids: np.ndarray
     modalities: dict[str, Raw]
-    spec: dict[str, Any]
-    directory: Path
 
     def __len__(self) -> int:
         return len(self.user)
 
+
+@dataclass(frozen=True)
+class Dataset(Log):
+    """A log in a dataset directory.
+
+    Attributes:
+        spec: what it was made of and how, and the names of its arrays.
+        directory: where it is.
+    """
+
+    spec: DatasetSpec
+    directory: Path
+
     @property
     def source(self) -> Source:
         """How the log was written, read and labelled."""
-        return SOURCES[self.spec["source"]]
+        return SOURCES[self.spec.source]
 
     @property
     def folder(self) -> Path:
         """Of the arrays, and of what is made of them."""
-        return self.directory / self.spec["folder"]
+        return self.directory / self.spec.folder
 
 
 def prepare(flags: InteractionFlags, directory: Path) -> Dataset:
@@ -126,7 +136,8 @@ def _only_one(directory: Path) -> contextlib.AbstractContextManager[int]:
 
 def _unchanged(directory: Path, flags: InteractionFlags) -> Dataset | None:
     """The dataset that is there, if it was made of the same and is whole."""
-    if _stored_spec(directory).get("key") == _key(flags):
+    stored = _stored_spec(directory)
+    if stored is not None and stored.key == _key(flags):
         with contextlib.suppress(InputError):  # it is damaged: made anew
             return load(directory)
     return None
@@ -137,10 +148,10 @@ def _made(flags: InteractionFlags, directory: Path) -> Dataset:
     rows, ledger, paths = interactions.read(flags)
     source = SOURCES[flags.source]
     catalogue = source.catalogue(Path(flags.source_dir), np.unique(rows.item_id))
-    dataset, rule = _joined(rows, catalogue, flags)
+    log, rule = _joined(rows, catalogue, flags)
     ledger += [rule, *catalogue.ledger]
     inputs = {path.name: sha256(path) for path in (*paths, *catalogue.paths)}
-    _write(dataset, directory, ledger, key, inputs, flags, rows.daily)
+    _write(log, directory, ledger, key, inputs, flags, rows.daily)
     return load(directory)
 
 
@@ -180,9 +191,7 @@ def _key(flags: InteractionFlags) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _joined(
-    rows: Interactions, catalogue: Catalogue, flags: InteractionFlags
-) -> tuple[Dataset, Rule]:
+def _joined(rows: Interactions, catalogue: Catalogue, flags: InteractionFlags) -> tuple[Log, Rule]:
     """Ids become places; rows of unknown items are left out or refused."""
     items = catalogue.item_ids
     place = np.minimum(np.searchsorted(items, rows.item_id), len(items) - 1)
@@ -198,7 +207,7 @@ def _joined(
     if not known.any():
         raise InputError(f"{catalogue.paths[0]} has none of the log's items")
     user_ids, user = np.unique(rows.user_id[known], return_inverse=True)
-    dataset = Dataset(
+    log = Log(
         user.astype(np.int32),
         place[known].astype(np.int32),
         rows.time[known],
@@ -207,14 +216,12 @@ def _joined(
         user_ids,
         items,
         catalogue.modalities,
-        {},
-        Path(),
     )
-    return dataset, rule
+    return log, rule
 
 
 def _write(
-    dataset: Dataset,
+    log: Log,
     directory: Path,
     ledger: list[Rule],
     key: str,
@@ -223,8 +230,8 @@ def _write(
     daily: bool,
 ) -> None:
     digest = hashlib.sha256()
-    arrays = {name: getattr(dataset, name) for name in (*ROWS, "user_ids", "item_ids")}
-    for modality, raw in dataset.modalities.items():
+    arrays = {name: getattr(log, name) for name in (*ROWS, "user_ids", "item_ids")}
+    for modality, raw in log.modalities.items():
         arrays |= {f"{modality}.{name}": array for name, array in raw.arrays().items()}
     arrays = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
     for name, array in arrays.items():
@@ -240,30 +247,30 @@ def _write(
             shutil.copyfile(planted, beside / generator.TRUTH)
 
     write_directory(directory / folder, fill)
-    spec = {
-        "source": flags.source,
-        "label": flags.label,
-        "min_rows": flags.min_rows,
-        "daily": daily,
-        "rows": len(dataset),
-        "users": len(dataset.user_ids),
-        "items": len(dataset.item_ids),
-        "positives": int(dataset.label.sum()),
-        "folder": folder,
-        "arrays": sorted(arrays),
-        "inputs": inputs,
-        "ledger": {f"{rule.table}: {rule.rule}": rule.rows_out for rule in ledger},
-        "fingerprint": digest.hexdigest(),
-        "key": key,
-        "truth": f"{folder}/{generator.TRUTH}" if planted.exists() else "",
-    }
-    write_atomic(directory / SPEC, json.dumps(spec, indent=1) + "\n")
+    spec = DatasetSpec(
+        source=flags.source,
+        label=flags.label,
+        min_rows=flags.min_rows,
+        daily=daily,
+        rows=len(log),
+        users=len(log.user_ids),
+        items=len(log.item_ids),
+        positives=int(log.label.sum()),
+        folder=folder,
+        arrays=tuple(arrays),
+        inputs=inputs,
+        ledger={f"{rule.table}: {rule.rule}": rule.rows_out for rule in ledger},
+        fingerprint=digest.hexdigest(),
+        key=key,
+        truth=f"{folder}/{generator.TRUTH}" if planted.exists() else "",
+    )
+    write_atomic(directory / SPEC, spec.to_json())
 
 
 def _clear(found: Dataset) -> None:
     """Takes away the folders of older datasets, and of those that a killed process left."""
     for old in found.directory.iterdir():
-        if _FOLDER.fullmatch(old.name) and old.name != found.spec["folder"]:
+        if _FOLDER.fullmatch(old.name) and old.name != found.spec.folder:
             shutil.rmtree(old, ignore_errors=True)
 
 
@@ -271,38 +278,43 @@ _FOLDER = re.compile(r"[0-9a-f]{16}|\.[0-9a-f]{16}\.new-.*")
 """Folders of datasets, and what a killed process left of one."""
 
 
-def _stored_spec(directory: Path) -> dict[str, Any]:
+def _stored_spec(directory: Path) -> DatasetSpec | None:
+    """What is there; None where it is missing, damaged or of a format before `folder`."""
     try:
-        return json.loads((directory / SPEC).read_text(encoding="utf-8"))
+        return DatasetSpec.model_validate_json((directory / SPEC).read_bytes())
     except (OSError, ValueError):
-        return {}
+        return None
 
 
 def load(directory: Path) -> Dataset:
     """Opens a dataset directory; arrays are mapped, not read.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it is not whole.
     """
     spec = _stored_spec(directory)
     try:
         return _loaded(directory, spec)
     except InputError:
         newer = _stored_spec(directory)
-        if newer.get("folder") == spec.get("folder"):
+        if newer is None or (spec is not None and newer.folder == spec.folder):
             raise
-        return _loaded(directory, newer)  # it was made anew between the two looks
+        return _loaded(directory, newer)  # it was rebuilt between the two looks
 
 
-def _loaded(directory: Path, spec: dict[str, Any]) -> Dataset:
-    if "folder" not in spec:  # a dataset of an older format is none
+def _loaded(directory: Path, spec: DatasetSpec | None) -> Dataset:
+    if spec is None and (directory / SPEC).exists():
+        raise InputError(
+            f"--dataset_dir={directory}: {SPEC} is damaged or of another version; prepare it again"
+        )
+    if spec is None:
         raise InputError(f"--dataset_dir={directory}: no prepared dataset there")
     try:
         arrays = {
             name: np.load(
-                directory / spec["folder"] / f"{name}.npy", mmap_mode="r", allow_pickle=False
+                directory / spec.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False
             )
-            for name in spec["arrays"]
+            for name in spec.arrays
         }
         raws = {
             modality: Raw.of(
@@ -315,8 +327,8 @@ def _loaded(directory: Path, spec: dict[str, Any]) -> Dataset:
             for modality in MODALITIES
         }
         plain = {name: arrays[name] for name in (*ROWS, "user_ids", "item_ids")}
-        if not Path(spec["truth"]).is_absolute():  # its own copy, or no truth and the directory
-            (directory / spec["truth"]).stat()
+        if not Path(spec.truth).is_absolute():  # its own copy, or no truth and the directory
+            (directory / spec.truth).stat()
         return Dataset(**plain, modalities=raws, spec=spec, directory=directory)
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise InputError(
@@ -347,7 +359,7 @@ def _truth_path(dataset: Dataset) -> Path | None:
     The format before had an absolute path, also where nothing had been generated. It no longer
     holds in a dataset that was moved; generated files are then in its own raw/ in most cases.
     """
-    stored = Path(dataset.spec["truth"] or ".")
+    stored = Path(dataset.spec.truth or ".")
     if not stored.name:
         return None
     if not stored.is_absolute():

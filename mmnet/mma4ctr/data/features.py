@@ -106,7 +106,7 @@ def build(
 def _tables(dataset: Dataset, fit: np.ndarray, how: Reduction) -> dict[str, np.ndarray]:
     """Modalities' tables, kept beside the dataset's arrays: a sweep needs the same ones again."""
     digest = hashlib.sha256(np.packbits(fit).tobytes())
-    digest.update(f"{how} {dataset.spec['fingerprint']}".encode())
+    digest.update(f"{how} {dataset.spec.fingerprint}".encode())
     path = dataset.folder / f"tables-{digest.hexdigest()[:16]}.npz"
     if path.exists():
         with np.load(path, allow_pickle=False) as stored:

@@ -81,7 +81,7 @@ def _auc(protocol: Protocol, values: np.ndarray) -> float:
 
 def generator_truth(dataset: Dataset) -> generator.Truth | None:
     """What the log was drawn from; None where that is unknown or says nothing of the label."""
-    planted = dataset.source.labels[dataset.spec["label"]].planted
+    planted = dataset.source.labels[dataset.spec.label].planted
     return datasets.truth(dataset) if planted else None
 
 

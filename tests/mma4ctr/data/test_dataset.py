@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -55,8 +56,8 @@ def test_a_log_that_was_not_generated_has_no_truth(tmp_path, capsys):
     source = write_wechat(tmp_path / "raw", plays, [feed(n) for n in (1, 2, 3)])
     made = dataset.prepare(InteractionFlags(source_dir=str(source)), tmp_path / "dataset")
     assert dataset.truth(made) is None
-    made.spec["truth"] = str(source / "truth.npz")  # what the format before had
-    assert dataset.truth(made) is None
+    before = made.spec.model_copy(update={"truth": str(source / "truth.npz")})
+    assert dataset.truth(dataclasses.replace(made, spec=before)) is None  # the format before
     assert capsys.readouterr().out == ""
 
 

@@ -51,6 +51,6 @@ def test_an_entry_is_all_that_a_source_of_files_that_are_read_already_needs(tmp_
     monkeypatch.setitem(sources.SOURCES, "other", other)
     flags = config.InteractionFlags(source="other", generate=SMALL)
     made = dataset.prepare(flags, tmp_path / "other")
-    assert (made.spec["source"], made.spec["label"], made.spec["min_rows"]) == ("other", "like", 2)
+    assert (made.spec.source, made.spec.label, made.spec.min_rows) == ("other", "like", 2)
     assert 0 < made.label.mean() < 1
     assert dataset.load(tmp_path / "other").source is other

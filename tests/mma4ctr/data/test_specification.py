@@ -1,0 +1,51 @@
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from mmnet.checks import InputError
+from mmnet.mma4ctr.data import dataset
+from mmnet.mma4ctr.data.specification import DatasetSpec
+from tests.mma4ctr.logs import log
+
+DOCUMENT = {
+    "source": "tiktok",
+    "label": "finish",
+    "min_rows": 5,
+    "daily": False,
+    "rows": 364,
+    "users": 24,
+    "items": 40,
+    "positives": 46,
+    "folder": "fab944589f2a2685",
+    "arrays": ["device", "item"],
+    "inputs": {"käufe.txt": "671c"},
+    "ledger": {"log: the item is in the item files": 364},
+    "fingerprint": "fab9",
+    "key": "702a",
+    "truth": "",
+}
+
+
+def test_the_document_is_written_as_it_has_always_been():
+    text = json.dumps(DOCUMENT, indent=1) + "\n"
+    assert DatasetSpec.model_validate_json(text).to_json() == text
+
+
+def test_a_later_versions_keys_are_not_read_and_none_may_change():
+    spec = DatasetSpec.model_validate(DOCUMENT | {"later": 1})
+    assert spec.to_json() == DatasetSpec.model_validate(DOCUMENT).to_json()
+    with pytest.raises(ValidationError, match="frozen"):
+        spec.truth = "elsewhere"
+
+
+@pytest.mark.parametrize("name", DOCUMENT)
+def test_a_document_without_one_of_its_keys_is_refused(name, tmp_path):
+    (tmp_path / "dataset.json").write_text(json.dumps({**DOCUMENT, name: None}))
+    with pytest.raises(InputError, match=r"dataset.json is damaged .*; prepare it again"):
+        dataset.load(tmp_path)
+
+
+def test_a_source_that_this_version_does_not_know_is_refused():
+    with pytest.raises(ValidationError, match="must be one of wechat, tiktok"):
+        DatasetSpec.model_validate(log().spec.model_dump() | {"source": "another"})
