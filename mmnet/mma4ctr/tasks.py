@@ -27,6 +27,7 @@ from mmnet.mma4ctr.config import (
 from mmnet.mma4ctr.data import dataset, item_scores
 from mmnet.mma4ctr.data.dataset import Dataset
 from mmnet.mma4ctr.experiments.clicks import SYSTEM
+from mmnet.mma4ctr.models import REGISTRY
 from mmnet.mma4ctr.serving import pairs
 from mmnet.startup import load_tensorflow
 from mmnet.tasks import shown
@@ -91,7 +92,7 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
     with stages.stage("evaluate"):
         found = made.report(fitted)
         _write_evaluation(made, found, fitted, run_dir / "evaluation", flags.outputs)
-    if flags.outputs == "all" and flags.model == "mma4ctr":
+    if flags.outputs == "all" and made.builder.hidden:
         with stages.stage("export"):
             made.export(run_dir / "export")
     record = Record.of_this_process(
@@ -213,7 +214,7 @@ def _write_maps(made: System, directory: Path, number: int) -> None:
     label = protocol.label[part]
     chosen = np.concatenate([np.flatnonzero(label == kind)[:number] for kind in (0, 1)])
     state, item = protocol.state[part][chosen], protocol.item[part][chosen]
-    if made.features is None or made.flags.model != "mma4ctr":
+    if made.features is None or not made.builder.hidden:
         raise InputError(
             "--umap is of MMa4CTR's rows and hidden vectors; this run has another model"
         )
@@ -247,7 +248,7 @@ def _table(found: dict[str, Any]) -> str:
 
 
 def _title(found: dict[str, Any]) -> str:
-    model = "MMa4CTR" if found["model"] == "mma4ctr" else found["model"]
+    model = REGISTRY[found["model"]].title or found["model"]
     return f"{model}, {found['protocol']}"
 
 
