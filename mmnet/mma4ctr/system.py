@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,8 @@ from mmnet.mma4ctr.data.dataset import Dataset
 from mmnet.mma4ctr.data.features import Features
 from mmnet.mma4ctr.data.protocols import Protocol
 from mmnet.mma4ctr.evaluation import metrics, references
-from mmnet.mma4ctr.evaluation.metrics import Platt
+from mmnet.mma4ctr.evaluation.metrics import Platt, Scores
+from mmnet.mma4ctr.evaluation.report import Report
 from mmnet.mma4ctr.models import REGISTRY, NumberSpec, RowSpec
 from mmnet.mma4ctr.models.baselines.model import Baseline
 from mmnet.mma4ctr.models.baselines.rows import graph, histories
@@ -134,7 +134,7 @@ class System:
         part = self.protocol.parts["validation"]
         return metrics.platt(self.protocol.label[part], self.scores("validation"))
 
-    def test(self) -> dict[str, float | int]:
+    def test(self) -> Scores:
         """Metrics of the test rows by the weights at hand."""
         part = self.protocol.parts["test"]
         return metrics.report(
@@ -144,27 +144,27 @@ class System:
             self.calibration(),
         )
 
-    def report(self, fitted: fitting.Fit) -> dict[str, Any]:
+    def report(self, fitted: fitting.Fit) -> Report:
         """Metrics of the chosen epoch, of those asked for besides, and of the references."""
-        found: dict[str, Any] = {
-            "protocol": self.flags.protocol,
-            "seed": self.flags.seed,
-            "model": self.flags.model,
-            "in_features": self.features.in_features if self.features else 0,
-            "parameters": self.parameters,
-            "epoch": fitted.best_epoch,
-            "test": self.test(),
-            "references": references.evaluate(
-                self.data, self.protocol, shuffled=self.flags.shuffle_labels
-            ),
-        }
-        chosen = self.model.net.get_weights()
-        found["at_epoch"] = {}
+        test, chosen = self.test(), self.model.net.get_weights()
+        at_epoch = {}
         for epoch, weights in sorted(fitted.reached.items()):
             self.model.net.set_weights(weights)
-            found["at_epoch"][str(epoch)] = self.test()
+            at_epoch[str(epoch)] = self.test()
         self.model.net.set_weights(chosen)
-        return found
+        return Report(
+            protocol=self.flags.protocol,
+            seed=self.flags.seed,
+            model=self.flags.model,
+            in_features=self.features.in_features if self.features else 0,
+            parameters=self.parameters,
+            epoch=fitted.best_epoch,
+            test=test,
+            references=references.evaluate(
+                self.data, self.protocol, shuffled=self.flags.shuffle_labels
+            ),
+            at_epoch=at_epoch,
+        )
 
     def export(self, directory: Path) -> Path:
         """Writes the SavedModel: users as known after the log's end, scaled as in training."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,6 @@ from mmnet.mma4ctr.config import (
 from mmnet.mma4ctr.data import dataset, item_scores
 from mmnet.mma4ctr.data.dataset import Dataset
 from mmnet.mma4ctr.experiments.clicks import SYSTEM
-from mmnet.mma4ctr.models import REGISTRY
 from mmnet.mma4ctr.serving import pairs
 from mmnet.startup import load_tensorflow
 from mmnet.tasks import shown
@@ -36,6 +35,7 @@ from mmnet.training.records import Record, Stages
 from mmnet.training.run_directory import RunKind, only_run, removed_if_unused
 
 if TYPE_CHECKING:
+    from mmnet.mma4ctr.evaluation.report import Report
     from mmnet.mma4ctr.system import System
     from mmnet.mma4ctr.training.fitting import Fit
 
@@ -90,8 +90,8 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
     fitted = made.fit(run_dir)
     resume.save_arrays(_numbered(made.model.net.get_weights()), run_dir / WEIGHTS, made.digest)
     with stages.stage("evaluate"):
-        found = made.report(fitted)
-        _write_evaluation(made, found, fitted, run_dir / "evaluation", flags.outputs)
+        report = made.report(fitted)
+        _write_evaluation(made, report, fitted, run_dir / "evaluation", flags.outputs)
     if flags.outputs == "all" and made.builder.hidden:
         with stages.stage("export"):
             made.export(run_dir / "export")
@@ -102,10 +102,10 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
         parameters=made.parameters,
         fitted={"best_epoch": fitted.best_epoch, "history": fitted.history}
         | {"retries": fitted.retries, "training_seconds": fitted.seconds},
-        metrics=found,
+        metrics=report.model_dump(),
     )
     record.finished(stages).write(run_dir / "record.json")
-    console.print(_table(found))
+    console.print(report.table())
     console.print(f"run {run_dir}")
 
 
@@ -152,6 +152,7 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
         )
     data = dataset.load(Path(flags.dataset_dir or own.dataset_dir or run_dir / "dataset"))
     load_tensorflow()
+    from mmnet.mma4ctr.evaluation.report import Report
     from mmnet.mma4ctr.system import System
     from mmnet.mma4ctr.training import fitting
 
@@ -160,19 +161,20 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
     made.model.net.set_weights([stored[str(n)] for n in range(len(stored))])
     record = Record.read(run_dir / "record.json")
     fitted = fitting.Fit(history=record.fitted["history"], best_epoch=record.fitted["best_epoch"])
-    found = made.report(fitted)
-    found["at_epoch"] = record.metrics.get("at_epoch", {})
-    _write_evaluation(made, found, fitted, run_dir / "evaluation", "all")
+    at_epoch = Report.model_validate(record.metrics).at_epoch
+    report = made.report(fitted).model_copy(update={"at_epoch": at_epoch})
+    _write_evaluation(made, report, fitted, run_dir / "evaluation", "all")
     if flags.umap:
         _write_maps(made, run_dir / "evaluation", flags.umap)
-    console.print(_table(found))
+    console.print(report.table())
 
 
 def _write_evaluation(
-    made: System, found: dict[str, Any], fitted: Fit, directory: Path, outputs: str
+    made: System, report: Report, fitted: Fit, directory: Path, outputs: str
 ) -> None:
-    write_atomic(directory / "metrics.json", json.dumps(found, indent=1) + "\n")
-    write_atomic(directory / "table.md", _table(found))
+    document = json.dumps(report.model_dump(), indent=1)
+    write_atomic(directory / "metrics.json", document + "\n")
+    write_atomic(directory / "table.md", report.table())
     if outputs == "metrics":
         return
     protocol, part = made.protocol, made.protocol.parts["test"]
@@ -197,7 +199,7 @@ def _write_evaluation(
 
     label = protocol.label[part]
     rates = references.rates(protocol, len(data.user_ids), len(data.item_ids))
-    curves = {_title(found): (label, score)}
+    curves = {report.title: (label, score)}
     curves |= {name: (label, values[part]) for name, values in rates.items()}
     write_figure(directory / "roc.png", figures.roc(curves))
     write_figure(directory / "training.png", figures.training(fitted.history))
@@ -226,30 +228,6 @@ def _write_maps(made: System, directory: Path, number: int) -> None:
                 rows, label[chosen], dimensions, f"UMAP of {name}, test rows", seed
             )
             write_figure(directory / f"umap_{name}_{dimensions}d.png", figure)
-
-
-def _table(found: dict[str, Any]) -> str:
-    """Metrics as a Markdown table, the network first.
-
-    AUC is over all rows; user AUC the mean over users of their own; PR-AUC beside the share of
-    positives, which is what a constant scores.
-    """
-    lines = [
-        "| system | AUC | user AUC | PR-AUC | LogLoss | calibrated | rows | positives |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for name, row in {_title(found): found["test"], **found["references"]}.items():
-        lines.append(
-            f"| {name} | {row['auc']:.4f} | {row['user_auc']:.4f} | {row['pr_auc']:.4f} | "
-            f"{row['log_loss']:.4f} | {row['log_loss_calibrated']:.4f} | {row['rows']:,} | "
-            f"{row['positives']:,} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _title(found: dict[str, Any]) -> str:
-    model = REGISTRY[found["model"]].title or found["model"]
-    return f"{model}, {found['protocol']}"
 
 
 # --------------------------------------------------------------------------------- predict

@@ -9,6 +9,7 @@ from mmnet.mma4ctr.data import generator, user_embedding
 from mmnet.mma4ctr.data.dataset import Dataset
 from mmnet.mma4ctr.data.protocols import SPLITS, Protocol
 from mmnet.mma4ctr.evaluation import metrics
+from mmnet.mma4ctr.evaluation.metrics import Scores
 
 PRIOR_ROWS = {"user": 400.0, "item": 400.0}
 """Rows of the base rate that a user's or an item's own rows are smoothed with."""
@@ -44,9 +45,7 @@ def _smoothed(positives: np.ndarray, number: np.ndarray, base: float, of: str) -
     return (positives + prior * base) / (number + prior)
 
 
-def evaluate(
-    dataset: Dataset, protocol: Protocol, *, shuffled: bool
-) -> dict[str, dict[str, float | int]]:
+def evaluate(dataset: Dataset, protocol: Protocol, *, shuffled: bool) -> dict[str, Scores]:
     """Metrics on test rows of what needs no network.
 
     These are the base rate; the rates of user and item; both in a logistic regression, which is
@@ -85,7 +84,7 @@ def generator_truth(dataset: Dataset) -> generator.Truth | None:
     return datasets.truth(dataset) if planted else None
 
 
-def score(protocol: Protocol, values: np.ndarray, split: str) -> dict[str, float | int]:
+def score(protocol: Protocol, values: np.ndarray, split: str) -> Scores:
     """Metrics of one split; calibrated on validation rows."""
     tuned, part = protocol.parts["validation"], protocol.parts[split]
     calibration = metrics.platt(protocol.label[tuned], values[tuned])

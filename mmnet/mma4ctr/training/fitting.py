@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import keras
 import numpy as np
@@ -69,22 +69,40 @@ EPSILON = 1e-8
 """Adam's, as in PyTorch; Keras' own default is ten times that."""
 
 
+class Epoch(TypedDict):
+    """An epoch of the history, counted from 1; `auc` is of the validation rows."""
+
+    epoch: int
+    loss: float
+    learning_rate: float
+    auc: float
+    seconds: float
+
+
+class Retry(TypedDict):
+    """An epoch that was undone, its validation AUC, and the rate that it was repeated with."""
+
+    epoch: int
+    auc: float
+    learning_rate: float
+
+
 @dataclass
 class Fit:
     """What came of a training.
 
     Attributes:
-        history: one row per epoch: epoch, loss, learning_rate, auc (validation), seconds.
+        history: the epochs that were logged.
         best_epoch: the one whose weights the model holds, counted from 1.
         reached: epoch -> the network's weights at its end, for `--evaluate_at`.
         retries: epochs that the validation interrupt undid.
         seconds: of all epochs, validation left out.
     """
 
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
     reached: dict[int, list[np.ndarray]] = field(default_factory=dict)
-    retries: list[dict[str, Any]] = field(default_factory=list)
+    retries: list[Retry] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -245,21 +263,26 @@ def fit(
         fitted.best_epoch,
         {epoch: [arrays[name] for name in network] for epoch, arrays in fitted.reached.items()},
         [
-            {
-                "epoch": row["epoch"],
-                "auc": row["metrics"][AUC],
-                "learning_rate": flags.learning_rate * 0.5**number,
-            }
+            Retry(
+                epoch=row["epoch"],
+                auc=row["metrics"][AUC],
+                learning_rate=flags.learning_rate * 0.5**number,
+            )
             for number, row in enumerate(fitted.undone, start=1)
         ],
         sum(row["epoch_seconds"] for row in fitted.history),
     )
 
 
-def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(row: Mapping[str, Any]) -> Epoch:
     """A row of the trainer's history as `Fit` has it."""
-    named = {name: row[name] for name in ("epoch", "loss", "learning_rate")}
-    return named | {"auc": row["metrics"][AUC], "seconds": row["epoch_seconds"]}
+    return Epoch(
+        epoch=row["epoch"],
+        loss=row["loss"],
+        learning_rate=row["learning_rate"],
+        auc=row["metrics"][AUC],
+        seconds=row["epoch_seconds"],
+    )
 
 
 class _Hooks(EpochHooks):

@@ -305,7 +305,7 @@ def test_every_baseline_learns_who_takes_what(name):
         schedule="constant",
     )
     made = System(data, flags)
-    found = made.report(made.fit(None))["test"]
+    found = made.report(made.fit(None)).test
     # 300 test rows: chance has an sd of 0.035; a model that knows users and items reaches 0.9.
     assert found["auc"] > 0.75
 
