@@ -88,7 +88,8 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
     made = System(data, flags, stages)
     RUNS.write(flags, run_dir)
     fitted = made.fit(run_dir)
-    resume.save_arrays(_numbered(made.model.net.get_weights()), run_dir / WEIGHTS, made.digest)
+    weights = {str(n): array for n, array in enumerate(made.model.net.get_weights())}
+    resume.save_arrays(weights, run_dir / WEIGHTS, made.digest)
     with stages.stage("evaluate"):
         report = made.report(fitted)
         _write_evaluation(made, report, fitted, run_dir / "evaluation", flags.outputs)
@@ -125,10 +126,6 @@ def _dataset(flags: TrainConfig, run_dir: Path) -> Dataset:
                 f"{prepared!r}; leave it out, or prepare another dataset"
             )
     return found
-
-
-def _numbered(arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
-    return {str(number): array for number, array in enumerate(arrays)}
 
 
 # -------------------------------------------------------------------------------- evaluate

@@ -141,7 +141,7 @@ def test_a_dataset_that_changes_while_it_is_opened_is_opened_anew(tmp_path, monk
 
     def stored(directory):
         spec = real(directory)
-        looks.append(spec["folder"])
+        looks.append(spec.folder)
         if len(looks) == 1:
             prepared(log(1, rows=400), directory)
             dataset._clear(dataset._loaded(directory, real(directory)))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import keras
 from keras import ops
 
 from mmnet.mma4ctr.models import NumberSpec
-from mmnet.mma4ctr.models.baselines.numbers import Inputs, Seeds, reads_numbers
+from mmnet.mma4ctr.models.baselines.numbers import Inputs, reads_numbers
 
 WIDTH = 10
 MLP = (256, 256, 256)
@@ -17,18 +18,18 @@ EVOLVING = "__evolving_interest"
 
 
 @reads_numbers
-def din(inputs: Inputs, spec: NumberSpec, seeds: Seeds):
+def din(inputs: Inputs, spec: NumberSpec, seeds: Iterator[int]):
     """DIN (Zhou et al., 2018), as RecBole has it."""
     return _interest(inputs, spec, seeds, evolves=False)
 
 
 @reads_numbers
-def dien(inputs: Inputs, spec: NumberSpec, seeds: Seeds):
+def dien(inputs: Inputs, spec: NumberSpec, seeds: Iterator[int]):
     """DIEN (Zhou et al., 2019), as RecBole has it."""
     return _interest(inputs, spec, seeds, evolves=True)
 
 
-def _interest(inputs: Inputs, spec: NumberSpec, seeds: Seeds, *, evolves: bool):
+def _interest(inputs: Inputs, spec: NumberSpec, seeds: Iterator[int], *, evolves: bool):
     user, item, history = inputs
 
     def embedding(rows: int, name: str) -> keras.layers.Embedding:
@@ -43,7 +44,9 @@ def _interest(inputs: Inputs, spec: NumberSpec, seeds: Seeds, *, evolves: bool):
         states = keras.layers.GRU(WIDTH, return_sequences=True, seed=next(seeds))(
             sequence, mask=history > 0
         )
-        states = NextItem(seeds.some(len(MLP) + 1), name="next_item")([states, sequence, there])
+        states = NextItem([*itertools.islice(seeds, len(MLP) + 1)], name="next_item")(
+            [states, sequence, there]
+        )
         weights = _attention(target, states, seeds)
         weights = ops.softmax(ops.where(there > 0, weights, -1e9), axis=-1) * there
         interest = EvolvingInterest(next(seeds), name=EVOLVING)([states, weights, there])

@@ -28,22 +28,7 @@ class Inputs(NamedTuple):
     history: keras.KerasTensor
 
 
-class Seeds(Iterator[int]):
-    """Seeds of the weights, one after another."""
-
-    def __init__(self, seed: int):
-        self._seeds = iter(np.random.default_rng([seed, 5]).integers(0, 2**31, 40).tolist())
-
-    def __next__(self) -> int:
-        """The next one."""
-        return next(self._seeds)
-
-    def some(self, number: int) -> list[int]:
-        """The next ones."""
-        return [next(self) for _ in range(number)]
-
-
-Outputs = Callable[[Inputs, NumberSpec, Seeds], keras.KerasTensor]
+Outputs = Callable[[Inputs, NumberSpec, Iterator[int]], keras.KerasTensor]
 
 
 def reads_numbers(outputs: Outputs) -> Callable[[NumberSpec], keras.Model]:
@@ -52,7 +37,8 @@ def reads_numbers(outputs: Outputs) -> Callable[[NumberSpec], keras.Model]:
     The network's name is the function's.
 
     Args:
-        outputs: from inputs, spec and seeds to probabilities, [batch]; see `Baseline`.
+        outputs: from inputs, spec and seeds of the weights to probabilities, [batch]; see
+            `Baseline`.
     """
 
     @functools.wraps(outputs)
@@ -62,8 +48,9 @@ def reads_numbers(outputs: Outputs) -> Callable[[NumberSpec], keras.Model]:
             keras.Input([], dtype="int32", name="item"),
             keras.Input([spec.history], dtype="int32", name="history"),
         )
+        seeds = iter(np.random.default_rng([spec.seed, 5]).integers(0, 2**31, 40).tolist())
         with seeded(spec.seed):  # initialisers inside Keras' attention take no seeds of their own
-            found = outputs(inputs, spec, Seeds(spec.seed))
+            found = outputs(inputs, spec, seeds)
         return keras.Model(list(inputs), found, name=outputs.__name__)
 
     return build

@@ -7,13 +7,15 @@ all items; otherwise the sigmoid of its score, which ranks items alike.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import keras
 from keras import ops
 
 from mmnet.checks import InputError
 from mmnet.mma4ctr.models import NumberSpec
 from mmnet.mma4ctr.models.baselines.factors import WIDTH
-from mmnet.mma4ctr.models.baselines.numbers import Inputs, Seeds, reads_numbers
+from mmnet.mma4ctr.models.baselines.numbers import Inputs, reads_numbers
 
 INNER = 256
 """Units of a transformer's first dense layer."""
@@ -31,14 +33,14 @@ MOST_LOGITS_BYTES = 2 << 30
 
 
 @reads_numbers
-def bert4rec(inputs: Inputs, spec: NumberSpec, seeds: Seeds):
+def bert4rec(inputs: Inputs, spec: NumberSpec, seeds: Iterator[int]):
     """See `Cloze`."""
     _check_logits("bert4rec", spec, holes_of(spec.history))
     return Cloze(spec.items, spec.history, next(seeds))(inputs.item, inputs.history)
 
 
 @reads_numbers
-def gcsan(inputs: Inputs, spec: NumberSpec, seeds: Seeds):
+def gcsan(inputs: Inputs, spec: NumberSpec, seeds: Iterator[int]):
     """See `SessionGraph`."""
     _check_logits("gcsan", spec, 1)
     return SessionGraph(spec.items, next(seeds))(inputs.item, inputs.history)
