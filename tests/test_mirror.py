@@ -53,8 +53,6 @@ WITHOUT_OWN_FILE = {
     "mma4ctr/data/generator/truth.py": GENERATOR,
     "mma4ctr/data/generator/wechat_files.py": GENERATOR,
     "mma4ctr/data/generator/writing.py": GENERATOR,
-    "mma4ctr/data/modalities/feeds.py": MODALITIES,
-    "mma4ctr/data/modalities/json_lines.py": MODALITIES,
     "mma4ctr/data/modalities/raw.py": MODALITIES,
     "mma4ctr/data/modalities/reduction.py": MODALITIES,
     "mma4ctr/serving/pairs.py": "mma4ctr/serving/test_scoring.py",

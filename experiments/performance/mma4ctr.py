@@ -112,7 +112,7 @@ def tiktok_log(directory: Path, scale: float):
     import pyarrow.csv
 
     from mmnet.data.sources.tiktok import COLUMNS, LOG
-    from mmnet.mma4ctr.data.interactions import MIN_ROWS
+    from mmnet.mma4ctr.data.sources import SOURCES
 
     users, items, rows = (
         round(number * scale) for number in (TIKTOK_USERS, TIKTOK_ITEMS, TIKTOK_ROWS)
@@ -121,7 +121,7 @@ def tiktok_log(directory: Path, scale: float):
     # So unlike in activity that about 1,700 users of the whole have 4,000 rows or more.
     activity = np.exp(0.96 * draw.normal(size=users))
     per_user = draw.multinomial(rows, activity / activity.sum())
-    likely = per_user >= MIN_ROWS["tiktok"]
+    likely = per_user >= SOURCES["tiktok"].min_rows
     ends = np.cumsum(per_user)
     options = pa.csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
     shown = np.zeros(items, bool)

@@ -10,6 +10,7 @@ from pydantic import Field
 from mmnet.checks import InputError
 from mmnet.config import EngineFlags, EvaluateFlags, FitFlags, GridFlags, ScoreFlags, TrainRunFlags
 from mmnet.flags import Columns, Flags, Numbers, Repeated
+from mmnet.mma4ctr.models import REGISTRY
 
 MODALITIES = ("visual", "acoustic", "textual")
 """In the order of the method: v, a, t."""
@@ -21,24 +22,18 @@ MATRICES = (
     "none",
 )
 
-MODELS = (
-    *("mma4ctr", "lr", "bpr", "fpmc", "lightgcn", "ngcf"),
-    *("din", "dien", "bert4rec", "gcsan"),
-)
-"""The method, and what it is compared with."""
-
 
 class InteractionFlags(EngineFlags):
     """Where the publishers' files are, and which of their rows are read."""
 
-    source: Literal["wechat", "tiktok"] = Field("wechat", description="Layout of the files.")
+    source: str = Field("wechat", description="Publisher of the files: wechat or tiktok.")
     source_dir: str = Field("", description="Directory of the publisher's files.")
     generate: Repeated = Field(
         (),
         description="name=value option of the generator (repeatable): writes such files first, "
         "into --source_dir or the dataset directory.",
     )
-    label: Literal["", "weighted", "like", "finish"] = Field(
+    label: str = Field(
         "",
         description="What a positive is: weighted (WeChat's seven behaviours), like, finish "
         "(TikTok); empty = weighted for wechat, like for tiktok.",
@@ -134,7 +129,7 @@ class NetworkFlags(FitFlags):
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("model", "loss")
 
-    model: Literal[MODELS] = Field(  # type: ignore[valid-type]
+    model: Literal[tuple(REGISTRY)] = Field(  # type: ignore[valid-type]
         "mma4ctr",
         description="mma4ctr; lr reads the same rows; the others user and item numbers, and what "
         "the user took before (c1 and c2 only).",
@@ -231,7 +226,7 @@ def check(flags: TrainConfig) -> None:
             "--matrix=none has no modality for a user's features; take --user_features=rate "
             "or --user_length=0"
         )
-    if by_numbers(flags.model) and flags.protocol == "p0":
+    if REGISTRY[flags.model].reads == "numbers" and flags.protocol == "p0":
         raise InputError(
             f"--model={flags.model} knows users by their numbers, and in p0 no user of test is "
             "in train; take --protocol=c1"
@@ -242,11 +237,6 @@ def published(flags: ExperimentConfig) -> dict[str, str]:
     """Row -> what the authors' README has for it."""
     pairs = (text.partition(":") for text in flags.published)
     return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def by_numbers(model: str) -> bool:
-    """Whether a model reads numbers of users and items, and no features."""
-    return model not in ("mma4ctr", "lr")
 
 
 PLACES = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,16 +15,15 @@ from mmnet.mma4ctr.data.dataset import Dataset
 from mmnet.mma4ctr.data.features import Features
 from mmnet.mma4ctr.data.protocols import Protocol
 from mmnet.mma4ctr.evaluation import metrics, references
-from mmnet.mma4ctr.evaluation.metrics import Platt
-from mmnet.mma4ctr.models import baselines, network
-from mmnet.mma4ctr.models.baselines import Baseline
+from mmnet.mma4ctr.evaluation.metrics import Platt, Scores
+from mmnet.mma4ctr.evaluation.report import Report
+from mmnet.mma4ctr.models import REGISTRY, NumberSpec, RowSpec
+from mmnet.mma4ctr.models.baselines.model import Baseline
+from mmnet.mma4ctr.models.baselines.rows import graph, histories
 from mmnet.mma4ctr.models.network import Clicks
 from mmnet.mma4ctr.serving import scoring
 from mmnet.mma4ctr.training import fitting
 from mmnet.training.records import Stages
-
-MOST_LOGITS_BYTES = 2 << 30
-"""Scores of all items of one batch; the gradients of them take as much again, and so on."""
 
 CHECKED_PAIRS = 1000
 """Scored by the SavedModel and by the model before an export is written."""
@@ -47,6 +45,7 @@ class System:
     def __init__(self, data: Dataset, flags: TrainConfig, stages: Stages | None = None):
         stages = stages or Stages()
         self.data, self.flags, self.stages = data, flags, stages
+        self.builder = REGISTRY[flags.model]
         present = {name: np.asarray(raw.present) for name, raw in data.modalities.items()}
         config.check(flags)
         with stages.stage("protocol"), console.status("choosing rows"):
@@ -57,64 +56,38 @@ class System:
                 more = scores.columns if flags.score_column else None
             self.protocol = protocols.build(data, flags, self.needed, flags.seed)
         self.features = None
-        if not self.by_numbers:
+        if self.builder.reads == "rows":
             with stages.stage("features"), console.status("making tables of users and items"):
                 how = features.reduction(data, flags, flags.protocol)
                 self.features = features.build(data, self.protocol, flags, how, more)
-        self._check_size()
         self.model = self.fresh()
-
-    def _check_size(self) -> None:
-        flags = self.flags
-        if flags.model not in baselines.SEQUENTIAL:
-            return
-        length, items = baselines.history_length(flags.model), len(self.data.item_ids)
-        size = baselines.logits_bytes(flags.model, flags.batch_size, items, length)
-        if size > MOST_LOGITS_BYTES:
-            fits = flags.batch_size * MOST_LOGITS_BYTES // size
-            raise InputError(
-                f"--batch_size={flags.batch_size}: --model={flags.model} scores all {items:,} "
-                f"items for every row, {size / 1e9:.1f} GB at a time; at most {fits} fit"
-            )
-
-    @property
-    def by_numbers(self) -> bool:
-        """Whether the model reads numbers of users and items, and no features."""
-        return config.by_numbers(self.flags.model)
 
     @property
     def loss(self) -> str:
-        """What the model is trained by; `--loss` is of MMa4CTR only."""
-        if self.flags.model == "mma4ctr":
-            return self.flags.loss
-        if self.flags.model in baselines.SEQUENTIAL:
-            return "items"
-        return "pairs" if self.flags.model in baselines.PAIRWISE else "bce"
+        """What the model is trained by; `--loss` is of models without a loss of their own."""
+        return self.builder.loss or self.flags.loss
 
     def fresh(self, again: int = 0) -> fitting.Model:
         """The model with fresh weights; `again` draws others."""
-        part, seed = self.protocol.parts["train"], self.flags.seed + 1_000_003 * again
-        bias = float(metrics.logit(self.protocol.label[part].mean()))
+        protocol, flags = self.protocol, self.flags
+        label, seed = protocol.label[protocol.parts["train"]], flags.seed + 1_000_003 * again
+        bias = float(metrics.logit(label.mean()))
         if self.features is None:
-            return Baseline(
-                self.flags.model,
+            history = histories(protocol, self.builder.history)
+            spec = NumberSpec(
                 users=len(self.data.user_ids),
                 items=len(self.data.item_ids),
-                state_user=self.protocol.state_user,
-                history=baselines.histories(
-                    self.protocol, baselines.history_length(self.flags.model)
-                ),
-                pairs=baselines.graph(self.protocol),
+                history=self.builder.history,
+                pairs=graph(protocol),
+                batch_size=flags.batch_size,
                 seed=seed,
                 output_bias=bias,
             )
+            net = self.builder(spec)
+            return Baseline(net, protocol.state_user, history, self.builder.score_rows)
+        start = bias if fitting.OBJECTIVES[self.loss].base_rate else None
         try:
-            net = network.network(
-                self.features.in_features,
-                arch="linear" if self.flags.model == "lr" else self.flags.arch,
-                seed=seed,
-                output_bias=bias if self.loss == "bce" else None,
-            )
+            net = self.builder(RowSpec(self.features.in_features, flags.arch, seed, start))
         except ValueError as error:
             raise InputError(f"--arch: {error}") from None
         return Clicks(self.features, net)
@@ -122,7 +95,7 @@ class System:
     @property
     def digest(self) -> str:
         """What weights belong to."""
-        return self.data.spec["content"]
+        return self.data.spec.content
 
     @property
     def parameters(self) -> int:
@@ -149,13 +122,8 @@ class System:
                 run_dir=run_dir,
                 fixed={"dataset": self.digest, "protocol": flags.protocol, "model": flags.model},
                 fresh=lambda again: self.fresh(again).net.get_weights(),
-                order=self._order if self.loss in ("pairs", "items") else None,
                 hparams=flags.model_dump(mode="json", include=config.DECIDES),
             )
-
-    def _order(self, epoch: int) -> np.ndarray:
-        of = baselines.paired_rows if self.loss == "pairs" else baselines.taken_rows
-        return of(self.protocol, self.flags.seed, epoch)
 
     def scores(self, split: str) -> np.ndarray:
         """Probabilities of a split's rows."""
@@ -166,7 +134,7 @@ class System:
         part = self.protocol.parts["validation"]
         return metrics.platt(self.protocol.label[part], self.scores("validation"))
 
-    def test(self) -> dict[str, float | int]:
+    def test(self) -> Scores:
         """Metrics of the test rows by the weights at hand."""
         part = self.protocol.parts["test"]
         return metrics.report(
@@ -176,27 +144,27 @@ class System:
             self.calibration(),
         )
 
-    def report(self, fitted: fitting.Fit) -> dict[str, Any]:
+    def report(self, fitted: fitting.Fit) -> Report:
         """Metrics of the chosen epoch, of those asked for besides, and of the references."""
-        found: dict[str, Any] = {
-            "protocol": self.flags.protocol,
-            "seed": self.flags.seed,
-            "model": self.flags.model,
-            "in_features": self.features.in_features if self.features else 0,
-            "parameters": self.parameters,
-            "epoch": fitted.best_epoch,
-            "test": self.test(),
-            "references": references.evaluate(
-                self.data, self.protocol, shuffled=self.flags.shuffle_labels
-            ),
-        }
-        chosen = self.model.net.get_weights()
-        found["at_epoch"] = {}
+        test, chosen = self.test(), self.model.net.get_weights()
+        at_epoch = {}
         for epoch, weights in sorted(fitted.reached.items()):
             self.model.net.set_weights(weights)
-            found["at_epoch"][str(epoch)] = self.test()
+            at_epoch[str(epoch)] = self.test()
         self.model.net.set_weights(chosen)
-        return found
+        return Report(
+            protocol=self.flags.protocol,
+            seed=self.flags.seed,
+            model=self.flags.model,
+            in_features=self.features.in_features if self.features else 0,
+            parameters=self.parameters,
+            epoch=fitted.best_epoch,
+            test=test,
+            references=references.evaluate(
+                self.data, self.protocol, shuffled=self.flags.shuffle_labels
+            ),
+            at_epoch=at_epoch,
+        )
 
     def export(self, directory: Path) -> Path:
         """Writes the SavedModel: users as known after the log's end, scaled as in training."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +36,7 @@ from mmnet.training.records import Record, Stages
 from mmnet.training.run_directory import RunKind, only_run, removed_if_unused
 
 if TYPE_CHECKING:
+    from mmnet.mma4ctr.evaluation.report import Report
     from mmnet.mma4ctr.system import System
     from mmnet.mma4ctr.training.fitting import Fit
 
@@ -59,8 +60,8 @@ def _print_dataset(found: Dataset) -> None:
     spec = found.spec
     console.print((found.folder / LEDGER).read_text(encoding="utf-8"))
     console.print(
-        f"{spec['rows']:,} rows of {spec['users']:,} users and {spec['items']:,} items, "
-        f"{spec['positives']:,} of them positive: {found.folder.parent}"
+        f"{spec.rows:,} rows of {spec.users:,} users and {spec.items:,} items, "
+        f"{spec.positives:,} of them positive: {found.folder.parent}"
     )
 
 
@@ -84,28 +85,29 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
     load_tensorflow()
     from mmnet.mma4ctr.system import System
 
-    flags = flags.model_copy(update={name: data.spec[name] for name in PREPARED})
+    flags = flags.model_copy(update=data.spec.model_dump(include=set(PREPARED)))
     made = System(data, flags, stages)
     RUNS.write(flags, run_dir)
     fitted = made.fit(run_dir)
-    resume.save_arrays(_numbered(made.model.net.get_weights()), run_dir / WEIGHTS, made.digest)
+    weights = {str(n): array for n, array in enumerate(made.model.net.get_weights())}
+    resume.save_arrays(weights, run_dir / WEIGHTS, made.digest)
     with stages.stage("evaluate"):
-        found = made.report(fitted)
-        _write_evaluation(made, found, fitted, run_dir / "evaluation", flags.outputs)
-    if flags.outputs == "all" and flags.model == "mma4ctr":
+        report = made.report(fitted)
+        _write_evaluation(made, report, fitted, run_dir / "evaluation", flags.outputs)
+    if flags.outputs == "all" and made.builder.hidden:
         with stages.stage("export"):
             made.export(run_dir / "export")
     record = Record.of_this_process(
         flags=flags.model_dump(mode="json"),
-        inputs=data.spec["inputs"],
-        rows_per_rule=data.spec["ledger"],
+        inputs=data.spec.inputs,
+        rows_per_rule=data.spec.ledger,
         parameters=made.parameters,
         fitted={"best_epoch": fitted.best_epoch, "history": fitted.history}
         | {"retries": fitted.retries, "training_seconds": fitted.seconds},
-        metrics=found,
+        metrics=report.model_dump(),
     )
     record.finished(stages).write(run_dir / "record.json")
-    console.print(_table(found))
+    console.print(report.table())
     console.print(f"run {run_dir}")
 
 
@@ -118,16 +120,13 @@ def _dataset(flags: TrainConfig, run_dir: Path) -> Dataset:
         raise InputError("no files given; name --source_dir, --generate or --dataset_dir")
     found = dataset.load(directory)
     for name in PREPARED:
-        if name in flags.model_fields_set and getattr(flags, name) != found.spec[name]:
+        given, prepared = getattr(flags, name), getattr(found.spec, name)
+        if name in flags.model_fields_set and given != prepared:
             raise InputError(
-                f"--{name}={getattr(flags, name)} differs from how {directory} was prepared, with "
-                f"{found.spec[name]!r}; leave it out, or prepare another dataset"
+                f"--{name}={given} differs from how {directory} was prepared, with "
+                f"{prepared!r}; leave it out, or prepare another dataset"
             )
     return found
-
-
-def _numbered(arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
-    return {str(number): array for number, array in enumerate(arrays)}
 
 
 # -------------------------------------------------------------------------------- evaluate
@@ -151,6 +150,7 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
         )
     data = dataset.load(Path(flags.dataset_dir or own.dataset_dir or run_dir / "dataset"))
     load_tensorflow()
+    from mmnet.mma4ctr.evaluation.report import Report
     from mmnet.mma4ctr.system import System
     from mmnet.mma4ctr.training import fitting
 
@@ -159,19 +159,20 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
     made.model.net.set_weights([stored[str(n)] for n in range(len(stored))])
     record = Record.read(run_dir / "record.json")
     fitted = fitting.Fit(history=record.fitted["history"], best_epoch=record.fitted["best_epoch"])
-    found = made.report(fitted)
-    found["at_epoch"] = record.metrics.get("at_epoch", {})
-    _write_evaluation(made, found, fitted, run_dir / "evaluation", "all")
+    at_epoch = Report.model_validate(record.metrics).at_epoch
+    report = made.report(fitted).model_copy(update={"at_epoch": at_epoch})
+    _write_evaluation(made, report, fitted, run_dir / "evaluation", "all")
     if flags.umap:
         _write_maps(made, run_dir / "evaluation", flags.umap)
-    console.print(_table(found))
+    console.print(report.table())
 
 
 def _write_evaluation(
-    made: System, found: dict[str, Any], fitted: Fit, directory: Path, outputs: str
+    made: System, report: Report, fitted: Fit, directory: Path, outputs: str
 ) -> None:
-    write_atomic(directory / "metrics.json", json.dumps(found, indent=1) + "\n")
-    write_atomic(directory / "table.md", _table(found))
+    document = json.dumps(report.model_dump(), indent=1)
+    write_atomic(directory / "metrics.json", document + "\n")
+    write_atomic(directory / "table.md", report.table())
     if outputs == "metrics":
         return
     protocol, part = made.protocol, made.protocol.parts["test"]
@@ -196,7 +197,7 @@ def _write_evaluation(
 
     label = protocol.label[part]
     rates = references.rates(protocol, len(data.user_ids), len(data.item_ids))
-    curves = {_title(found): (label, score)}
+    curves = {report.title: (label, score)}
     curves |= {name: (label, values[part]) for name, values in rates.items()}
     write_figure(directory / "roc.png", figures.roc(curves))
     write_figure(directory / "training.png", figures.training(fitted.history))
@@ -213,7 +214,7 @@ def _write_maps(made: System, directory: Path, number: int) -> None:
     label = protocol.label[part]
     chosen = np.concatenate([np.flatnonzero(label == kind)[:number] for kind in (0, 1)])
     state, item = protocol.state[part][chosen], protocol.item[part][chosen]
-    if made.features is None or made.flags.model != "mma4ctr":
+    if made.features is None or not made.builder.hidden:
         raise InputError(
             "--umap is of MMa4CTR's rows and hidden vectors; this run has another model"
         )
@@ -225,30 +226,6 @@ def _write_maps(made: System, directory: Path, number: int) -> None:
                 rows, label[chosen], dimensions, f"UMAP of {name}, test rows", seed
             )
             write_figure(directory / f"umap_{name}_{dimensions}d.png", figure)
-
-
-def _table(found: dict[str, Any]) -> str:
-    """Metrics as a Markdown table, the network first.
-
-    AUC is over all rows; user AUC the mean over users of their own; PR-AUC beside the share of
-    positives, which is what a constant scores.
-    """
-    lines = [
-        "| system | AUC | user AUC | PR-AUC | LogLoss | calibrated | rows | positives |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for name, row in {_title(found): found["test"], **found["references"]}.items():
-        lines.append(
-            f"| {name} | {row['auc']:.4f} | {row['user_auc']:.4f} | {row['pr_auc']:.4f} | "
-            f"{row['log_loss']:.4f} | {row['log_loss_calibrated']:.4f} | {row['rows']:,} | "
-            f"{row['positives']:,} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _title(found: dict[str, Any]) -> str:
-    model = "MMa4CTR" if found["model"] == "mma4ctr" else found["model"]
-    return f"{model}, {found['protocol']}"
 
 
 # --------------------------------------------------------------------------------- predict
@@ -282,7 +259,7 @@ def experiment(flags: ExperimentConfig) -> None:
 
     def prepare(cell: TrainConfig, directory: Path) -> str:
         cell = cell.model_copy(update={"dataset_dir": str(directory)})
-        return _dataset(cell, directory).spec["content"]
+        return _dataset(cell, directory).spec.content
 
     folder = running.run(flags, SYSTEM, prepare)
     console.print((folder / "results.md").read_text(encoding="utf-8"))

@@ -4,8 +4,11 @@ import csv
 import io
 import json
 
+import numpy as np
+
 from mmnet.data.sources import tiktok
 from mmnet.mma4ctr.data.generator import ACTIONS
+from mmnet.mma4ctr.data.sources import wechat
 
 FEEDS = (
     *("feedid", "authorid", "videoplayseconds", "description", "ocr", "asr", "bgm_song_id"),
@@ -35,6 +38,16 @@ def write_wechat(directory, plays, feeds, separator=","):
         writer.writerows(rows)
         (directory / name).write_text(text.getvalue(), encoding="utf-8")
     return directory
+
+
+def catalogue_of_feeds(directory, feeds):
+    """What is read of feeds, in a log with one row."""
+    return wechat.catalogue(write_wechat(directory, [play()], feeds), np.array([1]))
+
+
+def entries(data):
+    """The rows of a `Ragged` as lists."""
+    return [data.values[a:b].tolist() for a, b in zip(data.offsets, data.offsets[1:], strict=False)]
 
 
 def watch(user=5, item=1, **others):

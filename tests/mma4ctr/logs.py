@@ -7,6 +7,8 @@ import numpy as np
 from mmnet.mma4ctr.data.dataset import Dataset
 from mmnet.mma4ctr.data.modalities import Raw, Reduction
 from mmnet.mma4ctr.data.pca import Ragged
+from mmnet.mma4ctr.data.sources import SOURCES
+from mmnet.mma4ctr.data.specification import DatasetSpec
 
 
 def log(seed=0, *, users=12, items=30, rows=600, days=14, min_rows=5, rate=0.3, source="wechat"):
@@ -27,14 +29,21 @@ def log(seed=0, *, users=12, items=30, rows=600, days=14, min_rows=5, rate=0.3, 
         1000 + np.arange(users),
         2000 + np.arange(items),
         {name: tokens(draw, items) for name in ("visual", "acoustic", "textual")},
-        {
-            "source": source,
-            "label": "weighted",
-            "min_rows": min_rows,
-            "daily": source == "wechat",
-            "content": "none",
-            "truth": "",
-        },
+        DatasetSpec(
+            source=source,
+            label=next(iter(SOURCES[source].labels)),
+            min_rows=min_rows,
+            daily=SOURCES[source].daily,
+            rows=rows,
+            users=users,
+            items=items,
+            positives=int(label.sum()),
+            arrays=(),
+            inputs={},
+            ledger={},
+            content="none",
+            truth="",
+        ),
         Path("a log in memory has no directory"),
     )
 

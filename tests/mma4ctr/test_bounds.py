@@ -13,6 +13,7 @@ from mmnet.mma4ctr.data import fusion, item_scores, modalities
 from mmnet.mma4ctr.data.features import Features, Scaler
 from mmnet.mma4ctr.data.modalities import Raw
 from mmnet.mma4ctr.data.pca import Ragged
+from mmnet.mma4ctr.data.sources import tiktok
 from mmnet.mma4ctr.evaluation.metrics import Platt
 from mmnet.mma4ctr.models.network import Clicks, network
 from mmnet.mma4ctr.serving import scoring
@@ -101,8 +102,10 @@ def test_modalities_of_extreme_files_make_finite_features(seed, matrix):
         tables = modalities.tables(raws, fit, reduction(rounded=rounded))
         assert all(np.isfinite(one).all() for one in tables.values())
         present = dict.fromkeys(MODALITIES, everyone)
-        for wechat in (False, True):
-            found = fusion.item_part(matrix, tables, present, fit, wechat=wechat, rounded=rounded)
+        for narrowed in (False, True):
+            found = fusion.item_part(
+                matrix, tables, present, fit, narrowed=narrowed, rounded=rounded
+            )
             assert np.isfinite(found).all()
             assert np.isfinite(fusion.scaled(found, fit)).all()
 
@@ -111,7 +114,7 @@ def test_entries_of_vectors_are_read_within_their_limit(tmp_path):
     huge = [1e30, -1e30, *[0.25] * 126]
     files = {"videos": [[(3, huge)]], "audios": [[(3, huge)]], "titles": [(3, {"7": 1})]}
     write_tiktok(tmp_path, [], **files)
-    raw = modalities.tiktok_features(tmp_path, np.array([3])).modalities["visual"]
+    raw = tiktok.catalogue(tmp_path, np.array([3])).modalities["visual"]
     np.testing.assert_array_equal(raw.vectors[0, :3], [LARGEST_ENTRY, -LARGEST_ENTRY, 0.25])
 
 

@@ -223,7 +223,7 @@ def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, caps
     [
         (["prepare", "--dataset_dir=d"], "needs --source_dir"),
         (["prepare", "--source_dir=nowhere"], "--dataset_dir not given"),
-        (["prepare", "--source=wechats"], "wechat|tiktok"),
+        (["prepare", "--source=wechats", "--dataset_dir=d"], "Did you mean wechat?"),
         (["prepare", "--generate=user=3", "--dataset_dir=d"], "has no option 'user'"),
         (["train"], "no files given; name --source_dir, --generate or --dataset_dir"),
         (["train", "--run_dir=r", "--dataset_dir=d"], "d is not a dataset directory"),
@@ -234,6 +234,7 @@ def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, caps
         (["experiment"], "neither --experiment nor --results"),
         (["experiment", "--results=r"], "no --row"),
         (["experiment", "--results=r", "--table=T: p1"], "no flagfile p1.txt"),
+        (["experiment", "--results=r", "--row=a: --source=b --source_dir=c"], "must be one of wec"),
         (["experiment", "--results=r", "--row=a:", "--row=a:"], "two rows have this name"),
         (["experiment", "--results=r", "--row=a: --seed=3"], "--seed is each cell's own"),
         (["experiment", "--results=r", "--row=abc:", "--published=abd: 1"], "Did you mean abc?"),

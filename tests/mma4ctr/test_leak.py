@@ -33,7 +33,7 @@ def noise(tmp_path_factory):
 def area(noise, **flags):
     flags = TrainConfig(batch_size=4096, epochs=6, jit=False, **flags)
     made = System(noise, flags)
-    return made.report(made.fit(None))["test"]
+    return made.report(made.fit(None)).test
 
 
 SHUFFLED = [True, pytest.param(False, marks=pytest.mark.slow)]

@@ -262,6 +262,7 @@ def test_tables_half_of_which_are_new_are_made_again(tmp_path, monkeypatch, how)
     def record(auc):
         test = dict.fromkeys(tables.METRICS, auc) | {"rows": 10, "positives": 2}
         about = {"protocol": "c1", "in_features": 3, "parameters": 4, "epoch": 1}
+        about |= {"seed": 0, "model": "lr"}
         metrics = about | {"test": test, "at_epoch": {}, "references": {}}
         return Record(metrics=metrics, fitted={"training_seconds": 1})
 

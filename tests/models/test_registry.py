@@ -10,6 +10,9 @@ import pytest
 import mmnet
 from mmnet.checks import InputError
 from mmnet.config import TrainConfig
+from mmnet.mma4ctr import models as clicks
+from mmnet.mma4ctr.config import TrainConfig as ClicksTrainConfig
+from mmnet.mma4ctr.config import check as check_clicks
 from mmnet.models import REGISTRY, resolve_options
 from mmnet.models.options import Options
 from mmnet.tasks.building import model_options
@@ -84,6 +87,27 @@ def test_a_model_is_built_from_the_options_that_it_is_registered_with(name):
     parameters = inspect.signature(built_by, eval_str=True).parameters
     assert [*parameters] == ["spec", "options"]
     assert parameters["options"].annotation is builder.options
+
+
+@pytest.mark.parametrize("name", clicks.REGISTRY)
+def test_a_model_of_clicks_is_built_from_one_spec_and_trained_by_a_known_objective(name):
+    from mmnet.mma4ctr.training.fitting import OBJECTIVES
+
+    builder = clicks.REGISTRY[name]
+    module, function = builder.function.rsplit(".", 1)
+    built_by = getattr(importlib.import_module(f"mmnet.mma4ctr.models.{module}"), function)
+    assert name == built_by.__name__
+    spec, *others = inspect.signature(built_by, follow_wrapped=False).parameters.values()
+    assert not others
+    kind = {"rows": clicks.RowSpec, "numbers": clicks.NumberSpec}[builder.reads]
+    assert spec.annotation in (kind, kind.__name__)
+    assert builder.loss is None or builder.loss in OBJECTIVES
+    assert ClicksTrainConfig(model=name).model == name
+    if builder.reads == "numbers":
+        with pytest.raises(InputError, match="take --protocol=c1"):
+            check_clicks(ClicksTrainConfig(model=name, protocol="p0"))
+    else:
+        check_clicks(ClicksTrainConfig(model=name, protocol="p0"))
 
 
 def test_every_option_is_explained_where_it_is_declared():

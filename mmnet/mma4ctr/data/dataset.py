@@ -31,16 +31,18 @@ from mmnet.flags import named_options
 from mmnet.hashing import sha256
 from mmnet.mma4ctr import config
 from mmnet.mma4ctr.config import MODALITIES, InteractionFlags
-from mmnet.mma4ctr.data import generator, interactions, modalities
+from mmnet.mma4ctr.data import generator, interactions
 from mmnet.mma4ctr.data.interactions import Interactions
 from mmnet.mma4ctr.data.modalities import Catalogue, Raw
+from mmnet.mma4ctr.data.sources import SOURCES, Source
+from mmnet.mma4ctr.data.specification import DatasetSpec
 
 FORMAT = 2
 ROWS = ("user", "item", "time", "device", "label")
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Log:
     """Rows of a log in the order of user, time, item, label, device.
 
     Attributes:
@@ -49,9 +51,6 @@ class Dataset:
         label: int8 [rows].
         user_ids, item_ids: int64, sorted.
         modalities: raw, by name.
-        spec: `dataset.json`: source, label, min_rows, inputs, ledger, content (SHA-256 of the
-            arrays) and more.
-        folder: of the arrays, and of what is made from them; the dataset directory is above it.
     """
 
     user: np.ndarray
@@ -62,11 +61,27 @@ class Dataset:
     user_ids: np.ndarray
     item_ids: np.ndarray
     modalities: dict[str, Raw]
-    spec: dict[str, Any]
-    folder: Path
 
     def __len__(self) -> int:
         return len(self.user)
+
+
+@dataclass(frozen=True)
+class Dataset(Log):
+    """A log in a dataset directory.
+
+    Attributes:
+        spec: what it was made from and how, and the names of its arrays.
+        folder: of the arrays, and of what is made from them; the dataset directory is above it.
+    """
+
+    spec: DatasetSpec
+    folder: Path
+
+    @property
+    def source(self) -> Source:
+        """How the log was written, read and labelled."""
+        return SOURCES[self.spec.source]
 
 
 def prepare(flags: InteractionFlags, directory: Path) -> Dataset:
@@ -76,12 +91,12 @@ def prepare(flags: InteractionFlags, directory: Path) -> Dataset:
         InputError: the files are not as the source's layout says, or are not there; or another
             process prepares the same directory.
     """
+    flags = flags.model_copy(update={"label": interactions.label_of(flags)})
     if not flags.source_dir and not flags.generate:
         raise InputError(
             f"--source={flags.source} needs --source_dir, the directory of the publisher's files, "
             "or --generate=name=value to make some"
         )
-    flags = flags.model_copy(update={"label": interactions.label_of(flags)})
     flags = flags.model_copy(update={"min_rows": interactions.min_rows_of(flags)})
     place = Path(flags.source_dir or directory / RAW)
     to_read = flags.model_copy(update={"source_dir": str(place), "generate": ()})
@@ -105,21 +120,19 @@ def prepare(flags: InteractionFlags, directory: Path) -> Dataset:
 
 def _made(flags: InteractionFlags, directory: Path, fingerprint: str) -> Dataset:
     rows, ledger, paths = interactions.read(flags)
-    if flags.source == "wechat":
-        catalogue = modalities.wechat(Path(flags.source_dir))
-    else:
-        catalogue = modalities.tiktok_features(Path(flags.source_dir), np.unique(rows.item_id))
-    dataset, rule = _joined(rows, catalogue, flags)
+    source = SOURCES[flags.source]
+    catalogue = source.catalogue(Path(flags.source_dir), np.unique(rows.item_id))
+    log, rule = _joined(rows, catalogue, flags)
     ledger += [rule, *catalogue.ledger]
     inputs = {path.name: sha256(path) for path in (*paths, *catalogue.paths)}
-    return _write(dataset, directory, fingerprint, ledger, inputs, flags, rows.daily)
+    return _write(log, directory, fingerprint, ledger, inputs, flags, rows.daily)
 
 
 RAW, GENERATED = "raw", "generated.json"
 
 
 def _options(flags: InteractionFlags) -> dict[str, Any]:
-    return named_options(generator.GENERATORS[flags.source], flags.generate, "generate")
+    return named_options(SOURCES[flags.source].generator, flags.generate, "generate")
 
 
 def _is_generated(flags: InteractionFlags, place: Path) -> bool:
@@ -136,7 +149,7 @@ def _generate(flags: InteractionFlags, place: Path) -> None:
     make_directory(place)
     (place / GENERATED).unlink(missing_ok=True)  # until all files are of these options
     options = _options(flags)
-    generator.generate(flags.source, place, options)
+    SOURCES[flags.source].generate(place, options)
     write_atomic(place / GENERATED, json.dumps([flags.source, options], sort_keys=True))
 
 
@@ -151,9 +164,7 @@ def _fingerprint(flags: InteractionFlags) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _joined(
-    rows: Interactions, catalogue: Catalogue, flags: InteractionFlags
-) -> tuple[Dataset, Rule]:
+def _joined(rows: Interactions, catalogue: Catalogue, flags: InteractionFlags) -> tuple[Log, Rule]:
     """Ids become places; rows of unknown items are left out or refused."""
     items = catalogue.item_ids
     place = np.minimum(np.searchsorted(items, rows.item_id), len(items) - 1)
@@ -169,7 +180,7 @@ def _joined(
     if not known.any():
         raise InputError(f"{catalogue.paths[0]} has none of the log's items")
     user_ids, user = np.unique(rows.user_id[known], return_inverse=True)
-    dataset = Dataset(
+    log = Log(
         user.astype(np.int32),
         place[known].astype(np.int32),
         rows.time[known],
@@ -178,14 +189,12 @@ def _joined(
         user_ids,
         items,
         catalogue.modalities,
-        {},
-        Path(),
     )
-    return dataset, rule
+    return log, rule
 
 
 def _write(
-    dataset: Dataset,
+    log: Log,
     directory: Path,
     fingerprint: str,
     ledger: list[Rule],
@@ -194,43 +203,44 @@ def _write(
     daily: bool,
 ) -> Dataset:
     digest = hashlib.sha256()
-    arrays = {name: getattr(dataset, name) for name in (*ROWS, "user_ids", "item_ids")}
-    for modality, raw in dataset.modalities.items():
+    arrays = {name: getattr(log, name) for name in (*ROWS, "user_ids", "item_ids")}
+    for modality, raw in log.modalities.items():
         arrays |= {f"{modality}.{name}": array for name, array in raw.arrays().items()}
     arrays = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
     for name, array in arrays.items():
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.data if array.size else b"")
     planted = Path(flags.source_dir) / generator.TRUTH
-    spec = {
-        "source": flags.source,
-        "label": flags.label,
-        "min_rows": flags.min_rows,
-        "daily": daily,
-        "rows": len(dataset),
-        "users": len(dataset.user_ids),
-        "items": len(dataset.item_ids),
-        "positives": int(dataset.label.sum()),
-        "arrays": sorted(arrays),
-        "inputs": inputs,
-        "ledger": {f"{rule.table}: {rule.rule}": rule.rows_out for rule in ledger},
-        "content": digest.hexdigest(),
-        "truth": generator.TRUTH if planted.exists() else "",
-    }
+    spec = DatasetSpec(
+        source=flags.source,
+        label=flags.label,
+        min_rows=flags.min_rows,
+        daily=daily,
+        rows=len(log),
+        users=len(log.user_ids),
+        items=len(log.item_ids),
+        positives=int(log.label.sum()),
+        arrays=tuple(arrays),
+        inputs=inputs,
+        ledger={f"{rule.table}: {rule.rule}": rule.rows_out for rule in ledger},
+        content=digest.hexdigest(),
+        truth=generator.TRUTH if planted.exists() else "",
+    )
 
     def fill(folder: Path) -> store.About:
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
         (folder / store.LEDGER).write_text(ledger_table(ledger), encoding="utf-8")
-        if spec["truth"]:
+        if spec.truth:
             shutil.copyfile(planted, folder / generator.TRUTH)
-        return spec
+        return spec.model_dump()
 
     return STORE.write(directory, fingerprint, fill)
 
 
-def _open(folder: Path, spec: store.About) -> Dataset:
-    arrays = {name: store.mapped(folder, name) for name in spec["arrays"]}
+def _open(folder: Path, about: store.About) -> Dataset:
+    spec = DatasetSpec.model_validate(about)
+    arrays = {name: store.mapped(folder, name) for name in spec.arrays}
     raws = {
         modality: Raw.of(
             {
@@ -242,7 +252,7 @@ def _open(folder: Path, spec: store.About) -> Dataset:
         for modality in MODALITIES
     }
     plain = {name: arrays[name] for name in (*ROWS, "user_ids", "item_ids")}
-    planted = Path(spec["truth"])
+    planted = Path(spec.truth)
     if planted.name and not planted.is_absolute():  # its own copy
         store.opened(folder / planted.name, Path.stat)
     return Dataset(**plain, modalities=raws, spec=spec, folder=folder)
@@ -268,7 +278,7 @@ def _truth_path(dataset: Dataset) -> Path | None:
     That version stored an absolute path, also where nothing had been generated. It no longer holds
     in a dataset that was moved; generated files are then in its own raw/ in most cases.
     """
-    stored = Path(dataset.spec["truth"] or ".")
+    stored = Path(dataset.spec.truth or ".")
     if not stored.name:
         return None
     if not stored.is_absolute():

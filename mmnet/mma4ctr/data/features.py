@@ -63,7 +63,7 @@ def reduction(dataset: Dataset, flags: ModalityFlags, protocol: str) -> Reductio
     return Reduction(
         variance=flags.pca_variance,
         widths=dict(zip(MODALITIES, flags.pca_widths, strict=False)),
-        per_part=published and dataset.spec["source"] == "tiktok",
+        per_part=published and dataset.source.components_per_file,
         rounded=rounded,
         music=flags.music,
     )
@@ -93,7 +93,7 @@ def build(
         tables,
         present,
         protocol.fit_items,
-        wechat=dataset.spec["source"] == "wechat",
+        narrowed=dataset.source.narrowed,
         rounded=how.rounded,
     )
     if more is not None:
@@ -106,7 +106,7 @@ def build(
 def _tables(dataset: Dataset, fit: np.ndarray, how: Reduction) -> dict[str, np.ndarray]:
     """Modalities' tables, kept beside the dataset's arrays: a sweep needs the same ones again."""
     digest = hashlib.sha256(np.packbits(fit).tobytes())
-    digest.update(f"{how} {dataset.spec['content']}".encode())
+    digest.update(f"{how} {dataset.spec.content}".encode())
     path = dataset.folder / f"tables-{digest.hexdigest()[:16]}.npz"
     if path.exists():
         with np.load(path, allow_pickle=False) as stored:

@@ -87,7 +87,7 @@ def item_part(
     present: Mapping[str, np.ndarray],
     fit: np.ndarray,
     *,
-    wechat: bool,
+    narrowed: bool,
     rounded: bool,
 ) -> np.ndarray:
     """The item part of all items, float32 [items, width].
@@ -97,7 +97,7 @@ def item_part(
         tables: the modalities of all items, unscaled.
         present: modality -> bool [items].
         fit: bool [items], what statistics are fitted to.
-        wechat: reduces wide modalities and concatenations to 128.
+        narrowed: reduces what is joined, and concatenations, to `MOST` columns; see `Source`.
         rounded: components' scores to 4 decimals.
     """
     names = modalities_of(matrix)
@@ -114,14 +114,14 @@ def item_part(
     if matrix in MODALITIES:
         return at_most(tables[matrix], present[matrix])
     common = needed(matrix, present)
-    if matrix.endswith("_concat") and not wechat:
+    if matrix.endswith("_concat") and not narrowed:
         ends = np.cumsum([tables[name].shape[1] for name in names])
         joined = np.empty((len(fit), ends[-1]), np.float32)
         for name, out in zip(names, np.split(joined, ends[:-1], axis=1), strict=True):
             scaled(tables[name], present[name] & fit, out)
         return joined
     parts = [scaled(tables[name], present[name] & fit) for name in names]
-    if wechat:
+    if narrowed:
         parts = [at_most(part, present[name]) for part, name in zip(parts, names, strict=True)]
     if matrix.endswith("_concat"):
         return at_most(np.concatenate(parts, axis=1), common)
@@ -140,23 +140,3 @@ def _crossed(parts, common, reduced) -> np.ndarray:
         product = one if product is None else product * one
     assert product is not None
     return product
-
-
-def in_features(source: str, matrix: str, widths: Mapping[str, int], length: int) -> int:
-    """The width of a row, from the widths of the modalities and d.
-
-    >>> in_features("wechat", "vat_concat", {"visual": 192, "acoustic": 242, "textual": 73}, 21)
-    194
-    """
-    checks.one_of(("wechat", "tiktok"), source=source)
-    names = modalities_of(matrix)
-    wide = [widths[name] for name in names]
-    if source == "wechat":
-        wide = [min(width, MOST) for width in wide]
-    if matrix.endswith("_concat"):
-        item = min(sum(wide), MOST) if source == "wechat" else sum(wide)
-    elif matrix.endswith("_cross"):
-        item = min(wide)
-    else:
-        item = min(wide[0], MOST) if names else 0
-    return item + (len(names) * (length + 1) if length else 1)

@@ -4,8 +4,7 @@
          7     12     1      2            1    1 ...  ->      7   12    1      2     1
          7     13     1      2            0    1 ...          7   13    1      2     0
 
-WeChat's label is weighted: y = 1 where 4 read_comment + 3 like + 2 click_avatar + forward +
-favorite + comment + follow is 7 or more of 13. TikTok's is `like` or `finish` as it stands.
+What a positive is, is the source's; see `sources`.
 
 The log is read by an engine of `mmnet.data` in two passes: rows per user, then the rows of users
 who have enough. Neither holds the whole log in memory. Where the engine finds a mistake, a slow
@@ -18,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -28,50 +27,14 @@ from mmnet.config import TableFlags
 from mmnet.data import engines
 from mmnet.data.engines import Engine
 from mmnet.data.ledger import Rule
-from mmnet.data.sources import reading, tiktok
+from mmnet.data.sources import reading
 from mmnet.data.sources.reading import Scan
 from mmnet.mma4ctr.config import InteractionFlags
+from mmnet.mma4ctr.data import sources
+from mmnet.mma4ctr.data.sources.source import Label, Layout, Source
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
-
-WEIGHTS = {
-    **{"read_comment": 4, "like": 3, "click_avatar": 2},
-    **{"forward": 1, "favorite": 1, "comment": 1, "follow": 1},
-}
-"""Of WeChat's behaviours in the label; they sum to 13."""
-
-LEAST_SCORE = 7
-"""Positive from here on: the least whole number at half of 13 or above."""
-
-LABELS = {"wechat": ("weighted",), "tiktok": ("like", "finish")}
-MIN_ROWS = {"wechat": 100, "tiktok": 4000}
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a publisher writes the log.
-
-    Attributes:
-        pattern: file name, or glob.
-        user, item, time, device: columns.
-        names: all columns where there is no header line.
-        delimiter: between columns.
-    """
-
-    pattern: str
-    user: str
-    item: str
-    time: str
-    device: str = "device"
-    names: tuple[str, ...] = ()
-    delimiter: str = ","
-
-
-LAYOUTS = {
-    "wechat": Layout("user_action.csv", "userid", "feedid", "date_"),
-    "tiktok": Layout(tiktok.LOG, "uid", "item_id", "time", names=tiktok.COLUMNS, delimiter="\t"),
-}
 
 
 @dataclass(frozen=True)
@@ -100,35 +63,19 @@ def label_of(flags: InteractionFlags) -> str:
     """The label that `--label` names, or the source's own.
 
     Raises:
-        InputError: the source has no such label.
+        InputError: there is no such source, or it has no such label.
     """
-    known = LABELS[flags.source]
+    known = sources.named(flags.source).labels
     if flags.label and flags.label not in known:
         raise InputError(
             f"--label={flags.label}: --source={flags.source} has {' and '.join(known)}"
         )
-    return flags.label or known[0]
+    return flags.label or next(iter(known))
 
 
 def min_rows_of(flags: InteractionFlags) -> int:
     """Fewest rows of a user."""
-    return MIN_ROWS[flags.source] if flags.min_rows < 0 else flags.min_rows
-
-
-def score(behaviours: Any) -> Any:
-    """The weighted sum of WeChat's behaviours, 0 to 13; anything with columns by name.
-
-    >>> row = dict.fromkeys(WEIGHTS, 0)
-    >>> score(row | {"read_comment": 1, "like": 1}) >= LEAST_SCORE
-    True
-    >>> score(row | {"read_comment": 1, "click_avatar": 1}) >= LEAST_SCORE
-    False
-    """
-    total = behaviours["read_comment"] * WEIGHTS["read_comment"]
-    for name, weight in WEIGHTS.items():
-        if name != "read_comment":
-            total = total + behaviours[name] * weight
-    return total
+    return sources.named(flags.source).min_rows if flags.min_rows < 0 else flags.min_rows
 
 
 def read(flags: InteractionFlags) -> tuple[Interactions, list[Rule], list[Path]]:
@@ -140,11 +87,11 @@ def read(flags: InteractionFlags) -> tuple[Interactions, list[Rule], list[Path]]
     Raises:
         InputError: a missing file or column, a value that is none of its kind, no row left.
     """
-    layout, label = LAYOUTS[flags.source], label_of(flags)
+    source = sources.named(flags.source)
+    layout, label = source.layout, source.labels[label_of(flags)]
     directory = reading.needed(reading.given(flags.source_dir), flags.source)
     paths = reading.find(directory, layout.pattern, "log")
-    judged = tuple(WEIGHTS) if label == "weighted" else (label,)
-    needed = (layout.user, layout.item, layout.time, layout.device, *judged)
+    needed = (layout.user, layout.item, layout.time, layout.device, *label.columns)
     names = [_header(path, layout, needed) for path in paths]
     if any(name != names[0] for name in names):
         raise InputError(f"{paths[0].parent}: files of one log must have the same columns")
@@ -164,10 +111,10 @@ def read(flags: InteractionFlags) -> tuple[Interactions, list[Rule], list[Path]]
                     delimiter=layout.delimiter,
                     header=not layout.names,
                 )
-                return *_rows(engine, log, layout, label, judged, flags, paths), paths
+                return *_rows(engine, log, source, label, flags, paths), paths
             except InputError as error:
                 for path in paths:
-                    _look_again(path, layout, needed, judged)
+                    _look_again(path, layout, needed, label.columns)
                 raise error from None
 
 
@@ -207,12 +154,12 @@ def _look_again(path: Path, layout: Layout, needed: Sequence[str], judged: Seque
 def _rows(
     engine: Engine,
     log: ir.Table,
-    layout: Layout,
-    label: str,
-    judged: Sequence[str],
+    source: Source,
+    label: Label,
     flags: InteractionFlags,
     paths: Sequence[Path],
 ) -> tuple[Interactions, list[Rule]]:
+    layout, judged = source.layout, label.columns
     there = log[layout.user].notnull()
     for name in (layout.item, layout.time, layout.device, *judged):
         there = there & log[name].notnull()
@@ -230,16 +177,14 @@ def _rows(
         raise InputError(f"{paths[0]}: a label must be 0 or 1")
     rules = [Rule("log", "user, item, time, device and label are there", total, complete)]
 
-    positive = score(log) >= LEAST_SCORE if label == "weighted" else log[label] == 1
     rows = log.filter(there).select(
         user_id=log[layout.user],
         item_id=log[layout.item],
         time=log[layout.time],
         device=log[layout.device],
-        label=positive.cast("int8"),
+        label=label.positive(log).cast("int8"),
     )
-    # WeChat's rule counts rows without repeats, and the protocols apply it to what they may know.
-    least = min_rows_of(flags) if flags.source == "tiktok" else 0
+    least = min_rows_of(flags) if source.counts_all_rows else 0
     kept = int(users["complete"].to_numpy()[users["rows"].to_numpy() >= least].sum())
     if least:
         many = per_user.filter(per_user["rows"] >= least).select("user")
@@ -254,4 +199,4 @@ def _rows(
     order = ["user_id", "time", "item_id", "label", "device"]
     found = engine.run(rows.order_by(order).to_pyarrow, "reading the log")
     columns = {name: found[name].to_numpy() for name in found.column_names}
-    return Interactions(**columns, daily=flags.source == "wechat"), rules
+    return Interactions(**columns, daily=source.daily), rules

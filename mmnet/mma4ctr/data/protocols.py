@@ -161,8 +161,8 @@ def _as_published(
     key = np.asarray(dataset.user, np.int64) * len(dataset.item_ids) + dataset.item
     kept = _first_rows(2 * key + label)
     user = dataset.user[kept]
-    if dataset.spec["source"] == "wechat":
-        many = np.bincount(user, minlength=users) >= dataset.spec["min_rows"]
+    if not dataset.source.counts_all_rows:
+        many = np.bincount(user, minlength=users) >= dataset.spec.min_rows
         kept = kept[many[user]]
     kept = kept[user_blocks(dataset.user[kept], seed)]
     edges = Edges(
@@ -196,7 +196,7 @@ def _support_and_query(
     # By pair, not by row: a pair that came twice must not tell its own label.
     support = hashing.uniform(pair, seed) < 0.5
     count = np.bincount(dataset.user[support], minlength=users)
-    many = count >= dataset.spec["min_rows"]
+    many = count >= dataset.spec.min_rows
     support &= many[dataset.user]
     query = np.flatnonzero(~support & many[dataset.user] & needed[dataset.item])
     query = query[user_blocks(dataset.user[query], seed)]
@@ -231,10 +231,10 @@ def _past_only(
     """C1: features of time t from rows before t; trained early, tested late."""
     users = len(dataset.user_ids)
     bins_of, bins, validation, test = time_bins(
-        np.asarray(dataset.time), dataset.spec["daily"], flags.time_bins
+        np.asarray(dataset.time), dataset.spec.daily, flags.time_bins
     )
     known = bins_of < validation
-    many = np.bincount(dataset.user[known], minlength=users) >= dataset.spec["min_rows"]
+    many = np.bincount(dataset.user[known], minlength=users) >= dataset.spec.min_rows
     kept = np.flatnonzero(many[dataset.user])
     edges = Edges(dataset.user[kept], dataset.item[kept], label[kept], bins_of[kept])
     late = (bins_of[kept] > 0) & (dataset.time[kept] >= flags.first_time)

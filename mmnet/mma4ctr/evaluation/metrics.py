@@ -17,6 +17,10 @@ RECBOLE_EPSILON = 1e-15
 """What the baselines' LogLoss was clipped at; the two are not comparable."""
 
 
+Scores = dict[str, float | int]
+"""Metric -> value; see `report`."""
+
+
 def auc(label: np.ndarray, score: np.ndarray) -> float:
     """Area under the ROC curve over all rows; a tie counts one half.
 
@@ -156,9 +160,7 @@ def predict_logistic(coefficients: np.ndarray, columns: np.ndarray) -> np.ndarra
     return 1 / (1 + np.exp(-np.clip(coefficients[0] + columns @ coefficients[1:], -50, 50)))
 
 
-def report(
-    label: np.ndarray, score: np.ndarray, user: np.ndarray, calibration: Platt
-) -> dict[str, float | int]:
+def report(label: np.ndarray, score: np.ndarray, user: np.ndarray, calibration: Platt) -> Scores:
     """Everything that is reported of one set of rows."""
     per_user, users = user_auc(label, score, user)
     calibrated = calibration(score)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmnet.mma4ctr.data import generator, user_embedding
+from mmnet.mma4ctr.data import dataset as datasets
+from mmnet.mma4ctr.data import user_embedding
 from mmnet.mma4ctr.data.dataset import Dataset
 from mmnet.mma4ctr.data.protocols import SPLITS, Protocol
 from mmnet.mma4ctr.evaluation import metrics
+from mmnet.mma4ctr.evaluation.metrics import Scores
 
 PRIOR_ROWS = {"user": 400.0, "item": 400.0}
 """Rows of the base rate that a user's or an item's own rows are smoothed with."""
@@ -43,9 +45,7 @@ def _smoothed(positives: np.ndarray, number: np.ndarray, base: float, of: str) -
     return (positives + prior * base) / (number + prior)
 
 
-def evaluate(
-    dataset: Dataset, protocol: Protocol, *, shuffled: bool
-) -> dict[str, dict[str, float | int]]:
+def evaluate(dataset: Dataset, protocol: Protocol, *, shuffled: bool) -> dict[str, Scores]:
     """Metrics on test rows of what needs no network.
 
     These are the base rate; the rates of user and item; both in a logistic regression, which is
@@ -63,30 +63,17 @@ def evaluate(
     found["both rates"] = metrics.predict_logistic(fitted, both)
     base = float(protocol.label[parts["train"]].mean())
     found["base rate"] = np.full(len(protocol), base)
-    truth = generator_truth(dataset)
-    if truth is not None and not shuffled:
+    planted = dataset.source.labels[dataset.spec.label].planted and not shuffled
+    truth = datasets.truth(dataset) if planted else None
+    if truth is not None:
         ids = dataset.user_ids[protocol.user], dataset.item_ids[protocol.item]
         found["planted probability"] = truth.probability(*ids)
-    return {
-        name: score(protocol, values, "test") | {"validation_auc": _auc(protocol, values)}
-        for name, values in found.items()
-    }
+    return {name: _scores(protocol, values) for name, values in found.items()}
 
 
-def _auc(protocol: Protocol, values: np.ndarray) -> float:
-    part = protocol.parts["validation"]
-    return metrics.auc(protocol.label[part], values[part])
-
-
-def generator_truth(dataset: Dataset) -> generator.Truth | None:
-    """What the log was drawn from; None where that is unknown or says nothing of the label."""
-    from mmnet.mma4ctr.data import dataset as datasets
-
-    return datasets.truth(dataset) if dataset.spec["label"] != "finish" else None
-
-
-def score(protocol: Protocol, values: np.ndarray, split: str) -> dict[str, float | int]:
-    """Metrics of one split; calibrated on validation rows."""
-    tuned, part = protocol.parts["validation"], protocol.parts[split]
+def _scores(protocol: Protocol, values: np.ndarray) -> Scores:
+    """Metrics of the test rows, calibrated on validation rows, and the AUC of those."""
+    tuned, part = protocol.parts["validation"], protocol.parts["test"]
     calibration = metrics.platt(protocol.label[tuned], values[tuned])
-    return metrics.report(protocol.label[part], values[part], protocol.user[part], calibration)
+    found = metrics.report(protocol.label[part], values[part], protocol.user[part], calibration)
+    return found | {"validation_auc": metrics.auc(protocol.label[tuned], values[tuned])}

@@ -9,6 +9,7 @@ from mmnet.checks import InputError, did_you_mean
 from mmnet.experiments.plan import Cell, Kind, Plan
 from mmnet.mma4ctr import config
 from mmnet.mma4ctr.config import ExperimentConfig, TrainConfig
+from mmnet.mma4ctr.data import interactions
 from mmnet.training.records import Record
 
 
@@ -27,6 +28,8 @@ class Clicks:
     def kind(self, flags: TrainConfig) -> Kind:
         """Checks that flags go together."""
         config.check(flags)
+        if flags.source_dir or flags.generate:
+            interactions.label_of(flags)
         return Kind()
 
     def check(self, planned: Plan, flags: ExperimentConfig) -> None:

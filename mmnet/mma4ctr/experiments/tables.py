@@ -19,6 +19,7 @@ from mmnet.experiments.plan import Cell, Plan, TablePlan, slug
 from mmnet.experiments.tables import Column
 from mmnet.mma4ctr.config import ExperimentConfig, published
 from mmnet.mma4ctr.evaluation import figures, metrics
+from mmnet.mma4ctr.evaluation.report import Report
 from mmnet.training.records import Record
 
 METRICS = {
@@ -86,7 +87,7 @@ def compared_rows(planned: Plan, records: Records) -> Group:
     runs = {row: [_scored(cell) for cell, _ in _of(records, row)] for row in planned.rows}
     values = {
         metric: {
-            row: [record.metrics["test"][metric] for _, record in _of(records, row)]
+            row: [_report(record).test[metric] for _, record in _of(records, row)]
             for row in planned.rows
         }
         for metric in INFLUENCES
@@ -114,6 +115,10 @@ def _scored(cell: Cell) -> Scored:
 
 def _of(records: Records, row: str) -> list[tuple[Cell, Record]]:
     return [(cell, record) for cell, record in records.items() if cell.row == row]
+
+
+def _report(record: Record) -> Report:
+    return Report.model_validate(record.metrics)
 
 
 def _heading(planned: Plan, records: Records, flags: ExperimentConfig) -> str:
@@ -156,10 +161,10 @@ def _more(
     for name, title in at.items():
         found[title] = {row: _mean(aucs.get((row, name), [])) for row in rows}
     for row in rows:
-        auc, (first, *_) = part.cell(row, "test", "auc"), (r for _, r in _of(records, row))
+        auc, (first, *_) = part.cell(row, "test", "auc"), (_report(r) for _, r in _of(records, row))
         found["AUC, 95 % interval"][row] = f"[{auc['low']:.4f}, {auc['high']:.4f}]"
-        found["columns"][row] = str(first.metrics["in_features"])
-        found["parameters"][row] = f"{first.metrics['parameters']:,}"
+        found["columns"][row] = str(first.in_features)
+        found["parameters"][row] = f"{first.parameters:,}"
     chosen = frame[frame["at"] == CHOSEN].groupby("row")
     for name, title in SIZES.items():
         found[title] = {row: f"{mean:,.0f}" for row, mean in chosen[name].mean().items()}
@@ -188,15 +193,11 @@ def cells(records: Records) -> pd.DataFrame:
 
 
 def _lines(cell: Cell, record: Record) -> Iterable[dict[str, Any]]:
-    report = record.metrics
+    report = _report(record)
     head = {"row": cell.row, "seed": cell.seed}
-    head |= {name: report[name] for name in ("protocol", "in_features", "parameters", "epoch")}
-    seconds = {"chosen": record.fitted["training_seconds"]}
-    for at, found in {
-        "chosen": report["test"],
-        **report["at_epoch"],
-        **report["references"],
-    }.items():
+    head |= report.model_dump(include={"protocol", "in_features", "parameters", "epoch"})
+    seconds = {CHOSEN: record.fitted["training_seconds"]}
+    for at, found in {CHOSEN: report.test, **report.at_epoch, **report.references}.items():
         yield head | {
             "at": at,
             **{name: found[name] for name in (*METRICS, *SIZES)},

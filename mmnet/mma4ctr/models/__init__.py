@@ -1,1 +1,105 @@
-"""MMa4CTR's network, and the baselines that it is compared with."""
+"""Models of clicks by name, so that no other file needs to know any of them."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:  # flags are read without them
+    import keras
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class RowSpec:
+    """What a model of rows of features is built from.
+
+    Attributes:
+        in_features: columns of a row.
+        arch: `--arch`; see `network.hidden_widths`.
+        seed: of the weights.
+        output_bias: of the last layer at the start; None draws it like the others.
+    """
+
+    in_features: int
+    arch: str
+    seed: int
+    output_bias: float | None = None
+
+
+@dataclass(frozen=True)
+class NumberSpec:
+    """What a model of numbers is built from.
+
+    Attributes:
+        users: number of users.
+        items: number of items.
+        history: how many of the last items it reads.
+        pairs: user and item of what was taken in the training rows, int64 [2, pairs].
+        batch_size: rows of a training step.
+        seed: of the weights.
+        output_bias: of the last layer at the start, where it has one.
+    """
+
+    users: int
+    items: int
+    history: int
+    pairs: np.ndarray
+    batch_size: int
+    seed: int
+    output_bias: float = 0.0
+
+
+@dataclass(frozen=True)
+class Builder:
+    """How to make a model: `builder(spec)`.
+
+    The model's module, and Keras with it, is loaded only when the model is built.
+
+    Attributes:
+        function: the module in `mmnet.mma4ctr.models` and what in it builds the network from a
+            spec, as `module.function`.
+        reads: "rows" of features, with a `RowSpec`; or "numbers" of users and items, and what a
+            user took before, with a `NumberSpec`.
+        loss: what it is trained by, a key of `training.fitting.OBJECTIVES`; None where `--loss`
+            says.
+        history: last items of a user that a model of numbers may read.
+        score_rows: how many rows a model of numbers scores at a time.
+        hidden: whether rows of features pass hidden layers; such a network is exported, and
+            `--umap` maps its hidden vectors.
+        title: the name in tables; None is the name here.
+    """
+
+    function: str
+    reads: Literal["rows", "numbers"] = "numbers"
+    loss: str | None = None
+    history: int = 10
+    score_rows: int = 65_536
+    hidden: bool = False
+    title: str | None = None
+
+    def __call__(self, spec: RowSpec | NumberSpec) -> keras.Model:
+        """Builds the network.
+
+        Raises:
+            ValueError: the model refuses the spec.
+        """
+        module, _, name = self.function.rpartition(".")
+        return getattr(importlib.import_module(f"{__name__}.{module}"), name)(spec)
+
+
+REGISTRY: dict[str, Builder] = {
+    "mma4ctr": Builder("network.mma4ctr", "rows", hidden=True, title="MMa4CTR"),
+    "lr": Builder("network.lr", "rows", loss="bce"),
+    "bpr": Builder("baselines.factors.bpr", loss="pairs"),
+    "fpmc": Builder("baselines.factors.fpmc", loss="pairs"),
+    "lightgcn": Builder("baselines.graphs.lightgcn", loss="pairs"),
+    "ngcf": Builder("baselines.graphs.ngcf", loss="pairs"),
+    "din": Builder("baselines.interest.din", loss="bce"),
+    "dien": Builder("baselines.interest.dien", loss="bce"),
+    # 50 items are RecBole's own; so many vectors of so many rows do not fit into memory at a time.
+    "bert4rec": Builder("baselines.sequences.bert4rec", loss="items", history=50, score_rows=4096),
+    "gcsan": Builder("baselines.sequences.gcsan", loss="items", history=50, score_rows=4096),
+}
+"""The method, and what it is compared with."""

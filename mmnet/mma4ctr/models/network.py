@@ -9,6 +9,18 @@ from keras import ops
 from mmnet import checks
 from mmnet.mma4ctr.data.features import Features
 from mmnet.mma4ctr.data.fusion import LARGEST_SCALED
+from mmnet.mma4ctr.models import RowSpec
+
+
+def mma4ctr(spec: RowSpec) -> keras.Model:
+    """The method's network; see `network`."""
+    return network(spec.in_features, arch=spec.arch, seed=spec.seed, output_bias=spec.output_bias)
+
+
+def lr(spec: RowSpec) -> keras.Model:
+    """A logistic regression; see `network`."""
+    return network(spec.in_features, arch="linear", seed=spec.seed, output_bias=spec.output_bias)
+
 
 PUBLISHED = (128, 32, 4)
 """Hidden widths of the authors' README."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import keras
 import numpy as np
@@ -15,7 +16,9 @@ from mmnet import checks
 from mmnet.checks import InputError
 from mmnet.mma4ctr.config import NetworkFlags
 from mmnet.mma4ctr.data.protocols import Protocol
-from mmnet.mma4ctr.models.baselines import Baseline, LogLikelihood, PairLoss
+from mmnet.mma4ctr.models.baselines.losses import LogLikelihood, PairLoss
+from mmnet.mma4ctr.models.baselines.model import Baseline
+from mmnet.mma4ctr.models.baselines.rows import paired_rows, taken_rows
 from mmnet.mma4ctr.models.network import Clicks, ListwiseCrossEntropy
 from mmnet.mma4ctr.training import old_checkpoints
 from mmnet.training.fitting import EpochHooks, Metrics, Monitor, Trainer
@@ -23,11 +26,39 @@ from mmnet.training.resume import Progress
 
 Model = Clicks | Baseline
 
-LOSSES: dict[str, Callable[[], keras.losses.Loss]] = {
-    "listwise": ListwiseCrossEntropy,
-    "bce": keras.losses.BinaryCrossentropy,
-    "pairs": PairLoss,
-    "items": LogLikelihood,
+
+Rows = Callable[[Protocol, int, int], np.ndarray]
+
+
+def permuted_rows(protocol: Protocol, seed: int, epoch: int) -> np.ndarray:
+    """Places of the training rows, each once, in random order."""
+    part = protocol.parts["train"]
+    return np.random.default_rng([seed, 4, epoch]).permutation(part.stop - part.start)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a model is trained by.
+
+    Attributes:
+        loss: makes the loss.
+        rows: from protocol, seed and epoch to places of training rows, always as many.
+        together: so many rows that follow each other are in one batch.
+        base_rate: whether the last layer may start at the share of positives; where the level of
+            probabilities means nothing, its bias is drawn like the others.
+    """
+
+    loss: Callable[[], keras.losses.Loss]
+    rows: Rows = permuted_rows
+    together: int = 1
+    base_rate: bool = True
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "listwise": Objective(ListwiseCrossEntropy, base_rate=False),
+    "bce": Objective(keras.losses.BinaryCrossentropy),
+    "pairs": Objective(PairLoss, paired_rows, together=2),
+    "items": Objective(LogLikelihood, taken_rows),
 }
 AUC = "validation/auc"
 """The metric of an epoch, as it is logged."""
@@ -38,22 +69,40 @@ EPSILON = 1e-8
 """Adam's, as in PyTorch; Keras' own default is ten times that."""
 
 
+class Epoch(TypedDict):
+    """An epoch of the history, counted from 1; `auc` is of the validation rows."""
+
+    epoch: int
+    loss: float
+    learning_rate: float
+    auc: float
+    seconds: float
+
+
+class Retry(TypedDict):
+    """An epoch that was undone, its validation AUC, and the rate that it was repeated with."""
+
+    epoch: int
+    auc: float
+    learning_rate: float
+
+
 @dataclass
 class Fit:
     """What came of a training.
 
     Attributes:
-        history: one row per epoch: epoch, loss, learning_rate, auc (validation), seconds.
+        history: the epochs that were logged.
         best_epoch: the one whose weights the model holds, counted from 1.
         reached: epoch -> the network's weights at its end, for `--evaluate_at`.
         retries: epochs that the validation interrupt undid.
         seconds: of all epochs, validation left out.
     """
 
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
     reached: dict[int, list[np.ndarray]] = field(default_factory=dict)
-    retries: list[dict[str, Any]] = field(default_factory=list)
+    retries: list[Retry] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -75,13 +124,13 @@ class Batches:
         protocol: the training rows.
         batch_size: rows of a batch.
         seed: of the orders.
-        order: places of rows by epoch, always as many; None takes each row once, permuted.
+        rows: see `Objective`.
 
     Attributes:
         steps_per_epoch: batches of one epoch.
 
     Raises:
-        InputError: an order without rows.
+        InputError: there are no rows to train on.
     """
 
     def __init__(
@@ -89,14 +138,13 @@ class Batches:
         protocol: Protocol,
         batch_size: int,
         seed: int,
-        order: Callable[[int], np.ndarray] | None = None,
+        rows: Rows = permuted_rows,
     ):
         part = protocol.parts["train"]
-        self._rows = (protocol.state[part], protocol.item[part], protocol.label[part])
-        number = len(self._rows[0])
-        self._order = order or (lambda epoch: _permuted(number, seed, epoch))
+        self._columns = (protocol.state[part], protocol.item[part], protocol.label[part])
+        self._order = functools.partial(rows, protocol, seed)
         self._batch_size = batch_size
-        self.steps_per_epoch = -(-(len(order(0)) if order else number) // batch_size)
+        self.steps_per_epoch = -(-len(self._order(0)) // batch_size)
         if not self.steps_per_epoch:
             raise InputError("the training rows leave nothing to train on; take a larger log")
 
@@ -104,7 +152,7 @@ class Batches:
         """The batches of an epoch from a global step on: ({state, item}, label)."""
         epoch, first = divmod(first_step, self.steps_per_epoch)
         order = self._order(epoch)
-        state, item, label = (tf.constant(column[order]) for column in self._rows)
+        state, item, label = (tf.constant(column[order]) for column in self._columns)
         size = self._batch_size
 
         def batch(step: tf.Tensor):
@@ -118,10 +166,6 @@ class Batches:
         options.experimental_optimization.apply_default_optimizations = False
         options.autotune.enabled = False
         return made.with_options(options)
-
-
-def _permuted(number: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, 4, epoch]).permutation(number)
 
 
 def scores(model: Model, protocol: Protocol, split: str, *, hidden: bool = False) -> np.ndarray:
@@ -160,7 +204,6 @@ def fit(
     run_dir: Path | None,
     fixed: Mapping[str, Any] | None = None,
     fresh: Callable[[int], list[np.ndarray]] | None = None,
-    order: Callable[[int], np.ndarray] | None = None,
     hparams: Mapping[str, Any] | None = None,
 ) -> Fit:
     """Trains the model and leaves the chosen epoch's weights in it.
@@ -170,20 +213,19 @@ def fit(
         protocol: the training rows.
         validate: AUC on the validation rows.
         flags: how it is trained; --select=auto is validation here.
-        loss: of `LOSSES`; see `System.loss`.
+        loss: a key of `OBJECTIVES`; see `System.loss`.
         run_dir: of checkpoints and logs; None keeps neither.
         fixed: what a resumed run must share besides the flags.
         fresh: the n-th new weights of the network, should the interrupt undo the first epoch.
-        order: see `Batches`.
         hparams: flags to show in TensorBoard's HParams tab.
 
     Raises:
         InputError: the loss is no number, or the checkpoint does not fit.
         Interrupted: see `Trainer.fit`.
     """
-    # Pairs stand side by side, and none is cut in two.
-    batch_size = flags.batch_size + flags.batch_size % 2 * (loss == "pairs")
-    batches = Batches(protocol, batch_size, flags.seed, order)
+    objective = OBJECTIVES[checks.one_of(OBJECTIVES, loss=loss)]
+    batch_size = -(-flags.batch_size // objective.together) * objective.together
+    batches = Batches(protocol, batch_size, flags.seed, objective.rows)
     shared = flags.model_dump(include={"learning_rate", "schedule", "interrupt", "select"})
     trainer = Trainer(
         model,
@@ -191,7 +233,7 @@ def fit(
         batches.steps_per_epoch,
         flags,
         optimizer=keras.optimizers.Adam(flags.learning_rate, epsilon=EPSILON),
-        loss=LOSSES[checks.one_of(LOSSES, loss=loss)](),
+        loss=objective.loss(),
         monitor=Monitor(
             AUC,
             lambda metrics: metrics[AUC],
@@ -221,21 +263,26 @@ def fit(
         fitted.best_epoch,
         {epoch: [arrays[name] for name in network] for epoch, arrays in fitted.reached.items()},
         [
-            {
-                "epoch": row["epoch"],
-                "auc": row["metrics"][AUC],
-                "learning_rate": flags.learning_rate * 0.5**number,
-            }
+            Retry(
+                epoch=row["epoch"],
+                auc=row["metrics"][AUC],
+                learning_rate=flags.learning_rate * 0.5**number,
+            )
             for number, row in enumerate(fitted.undone, start=1)
         ],
         sum(row["epoch_seconds"] for row in fitted.history),
     )
 
 
-def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(row: Mapping[str, Any]) -> Epoch:
     """A row of the trainer's history as `Fit` has it."""
-    named = {name: row[name] for name in ("epoch", "loss", "learning_rate")}
-    return named | {"auc": row["metrics"][AUC], "seconds": row["epoch_seconds"]}
+    return Epoch(
+        epoch=row["epoch"],
+        loss=row["loss"],
+        learning_rate=row["learning_rate"],
+        auc=row["metrics"][AUC],
+        seconds=row["epoch_seconds"],
+    )
 
 
 class _Hooks(EpochHooks):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -62,8 +63,8 @@ def test_a_log_that_was_not_generated_has_no_truth(tmp_path, capsys):
     source = write_wechat(tmp_path / "raw", plays, [feed(n) for n in (1, 2, 3)])
     made = dataset.prepare(InteractionFlags(source_dir=str(source)), tmp_path / "dataset")
     assert dataset.truth(made) is None
-    made.spec["truth"] = str(source / "truth.npz")  # what an earlier version had
-    assert dataset.truth(made) is None
+    before = made.spec.model_copy(update={"truth": str(source / "truth.npz")})  # as of old
+    assert dataset.truth(dataclasses.replace(made, spec=before)) is None
     assert capsys.readouterr().out == ""
 
 
@@ -72,7 +73,7 @@ def test_a_dataset_of_an_earlier_version_is_as_good_as_a_new_one(place):
     old = as_an_earlier_version(place / "dataset")
     for name in (*dataset.ROWS, "user_ids", "item_ids"):
         np.testing.assert_array_equal(getattr(old, name), getattr(new, name))
-    assert old.spec["content"] == new.spec["content"]  # what trained weights belong to
+    assert old.spec.content == new.spec.content  # what trained weights belong to
     planted = generator.Truth.read(place / "files" / "truth.npz")
     np.testing.assert_array_equal(dataset.truth(old).taste, planted.taste)
     flags = InteractionFlags(source_dir=str(place / "files"), min_rows=2)

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
-from mmnet.mma4ctr.config import MODALITIES
-from mmnet.mma4ctr.data import fusion
+from mmnet.mma4ctr.config import MODALITIES, TrainConfig
+from mmnet.mma4ctr.data import features, fusion, protocols
+from mmnet.mma4ctr.data.sources import SOURCES
+from tests.mma4ctr.logs import log, reduction
 
 WIDTHS = {
     "wechat": {"visual": 192, "acoustic": 242, "textual": 73},
@@ -42,7 +44,7 @@ def item_part(matrix, source="wechat", tables=None, present=PRESENT, fit=EVERYON
         tables or random_tables(source),
         present,
         fit,
-        wechat=source == "wechat",
+        narrowed=SOURCES[source].narrowed,
         rounded=False,
     )
 
@@ -53,16 +55,22 @@ def test_every_published_width(matrix, source):
     expected = PUBLISHED[matrix][source == "tiktok"]
     users = 22 * len(fusion.modalities_of(matrix))
     assert users + item_part(matrix, source).shape[1] == expected
-    assert fusion.in_features(source, matrix, WIDTHS[source], 21) == expected
 
 
 @pytest.mark.parametrize(
     ("length", "expected"),
     [(0, (129, 104)), (5, (146, 121)), (11, (164, 139)), (15, (176, 151)), (30, (221, 196))],
 )
-def test_every_published_length_of_the_user_embedding(length, expected):
+def test_every_published_length_of_the_user_embedding(length, expected, monkeypatch):
     for source, width in zip(("wechat", "tiktok"), expected, strict=True):
-        assert fusion.in_features(source, "vat_concat", WIDTHS[source], length) == width
+        tables = random_tables(source)
+        monkeypatch.setattr(features, "_tables", lambda *_, tables=tables: tables)
+        data, flags = (
+            log(items=ITEMS, source=source),
+            TrainConfig(protocol="p0", user_length=length),
+        )
+        rows = protocols.build(data, flags, EVERYONE, seed=0)
+        assert features.build(data, rows, flags, reduction()).in_features == width
 
 
 def test_a_single_modality_is_not_scaled():

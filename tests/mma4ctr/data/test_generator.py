@@ -8,7 +8,8 @@ import pytest
 
 from mmnet.checks import InputError
 from mmnet.mma4ctr.config import InteractionFlags
-from mmnet.mma4ctr.data import dataset, generator, interactions
+from mmnet.mma4ctr.data import dataset, generator, weighted_label
+from mmnet.mma4ctr.data.sources import SOURCES
 from mmnet.mma4ctr.evaluation import metrics
 
 SMALL = {"users": 60, "feeds": 200, "rows": 12_000, "text_scale": 0.02}
@@ -47,7 +48,7 @@ def test_positives_come_as_often_as_was_planted(tmp_path):
     options = SMALL | {"rows": 40_000, "feeds": 4000, "rate": 0.05, "ugly": False}
     truth = generator.wechat_files(tmp_path, **options)
     rows = actions(tmp_path)
-    label = interactions.score(rows).to_numpy() >= interactions.LEAST_SCORE
+    label = weighted_label.positive(rows).to_numpy()
     chance = truth.probability(rows["userid"], rows["feedid"])
     # Three standard errors of a sum of independent draws.
     error = 3 * np.sqrt(np.sum(chance * (1 - chance)))
@@ -64,15 +65,15 @@ def test_behaviours_are_as_frequent_as_in_the_contest_given_who_is_a_positive(tm
         tmp_path, **(SMALL | {"rows": 100_000, "feeds": 9000, "rate": 0.05, "ugly": False})
     )
     rows = actions(tmp_path)
-    positive = (interactions.score(rows) >= interactions.LEAST_SCORE).to_numpy()
+    positive = weighted_label.positive(rows).to_numpy()
     assert 0.04 < positive.mean() < 0.06
     # Positives are drawn by the planted rule. Given them, all seven behaviours are those of the
     # contest: independent, each with its own rate, where their weighted sum is on the right side.
-    rates, weights = generator.RATES, interactions.WEIGHTS
+    rates, weights = generator.RATES, weighted_label.WEIGHTS
     chance = {True: Counter(), False: Counter()}
     for done in itertools.product((0, 1), repeat=len(rates)):
         pattern = dict(zip(rates, done, strict=True))
-        high = sum(weights[name] * pattern[name] for name in rates) >= interactions.LEAST_SCORE
+        high = sum(weights[name] * pattern[name] for name in rates) >= weighted_label.LEAST_SCORE
         likelihood = math.prod(rates[name] if pattern[name] else 1 - rates[name] for name in rates)
         chance[high]["all"] += likelihood
         for name in rates:
@@ -128,4 +129,4 @@ def test_tiktok_truth_is_of_likes(tmp_path):
 
 def test_an_option_out_of_range_is_told(tmp_path):
     with pytest.raises(InputError, match="--generate: `rate` must be in"):
-        generator.generate("wechat", tmp_path, {"rate": 2.0})
+        SOURCES["wechat"].generate(tmp_path, {"rate": 2.0})

@@ -6,7 +6,7 @@ import pytest
 from mmnet.checks import InputError
 from mmnet.mma4ctr.config import InteractionFlags
 from mmnet.mma4ctr.data import interactions
-from mmnet.mma4ctr.data.interactions import WEIGHTS
+from mmnet.mma4ctr.data.weighted_label import WEIGHTS
 from tests.mma4ctr.files import feed, play, watch, write_tiktok, write_wechat
 
 
@@ -30,20 +30,6 @@ def test_a_positive_is_a_weighted_score_of_seven_or_more_in_all_128_combinations
     assert rows.item_id.tolist() == list(range(128))
     assert rows.label.astype(bool).tolist() == expected
     assert sum(WEIGHTS.values()) == 13
-
-
-@pytest.mark.parametrize(
-    ("behaviours", "positive"),
-    [
-        ({"read_comment", "like"}, True),
-        ({"read_comment", "click_avatar", "follow"}, True),
-        ({"like", "click_avatar", "forward"}, False),
-        ({"read_comment"}, False),
-    ],
-)
-def test_what_makes_a_positive(behaviours, positive):
-    row = dict.fromkeys(WEIGHTS, 0) | dict.fromkeys(behaviours, 1)
-    assert (interactions.score(row) >= interactions.LEAST_SCORE) == positive
 
 
 def test_rows_are_in_the_order_of_user_time_item_label_device(tmp_path):
@@ -118,9 +104,11 @@ def test_tiktok_with_commas_or_fields_missing_is_refused(tmp_path):
         read(tmp_path, source="tiktok", min_rows=50)
 
 
-def test_a_label_that_the_source_lacks_is_refused():
+def test_an_unknown_source_and_a_label_that_it_lacks_are_refused():
     with pytest.raises(InputError, match="--label=finish: --source=wechat has weighted"):
         interactions.label_of(InteractionFlags(label="finish"))
+    with pytest.raises(InputError, match=r"must be one of wechat, tiktok.*Did you mean tiktok"):
+        interactions.label_of(InteractionFlags(source="tiktak"))
 
 
 def test_the_same_rows_whatever_the_order_of_the_file(tmp_path):

@@ -14,38 +14,15 @@ ids written as floats, repeated rows, a pair with both labels, users with severa
 with few rows, items nobody saw, vectors too short or empty, items that lack a modality.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-from mmnet.checks import InputError
 from mmnet.mma4ctr.data.generator.tiktok_files import tiktok_files
 from mmnet.mma4ctr.data.generator.truth import TRUTH, Truth
 from mmnet.mma4ctr.data.generator.wechat_files import ACTIONS, RATES, wechat_files
 
 __all__ = [
     "ACTIONS",
-    "GENERATORS",
     "RATES",
     "TRUTH",
     "Truth",
-    "generate",
     "tiktok_files",
     "wechat_files",
 ]
-
-GENERATORS: dict[str, Callable[..., Truth]] = {"wechat": wechat_files, "tiktok": tiktok_files}
-
-
-def generate(source: str, directory: Path, options: dict[str, Any]) -> Truth:
-    """Writes the files of one layout; see `wechat_files` and `tiktok_files`.
-
-    Raises:
-        InputError: an option is out of range.
-    """
-    try:
-        return GENERATORS[source](directory, **options)
-    except ValueError as error:
-        raise InputError(f"--generate: {error}") from None

@@ -14,7 +14,7 @@ from mmnet.data.sources import wechat
 from mmnet.mma4ctr.data.generator.plays import plays, stream
 from mmnet.mma4ctr.data.generator.truth import TRUTH, Truth
 from mmnet.mma4ctr.data.generator.writing import joined, matrix, write_csv
-from mmnet.mma4ctr.data.interactions import LEAST_SCORE, WEIGHTS
+from mmnet.mma4ctr.data.weighted_label import LEAST_SCORE, WEIGHTS
 
 RATES = {
     "read_comment": 1 / 26.87,

@@ -13,29 +13,3 @@ Differences: rows are the labelled ones, where RecBole was given exposures witho
 its negatives at random; a history is what the user took strictly before the row (c1) or in the
 support half (c2); and of BERT4Rec's holes, see `sequences.Cloze`.
 """
-
-from mmnet.mma4ctr.models.baselines.losses import LogLikelihood, PairLoss
-from mmnet.mma4ctr.models.baselines.model import (
-    NAMES,
-    PAIRWISE,
-    SEQUENTIAL,
-    Baseline,
-    history_length,
-)
-from mmnet.mma4ctr.models.baselines.rows import graph, histories, paired_rows, taken_rows
-from mmnet.mma4ctr.models.baselines.sequences import logits_bytes
-
-__all__ = [
-    "NAMES",
-    "PAIRWISE",
-    "SEQUENTIAL",
-    "Baseline",
-    "LogLikelihood",
-    "PairLoss",
-    "graph",
-    "histories",
-    "history_length",
-    "logits_bytes",
-    "paired_rows",
-    "taken_rows",
-]

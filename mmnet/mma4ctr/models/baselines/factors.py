@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import keras
 from keras import ops
 
+from mmnet.mma4ctr.models import NumberSpec
+from mmnet.mma4ctr.models.baselines.numbers import Inputs, reads_numbers
+
 WIDTH = 64
+
+
+@reads_numbers
+def bpr(inputs: Inputs, spec: NumberSpec, seeds: Iterator[int]):
+    """See `Factors`."""
+    score = Factors(spec.users, spec.items, next(seeds))([inputs.user, inputs.item])
+    return ops.sigmoid(score)
+
+
+@reads_numbers
+def fpmc(inputs: Inputs, spec: NumberSpec, seeds: Iterator[int]):
+    """See `Chain`."""
+    return ops.sigmoid(Chain(spec.users, spec.items, [*itertools.islice(seeds, 4)])(list(inputs)))
 
 
 def table(layer: keras.layers.Layer, rows: int, width: int, name: str, seed: int):

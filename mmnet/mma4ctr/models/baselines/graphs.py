@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
+from mmnet.mma4ctr.models import NumberSpec
 from mmnet.mma4ctr.models.baselines.factors import WIDTH, table
+from mmnet.mma4ctr.models.baselines.numbers import Inputs, reads_numbers
 
 GRAPH_LAYERS = 3
+
+
+@reads_numbers
+def lightgcn(inputs: Inputs, spec: NumberSpec, seeds: Iterator[int]):
+    """See `Graph`."""
+    return _graph(inputs, spec, seeds, weights=False)
+
+
+@reads_numbers
+def ngcf(inputs: Inputs, spec: NumberSpec, seeds: Iterator[int]):
+    """See `Graph`, with `weights`."""
+    return _graph(inputs, spec, seeds, weights=True)
+
+
+def _graph(inputs: Inputs, spec: NumberSpec, seeds: Iterator[int], *, weights: bool):
+    own = [*itertools.islice(seeds, num_seeds(weights=weights))]
+    graph = Graph(spec.users, spec.items, spec.pairs, own, weights=weights)
+    return ops.sigmoid(graph([inputs.user, inputs.item]))
 
 
 def num_seeds(*, weights: bool) -> int:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import keras
 from keras import ops
+
+from mmnet.mma4ctr.models import NumberSpec
+from mmnet.mma4ctr.models.baselines.numbers import Inputs, reads_numbers
 
 WIDTH = 10
 MLP = (256, 256, 256)
@@ -13,14 +17,26 @@ EVOLVING = "__evolving_interest"
 """The name by which checkpoints have always known DIEN's second recurrent layer."""
 
 
-def interest(user, item, history, users, items, seeds, output_bias, *, evolves: bool):
-    """DIN (Zhou et al., 2018) and DIEN (2019), as RecBole has them."""
+@reads_numbers
+def din(inputs: Inputs, spec: NumberSpec, seeds: Iterator[int]):
+    """DIN (Zhou et al., 2018), as RecBole has it."""
+    return _interest(inputs, spec, seeds, evolves=False)
+
+
+@reads_numbers
+def dien(inputs: Inputs, spec: NumberSpec, seeds: Iterator[int]):
+    """DIEN (Zhou et al., 2019), as RecBole has it."""
+    return _interest(inputs, spec, seeds, evolves=True)
+
+
+def _interest(inputs: Inputs, spec: NumberSpec, seeds: Iterator[int], *, evolves: bool):
+    user, item, history = inputs
 
     def embedding(rows: int, name: str) -> keras.layers.Embedding:
         start = keras.initializers.GlorotNormal(next(seeds))
         return keras.layers.Embedding(rows, WIDTH, embeddings_initializer=start, name=name)
 
-    of_item = embedding(items + 1, "items")  # row 0 is nothing
+    of_item = embedding(spec.items + 1, "items")  # row 0 is nothing
     target = of_item(item + 1)
     sequence = of_item(history)
     there = ops.cast(history > 0, "float32")
@@ -28,7 +44,7 @@ def interest(user, item, history, users, items, seeds, output_bias, *, evolves: 
         states = keras.layers.GRU(WIDTH, return_sequences=True, seed=next(seeds))(
             sequence, mask=history > 0
         )
-        states = NextItem([next(seeds) for _ in range(len(MLP) + 1)], name="next_item")(
+        states = NextItem([*itertools.islice(seeds, len(MLP) + 1)], name="next_item")(
             [states, sequence, there]
         )
         weights = _attention(target, states, seeds)
@@ -37,7 +53,8 @@ def interest(user, item, history, users, items, seeds, output_bias, *, evolves: 
     else:
         weights = _attention(target, sequence, seeds) * there
         interest = ops.sum(weights[..., None] * sequence, axis=1)
-    outputs = ops.concatenate([embedding(users + 1, "users")(user + 1), interest, target], axis=-1)
+    of_user = embedding(spec.users + 1, "users")
+    outputs = ops.concatenate([of_user(user + 1), interest, target], axis=-1)
     for width in MLP:
         start = keras.initializers.GlorotNormal(next(seeds))
         outputs = keras.layers.Dense(width, kernel_initializer=start)(outputs)
@@ -46,9 +63,9 @@ def interest(user, item, history, users, items, seeds, output_bias, *, evolves: 
     last = keras.layers.Dense(
         1,
         kernel_initializer=keras.initializers.GlorotNormal(next(seeds)),
-        bias_initializer=keras.initializers.Constant(output_bias),
+        bias_initializer=keras.initializers.Constant(spec.output_bias),
     )
-    return ops.squeeze(last(outputs), -1)
+    return ops.sigmoid(ops.squeeze(last(outputs), -1))
 
 
 def _attention(target, sequence, seeds):

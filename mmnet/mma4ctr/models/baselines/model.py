@@ -2,62 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import keras
 import numpy as np
 from keras import ops
-
-from mmnet import checks
-from mmnet.mma4ctr.config import MODELS
-from mmnet.mma4ctr.models.baselines.factors import Chain, Factors
-from mmnet.mma4ctr.models.baselines.graphs import Graph, num_seeds
-from mmnet.mma4ctr.models.baselines.interest import interest
-from mmnet.mma4ctr.models.baselines.sequences import Cloze, SessionGraph
-from mmnet.models.seeding import seeded
-
-PAIRWISE = ("bpr", "fpmc", "lightgcn", "ngcf")
-SEQUENTIAL = ("bert4rec", "gcsan")
-NAMES = MODELS[1:]
-
-
-def history_length(name: str) -> int:
-    """How many of the last items a model reads; 50 is RecBole's own."""
-    return 50 if name in SEQUENTIAL else 10
 
 
 class Baseline(keras.Model):
     """(state, item) to the probability of a positive, as `network.Clicks` does.
 
     Args:
-        name: see `NAMES`, but for lr, which is a network without hidden layers.
-        users: number of users.
-        items: number of items.
+        net: of user, item and history; in training its outputs are what its loss reads.
         state_user: user of each state.
         history: see `histories`.
-        pairs: see `graph`; of the graph models.
-        seed: of the weights.
-        output_bias: of the last layer at the start, where it has one.
+        score_rows: how many rows are scored at a time.
     """
 
     def __init__(
-        self,
-        name: str,
-        *,
-        users: int,
-        items: int,
-        state_user: np.ndarray,
-        history: np.ndarray,
-        pairs: np.ndarray,
-        seed: int,
-        output_bias: float = 0.0,
+        self, net: keras.Model, state_user: np.ndarray, history: np.ndarray, score_rows: int
     ):
-        super().__init__(name=f"baseline_{checks.one_of(NAMES[1:], model=name)}")
+        super().__init__(name=f"baseline_{net.name}")
         self.rows = StateRows(history.shape, name="rows")
         self.rows.users.assign(state_user)
         self.rows.history.assign(history)
-        self.score_rows = 4096 if name in SEQUENTIAL else 65_536
-        self.net = _network(name, users, items, history.shape[1], pairs, seed, output_bias)
+        self.net, self.score_rows = net, score_rows
 
     def scale_for(self, split: str) -> None:
         """Nothing is scaled here."""
@@ -98,32 +65,3 @@ class StateRows(keras.layers.Layer):
     def get_config(self):
         """The arguments."""
         return {**super().get_config(), "shape": list(self.shape)}
-
-
-def _network(name, users, items, length, pairs, seed, output_bias) -> keras.Model:
-    user = keras.Input([], dtype="int32", name="user")
-    item = keras.Input([], dtype="int32", name="item")
-    history = keras.Input([length], dtype="int32", name="history")
-    seeds = iter(np.random.default_rng([seed, 5]).integers(0, 2**31, 40).tolist())
-
-    def some(number: int) -> list[int]:
-        return [next(seeds) for _ in range(number)]
-
-    def graph(weights: bool) -> Graph:
-        own = some(num_seeds(weights=weights))
-        return Graph(users, items, pairs, own, weights=weights)
-
-    both, what = [user, item], (user, item, history, users, items, seeds, output_bias)
-    build: dict[str, Callable] = {
-        "bpr": lambda: ops.sigmoid(Factors(users, items, next(seeds))(both)),
-        "fpmc": lambda: ops.sigmoid(Chain(users, items, some(4))([*both, history])),
-        "lightgcn": lambda: ops.sigmoid(graph(weights=False)(both)),
-        "ngcf": lambda: ops.sigmoid(graph(weights=True)(both)),
-        "din": lambda: ops.sigmoid(interest(*what, evolves=False)),
-        "dien": lambda: ops.sigmoid(interest(*what, evolves=True)),
-        "bert4rec": lambda: Cloze(items, length, next(seeds))(item, history),
-        "gcsan": lambda: SessionGraph(items, next(seeds))(item, history),
-    }
-    with seeded(seed):  # initialisers inside Keras' attention take no seeds of their own
-        outputs = build[name]()
-    return keras.Model([user, item, history], outputs, name=name)

@@ -7,10 +7,15 @@ all items; otherwise the sigmoid of its score, which ranks items alike.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import keras
 from keras import ops
 
+from mmnet.checks import InputError
+from mmnet.mma4ctr.models import NumberSpec
 from mmnet.mma4ctr.models.baselines.factors import WIDTH
+from mmnet.mma4ctr.models.baselines.numbers import Inputs, reads_numbers
 
 INNER = 256
 """Units of a transformer's first dense layer."""
@@ -23,10 +28,33 @@ MASKED_SHARE = 0.2
 """Of a history, hidden in training."""
 
 
-def logits_bytes(name: str, batch_size: int, items: int, length: int) -> int:
-    """What the scores of all items take at a time, for each hole of each row of a batch."""
-    holes = holes_of(length) if name == "bert4rec" else 1
-    return 4 * batch_size * holes * items
+MOST_LOGITS_BYTES = 2 << 30
+"""Scores of all items of one batch; the gradients of them take as much again, and so on."""
+
+
+@reads_numbers
+def bert4rec(inputs: Inputs, spec: NumberSpec, seeds: Iterator[int]):
+    """See `Cloze`."""
+    _check_logits("bert4rec", spec, holes_of(spec.history))
+    return Cloze(spec.items, spec.history, next(seeds))(inputs.item, inputs.history)
+
+
+@reads_numbers
+def gcsan(inputs: Inputs, spec: NumberSpec, seeds: Iterator[int]):
+    """See `SessionGraph`."""
+    _check_logits("gcsan", spec, 1)
+    return SessionGraph(spec.items, next(seeds))(inputs.item, inputs.history)
+
+
+def _check_logits(name: str, spec: NumberSpec, holes: int) -> None:
+    """Refuses a batch whose scores of all items, for each hole of each row, do not fit."""
+    size = 4 * spec.batch_size * holes * spec.items
+    if size > MOST_LOGITS_BYTES:
+        raise InputError(
+            f"--batch_size={spec.batch_size}: --model={name} scores all {spec.items:,} items for "
+            f"every row, {size / 1e9:.1f} GB at a time; at most "
+            f"{spec.batch_size * MOST_LOGITS_BYTES // size} fit"
+        )
 
 
 def holes_of(length: int) -> int:

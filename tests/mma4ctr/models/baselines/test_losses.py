@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmnet.mma4ctr.models.baselines import LogLikelihood, PairLoss
+from mmnet.mma4ctr.models.baselines.losses import LogLikelihood, PairLoss
 
 
 def test_the_pair_loss_by_hand():

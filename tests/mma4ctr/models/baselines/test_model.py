@@ -5,29 +5,26 @@ import numpy as np
 import pytest
 
 from mmnet.checks import InputError
-from mmnet.mma4ctr import system
 from mmnet.mma4ctr.config import TrainConfig
-from mmnet.mma4ctr.models import baselines
-from mmnet.mma4ctr.models.baselines import NAMES, SEQUENTIAL, sequences
+from mmnet.mma4ctr.models import REGISTRY, NumberSpec
+from mmnet.mma4ctr.models.baselines import sequences
 from mmnet.mma4ctr.models.baselines.graphs import GRAPH_LAYERS
-from mmnet.mma4ctr.models.baselines.model import StateRows
+from mmnet.mma4ctr.models.baselines.model import Baseline, StateRows
 from mmnet.mma4ctr.system import System
 from tests.conformance import check_layer
 from tests.mma4ctr.logs import log
 
+NUMBERS = [name for name, builder in REGISTRY.items() if builder.reads == "numbers"]
+SEQUENTIAL = [name for name in NUMBERS if REGISTRY[name].loss == "items"]
 
-def baseline(name, users, items, pairs=((0,), (1,)), states=3, history=None, seed=0):
+
+def baseline(name, users, items, pairs=((0,), (1,)), states=3, history=None):
+    builder = REGISTRY[name]
     if history is None:
-        history = np.zeros((states, baselines.history_length(name)), np.int32)
-    return baselines.Baseline(
-        name,
-        users=users,
-        items=items,
-        state_user=np.arange(states, dtype=np.int32) % users,
-        history=history,
-        pairs=np.array(pairs),
-        seed=seed,
-    )
+        history = np.zeros((states, builder.history), np.int32)
+    spec = NumberSpec(users, items, history.shape[1], np.array(pairs), batch_size=1, seed=0)
+    state_user = np.arange(states, dtype=np.int32) % users
+    return Baseline(builder(spec), state_user, history, builder.score_rows)
 
 
 def test_rows_of_states_conform(tmp_path):
@@ -56,7 +53,7 @@ def parameters(model):
 )
 def test_published_numbers_of_parameters(name, expected):
     # RecBole's tables have a row for nobody; ours of DIN and DIEN do too.
-    users, items = (20_001, 96_565) if name in baselines.PAIRWISE else (20_000, 96_564)
+    users, items = (20_001, 96_565) if REGISTRY[name].loss == "pairs" else (20_000, 96_564)
     if name in SEQUENTIAL:  # those were given all feeds, not only the ones that were shown
         items = 106_444
     assert parameters(baseline(name, users, items)) == expected
@@ -65,6 +62,14 @@ def test_published_numbers_of_parameters(name, expected):
 def probabilities(model, state, item):
     inputs = {"state": np.array(state, "int32"), "item": np.array(item, "int32")}
     return model(inputs).numpy()
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_baseline_gives_probabilities(name):
+    model = baseline(name, 3, 4)
+    redrawn(model, 3.0)
+    found = np.concatenate([probabilities(model, [state] * 4, range(4)) for state in range(3)])
+    assert ((found >= 0) & (found <= 1)).all()
 
 
 def sigmoid(x):
@@ -219,11 +224,11 @@ def transformed(x, sees, layer):
     return normalised(x + outer, [w.numpy() for w in layer.norms[1].weights])
 
 
-def redrawn(model):
+def redrawn(model, size=0.3):
     """Weights of a size that lets every part of a network be seen."""
     draw = np.random.default_rng(1)
     for weight in model.net.trainable_weights:
-        weight.assign(draw.normal(0, 0.3, weight.shape) + (weight.path.endswith("gamma")))
+        weight.assign(draw.normal(0, size, weight.shape) + (weight.path.endswith("gamma")))
 
 
 def test_a_cloze_by_hand():
@@ -277,10 +282,7 @@ def test_a_session_graph_by_hand():
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name if name == "bpr" else pytest.param(name, marks=pytest.mark.slow)
-        for name in NAMES[1:]  # features alone (lr) cannot tell numbers
-    ],
+    [name if name == "bpr" else pytest.param(name, marks=pytest.mark.slow) for name in NUMBERS],
 )
 def test_every_baseline_learns_who_takes_what(name):
     """Users of even numbers take even items.
@@ -303,7 +305,7 @@ def test_every_baseline_learns_who_takes_what(name):
         schedule="constant",
     )
     made = System(data, flags)
-    found = made.report(made.fit(None))["test"]
+    found = made.report(made.fit(None)).test
     # 300 test rows: chance has an sd of 0.035; a model that knows users and items reaches 0.9.
     assert found["auc"] > 0.75
 
@@ -315,7 +317,7 @@ def test_numbers_of_users_mean_nothing_where_no_user_is_known():
 
 @pytest.mark.parametrize("name", SEQUENTIAL)
 def test_too_many_items_for_a_batch_are_told(name, monkeypatch):
-    monkeypatch.setattr(system, "MOST_LOGITS_BYTES", 4 * 30 * 100)
+    monkeypatch.setattr(sequences, "MOST_LOGITS_BYTES", 4 * 30 * 100)
     data = log(rows=900, users=40, items=30, min_rows=3)
     with pytest.raises(InputError, match=f"--batch_size=2200: --model={name} scores all 30 items"):
         System(data, TrainConfig(model=name, protocol="c1", batch_size=2200))

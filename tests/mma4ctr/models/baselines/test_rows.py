@@ -6,8 +6,12 @@ import pytest
 from mmnet.mma4ctr.config import ProtocolFlags
 from mmnet.mma4ctr.data import protocols
 from mmnet.mma4ctr.data.protocols import Edges
-from mmnet.mma4ctr.models import baselines
-from mmnet.mma4ctr.models.baselines.rows import NEGATIVES
+from mmnet.mma4ctr.models.baselines.rows import (
+    NEGATIVES,
+    histories,
+    paired_rows,
+    taken_rows,
+)
 from tests.mma4ctr.logs import log
 
 
@@ -19,7 +23,7 @@ def protocol(name="c1"):
 @pytest.mark.parametrize("name", ["c1", "c2"])
 def test_a_history_is_what_was_taken_before(name):
     _, made = protocol(name)
-    found = baselines.histories(made, length=4)
+    found = histories(made, length=4)
     edges, moments = made.edges, made.bins + 1 if made.bins else 1
     for state in range(made.num_states):
         user, moment = divmod(state, moments)
@@ -36,7 +40,7 @@ def test_the_newest_stand_last():
     _, made = protocol()
     edges = Edges(*(np.array(x) for x in ([0, 0, 0], [5, 6, 7], [1, 1, 1], [4, 2, 9])))
     made = dataclasses.replace(made, edges=edges)
-    found = baselines.histories(made, length=2)
+    found = histories(made, length=2)
     assert found[5].tolist() == [7, 6]
     assert found[2].tolist() == [0, 0]
     assert found[14].tolist() == [6, 8]
@@ -44,19 +48,19 @@ def test_the_newest_stand_last():
 
 def test_pairs_are_a_positive_and_a_negative_of_one_user():
     _, made = protocol()
-    rows = baselines.paired_rows(made, 0, 0)
+    rows = paired_rows(made, 0, 0)
     part = made.parts["train"]
     user, label = made.user[part][rows], made.label[part][rows]
     np.testing.assert_array_equal(label, np.tile([1, 0], len(rows) // 2))
     np.testing.assert_array_equal(user[::2], user[1::2])
     counts = np.bincount(rows[::2])
     assert set(counts[counts > 0]) == {NEGATIVES}
-    assert (baselines.paired_rows(made, 0, 1) != rows).any()
+    assert (paired_rows(made, 0, 1) != rows).any()
 
 
 def test_rows_of_items_to_predict_are_those_taken():
     _, made = protocol()
     part = made.parts["train"]
-    rows = baselines.taken_rows(made, 0, 0)
+    rows = taken_rows(made, 0, 0)
     assert sorted(rows) == np.flatnonzero(made.label[part] == 1).tolist()
-    assert (baselines.taken_rows(made, 0, 1) != rows).any()
+    assert (taken_rows(made, 0, 1) != rows).any()

@@ -1,4 +1,11 @@
-"""Modalities of WeChat's feeds."""
+"""WeChat's log (user_action.csv) and its feeds (feed_info.csv), from the contest of 2021.
+
+| modality | what a feed has |
+|---|---|
+| visual | words read off the pictures (`ocr`, else `ocr_char`) |
+| acoustic | characters of the speech (`asr_char`, else `asr`); singer; song |
+| textual | words of the description (else its characters); keywords; tags |
+"""
 
 from __future__ import annotations
 
@@ -14,8 +21,11 @@ from mmnet.checks import InputError
 from mmnet.data.sources import reading
 from mmnet.data.sources.reading import Scan
 from mmnet.data.tables import Table
+from mmnet.mma4ctr.data import weighted_label
+from mmnet.mma4ctr.data.generator.wechat_files import wechat_files
 from mmnet.mma4ctr.data.modalities.raw import Catalogue, Raw
 from mmnet.mma4ctr.data.pca import Ragged
+from mmnet.mma4ctr.data.sources.source import Label, Layout, Source
 
 FEEDS = "feed_info.csv"
 
@@ -27,8 +37,10 @@ _FEED_COLUMNS = (
 )
 
 
-def wechat(directory: Path) -> Catalogue:
+def catalogue(directory: Path, item_ids: np.ndarray) -> Catalogue:
     """Reads feed_info.csv; every feed has every modality, if only an empty one.
+
+    Feeds that are not in the log count as items too.
 
     Raises:
         InputError: a missing file or column, a token or id that is no whole number.
@@ -118,3 +130,16 @@ def _music(feeds: Table, column: str) -> np.ndarray:
     """Ids of songs or singers, 0 where there is none; "123.0" is 123."""
     numbers = reading.whole_numbers(feeds, column, "feeds", what="an id", allow_empty=True)
     return pc.fill_null(numbers, 0).to_numpy()
+
+
+SOURCE = Source(
+    layout=Layout("user_action.csv", "userid", "feedid", "date_"),
+    labels={"weighted": Label(tuple(weighted_label.WEIGHTS), weighted_label.positive)},
+    min_rows=100,
+    counts_all_rows=False,
+    daily=True,
+    catalogue=catalogue,
+    generator=wechat_files,
+    narrowed=True,
+    components_per_file=False,
+)

@@ -1,4 +1,10 @@
-"""Modalities of TikTok's items."""
+"""TikTok's log (final_track1_train.txt) and the features of its items, in lines of JSON.
+
+| modality | what an item has |
+|---|---|
+| visual, acoustic | 128 numbers each |
+| textual | word ids of the title |
+"""
 
 from __future__ import annotations
 
@@ -14,15 +20,17 @@ from rich.progress import track
 from mmnet.checks import InputError
 from mmnet.data.ledger import Rule
 from mmnet.data.sources import reading, tiktok
+from mmnet.mma4ctr.data.generator.tiktok_files import tiktok_files
 from mmnet.mma4ctr.data.modalities.raw import Catalogue, Raw
 from mmnet.mma4ctr.data.pca import Ragged
+from mmnet.mma4ctr.data.sources.source import Label, Layout, Source
 from mmnet.schema import LARGEST_ENTRY
 
 SHOWN_FROM_BYTES = 500_000_000
 """Feature files of so many bytes in all take long enough to show how far reading is."""
 
 
-def tiktok_features(directory: Path, item_ids: np.ndarray) -> Catalogue:
+def catalogue(directory: Path, item_ids: np.ndarray) -> Catalogue:
     """Reads the JSON lines of video, audio and title features, of the given items only.
 
     Of several lines of one item the last counts, as published. Vectors are read within
@@ -199,3 +207,19 @@ def _wrong_title(path: Path, reason: str = "") -> InputError:
                     f"each word id is there. Received: {tiktok.shown(text)}"
                 )
     return InputError(f"{path} is not readable as lines of JSON: {reason.splitlines()[0]}")
+
+
+SOURCE = Source(
+    layout=Layout(tiktok.LOG, "uid", "item_id", "time", names=tiktok.COLUMNS, delimiter="\t"),
+    labels={
+        "like": Label(("like",), lambda log: log["like"] == 1),
+        "finish": Label(("finish",), lambda log: log["finish"] == 1, planted=False),
+    },
+    min_rows=4000,
+    counts_all_rows=True,
+    daily=False,
+    catalogue=catalogue,
+    generator=tiktok_files,
+    narrowed=False,
+    components_per_file=True,
+)

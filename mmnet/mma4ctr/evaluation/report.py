@@ -1,0 +1,59 @@
+"""What a run was worth: the document `metrics.json`, and its table."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from mmnet.mma4ctr.evaluation.metrics import Scores
+from mmnet.mma4ctr.models import REGISTRY
+
+
+class Report(BaseModel):
+    """Test metrics of a run and of what it is compared with.
+
+    Attributes:
+        protocol: p0, c1 or c2.
+        seed: of the run.
+        model: a key of `models.REGISTRY`.
+        in_features: columns of a row of features; 0 for a model of numbers.
+        parameters: number of trainable ones.
+        epoch: the one that was chosen, counted from 1.
+        test: metrics of the chosen epoch.
+        references: the same of rates and of the planted probability; see `references.evaluate`.
+        at_epoch: epoch -> the same, for `--evaluate_at`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    protocol: str
+    seed: int
+    model: str
+    in_features: int
+    parameters: int
+    epoch: int
+    test: Scores
+    references: dict[str, Scores]
+    at_epoch: dict[str, Scores] = {}
+
+    @property
+    def title(self) -> str:
+        """The model's name in tables, and the protocol."""
+        return f"{REGISTRY[self.model].title or self.model}, {self.protocol}"
+
+    def table(self) -> str:
+        """Metrics as a Markdown table, the model first.
+
+        AUC is over all rows; user AUC the mean over users of their own; PR-AUC is to be compared
+        with the share of positives, which is what a constant scores.
+        """
+        lines = [
+            "| system | AUC | user AUC | PR-AUC | LogLoss | calibrated | rows | positives |",
+            "|---|---:|---:|---:|---:|---:|---:|---:|",
+        ]
+        for name, row in {self.title: self.test, **self.references}.items():
+            lines.append(
+                f"| {name} | {row['auc']:.4f} | {row['user_auc']:.4f} | {row['pr_auc']:.4f} | "
+                f"{row['log_loss']:.4f} | {row['log_loss_calibrated']:.4f} | {row['rows']:,} | "
+                f"{row['positives']:,} |"
+            )
+        return "\n".join(lines) + "\n"
