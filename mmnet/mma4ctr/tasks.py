@@ -150,7 +150,6 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
         )
     data = dataset.load(Path(flags.dataset_dir or own.dataset_dir or run_dir / "dataset"))
     load_tensorflow()
-    from mmnet.mma4ctr.evaluation.report import Report
     from mmnet.mma4ctr.system import System
     from mmnet.mma4ctr.training import fitting
 
@@ -159,7 +158,7 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
     made.model.net.set_weights([stored[str(n)] for n in range(len(stored))])
     record = Record.read(run_dir / "record.json")
     fitted = fitting.Fit(history=record.fitted["history"], best_epoch=record.fitted["best_epoch"])
-    at_epoch = Report.model_validate(record.metrics).at_epoch
+    at_epoch = record.metrics.get("at_epoch", {})
     report = made.report(fitted).model_copy(update={"at_epoch": at_epoch})
     _write_evaluation(made, report, fitted, run_dir / "evaluation", "all")
     if flags.umap:
