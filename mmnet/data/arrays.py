@@ -8,8 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
+HALF_BITS = 32
+LOWER_HALF = (1 << HALF_BITS) - 1
+"""Sums that may pass int64 are added up in two halves, upper and lower, of so many bits."""
+
 Allocate = Callable[[str, tuple[int, ...], str], np.ndarray]
 """Makes an array of zeros by name, shape and dtype."""
+
+
+def exact_sum(numbers: np.ndarray) -> int:
+    """The sum of int64 numbers of 0 or more, exact where int64 would overflow.
+
+    >>> exact_sum(np.full(4, 1 << 62)) == 1 << 64
+    True
+    """
+    upper, lower = (numbers >> HALF_BITS).sum(), (numbers & LOWER_HALF).sum()
+    return (int(upper) << HALF_BITS) + int(lower)
 
 
 def in_memory(name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:

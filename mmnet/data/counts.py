@@ -18,7 +18,7 @@ from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import calendars
-from mmnet.data.arrays import Allocate, in_memory
+from mmnet.data.arrays import Allocate, exact_sum, in_memory
 from mmnet.data.calendars import MAX_PERIODS, Calendar
 from mmnet.data.columns import integers, texts
 from mmnet.data.ids import ItemIds, item_ids
@@ -63,6 +63,10 @@ class Panel:
     def label(self, column: int) -> int | str:
         """The period of a column as users write it."""
         return self.calendar.label(self.first_period + int(column))
+
+    def clicks_in(self, column: int) -> int:
+        """Clicks of all items in the period of a column; exact, where int64 would overflow."""
+        return exact_sum(self.clicks[:, column])
 
     def part(self, items: slice) -> Panel:
         """The panel of a run of its items."""

@@ -27,6 +27,9 @@ VECTORS_AT_ONCE = 1 << 16
 SMALLEST = float(np.finfo(np.float64).tiny)
 """The smallest normal float64, 2.2e-308; statistics below it count as 0."""
 
+HUGEST = float(np.finfo(np.float64).max)
+"""The largest finite float64, 1.8e308."""
+
 Vocabularies = dict[str, list[str]]
 """Tensor name -> the values of ids 2, 3, ..."""
 
@@ -127,7 +130,9 @@ def mean_and_sd(values: np.ndarray) -> tuple[float, float]:
     mean = values.mean()
     values -= mean
     values *= values
-    mean, sd = (float(np.ldexp(one, exponent)) for one in (mean, np.sqrt(values.mean())))
+    with np.errstate(over="ignore"):  # the mean of the largest float64 may round above it
+        mean, sd = (float(np.ldexp(one, exponent)) for one in (mean, np.sqrt(values.mean())))
+    mean, sd = max(-HUGEST, min(mean, HUGEST)), min(sd, HUGEST)
     # TensorFlow reads subnormal numbers as 0, and nothing may be divided by that.
     return mean if abs(mean) >= SMALLEST else 0.0, 1.0 if constant or sd < SMALLEST else sd
 

@@ -60,10 +60,11 @@ class Taxonomy:
     Attributes:
         column: of the items table.
         task: which means are wanted.
-        sums: int64 [values, periods], above the fraction line.
-        counts: int64 [values, periods], below it.
-        all_sums: int64 [periods], of all items.
-        all_counts: int64 [periods].
+        sums: int64 [values, periods], above the fraction line; where clicks are pooled, sums of
+            halves, [values, 2 * periods], see `taxonomy_means.halves`.
+        counts: int64, of the same shape, below it.
+        all_sums: int64 [periods], or [2 * periods], of all items.
+        all_counts: int64, of the same shape.
         numbers: value -> its row in the sums.
     """
 
@@ -119,7 +120,8 @@ class Taxonomy:
         """What is summed above and below the fraction line, and who has which value."""
         seen = share_rates.observed(panel, self.task.min_clicks)
         if self.task.taxonomy_weighting == "clicks":
-            above, below = panel.shares * seen, panel.clicks * seen
+            halves = _tf_means().halves
+            above, below = halves(panel.shares * seen), halves(panel.clicks * seen)
         else:
             above, below = share_rates.fixed_point(panel, seen), seen.astype(np.int64)
         return _tf_means().Shard(above, below, *members(part, self.column, self.numbers))
@@ -146,8 +148,9 @@ def fit(
         num_shards: how many there are.
     """
     found = []
+    width = 2 * num_periods if task.taxonomy_weighting == "clicks" else num_periods
     for column in columns:
-        none, nothing = np.zeros((0, num_periods), np.int64), np.zeros(num_periods, np.int64)
+        none, nothing = np.zeros((0, width), np.int64), np.zeros(width, np.int64)
         taxonomy = Taxonomy(column, task, none, none.copy(), nothing, nothing.copy())
         taxonomy.add_shards(shards(column), num_shards)
         found.append(taxonomy)

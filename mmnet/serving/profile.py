@@ -268,7 +268,7 @@ def fit(
     for column in range(max(0, int(columns[0]) - PERIODS), int(columns[0])):
         periods[str(panel.label(column))] = Period(
             rows=len(of_period(dataset, column)),
-            clicks=int(panel.clicks[:, column].sum()),
+            clicks=panel.clicks_in(int(column)),
             bias=None,
         )
     for column in columns:
@@ -279,7 +279,7 @@ def fit(
         _raise_to(usual_score, score, predicted[rows].astype(np.float64))
         periods[str(panel.label(int(column)))] = Period(
             rows=len(found["target clicks"]),
-            clicks=int(panel.clicks[:, column].sum()),
+            clicks=panel.clicks_in(int(column)),
             bias=float(np.mean(predicted[rows]) - np.mean(truth[rows])),
         )
     return Profile(

@@ -276,7 +276,7 @@ def drift(flags: DriftConfig) -> int:
         profile.observe(dataset, windows, rows),
         np.concatenate([np.zeros(0, np.float32), *predicted]),
         windows.targets(judged).astype(np.float64),
-        int(panel.clicks[:, column].sum()),
+        panel.clicks_in(column),
         drifting.Limits(flags.psi, flags.ks, flags.volume, flags.bias),
     )
     period = panel.label(column)

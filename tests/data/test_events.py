@@ -848,3 +848,33 @@ def test_spark_counts_what_duckdb_counts():
             read = file_of(rows, form) | flags_of(how)
             read |= {"rate": RATES, "numerator": "play >= length", "engine_threads": 2}
             assert count(**read, engine=spark) == count(**read), (form, how)
+
+
+# ------------------------------------------------------------------------------ large sums
+
+MOST = 2**53 - 1
+
+
+def test_sums_of_all_counts_may_pass_int64():
+    items = np.array([f"i{number}" for number in range(2100)], object)
+    write(
+        "events.parquet",
+        {"item_id": items, "timestamp": [3] * 2100, "seen": [MOST] * 2100, "likes": [1] * 2100},
+    )
+    counts, ledger = count(item_ids=items, numerator="likes", denominator="seen")
+    assert {row[2:] for row in counts} == {(MOST, 1)}
+    assert ledger[-1].note == f"2,100 counts rows: {2100 * MOST:,} of seen, 2,100 of likes"
+
+
+def test_a_count_that_float64_does_not_hold_is_refused():
+    write(
+        "events.parquet",
+        {"item_id": ["a"] * 3, "timestamp": [3] * 3, "seen": [MOST, 0, 0], "likes": [MOST, 1, 0]},
+    )
+    with pytest.raises(InputError) as caught:
+        count(numerator="likes", denominator="seen")
+    assert str(caught.value) == (
+        "events.parquet: --numerator=likes adds up to 9.007e+15 for item 'a' in period 3, and a "
+        "count must stay below 2**53 = 9,007,199,254,740,992; give it in a larger unit, or make "
+        "--period narrower"
+    )
