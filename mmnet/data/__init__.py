@@ -4,6 +4,7 @@ Every file imports only those above it, so that reading down the list never lead
 holds that.
 
 What the others need:
+budgets.py          memory and disk, estimated before they are taken
 arrays.py           arrays in memory and in files, and sums that int64 does not hold
 
 Rows, wherever they come from:

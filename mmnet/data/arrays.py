@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+from mmnet.data import budgets
+
+FEWER = "make --period wider, or start later by --first_period"
+"""What makes arrays of items and periods smaller."""
 
 HALF_BITS = 32
 LOWER_HALF = (1 << HALF_BITS) - 1
@@ -27,8 +33,12 @@ def exact_sum(numbers: np.ndarray) -> int:
 
 
 def in_memory(name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """An array of zeros that fits in memory; `dataset.NewDirectory.array` makes one in a file."""
-    del name
+    """An array of zeros in memory; `dataset.NewDirectory.array` makes one in a file.
+
+    Raises:
+        InputError: it does not fit.
+    """
+    budgets.check_memory(_size(shape, dtype), f"{shape[0]:,} rows of {name!r}", FEWER)
     return np.zeros(shape, dtype)
 
 
@@ -43,12 +53,20 @@ def new_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         dtype: of the array.
 
     Raises:
-        OSError: there is no room.
+        InputError: there is no room.
+        OSError: there is no longer any room.
     """
     if not np.prod(shape):
         return np.zeros(shape, dtype)
+    needed = _size(shape, dtype)
+    budgets.check_disk(path.parent, needed, f"{shape[0]:,} rows of {path.stem!r}", FEWER)
     array = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array
+
+
+def _size(shape: tuple[int, ...], dtype: str) -> int:
+    """Bytes of an array."""
+    return math.prod(shape) * np.dtype(dtype).itemsize

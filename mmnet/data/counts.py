@@ -17,8 +17,8 @@ import pandas as pd
 from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import calendars
-from mmnet.data.arrays import Allocate, exact_sum, in_memory
+from mmnet.data import budgets, calendars
+from mmnet.data.arrays import FEWER, Allocate, exact_sum, in_memory
 from mmnet.data.calendars import MAX_PERIODS, Calendar
 from mmnet.data.columns import integers, texts
 from mmnet.data.ids import ItemIds, item_ids
@@ -29,6 +29,9 @@ from mmnet.data.tables import Rows, Table
 
 LARGEST_RATE_SUM = int(schema.LARGEST_RATE)
 """Percent; taxonomy means add rates up as int64 multiples of 2**-24 percent."""
+
+CELL_BYTES = 33
+"""Of an item and period in a shard: clicks, shares, whether there are any, and two sums of them."""
 
 ROW = np.dtype([("item", "i8"), ("period", "i8"), ("clicks", "i8"), ("shares", "i8"), ("at", "i8")])
 """A row in the spool: the item's row in its table, the period's number, its counts, its place."""
@@ -231,6 +234,12 @@ def count(
         rows = reader.read(piece)
         spool.add(np.searchsorted(borders, rows["item"], side="right") - 1, rows)
     first, num_periods = reader.span(counts)
+    largest = int(np.diff(borders).max(initial=0))
+    budgets.check_memory(
+        largest * num_periods * CELL_BYTES,
+        f"{counts.origin()}: {num_periods:,} periods of {largest:,} items",
+        f"{FEWER}, or set a smaller --shard_items",
+    )
     never = reader.first_seen == _NEVER
     observed = np.where(never, num_periods, reader.first_seen - first)
     release = np.where(np.isnan(given), observed, given - first).astype(np.int64)

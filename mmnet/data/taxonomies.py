@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from mmnet.config import TaskFlags
-from mmnet.data import share_rates
+from mmnet.data import budgets, share_rates
+from mmnet.data.arrays import FEWER
 from mmnet.data.columns import values_of
 from mmnet.data.counts import Panel
 from mmnet.data.tables import Table
@@ -25,6 +26,9 @@ Shards = Callable[[str], Iterable[tuple[Panel, Table]]]
 
 Means = tuple[np.ndarray, np.ndarray]
 """`(taxonomy_rate, taxonomy_missing_flag)`, float32 [items, periods], percent."""
+
+PAIR_BYTES = 48
+"""Of an item's value and a period: two sums, what is left of each without the item, and halves."""
 
 SUMS = ("sums", "counts", "all_sums", "all_counts")
 
@@ -107,6 +111,7 @@ class Taxonomy:
         elements = ((self._shard(panel, part),) for panel, part in shards)
         found = tf_means.over_shards(tf_means.sums, elements, (tf_means.SHARD,), num_shards)
         for values, sums in found:
+            self._check_values()
             if more := len(self.numbers) - len(self.sums):  # else a copy of all sums per shard
                 self.sums = np.pad(self.sums, ((0, more), (0, 0)))
                 self.counts = np.pad(self.counts, ((0, more), (0, 0)))
@@ -124,7 +129,26 @@ class Taxonomy:
             above, below = halves(panel.shares * seen), halves(panel.clicks * seen)
         else:
             above, below = share_rates.fixed_point(panel, seen), seen.astype(np.int64)
-        return _tf_means().Shard(above, below, *members(part, self.column, self.numbers))
+        rows, values = members(part, self.column, self.numbers)
+        self._check_pairs(len(rows))
+        return _tf_means().Shard(above, below, rows, values)
+
+    def _check_values(self) -> None:
+        """Raises: the sums of all values do not fit in memory."""
+        values, periods = len(self.numbers), len(self.all_sums)
+        what = f"the sums of {values:,} values of taxonomy {self.column!r} in {periods:,} periods"
+        needed = 2 * self.sums.itemsize * values * periods
+        budgets.check_memory(needed, what, f"{FEWER}, or leave it out of --taxonomies")
+
+    def _check_pairs(self, pairs: int) -> None:
+        """Raises: the sums of a shard's items, each with its values, do not fit in memory."""
+        periods = len(self.all_sums)
+        what = (
+            f"the means of {pairs:,} values that some items have of taxonomy {self.column!r}, in "
+            f"{periods:,} periods,"
+        )
+        fix = f"{FEWER}, set a smaller --shard_items, or leave it out of --taxonomies"
+        budgets.check_memory(PAIR_BYTES * pairs * periods, what, fix)
 
 
 def _tf_means() -> Any:
