@@ -262,6 +262,11 @@ class TableFlags(ContentFlags, EventFlags):
     unknown_items: Literal["drop", "fail"] = Field(
         "fail", description="What to do with counts of items that the items table lacks."
     )
+    repeats: Annotated[Literal["drop", "fail"], "added later"] = Field(
+        "fail",
+        description="What to do with exact repeats of a row in the counts, items and vectors "
+        "tables. Two different rows for one key are always refused.",
+    )
     rate_may_exceed_one: bool = Field(
         False, description="The numerator is no part of the denominator."
     )

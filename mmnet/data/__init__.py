@@ -21,6 +21,7 @@ events.py           events -> counts
 kept_counts.py      counts of events that did not change
 
 Counts to examples:
+repeats.py          two rows for one key: exact repeats, or rows that differ
 ids.py, spool.py    where an item is; rows that need not fit in memory
 counts.py           counts table -> panel, [items, periods]
 share_rates.py      panel -> share rates and missing flags (Eq. 1)

@@ -17,7 +17,7 @@ import pandas as pd
 from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import budgets, calendars
+from mmnet.data import budgets, calendars, repeats
 from mmnet.data.arrays import FEWER, Allocate, exact_sum, in_memory
 from mmnet.data.calendars import MAX_PERIODS, Calendar
 from mmnet.data.columns import integers, texts
@@ -107,7 +107,8 @@ class Counted:
         first_period: the calendar number of a panel's column 0.
         num_periods: columns of a panel.
         release: int64 [items], as in `Panel`.
-        ledger: what the rules of the table dropped.
+        ledger: what the rules of the table dropped; exact repeats are among it once the panels are
+            made.
     """
 
     ids: ItemIds
@@ -116,9 +117,27 @@ class Counted:
     first_period: int
     num_periods: int
     release: np.ndarray
-    ledger: list[Rule]
+    _rules: list[Rule] = field(repr=False)
     _spool: Spool = field(repr=False)
     _table: Rows = field(repr=False)
+    _flags: TableFlags = field(repr=False)
+    _repeats: dict[int, tuple[int, int]] = field(repr=False, default_factory=dict)
+
+    @property
+    def ledger(self) -> list[Rule]:
+        """What the rules of the table dropped."""
+        if self._flags.repeats == "fail":
+            return self._rules
+        *rules, release = self._rules
+        repeated, early = map(sum, zip((0, 0), *self._repeats.values(), strict=True))
+        rows = release.rows_in - repeated
+        return [
+            *rules,
+            Rule("counts", repeats.RULE, release.rows_in, rows),
+            dataclasses.replace(
+                release, rows_in=rows, rows_out=release.rows_out - repeated + early
+            ),
+        ]
 
     def label(self, column: int) -> int | str:
         """The period of a column as users write it."""
@@ -136,7 +155,13 @@ class Counted:
             InputError: two rows for one item and period.
         """
         for number, items in enumerate(self.shards):
-            yield items, self._panel(self._spool.shard(number), items)
+            rows = self._spool.shard(number)
+            kept = self._without_repeats(rows, items)
+            left_out = rows[~kept]
+            seen = left_out[left_out["clicks"] > 0]
+            early = seen["period"] - self.first_period < self.release[seen["item"]]
+            self._repeats[number] = len(left_out), int(early.sum())
+            yield items, self._panel(rows[kept], items)
 
     def panel(self, allocate: Allocate = in_memory) -> Panel:
         """The panel of all items, filled shard by shard.
@@ -156,12 +181,8 @@ class Counted:
 
     def _panel(self, rows: np.ndarray, items: slice) -> Panel:
         shape = (items.stop - items.start, self.num_periods)
-        cells = (rows["item"] - items.start) * self.num_periods + rows["period"] - self.first_period
-        there = np.zeros(shape[0] * shape[1], bool)
-        there[cells] = True
-        if there.sum() < len(cells):
-            self._refuse_repeated(rows, cells)
-        clicks, shares = np.zeros(there.shape, np.int64), np.zeros(there.shape, np.int64)
+        cells = self._cells(rows, items)
+        clicks, shares = (np.zeros(shape[0] * shape[1], np.int64) for _ in range(2))
         clicks[cells], shares[cells] = rows["clicks"], rows["shares"]
         return Panel(
             self.ids.part(items),
@@ -172,13 +193,39 @@ class Counted:
             self.first_period,
         )
 
-    def _refuse_repeated(self, rows: np.ndarray, cells: np.ndarray) -> None:
-        row = rows[np.argmax(pd.Series(cells).duplicated())]
+    def _cells(self, rows: np.ndarray, items: slice) -> np.ndarray:
+        """The place of each row in the flattened panel of its shard."""
+        return (rows["item"] - items.start) * self.num_periods + rows["period"] - self.first_period
+
+    def _without_repeats(self, rows: np.ndarray, items: slice) -> np.ndarray:
+        """Which rows of a shard are not exact repeats of an earlier one, bool [rows].
+
+        Raises:
+            InputError: two rows for one item and period, unless they may be dropped.
+        """
+        cells = self._cells(rows, items)
+        there = np.zeros((items.stop - items.start) * self.num_periods, bool)
+        there[cells] = True
+        if there.sum() == len(rows):
+            return np.ones(len(rows), bool)
+        first = repeats.firsts(cells)
+        again = np.flatnonzero(first < np.arange(len(rows)))
+        pairs = rows["at"][first[again]], rows["at"][again]
+        differs = repeats.differences(self._table, *pairs) != ""
+        if differs.any() or self._flags.repeats == "fail":
+            # A contradiction is named rather than a repeat that may be dropped.
+            row = int(np.argmax(differs))
+            self._refuse_repeated(rows[again[row]], *(int(place[row]) for place in pairs))
+        return np.arange(len(rows)) == first
+
+    def _refuse_repeated(self, row: np.ndarray, one: int, other: int) -> None:
+        """Raises: two rows for one item and period."""
         name = self.ids.values[int(row["item"])].as_py()
-        raise InputError(
-            f"{self._table.where_place(int(row['at']))}: item {name!r} has two rows for period "
-            f"{self.calendar.label(int(row['period']))}; add them up, or make --period narrower"
-        )
+        key = f"item {name!r} in period {self.calendar.label(int(row['period']))}"
+        advice = "keep the right one, or add them up if they are parts of one count"
+        if self.calendar.kind == "time":
+            advice += ", or make --period narrower if their times differ"
+        raise repeats.refusal(self._table, one, other, key, advice)
 
 
 def columns(flags: TableFlags) -> dict[str, str]:
@@ -253,6 +300,7 @@ def count(
         reader.ledger(),
         spool,
         counts,
+        flags,
     )
 
 

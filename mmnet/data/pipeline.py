@@ -141,10 +141,12 @@ def _assemble(
         name: allocate(f"tensor-{name}", (len(panel.clicks), *inner), dtype)
         for name, inner, dtype in static_arrays(spec)
     }
+    of_vectors: list[Rule] = []
     for vector in spec.vectors:
         if vector.of == "given":
             table = given_vectors(found, vector.name)
-            items.encode_vectors(table, vector, counted.ids, fitted.tables, tensors[vector.tensor])
+            out = tensors[vector.tensor]
+            items.encode_vectors(table, vector, counted.ids, fitted.tables, out, of_vectors)
     ledger: list[list[Rule]] = []
     for rows, (part_of_panel, part) in zip(shards, parts(), strict=True):
         histories.fill(history[rows], part_of_panel, [next(one) for one in means], task.min_clicks)
@@ -157,6 +159,6 @@ def _assemble(
         panel=panel,
         history=history,
         tensors=tensors,
-        ledger=[joined_rules(rules) for rules in zip(*ledger, strict=True)],
+        ledger=[*of_vectors, *(joined_rules(rules) for rules in zip(*ledger, strict=True))],
         true_share_rate=None if found.truth is None else true_share_rates(found.truth, panel),
     )

@@ -241,8 +241,14 @@ def test_vectors_are_lined_up_and_zero_where_missing(kind):
         (
             ["a", "a"],
             [[1.0], [2.0]],
-            "vectors table row 2, column item_id: item 'a' stands here a second time; "
-            "--vectors=cover needs one row per item",
+            "vectors table row 2, column item_id: item 'a' had another vector in an earlier row, "
+            "and --vectors=cover needs one per item; keep the right one",
+        ),
+        (
+            ["a", "b", "a"],
+            [[1.0], None, [1.0]],
+            "vectors table row 3, column item_id: item 'a' and its vector were in an earlier row "
+            "(--vectors=cover); remove the repeat, or set --repeats=drop",
         ),
         (
             ["a"],
