@@ -26,6 +26,7 @@ ids.py, spool.py    where an item is; rows that need not fit in memory
 counts.py           counts table -> panel, [items, periods]
 share_rates.py      panel -> share rates and missing flags (Eq. 1)
 splits.py           panel -> examples (item, t), and which of them train, validate and test
+targets.py          targets that are all the same, of which there is nothing to learn
 
 Examples to what a model reads:
 items.py            items table -> fields, numbers, token ids, vectors

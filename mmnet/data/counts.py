@@ -340,8 +340,11 @@ class _Reader:
             late = numbers >= self._first_period
             piece, items, numbers = piece.keep(late), items[late], numbers[late]
         self._in_time += len(piece)
-        clicks = integers(piece, flags.denominator, "denominator", what=flags.denominator)
-        shares = integers(piece, flags.numerator, "numerator", what=flags.numerator)
+        zero = flags.empty_counts == "zero"
+        clicks, shares = (
+            integers(piece, column, flag, what=column, empty_is_zero=zero)
+            for flag, column in (("denominator", flags.denominator), ("numerator", flags.numerator))
+        )
         self._check_rates(piece, numbers, clicks, shares)
         if len(piece):
             self._first = min(self._first, int(numbers.min()))
@@ -406,9 +409,12 @@ class _Reader:
             return piece, items
         if self._flags.unknown_items == "fail":
             row = int(np.argmax(~known))
+            fix = "add it, or set --unknown_items=drop"
+            if not known.any():  # nothing would be left
+                fix = f"nor is any other; does --item_column={column} name the ids of both tables?"
             raise InputError(
                 f"{piece.where(row, column)}: item {who[row].as_py()!r} is not in the items table "
-                f"({np.sum(~known)} such rows); add it, or set --unknown_items=drop"
+                f"({np.sum(~known)} such rows); {fix}"
             )
         return piece.keep(known), items[known]
 

@@ -57,6 +57,12 @@ class Marking:
         self.table = table.mutate(
             **{ITEM: _item_text(events, flags), PERIOD: self.when.period(table, self.calendar)}
         )
+        if flags.empty_counts == "zero":
+            counts = [c for rate in self.rates for c in (rate.numerator, rate.denominator)]
+            plain = {count.column for count in counts if count.column and not count.operator}
+            self.table = self.table.mutate(
+                **{name: _or_zero(self.table[name]) for name in sorted(plain)}
+            )
         self.rules = self._rules_of_rows(task)
 
     def _rules_of_rows(self, task: TaskFlags) -> list[tuple[str, ir.BooleanValue | None]]:
@@ -192,6 +198,16 @@ def _item_text(events: Events, flags: TableFlags) -> ir.StringValue:
         number = ibis.ifelse(whole, column, 0.0).cast("int64").cast("string")
         column = ibis.ifelse(whole, number, ibis.ifelse(filled, column.cast("string"), ""))
     return column.cast("string").fill_null("")
+
+
+def _or_zero(column: ir.Value) -> ir.Value:
+    """A column of counts with 0 where it is empty; any other kind of column as it is."""
+    import ibis
+
+    kind = expressions.kind_of(column)
+    if kind == "text":
+        return ibis.ifelse(expressions.filled(column).isnull(), "0", column)  # type: ignore[arg-type]
+    return ibis.coalesce(expressions.number(column), 0) if kind in expressions.NUMBERS else column
 
 
 def _identity(column: ir.Value) -> ir.Value:

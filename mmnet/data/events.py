@@ -39,6 +39,9 @@ from mmnet.data.ledger import Rule, check_chain
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
+TELLING = 20
+"""Events from which on one value of all is no accident."""
+
 
 def count(
     flags: TableFlags,
@@ -140,27 +143,24 @@ class _Counting:
             cells.filter(cells.item == "").group_by("period").agg(rows=cells.num_events.sum()),
         )
         left_out |= {row["period"]: row["rows"] for row in found}
-        for rule in (1, 2):
-            if left_out[rule] and self.flags.bad_events == "fail":
-                self._refuse_rows(rule, left_out[rule])
-
         live = cells.filter(cells.item != "")
         reached = self._fetch(live.agg(rows=live.num_events.sum()))[0]["rows"] or 0
+        for rule in (1, 2):
+            if left_out[rule] and self.flags.bad_events == "fail":
+                self._refuse_rows(rule, left_out[rule], sum(left_out.values()) + reached)
         known = live
         if self.item_ids is not None:
             known = live.semi_join(self._known(), "item")
         totals = _joined(self._fetch(self._totals(known))[0])
         num_known = totals["rows"] or 0
         if num_known < reached and self.flags.unknown_items == "fail":
-            example = self._fetch(live.anti_join(self._known(), "item").select("item").limit(1))
-            raise InputError(
-                f"{self.events.origin}: item {example[0]['item']!r} is not in the items table "
-                f"({reached - num_known:,} such events); add it, or set --unknown_items=drop"
-            )
+            self._refuse_unknown(live, reached - num_known, num_known)
         ledger = self._ledger(left_out, reached, totals)
         for number, rate in enumerate(self.rates):
-            if (totals[f"good_{number}"] or 0) < num_known and self.flags.bad_events == "fail":
-                self._refuse_values(number, rate, num_known - (totals[f"good_{number}"] or 0))
+            bad = num_known - (totals[f"good_{number}"] or 0)
+            constant = _constant(totals, number)
+            if bad and (constant or self.flags.bad_events == "fail"):
+                self._refuse_values(number, rate, bad, constant)
         if not num_known:
             raise InputError(self._nothing_left(ledger))
         self._check_periods(totals)
@@ -261,12 +261,23 @@ class _Counting:
         dropped = ", ".join(f"{rule.dropped:,} by '{rule.rule}'" for rule in ledger if rule.dropped)
         return f"{self.events.origin}: no event is left after the rules; left out: {dropped}"
 
-    def _refuse_rows(self, rule: int, rows: int) -> None:
+    def _refuse_unknown(self, live: ir.Table, rows: int, known: int) -> None:
+        """Raises: events of items that the items table lacks."""
+        example = self._fetch(live.anti_join(self._known(), "item").select("item").limit(1))
+        column, fix = self.flags.item_column, "add it, or set --unknown_items=drop"
+        if not known:  # nothing would be left
+            fix = f"nor is any other; does --item_column={column} name the ids of both tables?"
+        raise InputError(
+            f"{self.events.origin}: item {example[0]['item']!r} is not in the items table "
+            f"({rows:,} such events); {fix}"
+        )
+
+    def _refuse_rows(self, rule: int, rows: int, of: int) -> None:
         """Raises: events without item, or without time."""
-        flags, column = self.flags, self.flags.item_column
+        column, column_flag = self.flags.item_column, "item_column"
         wanted = "item"
         if rule == 2:
-            column = flags.time_column
+            column, column_flag = self.flags.time_column, "time_column"
             wanted = "time (a period as a whole number)"
             if not self.when.is_period:
                 wanted = (
@@ -274,12 +285,15 @@ class _Counting:
                 )
         broken = self.marking.marked({"came": self.marking.table[column]})
         came = self._first(broken.filter(broken.rule == rule), "came")
+        fix = "correct them, or set --bad_events=drop"
+        if 2 * rows > of:  # whatever is wrong, it is not a few events
+            fix = f"that is most of them, so that --{column_flag}={column} may be the wrong column"
         raise InputError(
-            f"{self.events.origin}, column {column}: {rows:,} events have no {wanted}; correct "
-            f"them, or set --bad_events=drop. Received: {came['came']!r}"
+            f"{self.events.origin}, column {column}: {rows:,} events have no {wanted}; {fix}. "
+            f"Received: {came['came']!r}"
         )
 
-    def _refuse_values(self, number: int, rate: Rate, rows: int) -> None:
+    def _refuse_values(self, number: int, rate: Rate, rows: int, constant: str) -> None:
         """Raises: events whose numerator or denominator cannot be counted."""
         data = {f"came_{n}": self.marking.table[name] for n, name in enumerate(rate.columns)}
         broken = self.marking.marked(data)
@@ -288,11 +302,17 @@ class _Counting:
             broken = broken.semi_join(self._known(), "item")
         came = self._first(broken, *data)
         shown = ", ".join(f"{name}={came[f'came_{n}']!r}" for n, name in enumerate(rate.columns))
+        fix = "correct them, or set --bad_events=drop"
+        if constant:
+            fix = (
+                f"without them {constant}, so they cannot be dropped: correct them, or set "
+                "--empty_counts=zero if empty means 0"
+            )
         raise InputError(
             f"{self.events.origin}: {rows:,} events of --{rate.numerator.flag}="
             f"{rate.numerator.text} and --{rate.denominator.flag}={rate.denominator.text} cannot "
             "be counted; values must be whole numbers of 0 or more, or both sides of a comparison "
-            f"filled in: correct them, or set --bad_events=drop. Received: {shown} "
+            f"filled in: {fix}. Received: {shown} "
             f"(item {came['item']!r})"
         )
 
@@ -355,6 +375,20 @@ class _Counting:
                 f"{totals['cells']} counts rows of {columns} were counted, but "
                 f"{written.num_rows} of {sums} written"
             )
+
+
+def _constant(totals: dict[str, Any], number: int) -> str:
+    """In words, what a rate would be everywhere; empty where it is not the same everywhere."""
+    above, below = (totals.get(f"{name}_{number}", 0) for name in ("numerator", "denominator"))
+    if (totals[f"good_{number}"] or 0) < TELLING:
+        return ""
+    return (
+        "every rate would be 100 %"
+        if above == below
+        else ""
+        if above
+        else "every rate would be 0 %"
+    )
 
 
 def _joined(totals: dict[str, Any]) -> dict[str, Any]:

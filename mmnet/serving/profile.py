@@ -7,6 +7,7 @@ same rows can be taken of any new period once its counts are in.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -151,6 +152,18 @@ class Profile(_Model):
     mean_rate: float
     bias: float
     periods: dict[str, Period]
+
+    @property
+    def constant_rate(self) -> float | None:
+        """The one rate of all targets that rules were solved on, percent; None where they differ.
+
+        Only their mean was kept, so that other rates than 0 are told by those of the windows too.
+        """
+        seen = self.inputs["history: share rate"].quantiles
+        if self.mean_rate == 0:
+            return 0.0
+        same = bool(seen) and seen[0] == seen[-1]
+        return seen[0] if same and math.isclose(seen[0], self.mean_rate, rel_tol=1e-6) else None
 
 
 def sample(examples: Examples, number: int = ROWS) -> Examples:

@@ -148,6 +148,14 @@ def _decisions(flags: PredictConfig) -> decision.Decisions | None:
         return None
     found = exported.document(flags.saved_model, decision.FILE, decision.Decisions)
     found.rule(flags.rule or "stored")  # refused before anything is read
+    if not exported.has_asset(flags.saved_model, profile.FILE):  # exported by an earlier version
+        return found
+    described = exported.document(flags.saved_model, profile.FILE, profile.Profile)
+    if (rate := described.constant_rate) is not None:
+        console.print(
+            f"note: all targets that this model was validated on have the rate {rate:g} %, so that "
+            "its decisions mean nothing"
+        )
     return found
 
 

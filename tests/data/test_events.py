@@ -878,3 +878,64 @@ def test_a_count_that_float64_does_not_hold_is_refused():
         "count must stay below 2**53 = 9,007,199,254,740,992; give it in a larger unit, or make "
         "--period narrower"
     )
+
+
+# ------------------------------------------------------------ empty values, and what to drop
+
+
+def sparse(likes):
+    """Events of one item, of which some have a like."""
+    return {"item_id": ["a"] * 45, "timestamp": [3] * 45, "likes": likes}
+
+
+@pytest.mark.parametrize(
+    "likes",
+    [
+        pa.array([1] * 27 + [None] * 18, pa.int64()),
+        pa.array([1.0] * 27 + [None] * 9 + [float("nan")] * 9),
+        pa.array([True] * 27 + [None] * 18),
+        pa.array(["1"] * 27 + [""] * 9 + [None] * 9),
+    ],
+)
+def test_a_drop_that_leaves_one_value_is_refused_and_empty_may_mean_zero(likes):
+    write("events.parquet", sparse(likes))
+    for bad_events in ("fail", "drop"):
+        with pytest.raises(InputError) as caught:
+            count(numerator="likes", bad_events=bad_events)
+        assert "18 events of --numerator=likes" in str(caught.value)
+        assert (
+            "without them every rate would be 100 %, so they cannot be dropped: correct them, or "
+            "set --empty_counts=zero if empty means 0. Received: likes="
+        ) in str(caught.value)
+    counted, ledger = count(numerator="likes", empty_counts="zero")
+    assert counted == [("a", 3, 45, 27)]
+    assert ledger[-1].dropped == 0
+
+
+def test_empty_means_zero_for_nothing_but_empty_values():
+    write("events.parquet", sparse(["1"] * 27 + [""] * 17 + ["many"]))
+    with pytest.raises(
+        InputError, match=r"1 events of --numerator=likes .* Received: likes='many'"
+    ):
+        count(numerator="likes", empty_counts="zero")
+    write("events.parquet", sparse([1] * 27 + [None] * 18))
+    # A comparison with an empty value is neither true nor false.
+    with pytest.raises(InputError, match="18 events of --numerator=likes == 1"):
+        count(numerator="likes == 1", empty_counts="zero")
+
+
+def test_most_events_are_not_recommended_to_be_dropped():
+    write("events.parquet", sparse([1] * 45) | {"item_id": ["a"] * 20 + [None] * 25})
+    with pytest.raises(InputError) as caught:
+        count(numerator="likes")
+    assert str(caught.value) == (
+        "events.parquet, column item_id: 25 events have no item; that is most of them, so that "
+        "--item_column=item_id may be the wrong column. Received: None"
+    )
+    write("events.parquet", sparse([1] * 45) | {"item_id": ["x"] * 45})
+    with pytest.raises(InputError) as caught:
+        count(numerator="likes")
+    assert str(caught.value) == (
+        "events.parquet: item 'x' is not in the items table (45 such events); nor is any other; "
+        "does --item_column=item_id name the ids of both tables?"
+    )
