@@ -22,7 +22,7 @@ from mmnet.data.arrays import FEWER, Allocate, exact_sum, in_memory
 from mmnet.data.calendars import MAX_PERIODS, Calendar
 from mmnet.data.columns import integers, texts
 from mmnet.data.ids import ItemIds, item_ids
-from mmnet.data.ledger import Rule
+from mmnet.data.ledger import Rule, so_far
 from mmnet.data.parquet import PIECE_ROWS
 from mmnet.data.spool import Spool
 from mmnet.data.tables import Rows, Table
@@ -156,7 +156,8 @@ class Counted:
         """
         for number, items in enumerate(self.shards):
             rows = self._spool.shard(number)
-            kept = self._without_repeats(rows, items)
+            with so_far(lambda: self._rules):
+                kept = self._without_repeats(rows, items)
             left_out = rows[~kept]
             seen = left_out[left_out["clicks"] > 0]
             early = seen["period"] - self.first_period < self.release[seen["item"]]
@@ -277,10 +278,11 @@ def count(
     reader = _Reader(ids, flags, task, calendar, given)
     spool = Spool(ROW, len(borders) - 1, flags.engine_spill or None)
     # Looking ids up begins by hashing all of them: with many items, more rows at a time.
-    for piece in counts.pieces(max(PIECE_ROWS, len(ids)), columns(flags)):
-        rows = reader.read(piece)
-        spool.add(np.searchsorted(borders, rows["item"], side="right") - 1, rows)
-    first, num_periods = reader.span(counts)
+    with so_far(reader.ledger):
+        for piece in counts.pieces(max(PIECE_ROWS, len(ids)), columns(flags)):
+            rows = reader.read(piece)
+            spool.add(np.searchsorted(borders, rows["item"], side="right") - 1, rows)
+        first, num_periods = reader.span(counts)
     largest = int(np.diff(borders).max(initial=0))
     budgets.check_memory(
         largest * num_periods * CELL_BYTES,
@@ -324,22 +326,24 @@ class _Reader:
         if task.first_period:
             self._first_period = calendar.number(task.first_period, "first_period")
         self.first_seen = np.full(len(ids), _NEVER)
-        self._read = self._known = self._in_time = self._before_release = 0
+        # Rows that reached each rule, once it has judged them, and those that left it.
+        self._read = self._known = self._dated = self._in_time = 0
+        self._counted = self._before_release = 0
         self._first, self._last = _NEVER, -_NEVER
         self._rates: dict[int, float] = {}
 
     def read(self, piece: Table) -> np.ndarray:
         """The rows of a piece that stay, as `ROW`."""
         flags = self._flags
-        self._read += len(piece)
+        rows_in = len(piece)
         piece, items = self._of_known_items(piece)
-        self._known += len(piece)
+        self._read, self._known = self._read + rows_in, self._known + len(piece)
         numbers = self._calendar.numbers(piece, flags.period_column, "period_column")
-        numbers = numbers.astype(np.int64)
+        numbers, rows_in = numbers.astype(np.int64), len(piece)
         if self._first_period is not None:
             late = numbers >= self._first_period
             piece, items, numbers = piece.keep(late), items[late], numbers[late]
-        self._in_time += len(piece)
+        self._dated, self._in_time = self._dated + rows_in, self._in_time + len(piece)
         zero = flags.empty_counts == "zero"
         clicks, shares = (
             integers(piece, column, flag, what=column, empty_is_zero=zero)
@@ -349,6 +353,7 @@ class _Reader:
         if len(piece):
             self._first = min(self._first, int(numbers.min()))
             self._last = max(self._last, int(numbers.max()))
+        self._counted += len(piece)
         seen = clicks > 0
         np.minimum.at(self.first_seen, items[seen], numbers[seen])
         self._before_release += int((seen & (numbers < self._release[items])).sum())
@@ -385,20 +390,20 @@ class _Reader:
         return self._first, num_periods
 
     def ledger(self) -> list[Rule]:
-        """What the rules dropped."""
+        """What the rules dropped, of the rows that they have judged so far."""
         found = [Rule("counts", "item is in the items table", self._read, self._known)]
         if self._first_period is not None:
-            found.append(Rule("counts", "not before --first_period", self._known, self._in_time))
+            found.append(Rule("counts", "not before --first_period", self._dated, self._in_time))
         found.append(
             Rule(
                 "counts",
                 "not before the item's release",
-                self._in_time,
-                self._in_time - self._before_release,
+                self._counted,
+                self._counted - self._before_release,
                 "earlier periods count as missing",
             )
         )
-        return found
+        return [rule for rule in found if rule.rows_in]
 
     def _of_known_items(self, piece: Table) -> tuple[Table, np.ndarray]:
         column = self._flags.item_column

@@ -34,7 +34,7 @@ from mmnet.data.engines import Engine, Events
 from mmnet.data.event_rules import Marking
 from mmnet.data.event_times import END_YEAR, FIRST_YEAR
 from mmnet.data.expressions import Rate
-from mmnet.data.ledger import Rule, check_chain
+from mmnet.data.ledger import Rule, check_chain, so_far
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -143,11 +143,22 @@ class _Counting:
             cells.filter(cells.item == "").group_by("period").agg(rows=cells.num_events.sum()),
         )
         left_out |= {row["period"]: row["rows"] for row in found}
+        done: list[Rule] = []
+        with so_far(lambda: done):
+            return self._accepted(cells, left_out, done)
+
+    def _accepted(
+        self, cells: ir.Table, left_out: dict[int, int], done: list[Rule]
+    ) -> tuple[ir.Table, dict[str, Any], list[Rule]]:
+        """`_judged`, with the rules that have run added to `done`."""
         live = cells.filter(cells.item != "")
         reached = self._fetch(live.agg(rows=live.num_events.sum()))[0]["rows"] or 0
+        ledger = self._rules_of_rows(left_out, reached)
         for rule in (1, 2):
             if left_out[rule] and self.flags.bad_events == "fail":
-                self._refuse_rows(rule, left_out[rule], sum(left_out.values()) + reached)
+                self._refuse_rows(rule, left_out[rule], ledger[0].rows_in)
+            done.append(ledger[rule - 1])
+        done += ledger[2:]
         known = live
         if self.item_ids is not None:
             known = live.semi_join(self._known(), "item")
@@ -155,17 +166,19 @@ class _Counting:
         num_known = totals["rows"] or 0
         if num_known < reached and self.flags.unknown_items == "fail":
             self._refuse_unknown(live, reached - num_known, num_known)
-        ledger = self._ledger(left_out, reached, totals)
+        if self.item_ids is not None:
+            done.append(Rule("events", "item is in the items table", reached, num_known))
+        check_chain(done)
         for number, rate in enumerate(self.rates):
             bad = num_known - (totals[f"good_{number}"] or 0)
             constant = _constant(totals, number)
             if bad and (constant or self.flags.bad_events == "fail"):
                 self._refuse_values(number, rate, bad, constant)
         if not num_known:
-            raise InputError(self._nothing_left(ledger))
+            raise InputError(self._nothing_left(done))
         self._check_periods(totals)
         self._check_sizes(known, totals)
-        return known, totals, ledger
+        return known, totals, [*done, *self._rules_of_values(totals)]
 
     def _fetch(self, expression: ir.Table) -> list[dict[str, Any]]:
         """The rows of a small result."""
@@ -225,7 +238,8 @@ class _Counting:
 
     # ---------------------------------------------------------------------- ledger and checks
 
-    def _ledger(self, left_out: dict[int, int], reached: int, totals: dict[str, Any]) -> list[Rule]:
+    def _rules_of_rows(self, left_out: dict[int, int], reached: int) -> list[Rule]:
+        """The rules that an event meets by itself, or with others of its kind."""
         rows = sum(left_out.values()) + reached
         if self.events.rows is not None and rows != self.events.rows:
             raise ValueError(
@@ -237,10 +251,11 @@ class _Counting:
         for number, (name, _) in enumerate(self.rules, 1):
             ledger.append(Rule("events", name, rows, rows - left_out[number]))
             rows -= left_out[number]
-        known = totals["rows"] or 0
-        if self.item_ids is not None:
-            ledger.append(Rule("events", "item is in the items table", rows, known))
-        check_chain(ledger)
+        return ledger
+
+    def _rules_of_values(self, totals: dict[str, Any]) -> list[Rule]:
+        """How many events each rate counts."""
+        known, ledger = totals["rows"] or 0, []
         for number, rate in enumerate(self.rates):
             numerator, denominator = (
                 totals.get(f"{name}_{number}", 0) for name in ("numerator", "denominator")

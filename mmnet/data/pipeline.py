@@ -19,7 +19,7 @@ from mmnet.data.item_tensors import (
     static_arrays,
     static_tensors,
 )
-from mmnet.data.ledger import Rule, joined_rules
+from mmnet.data.ledger import Rule, joined_rules, so_far
 from mmnet.data.rate_scale import rate_scale
 from mmnet.data.share_rates import true_share_rates
 from mmnet.data.tables import InMemory, Table
@@ -60,9 +60,25 @@ def prepare(
     (12.5, 18)
     """
     encoders = encoders or Encoders(flags)
+    done = [*found.ledger]
+    with so_far(lambda: done):
+        return _prepared(found, flags, task, encoders, allocate, done)
+
+
+def _prepared(
+    found: InMemory,
+    flags: TableFlags,
+    task: TaskFlags,
+    encoders: Encoders,
+    allocate: Allocate,
+    done: list[Rule],
+) -> Dataset:
+    """`prepare`, with the rules that have run added to `done`."""
     counted = counts.count(found.counts, found.items, flags, task)
     panel, shards = counted.panel(allocate), counted.shards
+    done += counted.ledger
     split, example_ledger = splits.split_examples(panel, task, shards=shards)
+    done += example_ledger
     fitted_on = np.zeros(len(found.items), bool)
     fitted_on[split.train.items] = True
 
@@ -109,11 +125,14 @@ def transform(found: InMemory, fitted: Fitted, allocate: Allocate = in_memory) -
     encoders = Encoders(fitted.tables)
     content.check_same(encoders.fingerprints(), fitted.encoders)
     calendars.check_same(found.counts, fitted.tables, fitted.calendar)
-    counted = counts.count(
-        found.counts, found.items, fitted.tables, fitted.task, calendar=fitted.calendar
-    )
-    panel = counted.panel(allocate)
-    dataset = _assemble(found, counted, panel, fitted, encoders, allocate)
+    done = [*found.ledger]
+    with so_far(lambda: done):
+        counted = counts.count(
+            found.counts, found.items, fitted.tables, fitted.task, calendar=fitted.calendar
+        )
+        panel = counted.panel(allocate)
+        done += counted.ledger
+        dataset = _assemble(found, counted, panel, fitted, encoders, allocate)
     dataset.ledger = [*found.ledger, *counted.ledger, *dataset.ledger]
     return dataset
 

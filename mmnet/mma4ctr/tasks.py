@@ -61,6 +61,12 @@ def _print_dataset(found: Dataset) -> None:
         f"{spec['rows']:,} rows of {spec['users']:,} users and {spec['items']:,} items, "
         f"{spec['positives']:,} of them positive: {found.directory}"
     )
+    if spec["positives"] in (0, spec["rows"]):
+        kind = int(spec["positives"] > 0)
+        console.print(
+            f"note: all rows have the label {kind} ({spec['label']}): nothing can be learned from "
+            "them; check how it is counted, or choose another --label"
+        )
 
 
 # ---------------------------------------------------------------------------------- train
@@ -86,6 +92,7 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
     flags = flags.model_copy(update={name: data.spec[name] for name in PREPARED})
     made = System(data, flags, stages)
     RUNS.write(flags, run_dir)
+    shown.print_remarks(made.protocol.remarks(flags.label))
     fitted = made.fit(run_dir)
     resume.save_arrays(_numbered(made.model.net.get_weights()), run_dir / WEIGHTS, made.digest)
     with stages.stage("evaluate"):
@@ -164,6 +171,7 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
     if flags.umap:
         _write_maps(made, run_dir / "evaluation", flags.umap)
     console.print(_table(found))
+    shown.print_remarks(made.protocol.remarks(own.label))
 
 
 def _write_evaluation(

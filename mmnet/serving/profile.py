@@ -157,7 +157,8 @@ class Profile(_Model):
     def constant_rate(self) -> float | None:
         """The one rate of all targets that rules were solved on, percent; None where they differ.
 
-        Only their mean was kept, so that other rates than 0 are told by those of the windows too.
+        Of the targets only the mean is kept; that they have another rate than 0 in common is read
+        from the rates of the windows, which then have it too.
         """
         seen = self.inputs["history: share rate"].quantiles
         if self.mean_rate == 0:

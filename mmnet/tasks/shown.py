@@ -34,7 +34,4 @@ def print_remarks(lines: Iterable[str]) -> None:
 def print_rules(ledger: Iterable[Rule]) -> None:
     """Prints lines of a ledger."""
     for rule in ledger:
-        note = f"  ({rule.note})" if rule.note else ""
-        console.print(
-            f"  {rule.table}: {rule.rule}: {rule.rows_in:,} in, {rule.dropped:,} dropped{note}"
-        )
+        console.print(f"  {rule}")

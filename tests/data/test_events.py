@@ -800,6 +800,44 @@ def test_tables_that_contradict_each_other_are_refused(arguments, said, capsys):
     assert not [path for path in Path().iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.parametrize(
+    ("spoilt", "flags", "lines"),
+    [
+        ({"timestamp": "never"}, [], ["has an item (item_id): 3 in, 0 dropped"]),
+        (
+            {"item_id": "x"},
+            ["--events_until=2025-01-01"],
+            [
+                "has an item (item_id): 3 in, 0 dropped",
+                "has a time of 1970 to 2099 (timestamp): 3 in, 0 dropped",
+                "before --events_until: 3 in, 0 dropped",
+            ],
+        ),
+        (
+            {"shares": -1},
+            [],
+            [
+                "has an item (item_id): 3 in, 0 dropped",
+                "has a time of 1970 to 2099 (timestamp): 3 in, 0 dropped",
+                "item is in the items table: 3 in, 0 dropped",
+            ],
+        ),
+    ],
+)
+def test_a_refusal_comes_after_the_ledger_so_far(spoilt, flags, lines, capsys):
+    good = {"item_id": "a", "timestamp": "2024-05-31", "shares": 1}
+    write("events.parquet", pa.Table.from_pylist([good, good, good | spoilt]))
+    write("items.csv", {"item_id": ["a"]})
+    before = sorted(Path().iterdir())
+    arguments = ["--events=events.parquet", "--items=items.csv", "--denominator=events", *flags]
+    code = driver.run(PrepareConfig, "", "prepare", [*arguments, "--dataset_dir=dataset"])
+    *told, sentence = capsys.readouterr().err.splitlines()
+    assert code == 1
+    assert sentence.startswith("error: events.parquet")
+    assert told == [f"  events: {line}" for line in lines]
+    assert sorted(Path().iterdir()) == before  # nothing is left, hidden or not
+
+
 def test_a_run_that_refuses_its_events_leaves_nothing(capsys):
     items_and_events()
     wrong = ["--numerator=play_ms", "--run_dir=run"]

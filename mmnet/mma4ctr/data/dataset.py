@@ -27,7 +27,7 @@ import numpy as np
 
 from mmnet.checks import InputError
 from mmnet.console import console
-from mmnet.data.ledger import Rule, ledger_table
+from mmnet.data.ledger import Rule, ledger_table, so_far
 from mmnet.files import make_directory, only_one, write_atomic, write_directory
 from mmnet.flags import named_options
 from mmnet.hashing import sha256
@@ -129,11 +129,12 @@ def _unchanged(directory: Path, flags: InteractionFlags) -> Dataset | None:
 def _made(flags: InteractionFlags, directory: Path) -> Dataset:
     key = _key(flags)  # first: files that change while they are read are another log
     rows, ledger, paths = interactions.read(flags)
-    if flags.source == "wechat":
-        catalogue = modalities.wechat(Path(flags.source_dir))
-    else:
-        catalogue = modalities.tiktok_features(Path(flags.source_dir), np.unique(rows.item_id))
-    dataset, rule = _joined(rows, catalogue, flags)
+    with so_far(lambda: ledger):
+        if flags.source == "wechat":
+            catalogue = modalities.wechat(Path(flags.source_dir))
+        else:
+            catalogue = modalities.tiktok_features(Path(flags.source_dir), np.unique(rows.item_id))
+        dataset, rule = _joined(rows, catalogue, flags)
     ledger += [rule, *catalogue.ledger]
     inputs = {path.name: sha256(path) for path in (*paths, *catalogue.paths)}
     _write(dataset, directory, ledger, key, inputs, flags, rows.daily)
