@@ -11,7 +11,14 @@ class InputError(ValueError):
     """The user's input is wrong: one clear sentence, exit code 1.
 
     The sentence names the file, row or column (or flag), what came, and how to fix it.
+
+    Attributes:
+        ledger: lines of what the rules before had done; see `data.ledger.so_far`.
     """
+
+    def __init__(self, *arguments: object):
+        super().__init__(*arguments)
+        self.ledger: list[str] = []
 
 
 def in_range(low: float, high: float, **named: float) -> float:

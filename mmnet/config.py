@@ -50,12 +50,8 @@ class FitFlags(Flags):
     patience: int = Field(
         5, ge=0, description="Epochs without improvement before stopping; 0 never stops early."
     )
-    seed: int = Field(
-        0, description="Seed of the initial weights, the order of examples and all other draws."
-    )
-    deterministic: bool = Field(
-        False, description="Make reruns identical to the bit, at some cost in speed."
-    )
+    seed: int = Field(0, description="Seed of initial weights, example order and all other draws.")
+    deterministic: bool = Field(False, description="Make reruns identical to the bit, but slower.")
     jit: bool = Field(True, description="Compile the training step with XLA.")
     steps_per_execution: int = Field(
         32, ge=1, description="Maximum number of training steps per call of the compiled program."
@@ -261,6 +257,12 @@ class TableFlags(ContentFlags, EventFlags):
     leave_out_vectors: Columns = Field((), description="Vectors of the source to leave out.")
     unknown_items: Literal["drop", "fail"] = Field(
         "fail", description="What to do with counts of items that the items table lacks."
+    )
+    empty_counts: Annotated[Literal["zero", "fail"], "added later"] = Field(
+        "fail", description="How to read an empty value in a count column: as 0, or as a mistake."
+    )
+    repeats: Annotated[Literal["drop", "fail"], "added later"] = Field(
+        "fail", description="What to do with exact repeats of a row of counts, items or vectors."
     )
     rate_may_exceed_one: bool = Field(
         False, description="The numerator is no part of the denominator."

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mmnet.checks import InputError
@@ -38,9 +41,9 @@ def run(
         tasks: the module that has it.
 
     Returns:
-        The exit code: 0 ok, 1 the input is wrong (one sentence on stderr), 2 internal error (a
-        traceback on stderr), 130 interrupted, 141 the reader of stdout is gone, or what the task
-        returns (3 drift found).
+        The exit code: 0 ok, 1 the input is wrong (one sentence on stderr, after the ledger of the
+        rules that had run), 2 internal error (a traceback on stderr), 130 interrupted, by Ctrl-C
+        or SIGTERM, 141 the reader of stdout is gone, or what the task returns (3 drift found).
     """
     asked = {argument.lstrip("-") for argument in arguments if argument.startswith("-")}
     try:
@@ -51,10 +54,13 @@ def run(
             raise InputError("TF_USE_LEGACY_KERAS is set, but mmnet runs on Keras 3; unset it")
         parsed = parse(flags, arguments)
         called = getattr(importlib.import_module(tasks), task) if isinstance(task, str) else task
-        code = called(parsed) or OK
+        with _terminated_as_interrupted():
+            code = called(parsed) or OK
         sys.stdout.flush()
         return code
     except InputError as error:
+        for line in error.ledger:
+            print(f"  {line}", file=sys.stderr)
         print(f"error: {error}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt as interruption:
@@ -73,6 +79,19 @@ def run(
             return WRONG_INPUT
         traceback.print_exc()
         return INTERNAL
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends a task as Ctrl-C does, so that scratch files and half outputs are cleared."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may ask for signals
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _nobody_reads() -> bool:

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -210,6 +211,9 @@ def scratch_directory(
 ) -> tempfile.TemporaryDirectory[str]:
     """Makes a temporary directory for what does not fit in memory.
 
+    It holds a file that is locked for as long as it is in use. So those that a killed process left
+    in the same place are known by their file without a lock, and cleared away first.
+
     Args:
         parent: where to, made if need be: what `--engine_spill` names; none: the system's place.
         prefix: of its name.
@@ -220,14 +224,60 @@ def scratch_directory(
     try:
         if parent:
             make_directory(Path(parent))
-        return tempfile.TemporaryDirectory(
+        _clear_scratch(Path(parent or tempfile.gettempdir()), prefix)
+        made = tempfile.TemporaryDirectory(
             prefix=prefix, dir=parent or None, ignore_cleanup_errors=True
         )
+        _lock_scratch(made)
+        return made
     except OSError as error:
         raise InputError(
             f"{parent or tempfile.gettempdir()}: cannot write there: {error.strerror}; name a "
             "directory by --engine_spill"
         ) from None
+
+
+_IN_USE = ".mmnet-in-use"
+"""A file of a scratch directory, locked until its process ends."""
+
+
+def _lock_scratch(made: tempfile.TemporaryDirectory[str]) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: nothing tells a directory in use from one that was left
+        return
+    place = Path(made.name, _IN_USE)
+    unlocked = place.with_suffix(".new")  # under its own name only once it is locked
+    handle = os.open(unlocked, os.O_RDWR | os.O_CREAT, 0o600)
+    weakref.finalize(made, os.close, handle)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # a file system without locks
+        unlocked.unlink()
+    else:
+        os.replace(unlocked, place)
+
+
+def _clear_scratch(parent: Path, prefix: str) -> None:
+    """Removes scratch directories whose process is dead."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    with os.scandir(parent) as entries:
+        left = [Path(entry.path) for entry in entries if entry.name.startswith(prefix)]
+    for one in left:
+        try:
+            handle = os.open(one / _IN_USE, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:  # no scratch directory, or another user's
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(one, ignore_errors=True)
+        except OSError:  # it is in use
+            pass
+        finally:
+            os.close(handle)
 
 
 _PLACES = (

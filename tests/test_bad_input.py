@@ -107,9 +107,14 @@ COUNT_RULE = "must be a whole number of 0 or more, below 2**53. Received:"
             "--rate_may_exceed_one",
         ),
         (
+            line(5, "a,2,60,5"),
+            "counts.csv line 5: two different rows for item 'a' in period 2: shares is 6 in line 4 "
+            "and 5 here; keep the right one, or add them up if they are parts of one count",
+        ),
+        (
             line(5, "a,2,60,6"),
-            "counts.csv line 5: item 'a' has two rows for period 2; add them up, or make --period "
-            "narrower",
+            "counts.csv line 5: an exact repeat of line 4 (item 'a' in period 2); remove it, or "
+            "set --repeats=drop",
         ),
         (
             line(5, "a,,60,6"),
@@ -165,8 +170,14 @@ def test_a_wrong_counts_table_is_one_sentence(counts, said):
         (
             ITEMS + "a,news,again,5\n",
             {},
-            "items.csv line 4, column item_id: item 'a' stands here a second time; the items table "
-            "needs one row per item",
+            "items.csv line 4: two different rows for item 'a': category is 'music' in line 2 "
+            "and 'news' here; keep the right one",
+        ),
+        (
+            ITEMS + ITEMS.splitlines()[2],
+            {},
+            "items.csv line 4: an exact repeat of line 3 (item 'b'); remove it, or set "
+            "--repeats=drop",
         ),
         (ITEMS + ",news,none,5\n", {}, "items.csv line 4, column item_id: an item id is empty"),
         (
@@ -316,7 +327,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine():
 
 def test_quoted_line_breaks_are_fine_and_later_lines_still_right():
     items = 'item_id,title\na,"one\nsong"\nb,two\na,again\n'
-    assert sentence(COUNTS, items).startswith("items.csv line 5, column item_id: item 'a' stands ")
+    assert sentence(COUNTS, items).startswith("items.csv line 5: two different rows for item 'a'")
     made = prepare(COUNTS, items.replace("a,again\n", ""), texts=("title",))
     assert made.fitted.spec.texts[0].name == "title"
 

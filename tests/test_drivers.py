@@ -19,6 +19,7 @@ from mmnet import config, driver, tasks
 from mmnet.config import EvaluateConfig, PredictConfig, PrepareConfig, TrainConfig
 from mmnet.evaluation import metrics
 from mmnet.evaluation.predicting import Predictor
+from mmnet.files import scratch_directory, write_directory
 from mmnet.flags import build, parse
 from mmnet.tasks import evaluating, training
 from mmnet.training.records import Record
@@ -59,6 +60,24 @@ def test_a_run_directory_has_what_the_readme_says(run_dir):
         "export/1/assets.extra/tf_serving_warmup_requests",
     } <= names
     assert not [name for name in names if "/." in name or name.startswith(".")]  # nothing half
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM")
+def test_a_terminated_driver_leaves_nothing(tmp_path, capsys):
+    def task(flags):
+        def write(beside):
+            (beside / "clicks.npy").touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+
+        with scratch_directory(tmp_path, ".events-"):
+            write_directory(tmp_path / "dataset", write)
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert run(PrepareConfig, task) == driver.INTERRUPTED
+    assert capsys.readouterr().err == "interrupted\n"
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_cell_leaves_predictions_but_neither_plots_nor_export(tmp_path, simulated_flags):

@@ -1,7 +1,10 @@
 """A file is the old one or the new one, never a part."""
 
 import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -109,6 +112,29 @@ def test_what_a_killed_process_left_goes_once_nobody_writes_to_it(tmp_path):
         os.utime(path, (0, 0))
     write_atomic(tmp_path / "a.txt", "new")
     assert files_in(tmp_path) == sorted([alive.name, other.name, "a.txt"])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of directories in use are POSIX locks")
+def test_scratch_directories_that_a_killed_process_left_are_cleared_and_no_others(tmp_path):
+    used = scratch_directory(tmp_path, ".events-")
+    Path(used.name, "counts.parquet").write_text("mine")
+    script = f"""
+import os
+from mmnet.files import scratch_directory
+made = scratch_directory({str(tmp_path)!r}, ".events-")
+open(os.path.join(made.name, "spill"), "w").close()
+os._exit(0)  # as a kill: nothing is cleaned up
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    (tmp_path / ".events-of-my-own").mkdir()
+    (left,) = {*tmp_path.iterdir()} - {Path(used.name), tmp_path / ".events-of-my-own"}
+    assert (left / "spill").exists()
+    with scratch_directory(tmp_path, ".events-") as another:
+        there = {path.name for path in tmp_path.iterdir()}
+        assert there == {Path(used.name).name, Path(another).name, ".events-of-my-own"}
+    assert Path(used.name, "counts.parquet").read_text() == "mine"
+    used.cleanup()
+    assert [path.name for path in tmp_path.iterdir()] == [".events-of-my-own"]
 
 
 def test_scratch_directories_are_made_where_they_are_wanted_or_refused(tmp_path):

@@ -3,6 +3,10 @@
 Every file imports only those above it, so that reading down the list never leads back up; a test
 holds that.
 
+What the others need:
+budgets.py          memory and disk, estimated before they are taken
+arrays.py           arrays in memory and in files, and sums that int64 does not hold
+
 Rows, wherever they come from:
 ledger.py           what every rule did to the rows that reached it
 table_files.py      CSV and Parquet files: found, read and refused in one way
@@ -12,14 +16,17 @@ columns.py          a column as text, numbers or lists
 calendars.py        what a period is
 sources/            public logs and a generator, each a function that returns the tables
 engines.py, expressions.py, event_times.py    what DuckDB, Spark and others call differently
+event_rules.py      which rule every event breaks
 events.py           events -> counts
 kept_counts.py      counts of events that did not change
 
 Counts to examples:
-ids.py, arrays.py, spool.py    where an item is; arrays and rows that need not fit in memory
+repeats.py          two rows for one key: exact repeats, or rows that differ
+ids.py, spool.py    where an item is; rows that need not fit in memory
 counts.py           counts table -> panel, [items, periods]
 share_rates.py      panel -> share rates and missing flags (Eq. 1)
 splits.py           panel -> examples (item, t), and which of them train, validate and test
+targets.py          targets that are all the same, of which there is nothing to learn
 
 Examples to what a model reads:
 items.py            items table -> fields, numbers, token ids, vectors

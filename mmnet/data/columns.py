@@ -63,15 +63,20 @@ def _all_whole(data: pa.Array | pa.ChunkedArray) -> bool:
     return pc.all(pc.or_(pc.equal(data, ""), pc.match_substring_regex(data, _WHOLE))).as_py()
 
 
-def integers(table: Table, column: str, flag: str, *, what: str) -> np.ndarray:
+def integers(
+    table: Table, column: str, flag: str, *, what: str, empty_is_zero: bool = False
+) -> np.ndarray:
     """Returns a count column as int64.
 
     Raises:
-        InputError: an empty, non-integer or negative value, with its row.
+        InputError: an empty (unless it is 0), non-integer or negative value, with its row.
     """
     data = table.need(column, flag)
     rule = f"{what} must be a whole number of 0 or more, below 2**53"
     values = _numbers(table, data, column, rule)
+    if empty_is_zero:
+        values = np.where(np.isnan(values), 0.0, values)
+        data = data.fill_null(0) if pa.types.is_integer(data.type) else data
     bad = ~np.isfinite(values) | (values != np.floor(values)) | (values < 0) | (values >= LARGEST)
     if bad.any():
         row = int(np.argmax(bad))

@@ -17,18 +17,21 @@ import pandas as pd
 from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import calendars
-from mmnet.data.arrays import Allocate, in_memory
+from mmnet.data import budgets, calendars, repeats
+from mmnet.data.arrays import FEWER, Allocate, exact_sum, in_memory
 from mmnet.data.calendars import MAX_PERIODS, Calendar
 from mmnet.data.columns import integers, texts
 from mmnet.data.ids import ItemIds, item_ids
-from mmnet.data.ledger import Rule
+from mmnet.data.ledger import Rule, so_far
 from mmnet.data.parquet import PIECE_ROWS
 from mmnet.data.spool import Spool
 from mmnet.data.tables import Rows, Table
 
 LARGEST_RATE_SUM = int(schema.LARGEST_RATE)
 """Percent; taxonomy means add rates up as int64 multiples of 2**-24 percent."""
+
+CELL_BYTES = 33
+"""Of an item and period in a shard: clicks, shares, whether there are any, and two sums of them."""
 
 ROW = np.dtype([("item", "i8"), ("period", "i8"), ("clicks", "i8"), ("shares", "i8"), ("at", "i8")])
 """A row in the spool: the item's row in its table, the period's number, its counts, its place."""
@@ -63,6 +66,10 @@ class Panel:
     def label(self, column: int) -> int | str:
         """The period of a column as users write it."""
         return self.calendar.label(self.first_period + int(column))
+
+    def clicks_in(self, column: int) -> int:
+        """Clicks of all items in the period of a column; exact, where int64 would overflow."""
+        return exact_sum(self.clicks[:, column])
 
     def part(self, items: slice) -> Panel:
         """The panel of a run of its items."""
@@ -100,7 +107,8 @@ class Counted:
         first_period: the calendar number of a panel's column 0.
         num_periods: columns of a panel.
         release: int64 [items], as in `Panel`.
-        ledger: what the rules of the table dropped.
+        ledger: what the rules of the table dropped; exact repeats are among it once the panels are
+            made.
     """
 
     ids: ItemIds
@@ -109,9 +117,27 @@ class Counted:
     first_period: int
     num_periods: int
     release: np.ndarray
-    ledger: list[Rule]
+    _rules: list[Rule] = field(repr=False)
     _spool: Spool = field(repr=False)
     _table: Rows = field(repr=False)
+    _flags: TableFlags = field(repr=False)
+    _repeats: dict[int, tuple[int, int]] = field(repr=False, default_factory=dict)
+
+    @property
+    def ledger(self) -> list[Rule]:
+        """What the rules of the table dropped."""
+        if self._flags.repeats == "fail":
+            return self._rules
+        *rules, release = self._rules
+        repeated, early = map(sum, zip((0, 0), *self._repeats.values(), strict=True))
+        rows = release.rows_in - repeated
+        return [
+            *rules,
+            Rule("counts", repeats.RULE, release.rows_in, rows),
+            dataclasses.replace(
+                release, rows_in=rows, rows_out=release.rows_out - repeated + early
+            ),
+        ]
 
     def label(self, column: int) -> int | str:
         """The period of a column as users write it."""
@@ -129,7 +155,14 @@ class Counted:
             InputError: two rows for one item and period.
         """
         for number, items in enumerate(self.shards):
-            yield items, self._panel(self._spool.shard(number), items)
+            rows = self._spool.shard(number)
+            with so_far(lambda: self._rules):
+                kept = self._without_repeats(rows, items)
+            left_out = rows[~kept]
+            seen = left_out[left_out["clicks"] > 0]
+            early = seen["period"] - self.first_period < self.release[seen["item"]]
+            self._repeats[number] = len(left_out), int(early.sum())
+            yield items, self._panel(rows[kept], items)
 
     def panel(self, allocate: Allocate = in_memory) -> Panel:
         """The panel of all items, filled shard by shard.
@@ -149,12 +182,8 @@ class Counted:
 
     def _panel(self, rows: np.ndarray, items: slice) -> Panel:
         shape = (items.stop - items.start, self.num_periods)
-        cells = (rows["item"] - items.start) * self.num_periods + rows["period"] - self.first_period
-        there = np.zeros(shape[0] * shape[1], bool)
-        there[cells] = True
-        if there.sum() < len(cells):
-            self._refuse_repeated(rows, cells)
-        clicks, shares = np.zeros(there.shape, np.int64), np.zeros(there.shape, np.int64)
+        cells = self._cells(rows, items)
+        clicks, shares = (np.zeros(shape[0] * shape[1], np.int64) for _ in range(2))
         clicks[cells], shares[cells] = rows["clicks"], rows["shares"]
         return Panel(
             self.ids.part(items),
@@ -165,13 +194,39 @@ class Counted:
             self.first_period,
         )
 
-    def _refuse_repeated(self, rows: np.ndarray, cells: np.ndarray) -> None:
-        row = rows[np.argmax(pd.Series(cells).duplicated())]
+    def _cells(self, rows: np.ndarray, items: slice) -> np.ndarray:
+        """The place of each row in the flattened panel of its shard."""
+        return (rows["item"] - items.start) * self.num_periods + rows["period"] - self.first_period
+
+    def _without_repeats(self, rows: np.ndarray, items: slice) -> np.ndarray:
+        """Which rows of a shard are not exact repeats of an earlier one, bool [rows].
+
+        Raises:
+            InputError: two rows for one item and period, unless they may be dropped.
+        """
+        cells = self._cells(rows, items)
+        there = np.zeros((items.stop - items.start) * self.num_periods, bool)
+        there[cells] = True
+        if there.sum() == len(rows):
+            return np.ones(len(rows), bool)
+        first = repeats.firsts(cells)
+        again = np.flatnonzero(first < np.arange(len(rows)))
+        pairs = rows["at"][first[again]], rows["at"][again]
+        differs = repeats.differences(self._table, *pairs) != ""
+        if differs.any() or self._flags.repeats == "fail":
+            # A contradiction is named rather than a repeat that may be dropped.
+            row = int(np.argmax(differs))
+            self._refuse_repeated(rows[again[row]], *(int(place[row]) for place in pairs))
+        return np.arange(len(rows)) == first
+
+    def _refuse_repeated(self, row: np.ndarray, one: int, other: int) -> None:
+        """Raises: two rows for one item and period."""
         name = self.ids.values[int(row["item"])].as_py()
-        raise InputError(
-            f"{self._table.where_place(int(row['at']))}: item {name!r} has two rows for period "
-            f"{self.calendar.label(int(row['period']))}; add them up, or make --period narrower"
-        )
+        key = f"item {name!r} in period {self.calendar.label(int(row['period']))}"
+        advice = "keep the right one, or add them up if they are parts of one count"
+        if self.calendar.kind == "time":
+            advice += ", or make --period narrower if their times differ"
+        raise repeats.refusal(self._table, one, other, key, advice)
 
 
 def columns(flags: TableFlags) -> dict[str, str]:
@@ -223,10 +278,17 @@ def count(
     reader = _Reader(ids, flags, task, calendar, given)
     spool = Spool(ROW, len(borders) - 1, flags.engine_spill or None)
     # Looking ids up begins by hashing all of them: with many items, more rows at a time.
-    for piece in counts.pieces(max(PIECE_ROWS, len(ids)), columns(flags)):
-        rows = reader.read(piece)
-        spool.add(np.searchsorted(borders, rows["item"], side="right") - 1, rows)
-    first, num_periods = reader.span(counts)
+    with so_far(reader.ledger):
+        for piece in counts.pieces(max(PIECE_ROWS, len(ids)), columns(flags)):
+            rows = reader.read(piece)
+            spool.add(np.searchsorted(borders, rows["item"], side="right") - 1, rows)
+        first, num_periods = reader.span(counts)
+    largest = int(np.diff(borders).max(initial=0))
+    budgets.check_memory(
+        largest * num_periods * CELL_BYTES,
+        f"{counts.origin()}: {num_periods:,} periods of {largest:,} items",
+        f"{FEWER}, or set a smaller --shard_items",
+    )
     never = reader.first_seen == _NEVER
     observed = np.where(never, num_periods, reader.first_seen - first)
     release = np.where(np.isnan(given), observed, given - first).astype(np.int64)
@@ -240,6 +302,7 @@ def count(
         reader.ledger(),
         spool,
         counts,
+        flags,
     )
 
 
@@ -263,28 +326,34 @@ class _Reader:
         if task.first_period:
             self._first_period = calendar.number(task.first_period, "first_period")
         self.first_seen = np.full(len(ids), _NEVER)
-        self._read = self._known = self._in_time = self._before_release = 0
+        # Rows that reached each rule, once it has judged them, and those that left it.
+        self._read = self._known = self._dated = self._in_time = 0
+        self._counted = self._before_release = 0
         self._first, self._last = _NEVER, -_NEVER
         self._rates: dict[int, float] = {}
 
     def read(self, piece: Table) -> np.ndarray:
         """The rows of a piece that stay, as `ROW`."""
         flags = self._flags
-        self._read += len(piece)
+        rows_in = len(piece)
         piece, items = self._of_known_items(piece)
-        self._known += len(piece)
+        self._read, self._known = self._read + rows_in, self._known + len(piece)
         numbers = self._calendar.numbers(piece, flags.period_column, "period_column")
-        numbers = numbers.astype(np.int64)
+        numbers, rows_in = numbers.astype(np.int64), len(piece)
         if self._first_period is not None:
             late = numbers >= self._first_period
             piece, items, numbers = piece.keep(late), items[late], numbers[late]
-        self._in_time += len(piece)
-        clicks = integers(piece, flags.denominator, "denominator", what=flags.denominator)
-        shares = integers(piece, flags.numerator, "numerator", what=flags.numerator)
+        self._dated, self._in_time = self._dated + rows_in, self._in_time + len(piece)
+        zero = flags.empty_counts == "zero"
+        clicks, shares = (
+            integers(piece, column, flag, what=column, empty_is_zero=zero)
+            for flag, column in (("denominator", flags.denominator), ("numerator", flags.numerator))
+        )
         self._check_rates(piece, numbers, clicks, shares)
         if len(piece):
             self._first = min(self._first, int(numbers.min()))
             self._last = max(self._last, int(numbers.max()))
+        self._counted += len(piece)
         seen = clicks > 0
         np.minimum.at(self.first_seen, items[seen], numbers[seen])
         self._before_release += int((seen & (numbers < self._release[items])).sum())
@@ -321,20 +390,20 @@ class _Reader:
         return self._first, num_periods
 
     def ledger(self) -> list[Rule]:
-        """What the rules dropped."""
+        """What the rules dropped, of the rows that they have judged so far."""
         found = [Rule("counts", "item is in the items table", self._read, self._known)]
         if self._first_period is not None:
-            found.append(Rule("counts", "not before --first_period", self._known, self._in_time))
+            found.append(Rule("counts", "not before --first_period", self._dated, self._in_time))
         found.append(
             Rule(
                 "counts",
                 "not before the item's release",
-                self._in_time,
-                self._in_time - self._before_release,
+                self._counted,
+                self._counted - self._before_release,
                 "earlier periods count as missing",
             )
         )
-        return found
+        return [rule for rule in found if rule.rows_in]
 
     def _of_known_items(self, piece: Table) -> tuple[Table, np.ndarray]:
         column = self._flags.item_column
@@ -345,9 +414,12 @@ class _Reader:
             return piece, items
         if self._flags.unknown_items == "fail":
             row = int(np.argmax(~known))
+            fix = "add it, or set --unknown_items=drop"
+            if not known.any():  # nothing would be left
+                fix = f"nor is any other; does --item_column={column} name the ids of both tables?"
             raise InputError(
                 f"{piece.where(row, column)}: item {who[row].as_py()!r} is not in the items table "
-                f"({np.sum(~known)} such rows); add it, or set --unknown_items=drop"
+                f"({np.sum(~known)} such rows); {fix}"
             )
         return piece.keep(known), items[known]
 

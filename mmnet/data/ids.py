@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
-from mmnet.data.columns import texts
+from mmnet.data import repeats
+from mmnet.data.columns import strings, texts
+from mmnet.data.ledger import Rule
 from mmnet.data.parquet import PIECE_ROWS
-from mmnet.data.tables import Rows
+from mmnet.data.tables import Rows, Table
 
 
 class ItemIds:
@@ -60,9 +61,42 @@ def item_ids(items: Rows, flags: TableFlags) -> ItemIds:
         parts += ids.cast(pa.large_string()).chunks
     found = pa.chunked_array(parts, pa.large_string())
     if pc.count_distinct(found).as_py() < len(found):
-        row = int(np.argmax(pd.Series(found.to_numpy()).duplicated()))
-        raise InputError(
-            f"{items.where_place(int(row), column)}: item {found[row].as_py()!r} stands here a "
-            "second time; the items table needs one row per item"
-        )
+        first = repeats.firsts(found.to_numpy(zero_copy_only=False))
+        again = np.flatnonzero(first < np.arange(len(found)))
+        differs = repeats.differences(items, first[again], again) != ""
+        row = int(again[np.argmax(differs)])
+        key = f"item {found[row].as_py()!r}"
+        raise repeats.refusal(items, int(first[row]), row, key, "keep the right one")
     return ItemIds(found)
+
+
+def without_repeats(items: Rows, flags: TableFlags) -> tuple[Rows, Rule]:
+    """Leaves out exact repeats of a row of the items table, which is read as a whole if it has any.
+
+    Returns:
+        The table, and the line of the ledger. Rows that are left over are numbered anew.
+
+    Raises:
+        InputError: two rows of one item that differ.
+
+    >>> from mmnet.data.tables import Table
+    >>> twice = Table(pa.table({"item_id": ["a", "a"], "tag": ["x", "x"]}), "items")
+    >>> without_repeats(twice, TableFlags())[0].data.to_pylist()
+    [{'item_id': 'a', 'tag': 'x'}]
+    """
+    column = flags.item_column
+    pieces = items.pieces(PIECE_ROWS, {column: "item_column"})
+    who = np.concatenate([strings(piece, column, "item_column") for piece in pieces])
+    first = repeats.firsts(who)
+    again = np.flatnonzero(first < np.arange(len(who)))
+    rule = Rule("items", repeats.RULE, len(who), len(who) - len(again))
+    if not len(again):
+        return items, rule
+    differs = repeats.differences(items, first[again], again) != ""
+    if differs.any():
+        row = int(again[np.argmax(differs)])
+        raise repeats.refusal(
+            items, int(first[row]), row, f"item {who[row]!r}", "keep the right one"
+        )
+    kept = items.read().keep(first == np.arange(len(who)))
+    return Table(kept.data, kept.name), rule

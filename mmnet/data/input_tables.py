@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -16,7 +17,8 @@ from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import counts, engines, items, kept_counts, parquet, sources, table_files, tables
 from mmnet.data.content import Encoders
 from mmnet.data.dataset import FORMAT
-from mmnet.data.ids import item_ids
+from mmnet.data.ids import item_ids, without_repeats
+from mmnet.data.ledger import Rule
 from mmnet.data.tables import InMemory, Rows, Table, Tables
 from mmnet.flags import as_before
 from mmnet.hashing import sha256
@@ -81,7 +83,12 @@ def open_tables(
         tables.check_header(flags.items, "items", _items_columns(flags))
         rows = parquet.open_table(flags.counts, "counts", text_columns=[flags.item_column])
         catalogue = _items(flags)
-        found = Tables(rows, catalogue, inputs=rows.files + catalogue.files)
+        found = Tables(
+            rows,
+            catalogue.rows,
+            inputs=rows.files + catalogue.files,
+            ledger=catalogue.ledger,
+        )
     elif flags.events and flags.items:
         tables.check_header(flags.items, "items", _items_columns(flags))
         engines.files_of(flags)  # refused before the items are read
@@ -103,7 +110,7 @@ def open_catalogue(flags: TableFlags) -> Tables:
     if flags.source:
         return open_tables(flags)
     catalogue = _items(flags)
-    found = Tables(Table(pa.table({}), "counts"), catalogue, inputs=catalogue.files)
+    found = Tables(Table(pa.table({}), "counts"), catalogue.rows, inputs=catalogue.files)
     _add_vectors(found, flags)
     return found
 
@@ -120,7 +127,9 @@ def fingerprint(
     about = {
         "format": FORMAT,
         "version": mmnet.__version__,
-        "tables": flags.model_dump(mode="json", exclude={*PLACES, *config.ENGINE, "vectors"}),
+        "tables": flags.model_dump(
+            mode="json", exclude={*PLACES, *config.ENGINE, "vectors", *as_before(flags)}
+        ),
         "vectors": [setting.partition(":")[0] for setting in flags.vectors],
         "task": task.model_dump(mode="json", exclude=as_before(task)),
         "inputs": [*found.digests.values(), *hashes],
@@ -138,8 +147,20 @@ def _items_columns(flags: TableFlags) -> dict[str, str]:
     return items.columns(flags) | ({flags.release: "release"} if flags.release else {})
 
 
-def _items(flags: TableFlags) -> Rows:
-    return parquet.open_table(flags.items, "items", text_columns=tables.text_columns(flags))
+class _Catalogue(NamedTuple):
+    """The items table, the files that it was read from, and what was dropped of it."""
+
+    rows: Rows
+    files: tuple[Path, ...]
+    ledger: tuple[Rule, ...] = ()
+
+
+def _items(flags: TableFlags) -> _Catalogue:
+    rows = parquet.open_table(flags.items, "items", text_columns=tables.text_columns(flags))
+    if flags.repeats == "fail":
+        return _Catalogue(rows, rows.files)
+    kept, rule = without_repeats(rows, flags)
+    return _Catalogue(kept, rows.files, (rule,))
 
 
 def _add_vectors(found: Tables, flags: TableFlags) -> None:
@@ -154,15 +175,15 @@ def _add_vectors(found: Tables, flags: TableFlags) -> None:
 
 
 def _count_events(
-    flags: TableFlags, catalogue: Rows, task: TaskFlags, directory: Path | None
+    flags: TableFlags, catalogue: _Catalogue, task: TaskFlags, directory: Path | None
 ) -> Tables:
-    ids = item_ids(catalogue, flags)
+    ids = item_ids(catalogue.rows, flags)
     counted = kept_counts.load(flags, task, ids.part(slice(0, len(ids))), directory)
     return Tables(
         counted.table,
-        catalogue,
+        catalogue.rows,
         inputs=catalogue.files,
-        ledger=counted.ledger,
+        ledger=(*catalogue.ledger, *counted.ledger),
         digests=counted.digests,
         kept=counted.kept,
         scratch=counted.scratch,

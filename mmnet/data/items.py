@@ -12,8 +12,10 @@ import pyarrow.compute as pc
 from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
+from mmnet.data import repeats
 from mmnet.data.columns import floats, is_list, strings, texts, values_of
 from mmnet.data.ids import ItemIds
+from mmnet.data.ledger import Rule
 from mmnet.data.tables import Rows, Table
 from mmnet.schema import FieldSpec, NumericSpec, TextSpec, VectorSpec
 from mmnet.startup import load_tensorflow
@@ -26,6 +28,9 @@ VECTORS_AT_ONCE = 1 << 16
 
 SMALLEST = float(np.finfo(np.float64).tiny)
 """The smallest normal float64, 2.2e-308; statistics below it count as 0."""
+
+HUGEST = float(np.finfo(np.float64).max)
+"""The largest finite float64, 1.8e308."""
 
 Vocabularies = dict[str, list[str]]
 """Tensor name -> the values of ids 2, 3, ..."""
@@ -127,7 +132,9 @@ def mean_and_sd(values: np.ndarray) -> tuple[float, float]:
     mean = values.mean()
     values -= mean
     values *= values
-    mean, sd = (float(np.ldexp(one, exponent)) for one in (mean, np.sqrt(values.mean())))
+    with np.errstate(over="ignore"):  # the mean of the largest float64 may round above it
+        mean, sd = (float(np.ldexp(one, exponent)) for one in (mean, np.sqrt(values.mean())))
+    mean, sd = max(-HUGEST, min(mean, HUGEST)), min(sd, HUGEST)
     # TensorFlow reads subnormal numbers as 0, and nothing may be divided by that.
     return mean if abs(mean) >= SMALLEST else 0.0, 1.0 if constant or sd < SMALLEST else sd
 
@@ -222,6 +229,7 @@ def encode_vectors(
     ids: ItemIds,
     flags: TableFlags,
     out: np.ndarray | None = None,
+    ledger: list[Rule] | None = None,
 ) -> np.ndarray:
     """Lines up a table of content vectors with the items.
 
@@ -231,33 +239,58 @@ def encode_vectors(
         ids: of all items.
         flags: the item column's name.
         out: zeros [items, dim] to fill; none: a new array.
+        ledger: where exact repeats may be dropped, a line of how many were is added.
 
     Returns:
         float32 [items, dim], zeros where an item has no vector.
 
     Raises:
         InputError: a vector of another length, a number that is not finite, an item with two
-            vectors.
+            vectors, unless they are the same and `flags.repeats` drops such rows.
     """
     column = vector_column(spec.name, vectors)
     out = np.zeros((len(ids), spec.dim), np.float32) if out is None else out
     needed = {flags.item_column: "item_column", column: "vectors"}
     given = np.zeros(len(ids), bool)
+    dropped = 0
     for piece in vectors.pieces(VECTORS_AT_ONCE, needed):
         who = texts(piece, flags.item_column, "item_column")
         rows = ids.rows(who)
-        again = pd.Series(who.to_numpy()).duplicated().to_numpy() | ((rows >= 0) & given[rows])
-        if again.any():
-            row = int(np.argmax(again))
-            raise InputError(
-                f"{piece.where(row, flags.item_column)}: item {who[row].as_py()!r} stands here a "
-                f"second time; --vectors={spec.name} needs one row per item"
-            )
-        given[rows[rows >= 0]] = True
+        before = (rows >= 0) & given[rows]
+        again = pd.Series(who.to_numpy()).duplicated().to_numpy() | before
         numbers, full = vectors_of(piece, column, spec)
-        rows = rows[full]
-        out[rows[rows >= 0]] = numbers[rows >= 0]
+        if again.any():
+            here = np.zeros((len(rows), spec.dim), np.float32)
+            here[full] = numbers
+            earlier = np.where(before[:, None], out[rows], here[repeats.firsts(who.to_numpy())])
+            differs = again & (here != earlier).any(axis=1)
+            if differs.any() or flags.repeats == "fail":
+                row = int(np.argmax(differs if differs.any() else again))
+                raise _repeated(piece, row, who[row].as_py(), spec, flags, same=not differs.any())
+            dropped += int(again.sum())
+        given[rows[rows >= 0]] = True
+        kept = (rows[full] >= 0) & ~again[full]
+        out[rows[full][kept]] = numbers[kept]
+    if ledger is not None and flags.repeats == "drop":
+        ledger.append(
+            Rule(f"vectors {spec.name}", repeats.RULE, len(vectors), len(vectors) - dropped)
+        )
     return out
+
+
+def _repeated(
+    piece: Table, row: int, item: str, spec: VectorSpec, flags: TableFlags, *, same: bool
+) -> InputError:
+    where = piece.where(row, flags.item_column)
+    if same:
+        return InputError(
+            f"{where}: item {item!r} and its vector were in an earlier row (--vectors="
+            f"{spec.name}); remove the repeat, or set --repeats=drop"
+        )
+    return InputError(
+        f"{where}: item {item!r} had another vector in an earlier row, and --vectors={spec.name} "
+        "needs one per item; keep the right one"
+    )
 
 
 def vectors_of(piece: Table, column: str, spec: VectorSpec) -> tuple[np.ndarray, np.ndarray]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+from mmnet.checks import InputError
 
 NOTES = 5
 """Most notes of one rule that are shown."""
@@ -27,12 +30,38 @@ class Rule:
 
     def __post_init__(self):
         if not 0 <= self.rows_out <= self.rows_in:
-            raise ValueError(f"ledger rule {self.rule!r} does not balance: {self}")
+            raise ValueError(f"ledger rule {self.rule!r} does not balance: {self!r}")
 
     @property
     def dropped(self) -> int:
         """Rows that the rule took out."""
         return self.rows_in - self.rows_out
+
+    def __str__(self) -> str:
+        """The line as it is printed."""
+        note = f"  ({self.note})" if self.note else ""
+        return f"{self.table}: {self.rule}: {self.rows_in:,} in, {self.dropped:,} dropped{note}"
+
+
+@contextlib.contextmanager
+def so_far(rules: Callable[[], Iterable[Rule]]) -> Iterator[None]:
+    """Adds to a refusal what the rules before it have done; drivers print that before the sentence.
+
+    Args:
+        rules: those that have run when rows are refused.
+
+    >>> try:
+    ...     with so_far(lambda: [Rule("events", "has a time", 1000, 999)]):
+    ...         raise InputError("events.csv line 7: wrong")
+    ... except InputError as error:
+    ...     print(error.ledger, error)
+    ['events: has a time: 1,000 in, 1 dropped'] events.csv line 7: wrong
+    """
+    try:
+        yield
+    except InputError as error:
+        error.ledger[:0] = map(str, rules())
+        raise
 
 
 def joined_rules(rules: Sequence[Rule]) -> Rule:
@@ -54,7 +83,7 @@ def check_chain(ledger: Sequence[Rule]) -> None:
     """
     for before, after in itertools.pairwise(ledger):
         if before.rows_out != after.rows_in:
-            raise ValueError(f"the ledger does not balance: {before} is followed by {after}")
+            raise ValueError(f"the ledger does not balance: {before!r} is followed by {after!r}")
 
 
 def ledger_table(ledger: Sequence[Rule]) -> str:

@@ -19,7 +19,7 @@ from mmnet.data.item_tensors import (
     static_arrays,
     static_tensors,
 )
-from mmnet.data.ledger import Rule, joined_rules
+from mmnet.data.ledger import Rule, joined_rules, so_far
 from mmnet.data.rate_scale import rate_scale
 from mmnet.data.share_rates import true_share_rates
 from mmnet.data.tables import InMemory, Table
@@ -60,9 +60,25 @@ def prepare(
     (12.5, 18)
     """
     encoders = encoders or Encoders(flags)
+    done = [*found.ledger]
+    with so_far(lambda: done):
+        return _prepared(found, flags, task, encoders, allocate, done)
+
+
+def _prepared(
+    found: InMemory,
+    flags: TableFlags,
+    task: TaskFlags,
+    encoders: Encoders,
+    allocate: Allocate,
+    done: list[Rule],
+) -> Dataset:
+    """`prepare`, with the rules that have run added to `done`."""
     counted = counts.count(found.counts, found.items, flags, task)
     panel, shards = counted.panel(allocate), counted.shards
+    done += counted.ledger
     split, example_ledger = splits.split_examples(panel, task, shards=shards)
+    done += example_ledger
     fitted_on = np.zeros(len(found.items), bool)
     fitted_on[split.train.items] = True
 
@@ -108,11 +124,14 @@ def transform(found: InMemory, fitted: Fitted, allocate: Allocate = in_memory) -
     encoders = Encoders(fitted.tables)
     content.check_same(encoders.fingerprints(), fitted.encoders)
     calendars.check_same(found.counts, fitted.tables, fitted.calendar)
-    counted = counts.count(
-        found.counts, found.items, fitted.tables, fitted.task, calendar=fitted.calendar
-    )
-    panel = counted.panel(allocate)
-    dataset = _assemble(found, counted, panel, fitted, encoders, allocate)
+    done = [*found.ledger]
+    with so_far(lambda: done):
+        counted = counts.count(
+            found.counts, found.items, fitted.tables, fitted.task, calendar=fitted.calendar
+        )
+        panel = counted.panel(allocate)
+        done += counted.ledger
+        dataset = _assemble(found, counted, panel, fitted, encoders, allocate)
     dataset.ledger = [*found.ledger, *counted.ledger, *dataset.ledger]
     return dataset
 
@@ -140,10 +159,12 @@ def _assemble(
         name: allocate(f"tensor-{name}", (len(panel.clicks), *inner), dtype)
         for name, inner, dtype in static_arrays(spec)
     }
+    of_vectors: list[Rule] = []
     for vector in spec.vectors:
         if vector.of == "given":
             table = given_vectors(found, vector.name)
-            items.encode_vectors(table, vector, counted.ids, fitted.tables, tensors[vector.tensor])
+            out = tensors[vector.tensor]
+            items.encode_vectors(table, vector, counted.ids, fitted.tables, out, of_vectors)
     ledger: list[list[Rule]] = []
     for rows, (part_of_panel, part) in zip(shards, parts(), strict=True):
         histories.fill(history[rows], part_of_panel, [next(one) for one in means], task.min_clicks)
@@ -156,6 +177,6 @@ def _assemble(
         panel=panel,
         history=history,
         tensors=tensors,
-        ledger=[joined_rules(rules) for rules in zip(*ledger, strict=True)],
+        ledger=[*of_vectors, *(joined_rules(rules) for rules in zip(*ledger, strict=True))],
         true_share_rate=None if found.truth is None else true_share_rates(found.truth, panel),
     )

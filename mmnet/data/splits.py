@@ -11,7 +11,7 @@ from mmnet.checks import InputError
 from mmnet.config import TaskFlags
 from mmnet.data import share_rates
 from mmnet.data.counts import Panel
-from mmnet.data.ledger import Rule
+from mmnet.data.ledger import Rule, so_far
 from mmnet.hashing import hash_items, uniform
 
 SPLITS = ("train", "validation", "test")
@@ -128,15 +128,20 @@ def split_examples(
             ledger.append(Rule("examples", rule, sum(one.candidates for one in found), in_time))
         rule = f"{name} target has {_fewest(name, task)} clicks or more"
         ledger.append(Rule("examples", rule, in_time, len(splits[name])))
-    for name, part in splits.items():
-        least_rows = task.min_test_rows if name == "test" else 1
-        if len(part) < least_rows:
-            flag = "min_train_clicks" if name == "train" else "min_target_clicks"
-            raise InputError(
-                f"the {name} split has {len(part)} examples, fewer than {least_rows}; lower "
-                f"--{flag} (now {getattr(task, flag)}) or --min_test_rows, or bring more periods"
-            )
+    with so_far(lambda: ledger):
+        for name, part in splits.items():
+            _check_rows(name, len(part), task)
     return Split(**splits, first_targets=cuts[:3]), ledger
+
+
+def _check_rows(name: str, number: int, task: TaskFlags) -> None:
+    least_rows = task.min_test_rows if name == "test" else 1
+    if number < least_rows:
+        flag = "min_train_clicks" if name == "train" else "min_target_clicks"
+        raise InputError(
+            f"the {name} split has {number} examples, fewer than {least_rows}; lower "
+            f"--{flag} (now {getattr(task, flag)}) or --min_test_rows, or bring more periods"
+        )
 
 
 def _check(panel: Panel, task: TaskFlags) -> None:

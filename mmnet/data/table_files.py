@@ -22,6 +22,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from mmnet.checks import InputError, did_you_mean
+from mmnet.data import budgets
 
 BLOCK_BYTES = 1 << 24
 """Bytes of a text file that are read at a time, where it is read in batches."""
@@ -260,9 +261,10 @@ def whole(path: Path, name: str, text_columns: Sequence[str] = ()) -> pa.Table:
     """
     with readable(path, name):
         if is_parquet(path):
+            budgets.check_parquet(path, pa.parquet.read_metadata(path))
             return pa.parquet.read_table(path, partitioning=None)
         return pa.csv.read_csv(
-            path,
+            budgets.WatchedFile(path),
             parse_options=pa.csv.ParseOptions(newlines_in_values=True),
             convert_options=pa.csv.ConvertOptions(
                 column_types={column: pa.string() for column in text_columns},

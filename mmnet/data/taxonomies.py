@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from mmnet.config import TaskFlags
-from mmnet.data import share_rates
+from mmnet.data import budgets, share_rates
+from mmnet.data.arrays import FEWER
 from mmnet.data.columns import values_of
 from mmnet.data.counts import Panel
 from mmnet.data.tables import Table
@@ -25,6 +26,9 @@ Shards = Callable[[str], Iterable[tuple[Panel, Table]]]
 
 Means = tuple[np.ndarray, np.ndarray]
 """`(taxonomy_rate, taxonomy_missing_flag)`, float32 [items, periods], percent."""
+
+PAIR_BYTES = 48
+"""Of an item's value and a period: two sums, what is left of each without the item, and halves."""
 
 SUMS = ("sums", "counts", "all_sums", "all_counts")
 
@@ -60,10 +64,11 @@ class Taxonomy:
     Attributes:
         column: of the items table.
         task: which means are wanted.
-        sums: int64 [values, periods], above the fraction line.
-        counts: int64 [values, periods], below it.
-        all_sums: int64 [periods], of all items.
-        all_counts: int64 [periods].
+        sums: int64 [values, periods], above the fraction line; where clicks are pooled, sums of
+            halves, [values, 2 * periods], see `taxonomy_means.halves`.
+        counts: int64, of the same shape, below it.
+        all_sums: int64 [periods], or [2 * periods], of all items.
+        all_counts: int64, of the same shape.
         numbers: value -> its row in the sums.
     """
 
@@ -106,6 +111,7 @@ class Taxonomy:
         elements = ((self._shard(panel, part),) for panel, part in shards)
         found = tf_means.over_shards(tf_means.sums, elements, (tf_means.SHARD,), num_shards)
         for values, sums in found:
+            self._check_values()
             if more := len(self.numbers) - len(self.sums):  # else a copy of all sums per shard
                 self.sums = np.pad(self.sums, ((0, more), (0, 0)))
                 self.counts = np.pad(self.counts, ((0, more), (0, 0)))
@@ -119,10 +125,30 @@ class Taxonomy:
         """What is summed above and below the fraction line, and who has which value."""
         seen = share_rates.observed(panel, self.task.min_clicks)
         if self.task.taxonomy_weighting == "clicks":
-            above, below = panel.shares * seen, panel.clicks * seen
+            halves = _tf_means().halves
+            above, below = halves(panel.shares * seen), halves(panel.clicks * seen)
         else:
             above, below = share_rates.fixed_point(panel, seen), seen.astype(np.int64)
-        return _tf_means().Shard(above, below, *members(part, self.column, self.numbers))
+        rows, values = members(part, self.column, self.numbers)
+        self._check_pairs(len(rows))
+        return _tf_means().Shard(above, below, rows, values)
+
+    def _check_values(self) -> None:
+        """Raises: the sums of all values do not fit in memory."""
+        values, periods = len(self.numbers), len(self.all_sums)
+        what = f"the sums of {values:,} values of taxonomy {self.column!r} in {periods:,} periods"
+        needed = 2 * self.sums.itemsize * values * periods
+        budgets.check_memory(needed, what, f"{FEWER}, or leave it out of --taxonomies")
+
+    def _check_pairs(self, pairs: int) -> None:
+        """Raises: the sums of a shard's items, each with its values, do not fit in memory."""
+        periods = len(self.all_sums)
+        what = (
+            f"the means of {pairs:,} values that some items have of taxonomy {self.column!r}, in "
+            f"{periods:,} periods,"
+        )
+        fix = f"{FEWER}, set a smaller --shard_items, or leave it out of --taxonomies"
+        budgets.check_memory(PAIR_BYTES * pairs * periods, what, fix)
 
 
 def _tf_means() -> Any:
@@ -146,8 +172,9 @@ def fit(
         num_shards: how many there are.
     """
     found = []
+    width = 2 * num_periods if task.taxonomy_weighting == "clicks" else num_periods
     for column in columns:
-        none, nothing = np.zeros((0, num_periods), np.int64), np.zeros(num_periods, np.int64)
+        none, nothing = np.zeros((0, width), np.int64), np.zeros(width, np.int64)
         taxonomy = Taxonomy(column, task, none, none.copy(), nothing, nothing.copy())
         taxonomy.add_shards(shards(column), num_shards)
         found.append(taxonomy)

@@ -4,6 +4,10 @@ Two functions of one shard of items, `sums` and `means`; between them the sums o
 added up. Sums are integers, so leaving an item out by subtraction is exact, and no bit depends on
 how the items were cut into shards. A mean at period t uses period t alone, so it is known at t.
 Where there are several shards, `over_shards` runs either function in a `tf.data` pipeline.
+
+No sum overflows. Rates add up to less than 2**62 in fixed point, see `counts.LARGEST_RATE_SUM`.
+Clicks and shares, up to 2**53 per item, and an item's means over many values may pass int64; both
+are added up in halves of 32 bits, which hold 2**31 terms.
 """
 
 from __future__ import annotations
@@ -12,8 +16,10 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
+from mmnet.data.arrays import HALF_BITS, LOWER_HALF
 from mmnet.data.share_rates import FIXED_POINT, share_rate
 
 
@@ -21,8 +27,9 @@ class Shard(NamedTuple):
     """Some items: what is summed of them, and which of them has which value of the taxonomy.
 
     Attributes:
-        above: int64 [items, periods]; rates as multiples of 2**-24 percent, or shares.
-        below: int64 [items, periods]; 1 where a rate was observed, or clicks.
+        above: int64 [items, periods], rates as multiples of 2**-24 percent; or the halves of
+            shares, [items, 2 * periods], see `halves`.
+        below: int64 [items, periods], 1 where a rate was observed; or the halves of clicks.
         items: int64 [pairs], row of the item, ascending; an item may have several values, or none.
         values: int64 [pairs], number of the value.
     """
@@ -34,7 +41,7 @@ class Shard(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Sums by value, int64 [values, periods], and of all items, int64 [periods]."""
+    """Sums by value, int64 [values, periods], and of all items, int64 [periods]; or of halves."""
 
     above: tf.Tensor
     below: tf.Tensor
@@ -84,21 +91,60 @@ def means(
     """
     mean = functools.partial(_mean, pooled=pooled)
     own, num_items = int(leave_one_out), tf.shape(shard.above)[0]
-    others = of_pairs.below - own * tf.gather(shard.below, shard.items)
-    of_value = mean(of_pairs.above - own * tf.gather(shard.above, shard.items), others)
-    num_means = _segment_sum(tf.cast(others > 0, tf.int64), shard.items, num_items)
+    of_value, seen = mean(
+        of_pairs.above - own * tf.gather(shard.above, shard.items),
+        of_pairs.below - own * tf.gather(shard.below, shard.items),
+    )
+    num_means = _segment_sum(tf.cast(seen, tf.int64), shard.items, num_items)
     known = num_means > 0
-    everyone = mean(of_pairs.all_above - own * shard.above, of_pairs.all_below - own * shard.below)
-    fixed = tf.where(known, _segment_sum(of_value, shard.items, num_items), everyone)
-    rate = tf.cast(fixed, tf.float64) / tf.cast(tf.maximum(num_means, 1), tf.float64)
+    everyone, _ = mean(
+        of_pairs.all_above - own * shard.above, of_pairs.all_below - own * shard.below
+    )
+    total = _segment_sum(halves(tf.cast(of_value, tf.int64)), shard.items, num_items)
+    rate = tf.where(known, _whole(total), everyone)
+    rate /= tf.cast(tf.maximum(num_means, 1), tf.float64)
     return tf.cast(rate / FIXED_POINT, tf.float32), 1 - tf.cast(known, tf.float32)
 
 
-def _mean(above: tf.Tensor, below: tf.Tensor, pooled: bool) -> tf.Tensor:
-    """Mean in fixed point, int64, 0 where the count is 0; rounded once, from exact sums."""
-    above, count = tf.cast(above, tf.float64), tf.cast(tf.maximum(below, 1), tf.float64)
+def _mean(above: tf.Tensor, below: tf.Tensor, pooled: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean in fixed point, a whole number, float64; 0 where the count is 0, which is flagged.
+
+    It is rounded once, from exact sums.
+    """
+    to_float = _whole if pooled else functools.partial(tf.cast, dtype=tf.float64)
+    above, below = to_float(above), to_float(below)
+    count = tf.maximum(below, 1)
     mean = FIXED_POINT * share_rate(above, count) if pooled else above / count
-    return tf.cast(tf.round(mean), tf.int64)
+    return tf.round(mean), below > 0
+
+
+def halves(numbers: Any) -> Any:
+    """Numbers of 0 or more in two halves, whose sums stay within int64.
+
+    Args:
+        numbers: int64 [..., periods], a NumPy array or a tensor.
+
+    Returns:
+        int64 [..., 2 * periods]; the upper halves, in units of 2**32, then the lower ones.
+
+    >>> halves(np.array([[5, (7 << 32) + 1]])).tolist()
+    [[0, 7, 5, 1]]
+    """
+    if isinstance(numbers, np.ndarray):
+        return np.concatenate([numbers >> HALF_BITS, numbers & LOWER_HALF], axis=-1)
+    return tf.concat([_upper(numbers), tf.bitwise.bitwise_and(numbers, LOWER_HALF)], axis=-1)
+
+
+def _whole(sums: tf.Tensor) -> tf.Tensor:
+    """What sums of halves stand for, float64 [..., periods], rounded once."""
+    upper, lower = tf.split(sums, 2, axis=-1)
+    upper += _upper(lower)  # below 2**53, so that it is exact as a float
+    lower = tf.bitwise.bitwise_and(lower, LOWER_HALF)
+    return tf.cast(upper, tf.float64) * float(1 << HALF_BITS) + tf.cast(lower, tf.float64)
+
+
+def _upper(numbers: tf.Tensor) -> tf.Tensor:
+    return tf.bitwise.right_shift(numbers, tf.constant(HALF_BITS, tf.int64))
 
 
 def _segment_sum(data: tf.Tensor, segments: tf.Tensor, num_segments: tf.Tensor) -> tf.Tensor:

@@ -186,6 +186,7 @@ def write_report(
     attention: Scores | None = None,
     numerator: str,
     denominator: str,
+    remarks: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Writes everything about one system's predictions, each file whole or not at all.
 
@@ -205,6 +206,7 @@ def write_report(
         attention: scenario -> kind -> mean weights, see `Attention.means`.
         numerator: what is counted, in the plots' labels.
         denominator: per hundred of what, in the plots' labels.
+        remarks: lines on why numbers may mean nothing, for the end of table.md.
 
     Returns:
         The content of metrics.json.
@@ -243,6 +245,7 @@ def write_report(
     if gates := _gates(attention or {}):
         plots.write_figure(directory / "gates.png", plots.gates_plot(gates))
     text = _report_text(rows, found, systems, probes.outage, gates)
+    text += "".join(f"\n{remark[0].upper()}{remark[1:]}.\n" for remark in remarks)
     write_atomic(directory / "table.md", text)
     write_atomic(directory / "systems.json", _json(systems))
     return write_predictions(directory, frame, setting, probes)

@@ -63,6 +63,12 @@ def _print_dataset(found: Dataset) -> None:
         f"{spec.rows:,} rows of {spec.users:,} users and {spec.items:,} items, "
         f"{spec.positives:,} of them positive: {found.folder.parent}"
     )
+    if spec.positives in (0, spec.rows):
+        kind = int(spec.positives > 0)
+        console.print(
+            f"note: all rows have the label {kind} ({spec.label}): nothing can be learned from "
+            "them; check how it is counted, or choose another --label"
+        )
 
 
 # ---------------------------------------------------------------------------------- train
@@ -88,6 +94,7 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
     flags = flags.model_copy(update=data.spec.model_dump(include=set(PREPARED)))
     made = System(data, flags, stages)
     RUNS.write(flags, run_dir)
+    shown.print_remarks(made.protocol.remarks(flags.label))
     fitted = made.fit(run_dir)
     weights = {str(n): array for n, array in enumerate(made.model.net.get_weights())}
     resume.save_arrays(weights, run_dir / WEIGHTS, made.digest)
@@ -164,6 +171,7 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
     if flags.umap:
         _write_maps(made, run_dir / "evaluation", flags.umap)
     console.print(report.table())
+    shown.print_remarks(made.protocol.remarks(own.label))
 
 
 def _write_evaluation(

@@ -196,6 +196,11 @@ def asset(path: str | os.PathLike[str], name: str) -> dict[str, Any]:
     return found
 
 
+def has_asset(path: str | os.PathLike[str], name: str) -> bool:
+    """Whether a file went along with a SavedModel."""
+    return (version_directory(path) / ABOUT_DIRECTORY / name).is_file()
+
+
 def document(path: str | os.PathLike[str], name: str, kind: type[Document]) -> Document:
     """Reads a document that went along with a SavedModel, as the model that it was written from.
 

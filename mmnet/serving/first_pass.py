@@ -97,14 +97,15 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
         fitted.spec.taxonomies, fitted.task, window, shards, len(counted.shards)
     )
     taxonomies.save(fitted_taxonomies, directory)
+    of_vectors: list[Rule] = []
     for vector in fitted.spec.vectors:
         if vector.of == "given" and not beside(found, vector.name):
             shape = (len(counted.ids), vector.dim)
             out = new_array(directory, vector.tensor, shape, "float32")
             table = given_vectors(found, vector.name)
-            items.encode_vectors(table, vector, counted.ids, flags, out)
+            items.encode_vectors(table, vector, counted.ids, flags, out, of_vectors)
     write_about(directory, first_period)
-    return counted.ledger
+    return [*counted.ledger, *of_vectors]
 
 
 def write_about(directory: Path, first_period: int) -> None:

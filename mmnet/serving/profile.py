@@ -7,6 +7,7 @@ same rows can be taken of any new period once its counts are in.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -152,6 +153,19 @@ class Profile(_Model):
     bias: float
     periods: dict[str, Period]
 
+    @property
+    def constant_rate(self) -> float | None:
+        """The one rate of all targets that rules were solved on, percent; None where they differ.
+
+        Of the targets only the mean is kept; that they have another rate than 0 in common is read
+        from the rates of the windows, which then have it too.
+        """
+        seen = self.inputs["history: share rate"].quantiles
+        if self.mean_rate == 0:
+            return 0.0
+        same = bool(seen) and seen[0] == seen[-1]
+        return seen[0] if same and math.isclose(seen[0], self.mean_rate, rel_tol=1e-6) else None
+
 
 def sample(examples: Examples, number: int = ROWS) -> Examples:
     """Evenly spaced examples, at most `number`."""
@@ -268,7 +282,7 @@ def fit(
     for column in range(max(0, int(columns[0]) - PERIODS), int(columns[0])):
         periods[str(panel.label(column))] = Period(
             rows=len(of_period(dataset, column)),
-            clicks=int(panel.clicks[:, column].sum()),
+            clicks=panel.clicks_in(int(column)),
             bias=None,
         )
     for column in columns:
@@ -279,7 +293,7 @@ def fit(
         _raise_to(usual_score, score, predicted[rows].astype(np.float64))
         periods[str(panel.label(int(column)))] = Period(
             rows=len(found["target clicks"]),
-            clicks=int(panel.clicks[:, column].sum()),
+            clicks=panel.clicks_in(int(column)),
             bias=float(np.mean(predicted[rows]) - np.mean(truth[rows])),
         )
     return Profile(

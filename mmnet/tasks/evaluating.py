@@ -21,7 +21,7 @@ from mmnet.evaluation.attention import Attention, Looks
 from mmnet.evaluation.predicting import Predict, Predicted, Predictor, ScenarioSet
 from mmnet.serving import decision
 from mmnet.tasks.building import WEIGHTS, built, model_options
-from mmnet.tasks.shown import console
+from mmnet.tasks.shown import console, print_remarks, target_remarks
 from mmnet.training import resume
 
 MISSING_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -100,6 +100,7 @@ def evaluate(
     validation = validation_of(system.predict, dataset, windows, flags)
     report_on(system, dataset, windows, flags, run_dir / name, validation)
     console.print((run_dir / name / "table.md").read_text(encoding="utf-8"))
+    print_remarks(target_remarks(dataset, "validation", "test"))
 
 
 def scenario_set(dataset: Dataset, windows: Windows, split: str, flags: TrainConfig) -> ScenarioSet:
@@ -185,6 +186,7 @@ def report_on(
         taxonomies=[f"{plots.TAXONOMY}{name}" for name in dataset.fitted.spec.taxonomies],
         numerator=dataset.fitted.tables.numerator,
         denominator=dataset.fitted.tables.denominator,
+        remarks=target_remarks(dataset, "validation", "test"),
     )
 
 

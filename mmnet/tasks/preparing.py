@@ -17,7 +17,14 @@ from mmnet.data.arrays import new_array
 from mmnet.data.columns import strings
 from mmnet.data.content import Encoders
 from mmnet.data.dataset import Dataset
-from mmnet.tasks.shown import console, print_ledger, print_rules
+from mmnet.data.splits import SPLITS
+from mmnet.tasks.shown import (
+    console,
+    print_ledger,
+    print_remarks,
+    print_rules,
+    target_remarks,
+)
 
 
 def prepare(flags: PrepareConfig) -> None:
@@ -26,6 +33,7 @@ def prepare(flags: PrepareConfig) -> None:
         raise InputError("--dataset_dir not given; name the directory to write")
     dataset = dataset_of_tables(flags, Path(flags.dataset_dir))
     print_ledger(dataset)
+    print_remarks(target_remarks(dataset, *SPLITS))
     console.print(f"dataset: {flags.dataset_dir}")
 
 

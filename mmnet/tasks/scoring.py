@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from mmnet.data import dataset as datasets
 from mmnet.data import engines, input_tables, pipeline, tables
 from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.outputs import write_tables
-from mmnet.files import write_atomic
+from mmnet.files import scratch_directory, write_atomic
 from mmnet.flags import build
 from mmnet.serving import decision, exported, profile
 from mmnet.startup import load_tensorflow
@@ -148,6 +147,14 @@ def _decisions(flags: PredictConfig) -> decision.Decisions | None:
         return None
     found = exported.document(flags.saved_model, decision.FILE, decision.Decisions)
     found.rule(flags.rule or "stored")  # refused before anything is read
+    if not exported.has_asset(flags.saved_model, profile.FILE):  # exported by an earlier version
+        return found
+    described = exported.document(flags.saved_model, profile.FILE, profile.Profile)
+    if (rate := described.constant_rate) is not None:
+        console.print(
+            f"note: all targets that this model was validated on have the rate {rate:g} %, so that "
+            "its decisions mean nothing"
+        )
     return found
 
 
@@ -190,7 +197,7 @@ def _score(flags: PredictConfig) -> None:
     with contextlib.ExitStack() as stack:
         session = None
         if table_flags.engine.startswith("pyspark:") and not one_file:
-            spill = stack.enter_context(tempfile.TemporaryDirectory(prefix="mmnet-"))
+            spill = stack.enter_context(scratch_directory(table_flags.engine_spill))
             session = stack.enter_context(engines.connected(table_flags, Path(spill))).session
         bar = stack.enter_context(Progress(disable=len(source.items) < SHOWN_ITEMS, transient=True))
         task = bar.add_task("first pass over the counts", total=len(source.items))
@@ -276,7 +283,7 @@ def drift(flags: DriftConfig) -> int:
         profile.observe(dataset, windows, rows),
         np.concatenate([np.zeros(0, np.float32), *predicted]),
         windows.targets(judged).astype(np.float64),
-        int(panel.clicks[:, column].sum()),
+        panel.clicks_in(column),
         drifting.Limits(flags.psi, flags.ks, flags.volume, flags.bias),
     )
     period = panel.label(column)

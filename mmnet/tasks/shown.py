@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mmnet.console import console
+from mmnet.data import targets
 from mmnet.data.dataset import Dataset
 from mmnet.data.ledger import Rule
 
-__all__ = ["console", "print_ledger", "print_rules"]
+__all__ = ["console", "print_ledger", "print_remarks", "print_rules", "target_remarks"]
 
 
 def print_ledger(dataset: Dataset) -> None:
@@ -16,10 +17,21 @@ def print_ledger(dataset: Dataset) -> None:
     print_rules(dataset.ledger)
 
 
+def target_remarks(dataset: Dataset, *names: str) -> list[str]:
+    """What is to be said of the targets of some splits; see `targets.remarks`."""
+    if dataset.split is None:
+        return []
+    horizon, numerator = dataset.fitted.spec.horizon, dataset.fitted.tables.numerator
+    return targets.remarks(dataset.panel, dataset.split, horizon, numerator, names)
+
+
+def print_remarks(lines: Iterable[str]) -> None:
+    """Prints lines that are not results, as far as there are any."""
+    for line in lines:
+        console.print(line)
+
+
 def print_rules(ledger: Iterable[Rule]) -> None:
     """Prints lines of a ledger."""
     for rule in ledger:
-        note = f"  ({rule.note})" if rule.note else ""
-        console.print(
-            f"  {rule.table}: {rule.rule}: {rule.rows_in:,} in, {rule.dropped:,} dropped{note}"
-        )
+        console.print(f"  {rule}")

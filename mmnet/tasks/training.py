@@ -14,6 +14,7 @@ from mmnet.config import (
     TrainConfig,
 )
 from mmnet.data.dataset import Dataset
+from mmnet.data.splits import SPLITS
 from mmnet.data.windows import Windows
 from mmnet.evaluation import report
 from mmnet.evaluation.scenarios import SCENARIOS
@@ -35,7 +36,7 @@ from mmnet.tasks.evaluating import (
     title_of,
     validation_of,
 )
-from mmnet.tasks.shown import console, print_ledger
+from mmnet.tasks.shown import console, print_ledger, print_remarks, target_remarks
 from mmnet.training import fitting, losses, resume, share_rates
 from mmnet.training.records import Record, Stages
 from mmnet.training.run_directory import SHARE_RATES, removed_if_unused
@@ -100,6 +101,7 @@ def train(
     SHARE_RATES.write(flags, run_dir)
     windows = Windows(dataset)
     print_ledger(dataset)
+    print_remarks(target_remarks(dataset, *SPLITS))
     record = Record.of_this_process(
         flags=flags.model_dump(mode="json", exclude=set(config.PLACES))
         | {"mode_weights": list(options["mode_weights"])},

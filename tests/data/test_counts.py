@@ -96,6 +96,37 @@ def test_counts_of_unknown_items_are_refused_by_default():
     )
 
 
+def test_a_refusal_knows_the_ledger_of_the_rows_judged_before_it():
+    rows = [("a", 3, 7, 0), ("a", 5, 9, 1), ("x", 6, 2, 1), ("a", 7, 2, 3)]
+    with pytest.raises(InputError) as caught:
+        panel(rows, unknown_items="drop", task=TaskFlags(first_period="4"))
+    assert caught.value.ledger == [
+        "counts: item is in the items table: 4 in, 1 dropped",
+        "counts: not before --first_period: 3 in, 1 dropped",
+    ]
+    with pytest.raises(InputError) as caught:
+        panel(rows)
+    assert caught.value.ledger == []  # no rule has let a row pass
+
+
+def test_items_of_which_none_is_known_are_not_recommended_to_be_dropped():
+    assert refused(("x", 3, 7, 0), ("y", 3, 7, 0)) == (
+        "counts table row 1, column item_id: item 'x' is not in the items table (2 such rows); nor "
+        "is any other; does --item_column=item_id name the ids of both tables?"
+    )
+
+
+@pytest.mark.parametrize("empty", [None, float("nan")])
+def test_an_empty_count_is_zero_when_asked(empty):
+    rows = [("a", 3, 7, empty), ("a", 4, empty, empty), ("b", 4, 9, 2)]
+    assert "row 1, column shares: shares must be a whole number of 0 or more" in refused(*rows[:1])
+    found, _ = panel(rows, empty_counts="zero")
+    np.testing.assert_array_equal(found.clicks, [[7, 0], [0, 9]])
+    np.testing.assert_array_equal(found.shares, [[0, 0], [0, 2]])
+    wrong = refused(("a", 3, 7, "x"), ("a", 4, 7, ""), empty_counts="zero")
+    assert wrong.endswith("Received: 'x'")
+
+
 def test_periods_before_the_first_one_asked_for_are_dropped_and_told():
     rows = [("a", 3, 7, 0), ("a", 5, 9, 1), ("a", 6, 2, 1)]
     found, ledger = panel(rows, task=TaskFlags(first_period="5"))

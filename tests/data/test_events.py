@@ -800,6 +800,44 @@ def test_tables_that_contradict_each_other_are_refused(arguments, said, capsys):
     assert not [path for path in Path().iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.parametrize(
+    ("spoilt", "flags", "lines"),
+    [
+        ({"timestamp": "never"}, [], ["has an item (item_id): 3 in, 0 dropped"]),
+        (
+            {"item_id": "x"},
+            ["--events_until=2025-01-01"],
+            [
+                "has an item (item_id): 3 in, 0 dropped",
+                "has a time of 1970 to 2099 (timestamp): 3 in, 0 dropped",
+                "before --events_until: 3 in, 0 dropped",
+            ],
+        ),
+        (
+            {"shares": -1},
+            [],
+            [
+                "has an item (item_id): 3 in, 0 dropped",
+                "has a time of 1970 to 2099 (timestamp): 3 in, 0 dropped",
+                "item is in the items table: 3 in, 0 dropped",
+            ],
+        ),
+    ],
+)
+def test_a_refusal_comes_after_the_ledger_so_far(spoilt, flags, lines, capsys):
+    good = {"item_id": "a", "timestamp": "2024-05-31", "shares": 1}
+    write("events.parquet", pa.Table.from_pylist([good, good, good | spoilt]))
+    write("items.csv", {"item_id": ["a"]})
+    before = sorted(Path().iterdir())
+    arguments = ["--events=events.parquet", "--items=items.csv", "--denominator=events", *flags]
+    code = driver.run(PrepareConfig, "", "prepare", [*arguments, "--dataset_dir=dataset"])
+    *told, sentence = capsys.readouterr().err.splitlines()
+    assert code == 1
+    assert sentence.startswith("error: events.parquet")
+    assert told == [f"  events: {line}" for line in lines]
+    assert sorted(Path().iterdir()) == before  # nothing is left, hidden or not
+
+
 def test_a_run_that_refuses_its_events_leaves_nothing(capsys):
     items_and_events()
     wrong = ["--numerator=play_ms", "--run_dir=run"]
@@ -848,3 +886,94 @@ def test_spark_counts_what_duckdb_counts():
             read = file_of(rows, form) | flags_of(how)
             read |= {"rate": RATES, "numerator": "play >= length", "engine_threads": 2}
             assert count(**read, engine=spark) == count(**read), (form, how)
+
+
+# ------------------------------------------------------------------------------ large sums
+
+MOST = 2**53 - 1
+
+
+def test_sums_of_all_counts_may_pass_int64():
+    items = np.array([f"i{number}" for number in range(2100)], object)
+    write(
+        "events.parquet",
+        {"item_id": items, "timestamp": [3] * 2100, "seen": [MOST] * 2100, "likes": [1] * 2100},
+    )
+    counts, ledger = count(item_ids=items, numerator="likes", denominator="seen")
+    assert {row[2:] for row in counts} == {(MOST, 1)}
+    assert ledger[-1].note == f"2,100 counts rows: {2100 * MOST:,} of seen, 2,100 of likes"
+
+
+def test_a_count_that_float64_does_not_hold_is_refused():
+    write(
+        "events.parquet",
+        {"item_id": ["a"] * 3, "timestamp": [3] * 3, "seen": [MOST, 0, 0], "likes": [MOST, 1, 0]},
+    )
+    with pytest.raises(InputError) as caught:
+        count(numerator="likes", denominator="seen")
+    assert str(caught.value) == (
+        "events.parquet: --numerator=likes adds up to 9.007e+15 for item 'a' in period 3, and a "
+        "count must stay below 2**53 = 9,007,199,254,740,992; give it in a larger unit, or make "
+        "--period narrower"
+    )
+
+
+# ------------------------------------------------------------ empty values, and what to drop
+
+
+def sparse(likes):
+    """Events of one item, of which some have a like."""
+    return {"item_id": ["a"] * 45, "timestamp": [3] * 45, "likes": likes}
+
+
+@pytest.mark.parametrize(
+    "likes",
+    [
+        pa.array([1] * 27 + [None] * 18, pa.int64()),
+        pa.array([1.0] * 27 + [None] * 9 + [float("nan")] * 9),
+        pa.array([True] * 27 + [None] * 18),
+        pa.array(["1"] * 27 + [""] * 9 + [None] * 9),
+    ],
+)
+def test_a_drop_that_leaves_one_value_is_refused_and_empty_may_mean_zero(likes):
+    write("events.parquet", sparse(likes))
+    for bad_events in ("fail", "drop"):
+        with pytest.raises(InputError) as caught:
+            count(numerator="likes", bad_events=bad_events)
+        assert "18 events of --numerator=likes" in str(caught.value)
+        assert (
+            "without them every rate would be 100 %, so they cannot be dropped: correct them, or "
+            "set --empty_counts=zero if empty means 0. Received: likes="
+        ) in str(caught.value)
+    counted, ledger = count(numerator="likes", empty_counts="zero")
+    assert counted == [("a", 3, 45, 27)]
+    assert ledger[-1].dropped == 0
+
+
+def test_empty_means_zero_for_nothing_but_empty_values():
+    write("events.parquet", sparse(["1"] * 27 + [""] * 17 + ["many"]))
+    with pytest.raises(
+        InputError, match=r"1 events of --numerator=likes .* Received: likes='many'"
+    ):
+        count(numerator="likes", empty_counts="zero")
+    write("events.parquet", sparse([1] * 27 + [None] * 18))
+    # A comparison with an empty value is neither true nor false.
+    with pytest.raises(InputError, match="18 events of --numerator=likes == 1"):
+        count(numerator="likes == 1", empty_counts="zero")
+
+
+def test_most_events_are_not_recommended_to_be_dropped():
+    write("events.parquet", sparse([1] * 45) | {"item_id": ["a"] * 20 + [None] * 25})
+    with pytest.raises(InputError) as caught:
+        count(numerator="likes")
+    assert str(caught.value) == (
+        "events.parquet, column item_id: 25 events have no item; that is most of them, so that "
+        "--item_column=item_id may be the wrong column. Received: None"
+    )
+    write("events.parquet", sparse([1] * 45) | {"item_id": ["x"] * 45})
+    with pytest.raises(InputError) as caught:
+        count(numerator="likes")
+    assert str(caught.value) == (
+        "events.parquet: item 'x' is not in the items table (45 such events); nor is any other; "
+        "does --item_column=item_id name the ids of both tables?"
+    )

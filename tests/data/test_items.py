@@ -1,11 +1,16 @@
+from fractions import Fraction
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import items
 from mmnet.data.ids import ItemIds
+from mmnet.data.items import HUGEST
 from mmnet.data.tables import Table
 from mmnet.schema import VectorSpec
 
@@ -127,6 +132,21 @@ def test_statistics_do_not_depend_on_the_order():
     assert items.mean_and_sd(values[::-1].copy()) == items.mean_and_sd(values) == expected
 
 
+@given(
+    st.lists(
+        st.sampled_from([HUGEST, -HUGEST, 1e308, np.nextafter(HUGEST, 0), 1.0, 5e-324, 0.0]),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_statistics_of_the_largest_numbers_are_finite(values):
+    mean, sd = items.mean_and_sd(np.array(values))
+    assert np.isfinite([mean, sd]).all()
+    exact = sum(map(Fraction, values), Fraction(0)) / len(values)
+    assert abs(Fraction(mean) - exact) <= Fraction(HUGEST) / 2**50  # 40 sums of 53 bits each
+    assert sd > 0
+
+
 # ----------------------------------------------------------------------------------- texts
 
 
@@ -221,8 +241,14 @@ def test_vectors_are_lined_up_and_zero_where_missing(kind):
         (
             ["a", "a"],
             [[1.0], [2.0]],
-            "vectors table row 2, column item_id: item 'a' stands here a second time; "
-            "--vectors=cover needs one row per item",
+            "vectors table row 2, column item_id: item 'a' had another vector in an earlier row, "
+            "and --vectors=cover needs one per item; keep the right one",
+        ),
+        (
+            ["a", "b", "a"],
+            [[1.0], None, [1.0]],
+            "vectors table row 3, column item_id: item 'a' and its vector were in an earlier row "
+            "(--vectors=cover); remove the repeat, or set --repeats=drop",
         ),
         (
             ["a"],

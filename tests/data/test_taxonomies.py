@@ -1,4 +1,5 @@
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,9 @@ from mmnet.checks import InputError
 from mmnet.config import TaskFlags
 from mmnet.data import taxonomies
 from mmnet.data.calendars import Calendar
-from mmnet.data.counts import Panel
+from mmnet.data.columns import LARGEST
+from mmnet.data.counts import LARGEST_RATE_SUM, Panel
+from mmnet.data.share_rates import FIXED_POINT
 from mmnet.data.tables import Table
 
 
@@ -190,3 +193,109 @@ def test_what_was_fitted_is_read_back(tmp_path):
         assert after.numbers == before.numbers == {"a": 0, "b": 1}
         for one, other in zip(before.means(THREE, items), after.means(THREE, items), strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+# ------------------------------------------------------------------------------ at the limits
+
+
+@st.composite
+def largest_worlds(draw):
+    """A panel of counts and rates up to their limits, and items with up to 2,000 values."""
+    num_items = draw(st.integers(2, 5))
+    rows = st.lists(st.booleans(), min_size=num_items, max_size=num_items)
+    clicks, shares = [], []
+    for _ in range(num_items):
+        c = draw(st.sampled_from([0, 1, 3, 10**9, LARGEST - 2, LARGEST - 1]))
+        # Together the rates of a period stay below the limit that counts are held to.
+        most = min(LARGEST - 1, c * (LARGEST_RATE_SUM // 100 - 1) // num_items)
+        clicks.append(c)
+        shares.append(draw(st.sampled_from([0, 1, most // 3, most])) if c else 0)
+    many = draw(st.sampled_from([1, 2, 2000]))
+    groups = [draw(rows) for _ in range(2)]
+    tags = [
+        [f"{name}{i}" for name, group in zip("ab", groups, strict=True) if group[row]
+         for i in range(many)]
+        for row in range(num_items)
+    ]  # fmt: skip
+    return panel(np.transpose([clicks]), np.transpose([shares])), tags
+
+
+def exact_mean(items, made, weighting):
+    """Mean of some items in the first period as a fraction; None where none was clicked."""
+    counted = [(int(made.shares[i, 0]), int(made.clicks[i, 0])) for i in items]
+    counted = [(shares, clicks) for shares, clicks in counted if clicks]
+    if not counted:
+        return None
+    if weighting == "clicks":
+        return 100 * Fraction(*map(sum, zip(*counted, strict=True)))
+    return 100 * sum(itertools.starmap(Fraction, counted), Fraction(0)) / len(counted)
+
+
+def exact_rates(world, *, leave_one_out, weighting):
+    """Eq. 4 in fractions, which round nothing."""
+    made, tags = world[0], list(map(frozenset, world[1]))
+    found = []
+    for item, of_item in enumerate(tags):
+        others = [i for i in range(len(tags)) if not leave_one_out or i != item]
+        groups = [tuple(i for i in others if tag in tags[i]) for tag in of_item]
+        once = {group: exact_mean(group, made, weighting) for group in set(groups)}
+        means = [once[group] for group in groups if once[group] is not None]
+        everyone = exact_mean(others, made, weighting) or Fraction(0)
+        found.append(sum(means, Fraction(0)) / len(means) if means else everyone)
+    return found
+
+
+@settings(deadline=None, max_examples=25)
+@given(largest_worlds(), st.booleans(), st.sampled_from(["items", "clicks"]), st.integers(1, 2))
+def test_the_largest_counts_rates_and_lists_are_exact(world, leave_one_out, weighting, num_shards):
+    how = {"leave_one_out": leave_one_out, "weighting": weighting}
+    rate, _ = taxonomy_means(
+        world[0], tagged(*map(";".join, world[1])), **how, num_shards=num_shards
+    )
+    for found, wanted in zip(rate[:, 0], exact_rates(world, **how), strict=True):
+        # A rate is kept to 2**-24 percent, and float32 to 2**-24 of its value.
+        assert abs(Fraction(float(found)) - wanted) <= (wanted + 1) * Fraction(1.1) / FIXED_POINT
+
+
+@settings(deadline=None, max_examples=40)
+@given(worlds(), st.booleans(), st.sampled_from(["items", "clicks"]))
+def test_means_have_the_bits_of_whole_numbers_rounded_once(world, leave_one_out, weighting):
+    """The sums in Python's integers, each step in float64: what int64 held had these bits."""
+    made, tags = world
+    rate, _ = taxonomy_means(
+        made, tagged(*map(";".join, tags)), leave_one_out=leave_one_out, weighting=weighting
+    )
+    for item, t in np.ndindex(rate.shape):
+        others = [i for i in range(len(tags)) if not leave_one_out or i != item]
+        others = [i for i in others if made.clicks[i, t] > 0 and t >= made.release[i]]
+
+        def mean(items, t=t):
+            shares, clicks = made.shares[items, t], made.clicks[items, t]
+            if weighting == "clicks":
+                return round(FIXED_POINT * (100.0 * float(sum(shares)) / float(sum(clicks))))
+            fixed = np.rint(FIXED_POINT * (100.0 * shares / clicks)).astype(int)
+            return round(float(sum(fixed.tolist())) / len(items))
+
+        groups = [[i for i in others if tag in tags[i]] for tag in tags[item]]
+        found = [mean(group) for group in groups if group]
+        total = sum(found) if found else mean(others) if others else 0
+        wanted = np.float32(float(total) / max(1, len(found)) / FIXED_POINT)
+        assert rate[item, t] == wanted
+
+
+def test_an_items_mean_over_a_thousand_values_does_not_overflow():
+    # Both items have 1,000 values at 800,000,000 percent: 1,000 * 8e8 * 2**24 passes 2**63.
+    made = panel([[1], [1]], [[8_000_000], [8_000_000]])
+    tags = ";".join(map(str, range(1000)))
+    rate, flag = taxonomy_means(made, tagged(tags, tags))
+    np.testing.assert_array_equal(rate, [[8e8], [8e8]])
+    np.testing.assert_array_equal(flag, [[0], [0]])
+
+
+@pytest.mark.parametrize("num_shards", [1, 3])
+def test_pooled_clicks_of_many_items_do_not_overflow(num_shards):
+    # 2,100 times 2**53 - 1 passes 2**64; half of the clicks are shares.
+    clicks = np.full((2100, 1), LARGEST - 1)
+    made, items = panel(clicks, clicks // 2), tagged(*["a"] * 2100)
+    rate, _ = taxonomy_means(made, items, weighting="clicks", num_shards=num_shards)
+    np.testing.assert_array_equal(rate, np.full((2100, 1), 50, np.float32))

@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from mmnet import checks
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
+from mmnet.data import budgets
 from mmnet.data.columns import SEPARATOR
 from mmnet.data.tables import Table, Tables
 
@@ -178,6 +179,8 @@ def simulated(
         raise InputError(
             f"--source=simulated reads no files; leave out --source_dir. Received: {directory}"
         )
+    what = f"--source_set: {items:,} items in {periods:,} periods"
+    budgets.check_memory(16 * items * periods, what, "draw fewer of either")
     try:
         simulation = simulate(regime=regime, items=items, periods=periods, clicks=clicks, seed=seed)
     except ValueError as error:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,8 @@ LOG = "final_track1_train.txt"
 TITLES, VIDEOS, AUDIOS = "track1_title.txt", "track1_video_*.txt", "track1_audio_*.txt"
 VIDEO_KEY, AUDIO_KEY = "video_feature_dim_128", "audio_feature_128_dim"
 VECTOR_LENGTH = 128
+MOST_WORDS = 100_000
+"""Of a title: a line of a few bytes can ask for billions."""
 
 _BLOCK_BYTES = 1 << 24
 
@@ -246,8 +248,11 @@ def _titles(paths: list[Path], numbers: np.ndarray) -> tuple[pa.Array, Rule]:
                 try:
                     entry = json.loads(text)
                     item, words = int(entry["item_id"]), entry["title_features"]
+                    check_title(path, line, words)
                     title = " ".join(word for word in words for _ in range(words[word]))
-                except (ValueError, KeyError, TypeError):
+                except InputError:
+                    raise
+                except (ValueError, KeyError, TypeError, AttributeError):
                     raise InputError(
                         f"{path} line {line}: must be JSON with item_id and title_features, how "
                         f"often each word id is there. Received: {shown(text)}"
@@ -257,6 +262,22 @@ def _titles(paths: list[Path], numbers: np.ndarray) -> tuple[pa.Array, Rule]:
                     titles[place] = title
     known = int(sum(title is not None for title in titles))
     return pa.array(titles, pa.string()), Rule("title", "is an item's first", lines, known)
+
+
+def check_title(path: Path, line: int, words: Mapping[str, int]) -> None:
+    """Refuses a title that would be written out to far more words than a title has.
+
+    Raises:
+        InputError: the sentence names the line and the word.
+        TypeError: a count is not a number.
+    """
+    if (total := sum(words.values())) > MOST_WORDS:
+        word = max(words, key=lambda word: words[word])
+        raise InputError(
+            f"{path} line {line}, key title_features: a title of {total:,} words, and at most "
+            f"{MOST_WORDS:,} are read; correct how often word {word[:40]!r} is there, "
+            f"{words[word]:,} times"
+        )
 
 
 def _vectors(

@@ -25,7 +25,7 @@ import numpy as np
 from mmnet.checks import InputError
 from mmnet.console import console
 from mmnet.data import store
-from mmnet.data.ledger import Rule, ledger_table
+from mmnet.data.ledger import Rule, ledger_table, so_far
 from mmnet.files import make_directory, only_one, write_atomic
 from mmnet.flags import named_options
 from mmnet.hashing import sha256
@@ -121,8 +121,9 @@ def prepare(flags: InteractionFlags, directory: Path) -> Dataset:
 def _made(flags: InteractionFlags, directory: Path, fingerprint: str) -> Dataset:
     rows, ledger, paths = interactions.read(flags)
     source = SOURCES[flags.source]
-    catalogue = source.catalogue(Path(flags.source_dir), np.unique(rows.item_id))
-    log, rule = _joined(rows, catalogue, flags)
+    with so_far(lambda: ledger):
+        catalogue = source.catalogue(Path(flags.source_dir), np.unique(rows.item_id))
+        log, rule = _joined(rows, catalogue, flags)
     ledger += [rule, *catalogue.ledger]
     inputs = {path.name: sha256(path) for path in (*paths, *catalogue.paths)}
     return _write(log, directory, fingerprint, ledger, inputs, flags, rows.daily)

@@ -13,7 +13,6 @@ second look names its place.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from mmnet.data.engines import Engine
 from mmnet.data.ledger import Rule
 from mmnet.data.sources import reading
 from mmnet.data.sources.reading import Scan
+from mmnet.files import scratch_directory
 from mmnet.mma4ctr.config import InteractionFlags
 from mmnet.mma4ctr.data import sources
 from mmnet.mma4ctr.data.sources.source import Label, Layout, Source
@@ -95,7 +95,7 @@ def read(flags: InteractionFlags) -> tuple[Interactions, list[Rule], list[Path]]
     names = [_header(path, layout, needed) for path in paths]
     if any(name != names[0] for name in names):
         raise InputError(f"{paths[0].parent}: files of one log must have the same columns")
-    with tempfile.TemporaryDirectory(prefix="mma4ctr-") as scratch:
+    with scratch_directory(flags.engine_spill, "mma4ctr-") as scratch:
         engine_flags = TableFlags(
             engine=flags.engine,
             engine_memory=flags.engine_memory,

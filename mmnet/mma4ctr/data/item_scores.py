@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmnet.checks import InputError
-from mmnet.data import tables
+from mmnet.data import repeats, tables
 from mmnet.schema import LARGEST_RATE
 from mmnet.serving.exported import OUTPUT
 
@@ -61,7 +61,12 @@ def read(pattern: str, item_ids: np.ndarray) -> ItemScores:
         )
     ids = numbers.cast(pa.int64()).to_numpy()
     if len(np.unique(ids)) < len(ids):
-        raise InputError(f"{scores.origin()}: an item has two scores; score one period only")
+        first = repeats.firsts(ids)
+        row = int(np.argmax(first < np.arange(len(ids))))
+        raise InputError(
+            f"{scores.where(row, 'item_id')}: item {ids[row]} has a second score; score one period "
+            "only, and each item once"
+        )
     rate = scores.need(OUTPUT, "item_scores").cast(pa.float64()).to_numpy()
     place = np.minimum(np.searchsorted(item_ids, ids), len(item_ids) - 1)
     mine = (item_ids[place] == ids) & np.isfinite(rate)

@@ -90,6 +90,24 @@ class Protocol:
         users = self.num_states // (self.bins + 1) if self.bins else self.num_states
         return np.arange(users) * (self.bins + 1) + self.bins if self.bins else np.arange(users)
 
+    def remarks(self, label: str) -> list[str]:
+        """What to say of splits whose rows are all of one kind; nothing of ordinary ones.
+
+        Args:
+            label: the flag's value, what is predicted.
+        """
+        kinds: dict[int, list[str]] = {}
+        for name, rows in self.parts.items():
+            found = np.unique(self.label[rows])
+            if len(found) == 1:
+                kinds.setdefault(int(found[0]), []).append(f"{len(self.label[rows]):,} {name}")
+        return [
+            f"note: all {', '.join(parts)} rows have the label {kind} ({label}): nothing can be "
+            "learned from them, and AUC is not defined on them; check how it is counted, or choose "
+            "another --label"
+            for kind, parts in kinds.items()
+        ]
+
 
 def build(dataset: Dataset, flags: ProtocolFlags, needed: np.ndarray, seed: int) -> Protocol:
     """The rows of a protocol.

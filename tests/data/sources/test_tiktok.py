@@ -202,6 +202,18 @@ def test_a_kind_of_vectors_that_no_item_has_is_left_out(tmp_path):
         ),
         (
             "track1_title.txt",
+            '{"item_id": 10, "title_features": {"5": 20000000, "6": 1}}\n',
+            "{} line 1, key title_features: a title of 20,000,001 words, and at most 100,000 are "
+            "read; correct how often word '5' is there, 20,000,000 times",
+        ),
+        (
+            "track1_title.txt",
+            '{"item_id": 10, "title_features": ["5"]}\n',
+            "{} line 1: must be JSON with item_id and title_features, how often each word id is "
+            'there. Received: \'{{"item_id": 10, "title_features": ["5"]}}\'',
+        ),
+        (
+            "track1_title.txt",
             '{"item_id": 10, "title_features": {"5": 1}}\n{"item_id": 10\n',
             "{} line 2: must be JSON with item_id and title_features, how often each word id is "
             "there. Received: '{{\"item_id\": 10'",

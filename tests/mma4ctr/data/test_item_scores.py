@@ -37,7 +37,10 @@ def test_what_was_decided_to_drop_is_dropped(tmp_path):
     [
         ({"item_id": ["3"]}, "no column 'predicted_share_rate'"),
         ({"item_id": ["3", "a"], "predicted_share_rate": [1.0, 1.0]}, "numbers here.*'a'"),
-        ({"item_id": ["3", "3"], "predicted_share_rate": [1.0, 1.0]}, "two scores"),
+        (
+            {"item_id": ["3", "3"], "predicted_share_rate": [1.0, 1.0]},
+            "row 2, .* item 3 has a second score",
+        ),
         ({"item_id": ["4"], "predicted_share_rate": [1.0]}, "of no item of the dataset"),
     ],
 )

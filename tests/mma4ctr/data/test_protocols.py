@@ -81,6 +81,18 @@ def test_users_with_few_rows_are_left_out_by_what_a_protocol_may_know():
     assert np.bincount(support)[np.unique(support)].min() >= 30
 
 
+def test_rows_of_one_kind_are_remarked_on():
+    protocol = build(log(), "c1")
+    assert protocol.remarks("like") == []
+    label = protocol.label.copy()
+    label[protocol.parts["test"]] = 0
+    number = len(label[protocol.parts["test"]])
+    assert dataclasses.replace(protocol, label=label).remarks("like") == [
+        f"note: all {number:,} test rows have the label 0 (like): nothing can be learned from "
+        "them, and AUC is not defined on them; check how it is counted, or choose another --label"
+    ]
+
+
 def test_time_cuts_c1():
     found = build(log(), "c1")
     for split, days in (("train", range(2, 13)), ("validation", [13]), ("test", [14])):

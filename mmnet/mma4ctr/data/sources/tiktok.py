@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from rich.progress import track
 
 from mmnet.checks import InputError
+from mmnet.data import budgets
 from mmnet.data.ledger import Rule
 from mmnet.data.sources import reading, tiktok
 from mmnet.mma4ctr.data.generator.tiktok_files import tiktok_files
@@ -25,6 +26,9 @@ from mmnet.mma4ctr.data.modalities.raw import Catalogue, Raw
 from mmnet.mma4ctr.data.pca import Ragged
 from mmnet.mma4ctr.data.sources.source import Label, Layout, Source
 from mmnet.schema import LARGEST_ENTRY
+
+TITLE_WORD_BYTES = 16
+"""Of a word of a title: its number as it is read, and in the titles of all items."""
 
 SHOWN_FROM_BYTES = 500_000_000
 """Feature files of so many bytes in all take long enough to show how far reading is."""
@@ -132,7 +136,7 @@ def _titles(paths: Sequence[Path], item_ids: np.ndarray) -> tuple[Raw, Rule]:
     import duckdb
 
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    lines = 0
+    lines = words = 0
     for path in paths:
         with duckdb.connect() as connection:
             connection.execute("set preserve_insertion_order=true")
@@ -148,6 +152,9 @@ def _titles(paths: Sequence[Path], item_ids: np.ndarray) -> tuple[Raw, Rule]:
                     if found is None:
                         raise _wrong_title(path)
                     parts.append(found)
+                    words += len(found[1])
+                    what = f"{path}: {words:,} words of titles"
+                    budgets.check_memory(TITLE_WORD_BYTES * words, what, "read fewer of the files")
             except duckdb.Error as error:
                 raise _wrong_title(path, str(error)) from None
     if not parts:
@@ -179,9 +186,13 @@ def _words(
     bad = len(words) and (words.dtype.kind == "f" or counts.dtype.kind == "f")
     if bad or (len(words) and (min(words.min(), counts.min()) < 0 or words.max() >= 1 << 31)):
         return None
+    if len(counts) and counts.max() > tiktok.MOST_WORDS:  # of one word alone, and sums may overflow
+        return None
     totals = np.append(0, np.cumsum(counts))
     offsets = offsets - offsets[0]
     length = totals[offsets[1:]] - totals[offsets[:-1]]
+    if len(length) and length.max() > tiktok.MOST_WORDS:
+        return None
     flat = np.repeat(words, counts)
     empty = np.flatnonzero(length == 0)
     flat = np.insert(flat, totals[offsets[:-1]][empty], 0)
@@ -198,7 +209,10 @@ def _wrong_title(path: Path, reason: str = "") -> InputError:
                 entry = json.loads(text)
                 pairs = [int(entry["item_id"])]
                 pairs += [int(n) for pair in entry["title_features"].items() for n in pair]
+                tiktok.check_title(path, line, entry["title_features"])
                 right = min(pairs) >= 0
+            except InputError as error:
+                return error
             except (ValueError, KeyError, TypeError, AttributeError):
                 right = False
             if not right:

@@ -47,6 +47,9 @@ def test_what_is_wrong_in_json_lines_is_said_with_its_place(tmp_path):
         tiktok(tmp_path / "long", videos=[[(1, FULL), (4, [*FULL, 1.0])]])
     with pytest.raises(InputError, match=r"track1_title.txt line 2: must be JSON"):
         tiktok(tmp_path / "word", titles=[(1, {"3": 1}), (4, {"a": 1})])
+    for name, words in (("one", {"3": 20_000_000}), ("two", {"3": 60_000, "4": 60_000})):
+        with pytest.raises(InputError, match=r"title.txt line 2, .* a title of .* at most 100,000"):
+            tiktok(tmp_path / name, titles=[(1, {"3": 1}), (4, words)])
     with pytest.raises(InputError, match="no item of the log is in the files of acoustic"):
         tiktok(tmp_path / "empty", audios=[[(77, FULL)]])
     write_tiktok(tmp_path / "none", [watch()], videos=[[(1, FULL)]])

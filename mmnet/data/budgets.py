@@ -1,0 +1,234 @@
+"""Memory and disk: what is needed is estimated before it is taken, and refused with a sentence.
+
+Estimates are of the arrays that are there for certain, so they are low: what they refuse would
+never have fit. Arrays in files count against the free disk, all others against memory, which is
+that of the machine or the limit of the process or its container, whichever is lower.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from mmnet.checks import InputError
+
+MEMORY = "MMNET_MEMORY"
+"""Environment variable that states the memory where it is not recognised, such as 64GB."""
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def memory() -> int:
+    """Bytes of memory that this process may use.
+
+    Raises:
+        InputError: `MMNET_MEMORY` is not a size.
+    """
+    if stated := os.environ.get(MEMORY, ""):
+        return size(stated, MEMORY)
+    found = [*_control_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))]
+    if hasattr(os, "sysconf"):
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    try:
+        import resource
+    except ImportError:  # Windows
+        return min(found, default=1 << 62)
+    address_space, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if address_space != resource.RLIM_INFINITY:
+        found.append(address_space)
+    return min(found, default=1 << 62)
+
+
+def _control_groups(own: Path, root: Path) -> Iterator[int]:
+    """Limits of the control groups that a process is in (Linux), of either version.
+
+    Args:
+        own: the file that lists the groups of the process.
+        root: the directory of all groups.
+    """
+    lines = own.read_text(encoding="utf-8").splitlines() if own.is_file() else []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        base = root / "memory" if controllers else root
+        name = "memory.limit_in_bytes" if controllers else "memory.max"
+        group = base / path.lstrip("/")
+        for directory in (group, *group.parents):
+            file = directory / name
+            text = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+            if text.isdecimal():  # else "max"
+                yield int(text)
+            if directory == base:
+                break
+
+
+def size(text: str, flag: str) -> int:
+    """Bytes of a size such as 64GB.
+
+    Args:
+        text: a number, and a unit of 1,024 bytes or a power of that.
+        flag: what it was given by, for messages.
+
+    Raises:
+        InputError: it cannot be read.
+
+    >>> size("1.5GB", "MMNET_MEMORY"), size("800 MiB", "MMNET_MEMORY")
+    (1610612736, 838860800)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
+    if not found:
+        raise InputError(f"{flag} must be a size such as 64GB. Received: {text!r}")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def shown(number: int) -> str:
+    """A number of bytes for a message.
+
+    >>> shown(61 << 30), shown(700), shown(1536 << 20)
+    ('61 GB', '700 bytes', '1.5 GB')
+    """
+    for unit in ("t", "g", "m", "k"):
+        if number >= _UNITS[unit]:
+            many = number / _UNITS[unit]
+            return f"{many:.3g} {unit.upper()}B" if many < 999 else f"{many:.0f} {unit.upper()}B"
+    return f"{number} bytes"
+
+
+def check_memory(needed: int, what: str, fix: str) -> None:
+    """Refuses what does not fit in memory.
+
+    Args:
+        needed: bytes, estimated.
+        what: needs them, in the plural.
+        fix: what the user can do about it.
+
+    Raises:
+        InputError: the sentence names the estimate, the limit and the way out.
+    """
+    there = memory()
+    if needed > there:
+        raise InputError(
+            f"{what} need about {shown(needed)} of memory, and there are {shown(there)}; {fix}, or "
+            f"use a machine with more memory (where this limit is wrong, set {MEMORY}=64GB)"
+        )
+
+
+def check_disk(directory: Path, needed: int, what: str, fix: str) -> None:
+    """Refuses what does not fit on the disk.
+
+    Args:
+        directory: where it is to be written.
+        needed: bytes.
+        what: needs them, in the plural.
+        fix: what the user can do about it.
+
+    Raises:
+        InputError: the sentence names what is needed, what is free and the way out.
+    """
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise InputError(
+            f"{what} need {shown(needed)} on the disk of {directory.parent}, where {shown(free)} "
+            f"are free; free some, {fix}, or choose another place"
+        )
+
+
+# ------------------------------------------------------------------------- files read as a whole
+
+_IN_PIECES = "write the table as Parquet, of which counts, items and vectors are read in pieces"
+
+
+def check_growth(path: Path, grown: int) -> None:
+    """Refuses a text file that does not fit in memory, once it has grown so far.
+
+    Args:
+        path: of the file.
+        grown: bytes of it so far, decompressed.
+
+    Raises:
+        InputError: the sentence names the file and the limit.
+    """
+    if grown > memory():
+        check_memory(
+            grown, f"{path}: its rows, {shown(path.stat().st_size)} in the file,", _IN_PIECES
+        )
+
+
+def check_parquet(path: Path, footer: pa.parquet.FileMetaData) -> None:
+    """Refuses a Parquet file that does not fit in memory, by its footer.
+
+    A column that repeats one value takes next to nothing in the file and as much as any other in
+    memory, so rows are counted and not only bytes.
+
+    Args:
+        path: of the file.
+        footer: of the file.
+
+    Raises:
+        InputError: the sentence names the file, the estimate and the limit.
+    """
+    schema = footer.schema.to_arrow_schema()
+    needed = sum(_width(field.type) for field in schema) * footer.num_rows
+    stored = sum(footer.row_group(group).total_byte_size for group in range(footer.num_row_groups))
+    rows = f"{path}: its {footer.num_rows:,} rows, {shown(path.stat().st_size)} in the file,"
+    check_memory(max(needed, stored), rows, "read fewer rows or columns at a time")
+
+
+def _width(kind: pa.DataType) -> int:
+    """Bytes that a value takes in memory at least."""
+    try:
+        return max(1, kind.bit_width // 8)
+    except ValueError:  # of no fixed width: 4 bytes say where each value begins
+        return 4
+
+
+class WatchedFile:
+    """A file to read from, decompressed, that is refused once it does not fit in memory.
+
+    What Arrow, Python's `csv` and others need of a file object.
+
+    Args:
+        path: of the file; its suffix says how it is compressed.
+    """
+
+    def __init__(self, path: Path):
+        self._path, self._file = path, pa.input_stream(str(path))
+        self._grown = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, at most so many; none at the end.
+
+        Raises:
+            InputError: with them, all that was read no longer fits in memory.
+        """
+        block = self._file.read(size if size >= 0 else None)
+        self._grown += len(block)
+        check_growth(self._path, self._grown)
+        return block
+
+    def readable(self) -> bool:
+        """It can be read from."""
+        return True
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._file.closed
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def __enter__(self) -> WatchedFile:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()

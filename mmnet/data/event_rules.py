@@ -1,0 +1,242 @@
+"""The rules of events, as expressions: which of them every event breaks first.
+
+Every event meets the rules in their order. Those of a row by itself are one expression; those of
+several rows, of a repeated event or of too many, look at what the rules before them left.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mmnet.checks import InputError
+from mmnet.config import TableFlags, TaskFlags
+from mmnet.data import calendars, event_times, expressions
+from mmnet.data.calendars import Calendar
+from mmnet.data.columns import LARGEST
+from mmnet.data.engines import Engine, Events
+from mmnet.data.event_times import END_YEAR, FIRST_YEAR
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+ITEM, PERIOD = "mmnet item", "mmnet period"
+"""Columns that are added to the events; those of `event_times` begin alike."""
+
+
+class Marking:
+    """Events with the number of the rule that each breaks, and what of them is counted.
+
+    Attributes:
+        events: the table.
+        rates: what is counted.
+        when: the time of each event.
+        calendar: what a period is.
+        table: the events with their item and period, `ITEM` and `PERIOD`.
+        rules: the ledger's words for a rule, and which events break it.
+
+    Raises:
+        InputError: flags that the events do not fit.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        events: Events,
+        flags: TableFlags,
+        task: TaskFlags,
+    ):
+        self.events, self.flags = events, flags
+        self.rates = expressions.rates(flags, events.data.columns)
+        table, self.when = event_times.when(engine, events, events.data, flags, "time_column")
+        self.calendar = (
+            Calendar(kind="integer") if self.when.is_period else calendars.calendar_of_times(flags)
+        )
+        if flags.max_delay:
+            self._check_delay()
+            table, self.arrived = event_times.when(engine, events, table, flags, "ingestion_column")
+        self.table = table.mutate(
+            **{ITEM: _item_text(events, flags), PERIOD: self.when.period(table, self.calendar)}
+        )
+        if flags.empty_counts == "zero":
+            counts = [c for rate in self.rates for c in (rate.numerator, rate.denominator)]
+            plain = {count.column for count in counts if count.column and not count.operator}
+            self.table = self.table.mutate(
+                **{name: _or_zero(self.table[name]) for name in sorted(plain)}
+            )
+        self.rules = self._rules_of_rows(task)
+
+    def _rules_of_rows(self, task: TaskFlags) -> list[tuple[str, ir.BooleanValue | None]]:
+        """The ledger's words for a rule, and which events break it; None for what windows say.
+
+        The first two are those of bad events.
+        """
+        import ibis
+
+        flags, when, table = self.flags, self.when, self.table
+        span = "" if when.is_period else f" of {FIRST_YEAR} to {END_YEAR - 1}"
+        found: list[tuple[str, Any]] = [
+            (f"has an item ({flags.item_column})", table[ITEM] == ""),
+            (f"has a time{span} ({flags.time_column})", table[when.local].isnull()),
+        ]
+        if task.first_period:
+            first = self.calendar.number(task.first_period, "first_period")
+            found.append(("not before --first_period", table[PERIOD] < first))
+        if flags.events_until:
+            until = when.place_of(flags.events_until, flags)
+            late = table[when.local] >= ibis.literal(until, "int64")
+            found.append(("before --events_until", late))
+        if flags.max_delay:
+            most = calendars.seconds(flags.max_delay, "max_delay") * event_times.SECOND
+            delayed = self.arrived.since(when, table) > ibis.literal(most, "int64")
+            found.append(("arrived within --max_delay", delayed))
+        if flags.event_key:
+            found.append((f"first event of its {', '.join(flags.event_key)}", None))
+        if flags.max_events_per_user_item_period:
+            if not flags.user_column:
+                raise InputError(
+                    "--max_events_per_user_item_period needs --user_column, the column of users"
+                )
+            limit = flags.max_events_per_user_item_period
+            found.append((f"among the first {limit:,} of its user, item and period", None))
+        return found
+
+    def _check_delay(self) -> None:
+        flags = self.flags
+        if not flags.ingestion_column:
+            raise InputError("--max_delay needs --ingestion_column, the column of arrival times")
+        if self.when.is_period:
+            raise InputError(
+                f"--max_delay needs times, but --time_column={flags.time_column} holds periods; "
+                "leave it out, or say with --time_unit what its numbers count"
+            )
+
+    def marked(self, extra: dict[str, ir.Value] | None = None) -> ir.Table:
+        """Every event: its item, period and values, and the number of the rule that it breaks."""
+        import ibis
+
+        flags, table = self.flags, self.table
+        broken = [(breaks, number) for number, (_, breaks) in enumerate(self.rules, 1)]
+        cases = [(breaks, number) for breaks, number in broken if breaks is not None]
+        columns: dict[str, Any] = {
+            "item": table[ITEM],
+            "period": table[PERIOD],
+            "rule": ibis.cases(*cases, else_=0).cast("int64"),
+            **(extra or {}),
+        }
+        for number, rate in enumerate(self.rates):
+            numerator, good = expressions.counted(rate.numerator, table)
+            denominator, also_good = expressions.counted(rate.denominator, table)
+            columns |= {
+                f"numerator_{number}": numerator,
+                f"denominator_{number}": denominator,
+                f"good_{number}": good & also_good,
+            }
+        windows = [number for breaks, number in broken if breaks is None]
+        if windows:  # an order that is the same whatever the order of the rows, and the rates
+            columns["order"] = ibis.coalesce(table[self.when.order], 0)
+            kinds = {
+                name: expressions.kind_of(self.events.data[name])
+                for name in self.events.data.columns
+            }
+            simple = [
+                name for name, kind in kinds.items() if kind in {*expressions.NUMBERS, "time"}
+            ]
+            columns |= {
+                f"tie_{number}": _identity(table[name]) for number, name in enumerate(simple)
+            }
+        for number, name in enumerate(flags.event_key):
+            self.events.need(name, "event_key")
+            columns[f"key_{number}"] = _identity(table[name])
+        if flags.max_events_per_user_item_period:
+            self.events.need(flags.user_column, "user_column")
+            columns["user"] = _identity(table[flags.user_column])
+        marked = table.select(**columns)
+        order = [name for name in columns if name == "order" or name.startswith("tie_")]
+        if flags.event_key:
+            keys = [f"key_{number}" for number in range(len(flags.event_key))]
+            marked = _beyond(marked, keys, keys, order, 1, windows.pop(0))
+        if windows:
+            most = flags.max_events_per_user_item_period
+            of = ["user", "item", "period"]
+            marked = _beyond(marked, of, ["user"], order, most, windows.pop(0))
+        return marked
+
+    def cells(self) -> ir.Table:
+        """Sums by item and period; what a rule left out, under item '' and the rule's number."""
+        import ibis
+
+        marked = self.marked()
+        stays = marked.rule == 0
+        sums: dict[str, Any] = {"num_events": marked.count()}
+        for number in range(len(self.rates)):
+            good = marked[f"good_{number}"]
+            for name in (f"numerator_{number}", f"denominator_{number}"):
+                # As floats, so that no engine overflows: exact up to 2**53, which is the limit.
+                sums[name] = ibis.ifelse(good, marked[name], 0).cast("float64").sum()
+            sums[f"good_{number}"] = good.ifelse(1, 0).cast("int64").sum().cast("int64")
+        return marked.group_by(
+            item=ibis.ifelse(stays, marked.item, ""),
+            period=ibis.ifelse(stays, marked.period, marked.rule),
+        ).agg(**sums)
+
+
+def _item_text(events: Events, flags: TableFlags) -> ir.StringValue:
+    """Item ids as text, '' where empty; whole numbers written as floats lose their '.0'."""
+    import ibis
+
+    column: Any = events.need(flags.item_column, "item_column")
+    of = column.type()
+    if of.is_nested():
+        raise InputError(
+            f"{events.origin}: column {flags.item_column!r} named by --item_column holds {of} "
+            "values; one value per row is wanted"
+        )
+    if of.is_floating():
+        column = column.cast("float64")
+        filled = column.notnull() & ~column.isnan()
+        whole = filled & (column == column.floor()) & (column.abs() < LARGEST)
+        number = ibis.ifelse(whole, column, 0.0).cast("int64").cast("string")
+        column = ibis.ifelse(whole, number, ibis.ifelse(filled, column.cast("string"), ""))
+    return column.cast("string").fill_null("")
+
+
+def _or_zero(column: ir.Value) -> ir.Value:
+    """A column of counts with 0 where it is empty; any other kind of column as it is."""
+    import ibis
+
+    kind = expressions.kind_of(column)
+    if kind == "text":
+        return ibis.ifelse(expressions.filled(column).isnull(), "0", column)  # type: ignore[arg-type]
+    return ibis.coalesce(expressions.number(column), 0) if kind in expressions.NUMBERS else column
+
+
+def _identity(column: ir.Value) -> ir.Value:
+    """A column that tells users or events apart, null where empty."""
+    return column.nullif("") if column.type().is_string() else column
+
+
+def _beyond(
+    table: ir.Table, of: list[str], filled: list[str], order: list[str], most: int, rule: int
+) -> ir.Table:
+    """Marks, of the events so far kept, those that come after the first few of their kind.
+
+    Args:
+        table: marked events.
+        of: columns that make a kind.
+        filled: those of them that must not be empty; otherwise an event is of no kind.
+        order: which events come first.
+        most: how many of a kind stay.
+        rule: the number to mark the others with.
+    """
+    import ibis
+
+    counts_here = table.rule == 0
+    for name in filled:
+        counts_here &= table[name].notnull()
+    table = table.mutate(counts_here=counts_here)
+    window = ibis.window(group_by=["counts_here", *of], order_by=order)
+    table = table.mutate(place=ibis.row_number().over(window))
+    beyond = table.counts_here & (table.place >= most)
+    return table.mutate(rule=ibis.ifelse(beyond, rule, table.rule).cast("int64")).drop(
+        "counts_here", "place"
+    )

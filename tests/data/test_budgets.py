@@ -1,0 +1,164 @@
+"""What does not fit is refused before it is taken, with a sentence that names the way out."""
+
+import gzip
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from mmnet.checks import InputError
+from mmnet.config import TableFlags, TaskFlags
+from mmnet.data import arrays, budgets, counts, tables, taxonomies
+from mmnet.data.calendars import Calendar
+from mmnet.data.counts import Panel
+from mmnet.data.sources import simulated
+from mmnet.data.tables import Table
+
+
+def refused(function, *arguments, **more):
+    with pytest.raises(InputError) as caught:
+        function(*arguments, **more)
+    return str(caught.value)
+
+
+def enough_but_for(megabytes, monkeypatch):
+    monkeypatch.setenv(budgets.MEMORY, f"{megabytes}MB")
+
+
+OR_MORE = ", or use a machine with more memory (where this limit is wrong, set MMNET_MEMORY=64GB)"
+
+# ------------------------------------------------------------------------ what there is
+
+
+def test_the_lowest_limit_of_a_process_and_its_groups_counts(tmp_path):
+    own = tmp_path / "cgroup"
+    own.write_text("0::/jobs/one\n")
+    for group, limit in (("", "max"), ("jobs", "2000\n"), ("jobs/one", "3000\n")):
+        (tmp_path / group).mkdir(exist_ok=True)
+        (tmp_path / group / "memory.max").write_text(limit)
+    assert sorted(budgets._control_groups(own, tmp_path)) == [2000, 3000]
+    own.write_text("12:cpu,cpuacct:/a\n7:memory:/docker/x\n")
+    (tmp_path / "memory/docker/x").mkdir(parents=True)
+    (tmp_path / "memory/docker/x/memory.limit_in_bytes").write_text("4096\n")
+    assert list(budgets._control_groups(own, tmp_path)) == [4096]
+    assert list(budgets._control_groups(tmp_path / "none", tmp_path)) == []
+
+
+def test_a_stated_limit_counts(monkeypatch):
+    assert 1 << 20 < budgets.memory() < 1 << 50
+    monkeypatch.setenv(budgets.MEMORY, "2 GiB")
+    assert budgets.memory() == 2 << 30
+    monkeypatch.setenv(budgets.MEMORY, "much")
+    assert refused(budgets.memory) == ("MMNET_MEMORY must be a size such as 64GB. Received: 'much'")
+
+
+# ------------------------------------------------------------------ items, periods, values
+
+
+def count(periods, items, **flags):
+    columns = {"item_id": ["i0", "i0"], "period": [0, periods - 1], "clicks": [1, 1]}
+    found = Table(pa.table(columns | {"shares": [0, 0]}), "counts")
+    catalogue = Table(pa.table({"item_id": [f"i{i}" for i in range(items)]}), "items")
+    return counts.count(found, catalogue, TableFlags(**flags), TaskFlags())
+
+
+def test_items_times_periods_are_estimated(monkeypatch):
+    enough_but_for(1000, monkeypatch)
+    # 2,000 items in 20,000 periods, of 33 bytes each.
+    assert refused(count, 20_000, 2000) == (
+        "counts table: 20,000 periods of 2,000 items need about 1.23 GB of memory, and there are "
+        "1000 MB; make --period wider, or start later by --first_period, or set a smaller "
+        "--shard_items" + OR_MORE
+    )
+    assert count(20_000, 2000, shard_items=1000).num_periods == 20_000
+
+
+def test_an_array_of_all_items_is_estimated(monkeypatch):
+    enough_but_for(1, monkeypatch)
+    assert refused(arrays.in_memory, "history", (1000, 200, 3), "float32") == (
+        "1,000 rows of 'history' need about 2.29 MB of memory, and there are 1 MB; make --period "
+        "wider, or start later by --first_period" + OR_MORE
+    )
+
+
+def test_an_array_in_a_file_counts_against_the_disk(monkeypatch, tmp_path):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=1 << 20))
+    enough_but_for(0, monkeypatch)  # memory does not matter
+    assert refused(arrays.new_array, tmp_path / "clicks.npy", (1000, 200), "int64") == (
+        f"1,000 rows of 'clicks' need 1.53 MB on the disk of {tmp_path.parent}, where 1 MB are "
+        "free; free some, make --period wider, or start later by --first_period, or choose "
+        "another place"
+    )
+    assert not list(tmp_path.iterdir())
+    assert not arrays.new_array(tmp_path / "clicks.npy", (100, 200), "int64").any()
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "said"),
+    [
+        (  # 20,000 pairs in 1,000 periods, of 48 bytes each
+            100,
+            "the means of 20,000 values that some items have of taxonomy 'tags', in 1,000 periods, "
+            "need about 916 MB of memory, and there are 100 MB; make --period wider, or start "
+            "later by --first_period, set a smaller --shard_items, or leave it out of --taxonomies",
+        ),
+        (  # the sums of 20,000 values, of 16 bytes each
+            100,
+            "the sums of 20,000 values of taxonomy 'tags' in 1,000 periods need about 305 MB of "
+            "memory, and there are 100 MB; make --period wider, or start later by --first_period, "
+            "or leave it out of --taxonomies",
+        ),
+    ],
+)
+def test_values_times_periods_are_estimated(megabytes, said, monkeypatch):
+    clicks = np.ones((1, 1000), np.int64)
+    release = np.zeros(1, np.int64)
+    one = Panel(np.arange(1), clicks, clicks, release, Calendar(kind="integer"), 0)
+    items = Table(pa.table({"tags": [list(map(str, range(20_000)))]}), "items")
+    enough_but_for(megabytes, monkeypatch)
+    if "sums" in said:  # many shards of few pairs each pass the first check
+        monkeypatch.setattr(taxonomies, "PAIR_BYTES", 0)
+    task = TaskFlags()
+    found = refused(taxonomies.fit, ["tags"], task, 1000, lambda _: [(one, items)], 1)
+    assert found == said + OR_MORE
+
+
+def test_a_simulated_log_is_estimated(monkeypatch):
+    enough_but_for(1, monkeypatch)
+    said = refused(simulated.simulated, None, TableFlags(), items=10**12, periods=10)
+    assert said.startswith("--source_set: 1,000,000,000,000 items in 10 periods need about 146 TB")
+
+
+# ------------------------------------------------------------------------------- files
+
+
+def test_a_compressed_file_is_refused_as_it_grows(monkeypatch, tmp_path):
+    path = tmp_path / "items.csv.gz"
+    with gzip.open(path, "wb") as file:
+        file.write(b"item_id,n\n" + b"aaaa,1\n" * 1_000_000)
+    assert len(tables.read(str(path), "items")) == 1_000_000
+    enough_but_for(2, monkeypatch)
+    said = refused(tables.read, str(path), "items")
+    assert said.startswith(
+        f"{path}: its rows, {budgets.shown(path.stat().st_size)} in the file, need about "
+    )
+    assert said.endswith(
+        "there are 2 MB; write the table as Parquet, of which counts, items and vectors are read "
+        "in pieces" + OR_MORE
+    )
+
+
+def test_a_parquet_file_is_refused_by_its_footer(monkeypatch, tmp_path):
+    path = tmp_path / "items.parquet"
+    columns = {"item_id": ["a"] * 1_000_000, "n": [1] * 1_000_000, "yes": [True] * 1_000_000}
+    pa.parquet.write_table(pa.table(columns), path)
+    assert len(tables.read(str(path), "items")) == 1_000_000
+    enough_but_for(10, monkeypatch)
+    # 4 + 8 + 1 bytes a row.
+    assert refused(tables.read, str(path), "items").startswith(
+        f"{path}: its 1,000,000 rows, {budgets.shown(path.stat().st_size)} in the file, need about "
+        "12.4 MB of memory, and there are 10 MB; read fewer rows"
+    )
