@@ -13,9 +13,10 @@ import mmnet
 from mmnet import config
 from mmnet.checks import InputError, did_you_mean
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import counts, engines, items, kept_counts, parquet, sources, table_files, tables
+from mmnet.data import counts, engines, items, kept_counts, parquet, sources, table_paths, tables
 from mmnet.data.content import Encoders
 from mmnet.data.dataset import FORMAT
+from mmnet.data.dialects import text_options
 from mmnet.data.ids import item_ids
 from mmnet.data.tables import InMemory, Rows, Table, Tables
 from mmnet.flags import as_before
@@ -77,13 +78,14 @@ def open_tables(
         tables.need_columns(found.counts, counts.columns(flags))
         tables.need_columns(found.items, _items_columns(flags))
     elif flags.counts and flags.items:
-        tables.check_header(flags.counts, "counts", counts.columns(flags))
-        tables.check_header(flags.items, "items", _items_columns(flags))
-        rows = parquet.open_table(flags.counts, "counts", text_columns=[flags.item_column])
+        said = text_options(flags.text_set, "counts")
+        tables.check_header(flags.counts, "counts", counts.columns(flags), said)
+        _check_items(flags)
+        rows = parquet.open_table(flags.counts, "counts", columns=counts.columns(flags), said=said)
         catalogue = _items(flags)
-        found = Tables(rows, catalogue, inputs=rows.files + catalogue.files)
+        found = Tables(rows, catalogue, inputs=rows.paths + catalogue.paths)
     elif flags.events and flags.items:
-        tables.check_header(flags.items, "items", _items_columns(flags))
+        _check_items(flags)
         engines.files_of(flags)  # refused before the items are read
         found = _count_events(flags, _items(flags), task or TaskFlags(), directory)
     else:
@@ -103,7 +105,7 @@ def open_catalogue(flags: TableFlags) -> Tables:
     if flags.source:
         return open_tables(flags)
     catalogue = _items(flags)
-    found = Tables(Table(pa.table({}), "counts"), catalogue, inputs=catalogue.files)
+    found = Tables(Table(pa.table({}), "counts"), catalogue, inputs=catalogue.paths)
     _add_vectors(found, flags)
     return found
 
@@ -120,7 +122,9 @@ def fingerprint(
     about = {
         "format": FORMAT,
         "version": mmnet.__version__,
-        "tables": flags.model_dump(mode="json", exclude={*PLACES, *config.ENGINE, "vectors"}),
+        "tables": flags.model_dump(
+            mode="json", exclude={*PLACES, *config.ENGINE, "vectors", *as_before(flags)}
+        ),
         "vectors": [setting.partition(":")[0] for setting in flags.vectors],
         "task": task.model_dump(mode="json", exclude=as_before(task)),
         "inputs": [*found.digests.values(), *hashes],
@@ -129,7 +133,7 @@ def fingerprint(
     }
     text = json.dumps(about, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest(), found.digests | dict(
-        zip(table_files.short_names(found.inputs), hashes, strict=True)
+        zip(table_paths.short_names(found.inputs), hashes, strict=True)
     )
 
 
@@ -139,7 +143,13 @@ def _items_columns(flags: TableFlags) -> dict[str, str]:
 
 
 def _items(flags: TableFlags) -> Rows:
-    return parquet.open_table(flags.items, "items", text_columns=tables.text_columns(flags))
+    said = text_options(flags.text_set, "items")
+    return parquet.open_table(flags.items, "items", columns=_items_columns(flags), said=said)
+
+
+def _check_items(flags: TableFlags) -> None:
+    said = text_options(flags.text_set, "items")
+    tables.check_header(flags.items, "items", _items_columns(flags), said)
 
 
 def _add_vectors(found: Tables, flags: TableFlags) -> None:
@@ -149,8 +159,11 @@ def _add_vectors(found: Tables, flags: TableFlags) -> None:
             raise InputError(f"--vectors takes NAME:FILE. Received: {setting!r}")
         if name in found.vectors:
             raise InputError(f"--vectors names {name!r} twice; each modality has one table")
-        found.vectors[name] = parquet.open_table(path, "vectors", text_columns=[flags.item_column])
-        found.inputs += found.vectors[name].files
+        said = text_options(flags.text_set, "vectors")
+        found.vectors[name] = parquet.open_table(
+            path, "vectors", columns=[flags.item_column], said=said
+        )
+        found.inputs += found.vectors[name].paths
 
 
 def _count_events(
@@ -161,7 +174,7 @@ def _count_events(
     return Tables(
         counted.table,
         catalogue,
-        inputs=catalogue.files,
+        inputs=catalogue.paths,
         ledger=counted.ledger,
         digests=counted.digests,
         kept=counted.kept,
