@@ -24,6 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from mmnet.checks import InputError, did_you_mean
 from mmnet.config import TableFlags
 from mmnet.data import table_files, table_paths
+from mmnet.data.ledger import Rule
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -159,12 +160,14 @@ class Events:
         name: in the engine.
         origin: for messages.
         rows: where it is known how many there are.
+        rules: what was found of its files, for the ledger.
     """
 
     data: ir.Table
     name: str
     origin: str
     rows: int | None = None
+    rules: tuple[Rule, ...] = ()
 
     def need(self, column: str, flag: str) -> ir.Value:
         """A column that a flag names.

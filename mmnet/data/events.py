@@ -94,6 +94,7 @@ def count(
         with engines.connected(flags, scratch or own) as engine:
             events = _events_of(engine, flags, (scratch or own) / "events")
             ledger = _Counting(engine, events, flags, task, item_ids).write(beside)
+            ledger = [*events.rules, *ledger]
         if output.is_dir():
             shutil.rmtree(output)
         os.replace(beside, output)
@@ -130,7 +131,8 @@ def _events_of(engine: Engine, flags: TableFlags, place: Path) -> Events:
         paths, rows = event_files.written(found, columns, place)
     with engines.errors_explained(f"reading {found.origin}"):
         data, name = engines.read_parquet(engine, paths)
-    return Events(data.select(*columns), name, found.origin, rows)
+    rules = table_files.rules(flags.events, found.files)
+    return Events(data.select(*columns), name, found.origin, rows, tuple(rules))
 
 
 def _columns(found: EventFiles, flags: TableFlags) -> list[str]:

@@ -13,7 +13,17 @@ import mmnet
 from mmnet import config
 from mmnet.checks import InputError, did_you_mean
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import counts, engines, items, kept_counts, parquet, sources, table_paths, tables
+from mmnet.data import (
+    counts,
+    engines,
+    items,
+    kept_counts,
+    parquet,
+    sources,
+    table_files,
+    table_paths,
+    tables,
+)
 from mmnet.data.content import Encoders
 from mmnet.data.dataset import FORMAT
 from mmnet.data.dialects import text_options
@@ -83,7 +93,15 @@ def open_tables(
         _check_items(flags)
         rows = parquet.open_table(flags.counts, "counts", columns=counts.columns(flags), said=said)
         catalogue = _items(flags)
-        found = Tables(rows, catalogue, inputs=rows.paths + catalogue.paths)
+        found = Tables(
+            rows,
+            catalogue,
+            inputs=rows.paths + catalogue.paths,
+            ledger=(
+                *table_files.rules(flags.counts, rows.files),
+                *table_files.rules(flags.items, catalogue.files),
+            ),
+        )
     elif flags.events and flags.items:
         _check_items(flags)
         engines.files_of(flags)  # refused before the items are read
@@ -164,6 +182,7 @@ def _add_vectors(found: Tables, flags: TableFlags) -> None:
             path, "vectors", columns=[flags.item_column], said=said
         )
         found.inputs += found.vectors[name].paths
+        found.ledger += tuple(table_files.rules(path, found.vectors[name].files))
 
 
 def _count_events(
@@ -175,7 +194,7 @@ def _count_events(
         counted.table,
         catalogue,
         inputs=catalogue.paths,
-        ledger=counted.ledger,
+        ledger=(*table_files.rules(flags.items, catalogue.files), *counted.ledger),
         digests=counted.digests,
         kept=counted.kept,
         scratch=counted.scratch,

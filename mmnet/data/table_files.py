@@ -26,6 +26,7 @@ from mmnet.checks import InputError, did_you_mean, shown
 from mmnet.data import dialects, file_kinds, json_rows, table_paths
 from mmnet.data.dialects import NOTHING_SAID, Dialect, TextOptions
 from mmnet.data.file_kinds import Kind
+from mmnet.data.ledger import NOTES, Rule
 
 BLOCK_BYTES = 1 << 24
 """Bytes of a text file that are read at a time; a row must fit in."""
@@ -234,6 +235,24 @@ def records(path: Path, dialect: Dialect = CSV) -> Iterator[tuple[int, list[str]
             if fields:
                 yield line, fields
             line = reader.line_num + 1
+
+
+def rules(pattern: str, files: Sequence[TableFile]) -> list[Rule]:
+    """What was found of a table's files, for the ledger; nothing of one file like any other.
+
+    Args:
+        pattern: the file, directory or glob.
+        files: that were opened.
+    """
+    if not files:
+        return []
+    skipped = len(table_paths.found(pattern, files[0].name).skipped)
+    ways = dict.fromkeys(file.described() for file in files)
+    note = "; ".join(way or "as usual" for way in list(ways)[:NOTES]) if any(ways) else ""
+    if len(files) == 1 and not skipped and not note:
+        return []
+    rule = "is read; what begins with . or _, or has another ending, is not"
+    return [Rule(f"{files[0].name} files", rule, len(files) + skipped, len(files), note)]
 
 
 # --------------------------------------------------------------------------------- columns
