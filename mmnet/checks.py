@@ -81,3 +81,18 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(name, list(choices), n=1)
     return f". Did you mean {near[0]}?" if near else ""
+
+
+MOST_SHOWN = 200
+"""Characters of a cell, a name or a line that a message shows."""
+
+
+def shown(text: object, most: int = MOST_SHOWN) -> str:
+    r"""What came, on one line of a message: without control characters, and cut if it is long.
+
+    >>> shown("two\nlines\x1b[31m"), shown("x" * 300, 4)
+    ('two\\nlines\\x1b[31m', 'xxx…')
+    """
+    line = str(text)[: 2 * most]
+    line = "".join(one if one.isprintable() else repr(one)[1:-1] for one in line)
+    return line if len(line) <= most else f"{line[: most - 1]}…"

@@ -155,7 +155,14 @@ class ContentFlags(Flags):
         "image_encoder",
     )
 
-    items: str = Field("", description="Items table: a CSV or Parquet file, directory or glob.")
+    items: str = Field(
+        "", description="Items table: a CSV, JSON lines or Parquet file, a directory or a glob."
+    )
+    text_set: Annotated[Repeated, "added later"] = Field(
+        (),
+        description="NAME=VALUE of text files, instead of what is found out: separator, quote "
+        "(doubled, backslash, none) or encoding; items.NAME=VALUE of one table (repeatable).",
+    )
     item_column: str = Field("item_id", description="Column of item ids, in every table.")
     texts: Columns = Field((), description="Text items columns.")
     images: Columns = Field((), description="Items columns of image files, paths in --image_root.")
@@ -194,7 +201,7 @@ class EventFlags(EngineFlags):
 
     events: str = Field(
         "",
-        description="Events table: a CSV or Parquet file, directory or glob, or the name of a "
+        description="Events table: a file, directory or glob as of --counts, or the name of a "
         "table in --engine's warehouse. --numerator and --denominator then name its columns, "
         "compare them ('play_time_ms >= duration_ms'), or are `events`, which counts every event.",
     )
@@ -234,7 +241,9 @@ class TableFlags(ContentFlags, EventFlags):
         *("taxonomies", "categoricals", "numerics"),
     )
 
-    counts: str = Field("", description="Counts table: a CSV or Parquet file, directory or glob.")
+    counts: str = Field(
+        "", description="Counts table: a CSV, JSON lines or Parquet file, a directory or a glob."
+    )
     source: str = Field(
         "",
         description="A log with a known layout instead of tables: simulated, snapshots, kuairand, "

@@ -9,13 +9,19 @@ arrays.py           arrays in memory and in files, and sums that int64 does not 
 
 Rows, wherever they come from:
 ledger.py           what every rule did to the rows that reached it
-table_files.py      CSV and Parquet files: found, read and refused in one way
+table_paths.py      where the files of a table are
+file_kinds.py       what a file is by its first bytes; its content as a stream
+dialects.py         how a text file is written: separator, quotation marks, encoding
+json_rows.py        rows of JSON
+table_files.py      files that were opened: their columns, and what to say of a bad one
+table_reading.py    their rows, as Arrow tables and batches
 tables.py           rows in memory that know their file and line; `Rows`, what every table can do
 parquet.py          rows in Parquet files, read in pieces
 columns.py          a column as text, numbers or lists
 calendars.py        what a period is
 sources/            public logs and a generator, each a function that returns the tables
 engines.py, expressions.py, event_times.py    what DuckDB, Spark and others call differently
+event_files.py      files of events, as an engine can read them
 event_rules.py      which rule every event breaks
 events.py           events -> counts
 kept_counts.py      counts of events that did not change

@@ -12,7 +12,6 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -188,47 +187,3 @@ def _width(kind: pa.DataType) -> int:
         return max(1, kind.bit_width // 8)
     except ValueError:  # of no fixed width: 4 bytes say where each value begins
         return 4
-
-
-class WatchedFile:
-    """A file to read from, decompressed, that is refused once it does not fit in memory.
-
-    What Arrow, Python's `csv` and others need of a file object.
-
-    Args:
-        path: of the file; its suffix says how it is compressed.
-    """
-
-    def __init__(self, path: Path):
-        self._path, self._file = path, pa.input_stream(str(path))
-        self._grown = 0
-
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes, at most so many; none at the end.
-
-        Raises:
-            InputError: with them, all that was read no longer fits in memory.
-        """
-        block = self._file.read(size if size >= 0 else None)
-        self._grown += len(block)
-        check_growth(self._path, self._grown)
-        return block
-
-    def readable(self) -> bool:
-        """It can be read from."""
-        return True
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed."""
-        return self._file.closed
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
-
-    def __enter__(self) -> WatchedFile:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.close()

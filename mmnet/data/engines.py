@@ -17,16 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import pyarrow as pa
+import pyarrow.parquet
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mmnet.checks import InputError, did_you_mean
 from mmnet.config import TableFlags
-from mmnet.data import table_files
+from mmnet.data import table_files, table_paths
+from mmnet.data.ledger import Rule
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 DEFAULT = "duckdb://"
+
+ROWS_WRITTEN = 1 << 17
+"""Rows of a row group of Parquet that is written."""
 
 SHOWN_AFTER_SECONDS = 5
 """A query that takes longer shows how far it is."""
@@ -102,6 +108,17 @@ class Engine:
             return self.backend.create_table(ibis.util.gen_name("cells"), expression, temp=True)
         return expression.cache()
 
+    def write_parquet(self, expression: ir.Table, output: Path) -> None:
+        """Writes a result as Parquet: a file, or a directory of files as Spark does."""
+        if self.session is not None:
+            self.backend.to_parquet(expression, output)
+            return
+        # Not the engine's own COPY: it would take the name of the file for a piece of SQL.
+        batches = self.backend.to_pyarrow_batches(expression, chunk_size=ROWS_WRITTEN)
+        with pa.parquet.ParquetWriter(output, batches.schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch, row_group_size=ROWS_WRITTEN)
+
     def micros(self, time: ir.TimestampValue) -> ir.IntegerValue:
         """Microseconds since 1970 of a timestamp; of one without a zone, as if it were UTC."""
         import ibis
@@ -139,18 +156,18 @@ class Events:
     """The events table, as an engine sees it.
 
     Attributes:
-        data: its expression.
+        data: its expression, of the columns that are needed.
         name: in the engine.
         origin: for messages.
-        files: none for a table of a warehouse.
-        rows: where the files say how many there are.
+        rows: where it is known how many there are.
+        rules: what was found of its files, for the ledger.
     """
 
     data: ir.Table
     name: str
     origin: str
-    files: tuple[Path, ...] = ()
     rows: int | None = None
+    rules: tuple[Rule, ...] = ()
 
     def need(self, column: str, flag: str) -> ir.Value:
         """A column that a flag names.
@@ -328,37 +345,19 @@ def files_of(flags: TableFlags) -> list[Path]:
     if "://" in flags.events:
         return []
     try:
-        return table_files.find(flags.events, "events")
+        return table_paths.find(flags.events, "events")
     except InputError:
-        if (flags.engine or DEFAULT) == DEFAULT:
+        if (flags.engine or DEFAULT) == DEFAULT or Path(flags.events).exists():
             raise
         return []
 
 
-def events_of(engine: Engine, flags: TableFlags, files: Sequence[Path]) -> Events:
-    """The events table as an expression of the engine.
-
-    Every column of a CSV file is text: what it holds is decided by what it is used for.
+def table_of(engine: Engine, name: str) -> Events:
+    """A table of the engine's own.
 
     Raises:
-        InputError: there is no such table, or a file cannot be read.
+        InputError: there is none of this name.
     """
-    if not files and "://" not in flags.events:
-        return _table(engine, flags.events)
-    origin = str(files[0]) if len(files) == 1 else flags.events
-    kinds = {table_files.is_parquet(path) for path in files or [Path(flags.events)]}
-    if len(kinds) > 1:
-        raise InputError(f"{flags.events}: both Parquet and CSV files; name one kind by a glob")
-    paths = [str(path) for path in files] or [flags.events]
-    with errors_explained(f"reading {origin}"):
-        if kinds == {True}:
-            rows = _check_parquet(files) if files else None
-            return Events(*_read_parquet(engine, paths), origin, tuple(files), rows)
-        header = _check_csv(files) if files else []
-        return Events(*_read_csv(engine, paths, header), origin, tuple(files))
-
-
-def _table(engine: Engine, name: str) -> Events:
     database, _, table = name.rpartition(".")
     try:
         data = engine.backend.table(table, database=database or None)
@@ -373,83 +372,44 @@ def _table(engine: Engine, name: str) -> Events:
     return Events(data, name, f"table {name}")
 
 
-def _check_parquet(files: Sequence[Path]) -> int:
-    """Rows as the files report them; each is opened, so that a message can name the bad one."""
-    schemas, groups = zip(
-        *(table_files.parquet_groups(path, "events") for path in files), strict=True
-    )
-    table_files.check_names(files, list(map(table_files.names_of, files, schemas)))
-    return sum(map(sum, groups))
-
-
-def _check_csv(files: Sequence[Path]) -> list[str]:
-    """The header, which all files must share."""
-    names = [table_files.column_names(path, "events") for path in files]
-    table_files.check_names(files, names)
-    return names[0]
-
-
-def _read_parquet(engine: Engine, paths: list[str]) -> tuple[ir.Table, str]:
-    if engine.session is not None:
-        return _view(engine, engine.session.read.parquet(*paths))
-    if engine.name == "duckdb":
-        # A folder named day=1 adds no column: a table's columns are in its files.
-        data = engine.backend.read_parquet(paths, hive_partitioning=False)
-    else:
-        data = engine.backend.read_parquet(paths if len(paths) > 1 else paths[0])
-    return data, data.get_name()
-
-
-def _read_csv(engine: Engine, paths: list[str], header: list[str]) -> tuple[ir.Table, str]:
-    if engine.session is not None:
-        options = {
-            "header": True,
-            "multiLine": True,
-            "quote": '"',
-            "escape": '"',
-            "mode": "FAILFAST",
-        }
-        return _view(engine, engine.session.read.csv(paths, inferSchema=False, **options))
-    if engine.name == "duckdb":
-        options = {"header": True, "delim": ",", "quote": '"', "escape": '"'}
-        if header:
-            options |= {"auto_detect": False, "columns": dict.fromkeys(header, "string")}
-        data = engine.backend.read_csv(paths, **options | ({} if header else {"all_varchar": True}))
-    else:
-        data = engine.backend.read_csv(paths if len(paths) > 1 else paths[0])
-    return data, data.get_name()
-
-
-def whole_numbers(
-    engine: Engine, files: Sequence[Path], names: Sequence[str], *, delimiter: str, header: bool
-) -> ir.Table:
-    """Text files whose columns are all whole numbers, empty ones null, as one expression.
-
-    Args:
-        engine: who reads.
-        files: of one layout.
-        names: of all columns, in the files' order.
-        delimiter: between columns.
-        header: whether the files begin with the names.
+def far_away(engine: Engine, url: str) -> Events:
+    """Files that only the engine can reach, read in its own way.
 
     Raises:
-        InputError: an engine that takes no files without a header line.
+        InputError: it cannot.
     """
-    paths = [str(path) for path in files]
+    with errors_explained(f"reading {url}"):
+        if Path(url).suffix in (".parquet", ".pq"):
+            data, name = read_parquet(engine, [url])
+        elif engine.session is not None:
+            options = {"header": True, "multiLine": True, "quote": '"', "escape": '"'}
+            frame = engine.session.read.csv([url], inferSchema=False, mode="FAILFAST", **options)
+            data, name = _view(engine, frame)
+        elif engine.name == "duckdb":
+            data = engine.backend.read_csv([url], all_varchar=True, hive_partitioning=False)
+            name = data.get_name()
+        else:
+            data = engine.backend.read_csv(url)
+            name = data.get_name()
+    return Events(data, name, url)
+
+
+def read_parquet(engine: Engine, paths: Sequence[Path | str]) -> tuple[ir.Table, str]:
+    """Parquet files of the same columns as one expression, and its name in the engine.
+
+    The names of files are taken as they are; a folder named day=1 adds no column, and text whose
+    writer did not say that it is text is text all the same.
+    """
     if engine.session is not None:
-        schema = ", ".join(f"`{name}` BIGINT" for name in names)
-        options = {"header": header, "sep": delimiter, "mode": "FAILFAST"}
-        return _view(engine, engine.session.read.csv(paths, schema=schema, **options))[0]
+        engine.session.conf.set("spark.sql.parquet.binaryAsString", "true")
+        literal = [re.sub(r"([\\{}\[\]*?])", r"\\\1", str(path)) for path in paths]
+        return _view(engine, engine.session.read.parquet(*literal))
     if engine.name == "duckdb":
-        options = {"header": header, "delim": delimiter, "auto_detect": False}
-        columns = dict.fromkeys(names, "int64")
-        return engine.backend.read_csv(paths, columns=columns, **options)
-    if not header or delimiter != ",":
-        raise InputError(
-            f"--engine={engine.name}://...: {paths[0]} has no header line, or other separators "
-            f"than commas; take {DEFAULT} or pyspark://"
-        )
-    return engine.backend.read_csv(paths if len(paths) > 1 else paths[0])
+        literal = [re.sub(r"([\[*?])", r"[\1]", str(path)) for path in paths]
+        data = engine.backend.read_parquet(literal, hive_partitioning=False, binary_as_string=True)
+    else:
+        data = engine.backend.read_parquet([*map(str, paths)] if len(paths) > 1 else str(paths[0]))
+    return data, data.get_name()
 
 
 def _view(engine: Engine, frame: Any) -> tuple[ir.Table, str]:

@@ -14,9 +14,20 @@ import mmnet
 from mmnet import config
 from mmnet.checks import InputError, did_you_mean
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import counts, engines, items, kept_counts, parquet, sources, table_files, tables
+from mmnet.data import (
+    counts,
+    engines,
+    items,
+    kept_counts,
+    parquet,
+    sources,
+    table_files,
+    table_paths,
+    tables,
+)
 from mmnet.data.content import Encoders
 from mmnet.data.dataset import FORMAT
+from mmnet.data.dialects import text_options
 from mmnet.data.ids import item_ids, without_repeats
 from mmnet.data.ledger import Rule
 from mmnet.data.tables import InMemory, Rows, Table, Tables
@@ -79,18 +90,19 @@ def open_tables(
         tables.need_columns(found.counts, counts.columns(flags))
         tables.need_columns(found.items, _items_columns(flags))
     elif flags.counts and flags.items:
-        tables.check_header(flags.counts, "counts", counts.columns(flags))
-        tables.check_header(flags.items, "items", _items_columns(flags))
-        rows = parquet.open_table(flags.counts, "counts", text_columns=[flags.item_column])
+        said = text_options(flags.text_set, "counts")
+        tables.check_header(flags.counts, "counts", counts.columns(flags), said)
+        _check_items(flags)
+        rows = parquet.open_table(flags.counts, "counts", columns=counts.columns(flags), said=said)
         catalogue = _items(flags)
         found = Tables(
             rows,
             catalogue.rows,
-            inputs=rows.files + catalogue.files,
-            ledger=catalogue.ledger,
+            inputs=rows.paths + catalogue.paths,
+            ledger=(*table_files.rules(flags.counts, rows.files), *catalogue.ledger),
         )
     elif flags.events and flags.items:
-        tables.check_header(flags.items, "items", _items_columns(flags))
+        _check_items(flags)
         engines.files_of(flags)  # refused before the items are read
         found = _count_events(flags, _items(flags), task or TaskFlags(), directory)
     else:
@@ -110,7 +122,7 @@ def open_catalogue(flags: TableFlags) -> Tables:
     if flags.source:
         return open_tables(flags)
     catalogue = _items(flags)
-    found = Tables(Table(pa.table({}), "counts"), catalogue.rows, inputs=catalogue.files)
+    found = Tables(Table(pa.table({}), "counts"), catalogue.rows, inputs=catalogue.paths)
     _add_vectors(found, flags)
     return found
 
@@ -138,7 +150,7 @@ def fingerprint(
     }
     text = json.dumps(about, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest(), found.digests | dict(
-        zip(table_files.short_names(found.inputs), hashes, strict=True)
+        zip(table_paths.short_names(found.inputs), hashes, strict=True)
     )
 
 
@@ -148,19 +160,27 @@ def _items_columns(flags: TableFlags) -> dict[str, str]:
 
 
 class _Catalogue(NamedTuple):
-    """The items table, the files that it was read from, and what was dropped of it."""
+    """The items table, the files that it was read from, and what was found and dropped of it."""
 
     rows: Rows
-    files: tuple[Path, ...]
+    paths: tuple[Path, ...]
     ledger: tuple[Rule, ...] = ()
 
 
 def _items(flags: TableFlags) -> _Catalogue:
-    rows = parquet.open_table(flags.items, "items", text_columns=tables.text_columns(flags))
-    if flags.repeats == "fail":
-        return _Catalogue(rows, rows.files)
-    kept, rule = without_repeats(rows, flags)
-    return _Catalogue(kept, rows.files, (rule,))
+    said = text_options(flags.text_set, "items")
+    rows = parquet.open_table(flags.items, "items", columns=_items_columns(flags), said=said)
+    ledger = table_files.rules(flags.items, rows.files)
+    kept = rows
+    if flags.repeats != "fail":
+        kept, rule = without_repeats(rows, flags)
+        ledger.append(rule)
+    return _Catalogue(kept, rows.paths, tuple(ledger))
+
+
+def _check_items(flags: TableFlags) -> None:
+    said = text_options(flags.text_set, "items")
+    tables.check_header(flags.items, "items", _items_columns(flags), said)
 
 
 def _add_vectors(found: Tables, flags: TableFlags) -> None:
@@ -170,8 +190,12 @@ def _add_vectors(found: Tables, flags: TableFlags) -> None:
             raise InputError(f"--vectors takes NAME:FILE. Received: {setting!r}")
         if name in found.vectors:
             raise InputError(f"--vectors names {name!r} twice; each modality has one table")
-        found.vectors[name] = parquet.open_table(path, "vectors", text_columns=[flags.item_column])
-        found.inputs += found.vectors[name].files
+        said = text_options(flags.text_set, "vectors")
+        found.vectors[name] = parquet.open_table(
+            path, "vectors", columns=[flags.item_column], said=said
+        )
+        found.inputs += found.vectors[name].paths
+        found.ledger += tuple(table_files.rules(path, found.vectors[name].files))
 
 
 def _count_events(
@@ -182,7 +206,7 @@ def _count_events(
     return Tables(
         counted.table,
         catalogue.rows,
-        inputs=catalogue.files,
+        inputs=catalogue.paths,
         ledger=(*catalogue.ledger, *counted.ledger),
         digests=counted.digests,
         kept=counted.kept,

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import mmnet
 from mmnet.checks import InputError
 from mmnet.config import ENGINE, EventFlags, TableFlags, TaskFlags
-from mmnet.data import calendars, engines, events, parquet, table_files
+from mmnet.data import calendars, engines, events, parquet, table_paths
 from mmnet.data.ledger import Rule
 from mmnet.data.parquet import PIECE_ROWS
 from mmnet.data.tables import Rows
@@ -69,7 +69,7 @@ def load(
         InputError: the events are not as the flags say.
     """
     files = engines.files_of(flags)
-    names = [f"events/{name}" for name in table_files.short_names(files)]
+    names = [f"events/{name}" for name in table_paths.short_names(files)]
     digests = dict(zip(names, map(sha256, files), strict=True))
     key = _key(flags, task, item_ids, list(digests.values())) if files else ""
     if directory and key:
@@ -114,11 +114,13 @@ def _key(flags: TableFlags, task: TaskFlags, item_ids: np.ndarray, hashes: list[
     """A hash of all that the counts depend on."""
     names = {*EventFlags.model_fields, "item_column", "period_column", "numerator", "denominator"}
     names |= {"period", "time_zone", "unknown_items", "rate_may_exceed_one"}
-    names |= {"empty_counts"} - as_before(flags)
+    names |= {"empty_counts", "text_set"}
     about = {
         "format": FORMAT,
         "version": mmnet.__version__,
-        "flags": flags.model_dump(mode="json", include=names - {"events", *ENGINE}),
+        "flags": flags.model_dump(
+            mode="json", include=names - {"events", *ENGINE, *as_before(flags)}
+        ),
         "first_period": task.first_period,
         "items": hashlib.sha256("\n".join(item_ids).encode()).hexdigest(),
         "events": hashes,
@@ -157,7 +159,7 @@ def _read(path: Path, flags: TableFlags) -> Rows:
     Raises:
         InputError: dates written as numbers, or a numerator above its denominator.
     """
-    found = parquet.open_table(str(path), "counts", text_columns=[flags.item_column])
+    found = parquet.open_table(str(path), "counts")
     dates = True
     for piece in found.pieces(PIECE_ROWS):
         period = piece.data[flags.period_column]

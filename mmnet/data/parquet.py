@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
-from mmnet.data import table_files, tables
+from mmnet.data import table_files, table_reading, tables
+from mmnet.data.dialects import NOTHING_SAID, TextOptions
+from mmnet.data.table_files import TableFile
 from mmnet.data.tables import Block, Placed, Rows, Table
 
 PIECE_ROWS = 1 << 21
@@ -27,13 +28,15 @@ class ParquetTable(Placed):
         starts: first row of each file.
         schema: columns, with the one type that fits all files.
         groups: rows of each row group of each file.
+        lacking: columns that not all files have, and what speaks against each, as a sentence.
     """
 
     name: str
-    files: tuple[Path, ...]
+    files: tuple[TableFile, ...]
     starts: tuple[int, ...]
     schema: pa.Schema
     groups: tuple[tuple[int, ...], ...]
+    lacking: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return sum(map(sum, self.groups))
@@ -78,44 +81,51 @@ class ParquetTable(Placed):
         names = list(self.names if columns is None else dict.fromkeys(columns))
         wanted = pa.schema([self.schema.field(name) for name in names])
         for block in self.blocks(rows) if blocks is None else blocks:
-            path = self.files[block.file]
-            batches = table_files.batches(path, self.name, names, rows=rows, groups=block.groups)
+            file = self.files[block.file]
+            batches = table_reading.batches(file, names, rows=rows, groups=block.groups)
             runs = tables.runs(block.rows, rows)
             for part, data in itertools.zip_longest(runs, _exactly(batches, rows)):
                 # The footer of a damaged file may count other rows than its groups hold.
                 if part is None or data is None or len(data) != part.stop - part.start:
-                    raise table_files.damaged(path, self.name)
+                    raise table_files.damaged(file.path, self.name)
                 places = np.arange(part.start, part.stop)
                 data = data.select(names).cast(wanted)
-                yield Table(data, self.name, self.files, self.starts, places)
+                yield Table(data, self.name, self.files, self.starts, places, self.lacking)
 
     def read(self) -> Table:
         """The whole table in memory."""
         data = pa.concat_tables([piece.data for piece in self.pieces(PIECE_ROWS)])
-        return Table(data, self.name, self.files, self.starts)
+        return Table(data, self.name, self.files, self.starts, lacking=self.lacking)
 
 
-def open_table(pattern: str, name: str, *, text_columns: Sequence[str] = ()) -> Rows:
-    """Opens a table: Parquet files are read in pieces later, CSV files are read as a whole now.
+def open_table(
+    pattern: str,
+    name: str,
+    *,
+    columns: Iterable[str] = (),
+    said: TextOptions = NOTHING_SAID,
+) -> Rows:
+    """Opens a table: Parquet files are read in pieces later, others are read as a whole now.
 
     Args:
         pattern: the file, directory or glob.
         name: counts, items or vectors, for messages.
-        text_columns: as in `tables.read`.
+        columns: as in `tables.read`.
+        said: as in `tables.read`.
 
     Raises:
         InputError: as in `tables.read`.
     """
-    paths = table_files.find(pattern, name)
-    if not all(map(table_files.is_parquet, paths)):
-        return tables.read(pattern, name, text_columns=text_columns)
-    schemas, groups = zip(*(table_files.parquet_groups(path, name) for path in paths), strict=True)
-    schema = table_files.common_schema(pattern, paths, schemas)
+    files = tuple(table_files.opened(pattern, name, said, columns))
+    if not all(file.is_parquet for file in files):
+        return tables.whole(files)
+    schemas, groups = zip(*map(table_reading.parquet_groups, files), strict=True)
+    schema, lacking = table_reading.common_schema(files, schemas)
     sizes = list(map(sum, groups))
     if not sum(sizes):
-        raise table_files.no_rows(paths[0], name)
+        raise table_files.no_rows(files[0].path, name)
     starts = tuple(itertools.accumulate(sizes[:-1], initial=0))
-    return ParquetTable(name, tuple(paths), starts, schema, groups)
+    return ParquetTable(name, files, starts, schema, groups, lacking)
 
 
 def _exactly(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:

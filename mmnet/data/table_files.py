@@ -1,131 +1,211 @@
-"""Files of tables: CSV and Parquet, found, read and refused in one way.
+"""Files of tables, opened: what they are, how they are written, which columns they have.
 
-Whatever reads rows reads them here, or checks its files here first: contract tables, publishers'
-logs and the events that an engine counts. So a damaged file is refused with the same sentence,
-which names the file, the line and the fix, whoever reads it.
+Whatever reads rows opens its files here: contract tables, publishers' logs and the events that an
+engine counts. A file is what its first bytes say (`file_kinds`); how text is written `dialects`
+finds out, or the user says.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import glob as globbing
+import functools
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-import pandas as pd
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet
 
-from mmnet.checks import InputError, did_you_mean
-from mmnet.data import budgets
+from mmnet.checks import InputError, did_you_mean, shown
+from mmnet.data import dialects, file_kinds, json_rows, table_paths
+from mmnet.data.dialects import NOTHING_SAID, Dialect, TextOptions
+from mmnet.data.file_kinds import Kind
+from mmnet.data.ledger import NOTES, Rule
 
 BLOCK_BYTES = 1 << 24
-"""Bytes of a text file that are read at a time, where it is read in batches."""
+"""Bytes of a text file that are read at a time; a row must fit in."""
 
-BATCH_ROWS = 1 << 18
-"""Rows of a Parquet file that are read at a time, where nothing else decides."""
-
-DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", " ": "spaces"}
+CSV = Dialect()
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How a text file is written.
+class TableFile:
+    """A file whose columns are known.
 
     Attributes:
-        delimiter: between columns.
-        names: all columns of a file without a header line; empty where the file has one.
-        line_breaks: whether quoted values may hold line breaks.
+        path: where it is.
+        name: of the table, for messages.
+        kind: what it is by its first bytes.
+        dialect: how a text file is written.
+        own: names of its columns, in their order; of repeated ones the later are empty.
+        repeated: names that two of its columns have.
+        folders: columns that its folders name, with the one value of all rows.
+        lists: columns of a text file whose values are lists, separated by spaces.
     """
 
-    delimiter: str = ","
-    names: tuple[str, ...] = ()
-    line_breaks: bool = True
+    path: Path
+    name: str
+    kind: Kind
+    dialect: Dialect = CSV
+    own: tuple[str, ...] = ()
+    repeated: frozenset[str] = frozenset()
+    folders: Mapping[str, str] = field(default_factory=dict)
+    lists: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """Columns that can be read; a folder never hides one of the file's own."""
+        return [*dict.fromkeys(one for one in (*self.own, *self.folders) if one)]
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether it is Parquet."""
+        return self.kind.format == "parquet"
+
+    def where(self, row: int) -> str:
+        """Names one of its rows for a message."""
+        if self.is_parquet:
+            return f"{self.path} row {row + 1}"
+        if self.kind.format == "json":
+            return f"{self.path} line {row + 1}"  # of a file without empty lines
+        first = 0 if self.dialect.names else 1
+        lines = (line for line, _ in records(self.path, self.settled().dialect))
+        line = next((at for number, at in enumerate(lines) if number == row + first), row + 2)
+        return f"{self.path} line {line}"
+
+    def settled(self) -> TableFile:
+        """The same with all of its dialect found out, which takes a look at the whole file.
+
+        Raises:
+            InputError: it can be read in two ways, or in none.
+        """
+        if self.kind.format != "text" or self.dialect.quote:
+            return self
+        with readable(self.path, self.name, self.dialect):
+            return replace(self, dialect=dialects.settled(self.path, self.dialect))
+
+    def described(self) -> str:
+        """How it is read, in words; empty where that is as in any file of its kind."""
+        if self.kind.format == "json":
+            return ", ".join(filter(None, ["JSON", self.dialect.described()]))
+        return "" if self.is_parquet else self.settled().dialect.described()
 
 
-CSV = Layout()
+def opened(
+    pattern: str, name: str, said: TextOptions = NOTHING_SAID, wanted: Iterable[str] = ()
+) -> list[TableFile]:
+    """Opens the files of a table: what they are, how they are written, which columns they have.
 
-# --------------------------------------------------------------------------------- finding
-
-
-def find(pattern: str, name: str) -> list[Path]:
-    """Lists the files that a table's flag names, sorted.
+    Args:
+        pattern: the file, directory or glob.
+        name: of the table, for messages.
+        said: what the user says of text files.
+        wanted: columns that are needed.
 
     Raises:
-        InputError: there are none.
+        InputError: as `table_paths.found`, or a file cannot be read.
     """
-    path = Path(pattern)
-    if path.is_dir():
-        inside = sorted(p for p in path.rglob("*") if p.is_file() and _is_table(p))
-        if not inside:
-            raise InputError(f"{path}: no .parquet or .csv file in this directory (--{name})")
-        return inside
-    found = [path] if path.is_file() else sorted(Path(p) for p in globbing.glob(pattern))
-    if not found:
-        raise InputError(f"{pattern}: no such file, directory or glob (--{name})")
-    return found
+    files = table_paths.found(pattern, name)
+    return [
+        opened_file(path, name, said, tuple(wanted), files.folders.get(path, {}))
+        for path in files.paths
+    ]
 
 
-def short_names(paths: Sequence[Path]) -> list[str]:
-    """Names of files below their common directory, for a record.
+def opened_file(
+    path: Path,
+    name: str,
+    said: TextOptions = NOTHING_SAID,
+    wanted: tuple[str, ...] = (),
+    folders: Mapping[str, str] | None = None,
+) -> TableFile:
+    """Opens one file; see `opened`."""
+    with readable(path, name):
+        state = os.stat(path)
+        key = (path, state.st_size, state.st_mtime_ns, name, said, wanted)
+        file = _opened(key)
+    return replace(file, folders=dict(folders or {}))
 
-    >>> short_names([Path("/log/a/1.csv"), Path("/log/b/1.csv")])
-    ['a/1.csv', 'b/1.csv']
+
+@functools.lru_cache(maxsize=4096)
+def _opened(key: tuple[Path, int, int, str, TextOptions, tuple[str, ...]]) -> TableFile:
+    path, size, _, name, said, wanted = key
+    if not size:
+        raise _not_readable(path, name, "it is empty")
+    kind = file_kinds.kind_of(path)
+    if kind.format == "parquet":
+        schema = pa.parquet.read_schema(path)
+        return TableFile(path, name, kind, **_told_apart(names_of(path, schema)))
+    encoding = said.encoding or kind.encoding or "utf-8"
+    if kind.format == "json":
+        dialect = Dialect(encoding=encoding, packed=kind.packed)
+        own = json_rows.names(path, kind.packed, encoding)
+        return TableFile(path, name, kind, dialect, tuple(own))
+    dialect = dialects.dialect_of(path, kind, said, wanted)
+    names, lists = _typed(header(path, dialect))
+    if not names:
+        raise _not_readable(path, name, "it is empty")
+    return TableFile(path, name, kind, dialect, lists=lists, **_told_apart(names))
+
+
+_TYPES = {"token": False, "token_seq": True, "float": False, "float_seq": True}
+
+
+def _typed(names: list[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Takes the types out of a header as RecBole's atomic files have it.
+
+    Returns:
+        Names, and those whose values are lists separated by spaces.
+
+    >>> _typed(["item_id:token", "genre:token_seq"])
+    (['item_id', 'genre'], ('genre',))
     """
-    paths = [path.resolve() for path in paths]
-    common = os.path.commonpath([path.parent for path in paths]) if paths else ""
-    return [str(path.relative_to(common)) for path in paths]
+    cut = [name.rpartition(":") for name in names]
+    if not names or not all(name and kind in _TYPES for name, _, kind in cut):
+        return names, ()
+    return [name for name, _, _ in cut], tuple(name for name, _, kind in cut if _TYPES[kind])
 
 
-def is_parquet(path: Path) -> bool:
-    """Whether a file's name says that it is Parquet.
-
-    >>> is_parquet(Path("counts.parquet")), is_parquet(Path("counts.csv.gz"))
-    (True, False)
-    """
-    return path.suffix in (".parquet", ".pq")
-
-
-def _is_table(path: Path) -> bool:
-    """Whether a file found in a directory is data; what a Spark job leaves next to it is not."""
-    compressed = path.suffix in (".gz", ".bz2", ".zst", ".lz4")
-    kind = Path(path.stem).suffix if compressed else path.suffix
-    return path.name[0] not in "._" and (is_parquet(path) or kind == ".csv")
+def _told_apart(names: Sequence[str]) -> dict[str, Any]:
+    """Names with the repeats empty, and those that were repeated."""
+    own = [name if name not in names[:place] else "" for place, name in enumerate(names)]
+    return {
+        "own": tuple(own),
+        "repeated": frozenset(name for name in names if name and names.count(name) > 1),
+    }
 
 
-# --------------------------------------------------------------------------------- columns
-
-
-def column_names(path: Path, name: str, layout: Layout = CSV) -> list[str]:
-    """The columns of a file: of its schema, its header line, or its layout.
+def laid_out(path: Path, name: str, dialect: Dialect, columns: Iterable[str] = ()) -> TableFile:
+    """Opens a file of a known layout, as publishers' are: nothing is found out but its format.
 
     Args:
         path: of the file.
         name: of the table, for messages.
-        layout: of a text file.
+        dialect: how it is written, if it is text.
+        columns: those that will be read; others may be there twice.
 
     Raises:
-        InputError: it cannot be read, it is empty, or a name is in an unknown encoding.
+        InputError: it cannot be read.
     """
-    if is_parquet(path):
-        with readable(path, name):
-            return names_of(path, pa.parquet.read_schema(path))
-    if layout.names:
-        return list(layout.names)
     with readable(path, name):
-        names = header(path, layout.delimiter)
-    if not names:
-        raise _not_readable(path, name, "it is empty")
-    return names
+        kind = file_kinds.kind_of(path) if os.path.getsize(path) else Kind("text")
+        if kind.format == "parquet":
+            return opened_file(path, name)
+        dialect = replace(
+            dialect, packed=kind.packed, encoding=kind.encoding or "utf-8", quote="doubled"
+        )
+        names = list(dialect.names) or header(path, dialect)
+    return TableFile(path, name, kind, dialect, **_told_apart(names))
 
 
 def names_of(path: Path, schema: pa.Schema) -> list[str]:
-    """Names of the columns of a file that was opened.
+    """Names of the columns of a Parquet file.
 
     Raises:
         InputError: one is in an unknown encoding.
@@ -134,20 +214,22 @@ def names_of(path: Path, schema: pa.Schema) -> list[str]:
         return schema.names
     except UnicodeDecodeError:
         raise InputError(
-            f"{path}: the name of a column is not UTF-8 text; convert the file first"
+            f"{path}: the name of a column is not UTF-8 text; write the file again"
         ) from None
 
 
-def header(path: Path, delimiter: str = ",") -> list[str]:
-    """The fields of a text file's first record; none if it is empty."""
-    return next((fields for _, fields in records(path, delimiter)), [])
+def header(path: Path, dialect: Dialect = CSV) -> list[str]:
+    """The fields of a text file's first record, without spaces around them; none if it is empty."""
+    return next(([name.strip() for name in fields] for _, fields in records(path, dialect)), [])
 
 
-def records(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+def records(path: Path, dialect: Dialect = CSV) -> Iterator[tuple[int, list[str]]]:
     """First line and fields of every record; empty lines are none, quoted line breaks are kept."""
-    with pa.input_stream(str(path)) as file:
-        text = io.TextIOWrapper(io.BufferedReader(file), "utf-8-sig", "replace", newline="")
-        reader = csv.reader(text, delimiter=delimiter)
+    csv.field_size_limit(1 << 30)  # else a text of more than 128 KiB is an error
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if dialect.quote == "none" else csv.QUOTE_MINIMAL
+    with dialects.as_csv(path, dialect) as stream:
+        text = io.TextIOWrapper(stream, "utf-8", "replace", newline="")
+        reader = csv.reader(text, delimiter=dialect.separator, quoting=quoting)
         line = 1
         for fields in reader:
             if fields:
@@ -155,12 +237,25 @@ def records(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]
             line = reader.line_num + 1
 
 
-def line_of(path: Path, row: int) -> int:
-    """The line of a CSV file in which a data row starts."""
-    for number, (line, _) in enumerate(records(path)):
-        if number == row + 1:  # the first record is the header
-            return line
-    return row + 2
+def rules(pattern: str, files: Sequence[TableFile]) -> list[Rule]:
+    """What was found of a table's files, for the ledger; nothing of one file like any other.
+
+    Args:
+        pattern: the file, directory or glob.
+        files: that were opened.
+    """
+    if not files:
+        return []
+    skipped = len(table_paths.found(pattern, files[0].name).skipped)
+    ways = dict.fromkeys(file.described() for file in files)
+    note = "; ".join(way or "as usual" for way in list(ways)[:NOTES]) if any(ways) else ""
+    if len(files) == 1 and not skipped and not note:
+        return []
+    rule = "is read; what begins with . or _, or has another ending, is not"
+    return [Rule(f"{files[0].name} files", rule, len(files) + skipped, len(files), note)]
+
+
+# --------------------------------------------------------------------------------- columns
 
 
 def need_column(origin: str, names: Sequence[str], column: str, flag: str) -> None:
@@ -183,225 +278,110 @@ item_id, clicks. Did you mean clicks?
     if column not in names:
         raise InputError(
             f"{origin} has no column {column!r} (named by --{flag}); it has "
-            f"{', '.join(map(_shown, names)) or 'nothing in it'}{did_you_mean(column, names)}"
+            f"{', '.join(shown(name, 60) for name in names) or 'nothing in it'}"
+            f"{did_you_mean(column, names)}"
         )
 
 
-def _shown(name: str) -> str:
-    r"""A column's name in a message: on one line, and no more than 60 characters of it.
+class Common(NamedTuple):
+    """What the files of a table have in common.
 
-    >>> _shown("clicks"), _shown("clicks\n1,2" + 100 * ",3")
-    ('clicks', 'clicks\\n1,2,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3…')
+    Attributes:
+        names: columns that all of them have once.
+        lacking: of the other columns, which file speaks against them, as a sentence.
     """
-    name = name if name.isprintable() else repr(name)[1:-1]
-    return name if len(name) <= 60 else f"{name[:59]}…"
+
+    names: list[str]
+    lacking: dict[str, str]
 
 
-def check_unique(path: Path, names: Sequence[str]) -> None:
-    """Refuses a file with two columns of one name.
+def common(files: Sequence[TableFile]) -> Common:
+    """The columns that all files of a table have.
+
+    >>> one, two = (TableFile(Path(name), "items", Kind("text")) for name in ("a.csv", "b.csv"))
+    >>> common([replace(one, own=("x", "y")), replace(two, own=("y",))])
+    Common(names=['y'], lacking={'x': "b.csv has no column 'x', but a.csv has"})
+    """
+    lacking: dict[str, str] = {}
+    first: dict[str, TableFile] = {}
+    for file in files:
+        for name in file.repeated:
+            lacking[name] = f"{file.path} has two columns named {name!r}; rename one"
+        first |= {name: first.get(name, file) for name in file.names}
+    for name, owner in first.items():
+        without = next((file for file in files if name not in file.names), None)
+        if without:
+            sentence = f"{without.path} has no column {name!r}, but {owner.path} has"
+            lacking.setdefault(name, sentence)
+    return Common([name for name in first if name not in lacking], lacking)
+
+
+def check_separator(place: str, fields: Sequence[str], separator: str) -> None:
+    """Refuses a record that another separator than the expected one cuts into columns.
 
     Raises:
-        InputError: the sentence names the file and the column.
-    """
-    columns = pd.Series(list(names), dtype=object)
-    if columns.duplicated().any():
-        raise InputError(
-            f"{path} has two columns named {columns[columns.duplicated()].iloc[0]!r}; rename one"
-        )
+        InputError: the sentence names both separators.
 
-
-def check_names(paths: Sequence[Path], names: Sequence[Sequence[str]]) -> None:
-    """Refuses a file with two columns of one name, and files of one table that differ.
-
-    Raises:
-        InputError: the sentence names the files.
-    """
-    for path, own in zip(paths, names, strict=True):
-        check_unique(path, own)
-        if list(own) != list(names[0]):
-            raise InputError(
-                f"{path} has columns {', '.join(own)} but {paths[0]} has "
-                f"{', '.join(names[0])}; the files of one table must agree"
-            )
-
-
-def check_delimiter(place: str, fields: Sequence[str], delimiter: str) -> None:
-    """Refuses a record that another delimiter than the expected one cuts into columns.
-
-    Raises:
-        InputError: the sentence names both delimiters.
-
-    >>> check_delimiter("log.csv line 1", ["id;n"], ",")
+    >>> check_separator("log.csv line 1", ["id;n"], ",")
     Traceback (most recent call last):
     mmnet.checks.InputError: log.csv line 1: its columns are separated by semicolons where \
 commas are expected
     """
-    others = [other for other in DELIMITERS if other != delimiter and other in fields[0]]
+    others = [one for one in (*dialects.SEPARATORS, " ") if one != separator and one in fields[0]]
     if len(fields) == 1 and others:
         other = max(others, key=fields[0].count)
         raise InputError(
-            f"{place}: its columns are separated by {DELIMITERS[other]} where "
-            f"{DELIMITERS[delimiter]} are expected"
+            f"{place}: its columns are separated by {dialects.separator_name(other)} where "
+            f"{dialects.separator_name(separator)} are expected"
         )
-
-
-# --------------------------------------------------------------------------------- reading
-
-
-def whole(path: Path, name: str, text_columns: Sequence[str] = ()) -> pa.Table:
-    """All rows of a file; types of CSV columns are those that fit all of their values.
-
-    Args:
-        path: of the file.
-        name: of the table, for messages.
-        text_columns: CSV columns to read as strings whatever they look like.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    with readable(path, name):
-        if is_parquet(path):
-            budgets.check_parquet(path, pa.parquet.read_metadata(path))
-            return pa.parquet.read_table(path, partitioning=None)
-        return pa.csv.read_csv(
-            budgets.WatchedFile(path),
-            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pa.csv.ConvertOptions(
-                column_types={column: pa.string() for column in text_columns},
-                strings_can_be_null=False,
-            ),
-        )
-
-
-def batches(
-    path: Path,
-    name: str,
-    columns: Sequence[str],
-    *,
-    layout: Layout = CSV,
-    types: Mapping[str, pa.DataType] | None = None,
-    rows: int | None = None,
-    groups: Sequence[int] | None = None,
-) -> Iterator[pa.RecordBatch]:
-    """Some columns of a file, in batches.
-
-    Args:
-        path: of the file.
-        name: of the table, for messages.
-        columns: those to read.
-        layout: of a text file.
-        types: of the columns of a text file; the others are strings, empty where empty.
-        rows: of a Parquet file, at most so many at a time.
-        groups: of a Parquet file, the row groups to read; all of them by default.
-
-    Raises:
-        InputError: it cannot be read, or a record has too few or too many fields.
-    """
-    if is_parquet(path):
-        with readable(path, name), pa.parquet.ParquetFile(path) as file:
-            yield from file.iter_batches(
-                rows or BATCH_ROWS, row_groups=groups, columns=list(columns)
-            )
-        return
-    types = types or {}
-    with readable(path, name, layout, types):
-        line, fields = next(records(path, layout.delimiter), (0, []))
-        reader = pa.csv.open_csv(
-            path,
-            read_options=pa.csv.ReadOptions(
-                column_names=layout.names or [field.strip() for field in fields],
-                skip_rows=0 if layout.names else line,
-                block_size=BLOCK_BYTES,
-            ),
-            parse_options=pa.csv.ParseOptions(
-                delimiter=layout.delimiter, newlines_in_values=layout.line_breaks
-            ),
-            convert_options=pa.csv.ConvertOptions(
-                include_columns=list(columns),
-                column_types={column: types.get(column, pa.string()) for column in columns},
-                strings_can_be_null=False,
-            ),
-        )
-        yield from reader
-
-
-def parquet_groups(path: Path, name: str) -> tuple[pa.Schema, tuple[int, ...]]:
-    """Columns of a Parquet file, and the rows of each of its row groups, without reading a row.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    with readable(path, name):
-        found = pa.parquet.read_metadata(path)
-        groups = (found.row_group(group).num_rows for group in range(found.num_row_groups))
-        return found.schema.to_arrow_schema().remove_metadata(), tuple(groups)
-
-
-def common_schema(pattern: str, paths: Sequence[Path], schemas: Sequence[pa.Schema]) -> pa.Schema:
-    """The types that fit all files; what is numbers in one and text in another is text.
-
-    Raises:
-        InputError: the files have other columns, or types that no type fits.
-    """
-    check_names(paths, list(map(names_of, paths, schemas)))
-    texts = set()
-    for column in schemas[0].names:
-        kinds = {schema.field(column).type for schema in schemas}
-        if len(kinds) > 1 and pa.string() in kinds and not any(map(pa.types.is_nested, kinds)):
-            texts.add(column)
-    agreed = [
-        pa.schema([pa.field(f.name, pa.string() if f.name in texts else f.type) for f in schema])
-        for schema in schemas
-    ]
-    with fit_together(pattern):
-        return pa.unify_schemas(agreed, promote_options="permissive")
 
 
 # -------------------------------------------------------------------------------- messages
 
 
 @contextlib.contextmanager
-def fit_together(pattern: str) -> Iterator[None]:
-    """Turns Arrow's complaint about the types of a table's files into a sentence."""
-    try:
-        yield
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise InputError(f"the files of {pattern} do not fit together: {error}") from None
-
-
-@contextlib.contextmanager
 def readable(
     path: Path,
     name: str,
-    layout: Layout = CSV,
+    dialect: Dialect = CSV,
     types: Mapping[str, pa.DataType] | None = None,
 ) -> Iterator[None]:
-    """Turns Arrow's complaint about a file into a sentence; a second look finds the line.
+    """Turns a complaint about a file into a sentence; a second look finds the line.
 
     Args:
         path: of the file.
         name: of the table.
-        layout: of a text file.
+        dialect: of a text file.
         types: of its columns that must be whole numbers.
     """
     try:
         yield
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, csv.Error) as error:
-        reason = str(error).split("\n")[0].rstrip(".")
+    except UnicodeDecodeError as error:
+        raise _not_readable(
+            path, name, f"it is not {error.encoding} text; say what it is with --text_set=encoding="
+        ) from None
+    except (
+        pa.ArrowException,
+        OSError,
+        EOFError,
+        csv.Error,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0].rstrip(".")
     else:
         return
-    if not is_parquet(path):
-        if "Could not skip" in reason or "Empty CSV" in reason:
-            if layout.names or header(path, layout.delimiter):
-                raise no_rows(path, name)
-            reason = "it is empty"
-        if "invalid UTF8" in reason:
-            reason = "it is not UTF-8 text; convert it first"
-        # With one thread, Arrow puts "Row #2: " before "Expected".
-        if "CSV parse error: " in reason and "Expected " in reason:
-            _refuse_ragged(path, name, layout)
-        if "conversion error" in reason:
-            _refuse_text(path, layout, types or {})
+    if "Could not skip" in reason or "Empty CSV" in reason:
+        if dialect.names or header(path, dialect):
+            raise no_rows(path, name)
+        reason = "it is empty"
+    if "straddling" in reason:
+        reason = f"a row is longer than {BLOCK_BYTES >> 20} MiB"
+    # With one thread, Arrow puts "Row #2: " before "Expected".
+    if "CSV parse error: " in reason and "Expected " in reason:
+        _refuse_ragged(path, name, dialect)
+    if "conversion error" in reason:
+        _refuse_text(path, dialect, types or {})
     raise _not_readable(path, name, reason)
 
 
@@ -411,7 +391,7 @@ def no_rows(path: Path, name: str) -> InputError:
 
 
 def check_width(
-    path: Path, name: str, line: int, fields: Sequence[str], width: int, layout: Layout
+    path: Path, name: str, line: int, fields: Sequence[str], width: int, dialect: Dialect
 ) -> None:
     """Refuses a record with another number of fields than the table has columns.
 
@@ -420,27 +400,28 @@ def check_width(
     """
     if len(fields) == width:
         return
-    if layout.names:
-        wanted = f"{width} are expected ({', '.join(layout.names)})"
+    if dialect.names:
+        wanted = f"{width} are expected ({', '.join(dialect.names)})"
     else:
+        separator = dialects.SEPARATORS.get(dialect.separator, "s").removesuffix("s")
         wanted = (
             f"the header of the {name} table has {width}; put quotes around a value that holds a "
-            "comma or a line break"
+            f"{separator or 'separator'} or a line break"
         )
     raise InputError(f"{path} line {line}: {len(fields)} fields where {wanted}")
 
 
-def _refuse_ragged(path: Path, name: str, layout: Layout) -> None:
-    width = len(layout.names)
-    for line, fields in records(path, layout.delimiter):
+def _refuse_ragged(path: Path, name: str, dialect: Dialect) -> None:
+    width = len(dialect.names)
+    for line, fields in records(path, dialect):
         width = width or len(fields)
-        check_width(path, name, line, fields, width, layout)
+        check_width(path, name, line, fields, width, dialect)
 
 
-def _refuse_text(path: Path, layout: Layout, types: Mapping[str, pa.DataType]) -> None:
+def _refuse_text(path: Path, dialect: Dialect, types: Mapping[str, pa.DataType]) -> None:
     """Raises: a value that is text where a whole number is expected."""
-    names = list(layout.names)
-    for line, fields in records(path, layout.delimiter):
+    names = list(dialect.names)
+    for line, fields in records(path, dialect):
         if not names:
             names = [field.strip() for field in fields]
             continue
@@ -449,7 +430,7 @@ def _refuse_text(path: Path, layout: Layout, types: Mapping[str, pa.DataType]) -
             if value and not _fits(value, kind):
                 raise InputError(
                     f"{path} line {line}, column {column}: must be a whole number. "
-                    f"Received: {value!r}"
+                    f"Received: {shown(value)!r}"
                 )
 
 
@@ -468,5 +449,7 @@ def damaged(path: Path, name: str) -> InputError:
 
 
 def _not_readable(path: Path, name: str, reason: str) -> InputError:
-    kind = "Parquet" if is_parquet(path) else "CSV"
-    return InputError(f"{path} is not a readable {kind} file ({name} table): {reason}")
+    ending = table_paths.ending(path)
+    kind = {".pq": "parquet", ".jsonl": "json", ".ndjson": "json"}.get(ending, ending[1:])
+    word = {"parquet": "Parquet", "json": "JSON"}.get(kind, "CSV")
+    return InputError(f"{path} is not a readable {word} file ({name} table): {reason}")

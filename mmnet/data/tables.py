@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -15,10 +15,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 
-from mmnet.checks import InputError
-from mmnet.config import TableFlags
-from mmnet.data import table_files
+from mmnet.checks import InputError, shown
+from mmnet.data import table_files, table_reading
+from mmnet.data.dialects import NOTHING_SAID, TextOptions
 from mmnet.data.ledger import Rule
+from mmnet.data.table_files import TableFile
 
 
 class Block(NamedTuple):
@@ -43,8 +44,16 @@ class Rows(Protocol):
         """Counts, items or vectors, for messages."""
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def files(self) -> tuple[TableFile, ...]:
         """The files, in order; none for generated tables."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Where the files are."""
+
+    @property
+    def lacking(self) -> Mapping[str, str]:
+        """Columns that not all files have, and what speaks against each, as a sentence."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -96,25 +105,27 @@ class Placed:
     """
 
     name: str
-    files: tuple[Path, ...]
+    files: tuple[TableFile, ...]
     starts: tuple[int, ...]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Where the files are."""
+        return tuple(file.path for file in self.files)
 
     def origin(self) -> str:
         """Names the whole table for a message."""
         if not self.files:
             return f"{self.name} table"
-        return str(self.files[0]) if len(self.files) == 1 else f"{self.files[0].parent}"
+        return str(self.paths[0]) if len(self.files) == 1 else f"{self.paths[0].parent}"
 
     def where_place(self, place: int, column: str = "") -> str:
         """Names a row of the files for a message."""
-        at = f", column {column}" if column else ""
+        at = f", column {shown(column)}" if column else ""
         if not self.files:
             return f"{self.name} table row {place + 1}{at}"
         index = bisect.bisect_right(self.starts, place) - 1
-        path, inside = self.files[index], place - self.starts[index]
-        if table_files.is_parquet(path):
-            return f"{path} row {inside + 1}{at}"
-        return f"{path} line {table_files.line_of(path, inside)}{at}"
+        return f"{self.files[index].where(place - self.starts[index])}{at}"
 
 
 @dataclass
@@ -127,13 +138,15 @@ class Table(Placed):
         files: the file of each run of rows, in order; none for generated tables.
         starts: first row of each file.
         row_numbers: place of each row in the files, where some rows were left out.
+        lacking: columns that not all files have, and what speaks against each, as a sentence.
     """
 
     data: pa.Table
     name: str
-    files: tuple[Path, ...] = ()
+    files: tuple[TableFile, ...] = ()
     starts: tuple[int, ...] = ()
     row_numbers: np.ndarray | None = None
+    lacking: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.data.num_rows
@@ -148,27 +161,28 @@ class Table(Placed):
         Raises:
             InputError: it is not there, or it is text in an unknown encoding.
         """
-        table_files.need_column(self.origin(), self.names, column, flag)
+        need_columns(self, {column: flag})
         data = self.data[column]
-        if pa.types.is_binary(data.type) or pa.types.is_large_binary(data.type):
-            try:
-                return data.cast(pa.string())
-            except pa.ArrowInvalid:
-                raise InputError(
-                    f"{self.origin()}: column {column!r} is not UTF-8 text; convert the file first"
-                ) from None
-        return data
+        if not table_reading.is_bytes(data.type):
+            return data
+        try:
+            return data.cast(pa.string())
+        except pa.ArrowInvalid:
+            row = table_reading.first_not_utf8(data)
+            raise table_reading.not_utf8(
+                self.where(row, column), bool(self.files) and not self.files[0].is_parquet
+            ) from None
 
     def keep(self, mask: np.ndarray) -> Table:
         """Returns the rows where mask is True; they keep their places for messages."""
-        return Table(
-            self.data.filter(pa.array(mask)), self.name, self.files, self.starts, self.places[mask]
+        return dataclasses.replace(
+            self, data=self.data.filter(pa.array(mask)), row_numbers=self.places[mask]
         )
 
     def rows(self, part: slice) -> Table:
         """Returns a run of rows; they keep their places for messages."""
         data = self.data.slice(part.start, part.stop - part.start)
-        return Table(data, self.name, self.files, self.starts, self.places[part])
+        return dataclasses.replace(self, data=data, row_numbers=self.places[part])
 
     def blocks(self, rows: int) -> list[Block]:
         """Cuts the table into runs of at most `rows` rows."""
@@ -227,45 +241,32 @@ def need_columns(table: Rows, columns: Mapping[str, str]) -> None:
         InputError: one is not there.
     """
     for column, flag in columns.items():
+        if column in table.lacking:
+            raise InputError(f"{table.lacking[column]} (named by --{flag})")
         table_files.need_column(table.origin(), table.names, column, flag)
 
 
-def check_header(pattern: str, name: str, columns: Mapping[str, str]) -> None:
+def check_header(
+    pattern: str, name: str, columns: Mapping[str, str], said: TextOptions = NOTHING_SAID
+) -> None:
     """Refuses files without a column that a flag names, before any of their rows is read.
-
-    Most of what else may be wrong with them is reported where they are read.
 
     Args:
         pattern: the file, directory or glob.
         name: counts, items or events, for messages.
         columns: those needed -> the flag that names each.
+        said: what the user says of text files.
 
     Raises:
-        InputError: there are no files, one is not Parquet as its name says, or a column is not in
-            their header.
+        InputError: there are no files, one cannot be read, or a column is not in their header.
     """
-    paths = table_files.find(pattern, name)
-    own = _names(paths[0], name)
-    if columns.keys() <= set(own) or any(_names(path, name) != own for path in paths[1:]):
-        return
-    if own and len(set(own)) == len(own):
-        need_columns(Table(pa.table({column: () for column in own}), name, tuple(paths)), columns)
-
-
-def _names(path: Path, name: str) -> list[str]:
-    """Column names of a file; none where what a CSV file's are shows only as its rows are read.
-
-    Raises:
-        InputError: it says that it is Parquet, and is not.
-    """
-    try:
-        found = table_files.column_names(path, name)
-    except InputError:
-        if table_files.is_parquet(path):
-            raise
-        return []
-    # Not UTF-8, or an unclosed quote: what is wrong is reported where the rows are read.
-    return [] if any("\ufffd" in one or not one.isprintable() for one in found) else found
+    files = tuple(table_files.opened(pattern, name, said, columns))
+    names, lacking = table_files.common(files)
+    if any(file.kind.format == "json" for file in files):
+        return  # which columns there are shows only as the rows are read
+    need_columns(
+        Table(pa.table({column: () for column in names}), name, files, lacking=lacking), columns
+    )
 
 
 @dataclass
@@ -310,32 +311,40 @@ class InMemory(Tables):
     items: Table
 
 
-def read(pattern: str, name: str, *, text_columns: Sequence[str] = ()) -> Table:
-    """Reads one table from a CSV or Parquet file, a directory of them, or a glob.
+def read(
+    pattern: str,
+    name: str,
+    *,
+    columns: Iterable[str] = (),
+    said: TextOptions = NOTHING_SAID,
+) -> Table:
+    """Reads one table from a file of any format, a directory of them, or a glob.
 
     Args:
-        pattern: the file, directory or glob; CSV may be compressed (.gz, .bz2, .zst).
+        pattern: the file, directory or glob.
         name: counts or items, for messages.
-        text_columns: CSV columns to read as strings whatever they look like, so that 007 keeps
-            its zeros.
+        columns: those that are needed; the others are read where all files have them alike.
+        said: what the user says of text files.
 
     Raises:
-        InputError: nothing there, an unreadable file, two columns of one name, files whose
-            columns differ.
+        InputError: nothing there, an unreadable file, or no rows.
     """
-    paths = table_files.find(pattern, name)
-    parts = [table_files.whole(path, name, text_columns) for path in paths]
+    return whole(table_files.opened(pattern, name, said, columns))
+
+
+def whole(files: Sequence[TableFile]) -> Table:
+    """Reads the files of a table; see `read`."""
+    parts = [table_reading.whole(file) for file in files]
     schemas = [part.schema.remove_metadata() for part in parts]
-    schema = table_files.common_schema(pattern, paths, schemas)
-    with table_files.fit_together(pattern):
-        data = pa.concat_tables([part.cast(schema) for part in parts])
+    schema, lacking = table_reading.common_schema(files, schemas)
+    data = pa.concat_tables([part.select(schema.names).cast(schema) for part in parts])
     if not data.num_rows:
-        raise table_files.no_rows(paths[0], name)
+        raise table_files.no_rows(files[0].path, files[0].name)
     starts = np.cumsum([0, *(part.num_rows for part in parts[:-1])])
-    return Table(data, name, tuple(paths), tuple(int(start) for start in starts))
-
-
-def text_columns(flags: TableFlags) -> list[str]:
-    """Items columns that are text, even where a CSV file's values look like numbers."""
-    columns = (*flags.taxonomies, *flags.categoricals, *flags.texts, *flags.images)
-    return [flags.item_column, *columns]
+    return Table(
+        data,
+        files[0].name,
+        tuple(files),
+        tuple(int(start) for start in starts),
+        lacking=lacking,
+    )

@@ -171,7 +171,7 @@ def _only(pattern: str, flags: TableFlags) -> ItemIds | None:
     if not pattern:
         return None
     column, flag = flags.item_column, "item_column"
-    table = parquet.open_table(pattern, "only_items", text_columns=[column])
+    table = parquet.open_table(pattern, "only_items", columns=[column])
     pieces = table.pieces(parquet.PIECE_ROWS, {column: flag})
     parts = [texts(piece, column, flag).cast(pa.large_string()) for piece in pieces]
     chunks = [chunk for part in parts for chunk in part.chunks]

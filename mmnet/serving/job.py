@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from mmnet.config import TableFlags
-from mmnet.data import table_files
+from mmnet.data import table_paths
 from mmnet.serving.runtimes import Precision, Runtime
 
 
@@ -67,7 +67,7 @@ class Job(BaseModel):
 
 
 def _files(pattern: str, name: str) -> list[Path]:
-    return table_files.find(pattern, name) if pattern else []
+    return table_paths.find(pattern, name) if pattern else []
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

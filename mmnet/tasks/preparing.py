@@ -17,6 +17,7 @@ from mmnet.data.arrays import new_array
 from mmnet.data.columns import strings
 from mmnet.data.content import Encoders
 from mmnet.data.dataset import Dataset
+from mmnet.data.dialects import text_options
 from mmnet.data.splits import SPLITS
 from mmnet.tasks.shown import (
     console,
@@ -76,8 +77,9 @@ def encode(flags: EncodeConfig) -> None:
         )
     columns = [flags.item_column, *flags.texts, *flags.images]
     named = {name: f"{kind}s" for name, kind in encoders.columns}
-    tables.check_header(flags.items, "items", {flags.item_column: "item_column"} | named)
-    items = tables.read(flags.items, "items", text_columns=columns)
+    said = text_options(flags.text_set, "items")
+    tables.check_header(flags.items, "items", {flags.item_column: "item_column"} | named, said)
+    items = tables.read(flags.items, "items", columns=columns, said=said)
     ids = strings(items, flags.item_column, "item_column")
     for encoded in encoders.encode(items):
         console.print(f"{encoded.column.name}: {encoded.hits:,} found, {encoded.encoded:,} encoded")

@@ -51,7 +51,7 @@ def test_a_list_where_one_value_is_wanted_is_refused():
 
 def test_bytes_that_are_no_text_are_refused():
     assert sentence(strings, of([b"\xff"]), "x", "texts") == (
-        "items table: column 'x' is not UTF-8 text; convert the file first"
+        "items table row 1, column x: not UTF-8 text; write the file again"
     )
 
 

@@ -16,10 +16,10 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def read(text, *, file="counts.csv", text_columns=("item_id",)):
+def read(text, *, file="counts.csv"):
     with open(file, "wb") as out:
         out.write(text if isinstance(text, bytes) else text.encode())
-    return tables.read(file, "counts", text_columns=text_columns)
+    return tables.read(file, "counts")
 
 
 def columns(table):
@@ -38,13 +38,13 @@ def sentence(function, *arguments, **named):
 def test_ids_keep_their_zeros():
     assert columns(read("item_id,clicks\n007,3\n7,4\n")) == {
         "item_id": ["007", "7"],
-        "clicks": [3, 4],
+        "clicks": ["3", "4"],
     }
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_read():
     table = read(b"\xef\xbb\xbfitem_id,clicks\r\na,3\r\n")
-    assert columns(table) == {"item_id": ["a"], "clicks": [3]}
+    assert columns(table) == {"item_id": ["a"], "clicks": ["3"]}
 
 
 def test_a_quoted_line_break_stays_in_its_value():
@@ -53,13 +53,13 @@ def test_a_quoted_line_break_stays_in_its_value():
 
 
 def test_the_word_NA_is_a_word():
-    table = read("item_id,title\nNA,null\n", text_columns=["item_id", "title"])
+    table = read("item_id,title\nNA,null\n")
     assert columns(table) == {"item_id": ["NA"], "title": ["null"]}
 
 
 def test_compressed_csv_is_read():
     table = read(gzip.compress(b"item_id,clicks\na,3\n"), file="counts.csv.gz")
-    assert columns(table)["clicks"] == [3]
+    assert columns(table)["clicks"] == ["3"]
     assert table.where(0) == "counts.csv.gz line 2"
 
 
@@ -71,7 +71,7 @@ def test_a_directory_is_read_in_the_order_of_its_files(here):
     (here / "counts/_SUCCESS").touch()
     (here / "counts/.part-0.csv.crc").write_bytes(b"crc")
     (here / "counts/notes.txt").write_text("no table")
-    table = tables.read("counts", "counts", text_columns=["item_id"])
+    table = tables.read("counts", "counts")
     assert columns(table)["item_id"] == ["a", "b", "c"]
     assert [table.where(row, "clicks") for row in (0, 2)] == [
         "counts/part-0.csv line 2, column clicks",
@@ -121,29 +121,40 @@ def test_kept_rows_keep_their_places():
         ),
         ("", "counts.csv is not a readable CSV file (counts table): it is empty"),
         ("item_id,clicks\n", "counts.csv: the counts table has no rows"),
-        ("item_id,item_id\na,b\n", "counts.csv has two columns named 'item_id'; rename one"),
-        (
-            "item_id,clicks\ncafé,1\n".encode("latin-1"),
-            "counts.csv is not a readable CSV file (counts table): it is not UTF-8 text; "
-            "convert it first",
-        ),
     ],
 )
 def test_a_csv_file_that_cannot_be_read_is_refused(text, said):
     assert sentence(read, text) == said
 
 
-def test_a_file_that_is_not_parquet_inside_is_refused():
-    wrong = sentence(read, "item_id,clicks\na,1\n", file="counts.parquet")
-    assert wrong.startswith("counts.parquet is not a readable Parquet file (counts table): ")
+def test_a_column_that_is_there_twice_is_refused_where_it_is_needed():
+    table = read("item_id,item_id,clicks,\na,b,3,\n")
+    assert columns(table) == {"clicks": ["3"]}
+    assert sentence(table.need, "item_id", "item_column") == (
+        "counts.csv has two columns named 'item_id'; rename one (named by --item_column)"
+    )
 
 
-def test_files_of_one_table_must_agree(here):
+def test_text_of_another_encoding_is_refused_where_it_is_needed():
+    table = read("item_id,title\na,b\nb,café\n".encode("latin-1"))
+    assert table.need("item_id", "item_column").to_pylist() == ["a", "b"]
+    assert sentence(table.need, "title", "texts") == (
+        "counts.csv line 3, column title: not UTF-8 text; say which encoding it is, such as "
+        "--text_set=encoding=gbk or latin-1"
+    )
+
+
+def test_the_first_bytes_decide_what_a_file_is():
+    assert columns(read("item_id,clicks\na,1\n", file="counts.parquet"))["item_id"] == ["a"]
+
+
+def test_columns_that_not_all_files_have_are_refused_where_they_are_needed():
     read("item_id,clicks\na,1\n", file="0.csv")
-    read("item_id,views\na,1\n", file="1.csv")
-    assert sentence(tables.read, "*.csv", "counts") == (
-        "1.csv has columns item_id, views but 0.csv has item_id, clicks; the files of one table "
-        "must agree"
+    read("views,item_id\n2,b\n", file="1.csv")
+    table = tables.read("*.csv", "counts")
+    assert columns(table) == {"item_id": ["a", "b"]}
+    assert sentence(table.need, "clicks", "denominator") == (
+        "1.csv has no column 'clicks', but 0.csv has (named by --denominator)"
     )
 
 
@@ -153,7 +164,7 @@ def test_a_place_without_a_table_is_refused(here):
         "none.csv: no such file, directory or glob (--items)"
     )
     assert sentence(tables.read, "empty", "items") == (
-        "empty: no .parquet or .csv file in this directory (--items)"
+        "empty: no file of a table in this directory (--items)"
     )
 
 
@@ -165,8 +176,6 @@ def test_a_missing_column_names_the_nearest():
     )
 
 
-def test_a_header_of_another_encoding_is_refused(tmp_path):
-    path = tmp_path / "items.csv"
-    path.write_bytes("item_id,catégorie\na,b\n".encode("latin-1"))
-    with pytest.raises(InputError, match="the name of a column is not UTF-8 text"):
-        tables.read(str(path), "items")
+def test_a_header_of_another_encoding_shows_what_it_is_read_as():
+    table = read("item_id,catégorie\na,b\n".encode("latin-1"))
+    assert "it has item_id, cat\ufffdgorie" in sentence(table.need, "catégorie", "taxonomies")

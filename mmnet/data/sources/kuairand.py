@@ -12,6 +12,7 @@ shows its MD5, and unpack it; the files are in its `data`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -100,7 +101,7 @@ def kuairand(
     return Tables(
         counts=Table(counts.rename_columns(names), "counts"),
         items=items,
-        inputs=(*log.paths, *items.files),
+        inputs=(*log.paths, *items.paths),
         ledger=(
             log.rule(),
             Rule("impressions", "counted by video and day", log.rows, log.rows, note),
@@ -112,11 +113,11 @@ def _items(videos: Path, flags: TableFlags) -> Table:
     catalogue = tables.read(
         str(videos),
         "items",
-        text_columns=["video_id", "tag", *tables.text_columns(flags)],
+        columns=["video_id", "tag"],
     )
     data = catalogue.data
     tags = pa.array(strings(catalogue, "tag", "source_set=videos"), pa.string())
     data = data.set_column(
         data.column_names.index("tag"), "tag", pc.replace_substring(tags, ",", SEPARATOR)
     ).rename_columns([flags.item_column if c == "video_id" else c for c in data.column_names])
-    return Table(data, "items", catalogue.files, catalogue.starts)
+    return replace(catalogue, data=data)

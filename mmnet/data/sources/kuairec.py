@@ -90,7 +90,7 @@ def kuairec(
         line_breaks=True,
         name="videos by day and tag",
     )
-    counters = [name for name in scan.header(scan.paths[0]) if name.endswith("_cnt")]
+    counters = [name for name in scan.opened(scan.paths[0]).names if name.endswith("_cnt")]
     above, below = (
         reading.chosen(flag, name, contract=word, option=option, default=usual, columns=counters)
         for flag, name, word, option, usual in (
@@ -246,7 +246,10 @@ def _captions(path: Path) -> tuple[pa.Table, list[Rule]]:
 
 def _mended(path: Path) -> tuple[list[list[str]], int]:
     """Rows of the captions, where a line break without quotes has cut some in pieces."""
-    reader = table_files.records(path)
+    file = table_files.laid_out(path, "captions", table_files.CSV)
+    with table_files.readable(path, "captions"):
+        found = list(table_files.records(path, file.dialect))
+    reader = iter(found)
     _, names = next(reader, (0, []))
     if [name.strip() for name in names] != list(CAPTION_COLUMNS):
         raise InputError(

@@ -17,10 +17,11 @@ import pyarrow.compute as pc
 
 from mmnet.checks import InputError, did_you_mean
 from mmnet.config import TableFlags
-from mmnet.data import table_files
+from mmnet.data import table_files, table_reading
 from mmnet.data.columns import integers, is_list
+from mmnet.data.dialects import Dialect
 from mmnet.data.ledger import Rule
-from mmnet.data.table_files import Layout
+from mmnet.data.table_files import TableFile
 from mmnet.data.tables import Table
 
 MISSING = ("", "nan", "NaN")
@@ -78,7 +79,7 @@ def find(directory: Path, pattern: str, option: str) -> list[Path]:
 
 
 def _globbed(directory: Path, pattern: str) -> list[Path]:
-    paths = sorted(Path(path) for path in globbing.glob(str(directory / pattern)))
+    paths = sorted(directory / path for path in globbing.glob(pattern, root_dir=directory))
     return [path for path in paths if path.is_file()]
 
 
@@ -144,9 +145,9 @@ class Scan:
         data = pa.concat_tables([batch.data for batch in batches], promote_options="permissive")
         files, starts, places, before = [], [], [], 0
         for path in self.paths:
-            mine = [batch for batch in batches if batch.files == (path,)]
+            mine = [batch for batch in batches if batch.paths == (path,)]
             inside = [_places(batch) for batch in mine]
-            files.append(path)
+            files.append(self.opened(path))
             starts.append(before)
             places += [before + place for place in inside]
             before += int(max((place.max() for place in inside if len(place)), default=-1)) + 1
@@ -154,27 +155,15 @@ class Scan:
 
     def _batches(self, path: Path) -> Iterator[Table]:
         """The batches of one file, once its columns are known to be those expected."""
-        is_text = not table_files.is_parquet(path)
-        headerless = is_text and bool(self.names)
-        if headerless:
-            self._check_first(path)
-        else:
-            self.header(path)
-        # Row 0 of a table is line 2 of its file; without a header line it is line 1.
-        start = 1 if headerless else 0
-        for batch in table_files.batches(
-            path, self.option, self.columns, layout=self._layout, types=self.types
-        ):
-            table = Table(pa.Table.from_batches([batch]), self.name, (path,), (start,))
+        file = self.opened(path)
+        start = 0
+        for batch in table_reading.batches(file, self.columns, types=self.types):
+            table = Table(pa.Table.from_batches([batch]), self.name, (file,), (start,))
             start -= len(table)
-            if is_text and not headerless:
+            if not file.is_parquet and not self.names:
                 table = self._without_headers(table)
             self.rows += len(table)
             yield table
-
-    @property
-    def _layout(self) -> Layout:
-        return Layout(self.delimiter, self.names, self.line_breaks)
 
     def _without_headers(self, batch: Table) -> Table:
         first = self.columns[0]
@@ -187,37 +176,38 @@ class Scan:
         self.repeated_headers += int(again.sum())
         return batch.keep(~again)
 
-    def header(self, path: Path) -> list[str]:
-        """The columns that a file has, once those to read are known to be there.
+    def opened(self, path: Path) -> TableFile:
+        """One of the files, once the columns to read are known to be there.
 
         Raises:
-            InputError: one of those to read is not there, or is there twice.
+            InputError: one of them is not there, or is there twice; a record of a file without a
+                header line is of another layout.
         """
-        if table_files.is_parquet(path):
-            names = table_files.column_names(path, self.option)
-        else:
-            with table_files.readable(path, self.option):
-                names = [name.strip() for name in table_files.header(path, self.delimiter)]
-        lacking = [column for column in self.columns if column not in names]
-        if lacking:
-            if names:
-                table_files.check_delimiter(str(path), names, self.delimiter)
-            table_files.need_column(str(path), names, lacking[0], f"source_set={self.option}")
-        # Publishers' other columns may be there twice: they are not read.
-        table_files.check_unique(path, [name for name in names if name in self.columns])
-        return names
+        dialect = Dialect(self.delimiter, names=self.names, line_breaks=self.line_breaks)
+        file = table_files.laid_out(path, self.option, dialect)
+        if not file.is_parquet and self.names:
+            self._check_first(file)
+            return file
+        names, lacking = table_files.common([file])
+        for column in self.columns:
+            if column in lacking:  # publishers' other columns may be there twice: they are not read
+                raise InputError(f"{lacking[column]} (named by --source_set={self.option})")
+            if column not in names:
+                table_files.check_separator(str(path), file.own or [""], self.delimiter)
+            table_files.need_column(str(path), names, column, f"source_set={self.option}")
+        return file
 
-    def _check_first(self, path: Path) -> None:
+    def _check_first(self, file: TableFile) -> None:
         """Refuses a file without a header line whose first record is of another layout."""
+        path, dialect = file.path, file.dialect
         with table_files.readable(path, self.option):
-            line, fields = next(table_files.records(path, self.delimiter), (0, []))
+            line, fields = next(table_files.records(path, dialect), (0, []))
         if not fields:
             raise table_files.no_rows(path, self.option)
-        table_files.check_delimiter(f"{path} line {line}", fields, self.delimiter)
+        table_files.check_separator(f"{path} line {line}", fields, dialect.separator)
         if [name.strip() for name in fields] == list(self.names):
             raise InputError(f"{path} line {line}: unexpected header line; remove it")
-        width = len(self.names)
-        table_files.check_width(path, self.option, line, fields, width, self._layout)
+        table_files.check_width(path, self.option, line, fields, len(self.names), dialect)
 
 
 def _places(batch: Table) -> np.ndarray:

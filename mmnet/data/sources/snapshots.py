@@ -49,7 +49,11 @@ def snapshots(
     """
     if directory is None:
         raise InputError("--source=snapshots needs --source_dir, the directory of its files")
-    taken = tables.read(str(directory / snapshots), "counts", text_columns=[flags.item_column])
+    taken = tables.read(
+        str(directory / snapshots),
+        "counts",
+        columns=[flags.item_column, flags.denominator, flags.numerator, time],
+    )
     wanted = flags.model_copy(update={"period_column": time})
     calendar = calendars.calendar_of(taken, wanted)
     numbers = calendar.numbers(taken, time, "source_set=time").astype(np.int64)
@@ -98,12 +102,10 @@ def snapshots(
             flags.numerator: pa.array(grown["above"][kept], pa.int64()),
         }
     )
-    catalogue = tables.read(
-        str(directory / items), "items", text_columns=tables.text_columns(flags)
-    )
+    catalogue = tables.read(str(directory / items), "items", columns=[flags.item_column])
     return Tables(
         counts=Table(differences, "counts"),
         items=catalogue,
-        inputs=taken.files + catalogue.files,
+        inputs=taken.paths + catalogue.paths,
         ledger=tuple(ledger),
     )

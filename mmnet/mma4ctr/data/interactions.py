@@ -13,6 +13,7 @@ second look names its place.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,12 @@ import pyarrow as pa
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
-from mmnet.data import engines
+from mmnet.data import engines, event_files
 from mmnet.data.engines import Engine
 from mmnet.data.ledger import Rule
 from mmnet.data.sources import reading
 from mmnet.data.sources.reading import Scan
+from mmnet.data.table_files import TableFile
 from mmnet.files import scratch_directory
 from mmnet.mma4ctr.config import InteractionFlags
 from mmnet.mma4ctr.data import sources
@@ -92,9 +94,7 @@ def read(flags: InteractionFlags) -> tuple[Interactions, list[Rule], list[Path]]
     directory = reading.needed(reading.given(flags.source_dir), flags.source)
     paths = reading.find(directory, layout.pattern, "log")
     needed = (layout.user, layout.item, layout.time, layout.device, *label.columns)
-    names = [_header(path, layout, needed) for path in paths]
-    if any(name != names[0] for name in names):
-        raise InputError(f"{paths[0].parent}: files of one log must have the same columns")
+    files = [_opened(path, layout, needed) for path in paths]
     with scratch_directory(flags.engine_spill, "mma4ctr-") as scratch:
         engine_flags = TableFlags(
             engine=flags.engine,
@@ -104,13 +104,10 @@ def read(flags: InteractionFlags) -> tuple[Interactions, list[Rule], list[Path]]
         )
         with engines.connected(engine_flags, Path(scratch)) as engine:
             try:
-                log = engines.whole_numbers(
-                    engine,
-                    paths,
-                    names[0],
-                    delimiter=layout.delimiter,
-                    header=not layout.names,
-                )
+                types = dict.fromkeys(needed, pa.int64())
+                found = event_files.opened(files)
+                copies, _ = event_files.written(found, needed, Path(scratch, "log"), types)
+                log, _ = engines.read_parquet(engine, copies)
                 return *_rows(engine, log, source, label, flags, paths), paths
             except InputError as error:
                 for path in paths:
@@ -118,18 +115,12 @@ def read(flags: InteractionFlags) -> tuple[Interactions, list[Rule], list[Path]]
                 raise error from None
 
 
-def _header(path: Path, layout: Layout, needed: Sequence[str]) -> list[str]:
-    """Names of a file's columns, once its first rows are known to be right."""
+def _opened(path: Path, layout: Layout, needed: Sequence[str]) -> TableFile:
+    """A file of the log, once its first rows are known to be right."""
     scan = _scan(path, layout, needed)
-    if not any(len(batch) for batch in _first(scan)):
+    if not any(len(batch) for batch in itertools.islice(scan, 1)):
         raise InputError(f"{path} has no rows")
-    return list(layout.names) or scan.header(path)
-
-
-def _first(scan: Scan):
-    for batch in scan:
-        yield batch
-        return
+    return scan.opened(path)
 
 
 def _scan(path: Path, layout: Layout, needed: Sequence[str]) -> Scan:

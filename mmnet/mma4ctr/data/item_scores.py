@@ -50,7 +50,7 @@ def read(pattern: str, item_ids: np.ndarray) -> ItemScores:
     Raises:
         InputError: no such file or column, an item twice, no item of the dataset in it.
     """
-    scores = tables.read(pattern, "item_scores", text_columns=["item_id"])
+    scores = tables.read(pattern, "item_scores", columns=["item_id", OUTPUT])
     text = scores.need("item_id", "item_scores").cast(pa.string())
     numbers = pc.if_else(pc.match_substring_regex(text, r"^\d{1,18}$"), text, None)
     if numbers.null_count:

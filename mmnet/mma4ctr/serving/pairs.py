@@ -33,6 +33,6 @@ def read(pattern: str) -> tuple[np.ndarray, np.ndarray]:
     """
     if not pattern:
         raise InputError("--pairs not given; name a table of user_id and item_id")
-    found = tables.read(pattern, "pairs")
+    found = tables.read(pattern, "pairs", columns=["user_id", "item_id"])
     ids = [integers(found, name, "pairs", what="an id") for name in ("user_id", "item_id")]
     return ids[0].astype(np.int64), ids[1].astype(np.int64)

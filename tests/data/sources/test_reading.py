@@ -102,11 +102,16 @@ def test_a_file_without_a_header_names_its_lines_too(tmp_path):
         ("id,n\n1,2\n1,2,3\n", {}, "{} line 3: 3 fields where" + RAGGED),
         ("id,n\n1,2\n1\n", {}, "{} line 3: 1 fields where" + RAGGED),
         ("id,n", {}, "{}: the log table has no rows"),
-        ("id,n,n\n1,2,3\n", {}, "{} has two columns named 'n'; rename one"),
+        (
+            "id,n,n\n1,2,3\n",
+            {},
+            "{} has two columns named 'n'; rename one (named by --source_set=log)",
+        ),
         (
             b"id,n\n\xff,2\n",
             {},
-            "{} is not a readable CSV file (log table): it is not UTF-8 text; convert it first",
+            "{} line 2, column id: not UTF-8 text; say which encoding it is, such as "
+            "--text_set=encoding=gbk or latin-1",
         ),
         (
             "1,2,3\n",
@@ -140,23 +145,25 @@ def test_says_what_came_and_what_was_expected(tmp_path, text, how, message):
 
 
 @pytest.mark.parametrize("how", [{}, HEADERLESS])
-@pytest.mark.parametrize(
-    ("name", "content", "reason"),
-    [
-        ("log.csv.gz", b"\x1f\x8b, and then no gzip", "zlib inflate failed"),
-        ("log.csv", b'"id,n\n' + 40_000 * b"1,2\n", "field larger than field limit"),  # open quote
-    ],
-)
-def test_a_file_without_a_readable_first_record_is_named(tmp_path, name, content, reason, how):
-    assert sentence(scan(tmp_path / name, content, **how)).startswith(
-        f"{tmp_path / name} is not a readable CSV file (log table): {reason}"
+def test_a_damaged_file_is_named(tmp_path, how):
+    path = tmp_path / "log.csv.gz"
+    assert sentence(scan(path, b"\x1f\x8b, and then no gzip", **how)).startswith(
+        f"{path} is not a readable CSV file (log table): zlib inflate failed"
     )
 
 
-def test_a_file_that_is_no_parquet_is_named(tmp_path):
-    assert sentence(scan(tmp_path / "log.parquet", "id,n\n")).startswith(
-        f"{tmp_path}/log.parquet is not a readable Parquet file (log table): "
+def test_an_open_quote_in_the_header_is_shown_in_part(tmp_path):
+    path = tmp_path / "log.csv"
+    wrong = sentence(scan(path, b'"id,n\n' + 40_000 * b"1,2\n"))
+    assert wrong.startswith(
+        f"{path} has no column 'id' (named by --source_set=log); it has id,n\\n1"
     )
+    assert len(wrong) < len(str(path)) + 200
+
+
+def test_the_first_bytes_decide_what_a_file_is(tmp_path):
+    found = scan(tmp_path / "log.parquet", "id,n\n7,1\n").whole()
+    assert found.data.to_pydict() == {"id": ["7"], "n": ["1"]}
 
 
 def test_a_missing_file_is_answered_with_what_there_is(tmp_path):

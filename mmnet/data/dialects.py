@@ -1,0 +1,534 @@
+r"""How a text file is written: its separator, quoting and encoding, found out or given.
+
+Nothing is guessed from a few lines. Each way to read quotation marks is held against the whole
+file, and one that cuts some record into another number of fields, or has text after a closing
+quotation mark, is out:
+
+    doubled     "a ""b"" c"     quotation marks enclose values; one inside is written twice
+    backslash   "a \"b\" c"     the same, one inside follows a backslash
+    none        a "b" c         quotation marks are letters like others
+
+One is left: so it is read. Two are left and differ: the file is refused, with the line, and
+`--text_set=quote=…` says which. None is left: refused with the line where the first one fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import functools
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+
+from mmnet.checks import InputError, did_you_mean
+from mmnet.data import file_kinds
+from mmnet.data.file_kinds import Watch
+
+SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+SAMPLE_BYTES = 1 << 18
+"""Read of a file to find its separator."""
+
+BLOCK_BYTES = 1 << 24
+"""Read at a time where the whole file is looked at."""
+
+Quote = Literal["doubled", "backslash", "none"]
+QUOTES: tuple[Quote, ...] = ("doubled", "backslash", "none")
+_TABLES = ("counts", "items", "events", "vectors")
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """What the user says of a text file; empty is found out.
+
+    Attributes:
+        separator: one character.
+        quote: doubled, backslash or none.
+        encoding: as Python calls it, such as gbk or latin-1.
+    """
+
+    separator: str = ""
+    quote: str = ""
+    encoding: str = ""
+
+
+NOTHING_SAID = TextOptions()
+
+
+def text_options(settings: Sequence[str], table: str) -> TextOptions:
+    r"""Reads the settings of `--text_set` that concern a table.
+
+    Args:
+        settings: NAME=VALUE for all tables, TABLE.NAME=VALUE for one.
+        table: counts, items, events, vectors or another.
+
+    Raises:
+        InputError: a setting that is none.
+
+    >>> text_options(["encoding=gbk", "items.separator=\\t"], "items")
+    TextOptions(separator='\t', quote='', encoding='gbk')
+    """
+    found: dict[str, str] = {}
+    for setting in settings:
+        name, sign, value = setting.partition("=")
+        whose, dot, name = name.rpartition(".")
+        known = name in TextOptions.__dataclass_fields__ and (not dot or whose in _TABLES)
+        if not sign or not known:
+            raise InputError(
+                "--text_set takes NAME=VALUE or TABLE.NAME=VALUE with the names separator, quote "
+                f"and encoding, such as --text_set=items.encoding=gbk. Received: {setting!r}"
+                + did_you_mean(name, TextOptions.__dataclass_fields__)
+            )
+        checked = _checked(name, value, setting)
+        if not dot or whose == table:
+            found[name] = checked
+    return TextOptions(**found)
+
+
+def _checked(name: str, value: str, setting: str) -> str:
+    if name == "separator":
+        value = {"\\t": "\t", "tab": "\t"}.get(value, value)
+        if len(value) != 1 or value in '"\r\n\\' or not value.isascii():
+            raise InputError(
+                f"--text_set={setting}: a separator is one ASCII character, \\t for a tab. "
+                f"Received: {value!r}"
+            )
+    elif name == "quote" and value not in QUOTES:
+        raise InputError(
+            f"--text_set={setting}: quote must be one of {', '.join(QUOTES)}. Received: {value!r}"
+        )
+    elif name == "encoding":
+        try:
+            "".encode(value)
+            b"".decode(value)
+        except (LookupError, ValueError):
+            raise InputError(
+                f"--text_set={setting}: {value!r} is no encoding that Python knows, such as utf-8, "
+                "utf-16, latin-1, cp1252, gbk, big5 or shift_jis"
+            ) from None
+    return value
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a text file is written.
+
+    Attributes:
+        separator: between columns.
+        quote: how quotation marks are read, see the module; empty where it is not settled yet.
+        encoding: as Python calls it.
+        packed: see `file_kinds.Kind`.
+        names: all columns of a file without a header line; empty where the file has one.
+        line_breaks: whether quoted values may hold line breaks.
+    """
+
+    separator: str = ","
+    quote: str = ""
+    encoding: str = "utf-8"
+    packed: str = ""
+    names: tuple[str, ...] = ()
+    line_breaks: bool = True
+
+    def described(self) -> str:
+        """In words, what is not as in any CSV file; empty where all is.
+
+        >>> Dialect(";", encoding="utf-16", packed="gzip").described()
+        'separated by semicolons, in utf-16, packed by gzip'
+        """
+        words = []
+        if self.separator != ",":
+            words.append(f"separated by {separator_name(self.separator)}")
+        if self.quote == "backslash":
+            words.append("quotation marks inside values follow a backslash")
+        if self.quote == "none":
+            words.append("quotation marks are part of the values")
+        if self.encoding not in ("utf-8", "utf-8-sig"):
+            words.append(f"in {self.encoding}")
+        if self.packed:
+            words.append(f"packed by {self.packed}")
+        return ", ".join(words)
+
+
+def separator_name(separator: str) -> str:
+    """A separator in words.
+
+    >>> separator_name("|"), separator_name("~")
+    ('vertical bars', "'~'")
+    """
+    return SEPARATORS.get(separator, "spaces" if separator == " " else repr(separator))
+
+
+def as_doubled(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    r"""Doubles the quotation marks inside values, where they follow a backslash.
+
+    Of backslashes before a quotation mark inside a quoted value, two are one; elsewhere they are
+    letters like others.
+
+    >>> b"".join(as_doubled([rb'a,"say \"hi\" to",c:\d,"e\\"'])).decode().split(",")
+    ['a', '"say ""hi"" to"', 'c:\\d', '"e\\"']
+    """
+    inside, held = 0, b""
+    for piece in pieces:
+        data = held + piece
+        kept = data.rstrip(b"\\")  # a run of backslashes may be longer than the piece
+        held = data[len(kept) :]
+        if b'"' not in kept:
+            yield kept
+            continue
+        codes = np.frombuffer(kept, np.uint8).copy()
+        marks, runs, escaped = _marks(codes)
+        outer = marks[~escaped]
+        within = (np.searchsorted(outer, marks) + inside) % 2 == 1
+        inside = (len(outer) + inside) % 2
+        codes[marks[within & escaped] - 1] = _MARK
+        keep = np.ones(len(codes), bool)
+        for mark, run in zip(marks[within], runs[within], strict=True):
+            keep[mark - run : mark - run + run // 2] = False
+        yield codes[keep].tobytes()
+    yield held
+
+
+_MARK, _BACKSLASH, _NEWLINE, _RETURN = 0x22, 0x5C, 0x0A, 0x0D
+
+
+def _marks(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Places of quotation marks, backslashes right before each, and whether they escape it."""
+    marks = np.flatnonzero(codes == _MARK)
+    slashes = np.flatnonzero(codes == _BACKSLASH)
+    runs = np.zeros(len(marks), np.int64)
+    if len(slashes):
+        first = np.flatnonzero(np.diff(slashes, prepend=-2) != 1)  # of each run
+        starts = slashes[first]
+        ends = np.append(slashes[first[1:] - 1], slashes[-1])
+        at = np.searchsorted(ends, marks - 1)
+        at = np.minimum(at, len(ends) - 1)
+        before = ends[at] == marks - 1
+        runs[before] = marks[before] - starts[at[before]]
+    return marks, runs, runs % 2 == 1
+
+
+# -------------------------------------------------------------------------------- found out
+
+
+def dialect_of(
+    path: Path, kind: file_kinds.Kind, said: TextOptions, wanted: Iterable[str] = ()
+) -> Dialect:
+    """Finds out how a text file with a header line is written, but for its quotation marks.
+
+    Args:
+        path: of the file.
+        kind: what it is by its first bytes.
+        said: what the user says.
+        wanted: columns that are needed: the separator is the one that finds them.
+
+    Raises:
+        OSError, EOFError, UnicodeDecodeError: it is damaged, or of another encoding.
+    """
+    found = Dialect(
+        encoding=said.encoding or kind.encoding or "utf-8",
+        packed=kind.packed,
+        separator=said.separator or ",",
+        quote=said.quote,
+    )
+    if said.separator:
+        return found
+    with opened(path, found) as stream:
+        sample = stream.read(SAMPLE_BYTES)
+    return replace(found, separator=separator_of(sample, tuple(wanted)))
+
+
+def settled(path: Path, dialect: Dialect) -> Dialect:
+    """The same with its quotation marks found out, which the whole file decides.
+
+    Raises:
+        InputError: two ways to read it are as good as each other and differ, or no way fits.
+        OSError, EOFError, UnicodeDecodeError: it is damaged, or of another encoding.
+    """
+    if dialect.quote:
+        return dialect
+    state = os.stat(path)
+    return replace(dialect, quote=_quote_of(path, dialect, state.st_size, state.st_mtime_ns))
+
+
+def opened(
+    path: Path, dialect: Dialect, watch: Watch | None = None
+) -> contextlib.AbstractContextManager[BinaryIO]:
+    """The bytes of a file in UTF-8, unpacked; see `file_kinds.decoded`."""
+    return file_kinds.decoded(path, dialect.packed, dialect.encoding, watch)
+
+
+@contextlib.contextmanager
+def as_csv(path: Path, dialect: Dialect, watch: Watch | None = None) -> Iterator[BinaryIO]:
+    """The same bytes with the quotation marks inside values doubled, as in any CSV file."""
+    with opened(path, dialect, watch) as stream:
+        if dialect.quote == "backslash":
+            pieces = iter(lambda: stream.read(file_kinds.PIECE_BYTES), b"")
+            yield file_kinds.stream_of(as_doubled(pieces))
+        else:
+            yield stream
+
+
+def separator_of(sample: bytes, wanted: Sequence[str] = ()) -> str:
+    r"""The separator of a file, by its first lines.
+
+    The first of these that one separator alone fulfils decides: it finds the wanted columns in
+    the header; it cuts every record into as many fields as the header; it cuts the header most.
+
+    >>> separator_of(b"id;size, cm\na;1,5\n", ["id"]), separator_of(b"item_id,tags\na,x|y\n")
+    (';', ',')
+    """
+    whole = sample[: sample.rfind(b"\n") + 1] if len(sample) >= SAMPLE_BYTES else sample
+    text = (whole or sample).decode("utf-8", "replace")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    widths: dict[str, list[int]] = {}
+    headers: dict[str, list[str]] = {}
+    for separator in SEPARATORS:
+        try:
+            rows = [row for row in csv.reader(io.StringIO(text), delimiter=separator) if row]
+        except csv.Error:  # a value of more than 128 KiB: no table, or no separator of it
+            rows = []
+        if rows and len(rows[0]) > 1:
+            headers[separator] = [name.strip() for name in rows[0]]
+            widths[separator] = [len(row) for row in rows]
+    able = list(headers)
+    tests = (
+        lambda one: set(wanted) <= set(headers[one]),
+        lambda one: len(set(widths[one])) == 1,
+        lambda one: len(headers[one]) == max(len(headers[other]) for other in able),
+    )
+    for test in tests:
+        able = [one for one in able if test(one)] or able
+    return able[0] if able else ","
+
+
+@dataclass
+class _Candidate:
+    """One way to read quotation marks, held against a file block by block.
+
+    Attributes:
+        quote: which.
+        separator: between columns, as a byte.
+        fails: the first line that speaks against it, and why.
+        breaks: the first line with a quoted value that holds a line break.
+        quoted_escapes: whether a backslash stood before a mark inside a quoted value.
+    """
+
+    quote: Quote
+    separator: int
+    fails: tuple[int, str] | None = None
+    breaks: int | None = None
+    quoted_escapes: bool = False
+    _inside: int = 0
+    _opened: int = 0
+    _width: int | None = None
+    _fields: int = 0
+    _content: bool = False
+
+    def feed(self, codes: np.ndarray, line: int, newlines: np.ndarray) -> None:
+        """Takes the next block, which begins at a line of the file and ends with a line break."""
+        if self.fails:
+            return
+        separators = np.flatnonzero(codes == self.separator)
+        if self.quote == "none":
+            self._records(codes, line, newlines, newlines, separators)
+            return
+        marks, _, escaped = _marks(codes)
+        if self.quote == "backslash":
+            outer = marks[~escaped]
+            before = self._inside + np.searchsorted(outer, marks[escaped])
+            self.quoted_escapes |= bool((before % 2 == 1).any())
+            marks = outer
+        opening = (np.arange(len(marks)) + self._inside) % 2 == 0
+        self._check_marks(codes, line, newlines, marks, opening)
+        ends = self._outside(newlines, marks)
+        inner = np.flatnonzero(~ends)
+        if len(inner) and self.breaks is None:
+            opened = np.searchsorted(marks, newlines[inner[0]]) - 1
+            self.breaks = self._line(line, newlines, marks[opened]) if opened >= 0 else self._opened
+        self._records(
+            codes, line, newlines, newlines[ends], separators[self._outside(separators, marks)]
+        )
+        if len(marks) and (len(marks) + self._inside) % 2:
+            self._opened = self._line(line, newlines, marks[-1])
+        self._inside = (len(marks) + self._inside) % 2
+
+    def end(self) -> None:
+        """Takes the end of the file."""
+        if self._inside and not self.fails:
+            self.fails = (self._opened, "its quotation mark is never closed")
+
+    def _outside(self, places: np.ndarray, marks: np.ndarray) -> np.ndarray:
+        return (np.searchsorted(marks, places) + self._inside) % 2 == 0
+
+    @staticmethod
+    def _line(line: int, newlines: np.ndarray, place: int) -> int:
+        return line + int(np.searchsorted(newlines, place))
+
+    def _check_marks(
+        self,
+        codes: np.ndarray,
+        line: int,
+        newlines: np.ndarray,
+        marks: np.ndarray,
+        opening: np.ndarray,
+    ) -> None:
+        """A value is quoted as a whole or not at all."""
+        border = np.zeros(256, bool)
+        border[[self.separator, _NEWLINE, _RETURN]] = True
+        border[_MARK] = self.quote == "doubled"
+        beside = np.where(opening, codes[marks - 1], codes[np.minimum(marks + 1, len(codes) - 1)])
+        good = border[beside] | (opening & (marks == 0))
+        if self.quote == "backslash":  # an empty value is two marks
+            empty = np.zeros(len(marks), bool)
+            empty[:-1] = opening[:-1] & (np.diff(marks) == 1)
+            good |= empty | np.append(False, empty[:-1])[: len(marks)]
+        if not good.all():
+            wrong = int(np.argmin(good))
+            what = "stands inside a value" if opening[wrong] else "is followed by more of the value"
+            self.fails = (self._line(line, newlines, marks[wrong]), f"a quotation mark {what}")
+
+    def _records(
+        self,
+        codes: np.ndarray,
+        line: int,
+        newlines: np.ndarray,
+        ends: np.ndarray,
+        separators: np.ndarray,
+    ) -> None:
+        """Every record has as many fields as the first one; empty lines are none."""
+        if not len(ends):
+            self._fields += len(separators)
+            self._content = True
+            return
+        before = np.searchsorted(separators, ends)
+        fields = np.diff(before, prepend=0)
+        starts = np.append(0, ends[:-1] + 1)
+        length = ends - starts
+        first = codes[np.minimum(starts, len(codes) - 1)]
+        empty = (length == 0) | ((length == 1) & (first == _RETURN))
+        fields[0] += self._fields
+        empty[0] &= not self._content
+        self._fields = len(separators) - int(before[-1])
+        self._content = int(ends[-1]) < len(codes) - 1
+        filled = fields[~empty] + 1
+        if not len(filled) or self.fails:
+            return
+        if self._width is None:
+            self._width = int(filled[0])
+        wrong = np.flatnonzero(~empty)[filled != self._width]
+        if len(wrong):
+            at = self._line(line, newlines, starts[wrong[0]])
+            count = int(fields[wrong[0]]) + 1
+            self.fails = (at, f"{count} fields where the header has {self._width}")
+
+
+def _blocks(stream: BinaryIO) -> Iterator[bytes]:
+    """Whole lines of a stream; the last one ends with a line break whether it had one or not."""
+    held: list[bytes] = []
+    while block := stream.read(BLOCK_BYTES):
+        cut = block.rfind(b"\n") + 1
+        if not cut:
+            held.append(block)
+            continue
+        yield b"".join([*held, block[:cut]])
+        held = [block[cut:]] if cut < len(block) else []
+    if held:
+        yield b"".join(held) + b"\n"
+
+
+@functools.lru_cache(maxsize=4096)
+def _quote_of(path: Path, dialect: Dialect, size: int, changed: int) -> Quote:
+    """How a file's quotation marks are read; see the module."""
+    with opened(path, dialect) as stream:
+        if not any(b'"' in block for block in _blocks(stream)):
+            return "doubled"
+    candidates = {quote: _Candidate(quote, ord(dialect.separator)) for quote in QUOTES}
+    line = 1
+    with opened(path, dialect) as stream:
+        for block in _blocks(stream):
+            if b"\n" not in block[:-1] and b"\r" in block:  # as an old Macintosh wrote
+                block = block.replace(b"\r", b"\n")
+            codes = np.frombuffer(block, np.uint8)
+            newlines = np.flatnonzero(codes == _NEWLINE)
+            for one in candidates.values():
+                one.feed(codes, line, newlines)
+            line += len(newlines)
+    for one in candidates.values():
+        one.end()
+    return _chosen(path, dialect, candidates)
+
+
+def _chosen(path: Path, dialect: Dialect, candidates: Mapping[Quote, _Candidate]) -> Quote:
+    doubled, backslash, none = (candidates[quote] for quote in QUOTES)
+    escaped = backslash.quoted_escapes and not backslash.fails
+    if not doubled.fails:
+        if escaped:
+            raise _ambiguous(path, 1, "backslash", "its backslashes before quotation marks")
+        if doubled.breaks and not none.fails:
+            raise _ambiguous(path, doubled.breaks, "none", "the quotation mark that opens there")
+        return "doubled"
+    if escaped:
+        return "backslash"
+    lenient = _first_difference(path, dialect)
+    at, why = doubled.fails
+    if none.fails and (lenient is not None or "fields where" in why):
+        return "doubled"  # where it is read, the record of another width is refused
+    if none.fails:
+        raise InputError(
+            f"{path} line {at}: {why}; put quotation marks around the whole value and double those "
+            "inside, or say with --text_set=quote=none that they are letters like others"
+        )
+    if lenient:
+        raise _ambiguous(path, lenient, "none", "the quotation marks around a value")
+    return "none"
+
+
+def _ambiguous(path: Path, line: int, other: str, what: str) -> InputError:
+    return InputError(
+        f"{path} line {line}: {what} can be read in two ways; say with --text_set=quote=doubled "
+        f"(they enclose values) or --text_set=quote={other} which one is right"
+    )
+
+
+def _first_difference(path: Path, dialect: Dialect) -> int | None:
+    """Where reading a quotation mark inside an unquoted value as a letter makes a difference.
+
+    Returns:
+        None where the file cannot be read that way; 0 where it can, and quotation marks enclose
+        no value; else the first line where they do.
+    """
+    first, width = 0, 0
+    try:
+        for line, fields, raw in _strict_records(path, dialect):
+            width = width or len(fields)
+            if len(fields) != width:
+                return None
+            if not first and raw != dialect.separator.join(fields):
+                first = line
+    except csv.Error:
+        return None
+    return first
+
+
+def _strict_records(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str], str]]:
+    raw: list[str] = []
+
+    def lines(text: Iterable[str]) -> Iterator[str]:
+        for one in text:
+            raw.append(one)
+            yield one
+
+    with opened(path, dialect) as stream:
+        text = io.TextIOWrapper(stream, "utf-8", "replace", newline="")
+        reader = csv.reader(lines(text), delimiter=dialect.separator, strict=True)
+        line = 1
+        for fields in reader:
+            if fields:
+                yield line, fields, "".join(raw).rstrip("\r\n")
+            raw.clear()
+            line = reader.line_num + 1

@@ -1,0 +1,147 @@
+"""Files of events, as an engine can read them: where they are, or written again as Parquet.
+
+Engines differ in how they read text, in what they take a name for, and in which names they tell
+apart. So an engine is given Parquet files whose columns it cannot mistake; of all others the
+columns that are needed are read as every table is (`table_reading`), and written into its scratch
+directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from mmnet.checks import InputError
+from mmnet.data import table_files, table_reading
+from mmnet.data.table_files import TableFile
+
+ROWS = 1 << 17
+"""Rows of a row group that is written, as DuckDB has them."""
+
+
+@dataclass(frozen=True)
+class EventFiles:
+    """Files of events that were opened.
+
+    Attributes:
+        files: in order.
+        schema: columns that all of them have; of text files, all are text.
+        lacking: of the other columns, what speaks against them.
+        rows: of Parquet files, by their footers; None where one is of another format.
+    """
+
+    files: tuple[TableFile, ...]
+    schema: pa.Schema
+    lacking: Mapping[str, str]
+    rows: int | None = None
+
+    @property
+    def origin(self) -> str:
+        """Names them in a message."""
+        first = self.files[0].path
+        return str(first) if len(self.files) == 1 else str(first.parent)
+
+    def need(self, column: str, flag: str) -> None:
+        """Refuses files without a column that a flag names.
+
+        Raises:
+            InputError: it is not there, or not in all of them.
+        """
+        if column in self.lacking:
+            raise InputError(f"{self.lacking[column]} (named by --{flag})")
+        table_files.need_column(self.origin, self.schema.names, column, flag)
+
+
+def opened(files: Sequence[TableFile]) -> EventFiles:
+    """The columns that files have in common, without reading a row.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    schemas, rows = [], 0
+    for file in files:
+        if file.is_parquet:
+            schema, groups = table_reading.parquet_groups(file)
+            rows += sum(groups)
+        else:
+            schema = pa.schema([pa.field(name, pa.string()) for name in file.names])
+        schemas.append(schema)
+    schema, lacking = table_reading.common_schema(files, schemas)
+    known = all(file.is_parquet for file in files)
+    return EventFiles(tuple(files), schema, lacking, rows if known else None)
+
+
+def as_they_are(events: EventFiles, columns: Sequence[str]) -> bool:
+    """Whether an engine can read the files where they are: no column can be mistaken there."""
+    names = [name for file in events.files for name in set(file.own)]
+    folded = {name.casefold() for name in names}
+    return (
+        all(file.is_parquet and not file.repeated for file in events.files)
+        and all(set(columns) <= set(file.own) for file in events.files)
+        and len(folded) == len(set(names))
+        and all(len({_type(file, name) for file in events.files}) == 1 for name in columns)
+    )
+
+
+def _type(file: TableFile, column: str) -> str:
+    return str(table_reading.parquet_groups(file)[0].field(column).type)
+
+
+def written(
+    events: EventFiles,
+    columns: Sequence[str],
+    place: Path,
+    types: Mapping[str, pa.DataType] | None = None,
+) -> tuple[list[Path], int]:
+    """Writes some columns of the files as Parquet, one file for each.
+
+    Args:
+        events: the files.
+        columns: those to write.
+        place: a directory, made if need be.
+        types: of columns of text files that hold whole numbers only; the others are text.
+
+    Returns:
+        The files, and how many rows they have.
+
+    Raises:
+        InputError: a file cannot be read, or two columns differ in case only.
+    """
+    for column in columns:
+        twin = next((o for o in columns if o != column and o.casefold() == column.casefold()), "")
+        if twin:
+            raise InputError(
+                f"{events.origin}: columns {column!r} and {twin!r} differ in case only, which "
+                "engines do not tell apart; rename one"
+            )
+    types = types or {}
+    fields = [pa.field(name, types.get(name, events.schema.field(name).type)) for name in columns]
+    schema = pa.schema(fields)
+    place.mkdir(parents=True, exist_ok=True)
+    paths, rows = [], 0
+    for number, file in enumerate(events.files):
+        path = place / f"part-{number:05}.parquet"
+        with pa.parquet.ParquetWriter(path, schema, compression="lz4") as writer:
+            for batch in table_reading.batches(file, columns, types=types):
+                data = pa.Table.from_batches([batch]) if file.is_parquet else _filled(batch)
+                data = data.cast(schema)
+                writer.write_table(data, row_group_size=ROWS)
+                rows += len(data)
+        paths.append(path)
+    return paths, rows
+
+
+def _filled(batch: pa.RecordBatch) -> pa.Table:
+    """Rows of text, null where empty."""
+    columns = {
+        name: pc.if_else(pc.equal(values, ""), None, values)
+        if pa.types.is_string(values.type)
+        else values
+        for name, values in zip(batch.schema.names, batch.columns, strict=True)
+    }
+    return pa.table(columns)

@@ -1,0 +1,153 @@
+"""Rows of JSON: one object on each line, or one array of objects.
+
+Values become text as any text file has it: numbers as they are written, true and false, empty
+where null or absent. Lists stay lists where a whole table is read.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from mmnet.checks import InputError
+from mmnet.data import file_kinds
+from mmnet.data.file_kinds import Watch
+
+BATCH_ROWS = 1 << 16
+SAMPLE_ROWS = 1 << 12
+"""Rows whose names are the columns of a file, where not all of its rows are read."""
+
+
+def objects(
+    path: Path, packed: str, encoding: str, watch: Watch | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line and content of every object; of an array, the number of the object.
+
+    Numbers come as they are written.
+
+    Raises:
+        InputError: what is no object, with its line.
+        OSError, EOFError, UnicodeDecodeError: the file is damaged, or of another encoding.
+    """
+    with file_kinds.decoded(path, packed, encoding, watch) as stream:
+        if stream.peek(1)[:1] == b"[":  # type: ignore[attr-defined]
+            yield from _of_array(path, stream)
+            return
+        for line, text in enumerate(io.TextIOWrapper(stream, "utf-8", newline="\n"), 1):
+            if text.strip():
+                yield line, _object(path, f"line {line}", _parsed(path, f"line {line}", text))
+
+
+def _of_array(path: Path, stream: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
+    found = _parsed(path, "", stream.read().decode())
+    for number, one in enumerate(found, 1):
+        yield number, _object(path, f"object {number}", one)
+
+
+def _parsed(path: Path, place: str, text: str) -> Any:
+    try:
+        return json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, json.JSONDecodeError):
+            place = place or f"line {error.lineno}"
+            reason = f"{error.msg} (column {error.colno})"
+        else:
+            reason = "too deep" if isinstance(error, RecursionError) else str(error)
+        raise InputError(f"{path} {place}: not readable as JSON: {reason}") from None
+
+
+def _object(path: Path, place: str, found: Any) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise InputError(
+            f"{path} {place}: each row must be a JSON object, {{column: value, ...}}. "
+            f"Received: {str(found)[:60]!r}"
+        )
+    return found
+
+
+def names(path: Path, packed: str, encoding: str, rows: int | None = SAMPLE_ROWS) -> list[str]:
+    """The columns of the first rows, in the order in which they come; of all rows with None."""
+    found: dict[str, None] = {}
+    for number, (_, one) in enumerate(objects(path, packed, encoding)):
+        if number == rows:
+            break
+        found.update(dict.fromkeys(one))
+    return list(found)
+
+
+def batches(
+    path: Path,
+    packed: str,
+    encoding: str,
+    columns: Sequence[str],
+    *,
+    lists: bool = False,
+    watch: Watch | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Some columns of all rows, as text.
+
+    Args:
+        path: of the file.
+        packed: see `file_kinds.Kind`.
+        encoding: see `file_kinds.Kind`.
+        columns: those to read; absent ones are empty.
+        lists: whether a column that holds a list anywhere comes as lists, in one batch of all
+            rows; else lists come as JSON.
+        watch: see `file_kinds.decoded`.
+
+    Raises:
+        InputError: a list in some rows and a single value in others.
+    """
+    held: dict[str, list[Any]] = {column: [] for column in columns}
+    count = 0
+    for _, one in objects(path, packed, encoding, watch):
+        for column, values in held.items():
+            values.append(one.get(column))
+        count += 1
+        if count == BATCH_ROWS and not lists:
+            yield _batch(path, held, lists)
+            held, count = {column: [] for column in columns}, 0
+    if count:
+        yield _batch(path, held, lists)
+
+
+def _batch(path: Path, held: dict[str, list[Any]], lists: bool) -> pa.RecordBatch:
+    arrays = {}
+    for column, values in held.items():
+        if lists and any(isinstance(value, list) for value in values):
+            arrays[column] = pa.array(
+                [_list(path, column, row, value) for row, value in enumerate(values)],
+                pa.list_(pa.string()),
+            )
+        else:
+            arrays[column] = pa.array(map(text_of, values), pa.string())
+    return pa.RecordBatch.from_pydict(arrays)
+
+
+def _list(path: Path, column: str, row: int, value: Any) -> list[str] | None:
+    if value is None or isinstance(value, list):
+        return None if value is None else list(map(text_of, value))
+    raise InputError(
+        f"{path} row {row + 1}, column {column}: a single value where other rows have lists. "
+        f"Received: {text_of(value)[:60]!r}"
+    )
+
+
+def text_of(value: Any) -> str:
+    """A JSON value as text; numbers must have come as text.
+
+    >>> [text_of(value) for value in ("1.50", True, None, ["a"])]
+    ['1.50', 'true', '', '["a"]']
+    """
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,263 @@
+"""Rows of table files, as Arrow tables and batches: one reader for all of them.
+
+Each column of a text file comes as text, so that what a value means is decided in one place,
+`columns`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from mmnet.checks import InputError, shown
+from mmnet.data import budgets, dialects, json_rows, table_files
+from mmnet.data.file_kinds import Watch
+from mmnet.data.table_files import TableFile, common, readable, records
+
+BATCH_ROWS = 1 << 18
+"""Rows of a Parquet file that are read at a time, where nothing else decides."""
+
+
+def whole(file: TableFile) -> pa.Table:
+    """All rows and columns of a file; of a text file each column is text, or lists of text.
+
+    A column of a text file that is not UTF-8 comes as it is, in bytes.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    file = file.settled()
+    watch = functools.partial(budgets.check_growth, file.path)
+    with readable(file.path, file.name, file.dialect):
+        if file.is_parquet:
+            budgets.check_parquet(file.path, pa.parquet.read_metadata(file.path))
+            data = pa.parquet.read_table(file.path, partitioning=None)
+            data = _as_text(data.select([place for place, name in enumerate(file.own) if name]))
+        elif file.kind.format == "json":
+            data = _whole_json(file, watch)
+        else:
+            names = [name for name in file.own if name]
+            schema = pa.schema([pa.field(name, pa.binary()) for name in names])
+            data = pa.Table.from_batches(_text_batches(file, names, watch=watch), schema)
+            data = _with_lists(_as_text(data), file.lists)
+    for name in file.names:
+        if name not in data.column_names:
+            data = data.append_column(name, _constant(file.folders[name], len(data)))
+    return data
+
+
+def batches(
+    file: TableFile,
+    columns: Sequence[str],
+    *,
+    types: Mapping[str, pa.DataType] | None = None,
+    rows: int | None = None,
+    groups: Sequence[int] | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Some columns of a file, in batches.
+
+    Args:
+        file: which.
+        columns: those to read.
+        types: of the columns of a text file; the others are text, empty where empty.
+        rows: of a Parquet file, at most so many at a time.
+        groups: of a Parquet file, the row groups to read; all of them by default.
+
+    Raises:
+        InputError: it cannot be read, or a record has too few or too many fields.
+    """
+    file = file.settled()
+    own = [column for column in columns if column in file.own]
+    types = types or {}
+    with readable(file.path, file.name, file.dialect, types):
+        found: Iterator[pa.RecordBatch]
+        if file.is_parquet:
+            found = _parquet_batches(file, own, rows or BATCH_ROWS, groups)
+        elif file.kind.format == "json":
+            found = json_rows.batches(file.path, file.kind.packed, file.dialect.encoding, own)
+        else:
+            found = _text_batches(file, own, types)
+        start = 0
+        for batch in found:
+            arrays = [
+                _checked_text(file, batch.column(column), column, start)
+                if column in own
+                else _constant(file.folders[column], batch.num_rows)
+                for column in columns
+            ]
+            start += batch.num_rows
+            yield pa.RecordBatch.from_arrays(arrays, names=list(columns))
+
+
+def _parquet_batches(
+    file: TableFile, columns: Sequence[str], rows: int, groups: Sequence[int] | None
+) -> Iterator[pa.RecordBatch]:
+    # Not by name: of two columns of one name that would be the wrong one.
+    with pa.parquet.ParquetFile(file.path) as opened:
+        yield from opened.iter_batches(rows, row_groups=groups, columns=list(columns))
+
+
+def _text_batches(
+    file: TableFile,
+    columns: Sequence[str],
+    types: Mapping[str, pa.DataType] | None = None,
+    watch: Watch | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Columns of a text file, as bytes unless they have a type."""
+    dialect = file.dialect
+    names = [name or f"\0{place}" for place, name in enumerate(file.own)]
+    skipped = 0 if dialect.names else next((line for line, _ in records(file.path, dialect)), 0)
+    with dialects.as_csv(file.path, dialect, watch) as stream:
+        yield from pa.csv.open_csv(
+            pa.PythonFile(stream, "r"),
+            read_options=pa.csv.ReadOptions(
+                column_names=names, skip_rows=skipped, block_size=table_files.BLOCK_BYTES
+            ),
+            parse_options=pa.csv.ParseOptions(
+                delimiter=dialect.separator,
+                quote_char=False if dialect.quote == "none" else '"',
+                newlines_in_values=dialect.line_breaks and dialect.quote != "none",
+            ),
+            convert_options=pa.csv.ConvertOptions(
+                include_columns=list(columns),
+                column_types={column: (types or {}).get(column, pa.binary()) for column in columns},
+                strings_can_be_null=False,
+            ),
+        )
+
+
+def _whole_json(file: TableFile, watch: Watch) -> pa.Table:
+    packed, encoding = file.kind.packed, file.dialect.encoding
+    names = json_rows.names(file.path, packed, encoding, rows=None)
+    return pa.Table.from_batches(
+        json_rows.batches(file.path, packed, encoding, names, lists=True, watch=watch),
+        pa.schema([]) if not names else None,
+    )
+
+
+def _as_text(data: pa.Table) -> pa.Table:
+    """Columns of bytes as text, where they are UTF-8."""
+    for place, name in enumerate(data.column_names):
+        if not is_bytes(data[name].type):
+            continue
+        with contextlib.suppress(pa.ArrowInvalid):
+            data = data.set_column(place, name, data[name].cast(pa.string()))
+    return data
+
+
+def _checked_text(file: TableFile, data: pa.Array, column: str, start: int) -> pa.Array:
+    if not is_bytes(data.type):
+        return data
+    try:
+        return data.cast(pa.string())
+    except pa.ArrowInvalid:
+        place = f"{file.where(start + first_not_utf8(data))}, column {shown(column)}"
+        raise not_utf8(place, not file.is_parquet) from None
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether a column holds bytes: text whose writer did not say that it is."""
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def first_not_utf8(data: pa.Array | pa.ChunkedArray) -> int:
+    """The first row of a column of bytes that is not UTF-8."""
+    for row, value in enumerate(data):
+        try:
+            (value.as_py() or b"").decode()
+        except UnicodeDecodeError:
+            return row
+    return 0
+
+
+def not_utf8(place: str, is_text: bool) -> InputError:
+    """What to say of a value that is not UTF-8.
+
+    Args:
+        place: of the value.
+        is_text: whether it is from a text file.
+    """
+    way_out = "write the file again"
+    if is_text:
+        way_out = "say which encoding it is, such as --text_set=encoding=gbk or latin-1"
+    return InputError(f"{place}: not UTF-8 text; {way_out}")
+
+
+def _constant(value: str, rows: int) -> pa.Array:
+    return pa.repeat(pa.scalar(value, pa.string()), rows)
+
+
+def _with_lists(data: pa.Table, lists: Sequence[str]) -> pa.Table:
+    for name in lists:
+        cut = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(data[name]))
+        data = data.set_column(data.column_names.index(name), name, cut)
+    return data
+
+
+def parquet_groups(file: TableFile) -> tuple[pa.Schema, tuple[int, ...]]:
+    """Columns of a Parquet file, and the rows of each of its row groups, without reading a row.
+
+    Bytes are text, which `batches` checks.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with readable(file.path, file.name):
+        footer = pa.parquet.read_metadata(file.path)
+        groups = (footer.row_group(group).num_rows for group in range(footer.num_row_groups))
+        schema = footer.schema.to_arrow_schema().remove_metadata()
+        fields = [
+            pa.field(name, pa.string() if is_bytes(kind) else kind)
+            for name, kind in zip(file.own, schema.types, strict=True)
+            if name
+        ]
+        more = [name for name in file.folders if name not in file.own]
+        return pa.schema([*fields, *(pa.field(name, pa.string()) for name in more)]), tuple(groups)
+
+
+def common_schema(
+    files: Sequence[TableFile], schemas: Sequence[pa.Schema]
+) -> tuple[pa.Schema, dict[str, str]]:
+    """The columns that all files have, each with a type that fits them all; see `common`.
+
+    What is numbers in one file and text in another is text.
+
+    Returns:
+        Names and types, and of the other columns what speaks against them.
+    """
+    names, lacking = common(files)
+    fields = []
+    for name in names:
+        kinds = [_text_type(schema.field(name).type) for schema in schemas]
+        try:
+            fields.append(pa.field(name, _one_type(name, kinds)))
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            other = next(place for place, kind in enumerate(kinds) if kind != kinds[0])
+            lacking[name] = (
+                f"column {name!r} holds {kinds[0]} values in {files[0].path} but {kinds[other]} "
+                f"values in {files[other].path}; write the files alike"
+            )
+    return pa.schema(fields), lacking
+
+
+def _text_type(kind: pa.DataType) -> pa.DataType:
+    """The type itself; string for what holds text in another way."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    is_text = pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return pa.string() if is_text else kind
+
+
+def _one_type(name: str, kinds: Sequence[pa.DataType]) -> pa.DataType:
+    if len(set(kinds)) > 1 and any(map(is_bytes, kinds)) and pa.string() in kinds:
+        return pa.binary()
+    if len(set(kinds)) > 1 and pa.string() in kinds and not any(map(pa.types.is_nested, kinds)):
+        return pa.string()
+    schemas = [pa.schema([pa.field(name, kind)]) for kind in kinds]
+    return pa.unify_schemas(schemas, promote_options="permissive").field(name).type
