@@ -38,7 +38,7 @@ def in_memory(name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     Raises:
         InputError: it does not fit.
     """
-    budgets.check_memory(_size(shape, dtype), f"{shape[0]:,} rows of {name!r}", FEWER)
+    budgets.check_memory(_size(shape, dtype), f"{shape[0]:,} rows of {name!r}", _smaller(name))
     return np.zeros(shape, dtype)
 
 
@@ -59,7 +59,8 @@ def new_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     if not np.prod(shape):
         return np.zeros(shape, dtype)
     needed = _size(shape, dtype)
-    budgets.check_disk(path.parent, needed, f"{shape[0]:,} rows of {path.stem!r}", FEWER)
+    what, fix = f"{shape[0]:,} rows of {path.stem!r}", _smaller(path.stem)
+    budgets.check_disk(path.parent, needed, what, fix)
     array = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
@@ -70,3 +71,9 @@ def new_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
 def _size(shape: tuple[int, ...], dtype: str) -> int:
     """Bytes of an array."""
     return math.prod(shape) * np.dtype(dtype).itemsize
+
+
+def _smaller(name: str) -> str:
+    """What makes an array smaller."""
+    of_periods = name in ("clicks", "shares", "history")
+    return FEWER if of_periods else "give fewer items, or leave these columns or vectors out"
