@@ -38,7 +38,7 @@ def in_memory(name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     Raises:
         InputError: it does not fit.
     """
-    budgets.check_memory(_size(shape, dtype), f"{shape[0]:,} rows of {name!r}", FEWER)
+    budgets.check_memory(_size(shape, dtype), f"{shape[0]:,} rows of {name!r}", _smaller(name))
     return np.zeros(shape, dtype)
 
 
@@ -61,7 +61,8 @@ def new_array(folder: Path, name: str, shape: tuple[int, ...], dtype: str) -> np
         return np.zeros(shape, dtype)
     path = folder / f"{name}.npy"
     needed = _size(shape, dtype)
-    budgets.check_disk(folder, needed, f"{shape[0]:,} rows of {name!r}", FEWER)
+    what, fix = f"{shape[0]:,} rows of {name!r}", _smaller(name)
+    budgets.check_disk(folder, needed, what, fix)
     array = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
@@ -72,3 +73,9 @@ def new_array(folder: Path, name: str, shape: tuple[int, ...], dtype: str) -> np
 def _size(shape: tuple[int, ...], dtype: str) -> int:
     """Bytes of an array."""
     return math.prod(shape) * np.dtype(dtype).itemsize
+
+
+def _smaller(name: str) -> str:
+    """What makes an array smaller."""
+    of_periods = name in ("clicks", "shares", "history")
+    return FEWER if of_periods else "give fewer items, or leave these columns or vectors out"

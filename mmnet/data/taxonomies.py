@@ -64,8 +64,9 @@ class Taxonomy:
     Attributes:
         column: of the items table.
         task: which means are wanted.
-        sums: int64 [values, periods], above the fraction line; where clicks are pooled, sums of
-            halves, [values, 2 * periods], see `taxonomy_means.halves`.
+        num_periods: columns of the panels.
+        sums: int64 [values, periods], above the fraction line; where pooled counts would pass
+            int64, sums of halves, [values, 2 * periods], see `taxonomy_means.halves`.
         counts: int64, of the same shape, below it.
         all_sums: int64 [periods], or [2 * periods], of all items.
         all_counts: int64, of the same shape.
@@ -74,6 +75,7 @@ class Taxonomy:
 
     column: str
     task: TaskFlags
+    num_periods: int
     sums: np.ndarray
     counts: np.ndarray
     all_sums: np.ndarray
@@ -93,6 +95,7 @@ class Taxonomy:
             tf_means.means,
             leave_one_out=task.taxonomy_mean == "leave_one_out",
             pooled=task.taxonomy_weighting == "clicks",
+            num_periods=self.num_periods,
         )
 
         def elements() -> Iterator[tuple]:
@@ -105,11 +108,19 @@ class Taxonomy:
         signature = (tf_means.SHARD, tf_means.OF_PAIRS)
         return tf_means.over_shards(function, elements(), signature, num_shards)
 
-    def add_shards(self, shards: Iterable[tuple[Panel, Table]], num_shards: int) -> None:
-        """Adds the sums of all shards."""
+    def add_shards(self, shards: Iterable[tuple[Panel, Table]], num_shards: int) -> bool:
+        """Adds the sums of all shards; returns whether int64 holds them."""
         tf_means = _tf_means()
-        elements = ((self._shard(panel, part),) for panel, part in shards)
-        found = tf_means.over_shards(tf_means.sums, elements, (tf_means.SHARD,), num_shards)
+        about = np.zeros((2, len(self.all_sums)))  # as floats, to see whether int64 overflows
+
+        def elements() -> Iterator[tuple]:
+            for panel, part in shards:
+                shard = self._shard(panel, part)
+                for total, counts in zip(about, (shard.above, shard.below), strict=True):
+                    total += counts.sum(axis=0, dtype=np.float64)
+                yield (shard,)
+
+        found = tf_means.over_shards(tf_means.sums, elements(), (tf_means.SHARD,), num_shards)
         for values, sums in found:
             self._check_values()
             if more := len(self.numbers) - len(self.sums):  # else a copy of all sums per shard
@@ -120,13 +131,15 @@ class Taxonomy:
             self.counts[values] += sums.below
             self.all_sums += sums.all_above
             self.all_counts += sums.all_below
+        return bool(about.max(initial=0) < 1 << 62)
 
     def _shard(self, panel: Panel, part: Table) -> Any:
         """What is summed above and below the fraction line, and who has which value."""
         seen = share_rates.observed(panel, self.task.min_clicks)
         if self.task.taxonomy_weighting == "clicks":
-            halves = _tf_means().halves
-            above, below = halves(panel.shares * seen), halves(panel.clicks * seen)
+            above, below = panel.shares * seen, panel.clicks * seen
+            if len(self.all_sums) > self.num_periods:
+                above, below = map(_tf_means().halves, (above, below))
         else:
             above, below = share_rates.fixed_point(panel, seen), seen.astype(np.int64)
         rows, values = members(part, self.column, self.numbers)
@@ -172,11 +185,13 @@ def fit(
         num_shards: how many there are.
     """
     found = []
-    width = 2 * num_periods if task.taxonomy_weighting == "clicks" else num_periods
     for column in columns:
-        none, nothing = np.zeros((0, width), np.int64), np.zeros(width, np.int64)
-        taxonomy = Taxonomy(column, task, none, none.copy(), nothing, nothing.copy())
-        taxonomy.add_shards(shards(column), num_shards)
+        for width in (num_periods, 2 * num_periods):  # the second for sums that pass int64
+            none, nothing = np.zeros((0, width), np.int64), np.zeros(width, np.int64)
+            sums = (none, none.copy(), nothing, nothing.copy())
+            taxonomy = Taxonomy(column, task, num_periods, *sums)
+            if taxonomy.add_shards(shards(column), num_shards):
+                break
         found.append(taxonomy)
     return found
 
@@ -191,7 +206,9 @@ def save(taxonomies: Sequence[Taxonomy], directory: Path) -> None:
             np.save(file, getattr(taxonomy, name), allow_pickle=False)
 
 
-def load(columns: Sequence[str], task: TaskFlags, directory: Path) -> list[Taxonomy]:
+def load(
+    columns: Sequence[str], task: TaskFlags, num_periods: int, directory: Path
+) -> list[Taxonomy]:
     """Reads what `save` wrote; large sums stay in their files."""
     found = []
     for number, column in enumerate(columns):
@@ -203,5 +220,5 @@ def load(columns: Sequence[str], task: TaskFlags, directory: Path) -> list[Taxon
             for name in SUMS
         }
         numbers = {value: number for number, value in enumerate(values.to_pylist())}
-        found.append(Taxonomy(column, task, **sums, numbers=numbers))
+        found.append(Taxonomy(column, task, num_periods, **sums, numbers=numbers))
     return found

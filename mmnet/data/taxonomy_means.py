@@ -6,8 +6,8 @@ how the items were cut into shards. A mean at period t uses period t alone, so i
 Where there are several shards, `over_shards` runs either function in a `tf.data` pipeline.
 
 No sum overflows. Rates add up to less than 2**62 in fixed point, see `counts.LARGEST_RATE_SUM`.
-Clicks and shares, up to 2**53 per item, and an item's means over many values may pass int64; both
-are added up in halves of 32 bits, which hold 2**31 terms.
+Clicks and shares, up to 2**53 per item, and an item's means over many values may pass int64; where
+they would, they are added up in halves of 32 bits, which hold 2**31 terms.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def sums(shard: Shard) -> tuple[tf.Tensor, Sums]:
 
 
 def means(
-    shard: Shard, of_pairs: Sums, *, leave_one_out: bool, pooled: bool
+    shard: Shard, of_pairs: Sums, *, leave_one_out: bool, pooled: bool, num_periods: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Eq. 4: the mean share rate of an item's taxonomy value in each period, for one shard.
 
@@ -85,11 +85,12 @@ def means(
         leave_one_out: takes the item itself out of its mean. The paper's Eq. 4 leaves it in: an
             item that is alone in its value then reads its own rate.
         pooled: pooled shares over pooled clicks, instead of the average of rates.
+        num_periods: columns of the means; where sums have twice as many, they are of halves.
 
     Returns:
         `(taxonomy_rate, taxonomy_missing_flag)`, float32 [items, periods], percent.
     """
-    mean = functools.partial(_mean, pooled=pooled)
+    mean = functools.partial(_mean, pooled=pooled, num_periods=num_periods)
     own, num_items = int(leave_one_out), tf.shape(shard.above)[0]
     of_value, seen = mean(
         of_pairs.above - own * tf.gather(shard.above, shard.items),
@@ -100,19 +101,37 @@ def means(
     everyone, _ = mean(
         of_pairs.all_above - own * shard.above, of_pairs.all_below - own * shard.below
     )
-    total = _segment_sum(halves(tf.cast(of_value, tf.int64)), shard.items, num_items)
-    rate = tf.where(known, _whole(total), everyone)
+    total = _totals(tf.cast(of_value, tf.int64), shard.items, num_items, num_means)
+    rate = tf.where(known, total, everyone)
     rate /= tf.cast(tf.maximum(num_means, 1), tf.float64)
     return tf.cast(rate / FIXED_POINT, tf.float32), 1 - tf.cast(known, tf.float32)
 
 
-def _mean(above: tf.Tensor, below: tf.Tensor, pooled: bool) -> tuple[tf.Tensor, tf.Tensor]:
+def _totals(
+    of_value: tf.Tensor, items: tf.Tensor, num_items: tf.Tensor, num_means: tf.Tensor
+) -> tf.Tensor:
+    """The sums of each item's means, float64 [items, periods], rounded once."""
+    largest = tf.cast(tf.reduce_max(of_value), tf.float64)
+    fits = largest * tf.cast(tf.reduce_max(num_means), tf.float64) < float(1 << 62)
+    return tf.cond(
+        fits,
+        lambda: tf.cast(_segment_sum(of_value, items, num_items), tf.float64),
+        lambda: _whole(_segment_sum(halves(of_value), items, num_items)),
+    )
+
+
+def _mean(
+    above: tf.Tensor, below: tf.Tensor, *, pooled: bool, num_periods: int
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Mean in fixed point, a whole number, float64; 0 where the count is 0, which is flagged.
 
     It is rounded once, from exact sums.
     """
-    to_float = _whole if pooled else functools.partial(tf.cast, dtype=tf.float64)
-    above, below = to_float(above), to_float(below)
+    above, below = tf.cond(
+        tf.shape(above)[-1] > num_periods,
+        lambda: (_whole(above), _whole(below)),
+        lambda: (tf.cast(above, tf.float64), tf.cast(below, tf.float64)),
+    )
     count = tf.maximum(below, 1)
     mean = FIXED_POINT * share_rate(above, count) if pooled else above / count
     return tf.round(mean), below > 0

@@ -123,7 +123,9 @@ class _TableInputs:
             return np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
         self._counts = {name: array(name) for name in ("clicks", "shares", "release")}
-        self._taxonomies = taxonomies.load(fitted.spec.taxonomies, fitted.task, directory)
+        self._taxonomies = taxonomies.load(
+            fitted.spec.taxonomies, fitted.task, fitted.spec.window, directory
+        )
         self._encoders = Encoders(fitted.tables)
         content.check_same(self._encoders.fingerprints(), fitted.encoders)
         given = [vector for vector in fitted.spec.vectors if vector.of == "given"]

@@ -189,7 +189,9 @@ def test_what_was_fitted_is_read_back(tmp_path):
     task, items = TaskFlags(), tagged("a;b", "b", "")
     found = taxonomies.fit(["tags"], task, THREE.num_periods, lambda _: [(THREE, items)], 1)
     taxonomies.save(found, tmp_path)
-    for before, after in zip(found, taxonomies.load(["tags"], task, tmp_path), strict=True):
+    for before, after in zip(
+        found, taxonomies.load(["tags"], task, THREE.num_periods, tmp_path), strict=True
+    ):
         assert after.numbers == before.numbers == {"a": 0, "b": 1}
         for one, other in zip(before.means(THREE, items), after.means(THREE, items), strict=True):
             np.testing.assert_array_equal(one, other)
@@ -293,9 +295,14 @@ def test_an_items_mean_over_a_thousand_values_does_not_overflow():
 
 
 @pytest.mark.parametrize("num_shards", [1, 3])
-def test_pooled_clicks_of_many_items_do_not_overflow(num_shards):
+def test_pooled_clicks_of_many_items_do_not_overflow(num_shards, tmp_path):
     # 2,100 times 2**53 - 1 passes 2**64; half of the clicks are shares.
     clicks = np.full((2100, 1), LARGEST - 1)
     made, items = panel(clicks, clicks // 2), tagged(*["a"] * 2100)
     rate, _ = taxonomy_means(made, items, weighting="clicks", num_shards=num_shards)
     np.testing.assert_array_equal(rate, np.full((2100, 1), 50, np.float32))
+    task = TaskFlags(taxonomy_weighting="clicks")
+    found = taxonomies.fit(["tags"], task, 1, lambda _: [(made, items)], 1)
+    taxonomies.save(found, tmp_path)
+    (read,) = taxonomies.load(["tags"], task, 1, tmp_path)
+    np.testing.assert_array_equal(read.means(made, items)[0], rate)
