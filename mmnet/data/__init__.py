@@ -11,7 +11,7 @@ parquet.py          rows in Parquet files, read in pieces
 columns.py          a column as text, numbers or lists
 calendars.py        what a period is
 sources/            public logs and a generator, each a function that returns the tables
-engines.py, expressions.py, event_times.py    what DuckDB, Spark and others call differently
+engines.py, expressions/, event_times.py    what DuckDB, Spark and others call differently
 events.py           events -> counts
 kept_counts.py      counts of events that did not change
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from mmnet.checks import InputError
+from mmnet.checks import InputError, shown
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import calendars, engines, event_times, expressions
 from mmnet.data.calendars import MAX_PERIODS, Calendar
@@ -240,9 +240,10 @@ class _Counting:
             "rule": ibis.cases(*cases, else_=0).cast("int64"),
             **(extra or {}),
         }
-        for number, rate in enumerate(self.rates):
-            numerator, good = expressions.counted(rate.numerator, table)
-            denominator, also_good = expressions.counted(rate.denominator, table)
+        counts = [each for rate in self.rates for each in (rate.numerator, rate.denominator)]
+        table, counted = expressions.counted(counts, table, flags.null_comparisons)
+        for number in range(len(self.rates)):
+            (numerator, good), (denominator, also_good) = counted[2 * number : 2 * number + 2]
             columns |= {
                 f"numerator_{number}": numerator,
                 f"denominator_{number}": denominator,
@@ -358,7 +359,7 @@ class _Counting:
             ledger.append(
                 Rule(
                     f"events, {rate.name}" if rate.name else "events",
-                    f"{rate.numerator.text} and {rate.denominator.text} can be counted",
+                    f"{rate.numerator.title} and {rate.denominator.title} can be counted",
                     known,
                     totals[f"good_{number}"] or 0,
                     f"{totals['cells']:,} counts rows: {denominator:,} of "
@@ -397,13 +398,18 @@ class _Counting:
         if self.item_ids is not None:
             broken = broken.semi_join(self._known(), "item")
         came = self._first(broken, *data)
-        shown = ", ".join(f"{name}={came[f'came_{n}']!r}" for n, name in enumerate(rate.columns))
+        received = ", ".join(
+            f"{shown(name, quotes=False)}={shown(came[f'came_{n}'])}"
+            for n, name in enumerate(rate.columns)
+        )
+        fix = "set --bad_events=drop"
+        if rate.numerator.is_condition or rate.denominator.is_condition:
+            fix += ", or --null_comparisons=false where an empty value fails a condition"
         raise InputError(
             f"{self.events.origin}: {rows:,} events of --{rate.numerator.flag}="
-            f"{rate.numerator.text} and --{rate.denominator.flag}={rate.denominator.text} cannot "
+            f"{rate.numerator.title} and --{rate.denominator.flag}={rate.denominator.title} cannot "
             "be counted; values must be whole numbers of 0 or more, or both sides of a comparison "
-            f"filled in: correct them, or set --bad_events=drop. Received: {shown} "
-            f"(item {came['item']!r})"
+            f"filled in: correct them, or {fix}. Received: {received} (item {shown(came['item'])})"
         )
 
     def _first(self, events: ir.Table, *columns: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from mmnet.data.ledger import Rule
 from mmnet.data.parquet import PIECE_ROWS
 from mmnet.data.tables import Rows
 from mmnet.files import scratch_directory
+from mmnet.flags import as_before
 from mmnet.hashing import sha256
 
 COUNTS_FILE, ABOUT_FILE = "counts.parquet", "counts.json"
@@ -91,10 +92,13 @@ def _key(flags: TableFlags, task: TaskFlags, item_ids: np.ndarray, hashes: list[
     """A hash of all that the counts depend on."""
     names = {*EventFlags.model_fields, "item_column", "period_column", "numerator", "denominator"}
     names |= {"period", "time_zone", "unknown_items", "rate_may_exceed_one"}
+    names -= {"events", *ENGINE, *as_before(flags)}
     about = {
         "format": FORMAT,
         "version": mmnet.__version__,
-        "flags": flags.model_dump(mode="json", include=names - {"events", *ENGINE}),
+        "flags": flags.model_dump(
+            mode="json", include=names - {"events", *ENGINE, *as_before(flags)}
+        ),
         "first_period": task.first_period,
         "items": hashlib.sha256("\n".join(item_ids).encode()).hexdigest(),
         "events": hashes,
