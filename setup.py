@@ -32,6 +32,7 @@ setup(
         "ibis-framework[duckdb]>=12,<13",
         "keras>=3.15,<3.16",
         "keras-tcn==3.5.6",  # 3.5.7 wants tensorflow-macos
+        "lark>=1.2,<2",
         "matplotlib>=3.8",
         "numpy>=2",
         "pandas>=2.2",

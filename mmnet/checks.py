@@ -73,6 +73,23 @@ def same_shape(**named: Any) -> None:
         )
 
 
+def shown(value: Any, most: int = 200, *, quotes: bool = True) -> str:
+    r"""A value of the user's in a message: on one line, cut where it is long.
+
+    Args:
+        value: text, or what a cell holds.
+        most: characters that are shown.
+        quotes: whether text has quotes around it; without, text that can be printed stays as it is.
+
+    >>> shown("it's"), shown("a\x1b[2J", quotes=False), shown(10 * "long ", 12), shown(None)
+    ('"it\'s"', 'a\\x1b[2J', "'long long …", 'None')
+    """
+    text = repr(value)
+    if isinstance(value, str) and not quotes:
+        text = value if value.isprintable() else text[1:-1]
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Returns `. Did you mean X?` for the nearest choice, or nothing.
 
@@ -81,18 +98,3 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(name, list(choices), n=1)
     return f". Did you mean {near[0]}?" if near else ""
-
-
-MOST_SHOWN = 200
-"""Characters of a cell, a name or a line that a message shows."""
-
-
-def shown(text: object, most: int = MOST_SHOWN) -> str:
-    r"""What came, on one line of a message: without control characters, and cut if it is long.
-
-    >>> shown("two\nlines\x1b[31m"), shown("x" * 300, 4)
-    ('two\\nlines\\x1b[31m', 'xxx…')
-    """
-    line = str(text)[: 2 * most]
-    line = "".join(one if one.isprintable() else repr(one)[1:-1] for one in line)
-    return line if len(line) <= most else f"{line[: most - 1]}…"

@@ -202,8 +202,8 @@ class EventFlags(EngineFlags):
     events: str = Field(
         "",
         description="Events table: a file, directory or glob as of --counts, or the name of a "
-        "table in --engine's warehouse. --numerator and --denominator then name its columns, "
-        "compare them ('play_time_ms >= duration_ms'), or are `events`, which counts every event.",
+        "table in --engine's warehouse. --numerator and --denominator are then expressions of its "
+        "columns ('play_ms >= 0.9 * length_ms'), or `events`, which counts every event.",
     )
     time_column: str = Field("timestamp", description="Events column of when it happened.")
     time_unit: Literal["period", "s", "ms", "us"] = Field(
@@ -214,10 +214,13 @@ class EventFlags(EngineFlags):
     rate: Repeated = Field(
         (),
         description="NAME=NUMERATOR/DENOMINATOR, one more rate counted in the same pass, into "
-        "NAME_numerator and NAME_denominator of counts.parquet (repeatable).",
+        "NAME_numerator and NAME_denominator (repeatable); a division in it is in parentheses.",
     )
     bad_events: Literal["drop", "fail"] = Field(
         "fail", description="What to do with events without item, time or countable values."
+    )
+    null_comparisons: Annotated[Literal["bad", "false"], "added later"] = Field(
+        "bad", description="A condition that is unknown for an empty value: bad event, or false."
     )
     events_until: str = Field("", description="Leave out events at or after this time.")
     ingestion_column: str = Field("", description="Events column of when it arrived.")

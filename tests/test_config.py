@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmnet.checks import InputError
-from mmnet.config import PLACES, PredictConfig, PrepareConfig, TaskFlags, TrainConfig
+from mmnet.config import PLACES, PredictConfig, PrepareConfig, TableFlags, TaskFlags, TrainConfig
 from mmnet.flags import Flags, as_before, build, named_options, parse, to_flagfile, usage
 
 # What a line of a flagfile can hold: no line breaks, no spaces at the ends.
@@ -204,3 +204,4 @@ def test_usage_lists_every_flag_once_with_its_default():
 def test_a_flag_added_later_is_left_out_of_fingerprints_at_its_default():
     assert as_before(TaskFlags()) == as_before(TaskFlags(split="by_item")) == {"split_seed"}
     assert as_before(TaskFlags(split_seed=1)) == set()
+    assert as_before(TableFlags()) == {"null_comparisons"}

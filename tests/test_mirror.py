@@ -15,7 +15,6 @@ WITHOUT_OWN_FILE = {
     "data/arrays.py": "data/test_pipeline.py",
     "data/calendars.py": "data/test_counts.py",
     "data/event_times.py": "data/test_events.py",
-    "data/expressions.py": "data/test_events.py",
     "data/histories.py": "data/test_pipeline.py",
     "data/ids.py": "data/test_items.py",
     "data/item_tensors.py": "data/test_pipeline.py",

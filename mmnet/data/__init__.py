@@ -20,7 +20,7 @@ parquet.py          rows in Parquet files, read in pieces
 columns.py          a column as text, numbers or lists
 calendars.py        what a period is
 sources/            public logs and a generator, each a function that returns the tables
-engines.py, expressions.py, event_times.py    what DuckDB, Spark and others call differently
+engines.py, expressions/, event_times.py    what DuckDB, Spark and others call differently
 event_files.py      files of events, as an engine can read them
 event_rules.py      which rule every event breaks
 events.py           events -> counts

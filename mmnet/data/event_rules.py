@@ -59,7 +59,7 @@ class Marking:
         )
         if flags.empty_counts == "zero":
             counts = [c for rate in self.rates for c in (rate.numerator, rate.denominator)]
-            plain = {count.column for count in counts if count.column and not count.operator}
+            plain = {name for one in counts if not one.is_condition for name in one.columns}
             self.table = self.table.mutate(
                 **{name: _or_zero(self.table[name]) for name in sorted(plain)}
             )
@@ -123,9 +123,10 @@ class Marking:
             "rule": ibis.cases(*cases, else_=0).cast("int64"),
             **(extra or {}),
         }
-        for number, rate in enumerate(self.rates):
-            numerator, good = expressions.counted(rate.numerator, table)
-            denominator, also_good = expressions.counted(rate.denominator, table)
+        counts = [each for rate in self.rates for each in (rate.numerator, rate.denominator)]
+        table, counted = expressions.counted(counts, table, flags.null_comparisons)
+        for number in range(len(self.rates)):
+            (numerator, good), (denominator, also_good) = counted[2 * number : 2 * number + 2]
             columns |= {
                 f"numerator_{number}": numerator,
                 f"denominator_{number}": denominator,

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from mmnet.checks import InputError
+from mmnet.checks import InputError, shown
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import dialects, engines, event_files, expressions, table_files
 from mmnet.data.arrays import HALF_BITS, LOWER_HALF, exact_sum
@@ -322,7 +322,7 @@ class _Counting:
             ledger.append(
                 Rule(
                     f"events, {rate.name}" if rate.name else "events",
-                    f"{rate.numerator.text} and {rate.denominator.text} can be counted",
+                    f"{rate.numerator.title} and {rate.denominator.title} can be counted",
                     known,
                     totals[f"good_{number}"] or 0,
                     f"{totals['cells']:,} counts rows: {denominator:,} of "
@@ -375,19 +375,23 @@ class _Counting:
         if self.item_ids is not None:
             broken = broken.semi_join(self._known(), "item")
         came = self._first(broken, *data)
-        shown = ", ".join(f"{name}={came[f'came_{n}']!r}" for n, name in enumerate(rate.columns))
+        received = ", ".join(
+            f"{shown(name, quotes=False)}={shown(came[f'came_{n}'])}"
+            for n, name in enumerate(rate.columns)
+        )
         fix = "correct them, or set --bad_events=drop"
         if constant:
             fix = (
                 f"without them {constant}, so they cannot be dropped: correct them, or set "
                 "--empty_counts=zero if empty means 0"
             )
+        if rate.numerator.is_condition or rate.denominator.is_condition:
+            fix += ", or --null_comparisons=false where an empty value fails a condition"
         raise InputError(
             f"{self.events.origin}: {rows:,} events of --{rate.numerator.flag}="
-            f"{rate.numerator.text} and --{rate.denominator.flag}={rate.denominator.text} cannot "
+            f"{rate.numerator.title} and --{rate.denominator.flag}={rate.denominator.title} cannot "
             "be counted; values must be whole numbers of 0 or more, or both sides of a comparison "
-            f"filled in: {fix}. Received: {shown} "
-            f"(item {came['item']!r})"
+            f"filled in: {fix}. Received: {received} (item {shown(came['item'])})"
         )
 
     def _first(self, events: ir.Table, *columns: str) -> dict[str, Any]:

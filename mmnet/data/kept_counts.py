@@ -115,6 +115,7 @@ def _key(flags: TableFlags, task: TaskFlags, item_ids: np.ndarray, hashes: list[
     names = {*EventFlags.model_fields, "item_column", "period_column", "numerator", "denominator"}
     names |= {"period", "time_zone", "unknown_items", "rate_may_exceed_one"}
     names |= {"empty_counts", "text_set"}
+    names -= {"events", *ENGINE, *as_before(flags)}
     about = {
         "format": FORMAT,
         "version": mmnet.__version__,

@@ -278,7 +278,7 @@ item_id, clicks. Did you mean clicks?
     if column not in names:
         raise InputError(
             f"{origin} has no column {column!r} (named by --{flag}); it has "
-            f"{', '.join(shown(name, 60) for name in names) or 'nothing in it'}"
+            f"{', '.join(shown(name, 60, quotes=False) for name in names) or 'nothing in it'}"
             f"{did_you_mean(column, names)}"
         )
 
@@ -430,7 +430,7 @@ def _refuse_text(path: Path, dialect: Dialect, types: Mapping[str, pa.DataType])
             if value and not _fits(value, kind):
                 raise InputError(
                     f"{path} line {line}, column {column}: must be a whole number. "
-                    f"Received: {shown(value)!r}"
+                    f"Received: {shown(value)}"
                 )
 
 

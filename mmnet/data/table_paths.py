@@ -58,7 +58,9 @@ def found(pattern: str, name: str) -> Found:
     inside = [_in_directory(one, name) for one in paths if one.is_dir()]
     files = [one for one in paths if one.is_file()]
     if not files and not inside:
-        raise InputError(f"{shown(pattern)}: no such file, directory or glob (--{name})")
+        raise InputError(
+            f"{shown(pattern, quotes=False)}: no such file, directory or glob (--{name})"
+        )
     return Found(
         sorted([*files, *(file for one in inside for file in one.paths)]),
         [file for one in inside for file in one.skipped],

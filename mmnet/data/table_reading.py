@@ -157,7 +157,7 @@ def _checked_text(file: TableFile, data: pa.Array, column: str, start: int) -> p
     try:
         return data.cast(pa.string())
     except pa.ArrowInvalid:
-        place = f"{file.where(start + first_not_utf8(data))}, column {shown(column)}"
+        place = f"{file.where(start + first_not_utf8(data))}, column {shown(column, quotes=False)}"
         raise not_utf8(place, not file.is_parquet) from None
 
 

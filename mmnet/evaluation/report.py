@@ -216,6 +216,7 @@ def write_report(
     systems = {name: found, **(others or {})}
     directory = Path(directory)
     rows = _with_noise(frame, setting.binomial)
+    numerator, denominator = _label(numerator), _label(denominator)
     rate = f"share rate ({numerator} per 100 {denominator}, %)"
 
     if probes.degradation:
@@ -252,6 +253,11 @@ def write_report(
 
 
 # ----------------------------------------------------------------------------------- metrics
+
+
+def _label(count: str) -> str:
+    """The name of a count, perhaps an expression, in a plot; Matplotlib reads `$` as a formula."""
+    return checks.shown(count, 60, quotes=False).replace("$", r"\$")
 
 
 def _check(frame: pd.DataFrame) -> None:

@@ -857,7 +857,7 @@ def test_compressed_files_are_read():
 
 def test_without_events_neither_ibis_nor_duckdb_is_loaded(modules_of_the_tasks):
     assert "mmnet.tasks.training" in modules_of_the_tasks
-    assert not {"ibis", "duckdb", "pyspark"} & modules_of_the_tasks
+    assert not {"ibis", "duckdb", "pyspark", "lark"} & modules_of_the_tasks
 
 
 # -------------------------------------------------------------------------------------- Spark
