@@ -8,7 +8,11 @@ ledger.py           what every rule did to the rows that reached it
 table_files.py      CSV and Parquet files: found, read and refused in one way
 tables.py           rows in memory that know their file and line; `Rows`, what every table can do
 parquet.py          rows in Parquet files, read in pieces
+spelling.py         one text of a value, whatever wrote it
+numbers.py          numbers written as text: decimal commas, marks between thousands
 columns.py          a column as text, numbers or lists
+separators.py       what separates the values of a list in text
+ids.py              where an item is
 calendars.py        what a period is
 sources/            public logs and a generator, each a function that returns the tables
 engines.py, expressions.py, event_times.py    what DuckDB, Spark and others call differently
@@ -16,7 +20,7 @@ events.py           events -> counts
 kept_counts.py      counts of events that did not change
 
 Counts to examples:
-ids.py, arrays.py, spool.py    where an item is; arrays and rows that need not fit in memory
+arrays.py, spool.py    arrays and rows that need not fit in memory
 counts.py           counts table -> panel, [items, periods]
 share_rates.py      panel -> share rates and missing flags (Eq. 1)
 splits.py           panel -> examples (item, t), and which of them train, validate and test

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
@@ -22,6 +22,7 @@ from mmnet.data.calendars import Calendar
 from mmnet.data.counts import Panel
 from mmnet.data.items import Vocabularies
 from mmnet.data.ledger import Rule, ledger_table
+from mmnet.data.numbers import Marks
 from mmnet.data.splits import SPLITS, Examples, Split
 from mmnet.files import problem_of_place, write_directory
 from mmnet.schema import FeatureSpec
@@ -41,6 +42,7 @@ class Fitted(BaseModel):
         tables: column names.
         task: how examples are made.
         encoders: text, image -> fingerprint of the frozen encoder whose vectors the model reads.
+        marks: numeric column -> how its numbers were written, where they were not plain.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,6 +53,7 @@ class Fitted(BaseModel):
     tables: TableFlags
     task: TaskFlags
     encoders: dict[str, str] = {}
+    marks: dict[str, Marks] = Field({}, exclude_if=lambda marks: not marks)
 
 
 @dataclass

@@ -27,19 +27,26 @@ import pyarrow.parquet
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import calendars, engines, event_times, expressions
+from mmnet.data import calendars, engines, event_times, expressions, spelling
 from mmnet.data.calendars import MAX_PERIODS, Calendar
-from mmnet.data.columns import LARGEST
+from mmnet.data.columns import lost_digits
 from mmnet.data.engines import Engine, Events
 from mmnet.data.event_times import END_YEAR, FIRST_YEAR
 from mmnet.data.expressions import Rate
+from mmnet.data.ids import ItemIds, check_unknown
 from mmnet.data.ledger import Rule, check_chain
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-ITEM, PERIOD = "mmnet item", "mmnet period"
+ITEM, PERIOD, LOST = "mmnet item", "mmnet period", "mmnet lost digits"
 """Columns that are added to the events; those of `event_times` begin alike."""
+
+LOST_DIGITS = -1
+"""The number of the rule that no flag can leave out: an id keeps its digits."""
+
+MOST_UNKNOWN = 100_000
+"""Unknown items that are compared with the items table for another spelling."""
 
 
 def count(
@@ -122,7 +129,8 @@ class _Counting:
             self._check_delay()
             table, self.arrived = event_times.when(engine, events, table, flags, "ingestion_column")
         self.table = table.mutate(
-            **{ITEM: _item_text(events, flags), PERIOD: self.when.period(table, self.calendar)}
+            **{ITEM: _item_text(events, flags), PERIOD: self.when.period(table, self.calendar)},
+            **{LOST: spelling.lost_in_ibis(table[flags.item_column])},
         )
         self.rules = self._rules_of_rows(task)
 
@@ -149,6 +157,8 @@ class _Counting:
             cells.filter(cells.item == "").group_by("period").agg(rows=cells.num_events.sum()),
         )
         left_out |= {row["period"]: row["rows"] for row in found}
+        if left_out.pop(LOST_DIGITS, 0):
+            self._refuse_lost_digits()
         for rule in (1, 2):
             if left_out[rule] and self.flags.bad_events == "fail":
                 self._refuse_rows(rule, left_out[rule])
@@ -160,12 +170,8 @@ class _Counting:
             known = live.semi_join(self._known(), "item")
         totals = self._fetch(self._totals(known))[0]
         num_known = totals["rows"] or 0
-        if num_known < reached and self.flags.unknown_items == "fail":
-            example = self._fetch(live.anti_join(self._known(), "item").select("item").limit(1))
-            raise InputError(
-                f"{self.events.origin}: item {example[0]['item']!r} is not in the items table "
-                f"({reached - num_known:,} such events); add it, or set --unknown_items=drop"
-            )
+        if num_known < reached:
+            self._refuse_unknown(live, reached - num_known)
         ledger = self._ledger(left_out, reached, totals)
         for number, rate in enumerate(self.rates):
             if (totals[f"good_{number}"] or 0) < num_known and self.flags.bad_events == "fail":
@@ -233,7 +239,8 @@ class _Counting:
 
         flags, table = self.flags, self.table
         broken = [(breaks, number) for number, (_, breaks) in enumerate(self.rules, 1)]
-        cases = [(breaks, number) for breaks, number in broken if breaks is not None]
+        cases = [(table[LOST], LOST_DIGITS)]
+        cases += [(breaks, number) for breaks, number in broken if breaks is not None]
         columns: dict[str, Any] = {
             "item": table[ITEM],
             "period": table[PERIOD],
@@ -389,6 +396,27 @@ class _Counting:
             f"them, or set --bad_events=drop. Received: {came['came']!r}"
         )
 
+    def _refuse_lost_digits(self) -> None:
+        """Raises: ids that passed through a float, before any rule leaves them out as unknown."""
+        column = self.flags.item_column
+        lost = self.table.filter(self.table[LOST]).select(came=self.table[column]).limit(1)
+        place = f"{self.events.origin}, column {column}"
+        raise InputError(lost_digits(place, self._fetch(lost)[0]["came"]))
+
+    def _refuse_unknown(self, live: ir.Table, events: int) -> None:
+        """Raises: unknown items, unless they may be left out and are not in the table otherwise."""
+        drop = self.flags.unknown_items == "drop"
+        unknown = live.anti_join(self._known(), "item").select("item").distinct()
+        found = [row["item"] for row in self._fetch(unknown.order_by("item").limit(MOST_UNKNOWN))]
+        ids = ItemIds(pa.chunked_array([pa.array(self.item_ids, pa.string())]))
+        place = f"{self.events.origin}, column {self.flags.item_column}"
+        check_unknown(ids, pa.array(found, pa.string()), place, drop=drop)
+        if not drop:
+            raise InputError(
+                f"{self.events.origin}: item {found[0]!r} is not in the items table "
+                f"({events:,} such events); add it, or set --unknown_items=drop"
+            )
+
     def _refuse_values(self, number: int, rate: Rate, rows: int) -> None:
         """Raises: events whose numerator or denominator cannot be counted."""
         data = {f"came_{n}": self.table[name] for n, name in enumerate(rate.columns)}
@@ -452,9 +480,7 @@ class _Counting:
 
 
 def _item_text(events: Events, flags: TableFlags) -> ir.StringValue:
-    """Item ids as text, '' where empty; whole numbers written as floats lose their '.0'."""
-    import ibis
-
+    """Item ids as text, '' where empty."""
     column: Any = events.need(flags.item_column, "item_column")
     of = column.type()
     if of.is_nested():
@@ -462,13 +488,7 @@ def _item_text(events: Events, flags: TableFlags) -> ir.StringValue:
             f"{events.origin}: column {flags.item_column!r} named by --item_column holds {of} "
             "values; one value per row is wanted"
         )
-    if of.is_floating():
-        column = column.cast("float64")
-        filled = column.notnull() & ~column.isnan()
-        whole = filled & (column == column.floor()) & (column.abs() < LARGEST)
-        number = ibis.ifelse(whole, column, 0.0).cast("int64").cast("string")
-        column = ibis.ifelse(whole, number, ibis.ifelse(filled, column.cast("string"), ""))
-    return column.cast("string").fill_null("")
+    return spelling.in_ibis(column)
 
 
 def _identity(column: ir.Value) -> ir.Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,18 @@ import pyarrow.compute as pc
 from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data.columns import floats, is_list, strings, texts, values_of
-from mmnet.data.ids import ItemIds
+from mmnet.data import separators
+from mmnet.data.columns import (
+    SEPARATOR,
+    floats,
+    id_texts,
+    is_list,
+    separator_of,
+    strings,
+    values_of,
+)
+from mmnet.data.ids import ItemIds, check_unknown
+from mmnet.data.numbers import PLAIN, Marks
 from mmnet.data.tables import Rows, Table
 from mmnet.schema import FieldSpec, NumericSpec, TextSpec, VectorSpec
 from mmnet.startup import load_tensorflow
@@ -60,7 +71,9 @@ def fit_fields(
     specs, vocabularies = [], {}
     for column in (*flags.taxonomies, *flags.categoricals):
         flag = "taxonomies" if column in flags.taxonomies else "categoricals"
-        rows, values = values_of(items, column, flag)
+        if not flags.list_separator:
+            separators.check(items, column, flag)
+        rows, values = values_of(items, column, flag, separator_of(flags))
         fitted = fitted_on[rows]
         count = pd.Series(values[fitted], dtype=object).value_counts()
         ranked = sorted(count.items(), key=lambda pair: (-pair[1], pair[0]))
@@ -75,7 +88,9 @@ def fit_fields(
     return specs, vocabularies
 
 
-def encode_field(items: Table, spec: FieldSpec, vocabulary: list[str], flag: str) -> np.ndarray:
+def encode_field(
+    items: Table, spec: FieldSpec, vocabulary: list[str], flag: str, separator: str = SEPARATOR
+) -> np.ndarray:
     """Ids of a field's values, int32 [items, max_values]; 0 pads, 1 is unknown.
 
     >>> table = Table(pa.table({"tags": ["b;x", "", "a"]}), "items")
@@ -84,7 +99,7 @@ def encode_field(items: Table, spec: FieldSpec, vocabulary: list[str], flag: str
            [0, 0],
            [2, 0]], dtype=int32)
     """
-    rows, values = values_of(items, spec.name, flag)
+    rows, values = values_of(items, spec.name, flag, separator)
     ids = pd.Index(vocabulary, dtype=object).get_indexer(values) + schema.FIRST_ID
     ids[ids < schema.FIRST_ID] = schema.UNKNOWN_ID
     place = np.arange(len(rows)) - np.searchsorted(rows, rows)
@@ -94,11 +109,24 @@ def encode_field(items: Table, spec: FieldSpec, vocabulary: list[str], flag: str
     return encoded
 
 
-def fit_numerics(items: Table, fitted_on: np.ndarray, flags: TableFlags) -> list[NumericSpec]:
-    """Fits mean and standard deviation of every numeric column on the given items."""
+def fit_numerics(
+    items: Table,
+    fitted_on: np.ndarray,
+    flags: TableFlags,
+    marks: Mapping[str, Marks] | None = None,
+) -> list[NumericSpec]:
+    """Fits mean and standard deviation of every numeric column on the given items.
+
+    Args:
+        items: the items table.
+        fitted_on: bool [items].
+        flags: which columns.
+        marks: column -> how its numbers are written, where they are not plain.
+    """
     specs = []
     for column in flags.numerics:
-        values = floats(items, column, "numerics")[fitted_on]
+        own = (marks or {}).get(column, PLAIN)
+        values = floats(items, column, "numerics", marks=own)[fitted_on]
         mean, sd = mean_and_sd(values[np.isfinite(values)])
         specs.append(NumericSpec(name=column, mean=mean, sd=sd))
     return specs
@@ -132,12 +160,12 @@ def mean_and_sd(values: np.ndarray) -> tuple[float, float]:
     return mean if abs(mean) >= SMALLEST else 0.0, 1.0 if constant or sd < SMALLEST else sd
 
 
-def encode_numeric(items: Table, spec: NumericSpec) -> np.ndarray:
+def encode_numeric(items: Table, spec: NumericSpec, marks: Marks = PLAIN) -> np.ndarray:
     """Standardised values, float32 [items], within `LARGEST_NUMBER`; 0, the mean, where empty.
 
     `serving.export.standardised` does the same to the bit.
     """
-    values = floats(items, spec.name, "numerics")
+    values = floats(items, spec.name, "numerics", marks=marks)
     with np.errstate(over="ignore", invalid="ignore"):  # a difference may be infinite, then clipped
         standard = (values - spec.mean) / spec.sd
     standard = np.clip(standard, -schema.LARGEST_NUMBER, schema.LARGEST_NUMBER)
@@ -244,8 +272,12 @@ def encode_vectors(
     needed = {flags.item_column: "item_column", column: "vectors"}
     given = np.zeros(len(ids), bool)
     for piece in vectors.pieces(VECTORS_AT_ONCE, needed):
-        who = texts(piece, flags.item_column, "item_column")
+        who = id_texts(piece, flags.item_column, "item_column")
         rows = ids.rows(who)
+        if (rows < 0).any():
+            unknown = pc.unique(who.filter(pa.array(rows < 0)))
+            place = piece.where(int(np.argmax(rows < 0)), flags.item_column)
+            check_unknown(ids, unknown, place, drop=True)
         again = pd.Series(who.to_numpy()).duplicated().to_numpy() | ((rows >= 0) & given[rows])
         if again.any():
             row = int(np.argmax(again))

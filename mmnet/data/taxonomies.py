@@ -15,7 +15,7 @@ import pyarrow.parquet
 
 from mmnet.config import TaskFlags
 from mmnet.data import share_rates
-from mmnet.data.columns import values_of
+from mmnet.data.columns import SEPARATOR, values_of
 from mmnet.data.counts import Panel
 from mmnet.data.tables import Table
 from mmnet.startup import load_tensorflow
@@ -30,7 +30,10 @@ SUMS = ("sums", "counts", "all_sums", "all_counts")
 
 
 def members(
-    items: Table, column: str, numbers: dict[str, int] | None = None
+    items: Table,
+    column: str,
+    numbers: dict[str, int] | None = None,
+    separator: str = SEPARATOR,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which item has which value of a taxonomy; every value counts, seen in training or not.
 
@@ -38,6 +41,7 @@ def members(
         items: some rows of the items table.
         column: of the taxonomy.
         numbers: value -> number; values that come for the first time are added.
+        separator: of several values in one text.
 
     Returns:
         Row of the item, ascending, and number of the value, int64 [pairs]; an item may have
@@ -47,7 +51,7 @@ def members(
     (array([0, 0, 2]), array([0, 1, 1]))
     """
     numbers = {} if numbers is None else numbers
-    rows, values = values_of(items, column, "taxonomies")
+    rows, values = values_of(items, column, "taxonomies", separator)
     codes, found = pd.factorize(values)
     of_codes = [numbers.setdefault(value, len(numbers)) for value in found]
     return rows.astype(np.int64), np.asarray(of_codes, np.int64)[codes]
@@ -65,6 +69,7 @@ class Taxonomy:
         all_sums: int64 [periods], of all items.
         all_counts: int64 [periods].
         numbers: value -> its row in the sums.
+        separator: of several values in one text.
     """
 
     column: str
@@ -74,6 +79,7 @@ class Taxonomy:
     all_sums: np.ndarray
     all_counts: np.ndarray
     numbers: dict[str, int] = field(default_factory=dict)
+    separator: str = SEPARATOR
 
     def means(self, panel: Panel, part: Table) -> Means:
         """The means of some items: their panel, and their rows of the items table."""
@@ -122,7 +128,9 @@ class Taxonomy:
             above, below = panel.shares * seen, panel.clicks * seen
         else:
             above, below = share_rates.fixed_point(panel, seen), seen.astype(np.int64)
-        return _tf_means().Shard(above, below, *members(part, self.column, self.numbers))
+        return _tf_means().Shard(
+            above, below, *members(part, self.column, self.numbers, self.separator)
+        )
 
 
 def _tf_means() -> Any:
@@ -134,7 +142,12 @@ def _tf_means() -> Any:
 
 
 def fit(
-    columns: Sequence[str], task: TaskFlags, num_periods: int, shards: Shards, num_shards: int
+    columns: Sequence[str],
+    task: TaskFlags,
+    num_periods: int,
+    shards: Shards,
+    num_shards: int,
+    separator: str = SEPARATOR,
 ) -> list[Taxonomy]:
     """The first pass over all items: numbers the values of each taxonomy and adds up their rates.
 
@@ -144,11 +157,13 @@ def fit(
         num_periods: columns of the panels.
         shards: the items, shard by shard.
         num_shards: how many there are.
+        separator: of several values in one text.
     """
     found = []
     for column in columns:
         none, nothing = np.zeros((0, num_periods), np.int64), np.zeros(num_periods, np.int64)
-        taxonomy = Taxonomy(column, task, none, none.copy(), nothing, nothing.copy())
+        sums = (none, none.copy(), nothing, nothing.copy())
+        taxonomy = Taxonomy(column, task, *sums, separator=separator)
         taxonomy.add_shards(shards(column), num_shards)
         found.append(taxonomy)
     return found
@@ -164,7 +179,9 @@ def save(taxonomies: Sequence[Taxonomy], directory: Path) -> None:
             np.save(file, getattr(taxonomy, name), allow_pickle=False)
 
 
-def load(columns: Sequence[str], task: TaskFlags, directory: Path) -> list[Taxonomy]:
+def load(
+    columns: Sequence[str], task: TaskFlags, directory: Path, separator: str = SEPARATOR
+) -> list[Taxonomy]:
     """Reads what `save` wrote; large sums stay in their files."""
     found = []
     for number, column in enumerate(columns):
@@ -176,5 +193,5 @@ def load(columns: Sequence[str], task: TaskFlags, directory: Path) -> list[Taxon
             for name in SUMS
         }
         numbers = {value: number for number, value in enumerate(values.to_pylist())}
-        found.append(Taxonomy(column, task, **sums, numbers=numbers))
+        found.append(Taxonomy(column, task, **sums, numbers=numbers, separator=separator))
     return found

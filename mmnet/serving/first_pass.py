@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from mmnet.checks import InputError
-from mmnet.data import calendars, counts, items, tables, taxonomies
+from mmnet.data import calendars, counts, items, numbers, tables, taxonomies
 from mmnet.data.arrays import new_array
+from mmnet.data.columns import separator_of
 from mmnet.data.counts import Counted, Panel
 from mmnet.data.dataset import Fitted
 from mmnet.data.item_tensors import given_vectors
@@ -96,7 +97,8 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
             yield panel.part(rows), piece
 
     fitted_taxonomies = taxonomies.fit(
-        fitted.spec.taxonomies, fitted.task, window, shards, len(counted.shards)
+        *(fitted.spec.taxonomies, fitted.task, window, shards, len(counted.shards)),
+        separator=separator_of(flags),
     )
     taxonomies.save(fitted_taxonomies, directory)
     for vector in fitted.spec.vectors:
@@ -107,7 +109,8 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
             table = given_vectors(found, vector.name)
             items.encode_vectors(table, vector, counted.ids, flags, out)
     write_about(directory, first_period)
-    return counted.ledger
+    marks = numbers.of_numerics(found.items, flags, fitted.marks)
+    return [*counted.ledger, *numbers.reported(found.items, marks)]
 
 
 def write_about(directory: Path, first_period: int) -> None:

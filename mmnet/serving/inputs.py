@@ -14,7 +14,8 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from mmnet.data import content, dataset, histories, input_tables, items, taxonomies
+from mmnet.data import content, dataset, histories, input_tables, items, numbers, taxonomies
+from mmnet.data.columns import separator_of
 from mmnet.data.content import Encoders
 from mmnet.data.counts import Panel
 from mmnet.data.dataset import Dataset, Fitted
@@ -123,7 +124,10 @@ class _TableInputs:
             return np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
         self._counts = {name: array(name) for name in ("clicks", "shares", "release")}
-        self._taxonomies = taxonomies.load(fitted.spec.taxonomies, fitted.task, directory)
+        self._taxonomies = taxonomies.load(
+            *(fitted.spec.taxonomies, fitted.task, directory), separator_of(fitted.tables)
+        )
+        self._marks = numbers.of_numerics(found.items, fitted.tables, fitted.marks)
         self._encoders = Encoders(fitted.tables)
         content.check_same(self._encoders.fingerprints(), fitted.encoders)
         given = [vector for vector in fitted.spec.vectors if vector.of == "given"]
@@ -155,7 +159,7 @@ class _TableInputs:
 
     def static(self, piece: Table) -> Arrays:
         encoded = list(self._encoders.encode(piece))
-        tensors = static_tensors(piece, self._fitted, encoded)
+        tensors = static_tensors(piece, self._fitted, encoded, self._marks)
         for vector in self._fitted.spec.vectors:
             if vector.of != "given":
                 tensors[vector.tensor] = tensors[vector.tensor].astype(np.float32)

@@ -13,7 +13,7 @@ from mmnet.config import (
 )
 from mmnet.data import content, input_tables, pipeline, tables
 from mmnet.data import dataset as datasets
-from mmnet.data.columns import strings
+from mmnet.data.columns import id_texts
 from mmnet.data.content import Encoders
 from mmnet.data.dataset import Dataset
 from mmnet.files import only_one, recover_directory
@@ -79,7 +79,7 @@ def encode(flags: EncodeConfig) -> None:
     named = {name: f"{kind}s" for name, kind in encoders.columns}
     tables.check_header(flags.items, "items", {flags.item_column: "item_column"} | named)
     items = tables.read(flags.items, "items", text_columns=columns)
-    ids = strings(items, flags.item_column, "item_column")
+    ids = id_texts(items, flags.item_column, "item_column").to_numpy(zero_copy_only=False)
     for encoded in encoders.encode(items):
         console.print(f"{encoded.column.name}: {encoded.hits:,} found, {encoded.encoded:,} encoded")
         print_rules([encoded.rule])
