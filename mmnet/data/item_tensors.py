@@ -18,7 +18,7 @@ from mmnet.data.content import Encoded
 from mmnet.data.dataset import Fitted
 from mmnet.data.numbers import Marks
 from mmnet.data.tables import Rows, Table, Tables
-from mmnet.schema import FeatureSpec, FieldSpec, NumericSpec, TextSpec, VectorSpec, tensor_name
+from mmnet.schema import FeatureSpec
 
 
 def static_arrays(spec: FeatureSpec) -> Iterator[tuple[str, tuple[int, ...], str]]:
@@ -81,20 +81,15 @@ def given_vectors(found: Tables, name: str) -> Rows:
 
 
 def check_tensor_names(spec: FeatureSpec) -> None:
-    """Refuses columns whose names are the same once they are tensors.
+    """Refuses two inputs that are called alike, as vectors and an image column may be.
 
-    One column may be a category and a text; both then read the same raw input.
+    Columns of different names have different tensors, see `schema.tags`.
 
     Raises:
-        InputError: the sentence names both columns.
+        InputError: the sentence names both.
     """
     seen: dict[str, str] = {}
-    features: list[FieldSpec | NumericSpec | TextSpec | VectorSpec] = [
-        *spec.fields,
-        *spec.numerics,
-        *spec.texts,
-        *spec.vectors,
-    ]
+    features = (*spec.fields, *spec.numerics, *spec.texts, *spec.vectors)
     for feature in features:
         if feature.tensor in seen:
             raise InputError(
@@ -102,10 +97,3 @@ def check_tensor_names(spec: FeatureSpec) -> None:
                 f"{feature.tensor}; rename one, or name it in one flag only"
             )
         seen[feature.tensor] = feature.name
-    strings: dict[str, str] = {}
-    for name in [*(field.name for field in spec.fields), *(text.name for text in spec.texts)]:
-        other = strings.setdefault(tensor_name("item", name), name)
-        if other != name:
-            raise InputError(
-                f"columns {other!r} and {name!r} cannot be told apart in a SavedModel; rename one"
-            )

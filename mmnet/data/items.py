@@ -39,7 +39,7 @@ SMALLEST = float(np.finfo(np.float64).tiny)
 """The smallest normal float64, 2.2e-308; statistics below it count as 0."""
 
 Vocabularies = dict[str, list[str]]
-"""Tensor name -> the values of ids 2, 3, ..."""
+"""Column, or the name of its tensor -> the values of ids 2, 3, ..."""
 
 
 def columns(flags: TableFlags) -> dict[str, str]:
@@ -66,7 +66,7 @@ def fit_fields(
         flags: which columns.
 
     Returns:
-        A spec per field, and the vocabularies, most frequent value first.
+        A spec per field, and the vocabularies by column, most frequent value first.
     """
     specs, vocabularies = [], {}
     for column in (*flags.taxonomies, *flags.categoricals):
@@ -84,7 +84,7 @@ def fit_fields(
             max_values=min(longest, MAX_VALUES),
         )
         specs.append(spec)
-        vocabularies[spec.tensor] = [value for value, _ in ranked]
+        vocabularies[column] = [value for value, _ in ranked]
     return specs, vocabularies
 
 
@@ -175,7 +175,7 @@ def encode_numeric(items: Table, spec: NumericSpec, marks: Marks = PLAIN) -> np.
 def fit_texts(
     items: Table, fitted_on: np.ndarray, flags: TableFlags, task: TaskFlags
 ) -> tuple[list[TextSpec], Vocabularies]:
-    """Fits the vocabulary of every text column on the given items."""
+    """Fits the vocabulary of every text column on the given items, by column."""
     specs, vocabularies = [], {}
     for column in flags.texts if flags.text_encoder != "none" else ():
         texts = texts_of(items, column)
@@ -186,7 +186,7 @@ def fit_texts(
         words = _tokens().fit_vocabulary(texts[fitted_on], task.text_vocabulary)
         spec = TextSpec(name=column, size=len(words) + schema.FIRST_ID, max_tokens=task.text_tokens)
         specs.append(spec)
-        vocabularies[spec.tensor] = words
+        vocabularies[column] = words
     return specs, vocabularies
 
 

@@ -90,7 +90,14 @@ def prepare(
     fitted = Fitted(
         spec=spec,
         calendar=counted.calendar,
-        vocabularies=field_vocabularies | text_vocabularies,
+        vocabularies={
+            one.tensor: vocabularies[one.name]
+            for specs, vocabularies in (
+                (spec.fields, field_vocabularies),
+                (spec.texts, text_vocabularies),
+            )
+            for one in specs
+        },
         tables=without_places(flags),
         task=task,
         encoders=encoders.fingerprints(),

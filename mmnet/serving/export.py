@@ -135,15 +135,15 @@ class Servable(tf.Module):
             if name in columns and name not in inputs:  # taxonomy sequences, vectors
                 inputs[name] = columns[name]
         for field in spec.fields:
-            values = _split_values(columns[raw_name(field.name)])
+            values = _split_values(columns[raw_name(spec, field.name)])
             ids = tf.ragged.map_flat_values(self._fields[field.tensor].lookup, values)
             inputs[field.tensor] = ids.to_tensor(schema.MISSING_ID, shape=(None, field.max_values))
         for numeric in spec.numerics:
             inputs[numeric.tensor] = standardised(
-                columns[raw_name(numeric.name, "number")], numeric
+                columns[raw_name(spec, numeric.name, "number")], numeric
             )
         for text in spec.texts:
-            inputs[text.tensor] = self._texts[text.tensor](columns[raw_name(text.name)])
+            inputs[text.tensor] = self._texts[text.tensor](columns[raw_name(spec, text.name)])
         return inputs
 
 
@@ -173,9 +173,9 @@ def standardised(number: tf.Tensor, spec: NumericSpec) -> tf.Tensor:
     return tf.cast(tf.where(known, standard, tf.zeros_like(standard)), tf.float32)
 
 
-def raw_name(column: str, kind: str = "item") -> str:
+def raw_name(spec: FeatureSpec, column: str, kind: str = "item") -> str:
     """The raw signature's input for an items column: `item_title`, `number_duration`."""
-    return schema.tensor_name(kind, column)
+    return spec.column_tensor(kind, column)
 
 
 def raw_inputs(fitted: Fitted) -> dict[str, tf.TensorSpec]:
@@ -196,9 +196,9 @@ def raw_inputs(fitted: Fitted) -> dict[str, tf.TensorSpec]:
             found[name] = tf.TensorSpec([None, *shape], dtype)
     of_strings: tuple[schema.FieldSpec | schema.TextSpec, ...] = (*spec.fields, *spec.texts)
     for feature in of_strings:
-        found[raw_name(feature.name)] = tf.TensorSpec([None], tf.string)
+        found[raw_name(spec, feature.name)] = tf.TensorSpec([None], tf.string)
     for numeric in spec.numerics:
-        found[raw_name(numeric.name, "number")] = tf.TensorSpec([None], tf.float32)
+        found[raw_name(spec, numeric.name, "number")] = tf.TensorSpec([None], tf.float32)
     return {name: tf.TensorSpec(one.shape, one.dtype, name) for name, one in found.items()}
 
 

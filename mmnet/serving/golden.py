@@ -98,13 +98,13 @@ def _columns(tensors: Arrays, fitted: Fitted) -> Arrays:
         columns[vector.tensor] = tensors[vector.tensor]
     for field in spec.fields:
         texts = _spelled(tensors[field.tensor], fitted.vocabularies[field.tensor], SEPARATOR)
-        columns[schema.tensor_name("item", field.name)] = texts
+        columns[spec.column_tensor("item", field.name)] = texts
     for text in spec.texts:
         texts = _spelled(tensors[text.tensor], fitted.vocabularies[text.tensor], " ")
-        columns[schema.tensor_name("item", text.name)] = texts
+        columns[spec.column_tensor("item", text.name)] = texts
     for numeric in spec.numerics:
         value = numeric.mean + numeric.sd * tensors[numeric.tensor].astype(np.float64)
-        columns[schema.tensor_name("number", numeric.name)] = value.astype(np.float32)
+        columns[spec.column_tensor("number", numeric.name)] = value.astype(np.float32)
     return columns
 
 
