@@ -18,6 +18,8 @@ SEPARATOR = ";"
 """Separates the values of a multi-valued column that is written as a string, unless a flag says
 otherwise."""
 
+_LARGEST_ID = str((1 << 63) - 1)
+
 _NAMED = {"tab": "\t", r"\t": "\t", "space": " "}
 
 
@@ -61,6 +63,26 @@ def id_texts(table: Table, column: str, flag: str) -> pa.ChunkedArray:
         row = int(np.argmax(lost))
         raise InputError(lost_digits(table.where(row, column), data[row].as_py()))
     return spelling.texts(data)
+
+
+def whole_ids(table: Table, column: str, flag: str) -> np.ndarray:
+    """Returns a column of ids that are whole numbers, int64, spelled in any way.
+
+    Raises:
+        InputError: an id of another kind, or whose last digits are lost, with its row.
+    """
+    text = id_texts(table, column, flag)
+    short = pc.less(pc.utf8_length(text), len(_LARGEST_ID))  # of one length, texts have an order
+    whole = pc.match_substring_regex(text, f"^[0-9]{{1,{len(_LARGEST_ID)}}}$")
+    whole = pc.and_(whole, pc.or_(short, pc.less_equal(text, _LARGEST_ID)))
+    if not pc.all(whole).as_py():
+        row = pc.index(whole, False).as_py()
+        value = table.need(column, flag)[row].as_py()
+        raise InputError(
+            f"{table.where(row, column)}: ids are whole numbers here, below 2**63. "
+            f"Received: {value!r}"
+        )
+    return text.cast(pa.int64()).to_numpy()
 
 
 def lost_digits(place: str, value: object) -> str:

@@ -22,7 +22,7 @@ from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.item_tensors import static_tensors
 from mmnet.data.ledger import Rule
 from mmnet.data.tables import Block, Rows, Table, Tables
-from mmnet.serving import exported, first_pass
+from mmnet.serving import exported, first_pass, known_values
 from mmnet.serving.job import Job
 from mmnet.serving.static_cache import content_key
 
@@ -202,7 +202,8 @@ class DatasetSource:
         """Writes which window is read; all else has been prepared."""
         last = first_pass.as_of_column(self._data.panel, as_of)
         first = self._data.panel.first_period + last + 1 - self._fitted.spec.window
-        first_pass.write_about(directory, first)
+        values = known_values.of_tensors(self._data.tensors, self._fitted)
+        first_pass.write_about(directory, first, values)
         return self._data.ledger
 
     def inputs(self, directory: Path) -> Inputs:

@@ -6,7 +6,7 @@ import pytest
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
-from mmnet.data.columns import floats, id_texts, integers, strings, values_of
+from mmnet.data.columns import floats, id_texts, integers, strings, values_of, whole_ids
 from mmnet.data.numbers import recognised
 from mmnet.data.tables import Table
 
@@ -159,3 +159,15 @@ def test_decimals_are_numbers():
     table = of([Decimal("12.00"), None, Decimal("0.50")])
     np.testing.assert_array_equal(floats(table, "x", "numerics"), [12, np.nan, 0.5])
     assert integers(of([Decimal("12.00")]), "x", "numerator", what="n").tolist() == [12]
+
+
+def test_ids_may_have_to_be_whole_numbers():
+    for values in ([12, 7], [12.0, 7.0], ["12.0", " 7"], [Decimal("12.00"), Decimal(7)]):
+        assert whole_ids(of(values), "x", "pairs").tolist() == [12, 7]
+    for value in (10**18 + 1, 2**63 - 1):
+        assert whole_ids(of([value]), "x", "pairs").tolist() == [value]
+    for value in ("a", "", None, -1, "1.5", str(2**63)):
+        assert sentence(whole_ids, of([value]), "x", "pairs") == (
+            "items table row 1, column x: ids are whole numbers here, below 2**63. "
+            f"Received: {value!r}"
+        )

@@ -245,7 +245,7 @@ def ids(data: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
         value = data[int(np.argmax(lost))].as_py()
         raise InputError(lost_digits("the source's files", value))
     text = spelling.texts(data)
-    return pc.if_else(pc.is_in(text, pa.array(MISSING)), "", text)
+    return pc.if_else(pc.is_in(text, pa.array(MISSING, text.type)), "", text)
 
 
 def whole_numbers(
@@ -256,10 +256,10 @@ def whole_numbers(
     Raises:
         InputError: another value, or an empty one where that is not allowed, with its row.
     """
-    data = batch.need(column, f"source_set={option}")
-    if pa.types.is_string(data.type):
+    data = spelling.plain(batch.need(column, f"source_set={option}"))
+    if spelling.is_text(data.type):
         data = pc.utf8_trim_whitespace(data)
-        data = pc.if_else(pc.is_in(data, pa.array(MISSING)), None, data)
+        data = pc.if_else(pc.is_in(data, pa.array(MISSING, data.type)), None, data)
     empty = np.asarray(data.is_null())
     if empty.any() and not allow_empty:
         row = int(np.argmax(empty))
