@@ -209,3 +209,21 @@ def test_a_fingerprint_depends_on_the_flags_of_spelling(tmp_path):
         return input_tables.fingerprint(found, own, TaskFlags(), encoders)[0]
 
     assert len({key(), key(decimal=","), key(thousands="."), key(list_separator="|")}) == 4
+
+
+# ----------------------------------------------------------------------------------- names
+
+
+def test_columns_of_any_script_have_tensors_of_their_own():
+    flags = {"taxonomies": ("类别", "标签"), "numerics": ("时长",), "categoricals": ("a b", "a_b")}
+    columns = {"类别": list("xyxyxyxy"), "标签": list("uuuuvvvv"), "时长": [*range(8)]}
+    columns |= {"a b": list("ppppqqqq"), "a_b": list("rsrsrsrs")}
+    found = prepared(**columns, flags=flags)
+    assert found.fitted.vocabularies == {
+        "field____0d12cbd6": ["x", "y"],
+        "field____1d0fd5f9": ["u", "v"],
+        "field_a_b_c8687a08": ["p", "q"],
+        "field_a_b_648fa9b3": ["r", "s"],
+    }
+    assert "numeric___" in found.tensors
+    assert found.tensors["field____1d0fd5f9"][:, 0].tolist() == [2, 2, 2, 2, 3, 3, 3, 3]

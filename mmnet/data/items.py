@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import separators
+from mmnet.data import separators, spelling
 from mmnet.data.columns import (
     SEPARATOR,
     floats,
@@ -100,13 +100,27 @@ def encode_field(
            [2, 0]], dtype=int32)
     """
     rows, values = values_of(items, spec.name, flag, separator)
-    ids = pd.Index(vocabulary, dtype=object).get_indexer(values) + schema.FIRST_ID
-    ids[ids < schema.FIRST_ID] = schema.UNKNOWN_ID
+    ids = ids_of(values, vocabulary)
     place = np.arange(len(rows)) - np.searchsorted(rows, rows)
     inside = place < spec.max_values
     encoded = np.zeros((len(items), spec.max_values), np.int32)
     encoded[rows[inside], place[inside]] = ids[inside]
     return encoded
+
+
+def ids_of(values: np.ndarray, vocabulary: Sequence[str]) -> np.ndarray:
+    """Ids of values as they are spelled now, int64; 1 is unknown.
+
+    Vocabularies of earlier versions may have a value as its file had it, and in several spellings;
+    of those the most frequent one counts.
+
+    >>> ids_of(np.array(["true", "b"], object), ["a", "True", "true"])
+    array([3, 1])
+    """
+    spelled = pd.Index(spelling.texts(pa.array(vocabulary, pa.string())).to_pylist(), dtype=object)
+    first = ~spelled.duplicated()
+    places = np.append(np.flatnonzero(first) + schema.FIRST_ID, schema.UNKNOWN_ID)
+    return places[spelled[first].get_indexer(values)]
 
 
 def fit_numerics(

@@ -119,6 +119,8 @@ def recognised(
         InputError: two readings fit, and differ.
     """
     tally = _Tally(readings(flags), whole)
+    if column in rows.names and not _may_be_text(rows.schema.field(column).type):
+        return PLAIN
     for piece in rows.pieces(PIECE_ROWS, {column: flag}):
         data = piece.need(column, flag)
         if not spelling.is_text(data.type):
@@ -156,6 +158,11 @@ def reported(rows: Rows, marks: Mapping[str, Marks]) -> list[Rule]:
     return ledger
 
 
+def _may_be_text(kind: pa.DataType) -> bool:
+    binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return binary or kind == pa.binary_view() or spelling.is_text(kind)
+
+
 def readings(flags: TableFlags) -> list[Marks]:
     """The readings that the flags leave.
 
@@ -188,15 +195,25 @@ class _Tally:
         self._alive, self._whole = readings, whole
         self._best: Marks | None = None
         self._differences: dict[tuple[Marks, Marks], tuple[str, str, float, float]] = {}
-        self._example = ""
+        self._marked = self._pointed = ""  # the first values with marks, and with a point at least
 
     def add(self, piece: Table, column: str, data: pa.ChunkedArray) -> None:
         text = written(data)
         if self._best is not None or self._is_clear(text):
             return
+        plain = parsed(text, PLAIN)
+        is_plain = self._fits(text, plain)
+        # Where all is plain, readings with a decimal point have nothing to add to it.
+        done = [m for m in self._alive if is_plain.all() and m.decimal == "."]
         sample = text.slice(0, SAMPLE)
-        few = [marks for marks in self._alive if self._fits(sample, parsed(sample, marks)).all()]
-        numbers = {marks: parsed(text, marks) for marks in few or self._alive}
+        few = [
+            marks
+            for marks in self._alive
+            if marks in done or self._fits(sample, parsed(sample, marks)).all()
+        ]
+        numbers = {
+            marks: plain if marks in done else parsed(text, marks) for marks in few or self._alive
+        }
         fits = {marks: self._fits(text, found) for marks, found in numbers.items()}
         alive = [marks for marks in numbers if fits[marks].all()]
         if not alive:
@@ -204,18 +221,18 @@ class _Tally:
             return
         self._alive = alive
         for one, other in itertools.combinations(alive, 2):
+            if numbers[one] is numbers[other]:
+                continue
             differ = _differ(numbers[one], numbers[other])
             if (one, other) not in self._differences and differ.any():
                 row = int(np.argmax(differ))
                 values = [float(numbers[marks][row].as_py()) for marks in (one, other)]
                 place = piece.where(row, column)
                 self._differences[one, other] = (place, text[row].as_py(), values[0], values[1])
-
-        marked = ~self._fits(text, parsed(text, PLAIN))
-        if not self._example and marked.any():
-            row = int(np.argmax(marked))
-            value = numbers[alive[0]][row].as_py()
-            self._example = f"{text[row].as_py()!r} is read as {spelling.spelled(value)}"
+        if not self._marked and not is_plain.all():
+            self._marked = text[int(np.argmin(is_plain))].as_py()
+        if not self._pointed and pc.any(pointed := pc.match_substring(text, ".")).as_py():
+            self._pointed = text[pc.index(pointed, True).as_py()].as_py()
 
     def decided(self, usual: Marks | None) -> Marks:
         """The reading of the column; see `recognised`."""
@@ -225,7 +242,7 @@ class _Tally:
             if one not in self._alive or other not in self._alive:
                 continue
             if usual is not None and usual in self._alive:
-                return replace(usual, example=self._example)
+                return self._with_example(usual)
             mark = "," if "," in text else "."
             raise InputError(
                 f"{place}: {text!r} may be {spelling.spelled(first)} or "
@@ -233,7 +250,14 @@ class _Tally:
                 f"--thousands={mark} where {_NAMES[mark]} separates thousands, or --decimal={mark} "
                 "where it comes before decimals"
             )
-        return replace(self._alive[0], example=self._example)
+        return self._with_example(self._alive[0])
+
+    def _with_example(self, marks: Marks) -> Marks:
+        text = self._marked or self._pointed
+        if not text or marks == PLAIN:
+            return marks
+        (number,) = parsed(pa.chunked_array([[text]]), marks).to_pylist()
+        return replace(marks, example=f"{text!r} is read as {spelling.spelled(number)}")
 
     def _is_clear(self, text: pa.ChunkedArray) -> bool:
         """Whether all readings give the same numbers, and fit: digits without any mark."""

@@ -99,7 +99,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 def _of_text(text: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     text = pc.utf8_trim_whitespace(text)
-    if pc.any(pc.ends_with(text, ".0")).as_py() or pc.any(pc.ends_with(text, "00")).as_py():
+    if pc.any(pc.match_substring(text, ".0")).as_py():
         text = pc.replace_substring_regex(text, ZERO, r"\1")
         text = pc.replace_substring_regex(text, WHOLE, r"\1")
     truth = pc.match_substring_regex(text, TRUTH)

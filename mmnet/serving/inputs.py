@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -177,8 +177,15 @@ class _TableInputs:
     def key(self, piece: Table) -> str:
         columns = [name for name, flag in self._columns.items() if flag != "item_column"]
         given = [array[piece.places] for array in self._given.values()]
-        about = json.dumps([self._fitted.encoders, self._encoders.files(piece)])
-        return content_key(piece.data.select(columns), *given, about=about)
+        about: list[Any] = [self._fitted.encoders, self._encoders.files(piece)]
+        marks = {
+            name: (one.decimal, one.thousands)
+            for name, one in self._marks.items()
+            if one != numbers.PLAIN
+        }
+        if marks or self._fitted.tables.list_separator:  # the same text may mean something else
+            about.append([marks, self._fitted.tables.list_separator])
+        return content_key(piece.data.select(columns), *given, about=json.dumps(about))
 
 
 # ------------------------------------------------------------------------------------- dataset

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from mmnet import schema
 from mmnet.config import TableFlags
-from mmnet.data import columns, spelling
+from mmnet.data import columns, items, spelling
 from mmnet.data.dataset import Fitted
 from mmnet.data.parquet import PIECE_ROWS
 from mmnet.data.tables import Rows, Table
@@ -75,11 +75,11 @@ def _listed(values: Sequence[str]) -> str:
     return ", ".join(repr(value[:SHOWN]) for value in values)
 
 
-def of_items(items: Rows, fitted: Fitted) -> list[Seen]:
+def of_items(table: Rows, fitted: Fitted) -> list[Seen]:
     """Counts the unknown values of an items table.
 
     Args:
-        items: the table.
+        table: the items.
         fitted: what the model was fitted with; its table flags are those of the items.
     """
     counters = {}
@@ -87,7 +87,7 @@ def of_items(items: Rows, fitted: Fitted) -> list[Seen]:
         flag = "taxonomies" if field.name in fitted.tables.taxonomies else "categoricals"
         counters[field.name] = _Counter(field.name, flag, fitted.vocabularies[field.tensor])
     wanted = {name: counter.flag for name, counter in counters.items()}
-    for piece in items.pieces(PIECE_ROWS, wanted) if wanted else ():
+    for piece in table.pieces(PIECE_ROWS, wanted) if wanted else ():
         for counter in counters.values():
             counter.add(piece, fitted.tables)
     return [counter.seen() for counter in counters.values()]
@@ -115,7 +115,7 @@ class _Counter:
 
     def __init__(self, column: str, flag: str, vocabulary: Sequence[str]):
         self.flag = flag
-        self._column, self._known = column, pd.Index(vocabulary, dtype=object)
+        self._column, self._known = column, vocabulary
         self._filled = self._unknown = 0
         self._examples: dict[str, int] = {}
 
@@ -128,7 +128,7 @@ class _Counter:
         distinct = Table(pa.table({self._column: data}), piece.name)
         separator = columns.separator_of(flags)
         rows, values = columns.values_of(distinct, self._column, self.flag, separator)
-        unknown = self._known.get_indexer(values) < 0
+        unknown = items.ids_of(values, self._known) == schema.UNKNOWN_ID
         self._filled += int(times[rows].sum())
         self._unknown += int(times[rows[unknown]].sum())
         sums = pd.Series(times[rows[unknown]]).groupby(values[unknown]).sum()
@@ -138,7 +138,7 @@ class _Counter:
     def seen(self) -> Seen:
         """The numbers so far."""
         often = sorted(self._examples, key=lambda value: (-self._examples[value], value))
-        known = [str(value) for value in self._known[:EXAMPLES]]
+        known = self._known[:EXAMPLES]
         return Seen(self._column, self._filled, self._unknown, often[:EXAMPLES], known)
 
 
@@ -168,7 +168,7 @@ class ValueCounts:
         for field in fitted.spec.fields:
             name, values = fitted.spec.column_tensor("item", field.name), fitted.vocabularies
             self.separators[name] = columns.separator_of(fitted.tables)
-            self._fields[name] = field, frozenset(values[field.tensor])
+            self._fields[name] = field, frozenset(map(spelling.spelled, values[field.tensor]))
             self._sums[name] = Seen(field.name, 0, 0, (), values[field.tensor][:EXAMPLES])
 
     def count(self, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, int], list[str]]:

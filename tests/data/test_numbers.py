@@ -119,3 +119,8 @@ def test_what_is_not_plain_is_reported(capsys):
     )
     assert capsys.readouterr().err == f"items table: {rule.rule}: {rule.note}\n"
     assert numbers.reported(table, {"x": PLAIN}) == []
+
+
+@pytest.mark.parametrize("given", [{"thousands": "."}, {"usual": Marks(",", ".")}])
+def test_what_a_flag_or_training_decided_has_an_example_too(given):
+    assert read(["7", "1.090"], **given)[0].example == "'1.090' is read as 1090"
