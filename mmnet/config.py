@@ -279,6 +279,15 @@ class TableFlags(ContentFlags, EventFlags):
     rate_may_exceed_one: bool = Field(
         False, description="The numerator is no part of the denominator."
     )
+    decimal: Annotated[str, "added later"] = Field(
+        "", description="Decimal mark of numbers in text; default: the one that fits the column."
+    )
+    thousands: Annotated[str, "added later"] = Field(
+        "", description="Mark between thousands of numbers in text, or `space`; default: likewise."
+    )
+    list_separator: Annotated[str, "added later"] = Field(
+        "", description="Separator of lists in text, or `tab`, `space`; default: a semicolon."
+    )
     shard_items: int = Field(
         65_536, ge=1, description="Items handled at a time; memory depends on it, results do not."
     )
@@ -328,10 +337,7 @@ class ScenarioFlags(Flags):
     test_missing_rate: float = Field(
         0.5, ge=0, le=1, description="Share of the steps that the noisy scenario hides."
     )
-    scenario_seed: int = Field(
-        0,
-        description="Seed of the steps that the noisy scenario hides; not --seed.",
-    )
+    scenario_seed: int = Field(0, description="Seed of the steps that noisy hides; not --seed.")
 
 
 class ModelFlags(Flags):

@@ -3,3 +3,5 @@
 from rich.console import Console
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
+notes = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+"""For what was recognised or is worth a look, apart from results."""

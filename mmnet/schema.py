@@ -7,11 +7,14 @@ training span and travels into the SavedModel.
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
 # ---------------------------------------------------------------------------------- tables
 
@@ -121,80 +124,108 @@ MISSING_ID, UNKNOWN_ID, FIRST_ID = 0, 1, 2
 """Rows of every vocabulary: 0 = empty or padding, 1 = not seen in training, 2... = the values."""
 
 
-def tensor_name(kind: str, column: str) -> str:
+def tensor_name(kind: str, column: str, tag: str = "") -> str:
     """The tensor of an items column: `field_category`, `text_title`, `vector_cover`.
+
+    Args:
+        kind: of the tensor.
+        column: any name; what a SavedModel does not allow in a name becomes `_`.
+        tag: distinguishes columns whose names are alike then, see `tags`.
 
     >>> tensor_name("field", "author id")
     'field_author_id'
     """
-    return f"{kind}_{re.sub(r'[^0-9A-Za-z_]', '_', column)}"
+    return f"{kind}_{_allowed(column)}{tag}"
+
+
+def _allowed(column: str) -> str:
+    return re.sub(r"[^0-9A-Za-z_]", "_", column)
+
+
+def tags(columns: Iterable[str]) -> dict[str, str]:
+    """A suffix for every column whose tensor would have the name of another column's.
+
+    The suffix depends on the column's name alone, so that other orders and models have the same.
+
+    >>> tags(["category", "类别", "标签"])
+    {'类别': '_0d12cbd6', '标签': '_1d0fd5f9'}
+    """
+    alike: dict[str, set[str]] = defaultdict(set)
+    for column in columns:
+        alike[_allowed(column)].add(column)
+    return {
+        column: f"_{hashlib.sha256(column.encode()).hexdigest()[:8]}"
+        for column in columns
+        if len(alike[_allowed(column)]) > 1
+    }
 
 
 class _Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class FieldSpec(_Spec):
+class _OfColumn(_Spec):
+    """What a model reads of one column, or of one table of vectors."""
+
+    KIND: ClassVar[str]
+    name: str
+    _tag: str = PrivateAttr("")  # follows from the names in a `FeatureSpec`, which sets it
+
+    @property
+    def tensor(self) -> str:
+        """Name of the model input."""
+        return tensor_name(self.KIND, self.name, self._tag)
+
+    def tagged(self, tag: str) -> Self:
+        """The same with a suffix to the name of its tensor."""
+        if tag == self._tag:
+            return self
+        found = self.model_copy()
+        found._tag = tag
+        return found
+
+
+class FieldSpec(_OfColumn):
     """A categorical meta feature; tensor `field_<name>`, int32 [batch, max_values].
 
     `size` counts the rows of its embedding: the vocabulary, the unknown and the missing row.
     """
 
-    name: str
+    KIND: ClassVar[str] = "field"
     size: int
     max_values: int = 1
 
-    @property
-    def tensor(self) -> str:
-        """Name of the model input."""
-        return tensor_name("field", self.name)
 
-
-class NumericSpec(_Spec):
+class NumericSpec(_OfColumn):
     """A numeric meta feature; tensor `numeric_<name>`, float32 [batch], standardised.
 
     The tensor is (value - mean) / sd with both fitted on the training span, at most
     `LARGEST_NUMBER` from 0, and 0 where empty.
     """
 
-    name: str
+    KIND: ClassVar[str] = "numeric"
     mean: float
     sd: float
 
-    @property
-    def tensor(self) -> str:
-        """Name of the model input."""
-        return tensor_name("numeric", self.name)
 
-
-class TextSpec(_Spec):
+class TextSpec(_OfColumn):
     """A text read by the trainable token encoder; `text_<name>`, int32 [batch, max_tokens]."""
 
-    name: str
+    KIND: ClassVar[str] = "text"
     size: int
     max_tokens: int
 
-    @property
-    def tensor(self) -> str:
-        """Name of the model input."""
-        return tensor_name("text", self.name)
 
-
-class VectorSpec(_Spec):
+class VectorSpec(_OfColumn):
     """A frozen content vector; tensor `vector_<name>`, float32 [batch, dim], 0 if absent.
 
     `of` says what it was made of. Vectors of texts are texts: a model attends over all texts of
     an item together. Given vectors and those of images are modalities of their own.
     """
 
-    name: str
+    KIND: ClassVar[str] = "vector"
     dim: int
     of: Literal["given", "text", "image"] = "given"
-
-    @property
-    def tensor(self) -> str:
-        """Name of the model input."""
-        return tensor_name("vector", self.name)
 
 
 class FeatureSpec(_Spec):
@@ -223,6 +254,31 @@ class FeatureSpec(_Spec):
     rate_scale: float = 1.0
     rate_mean: float = 0.0
     max_rate: float | None = 100.0
+    _tags: dict[str, dict[str, str]] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _distinguish(self) -> Self:
+        strings = [one.name for one in (*self.fields, *self.texts)]
+        of_strings = tags([*strings, *self.taxonomies])
+        of_numbers = tags([one.name for one in self.numerics])
+        self._tags = dict.fromkeys(("field", "text", "item", "taxonomy"), of_strings)
+        self._tags |= dict.fromkeys(("numeric", "number"), of_numbers)
+        self._tags["vector"] = tags([one.name for one in self.vectors])
+        for part in ("fields", "numerics", "texts", "vectors"):
+            own = [
+                one.tagged(self._tags[one.KIND].get(one.name, "")) for one in getattr(self, part)
+            ]
+            self.__dict__[part] = tuple(own)  # frozen for everybody else
+        return self
+
+    def column_tensor(self, kind: str, column: str) -> str:
+        """A name made of a column's, distinguished as those of its tensors are.
+
+        Args:
+            kind: field, text, item or taxonomy of a column of strings; numeric or number.
+            column: of the items table.
+        """
+        return tensor_name(kind, column, self._tags[kind].get(column, ""))
 
     def tensors(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Name -> (shape without the batch axis, dtype) of every model input.

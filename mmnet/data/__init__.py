@@ -17,7 +17,12 @@ table_files.py      files that were opened: their columns, and what to say of a 
 table_reading.py    their rows, as Arrow tables and batches
 tables.py           rows in memory that know their file and line; `Rows`, what every table can do
 parquet.py          rows in Parquet files, read in pieces
+spelling.py         one text of a value, whatever wrote it
+numbers.py          numbers written as text: decimal commas, marks between thousands
 columns.py          a column as text, numbers or lists
+separators.py       what separates the values of a list in text
+repeats.py          two rows for one key: exact repeats, or rows that differ
+ids.py              where an item is
 calendars.py        what a period is
 sources/            public logs and a generator, each a function that returns the tables
 engines.py, expressions/, event_times.py    what DuckDB, Spark and others call differently
@@ -27,8 +32,7 @@ events.py           events -> counts
 kept_counts.py      counts of events that did not change
 
 Counts to examples:
-repeats.py          two rows for one key: exact repeats, or rows that differ
-ids.py, spool.py    where an item is; rows that need not fit in memory
+spool.py            rows that need not fit in memory
 counts.py           counts table -> panel, [items, periods]
 share_rates.py      panel -> share rates and missing flags (Eq. 1)
 splits.py           panel -> examples (item, t), and which of them train, validate and test

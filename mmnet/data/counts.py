@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from mmnet import schema
 from mmnet.checks import InputError
@@ -20,9 +22,10 @@ from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import budgets, calendars, repeats
 from mmnet.data.arrays import FEWER, Allocate, exact_sum, in_memory
 from mmnet.data.calendars import MAX_PERIODS, Calendar
-from mmnet.data.columns import integers, texts
-from mmnet.data.ids import ItemIds, item_ids
+from mmnet.data.columns import id_texts, integers
+from mmnet.data.ids import ItemIds, check_unknown, item_ids
 from mmnet.data.ledger import Rule, so_far
+from mmnet.data.numbers import Marks, recognised, reported
 from mmnet.data.parquet import PIECE_ROWS
 from mmnet.data.spool import Spool
 from mmnet.data.tables import Rows, Table
@@ -275,7 +278,12 @@ def count(
     borders = np.asarray(borders, np.int64)
     calendar = calendar or calendars.calendar_of(counts, flags)
     given = _given_release(items, flags, calendar, len(ids))
-    reader = _Reader(ids, flags, task, calendar, given)
+    counted = {flags.denominator: "denominator", flags.numerator: "numerator"}
+    marks = {
+        column: recognised(counts, column, flag, flags, whole=True)
+        for column, flag in counted.items()
+    }
+    reader = _Reader(ids, flags, task, calendar, given, marks)
     spool = Spool(ROW, len(borders) - 1, flags.engine_spill or None)
     # Looking ids up begins by hashing all of them: with many items, more rows at a time.
     with so_far(reader.ledger):
@@ -299,7 +307,7 @@ def count(
         first,
         num_periods,
         release,
-        reader.ledger(),
+        [*reported(counts, marks), *reader.ledger()],
         spool,
         counts,
         flags,
@@ -319,8 +327,9 @@ class _Reader:
         task: TaskFlags,
         calendar: Calendar,
         given_release: np.ndarray,
+        marks: Mapping[str, Marks],
     ):
-        self._ids, self._flags, self._calendar = ids, flags, calendar
+        self._ids, self._flags, self._calendar, self._marks = ids, flags, calendar, marks
         self._release = given_release
         self._first_period: int | None = None
         if task.first_period:
@@ -344,11 +353,8 @@ class _Reader:
             late = numbers >= self._first_period
             piece, items, numbers = piece.keep(late), items[late], numbers[late]
         self._dated, self._in_time = self._dated + rows_in, self._in_time + len(piece)
-        zero = flags.empty_counts == "zero"
-        clicks, shares = (
-            integers(piece, column, flag, what=column, empty_is_zero=zero)
-            for flag, column in (("denominator", flags.denominator), ("numerator", flags.numerator))
-        )
+        clicks = self._counts(piece, flags.denominator, "denominator")
+        shares = self._counts(piece, flags.numerator, "numerator")
         self._check_rates(piece, numbers, clicks, shares)
         if len(piece):
             self._first = min(self._first, int(numbers.min()))
@@ -361,6 +367,9 @@ class _Reader:
         rows["item"], rows["period"], rows["at"] = items, numbers, piece.places
         rows["clicks"], rows["shares"] = clicks, shares
         return rows
+
+    def _counts(self, piece: Table, column: str, flag: str) -> np.ndarray:
+        return integers(piece, column, flag, what=column, marks=self._marks[column])
 
     def span(self, counts: Rows) -> tuple[int, int]:
         """The first period, and how many there are.
@@ -407,13 +416,15 @@ class _Reader:
 
     def _of_known_items(self, piece: Table) -> tuple[Table, np.ndarray]:
         column = self._flags.item_column
-        who = texts(piece, column, "item_column")
+        who = id_texts(piece, column, "item_column")
         items = self._ids.rows(who)
         known = items >= 0
         if known.all():
             return piece, items
-        if self._flags.unknown_items == "fail":
-            row = int(np.argmax(~known))
+        row, drop = int(np.argmax(~known)), self._flags.unknown_items == "drop"
+        unknown = pc.unique(who.filter(pa.array(~known)))
+        check_unknown(self._ids, unknown, piece.where(row, column), drop=drop)
+        if not drop:
             fix = "add it, or set --unknown_items=drop"
             if not known.any():  # nothing would be left
                 fix = f"nor is any other; does --item_column={column} name the ids of both tables?"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import histories, store
@@ -17,6 +17,7 @@ from mmnet.data.calendars import Calendar
 from mmnet.data.counts import Panel
 from mmnet.data.items import Vocabularies
 from mmnet.data.ledger import Rule, ledger_table
+from mmnet.data.numbers import Marks
 from mmnet.data.splits import SPLITS, Examples, Split
 from mmnet.schema import FeatureSpec
 
@@ -35,6 +36,7 @@ class Fitted(BaseModel):
         tables: column names.
         task: how examples are made.
         encoders: text, image -> fingerprint of the frozen encoder whose vectors the model reads.
+        marks: numeric column -> how its numbers were written, where they were not plain.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,6 +47,7 @@ class Fitted(BaseModel):
     tables: TableFlags
     task: TaskFlags
     encoders: dict[str, str] = {}
+    marks: dict[str, Marks] = Field({}, exclude_if=lambda marks: not marks)
 
 
 @dataclass

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import calendars, event_times, expressions
+from mmnet.data import calendars, event_times, expressions, spelling
 from mmnet.data.calendars import Calendar
-from mmnet.data.columns import LARGEST
 from mmnet.data.engines import Engine, Events
 from mmnet.data.event_times import END_YEAR, FIRST_YEAR
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-ITEM, PERIOD = "mmnet item", "mmnet period"
+ITEM, PERIOD, LOST = "mmnet item", "mmnet period", "mmnet lost digits"
 """Columns that are added to the events; those of `event_times` begin alike."""
+
+LOST_DIGITS = -1
+"""The number of the rule that no flag can leave out: an id keeps its digits."""
 
 
 class Marking:
@@ -55,7 +57,8 @@ class Marking:
             self._check_delay()
             table, self.arrived = event_times.when(engine, events, table, flags, "ingestion_column")
         self.table = table.mutate(
-            **{ITEM: _item_text(events, flags), PERIOD: self.when.period(table, self.calendar)}
+            **{ITEM: _item_text(events, flags), PERIOD: self.when.period(table, self.calendar)},
+            **{LOST: spelling.lost_in_ibis(table[flags.item_column])},
         )
         if flags.empty_counts == "zero":
             counts = [c for rate in self.rates for c in (rate.numerator, rate.denominator)]
@@ -116,7 +119,8 @@ class Marking:
 
         flags, table = self.flags, self.table
         broken = [(breaks, number) for number, (_, breaks) in enumerate(self.rules, 1)]
-        cases = [(breaks, number) for breaks, number in broken if breaks is not None]
+        cases = [(table[LOST], LOST_DIGITS)]
+        cases += [(breaks, number) for breaks, number in broken if breaks is not None]
         columns: dict[str, Any] = {
             "item": table[ITEM],
             "period": table[PERIOD],
@@ -182,9 +186,7 @@ class Marking:
 
 
 def _item_text(events: Events, flags: TableFlags) -> ir.StringValue:
-    """Item ids as text, '' where empty; whole numbers written as floats lose their '.0'."""
-    import ibis
-
+    """Item ids as text, '' where empty."""
     column: Any = events.need(flags.item_column, "item_column")
     of = column.type()
     if of.is_nested():
@@ -192,13 +194,7 @@ def _item_text(events: Events, flags: TableFlags) -> ir.StringValue:
             f"{events.origin}: column {flags.item_column!r} named by --item_column holds {of} "
             "values; one value per row is wanted"
         )
-    if of.is_floating():
-        column = column.cast("float64")
-        filled = column.notnull() & ~column.isnan()
-        whole = filled & (column == column.floor()) & (column.abs() < LARGEST)
-        number = ibis.ifelse(whole, column, 0.0).cast("int64").cast("string")
-        column = ibis.ifelse(whole, number, ibis.ifelse(filled, column.cast("string"), ""))
-    return column.cast("string").fill_null("")
+    return spelling.in_ibis(column)
 
 
 def _or_zero(column: ir.Value) -> ir.Value:

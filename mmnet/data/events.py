@@ -29,19 +29,24 @@ from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import dialects, engines, event_files, expressions, table_files
 from mmnet.data.arrays import HALF_BITS, LOWER_HALF, exact_sum
 from mmnet.data.calendars import MAX_PERIODS
-from mmnet.data.columns import LARGEST
+from mmnet.data.columns import lost_digits
 from mmnet.data.engines import Engine, Events
 from mmnet.data.event_files import EventFiles
-from mmnet.data.event_rules import Marking
+from mmnet.data.event_rules import LOST, LOST_DIGITS, Marking
 from mmnet.data.event_times import END_YEAR, FIRST_YEAR
 from mmnet.data.expressions import Rate
+from mmnet.data.ids import ItemIds, check_unknown
 from mmnet.data.ledger import Rule, check_chain, so_far
+from mmnet.data.spelling import LARGEST
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 TELLING = 20
 """Events from which on one value of all is no accident."""
+
+MOST_UNKNOWN = 100_000
+"""Unknown items that are compared with the items table for another spelling."""
 
 
 def count(
@@ -202,6 +207,8 @@ class _Counting:
             cells.filter(cells.item == "").group_by("period").agg(rows=cells.num_events.sum()),
         )
         left_out |= {row["period"]: row["rows"] for row in found}
+        if left_out.pop(LOST_DIGITS, 0):
+            self._refuse_lost_digits()
         done: list[Rule] = []
         with so_far(lambda: done):
             return self._accepted(cells, left_out, done)
@@ -223,7 +230,7 @@ class _Counting:
             known = live.semi_join(self._known(), "item")
         totals = _joined(self._fetch(self._totals(known))[0])
         num_known = totals["rows"] or 0
-        if num_known < reached and self.flags.unknown_items == "fail":
+        if num_known < reached:
             self._refuse_unknown(live, reached - num_known, num_known)
         if self.item_ids is not None:
             done.append(Rule("events", "item is in the items table", reached, num_known))
@@ -335,15 +342,22 @@ class _Counting:
         dropped = ", ".join(f"{rule.dropped:,} by '{rule.rule}'" for rule in ledger if rule.dropped)
         return f"{self.events.origin}: no event is left after the rules; left out: {dropped}"
 
-    def _refuse_unknown(self, live: ir.Table, rows: int, known: int) -> None:
-        """Raises: events of items that the items table lacks."""
-        example = self._fetch(live.anti_join(self._known(), "item").select("item").limit(1))
-        column, fix = self.flags.item_column, "add it, or set --unknown_items=drop"
+    def _refuse_unknown(self, live: ir.Table, events: int, known: int) -> None:
+        """Raises: unknown items, unless they may be left out and are not in the table otherwise."""
+        drop, column = self.flags.unknown_items == "drop", self.flags.item_column
+        unknown = live.anti_join(self._known(), "item").select("item").distinct()
+        found = [row["item"] for row in self._fetch(unknown.order_by("item").limit(MOST_UNKNOWN))]
+        ids = ItemIds(pa.chunked_array([pa.array(self.item_ids, pa.string())]))
+        place = f"{self.events.origin}, column {column}"
+        check_unknown(ids, pa.array(found, pa.string()), place, drop=drop)
+        if drop:
+            return
+        fix = "add it, or set --unknown_items=drop"
         if not known:  # nothing would be left
             fix = f"nor is any other; does --item_column={column} name the ids of both tables?"
         raise InputError(
-            f"{self.events.origin}: item {example[0]['item']!r} is not in the items table "
-            f"({rows:,} such events); {fix}"
+            f"{self.events.origin}: item {found[0]!r} is not in the items table "
+            f"({events:,} such events); {fix}"
         )
 
     def _refuse_rows(self, rule: int, rows: int, of: int) -> None:
@@ -366,6 +380,13 @@ class _Counting:
             f"{self.events.origin}, column {column}: {rows:,} events have no {wanted}; {fix}. "
             f"Received: {came['came']!r}"
         )
+
+    def _refuse_lost_digits(self) -> None:
+        """Raises: ids that passed through a float, before any rule leaves them out as unknown."""
+        column, table = self.flags.item_column, self.marking.table
+        lost = table.filter(table[LOST]).select(came=table[column]).limit(1)
+        place = f"{self.events.origin}, column {column}"
+        raise InputError(lost_digits(place, self._fetch(lost)[0]["came"]))
 
     def _refuse_values(self, number: int, rate: Rate, rows: int, constant: str) -> None:
         """Raises: events whose numerator or denominator cannot be counted."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,7 +11,7 @@ import pyarrow.compute as pc
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
 from mmnet.data import repeats
-from mmnet.data.columns import strings, texts
+from mmnet.data.columns import id_texts, strings
 from mmnet.data.ledger import Rule
 from mmnet.data.parquet import PIECE_ROWS
 from mmnet.data.tables import Rows, Table
@@ -33,10 +35,59 @@ class ItemIds:
         found = pc.index_in(who.cast(pa.large_string()), value_set=self.values)
         return pc.fill_null(found, -1).to_numpy().astype(np.int64)
 
+    def respelled(self, unknown: pa.Array) -> list[tuple[str, str]]:
+        """The unknown ids that differ from one of these in their spelling only, with that one.
+
+        >>> ids = ItemIds(pa.chunked_array([["12", "Ab"]]))
+        >>> ids.respelled(pa.array(["0012", "aB", "c"]))
+        [('0012', '12'), ('aB', 'Ab')]
+        """
+        found = pc.index_in(_loosened(unknown), value_set=self._loosened)
+        met = np.flatnonzero(np.asarray(found.is_valid()))
+        own = self.values.take(found.drop_null()).to_pylist()
+        return list(zip(unknown.take(pa.array(met)).to_pylist(), own, strict=True))
+
+    @functools.cached_property
+    def _loosened(self) -> pa.ChunkedArray:
+        return _loosened(self.values)
+
     def part(self, items: slice) -> np.ndarray:
         """Some of the ids as an object array of str."""
         part = self.values.slice(items.start, items.stop - items.start)
         return part.to_numpy(zero_copy_only=False).astype(object)
+
+
+def _loosened(ids: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Ids without what programs change in them: case, and zeros that a number does not need."""
+    lower = pc.utf8_lower(ids.cast(pa.large_string()))
+    return pc.replace_substring_regex(lower, r"^(-?)0+([0-9]+)$", r"\1\2")
+
+
+def check_unknown(ids: ItemIds, unknown: pa.Array, place: str, *, drop: bool) -> None:
+    """Refuses unknown ids that are those of items in another spelling.
+
+    Ids of letters may differ in case alone and be two items. So where unknown items may be left
+    out, most of them must be alike, or one that differs in leading zeros.
+
+    Args:
+        ids: of the items table.
+        unknown: ids that it lacks, each once.
+        place: where they come from, for the message.
+        drop: whether unknown items may be left out.
+
+    Raises:
+        InputError: the sentence names a pair.
+    """
+    alike = ids.respelled(unknown)
+    first = next((pair for pair in alike if pair[0].lower() != pair[1].lower()), None)
+    if not alike or (drop and first is None and 2 * len(alike) < len(unknown)):
+        return
+    one, other = first or alike[0]
+    raise InputError(
+        f"{place}: item {one!r} is not in the items table, but {other!r} is; {len(alike):,} of "
+        f"{len(unknown):,} unknown items differ from one of the table only in leading zeros or in "
+        "upper and lower case: write ids alike in all tables"
+    )
 
 
 def item_ids(items: Rows, flags: TableFlags) -> ItemIds:
@@ -53,7 +104,7 @@ def item_ids(items: Rows, flags: TableFlags) -> ItemIds:
     column, flag = flags.item_column, "item_column"
     parts = []
     for piece in items.pieces(PIECE_ROWS, {column: flag}):
-        ids = texts(piece, column, flag)
+        ids = id_texts(piece, column, flag)
         empty = pc.equal(ids, "")
         if pc.any(empty).as_py():
             row = pc.index(empty, True).as_py()

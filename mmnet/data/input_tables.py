@@ -136,12 +136,11 @@ def fingerprint(
     images, sizes and times stand for the contents: there may be a million of them.
     """
     hashes = [sha256(path) for path in found.inputs]
+    left_out = {*PLACES, *config.ENGINE, "vectors", *as_before(flags)}
     about = {
         "format": FORMAT,
         "version": mmnet.__version__,
-        "tables": flags.model_dump(
-            mode="json", exclude={*PLACES, *config.ENGINE, "vectors", *as_before(flags)}
-        ),
+        "tables": flags.model_dump(mode="json", exclude=left_out),
         "vectors": [setting.partition(":")[0] for setting in flags.vectors],
         "task": task.model_dump(mode="json", exclude=as_before(task)),
         "inputs": [*found.digests.values(), *hashes],

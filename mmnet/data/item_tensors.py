@@ -6,17 +6,19 @@ catalogue alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.data import items
+from mmnet.data.columns import separator_of
 from mmnet.data.content import Encoded
 from mmnet.data.dataset import Fitted
+from mmnet.data.numbers import Marks
 from mmnet.data.tables import Rows, Table, Tables
-from mmnet.schema import FeatureSpec, FieldSpec, NumericSpec, TextSpec, VectorSpec, tensor_name
+from mmnet.schema import FeatureSpec
 
 
 def static_arrays(spec: FeatureSpec) -> Iterator[tuple[str, tuple[int, ...], str]]:
@@ -34,7 +36,7 @@ def static_arrays(spec: FeatureSpec) -> Iterator[tuple[str, tuple[int, ...], str
 
 
 def static_tensors(
-    part: Table, fitted: Fitted, encoded: Sequence[Encoded]
+    part: Table, fitted: Fitted, encoded: Sequence[Encoded], marks: Mapping[str, Marks]
 ) -> dict[str, np.ndarray]:
     """What depends on an item alone, but for the vectors that are given.
 
@@ -42,6 +44,7 @@ def static_tensors(
         part: some rows of the items table.
         fitted: vocabularies and scales.
         encoded: the vectors of their texts and images.
+        marks: numeric column -> how its numbers are written.
 
     Returns:
         Tensor name -> [rows, ...].
@@ -51,9 +54,11 @@ def static_tensors(
     for field in spec.fields:
         flag = "taxonomies" if field.name in flags.taxonomies else "categoricals"
         vocabulary = fitted.vocabularies[field.tensor]
-        tensors[field.tensor] = items.encode_field(part, field, vocabulary, flag)
+        tensors[field.tensor] = items.encode_field(
+            part, field, vocabulary, flag, separator_of(flags)
+        )
     for numeric in spec.numerics:
-        tensors[numeric.tensor] = items.encode_numeric(part, numeric)
+        tensors[numeric.tensor] = items.encode_numeric(part, numeric, marks[numeric.name])
     for text in spec.texts:
         vocabulary = fitted.vocabularies[text.tensor]
         tensors[text.tensor] = items.encode_text(part, text, vocabulary)
@@ -76,20 +81,15 @@ def given_vectors(found: Tables, name: str) -> Rows:
 
 
 def check_tensor_names(spec: FeatureSpec) -> None:
-    """Refuses columns whose names are the same once they are tensors.
+    """Refuses two inputs that are called alike, as vectors and an image column may be.
 
-    One column may be a category and a text; both then read the same raw input.
+    Columns of different names have different tensors, see `schema.tags`.
 
     Raises:
-        InputError: the sentence names both columns.
+        InputError: the sentence names both.
     """
     seen: dict[str, str] = {}
-    features: list[FieldSpec | NumericSpec | TextSpec | VectorSpec] = [
-        *spec.fields,
-        *spec.numerics,
-        *spec.texts,
-        *spec.vectors,
-    ]
+    features = (*spec.fields, *spec.numerics, *spec.texts, *spec.vectors)
     for feature in features:
         if feature.tensor in seen:
             raise InputError(
@@ -97,10 +97,3 @@ def check_tensor_names(spec: FeatureSpec) -> None:
                 f"{feature.tensor}; rename one, or name it in one flag only"
             )
         seen[feature.tensor] = feature.name
-    strings: dict[str, str] = {}
-    for name in [*(field.name for field in spec.fields), *(text.name for text in spec.texts)]:
-        other = strings.setdefault(tensor_name("item", name), name)
-        if other != name:
-            raise InputError(
-                f"columns {other!r} and {name!r} cannot be told apart in a SavedModel; rename one"
-            )

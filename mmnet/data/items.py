@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,19 @@ import pyarrow.compute as pc
 from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import repeats
-from mmnet.data.columns import floats, is_list, strings, texts, values_of
-from mmnet.data.ids import ItemIds
+from mmnet.data import repeats, separators, spelling
+from mmnet.data.columns import (
+    SEPARATOR,
+    floats,
+    id_texts,
+    is_list,
+    separator_of,
+    strings,
+    values_of,
+)
+from mmnet.data.ids import ItemIds, check_unknown
 from mmnet.data.ledger import Rule
+from mmnet.data.numbers import PLAIN, Marks
 from mmnet.data.tables import Rows, Table
 from mmnet.schema import FieldSpec, NumericSpec, TextSpec, VectorSpec
 from mmnet.startup import load_tensorflow
@@ -33,7 +43,7 @@ HUGEST = float(np.finfo(np.float64).max)
 """The largest finite float64, 1.8e308."""
 
 Vocabularies = dict[str, list[str]]
-"""Tensor name -> the values of ids 2, 3, ..."""
+"""Column, or the name of its tensor -> the values of ids 2, 3, ..."""
 
 
 def columns(flags: TableFlags) -> dict[str, str]:
@@ -60,12 +70,14 @@ def fit_fields(
         flags: which columns.
 
     Returns:
-        A spec per field, and the vocabularies, most frequent value first.
+        A spec per field, and the vocabularies by column, most frequent value first.
     """
     specs, vocabularies = [], {}
     for column in (*flags.taxonomies, *flags.categoricals):
         flag = "taxonomies" if column in flags.taxonomies else "categoricals"
-        rows, values = values_of(items, column, flag)
+        if not flags.list_separator:
+            separators.check(items, column, flag)
+        rows, values = values_of(items, column, flag, separator_of(flags))
         fitted = fitted_on[rows]
         count = pd.Series(values[fitted], dtype=object).value_counts()
         ranked = sorted(count.items(), key=lambda pair: (-pair[1], pair[0]))
@@ -76,11 +88,13 @@ def fit_fields(
             max_values=min(longest, MAX_VALUES),
         )
         specs.append(spec)
-        vocabularies[spec.tensor] = [value for value, _ in ranked]
+        vocabularies[column] = [value for value, _ in ranked]
     return specs, vocabularies
 
 
-def encode_field(items: Table, spec: FieldSpec, vocabulary: list[str], flag: str) -> np.ndarray:
+def encode_field(
+    items: Table, spec: FieldSpec, vocabulary: list[str], flag: str, separator: str = SEPARATOR
+) -> np.ndarray:
     """Ids of a field's values, int32 [items, max_values]; 0 pads, 1 is unknown.
 
     >>> table = Table(pa.table({"tags": ["b;x", "", "a"]}), "items")
@@ -89,9 +103,8 @@ def encode_field(items: Table, spec: FieldSpec, vocabulary: list[str], flag: str
            [0, 0],
            [2, 0]], dtype=int32)
     """
-    rows, values = values_of(items, spec.name, flag)
-    ids = pd.Index(vocabulary, dtype=object).get_indexer(values) + schema.FIRST_ID
-    ids[ids < schema.FIRST_ID] = schema.UNKNOWN_ID
+    rows, values = values_of(items, spec.name, flag, separator)
+    ids = ids_of(values, vocabulary)
     place = np.arange(len(rows)) - np.searchsorted(rows, rows)
     inside = place < spec.max_values
     encoded = np.zeros((len(items), spec.max_values), np.int32)
@@ -99,11 +112,39 @@ def encode_field(items: Table, spec: FieldSpec, vocabulary: list[str], flag: str
     return encoded
 
 
-def fit_numerics(items: Table, fitted_on: np.ndarray, flags: TableFlags) -> list[NumericSpec]:
-    """Fits mean and standard deviation of every numeric column on the given items."""
+def ids_of(values: np.ndarray, vocabulary: Sequence[str]) -> np.ndarray:
+    """Ids of values as they are spelled now, int64; 1 is unknown.
+
+    Vocabularies of earlier versions may have a value as its file had it, and in several spellings;
+    of those the most frequent one counts.
+
+    >>> ids_of(np.array(["true", "b"], object), ["a", "True", "true"])
+    array([3, 1])
+    """
+    spelled = pd.Index(spelling.texts(pa.array(vocabulary, pa.string())).to_pylist(), dtype=object)
+    first = ~spelled.duplicated()
+    places = np.append(np.flatnonzero(first) + schema.FIRST_ID, schema.UNKNOWN_ID)
+    return places[spelled[first].get_indexer(values)]
+
+
+def fit_numerics(
+    items: Table,
+    fitted_on: np.ndarray,
+    flags: TableFlags,
+    marks: Mapping[str, Marks] | None = None,
+) -> list[NumericSpec]:
+    """Fits mean and standard deviation of every numeric column on the given items.
+
+    Args:
+        items: the items table.
+        fitted_on: bool [items].
+        flags: which columns.
+        marks: column -> how its numbers are written, where they are not plain.
+    """
     specs = []
     for column in flags.numerics:
-        values = floats(items, column, "numerics")[fitted_on]
+        own = (marks or {}).get(column, PLAIN)
+        values = floats(items, column, "numerics", marks=own)[fitted_on]
         mean, sd = mean_and_sd(values[np.isfinite(values)])
         specs.append(NumericSpec(name=column, mean=mean, sd=sd))
     return specs
@@ -139,12 +180,12 @@ def mean_and_sd(values: np.ndarray) -> tuple[float, float]:
     return mean if abs(mean) >= SMALLEST else 0.0, 1.0 if constant or sd < SMALLEST else sd
 
 
-def encode_numeric(items: Table, spec: NumericSpec) -> np.ndarray:
+def encode_numeric(items: Table, spec: NumericSpec, marks: Marks = PLAIN) -> np.ndarray:
     """Standardised values, float32 [items], within `LARGEST_NUMBER`; 0, the mean, where empty.
 
     `serving.export.standardised` does the same to the bit.
     """
-    values = floats(items, spec.name, "numerics")
+    values = floats(items, spec.name, "numerics", marks=marks)
     with np.errstate(over="ignore", invalid="ignore"):  # a difference may be infinite, then clipped
         standard = (values - spec.mean) / spec.sd
     standard = np.clip(standard, -schema.LARGEST_NUMBER, schema.LARGEST_NUMBER)
@@ -154,7 +195,7 @@ def encode_numeric(items: Table, spec: NumericSpec) -> np.ndarray:
 def fit_texts(
     items: Table, fitted_on: np.ndarray, flags: TableFlags, task: TaskFlags
 ) -> tuple[list[TextSpec], Vocabularies]:
-    """Fits the vocabulary of every text column on the given items."""
+    """Fits the vocabulary of every text column on the given items, by column."""
     specs, vocabularies = [], {}
     for column in flags.texts if flags.text_encoder != "none" else ():
         texts = texts_of(items, column)
@@ -165,7 +206,7 @@ def fit_texts(
         words = _tokens().fit_vocabulary(texts[fitted_on], task.text_vocabulary)
         spec = TextSpec(name=column, size=len(words) + schema.FIRST_ID, max_tokens=task.text_tokens)
         specs.append(spec)
-        vocabularies[spec.tensor] = words
+        vocabularies[column] = words
     return specs, vocabularies
 
 
@@ -254,8 +295,12 @@ def encode_vectors(
     given = np.zeros(len(ids), bool)
     dropped = 0
     for piece in vectors.pieces(VECTORS_AT_ONCE, needed):
-        who = texts(piece, flags.item_column, "item_column")
+        who = id_texts(piece, flags.item_column, "item_column")
         rows = ids.rows(who)
+        if (rows < 0).any():
+            unknown = pc.unique(who.filter(pa.array(rows < 0)))
+            place = piece.where(int(np.argmax(rows < 0)), flags.item_column)
+            check_unknown(ids, unknown, place, drop=True)
         before = (rows >= 0) & given[rows]
         again = pd.Series(who.to_numpy()).duplicated().to_numpy() | before
         numbers, full = vectors_of(piece, column, spec)

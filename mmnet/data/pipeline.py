@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import calendars, content, counts, histories, items, splits, taxonomies
+from mmnet.data import calendars, content, counts, histories, items, numbers, splits, taxonomies
 from mmnet.data.arrays import Allocate, in_memory
+from mmnet.data.columns import separator_of
 from mmnet.data.content import Encoders
 from mmnet.data.counts import Counted, Panel
 from mmnet.data.dataset import Dataset, Fitted
@@ -20,6 +21,7 @@ from mmnet.data.item_tensors import (
     static_tensors,
 )
 from mmnet.data.ledger import Rule, joined_rules, so_far
+from mmnet.data.numbers import Marks
 from mmnet.data.rate_scale import rate_scale
 from mmnet.data.share_rates import true_share_rates
 from mmnet.data.tables import InMemory, Table
@@ -74,6 +76,7 @@ def _prepared(
     done: list[Rule],
 ) -> Dataset:
     """`prepare`, with the rules that have run added to `done`."""
+    marks = numbers.of_numerics(found.items, flags)
     counted = counts.count(found.counts, found.items, flags, task)
     panel, shards = counted.panel(allocate), counted.shards
     done += counted.ledger
@@ -92,7 +95,7 @@ def _prepared(
         horizon=task.horizon,
         taxonomies=flags.taxonomies,
         fields=tuple(fields),
-        numerics=tuple(items.fit_numerics(found.items, fitted_on, flags)),
+        numerics=tuple(items.fit_numerics(found.items, fitted_on, flags, marks)),
         texts=tuple(texts),
         vectors=tuple(vectors),
         rate_scale=scale,
@@ -103,12 +106,20 @@ def _prepared(
     fitted = Fitted(
         spec=spec,
         calendar=counted.calendar,
-        vocabularies=field_vocabularies | text_vocabularies,
+        vocabularies={
+            one.tensor: vocabularies[one.name]
+            for specs, vocabularies in (
+                (spec.fields, field_vocabularies),
+                (spec.texts, text_vocabularies),
+            )
+            for one in specs
+        },
         tables=without_places(flags),
         task=task,
         encoders=encoders.fingerprints(),
+        marks={column: one for column, one in marks.items() if one != numbers.PLAIN},
     )
-    dataset = _assemble(found, counted, panel, fitted, encoders, allocate)
+    dataset = _assemble(found, counted, panel, fitted, encoders, marks, allocate)
     dataset.split = split
     dataset.ledger = [*found.ledger, *counted.ledger, *dataset.ledger, *example_ledger]
     return dataset
@@ -124,6 +135,7 @@ def transform(found: InMemory, fitted: Fitted, allocate: Allocate = in_memory) -
     encoders = Encoders(fitted.tables)
     content.check_same(encoders.fingerprints(), fitted.encoders)
     calendars.check_same(found.counts, fitted.tables, fitted.calendar)
+    marks = numbers.of_numerics(found.items, fitted.tables, fitted.marks)
     done = [*found.ledger]
     with so_far(lambda: done):
         counted = counts.count(
@@ -131,7 +143,7 @@ def transform(found: InMemory, fitted: Fitted, allocate: Allocate = in_memory) -
         )
         panel = counted.panel(allocate)
         done += counted.ledger
-        dataset = _assemble(found, counted, panel, fitted, encoders, allocate)
+        dataset = _assemble(found, counted, panel, fitted, encoders, marks, allocate)
     dataset.ledger = [*found.ledger, *counted.ledger, *dataset.ledger]
     return dataset
 
@@ -142,6 +154,7 @@ def _assemble(
     panel: Panel,
     fitted: Fitted,
     encoders: Encoders,
+    marks: Mapping[str, Marks],
     allocate: Allocate,
 ) -> Dataset:
     """Fills the arrays that a model reads, shard by shard of items."""
@@ -151,7 +164,10 @@ def _assemble(
         del column  # the items are in memory, with all of their columns
         return ((panel.part(rows), found.items.rows(rows)) for rows in shards)
 
-    fitted_taxonomies = taxonomies.fit(spec.taxonomies, task, panel.num_periods, parts, len(shards))
+    fitted_taxonomies = taxonomies.fit(
+        *(spec.taxonomies, task, panel.num_periods, parts, len(shards)),
+        separator=separator_of(fitted.tables),
+    )
     means = [one.means_of_shards(parts(), len(shards)) for one in fitted_taxonomies]
     shape = histories.shape(len(panel.clicks), panel.num_periods, spec)
     history = allocate("history", shape, "float32")
@@ -170,13 +186,17 @@ def _assemble(
         histories.fill(history[rows], part_of_panel, [next(one) for one in means], task.min_clicks)
         encoded = list(encoders.encode(part))
         ledger.append([one.rule for one in encoded])
-        for name, array in static_tensors(part, fitted, encoded).items():
+        for name, array in static_tensors(part, fitted, encoded, marks).items():
             tensors[name][rows] = array
     return Dataset(
         fitted=fitted,
         panel=panel,
         history=history,
         tensors=tensors,
-        ledger=[*of_vectors, *(joined_rules(rules) for rules in zip(*ledger, strict=True))],
+        ledger=[
+            *of_vectors,
+            *numbers.reported(found.items, marks),
+            *(joined_rules(rules) for rules in zip(*ledger, strict=True)),
+        ],
         true_share_rate=None if found.truth is None else true_share_rates(found.truth, panel),
     )

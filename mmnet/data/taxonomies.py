@@ -16,7 +16,7 @@ import pyarrow.parquet
 from mmnet.config import TaskFlags
 from mmnet.data import budgets, share_rates
 from mmnet.data.arrays import FEWER
-from mmnet.data.columns import values_of
+from mmnet.data.columns import SEPARATOR, values_of
 from mmnet.data.counts import Panel
 from mmnet.data.tables import Table
 from mmnet.startup import load_tensorflow
@@ -34,7 +34,10 @@ SUMS = ("sums", "counts", "all_sums", "all_counts")
 
 
 def members(
-    items: Table, column: str, numbers: dict[str, int] | None = None
+    items: Table,
+    column: str,
+    numbers: dict[str, int] | None = None,
+    separator: str = SEPARATOR,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which item has which value of a taxonomy; every value counts, seen in training or not.
 
@@ -42,6 +45,7 @@ def members(
         items: some rows of the items table.
         column: of the taxonomy.
         numbers: value -> number; values that come for the first time are added.
+        separator: of several values in one text.
 
     Returns:
         Row of the item, ascending, and number of the value, int64 [pairs]; an item may have
@@ -51,7 +55,7 @@ def members(
     (array([0, 0, 2]), array([0, 1, 1]))
     """
     numbers = {} if numbers is None else numbers
-    rows, values = values_of(items, column, "taxonomies")
+    rows, values = values_of(items, column, "taxonomies", separator)
     codes, found = pd.factorize(values)
     of_codes = [numbers.setdefault(value, len(numbers)) for value in found]
     return rows.astype(np.int64), np.asarray(of_codes, np.int64)[codes]
@@ -71,6 +75,7 @@ class Taxonomy:
         all_sums: int64 [periods], or [2 * periods], of all items.
         all_counts: int64, of the same shape.
         numbers: value -> its row in the sums.
+        separator: of several values in one text.
     """
 
     column: str
@@ -81,6 +86,7 @@ class Taxonomy:
     all_sums: np.ndarray
     all_counts: np.ndarray
     numbers: dict[str, int] = field(default_factory=dict)
+    separator: str = SEPARATOR
 
     def means(self, panel: Panel, part: Table) -> Means:
         """The means of some items: their panel, and their rows of the items table."""
@@ -142,7 +148,7 @@ class Taxonomy:
                 above, below = map(_tf_means().halves, (above, below))
         else:
             above, below = share_rates.fixed_point(panel, seen), seen.astype(np.int64)
-        rows, values = members(part, self.column, self.numbers)
+        rows, values = members(part, self.column, self.numbers, self.separator)
         self._check_pairs(len(rows))
         return _tf_means().Shard(above, below, rows, values)
 
@@ -173,7 +179,12 @@ def _tf_means() -> Any:
 
 
 def fit(
-    columns: Sequence[str], task: TaskFlags, num_periods: int, shards: Shards, num_shards: int
+    columns: Sequence[str],
+    task: TaskFlags,
+    num_periods: int,
+    shards: Shards,
+    num_shards: int,
+    separator: str = SEPARATOR,
 ) -> list[Taxonomy]:
     """The first pass over all items: numbers the values of each taxonomy and adds up their rates.
 
@@ -183,13 +194,14 @@ def fit(
         num_periods: columns of the panels.
         shards: the items, shard by shard.
         num_shards: how many there are.
+        separator: of several values in one text.
     """
     found = []
     for column in columns:
         for width in (num_periods, 2 * num_periods):  # the second for sums that pass int64
             none, nothing = np.zeros((0, width), np.int64), np.zeros(width, np.int64)
             sums = (none, none.copy(), nothing, nothing.copy())
-            taxonomy = Taxonomy(column, task, num_periods, *sums)
+            taxonomy = Taxonomy(column, task, num_periods, *sums, separator=separator)
             if taxonomy.add_shards(shards(column), num_shards):
                 break
         found.append(taxonomy)
@@ -207,7 +219,11 @@ def save(taxonomies: Sequence[Taxonomy], directory: Path) -> None:
 
 
 def load(
-    columns: Sequence[str], task: TaskFlags, num_periods: int, directory: Path
+    columns: Sequence[str],
+    task: TaskFlags,
+    num_periods: int,
+    directory: Path,
+    separator: str = SEPARATOR,
 ) -> list[Taxonomy]:
     """Reads what `save` wrote; large sums stay in their files."""
     found = []
@@ -220,5 +236,7 @@ def load(
             for name in SUMS
         }
         numbers = {value: number for number, value in enumerate(values.to_pylist())}
-        found.append(Taxonomy(column, task, num_periods, **sums, numbers=numbers))
+        found.append(
+            Taxonomy(column, task, num_periods, **sums, numbers=numbers, separator=separator)
+        )
     return found

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from mmnet import schema
 from mmnet.data.dataset import Dataset
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
@@ -245,7 +244,7 @@ class ScenarioSet:
 
     def _taxonomy_values(self, name: str) -> np.ndarray:
         """Values of a taxonomy as text, several joined by `;`; unknown ones as `unknown`."""
-        tensor = schema.tensor_name("field", name)
+        tensor = self.dataset.fitted.spec.column_tensor("field", name)
         vocabulary = self.dataset.fitted.vocabularies[tensor]
         names = np.array(["", "unknown", *vocabulary], object)
         ids, codes = np.unique(

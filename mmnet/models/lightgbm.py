@@ -196,7 +196,7 @@ class BoostedTrees:
             rate = inputs["taxonomy_rate"][:, :, number]
             flag = inputs["taxonomy_missing_flag"][:, :, number]
             seen = flag < 1
-            tensor = schema.tensor_name("taxonomy", name)
+            tensor = self.spec.column_tensor("taxonomy", name)
             found |= _numbered(f"{tensor}_rate", np.where(seen, rate, np.nan))
             found |= _numbered(f"{tensor}_flag", flag)
             with np.errstate(invalid="ignore"):

@@ -13,7 +13,7 @@ from scipy.special import digamma, expit, logit
 from mmnet import checks
 from mmnet.models.estimator import Inputs, Sample, bounded
 from mmnet.models.options import SmoothedHistoryOptions
-from mmnet.schema import FIRST_ID, FeatureSpec, tensor_name
+from mmnet.schema import FIRST_ID, FeatureSpec
 
 DECAYS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 KAPPA_SCALES = tuple(2.0**power for power in range(-4, 5))
@@ -224,9 +224,7 @@ class SmoothedHistory:
         self.spec, self.family = spec, family_of(spec)
         self.max_rate = np.inf if spec.max_rate is None else spec.max_rate
         self.sizes = {
-            tensor_name("field", field.name): field.size
-            for field in spec.fields
-            if field.name in spec.taxonomies
+            field.tensor: field.size for field in spec.fields if field.name in spec.taxonomies
         }
         self._state: dict[str, np.ndarray] = {}
 

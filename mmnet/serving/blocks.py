@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from mmnet import schema
 from mmnet.config import TableFlags
 from mmnet.data import parquet, tables
-from mmnet.data.columns import texts
+from mmnet.data.columns import id_texts
 from mmnet.data.ids import ItemIds
 from mmnet.data.tables import Block, Table
 from mmnet.serving import bundle, decision, exported, runtimes
@@ -67,7 +67,7 @@ class Scorer:
 
     def _score(self, inputs: Inputs, piece: Table) -> pa.Table:
         spec, job = self._fitted.spec, self._job
-        ids = texts(piece, job.tables.item_column, "item_column")
+        ids = id_texts(piece, job.tables.item_column, "item_column")
         if self._only is not None:
             wanted = self._only.rows(ids) >= 0
             piece, ids = piece.keep(wanted), ids.filter(pa.array(wanted))
@@ -173,6 +173,6 @@ def _only(pattern: str, flags: TableFlags) -> ItemIds | None:
     column, flag = flags.item_column, "item_column"
     table = parquet.open_table(pattern, "only_items", columns=[column])
     pieces = table.pieces(parquet.PIECE_ROWS, {column: flag})
-    parts = [texts(piece, column, flag).cast(pa.large_string()) for piece in pieces]
+    parts = [id_texts(piece, column, flag).cast(pa.large_string()) for piece in pieces]
     chunks = [chunk for part in parts for chunk in part.chunks]
     return ItemIds(pc.unique(pa.chunked_array(chunks, pa.large_string())))

@@ -36,6 +36,7 @@ from mmnet.serving.blocks import Scorer
 from mmnet.serving.budget import Budget, Cost, Measured, budget
 from mmnet.serving.inputs import Source, source_of
 from mmnet.serving.job import Job
+from mmnet.serving.known_values import Seen
 
 SURVEY, JOB = "_survey", "_job.json"
 """In the output directory; what reads Parquet directories leaves names with an underscore out."""
@@ -55,6 +56,7 @@ class Scored:
         costs: what the processes spent that scored, which may be this one.
         survey_seconds: wall seconds of the first pass.
         processes: that scored at a time.
+        values: of the items' fields, and how many of them are unknown.
     """
 
     ledger: list[Rule]
@@ -64,6 +66,7 @@ class Scored:
     costs: list[Cost]
     survey_seconds: float
     processes: int
+    values: list[Seen]
 
     @property
     def items(self) -> int:
@@ -147,6 +150,7 @@ def to_directory(
             notes = settling.settle_runtime(job, directory / SURVEY)
             seconds = led.cost().wall_seconds
             period = first_pass.period_of(exported.fitted(job.saved_model), directory / SURVEY)
+            values = first_pass.values(directory / SURVEY)
             todo = []
             for number, block in enumerate(source.items.blocks(job.tables.shard_items)):
                 if _part(directory, number).exists():
@@ -165,7 +169,7 @@ def to_directory(
             shutil.rmtree(directory / SURVEY)
     except OSError as error:
         raise InputError(f"--{flag}={directory}: {error.strerror or error}") from None
-    return Scored(ledger, notes, period, led.cost(), costs, seconds, processes)
+    return Scored(ledger, notes, period, led.cost(), costs, seconds, processes, values)
 
 
 def _begin(job: Job, source: Source, directory: Path) -> list[Rule]:

@@ -14,7 +14,9 @@ INPUT = "examples"
 """The signature's one input: serialized examples, string [batch]."""
 
 
-def parse(serialized: tf.Tensor, columns: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
+def parse(
+    serialized: tf.Tensor, columns: Mapping[str, tf.TensorSpec], separator: str = SEPARATOR
+) -> dict[str, tf.Tensor]:
     """Reads raw columns out of serialized examples, inside the graph.
 
     A feature has its column's name and, flattened row by row, its values: whole numbers for counts,
@@ -25,6 +27,7 @@ def parse(serialized: tf.Tensor, columns: Mapping[str, tf.TensorSpec]) -> dict[s
     Args:
         serialized: string [batch].
         columns: name -> shape and type, as of `raw_inputs`.
+        separator: of several values in one text.
 
     Returns:
         The columns, by name.
@@ -33,7 +36,7 @@ def parse(serialized: tf.Tensor, columns: Mapping[str, tf.TensorSpec]) -> dict[s
     found = tf.io.parse_example(serialized, features)
     for name, spec in columns.items():
         if spec.dtype == tf.string:
-            found[name] = tf.strings.reduce_join(found[name], axis=-1, separator=SEPARATOR)
+            found[name] = tf.strings.reduce_join(found[name], axis=-1, separator=separator)
     return found
 
 

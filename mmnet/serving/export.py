@@ -22,7 +22,8 @@ import numpy as np
 import tensorflow as tf
 
 from mmnet import schema
-from mmnet.data.columns import SEPARATOR
+from mmnet.data import spelling
+from mmnet.data.columns import separator_of
 from mmnet.data.dataset import Fitted
 from mmnet.data.share_rates import share_rate
 from mmnet.encoders.tokens import TokenLookup, lookup_table
@@ -68,6 +69,7 @@ class Servable(tf.Module):
             self._from_static = lambda inputs: dynamic(inputs, training=False)
         self._variables = [variable.value for variable in model.variables]
         self._fitted = fitted
+        self._separator = separator_of(fitted.tables)
         spec, vocabularies = fitted.spec, fitted.vocabularies
         self._fields = {f.tensor: lookup_table(vocabularies[f.tensor]) for f in spec.fields}
         self._texts = {
@@ -116,7 +118,7 @@ class Servable(tf.Module):
 
     def examples(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """`examples`: raw columns as serialized `tf.train.Example`, string [batch]."""
-        columns = examples.parse(inputs[examples.INPUT], raw_inputs(self._fitted))
+        columns = examples.parse(inputs[examples.INPUT], raw_inputs(self._fitted), self._separator)
         return self.raw_columns(**columns)
 
     def read(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -135,15 +137,15 @@ class Servable(tf.Module):
             if name in columns and name not in inputs:  # taxonomy sequences, vectors
                 inputs[name] = columns[name]
         for field in spec.fields:
-            values = _split_values(columns[raw_name(field.name)])
+            values = _split_values(columns[raw_name(spec, field.name)], self._separator)
             ids = tf.ragged.map_flat_values(self._fields[field.tensor].lookup, values)
             inputs[field.tensor] = ids.to_tensor(schema.MISSING_ID, shape=(None, field.max_values))
         for numeric in spec.numerics:
             inputs[numeric.tensor] = standardised(
-                columns[raw_name(numeric.name, "number")], numeric
+                columns[raw_name(spec, numeric.name, "number")], numeric
             )
         for text in spec.texts:
-            inputs[text.tensor] = self._texts[text.tensor](columns[raw_name(text.name)])
+            inputs[text.tensor] = self._texts[text.tensor](columns[raw_name(spec, text.name)])
         return inputs
 
 
@@ -173,9 +175,9 @@ def standardised(number: tf.Tensor, spec: NumericSpec) -> tf.Tensor:
     return tf.cast(tf.where(known, standard, tf.zeros_like(standard)), tf.float32)
 
 
-def raw_name(column: str, kind: str = "item") -> str:
+def raw_name(spec: FeatureSpec, column: str, kind: str = "item") -> str:
     """The raw signature's input for an items column: `item_title`, `number_duration`."""
-    return schema.tensor_name(kind, column)
+    return spec.column_tensor(kind, column)
 
 
 def raw_inputs(fitted: Fitted) -> dict[str, tf.TensorSpec]:
@@ -183,8 +185,9 @@ def raw_inputs(fitted: Fitted) -> dict[str, tf.TensorSpec]:
 
     `clicks` and `shares`: int64 [batch, window], the counts of the last periods, 0 where none.
     `taxonomy_rate`, `taxonomy_missing_flag`, `vector_<name>`: as in the tensors. `item_<column>`:
-    a taxonomy, categorical or text as string [batch] (several values joined by `;`, each once,
-    empty where unknown). `number_<column>`: float32 [batch], NaN where unknown.
+    a taxonomy, categorical or text as string [batch] (several values joined by the separator of
+    lists, `;` unless `--list_separator` was given, each once, empty where unknown).
+    `number_<column>`: float32 [batch], NaN where unknown.
     """
     spec = fitted.spec
     counts = tf.TensorSpec([None, spec.window], tf.int64)
@@ -196,16 +199,33 @@ def raw_inputs(fitted: Fitted) -> dict[str, tf.TensorSpec]:
             found[name] = tf.TensorSpec([None, *shape], dtype)
     of_strings: tuple[schema.FieldSpec | schema.TextSpec, ...] = (*spec.fields, *spec.texts)
     for feature in of_strings:
-        found[raw_name(feature.name)] = tf.TensorSpec([None], tf.string)
+        found[raw_name(spec, feature.name)] = tf.TensorSpec([None], tf.string)
     for numeric in spec.numerics:
-        found[raw_name(numeric.name, "number")] = tf.TensorSpec([None], tf.float32)
+        found[raw_name(spec, numeric.name, "number")] = tf.TensorSpec([None], tf.float32)
     return {name: tf.TensorSpec(one.shape, one.dtype, name) for name, one in found.items()}
 
 
-def _split_values(column: tf.Tensor) -> tf.RaggedTensor:
-    values = tf.strings.split(column, SEPARATOR)
-    values = tf.ragged.map_flat_values(tf.strings.strip, values)
+def _split_values(column: tf.Tensor, separator: str) -> tf.RaggedTensor:
+    values = tf.strings.split(column, separator)
+    values = tf.ragged.map_flat_values(spelled, values)
     return tf.ragged.boolean_mask(values, values != "")
+
+
+def spelled(values: tf.Tensor) -> tf.Tensor:
+    """The texts of values, string, any shape, as `data.spelling` spells them in tables.
+
+    >>> spelled(tf.constant([" TRUE", "12.00", "3.10"])).numpy().tolist()
+    [b'true', b'12', b'3.10']
+    """
+    for pattern, text in (
+        (f"^[{spelling.SPACES}]+|[{spelling.SPACES}]+$", ""),
+        (spelling.ZERO, r"\1"),
+        (spelling.WHOLE, r"\1"),
+        ("^[tT][rR][uU][eE]$", "true"),
+        ("^[fF][aA][lL][sS][eE]$", "false"),
+    ):
+        values = tf.strings.regex_replace(values, pattern, text)
+    return values
 
 
 def export(

@@ -6,22 +6,26 @@ their own, lined up with the items.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmnet.checks import InputError
-from mmnet.data import calendars, counts, items, tables, taxonomies
+from mmnet.data import calendars, counts, items, numbers, tables, taxonomies
 from mmnet.data.arrays import new_array
+from mmnet.data.columns import separator_of
 from mmnet.data.counts import Counted, Panel
 from mmnet.data.dataset import Fitted
 from mmnet.data.item_tensors import given_vectors
 from mmnet.data.ledger import Rule
 from mmnet.data.parquet import ParquetTable
 from mmnet.data.tables import Table, Tables
+from mmnet.serving import known_values
+from mmnet.serving.known_values import Seen
 
 
 def as_of_column(panel: Panel | Counted, as_of: str, flag: str = "as_of") -> int:
@@ -94,7 +98,8 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
             yield panel.part(rows), piece
 
     fitted_taxonomies = taxonomies.fit(
-        fitted.spec.taxonomies, fitted.task, window, shards, len(counted.shards)
+        *(fitted.spec.taxonomies, fitted.task, window, shards, len(counted.shards)),
+        separator=separator_of(flags),
     )
     taxonomies.save(fitted_taxonomies, directory)
     of_vectors: list[Rule] = []
@@ -104,19 +109,32 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
             out = new_array(directory, vector.tensor, shape, "float32")
             table = given_vectors(found, vector.name)
             items.encode_vectors(table, vector, counted.ids, flags, out, of_vectors)
-    write_about(directory, first_period)
-    return [*counted.ledger, *of_vectors]
+    write_about(directory, first_period, known_values.of_items(found.items, fitted))
+    marks = numbers.of_numerics(found.items, flags, fitted.marks)
+    return [*counted.ledger, *of_vectors, *numbers.reported(found.items, marks)]
 
 
-def write_about(directory: Path, first_period: int) -> None:
-    """Writes what `about` reads: the calendar number of the window's first period."""
-    text = json.dumps({"first_period": first_period}) + "\n"
+def write_about(directory: Path, first_period: int, values: Sequence[Seen]) -> None:
+    """Writes what `about` reads.
+
+    Args:
+        directory: of the survey.
+        first_period: the calendar number of the window's first period.
+        values: of the items' fields, and how many of them are unknown.
+    """
+    known = [dataclasses.asdict(one) for one in values]
+    text = json.dumps({"first_period": first_period, "values": known}) + "\n"
     (directory / "survey.json").write_text(text, encoding="utf-8")
 
 
 def about(directory: Path) -> dict[str, Any]:
     """What a first pass wrote of itself: the first period, and the runtime once settled."""
     return json.loads((directory / "survey.json").read_text(encoding="utf-8"))
+
+
+def values(directory: Path) -> list[Seen]:
+    """How many values of the items' fields are unknown, from a survey."""
+    return [Seen(**one) for one in about(directory).get("values", [])]
 
 
 def first_period(directory: Path) -> int:

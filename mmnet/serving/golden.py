@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from mmnet import schema
-from mmnet.data.columns import SEPARATOR
+from mmnet.data.columns import separator_of
 from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
@@ -89,7 +89,7 @@ def _histories(counts: np.ndarray, examples: Examples, window: int) -> np.ndarra
 
 
 def _columns(tensors: Arrays, fitted: Fitted) -> Arrays:
-    spec = fitted.spec
+    spec, separator = fitted.spec, separator_of(fitted.tables)
     columns: Arrays = {}
     for name in (schema.TAXONOMY_RATE.name, schema.TAXONOMY_MISSING_FLAG.name):
         if name in tensors:
@@ -97,14 +97,14 @@ def _columns(tensors: Arrays, fitted: Fitted) -> Arrays:
     for vector in spec.vectors:
         columns[vector.tensor] = tensors[vector.tensor]
     for field in spec.fields:
-        texts = _spelled(tensors[field.tensor], fitted.vocabularies[field.tensor], SEPARATOR)
-        columns[schema.tensor_name("item", field.name)] = texts
+        texts = _spelled(tensors[field.tensor], fitted.vocabularies[field.tensor], separator)
+        columns[spec.column_tensor("item", field.name)] = texts
     for text in spec.texts:
         texts = _spelled(tensors[text.tensor], fitted.vocabularies[text.tensor], " ")
-        columns[schema.tensor_name("item", text.name)] = texts
+        columns[spec.column_tensor("item", text.name)] = texts
     for numeric in spec.numerics:
         value = numeric.mean + numeric.sd * tensors[numeric.tensor].astype(np.float64)
-        columns[schema.tensor_name("number", numeric.name)] = value.astype(np.float32)
+        columns[spec.column_tensor("number", numeric.name)] = value.astype(np.float32)
     return columns
 
 

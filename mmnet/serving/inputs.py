@@ -9,19 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from mmnet.data import content, dataset, histories, input_tables, items, taxonomies
+from mmnet.data import content, dataset, histories, input_tables, items, numbers, taxonomies
+from mmnet.data.columns import separator_of
 from mmnet.data.content import Encoders
 from mmnet.data.counts import Panel
 from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.item_tensors import static_tensors
 from mmnet.data.ledger import Rule
 from mmnet.data.tables import Block, Rows, Table, Tables
-from mmnet.serving import exported, first_pass
+from mmnet.serving import exported, first_pass, known_values
 from mmnet.serving.job import Job
 from mmnet.serving.static_cache import content_key
 
@@ -124,8 +125,10 @@ class _TableInputs:
 
         self._counts = {name: array(name) for name in ("clicks", "shares", "release")}
         self._taxonomies = taxonomies.load(
-            fitted.spec.taxonomies, fitted.task, fitted.spec.window, directory
+            *(fitted.spec.taxonomies, fitted.task, fitted.spec.window, directory),
+            separator=separator_of(fitted.tables),
         )
+        self._marks = numbers.of_numerics(found.items, fitted.tables, fitted.marks)
         self._encoders = Encoders(fitted.tables)
         content.check_same(self._encoders.fingerprints(), fitted.encoders)
         given = [vector for vector in fitted.spec.vectors if vector.of == "given"]
@@ -157,7 +160,7 @@ class _TableInputs:
 
     def static(self, piece: Table) -> Arrays:
         encoded = list(self._encoders.encode(piece))
-        tensors = static_tensors(piece, self._fitted, encoded)
+        tensors = static_tensors(piece, self._fitted, encoded, self._marks)
         for vector in self._fitted.spec.vectors:
             if vector.of != "given":
                 tensors[vector.tensor] = tensors[vector.tensor].astype(np.float32)
@@ -175,8 +178,15 @@ class _TableInputs:
     def key(self, piece: Table) -> str:
         columns = [name for name, flag in self._columns.items() if flag != "item_column"]
         given = [array[piece.places] for array in self._given.values()]
-        about = json.dumps([self._fitted.encoders, self._encoders.files(piece)])
-        return content_key(piece.data.select(columns), *given, about=about)
+        about: list[Any] = [self._fitted.encoders, self._encoders.files(piece)]
+        marks = {
+            name: (one.decimal, one.thousands)
+            for name, one in self._marks.items()
+            if one != numbers.PLAIN
+        }
+        if marks or self._fitted.tables.list_separator:  # the same text may mean something else
+            about.append([marks, self._fitted.tables.list_separator])
+        return content_key(piece.data.select(columns), *given, about=json.dumps(about))
 
 
 # ------------------------------------------------------------------------------------- dataset
@@ -200,7 +210,8 @@ class DatasetSource:
         """Writes which window is read; all else has been prepared."""
         last = first_pass.as_of_column(self._data.panel, as_of)
         first = self._data.panel.first_period + last + 1 - self._fitted.spec.window
-        first_pass.write_about(directory, first)
+        values = known_values.of_tensors(self._data.tensors, self._fitted)
+        first_pass.write_about(directory, first, values)
         return self._data.ledger
 
     def inputs(self, directory: Path) -> Inputs:

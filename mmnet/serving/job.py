@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from mmnet.config import TableFlags
 from mmnet.data import table_paths
+from mmnet.flags import as_before
 from mmnet.serving.runtimes import Precision, Runtime
 
 
@@ -56,10 +57,12 @@ class Job(BaseModel):
             digests: what else they come from, name -> SHA-256.
         """
         files = [*files, *_files(self.only_items, "only_items")]
-        # A dataset is known by its digest. Leaving its place out also keeps the hash of jobs that
-        # versions before could begin.
+        # A dataset is known by its digest. Leaving its place out, and flags that were added later,
+        # also keeps the hash of jobs that versions before could begin.
+        left_out: dict[str, Any] = {"static_cache": True, "dataset_dir": True}
+        left_out["tables"] = as_before(self.tables)
         about = {
-            "job": self.model_dump(mode="json", exclude={"static_cache", "dataset_dir"}),
+            "job": self.model_dump(mode="json", exclude=left_out),
             "files": [(str(path), *_size_and_time(path)) for path in files],
             "digests": dict(digests),
         }

@@ -5,12 +5,16 @@
 answers the V2 protocol at `/v2/models/mmnet/infer` and by gRPC, with the signature in the request's
 parameter `signature`, and TensorFlow Serving's REST at `/v1/models/mmnet:predict`. An export that
 does not pass its own checks is not served.
+
+An answer says how many values of a field the model does not know: parameters `unknown_values_FIELD`
+of V2, the header `x-unknown-values` of the other. The log names a field once most are unknown.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from typing import Any
 
@@ -22,11 +26,15 @@ from mlserver.errors import InferenceError
 from mlserver.handlers import custom_handler
 from mlserver.utils import get_model_uri
 
-from mmnet.serving import bundle, requests
+from mmnet.serving import bundle, exported, requests
+from mmnet.serving.exported import AboutShareRates
+from mmnet.serving.known_values import ValueCounts
 from mmnet.serving.requests import RequestError
 
 MAX_BYTES = 64 << 20
 DEFAULT = "serving_default"
+
+logger = logging.getLogger("mmnet.serving")
 
 
 class ShareRates(MLModel):
@@ -39,6 +47,8 @@ class ShareRates(MLModel):
             InputError: it is not what was exported.
         """
         path = bundle.check(await get_model_uri(self._settings))
+        about = exported.about_any(path)
+        self._values = ValueCounts(about.fitted if isinstance(about, AboutShareRates) else None)
         self._loaded = tf.saved_model.load(str(path))  # keeps the variables alive
         self._signatures = self._loaded.signatures
         self._version = path.name
@@ -52,9 +62,9 @@ class ShareRates(MLModel):
             for one in payload.inputs
         ]
         try:
-            outputs, seconds = await self._scored(
+            outputs, seconds, values = await self._scored(
                 parameters.get("signature") or DEFAULT,
-                lambda specs: requests.from_v2(inputs, specs),
+                lambda specs, separators: requests.from_v2(inputs, specs, separators),
             )
         except RequestError as error:
             raise _refusal(error) from None
@@ -64,7 +74,9 @@ class ShareRates(MLModel):
             outputs=[types.ResponseOutput(**one) for one in requests.to_v2(outputs)],
             # A message of gRPC has whole numbers only; the seconds do not get through.
             parameters=types.Parameters(
-                model_seconds=seconds, model_microseconds=round(seconds * 1e6)
+                model_seconds=seconds,
+                model_microseconds=round(seconds * 1e6),
+                **{f"unknown_values_{name}": number for name, number in values.items()},
             ),
         )
 
@@ -81,25 +93,32 @@ class ShareRates(MLModel):
             name = (
                 document.get("signature_name", DEFAULT) if isinstance(document, dict) else DEFAULT
             )
-            outputs, seconds = await self._scored(
-                name, lambda specs: requests.from_tf_serving(document, specs)
+            outputs, seconds, values = await self._scored(
+                name,
+                lambda specs, separators: requests.from_tf_serving(document, specs, separators),
             )
         except RequestError as error:
             return _answer({"error": str(error)}, error.status)
         by_row = "instances" in document
         answer = requests.to_tf_serving(outputs, by_row=by_row)
-        return _answer(answer, 200, {"x-model-seconds": f"{seconds:.6f}"})
+        headers = {"x-model-seconds": f"{seconds:.6f}", "x-unknown-values": json.dumps(values)}
+        return _answer(answer, 200, headers)
 
-    async def _scored(self, signature: Any, read: Any) -> tuple[dict[str, np.ndarray], float]:
-        """Outputs of a signature, and the seconds that the model took."""
+    async def _scored(
+        self, signature: Any, read: Any
+    ) -> tuple[dict[str, np.ndarray], float, dict[str, int]]:
+        """Outputs of a signature, the seconds that the model took, unknown values by field."""
         if signature not in self._signatures:
             raise RequestError(
                 f"there is no signature {signature!r}; there are "
                 f"{', '.join(sorted(self._signatures))}"
             )
         function = self._signatures[signature]
-        arrays = read(requests.input_specs(function))
-        return await asyncio.to_thread(_run, function, arrays)
+        arrays = read(requests.input_specs(function), self._values.separators)
+        unknown, warnings = self._values.count(arrays)
+        for warning in warnings:
+            logger.warning(warning)
+        return *await asyncio.to_thread(_run, function, arrays), unknown
 
 
 def _run(function: Any, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], float]:

@@ -17,11 +17,14 @@ import numpy as np
 import tensorflow as tf
 
 from mmnet.checks import did_you_mean
+from mmnet.data import spelling
 
 MAX_ROWS = 4096
 """Of one request; a larger one belongs into `python -m mmnet.predict`."""
 Specs = Mapping[str, tf.TensorSpec]
 Arrays = dict[str, np.ndarray]
+Separators = Mapping[str, str]
+NONE: Separators = {}
 V2_TYPES = {"BYTES": "O", "INT64": "int64", "INT32": "int32", "FP32": "float32", "BOOL": "bool"}
 _SHOWN = 60
 
@@ -47,7 +50,7 @@ def input_specs(signature: Any) -> dict[str, tf.TensorSpec]:
 # --------------------------------------------------------------------------- TensorFlow Serving
 
 
-def from_tf_serving(document: Any, specs: Specs) -> Arrays:
+def from_tf_serving(document: Any, specs: Specs, separators: Separators = NONE) -> Arrays:
     """Reads the body of `POST /v1/models/NAME:predict`.
 
     Args:
@@ -55,6 +58,8 @@ def from_tf_serving(document: Any, specs: Specs) -> Arrays:
             `{"inputs": {name: [value, ...], ...}}`, either with a `signature_name`. Where there is
             one input only, its name may be left out. Bytes may stand as `{"b64": text}`.
         specs: of the signature's inputs.
+        separators: text inputs that hold the values of a field -> what separates several. A value
+            of them may be text, a number, true or false, a list of these, or null.
 
     >>> from_tf_serving({"instances": [{"x": [1, 2]}]}, {"x": tf.TensorSpec([None, 2], tf.int64)})
     {'x': array([[1, 2]])}
@@ -69,19 +74,19 @@ def from_tf_serving(document: Any, specs: Specs) -> Arrays:
             columns = {next(iter(specs)): columns}
         if not isinstance(columns, Mapping):
             raise RequestError("inputs must be an object of one list per input")
-        return _checked(columns, specs)
+        return _checked(columns, specs, separators)
     rows = document["instances"]
     if not isinstance(rows, list) or not rows:
         raise RequestError("instances must be a list of one row at least")
     _check_rows(len(rows))
     if len(specs) == 1 and not isinstance(rows[0], Mapping):
-        return _checked({next(iter(specs)): rows}, specs)
+        return _checked({next(iter(specs)): rows}, specs, separators)
     if len(specs) == 1 and set(rows[0]) == {"b64"}:
-        return _checked({next(iter(specs)): rows}, specs)
+        return _checked({next(iter(specs)): rows}, specs, separators)
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping) or set(row) != set(rows[0]):
             raise RequestError(f"instances[{number}] must be an object of the inputs of the first")
-    return _checked({name: [row[name] for row in rows] for name in rows[0]}, specs)
+    return _checked({name: [row[name] for row in rows] for name in rows[0]}, specs, separators)
 
 
 def to_tf_serving(outputs: Mapping[str, np.ndarray], *, by_row: bool) -> dict[str, Any]:
@@ -104,12 +109,17 @@ def to_tf_serving(outputs: Mapping[str, np.ndarray], *, by_row: bool) -> dict[st
 # ------------------------------------------------------------------------------------------- V2
 
 
-def from_v2(inputs: Sequence[tuple[str, str, Sequence[int], Any]], specs: Specs) -> Arrays:
+def from_v2(
+    inputs: Sequence[tuple[str, str, Sequence[int], Any]],
+    specs: Specs,
+    separators: Separators = NONE,
+) -> Arrays:
     """Reads the inputs of a V2 inference request.
 
     Args:
         inputs: (name, datatype, shape, data) each, data flat or nested.
         specs: of the signature's inputs.
+        separators: as in `from_tf_serving`.
 
     >>> from_v2([("x", "INT64", [1, 2], [1, 2])], {"x": tf.TensorSpec([None, 2], tf.int64)})
     {'x': array([[1, 2]])}
@@ -122,11 +132,13 @@ def from_v2(inputs: Sequence[tuple[str, str, Sequence[int], Any]], specs: Specs)
             wanted = _v2_type(specs[name])
             if datatype != wanted:
                 raise RequestError(f"{name}: datatype must be {wanted}. Received: {datatype}")
-        if not shape or min(shape) < 0 or int(np.prod(shape, dtype=object)) != _count(data):
-            raise RequestError(f"{name}: {_count(data)} values do not fill the shape {list(shape)}")
+        # A list that stands for one value of a field counts once.
+        count = len(data) if name in separators and isinstance(data, list) else _count(data)
+        if not shape or min(shape) < 0 or int(np.prod(shape, dtype=object)) != count:
+            raise RequestError(f"{name}: {count} values do not fill the shape {list(shape)}")
         _check_rows(shape[0])
         columns[name] = _Shaped(data, tuple(shape))
-    return _checked(columns, specs)
+    return _checked(columns, specs, separators)
 
 
 def to_v2(outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -168,14 +180,17 @@ def _count(data: Any) -> int:
 # ------------------------------------------------------------------------------------ both
 
 
-def _checked(columns: Mapping[str, Any], specs: Specs) -> Arrays:
+def _checked(columns: Mapping[str, Any], specs: Specs, separators: Separators) -> Arrays:
     for name in columns:
         if name not in specs:
             raise RequestError(f"there is no input {str(name)!r}{did_you_mean(str(name), specs)}")
     missing = [name for name in specs if name not in columns]
     if missing:
         raise RequestError(f"input {missing[0]!r} is missing ({len(missing)} are)")
-    arrays = {name: _array(name, columns[name], spec) for name, spec in specs.items()}
+    arrays = {
+        name: _array(name, columns[name], spec, separators.get(name))
+        for name, spec in specs.items()
+    }
     rows = {name: len(array) for name, array in arrays.items()}
     if len(set(rows.values())) > 1:
         few, many = min(rows, key=rows.__getitem__), max(rows, key=rows.__getitem__)
@@ -198,14 +213,17 @@ def _check_rows(number: int) -> None:
         raise RequestError("a request must have one row at least")
 
 
-def _array(name: str, values: Any, spec: tf.TensorSpec) -> np.ndarray:
+def _array(name: str, values: Any, spec: tf.TensorSpec, separator: str | None) -> np.ndarray:
     shape = None
     if isinstance(values, _Shaped):
         values, shape = values.data, values.shape
     if not isinstance(values, list | tuple):
         raise RequestError(f"{name}: must be a list, a row each. Received: {_shown(values)}")
     if spec.dtype == tf.string:
-        flat = [_bytes(name, value) for value in values]
+        flat = [
+            _bytes(name, value if separator is None else _joined(name, value, separator))
+            for value in values
+        ]
         found = np.array(flat, object).reshape(shape or len(flat))
     else:
         found = _numbers(name, values, spec)
@@ -251,6 +269,30 @@ def _has_text_or_flags(values: Any) -> bool:
     if isinstance(values, list | tuple):
         return any(map(_has_text_or_flags, values))
     return isinstance(values, str | bytes | bool)
+
+
+def _joined(name: str, value: Any, separator: str) -> Any:
+    """One value of a field as the text that a table would have of it, or a list of them."""
+    if isinstance(value, str):
+        found = spelling.literal(value)
+        if found is None:
+            return value
+        value = found
+    if value is None or isinstance(value, bool | int | float):
+        return spelling.spelled(value)
+    if not isinstance(value, list | tuple):
+        return value
+    texts = []
+    for one in value:
+        if one is not None and not isinstance(one, str | bool | int | float):
+            raise RequestError(f"{name}: a list must hold single values. Received: {_shown(one)}")
+        texts.append(spelling.spelled(one))
+        if separator in texts[-1]:
+            raise RequestError(
+                f"{name}: no value of a list may contain {separator!r}, which separates values. "
+                f"Received: {_shown(one)}"
+            )
+    return separator.join(texts)
 
 
 def _bytes(name: str, value: Any) -> bytes:

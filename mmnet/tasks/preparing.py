@@ -14,7 +14,7 @@ from mmnet.config import (
 from mmnet.data import content, input_tables, kept_counts, pipeline, store, tables
 from mmnet.data import dataset as datasets
 from mmnet.data.arrays import new_array
-from mmnet.data.columns import strings
+from mmnet.data.columns import id_texts
 from mmnet.data.content import Encoders
 from mmnet.data.dataset import Dataset
 from mmnet.data.dialects import text_options
@@ -80,7 +80,7 @@ def encode(flags: EncodeConfig) -> None:
     said = text_options(flags.text_set, "items")
     tables.check_header(flags.items, "items", {flags.item_column: "item_column"} | named, said)
     items = tables.read(flags.items, "items", columns=columns, said=said)
-    ids = strings(items, flags.item_column, "item_column")
+    ids = id_texts(items, flags.item_column, "item_column").to_numpy(zero_copy_only=False)
     for encoded in encoders.encode(items):
         console.print(f"{encoded.column.name}: {encoded.hits:,} found, {encoded.encoded:,} encoded")
         print_rules([encoded.rule])

@@ -24,9 +24,9 @@ from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.outputs import write_tables
 from mmnet.files import scratch_directory, write_atomic
 from mmnet.flags import build
-from mmnet.serving import decision, exported, profile
+from mmnet.serving import decision, exported, known_values, profile
 from mmnet.startup import load_tensorflow
-from mmnet.tasks.shown import console, print_ledger, print_rules
+from mmnet.tasks.shown import console, print_ledger, print_rules, print_values
 
 if TYPE_CHECKING:
     from mmnet.serving import catalogue
@@ -118,6 +118,8 @@ def _ranking_features(flags: PredictConfig) -> None:
     from mmnet.serving import features
 
     print_ledger(dataset)
+    values = known_values.of_tensors(dataset.tensors, dataset.fitted)
+    print_values(values, flags.dataset_dir or dataset.fitted.tables.items or "items table")
     trained_before = None
     if "validation" in about.first_targets:
         calendar = dataset.panel.calendar
@@ -210,6 +212,7 @@ def _score(flags: PredictConfig) -> None:
     print_rules(scored.ledger)
     for note in scored.notes:
         console.print(f"  {note}")
+    print_values(scored.values, source.items.origin())
     _print_budget(scored, flags, one_file)
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mmnet.console import console
+from mmnet.console import console, notes
 from mmnet.data import targets
 from mmnet.data.dataset import Dataset
 from mmnet.data.ledger import Rule
+from mmnet.serving.known_values import Seen
 
-__all__ = ["console", "print_ledger", "print_remarks", "print_rules", "target_remarks"]
+__all__ = [
+    *("console", "print_ledger", "print_remarks", "print_rules", "print_values"),
+    "target_remarks",
+]
 
 
 def print_ledger(dataset: Dataset) -> None:
@@ -35,3 +39,12 @@ def print_rules(ledger: Iterable[Rule]) -> None:
     """Prints lines of a ledger."""
     for rule in ledger:
         console.print(f"  {rule}")
+
+
+def print_values(values: Iterable[Seen], origin: str) -> None:
+    """Prints how many values of fields are unknown, and warns on stderr where most are."""
+    for seen in values:
+        if seen.unknown:
+            console.print(f"  {seen.line()}")
+        if seen.mostly_unknown:
+            notes.print(seen.warning(origin))

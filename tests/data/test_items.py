@@ -35,7 +35,7 @@ def test_a_vocabulary_is_fitted_on_training_items_most_frequent_first():
     fitted_on = np.array([True, True, True, False])
     (spec,), vocabularies = items.fit_fields(tags, fitted_on, TableFlags(taxonomies=("tags",)))
     # a and b twice each, by letter; c once. z and its like only stand in the last item.
-    assert vocabularies == {"field_tags": ["a", "b", "c"]}
+    assert vocabularies == {"tags": ["a", "b", "c"]}
     assert (spec.size, spec.max_values) == (5, 2)
 
 
@@ -44,7 +44,7 @@ def test_a_field_knows_padding_unknown_and_its_values():
     (spec,), found = items.fit_fields(
         table(tags=["a;b", "a", "c"]), ALL[:3], TableFlags(taxonomies=("tags",))
     )
-    encoded = items.encode_field(tags, spec, found[spec.tensor], "taxonomies")
+    encoded = items.encode_field(tags, spec, found[spec.name], "taxonomies")
     # a 2, b 3, c 4; a third value does not fit the two that training had.
     np.testing.assert_array_equal(encoded, [[3, 2], [0, 0], [1, 0], [4, 1]])
     assert encoded.dtype == np.int32
@@ -54,9 +54,7 @@ def test_a_field_without_values_in_training_still_has_a_place():
     specs, found = items.fit_fields(
         table(author=["x"]), ~ALL[:1], TableFlags(categoricals=("author",))
     )
-    encoded = items.encode_field(
-        table(author=["x"]), specs[0], found["field_author"], "categoricals"
-    )
+    encoded = items.encode_field(table(author=["x"]), specs[0], found["author"], "categoricals")
     assert (specs[0].size, specs[0].max_values, encoded.tolist()) == (2, 1, [[1]])
 
 
@@ -64,7 +62,7 @@ def test_a_long_list_is_cut():
     tags = table(tags=[[f"tag {i:02}" for i in range(40)]])
     (spec,), found = items.fit_fields(tags, ALL[:1], TableFlags(taxonomies=("tags",)))
     assert spec.max_values == items.MAX_VALUES
-    encoded = items.encode_field(tags, spec, found[spec.tensor], "taxonomies")
+    encoded = items.encode_field(tags, spec, found[spec.name], "taxonomies")
     np.testing.assert_array_equal(encoded, [np.arange(2, 18)])
 
 
@@ -158,14 +156,14 @@ def fit_texts(**columns):
 def test_a_text_is_read_as_token_ids():
     titles = ["cats and dogs", "cats, cats!", None, "dogs"]
     (spec,), found = fit_texts(title=titles)
-    assert found == {"text_title": ["cats", "dogs"]}
-    encoded = items.encode_text(table(title=titles), spec, found["text_title"])
+    assert found == {"title": ["cats", "dogs"]}
+    encoded = items.encode_text(table(title=titles), spec, found["title"])
     np.testing.assert_array_equal(encoded, [[2, 1, 3], [2, 2, 0], [0, 0, 0], [3, 0, 0]])
 
 
 def test_texts_without_a_common_word_are_all_unknown():
     (spec,), found = fit_texts(title=["one", "two", "", None])
-    encoded = items.encode_text(table(title=["one", ""]), spec, found["text_title"])
+    encoded = items.encode_text(table(title=["one", ""]), spec, found["title"])
     np.testing.assert_array_equal(encoded, [[1, 0, 0], [0, 0, 0]])
 
 
@@ -188,9 +186,7 @@ def test_a_text_column_of_numbers_is_refused(values, kind):
 
 def test_one_title_that_is_a_number_is_a_title():
     (spec,), found = fit_texts(title=["1984", "1984 again", "", ""])
-    assert items.encode_text(table(title=["1984"]), spec, found[spec.tensor]).tolist() == [
-        [2, 0, 0]
-    ]
+    assert items.encode_text(table(title=["1984"]), spec, found[spec.name]).tolist() == [[2, 0, 0]]
 
 
 # --------------------------------------------------------------------------------- vectors

@@ -6,20 +6,26 @@ import textwrap
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import example, given
+from hypothesis import strategies as st
 from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
 from mmnet import config
 from mmnet.checks import InputError
 from mmnet.data import dataset as datasets
-from mmnet.data import input_tables
+from mmnet.data import input_tables, spelling
 from mmnet.data.windows import Windows
 from mmnet.flags import parse
+from mmnet.models import REGISTRY
 from mmnet.models.mmnet import attention_probe, fusion_names, mmnet
 from mmnet.models.mmved import mmved
 from mmnet.models.options import MMNetOptions, MmvedOptions
+from mmnet.schema import FeatureSpec, FieldSpec
 from mmnet.serving import examples, export, exported
 from mmnet.tasks import building
 from mmnet.training import resume
+from tests.data import test_spelling as spellings
+from tests.serving import exported as small
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +104,29 @@ def test_raw_columns_take_what_training_never_saw(loaded, trained):
     raw["number_duration"] = tf.constant([np.nan, 1e30])
     scored = loaded.signatures["raw_columns"](**raw)[export.OUTPUT].numpy()
     assert np.isfinite(scored).all()
+
+
+@given(st.lists(spellings.TEXT, max_size=20))
+@example([before + word for word in spellings.WORDS for before in spellings.SPACES])
+def test_a_graph_spells_values_as_tables_do(values):
+    found = export.spelled(tf.constant(values, tf.string)).numpy().tolist()
+    assert [one.decode() for one in found] == [spelling.spelled(value) for value in values]
+
+
+def test_raw_columns_are_cut_at_the_separator_of_the_tables():
+    spec = FeatureSpec(window=1, horizon=1, fields=(FieldSpec(name="tags", size=4, max_values=3),))
+    own = small.fitted(spec)
+    own = own.model_copy(
+        update={
+            "vocabularies": {"field_tags": ["a;b", "true"]},
+            "tables": config.TableFlags(list_separator="|"),
+        }
+    )
+    model = REGISTRY["gru"](spec)
+    counts = tf.zeros([2, 1], tf.int64)
+    columns = {"item_tags": tf.constant(["TRUE | a;b", "a|"]), "clicks": counts, "shares": counts}
+    found = export.Servable(model, own).read(**columns)
+    assert found["field_tags"].numpy().tolist() == [[3, 2, 0], [1, 0, 0]]
 
 
 def test_loads_with_plain_tensorflow(run_dir, batch, tmp_path):

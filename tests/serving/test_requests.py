@@ -192,6 +192,47 @@ def test_any_v2_request_is_read_or_refused(inputs):
         assert set(found) == set(SPECS)
 
 
+FIELD = {"tags": tf.TensorSpec([None], tf.string)}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a|b", "a|b"),
+        (["a", "b"], "a|b"),
+        ('["a", "b"]', "a|b"),
+        ("['a', 12.0]", "a|12"),
+        ([True, 12, 12.0, 0.1, "12.0", None], "true|12|12|0.1|12|"),
+        (True, "true"),
+        (12, "12"),
+        (12.0, "12"),
+        ("[18+]", "[18+]"),
+        ([], ""),
+        (None, ""),
+    ],
+)
+def test_values_of_a_field_are_spelled_as_in_tables(value, text):
+    for found in (
+        requests.from_tf_serving({"instances": [{"tags": value}]}, FIELD, {"tags": "|"}),
+        requests.from_tf_serving({"inputs": {"tags": [value]}}, FIELD, {"tags": "|"}),
+        requests.from_v2([("tags", "BYTES", [1], [value])], FIELD, {"tags": "|"}),
+    ):
+        assert found["tags"].tolist() == [text.encode()]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (["a", ["b"]], r"tags: a list must hold single values. Received: \['b'\]"),
+        (["a|b"], r"tags: no value of a list may contain '\|', which separates values. Received"),
+        ({"a": 1}, "tags: must be text. Received"),
+    ],
+)
+def test_a_field_with_something_else_is_refused(value, told):
+    with pytest.raises(RequestError, match=told):
+        requests.from_tf_serving({"inputs": {"tags": [value]}}, FIELD, {"tags": "|"})
+
+
 def test_golden_rows_score_the_same_in_every_format(run_dir):
     """PredictRequest, both forms of REST JSON and V2, of one golden batch."""
     loaded, _ = export.load(run_dir / "export")

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
 from mmnet.data import tables
-from mmnet.data.columns import SEPARATOR, strings
+from mmnet.data.columns import separator_of, strings
 from mmnet.data.ledger import Rule
 from mmnet.data.sources import reading
 from mmnet.data.sources.reading import Scan, Totals
@@ -118,6 +118,6 @@ def _items(videos: Path, flags: TableFlags) -> Table:
     data = catalogue.data
     tags = pa.array(strings(catalogue, "tag", "source_set=videos"), pa.string())
     data = data.set_column(
-        data.column_names.index("tag"), "tag", pc.replace_substring(tags, ",", SEPARATOR)
+        data.column_names.index("tag"), "tag", pc.replace_substring(tags, ",", separator_of(flags))
     ).rename_columns([flags.item_column if c == "video_id" else c for c in data.column_names])
     return replace(catalogue, data=data)

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from mmnet.checks import InputError, did_you_mean
 from mmnet.config import TableFlags
-from mmnet.data import table_files, table_reading
-from mmnet.data.columns import integers, is_list
+from mmnet.data import spelling, table_files, table_reading
+from mmnet.data.columns import integers, is_list, lost_digits
 from mmnet.data.dialects import Dialect
 from mmnet.data.ledger import Rule
 from mmnet.data.table_files import TableFile
@@ -221,20 +221,21 @@ def _places(batch: Table) -> np.ndarray:
 def ids(data: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
     """Ids as strings, empty where missing; "123.0" is 123, and 007 keeps its zeros.
 
+    Raises:
+        InputError: an id that passed through a float that cannot hold it.
+
     >>> ids(pa.array(["007", " 123.0", "NaN"])).to_pylist()
     ['007', '123', '']
     >>> ids(pa.array([7.0, None])).to_pylist()
     ['7', '']
     """
     data = data if isinstance(data, pa.ChunkedArray) else pa.chunked_array([data])
-    if pa.types.is_floating(data.type):
-        data = pc.if_else(pc.is_finite(data), data, None).cast(pa.int64())
-    if not pa.types.is_string(data.type):
-        return pc.fill_null(data.cast(pa.string()), "")
-    text = pc.utf8_trim_whitespace(pc.fill_null(data, ""))
-    if pc.any(pc.match_substring(text, ".")).as_py():
-        text = pc.replace_substring_regex(text, r"^(-?\d+)\.0*$", r"\1")
-    return pc.if_else(pc.is_in(text, pa.array(MISSING)), "", text)
+    lost = spelling.lost_digits(data)
+    if lost.any():
+        value = data[int(np.argmax(lost))].as_py()
+        raise InputError(lost_digits("the source's files", value))
+    text = spelling.texts(data)
+    return pc.if_else(pc.is_in(text, pa.array(MISSING, text.type)), "", text)
 
 
 def whole_numbers(
@@ -245,10 +246,10 @@ def whole_numbers(
     Raises:
         InputError: another value, or an empty one where that is not allowed, with its row.
     """
-    data = batch.need(column, f"source_set={option}")
-    if pa.types.is_string(data.type):
+    data = spelling.plain(batch.need(column, f"source_set={option}"))
+    if spelling.is_text(data.type):
         data = pc.utf8_trim_whitespace(data)
-        data = pc.if_else(pc.is_in(data, pa.array(MISSING)), None, data)
+        data = pc.if_else(pc.is_in(data, pa.array(MISSING, data.type)), None, data)
     empty = np.asarray(data.is_null())
     if empty.any() and not allow_empty:
         row = int(np.argmax(empty))

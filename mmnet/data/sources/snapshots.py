@@ -15,8 +15,9 @@ import pyarrow as pa
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
 from mmnet.data import calendars, tables
-from mmnet.data.columns import integers, strings
+from mmnet.data.columns import id_texts, integers
 from mmnet.data.ledger import Rule
+from mmnet.data.numbers import recognised, reported
 from mmnet.data.tables import Table, Tables
 
 
@@ -57,12 +58,17 @@ def snapshots(
     wanted = flags.model_copy(update={"period_column": time})
     calendar = calendars.calendar_of(taken, wanted)
     numbers = calendar.numbers(taken, time, "source_set=time").astype(np.int64)
+    counters, ledger = {}, []
+    for name, flag in (("below", "denominator"), ("above", "numerator")):
+        column = getattr(flags, flag)
+        marks = recognised(taken, column, flag, flags, whole=True)
+        ledger += reported(taken, {column: marks})
+        counters[name] = integers(taken, column, flag, what="a counter", marks=marks)
     frame = pd.DataFrame(
         {
-            "item": strings(taken, flags.item_column, "item_column"),
+            "item": id_texts(taken, flags.item_column, "item_column").to_pandas(),
             "number": numbers,
-            "below": integers(taken, flags.denominator, "denominator", what="a counter"),
-            "above": integers(taken, flags.numerator, "numerator", what="a counter"),
+            **counters,
         }
     )
     again = frame.duplicated(["item", "number"]).to_numpy()
@@ -77,7 +83,7 @@ def snapshots(
     step = frame["number"].diff()
     grown = frame[["below", "above"]].diff()
 
-    ledger, kept = [], np.ones(len(frame), bool)
+    kept = np.ones(len(frame), bool)
     rules = [
         ("the item has a snapshot one period before", same & (step == 1)),
         ("no counter fell", (grown >= 0).all(axis=1)),

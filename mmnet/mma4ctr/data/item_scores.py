@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmnet.checks import InputError
 from mmnet.data import repeats, tables
+from mmnet.data.columns import floats, texts, whole_ids
 from mmnet.schema import LARGEST_RATE
 from mmnet.serving.exported import OUTPUT
 
@@ -51,15 +51,7 @@ def read(pattern: str, item_ids: np.ndarray) -> ItemScores:
         InputError: no such file or column, an item twice, no item of the dataset in it.
     """
     scores = tables.read(pattern, "item_scores", columns=["item_id", OUTPUT])
-    text = scores.need("item_id", "item_scores").cast(pa.string())
-    numbers = pc.if_else(pc.match_substring_regex(text, r"^\d{1,18}$"), text, None)
-    if numbers.null_count:
-        row = int(np.argmax(np.asarray(numbers.is_null())))
-        raise InputError(
-            f"{scores.where(row, 'item_id')}: ids are whole numbers here. "
-            f"Received: {text[row].as_py()!r}"
-        )
-    ids = numbers.cast(pa.int64()).to_numpy()
+    ids = whole_ids(scores, "item_id", "item_scores")
     if len(np.unique(ids)) < len(ids):
         first = repeats.firsts(ids)
         row = int(np.argmax(first < np.arange(len(ids))))
@@ -67,7 +59,7 @@ def read(pattern: str, item_ids: np.ndarray) -> ItemScores:
             f"{scores.where(row, 'item_id')}: item {ids[row]} has a second score; score one period "
             "only, and each item once"
         )
-    rate = scores.need(OUTPUT, "item_scores").cast(pa.float64()).to_numpy()
+    rate = floats(scores, OUTPUT, "item_scores", rule="a score must be a number")
     place = np.minimum(np.searchsorted(item_ids, ids), len(item_ids) - 1)
     mine = (item_ids[place] == ids) & np.isfinite(rate)
     if not mine.any():
@@ -78,6 +70,6 @@ def read(pattern: str, item_ids: np.ndarray) -> ItemScores:
     columns[place[mine], 0], columns[place[mine], 1] = rate[mine], 1
     kept = np.ones(len(item_ids), bool)
     if DECISION in scores.data.column_names:
-        dropped = np.asarray(pc.equal(scores.data[DECISION].cast(pa.string()), DROP))
+        dropped = np.asarray(pc.equal(texts(scores, DECISION, "item_scores"), DROP))
         kept[place[mine]] = ~dropped[mine]
     return ItemScores(columns, kept)

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmnet.checks import InputError
 from mmnet.data import tables
-from mmnet.data.columns import integers
+from mmnet.data.columns import whole_ids
 from mmnet.serving import exported
 
 
@@ -33,6 +33,7 @@ def read(pattern: str) -> tuple[np.ndarray, np.ndarray]:
     """
     if not pattern:
         raise InputError("--pairs not given; name a table of user_id and item_id")
-    found = tables.read(pattern, "pairs", columns=["user_id", "item_id"])
-    ids = [integers(found, name, "pairs", what="an id") for name in ("user_id", "item_id")]
-    return ids[0].astype(np.int64), ids[1].astype(np.int64)
+    names = ("user_id", "item_id")
+    found = tables.read(pattern, "pairs", columns=names)
+    user, item = (whole_ids(found, name, "pairs") for name in names)
+    return user, item

@@ -1,0 +1,210 @@
+"""How many values of an input no training item had, field by field.
+
+A field whose values are mostly unknown is most likely written otherwise than in training: the
+scores are made without it, and nothing else shows that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmnet import schema
+from mmnet.config import TableFlags
+from mmnet.data import columns, items, spelling
+from mmnet.data.dataset import Fitted
+from mmnet.data.parquet import PIECE_ROWS
+from mmnet.data.tables import Rows, Table
+from mmnet.schema import FieldSpec
+
+EXAMPLES = 3
+"""Values that a message shows."""
+
+SHOWN = 40
+"""Characters of each."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The values of one field.
+
+    Attributes:
+        field: the column.
+        filled: values that are not empty.
+        unknown: those of them that training did not see.
+        examples: some unknown values, the most frequent ones first.
+        known: some values of training.
+    """
+
+    field: str
+    filled: int
+    unknown: int
+    examples: Sequence[str] = ()
+    known: Sequence[str] = ()
+
+    @property
+    def mostly_unknown(self) -> bool:
+        """Whether training knew the field, and more than half of its values are unknown."""
+        return bool(self.known) and 2 * self.unknown > self.filled
+
+    def line(self) -> str:
+        """The numbers, for people."""
+        return f"{self.field}: {self.unknown:,} of {self.filled:,} values are unknown to the model"
+
+    def warning(self, origin: str) -> str:
+        """What to say where most values are unknown.
+
+        >>> Seen("tags", 2, 2, ["a|b"], ["a", "b"]).warning("items.csv")
+        "items.csv: tags: 2 of 2 values are unknown to the model, such as 'a|b', and are scored \
+as unknown; values of training are 'a', 'b'. Check how the column is written"
+        """
+        such_as = f", such as {_listed(self.examples)}," if self.examples else ""
+        return (
+            f"{origin}: {self.line()}{such_as} and are scored as unknown; values of training are "
+            f"{_listed(self.known)}. Check how the column is written"
+        )
+
+
+def _listed(values: Sequence[str]) -> str:
+    return ", ".join(repr(value[:SHOWN]) for value in values)
+
+
+def of_items(table: Rows, fitted: Fitted) -> list[Seen]:
+    """Counts the unknown values of an items table.
+
+    Args:
+        table: the items.
+        fitted: what the model was fitted with; its table flags are those of the items.
+    """
+    counters = {}
+    for field in fitted.spec.fields:
+        flag = "taxonomies" if field.name in fitted.tables.taxonomies else "categoricals"
+        counters[field.name] = _Counter(field.name, flag, fitted.vocabularies[field.tensor])
+    wanted = {name: counter.flag for name, counter in counters.items()}
+    for piece in table.pieces(PIECE_ROWS, wanted) if wanted else ():
+        for counter in counters.values():
+            counter.add(piece, fitted.tables)
+    return [counter.seen() for counter in counters.values()]
+
+
+def of_tensors(tensors: Mapping[str, np.ndarray], fitted: Fitted) -> list[Seen]:
+    """Counts the unknown values of prepared fields.
+
+    Args:
+        tensors: ids of the values by tensor name, [items, values].
+        fitted: what the model was fitted with.
+    """
+    found = []
+    for field in fitted.spec.fields:
+        ids = tensors[field.tensor]
+        filled = int(np.count_nonzero(ids != schema.MISSING_ID))
+        unknown = int(np.count_nonzero(ids == schema.UNKNOWN_ID))
+        known = fitted.vocabularies[field.tensor][:EXAMPLES]
+        found.append(Seen(field.name, filled, unknown, (), known))
+    return found
+
+
+class _Counter:
+    """Counts the values of one column, piece by piece."""
+
+    def __init__(self, column: str, flag: str, vocabulary: Sequence[str]):
+        self.flag = flag
+        self._column, self._known = column, vocabulary
+        self._filled = self._unknown = 0
+        self._examples: dict[str, int] = {}
+
+    def add(self, piece: Table, flags: TableFlags) -> None:
+        data = piece.need(self._column, self.flag)
+        times = np.ones(len(data), np.int64)
+        if spelling.is_text(data.type):  # every different text is cut once
+            counted = pc.value_counts(spelling.plain(data))
+            data, times = counted.field("values"), counted.field("counts").to_numpy()
+        distinct = Table(pa.table({self._column: data}), piece.name)
+        separator = columns.separator_of(flags)
+        rows, values = columns.values_of(distinct, self._column, self.flag, separator)
+        unknown = items.ids_of(values, self._known) == schema.UNKNOWN_ID
+        self._filled += int(times[rows].sum())
+        self._unknown += int(times[rows[unknown]].sum())
+        sums = pd.Series(times[rows[unknown]]).groupby(values[unknown]).sum()
+        for value, number in sums.nlargest(EXAMPLES).items():
+            self._examples[value] = self._examples.get(value, 0) + int(number)
+
+    def seen(self) -> Seen:
+        """The numbers so far."""
+        often = sorted(self._examples, key=lambda value: (-self._examples[value], value))
+        known = self._known[:EXAMPLES]
+        return Seen(self._column, self._filled, self._unknown, often[:EXAMPLES], known)
+
+
+# -------------------------------------------------------------------------------- requests
+
+
+class ValueCounts:
+    """What a server knows of fields: how requests spell their values, and which are unknown.
+
+    Args:
+        fitted: what the model was fitted with; None of a model without fields.
+
+    Attributes:
+        separators: inputs of `raw_columns` with the values of a field -> what separates several.
+    """
+
+    LEAST = 100
+    """Values of a field from which on it may be called mostly unknown."""
+
+    def __init__(self, fitted: Fitted | None):
+        self.separators: dict[str, str] = {}
+        self._fields: dict[str, tuple[FieldSpec, frozenset[str]]] = {}
+        self._sums: dict[str, Seen] = {}
+        self._told: set[str] = set()
+        if fitted is None:
+            return
+        for field in fitted.spec.fields:
+            name, values = fitted.spec.column_tensor("item", field.name), fitted.vocabularies
+            self.separators[name] = columns.separator_of(fitted.tables)
+            self._fields[name] = field, frozenset(map(spelling.spelled, values[field.tensor]))
+            self._sums[name] = Seen(field.name, 0, 0, (), values[field.tensor][:EXAMPLES])
+
+    def count(self, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, int], list[str]]:
+        """Counts the unknown values of one request, and adds them to those before.
+
+        Args:
+            arrays: inputs of `raw_columns` or of a signature of tensors.
+
+        Returns:
+            Unknown values by field, without fields that have none; and a sentence for each field
+            of which more than half of at least `LEAST` values are unknown by now, the first time.
+        """
+        found, warnings = {}, []
+        for name, (field, known) in self._fields.items():
+            if field.tensor in arrays:
+                values = list(arrays[field.tensor][arrays[field.tensor] != schema.MISSING_ID])
+                unknown = [""] * values.count(schema.UNKNOWN_ID)
+            else:
+                values = self._values(arrays.get(name, np.zeros(0)), self.separators[name])
+                unknown = [value for value in values if value not in known]
+            if unknown:
+                found[field.name] = len(unknown)
+            sums = self._sums[name]
+            examples = dict.fromkeys([*sums.examples, *filter(None, unknown)])
+            sums = self._sums[name] = dataclasses.replace(
+                sums,
+                filled=sums.filled + len(values),
+                unknown=sums.unknown + len(unknown),
+                examples=list(examples)[:EXAMPLES],
+            )
+            if name not in self._told and sums.filled >= self.LEAST and sums.mostly_unknown:
+                self._told.add(name)
+                warnings.append(sums.warning("requests"))
+        return found, warnings
+
+    def _values(self, texts: np.ndarray, separator: str) -> list[str]:
+        joined = (text.decode("utf-8", "replace") for text in texts.tolist())
+        parts = (spelling.spelled(part) for text in joined for part in text.split(separator))
+        return [part for part in parts if part]
