@@ -14,7 +14,6 @@ from mmnet.config import (
     TrainConfig,
 )
 from mmnet.data.dataset import Dataset
-from mmnet.data.splits import SPLITS
 from mmnet.data.windows import Windows
 from mmnet.evaluation import report
 from mmnet.evaluation.scenarios import SCENARIOS
@@ -101,7 +100,7 @@ def train(
     SHARE_RATES.write(flags, run_dir)
     windows = Windows(dataset)
     print_ledger(dataset)
-    print_remarks(target_remarks(dataset, *SPLITS))
+    print_remarks(target_remarks(dataset, "train", "validation"))  # test stays closed
     record = Record.of_this_process(
         flags=flags.model_dump(mode="json", exclude=set(config.PLACES))
         | {"mode_weights": list(options["mode_weights"])},
