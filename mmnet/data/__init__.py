@@ -9,7 +9,11 @@ table_files.py      CSV and Parquet files: found, read and refused in one way
 tables.py           rows in memory that know their file and line; `Rows`, what every table can do
 parquet.py          rows in Parquet files, read in pieces
 columns.py          a column as text, numbers or lists
+zones.py            how far the clock of a time zone is ahead, and its hours that occur twice
+time_texts.py       how times are written
+time_columns.py     a column of times in memory
 calendars.py        what a period is
+periods.py          the periods of a log, checked against --period
 sources/            public logs and a generator, each a function that returns the tables
 engines.py, expressions.py, event_times.py    what DuckDB, Spark and others call differently
 events.py           events -> counts

@@ -21,19 +21,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import calendars, engines, event_times, expressions
+from mmnet.data import (
+    calendars,
+    engines,
+    event_times,
+    expressions,
+    periods,
+    time_columns,
+    time_texts,
+)
 from mmnet.data.calendars import MAX_PERIODS, Calendar
 from mmnet.data.columns import LARGEST
 from mmnet.data.engines import Engine, Events
-from mmnet.data.event_times import END_YEAR, FIRST_YEAR
 from mmnet.data.expressions import Rate
 from mmnet.data.ledger import Rule, check_chain
+from mmnet.data.zones import END_YEAR, FIRST_YEAR, SECOND
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -158,21 +167,33 @@ class _Counting:
         known = live
         if self.item_ids is not None:
             known = live.semi_join(self._known(), "item")
-        totals = self._fetch(self._totals(known))[0]
-        num_known = totals["rows"] or 0
+        num_known = self._fetch(known.agg(rows=known.num_events.sum()))[0]["rows"] or 0
         if num_known < reached and self.flags.unknown_items == "fail":
             example = self._fetch(live.anti_join(self._known(), "item").select("item").limit(1))
             raise InputError(
                 f"{self.events.origin}: item {example[0]['item']!r} is not in the items table "
                 f"({reached - num_known:,} such events); add it, or set --unknown_items=drop"
             )
-        ledger = self._ledger(left_out, reached, totals)
-        for number, rate in enumerate(self.rates):
-            if (totals[f"good_{number}"] or 0) < num_known and self.flags.bad_events == "fail":
-                self._refuse_values(number, rate, num_known - (totals[f"good_{number}"] or 0))
+        ledger = self._ledger(left_out, reached, num_known)
         if not num_known:
             raise InputError(self._nothing_left(ledger))
-        self._check_periods(totals)
+        of_periods = known.group_by("period").agg(
+            rows=known.num_events.sum(), last=known.last_time.max()
+        )
+        found = self._fetch(of_periods.order_by("period").limit(MAX_PERIODS + 1))
+        first, last, by_period = periods.of_events(
+            pd.DataFrame(found).set_index("period"), self.calendar, self.flags, self.events.origin
+        )
+        if by_period:
+            known = known.filter((known.period >= first) & (known.period <= last))
+        totals = self._fetch(self._totals(known))[0]
+        ledger += by_period
+        check_chain(ledger)
+        for number, rate in enumerate(self.rates):
+            good = totals[f"good_{number}"] or 0
+            if good < totals["rows"] and self.flags.bad_events == "fail":
+                self._refuse_values(number, rate, totals["rows"] - good)
+            ledger.append(self._rule_of_rate(number, rate, totals))
         return known, totals, ledger
 
     def _fetch(self, expression: ir.Table) -> list[dict[str, Any]]:
@@ -203,7 +224,7 @@ class _Counting:
             late = table[when.local] >= ibis.literal(until, "int64")
             found.append(("before --events_until", late))
         if flags.max_delay:
-            most = calendars.seconds(flags.max_delay, "max_delay") * event_times.SECOND
+            most = calendars.seconds(flags.max_delay, "max_delay") * SECOND
             delayed = self.arrived.since(when, table) > ibis.literal(most, "int64")
             found.append(("arrived within --max_delay", delayed))
         if flags.event_key:
@@ -238,6 +259,7 @@ class _Counting:
             "item": table[ITEM],
             "period": table[PERIOD],
             "rule": ibis.cases(*cases, else_=0).cast("int64"),
+            "time": table[self.when.local],
             **(extra or {}),
         }
         for number, rate in enumerate(self.rates):
@@ -284,7 +306,7 @@ class _Counting:
 
         marked = self._marked()
         stays = marked.rule == 0
-        sums: dict[str, Any] = {"num_events": marked.count()}
+        sums: dict[str, Any] = {"num_events": marked.count(), "last_time": marked.time.max()}
         for number in range(len(self.rates)):
             good = marked[f"good_{number}"]
             for name in (f"numerator_{number}", f"denominator_{number}"):
@@ -322,9 +344,12 @@ class _Counting:
                     }
                 )
             )
-            whole_days = self.calendar.width % 86_400 == 0
             cells = cells.join(starts, cells.period == starts.number)
-            start = cells.start.cast("date") if whole_days else self.engine.timestamp(cells.start)
+            start = (
+                cells.start.cast("date")
+                if self.calendar.of_days
+                else self.engine.timestamp(cells.start)
+            )
             cells = cells.mutate(period=start)
         columns = {flags.item_column: cells.item, flags.period_column: cells.period}
         for number, rate in enumerate(self.rates):
@@ -335,7 +360,8 @@ class _Counting:
 
     # ---------------------------------------------------------------------- ledger and checks
 
-    def _ledger(self, left_out: dict[int, int], reached: int, totals: dict[str, Any]) -> list[Rule]:
+    def _ledger(self, left_out: dict[int, int], reached: int, known: int) -> list[Rule]:
+        """What the rules of rows and of items dropped."""
         rows = sum(left_out.values()) + reached
         if self.events.rows is not None and rows != self.events.rows:
             raise ValueError(
@@ -347,25 +373,23 @@ class _Counting:
         for number, (name, _) in enumerate(self.rules, 1):
             ledger.append(Rule("events", name, rows, rows - left_out[number]))
             rows -= left_out[number]
-        known = totals["rows"] or 0
         if self.item_ids is not None:
             ledger.append(Rule("events", "item is in the items table", rows, known))
-        check_chain(ledger)
-        for number, rate in enumerate(self.rates):
-            numerator, denominator = (
-                totals[f"{name}_{number}"] or 0 for name in ("numerator", "denominator")
-            )
-            ledger.append(
-                Rule(
-                    f"events, {rate.name}" if rate.name else "events",
-                    f"{rate.numerator.text} and {rate.denominator.text} can be counted",
-                    known,
-                    totals[f"good_{number}"] or 0,
-                    f"{totals['cells']:,} counts rows: {denominator:,} of "
-                    f"{rate.denominator_column}, {numerator:,} of {rate.numerator_column}",
-                )
-            )
         return ledger
+
+    def _rule_of_rate(self, number: int, rate: Rate, totals: dict[str, Any]) -> Rule:
+        """The ledger's line of the events that one rate cannot count."""
+        numerator, denominator = (
+            totals[f"{name}_{number}"] or 0 for name in ("numerator", "denominator")
+        )
+        return Rule(
+            f"events, {rate.name}" if rate.name else "events",
+            f"{rate.numerator.text} and {rate.denominator.text} can be counted",
+            totals["rows"],
+            totals[f"good_{number}"] or 0,
+            f"{totals['cells']:,} counts rows: {denominator:,} of "
+            f"{rate.denominator_column}, {numerator:,} of {rate.numerator_column}",
+        )
 
     def _nothing_left(self, ledger: Sequence[Rule]) -> str:
         dropped = ", ".join(f"{rule.dropped:,} by '{rule.rule}'" for rule in ledger if rule.dropped)
@@ -374,19 +398,22 @@ class _Counting:
     def _refuse_rows(self, rule: int, rows: int) -> None:
         """Raises: events without item, or without time."""
         flags, column = self.flags, self.flags.item_column
-        wanted = "item"
+        wanted, advice = "item", ""
+        broken = self._marked({"came": self.table[column if rule == 1 else flags.time_column]})
+        few = broken.filter(broken.rule == rule).select("came").limit(time_columns.SAMPLE)
+        came = [row["came"] for row in self._fetch(few)]
         if rule == 2:
             column = flags.time_column
             wanted = "time (a period as a whole number)"
             if not self.when.is_period:
                 wanted = (
-                    f"time of {FIRST_YEAR} to {END_YEAR - 1} (ISO 8601, or as --time_unit says)"
+                    f"time of {FIRST_YEAR} to {END_YEAR - 1} (ISO 8601, or as --time_unit or "
+                    "--time_format says)"
                 )
-        broken = self._marked({"came": self.table[column]})
-        came = self._first(broken.filter(broken.rule == rule), "came")
+                advice = time_texts.suggestion([str(one).strip() for one in came])
         raise InputError(
-            f"{self.events.origin}, column {column}: {rows:,} events have no {wanted}; correct "
-            f"them, or set --bad_events=drop. Received: {came['came']!r}"
+            f"{self.events.origin}, column {column}: {rows:,} events have no {wanted}{advice}; "
+            f"correct them, or set --bad_events=drop. Received: {came[0]!r}"
         )
 
     def _refuse_values(self, number: int, rate: Rate, rows: int) -> None:
@@ -414,19 +441,6 @@ class _Counting:
         import ibis
 
         return ibis.memtable(pa.table({"item": pa.array(self.item_ids, pa.string())}))
-
-    def _check_periods(self, totals: dict[str, Any]) -> None:
-        first, last = totals["first"], totals["last"]
-        if last - first < MAX_PERIODS:
-            return
-        fix = "if these are no periods but times, say with --time_unit=s, ms or us what they count"
-        if not self.when.is_period:
-            fix = "--period may be wider, and --first_period and --events_until cut the ends off"
-        raise InputError(
-            f"{self.events.origin}, column {self.flags.time_column}: periods run from "
-            f"{self.calendar.label(first)} to {self.calendar.label(last)}, {last - first + 1:,} of "
-            f"them; {fix}"
-        )
 
     def _check_written(self, output: Path, totals: dict[str, Any]) -> None:
         """Compares what was written with what was counted.

@@ -120,7 +120,9 @@ def fingerprint(
     about = {
         "format": FORMAT,
         "version": mmnet.__version__,
-        "tables": flags.model_dump(mode="json", exclude={*PLACES, *config.ENGINE, "vectors"}),
+        "tables": flags.model_dump(
+            mode="json", exclude={*PLACES, *config.ENGINE, "vectors", *as_before(flags)}
+        ),
         "vectors": [setting.partition(":")[0] for setting in flags.vectors],
         "task": task.model_dump(mode="json", exclude=as_before(task)),
         "inputs": [*found.digests.values(), *hashes],

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import calendars, content, counts, histories, items, splits, taxonomies
+from mmnet.data import content, counts, histories, items, splits, taxonomies
 from mmnet.data.arrays import Allocate, in_memory
 from mmnet.data.content import Encoders
 from mmnet.data.counts import Counted, Panel
@@ -108,7 +108,6 @@ def transform(found: InMemory, fitted: Fitted, allocate: Allocate = in_memory) -
     """
     encoders = Encoders(fitted.tables)
     content.check_same(encoders.fingerprints(), fitted.encoders)
-    calendars.check_same(found.counts, fitted.tables, fitted.calendar)
     counted = counts.count(
         found.counts, found.items, fitted.tables, fitted.task, calendar=fitted.calendar
     )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mmnet.checks import InputError
-from mmnet.data import calendars, counts, items, tables, taxonomies
+from mmnet.data import counts, items, tables, taxonomies
 from mmnet.data.arrays import new_array
 from mmnet.data.counts import Counted, Panel
 from mmnet.data.dataset import Fitted
@@ -57,7 +57,6 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
         InputError: the tables are not as the contract wants them.
     """
     flags, window = fitted.tables, fitted.spec.window
-    calendars.check_same(found.counts, fitted.tables, fitted.calendar)
     borders = [
         part.start
         for block in found.items.blocks(flags.shard_items)

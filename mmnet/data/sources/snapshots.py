@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 
 from mmnet.checks import InputError
-from mmnet.config import TableFlags
-from mmnet.data import calendars, tables
+from mmnet.config import TableFlags, TaskFlags
+from mmnet.data import periods, tables
 from mmnet.data.columns import integers, strings
 from mmnet.data.ledger import Rule
 from mmnet.data.tables import Table, Tables
@@ -51,8 +51,15 @@ def snapshots(
         raise InputError("--source=snapshots needs --source_dir, the directory of its files")
     taken = tables.read(str(directory / snapshots), "counts", text_columns=[flags.item_column])
     wanted = flags.model_copy(update={"period_column": time})
-    calendar = calendars.calendar_of(taken, wanted)
-    numbers = calendar.numbers(taken, time, "source_set=time").astype(np.int64)
+    surveyed = periods.survey(taken, wanted, TaskFlags())
+    calendar, ledger = surveyed.calendar, []
+    numbers = calendar.read(taken, time, "source_set=time", surveyed.reading).numbers
+    numbers = numbers.astype(np.int64)
+    if surveyed.stray:
+        near = (numbers >= surveyed.first) & (numbers <= surveyed.last)
+        numbers_in, numbers = len(numbers), numbers[near]
+        ledger.append(Rule("snapshots", periods.STRAY, numbers_in, len(numbers), surveyed.stray))
+        taken = taken.keep(near)
     frame = pd.DataFrame(
         {
             "item": strings(taken, flags.item_column, "item_column"),
@@ -73,7 +80,7 @@ def snapshots(
     step = frame["number"].diff()
     grown = frame[["below", "above"]].diff()
 
-    ledger, kept = [], np.ones(len(frame), bool)
+    kept = np.ones(len(frame), bool)
     rules = [
         ("the item has a snapshot one period before", same & (step == 1)),
         ("no counter fell", (grown >= 0).all(axis=1)),
