@@ -11,6 +11,7 @@ import pydantic
 from pydantic import Field
 
 from mmnet.flags import Columns, Flags, Numbers, Repeated
+from mmnet.time_flags import TimeFlags
 
 # ---------------------------------------------------------------------- groups of both systems
 
@@ -197,7 +198,7 @@ class ContentFlags(Flags):
 class EventFlags(EngineFlags):
     """Events instead of a counts table: how they are read, left out and counted."""
 
-    ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("events", "time_column", "time_unit")
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("events", "time_column")
 
     events: str = Field(
         "",
@@ -206,11 +207,6 @@ class EventFlags(EngineFlags):
         "columns ('play_ms >= 0.9 * length_ms'), or `events`, which counts every event.",
     )
     time_column: str = Field("timestamp", description="Events column of when it happened.")
-    time_unit: Literal["period", "s", "ms", "us"] = Field(
-        "period",
-        description="How to read integer timestamps: as period indices, or as seconds, ms or µs "
-        "since the Unix epoch.",
-    )
     rate: Repeated = Field(
         (),
         description="NAME=NUMERATOR/DENOMINATOR, one more rate counted in the same pass, into "
@@ -236,11 +232,11 @@ class EventFlags(EngineFlags):
     )
 
 
-class TableFlags(ContentFlags, EventFlags):
+class TableFlags(ContentFlags, EventFlags, TimeFlags):
     """Where the tables are and what their columns mean."""
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = (
-        *("counts", "source", "source_dir", "numerator", "denominator", "period"),
+        *("counts", "source", "source_dir", "numerator", "denominator"),
         *("taxonomies", "categoricals", "numerics"),
     )
 
@@ -257,8 +253,6 @@ class TableFlags(ContentFlags, EventFlags):
     period_column: str = Field("period", description="Period column of the counts table.")
     numerator: str = Field("shares", description="Count column above the fraction line.")
     denominator: str = Field("clicks", description="Count column below the fraction line.")
-    period: str = Field("1d", description="Width of a period given as a time: 1h, 1d, 7d.")
-    time_zone: str = Field("UTC", description="Time zone whose midnights cut periods.")
     taxonomies: Columns = Field((), description="Items columns that are taxonomies.")
     categoricals: Columns = Field((), description="Other categorical items columns.")
     numerics: Columns = Field((), description="Numeric items columns.")
@@ -481,7 +475,7 @@ class PredictConfig(ScoreFlags, TableFlags):
     """Flags of `python -m mmnet.predict`. Table flags left at their default are the export's."""
 
     dataset_dir: str = Field("", description="Prepared dataset to score, instead of tables.")
-    as_of: str = Field("", description="Score as of this period; default: the last one seen.")
+    as_of: str = Field("", description="Score as of this period; default: the last complete one.")
     explain: bool = Field(False, description="Add a column weight_<modality> per modality.")
     only_items: str = Field(
         "", description="Table of the items to score; taxonomy means still come from all items."
@@ -526,7 +520,9 @@ class DriftConfig(ExportFlags, TableFlags):
 
     dataset_dir: str = Field("", description="Prepared dataset to check, instead of tables.")
     output: str = Field("drift", description="Directory for drift.json and drift.md.")
-    checked: str = Field("", description="Period to check; default: the last one of the counts.")
+    checked: str = Field(
+        "", description="Period to check; default: the last complete one of the counts."
+    )
     psi: float = Field(0.2, gt=0, description="Population stability index that counts as drift.")
     ks: float = Field(0.2, gt=0, description="Kolmogorov-Smirnov distance that counts as drift.")
     volume: float = Field(

@@ -136,7 +136,8 @@ COUNT_RULE = "must be a whole number of 0 or more, below 2**53. Received:"
         (
             COLUMNS | {"period": [*range(20240525, 20240532), *range(20240601, 20240606)]},
             "counts.parquet row 1, column period: 20240525 is a date written as a number, and "
-            "numbers count periods; write it as 2024-05-31",
+            "numbers count periods; write it as 2024-05-31, or set --time_format=%Y%m%d, or "
+            "--time_unit=index",
         ),
         (
             line(5, "x,3,60,6"),

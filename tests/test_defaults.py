@@ -13,6 +13,7 @@ PACKAGE = Path(mmnet.__file__).parent
 OTHER_NAMES = ("data/sources/", "mma4ctr/data/generator/")
 """Where the arguments of functions are the names of --source_set and --generate, not flags."""
 
+DECLARING = ("config.py", "time_flags.py", "mma4ctr/config.py", "models/options.py")
 TWO_SYSTEMS = "each system has its own choices"
 ALLOWED = {
     "mma4ctr/config.py": {
@@ -91,7 +92,7 @@ def test_no_default_of_a_flag_or_an_option_is_declared_twice():
     places, settings = defaultdict(list), set()
     for path in sorted(PACKAGE.rglob("*.py")):
         file = str(path.relative_to(PACKAGE))
-        declares = file in ("config.py", "mma4ctr/config.py", "models/options.py")
+        declares = file in DECLARING
         for name, value, owner in declared(path):
             one = settings_class(path, owner) if declares else None
             if one is not None and name not in one.model_fields:

@@ -19,7 +19,7 @@ import mmnet
 
 PACKAGE = Path(mmnet.__file__).parent
 ROOMS = (
-    ("schema", "config", "flags", "checks", "files", "hashing", "startup", "console"),
+    ("schema", "config", "time_flags", "flags", "checks", "files", "hashing", "startup", "console"),
     ("data", "encoders", "layers"),
     ("models",),
     ("evaluation",),

@@ -13,7 +13,6 @@ WITHOUT_OWN_FILE = {
     "checks.py": "test_bad_input.py",
     "console.py": DRIVERS,
     "data/arrays.py": "data/test_pipeline.py",
-    "data/calendars.py": "data/test_counts.py",
     "data/event_times.py": "data/test_events.py",
     "data/histories.py": "data/test_pipeline.py",
     "data/ids.py": "data/test_items.py",

@@ -23,7 +23,11 @@ columns.py          a column as text, numbers or lists
 separators.py       what separates the values of a list in text
 repeats.py          two rows for one key: exact repeats, or rows that differ
 ids.py              where an item is
+zones.py            how far the clock of a time zone is ahead, and its hours that occur twice
+time_texts.py       how times are written
+time_columns.py     a column of times in memory
 calendars.py        what a period is
+periods.py          the periods of a log, checked against --period
 sources/            public logs and a generator, each a function that returns the tables
 engines.py, expressions/, event_times.py    what DuckDB, Spark and others call differently
 event_files.py      files of events, as an engine can read them

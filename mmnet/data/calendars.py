@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-import zoneinfo
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,27 +13,48 @@ from pydantic import BaseModel, ConfigDict
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
+from mmnet.data import time_columns, time_texts, zones
 from mmnet.data.columns import floats
-from mmnet.data.parquet import PIECE_ROWS
-from mmnet.data.tables import Rows, Table
+from mmnet.data.tables import Table
+from mmnet.data.time_columns import Reading
+from mmnet.data.zones import DAY, SECOND
 
 ANCHOR = pd.Timestamp("1970-01-05")
 """Periods are counted from this Monday, so their borders never depend on the data."""
 
+_ANCHOR = int(ANCHOR.timestamp()) * SECOND
 MAX_PERIODS = 20_000
+
+BY_COLUMN = TableFlags()
+"""Times of the command line are written as columns are without flags."""
+
+
+@dataclass(frozen=True)
+class Periods:
+    """The periods of a column.
+
+    Attributes:
+        numbers: float64 [rows], NaN where empty.
+        again: bool [rows], whether the clock shows this period for the second time, as the hour
+            that summer time ends with.
+    """
+
+    numbers: np.ndarray
+    again: np.ndarray
 
 
 class Calendar(BaseModel):
     """Maps periods, as users write them, to integers and back.
 
-    An integer period stands for itself. A time belongs to the bin of `width` that it falls into;
-    bins are cut on the clock of `time_zone` and counted from Monday, 1970-01-05, so a 7-day bin
-    starts on a Monday whatever the data.
+    An integer period stands for itself. A time belongs to the bin that it falls into: bins are cut
+    on the clock of `time_zone`. Those of a `width` are counted from Monday, 1970-01-05, so a 7-day
+    bin starts on a Monday whatever the data; those of `months` are counted from January 1970.
 
     Attributes:
         kind: integer or time.
-        width: of a bin, in seconds; 0 for integers.
+        width: of a bin, in seconds; 0 for integers and for months.
         time_zone: whose clock cuts the bins.
+        months: of a bin; 0 for all other bins.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -40,149 +62,123 @@ class Calendar(BaseModel):
     kind: str
     width: int = 0
     time_zone: str = "UTC"
+    months: int = 0
 
-    def numbers(
-        self, table: Table, column: str, flag: str, *, allow_empty: bool = False
-    ) -> np.ndarray:
-        """Period numbers of a column, float64 with NaN where empty.
+    def read(
+        self,
+        table: Table,
+        column: str,
+        flag: str,
+        reading: Reading,
+        *,
+        allow_empty: bool = False,
+    ) -> Periods:
+        """Periods of a column.
+
+        Args:
+            table: with the column.
+            column: its name.
+            flag: names the column.
+            reading: how the column is written.
+            allow_empty: whether a row may have no period.
 
         Raises:
-            InputError: a value that is no period, with its row.
+            InputError: a value that is not a period, with its row.
         """
         data = table.need(column, flag)
+        rule = f"a period must be {'a whole number' if self.kind == 'integer' else reading.rule}"
+        again = np.zeros(len(data), bool)
         if self.kind == "integer":
-            values = floats(table, column, flag, rule=self._rule)
+            values = floats(table, column, flag, rule=rule)
             whole = (values == np.floor(values)) & (np.abs(values) < 2**53)  # beyond, floats skip
             bad = ~np.isnan(values) & ~whole
+        elif reading.unit == "period":
+            rule = f"a period must be {Reading().rule}"
+            values = np.full(len(data), np.nan)
+            bad = time_columns.filled(data)
         else:
-            times = _times(data, self.time_zone)
-            values = ((times - ANCHOR) // pd.Timedelta(seconds=self.width)).to_numpy(float)
-            empty = data.to_pandas().astype("string").fillna("").str.strip() == ""
-            bad = np.isnan(values) & ~empty.to_numpy()
+            times = time_columns.read(data, reading, self.time_zone)
+            values = np.where(times.good, self.bins(times.local), np.nan)
+            bad = times.filled & ~times.good
+            if not self.months:
+                again[times.zoned] = zones.repeated(
+                    times.instant[times.zoned], self.time_zone, self.width * SECOND
+                )
         if not allow_empty:
-            bad |= np.isnan(values)
+            bad = bad | np.isnan(values)
         if bad.any():
-            row = int(np.argmax(bad))
+            rows = np.flatnonzero(bad)
+            advice = time_columns.suggestion(data, rows) if self.kind == "time" else ""
             raise InputError(
-                f"{table.where(row, column)}: {self._rule}. Received: {data[row].as_py()!r}"
+                f"{table.where(int(rows[0]), column)}: {rule}{advice}. "
+                f"Received: {data[int(rows[0])].as_py()!r}"
             )
-        return values
+        return Periods(values, again)
+
+    def bins(self, local: Any) -> Any:
+        """Numbers of the bins that times are in.
+
+        Args:
+            local: whole microseconds since 1970 on the clock; an array, or of an engine.
+        """
+        if self.months:
+            return (time_texts.month_of(local // DAY) - 12 * 1970) // self.months
+        return (local - _ANCHOR) // (self.width * SECOND)
+
+    def start(self, number: int) -> pd.Timestamp:
+        """The first moment of a bin, on the clock."""
+        if self.months:
+            days = time_texts.first_of_month(12 * 1970 + int(number) * self.months)
+            return pd.Timestamp(0) + pd.Timedelta(days=days)
+        return ANCHOR + int(number) * pd.Timedelta(seconds=self.width)
+
+    @property
+    def of_days(self) -> bool:
+        """Whether every bin starts at midnight."""
+        return self.months > 0 or self.width % 86_400 == 0
 
     def describe(self) -> str:
         """The calendar in words, for messages."""
         if self.kind == "integer":
             return "periods given as integers"
-        return f"periods of {pd.Timedelta(seconds=self.width)} on the clock of {self.time_zone}"
+        return f"periods of {self.flag_value} on the clock of {self.time_zone}"
 
     @property
-    def _rule(self) -> str:
-        wanted = "a whole number" if self.kind == "integer" else "a date or time (ISO 8601)"
-        return f"a period must be {wanted}"
+    def flag_value(self) -> str:
+        """The width of a bin as `--period` takes it."""
+        return f"{self.months}M" if self.months else spelled(self.width)
 
     def label(self, number: int) -> int | str:
         """A period as users write it: the integer, or the ISO start of the bin."""
         if self.kind == "integer":
             return int(number)
-        start = ANCHOR + int(number) * pd.Timedelta(seconds=self.width)
+        start = self.start(number)
         return start.date().isoformat() if start == start.normalize() else start.isoformat()
 
     def periods(self, numbers: np.ndarray) -> pd.Series:
         """Periods as a column of the input's own type: integers, dates or times."""
         if self.kind == "integer":
             return pd.Series(numbers, dtype="int64")
-        starts = pd.Series(ANCHOR + numbers * pd.Timedelta(seconds=self.width))
-        days = self.width % 86_400 == 0
-        return starts.dt.date if days else starts.astype("datetime64[s]")
+        if self.months:
+            days = time_texts.first_of_month(12 * 1970 + np.asarray(numbers) * self.months)
+            starts = pd.Series(pd.Timestamp(0) + pd.to_timedelta(days, unit="D"))
+        else:
+            starts = pd.Series(ANCHOR + numbers * pd.Timedelta(seconds=self.width))
+        return starts.dt.date if self.of_days else starts.astype("datetime64[s]")
 
     def number(self, label: str, flag: str) -> int:
         """The number of a period given on the command line.
 
         Raises:
-            InputError: it is no period.
+            InputError: it is not a period.
         """
-        column = pa.chunked_array([pa.array([label])])
+        table = Table(pa.table({flag: pa.chunked_array([pa.array([label])])}), "flag")
         try:
-            values = self.numbers(Table(pa.table({flag: column}), "flag"), flag, flag)
+            reading = time_columns.reading_of(table, flag, flag, BY_COLUMN)
+            return int(self.read(table, flag, flag, reading).numbers[0])
         except InputError:
-            raise InputError(f"--{flag}: {self._rule}. Received: {label!r}") from None
-        return int(values[0])
-
-
-_ZONED = r"[T ]\d{2}.*(?:Z|[+-]\d{2}(?::?\d{2})?)$"
-
-
-def _times(data: pa.ChunkedArray, time_zone: str) -> pd.Series:
-    """Times on the clock of a zone; NaT where there is none.
-
-    A time without a zone is already on that clock; one with an offset is converted, each by its
-    own, since the offsets of a zone with daylight saving differ within a year.
-    """
-    if pa.types.is_timestamp(data.type):
-        return _on_clock(pd.to_datetime(data.to_pandas()), time_zone)
-    if pa.types.is_date(data.type):
-        return data.cast(pa.timestamp("ms")).to_pandas()
-    raw = data.to_pandas().astype("string").str.strip()
-    zoned = raw.str.contains(_ZONED).fillna(False).to_numpy(bool)
-    times = pd.to_datetime(raw.mask(zoned), errors="coerce", format="ISO8601")
-    if zoned.any():
-        converted = pd.to_datetime(raw[zoned], errors="coerce", format="ISO8601", utc=True)
-        times = times.astype("datetime64[us]")
-        times[zoned] = _on_clock(converted, time_zone)
-    return times
-
-
-def _on_clock(times: pd.Series, time_zone: str) -> pd.Series:
-    return times if times.dt.tz is None else times.dt.tz_convert(time_zone).dt.tz_localize(None)
-
-
-def check_same(counts: Rows, flags: TableFlags, fitted: Calendar) -> None:
-    """Refuses counts whose periods are not those that a model was trained on.
-
-    Raises:
-        InputError: the sentence names both.
-    """
-    now = calendar_of(counts, flags)
-    if now != fitted:
-        raise InputError(
-            f"{counts.origin()}: the model was trained on {fitted.describe()}, but these counts "
-            f"(with --period and --time_zone) have {now.describe()}"
-        )
-
-
-def calendar_of(table: Rows, flags: TableFlags) -> Calendar:
-    """Chooses the calendar that a counts table's period column needs.
-
-    Raises:
-        InputError: `--period` or `--time_zone` cannot be read, or the periods are dates written
-            as numbers (a year of them would read as 1,131 periods, most of them empty).
-    """
-    column, flag = flags.period_column, "period_column"
-    calendar = Calendar(kind="integer")
-    numbers, rows, dates = 0, 0, None
-    for piece in table.pieces(PIECE_ROWS, {column: flag}):
-        data = piece.need(column, flag)
-        if pa.types.is_temporal(data.type):
-            return calendar_of_times(flags)
-        if pa.types.is_integer(data.type) or pa.types.is_floating(data.type):
-            numbers += len(data)
-        else:
-            raw = data.to_pandas().astype("string").str.strip()
-            numbers += int(raw.str.fullmatch(r"-?\d+").fillna(False).sum())
-        rows += len(data)
-        if 2 * numbers > rows and dates is not False:
-            found = calendar.numbers(piece, column, flag, allow_empty=True)
-            found = found[~np.isnan(found)]
-            dates = are_dates(found) if len(found) else dates
-    if 2 * numbers <= rows:
-        return calendar_of_times(flags)
-    if dates:
-        first = next(iter(table.pieces(1, {column: flag})))
-        value = first.data[column][0].as_py()
-        raise InputError(
-            f"{first.where(0, column)}: {value} is a date written as a number, and numbers count "
-            "periods; write it as 2024-05-31"
-        )
-    return calendar
+            rule = "a whole number" if self.kind == "integer" else Reading().rule
+            raise InputError(f"--{flag}: a period must be {rule}. Received: {label!r}") from None
 
 
 def calendar_of_times(flags: TableFlags) -> Calendar:
@@ -190,15 +186,53 @@ def calendar_of_times(flags: TableFlags) -> Calendar:
 
     Raises:
         InputError: one of the two cannot be read.
+
+    >>> calendar_of_times(TableFlags(period="1M")).label(650)
+    '2024-03-01'
     """
-    width = seconds(flags.period, "period")
-    try:
-        zoneinfo.ZoneInfo(flags.time_zone)
-    except (KeyError, ValueError, OSError):  # unknown; no name of a zone; a directory of zones
+    zones.check(flags.time_zone)
+    months = re.fullmatch(r"\s*([1-9]\d{0,3})\s*M\s*", flags.period)
+    if months:
+        return Calendar(kind="time", time_zone=flags.time_zone, months=int(months[1]))
+    if minutes := re.fullmatch(r"\s*(\d+)\s*m\s*", flags.period):
         raise InputError(
-            f"--time_zone must be a name such as Asia/Shanghai. Received: {flags.time_zone!r}"
-        ) from None
-    return Calendar(kind="time", width=width, time_zone=flags.time_zone)
+            f"--period={flags.period} may be minutes or months; set --period={minutes[1]}min or "
+            f"--period={minutes[1]}M"
+        )
+    return Calendar(kind="time", width=seconds(flags.period, "period"), time_zone=flags.time_zone)
+
+
+def check_names(calendar: Calendar, reading: Reading, where: str) -> None:
+    """Refuses times that name whole weeks, months or years where periods are shorter.
+
+    Args:
+        calendar: the periods.
+        reading: how the times are written.
+        where: names their column.
+
+    Raises:
+        InputError: the sentence names the `--period` to set.
+    """
+    names = reading.format.names if reading.format else "day"
+    least = {"week": 7 * 86_400, "month": 1, "year": 12}.get(names, 0)
+    long = calendar.months or (names == "week" and calendar.width)
+    if long < least:
+        wide = {"week": "7d", "month": "1M", "year": "12M"}[names]
+        raise InputError(
+            f"{where}: its values name {names}s, but periods are {calendar.flag_value} long; set "
+            f"--period={wide}"
+        )
+
+
+def spelled(width: int) -> str:
+    """A width in seconds as `--period` takes it.
+
+    >>> spelled(604_800), spelled(5400)
+    ('7d', '90min')
+    """
+    units = {"d": 86_400, "h": 3600, "min": 60, "s": 1}
+    unit = next(name for name, size in units.items() if width % size == 0)
+    return f"{width // units[unit]}{unit}"
 
 
 def seconds(text: str, flag: str) -> int:
@@ -214,12 +248,6 @@ def seconds(text: str, flag: str) -> int:
     except ValueError:
         width = 0
     if not width >= 1 or width % 1:
-        raise InputError(f"--{flag} must be a width such as 1h, 1d or 7d. Received: {text!r}")
+        widths = "1h, 1d, 7d or 1M" if flag == "period" else "1h, 1d or 7d"
+        raise InputError(f"--{flag} must be a width such as {widths}. Received: {text!r}")
     return int(width)
-
-
-def are_dates(numbers: np.ndarray) -> bool:
-    """Whether all numbers read as yyyymmdd of the years 1900 to 2199."""
-    year, month, day = numbers // 10_000, numbers // 100 % 100, numbers % 100
-    dates = (year >= 1900) & (year < 2200) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
-    return len(numbers) > 0 and bool(dates.all())

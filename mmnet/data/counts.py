@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import budgets, calendars, repeats
+from mmnet.data import budgets, periods, repeats, time_columns
 from mmnet.data.arrays import FEWER, Allocate, exact_sum, in_memory
 from mmnet.data.calendars import MAX_PERIODS, Calendar
 from mmnet.data.columns import id_texts, integers
@@ -27,6 +27,7 @@ from mmnet.data.ids import ItemIds, check_unknown, item_ids
 from mmnet.data.ledger import Rule, so_far
 from mmnet.data.numbers import Marks, recognised, reported
 from mmnet.data.parquet import PIECE_ROWS
+from mmnet.data.periods import Survey
 from mmnet.data.spool import Spool
 from mmnet.data.tables import Rows, Table
 
@@ -36,8 +37,11 @@ LARGEST_RATE_SUM = int(schema.LARGEST_RATE)
 CELL_BYTES = 33
 """Of an item and period in a shard: clicks, shares, whether there are any, and two sums of them."""
 
-ROW = np.dtype([("item", "i8"), ("period", "i8"), ("clicks", "i8"), ("shares", "i8"), ("at", "i8")])
-"""A row in the spool: the item's row in its table, the period's number, its counts, its place."""
+ROW = np.dtype(
+    [(name, "i8") for name in ("item", "period", "clicks", "shares", "at")] + [("again", "?")]
+)
+"""A row in the spool: the item's row in its table, the period's number, its counts, its place, and
+whether the clock shows the period for the second time."""
 
 
 @dataclass
@@ -159,6 +163,7 @@ class Counted:
         """
         for number, items in enumerate(self.shards):
             rows = self._spool.shard(number)
+            rows = rows[rows["period"] < self.first_period + self.num_periods]
             with so_far(lambda: self._rules):
                 kept = self._without_repeats(rows, items)
             left_out = rows[~kept]
@@ -187,7 +192,11 @@ class Counted:
         shape = (items.stop - items.start, self.num_periods)
         cells = self._cells(rows, items)
         clicks, shares = (np.zeros(shape[0] * shape[1], np.int64) for _ in range(2))
-        clicks[cells], shares[cells] = rows["clicks"], rows["shares"]
+        for again in (False, True):  # the two hours of one name at the end of summer time
+            part = rows["again"] == again
+            if part.any():
+                clicks[cells[part]] += rows["clicks"][part]
+                shares[cells[part]] += rows["shares"][part]
         return Panel(
             self.ids.part(items),
             clicks.reshape(shape),
@@ -207,8 +216,9 @@ class Counted:
         Raises:
             InputError: two rows for one item and period, unless they may be dropped.
         """
-        cells = self._cells(rows, items)
-        there = np.zeros((items.stop - items.start) * self.num_periods, bool)
+        of_panel = (items.stop - items.start) * self.num_periods
+        cells = self._cells(rows, items) + of_panel * rows["again"]  # two hours, one name
+        there = np.zeros(2 * of_panel, bool)
         there[cells] = True
         if there.sum() == len(rows):
             return np.ones(len(rows), bool)
@@ -254,7 +264,7 @@ def count(
         items: one row per item; its order is the panel's.
         flags: column names, and what to do with unknown items.
         task: the first period to read.
-        calendar: a fitted one; otherwise the one that the period column needs.
+        calendar: a fitted one, which the period column must have; otherwise the one that it needs.
         borders: first item of each shard, and the number of items; none: shards of
             `flags.shard_items`.
 
@@ -276,14 +286,15 @@ def count(
     if borders is None:
         borders = [*range(0, len(ids), flags.shard_items), len(ids)]
     borders = np.asarray(borders, np.int64)
-    calendar = calendar or calendars.calendar_of(counts, flags)
+    surveyed = periods.survey(counts, flags, task, calendar)
+    calendar = surveyed.calendar
     given = _given_release(items, flags, calendar, len(ids))
     counted = {flags.denominator: "denominator", flags.numerator: "numerator"}
     marks = {
         column: recognised(counts, column, flag, flags, whole=True)
         for column, flag in counted.items()
     }
-    reader = _Reader(ids, flags, task, calendar, given, marks)
+    reader = _Reader(ids, flags, task, surveyed, given, marks)
     spool = Spool(ROW, len(borders) - 1, flags.engine_spill or None)
     # Looking ids up begins by hashing all of them: with many items, more rows at a time.
     with so_far(reader.ledger):
@@ -325,21 +336,24 @@ class _Reader:
         ids: ItemIds,
         flags: TableFlags,
         task: TaskFlags,
-        calendar: Calendar,
+        surveyed: Survey,
         given_release: np.ndarray,
         marks: Mapping[str, Marks],
     ):
-        self._ids, self._flags, self._calendar, self._marks = ids, flags, calendar, marks
+        self._ids, self._flags, self._marks = ids, flags, marks
+        self._surveyed, self._calendar = surveyed, surveyed.calendar
         self._release = given_release
         self._first_period: int | None = None
         if task.first_period:
-            self._first_period = calendar.number(task.first_period, "first_period")
+            self._first_period = self._calendar.number(task.first_period, "first_period")
         self.first_seen = np.full(len(ids), _NEVER)
         # Rows that reached each rule, once it has judged them, and those that left it.
-        self._read = self._known = self._dated = self._in_time = 0
-        self._counted = self._before_release = 0
+        self._read = self._known = self._dated = self._in_time = self._near = 0
+        self._counted = self._again = 0
         self._first, self._last = _NEVER, -_NEVER
         self._rates: dict[int, float] = {}
+        self._per_period: list[pd.DataFrame] = []
+        self._partial: Rule | None = None
 
     def read(self, piece: Table) -> np.ndarray:
         """The rows of a piece that stay, as `ROW`."""
@@ -347,12 +361,20 @@ class _Reader:
         rows_in = len(piece)
         piece, items = self._of_known_items(piece)
         self._read, self._known = self._read + rows_in, self._known + len(piece)
-        numbers = self._calendar.numbers(piece, flags.period_column, "period_column")
-        numbers, rows_in = numbers.astype(np.int64), len(piece)
+        found = self._calendar.read(
+            piece, flags.period_column, "period_column", self._surveyed.reading
+        )
+        numbers, again, rows_in = found.numbers.astype(np.int64), found.again, len(piece)
         if self._first_period is not None:
             late = numbers >= self._first_period
             piece, items, numbers = piece.keep(late), items[late], numbers[late]
+            again = again[late]
         self._dated, self._in_time = self._dated + rows_in, self._in_time + len(piece)
+        if self._surveyed.stray:
+            near = (numbers >= self._surveyed.first) & (numbers <= self._surveyed.last)
+            piece, items, numbers = piece.keep(near), items[near], numbers[near]
+            again = again[near]
+        self._near += len(piece)
         clicks = self._counts(piece, flags.denominator, "denominator")
         shares = self._counts(piece, flags.numerator, "numerator")
         self._check_rates(piece, numbers, clicks, shares)
@@ -362,22 +384,25 @@ class _Reader:
         self._counted += len(piece)
         seen = clicks > 0
         np.minimum.at(self.first_seen, items[seen], numbers[seen])
-        self._before_release += int((seen & (numbers < self._release[items])).sum())
+        self._again += int(again.sum())
+        here = {"rows": 1, "clicks": clicks.astype(float)}
+        here["early"] = seen & (numbers < self._release[items])
+        self._per_period.append(pd.DataFrame(here, index=numbers).groupby(level=0).sum())
         rows = np.empty(len(piece), ROW)
         rows["item"], rows["period"], rows["at"] = items, numbers, piece.places
-        rows["clicks"], rows["shares"] = clicks, shares
+        rows["clicks"], rows["shares"], rows["again"] = clicks, shares, again
         return rows
 
     def _counts(self, piece: Table, column: str, flag: str) -> np.ndarray:
         return integers(piece, column, flag, what=column, marks=self._marks[column])
 
     def span(self, counts: Rows) -> tuple[int, int]:
-        """The first period, and how many there are.
+        """The first period, and how many there are; a last one that is not complete is left out.
 
         Raises:
             InputError: none, or too many.
         """
-        if not self._in_time:
+        if not self._near:
             raise InputError(
                 f"{counts.origin()}: no row of the table is left after the rules above"
             )
@@ -396,22 +421,39 @@ class _Reader:
                 f"period; give {flags.denominator} in a smaller unit, or {flags.numerator} in a "
                 "larger one"
             )
-        return self._first, num_periods
+        return self._first, num_periods - self._leave_out_partial(num_periods)
+
+    def _leave_out_partial(self, num_periods: int) -> bool:
+        """Whether the last period has so few clicks that it must be incomplete."""
+        table = pd.concat(self._per_period).groupby(level=0).sum()
+        clicks = table["clicks"].reindex(range(self._first, self._last + 1), fill_value=0)
+        # Events were judged when they were counted, by the clock too.
+        if self._flags.use_partial or self._flags.events or not periods.too_few(clicks.to_numpy()):
+            return False
+        lost = int(table["rows"].iloc[-1])
+        reason = f"has {int(clicks.iloc[-1]):,} {self._flags.denominator}, {periods.FEWER}"
+        label = self._calendar.label(self._last)
+        self._partial = periods.partial_rule("counts", label, reason, self._near, self._near - lost)
+        self._per_period = [table.iloc[:-1]]
+        return True
 
     def ledger(self) -> list[Rule]:
         """What the rules dropped, of the rows that they have judged so far."""
         found = [Rule("counts", "item is in the items table", self._read, self._known)]
         if self._first_period is not None:
             found.append(Rule("counts", "not before --first_period", self._dated, self._in_time))
-        found.append(
-            Rule(
-                "counts",
-                "not before the item's release",
-                self._counted,
-                self._counted - self._before_release,
-                "earlier periods count as missing",
-            )
-        )
+        if stray := self._surveyed.stray:
+            found.append(Rule("counts", periods.STRAY, self._in_time, self._near, stray))
+        if self._partial:
+            found.append(self._partial)
+        left = self._partial.rows_out if self._partial else self._counted
+        if self._again:
+            rule = "both hours of one name when summer time ends are added up"
+            note = f"{self._again:,} rows were of the second one"
+            found.append(Rule("counts", rule, left, left, note))
+        early = int(sum(table["early"].sum() for table in self._per_period))
+        note = "earlier periods count as missing"
+        found.append(Rule("counts", "not before the item's release", left, left - early, note))
         return [rule for rule in found if rule.rows_in]
 
     def _of_known_items(self, piece: Table) -> tuple[Table, np.ndarray]:
@@ -459,6 +501,11 @@ def _given_release(
     """Period number of each item's release, float64 [items]; NaN where it is not given."""
     if not flags.release:
         return np.full(num_items, np.nan)
+    reading = time_columns.reading_of(items, flags.release, "release", flags)
     pieces = items.pieces(PIECE_ROWS, {flags.release: "release"})
-    found = [calendar.numbers(p, flags.release, "release", allow_empty=True) for p in pieces]
-    return np.concatenate(found)
+    return np.concatenate(
+        [
+            calendar.read(piece, flags.release, "release", reading, allow_empty=True).numbers
+            for piece in pieces
+        ]
+    )

@@ -13,7 +13,7 @@ from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import calendars, event_times, expressions, spelling
 from mmnet.data.calendars import Calendar
 from mmnet.data.engines import Engine, Events
-from mmnet.data.event_times import END_YEAR, FIRST_YEAR
+from mmnet.data.zones import END_YEAR, FIRST_YEAR
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -125,6 +125,7 @@ class Marking:
             "item": table[ITEM],
             "period": table[PERIOD],
             "rule": ibis.cases(*cases, else_=0).cast("int64"),
+            "time": table[self.when.local],
             **(extra or {}),
         }
         counts = [each for rate in self.rates for each in (rate.numerator, rate.denominator)]
@@ -172,7 +173,7 @@ class Marking:
 
         marked = self.marked()
         stays = marked.rule == 0
-        sums: dict[str, Any] = {"num_events": marked.count()}
+        sums: dict[str, Any] = {"num_events": marked.count(), "last_time": marked.time.max()}
         for number in range(len(self.rates)):
             good = marked[f"good_{number}"]
             for name in (f"numerator_{number}", f"denominator_{number}"):

@@ -1,39 +1,28 @@
 """Times of events, as whole numbers that every engine counts alike.
 
 Engines differ in their time zones, in how they cut time into bins and in how they read text; so a
-time becomes microseconds, and a clock the offsets that Python's own zone database has.
+time becomes microseconds, text is cut into the parts of a `time_texts.Format`, and a clock is the
+offsets that Python's own zone database has.
 """
 
 from __future__ import annotations
 
-import datetime
 import functools
-import zoneinfo
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.compute as pc
-
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
-from mmnet.data import calendars, expressions
-from mmnet.data.calendars import ANCHOR, Calendar
+from mmnet.data import calendars, expressions, time_columns, time_texts, zones
+from mmnet.data.calendars import Calendar
 from mmnet.data.columns import LARGEST
 from mmnet.data.engines import Engine, Events
+from mmnet.data.time_columns import FRACTION, LATEST, PER_SECOND, Reading
+from mmnet.data.time_texts import Format
+from mmnet.data.zones import DAY, END, SECOND
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
-
-FIRST_YEAR, END_YEAR = 1970, 2100
-"""A time outside these years is a mistake of the log."""
-
-SECOND = 1_000_000
-"""In microseconds, the unit of all times here."""
-
-_DAY = 86_400 * SECOND
-_END = (datetime.date(END_YEAR, 1, 1) - datetime.date(FIRST_YEAR, 1, 1)).days * _DAY
-_ANCHOR = int(ANCHOR.timestamp()) * SECOND
-_UNITS = {"s": SECOND, "ms": 1000, "us": 1}
 
 
 @dataclass(frozen=True)
@@ -56,12 +45,9 @@ class When:
 
     def period(self, table: ir.Table, calendar: Calendar) -> ir.IntegerValue:
         """The number of the period, by the rule of the calendar; null without a time."""
-        import ibis
-
         if self.is_period:
             return table[self.local]
-        width = ibis.literal(calendar.width * SECOND, "int64")
-        return ((table[self.local] - _ANCHOR) // width).cast("int64")
+        return calendar.bins(table[self.local]).cast("int64")
 
     def since(self, other: When, table: ir.Table) -> ir.IntegerValue:
         """Microseconds from another time to this one; by the clock where that is all there is."""
@@ -79,7 +65,8 @@ class When:
         if self.is_period:
             return Calendar(kind="integer").number(text, "events_until")
         seconds = Calendar(kind="time", width=1, time_zone=flags.time_zone)
-        return seconds.number(text, "events_until") * SECOND + _ANCHOR
+        start = seconds.start(seconds.number(text, "events_until"))
+        return int(start.timestamp()) * SECOND
 
 
 def when(
@@ -115,23 +102,59 @@ def when(
         if not of.type().is_timestamp() or not engine.is_instant(events, column):
             return table, When(name, name)
         return _on_clock(table, name, flags)
-    if kind == "text" and not _holds_numbers(engine, events, of):
-        return _of_text(engine, table.mutate(**{name: value}), name, flags)
     if kind not in ("number", "text"):
         raise InputError(
             f"{events.origin}, column {column}: a time must be a timestamp, a date, ISO 8601 text "
             f"or a number. Received: {of.type()} values"
         )
-    table = table.mutate(**{name: expressions.number(value)})
-    if flags.time_unit == "period":
+    reading = _reading(engine, events, of, column, flags)
+    if reading.format:
+        if kind == "number":  # dates that are written as numbers
+            value = _whole(expressions.number(value)).cast("string")
+        return _of_text(engine, table.mutate(**{name: value}), name, flags, reading.format)
+    if kind == "text":
+        table, rest = _split(table.mutate(**{name: value}), name)
+    else:
+        table, rest = table.mutate(**{name: expressions.number(value)}), None
+    if reading.unit == "period":
         if flag != "time_column":
             raise InputError(
-                f"{events.origin}, column {column}: say with --time_unit=s, ms or us what the "
+                f"{events.origin}, column {column}: say with --time_unit=s, ms, us or ns what the "
                 f"numbers of --{flag} count"
             )
-        return table.mutate(**{name: _whole(table[name])}), When(name, name, is_period=True)
-    table = table.mutate(**{name: _of_units(table[name], _UNITS[flags.time_unit])})
+        whole = table[name] if rest is None else _or_null(_digits(rest) == 0, table[name])
+        return table.mutate(**{name: _whole(whole)}), When(name, name, is_period=True)
+    table = table.mutate(**{name: _of_units(table[name], rest, reading)})
     return _on_clock(table, name, flags)
+
+
+def _split(table: ir.Table, name: str) -> tuple[ir.Table, Any]:
+    """Cuts a column of text into whole numbers, exact in all of 64 bits, and what follows a point.
+
+    Returns:
+        The table with whole numbers for the text, null where it is not a number; and the digits
+        after the point.
+    """
+    pattern, text = r"^\+?(-?[0-8]?[0-9]{1,18})(?:\.([0-9]*))?$", expressions.filled(table[name])
+    rest = f"{name} rest"
+    table = table.mutate(**{name: text.re_extract(pattern, 1), rest: text.re_extract(pattern, 2)})
+    table = table.mutate(**{name: table[name].nullif("").cast("int64")})
+    return table, table[rest]
+
+
+def _reading(engine: Engine, events: Events, value: Any, column: str, flags: TableFlags) -> Reading:
+    """How a column is written, by its first values; see `time_columns.decide`."""
+    filled = expressions.filled(value) if value.type().is_string() else value
+    first = events.data.select(value=filled).filter(lambda t: t.value.notnull())
+    run = functools.partial(engine.backend.to_pyarrow, first.limit(time_columns.SAMPLE))
+    found = engine.run(run, f"reading {events.origin}")["value"]
+    texts = time_columns.as_texts(found.filter(time_columns.filled(found)))
+    where = f"{events.origin}, column {column}"
+    numeric = not value.type().is_string()
+    reading = time_columns.decide(texts.to_pylist(), flags, lambda _: where, numeric=numeric)
+    if column == flags.time_column and reading.unit != "period":
+        calendars.check_names(calendars.calendar_of_times(flags), reading, where)
+    return reading
 
 
 def _on_clock(table: ir.Table, name: str, flags: TableFlags) -> tuple[ir.Table, When]:
@@ -148,7 +171,7 @@ def _or_null(good: Any, value: Any) -> Any:
 
 
 def _sane(micros: Any) -> Any:
-    return _or_null((micros >= 0) & (micros < _END), micros)
+    return _or_null((micros >= 0) & (micros < END), micros)
 
 
 def _whole(value: Any) -> Any:
@@ -161,38 +184,41 @@ def _whole(value: Any) -> Any:
     return _or_null(good, ibis.ifelse(good, value, 0).cast("int64"))
 
 
-def _of_units(value: Any, size: int) -> Any:
-    """Microseconds of a number of units; what would not fit is null first."""
-    value = _or_null((value >= 0) & (value < _END // size), value)
+def _of_units(value: Any, rest: Any, reading: Reading) -> Any:
+    """Microseconds of a number of units; what is not a time of the unit's years is null first.
+
+    Args:
+        value: numbers.
+        rest: digits after the point of numbers that were text; None for others.
+        reading: the unit, and its years.
+    """
+    per_second = PER_SECOND[reading.unit]
+    inside = (value >= reading.earliest * per_second) & (value < LATEST * per_second)
+    value = _or_null(inside, value)
     if value.type().is_floating():
-        return (value * size).floor().cast("int64")
-    return value.cast("int64") * size
+        size = per_second // SECOND
+        micros = value / size if size else value * (SECOND // per_second)
+        return micros.floor().cast("int64")
+    value = value.cast("int64")
+    if per_second > SECOND:  # engines divide in float64, which does not hold nanoseconds
+        below = value % per_second
+        seconds = ((value - below) / per_second).round().cast("int64")
+        return seconds * SECOND + (below // (per_second // SECOND)).cast("int64")
+    micros, places = value * (SECOND // per_second), FRACTION[reading.unit]
+    if rest is None or not places:
+        return micros
+    return micros + _digits((rest.fill_null("") + "0" * places).substr(0, places))
 
 
-def _holds_numbers(engine: Engine, events: Events, value: Any) -> bool:
-    """Whether a column of text holds numbers, by most of its first values."""
-    text = expressions.filled(value)
-    first = events.data.select(text=text).filter(lambda t: t.text.notnull()).limit(100)
-    run = functools.partial(engine.backend.to_pyarrow, first)
-    found = engine.run(run, f"reading {events.origin}")["text"]
-    matches = pc.match_substring_regex(found, r"^[+-]?\d+(\.\d*)?$")
-    return bool(len(found)) and pc.sum(matches).as_py() * 2 > len(found)
-
-
-_ISO = (
-    r"^\d{4}-\d{2}-\d{2}"
-    r"([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d([.,]\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)?)?$"
-)
+def _digits(text: Any, default: int = 0) -> Any:
+    return text.nullif("").cast("int64").fill_null(default)
 
 
 def _of_text(
-    engine: Engine, table: ir.Table, name: str, flags: TableFlags
+    engine: Engine, table: ir.Table, name: str, flags: TableFlags, fmt: Format
 ) -> tuple[ir.Table, When]:
-    """Reads ISO 8601 text by its positions: engines agree on nothing else about it."""
+    """Reads text by the parts of a format: engines agree on nothing else about it."""
     import ibis
-
-    def digits(part: Any) -> Any:
-        return part.nullif("").try_cast("int64").fill_null(0)
 
     def add(**more: Any) -> None:
         nonlocal table
@@ -201,23 +227,34 @@ def _of_text(
     def at(part: str) -> Any:
         return table[f"{name} {part}"]
 
+    def part_of(part: str, place: time_texts.Part) -> Any:
+        text = at(f"group {place.group}")
+        if place.length is not None:
+            text = text.substr(place.start, place.length)
+        if place.names:
+            known = [(text.lower() == known, n) for n, known in enumerate(place.names, place.first)]
+            return ibis.cases(*known, else_=place.first).cast("int64")
+        if part == "fraction":
+            text = (text + "000000").substr(0, 6)
+        return _digits(text, time_texts.DEFAULTS.get(part, 0))
+
     add(text=expressions.filled(table[name]))
-    add(text=_or_null(at("text").re_search(_ISO), at("text")))
+    add(text=_or_null(at("text").re_search(fmt.unnamed), at("text")))
     add(
-        day=at("text").substr(0, 10).try_cast("date").cast("timestamp"),
-        rest=at("text").substr(16),  # from the seconds on
-        minutes=digits(at("text").substr(11, 2)) * 60 + digits(at("text").substr(14, 2)),
+        **{
+            f"group {group}": at("text").re_extract(fmt.unnamed, number).fill_null("")
+            for group, number in fmt.groups.items()
+        }
     )
+    places = {part: place for part, place in fmt.parts.items() if part != "zone"}
+    add(**{part: part_of(part, place) for part, place in places.items()})
+    add(zone=at("group zone").replace(":", "") if "zone" in fmt.parts else ibis.literal(""))
+    days, exists = time_texts.days_of({part: at(part) for part in places})
+    ahead = _digits(at("zone").re_extract("^[+-]([0-9]{2})", 1).fill_null("")) * 60
+    ahead += _digits(at("zone").substr(3, 2).nullif(""))
     add(
-        seconds=digits(at("rest").re_extract(r"^:(\d{2})", 1)),
-        fraction=at("rest").re_extract(r"[.,](\d+)", 1).fill_null("") + "000000",
-        zone=at("rest").re_extract(r"(Z|[+-]\d{2}:?\d{0,2})$", 1).fill_null("").replace(":", ""),
-    )
-    ahead = digits(at("zone").substr(1, 2)) * 60 + digits(at("zone").substr(3, 2))
-    add(
-        naive=engine.micros(at("day"))
-        + (at("minutes") * 60 + at("seconds")) * SECOND
-        + digits(at("fraction").substr(0, 6)),
+        naive=_or_null(at("text").notnull() & exists, days.cast("int64") * DAY)
+        + time_texts.clock_of({part: at(part) for part in places}),
         ahead=ibis.ifelse(at("zone").startswith("-"), -ahead, ahead) * 60 * SECOND,
     )
     add(order=_sane(at("naive") - at("ahead")))
@@ -231,8 +268,8 @@ def _offset(instant: Any, flags: TableFlags) -> Any:
     """Microseconds that the clock of the time zone is ahead of UTC: a tree of comparisons."""
     import ibis
 
-    calendars.calendar_of_times(flags)  # refuses an unknown zone
-    starts, offsets = offsets_of(flags.time_zone)
+    zones.check(flags.time_zone)
+    starts, offsets = zones.offsets_of(flags.time_zone)
 
     def between(first: int, last: int) -> Any:
         if first == last:
@@ -245,32 +282,3 @@ def _offset(instant: Any, flags: TableFlags) -> Any:
         )
 
     return between(0, len(starts) - 1)
-
-
-@functools.lru_cache(maxsize=8)
-def offsets_of(time_zone: str) -> tuple[list[int], list[int]]:
-    """When a zone's clock is changed, and how far it is ahead of UTC from then on.
-
-    Returns:
-        Instants and offsets, in microseconds; the first instant is the start of 1970.
-
-    >>> starts, offsets = offsets_of("Europe/Berlin")
-    >>> [offset // 3_600_000_000 for offset in offsets[:3]]  # summer time came back in 1980
-    [1, 2, 1]
-    """
-    zone = zoneinfo.ZoneInfo(time_zone)
-
-    def ahead(second: int) -> int:
-        delta = datetime.datetime.fromtimestamp(second, zone).utcoffset()
-        return int((delta or datetime.timedelta()).total_seconds())
-
-    starts, offsets = [0], [ahead(0)]
-    for day in range(86_400, _END // SECOND + 1, 86_400):
-        while ahead(day) != offsets[-1]:
-            low, high = max(day - 86_400, starts[-1]), day  # the change is in (low, high]
-            while high - low > 1:
-                middle = (low + high) // 2
-                low, high = (low, middle) if ahead(middle) != offsets[-1] else (middle, high)
-            starts.append(high)
-            offsets.append(ahead(high))
-    return [start * SECOND for start in starts], [offset * SECOND for offset in offsets]

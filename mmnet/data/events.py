@@ -21,23 +21,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
 from mmnet.checks import InputError, shown
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import dialects, engines, event_files, expressions, table_files
+from mmnet.data import (
+    dialects,
+    engines,
+    event_files,
+    expressions,
+    periods,
+    table_files,
+    time_columns,
+    time_texts,
+)
 from mmnet.data.arrays import HALF_BITS, LOWER_HALF, exact_sum
 from mmnet.data.calendars import MAX_PERIODS
 from mmnet.data.columns import lost_digits
 from mmnet.data.engines import Engine, Events
 from mmnet.data.event_files import EventFiles
 from mmnet.data.event_rules import LOST, LOST_DIGITS, Marking
-from mmnet.data.event_times import END_YEAR, FIRST_YEAR
 from mmnet.data.expressions import Rate
 from mmnet.data.ids import ItemIds, check_unknown
 from mmnet.data.ledger import Rule, check_chain, so_far
 from mmnet.data.spelling import LARGEST
+from mmnet.data.zones import END_YEAR, FIRST_YEAR
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -228,23 +238,37 @@ class _Counting:
         known = live
         if self.item_ids is not None:
             known = live.semi_join(self._known(), "item")
-        totals = _joined(self._fetch(self._totals(known))[0])
-        num_known = totals["rows"] or 0
+        num_known = self._fetch(known.agg(rows=known.num_events.sum()))[0]["rows"] or 0
         if num_known < reached:
             self._refuse_unknown(live, reached - num_known, num_known)
         if self.item_ids is not None:
             done.append(Rule("events", "item is in the items table", reached, num_known))
+        if not num_known:
+            raise InputError(self._nothing_left(done))
+        known, of_periods = self._of_periods(known)
+        done += of_periods
         check_chain(done)
+        totals = _joined(self._fetch(self._totals(known))[0])
         for number, rate in enumerate(self.rates):
-            bad = num_known - (totals[f"good_{number}"] or 0)
+            bad = totals["rows"] - (totals[f"good_{number}"] or 0)
             constant = _constant(totals, number)
             if bad and (constant or self.flags.bad_events == "fail"):
                 self._refuse_values(number, rate, bad, constant)
-        if not num_known:
-            raise InputError(self._nothing_left(done))
-        self._check_periods(totals)
         self._check_sizes(known, totals)
         return known, totals, [*done, *self._rules_of_values(totals)]
+
+    def _of_periods(self, known: ir.Table) -> tuple[ir.Table, list[Rule]]:
+        """The cells of periods that are neither stray nor incomplete, and what was left out."""
+        by_period = known.group_by("period").agg(
+            rows=known.num_events.sum(), last=known.last_time.max()
+        )
+        found = self._fetch(by_period.order_by("period").limit(MAX_PERIODS + 1))
+        first, last, rules = periods.of_events(
+            pd.DataFrame(found).set_index("period"), self.calendar, self.flags, self.events.origin
+        )
+        if rules:
+            known = known.filter((known.period >= first) & (known.period <= last))
+        return known, rules
 
     def _fetch(self, expression: ir.Table) -> list[dict[str, Any]]:
         """The rows of a small result."""
@@ -291,9 +315,12 @@ class _Counting:
                     }
                 )
             )
-            whole_days = self.calendar.width % 86_400 == 0
             cells = cells.join(starts, cells.period == starts.number)
-            start = cells.start.cast("date") if whole_days else self.engine.timestamp(cells.start)
+            start = (
+                cells.start.cast("date")
+                if self.calendar.of_days
+                else self.engine.timestamp(cells.start)
+            )
             cells = cells.mutate(period=start)
         columns = {flags.item_column: cells.item, flags.period_column: cells.period}
         for number, rate in enumerate(self.rates):
@@ -364,21 +391,26 @@ class _Counting:
         """Raises: events without item, or without time."""
         column, column_flag = self.flags.item_column, "item_column"
         wanted = "item"
+        advice = ""
+        came_column = self.flags.item_column if rule == 1 else self.flags.time_column
+        broken = self.marking.marked({"came": self.marking.table[came_column]})
+        few = broken.filter(broken.rule == rule).select("came").limit(time_columns.SAMPLE)
+        came = [row["came"] for row in self._fetch(few)]
         if rule == 2:
             column, column_flag = self.flags.time_column, "time_column"
             wanted = "time (a period as a whole number)"
             if not self.when.is_period:
                 wanted = (
-                    f"time of {FIRST_YEAR} to {END_YEAR - 1} (ISO 8601, or as --time_unit says)"
+                    f"time of {FIRST_YEAR} to {END_YEAR - 1} (ISO 8601, or as --time_unit or "
+                    "--time_format says)"
                 )
-        broken = self.marking.marked({"came": self.marking.table[column]})
-        came = self._first(broken.filter(broken.rule == rule), "came")
+                advice = time_texts.suggestion([str(one).strip() for one in came])
         fix = "correct them, or set --bad_events=drop"
-        if 2 * rows > of:  # whatever is wrong, it is not a few events
+        if 2 * rows > of and not advice:  # whatever is wrong, it is not a few events
             fix = f"that is most of them, so that --{column_flag}={column} may be the wrong column"
         raise InputError(
-            f"{self.events.origin}, column {column}: {rows:,} events have no {wanted}; {fix}. "
-            f"Received: {came['came']!r}"
+            f"{self.events.origin}, column {column}: {rows:,} events have no {wanted}{advice}; "
+            f"{fix}. Received: {came[0]!r}"
         )
 
     def _refuse_lost_digits(self) -> None:
@@ -423,19 +455,6 @@ class _Counting:
         import ibis
 
         return ibis.memtable(pa.table({"item": pa.array(self.item_ids, pa.string())}))
-
-    def _check_periods(self, totals: dict[str, Any]) -> None:
-        first, last = totals["first"], totals["last"]
-        if last - first < MAX_PERIODS:
-            return
-        fix = "if these are no periods but times, say with --time_unit=s, ms or us what they count"
-        if not self.when.is_period:
-            fix = "--period may be wider, and --first_period and --events_until cut the ends off"
-        raise InputError(
-            f"{self.events.origin}, column {self.flags.time_column}: periods run from "
-            f"{self.calendar.label(first)} to {self.calendar.label(last)}, {last - first + 1:,} of "
-            f"them; {fix}"
-        )
 
     def _check_sizes(self, cells: ir.Table, totals: dict[str, Any]) -> None:
         """Raises: a count of one item and period that float64 does not hold exactly."""

@@ -21,13 +21,14 @@ import pyarrow.compute as pc
 import mmnet
 from mmnet.checks import InputError
 from mmnet.config import ENGINE, EventFlags, TableFlags, TaskFlags
-from mmnet.data import calendars, engines, events, parquet, table_paths
+from mmnet.data import engines, events, parquet, table_paths
 from mmnet.data.ledger import Rule
 from mmnet.data.parquet import PIECE_ROWS
 from mmnet.data.tables import Rows
 from mmnet.files import scratch_directory, write_atomic, write_directory
 from mmnet.flags import as_before
 from mmnet.hashing import sha256
+from mmnet.time_flags import TimeFlags
 
 COUNTS_FILE, ABOUT_FILE = "counts.parquet", "counts.json"
 """What stays of the counting in a dataset directory."""
@@ -113,7 +114,7 @@ def keep(kept: Sequence[Path], directory: Path) -> None:
 def _key(flags: TableFlags, task: TaskFlags, item_ids: np.ndarray, hashes: list[str]) -> str:
     """A hash of all that the counts depend on."""
     names = {*EventFlags.model_fields, "item_column", "period_column", "numerator", "denominator"}
-    names |= {"period", "time_zone", "unknown_items", "rate_may_exceed_one"}
+    names |= {*TimeFlags.model_fields, "unknown_items", "rate_may_exceed_one"}
     names |= {"empty_counts", "text_set"}
     names -= {"events", *ENGINE, *as_before(flags)}
     about = {
@@ -158,14 +159,10 @@ def _read(path: Path, flags: TableFlags) -> Rows:
     All of it is read once, so that damage shows here.
 
     Raises:
-        InputError: dates written as numbers, or a numerator above its denominator.
+        InputError: a numerator above its denominator.
     """
     found = parquet.open_table(str(path), "counts")
-    dates = True
     for piece in found.pieces(PIECE_ROWS):
-        period = piece.data[flags.period_column]
-        dates = dates and pa.types.is_integer(period.type)
-        dates = dates and calendars.are_dates(pc.unique(period).to_numpy())
         numerator, denominator = piece.data[flags.numerator], piece.data[flags.denominator]
         above = pc.greater(numerator, denominator)
         if not flags.rate_may_exceed_one and pc.any(above).as_py():
@@ -176,11 +173,6 @@ def _read(path: Path, flags: TableFlags) -> Rows:
                 f"period {row[flags.period_column]}; if the numerator is no part of the "
                 "denominator, set --rate_may_exceed_one"
             )
-    if dates:
-        raise InputError(
-            f"{flags.events}, column {flags.time_column}: {period[0].as_py()} is a date written as "
-            "a number, and numbers count periods; write it as 2024-05-31"
-        )
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import calendars, content, counts, histories, items, numbers, splits, taxonomies
+from mmnet.data import content, counts, histories, items, numbers, splits, taxonomies
 from mmnet.data.arrays import Allocate, in_memory
 from mmnet.data.columns import separator_of
 from mmnet.data.content import Encoders
@@ -134,7 +134,6 @@ def transform(found: InMemory, fitted: Fitted, allocate: Allocate = in_memory) -
     """
     encoders = Encoders(fitted.tables)
     content.check_same(encoders.fingerprints(), fitted.encoders)
-    calendars.check_same(found.counts, fitted.tables, fitted.calendar)
     marks = numbers.of_numerics(found.items, fitted.tables, fitted.marks)
     done = [*found.ledger]
     with so_far(lambda: done):

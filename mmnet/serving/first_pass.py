@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mmnet.checks import InputError
-from mmnet.data import calendars, counts, items, numbers, tables, taxonomies
+from mmnet.data import counts, items, numbers, tables, taxonomies
 from mmnet.data.arrays import new_array
 from mmnet.data.columns import separator_of
 from mmnet.data.counts import Counted, Panel
@@ -61,7 +61,6 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
         InputError: the tables are not as the contract wants them.
     """
     flags, window = fitted.tables, fitted.spec.window
-    calendars.check_same(found.counts, fitted.tables, fitted.calendar)
     borders = [
         part.start
         for block in found.items.blocks(flags.shard_items)

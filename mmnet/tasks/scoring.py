@@ -91,6 +91,8 @@ def _tables_of_export(flags: PredictConfig | DriftConfig, fitted: Fitted) -> Tab
     own = fitted.tables.model_dump()
     if {"counts", "events", "items"} & set(given):
         own |= {"source": "", "source_set": ()}
+    if flags.checked if isinstance(flags, DriftConfig) else flags.as_of:
+        given["use_partial"] = True  # a period that is named is used, complete or not
     engine = {name: getattr(flags, name) for name in config.ENGINE}
     return build(TableFlags, own | given | engine)
 

@@ -1,5 +1,3 @@
-import datetime
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,7 +7,6 @@ from hypothesis import strategies as st
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import counts
-from mmnet.data.calendars import Calendar, calendar_of
 from mmnet.data.tables import Table
 
 ITEMS = ["a", "b"]
@@ -30,18 +27,6 @@ def refused(*rows, **more):
     with pytest.raises(InputError) as caught:
         panel(rows, **more)
     return str(caught.value)
-
-
-def numbers(values, *, period="1d", time_zone="UTC", kind=None):
-    """Period numbers of a period column."""
-    table = Table(pa.table({"period": pa.array(values, kind)}), "counts")
-    calendar = calendar_of(table, TableFlags(period=period, time_zone=time_zone))
-    return calendar, calendar.numbers(table, "period", "period_column").tolist()
-
-
-def labels(values, **how):
-    calendar, found = numbers(values, **how)
-    return [calendar.label(int(number)) for number in found]
 
 
 # ---------------------------------------------------------------------------------- panels
@@ -161,153 +146,38 @@ def test_rates_that_add_up_beyond_fixed_point_are_refused():
     )
 
 
-def test_epoch_seconds_are_too_many_periods():
-    assert refused(("a", 1_700_000_000, 1, 0), ("a", 1_700_086_400, 1, 0)) == (
-        "counts table: periods run from 1700000000 to 1700086400, 86401 of them; dates must be "
-        "written as 2024-05-31, and --period may be wider"
+def test_periods_that_span_more_than_a_panel_holds_are_refused():
+    assert refused(("a", 0, 1, 0), ("a", 86_400, 1, 0)) == (
+        "counts table: periods run from 0 to 86400, 86401 of them; dates must be written as "
+        "2024-05-31, and --period may be wider"
     )
 
 
-# -------------------------------------------------------------------------------- calendars
+# -------------------------------------------------------------------- the end of summer time
+
+BERLIN = {"time_zone": "Europe/Berlin", "period": "1h"}
 
 
-def test_whole_numbers_are_periods_of_their_own():
-    calendar, found = numbers([3, -1, 7])
-    assert (calendar.kind, found) == ("integer", [3, -1, 7])
-    assert numbers(["3", " 4 "])[1] == [3, 4]
-    assert numbers([3.0, 4.0])[1] == [3, 4]
-
-
-def test_a_date_is_a_day():
-    assert labels(["2024-02-28", "2024-02-29", "2024-03-01"]) == [
-        "2024-02-28",
-        "2024-02-29",
-        "2024-03-01",
-    ]
-    _, found = numbers([datetime.date(2024, 2, 28), datetime.date(2024, 3, 1)])
-    assert found[1] - found[0] == 2
-
-
-def test_seven_day_bins_start_on_mondays_whatever_the_data():
-    # 2024-05-29 is a Wednesday, 2024-06-02 a Sunday, 2024-06-03 a Monday.
-    assert labels(["2024-05-29", "2024-06-02", "2024-06-03"], period="7d") == [
-        "2024-05-27",
-        "2024-05-27",
-        "2024-06-03",
-    ]
-
-
-def test_hours_are_labelled_with_their_start():
-    found = labels(["2024-05-29T03:59:59", "2024-05-29 04:00", "2024-05-29"], period="1h")
-    assert found == ["2024-05-29T03:00:00", "2024-05-29T04:00:00", "2024-05-29"]
-
-
-def test_a_time_without_a_zone_is_on_the_clock_of_the_zone():
-    assert labels(["2024-05-29T23:30:00"], time_zone="Asia/Shanghai") == ["2024-05-29"]
-
-
-def test_a_time_with_a_zone_is_converted():
-    # Half past midnight in Shanghai, eight hours ahead, is the day before in UTC.
-    assert labels(["2024-05-29T00:30:00+08:00"]) == ["2024-05-28"]
-    assert labels(["2024-05-28T16:30:00Z"], time_zone="Asia/Shanghai") == ["2024-05-29"]
-
-
-def test_zones_may_be_mixed_in_one_column():
-    # A local clock writes two offsets a year; a date stays the date it is.
-    found = labels(
-        [
-            "2024-01-05T23:30:00-05:00",
-            "2024-07-05T23:30:00-04:00",
-            "2024-07-06T03:30:00Z",
-            "2024-07-05",
-        ],
-        time_zone="America/New_York",
-    )
-    assert found == ["2024-01-05", "2024-07-05", "2024-07-05", "2024-07-05"]
-
-
-def test_days_follow_daylight_saving_of_a_named_zone():
-    # New York, 2024-11-03: clocks go back, and the day has 25 hours, 04:00 to 05:00 UTC.
-    times = [
-        "2024-11-03T03:59:59Z",
-        "2024-11-03T04:00:00Z",
-        "2024-11-04T04:59:59Z",
-        "2024-11-04T05:00:00Z",
-    ]
-    found = labels(times, time_zone="America/New_York")
-    assert found == ["2024-11-02", "2024-11-03", "2024-11-03", "2024-11-04"]
-
-
-@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
-def test_timestamps_of_any_unit_are_read(unit):
-    values = np.array(["2024-05-29T23:59:59", "2024-05-30"], f"datetime64[{unit}]")
-    assert labels(values) == ["2024-05-29", "2024-05-30"]
-    zoned = pa.array(values).cast(pa.timestamp(unit, "UTC"))
-    assert labels(zoned, kind=zoned.type, time_zone="Asia/Tokyo") == ["2024-05-30", "2024-05-30"]
-
-
-def test_the_border_of_a_bin_is_exact_to_the_nanosecond():
-    before = np.array(["2024-05-29T23:59:59.999999999"], "datetime64[ns]")
-    assert labels(before) == ["2024-05-29"]
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.integers(-30_000, 80_000), st.sampled_from(["1h", "1d", "7d"]))
-def test_a_label_reads_back_to_its_number(number, period):
-    seconds = {"1h": 3600, "1d": 86_400, "7d": 604_800}[period]
-    calendar = Calendar(kind="time", width=seconds)
-    assert calendar.number(calendar.label(number), "as_of") == number
-
-
-WHOLE = "column period: a period must be a whole number. Received:"
-DATE = "column period: a period must be a date or time (ISO 8601). Received:"
+def test_both_hours_of_one_name_are_added_up():
+    # 00:00 and 01:00 UTC are both 02:00 in Berlin on 2024-10-27.
+    rows = [("a", "2024-10-27T00:00Z", 5, 1), ("a", "2024-10-27T01:00Z", 7, 2)]
+    found, ledger = panel([*rows, ("b", "2024-10-27T02:00Z", 3, 0)], **BERLIN)
+    np.testing.assert_array_equal(found.clicks, [[12, 0], [0, 3]])
+    np.testing.assert_array_equal(found.shares, [[3, 0], [0, 0]])
+    assert found.label(0) == "2024-10-27T02:00:00"
+    (rule,) = [rule for rule in ledger if "summer time" in rule.rule]
+    assert (rule.rows_in, rule.dropped, rule.note) == (3, 0, "1 rows were of the second one")
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("times", "how"),
     [
-        (["2024-05-29", "soon"], f"row 2, {DATE} 'soon'"),
-        (["2024-05-29", ""], f"row 2, {DATE} ''"),
-        (["2024-02-30"], f"row 1, {DATE} '2024-02-30'"),
-        (["1", "2", "x"], f"row 3, {WHOLE} 'x'"),
-        ([1.0, 2.5], f"row 2, {WHOLE} 2.5"),
-        ([1.0, None], f"row 2, {WHOLE} None"),
-        ([1.0, float("nan")], f"row 2, {WHOLE} nan"),
-        ([1.0, float("inf")], f"row 2, {WHOLE} inf"),
-        (
-            [20240531, 20240601],
-            "row 1, column period: 20240531 is a date written as a number, and numbers count "
-            "periods; write it as 2024-05-31",
-        ),
-        (
-            ["20240531", "20240601"],
-            "row 1, column period: 20240531 is a date written as a number, and numbers count "
-            "periods; write it as 2024-05-31",
-        ),
+        (["2024-10-27T01:00Z", "2024-10-27T01:00Z"], BERLIN),  # the same instant
+        (["2024-10-27T02:00", "2024-10-27T02:00"], BERLIN),  # on a clock that does not say which
+        (["2024-10-27T00:00Z", "2024-10-27T01:00Z"], BERLIN | {"period": "1d"}),
+        (["2024-10-26T00:00Z", "2024-10-26T00:30Z"], BERLIN),
     ],
-)  # fmt: skip
-def test_a_value_that_is_no_period_is_refused(values, said):
-    with pytest.raises(InputError) as caught:
-        numbers(values)
-    assert str(caught.value) == f"counts table {said}"
-
-
-@pytest.mark.parametrize("period", ["", "7", "-1d", "nat", "1500ms", "month"])
-def test_a_width_that_is_none_is_refused(period):
-    with pytest.raises(InputError) as caught:
-        numbers(["2024-05-29"], period=period)
-    wanted = "--period must be a width such as 1h, 1d or 7d."
-    assert str(caught.value) == f"{wanted} Received: {period!r}"
-
-
-def test_a_zone_that_is_none_is_refused():
-    with pytest.raises(InputError) as caught:
-        numbers(["2024-05-29"], time_zone="Asia/Shangai")
-    wanted = "--time_zone must be a name such as Asia/Shanghai."
-    assert str(caught.value) == f"{wanted} Received: 'Asia/Shangai'"
-
-
-def test_a_period_of_the_command_line_that_is_none_is_refused():
-    with pytest.raises(InputError) as caught:
-        Calendar(kind="integer").number("2024-05-29", "as_of")
-    assert str(caught.value) == "--as_of: a period must be a whole number. Received: '2024-05-29'"
+)
+def test_two_rows_of_one_hour_are_refused(times, how):
+    rows = [("a", time, 5, 1) for time in times]
+    assert "item 'a' has two rows for period 2024-10-2" in refused(*rows, **how)

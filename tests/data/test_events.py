@@ -28,7 +28,7 @@ from mmnet.config import (
     TrainConfig,
 )
 from mmnet.data import dataset as datasets
-from mmnet.data import event_times, events, tables
+from mmnet.data import events, tables
 from mmnet.data.engines import Engine
 from mmnet.data.sources import simulated
 from mmnet.flags import parse
@@ -363,28 +363,6 @@ def test_several_rates_in_one_pass_are_single_passes(rows, how):
 # ------------------------------------------------------------------------------------- time
 
 
-@settings(deadline=None, max_examples=200)
-@given(
-    st.sampled_from(
-        [
-            "Europe/Berlin",
-            "America/New_York",
-            "Asia/Shanghai",
-            "Australia/Lord_Howe",
-            "Africa/Casablanca",
-            "Pacific/Apia",
-            "America/Caracas",
-        ]
-    ),
-    st.integers(0, 4_102_444_799),
-)
-def test_a_zone_is_ahead_as_its_clock_says(zone, second):
-    starts, offsets = event_times.offsets_of(zone)
-    at = np.searchsorted(starts, second * 1_000_000, side="right") - 1
-    local = datetime.datetime.fromtimestamp(second, zoneinfo.ZoneInfo(zone))
-    assert offsets[at] == local.utcoffset() // datetime.timedelta(microseconds=1)
-
-
 def test_weeks_start_on_mondays_and_days_at_local_midnight():
     times = pd.to_datetime(["2024-05-26T15:59:59Z", "2024-05-26T16:00:00Z", "2024-06-02T15:59:59Z"])
     write("events.parquet", {"item_id": ["a"] * 3, "timestamp": times, "shares": [1, 1, 1]})
@@ -558,14 +536,14 @@ def test_a_numerator_is_a_column_or_a_comparison(numerator, counted):
             {"time_column": "kind"},
             "column kind: 4 events have no time of 1970 to 2099 (ISO 8601, or",
         ),
-        ({"period": "fortnight"}, "--period must be a width such as 1h, 1d or 7d. Received: "),
+        ({"period": "fortnight"}, "--period must be a width such as 1h, 1d, 7d or 1M. Received: "),
         (
             {"time_zone": "Mars"},
             "--time_zone must be a name such as Asia/Shanghai. Received: 'Mars'",
         ),
         ({"events_until": "soon"}, "--events_until: a period must be a date or time (ISO 8601)."),
         ({"max_delay": "1d"}, "--max_delay needs --ingestion_column, the column of arrival times"),
-        ({"max_delay": "1d", "ingestion_column": "play_ms"}, "say with --time_unit=s, ms or us"),
+        ({"max_delay": "1d", "ingestion_column": "play_ms"}, "say with --time_unit=s, ms, us or"),
         ({"max_delay": "x", "ingestion_column": "when"}, "--max_delay must be a width such as"),
         ({"event_key": ("id",)}, "has no column 'id' (named by --event_key); it has item_id,"),
         ({"max_events_per_user_item_period": 3}, "needs --user_column, the column of users"),
@@ -599,8 +577,8 @@ def with_value(**columns):
         (with_value(item_id=None), "events.parquet, column item_id: 1 events have no item; correct "
          "them, or set --bad_events=drop. Received: None"),
         (with_value(timestamp="2024-02-30"), "events.parquet, column timestamp: 1 events have no "
-         "time of 1970 to 2099 (ISO 8601, or as --time_unit says); correct them, or set "
-         "--bad_events=drop. Received: '2024-02-30'"),
+         "time of 1970 to 2099 (ISO 8601, or as --time_unit or --time_format says); correct them, "
+         "or set --bad_events=drop. Received: '2024-02-30'"),
         (with_value(timestamp="1969-12-31"), "Received: '1969-12-31'"),
         (with_value(shares=-1), "events.parquet: 1 events of --numerator=shares and "
          "--denominator=clicks cannot be counted; values must be whole numbers of 0 or more, or "
@@ -622,14 +600,107 @@ def test_bad_events_are_told_or_left_out(columns, said):
     assert sum(rule.dropped for rule in ledger) == 1
 
 
-def test_times_that_look_like_periods_are_refused():
+def test_numbers_are_times_where_their_size_shows_it():
     now = 1_714_521_600
-    write(
-        "events.parquet", {"item_id": ["a"] * 2, "timestamp": [now, now + 86_400], "shares": [1, 0]}
-    )
-    with pytest.raises(InputError, match="say with --time_unit=s, ms or us what they count"):
+    for unit, size in {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}.items():
+        times = [now * size, (now + 86_400) * size - 1]
+        columns = {"item_id": ["a"] * 2, "timestamp": times, "shares": [1, 0]}
+        for name in ("events.parquet", "events.csv"):
+            write(name, columns)
+            assert [row[1:] for row in count(name)[0]] == [(datetime.date(2024, 5, 1), 2, 1)]
+            assert count(name, time_unit=unit) == count(name)
+    write("events.parquet", columns | {"timestamp": [now, now + 86_400]})
+    with pytest.raises(InputError, match="if these are times, say with --time_unit=s, ms, us or"):
+        count(time_unit="index")
+
+
+def days_of_events(*more, days=60, per_day=4):
+    """Events spread over whole days, and others at given times."""
+    start = datetime.datetime(2024, 3, 4)
+    times = [
+        start + datetime.timedelta(days=day, hours=23 * number // (per_day - 1), minutes=59)
+        for day in range(days)
+        for number in range(per_day)
+    ]
+    times += [datetime.datetime.fromisoformat(time) for time in more]
+    columns = {"timestamp": times, "item_id": ["a"] * len(times), "shares": [0] * len(times)}
+    write("events.parquet", columns)
+
+
+def test_stray_events_are_named_and_left_out_when_asked():
+    days_of_events("1970-01-01T00:00", "2099-01-01T00:00")
+    with pytest.raises(InputError) as caught:
         count()
-    assert [row[1].day for row in count(time_unit="s")[0]] == [1, 2]
+    assert str(caught.value) == (
+        "events.parquet, column timestamp: 2 of 242 rows are in periods far away from all others, "
+        "2024-03-04 to 2024-05-02: 1970-01-01 (1), 2099-01-01 (1); correct them, or set "
+        "--stray_periods=drop (or keep, if they are right)"
+    )
+    counted, ledger = count(stray_periods="drop")
+    assert (len(counted), rows_of(ledger)[3]) == (60, (242, 240))
+    assert len(count(first_period="2024-03-04", events_until="2090-01-01")[0]) == 60
+
+
+def test_a_last_day_that_ends_early_is_named_and_left_out():
+    days_of_events("2024-03-24T14:02", "2024-03-24T13:00", days=20)
+    counted, ledger = count()
+    assert (len(counted), rows_of(ledger)[3]) == (20, (82, 80))
+    assert ledger[3].note == (
+        "2024-03-24 has no event after 2024-03-24 14:02, though each of the 7 before runs to its "
+        "end; --use_partial keeps it"
+    )
+    assert len(count(use_partial=True)[0]) == 21
+    days_of_events("2024-03-24T23:30", days=20)
+    assert len(count()[0]) == 21
+
+
+def test_a_last_day_with_few_events_is_left_out_too():
+    days_of_events(*["2024-03-24T23:59"] * 9, days=20, per_day=30)
+    counted, ledger = count()
+    assert len(counted) == 20
+    assert "has 9 events, less than a third of any of the 7 periods before" in ledger[3].note
+
+
+def test_events_of_months_are_counted_by_months():
+    days_of_events(days=150)
+    counted, _ = count(period="1M", use_partial=True)
+    found = [(str(row[1]), row[2]) for row in counted]
+    wanted = [("2024-03-01", 28), ("2024-04-01", 30), ("2024-05-01", 31), ("2024-06-01", 30)]
+    assert found == [(month, 4 * days) for month, days in [*wanted, ("2024-07-01", 31)]]
+
+
+def test_periods_shorter_than_the_steps_of_events_are_refused():
+    mondays = [datetime.datetime(2024, 3, 4) + datetime.timedelta(weeks=n) for n in range(12)]
+    columns = {"timestamp": mondays, "item_id": ["a"] * 12, "shares": [0] * 12}
+    write("events.parquet", columns)
+    with pytest.raises(InputError, match="periods are 7d apart, but --period=1d; set --period=7d"):
+        count()
+    assert len(count(period="7d")[0]) == 12
+
+
+@pytest.mark.parametrize(
+    ("text", "flag"),
+    [
+        ("Mon Mar 04 17:26:04 +0000 2024", "--time_format='%a %b %d %H:%M:%S %z %Y'"),
+        ("13/4/2024 17:26", "--time_format='%d/%m/%Y %H:%M'"),
+    ],
+)
+def test_a_message_about_times_names_the_format_that_fits(text, flag):
+    write("events.csv", {"item_id": ["a"], "timestamp": [text], "shares": [1]})
+    with pytest.raises(InputError) as caught:
+        count("events.csv")
+    assert f"(ISO 8601, or as --time_unit or --time_format says); set {flag}; correct them" in str(
+        caught.value
+    )
+    assert len(count("events.csv", time_format=flag[15:-1])[0]) == 1
+
+
+def test_numbers_of_two_units_are_refused_or_left_out():
+    times = [1_714_521_600, 1_714_521_601, 1_714_521_602_000]
+    write("events.parquet", {"item_id": ["a"] * 3, "timestamp": times, "shares": [1, 0, 0]})
+    with pytest.raises(InputError, match=r"1 events have no time .* Received: 1714521602000"):
+        count()
+    assert count(bad_events="drop")[0] == [("a", datetime.date(2024, 5, 1), 2, 1)]
 
 
 @pytest.mark.parametrize(

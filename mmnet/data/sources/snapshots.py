@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 
 from mmnet.checks import InputError
-from mmnet.config import TableFlags
-from mmnet.data import calendars, tables
+from mmnet.config import TableFlags, TaskFlags
+from mmnet.data import periods, tables
 from mmnet.data.columns import id_texts, integers
 from mmnet.data.ledger import Rule
 from mmnet.data.numbers import recognised, reported
@@ -56,9 +56,16 @@ def snapshots(
         columns=[flags.item_column, flags.denominator, flags.numerator, time],
     )
     wanted = flags.model_copy(update={"period_column": time})
-    calendar = calendars.calendar_of(taken, wanted)
-    numbers = calendar.numbers(taken, time, "source_set=time").astype(np.int64)
-    counters, ledger = {}, []
+    surveyed = periods.survey(taken, wanted, TaskFlags())
+    calendar, ledger = surveyed.calendar, []
+    numbers = calendar.read(taken, time, "source_set=time", surveyed.reading).numbers
+    numbers = numbers.astype(np.int64)
+    if surveyed.stray:
+        near = (numbers >= surveyed.first) & (numbers <= surveyed.last)
+        numbers_in, numbers = len(numbers), numbers[near]
+        ledger.append(Rule("snapshots", periods.STRAY, numbers_in, len(numbers), surveyed.stray))
+        taken = taken.keep(near)
+    counters = {}
     for name, flag in (("below", "denominator"), ("above", "numerator")):
         column = getattr(flags, flag)
         marks = recognised(taken, column, flag, flags, whole=True)
