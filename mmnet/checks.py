@@ -10,8 +10,16 @@ from typing import Any
 class InputError(ValueError):
     """The user's input is wrong: one clear sentence, exit code 1.
 
-    The sentence names the file, row or column (or flag), what came, and how to fix it.
+    The sentence names the file, row or column (or flag), what came, and how to fix it. What users
+    wrote into names and cells reaches no terminal: characters that do not print are escaped.
+
+    Args:
+        sentence: what is wrong.
+        more: lines that follow the sentence as they are.
     """
+
+    def __init__(self, sentence: str, more: str = ""):
+        super().__init__(printable(sentence) + more)
 
 
 def in_range(low: float, high: float, **named: float) -> float:
@@ -73,7 +81,18 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     '. Did you mean noisy_rate?'
     """
     near = difflib.get_close_matches(name, list(choices), n=1)
-    return f". Did you mean {near[0]}?" if near else ""
+    return f". Did you mean {shown(near[0], 60)}?" if near else ""
+
+
+def printable(text: str) -> str:
+    r"""The text on one line, with characters that do not print escaped.
+
+    >>> printable("two\nlines\x1b[31m")
+    'two\\nlines\\x1b[31m'
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 MOST_SHOWN = 200
@@ -86,6 +105,5 @@ def shown(text: object, most: int = MOST_SHOWN) -> str:
     >>> shown("two\nlines\x1b[31m"), shown("x" * 300, 4)
     ('two\\nlines\\x1b[31m', 'xxx…')
     """
-    line = str(text)[: 2 * most]
-    line = "".join(one if one.isprintable() else repr(one)[1:-1] for one in line)
+    line = printable(str(text)[: 2 * most])
     return line if len(line) <= most else f"{line[: most - 1]}…"

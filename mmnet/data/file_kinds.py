@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import csv
 import functools
 import io
+import itertools
+import lzma
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +47,13 @@ _REFUSED = {
 }
 _BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _FIRST = 1 << 12
+
+DAMAGED = (
+    *(pa.ArrowException, OSError, EOFError, csv.Error),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    NotImplementedError,  # a way to pack a file that `zipfile` does not know
+)
+"""What reading a damaged file raises, besides UnicodeError where it is of another encoding."""
 
 PIECE_BYTES = 1 << 20
 """Read of a stream at a time."""
@@ -168,9 +179,11 @@ def _in_utf8(stream: BinaryIO, encoding: str) -> Iterator[bytes]:
         yield from iter(lambda: stream.read(PIECE_BYTES), b"")
         return
     decoder = codecs.getincrementaldecoder(encoding)()
-    for piece in iter(lambda: stream.read(PIECE_BYTES), b""):
-        yield decoder.decode(piece).encode()
-    yield decoder.decode(b"", final=True).encode()
+    start = True
+    for piece in itertools.chain(iter(lambda: stream.read(PIECE_BYTES), b""), [b""]):
+        text = decoder.decode(piece, final=not piece)
+        yield (text.removeprefix("\ufeff") if start else text).encode()
+        start = start and not text
 
 
 def stream_of(pieces: Iterator[bytes]) -> BinaryIO:

@@ -7,10 +7,12 @@ where null or absent. Lists stay lists where a whole table is read.
 from __future__ import annotations
 
 import io
+import itertools
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 
@@ -18,41 +20,52 @@ from mmnet.checks import InputError
 from mmnet.data import file_kinds
 
 BATCH_ROWS = 1 << 16
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
 SAMPLE_ROWS = 1 << 12
 """Rows whose names are the columns of a file, where not all of its rows are read."""
 
 
-def objects(path: Path, packed: str, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line and content of every object; of an array, the number of the object.
+def objects(path: Path, packed: str, encoding: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Place and content of every object: its line or, in an array, its number.
 
     Numbers come as they are written.
 
     Raises:
-        InputError: what is no object, with its line.
+        InputError: something else than an object, with its place.
         OSError, EOFError, UnicodeDecodeError: the file is damaged, or of another encoding.
     """
+    of_lines = False
     with file_kinds.decoded(path, packed, encoding) as stream:
-        if stream.peek(1)[:1] == b"[":  # type: ignore[attr-defined]
-            yield from _of_array(path, stream)
-            return
-        for line, text in enumerate(io.TextIOWrapper(stream, "utf-8", newline="\n"), 1):
-            if text.strip():
-                yield line, _object(path, f"line {line}", _parsed(path, f"line {line}", text))
+        text = io.TextIOWrapper(stream, "utf-8", newline="\n")
+        for number, line in enumerate(text, 1):
+            if line.lstrip().startswith("[") and not of_lines:
+                yield from _of_array(path, "\n" * (number - 1) + line + text.read())
+                return
+            if line.strip():
+                of_lines = True
+                place = f"line {number}"
+                yield place, _object(path, place, _parsed(path, place, line))
 
 
-def _of_array(path: Path, stream: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
-    found = _parsed(path, "", stream.read().decode())
+def _of_array(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    found = _parsed(path, "", text)
     for number, one in enumerate(found, 1):
-        yield number, _object(path, f"object {number}", one)
+        yield f"object {number}", _object(path, f"object {number}", one)
 
 
 def _parsed(path: Path, place: str, text: str) -> Any:
     try:
-        return json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
+        found = json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
+        if _SURROGATE.search(text):
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
     except (ValueError, RecursionError) as error:
         if isinstance(error, json.JSONDecodeError):
             place = place or f"line {error.lineno}"
             reason = f"{error.msg} (column {error.colno})"
+        elif isinstance(error, UnicodeEncodeError):
+            reason = "half of a surrogate pair is not text"
         else:
             reason = "too deep" if isinstance(error, RecursionError) else str(error)
         raise InputError(f"{path} {place}: not readable as JSON: {reason}") from None
@@ -67,11 +80,34 @@ def _object(path: Path, place: str, found: Any) -> dict[str, Any]:
     return found
 
 
-def names(path: Path, packed: str, encoding: str, rows: int | None = SAMPLE_ROWS) -> list[str]:
-    """The columns of the first rows, in the order in which they come; of all rows with None."""
+def place(path: Path, packed: str, encoding: str, row: int) -> str:
+    """Names a row for a message: its line, or its number in an array."""
+    found = itertools.islice(objects(path, packed, encoding), row, None)
+    return next((where for where, _ in found), f"object {row + 1}")
+
+
+def names(
+    path: Path,
+    packed: str,
+    encoding: str,
+    rows: int | None = SAMPLE_ROWS,
+    wanted: Collection[str] = (),
+) -> list[str]:
+    """The columns of a file, in the order in which they come.
+
+    Args:
+        path: of the file.
+        packed: see `file_kinds.Kind`.
+        encoding: see `file_kinds.Kind`.
+        rows: look at so many; None at all of them.
+        wanted: columns to look for in later rows too.
+
+    Raises:
+        InputError, OSError, EOFError, UnicodeError: as `objects`.
+    """
     found: dict[str, None] = {}
     for number, (_, one) in enumerate(objects(path, packed, encoding)):
-        if number == rows:
+        if rows is not None and number >= rows and all(name in found for name in wanted):
             break
         found.update(dict.fromkeys(one))
     return list(found)

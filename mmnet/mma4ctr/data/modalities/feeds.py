@@ -37,7 +37,6 @@ def wechat(directory: Path) -> Catalogue:
         reading.find(directory, FEEDS, "feeds"),
         _FEED_COLUMNS,
         "feeds",
-        line_breaks=True,
         name="feeds",
     )
     feeds, once = reading.one_row_each(scan.whole(), "feedid", "feeds")
