@@ -580,7 +580,7 @@ def _ambiguous(path: Path, line: int, other: str, what: str) -> InputError:
 
 def _header_changes(path: Path, dialect: Dialect) -> bool:
     """Whether the header has other names if its quotation marks are letters."""
-    found = []
+    found: list[list[str]] = []
     for quote in ("doubled", "none"):
         with opened(path, dialect) as stream:
             text = io.TextIOWrapper(stream, "utf-8", "replace", newline="")
