@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Literal, cast
 
 import pyarrow as pa
 
-from mmnet.checks import InputError
+from mmnet.checks import InputError, shown
 
 Format = Literal["parquet", "json", "text"]
 
@@ -32,7 +32,7 @@ _PACKED = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\x04\x22\x4d\x18": "lz4",
 }
-_ZIP = b"PK\x03\x04"
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # the second one of an archive of nothing
 _REFUSED = {
     b"ARROW1": "an Arrow (Feather) file; write it as Parquet",
     b"FEA1": "a Feather file; write it as Parquet",
@@ -151,7 +151,7 @@ def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
         if not one.is_dir() and not any(part[0] in "._" for part in Path(one.filename).parts)
     ]
     if len(inside) != 1:
-        listed = ", ".join(one.filename for one in inside[:5]) or "none"
+        listed = ", ".join(shown(one.filename, 60) for one in inside[:5]) or "none"
         raise InputError(f"{path} holds {len(inside)} files ({listed}); unpack it")
     if inside[0].flag_bits & 1:
         raise InputError(f"{path} is encrypted; unpack it")

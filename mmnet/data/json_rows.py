@@ -10,13 +10,14 @@ import io
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from mmnet.checks import InputError
+from mmnet.checks import InputError, shown
 from mmnet.data import file_kinds
 
 BATCH_ROWS = 1 << 16
@@ -56,7 +57,7 @@ def _of_array(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _parsed(path: Path, place: str, text: str) -> Any:
     try:
-        found = json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
+        found = _DECODER.decode(text)
         if _SURROGATE.search(text):
             json.dumps(found, ensure_ascii=False).encode()
         return found
@@ -71,11 +72,24 @@ def _parsed(path: Path, place: str, text: str) -> Any:
         raise InputError(f"{path} {place}: not readable as JSON: {reason}") from None
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        (again, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"the key {again!r} is there twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_float=str, parse_int=str, parse_constant=str
+)
+
+
 def _object(path: Path, place: str, found: Any) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(
             f"{path} {place}: each row must be a JSON object, {{column: value, ...}}. "
-            f"Received: {str(found)[:60]!r}"
+            f"Received: {shown(found, 60)!r}"
         )
     return found
 
@@ -130,38 +144,39 @@ def batches(
         InputError: a list in some rows and a single value in others.
     """
     held: dict[str, list[Any]] = {column: [] for column in columns}
+    of_lists: list[str] = []
     count = 0
     for _, one in objects(path, packed, encoding):
         for column, values in held.items():
             values.append(one.get(column))
         count += 1
         if count == BATCH_ROWS and not lists:
-            yield _batch(path, held, lists)
+            yield _batch(held)
             held, count = {column: [] for column in columns}, 0
-    if count:
-        yield _batch(path, held, lists)
+    if not count:
+        return
+    for column, values in held.items() if lists else ():
+        if any(isinstance(value, list) for value in values):
+            odd = (row for row, value in enumerate(values) if not isinstance(value, list | None))
+            if (row := next(odd, None)) is not None:
+                where = f"{path} {place(path, packed, encoding, row)}, column {shown(column)}"
+                raise InputError(
+                    f"{where}: a single value where other rows have lists. "
+                    f"Received: {shown(text_of(values[row]), 60)!r}"
+                )
+            of_lists.append(column)
+    yield _batch(held, of_lists)
 
 
-def _batch(path: Path, held: dict[str, list[Any]], lists: bool) -> pa.RecordBatch:
+def _batch(held: dict[str, list[Any]], of_lists: Collection[str] = ()) -> pa.RecordBatch:
     arrays = {}
     for column, values in held.items():
-        if lists and any(isinstance(value, list) for value in values):
-            arrays[column] = pa.array(
-                [_list(path, column, row, value) for row, value in enumerate(values)],
-                pa.list_(pa.string()),
-            )
+        if column in of_lists:
+            texts = [None if one is None else [text_of(part) for part in one] for one in values]
+            arrays[column] = pa.array(texts, pa.list_(pa.string()))
         else:
             arrays[column] = pa.array(map(text_of, values), pa.string())
     return pa.RecordBatch.from_pydict(arrays)
-
-
-def _list(path: Path, column: str, row: int, value: Any) -> list[str] | None:
-    if value is None or isinstance(value, list):
-        return None if value is None else list(map(text_of, value))
-    raise InputError(
-        f"{path} row {row + 1}, column {column}: a single value where other rows have lists. "
-        f"Received: {text_of(value)[:60]!r}"
-    )
 
 
 def text_of(value: Any) -> str:
