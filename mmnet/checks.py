@@ -10,14 +10,19 @@ from typing import Any
 class InputError(ValueError):
     """The user's input is wrong: one clear sentence, exit code 1.
 
-    The sentence names the file, row or column (or flag), what came, and how to fix it.
+    The sentence names the file, row or column (or flag), what came, and how to fix it. What users
+    wrote into names and cells reaches no terminal: characters that do not print are escaped.
+
+    Args:
+        sentence: what is wrong.
+        more: lines that follow the sentence as they are.
 
     Attributes:
         ledger: lines of what the rules before had done; see `data.ledger.so_far`.
     """
 
-    def __init__(self, *arguments: object):
-        super().__init__(*arguments)
+    def __init__(self, sentence: str, more: str = ""):
+        super().__init__(printable(sentence) + more)
         self.ledger: list[str] = []
 
 
@@ -73,23 +78,6 @@ def same_shape(**named: Any) -> None:
         )
 
 
-def shown(value: Any, most: int = 200, *, quotes: bool = True) -> str:
-    r"""A value of the user's in a message: on one line, cut where it is long.
-
-    Args:
-        value: text, or what a cell holds.
-        most: characters that are shown.
-        quotes: whether text has quotes around it; without, text that can be printed stays as it is.
-
-    >>> shown("it's"), shown("a\x1b[2J", quotes=False), shown(10 * "long ", 12), shown(None)
-    ('"it\'s"', 'a\\x1b[2J', "'long long …", 'None')
-    """
-    text = repr(value)
-    if isinstance(value, str) and not quotes:
-        text = value if value.isprintable() else text[1:-1]
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Returns `. Did you mean X?` for the nearest choice, or nothing.
 
@@ -97,4 +85,38 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     '. Did you mean noisy_rate?'
     """
     near = difflib.get_close_matches(name, list(choices), n=1)
-    return f". Did you mean {near[0]}?" if near else ""
+    return f". Did you mean {shown(near[0], 60)}?" if near else ""
+
+
+def printable(text: str) -> str:
+    r"""The text on one line, with characters that do not print escaped.
+
+    >>> printable("two\nlines\x1b[31m")
+    'two\\nlines\\x1b[31m'
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
+MOST_SHOWN = 200
+"""Characters of a cell, a name or a line that a message shows."""
+
+
+def shown(text: object, most: int = MOST_SHOWN) -> str:
+    r"""What came, on one line of a message: without control characters, and cut if it is long.
+
+    >>> shown("two\nlines\x1b[31m"), shown("x" * 300, 4)
+    ('two\\nlines\\x1b[31m', 'xxx…')
+    """
+    line = printable(str(text)[: 2 * most])
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def quoted(value: object, most: int = MOST_SHOWN) -> str:
+    r"""The same with quotes around text, as Python writes a value.
+
+    >>> quoted("it's"), quoted(10 * "long ", 12), quoted(None)
+    ('"it\'s"', "'long long …", 'None')
+    """
+    return shown(repr(value), most)

@@ -86,10 +86,10 @@ COUNT_RULE = "must be a whole number of 0 or more, below 2**53. Received:"
             "counts.csv has no column 'clicks' (named by --denominator); it has item_id, period, "
             "click, shares. Did you mean click?",
         ),
-        (line(5, "a,3,-1,0"), f"counts.csv line 5, column clicks: clicks {COUNT_RULE} -1"),
-        (line(5, "a,3,60,0.5"), f"counts.csv line 5, column shares: shares {COUNT_RULE} 0.5"),
+        (line(5, "a,3,-1,0"), f"counts.csv line 5, column clicks: clicks {COUNT_RULE} '-1'"),
+        (line(5, "a,3,60,0.5"), f"counts.csv line 5, column shares: shares {COUNT_RULE} '0.5'"),
         (line(5, "a,3,many,0"), f"counts.csv line 5, column clicks: clicks {COUNT_RULE} 'many'"),
-        (line(5, "a,3,,0"), f"counts.csv line 5, column clicks: clicks {COUNT_RULE} None"),
+        (line(5, "a,3,,0"), f"counts.csv line 5, column clicks: clicks {COUNT_RULE} ''"),
         (row(5, shares=-6), f"counts.parquet row 5, column shares: shares {COUNT_RULE} -6"),
         (
             COLUMNS | {"clicks": [60.0] * 11 + [59.5]},
@@ -118,7 +118,7 @@ COUNT_RULE = "must be a whole number of 0 or more, below 2**53. Received:"
         ),
         (
             line(5, "a,,60,6"),
-            "counts.csv line 5, column period: a period must be a whole number. Received: None",
+            "counts.csv line 5, column period: a period must be a whole number. Received: ''",
         ),
         (
             line(5, "a,later,60,6"),
@@ -157,7 +157,7 @@ COUNT_RULE = "must be a whole number of 0 or more, below 2**53. Received:"
         ),
         (
             COUNTS.replace("shares", "clicks"),
-            "counts.csv has two columns named 'clicks'; rename one",
+            "counts.csv has two columns named 'clicks'; rename one (named by --denominator)",
         ),
     ],
 )
@@ -230,8 +230,8 @@ def test_a_wrong_counts_table_is_one_sentence(counts, said):
         (
             b"item_id,title\na,caf\xe9\nb,tea\n",
             {"texts": ("title",)},
-            "items.csv is not a readable CSV file (items table): it is not UTF-8 text; convert it "
-            "first",
+            "items.csv line 2, column title: not UTF-8 text; say which encoding it is, such as "
+            "--text_set=encoding=gbk or latin-1",
         ),
     ],
 )
@@ -268,7 +268,8 @@ def test_a_task_that_the_tables_cannot_serve_is_one_sentence(task, said):
 
 
 def test_a_file_that_is_not_parquet_inside_is_one_sentence():
-    write("counts.parquet", COUNTS)
+    with open("counts.parquet", "wb") as file:
+        file.write(b"PAR1, and then nothing of the kind")
     with pytest.raises(InputError) as caught:
         input_tables.load_tables(TableFlags(counts="counts.parquet", items="items.csv"))
     start = "counts.parquet is not a readable Parquet file (counts table): "

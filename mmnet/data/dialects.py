@@ -18,11 +18,12 @@ import contextlib
 import csv
 import functools
 import io
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -124,7 +125,8 @@ class Dialect:
         encoding: as Python calls it.
         packed: see `file_kinds.Kind`.
         names: all columns of a file without a header line; empty where the file has one.
-        line_breaks: whether quoted values may hold line breaks.
+        line_breaks: whether quoted values hold line breaks, once it is settled.
+        settled: whether the whole file was looked at.
     """
 
     separator: str = ","
@@ -133,6 +135,7 @@ class Dialect:
     packed: str = ""
     names: tuple[str, ...] = ()
     line_breaks: bool = True
+    settled: bool = False
 
     def described(self) -> str:
         """In words, what is not as in any CSV file; empty where all is.
@@ -230,16 +233,16 @@ def dialect_of(
         OSError, EOFError, UnicodeDecodeError: it is damaged, or of another encoding.
     """
     found = Dialect(
-        encoding=said.encoding or kind.encoding or "utf-8",
+        encoding=kind.encoding or said.encoding or "utf-8",
         packed=kind.packed,
         separator=said.separator or ",",
         quote=said.quote,
     )
     if said.separator:
         return found
-    with opened(path, found) as stream:
+    with as_csv(path, found) as stream:
         sample = stream.read(SAMPLE_BYTES)
-    return replace(found, separator=separator_of(sample, tuple(wanted)))
+    return replace(found, separator=separator_of(sample, tuple(wanted), said.quote))
 
 
 def settled(path: Path, dialect: Dialect) -> Dialect:
@@ -249,10 +252,11 @@ def settled(path: Path, dialect: Dialect) -> Dialect:
         InputError: two ways to read it are as good as each other and differ, or no way fits.
         OSError, EOFError, UnicodeDecodeError: it is damaged, or of another encoding.
     """
-    if dialect.quote:
+    if dialect.settled:
         return dialect
     state = os.stat(path)
-    return replace(dialect, quote=_quote_of(path, dialect, state.st_size, state.st_mtime_ns))
+    quote, breaks = _quoting(path, dialect, state.st_size, state.st_mtime_ns)
+    return replace(dialect, quote=quote, line_breaks=breaks, settled=True)
 
 
 def opened(
@@ -273,7 +277,7 @@ def as_csv(path: Path, dialect: Dialect, watch: Watch | None = None) -> Iterator
             yield stream
 
 
-def separator_of(sample: bytes, wanted: Sequence[str] = ()) -> str:
+def separator_of(sample: bytes, wanted: Sequence[str] = (), quote: str = "") -> str:
     r"""The separator of a file, by its first lines.
 
     The first of these that one separator alone fulfils decides: it finds the wanted columns in
@@ -282,16 +286,14 @@ def separator_of(sample: bytes, wanted: Sequence[str] = ()) -> str:
     >>> separator_of(b"id;size, cm\na;1,5\n", ["id"]), separator_of(b"item_id,tags\na,x|y\n")
     (';', ',')
     """
-    whole = sample[: sample.rfind(b"\n") + 1] if len(sample) >= SAMPLE_BYTES else sample
-    text = (whole or sample).decode("utf-8", "replace")
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = sample.decode("utf-8", "replace")
     widths: dict[str, list[int]] = {}
     headers: dict[str, list[str]] = {}
     for separator in SEPARATORS:
-        try:
-            rows = [row for row in csv.reader(io.StringIO(text), delimiter=separator) if row]
-        except csv.Error:  # a value of more than 128 KiB: no table, or no separator of it
-            rows = []
+        reader = csv_reader(io.StringIO(text, newline=""), Dialect(separator, quote))
+        rows = [row for row in reader if row]
+        if len(sample) >= SAMPLE_BYTES and len(rows) > 1:
+            rows.pop()  # the end of the sample cuts it
         if rows and len(rows[0]) > 1:
             headers[separator] = [name.strip() for name in rows[0]]
             widths[separator] = [len(row) for row in rows]
@@ -314,52 +316,66 @@ class _Candidate:
         quote: which.
         separator: between columns, as a byte.
         fails: the first line that speaks against it, and why.
+        ragged: whether that is a record of another width.
+        unclosed: whether that is a mark that is open at the end of the file.
         breaks: the first line with a quoted value that holds a line break.
-        quoted_escapes: whether a backslash stood before a mark inside a quoted value.
+        escapes: the first line where a backslash escapes a mark inside a quoted value.
     """
 
     quote: Quote
     separator: int
     fails: tuple[int, str] | None = None
+    ragged: bool = False
+    unclosed: bool = False
     breaks: int | None = None
-    quoted_escapes: bool = False
+    escapes: int | None = None
     _inside: int = 0
     _opened: int = 0
     _width: int | None = None
     _fields: int = 0
-    _content: bool = False
+    _begun: int | None = None
 
     def feed(self, codes: np.ndarray, line: int, newlines: np.ndarray) -> None:
-        """Takes the next block, which begins at a line of the file and ends with a line break."""
+        """Takes the next block.
+
+        Args:
+            codes: its bytes, [length]; the last one ends a line.
+            line: number of its first line.
+            newlines: where its lines end, ascending.
+        """
         if self.fails:
             return
         separators = np.flatnonzero(codes == self.separator)
         if self.quote == "none":
-            self._records(codes, line, newlines, newlines, separators)
+            self._judge(codes, line, newlines, newlines, separators, (len(codes), ""))
             return
         marks, _, escaped = _marks(codes)
         if self.quote == "backslash":
             outer = marks[~escaped]
-            before = self._inside + np.searchsorted(outer, marks[escaped])
-            self.quoted_escapes |= bool((before % 2 == 1).any())
+            within = (self._inside + np.searchsorted(outer, marks)) % 2 == 1
+            inside = marks[escaped & within]
+            if len(inside) and self.escapes is None:
+                self.escapes = self._line(line, newlines, inside[0])
             marks = outer
-        opening = (np.arange(len(marks)) + self._inside) % 2 == 0
-        self._check_marks(codes, line, newlines, marks, opening)
         ends = self._outside(newlines, marks)
-        inner = np.flatnonzero(~ends)
+        inner = newlines[~ends]
+        # The second of two marks that are one inside a value opens none.
+        opening = marks[self._inside :: 2]
+        opening = opening[(opening == 0) | (codes[opening - 1] != _MARK)]
         if len(inner) and self.breaks is None:
-            opened = np.searchsorted(marks, newlines[inner[0]]) - 1
-            self.breaks = self._line(line, newlines, marks[opened]) if opened >= 0 else self._opened
-        self._records(
-            codes, line, newlines, newlines[ends], separators[self._outside(separators, marks)]
-        )
-        if len(marks) and (len(marks) + self._inside) % 2:
-            self._opened = self._line(line, newlines, marks[-1])
+            before = opening[: np.searchsorted(opening, inner[0])]
+            self.breaks = self._line(line, newlines, before[-1]) if len(before) else self._opened
+        separators = separators[self._outside(separators, marks)]
+        wrong = self._wrong_mark(codes, marks)
+        self._judge(codes, line, newlines, newlines[ends], separators, wrong)
+        if len(opening):
+            self._opened = self._line(line, newlines, opening[-1])
         self._inside = (len(marks) + self._inside) % 2
 
     def end(self) -> None:
         """Takes the end of the file."""
         if self._inside and not self.fails:
+            self.unclosed = True
             self.fails = (self._opened, "its quotation mark is never closed")
 
     def _outside(self, places: np.ndarray, marks: np.ndarray) -> np.ndarray:
@@ -369,106 +385,170 @@ class _Candidate:
     def _line(line: int, newlines: np.ndarray, place: int) -> int:
         return line + int(np.searchsorted(newlines, place))
 
-    def _check_marks(
-        self,
-        codes: np.ndarray,
-        line: int,
-        newlines: np.ndarray,
-        marks: np.ndarray,
-        opening: np.ndarray,
-    ) -> None:
-        """A value is quoted as a whole or not at all."""
+    def _wrong_mark(self, codes: np.ndarray, marks: np.ndarray) -> tuple[int, str]:
+        """Where a value is quoted in part, and why; the end of the block if none is."""
+        opening = (np.arange(len(marks)) + self._inside) % 2 == 0
         border = np.zeros(256, bool)
         border[[self.separator, _NEWLINE, _RETURN]] = True
         border[_MARK] = self.quote == "doubled"
         beside = np.where(opening, codes[marks - 1], codes[np.minimum(marks + 1, len(codes) - 1)])
         good = border[beside] | (opening & (marks == 0))
-        if self.quote == "backslash":  # an empty value is two marks
-            empty = np.zeros(len(marks), bool)
-            empty[:-1] = opening[:-1] & (np.diff(marks) == 1)
-            good |= empty | np.append(False, empty[:-1])[: len(marks)]
-        if not good.all():
-            wrong = int(np.argmin(good))
-            what = "stands inside a value" if opening[wrong] else "is followed by more of the value"
-            self.fails = (self._line(line, newlines, marks[wrong]), f"a quotation mark {what}")
+        if good.all():
+            return len(codes), ""
+        first = int(np.argmin(good))
+        what = "stands inside a value" if opening[first] else "is followed by more of the value"
+        return int(marks[first]), f"a quotation mark {what}"
 
-    def _records(
+    def _judge(
         self,
         codes: np.ndarray,
         line: int,
         newlines: np.ndarray,
         ends: np.ndarray,
         separators: np.ndarray,
+        wrong: tuple[int, str],
     ) -> None:
-        """Every record has as many fields as the first one; empty lines are none."""
-        if not len(ends):
-            self._fields += len(separators)
-            self._content = True
-            return
+        """Every record has as many fields as the first one; empty lines are none.
+
+        What speaks against this first in the file is kept: a record of another width, or the
+        wrong mark.
+        """
         before = np.searchsorted(separators, ends)
         fields = np.diff(before, prepend=0)
-        starts = np.append(0, ends[:-1] + 1)
-        length = ends - starts
-        first = codes[np.minimum(starts, len(codes) - 1)]
-        empty = (length == 0) | ((length == 1) & (first == _RETURN))
-        fields[0] += self._fields
-        empty[0] &= not self._content
-        self._fields = len(separators) - int(before[-1])
-        self._content = int(ends[-1]) < len(codes) - 1
-        filled = fields[~empty] + 1
-        if not len(filled) or self.fails:
+        starts = np.append(0, ends + 1)
+        begun = self._begun
+        if len(ends):
+            fields[0] += self._fields
+            last = codes[starts[:-1]] == _RETURN  # of an empty line that Windows ended
+            filled = ends - starts[:-1] > last
+            filled[0] |= begun is not None
+            self._check_widths(line, newlines, starts, ends, fields, filled, wrong[0])
+            self._fields = len(separators) - int(before[-1])
+            self._begun = None
+        else:
+            self._fields += len(separators)
+        if starts[-1] < len(codes) and self._begun is None:
+            self._begun = self._line(line, newlines, int(starts[-1]))
+        if wrong[1] and not self.fails:
+            self.fails = (self._line(line, newlines, wrong[0]), wrong[1])
+
+    def _check_widths(
+        self,
+        line: int,
+        newlines: np.ndarray,
+        starts: np.ndarray,
+        ends: np.ndarray,
+        fields: np.ndarray,
+        filled: np.ndarray,
+        limit: int,
+    ) -> None:
+        """Compares the records that end before a place in the block with the header."""
+        records = np.flatnonzero(filled & (ends < limit))
+        if not len(records):
             return
+        widths = fields[records] + 1
         if self._width is None:
-            self._width = int(filled[0])
-        wrong = np.flatnonzero(~empty)[filled != self._width]
-        if len(wrong):
-            at = self._line(line, newlines, starts[wrong[0]])
-            count = int(fields[wrong[0]]) + 1
-            self.fails = (at, f"{count} fields where the header has {self._width}")
+            self._width = int(widths[0])
+        if (widths == self._width).all():
+            return
+        first = int(np.argmax(widths != self._width))
+        record = int(records[first])
+        at = self._line(line, newlines, int(starts[record]))
+        if record == 0 and self._begun is not None:
+            at = self._begun
+        self.ragged = True
+        self.fails = (at, f"{widths[first]} fields where the header has {self._width}")
 
 
 def _blocks(stream: BinaryIO) -> Iterator[bytes]:
     """Whole lines of a stream; the last one ends with a line break whether it had one or not."""
     held: list[bytes] = []
     while block := stream.read(BLOCK_BYTES):
-        cut = block.rfind(b"\n") + 1
-        if not cut:
+        if held and held[-1].endswith(b"\r"):  # its line break may have a second half
+            held[-1], block = held[-1][:-1], b"\r" + block
+        cut = max(block.rfind(b"\n"), block.rfind(b"\r", 0, -1)) + 1
+        if cut:
+            yield b"".join([*held, block[:cut]])
+            held, block = [], block[cut:]
+        if block:
             held.append(block)
-            continue
-        yield b"".join([*held, block[:cut]])
-        held = [block[cut:]] if cut < len(block) else []
     if held:
-        yield b"".join(held) + b"\n"
+        last = b"".join(held)
+        yield last if last.endswith(b"\r") else last + b"\n"
+
+
+def _line_ends(block: bytes, codes: np.ndarray) -> np.ndarray:
+    r"""Where the lines of a block end: at \n, \r\n, or \r as an old Macintosh wrote."""
+    newlines = np.flatnonzero(codes == _NEWLINE)
+    if b"\r" not in block:
+        return newlines
+    returns = np.flatnonzero(codes == _RETURN)
+    lone = returns[codes[np.minimum(returns + 1, len(codes) - 1)] != _NEWLINE]
+    return np.sort(np.concatenate([newlines, lone])) if len(lone) else newlines
 
 
 @functools.lru_cache(maxsize=4096)
-def _quote_of(path: Path, dialect: Dialect, size: int, changed: int) -> Quote:
-    """How a file's quotation marks are read; see the module."""
+def _quoting(path: Path, dialect: Dialect, size: int, changed: int) -> tuple[Quote, bool]:
+    """How a file's quotation marks are read, and whether quoted values hold line breaks."""
+    if dialect.quote == "none":
+        return "none", False
     with opened(path, dialect) as stream:
         if not any(b'"' in block for block in _blocks(stream)):
-            return "doubled"
-    candidates = {quote: _Candidate(quote, ord(dialect.separator)) for quote in QUOTES}
+            return "doubled", False
+    quotes = [quote for quote in QUOTES if dialect.quote in ("", quote)]
+    candidates = {quote: _Candidate(quote, ord(dialect.separator)) for quote in quotes}
     line = 1
     with opened(path, dialect) as stream:
         for block in _blocks(stream):
-            if b"\n" not in block[:-1] and b"\r" in block:  # as an old Macintosh wrote
-                block = block.replace(b"\r", b"\n")
             codes = np.frombuffer(block, np.uint8)
-            newlines = np.flatnonzero(codes == _NEWLINE)
+            newlines = _line_ends(block, codes)
             for one in candidates.values():
                 one.feed(codes, line, newlines)
             line += len(newlines)
     for one in candidates.values():
         one.end()
-    return _chosen(path, dialect, candidates)
+    if dialect.quote:
+        (only,) = candidates.values()
+        _check_closed(path, dialect, only)
+        return only.quote, only.fails is not None or only.breaks is not None
+    quote = _chosen(path, dialect, candidates)
+    found = candidates[quote]
+    return quote, found.fails is not None or found.breaks is not None
+
+
+def _check_closed(path: Path, dialect: Dialect, only: _Candidate) -> None:
+    """Refuses a file that ends inside a quoted value: its last rows would be one value.
+
+    Everything else that speaks against it shows where it is read.
+    """
+    if not only.fails or only.ragged:
+        return
+    at = only.fails[0] if only.unclosed else _never_closed(path, dialect)
+    if at is not None:
+        raise InputError(
+            f"{path} line {at}: its quotation mark is never closed; close it, or set "
+            "--text_set=quote=none if quotation marks are letters like others"
+        )
+
+
+def _never_closed(path: Path, dialect: Dialect) -> int | None:
+    """Line of the record whose quotation mark is open at the end, by the rules of `csv`."""
+    last, at, found = "\0", 1, [""]
+    with as_csv(path, dialect) as stream:
+        text = io.TextIOWrapper(stream, "utf-8", "replace", newline="")
+        reader = csv_reader(itertools.chain(text, ["\n", last]), dialect)
+        line = 1
+        for fields in reader:
+            found, at, line = fields, line, reader.line_num + 1
+    return None if found == [last] else at
 
 
 def _chosen(path: Path, dialect: Dialect, candidates: Mapping[Quote, _Candidate]) -> Quote:
     doubled, backslash, none = (candidates[quote] for quote in QUOTES)
-    escaped = backslash.quoted_escapes and not backslash.fails
+    escaped = None if backslash.fails else backslash.escapes
     if not doubled.fails:
         if escaped:
-            raise _ambiguous(path, 1, "backslash", "its backslashes before quotation marks")
+            raise _ambiguous(path, escaped, "backslash", "a backslash before a quotation mark")
         if doubled.breaks and not none.fails:
             raise _ambiguous(path, doubled.breaks, "none", "the quotation mark that opens there")
         return "doubled"
@@ -476,23 +556,40 @@ def _chosen(path: Path, dialect: Dialect, candidates: Mapping[Quote, _Candidate]
         return "backslash"
     lenient = _first_difference(path, dialect)
     at, why = doubled.fails
-    if none.fails and (lenient is not None or "fields where" in why):
+    if none.fails and (lenient is not None or doubled.ragged):
         return "doubled"  # where it is read, the record of another width is refused
     if none.fails:
         raise InputError(
             f"{path} line {at}: {why}; put quotation marks around the whole value and double those "
-            "inside, or say with --text_set=quote=none that they are letters like others"
+            "inside, or set --text_set=quote=none if they are letters like others"
         )
     if lenient:
         raise _ambiguous(path, lenient, "none", "the quotation marks around a value")
+    if _header_changes(path, dialect):
+        raise InputError(
+            f"{path} line {at}: {why}, but quotation marks enclose names in the header; put "
+            "quotation marks around the whole value and double those inside, or set "
+            "--text_set=quote=none if they are letters like others, in the header too"
+        )
     return "none"
 
 
 def _ambiguous(path: Path, line: int, other: str, what: str) -> InputError:
     return InputError(
-        f"{path} line {line}: {what} can be read in two ways; say with --text_set=quote=doubled "
-        f"(they enclose values) or --text_set=quote={other} which one is right"
+        f"{path} line {line}: {what} can be read in two ways; set --text_set=quote=doubled "
+        f"(quotation marks enclose values) or --text_set=quote={other}"
     )
+
+
+def _header_changes(path: Path, dialect: Dialect) -> bool:
+    """Whether the header has other names if its quotation marks are letters."""
+    found: list[list[str]] = []
+    for quote in ("doubled", "none"):
+        with opened(path, dialect) as stream:
+            text = io.TextIOWrapper(stream, "utf-8", "replace", newline="")
+            rows = csv_reader(text, replace(dialect, quote=quote))
+            found.append(next((row for row in rows if row), []))
+    return found[0] != found[1]
 
 
 def _first_difference(path: Path, dialect: Dialect) -> int | None:
@@ -525,10 +622,17 @@ def _strict_records(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[st
 
     with opened(path, dialect) as stream:
         text = io.TextIOWrapper(stream, "utf-8", "replace", newline="")
-        reader = csv.reader(lines(text), delimiter=dialect.separator, strict=True)
+        reader = csv_reader(lines(text), dialect, strict=True)
         line = 1
         for fields in reader:
             if fields:
                 yield line, fields, "".join(raw).rstrip("\r\n")
             raw.clear()
             line = reader.line_num + 1
+
+
+def csv_reader(lines: Iterable[str], dialect: Dialect, *, strict: bool = False) -> Any:
+    """A reader of the `csv` module for text in which quotation marks inside values are doubled."""
+    csv.field_size_limit(1 << 30)  # else a text of more than 128 KiB is an error
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if dialect.quote == "none" else csv.QUOTE_MINIMAL
+    return csv.reader(lines, delimiter=dialect.separator, quoting=quoting, strict=strict)

@@ -25,7 +25,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from mmnet.checks import InputError, shown
+from mmnet.checks import InputError, quoted, shown
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import (
     dialects,
@@ -429,8 +429,7 @@ class _Counting:
             broken = broken.semi_join(self._known(), "item")
         came = self._first(broken, *data)
         received = ", ".join(
-            f"{shown(name, quotes=False)}={shown(came[f'came_{n}'])}"
-            for n, name in enumerate(rate.columns)
+            f"{shown(name)}={quoted(came[f'came_{n}'])}" for n, name in enumerate(rate.columns)
         )
         fix = "correct them, or set --bad_events=drop"
         if constant:
@@ -444,7 +443,7 @@ class _Counting:
             f"{self.events.origin}: {rows:,} events of --{rate.numerator.flag}="
             f"{rate.numerator.title} and --{rate.denominator.flag}={rate.denominator.title} cannot "
             "be counted; values must be whole numbers of 0 or more, or both sides of a comparison "
-            f"filled in: {fix}. Received: {received} (item {shown(came['item'])})"
+            f"filled in: {fix}. Received: {received} (item {quoted(came['item'])})"
         )
 
     def _first(self, events: ir.Table, *columns: str) -> dict[str, Any]:

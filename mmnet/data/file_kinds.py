@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import csv
 import functools
 import io
+import itertools
+import lzma
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +22,7 @@ from typing import Any, BinaryIO, Literal, cast
 
 import pyarrow as pa
 
-from mmnet.checks import InputError
+from mmnet.checks import InputError, shown
 
 Watch = Callable[[int], object]
 """Is told how many bytes a stream has given so far."""
@@ -31,7 +35,7 @@ _PACKED = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\x04\x22\x4d\x18": "lz4",
 }
-_ZIP = b"PK\x03\x04"
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # the second one of an archive of nothing
 _REFUSED = {
     b"ARROW1": "an Arrow (Feather) file; write it as Parquet",
     b"FEA1": "a Feather file; write it as Parquet",
@@ -46,6 +50,13 @@ _REFUSED = {
 }
 _BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _FIRST = 1 << 12
+
+DAMAGED = (
+    *(pa.ArrowException, OSError, EOFError, csv.Error),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    NotImplementedError,  # a way to pack a file that `zipfile` does not know
+)
+"""What reading a damaged file raises, besides UnicodeError where it is of another encoding."""
 
 PIECE_BYTES = 1 << 20
 """Read of a stream at a time."""
@@ -143,7 +154,7 @@ def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
         if not one.is_dir() and not any(part[0] in "._" for part in Path(one.filename).parts)
     ]
     if len(inside) != 1:
-        listed = ", ".join(one.filename for one in inside[:5]) or "none"
+        listed = ", ".join(shown(one.filename, 60) for one in inside[:5]) or "none"
         raise InputError(f"{path} holds {len(inside)} files ({listed}); unpack it")
     if inside[0].flag_bits & 1:
         raise InputError(f"{path} is encrypted; unpack it")
@@ -188,9 +199,11 @@ def _in_utf8(stream: BinaryIO, encoding: str) -> Iterator[bytes]:
         yield from iter(lambda: stream.read(PIECE_BYTES), b"")
         return
     decoder = codecs.getincrementaldecoder(encoding)()
-    for piece in iter(lambda: stream.read(PIECE_BYTES), b""):
-        yield decoder.decode(piece).encode()
-    yield decoder.decode(b"", final=True).encode()
+    start = True
+    for piece in itertools.chain(iter(lambda: stream.read(PIECE_BYTES), b""), [b""]):
+        text = decoder.decode(piece, final=not piece)
+        yield (text.removeprefix("\ufeff") if start else text).encode()
+        start = start and not text
 
 
 def stream_of(pieces: Iterator[bytes]) -> BinaryIO:

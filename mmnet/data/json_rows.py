@@ -7,74 +7,124 @@ where null or absent. Lists stay lists where a whole table is read.
 from __future__ import annotations
 
 import io
+import itertools
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 
-from mmnet.checks import InputError
+from mmnet.checks import InputError, shown
 from mmnet.data import file_kinds
 from mmnet.data.file_kinds import Watch
 
 BATCH_ROWS = 1 << 16
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
 SAMPLE_ROWS = 1 << 12
 """Rows whose names are the columns of a file, where not all of its rows are read."""
 
 
 def objects(
     path: Path, packed: str, encoding: str, watch: Watch | None = None
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line and content of every object; of an array, the number of the object.
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Place and content of every object: its line or, in an array, its number.
 
     Numbers come as they are written.
 
     Raises:
-        InputError: what is no object, with its line.
+        InputError: something else than an object, with its place.
         OSError, EOFError, UnicodeDecodeError: the file is damaged, or of another encoding.
     """
+    of_lines = False
     with file_kinds.decoded(path, packed, encoding, watch) as stream:
-        if stream.peek(1)[:1] == b"[":  # type: ignore[attr-defined]
-            yield from _of_array(path, stream)
-            return
-        for line, text in enumerate(io.TextIOWrapper(stream, "utf-8", newline="\n"), 1):
-            if text.strip():
-                yield line, _object(path, f"line {line}", _parsed(path, f"line {line}", text))
+        text = io.TextIOWrapper(stream, "utf-8", newline="\n")
+        for number, line in enumerate(text, 1):
+            if line.lstrip().startswith("[") and not of_lines:
+                yield from _of_array(path, "\n" * (number - 1) + line + text.read())
+                return
+            if line.strip():
+                of_lines = True
+                place = f"line {number}"
+                yield place, _object(path, place, _parsed(path, place, line))
 
 
-def _of_array(path: Path, stream: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
-    found = _parsed(path, "", stream.read().decode())
+def _of_array(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    found = _parsed(path, "", text)
     for number, one in enumerate(found, 1):
-        yield number, _object(path, f"object {number}", one)
+        yield f"object {number}", _object(path, f"object {number}", one)
 
 
 def _parsed(path: Path, place: str, text: str) -> Any:
     try:
-        return json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
+        found = _DECODER.decode(text)
+        if _SURROGATE.search(text):
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
     except (ValueError, RecursionError) as error:
         if isinstance(error, json.JSONDecodeError):
             place = place or f"line {error.lineno}"
             reason = f"{error.msg} (column {error.colno})"
+        elif isinstance(error, UnicodeEncodeError):
+            reason = "half of a surrogate pair is not text"
         else:
             reason = "too deep" if isinstance(error, RecursionError) else str(error)
         raise InputError(f"{path} {place}: not readable as JSON: {reason}") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        (again, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"the key {again!r} is there twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_float=str, parse_int=str, parse_constant=str
+)
 
 
 def _object(path: Path, place: str, found: Any) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(
             f"{path} {place}: each row must be a JSON object, {{column: value, ...}}. "
-            f"Received: {str(found)[:60]!r}"
+            f"Received: {shown(found, 60)!r}"
         )
     return found
 
 
-def names(path: Path, packed: str, encoding: str, rows: int | None = SAMPLE_ROWS) -> list[str]:
-    """The columns of the first rows, in the order in which they come; of all rows with None."""
+def place(path: Path, packed: str, encoding: str, row: int) -> str:
+    """Names a row for a message: its line, or its number in an array."""
+    found = itertools.islice(objects(path, packed, encoding), row, None)
+    return next((where for where, _ in found), f"object {row + 1}")
+
+
+def names(
+    path: Path,
+    packed: str,
+    encoding: str,
+    rows: int | None = SAMPLE_ROWS,
+    wanted: Collection[str] = (),
+) -> list[str]:
+    """The columns of a file, in the order in which they come.
+
+    Args:
+        path: of the file.
+        packed: see `file_kinds.Kind`.
+        encoding: see `file_kinds.Kind`.
+        rows: look at so many; None at all of them.
+        wanted: columns to look for in later rows too.
+
+    Raises:
+        InputError, OSError, EOFError, UnicodeError: as `objects`.
+    """
     found: dict[str, None] = {}
     for number, (_, one) in enumerate(objects(path, packed, encoding)):
-        if number == rows:
+        if rows is not None and number >= rows and all(name in found for name in wanted):
             break
         found.update(dict.fromkeys(one))
     return list(found)
@@ -104,38 +154,39 @@ def batches(
         InputError: a list in some rows and a single value in others.
     """
     held: dict[str, list[Any]] = {column: [] for column in columns}
+    of_lists: list[str] = []
     count = 0
     for _, one in objects(path, packed, encoding, watch):
         for column, values in held.items():
             values.append(one.get(column))
         count += 1
         if count == BATCH_ROWS and not lists:
-            yield _batch(path, held, lists)
+            yield _batch(held)
             held, count = {column: [] for column in columns}, 0
-    if count:
-        yield _batch(path, held, lists)
+    if not count:
+        return
+    for column, values in held.items() if lists else ():
+        if any(isinstance(value, list) for value in values):
+            odd = (row for row, value in enumerate(values) if not isinstance(value, list | None))
+            if (row := next(odd, None)) is not None:
+                where = f"{path} {place(path, packed, encoding, row)}, column {shown(column)}"
+                raise InputError(
+                    f"{where}: a single value where other rows have lists. "
+                    f"Received: {shown(text_of(values[row]), 60)!r}"
+                )
+            of_lists.append(column)
+    yield _batch(held, of_lists)
 
 
-def _batch(path: Path, held: dict[str, list[Any]], lists: bool) -> pa.RecordBatch:
+def _batch(held: dict[str, list[Any]], of_lists: Collection[str] = ()) -> pa.RecordBatch:
     arrays = {}
     for column, values in held.items():
-        if lists and any(isinstance(value, list) for value in values):
-            arrays[column] = pa.array(
-                [_list(path, column, row, value) for row, value in enumerate(values)],
-                pa.list_(pa.string()),
-            )
+        if column in of_lists:
+            texts = [None if one is None else [text_of(part) for part in one] for one in values]
+            arrays[column] = pa.array(texts, pa.list_(pa.string()))
         else:
             arrays[column] = pa.array(map(text_of, values), pa.string())
     return pa.RecordBatch.from_pydict(arrays)
-
-
-def _list(path: Path, column: str, row: int, value: Any) -> list[str] | None:
-    if value is None or isinstance(value, list):
-        return None if value is None else list(map(text_of, value))
-    raise InputError(
-        f"{path} row {row + 1}, column {column}: a single value where other rows have lists. "
-        f"Received: {text_of(value)[:60]!r}"
-    )
 
 
 def text_of(value: Any) -> str:

@@ -8,21 +8,19 @@ finds out, or the user says.
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
 import io
 import os
-import zipfile
-import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet
 
-from mmnet.checks import InputError, did_you_mean, shown
+from mmnet.checks import InputError, did_you_mean, quoted, shown
 from mmnet.data import dialects, file_kinds, json_rows, table_paths
 from mmnet.data.dialects import NOTHING_SAID, Dialect, TextOptions
 from mmnet.data.file_kinds import Kind
@@ -73,7 +71,8 @@ class TableFile:
         if self.is_parquet:
             return f"{self.path} row {row + 1}"
         if self.kind.format == "json":
-            return f"{self.path} line {row + 1}"  # of a file without empty lines
+            place = json_rows.place(self.path, self.kind.packed, self.dialect.encoding, row)
+            return f"{self.path} {place}"
         first = 0 if self.dialect.names else 1
         lines = (line for line, _ in records(self.path, self.settled().dialect))
         line = next((at for number, at in enumerate(lines) if number == row + first), row + 2)
@@ -85,10 +84,22 @@ class TableFile:
         Raises:
             InputError: it can be read in two ways, or in none.
         """
-        if self.kind.format != "text" or self.dialect.quote:
+        if self.kind.format != "text" or self.dialect.settled:
             return self
         with readable(self.path, self.name, self.dialect):
             return replace(self, dialect=dialects.settled(self.path, self.dialect))
+
+    def complete(self) -> TableFile:
+        """The same with the columns of all rows of a JSON file, not only of the first ones.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        if self.kind.format != "json":
+            return self
+        with readable(self.path, self.name, self.dialect):
+            own = json_rows.names(self.path, self.kind.packed, self.dialect.encoding, rows=None)
+        return replace(self, own=tuple(own))
 
     def described(self) -> str:
         """How it is read, in words; empty where that is as in any file of its kind."""
@@ -142,10 +153,10 @@ def _opened(key: tuple[Path, int, int, str, TextOptions, tuple[str, ...]]) -> Ta
     if kind.format == "parquet":
         schema = pa.parquet.read_schema(path)
         return TableFile(path, name, kind, **_told_apart(names_of(path, schema)))
-    encoding = said.encoding or kind.encoding or "utf-8"
+    encoding = kind.encoding or said.encoding or "utf-8"
     if kind.format == "json":
         dialect = Dialect(encoding=encoding, packed=kind.packed)
-        own = json_rows.names(path, kind.packed, encoding)
+        own = json_rows.names(path, kind.packed, encoding, wanted=wanted)
         return TableFile(path, name, kind, dialect, tuple(own))
     dialect = dialects.dialect_of(path, kind, said, wanted)
     names, lists = _typed(header(path, dialect))
@@ -174,10 +185,12 @@ def _typed(names: list[str]) -> tuple[list[str], tuple[str, ...]]:
 
 def _told_apart(names: Sequence[str]) -> dict[str, Any]:
     """Names with the repeats empty, and those that were repeated."""
-    own = [name if name not in names[:place] else "" for place, name in enumerate(names)]
+    counts = Counter(names)
+    first = {name: place for place, name in reversed(list(enumerate(names)))}
+    own = [name if first[name] == place else "" for place, name in enumerate(names)]
     return {
         "own": tuple(own),
-        "repeated": frozenset(name for name in names if name and names.count(name) > 1),
+        "repeated": frozenset(name for name, count in counts.items() if name and count > 1),
     }
 
 
@@ -188,15 +201,15 @@ def laid_out(path: Path, name: str, dialect: Dialect, columns: Iterable[str] = (
         path: of the file.
         name: of the table, for messages.
         dialect: how it is written, if it is text.
-        columns: those that will be read; others may be there twice.
+        columns: those that will be read.
 
     Raises:
         InputError: it cannot be read.
     """
     with readable(path, name):
         kind = file_kinds.kind_of(path) if os.path.getsize(path) else Kind("text")
-        if kind.format == "parquet":
-            return opened_file(path, name)
+        if kind.format != "text":
+            return opened_file(path, name, wanted=tuple(columns))
         dialect = replace(
             dialect, packed=kind.packed, encoding=kind.encoding or "utf-8", quote="doubled"
         )
@@ -225,11 +238,9 @@ def header(path: Path, dialect: Dialect = CSV) -> list[str]:
 
 def records(path: Path, dialect: Dialect = CSV) -> Iterator[tuple[int, list[str]]]:
     """First line and fields of every record; empty lines are none, quoted line breaks are kept."""
-    csv.field_size_limit(1 << 30)  # else a text of more than 128 KiB is an error
-    quoting: Literal[0, 3] = csv.QUOTE_NONE if dialect.quote == "none" else csv.QUOTE_MINIMAL
     with dialects.as_csv(path, dialect) as stream:
         text = io.TextIOWrapper(stream, "utf-8", "replace", newline="")
-        reader = csv.reader(text, delimiter=dialect.separator, quoting=quoting)
+        reader = dialects.csv_reader(text, dialect)
         line = 1
         for fields in reader:
             if fields:
@@ -257,6 +268,9 @@ def rules(pattern: str, files: Sequence[TableFile]) -> list[Rule]:
 
 # --------------------------------------------------------------------------------- columns
 
+NAMES_SHOWN = 20
+"""Columns that a message lists."""
+
 
 def need_column(origin: str, names: Sequence[str], column: str, flag: str) -> None:
     """Refuses a table without a column that a flag names.
@@ -276,9 +290,11 @@ def need_column(origin: str, names: Sequence[str], column: str, flag: str) -> No
 item_id, clicks. Did you mean clicks?
     """
     if column not in names:
+        listed = ", ".join(shown(name, 60) for name in names[:NAMES_SHOWN]) or "nothing in it"
+        if len(names) > NAMES_SHOWN:
+            listed += f" and {len(names) - NAMES_SHOWN:,} more"
         raise InputError(
-            f"{origin} has no column {column!r} (named by --{flag}); it has "
-            f"{', '.join(shown(name, 60, quotes=False) for name in names) or 'nothing in it'}"
+            f"{origin} has no column {shown(column, 60)!r} (named by --{flag}); it has {listed}"
             f"{did_you_mean(column, names)}"
         )
 
@@ -306,12 +322,13 @@ def common(files: Sequence[TableFile]) -> Common:
     first: dict[str, TableFile] = {}
     for file in files:
         for name in file.repeated:
-            lacking[name] = f"{file.path} has two columns named {name!r}; rename one"
+            lacking[name] = f"{file.path} has two columns named {shown(name, 60)!r}; rename one"
         first |= {name: first.get(name, file) for name in file.names}
+    theirs = [(file, frozenset(file.names)) for file in files]
     for name, owner in first.items():
-        without = next((file for file in files if name not in file.names), None)
+        without = next((file for file, names in theirs if name not in names), None)
         if without:
-            sentence = f"{without.path} has no column {name!r}, but {owner.path} has"
+            sentence = f"{without.path} has no column {shown(name, 60)!r}, but {owner.path} has"
             lacking.setdefault(name, sentence)
     return Common([name for name in first if name not in lacking], lacking)
 
@@ -356,25 +373,19 @@ def readable(
     """
     try:
         yield
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
+        encoding = getattr(error, "encoding", dialect.encoding)
         raise _not_readable(
-            path, name, f"it is not {error.encoding} text; say what it is with --text_set=encoding="
+            path,
+            name,
+            f"it is not {encoding} text; set its encoding, as in --text_set=encoding=gbk",
         ) from None
-    except (
-        pa.ArrowException,
-        OSError,
-        EOFError,
-        csv.Error,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except file_kinds.DAMAGED as error:
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0].rstrip(".")
     else:
         return
     if "Could not skip" in reason or "Empty CSV" in reason:
-        if dialect.names or header(path, dialect):
-            raise no_rows(path, name)
-        reason = "it is empty"
+        raise no_rows(path, name)
     if "straddling" in reason:
         reason = f"a row is longer than {BLOCK_BYTES >> 20} MiB"
     # With one thread, Arrow puts "Row #2: " before "Expected".
@@ -430,7 +441,7 @@ def _refuse_text(path: Path, dialect: Dialect, types: Mapping[str, pa.DataType])
             if value and not _fits(value, kind):
                 raise InputError(
                     f"{path} line {line}, column {column}: must be a whole number. "
-                    f"Received: {shown(value)}"
+                    f"Received: {quoted(value)}"
                 )
 
 
@@ -451,5 +462,7 @@ def damaged(path: Path, name: str) -> InputError:
 def _not_readable(path: Path, name: str, reason: str) -> InputError:
     ending = table_paths.ending(path)
     kind = {".pq": "parquet", ".jsonl": "json", ".ndjson": "json"}.get(ending, ending[1:])
+    with contextlib.suppress(InputError, *file_kinds.DAMAGED):
+        kind = file_kinds.kind_of(path).format if os.path.getsize(path) else kind
     word = {"parquet": "Parquet", "json": "JSON"}.get(kind, "CSV")
-    return InputError(f"{path} is not a readable {word} file ({name} table): {reason}")
+    return InputError(f"{path} is not a readable {word} file ({name} table): {shown(reason)}")

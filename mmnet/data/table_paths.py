@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob as globbing
+import itertools
 import os
 import urllib.parse
 from collections.abc import Sequence
@@ -44,45 +45,83 @@ def find(pattern: str, name: str) -> list[Path]:
 def found(pattern: str, name: str) -> Found:
     """Finds the files that a table's flag names.
 
-    A name that is there is taken as it is, whatever it looks like; only another one is a glob.
-    Of a directory, all that lies below is data, but what begins with a dot or an underscore, and
-    what has an ending of no table.
+    A name that exists is used literally, whatever characters it has; only any other name is a
+    glob. Everything below a directory is data, except names that begin with a dot or an
+    underscore, endings that no table has, and what is not a file. Links to directories are
+    followed.
+
+    Args:
+        pattern: the file, directory or glob.
+        name: of the table, for messages.
 
     Raises:
-        InputError: there are none, or the directory is a table with a log of its own.
+        InputError: there are no files, a directory cannot be listed, or a directory is a table
+            with a log of its own.
     """
     path = Path(pattern)
-    if path.is_dir():
-        return _in_directory(path, name)
-    paths = [path] if path.is_file() else sorted(map(Path, globbing.glob(pattern, recursive=True)))
-    inside = [_in_directory(one, name) for one in paths if one.is_dir()]
-    files = [one for one in paths if one.is_file()]
-    if not files and not inside:
+    if os.path.isdir(path):
+        return _in_directory(path, path, name)
+    if os.path.isfile(path):
+        return Found([path], [], {path: {}})
+    matches = _matches(pattern)
+    base = _fixed_part(pattern)
+    inside = [_in_directory(one, base, name) for one in matches if one.is_dir()]
+    files = {one for one in matches if one.is_file()}.union(*(one.paths for one in inside))
+    if not files:
+        raise InputError(f"{shown(pattern)}: no such file, directory or glob (--{name})")
+    skipped = {file for one in inside for file in one.skipped} - files
+    return Found(sorted(files), sorted(skipped), {file: _folders(base, file) for file in files})
+
+
+def _matches(pattern: str) -> list[Path]:
+    try:
+        return [Path(one) for one in globbing.glob(pattern, recursive=True)]
+    except (ValueError, RecursionError):  # a NUL character, or a folder deeper than Python goes
+        return []
+
+
+def _fixed_part(pattern: str) -> Path:
+    """The folders of a glob before the first one that holds a wildcard.
+
+    >>> _fixed_part("logs/day=*/part-*.csv").as_posix()
+    'logs'
+    """
+    folders = Path(pattern).parts[:-1]
+    return Path(*itertools.takewhile(lambda part: not globbing.has_magic(part), folders))
+
+
+def _in_directory(directory: Path, base: Path, name: str) -> Found:
+    def not_listed(error: OSError) -> None:
         raise InputError(
-            f"{shown(pattern, quotes=False)}: no such file, directory or glob (--{name})"
+            f"{error.filename}: the directory cannot be listed: {error.strerror} (--{name})"
         )
-    return Found(
-        sorted([*files, *(file for one in inside for file in one.paths)]),
-        [file for one in inside for file in one.skipped],
-        {file: keys for one in inside for file, keys in one.folders.items()},
-    )
 
-
-def _in_directory(directory: Path, name: str) -> Found:
-    _refuse_table_formats(directory, name)
     files: list[Path] = []
     skipped: list[Path] = []
-    for place, folders, inside in os.walk(directory):
+    seen = {str(one) for one in Path(os.path.realpath(directory)).parents}
+    for place, folders, inside in os.walk(directory, onerror=not_listed, followlinks=True):
+        if os.path.realpath(place) in seen:  # a link to what is read already, or a circle
+            folders.clear()
+            skipped.append(Path(place))
+            continue
+        seen.add(os.path.realpath(place))
+        _refuse_table_formats(Path(place), name)
         skipped += [Path(place, one) for one in folders if one[0] in "._"]
         folders[:] = sorted(one for one in folders if one[0] not in "._")
         for one in sorted(inside):
-            is_data = one[0] not in "._" and ending(Path(one)) in {*_ENDINGS, ""}
-            (files if is_data else skipped).append(Path(place, one))
+            path = Path(place, one)
+            is_data = one[0] not in "._" and ending(path) in {*_ENDINGS, ""}
+            (files if is_data and not _is_special(path) else skipped).append(path)
     if not files:
-        raise InputError(f"{directory}: no file of a table in this directory (--{name})")
-    return Found(
-        sorted(files), sorted(skipped), {file: _folders(directory, file) for file in files}
-    )
+        endings = sorted({path.suffix for path in skipped if path.suffix})
+        listed = f"; it has files that end in {', '.join(endings[:5])}" if endings else ""
+        raise InputError(f"{directory}: no file of a table in this directory{listed} (--{name})")
+    return Found(sorted(files), sorted(skipped), {file: _folders(base, file) for file in files})
+
+
+def _is_special(path: Path) -> bool:
+    """Whether reading it could wait for ever, as of a pipe; a broken link is refused later."""
+    return path.exists() and not path.is_file()
 
 
 def ending(path: Path) -> str:
@@ -97,11 +136,16 @@ def ending(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def _folders(directory: Path, file: Path) -> dict[str, str]:
-    """Columns that the folders of a file name: day=2024-05-31 is one."""
-    parts = [part.partition("=") for part in file.relative_to(directory).parent.parts]
-    values = {key: urllib.parse.unquote(value) for key, sign, value in parts if sign and key}
-    return {key: "" if value == EMPTY_FOLDER else value for key, value in values.items()}
+def _folders(base: Path, file: Path) -> dict[str, str]:
+    """Columns that the folders of a file below a base name: day=2024-05-31 is one."""
+    parts = [part.partition("=") for part in file.relative_to(base).parent.parts]
+    texts = {_text(key): _text(value) for key, sign, value in parts if sign and key}
+    return {key: "" if value == EMPTY_FOLDER else value for key, value in texts.items()}
+
+
+def _text(name: str) -> str:
+    """Part of a folder's name as its writer meant it; bytes that are not UTF-8 are replaced."""
+    return urllib.parse.unquote_to_bytes(os.fsencode(name)).decode("utf-8", "replace")
 
 
 def _refuse_table_formats(directory: Path, name: str) -> None:
@@ -110,8 +154,8 @@ def _refuse_table_formats(directory: Path, name: str) -> None:
         kind = "Iceberg"
     if kind:
         raise InputError(
-            f"{directory} is a {kind} table: its log says which of its files count, and is not "
-            f"read; export the table as Parquet, or count it with --engine (--{name})"
+            f"{directory} is a {kind} table: its log decides which of its files count, and mmnet "
+            f"does not read it; export the table as plain Parquet (--{name})"
         )
 
 

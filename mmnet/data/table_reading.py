@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
@@ -112,7 +113,12 @@ def _text_batches(
     """Columns of a text file, as bytes unless they have a type."""
     dialect = file.dialect
     names = [name or f"\0{place}" for place, name in enumerate(file.own)]
-    skipped = 0 if dialect.names else next((line for line, _ in records(file.path, dialect)), 0)
+    skipped = 0
+    if not dialect.names:
+        starts = [line for line, _ in itertools.islice(records(file.path, dialect), 2)]
+        if len(starts) < 2:
+            return
+        skipped = starts[1] - 1  # a name in the header may hold a line break
     with dialects.as_csv(file.path, dialect, watch) as stream:
         yield from pa.csv.open_csv(
             pa.PythonFile(stream, "r"),
@@ -122,7 +128,7 @@ def _text_batches(
             parse_options=pa.csv.ParseOptions(
                 delimiter=dialect.separator,
                 quote_char=False if dialect.quote == "none" else '"',
-                newlines_in_values=dialect.line_breaks and dialect.quote != "none",
+                newlines_in_values=dialect.line_breaks,
             ),
             convert_options=pa.csv.ConvertOptions(
                 include_columns=list(columns),
@@ -157,7 +163,7 @@ def _checked_text(file: TableFile, data: pa.Array, column: str, start: int) -> p
     try:
         return data.cast(pa.string())
     except pa.ArrowInvalid:
-        place = f"{file.where(start + first_not_utf8(data))}, column {shown(column, quotes=False)}"
+        place = f"{file.where(start + first_not_utf8(data))}, column {shown(column)}"
         raise not_utf8(place, not file.is_parquet) from None
 
 

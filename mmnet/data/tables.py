@@ -121,7 +121,7 @@ class Placed:
 
     def where_place(self, place: int, column: str = "") -> str:
         """Names a row of the files for a message."""
-        at = f", column {shown(column, quotes=False)}" if column else ""
+        at = f", column {shown(column)}" if column else ""
         if not self.files:
             return f"{self.name} table row {place + 1}{at}"
         index = bisect.bisect_right(self.starts, place) - 1

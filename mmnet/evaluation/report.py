@@ -257,7 +257,7 @@ def write_report(
 
 def _label(count: str) -> str:
     """The name of a count, perhaps an expression, in a plot; Matplotlib reads `$` as a formula."""
-    return checks.shown(count, 60, quotes=False).replace("$", r"\$")
+    return checks.shown(count, 60).replace("$", r"\$")
 
 
 def _check(frame: pd.DataFrame) -> None:

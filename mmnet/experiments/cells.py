@@ -186,7 +186,8 @@ def _failed(failed: Sequence[tuple[Cell, int]]) -> InputError:
     also = f"; so did {', '.join(other.name for other, _ in others)}" if others else ""
     return InputError(
         f"cell {cell.name} ended with exit code {code}{also}. All other cells are done, and will "
-        f"not be run again. The end of {output}:\n{tail}"
+        f"not be run again. The end of {output}:",
+        f"\n{tail}",
     )
 
 

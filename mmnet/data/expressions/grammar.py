@@ -16,7 +16,7 @@ import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from mmnet.checks import InputError, did_you_mean, shown
+from mmnet.checks import InputError, did_you_mean, quoted, shown
 from mmnet.data.expressions import tree
 from mmnet.data.expressions.tree import BARE_NAME, KEYWORDS, Column, Constant, EveryEvent, Node
 
@@ -56,7 +56,7 @@ _GRAMMAR = rf"""
 ?factor: MINUS factor -> negative
     | PLUS NUMBER -> positive
     | NAME -> name
-    | QUOTED -> quoted
+    | QUOTED -> inside
     | NUMBER -> number
     | TEXT -> text
     | _OPEN either _CLOSE
@@ -148,11 +148,11 @@ def parse(text: str, flag: str, columns: Collection[str]) -> Node:
     if len(text) > LONGEST:
         raise InputError(
             f"--{flag}: an expression has at most {LONGEST:,} characters. Received: {len(text):,}, "
-            f"{shown(text)}"
+            f"{quoted(text)}"
         )
     if wrong := re.search("[\0\ud800-\udfff]", text):  # what no engine accepts in a query
         raise InputError(
-            f"--{flag}: cannot read {shown(text)}; character {wrong.start() + 1} is not text"
+            f"--{flag}: cannot read {quoted(text)}; character {wrong.start() + 1} is not text"
         )
     import lark
 
@@ -181,22 +181,22 @@ def _check_size(node: Node, text: str, flag: str) -> None:
     if depth > DEEPEST:
         raise InputError(
             f"--{flag}: an expression has at most {DEEPEST} levels; {fix}. Received: {depth:,}, "
-            f"{shown(text)}"
+            f"{quoted(text)}"
         )
     if size > LARGEST_SIZE:
         raise InputError(
             f"--{flag}: an expression has at most {LARGEST_SIZE:,} operands, where a divisor, the "
             "value of `between` and a computed number that is compared count twice on each level; "
-            f"{fix}. Received: {size:,}, {shown(text)}"
+            f"{fix}. Received: {size:,}, {quoted(text)}"
         )
 
 
 def _quotes_needed(text: str, columns: Collection[str]) -> str:
     """Names the column whose name is in an expression without the quotes that it needs."""
     for name in columns:
-        quoted, as_a_word = tree.written(Column(name)), rf"(?<!\w){re.escape(name)}(?!\w)"
-        if not re.fullmatch(BARE_NAME, name) and quoted not in text and re.search(as_a_word, text):
-            return f"; the name of a column such as {shown(quoted, quotes=False)} needs its quotes"
+        inside, as_a_word = tree.written(Column(name)), rf"(?<!\w){re.escape(name)}(?!\w)"
+        if not re.fullmatch(BARE_NAME, name) and inside not in text and re.search(as_a_word, text):
+            return f"; the name of a column such as {shown(inside)} needs its quotes"
     return ""
 
 
@@ -212,9 +212,9 @@ def _refusal(text: str, flag: str, place: int, expected: set[str], hint: str) ->
         expected -= {"_CLOSE"}
     *wanted, last = [words for names, words in _WANTED if names <= expected] or ["an expression"]
     listed = f"{', '.join(wanted)} or {last}" if wanted else last
-    where = f"in place of {shown(rest, 20)}" if rest else "where it ends"
+    where = f"in place of {quoted(rest, 20)}" if rest else "where it ends"
     return InputError(
-        f"--{flag}: cannot read {shown(text)}; write {listed} at character {place + 1}, {where}"
+        f"--{flag}: cannot read {quoted(text)}; write {listed} at character {place + 1}, {where}"
         f"{hint}"
     )
 
@@ -247,7 +247,7 @@ class _Reading:
             return Constant(token.lower() == "true")
         return self._column(str(token))
 
-    def quoted(self, token: str) -> Node:
+    def inside(self, token: str) -> Node:
         return self._column(token[1:-1].replace('""', '"'))
 
     def number(self, token: str) -> Constant:
@@ -265,9 +265,9 @@ class _Reading:
     def truth(self, token: lark.Token) -> Constant:
         if token.lower() not in ("true", "false"):
             raise InputError(
-                f"--{self.flag}: cannot read {shown(self.whole)}; write a number, 'text', true or "
+                f"--{self.flag}: cannot read {quoted(self.whole)}; write a number, 'text', true or "
                 f"false at character {(token.start_pos or 0) + 1}, in place of "
-                f"{shown(str(token), 20)}: `in` compares with constants, and == compares columns"
+                f"{quoted(str(token), 20)}: `in` compares with constants, and == compares columns"
             )
         return Constant(token.lower() == "true")
 
@@ -278,14 +278,14 @@ class _Reading:
             return EveryEvent()
         if name.lower() == "null":
             raise InputError(
-                f"--{self.flag}: cannot read {shown(self.whole)}; write `is null` or `is not null` "
-                "in place of a comparison with null"
+                f"--{self.flag}: cannot read {quoted(self.whole)}; write `is null` or "
+                "`is not null` in place of a comparison with null"
             )
-        known = shown(", ".join(self.columns), quotes=False)
+        known = shown(", ".join(self.columns))
         near = did_you_mean(name, [tree.written(Column(one)) for one in self.columns])
         raise InputError(
-            f"the events table has no column {shown(name)} (named by --{self.flag}); it has "
-            f"{known}{shown(near, quotes=False)}"
+            f"the events table has no column {quoted(name)} (named by --{self.flag}); it has "
+            f"{known}{shown(near)}"
         )
 
     # ------------------------------------------------------------------------- operations

@@ -28,7 +28,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from mmnet.checks import InputError, shown
+from mmnet.checks import InputError, quoted, shown
 from mmnet.data.columns import LARGEST
 from mmnet.data.expressions import tree
 from mmnet.data.expressions.reading import Count
@@ -141,7 +141,7 @@ class _Translation:
     def __init__(self, count: Count, table: ir.Table):
         self.count, self.table = count, table
         self.where = f"--{count.flag}={count.title}"
-        self.unread = f"--{count.flag}: cannot read {shown(count.text)}"
+        self.unread = f"--{count.flag}: cannot read {quoted(count.text)}"
 
     def counted(self, computed: Any, unknown_is_bad: bool) -> tuple[Any, Any]:
         """What each event adds, and whether that is known.
@@ -211,7 +211,7 @@ class _Translation:
                 return _OPERATORS[sign](self.arithmetic(left), self.arithmetic(right))
         if isinstance(node, Constant) and isinstance(node.value, str):
             raise InputError(
-                f"{self.unread}; write a number in place of the text {shown(node.value)}"
+                f"{self.unread}; write a number in place of the text {quoted(node.value)}"
             )
         if isinstance(node, Column) and self.kind(node) not in NUMBERS:
             raise InputError(
@@ -250,7 +250,7 @@ class _Translation:
         if not isinstance(node, Column):
             raise InputError(
                 f"{self.unread}; write a comparison or a column of true/false in place of "
-                f"{shown(tree.written(node), quotes=False)}"
+                f"{shown(tree.written(node))}"
             )
         kind = self.kind(node)
         if kind == "truth":
@@ -338,19 +338,19 @@ class _Translation:
         )
 
     def _column(self, node: Column) -> str:
-        return f"column {shown(node.name)} holds {self._type(node)} values"
+        return f"column {quoted(node.name)} holds {self._type(node)} values"
 
     def _type(self, node: Column) -> str:
-        return shown(str(self.table[node.name].type()), quotes=False)
+        return shown(str(self.table[node.name].type()))
 
     def _described(self, node: Node) -> str:
         if isinstance(node, Column):
-            return f"column {shown(node.name)}, {self._type(node)} values"
+            return f"column {quoted(node.name)}, {self._type(node)} values"
         if isinstance(node, Constant) and isinstance(node.value, str):
-            return f"the text {shown(node.value)}"
+            return f"the text {quoted(node.value)}"
         if isinstance(node, Constant):
             return f"the number {node.value}"
-        return f"the {self.kind(node)} {shown(tree.written(node), quotes=False)}"
+        return f"the {self.kind(node)} {shown(tree.written(node))}"
 
 
 def _is_whole(value: float) -> bool:

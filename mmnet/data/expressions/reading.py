@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from mmnet.checks import InputError, shown
+from mmnet.checks import InputError, quoted, shown
 from mmnet.config import TableFlags
 from mmnet.data.expressions import grammar, tree
 from mmnet.data.expressions.tree import Column, EveryEvent, Node
@@ -41,7 +41,7 @@ class Count:
     @property
     def title(self) -> str:
         """How it was written, on one line, cut where it is long."""
-        return shown(self.text, quotes=False)
+        return shown(self.text)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def read_count(text: str, flag: str, columns: Collection[str]) -> Count:
     expression = grammar.parse(text, flag, columns)
     if not isinstance(expression, EveryEvent) and not tree.columns_of(expression):
         raise InputError(
-            f"--{flag}: {shown(text)} names no column, so it is the same for every event; write "
+            f"--{flag}: {quoted(text)} names no column, so it is the same for every event; write "
             f"`{grammar.EVERY_EVENT}` to count every event"
         )
     return Count(expression, flag, text)
@@ -107,7 +107,7 @@ def read_rate(setting: str, columns: Collection[str]) -> Rate:
         raise InputError(
             "--rate takes NAME=NUMERATOR/DENOMINATOR, such as finish='play_ms >= 3000/events', "
             "with a division in parentheses, such as seconds='(play_ms / 1000)/events'. "
-            f"Received: {shown(setting)}"
+            f"Received: {quoted(setting)}"
         )
     numerator, denominator = (read_count(part, "rate", columns) for part in parts)
     return Rate(name, numerator, denominator, f"{name}_numerator", f"{name}_denominator")
@@ -166,7 +166,7 @@ def rates(flags: TableFlags, columns: Collection[str]) -> list[Rate]:
         for column in dict.fromkeys((rate.numerator_column, rate.denominator_column)):
             if column in taken:
                 raise InputError(
-                    f"the counts table would have two columns named {shown(column)} "
+                    f"the counts table would have two columns named {quoted(column)} "
                     "(--item_column, --period_column, --numerator, --denominator, --rate); give "
                     "other names"
                 )

@@ -87,7 +87,6 @@ def kuairec(
         reading.find(directory, daily, "daily"),
         ("video_id", "date", "upload_dt", *IDS, *NUMBERS, *TAGS),
         "daily",
-        line_breaks=True,
         name="videos by day and tag",
     )
     counters = [name for name in scan.opened(scan.paths[0]).names if name.endswith("_cnt")]
@@ -284,7 +283,7 @@ def _mended(path: Path) -> tuple[list[list[str]], int]:
 
 
 def _categories(path: Path) -> tuple[pa.Table, list[Rule]]:
-    scan = Scan([path], ("video_id", "feat"), "categories", line_breaks=True, name="categories")
+    scan = Scan([path], ("video_id", "feat"), "categories", name="categories")
     table = scan.whole()
     side = pa.table(
         {

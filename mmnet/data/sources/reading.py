@@ -111,7 +111,6 @@ class Scan:
         names: all columns of a file without a header line.
         delimiter: between columns.
         types: of columns to read as numbers at once; all their values must be numbers then.
-        line_breaks: whether quoted values may hold line breaks.
         name: what the rows are, for the ledger.
         rows: how many rows were read so far.
         repeated_headers: how many repeated header lines were left out so far.
@@ -123,7 +122,6 @@ class Scan:
     names: tuple[str, ...] = ()
     delimiter: str = ","
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
-    line_breaks: bool = False
     name: str = "rows"
     rows: int = 0
     repeated_headers: int = 0
@@ -154,16 +152,22 @@ class Scan:
         return Table(data, self.name, tuple(files), tuple(starts), np.concatenate(places))
 
     def _batches(self, path: Path) -> Iterator[Table]:
-        """The batches of one file, once its columns are known to be those expected."""
+        """The batches of one file, once its columns are known to be those expected.
+
+        Raises:
+            InputError: a text file without a row; of Parquet, writers leave empty parts.
+        """
         file = self.opened(path)
         start = 0
         for batch in table_reading.batches(file, self.columns, types=self.types):
             table = Table(pa.Table.from_batches([batch]), self.name, (file,), (start,))
             start -= len(table)
-            if not file.is_parquet and not self.names:
+            if file.kind.format == "text" and not self.names:
                 table = self._without_headers(table)
             self.rows += len(table)
             yield table
+        if not start and not file.is_parquet:
+            raise table_files.no_rows(path, self.option)
 
     def _without_headers(self, batch: Table) -> Table:
         first = self.columns[0]
@@ -183,9 +187,9 @@ class Scan:
             InputError: one of them is not there, or is there twice; a record of a file without a
                 header line is of another layout.
         """
-        dialect = Dialect(self.delimiter, names=self.names, line_breaks=self.line_breaks)
-        file = table_files.laid_out(path, self.option, dialect)
-        if not file.is_parquet and self.names:
+        dialect = Dialect(self.delimiter, names=self.names)
+        file = table_files.laid_out(path, self.option, dialect, self.columns)
+        if file.kind.format == "text" and self.names:
             self._check_first(file)
             return file
         names, lacking = table_files.common([file])

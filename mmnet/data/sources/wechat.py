@@ -90,7 +90,6 @@ def wechat(
         reading.find(directory, feeds, "feeds"),
         ("feedid", *IDS, "videoplayseconds", *TEXTS, *LISTS),
         "feeds",
-        line_breaks=True,
         name="feeds",
     )
     items, item_rules = _items(catalogue, counts[flags.item_column], flags, tag_probability)

@@ -66,7 +66,7 @@ def test_reads_several_files_compressed_and_parquet(tmp_path):
 
 
 def test_keeps_quoted_line_breaks_where_a_file_has_them(tmp_path):
-    found = scan(tmp_path / "log.csv", 'id,n\n1,"a\nb"\n2,"c\r\nd"\n3,e\n', line_breaks=True)
+    found = scan(tmp_path / "log.csv", 'id,n\n1,"a\nb"\n2,"c\r\nd"\n3,e\n')
     table = found.whole()
     assert table.data["n"].to_pylist() == ["a\nb", "c\r\nd", "e"]
     assert table.where(2).endswith("log.csv line 6")

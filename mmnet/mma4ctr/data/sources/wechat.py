@@ -49,7 +49,6 @@ def catalogue(directory: Path, item_ids: np.ndarray) -> Catalogue:
         reading.find(directory, FEEDS, "feeds"),
         _FEED_COLUMNS,
         "feeds",
-        line_breaks=True,
         name="feeds",
     )
     feeds, once = reading.one_row_each(scan.whole(), "feedid", "feeds")
