@@ -210,6 +210,20 @@ def _of_units(value: Any, rest: Any, reading: Reading) -> Any:
     return micros + _digits((rest.fill_null("") + "0" * places).substr(0, places))
 
 
+def _group(engine: Engine, text: Any, pattern: str, number: int) -> Any:
+    """A group of a pattern in texts that match it or are null; empty where it took no part."""
+    import ibis
+
+    if engine.name != "duckdb":
+        return text.re_extract(pattern, number).fill_null("")
+
+    def function(text, pattern, number): ...  # Ibis would match before it extracts
+
+    signature = (("string", "string", "int64"), "string")
+    extract: Any = ibis.udf.scalar.builtin(function, name="regexp_extract", signature=signature)
+    return extract(text, pattern, number).fill_null("")
+
+
 def _digits(text: Any, default: int = 0) -> Any:
     return text.nullif("").cast("int64").fill_null(default)
 
@@ -242,20 +256,28 @@ def _of_text(
     add(text=_or_null(at("text").re_search(fmt.unnamed), at("text")))
     add(
         **{
-            f"group {group}": at("text").re_extract(fmt.unnamed, number).fill_null("")
+            f"group {group}": _group(engine, at("text"), fmt.unnamed, number)
             for group, number in fmt.groups.items()
         }
     )
     places = {part: place for part, place in fmt.parts.items() if part != "zone"}
     add(**{part: part_of(part, place) for part, place in places.items()})
-    add(zone=at("group zone").replace(":", "") if "zone" in fmt.parts else ibis.literal(""))
-    days, exists = time_texts.days_of({part: at(part) for part in places})
-    ahead = _digits(at("zone").re_extract("^[+-]([0-9]{2})", 1).fill_null("")) * 60
-    ahead += _digits(at("zone").substr(3, 2).nullif(""))
+    zone = at("group zone").replace(":", "") if "zone" in fmt.parts else ibis.literal("")
+    add(zone=zone)
+    signed = at("zone").startswith("+") | at("zone").startswith("-")
+    add(offset=ibis.ifelse(signed, at("zone"), ""))
+    minutes = _digits(at("offset").substr(1, 2)) * 60 + _digits(at("offset").substr(3, 2))
+    add(minutes=minutes)
+
+    def keep(step: str, value: Any) -> Any:
+        add(**{f"day {step}": value})
+        return at(f"day {step}")
+
+    days, exists = time_texts.days_of({part: at(part) for part in places}, keep)
+    add(days=_or_null(at("text").notnull() & exists, days).cast("int64"))
     add(
-        naive=_or_null(at("text").notnull() & exists, days.cast("int64") * DAY)
-        + time_texts.clock_of({part: at(part) for part in places}),
-        ahead=ibis.ifelse(at("zone").startswith("-"), -ahead, ahead) * 60 * SECOND,
+        naive=at("days") * DAY + time_texts.clock_of({part: at(part) for part in places}),
+        ahead=ibis.ifelse(at("zone").startswith("-"), -at("minutes"), at("minutes")) * 60 * SECOND,
     )
     add(order=_sane(at("naive") - at("ahead")))
     # Where there is no offset, the time is on the clock already.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -73,6 +73,8 @@ class Format:
         """Whether a text is written so; its month may still lack the day that it names."""
         return re.search(self.pattern, text) is not None
 
+
+Keep = Callable[[str, Any], Any]
 
 DEFAULTS = {"month": 1, "day": 1, "weekday": 1}
 """Parts that a text may leave out; the others are 0 then."""
@@ -228,13 +230,14 @@ def _check_parts(text: str, parts: Mapping[str, Part], codes: list[str]) -> None
 # ------------------------------------------------------------------------------------- arithmetic
 
 
-def days_of(part: Mapping[str, Any]) -> tuple[Any, Any]:
+def days_of(part: Mapping[str, Any], keep: Keep = lambda _, value: value) -> tuple[Any, Any]:
     """The day that parts name, and whether the calendar has it.
 
     Uses only operators that NumPy and Ibis share, on numbers that are never negative.
 
     Args:
         part: name -> whole numbers, of any of the names of a `Format`'s date.
+        keep: is given the name and value of a step, and returns what stands for it from then on.
 
     Returns:
         Days since 1970-01-01, and truth values.
@@ -247,18 +250,22 @@ def days_of(part: Mapping[str, Any]) -> tuple[Any, Any]:
         year = part["short_year"] + 1900 + (168 - part["short_year"]) // 100 * 100
     else:
         year = part["year"]
+
+    def first_of(name: str, months: Any) -> Any:
+        years = keep(f"{name} years", (months - 2) // 12)  # it is needed four times
+        return keep(name, first_of_month(months, years))
+
     if "week" in part:
-        monday = _first_monday(year)
+        monday, later = (_monday(first_of(f"{n} new year", 12 * (year + n))) for n in (0, 1))
         days, exists = monday + 7 * part["week"] + part["weekday"] - 8, 7 * part["week"]
-        exists = exists <= _first_monday(year + 1) - monday
+        exists = exists <= later - monday
     elif "yearday" in part:
-        first = first_of_month(12 * year)
-        days = first + part["yearday"] - 1
-        exists = part["yearday"] <= first_of_month(12 * year + 12) - first
+        first, later = (first_of(f"{n} new year", 12 * (year + n)) for n in (0, 1))
+        days, exists = first + part["yearday"] - 1, part["yearday"] <= later - first
     else:
-        month = 12 * year + part["month"] - 1
-        days = first_of_month(month) + part["day"] - 1
-        exists = part["day"] <= first_of_month(month + 1) - first_of_month(month)
+        months = keep("months", 12 * year + part["month"] - 1)
+        first, later = (first_of(f"{n} first", months + n) for n in (0, 1))
+        days, exists = first + part["day"] - 1, part["day"] <= later - first
     return days, exists & (year >= 1)
 
 
@@ -271,16 +278,18 @@ def clock_of(part: Mapping[str, Any]) -> Any:
     return seconds * SECOND + part.get("fraction", 0)
 
 
-def first_of_month(months: Any) -> Any:
+def first_of_month(months: Any, years: Any = None) -> Any:
     """Days from 1970-01-01 to the first of a month.
 
     Args:
         months: since the start of year 0, 2 or more.
+        years: from the March of year 0 to that month, if that is known already.
 
     >>> first_of_month(12 * 1970), first_of_month(12 * 2000 + 2)
     (0, 11017)
     """
-    years, march = (months - 2) // 12, (months - 2) % 12  # a leap day is the last day of its year
+    years = (months - 2) // 12 if years is None else years
+    march = months - 2 - 12 * years  # a leap day is the last day of its year
     return 365 * years + years // 4 - years // 100 + years // 400 + (153 * march + 2) // 5 - 719468
 
 
@@ -301,9 +310,9 @@ def month_of(days: Any) -> Any:
     return 12 * (years + 400 * century4) + (5 * yearday + 2) // 153 + 2
 
 
-def _first_monday(year: Any) -> Any:
-    """Days from 1970-01-01 to the Monday of a year's ISO week 1, which has January 4 in it."""
-    fourth = first_of_month(12 * year) + 3
+def _monday(new_year: Any) -> Any:
+    """The Monday of a year's ISO week 1, which has January 4 in it, as the year's first day is."""
+    fourth = new_year + 3
     return fourth - (fourth + 3 + 719460) % 7  # day 0 is a Thursday; 719,460 is a multiple of 7
 
 

@@ -3,6 +3,7 @@
 import datetime
 import functools
 import re
+import zoneinfo
 
 import ibis
 import numpy as np
@@ -24,9 +25,8 @@ EPOCH = datetime.datetime(1970, 1, 1)
 
 def iso(time, offset, rng):
     """One of the spellings of ISO 8601, and the time that it still says."""
-    date = time.strftime(rng.choice(["%Y-%m-%d"]))
     clock = rng.choice(["", "%H", "%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%H:%M:%S,%f"])
-    return _spelled(date, clock, rng.choice(["T", " "]), time, offset, rng)
+    return _spelled(time.strftime("%Y-%m-%d"), clock, rng.choice(["T", " "]), time, offset, rng)
 
 
 def slashes(time, offset, rng):
@@ -106,8 +106,6 @@ def wanted(time, offset, time_zone):
     if offset is None:
         return micros(time), None
     instant = time - datetime.timedelta(minutes=offset)
-    import zoneinfo
-
     local = instant.replace(tzinfo=UTC).astimezone(zoneinfo.ZoneInfo(time_zone))
     return micros(local.replace(tzinfo=None)), micros(instant)
 
@@ -117,9 +115,9 @@ offsets = st.sampled_from([None, 0, 60, 330, -210, 765])
 zone_names = st.sampled_from(["UTC", "Europe/Berlin", "America/St_Johns"])
 
 
-@settings(max_examples=25)
+@settings(max_examples=9)
 @given(
-    st.lists(st.tuples(times, offsets), min_size=20, max_size=60),
+    st.lists(st.tuples(times, offsets), min_size=50, max_size=90),
     st.sampled_from([iso, slashes, compact]),
     zone_names,
     st.randoms(use_true_random=False),
@@ -132,10 +130,11 @@ def test_known_spellings_are_read_as_datetime_has_them(rows, spelling, time_zone
         assert found == right
 
 
-@settings(max_examples=25)
-@given(st.lists(times, min_size=5, max_size=40), st.sampled_from(GIVEN), zone_names)
-def test_a_time_format_is_read_as_strptime_reads_it(rows, time_format, time_zone):
-    rows = [time.replace(tzinfo=UTC) for time in rows]
+@pytest.mark.parametrize("time_format", GIVEN)
+def test_a_time_format_is_read_as_strptime_reads_it(time_format):
+    draw, time_zone = np.random.default_rng(3), "America/St_Johns"
+    seconds = [3 * 86_400, 951_782_400, *draw.integers(3 * 86_400, 4_102_000_000, 60)]
+    rows = [EPOCH.replace(tzinfo=UTC) + datetime.timedelta(seconds=int(one)) for one in seconds]
     if "%y" in time_format:  # strptime's two digits are the years from 1969 to 2068
         rows = [time.replace(year=1971 + time.year % 97, day=min(time.day, 28)) for time in rows]
     texts = [time.strftime(time_format) for time in rows]
@@ -148,12 +147,16 @@ def test_a_time_format_is_read_as_strptime_reads_it(rows, time_format, time_zone
 
 def test_another_engine_reads_alike():
     texts = ["2024-05-31", "2024-05-31T08:00:00.25+02:00", "2024-02-30", "2024-05-31 08 UTC", ""]
-    arrow, duckdb, sqlite = both(texts, "Europe/Berlin", engines=("duckdb", "sqlite"))
-    assert arrow == duckdb == sqlite
+    arrow, sqlite = both(texts, "Europe/Berlin", engines=("sqlite",))
+    assert arrow == sqlite
+    assert [local is None for local, _ in arrow] == [False, False, True, False, True]
+
+
+def test_names_and_the_clock_of_twelve_hours_are_read_in_any_case():
     dated = ["4 MAY 24 1:05 pm", "31 jun 24 1:05 AM", "1 Jan 70 12:00 AM"]
-    arrow, duckdb, sqlite = both(dated, "UTC", "%d %b %y %I:%M %p", engines=("duckdb", "sqlite"))
-    assert arrow == duckdb == sqlite
-    assert [local is None for local, _ in arrow] == [False, True, False]
+    right = [micros(datetime.datetime(2024, 5, 4, 13, 5)), None, 0]
+    for found in both(dated, "UTC", "%d %b %y %I:%M %p"):
+        assert [local for local, _ in found] == right
 
 
 @pytest.mark.parametrize(

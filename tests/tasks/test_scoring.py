@@ -48,6 +48,31 @@ def test_every_item_is_scored_for_the_period_after_the_last(run_dir, tables, tmp
     assert (scores["observed_periods"] == 0).any()  # items without history are scored too
 
 
+def test_a_last_period_that_is_not_complete_is_named_and_not_scored_from(
+    run_dir, tables, tmp_path, capsys
+):
+    found = pq.read_table(tables / "counts.parquet")
+    last = np.flatnonzero(found["period"].to_numpy() == 23)
+    pq.write_table(found.take(np.delete(np.arange(len(found)), last[3:])), tmp_path / "counts.pq")
+
+    def scored(*more):
+        where = [f"--counts={tmp_path / 'counts.pq'}", *table_flags(tables)[1:], *more]
+        output = tmp_path / "scores.parquet"
+        predict(f"--saved_model={run_dir / 'export'}", *where, f"--output={output}")
+        return pq.read_table(output), capsys.readouterr().out
+
+    scores, said = scored()
+    assert "counts: in a complete period: " in said
+    assert "3 dropped  (23 has " in said
+    assert set(scores["period"].to_pylist()) == {23}
+    assert scores.equals(scored("--as_of=22")[0])
+    # A period that is named is used.
+    for more in ("--as_of=23", "--use_partial"):
+        scores, said = scored(more)
+        assert set(scores["period"].to_pylist()) == {24}
+        assert "complete period" not in said
+
+
 def test_tables_and_the_prepared_dataset_give_the_same_scores(run_dir, tables, tmp_path):
     saved_model = f"--saved_model={run_dir / 'export'}"
     predict(saved_model, *table_flags(tables), f"--output={tmp_path / 'a.parquet'}")
