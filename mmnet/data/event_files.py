@@ -131,7 +131,7 @@ def written(
         with pa.parquet.ParquetWriter(path, schema, compression="lz4") as writer:
             for batch in table_reading.batches(file, columns, types=types):
                 data = pa.Table.from_batches([batch]) if file.is_parquet else _filled(batch)
-                data = data.cast(schema)
+                data = table_reading.in_schema(data, schema, file)
                 writer.write_table(data, row_group_size=ROWS)
                 rows += len(data)
         paths.append(path)

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmnet.checks import InputError, did_you_mean
+from mmnet.checks import InputError, did_you_mean, shown
 from mmnet.config import TableFlags
 from mmnet.data import table_files, table_reading
 from mmnet.data.columns import integers, is_list
@@ -145,7 +145,14 @@ class Scan:
     def whole(self) -> Table:
         """All rows at once, of files that are small."""
         batches = list(self)
-        data = pa.concat_tables([batch.data for batch in batches], promote_options="permissive")
+        parts = [batch.data for batch in batches]
+        try:
+            data = pa.concat_tables(parts, promote_options="permissive")
+        except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+            raise InputError(
+                f"{self.paths[0].parent}: the {self.option} files hold values of different types "
+                f"({shown(error)}); write them alike"
+            ) from None
         files, starts, places, before = [], [], [], 0
         for path in self.paths:
             mine = [batch for batch in batches if batch.paths == (path,)]
