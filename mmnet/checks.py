@@ -11,7 +11,8 @@ class InputError(ValueError):
     """The user's input is wrong: one clear sentence, exit code 1.
 
     The sentence names the file, row or column (or flag), what came, and how to fix it. What users
-    wrote into names and cells reaches no terminal: characters that do not print are escaped.
+    wrote into names and cells reaches no terminal: characters that do not print are escaped, and a
+    long value that was received is shown in part.
 
     Args:
         sentence: what is wrong.
@@ -22,7 +23,8 @@ class InputError(ValueError):
     """
 
     def __init__(self, sentence: str, more: str = ""):
-        super().__init__(printable(sentence) + more)
+        rule, received, value = printable(sentence).rpartition("Received: ")
+        super().__init__(rule + received + (shown(value) if received else value) + more)
         self.ledger: list[str] = []
 
 

@@ -3,13 +3,18 @@
 Nothing is trained. The quick tests look at some hundred inputs, the slow ones at thousands.
 """
 
+import bz2
 import contextlib
 import datetime
 import decimal
+import gzip
 import io
 import json
 import random
 import shutil
+import tempfile
+import zipfile
+from pathlib import Path
 
 import hypothesis
 import numpy as np
@@ -21,7 +26,12 @@ from hypothesis import strategies as st
 
 from mmnet import config, driver
 from mmnet.checks import InputError
+from mmnet.config import TableFlags, TaskFlags
+from mmnet.data import columns, events, parquet, table_paths, tables
+from mmnet.data.dialects import TextOptions
+from mmnet.data.sources.reading import Scan
 from mmnet.serving import decision, examples, export, exported, golden, profile
+from tests.table_writers import escaped, minimal, whole
 
 ITEMS, PERIODS = 12, 14
 CELLS = [
@@ -225,6 +235,245 @@ def test_disturbed_tables_end_in_a_dataset_or_a_sentence(tmp_path):
 def test_two_thousand_disturbed_tables(tmp_path):
     for seed in range(1_000, 3_000):
         check_prepare(seed, tmp_path)
+
+
+# --------------------------------------------------------------------------------------- files
+
+NAMES = ["t.csv", "part-0", "t.parquet", "t.jsonl", "[1].csv", "a'b\"c.csv", "n\nl.csv", "*", "%41"]
+PARTS = [
+    *(
+        "item_id",
+        "timestamp",
+        "clicks",
+        "a",
+        "b",
+        "1",
+        "1.5",
+        "2024-01-01",
+        "",
+        " ",
+        "true",
+        "null",
+    ),
+    *(",", ",", ";", "\t", "|", "\n", "\n", "\r\n", "\r", '"', '"', '""', "\\", '\\"', "'"),
+    *(
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        '{"a": 1}',
+        '[{"item_id": "a"}]',
+        "\\ud800",
+        "\x00",
+        "\x1b[2J",
+        "\ufeff",
+    ),
+    *("é", "猫" * 100, "x" * 5000, "item_id:token", "=", "\u2028", "\x85", "\x00", "\x1b[2J"),
+]
+GOOD = {"item_id": ["a", "7"], "clicks": ["0", "1"], "timestamp": ["2024-01-01", "2024-01-02"]}
+HEADERS = [
+    "item_id,timestamp,clicks\n",
+    "item_id;timestamp;clicks\r\n",
+    '"item_id","timestamp"\n',
+    "",
+]
+ENCODINGS = ["utf-8"] * 6 + ["utf-8-sig", "utf-16", "utf-16-le", "latin-1", "gbk", "utf-7"]
+
+
+def unusual_text(draws):
+    """Bytes of a text file that is seldom right."""
+    lines = draws.choice(["cells", "noise", "json"])
+    if lines == "cells":
+        separator = draws.choice(",;\t|")
+        written = draws.choice([minimal, minimal, whole, escaped, lambda text, _: text])
+        width = draws.choice([2, 3, 3])
+        names = ["item_id", "clicks", "timestamp"][:width]
+        odd = draws.choice([0, 0.1, 0.7])
+        rows = [
+            [draws.choice(PARTS if draws.random() < odd else GOOD[name]) for name in names]
+            for _ in range(draws.randrange(1, 6))
+        ]
+        rows = [names, *rows]
+        if draws.random() < 0.1:
+            draws.choice(rows).pop()
+        rows = [[written(cell, separator) for cell in row] for row in rows]
+        text = draws.choice(["\n", "\r\n", "\r"]).join(separator.join(row) for row in rows)
+    elif lines == "json":
+        objects = [
+            {name: draws.choice(good) for name, good in GOOD.items()}
+            | {draws.choice(PARTS): draws.choice([*PARTS, 1, None, True, [1], ["a"], {"b": 1}])}
+            for _ in range(draws.randrange(1, 5))
+        ]
+        text = draws.choice(["\n", "\n", "\n\n", ""]).join(map(json.dumps, objects))
+        text = draws.choice([text, text, json.dumps(objects)])
+    else:
+        text = draws.choice(HEADERS) + "".join(draws.choices(PARTS, k=draws.randrange(30)))
+    return text.encode(draws.choice(ENCODINGS), "replace")
+
+
+def unusual_table(draws):
+    """A table with columns of types that are seldom right, as Parquet."""
+    length = draws.choice([0, 1, 5, 5])
+    more = ["item_id", "timestamp", "clicks", "ITEM_ID", "", "a.b", "猫", "n\nl"]
+    names = [*GOOD, *draws.choices(more, k=2)][: draws.randrange(2, 6)]
+    odd = draws.choice([0, 0.1, 0.7])
+    columns = [
+        odd_column(draws, length)
+        if draws.random() < odd
+        else pa.array([draws.choice(GOOD.get(name, ["b", None])) for _ in range(length)])
+        for name in names
+    ]
+    table = pa.Table.from_arrays(columns, names=names)
+    file = io.BytesIO()
+    pq.write_table(table, file, row_group_size=2)
+    return file.getvalue()
+
+
+def damaged(content, draws):
+    kind = draws.choice(["whole"] * 16 + ["cut", "flip", "noise", "twice", "front"])
+    place = draws.randrange(max(1, len(content)))
+    if kind == "cut":
+        return content[:place]
+    if kind == "flip" and content:
+        return content[:place] + bytes([draws.randrange(256)]) + content[place + 1 :]
+    if kind == "noise":
+        return content[:place] + draws.randbytes(8) + content[place:]
+    if kind == "front":
+        magic = [
+            b"PAR1",
+            b"\x1f\x8b",
+            b"BZh",
+            b"\x28\xb5\x2f\xfd",
+            b"PK\x03\x04",
+            b"\xff\xfe",
+            b"ORC",
+        ]
+        return draws.choice(magic) + content
+    return content + content if kind == "twice" else content
+
+
+def packed(content, draws):
+    packers = ["gzip", "bz2", "zip", "lz4", "zstd"]
+    kind = (
+        draws.choice(packers) if draws.random() < (0.05 if content[:4] == b"PAR1" else 0.3) else ""
+    )
+    if kind == "gzip":
+        return gzip.compress(content)
+    if kind == "bz2":
+        return bz2.compress(content)
+    if kind in ("lz4", "zstd"):
+        sink = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(sink, kind) as stream:
+            stream.write(content)
+        return sink.getvalue().to_pybytes()
+    if kind == "zip":
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", draws.choice([0, 8, 12, 14])) as archive:
+            for number in range(draws.choice([0, 1, 1, 1, 2])):
+                archive.writestr(f"{number}.csv", content)
+        return file.getvalue()
+    return content
+
+
+def unusual_files(draws, place):
+    """Writes a file or a directory of them; returns what a flag would name."""
+    place.mkdir()
+    if draws.random() < 0.3:
+        inner = place / draws.choice(
+            ["d", "day=1", "item_id=x", "clicks=\udcff", "[d]", "_d", "a\nb"]
+        )
+        inner.mkdir()
+        places = [inner / name for name in draws.sample(NAMES, 2)]
+    else:
+        places = [place / draws.choice(NAMES)]
+    for path in places:
+        make = draws.choice([unusual_text, unusual_text, unusual_table])
+        content = b""
+        with contextlib.suppress(pa.ArrowException, UnicodeEncodeError):  # no table of Arrow's
+            content = make(draws)
+        path.write_bytes(damaged(packed(damaged(content, draws), draws), draws))
+    return str(place) if len(places) > 1 else str(places[0])
+
+
+def read_whole(pattern, said):
+    table = tables.read(pattern, "items", columns=["item_id"], said=said)
+    for name in table.names:
+        with contextlib.suppress(InputError):
+            columns.strings(table, name, "texts")
+        columns.values_of(table, name, "taxonomies")
+
+
+def read_pieces(pattern, said):
+    table = parquet.open_table(pattern, "items", said=said)
+    for piece in table.pieces(2, {"item_id": "item_column"}):
+        columns.floats(piece, "item_id", "numerics")
+
+
+def read_scan(pattern, said):
+    del said
+    for table in Scan(table_paths.find(pattern, "log"), ["item_id", "clicks"], "log"):
+        table.need("clicks", "log")
+
+
+def read_scan_of_numbers(pattern, said):
+    del said
+    names, kinds = ("item_id", "n", "clicks"), {"clicks": pa.int64()}
+    log = Scan(table_paths.find(pattern, "log"), ["clicks"], "log", names, types=kinds)
+    log.whole()
+
+
+def read_events(pattern, said):
+    flags = TableFlags(
+        events=pattern, denominator="events", numerator="clicks", engine_threads=1,
+        text_set=[f"{name}={value}" for name, value in vars(said).items() if value],
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as place:
+        events.count(flags, TaskFlags(), np.array(["a", "7"], object), Path(place, "c.parquet"))
+
+
+READERS = [read_whole, read_pieces, read_scan, read_scan_of_numbers, read_events]
+SAID = [TextOptions()] * 4 + [
+    TextOptions(quote="none"),
+    TextOptions(quote="doubled"),
+    TextOptions(quote="backslash", encoding="latin-1"),
+    TextOptions(separator=";", encoding="utf-7"),
+]
+
+
+def check_files(seed, place, readers=READERS):
+    """Reads one unusual place in every way; returns how many ended well."""
+    draws = random.Random(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        pattern, said = unusual_files(draws, Path(str(seed))), draws.choice(SAID)
+        well = 0
+        for read in readers:
+            try:
+                read(pattern, said)
+                well += 1
+            except InputError as error:
+                sentence = str(error)
+                right = sentence.isprintable() and 20 < len(sentence) <= 600
+                assert right, f"seed {seed}: {read.__name__}: {sentence}"
+            except BaseException as error:
+                error.add_note(f"seed {seed}: {read.__name__}({pattern!r}, {said})")
+                raise
+        shutil.rmtree(str(seed))
+    return well
+
+
+def test_unusual_files_are_read_or_refused_in_a_sentence(tmp_path):
+    quick = READERS[:-1]  # an engine takes its time
+    well = sum(check_files(seed, tmp_path, quick) for seed in range(400))
+    well += sum(check_files(seed, tmp_path) for seed in range(400, 430))
+    assert 200 < well < 1400
+
+
+@pytest.mark.slow
+def test_ten_thousand_unusual_files(tmp_path):
+    for seed in range(10_000, 12_000):
+        check_files(seed, tmp_path)
 
 
 # ------------------------------------------------------------------------------------ requests

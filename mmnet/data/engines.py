@@ -435,9 +435,8 @@ def errors_explained(what: str) -> Iterator[None]:
                 f"--engine_memory, or name an --engine_spill directory with room "
                 f"({_first_line(error)})"
             ) from None
-        wrong = ("InvalidInputException", "ConversionException", "IOException", "HTTPException")
         if (
-            _is(error, "duckdb", *wrong)
+            _is(error, "duckdb", "Error")
             or _is(error, "pyspark.errors", "PySparkException")
             or _is(error, "py4j.protocol", "Py4JJavaError")
         ):

@@ -30,12 +30,14 @@ class EventFiles:
 
     Attributes:
         files: in order.
-        schema: columns that all of them have; of text files, all are text.
+        schemas: columns of each; of text files, all are text.
+        schema: columns that all of them have.
         lacking: of the other columns, what speaks against them.
         rows: of Parquet files, by their footers; None where one is of another format.
     """
 
     files: tuple[TableFile, ...]
+    schemas: tuple[pa.Schema, ...]
     schema: pa.Schema
     lacking: Mapping[str, str]
     rows: int | None = None
@@ -58,11 +60,12 @@ class EventFiles:
 
 
 def opened(files: Sequence[TableFile]) -> EventFiles:
-    """The columns that files have in common, without reading a row.
+    """The columns that files have in common; of Parquet files, no row is read.
 
     Raises:
-        InputError: a file cannot be read.
+        InputError: a file cannot be read, or its text can be read in two ways.
     """
+    files = [file.settled() for file in files]
     schemas, rows = [], 0
     for file in files:
         if file.is_parquet:
@@ -73,23 +76,22 @@ def opened(files: Sequence[TableFile]) -> EventFiles:
         schemas.append(schema)
     schema, lacking = table_reading.common_schema(files, schemas)
     known = all(file.is_parquet for file in files)
-    return EventFiles(tuple(files), schema, lacking, rows if known else None)
+    return EventFiles(tuple(files), tuple(schemas), schema, lacking, rows if known else None)
 
 
 def as_they_are(events: EventFiles, columns: Sequence[str]) -> bool:
     """Whether an engine can read the files where they are: no column can be mistaken there."""
-    names = [name for file in events.files for name in set(file.own)]
-    folded = {name.casefold() for name in names}
+    names = {name for file in events.files for name in file.own}
     return (
         all(file.is_parquet and not file.repeated for file in events.files)
         and all(set(columns) <= set(file.own) for file in events.files)
-        and len(folded) == len(set(names))
-        and all(len({_type(file, name) for file in events.files}) == 1 for name in columns)
+        and len({name.casefold() for name in names}) == len(names)
+        and all(
+            schema.field(name).type == events.schemas[0].field(name).type
+            for schema in events.schemas
+            for name in columns
+        )
     )
-
-
-def _type(file: TableFile, column: str) -> str:
-    return str(table_reading.parquet_groups(file)[0].field(column).type)
 
 
 def written(
@@ -110,7 +112,7 @@ def written(
         The files, and how many rows they have.
 
     Raises:
-        InputError: a file cannot be read, or two columns differ in case only.
+        InputError: a file cannot be read, none has a row, or two columns differ in case only.
     """
     for column in columns:
         twin = next((o for o in columns if o != column and o.casefold() == column.casefold()), "")
@@ -129,10 +131,12 @@ def written(
         with pa.parquet.ParquetWriter(path, schema, compression="lz4") as writer:
             for batch in table_reading.batches(file, columns, types=types):
                 data = pa.Table.from_batches([batch]) if file.is_parquet else _filled(batch)
-                data = data.cast(schema)
+                data = table_reading.in_schema(data, schema, file)
                 writer.write_table(data, row_group_size=ROWS)
                 rows += len(data)
         paths.append(path)
+    if not rows:
+        raise table_files.no_rows(events.files[0].path, events.files[0].name)
     return paths, rows
 
 

@@ -131,8 +131,16 @@ def _events_of(engine: Engine, flags: TableFlags, place: Path) -> Events:
         return engines.table_of(engine, flags.events)
     said = dialects.text_options(flags.text_set, "events")
     wanted = [flags.item_column, flags.time_column]
-    found = event_files.opened(table_files.opened(flags.events, "events", said, wanted))
-    columns = _columns(found, flags)
+    files = table_files.opened(flags.events, "events", said, wanted)
+    found = event_files.opened(files)
+    try:
+        columns = _columns(found, flags)
+    except InputError:
+        if not any(file.kind.format == "json" for file in files):
+            raise
+        # The first rows of JSON need not have every column.
+        found = event_files.opened([file.complete() for file in files])
+        columns = _columns(found, flags)
     if event_files.as_they_are(found, columns):
         paths, rows = [file.path for file in found.files], found.rows
     else:

@@ -89,7 +89,7 @@ class ParquetTable(Placed):
                 if part is None or data is None or len(data) != part.stop - part.start:
                     raise table_files.damaged(file.path, self.name)
                 places = np.arange(part.start, part.stop)
-                data = data.select(names).cast(wanted)
+                data = table_reading.in_schema(data, wanted, file)
                 yield Table(data, self.name, self.files, self.starts, places, self.lacking)
 
     def read(self) -> Table:

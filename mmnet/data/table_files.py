@@ -296,6 +296,7 @@ item_id, clicks. Did you mean clicks?
     """
     if column not in names:
         listed = ", ".join(shown(name, 60) for name in names[:NAMES_SHOWN]) or "nothing in it"
+        listed = shown(listed, 300)
         if len(names) > NAMES_SHOWN:
             listed += f" and {len(names) - NAMES_SHOWN:,} more"
         raise InputError(

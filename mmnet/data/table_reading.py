@@ -255,6 +255,16 @@ def common_schema(
     return pa.schema(fields), lacking
 
 
+def in_schema(data: pa.Table, schema: pa.Schema, file: TableFile) -> pa.Table:
+    """Rows of one file with the columns and types that all files of its table have.
+
+    Raises:
+        InputError: a value of the file does not fit.
+    """
+    with readable(file.path, file.name):
+        return data.select(schema.names).cast(schema)
+
+
 def _text_type(kind: pa.DataType) -> pa.DataType:
     """The type itself; string for what holds text in another way."""
     if pa.types.is_dictionary(kind):

@@ -338,7 +338,9 @@ def whole(files: Sequence[TableFile]) -> Table:
     parts = [table_reading.whole(file) for file in files]
     schemas = [part.schema.remove_metadata() for part in parts]
     schema, lacking = table_reading.common_schema(files, schemas)
-    data = pa.concat_tables([part.select(schema.names).cast(schema) for part in parts])
+    data = pa.concat_tables(
+        table_reading.in_schema(part, schema, file) for part, file in zip(parts, files, strict=True)
+    )
     if not data.num_rows:
         raise table_files.no_rows(files[0].path, files[0].name)
     starts = np.cumsum([0, *(part.num_rows for part in parts[:-1])])

@@ -438,7 +438,7 @@ def test_the_simulators_events_are_its_counts_again():
         for row in wanted.to_pylist()
     ]
     assert {rule.dropped for rule in ledger} == {0}
-    assert ledger[0].rows_in == 20_000
+    assert ledger[1].rows_in == 20_000
 
 
 def test_a_delay_is_measured_on_no_clock_that_is_changed():

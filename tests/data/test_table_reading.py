@@ -1,13 +1,16 @@
 """Every way to write a table reads as the same table, to the last character."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from mmnet import driver
 from mmnet.checks import InputError
+from mmnet.config import PrepareConfig
 from mmnet.data import columns, dialects, file_kinds, parquet, table_files, table_reading
 from mmnet.data.dialects import text_options
 from tests import table_writers
@@ -171,3 +174,89 @@ def ambiguous(path):
             with dialects.opened(file.path, file.dialect) as stream:
                 return stream.read().decode(), file.dialect.separator
     return "", ","
+
+
+# ---------------------------------------------------------------------- the same dataset, always
+
+PERIODS = 6
+NAMES = ["i007", 'i"7', "i;7", "i猫,"]
+ITEMS = {
+    "item_id": NAMES,
+    "title": ["one, two", 'a "b"', "", "three\nlines; here"],
+    "weight": [0.1, None, -2.0, 1e-7],
+    "hot": [True, False, None, True],
+    "tags": [["a", "b c"], [], ["007"], ["b c"]],
+    "day": ["2024-05-31"] * len(NAMES),
+}
+COUNTS = {
+    "item_id": [name for name in NAMES for _ in range(PERIODS)],
+    "period": [*range(PERIODS)] * len(NAMES),
+    "clicks": [60 + row for row in range(PERIODS * len(NAMES))],
+    "shares": [row % 7 for row in range(PERIODS * len(NAMES))],
+    "day": ["2024-05-31"] * PERIODS * len(NAMES),
+}
+EVENTS = {
+    "item_id": [name for name in NAMES for _ in range(PERIODS * 40)],
+    "timestamp": [
+        f"2024-05-{1 + number % PERIODS:02}T{number % 24:02}:00:00Z"
+        for _ in NAMES
+        for number in range(PERIODS * 40)
+    ],
+    "like": [number % 5 == 0 for number in range(len(NAMES) * PERIODS * 40)],
+    "why": [f'"{number}"\\ ' for number in range(len(NAMES) * PERIODS * 40)],
+    "day": ["2024-05-31"] * len(NAMES) * PERIODS * 40,
+}
+FLAGS = [
+    "--texts=title",
+    "--numerics=weight",
+    "--categoricals=hot,day",
+    "--taxonomies=tags",
+    *("--window=3", "--min_test_rows=1", "--min_target_clicks=1"),
+]
+
+
+def prepared(new_place, *flags):
+    """The files of a dataset, but for what names its inputs."""
+    place = new_place() / "set"
+    assert driver.run(PrepareConfig, "", "prepare", [*FLAGS, *flags, f"--dataset_dir={place}"]) == 0
+    found = {path.name: path.read_bytes() for path in sorted(place.iterdir())}
+    about = json.loads(found.pop("dataset.json"))
+    found.pop("counts.json", None)
+    del found["ledger.md"], about["fingerprint"], about["inputs"], about["ledger"]
+    return found | {"about": about}
+
+
+def of_parquet(new_place, table):
+    return WITHOUT_A_FLAG["parquet"](table, new_place())
+
+
+@pytest.fixture(scope="module")
+def of_counts(new_place):
+    """The dataset of tables in Parquet."""
+    counts, items = (of_parquet(new_place, table) for table in (COUNTS, ITEMS))
+    return prepared(new_place, f"--counts={counts}", f"--items={items}")
+
+
+@pytest.fixture(scope="module")
+def of_events(new_place):
+    """The dataset of events in Parquet."""
+    flags = ["--denominator=events", "--numerator=like == true", "--event_key=why,timestamp"]
+    events, items = (of_parquet(new_place, table) for table in (EVENTS, ITEMS))
+    return flags, prepared(new_place, *flags, f"--events={events}", f"--items={items}")
+
+
+@pytest.mark.parametrize("name", [name for name in WITHOUT_A_FLAG if name != "parquet"])
+def test_a_dataset_is_the_same_to_the_byte(new_place, of_counts, name):
+    write = WITHOUT_A_FLAG[name]
+    counts, items = (write(table, new_place()) for table in (COUNTS, ITEMS))
+    assert prepared(new_place, f"--counts={counts}", f"--items={items}") == of_counts
+
+
+@pytest.mark.parametrize(
+    "name", ["tabs", "backslashes", "utf-16", "zip", "json lines", "binary", "mixed"]
+)
+def test_a_dataset_of_events_is_the_same_to_the_byte(new_place, of_events, name):
+    flags, wanted_ = of_events
+    events = WITHOUT_A_FLAG[name](EVENTS, new_place())
+    items = of_parquet(new_place, ITEMS)
+    assert prepared(new_place, *flags, f"--events={events}", f"--items={items}") == wanted_

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmnet.checks import InputError, did_you_mean
+from mmnet.checks import InputError, did_you_mean, shown
 from mmnet.config import TableFlags
 from mmnet.data import spelling, table_files, table_reading
 from mmnet.data.columns import integers, is_list, lost_digits
@@ -127,8 +127,15 @@ class Scan:
     repeated_headers: int = 0
 
     def __iter__(self) -> Iterator[Table]:
+        """The batches of all files, in their order.
+
+        Raises:
+            InputError: a file cannot be read, a column is not there, or there is no row at all.
+        """
         for path in self.paths:
             yield from self._batches(path)
+        if not self.rows:
+            raise table_files.no_rows(self.paths[0], self.option)
 
     def rule(self) -> Rule:
         """What the pass left out."""
@@ -138,9 +145,14 @@ class Scan:
     def whole(self) -> Table:
         """All rows at once, of files that are small."""
         batches = list(self)
-        if not any(len(batch) for batch in batches):
-            raise table_files.no_rows(self.paths[0], self.option)
-        data = pa.concat_tables([batch.data for batch in batches], promote_options="permissive")
+        parts = [batch.data for batch in batches]
+        try:
+            data = pa.concat_tables(parts, promote_options="permissive")
+        except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+            raise InputError(
+                f"{self.paths[0].parent}: the {self.option} files hold values of different types "
+                f"({shown(error)}); write them alike"
+            ) from None
         files, starts, places, before = [], [], [], 0
         for path in self.paths:
             mine = [batch for batch in batches if batch.paths == (path,)]
@@ -152,11 +164,7 @@ class Scan:
         return Table(data, self.name, tuple(files), tuple(starts), np.concatenate(places))
 
     def _batches(self, path: Path) -> Iterator[Table]:
-        """The batches of one file, once its columns are known to be those expected.
-
-        Raises:
-            InputError: a text file without a row; of Parquet, writers leave empty parts.
-        """
+        """The batches of one file, once its columns are known to be those expected."""
         file = self.opened(path)
         start = 0
         for batch in table_reading.batches(file, self.columns, types=self.types):
@@ -166,8 +174,6 @@ class Scan:
                 table = self._without_headers(table)
             self.rows += len(table)
             yield table
-        if not start and not file.is_parquet:
-            raise table_files.no_rows(path, self.option)
 
     def _without_headers(self, batch: Table) -> Table:
         first = self.columns[0]

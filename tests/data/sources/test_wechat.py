@@ -225,7 +225,7 @@ def test_embeddings_are_vectors(tmp_path):
         (
             "user_action.csv",
             text(ACTIONS, []),
-            "{}: no play is left after the rules of the ledger",
+            "{}: the actions table has no rows",
         ),
         (
             "feed_info.csv",
