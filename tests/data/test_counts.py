@@ -180,4 +180,5 @@ def test_both_hours_of_one_name_are_added_up():
 )
 def test_two_rows_of_one_hour_are_refused(times, how):
     rows = [("a", time, 5, 1) for time in times]
-    assert "item 'a' has two rows for period 2024-10-2" in refused(*rows, **how)
+    said = "an exact repeat of" if times[0] == times[1] else "two different rows for item 'a' in"
+    assert f"counts table row 2: {said}" in refused(*rows, **how)
