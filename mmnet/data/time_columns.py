@@ -270,9 +270,14 @@ def plain(data: pa.ChunkedArray | pa.Array) -> pa.Array:
         data = data.cast(data.type.value_type)
     if pa.types.is_decimal(data.type):
         data = data.cast(pa.string())
-    kinds = (pa.types.is_timestamp, pa.types.is_date, pa.types.is_integer, pa.types.is_floating)
-    if not any(kind(data.type) for kind in kinds):
+    kept = (pa.types.is_timestamp, pa.types.is_date, pa.types.is_integer, pa.types.is_floating)
+    cast = (pa.types.is_string, pa.types.is_large_string, pa.types.is_null, pa.types.is_boolean)
+    if any(kind(data.type) for kind in cast):
         data = data.cast(pa.string())
+    elif not any(kind(data.type) for kind in kept):  # such as lists, which are no times
+        data = pa.array(
+            [None if one is None else str(one) for one in data.to_pylist()], pa.string()
+        )
     if isinstance(data, pa.Array):
         return data
     return pa.concat_arrays(data.chunks) if data.num_chunks else pa.array([], data.type)

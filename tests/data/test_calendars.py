@@ -271,3 +271,31 @@ def test_days_before_months_are_never_guessed():
         assert str(caught.value) == f"counts table {said}{formats}. Received: '3/4/2024'"
     found = labels(["3/4/2024"], time_format="%d/%m/%Y")
     assert found == ["2024-04-03"]
+
+
+ODD = st.one_of(
+    st.text(max_size=12),
+    st.text("0123456789-/:. TWZ+", max_size=24),
+    st.sampled_from(["0001-01-01", "9999-12-31T23:59:59+00:00", "0001-01-02T00:00Z", "٢٠٢٤-٠٥-٣١"]),
+)
+COLUMNS = st.one_of(
+    st.lists(ODD, min_size=1, max_size=6),
+    st.lists(st.floats() | st.none(), min_size=1),
+    st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1),
+)
+
+
+@settings(max_examples=150)
+@given(
+    COLUMNS,
+    st.sampled_from(["UTC", "Asia/Kathmandu"]),
+    st.sampled_from(["", "%Y%m%d", "%d %b %Y"]),
+    st.sampled_from(["1d", "1h", "1M"]),
+)
+def test_any_column_is_read_or_refused_in_one_sentence(values, time_zone, time_format, period):
+    flags = {"time_zone": time_zone, "time_format": time_format, "period": period}
+    try:
+        calendar, found = numbers(values, **flags)
+    except InputError:
+        return
+    assert len([calendar.label(int(number)) for number in found]) == len(values)

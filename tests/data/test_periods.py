@@ -217,7 +217,7 @@ def test_a_last_period_like_those_before_stays(clicks):
     assert "in a complete period" not in notes
 
 
-def test_a_log_that_ends_early_is_told_by_its_clock():
+def test_a_log_that_ends_early_is_recognised_by_its_clock():
     full = [0.01, 0.02, 0.0, 0.01, 0.02, 0.03, 0.01]
     assert periods.too_early([*full, 0.2])
     assert not periods.too_early([*full, 0.08])

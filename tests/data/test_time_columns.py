@@ -123,6 +123,22 @@ def test_numbers_of_no_unit_are_refused(values, said):
     assert str(caught.value) == f"counts table {said}"
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([["2024-05-31"], ["2024-06-01"]]),
+        pa.array([{"at": 1}, {"at": 2}]),
+        pa.array([1, 2], pa.duration("s")),
+        pa.array([1, 2], pa.time32("s")),
+        pa.array([True, False]),
+        pa.array([[], None], pa.list_(pa.int8())),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_other_types_are_no_times(values):
+    assert read(values) == [None, None]
+
+
 def test_empty_values_decide_nothing():
     values = [None] * 300 + ["", " ", "2024-05-31"]
     assert read(values) == [None] * 302 + [1717113600000000]
