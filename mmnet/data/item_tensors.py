@@ -24,7 +24,7 @@ from mmnet.schema import FeatureSpec
 def static_arrays(spec: FeatureSpec) -> Iterator[tuple[str, tuple[int, ...], str]]:
     """Tensor, shape without the items' axis, and dtype of what depends on an item alone.
 
-    >>> length = NumericSpec(name="duration", mean=0, sd=1)
+    >>> length = schema.NumericSpec(name="duration", mean=0, sd=1)
     >>> spec = FeatureSpec(window=2, horizon=1, numerics=(length,))
     >>> list(static_arrays(spec))
     [('numeric_duration', (), 'float32')]
