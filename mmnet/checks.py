@@ -85,8 +85,12 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
     >>> did_you_mean("noisy_rat", ["noisy_rate", "window"])
     '. Did you mean noisy_rate?'
+    >>> did_you_mean("item_id", ["PERIOD", "ITEM_ID"])
+    '. Did you mean ITEM_ID?'
     """
-    near = difflib.get_close_matches(name, list(choices), n=1)
+    choices = list(choices)
+    near = [choice for choice in choices if choice.casefold() == name.casefold()]
+    near = near or difflib.get_close_matches(name, choices, n=1)
     return f". Did you mean {shown(near[0], 60)}?" if near else ""
 
 

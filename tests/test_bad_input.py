@@ -108,8 +108,8 @@ COUNT_RULE = "must be a whole number of 0 or more, below 2**53. Received:"
         ),
         (
             line(5, "a,2,60,5"),
-            "counts.csv line 5: two different rows for item 'a' in period 2: shares is 6 in line 4 "
-            "and 5 here; keep the right one, or add them up if they are parts of one count",
+            "counts.csv line 5: two different rows for item 'a' in period 2: shares is '6' in line "
+            "4 and '5' here; keep the right one, or add them up if they are parts of one count",
         ),
         (
             line(5, "a,2,60,6"),
@@ -137,7 +137,7 @@ COUNT_RULE = "must be a whole number of 0 or more, below 2**53. Received:"
             COLUMNS | {"period": [*range(20240525, 20240532), *range(20240601, 20240606)]},
             "counts.parquet row 1, column period: 20240525 is a date written as a number, and "
             "numbers count periods; write it as 2024-05-31, or set --time_format=%Y%m%d, or "
-            "--time_unit=index",
+            "--time_unit=index if it is the number of a period",
         ),
         (
             line(5, "x,3,60,6"),

@@ -56,10 +56,11 @@ def refused(capsys, times, *flags, events=False):
     before = set(Path().iterdir()) | {Path("log.csv")}
     assert prepared(times, *flags, events=events) == driver.WRONG_INPUT
     error = capsys.readouterr().err
-    assert "error: log.csv" in error or "error: --" in error
-    assert error.count("\n") == 1
+    *ledger, sentence = error.splitlines()
+    assert sentence.startswith(("error: log.csv", "error: --"))
+    assert all(line.startswith("  ") for line in ledger)
     assert set(Path().iterdir()) == before
-    return error
+    return sentence
 
 
 # ------------------------------------------------------------------- days, as counts and events

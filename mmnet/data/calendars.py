@@ -108,7 +108,8 @@ class Calendar(BaseModel):
             bad = bad | np.isnan(values)
         if bad.any():
             rows = np.flatnonzero(bad)
-            advice = time_columns.suggestion(data, rows) if self.kind == "time" else ""
+            unit = "" if reading.earliest else reading.unit  # else its size told the unit
+            advice = time_columns.suggestion(data, rows, unit) if self.kind == "time" else ""
             raise InputError(
                 f"{table.where(int(rows[0]), column)}: {rule}{advice}. "
                 f"Received: {data[int(rows[0])].as_py()!r}"

@@ -48,7 +48,7 @@ class Marking:
         task: TaskFlags,
     ):
         self.events, self.flags = events, flags
-        self.rates = expressions.rates(flags, events.data.columns)
+        self.rates = expressions.rates(flags, events.data.columns, events.origin)
         table, self.when = event_times.when(engine, events, events.data, flags, "time_column")
         self.calendar = (
             Calendar(kind="integer") if self.when.is_period else calendars.calendar_of_times(flags)

@@ -35,7 +35,6 @@ from mmnet.data import (
     periods,
     table_files,
     time_columns,
-    time_texts,
 )
 from mmnet.data.arrays import HALF_BITS, LOWER_HALF, exact_sum
 from mmnet.data.calendars import MAX_PERIODS
@@ -169,7 +168,7 @@ def _columns(found: EventFiles, flags: TableFlags) -> list[str]:
     for column, flag in needed.items():
         found.need(column, flag)
     counted = set()
-    for rate in expressions.rates(flags, [*names, *found.lacking]):
+    for rate in expressions.rates(flags, [*names, *found.lacking], found.origin):
         for one in (rate.numerator, rate.denominator):
             counted |= set(one.columns)
             for column in one.columns:
@@ -403,7 +402,7 @@ class _Counting:
         came_column = self.flags.item_column if rule == 1 else self.flags.time_column
         broken = self.marking.marked({"came": self.marking.table[came_column]})
         few = broken.filter(broken.rule == rule).select("came").limit(time_columns.SAMPLE)
-        came = [row["came"] for row in self._fetch(few)]
+        came = [str(row["came"]).strip() for row in self._fetch(few)]
         if rule == 2:
             column, column_flag = self.flags.time_column, "time_column"
             wanted = "time (a period as a whole number)"
@@ -412,12 +411,15 @@ class _Counting:
                     f"time of {FIRST_YEAR} to {END_YEAR - 1} (ISO 8601, or as --time_unit or "
                     "--time_format says)"
                 )
-                advice = time_texts.suggestion([str(one).strip() for one in came])
-        fix = "correct them, or set --bad_events=drop"
-        if 2 * rows > of and not advice:  # whatever is wrong, it is not a few events
-            fix = f"that is most of them, so that --{column_flag}={column} may be the wrong column"
+                advice = time_columns.advice(came, self.flags.time_unit)
+        fix = "; correct them, or set --bad_events=drop"
+        if 2 * rows > of:  # whatever is wrong, it is not a few events
+            fix = (
+                f"; that is most of them, so that --{column_flag}={column} may be the wrong column"
+            )
+            fix = "" if advice else fix
         raise InputError(
-            f"{self.events.origin}, column {column}: {rows:,} events have no {wanted}{advice}; "
+            f"{self.events.origin}, column {column}: {rows:,} events have no {wanted}{advice}"
             f"{fix}. Received: {came[0]!r}"
         )
 

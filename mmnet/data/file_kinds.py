@@ -36,11 +36,12 @@ _PACKED = {
     b"\x04\x22\x4d\x18": "lz4",
 }
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # the second one of an archive of nothing
+WORKBOOK = "a workbook of Excel or LibreOffice"
 _REFUSED = {
     b"ARROW1": "an Arrow (Feather) file; write it as Parquet",
     b"FEA1": "a Feather file; write it as Parquet",
     b"ORC": "an ORC file; write it as Parquet",
-    b"\xd0\xcf\x11\xe0": "a workbook; save its sheet as CSV",
+    b"\xd0\xcf\x11\xe0": f"{WORKBOOK}; save its sheet as CSV",
     b"SQLite format 3": "an SQLite database; read it by --engine=sqlite://FILE and --events=TABLE",
     b"%PDF": "a PDF",
     b"7z\xbc\xaf": "a 7z archive; unpack it",
@@ -99,7 +100,7 @@ def _kind_of(path: Path, size: int, changed: int) -> Kind:
     if first.startswith(_ZIP):
         packed = "zip"
         if path.suffix.lower() in (".xlsx", ".xlsm", ".ods"):
-            raise InputError(f"{path} is a workbook; save its sheet as CSV")
+            raise InputError(f"{path} is {WORKBOOK}; save its sheet as CSV")
     if packed:
         with opened(path, packed) as stream:
             first = stream.read(_FIRST)
@@ -147,7 +148,7 @@ def opened(path: Path, packed: str) -> Iterator[BinaryIO]:
 def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     names = archive.namelist()
     if "[Content_Types].xml" in names:
-        raise InputError(f"{path} is a workbook; save its sheet as CSV")
+        raise InputError(f"{path} is {WORKBOOK}; save its sheet as CSV")
     inside = [
         one
         for one in archive.infolist()

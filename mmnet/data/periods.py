@@ -49,6 +49,8 @@ FEWEST = 30
 FEWER = f"less than a third of any of the {BEFORE} periods before"
 """Why such a period is left out."""
 
+INDEX = "--time_unit=index if it is the number of a period"
+
 STRAY = "not in a period far away from all others"
 """The ledger's rule of stray periods."""
 
@@ -129,7 +131,7 @@ def survey(
             [str(number) for number in rows.index],
             first.where(0, column),
             example,
-            "--time_unit=index",
+            INDEX,
         )
     if not len(rows) or flags.events:  # events were looked at when they were counted
         return Survey(calendar, reading, *_ends(rows))
@@ -398,7 +400,7 @@ def of_events(
     by_number = calendar.kind == "integer"
     if by_number and flags.time_unit != "index":
         numbers = [str(number) for number in rows.index]
-        time_columns.refuse_codes(numbers, where, numbers[0], "--time_unit=index")
+        time_columns.refuse_codes(numbers, where, numbers[0], INDEX)
     kept, stray = rows, ""
     if len(rows) <= MAX_PERIODS:
         kept, stray = without_strays(rows, calendar, flags, where)

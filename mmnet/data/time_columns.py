@@ -6,8 +6,9 @@ refused where it is. Events are decided by the same function, `decide`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -253,10 +254,28 @@ def read(data: pa.ChunkedArray, reading: Reading, time_zone: str) -> Times:
     return Times(local, instant, zoned & good, good, full)
 
 
-def suggestion(data: pa.ChunkedArray, rows: np.ndarray) -> str:
-    """The formats that would read some rows of a column of text; see `time_texts.suggestion`."""
+def suggestion(data: pa.ChunkedArray, rows: np.ndarray, unit: str = "") -> str:
+    """What to add to a message about rows of a column that cannot be read; see `advice`."""
     texts = as_texts(plain(data).take(pa.array(rows[:SAMPLE])))
-    return time_texts.suggestion(pc.drop_null(texts).to_pylist())
+    return advice(pc.drop_null(texts).to_pylist(), unit)
+
+
+def advice(texts: Sequence[str], unit: str = "") -> str:
+    """What to add to a message about values that cannot be read: the flag that would read them.
+
+    Args:
+        texts: some of them, trimmed.
+        unit: of numbers, where `--time_unit` names it.
+
+    >>> advice(["1709573164000"], "us"), advice(["2024-064"]), advice(["soon"], "s")
+    ('; set --time_unit=ms', '; set --time_format=%Y-%j', '')
+    """
+    numbers = [text for text in texts if re.search(NUMBER, text)]
+    if unit in PER_SECOND and numbers:
+        units = {_unit(float(text)) for text in numbers}
+        right = len(units) == 1 and units <= PER_SECOND.keys()
+        return f"; set --time_unit={units.pop()}" if right else ""
+    return time_texts.suggestion(texts)
 
 
 def is_numeric(kind: pa.DataType) -> bool:

@@ -134,12 +134,14 @@ DATE = "column period: a period must be a date or time (ISO 8601). Received:"
         (
             [20240531, 20240601],
             "row 1, column period: 20240531 is a date written as a number, and numbers count "
-            "periods; write it as 2024-05-31, or set --time_format=%Y%m%d, or --time_unit=index",
+            "periods; write it as 2024-05-31, or set --time_format=%Y%m%d, or "
+            "--time_unit=index if it is the number of a period",
         ),
         (
             ["20240531", "20240601"],
             "row 1, column period: 20240531 is a date written as a number, and numbers count "
-            "periods; write it as 2024-05-31, or set --time_format=%Y%m%d, or --time_unit=index",
+            "periods; write it as 2024-05-31, or set --time_format=%Y%m%d, or "
+            "--time_unit=index if it is the number of a period",
         ),
     ],
 )  # fmt: skip
@@ -252,7 +254,8 @@ def test_calendar_codes_are_refused_without_a_format(values, formats):
     flags = " or ".join(f"--time_format={one}" for one in formats)
     assert str(caught.value) == (
         f"counts table row 1, column period: {values[0]} is a date written as a number, and "
-        f"numbers count periods; write it as 2024-05-31, or set {flags}, or --time_unit=index"
+        f"numbers count periods; write it as 2024-05-31, or set {flags}, or "
+        "--time_unit=index if it is the number of a period"
     )
     assert numbers(values, time_unit="index")[1] == [int(value) for value in values]
 

@@ -106,14 +106,17 @@ def test_parquet_is_found_by_its_first_bytes(new_file):
     ("content", "sentence_"),
     [
         (gzip.compress(parquet(), mtime=0), "is a Parquet file packed by gzip; unpack it"),
-        (zipped({"[Content_Types].xml": "", "xl": ""}), "is a workbook; save its sheet as CSV"),
+        (
+            zipped({"[Content_Types].xml": "", "xl": ""}),
+            "is a workbook of Excel or LibreOffice; save its sheet as CSV",
+        ),
         (zipped({"a": "1", "b": "2"}), "holds 2 files (a, b); unpack it"),
         (zipped({}), "holds 0 files (none); unpack it"),
         (zipped({"__MACOSX/a": "x"}), "holds 0 files (none); unpack it"),
         (b"ARROW1\0\0", "is an Arrow (Feather) file; write it as Parquet"),
         (b"ORC\x08", "is an ORC file; write it as Parquet"),
         (b"SQLite format 3\0", "is an SQLite database; read it by --engine=sqlite://FILE"),
-        (b"\xd0\xcf\x11\xe0", "is a workbook; save its sheet as CSV"),
+        (b"\xd0\xcf\x11\xe0", "is a workbook of Excel or LibreOffice; save its sheet as CSV"),
         (lzma.compress(TEXT), "is packed by xz; unpack it"),
         (b"Rar!\x1a", "is a RAR archive; unpack it"),
         (b"a" + bytes(256) + b"ustar\0", "is a tar archive; unpack it"),
@@ -127,7 +130,7 @@ def test_a_format_that_is_not_read_is_named_with_the_way_out(new_file, content, 
 
 def test_a_workbook_is_named_by_its_ending_too(new_file):
     path = new_file(zipped({"a": "1"}), ".XLSX")
-    assert sentence(path) == f"{path} is a workbook; save its sheet as CSV"
+    assert sentence(path) == f"{path} is a workbook of Excel or LibreOffice; save its sheet as CSV"
 
 
 def test_what_a_mac_adds_to_an_archive_does_not_count(new_file):

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 EVERY_EVENT = "events"
 
+TABLE = "the events table"
+"""What messages call it where they cannot name it."""
+
 LONGEST, DEEPEST, LARGEST_SIZE = 10_000, 50, 2_000
 """Most characters, levels and operands (see `tree.depth_and_size`) of an expression."""
 
@@ -126,13 +129,14 @@ def _parser() -> lark.Lark:
     return lark.Lark(_GRAMMAR, parser="lalr", maybe_placeholders=False)
 
 
-def parse(text: str, flag: str, columns: Collection[str]) -> Node:
+def parse(text: str, flag: str, columns: Collection[str], origin: str = TABLE) -> Node:
     """Reads an expression.
 
     Args:
         text: the expression.
         flag: where it was written, for messages.
         columns: of the events table; `true`, `false` and `events` are columns where it has them.
+        origin: names the table, for messages.
 
     Raises:
         InputError: it cannot be read, names a column that is not there, or is too long or deep.
@@ -164,7 +168,7 @@ def parse(text: str, flag: str, columns: Collection[str]) -> Node:
         expected = error.expected if isinstance(error, lark.UnexpectedToken) else error.allowed
         hint = _quotes_needed(text, columns)
         raise _refusal(text, flag, place, set(expected), hint) from None
-    reading = _Reading(text, flag, columns)
+    reading = _Reading(text, flag, columns, origin)
     made: dict[int, Node] = {}
     for branch in parsed.iter_subtrees():  # without recursion, from the leaves on
         parts = [made[id(one)] if isinstance(one, lark.Tree) else one for one in branch.children]
@@ -235,8 +239,8 @@ def _hint(rest: str, expected: set[str]) -> str:
 class _Reading:
     """Makes the parts of a tree; one method for each name behind an arrow in the grammar."""
 
-    def __init__(self, text: str, flag: str, columns: Collection[str]):
-        self.whole, self.flag, self.columns = text, flag, columns
+    def __init__(self, text: str, flag: str, columns: Collection[str], origin: str):
+        self.whole, self.flag, self.columns, self.origin = text, flag, columns, origin
 
     # --------------------------------------------------------------- columns and constants
 
@@ -284,7 +288,7 @@ class _Reading:
         known = shown(", ".join(self.columns))
         near = did_you_mean(name, [tree.written(Column(one)) for one in self.columns])
         raise InputError(
-            f"the events table has no column {quoted(name)} (named by --{self.flag}); it has "
+            f"{self.origin} has no column {quoted(name)} (named by --{self.flag}); it has "
             f"{known}{shown(near)}"
         )
 

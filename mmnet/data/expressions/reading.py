@@ -60,13 +60,16 @@ class Rate:
         return list(dict.fromkeys([*self.numerator.columns, *self.denominator.columns]))
 
 
-def read_count(text: str, flag: str, columns: Collection[str]) -> Count:
+def read_count(
+    text: str, flag: str, columns: Collection[str], origin: str = grammar.TABLE
+) -> Count:
     """Reads an expression.
 
     Args:
         text: the expression; a column's whole name may be written as it is, whatever is in it.
         flag: its name, for messages.
         columns: of the events table.
+        origin: names the table, for messages.
 
     Raises:
         InputError: it cannot be read, or names no column or one that is not there.
@@ -78,7 +81,7 @@ def read_count(text: str, flag: str, columns: Collection[str]) -> Count:
     """
     if text in columns:
         return Count(Column(text), flag, text)
-    expression = grammar.parse(text, flag, columns)
+    expression = grammar.parse(text, flag, columns, origin)
     if not isinstance(expression, EveryEvent) and not tree.columns_of(expression):
         raise InputError(
             f"--{flag}: {quoted(text)} names no column, so it is the same for every event; write "
@@ -87,11 +90,16 @@ def read_count(text: str, flag: str, columns: Collection[str]) -> Count:
     return Count(expression, flag, text)
 
 
-def read_rate(setting: str, columns: Collection[str]) -> Rate:
+def read_rate(setting: str, columns: Collection[str], origin: str = grammar.TABLE) -> Rate:
     """Reads a setting of `--rate`.
 
     The slash between numerator and denominator is the only one outside of quotes and parentheses:
     a division is written in parentheses.
+
+    Args:
+        setting: of the flag.
+        columns: of the events table.
+        origin: names the table, for messages.
 
     Raises:
         InputError: it is not NAME=NUMERATOR/DENOMINATOR, or one of the two cannot be read.
@@ -109,7 +117,7 @@ def read_rate(setting: str, columns: Collection[str]) -> Rate:
             "with a division in parentheses, such as seconds='(play_ms / 1000)/events'. "
             f"Received: {quoted(setting)}"
         )
-    numerator, denominator = (read_count(part, "rate", columns) for part in parts)
+    numerator, denominator = (read_count(part, "rate", columns, origin) for part in parts)
     return Rate(name, numerator, denominator, f"{name}_numerator", f"{name}_denominator")
 
 
@@ -135,7 +143,7 @@ def _numerator_and_denominator(text: str, columns: Collection[str]) -> tuple[str
     return (numerator, denominator) if numerator and denominator else None
 
 
-def rates(flags: TableFlags, columns: Collection[str]) -> list[Rate]:
+def rates(flags: TableFlags, columns: Collection[str], origin: str = grammar.TABLE) -> list[Rate]:
     """The rate of `--numerator` and `--denominator`, and those of `--rate`.
 
     The two flags may also name the columns of a `--rate`.
@@ -143,6 +151,7 @@ def rates(flags: TableFlags, columns: Collection[str]) -> list[Rate]:
     Args:
         flags: where the rates are named.
         columns: of the events table.
+        origin: names the table, for messages.
 
     Raises:
         InputError: a rate that cannot be read, or two columns of counts with one name.
@@ -151,15 +160,15 @@ def rates(flags: TableFlags, columns: Collection[str]) -> list[Rate]:
     >>> rate.numerator_column
     'likes'
     """
-    found = [read_rate(setting, columns) for setting in flags.rate]
+    found = [read_rate(setting, columns, origin) for setting in flags.rate]
     names = [rate.name for rate in found]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"--rate names {name!r} twice; each rate has a name of its own")
     main = (flags.numerator, flags.denominator)
     if main not in [(rate.numerator_column, rate.denominator_column) for rate in found]:
-        numerator = read_count(flags.numerator, "numerator", columns)
-        denominator = read_count(flags.denominator, "denominator", columns)
+        numerator = read_count(flags.numerator, "numerator", columns, origin)
+        denominator = read_count(flags.denominator, "denominator", columns, origin)
         found.insert(0, Rate("", numerator, denominator, *main))
     taken = [flags.item_column, flags.period_column]
     for rate in found:
