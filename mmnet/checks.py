@@ -76,13 +76,20 @@ def same_shape(**named: Any) -> None:
         )
 
 
+_MOST_COMPARED = 100_000
+"""Characters of choices that a wrong name is compared with; a comparison takes its time."""
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Returns `. Did you mean X?` for the nearest choice, or nothing.
 
     >>> did_you_mean("noisy_rat", ["noisy_rate", "window"])
     '. Did you mean noisy_rate?'
     """
-    near = difflib.get_close_matches(name, list(choices), n=1)
+    choices = list(choices)
+    if sum(map(len, choices)) > _MOST_COMPARED:
+        return ""
+    near = difflib.get_close_matches(name, choices, n=1)
     return f". Did you mean {shown(near[0], 60)}?" if near else ""
 
 
