@@ -80,6 +80,10 @@ def same_shape(**named: Any) -> None:
         )
 
 
+_MOST_COMPARED = 100_000
+"""Characters of choices that a wrong name is compared with; a comparison takes its time."""
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Returns `. Did you mean X?` for the nearest choice, or nothing.
 
@@ -90,7 +94,8 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """
     choices = list(choices)
     near = [choice for choice in choices if choice.casefold() == name.casefold()]
-    near = near or difflib.get_close_matches(name, choices, n=1)
+    if not near and sum(map(len, choices)) <= _MOST_COMPARED:
+        near = difflib.get_close_matches(name, choices, n=1)
     return f". Did you mean {shown(near[0], 60)}?" if near else ""
 
 

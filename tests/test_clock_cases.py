@@ -60,7 +60,7 @@ def refused(capsys, times, *flags, events=False):
     assert sentence.startswith(("error: log.csv", "error: --"))
     assert all(line.startswith("  ") for line in ledger)
     assert set(Path().iterdir()) == before
-    return sentence
+    return f"{sentence}\n"
 
 
 # ------------------------------------------------------------------- days, as counts and events
@@ -172,11 +172,11 @@ def test_a_minute_is_no_month(capsys):
         ("2024-10-07", "W-MON", "%G%V", "--time_format=%G%V --period=7d",
          " line 2, column period: 202441 is a date written as a number, and numbers count "
          "periods; write it as 2024-05-31, or set --time_format=%G%V --period=7d, or "
-         "--time_unit=index"),
+         "--time_unit=index if it is the number of a period"),
         ("2022-06-01", "MS", "%Y%m", "--time_format=%Y%m --period=1M",
          " line 2, column period: 202206 is a date written as a number, and numbers count "
          "periods; write it as 2024-05-31, or set --time_format=%Y%m --period=1M, or "
-         "--time_unit=index"),
+         "--time_unit=index if it is the number of a period"),
         ("2022-06-01", "MS", "%Y-%m", "--period=1M",
          ", column period: its values name months, but periods are 1d long; set --period=1M"),
         ("2024-10-07", "W-MON", "%G-W%V", "--period=7d",

@@ -225,7 +225,7 @@ def check_prepare(seed, tmp_path):
         *ledger, sentence = said.strip("\n").splitlines()
         assert sentence.startswith("error: "), f"seed {seed}: {said}"
         for line in ledger:  # of the rules that had run
-            assert re.fullmatch(r"  \w+: .+: [\d,]+ in, [\d,]+ dropped(  \(.*\))?", line), said
+            assert re.fullmatch(r"  [\w ]+: .+: [\d,]+ in, [\d,]+ dropped(  \(.*\))?", line), said
     return code
 
 

@@ -18,7 +18,6 @@ WITHOUT_OWN_FILE = {
     "data/ids.py": "data/test_items.py",
     "data/item_tensors.py": "data/test_pipeline.py",
     "data/rate_scale.py": "data/test_pipeline.py",
-    "data/table_files.py": "data/test_tables.py",
     "data/taxonomy_means.py": "data/test_taxonomies.py",
     "drift.py": DRIVERS,
     "driver.py": DRIVERS,

@@ -92,7 +92,7 @@ def _object(path: Path, place: str, found: Any) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(
             f"{path} {place}: each row must be a JSON object, {{column: value, ...}}. "
-            f"Received: {shown(found, 60)!r}"
+            f"Received: {shown(repr(found), 60)}"
         )
     return found
 
@@ -107,8 +107,9 @@ def names(
     path: Path,
     packed: str,
     encoding: str,
-    rows: int | None = SAMPLE_ROWS,
+    *,
     wanted: Collection[str] = (),
+    every: bool = False,
 ) -> list[str]:
     """The columns of a file, in the order in which they come.
 
@@ -116,15 +117,15 @@ def names(
         path: of the file.
         packed: see `file_kinds.Kind`.
         encoding: see `file_kinds.Kind`.
-        rows: look at so many; None at all of them.
-        wanted: columns to look for in later rows too.
+        wanted: columns to look for in all rows.
+        every: whether to look at all rows, and not only at the first `SAMPLE_ROWS`.
 
     Raises:
         InputError, OSError, EOFError, UnicodeError: as `objects`.
     """
     found: dict[str, None] = {}
     for number, (_, one) in enumerate(objects(path, packed, encoding)):
-        if rows is not None and number >= rows and all(name in found for name in wanted):
+        if number >= SAMPLE_ROWS and not every and all(name in found for name in wanted):
             break
         found.update(dict.fromkeys(one))
     return list(found)
@@ -172,7 +173,7 @@ def batches(
                 where = f"{path} {place(path, packed, encoding, row)}, column {shown(column)}"
                 raise InputError(
                     f"{where}: a single value where other rows have lists. "
-                    f"Received: {shown(text_of(values[row]), 60)!r}"
+                    f"Received: {shown(repr(text_of(values[row])), 60)}"
                 )
             of_lists.append(column)
     yield _batch(held, of_lists)

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from mmnet.checks import InputError, did_you_mean, quoted, shown
-from mmnet.data import dialects, file_kinds, json_rows, table_paths
+from mmnet.data import dialects, file_kinds, json_rows, quotation, table_paths
 from mmnet.data.dialects import NOTHING_SAID, Dialect, TextOptions
 from mmnet.data.file_kinds import Kind
 from mmnet.data.ledger import NOTES, Rule
@@ -87,7 +87,7 @@ class TableFile:
         if self.kind.format != "text" or self.dialect.settled:
             return self
         with readable(self.path, self.name, self.dialect):
-            dialect = dialects.settled(self.path, self.dialect)
+            dialect = quotation.settled(self.path, self.dialect)
             found = replace(self, dialect=dialect)
             if dialect.quote != "backslash" or dialect.names:
                 return found
@@ -103,7 +103,7 @@ class TableFile:
         if self.kind.format != "json":
             return self
         with readable(self.path, self.name, self.dialect):
-            own = json_rows.names(self.path, self.kind.packed, self.dialect.encoding, rows=None)
+            own = json_rows.names(self.path, self.kind.packed, self.dialect.encoding, every=True)
         return replace(self, own=tuple(own))
 
     def described(self) -> str:
@@ -300,7 +300,7 @@ item_id, clicks. Did you mean clicks?
         if len(names) > NAMES_SHOWN:
             listed += f" and {len(names) - NAMES_SHOWN:,} more"
         raise InputError(
-            f"{origin} has no column {shown(column, 60)!r} (named by --{flag}); it has {listed}"
+            f"{origin} has no column {shown(repr(column), 60)} (named by --{flag}); it has {listed}"
             f"{did_you_mean(column, names)}"
         )
 
@@ -328,13 +328,13 @@ def common(files: Sequence[TableFile]) -> Common:
     first: dict[str, TableFile] = {}
     for file in files:
         for name in file.repeated:
-            lacking[name] = f"{file.path} has two columns named {shown(name, 60)!r}; rename one"
+            lacking[name] = f"{file.path} has two columns named {shown(repr(name), 60)}; rename one"
         first |= {name: first.get(name, file) for name in file.names}
     theirs = [(file, frozenset(file.names)) for file in files]
     for name, owner in first.items():
         without = next((file for file, names in theirs if name not in names), None)
         if without:
-            sentence = f"{without.path} has no column {shown(name, 60)!r}, but {owner.path} has"
+            sentence = f"{without.path} has no column {shown(repr(name), 60)}, but {owner.path} has"
             lacking.setdefault(name, sentence)
     return Common([name for name in first if name not in lacking], lacking)
 

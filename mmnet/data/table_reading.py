@@ -47,9 +47,10 @@ def whole(file: TableFile) -> pa.Table:
             schema = pa.schema([pa.field(name, pa.binary()) for name in names])
             data = pa.Table.from_batches(_text_batches(file, names, watch=watch), schema)
             data = _with_lists(_as_text(data), file.lists)
-    for name in file.names:
-        if name not in data.column_names:
-            data = data.append_column(name, _constant(file.folders[name], len(data)))
+    here = frozenset(data.column_names)
+    for name, value in file.folders.items():
+        if name not in here:
+            data = data.append_column(name, _constant(value, len(data)))
     return data
 
 
@@ -143,7 +144,7 @@ def _text_batches(
 
 def _whole_json(file: TableFile, watch: Watch) -> pa.Table:
     packed, encoding = file.kind.packed, file.dialect.encoding
-    names = json_rows.names(file.path, packed, encoding, rows=None)
+    names = json_rows.names(file.path, packed, encoding, every=True)
     return pa.Table.from_batches(
         json_rows.batches(file.path, packed, encoding, names, lists=True, watch=watch),
         pa.schema([]) if not names else None,
@@ -152,12 +153,12 @@ def _whole_json(file: TableFile, watch: Watch) -> pa.Table:
 
 def _as_text(data: pa.Table) -> pa.Table:
     """Columns of bytes as text, where they are UTF-8."""
-    for place, name in enumerate(data.column_names):
-        if not is_bytes(data[name].type):
-            continue
-        with contextlib.suppress(pa.ArrowInvalid):
-            data = data.set_column(place, name, data[name].cast(pa.string()))
-    return data
+    columns = data.columns
+    for place, column in enumerate(columns):
+        if is_bytes(column.type):
+            with contextlib.suppress(pa.ArrowInvalid):
+                columns[place] = column.cast(pa.string())
+    return pa.table(columns, names=data.column_names)
 
 
 def _checked_text(file: TableFile, data: pa.Array, column: str, start: int) -> pa.Array:

@@ -28,7 +28,7 @@ def new_file(tmp_path_factory):
 
 
 def table(path, columns=None, **how):
-    columns = columns or json_rows.names(path, *PLAIN, rows=None)
+    columns = columns or json_rows.names(path, *PLAIN, every=True)
     return pa.Table.from_batches(json_rows.batches(path, *PLAIN, columns, **how))
 
 
@@ -60,7 +60,7 @@ def test_lines_and_an_array_read_alike(new_file, rows, ascii_, blank):
     columns = list(dict.fromkeys(name for row in rows for name in row))
     wanted = [{name: spelled(row.get(name)) for name in columns} for row in rows]
     for path in (new_file(lines), new_file(array)):
-        assert json_rows.names(path, *PLAIN, rows=None) == columns
+        assert json_rows.names(path, *PLAIN, every=True) == columns
         if columns:
             assert table(path).to_pylist() == wanted
 
@@ -87,11 +87,12 @@ def test_batches_are_cut_between_rows(new_file, monkeypatch):
     assert found == [["0", "1"], ["2", "3"], ["4"]]
 
 
-def test_columns_are_those_of_the_first_rows_and_those_asked_for(new_file):
+def test_columns_are_those_of_the_first_rows_and_those_asked_for(new_file, monkeypatch):
+    monkeypatch.setattr(json_rows, "SAMPLE_ROWS", 1)
     path = new_file('{"a": 1}\n{"b": 1}\n{"c": 1}\n{"d": 1}\n')
-    assert json_rows.names(path, *PLAIN, rows=1) == ["a"]
-    assert json_rows.names(path, *PLAIN, rows=1, wanted=["c"]) == ["a", "b", "c"]
-    assert json_rows.names(path, *PLAIN, rows=1, wanted=["x"]) == ["a", "b", "c", "d"]
+    assert json_rows.names(path, *PLAIN) == ["a"]
+    assert json_rows.names(path, *PLAIN, wanted=["c"]) == ["a", "b", "c"]
+    assert json_rows.names(path, *PLAIN, wanted=["x"]) == ["a", "b", "c", "d"]
 
 
 def test_a_row_is_named_by_its_line_or_its_number_in_an_array(new_file):

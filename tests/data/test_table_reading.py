@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mmnet import driver
 from mmnet.checks import InputError
 from mmnet.config import PrepareConfig
-from mmnet.data import columns, dialects, file_kinds, parquet, table_files, table_reading
+from mmnet.data import columns, dialects, file_kinds, parquet, quotation, table_files, table_reading
 from mmnet.data.dialects import text_options
 from tests import table_writers
 from tests.naive_csv import Wrong, expected, header_of, read_one_way
@@ -68,7 +68,7 @@ def test_a_file_that_is_read_has_the_fields_of_a_naive_reader(new_place, text, s
     path.write_bytes(text.encode())
     way = expected(text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dialects, "BLOCK_BYTES", size)
+        patch.setattr(quotation, "BLOCK_BYTES", size)
         patch.setattr(file_kinds, "PIECE_BYTES", size)
         found, error = outcome(lambda: whole(path))
     if error.endswith((": it is empty", ": its header has no names")):
@@ -219,10 +219,11 @@ def prepared(new_place, *flags):
     """The files of a dataset, but for what names its inputs."""
     place = new_place() / "set"
     assert driver.run(PrepareConfig, "", "prepare", [*FLAGS, *flags, f"--dataset_dir={place}"]) == 0
-    found = {path.name: path.read_bytes() for path in sorted(place.iterdir())}
+    files = (path for path in sorted(place.rglob("*")) if path.is_file())
+    found = {path.name: path.read_bytes() for path in files}
     about = json.loads(found.pop("dataset.json"))
     found.pop("counts.json", None)
-    del found["ledger.md"], about["fingerprint"], about["inputs"], about["ledger"]
+    del found["ledger.md"], about["fingerprint"], about["folder"], about["inputs"], about["ledger"]
     return found | {"about": about}
 
 

@@ -79,6 +79,8 @@ def find(directory: Path, pattern: str, option: str) -> list[Path]:
 
 
 def _globbed(directory: Path, pattern: str) -> list[Path]:
+    if (directory / pattern).is_file():  # its name may look like a glob
+        return [directory / pattern]
     paths = sorted(directory / path for path in globbing.glob(pattern, root_dir=directory))
     return [path for path in paths if path.is_file()]
 
