@@ -13,7 +13,7 @@ def test_every_file_that_it_names_exists():
     named = re.findall(r"`([\w./<>]*(?:/|\.py))`", PAGE)
     assert len(named) > 30  # the pattern finds them
     places = (ROOT, ROOT / "mmnet")
-    run_directory = {"checkpoints/", "logs/", "evaluation/", "export/", "assets.extra/"}
+    run_directory = {"checkpoints/", "logs/", "evaluation/", "export/", "assets.extra/", "raw/"}
     missing = [
         name
         for name in named

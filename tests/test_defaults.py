@@ -13,7 +13,7 @@ PACKAGE = Path(mmnet.__file__).parent
 OTHER_NAMES = ("data/sources/", "mma4ctr/data/generator/")
 """Where the arguments of functions are the names of --source_set and --generate, not flags."""
 
-DECLARING = ("config.py", "time_flags.py", "mma4ctr/config.py", "models/options.py")
+DECLARING = ("config.py", "table_flags.py", "mma4ctr/config.py", "models/options.py")
 TWO_SYSTEMS = "each system has its own choices"
 ALLOWED = {
     "mma4ctr/config.py": {

@@ -19,7 +19,17 @@ import mmnet
 
 PACKAGE = Path(mmnet.__file__).parent
 ROOMS = (
-    ("schema", "config", "time_flags", "flags", "checks", "files", "hashing", "startup", "console"),
+    (
+        "schema",
+        "config",
+        "table_flags",
+        "flags",
+        "checks",
+        "files",
+        "hashing",
+        "startup",
+        "console",
+    ),
     ("data", "encoders", "layers"),
     ("models",),
     ("evaluation",),

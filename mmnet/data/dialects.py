@@ -319,7 +319,7 @@ class _Candidate:
         ragged: whether that is a record of another width.
         unclosed: whether that is a mark that is open at the end of the file.
         breaks: the first line with a quoted value that holds a line break.
-        escapes: the first line where a backslash escapes a mark inside a quoted value.
+        escapes: the first line where a backslash before a mark in a quoted value is no letter.
     """
 
     quote: Quote
@@ -349,11 +349,11 @@ class _Candidate:
         if self.quote == "none":
             self._judge(codes, line, newlines, newlines, separators, (len(codes), ""))
             return
-        marks, _, escaped = _marks(codes)
+        marks, runs, escaped = _marks(codes)
         if self.quote == "backslash":
             outer = marks[~escaped]
             within = (self._inside + np.searchsorted(outer, marks)) % 2 == 1
-            inside = marks[escaped & within]
+            inside = marks[within & (runs > 0)]
             if len(inside) and self.escapes is None:
                 self.escapes = self._line(line, newlines, inside[0])
             marks = outer

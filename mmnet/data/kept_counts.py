@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 import mmnet
 from mmnet.checks import InputError
-from mmnet.config import ENGINE, EventFlags, TableFlags, TaskFlags
+from mmnet.config import ENGINE, TableFlags, TaskFlags
 from mmnet.data import engines, events, parquet, table_paths
 from mmnet.data.ledger import Rule
 from mmnet.data.parquet import PIECE_ROWS
@@ -28,7 +28,7 @@ from mmnet.data.tables import Rows
 from mmnet.files import scratch_directory, write_atomic, write_directory
 from mmnet.flags import as_before
 from mmnet.hashing import sha256
-from mmnet.time_flags import TimeFlags
+from mmnet.table_flags import EventFlags, TimeFlags
 
 COUNTS_FILE, ABOUT_FILE = "counts.parquet", "counts.json"
 """What stays of the counting in a dataset directory."""

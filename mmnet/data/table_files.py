@@ -87,7 +87,12 @@ class TableFile:
         if self.kind.format != "text" or self.dialect.settled:
             return self
         with readable(self.path, self.name, self.dialect):
-            return replace(self, dialect=dialects.settled(self.path, self.dialect))
+            dialect = dialects.settled(self.path, self.dialect)
+            found = replace(self, dialect=dialect)
+            if dialect.quote != "backslash" or dialect.names:
+                return found
+            names, lists = _typed(header(self.path, dialect))
+            return replace(found, lists=lists, **_told_apart(names))
 
     def complete(self) -> TableFile:
         """The same with the columns of all rows of a JSON file, not only of the first ones.
@@ -160,8 +165,8 @@ def _opened(key: tuple[Path, int, int, str, TextOptions, tuple[str, ...]]) -> Ta
         return TableFile(path, name, kind, dialect, tuple(own))
     dialect = dialects.dialect_of(path, kind, said, wanted)
     names, lists = _typed(header(path, dialect))
-    if not names:
-        raise _not_readable(path, name, "it is empty")
+    if not any(names):
+        raise _not_readable(path, name, "its header has no names" if names else "it is empty")
     return TableFile(path, name, kind, dialect, lists=lists, **_told_apart(names))
 
 

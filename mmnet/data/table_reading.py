@@ -74,21 +74,24 @@ def batches(
         InputError: it cannot be read, or a record has too few or too many fields.
     """
     file = file.settled()
-    own = [column for column in columns if column in file.own]
+    here = frozenset(file.own)
+    own = [column for column in columns if column in here]
+    # Of no columns nobody knows how many rows they have.
+    wanted = own or [name for name in file.own if name][:1]
     types = types or {}
     with readable(file.path, file.name, file.dialect, types):
         found: Iterator[pa.RecordBatch]
         if file.is_parquet:
-            found = _parquet_batches(file, own, rows or BATCH_ROWS, groups)
+            found = _parquet_batches(file, wanted, rows or BATCH_ROWS, groups)
         elif file.kind.format == "json":
-            found = json_rows.batches(file.path, file.kind.packed, file.dialect.encoding, own)
+            found = json_rows.batches(file.path, file.kind.packed, file.dialect.encoding, wanted)
         else:
-            found = _text_batches(file, own, types)
+            found = _text_batches(file, wanted, types)
         start = 0
         for batch in found:
             arrays = [
                 _checked_text(file, batch.column(column), column, start)
-                if column in own
+                if column in here
                 else _constant(file.folders[column], batch.num_rows)
                 for column in columns
             ]

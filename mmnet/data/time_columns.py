@@ -192,11 +192,14 @@ def refuse_codes(numbers: list[str], where: str, example: str, otherwise: str) -
     >>> refuse_codes(["202451", "202502"], "row 1", "202451", "--time_unit=index")
     Traceback (most recent call last):
     mmnet.checks.InputError: row 1: 202451 is a date written as a number, and numbers count \
-periods; write it as 2024-05-31, or set --time_format=%G%V, or --time_unit=index
+periods; write it as 2024-05-31, or set --time_format=%G%V --period=7d, or --time_unit=index
     """
     codes = [name for name in time_texts.NUMBER_CODES if _all_dates(numbers, name)]
+    if "%Y%m" in codes and "%G%V" in codes and len({number[:4] for number in numbers}) > 1:
+        codes.remove("%G%V")  # weeks that go on into another year go beyond 12
     if codes:
-        flags = " or ".join(f"--time_format={name}" for name in codes)
+        widths = {"%Y%m": " --period=1M", "%G%V": " --period=7d"}
+        flags = " or ".join(f"--time_format={name}{widths.get(name, '')}" for name in codes)
         raise InputError(
             f"{where}: {example} is a date written as a number, and numbers count periods; "
             f"write it as 2024-05-31, or set {flags}, or {otherwise}"

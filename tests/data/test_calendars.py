@@ -241,8 +241,9 @@ def test_calendar_codes_are_read_when_a_format_says_so():
 @pytest.mark.parametrize(
     ("values", "formats"),
     [
-        ([202441, 202442, 202501], ["%G%V"]),
-        ([202411, 202412, 202501], ["%Y%m", "%G%V"]),
+        ([202441, 202442, 202501], ["%G%V --period=7d"]),
+        ([202411, 202412], ["%Y%m --period=1M", "%G%V --period=7d"]),
+        ([202411, 202412, 202501], ["%Y%m --period=1M"]),
         ([240531, 240601], ["%y%m%d"]),
         (["20240531", "20240601"], ["%Y%m%d"]),
     ],

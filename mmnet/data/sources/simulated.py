@@ -26,7 +26,7 @@ from mmnet import checks
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
 from mmnet.data import budgets
-from mmnet.data.columns import SEPARATOR
+from mmnet.data.columns import SEPARATOR, separator_of
 from mmnet.data.tables import Table, Tables
 
 REGIME, ITEMS, PERIODS, CLICKS = "history", 4000, 40, 2_000_000
@@ -187,9 +187,12 @@ def simulated(
         raise InputError(f"--source_set: {error}") from None
     counts = [flags.item_column, flags.period_column, flags.denominator, flags.numerator]
     catalogue = [flags.item_column, *simulation.items.column_names[1:]]
+    tags = pc.replace_substring(simulation.items["tags"], SEPARATOR, separator_of(flags))
+    items_table = simulation.items.rename_columns(catalogue)
+    place = items_table.schema.get_field_index("tags")
     return Tables(
         counts=Table(simulation.counts.rename_columns(counts), "counts"),
-        items=Table(simulation.items.rename_columns(catalogue), "items"),
+        items=Table(items_table.set_column(place, "tags", tags), "items"),
         vectors={
             name: Table(vectors.rename_columns([flags.item_column, "vector"]), name)
             for name, vectors in simulation.vectors.items()

@@ -154,8 +154,9 @@ def write(name="events.parquet"):
 
 def count(name="events.parquet", **flags):
     """The counts and the ledger."""
-    given = {"events": name, "denominator": "events", "engine_threads": 1} | flags
-    output = Path("counted.parquet")
+    path = str(Path(name).absolute())  # Spark stays in the directory that it was started in
+    given = {"events": path, "denominator": "events", "engine_threads": 1} | flags
+    output = Path("counted.parquet").absolute()
     ledger = events.count(TableFlags(**given), TaskFlags(), None, output)
     table = pa.parquet.read_table(output)
     output.unlink() if output.is_file() else shutil.rmtree(output)

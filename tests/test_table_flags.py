@@ -2,7 +2,7 @@
 
 from mmnet.config import PrepareConfig, TableFlags
 from mmnet.flags import as_before, parse, usage
-from mmnet.time_flags import TimeFlags
+from mmnet.table_flags import TimeFlags
 
 
 def test_the_flags_added_later_leave_earlier_fingerprints_alone():
