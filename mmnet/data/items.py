@@ -211,12 +211,16 @@ def fit_texts(
 
 
 def texts_of(items: Table, column: str) -> np.ndarray:
-    """A text column as str [items].
+    """A text column as str [items]; lists of words, as RecBole writes texts, with spaces between.
 
     Raises:
         InputError: the column is not there, or its type is not text.
     """
-    kind = items.need(column, "texts").type
+    data = items.need(column, "texts")
+    kind = data.type
+    if is_list(kind) and spelling.is_text(kind.value_type):
+        joined = (" ".join(filter(None, words or ())) for words in data.to_pylist())
+        return np.fromiter(joined, object, len(data))
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind):
         raise _no_text(items, column, str(kind))
     return strings(items, column, "texts")

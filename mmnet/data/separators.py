@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +22,10 @@ AS_FLAG = {"\t": "tab", " ": "space"}
 MOST_VALUES = 100_000
 """Different values that are looked at."""
 
+FEW, JOINED, ALONE = 0.01, 5, 0.9
+"""Least part of the rows, number of different lists, and part of what is in them that the column
+also has alone, where less than half of the rows are lists."""
+
 
 def check(items: Table, column: str, flag: str) -> None:
     """Refuses a column whose values are most likely lists with another separator.
@@ -28,7 +33,8 @@ def check(items: Table, column: str, flag: str) -> None:
     They are where the expected one never occurs, at least half of the values contain the other
     one, and the parts are fewer than half of the different values. Points in a path or words of a
     name have their own places, parts of a list come first and later; so those have to, except
-    between bars and tabs, which nobody puts into a name.
+    between bars and tabs, which nobody puts into a name. Where fewer values contain it, nearly all
+    of their parts have to be values of their own elsewhere: `a,b` where others are `a` and `b`.
 
     Raises:
         InputError: the sentence has an example and both ways out.
@@ -52,15 +58,32 @@ such values whole
     number = sum(counts.values())
     for separator in OTHERS:
         joined = {one: times for one, times in counts.items() if separator in one}
-        if joined and 2 * sum(joined.values()) >= number and _are_lists(counts, separator):
+        rows = sum(joined.values())
+        why = ""
+        if joined and 2 * rows >= number and _are_lists(counts, separator):
+            why = "as most values of the column do"
+        elif (
+            separator != " "
+            and rows >= FEW * number
+            and _of_single_values(counts, joined, separator)
+        ):
+            why = "of values that the column has one by one too"
+        if why:
             row = pc.index(pc.is_in(text, pa.array(list(joined), text.type)), True).as_py()
             example = text[row].as_py()
             name = AS_FLAG.get(separator, separator)
             raise InputError(
-                f"{items.where(row, column)}: {example[:200]!r} looks like a list, as most values "
-                f"of the column do; set --list_separator='{name}' to read lists, or "
-                f"--list_separator='{SEPARATOR}' to keep such values whole"
+                f"{items.where(row, column)}: {example[:200]!r} looks like a list, {why}; set "
+                f"--list_separator='{name}' to read lists, or --list_separator='{SEPARATOR}' to "
+                "keep such values whole"
             )
+
+
+def _of_single_values(texts: Mapping[str, int], joined: Collection[str], separator: str) -> bool:
+    """Whether nearly all parts of the joined texts are texts of their own elsewhere."""
+    parts = {part.strip() for one in joined for part in one.split(separator)} - {""}
+    alone = sum(part in texts for part in parts)
+    return len(joined) >= JOINED and alone >= ALONE * max(len(parts), 2)
 
 
 def _are_lists(texts: dict[str, int], separator: str) -> bool:

@@ -199,14 +199,24 @@ def _told_apart(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def laid_out(path: Path, name: str, dialect: Dialect, columns: Iterable[str] = ()) -> TableFile:
-    """Opens a file of a known layout, as publishers' are: nothing is found out but its format.
+def laid_out(
+    path: Path,
+    name: str,
+    dialect: Dialect,
+    columns: Sequence[str] = (),
+    said: TextOptions = NOTHING_SAID,
+) -> TableFile:
+    """Opens a file of a known layout, as publishers' are.
+
+    Of text, the separator is found out where the layout's own does not find the columns: the file
+    was saved again by another program.
 
     Args:
         path: of the file.
         name: of the table, for messages.
         dialect: how it is written, if it is text.
         columns: those that will be read.
+        said: what the user says of text files.
 
     Raises:
         InputError: it cannot be read.
@@ -214,11 +224,21 @@ def laid_out(path: Path, name: str, dialect: Dialect, columns: Iterable[str] = (
     with readable(path, name):
         kind = file_kinds.kind_of(path) if os.path.getsize(path) else Kind("text")
         if kind.format != "text":
-            return opened_file(path, name, wanted=tuple(columns))
+            return opened_file(path, name, said, tuple(columns))
+        said = replace(said, quote=said.quote or "doubled")
         dialect = replace(
-            dialect, packed=kind.packed, encoding=kind.encoding or "utf-8", quote="doubled"
+            dialect,
+            separator=said.separator or dialect.separator,
+            quote=said.quote,
+            packed=kind.packed,
+            encoding=kind.encoding or said.encoding or "utf-8",
         )
         names = list(dialect.names) or header(path, dialect)
+        if not set(columns) <= set(names) and not dialect.names:
+            other = dialects.dialect_of(path, kind, said, columns)
+            found = header(path, other)
+            if set(columns) <= set(found):
+                dialect, names = other, found
     return TableFile(path, name, kind, dialect, **_told_apart(names))
 
 

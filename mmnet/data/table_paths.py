@@ -6,7 +6,7 @@ import glob as globbing
 import itertools
 import os
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,8 +47,8 @@ def found(pattern: str, name: str) -> Found:
 
     A name that exists is used literally, whatever characters it has; only any other name is a
     glob. Everything below a directory is data, except names that begin with a dot or an
-    underscore, endings that no table has, and what is not a file. Links to directories are
-    followed.
+    underscore, endings that no table has, and what is not a file; of what a glob finds, such
+    names are data only where the glob has them. Links to directories are followed.
 
     Args:
         pattern: the file, directory or glob.
@@ -60,16 +60,22 @@ def found(pattern: str, name: str) -> Found:
     """
     path = Path(pattern)
     if os.path.isdir(path):
+        refuse_table_formats(path, name)
         return _in_directory(path, path, name)
     if os.path.isfile(path):
         return Found([path], [], {path: {}})
     matches = _matches(pattern)
     base = _fixed_part(pattern)
+    asked = set(path.parts)
+    left = {one for one in matches if _is_left(one.relative_to(base), asked)}
+    matches = [one for one in matches if one not in left]
+    for folder in sorted({one.parent for one in matches}):
+        refuse_table_formats(folder, name)
     inside = [_in_directory(one, base, name) for one in matches if one.is_dir()]
     files = {one for one in matches if one.is_file()}.union(*(one.paths for one in inside))
     if not files:
         raise InputError(f"{shown(pattern)}: no such file, directory or glob (--{name})")
-    skipped = {file for one in inside for file in one.skipped} - files
+    skipped = left.union(*(one.skipped for one in inside)) - files
     return Found(sorted(files), sorted(skipped), {file: _folders(base, file) for file in files})
 
 
@@ -90,6 +96,11 @@ def _fixed_part(pattern: str) -> Path:
     return Path(*itertools.takewhile(lambda part: not globbing.has_magic(part), folders))
 
 
+def _is_left(path: Path, asked: Collection[str]) -> bool:
+    """Whether a program left a file behind, by the names on the way to it, unless asked for."""
+    return any(part[0] in "._" and part not in asked for part in path.parts)
+
+
 def _in_directory(directory: Path, base: Path, name: str) -> Found:
     def not_listed(error: OSError) -> None:
         raise InputError(
@@ -105,7 +116,7 @@ def _in_directory(directory: Path, base: Path, name: str) -> Found:
             skipped.append(Path(place))
             continue
         seen.add(os.path.realpath(place))
-        _refuse_table_formats(Path(place), name)
+        refuse_table_formats(Path(place), name)
         skipped += [Path(place, one) for one in folders if one[0] in "._"]
         folders[:] = sorted(one for one in folders if one[0] not in "._")
         for one in sorted(inside):
@@ -148,7 +159,18 @@ def _text(name: str) -> str:
     return urllib.parse.unquote_to_bytes(os.fsencode(name)).decode("utf-8", "replace")
 
 
-def _refuse_table_formats(directory: Path, name: str) -> None:
+def refuse_table_formats(directory: Path, name: str) -> None:
+    """Refuses a directory, or a KEY=VALUE folder below it, whose log decides which files count.
+
+    Args:
+        directory: the one to read, or one that a file to read is in.
+        name: of the table, for messages.
+
+    Raises:
+        InputError: it is a Delta, Hudi or Iceberg table.
+    """
+    if "=" in directory.name:
+        refuse_table_formats(directory.parent, name)
     kind = next((kind for log, kind in _LOGS.items() if (directory / log).is_dir()), "")
     if (directory / "metadata").is_dir() and any((directory / "metadata").glob("*.metadata.json")):
         kind = "Iceberg"

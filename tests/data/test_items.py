@@ -274,3 +274,10 @@ def test_vectors_of_another_length_than_the_models_are_refused():
     assert wrong == (
         "vectors table row 1, column cover: a vector of 2 numbers; --vectors=cover has 3"
     )
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.string()), pa.large_list(pa.large_string())])
+def test_words_of_a_text_may_be_a_list(kind):
+    words = pa.array([["one", "song"], [], None, ["two", None, "goals"]], kind)
+    table = Table(pa.table({"title": words}), "items")
+    assert items.texts_of(table, "title").tolist() == ["one song", "", "", "two goals"]

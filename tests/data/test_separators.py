@@ -32,6 +32,21 @@ def test_lists_with_another_separator_are_refused(separator, name):
     )
 
 
+@pytest.mark.parametrize("separator", ["|", ",", "\t", "/"])
+def test_few_lists_of_values_that_stand_alone_elsewhere_are_refused(separator):
+    joined = [separator.join(tags) for tags in itertools.combinations(TAGS, 2)]
+    name = "tab" if separator == "\t" else separator
+    with pytest.raises(InputError) as caught:
+        check(of([*TAGS * 20, *joined]), "tags", "taxonomies")
+    assert str(caught.value) == (
+        f"items table row 81, column tags: {joined[0]!r} looks like a list, of values that the "
+        f"column has one by one too; set --list_separator='{name}' to read lists, or "
+        "--list_separator=';' to keep such values whole"
+    )
+    check(of([*TAGS * 200, *joined]), "tags", "taxonomies")  # fewer than one in a hundred
+    check(of([*TAGS * 20, *joined[:4]]), "tags", "taxonomies")  # four different ones
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -44,6 +59,8 @@ def test_lists_with_another_separator_are_refused(separator, name):
         [f"{upper}/{lower}" for upper in "abcdefgh" for lower in "stuvwxyz"],  # paths
         [f"{town}, {land}" for town in "abcdefgh" for land in "xyz"],
         [f"{number},5" for number in range(50)],
+        [*TAGS * 20, *(f"{tag} {other}" for tag in TAGS for other in TAGS)],  # words of names
+        [*"abcdefgh", *(f"{town}, {land}" for town in "abcdefgh" for land in "xyz")] * 2,
     ],
 )
 def test_other_values_are_left_alone(values):

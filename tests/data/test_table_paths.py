@@ -58,7 +58,7 @@ def test_only_a_name_that_does_not_exist_is_a_glob():
 def test_a_glob_that_finds_a_directory_and_its_files_finds_each_file_once():
     touch("log/a/1.csv", "log/a/b/2.csv", "log/_SUCCESS", "log/a/_tmp/3.csv")
     assert found("log/a**") == ["log/a/1.csv", "log/a/b/2.csv"]
-    assert found("log/a/**") == ["log/a/1.csv", "log/a/_tmp/3.csv", "log/a/b/2.csv"]
+    assert found("log/a/**") == ["log/a/1.csv", "log/a/b/2.csv"]
     assert [str(path) for path in table_paths.found("log/a*", "counts").skipped] == ["log/a/_tmp"]
 
 
@@ -190,3 +190,30 @@ def test_a_directory_without_a_table_lists_what_it_has():
 )
 def test_the_ending_of_a_packer_is_none(name, ending):
     assert table_paths.ending(table_paths.Path(name)) == ending
+
+
+def test_what_programs_left_behind_is_not_what_a_glob_is_for():
+    touch("log/1.csv", "log/_SUCCESS", "log/_temporary/0/1.csv", "log/day=1/2.csv", "_old/3.csv")
+    assert found("log/*") == ["log/1.csv", "log/day=1/2.csv"]
+    assert found("log/**/*.csv") == ["log/1.csv", "log/day=1/2.csv"]
+    assert [str(path) for path in table_paths.found("log/*", "counts").skipped] == [
+        "log/_SUCCESS",
+        "log/_temporary",
+    ]
+    assert found("_old/*.csv") == ["_old/3.csv"]
+    assert found("log/_temporary/*/*.csv") == ["log/_temporary/0/1.csv"]
+    assert found("*/_temporary/*/*.csv") == ["log/_temporary/0/1.csv"]
+
+
+@pytest.mark.parametrize(
+    "pattern", ["log", "log/*.parquet", "log/day=*/*.parquet", "log/day=1", "log/day=1/hour=2"]
+)
+def test_a_part_of_a_table_with_a_log_is_refused_too(pattern):
+    touch(
+        "log/_delta_log/0.json",
+        "log/1.parquet",
+        "log/day=1/hour=2/3.parquet",
+        "log/day=1/2.parquet",
+    )
+    said = sentence(pattern)
+    assert said.startswith("log is a Delta table: its log decides which of its files count")

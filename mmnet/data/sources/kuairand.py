@@ -22,6 +22,7 @@ from mmnet.checks import InputError
 from mmnet.config import TableFlags
 from mmnet.data import tables
 from mmnet.data.columns import separator_of, strings
+from mmnet.data.dialects import text_options
 from mmnet.data.ledger import Rule
 from mmnet.data.sources import reading
 from mmnet.data.sources.reading import Scan, Totals
@@ -69,6 +70,7 @@ def kuairand(
         ("video_id", "date", *LABELS, "play_time_ms", "duration_ms"),
         "logs",
         name="impressions",
+        said=text_options(flags.text_set, "events"),
     )
     measured = ("impressions", *LABELS, "timed", "finish")
     totals = Totals(["item", "day"], dict.fromkeys(measured, "sum"))
@@ -86,7 +88,7 @@ def kuairand(
         finish = pc.fill_null(pc.and_(timed, pc.greater_equal(played, length)), False)
         untimed += len(batch) - pc.sum(timed).as_py()
         keys = {
-            "item": reading.ids(batch.data["video_id"]),
+            "item": reading.id_column(batch, "video_id"),
             "day": reading.days(batch, "date"),
             "impressions": reading.ones(len(batch)),
         }
@@ -114,6 +116,7 @@ def _items(videos: Path, flags: TableFlags) -> Table:
         str(videos),
         "items",
         columns=["video_id", "tag"],
+        said=text_options(flags.text_set, "items"),
     )
     data = catalogue.data
     tags = pa.array(strings(catalogue, "tag", "source_set=videos"), pa.string())

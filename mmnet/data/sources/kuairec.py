@@ -29,6 +29,7 @@ from mmnet.checks import InputError, one_of
 from mmnet.config import TableFlags
 from mmnet.data import table_files
 from mmnet.data.columns import floats
+from mmnet.data.dialects import TextOptions, text_options
 from mmnet.data.ledger import Rule
 from mmnet.data.sources import reading
 from mmnet.data.sources.reading import Scan
@@ -88,6 +89,7 @@ def kuairec(
         ("video_id", "date", "upload_dt", *IDS, *NUMBERS, *TAGS),
         "daily",
         name="videos by day and tag",
+        said=text_options(flags.text_set, "counts"),
     )
     counters = [name for name in scan.opened(scan.paths[0]).names if name.endswith("_cnt")]
     above, below = (
@@ -110,7 +112,7 @@ def kuairec(
         (categories, CATEGORIES, "categories", _categories),
     ):
         for path in reading.optional(directory, pattern, default, option):
-            side, rules = read(path)
+            side, rules = read(path, text_options(flags.text_set, "items"))
             items = _beside(items, side)
             ledger += rules
             inputs.append(path)
@@ -125,7 +127,7 @@ def kuairec(
 
 def _keys(log: Table, scan: Scan) -> tuple[pd.DataFrame, list[Rule]]:
     """Video and day of every row, its place in the log, sorted by both."""
-    video = reading.ids(log.data["video_id"]).to_pandas()
+    video = reading.id_column(log, "video_id").to_pandas()
     empty = (video == "").to_numpy()
     if empty.any():
         raise InputError(f"{log.where(int(np.argmax(empty)), 'video_id')}: a video id is empty")
@@ -186,7 +188,7 @@ def _counts(
 
 def _items(log: Table, keys: pd.DataFrame) -> tuple[pa.Table, list[Rule]]:
     """What each video's first day says of it; a later day's would tell the future."""
-    columns = {name: reading.ids(log.data[name]).to_pandas() for name in (*IDS, "upload_dt")}
+    columns = {name: reading.id_column(log, name).to_pandas() for name in (*IDS, "upload_dt")}
     columns |= {name: pd.Series(floats(log, name, "source_set=daily")) for name in NUMBERS}
     attributes = pd.DataFrame(columns).iloc[keys["row"]].reset_index(drop=True)
     first_row = ~keys["video"].duplicated().to_numpy()
@@ -205,7 +207,7 @@ def _items(log: Table, keys: pd.DataFrame) -> tuple[pa.Table, list[Rule]]:
     day = keys["day"].to_numpy()
     on_first_day = day == day[first_row][index]
     for name in TAGS:
-        value = reading.ids(log.data[name]).to_pandas().to_numpy()[keys["row"]]
+        value = reading.id_column(log, name).to_pandas().to_numpy()[keys["row"]]
         there = on_first_day & (value != "")
         rows, values = reading.unique(index[there], pa.array(value[there], pa.string()))
         found[name] = reading.lists_of(rows, values, len(opening))
@@ -228,8 +230,8 @@ def _beside(items: pa.Table, side: pa.Table) -> pa.Table:
     return everyone
 
 
-def _captions(path: Path) -> tuple[pa.Table, list[Rule]]:
-    records, pieces = _mended(path)
+def _captions(path: Path, said: TextOptions) -> tuple[pa.Table, list[Rule]]:
+    records, pieces = _mended(path, said)
     columns = dict(zip(CAPTION_COLUMNS, zip(*records, strict=True), strict=True))
     number = len(records)
     note = f"{pieces - number} unquoted line breaks were mended"
@@ -243,9 +245,9 @@ def _captions(path: Path) -> tuple[pa.Table, list[Rule]]:
     return _once(path, pa.table(side), rules, "captions")
 
 
-def _mended(path: Path) -> tuple[list[list[str]], int]:
+def _mended(path: Path, said: TextOptions) -> tuple[list[list[str]], int]:
     """Rows of the captions, where a line break without quotes has cut some in pieces."""
-    file = table_files.laid_out(path, "captions", table_files.CSV)
+    file = table_files.laid_out(path, "captions", table_files.CSV, ("video_id",), said)
     with table_files.readable(path, "captions"):
         found = list(table_files.records(path, file.dialect))
     reader = iter(found)
@@ -282,12 +284,12 @@ def _mended(path: Path) -> tuple[list[list[str]], int]:
     return rows, pieces
 
 
-def _categories(path: Path) -> tuple[pa.Table, list[Rule]]:
-    scan = Scan([path], ("video_id", "feat"), "categories", name="categories")
+def _categories(path: Path, said: TextOptions) -> tuple[pa.Table, list[Rule]]:
+    scan = Scan([path], ("video_id", "feat"), "categories", name="categories", said=said)
     table = scan.whole()
     side = pa.table(
         {
-            "video_id": reading.ids(table.data["video_id"]),
+            "video_id": reading.id_column(table, "video_id"),
             "feat": _bracketed(table.data["feat"].combine_chunks()),
         }
     )

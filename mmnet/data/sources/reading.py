@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 
 from mmnet.checks import InputError, did_you_mean, shown
 from mmnet.config import TableFlags
-from mmnet.data import spelling, table_files, table_reading
+from mmnet.data import spelling, table_files, table_paths, table_reading
 from mmnet.data.columns import integers, is_list, lost_digits
-from mmnet.data.dialects import Dialect
+from mmnet.data.dialects import NOTHING_SAID, Dialect, TextOptions
 from mmnet.data.ledger import Rule
 from mmnet.data.table_files import TableFile
 from mmnet.data.tables import Table
@@ -64,6 +64,7 @@ def find(directory: Path, pattern: str, option: str) -> list[Path]:
     Raises:
         InputError: there is none; the sentence says what there is instead.
     """
+    table_paths.refuse_table_formats(directory, "source_dir")
     found = _globbed(directory, pattern)
     if found:
         return found
@@ -114,6 +115,7 @@ class Scan:
         delimiter: between columns.
         types: of columns to read as numbers at once; all their values must be numbers then.
         name: what the rows are, for the ledger.
+        said: what the user says of text files.
         rows: how many rows were read so far.
         repeated_headers: how many repeated header lines were left out so far.
     """
@@ -125,6 +127,7 @@ class Scan:
     delimiter: str = ","
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
     name: str = "rows"
+    said: TextOptions = NOTHING_SAID
     rows: int = 0
     repeated_headers: int = 0
 
@@ -196,7 +199,7 @@ class Scan:
                 header line is of another layout.
         """
         dialect = Dialect(self.delimiter, names=self.names)
-        file = table_files.laid_out(path, self.option, dialect, self.columns)
+        file = table_files.laid_out(path, self.option, dialect, self.columns, self.said)
         if file.kind.format == "text" and self.names:
             self._check_first(file)
             return file
@@ -230,8 +233,23 @@ def _places(batch: Table) -> np.ndarray:
 # --------------------------------------------------------------------------------- columns
 
 
-def ids(data: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
+def id_column(table: Table, column: str) -> pa.ChunkedArray:
+    """Ids of a column; see `ids`.
+
+    Raises:
+        InputError: an id that passed through a float that cannot hold it, with its row.
+    """
+    return ids(table.data[column], lambda row: table.where(row, column))
+
+
+def ids(
+    data: pa.Array | pa.ChunkedArray, where: Callable[[int], str] | None = None
+) -> pa.ChunkedArray:
     """Ids as strings, empty where missing; "123.0" is 123, and 007 keeps its zeros.
+
+    Args:
+        data: the ids.
+        where: names one of the rows, for messages.
 
     Raises:
         InputError: an id that passed through a float that cannot hold it.
@@ -244,8 +262,9 @@ def ids(data: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
     data = data if isinstance(data, pa.ChunkedArray) else pa.chunked_array([data])
     lost = spelling.lost_digits(data)
     if lost.any():
-        value = data[int(np.argmax(lost))].as_py()
-        raise InputError(lost_digits("the source's files", value))
+        row = int(np.argmax(lost))
+        place = where(row) if where else "the source's files"
+        raise InputError(lost_digits(place, data[row].as_py()))
     text = spelling.texts(data)
     return pc.if_else(pc.is_in(text, pa.array(MISSING, text.type)), "", text)
 
@@ -300,12 +319,13 @@ def zero_or_one(
 
 
 def days(batch: Table, column: str) -> pa.ChunkedArray:
-    """Dates written as 20220425, as date32.
+    """Dates written as 20220425 or 2022-04-25, as date32.
 
     Raises:
         InputError: a value that is no date, with its row.
     """
-    text = ids(batch.data[column])
+    text = id_column(batch, column)
+    text = pc.replace_substring_regex(text, r"^(\d{4})-(\d{2})-(\d{2})$", r"\1\2\3")
     eight = pc.match_substring_regex(text, r"^\d{8}$")
     times = pc.strptime(pc.if_else(eight, text, ""), format="%Y%m%d", unit="s", error_is_null=True)
     if times.null_count:
@@ -371,7 +391,7 @@ def one_row_each(table: Table, key: str, name: str) -> tuple[Table, Rule]:
     Raises:
         InputError: two rows of one key that differ.
     """
-    who = ids(table.data[key]).to_pandas()
+    who = id_column(table, key).to_pandas()
     again = who.duplicated().to_numpy()
     if again.any():
         frame = pd.DataFrame({name: _flat(table.data[name]) for name in table.data.column_names})

@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import periods, tables
+from mmnet.data import periods, repeats, tables
 from mmnet.data.columns import id_texts, integers
+from mmnet.data.dialects import text_options
 from mmnet.data.ledger import Rule
 from mmnet.data.numbers import recognised, reported
 from mmnet.data.tables import Table, Tables
@@ -54,6 +55,7 @@ def snapshots(
         str(directory / snapshots),
         "counts",
         columns=[flags.item_column, flags.denominator, flags.numerator, time],
+        said=text_options(flags.text_set, "counts"),
     )
     wanted = flags.model_copy(update={"period_column": time})
     surveyed = periods.survey(taken, wanted, TaskFlags())
@@ -78,13 +80,26 @@ def snapshots(
             **counters,
         }
     )
-    again = frame.duplicated(["item", "number"]).to_numpy()
-    if again.any():
-        row = int(np.argmax(again))
-        raise InputError(
-            f"{taken.where(row)}: item {frame['item'][row]!r} has two snapshots in period "
-            f"{calendar.label(numbers[row])}; keep one, or make --period narrower"
-        )
+    first = repeats.firsts(pd.factorize(pd.MultiIndex.from_frame(frame[["item", "number"]]))[0])
+    again = np.flatnonzero(first < np.arange(len(frame)))
+    if len(again):
+        pairs = taken.places[first[again]], taken.places[again]
+        differs = repeats.differences(taken, *pairs) != ""
+        if differs.any() or flags.repeats == "fail":
+            row = int(np.argmax(differs))
+            number = calendar.label(numbers[again[row]])
+            one, other = (int(place[row]) for place in pairs)
+            raise repeats.refusal(
+                taken,
+                one,
+                other,
+                f"item {frame['item'][again[row]]!r} in period {number}",
+                "keep one of the snapshots, or make --period narrower",
+            )
+    if flags.repeats == "drop":
+        kept_rows = first == np.arange(len(frame))
+        ledger.append(Rule("snapshots", repeats.RULE, len(frame), int(kept_rows.sum())))
+        frame = frame[kept_rows]
     frame = frame.sort_values(["item", "number"], kind="stable", ignore_index=True)
     same = frame["item"].eq(frame["item"].shift())
     step = frame["number"].diff()
@@ -115,7 +130,12 @@ def snapshots(
             flags.numerator: pa.array(grown["above"][kept], pa.int64()),
         }
     )
-    catalogue = tables.read(str(directory / items), "items", columns=[flags.item_column])
+    catalogue = tables.read(
+        str(directory / items),
+        "items",
+        columns=[flags.item_column],
+        said=text_options(flags.text_set, "items"),
+    )
     return Tables(
         counts=Table(differences, "counts"),
         items=catalogue,

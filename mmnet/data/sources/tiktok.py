@@ -33,6 +33,7 @@ import pyarrow.json
 from mmnet import hashing
 from mmnet.checks import InputError, at_least, in_range
 from mmnet.config import TableFlags
+from mmnet.data.dialects import text_options
 from mmnet.data.ledger import Rule
 from mmnet.data.sources import reading
 from mmnet.data.sources.reading import Scan, Totals, Vectors
@@ -116,6 +117,7 @@ def tiktok(
         types=dict.fromkeys(("item_id", "time", above), pa.int64())
         | dict.fromkeys(ATTRIBUTES, pa.int32()),
         name="plays",
+        said=text_options(flags.text_set, "events"),
     )
     totals, ledger = _totals(plays, above, bin_seconds, rows_per_period, part_of_items)
     numbers, items, rules = _items(totals)

@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
+from mmnet.data.dialects import text_options
 from mmnet.data.ledger import Rule
 from mmnet.data.sources import reading
 from mmnet.data.sources.reading import Scan, Totals, Vectors
@@ -83,6 +84,7 @@ def wechat(
         ("feedid", "date_", above),
         "actions",
         name="plays",
+        said=text_options(flags.text_set, "events"),
     )
     counts, ledger = _counts(plays, above, flags)
 
@@ -91,6 +93,7 @@ def wechat(
         ("feedid", *IDS, "videoplayseconds", *TEXTS, *LISTS),
         "feeds",
         name="feeds",
+        said=text_options(flags.text_set, "items"),
     )
     items, item_rules = _items(catalogue, counts[flags.item_column], flags, tag_probability)
     found = Tables(
@@ -102,7 +105,16 @@ def wechat(
     paths = reading.optional(directory, embeddings, EMBEDDINGS, "embeddings")
     if paths:
         columns = ("feedid", "feed_embedding")
-        vectors, rules = _embeddings(Scan(paths, columns, "embeddings", name=columns[1]), flags)
+        vectors, rules = _embeddings(
+            Scan(
+                paths,
+                columns,
+                "embeddings",
+                name=columns[1],
+                said=text_options(flags.text_set, "vectors"),
+            ),
+            flags,
+        )
         found.vectors["feed_embedding"] = vectors
         found.inputs += tuple(paths)
         found.ledger += tuple(rules)
@@ -115,7 +127,7 @@ def _counts(plays: Scan, above: str, flags: TableFlags) -> tuple[pa.Table, list[
     for batch in plays:
         rows = pa.table(
             {
-                "item": reading.ids(batch.data["feedid"]),
+                "item": reading.id_column(batch, "feedid"),
                 "period": reading.whole_numbers(
                     batch, "date_", "actions", what="a day", allow_empty=True
                 ),
@@ -147,8 +159,8 @@ def _items(
 ) -> tuple[Table, list[Rule]]:
     catalogue, once = reading.one_row_each(feeds.whole(), "feedid", "feeds")
     data = catalogue.data
-    columns = {flags.item_column: reading.ids(data["feedid"])}
-    columns |= {name: reading.ids(data[name]) for name in IDS}
+    columns = {flags.item_column: reading.id_column(catalogue, "feedid")}
+    columns |= {name: reading.id_column(catalogue, name) for name in IDS}
     seconds = reading.whole_numbers(
         catalogue, "videoplayseconds", "feeds", what="a duration", allow_empty=True
     )
@@ -205,7 +217,7 @@ def _embeddings(scan: Scan, flags: TableFlags) -> tuple[Table, list[Rule]]:
         def where(row: int, batch: Table = batch) -> str:
             return batch.where(row, "feed_embedding")
 
-        vectors.add(reading.ids(batch.data["feedid"]), lists, where)
+        vectors.add(reading.id_column(batch, "feedid"), lists, where)
     table, rules = vectors.table(flags)
     return table, [scan.rule(), *rules]
 

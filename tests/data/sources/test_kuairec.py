@@ -268,10 +268,10 @@ def test_a_wrong_file_is_one_sentence(tmp_path, file, content, message):
 
 
 def test_a_date_or_id_that_is_none_is_refused(tmp_path):
-    write(tmp_path, [*ROWS, row(1, "2020-07-05")])
+    write(tmp_path, [*ROWS, row(1, "5.7.2020")])
     assert sentence(tmp_path) == (
         f"{tmp_path}/item_daily_features.csv line 7, column date: a date must be written as "
-        "20220425. Received: '2020-07-05'"
+        "20220425. Received: '5.7.2020'"
     )
     write(tmp_path, [*ROWS, row("", 20200705)])
     assert sentence(tmp_path) == (

@@ -98,7 +98,7 @@ def test_a_file_without_a_header_names_its_lines_too(tmp_path):
             "{} has no column 'n' (named by --source_set=log); it has id, m",
         ),
         ("", {}, "{} has no column 'id' (named by --source_set=log); it has nothing in it"),
-        ("id\tn\n1\t2\n", {}, "{}: its columns are separated by tabs where commas are expected"),
+        ("id\tm\n1\t2\n", {}, "{}: its columns are separated by tabs where commas are expected"),
         ("id,n\n1,2\n1,2,3\n", {}, "{} line 3: 3 fields where" + RAGGED),
         ("id,n\n1,2\n1\n", {}, "{} line 3: 1 fields where" + RAGGED),
         ("id,n", {}, "{}: the log table has no rows"),

@@ -75,12 +75,37 @@ def test_whole_numbers_may_count_the_snapshots(tmp_path):
 
 
 def test_two_snapshots_of_an_item_in_one_period_are_refused(tmp_path):
+    rows = ["a,2024-01-01,5,1", "b,2024-01-03,5,1", "a,2024-01-07,6,1"]
     with pytest.raises(InputError) as caught:
-        load(tmp_path, ["a,2024-01-01,5,1", "b,2024-01-03,5,1", "a,2024-01-07,6,1"])
+        load(tmp_path, rows)
     assert str(caught.value) == (
-        f"{tmp_path}/snapshots.csv line 4: item 'a' has two snapshots in period 2024-01-01; "
-        "keep one, or make --period narrower"
+        f"{tmp_path}/snapshots.csv line 4: two different rows for item 'a' in period 2024-01-01: "
+        "week is '2024-01-01' in line 2 and '2024-01-07' here; keep one of the snapshots, or make "
+        "--period narrower"
     )
+    with pytest.raises(InputError):
+        load(tmp_path, rows, repeats="drop")
+
+
+def test_exact_repeats_of_a_snapshot_are_left_out_by_a_flag(tmp_path):
+    rows = ["a,2024-01-01,5,1", "a,2024-01-08,9,2", "a,2024-01-01,5,1"]
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, rows)
+    assert str(caught.value) == (
+        f"{tmp_path}/snapshots.csv line 4: an exact repeat of line 2 (item 'a' in period "
+        "2024-01-01); remove it, or set --repeats=drop"
+    )
+    found = load(tmp_path, rows, repeats="drop")
+    assert rows_of(found) == [("a", "2024-01-08", 4, 1)]
+    assert dropped(found) == [1, 1, 0, 0]
+
+
+def test_how_text_is_written_may_be_said(tmp_path):
+    load(tmp_path, ["a,3,5,1", "a,4,9,2"])
+    (tmp_path / "items.csv").write_bytes("repo,language\na,语言\nb,Go\n".encode("gbk"))
+    flags = {"source": "snapshots", "source_dir": str(tmp_path), "source_set": ("time=week",)}
+    found = sources.load(TableFlags(**flags | FLAGS, text_set=("items.encoding=gbk",)))
+    assert found.items.data["language"].to_pylist() == ["语言", "Go"]
 
 
 def test_a_counter_that_is_none_is_refused(tmp_path):
