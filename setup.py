@@ -12,6 +12,7 @@ FAST = ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "openvino>=2025,<2027", "tf2onn
 HPO = ["optuna>=4"]
 SERVING = ["mlserver>=1.7,<2"]  # wants protobuf 6, so best in an environment of its own
 UMAP = ["umap-learn>=0.5.5"]
+LAKEHOUSE = ["deltalake>=1,<2"]
 SPARK = ["pyspark>=4,<5"]  # and Java 17
 
 setup(
@@ -54,6 +55,7 @@ setup(
         "baselines": BASELINES,
         "fast": FAST,
         "hpo": HPO,
+        "lakehouse": LAKEHOUSE,
         "serving": SERVING,
         "spark": SPARK,
         "umap": UMAP,
@@ -67,6 +69,7 @@ setup(
             *BASELINES,
             *FAST,
             *HPO,
+            *LAKEHOUSE,
         ],
     },
 )

@@ -9,6 +9,7 @@ arrays.py           arrays in memory and in files, and sums that int64 does not 
 
 Rows, wherever they come from:
 ledger.py           what every rule did to the rows that reached it
+delta.py            the files of a Delta table
 table_paths.py      where the files of a table are
 file_kinds.py       what a file is by its first bytes; its content as a stream
 dialects.py         how a text file is written: separator, quotation marks, encoding

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmnet.checks import InputError, shown
+from mmnet.data import delta
 
 EMPTY_FOLDER = "__HIVE_DEFAULT_PARTITION__"
 """What Hive and Spark write for an empty value in the name of a folder."""
@@ -20,7 +21,7 @@ _ENDINGS = {
     *(".json", ".jsonl", ".ndjson", ".inter", ".item", ".user"),
 }
 _PACKED_ENDINGS = {".gz", ".bz2", ".zst", ".lz4", ".zip", ".snappy"}
-_LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
+_LOGS = {delta.LOG: "Delta", ".hoodie": "Hudi"}
 
 
 class Found(NamedTuple):
@@ -59,6 +60,8 @@ def found(pattern: str, name: str) -> Found:
             with a log of its own.
     """
     path = Path(pattern)
+    if os.path.isdir(path / delta.LOG):
+        return _in_delta(path, name)
     if os.path.isdir(path):
         refuse_table_formats(path, name)
         return _in_directory(path, path, name)
@@ -99,6 +102,14 @@ def _fixed_part(pattern: str) -> Path:
 def _is_left(path: Path, asked: Collection[str]) -> bool:
     """Whether a program left a file behind, by the names on the way to it, unless asked for."""
     return any(part[0] in "._" and part not in asked for part in path.parts)
+
+
+def _in_delta(directory: Path, name: str) -> Found:
+    files = delta.files(directory, name)
+    if not files:
+        raise InputError(f"{directory}: the newest version of this Delta table has no rows")
+    old = (path for path in directory.rglob("*.parquet") if delta.LOG not in path.parts)
+    return Found(sorted(files), sorted(set(old) - files.keys()), files)
 
 
 def _in_directory(directory: Path, base: Path, name: str) -> Found:
@@ -175,9 +186,10 @@ def refuse_table_formats(directory: Path, name: str) -> None:
     if (directory / "metadata").is_dir() and any((directory / "metadata").glob("*.metadata.json")):
         kind = "Iceberg"
     if kind:
+        way_out = " here; name its own directory alone, or" if kind == "Delta" else ";"
         raise InputError(
             f"{directory} is a {kind} table: its log decides which of its files count, and mmnet "
-            f"does not read it; export the table as plain Parquet (--{name})"
+            f"does not read it{way_out} export the table as plain Parquet (--{name})"
         )
 
 
