@@ -34,7 +34,7 @@ SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bar
 SAMPLE_BYTES = 1 << 18
 """Read of a file to find its separator."""
 
-BLOCK_BYTES = 1 << 24
+BLOCK_BYTES = 1 << 20
 """Read at a time where the whole file is looked at."""
 
 Quote = Literal["doubled", "backslash", "none"]
@@ -342,32 +342,47 @@ class _Candidate:
         """
         if self.fails:
             return
-        separators = np.flatnonzero(codes == self.separator)
-        if self.quote == "none":
-            self._judge(codes, line, newlines, newlines, separators, (len(codes), ""))
+        is_mark = codes == _MARK
+        if self.quote == "none" or not (self._inside or is_mark.any()):
+            self._judge(codes, line, newlines, newlines, codes == self.separator, (len(codes), ""))
             return
-        marks, runs, escaped = _marks(codes)
-        if self.quote == "backslash":
-            outer = marks[~escaped]
-            within = (self._inside + np.searchsorted(outer, marks)) % 2 == 1
-            inside = marks[within & (runs > 0)]
-            if len(inside) and self.escapes is None:
-                self.escapes = self._line(line, newlines, inside[0])
-            marks = outer
-        ends = self._outside(newlines, marks)
-        inner = newlines[~ends]
+        if self.quote == "backslash" and _BACKSLASH in codes:
+            marks, runs, escaped = _marks(codes)
+            is_mark[marks[escaped]] = False
+        # Whether a byte, or what follows a mark, is inside a quoted value.
+        inside = np.bitwise_xor.accumulate(is_mark.view(np.uint8)) ^ self._inside
+        if self.quote == "backslash" and self.escapes is None and _BACKSLASH in codes:
+            within = inside[marks] != is_mark[marks]
+            undone = marks[within & (runs > 0)]
+            if len(undone):
+                self.escapes = self._line(line, newlines, undone[0])
+        outside = inside == 0
+        ends = newlines[outside[newlines]]
+        if len(ends) < len(newlines) or inside[-1]:
+            self._remember(codes, line, newlines, is_mark & ~outside, outside)
+        wrong = self._wrong_mark(codes, is_mark, outside)
+        separators = (codes == self.separator) & outside
+        self._judge(codes, line, newlines, ends, separators, wrong)
+        self._inside = int(inside[-1])
+
+    def _remember(
+        self,
+        codes: np.ndarray,
+        line: int,
+        newlines: np.ndarray,
+        opening: np.ndarray,
+        outside: np.ndarray,
+    ) -> None:
+        """Keeps where the last quoted value opens, and the first one with a line break."""
         # The second of two marks that are one inside a value opens none.
-        opening = marks[self._inside :: 2]
-        opening = opening[(opening == 0) | (codes[opening - 1] != _MARK)]
+        opening[1:] &= codes[:-1] != _MARK
+        places = np.flatnonzero(opening)
+        inner = newlines[~outside[newlines]]
         if len(inner) and self.breaks is None:
-            before = opening[: np.searchsorted(opening, inner[0])]
+            before = places[: np.searchsorted(places, inner[0])]
             self.breaks = self._line(line, newlines, before[-1]) if len(before) else self._opened
-        separators = separators[self._outside(separators, marks)]
-        wrong = self._wrong_mark(codes, marks)
-        self._judge(codes, line, newlines, newlines[ends], separators, wrong)
-        if len(opening):
-            self._opened = self._line(line, newlines, opening[-1])
-        self._inside = (len(marks) + self._inside) % 2
+        if len(places):
+            self._opened = self._line(line, newlines, places[-1])
 
     def end(self) -> None:
         """Takes the end of the file."""
@@ -375,26 +390,27 @@ class _Candidate:
             self.unclosed = True
             self.fails = (self._opened, "its quotation mark is never closed")
 
-    def _outside(self, places: np.ndarray, marks: np.ndarray) -> np.ndarray:
-        return (np.searchsorted(marks, places) + self._inside) % 2 == 0
-
     @staticmethod
     def _line(line: int, newlines: np.ndarray, place: int) -> int:
         return line + int(np.searchsorted(newlines, place))
 
-    def _wrong_mark(self, codes: np.ndarray, marks: np.ndarray) -> tuple[int, str]:
+    def _wrong_mark(
+        self, codes: np.ndarray, is_mark: np.ndarray, outside: np.ndarray
+    ) -> tuple[int, str]:
         """Where a value is quoted in part, and why; the end of the block if none is."""
-        opening = (np.arange(len(marks)) + self._inside) % 2 == 0
-        border = np.zeros(256, bool)
-        border[[self.separator, _NEWLINE, _RETURN]] = True
-        border[_MARK] = self.quote == "doubled"
-        beside = np.where(opening, codes[marks - 1], codes[np.minimum(marks + 1, len(codes) - 1)])
-        good = border[beside] | (opening & (marks == 0))
-        if good.all():
-            return len(codes), ""
+        border = (codes == self.separator) | (codes == _NEWLINE) | (codes == _RETURN)
+        if self.quote == "doubled":
+            border |= is_mark
+        # A mark that opens a value follows a border, and one that closes it is before one.
+        good = ~is_mark
+        good[0] |= not outside[0]
+        good[1:] |= border[:-1] & ~outside[1:]
+        good[:-1] |= border[1:] & outside[:-1]
         first = int(np.argmin(good))
-        what = "stands inside a value" if opening[first] else "is followed by more of the value"
-        return int(marks[first]), f"a quotation mark {what}"
+        if good[first]:
+            return len(codes), ""
+        what = "is followed by more of the value" if outside[first] else "stands inside a value"
+        return first, f"a quotation mark {what}"
 
     def _judge(
         self,
@@ -410,7 +426,10 @@ class _Candidate:
         What speaks against this first in the file is kept: a record of another width, or the
         wrong mark.
         """
-        before = np.searchsorted(separators, ends)
+        if not wrong[1] and self._all_alike(len(codes), ends, separators):
+            return
+        total = np.cumsum(separators, dtype=np.int32)
+        before = total[ends]
         fields = np.diff(before, prepend=0)
         starts = np.append(0, ends + 1)
         begun = self._begun
@@ -420,14 +439,24 @@ class _Candidate:
             filled = ends - starts[:-1] > last
             filled[0] |= begun is not None
             self._check_widths(line, newlines, starts, ends, fields, filled, wrong[0])
-            self._fields = len(separators) - int(before[-1])
+            self._fields = int(total[-1] - before[-1])
             self._begun = None
         else:
-            self._fields += len(separators)
+            self._fields += int(total[-1])
         if starts[-1] < len(codes) and self._begun is None:
             self._begun = self._line(line, newlines, int(starts[-1]))
         if wrong[1] and not self.fails:
             self.fails = (self._line(line, newlines, wrong[0]), wrong[1])
+
+    def _all_alike(self, length: int, ends: np.ndarray, separators: np.ndarray) -> bool:
+        """Whether all records of a block of whole ones are as wide as the header: a quick look."""
+        if not self._width or self._begun is not None or not len(ends) or ends[-1] < length - 1:
+            return False
+        places, each = np.flatnonzero(separators), self._width - 1
+        if len(places) != each * len(ends):
+            return False
+        rows = places.reshape(len(ends), each)
+        return not each or bool((rows[:, -1] < ends).all() and (rows[1:, 0] > ends[:-1]).all())
 
     def _check_widths(
         self,
@@ -492,25 +521,40 @@ def _quoting(path: Path, dialect: Dialect, size: int, changed: int) -> tuple[Quo
     with opened(path, dialect) as stream:
         if not any(b'"' in block for block in _blocks(stream)):
             return "doubled", False
-    quotes = [quote for quote in QUOTES if dialect.quote in ("", quote)]
+    first: Quote = "backslash" if dialect.quote == "backslash" else "doubled"
+    candidates, escapes = _tried(path, dialect, [first])
+    quote = first
+    if dialect.quote:
+        _check_closed(path, dialect, candidates[first])
+    elif escapes or candidates[first].fails or candidates[first].breaks:
+        # Else the other ways cannot be better.
+        candidates |= _tried(path, dialect, QUOTES[1:])[0]
+        quote = _chosen(path, dialect, candidates)
+    found = candidates[quote]
+    return quote, found.fails is not None or found.breaks is not None
+
+
+def _tried(
+    path: Path, dialect: Dialect, quotes: Sequence[Quote]
+) -> tuple[dict[Quote, _Candidate], bool]:
+    """Holds some ways to read quotation marks against a file.
+
+    Returns:
+        What was found of each, and whether there is a backslash before a mark.
+    """
     candidates = {quote: _Candidate(quote, ord(dialect.separator)) for quote in quotes}
-    line = 1
+    line, escapes = 1, False
     with opened(path, dialect) as stream:
         for block in _blocks(stream):
             codes = np.frombuffer(block, np.uint8)
             newlines = _line_ends(block, codes)
             for one in candidates.values():
                 one.feed(codes, line, newlines)
+            escapes = escapes or b'\\"' in block
             line += len(newlines)
     for one in candidates.values():
         one.end()
-    if dialect.quote:
-        (only,) = candidates.values()
-        _check_closed(path, dialect, only)
-        return only.quote, only.fails is not None or only.breaks is not None
-    quote = _chosen(path, dialect, candidates)
-    found = candidates[quote]
-    return quote, found.fails is not None or found.breaks is not None
+    return candidates, escapes
 
 
 def _check_closed(path: Path, dialect: Dialect, only: _Candidate) -> None:

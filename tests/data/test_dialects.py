@@ -13,7 +13,7 @@ from mmnet.data import dialects, file_kinds
 from mmnet.data.dialects import Dialect, TextOptions, as_doubled, separator_of, text_options
 from tests.naive_csv import Wrong, expected, open_at_the_end, read_one_way
 
-EXAMPLES = 300
+EXAMPLES = 250
 
 # ------------------------------------------------------------------------------ the files
 

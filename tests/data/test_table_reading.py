@@ -58,7 +58,7 @@ def whole(path, said=dialects.NOTHING_SAID):
     return table_reading.whole(table_files.opened_file(path, "items", said))
 
 
-@settings(max_examples=250)
+@settings(max_examples=200)
 @given(text=st.one_of(tables_, noise), size=st.integers(1, 7))
 @example(text='"a\nb",c\n1,2\n', size=1)  # a name may hold a line break
 @example(text='a,b\n1,"2"3\n', size=1)
