@@ -159,13 +159,9 @@ class ContentFlags(Flags):
         "image_encoder",
     )
 
-    items: str = Field(
-        "", description="Items table: a CSV, JSON lines or Parquet file, a directory or a glob."
-    )
+    items: str = Field("", description="Items table: CSV, JSON or Parquet file, directory or glob.")
     text_set: Annotated[Repeated, "added later"] = Field(
-        (),
-        description="NAME=VALUE of text files, instead of what is found out: separator, quote "
-        "(doubled, backslash, none) or encoding; items.NAME=VALUE of one table (repeatable).",
+        (), description="[TABLE.]NAME=VALUE: separator, quote or encoding of text (repeatable)."
     )
     item_column: str = Field("item_id", description="Column of item ids, in every table.")
     texts: Columns = Field((), description="Text items columns.")
@@ -245,9 +241,7 @@ class TableFlags(ContentFlags, EventFlags):
         *("taxonomies", "categoricals", "numerics"),
     )
 
-    counts: str = Field(
-        "", description="Counts table: a CSV, JSON lines or Parquet file, a directory or a glob."
-    )
+    counts: str = Field("", description="Counts table: CSV, JSON or Parquet file, directory, glob.")
     source: str = Field(
         "",
         description="A log with a known layout instead of tables: simulated, snapshots, kuairand, "

@@ -1,0 +1,434 @@
+r"""How the quotation marks of a text file are read, which its whole content decides.
+
+Nothing is guessed from a few lines. Three ways to read quotation marks are compared with every
+record of a file:
+
+    doubled     "a ""b"" c"     marks enclose values, and one inside a value is written twice
+    backslash   "a \"b\" c"     the same, but one inside a value follows a backslash
+    none        a "b" c         marks are letters like others
+
+A way fails if a record has another number of fields than the header, if a value is quoted only in
+part, or if the file ends inside a value. `doubled` is used if it fits, `backslash` if only that
+fits and some mark follows a backslash, and `none` if marks enclose no value. A file that two ways
+fit with different values is refused, and so is one that none fits; the message names the line, and
+`--text_set=quote=` decides.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from mmnet.checks import InputError
+from mmnet.data.dialects import (
+    BACKSLASH,
+    MARK,
+    QUOTES,
+    Dialect,
+    Quote,
+    as_csv,
+    csv_reader,
+    marks_of,
+    opened,
+)
+
+BLOCK_BYTES = 1 << 20
+"""Read at a time where the whole file is looked at."""
+
+_NEWLINE, _RETURN = 0x0A, 0x0D
+
+
+def settled(path: Path, dialect: Dialect) -> Dialect:
+    """Finds out how quotation marks are read, and whether quoted values hold line breaks.
+
+    Args:
+        path: of a text file.
+        dialect: what is known of it; a quoting that is given is kept.
+
+    Returns:
+        The dialect with both filled in.
+
+    Raises:
+        InputError: two ways to read the file differ, no way fits, or it ends inside a value.
+        OSError, EOFError, UnicodeError: the file is damaged, or of another encoding.
+    """
+    if dialect.settled:
+        return dialect
+    state = os.stat(path)
+    quote, breaks = _quoting(path, dialect, state.st_size, state.st_mtime_ns)
+    return replace(dialect, quote=quote, line_breaks=breaks, settled=True)
+
+
+@dataclass
+class _Candidate:
+    """One way to read quotation marks, compared with a file block by block.
+
+    Attributes:
+        quote: which.
+        separator: between columns, as a byte.
+        fails: the first line where it fails, and why.
+        ragged: whether that is a record of another width.
+        unclosed: whether that is a mark that is open at the end of the file.
+        breaks: the first line with a quoted value that holds a line break.
+        escapes: the first line where a backslash before a mark in a quoted value is no letter.
+    """
+
+    quote: Quote
+    separator: int
+    fails: tuple[int, str] | None = None
+    ragged: bool = False
+    unclosed: bool = False
+    breaks: int | None = None
+    escapes: int | None = None
+    _inside: int = 0
+    _opened: int = 0
+    _width: int | None = None
+    _fields: int = 0
+    _begun: int | None = None
+
+    def feed(self, codes: np.ndarray, line: int, newlines: np.ndarray) -> None:
+        """Reads the next block.
+
+        Args:
+            codes: its bytes, [length]; the last one ends a line.
+            line: number of its first line.
+            newlines: where its lines end, ascending.
+        """
+        if self.fails:
+            return
+        is_mark = codes == MARK
+        if self.quote == "none" or not (self._inside or is_mark.any()):
+            self._judge(codes, line, newlines, newlines, codes == self.separator, (len(codes), ""))
+            return
+        if self.quote == "backslash" and BACKSLASH in codes:
+            marks, runs, escaped = marks_of(codes)
+            is_mark[marks[escaped]] = False
+        # Whether a byte, or what follows a mark, is inside a quoted value.
+        inside = np.bitwise_xor.accumulate(is_mark.view(np.uint8)) ^ self._inside
+        if self.quote == "backslash" and self.escapes is None and BACKSLASH in codes:
+            within = inside[marks] != is_mark[marks]
+            undone = marks[within & (runs > 0)]
+            if len(undone):
+                self.escapes = self._line(line, newlines, undone[0])
+        outside = inside == 0
+        ends = newlines[outside[newlines]]
+        if len(ends) < len(newlines) or inside[-1]:
+            self._remember(codes, line, newlines, is_mark & ~outside, outside)
+        wrong = self._wrong_mark(codes, is_mark, outside)
+        separators = (codes == self.separator) & outside
+        self._judge(codes, line, newlines, ends, separators, wrong)
+        self._inside = int(inside[-1])
+
+    def _remember(
+        self,
+        codes: np.ndarray,
+        line: int,
+        newlines: np.ndarray,
+        opening: np.ndarray,
+        outside: np.ndarray,
+    ) -> None:
+        """Keeps where the last quoted value opens, and the first one with a line break."""
+        # The second of two marks that are one inside a value opens none.
+        opening[1:] &= codes[:-1] != MARK
+        places = np.flatnonzero(opening)
+        inner = newlines[~outside[newlines]]
+        if len(inner) and self.breaks is None:
+            before = places[: np.searchsorted(places, inner[0])]
+            self.breaks = self._line(line, newlines, before[-1]) if len(before) else self._opened
+        if len(places):
+            self._opened = self._line(line, newlines, places[-1])
+
+    def end(self) -> None:
+        """Notes the end of the file."""
+        if self._inside and not self.fails:
+            self.unclosed = True
+            self.fails = (self._opened, "its quotation mark is never closed")
+
+    @staticmethod
+    def _line(line: int, newlines: np.ndarray, place: int) -> int:
+        return line + int(np.searchsorted(newlines, place))
+
+    def _wrong_mark(
+        self, codes: np.ndarray, is_mark: np.ndarray, outside: np.ndarray
+    ) -> tuple[int, str]:
+        """Where a value is quoted in part, and why; the end of the block if none is."""
+        border = (codes == self.separator) | (codes == _NEWLINE) | (codes == _RETURN)
+        if self.quote == "doubled":
+            border |= is_mark
+        # A mark that opens a value follows a border, and one that closes it is before one.
+        good = ~is_mark
+        good[0] |= not outside[0]
+        good[1:] |= border[:-1] & ~outside[1:]
+        good[:-1] |= border[1:] & outside[:-1]
+        first = int(np.argmin(good))
+        if good[first]:
+            return len(codes), ""
+        what = "is followed by more of the value" if outside[first] else "is inside a value"
+        return first, f"a quotation mark {what}"
+
+    def _judge(
+        self,
+        codes: np.ndarray,
+        line: int,
+        newlines: np.ndarray,
+        ends: np.ndarray,
+        separators: np.ndarray,
+        wrong: tuple[int, str],
+    ) -> None:
+        """Every record has as many fields as the first one; empty lines are none.
+
+        The first failure in the file is kept: a record of another width, or the wrong mark.
+        """
+        if not wrong[1] and self._all_alike(len(codes), ends, separators):
+            return
+        total = np.cumsum(separators, dtype=np.int32)
+        before = total[ends]
+        fields = np.diff(before, prepend=0)
+        starts = np.append(0, ends + 1)
+        begun = self._begun
+        if len(ends):
+            fields[0] += self._fields
+            last = codes[starts[:-1]] == _RETURN  # of an empty line that Windows ended
+            filled = ends - starts[:-1] > last
+            filled[0] |= begun is not None
+            self._check_widths(line, newlines, starts, ends, fields, filled, wrong[0])
+            self._fields = int(total[-1] - before[-1])
+            self._begun = None
+        else:
+            self._fields += int(total[-1])
+        if starts[-1] < len(codes) and self._begun is None:
+            self._begun = self._line(line, newlines, int(starts[-1]))
+        if wrong[1] and not self.fails:
+            self.fails = (self._line(line, newlines, wrong[0]), wrong[1])
+
+    def _all_alike(self, length: int, ends: np.ndarray, separators: np.ndarray) -> bool:
+        """Whether all records of a block of whole ones are as wide as the header: a quick look."""
+        if not self._width or self._begun is not None or not len(ends) or ends[-1] < length - 1:
+            return False
+        places, each = np.flatnonzero(separators), self._width - 1
+        if len(places) != each * len(ends):
+            return False
+        rows = places.reshape(len(ends), each)
+        return not each or bool((rows[:, -1] < ends).all() and (rows[1:, 0] > ends[:-1]).all())
+
+    def _check_widths(
+        self,
+        line: int,
+        newlines: np.ndarray,
+        starts: np.ndarray,
+        ends: np.ndarray,
+        fields: np.ndarray,
+        filled: np.ndarray,
+        limit: int,
+    ) -> None:
+        """Compares the records that end before a place in the block with the header."""
+        records = np.flatnonzero(filled & (ends < limit))
+        if not len(records):
+            return
+        widths = fields[records] + 1
+        if self._width is None:
+            self._width = int(widths[0])
+        if (widths == self._width).all():
+            return
+        first = int(np.argmax(widths != self._width))
+        record = int(records[first])
+        at = self._line(line, newlines, int(starts[record]))
+        if record == 0 and self._begun is not None:
+            at = self._begun
+        self.ragged = True
+        self.fails = (at, f"{widths[first]} fields where the header has {self._width}")
+
+
+def _blocks(stream: BinaryIO) -> Iterator[bytes]:
+    """Whole lines of a stream; the last one ends with a line break whether it had one or not."""
+    held: list[bytes] = []
+    while block := stream.read(BLOCK_BYTES):
+        if held and held[-1].endswith(b"\r"):  # its line break may have a second half
+            held[-1], block = held[-1][:-1], b"\r" + block
+        cut = max(block.rfind(b"\n"), block.rfind(b"\r", 0, -1)) + 1
+        if cut:
+            yield b"".join([*held, block[:cut]])
+            held, block = [], block[cut:]
+        if block:
+            held.append(block)
+    if held:
+        last = b"".join(held)
+        yield last if last.endswith(b"\r") else last + b"\n"
+
+
+def _line_ends(block: bytes, codes: np.ndarray) -> np.ndarray:
+    r"""Where the lines of a block end: at \n, \r\n, or \r as an old Macintosh wrote."""
+    newlines = np.flatnonzero(codes == _NEWLINE)
+    if b"\r" not in block:
+        return newlines
+    returns = np.flatnonzero(codes == _RETURN)
+    lone = returns[codes[np.minimum(returns + 1, len(codes) - 1)] != _NEWLINE]
+    return np.sort(np.concatenate([newlines, lone])) if len(lone) else newlines
+
+
+@functools.lru_cache(maxsize=4096)
+def _quoting(path: Path, dialect: Dialect, size: int, changed: int) -> tuple[Quote, bool]:
+    """How a file's quotation marks are read, and whether quoted values hold line breaks."""
+    if dialect.quote == "none":
+        return "none", False
+    with opened(path, dialect) as stream:
+        if not any(b'"' in block for block in _blocks(stream)):
+            return "doubled", False
+    first: Quote = "backslash" if dialect.quote == "backslash" else "doubled"
+    candidates, escapes = _tried(path, dialect, [first])
+    quote = first
+    if dialect.quote:
+        _check_closed(path, dialect, candidates[first])
+    elif escapes or candidates[first].fails or candidates[first].breaks:
+        # Else the other ways cannot be better.
+        candidates |= _tried(path, dialect, QUOTES[1:])[0]
+        quote = _chosen(path, dialect, candidates)
+    found = candidates[quote]
+    return quote, found.fails is not None or found.breaks is not None
+
+
+def _tried(
+    path: Path, dialect: Dialect, quotes: Sequence[Quote]
+) -> tuple[dict[Quote, _Candidate], bool]:
+    """Compares some ways to read quotation marks with a file.
+
+    Returns:
+        What was found of each, and whether there is a backslash before a mark.
+    """
+    candidates = {quote: _Candidate(quote, ord(dialect.separator)) for quote in quotes}
+    line, escapes = 1, False
+    with opened(path, dialect) as stream:
+        for block in _blocks(stream):
+            codes = np.frombuffer(block, np.uint8)
+            newlines = _line_ends(block, codes)
+            for one in candidates.values():
+                one.feed(codes, line, newlines)
+            escapes = escapes or b'\\"' in block
+            line += len(newlines)
+    for one in candidates.values():
+        one.end()
+    return candidates, escapes
+
+
+def _check_closed(path: Path, dialect: Dialect, only: _Candidate) -> None:
+    """Refuses a file that ends inside a quoted value: its last rows would be one value.
+
+    Everything else that speaks against it shows where it is read.
+    """
+    if not only.fails or only.ragged:
+        return
+    at = only.fails[0] if only.unclosed else _never_closed(path, dialect)
+    if at is not None:
+        raise InputError(
+            f"{path} line {at}: its quotation mark is never closed; close it, or set "
+            "--text_set=quote=none if quotation marks are letters like others"
+        )
+
+
+def _never_closed(path: Path, dialect: Dialect) -> int | None:
+    """Line of the record whose quotation mark is open at the end, by the rules of `csv`."""
+    last, at, found = "\0", 1, [""]
+    with as_csv(path, dialect) as stream:
+        text = io.TextIOWrapper(stream, "utf-8", "replace", newline="")
+        reader = csv_reader(itertools.chain(text, ["\n", last]), dialect)
+        line = 1
+        for fields in reader:
+            found, at, line = fields, line, reader.line_num + 1
+    return None if found == [last] else at
+
+
+def _chosen(path: Path, dialect: Dialect, candidates: Mapping[Quote, _Candidate]) -> Quote:
+    doubled, backslash, none = (candidates[quote] for quote in QUOTES)
+    escaped = None if backslash.fails else backslash.escapes
+    if not doubled.fails:
+        if escaped:
+            raise _ambiguous(path, escaped, "backslash", "a backslash before a quotation mark")
+        if doubled.breaks and not none.fails:
+            raise _ambiguous(path, doubled.breaks, "none", "the quotation mark that opens there")
+        return "doubled"
+    if escaped:
+        return "backslash"
+    lenient = _first_difference(path, dialect)
+    at, why = doubled.fails
+    if none.fails and (lenient is not None or doubled.ragged):
+        return "doubled"  # where it is read, the record of another width is refused
+    if none.fails:
+        raise InputError(
+            f"{path} line {at}: {why}; put quotation marks around the whole value and double those "
+            "inside, or set --text_set=quote=none if they are letters like others"
+        )
+    if lenient:
+        raise _ambiguous(path, lenient, "none", "the quotation marks around a value")
+    if _header_changes(path, dialect):
+        raise InputError(
+            f"{path} line {at}: {why}, but quotation marks enclose names in the header; put "
+            "quotation marks around the whole value and double those inside, or set "
+            "--text_set=quote=none if they are letters like others, in the header too"
+        )
+    return "none"
+
+
+def _ambiguous(path: Path, line: int, other: str, what: str) -> InputError:
+    return InputError(
+        f"{path} line {line}: {what} can be read in two ways; set --text_set=quote=doubled "
+        f"(quotation marks enclose values) or --text_set=quote={other}"
+    )
+
+
+def _header_changes(path: Path, dialect: Dialect) -> bool:
+    """Whether the header has other names if its quotation marks are letters."""
+    found: list[list[str]] = []
+    for quote in ("doubled", "none"):
+        with opened(path, dialect) as stream:
+            text = io.TextIOWrapper(stream, "utf-8", "replace", newline="")
+            rows = csv_reader(text, replace(dialect, quote=quote))
+            found.append(next((row for row in rows if row), []))
+    return found[0] != found[1]
+
+
+def _first_difference(path: Path, dialect: Dialect) -> int | None:
+    """Where reading a quotation mark inside an unquoted value as a letter makes a difference.
+
+    Returns:
+        None where the file cannot be read that way; 0 where it can, and quotation marks enclose
+        no value; else the first line where they do.
+    """
+    first, width = 0, 0
+    try:
+        for line, fields, raw in _strict_records(path, dialect):
+            width = width or len(fields)
+            if len(fields) != width:
+                return None
+            if not first and raw != dialect.separator.join(fields):
+                first = line
+    except csv.Error:
+        return None
+    return first
+
+
+def _strict_records(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str], str]]:
+    raw: list[str] = []
+
+    def lines(text: Iterable[str]) -> Iterator[str]:
+        for one in text:
+            raw.append(one)
+            yield one
+
+    with opened(path, dialect) as stream:
+        text = io.TextIOWrapper(stream, "utf-8", "replace", newline="")
+        reader = csv_reader(lines(text), dialect, strict=True)
+        line = 1
+        for fields in reader:
+            if fields:
+                yield line, fields, "".join(raw).rstrip("\r\n")
+            raw.clear()
+            line = reader.line_num + 1
