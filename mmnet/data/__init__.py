@@ -12,8 +12,8 @@ ledger.py           what every rule did to the rows that reached it
 delta.py            the files of a Delta table
 table_paths.py      where the files of a table are
 file_kinds.py       what a file is by its first bytes; its content as a stream
-dialects.py         how a text file is written: separator, quotation marks, encoding
-quotation.py        which way to read quotation marks the whole file allows
+dialects.py         how a text file is written: separator, encoding
+quotations.py       how its quotation marks are read
 json_rows.py        rows of JSON
 table_files.py      files that were opened: their columns, and what to say of a bad one
 table_reading.py    their rows, as Arrow tables and batches

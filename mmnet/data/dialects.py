@@ -1,15 +1,6 @@
-r"""How a text file is written: its separator, quoting and encoding, found out or given.
+"""How a text file is written: its separator and encoding, found out or given; its bytes as CSV.
 
-Nothing is guessed from a few lines. Each way to read quotation marks is held against the whole
-file, and one that cuts some record into another number of fields, or has text after a closing
-quotation mark, is out:
-
-    doubled     "a ""b"" c"     quotation marks enclose values; one inside is written twice
-    backslash   "a \"b\" c"     the same, one inside follows a backslash
-    none        a "b" c         quotation marks are letters like others
-
-One is left: so it is read. Two are left and differ: the file is refused, with the line, and
-`--text_set=quote=…` says which. None is left: refused with the line where the first one fails.
+Its quotation marks, which the whole file decides, are found out in `quotations`.
 """
 
 from __future__ import annotations
@@ -190,11 +181,20 @@ def as_doubled(pieces: Iterable[bytes]) -> Iterator[bytes]:
     yield held
 
 
-MARK, BACKSLASH, NEWLINE, RETURN = 0x22, 0x5C, 0x0A, 0x0D
+MARK, BACKSLASH = 0x22, 0x5C
+"""A quotation mark and a backslash, as bytes."""
 
 
 def marks_of(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Places of quotation marks, backslashes right before each, and whether they escape it."""
+    """Finds the quotation marks of a text.
+
+    Args:
+        codes: its bytes, [length].
+
+    Returns:
+        Where they are, ascending; how many backslashes are right before each; and whether those
+        escape it. All [marks].
+    """
     marks = np.flatnonzero(codes == MARK)
     slashes = np.flatnonzero(codes == BACKSLASH)
     runs = np.zeros(len(marks), np.int64)

@@ -17,7 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from mmnet.checks import InputError
-from mmnet.data import table_files, table_reading
+from mmnet.config import TableFlags
+from mmnet.data import dialects, engines, expressions, table_files, table_reading
+from mmnet.data.engines import Engine, Events
 from mmnet.data.table_files import TableFile
 
 ROWS = 1 << 17
@@ -149,3 +151,72 @@ def _filled(batch: pa.RecordBatch) -> pa.Table:
         for name, values in zip(batch.schema.names, batch.columns, strict=True)
     }
     return pa.table(columns)
+
+
+# ------------------------------------------------------------------------- for an engine
+
+
+def events_of(engine: Engine, flags: TableFlags, place: Path) -> Events:
+    """The events table as an expression of the engine, of the columns that are needed.
+
+    Args:
+        engine: who counts.
+        flags: where events are, and what is counted of them.
+        place: a directory for files that the engine does not read where they are.
+
+    Raises:
+        InputError: there is no such table, it cannot be read, or a column is not there.
+    """
+    if "://" in flags.events:
+        return engines.far_away(engine, flags.events)
+    if not engines.files_of(flags):
+        return engines.table_of(engine, flags.events)
+    said = dialects.text_options(flags.text_set, "events")
+    wanted = [flags.item_column, flags.time_column]
+    files = table_files.opened(flags.events, "events", said, wanted)
+    found = opened(files)
+    try:
+        columns = _columns(found, flags)
+    except InputError:
+        if not any(file.kind.format == "json" for file in files):
+            raise
+        # The first rows of JSON need not have every column.
+        found = opened([file.complete() for file in files])
+        columns = _columns(found, flags)
+    if as_they_are(found, columns):
+        paths, rows = [file.path for file in found.files], found.rows
+    else:
+        paths, rows = written(found, columns, place)
+    with engines.errors_explained(f"reading {found.origin}"):
+        data, name = engines.read_parquet(engine, paths)
+    rules = table_files.rules(flags.events, found.files)
+    return Events(data.select(*columns), name, found.origin, rows, tuple(rules))
+
+
+def _columns(found: EventFiles, flags: TableFlags) -> list[str]:
+    """The columns of events that are needed, in the order of the files.
+
+    Where events are put in an order, that is all of them: the order of equal ones may not decide.
+
+    Raises:
+        InputError: one is not there.
+    """
+    names = found.schema.names
+    needed = {flags.item_column: "item_column", flags.time_column: "time_column"}
+    if flags.max_delay and flags.ingestion_column:
+        needed[flags.ingestion_column] = "ingestion_column"
+    needed |= dict.fromkeys(flags.event_key, "event_key")
+    if flags.max_events_per_user_item_period and flags.user_column:
+        needed[flags.user_column] = "user_column"
+    for column, flag in needed.items():
+        found.need(column, flag)
+    counted = set()
+    for rate in expressions.rates(flags, [*names, *found.lacking], found.origin):
+        for one in (rate.numerator, rate.denominator):
+            counted |= set(one.columns)
+            for column in one.columns:
+                found.need(column, one.flag)
+    if flags.event_key or flags.max_events_per_user_item_period:
+        folded = [name.casefold() for name in names]
+        counted |= {name for name in names if folded.count(name.casefold()) == 1}
+    return [name for name in names if name in needed or name in counted]

@@ -28,19 +28,15 @@ import pyarrow.parquet
 from mmnet.checks import InputError, quoted, shown
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import (
-    dialects,
     engines,
     event_files,
-    expressions,
     periods,
-    table_files,
     time_columns,
 )
 from mmnet.data.arrays import HALF_BITS, LOWER_HALF, exact_sum
 from mmnet.data.calendars import MAX_PERIODS
 from mmnet.data.columns import lost_digits
 from mmnet.data.engines import Engine, Events
-from mmnet.data.event_files import EventFiles
 from mmnet.data.event_rules import LOST, LOST_DIGITS, Marking
 from mmnet.data.expressions import Rate
 from mmnet.data.ids import ItemIds, check_unknown
@@ -99,7 +95,7 @@ def count(
     beside = own.with_suffix(output.suffix)
     try:
         with engines.connected(flags, scratch or own) as engine:
-            events = _events_of(engine, flags, (scratch or own) / "events")
+            events = event_files.events_of(engine, flags, (scratch or own) / "events")
             ledger = _Counting(engine, events, flags, task, item_ids).write(beside)
             ledger = [*events.rules, *ledger]
         if output.is_dir():
@@ -111,72 +107,6 @@ def count(
         with contextlib.suppress(OSError):
             beside.unlink()
     return ledger
-
-
-def _events_of(engine: Engine, flags: TableFlags, place: Path) -> Events:
-    """The events table as an expression of the engine, of the columns that are needed.
-
-    Args:
-        engine: who counts.
-        flags: where events are, and what is counted of them.
-        place: a directory for files that the engine does not read where they are.
-
-    Raises:
-        InputError: there is no such table, it cannot be read, or a column is not there.
-    """
-    if "://" in flags.events:
-        return engines.far_away(engine, flags.events)
-    if not engines.files_of(flags):
-        return engines.table_of(engine, flags.events)
-    said = dialects.text_options(flags.text_set, "events")
-    wanted = [flags.item_column, flags.time_column]
-    files = table_files.opened(flags.events, "events", said, wanted)
-    found = event_files.opened(files)
-    try:
-        columns = _columns(found, flags)
-    except InputError:
-        if not any(file.kind.format == "json" for file in files):
-            raise
-        # The first rows of JSON need not have every column.
-        found = event_files.opened([file.complete() for file in files])
-        columns = _columns(found, flags)
-    if event_files.as_they_are(found, columns):
-        paths, rows = [file.path for file in found.files], found.rows
-    else:
-        paths, rows = event_files.written(found, columns, place)
-    with engines.errors_explained(f"reading {found.origin}"):
-        data, name = engines.read_parquet(engine, paths)
-    rules = table_files.rules(flags.events, found.files)
-    return Events(data.select(*columns), name, found.origin, rows, tuple(rules))
-
-
-def _columns(found: EventFiles, flags: TableFlags) -> list[str]:
-    """The columns of events that are needed, in the order of the files.
-
-    Where events are put in an order, that is all of them: the order of equal ones may not decide.
-
-    Raises:
-        InputError: one is not there.
-    """
-    names = found.schema.names
-    needed = {flags.item_column: "item_column", flags.time_column: "time_column"}
-    if flags.max_delay and flags.ingestion_column:
-        needed[flags.ingestion_column] = "ingestion_column"
-    needed |= dict.fromkeys(flags.event_key, "event_key")
-    if flags.max_events_per_user_item_period and flags.user_column:
-        needed[flags.user_column] = "user_column"
-    for column, flag in needed.items():
-        found.need(column, flag)
-    counted = set()
-    for rate in expressions.rates(flags, [*names, *found.lacking], found.origin):
-        for one in (rate.numerator, rate.denominator):
-            counted |= set(one.columns)
-            for column in one.columns:
-                found.need(column, one.flag)
-    if flags.event_key or flags.max_events_per_user_item_period:
-        folded = [name.casefold() for name in names]
-        counted |= {name for name in names if folded.count(name.casefold()) == 1}
-    return [name for name in names if name in needed or name in counted]
 
 
 # --------------------------------------------------------------------------------- counting

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from mmnet.checks import InputError, did_you_mean, quoted, shown
-from mmnet.data import dialects, file_kinds, json_rows, quotation, table_paths
+from mmnet.data import dialects, file_kinds, json_rows, quotations, table_paths
 from mmnet.data.dialects import NOTHING_SAID, Dialect, TextOptions
 from mmnet.data.file_kinds import Kind
 from mmnet.data.ledger import NOTES, Rule
@@ -87,7 +87,7 @@ class TableFile:
         if self.kind.format != "text" or self.dialect.settled:
             return self
         with readable(self.path, self.name, self.dialect):
-            dialect = quotation.settled(self.path, self.dialect)
+            dialect = quotations.settled(self.path, self.dialect)
             found = replace(self, dialect=dialect)
             if dialect.quote != "backslash" or dialect.names:
                 return found

@@ -39,7 +39,8 @@ def whole(file: TableFile) -> pa.Table:
         if file.is_parquet:
             budgets.check_parquet(file.path, pa.parquet.read_metadata(file.path))
             data = pa.parquet.read_table(file.path, partitioning=None)
-            data = _as_text(data.select([place for place, name in enumerate(file.own) if name]))
+            data = data.select([place for place, name in enumerate(file.own) if name])
+            data = _as_text(pa.table([*map(as_bytes, data.columns)], names=data.column_names))
         elif file.kind.format == "json":
             data = _whole_json(file, watch)
         else:
@@ -162,6 +163,7 @@ def _as_text(data: pa.Table) -> pa.Table:
 
 
 def _checked_text(file: TableFile, data: pa.Array, column: str, start: int) -> pa.Array:
+    data = as_bytes(data)
     if not is_bytes(data.type):
         return data
     try:
@@ -169,6 +171,22 @@ def _checked_text(file: TableFile, data: pa.Array, column: str, start: int) -> p
     except pa.ArrowInvalid:
         place = f"{file.where(start + first_not_utf8(data))}, column {shown(column)}"
         raise not_utf8(place, not file.is_parquet) from None
+
+
+def as_bytes(data: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """A column of text as bytes, which nobody has checked yet; any other column as it is.
+
+    Parquet says that a column is text, but its writer may have put anything in.
+    """
+    if pa.types.is_dictionary(data.type) and _is_text(data.type.value_type):
+        data = data.cast(data.type.value_type)
+    if not _is_text(data.type):
+        return data
+    return data.cast(pa.large_binary() if pa.types.is_large_string(data.type) else pa.binary())
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def is_bytes(kind: pa.DataType) -> bool:

@@ -1,4 +1,4 @@
-"""How a text file is written: what is found out and what may be said of it."""
+"""What is found out of a text file, and what a flag says of it."""
 
 import itertools
 from dataclasses import replace

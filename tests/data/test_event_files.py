@@ -238,3 +238,10 @@ def test_a_table_knows_what_its_parquet_files_count():
     assert [one.rows for one in opened] == [4, None]
     assert [one.origin for one in opened] == ["a.parquet", "."]
     assert dataclasses.replace(opened[0], lacking={"x": "why"}).lacking == {"x": "why"}
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.binary()])
+def test_an_id_that_is_no_text_is_refused_in_a_sentence(kind):
+    ids = pa.array([b"a", b"caf\xe9", b"a", b"b"]).view(kind)
+    write("e.parquet", EVENTS | {"item_id": ids})
+    assert "e.parquet" in sentence("e.parquet")

@@ -119,3 +119,21 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path):
     content[1000:3000] = bytes(2000)
     path.write_bytes(content)
     assert f"{path} is not a readable Parquet file (counts table)" in sentence(str(path), "counts")
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), "dictionary", pa.binary()])
+def test_text_that_is_no_text_is_refused_with_its_row(tmp_path, kind):
+    raw = pa.array(
+        [b"a", b"caf\xe9", b"b"], pa.large_binary() if kind == pa.large_string() else None
+    )
+    column = raw if kind == pa.binary() else raw.view(pa.string() if kind == "dictionary" else kind)
+    column = column.dictionary_encode() if kind == "dictionary" else column
+    pq.write_table(pa.table({"id": [1, 2, 3], "t": column}), tmp_path / "t.parquet")
+    wrong = "t.parquet row 2, column t: not UTF-8 text; write the file again"
+    opened = parquet.open_table(str(tmp_path / "t.parquet"), "items")
+    with pytest.raises(InputError, match=wrong):
+        opened.read()
+    assert next(opened.pieces(3, {"id": "item_column"})).data["id"].to_pylist() == [1, 2, 3]
+    whole = tables.read(str(tmp_path / "t.parquet"), "items")
+    with pytest.raises(InputError, match=wrong):
+        whole.need("t", "texts")

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from mmnet import driver
 from mmnet.checks import InputError
 from mmnet.config import PrepareConfig
-from mmnet.data import columns, dialects, file_kinds, parquet, quotation, table_files, table_reading
+from mmnet.data import (
+    columns,
+    dialects,
+    file_kinds,
+    parquet,
+    quotations,
+    table_files,
+    table_reading,
+)
 from mmnet.data.dialects import text_options
 from tests import table_writers
 from tests.naive_csv import Wrong, expected, header_of, read_one_way
@@ -58,7 +66,7 @@ def whole(path, said=dialects.NOTHING_SAID):
     return table_reading.whole(table_files.opened_file(path, "items", said))
 
 
-@settings(max_examples=250)
+@settings(max_examples=200)
 @given(text=st.one_of(tables_, noise), size=st.integers(1, 7))
 @example(text='"a\nb",c\n1,2\n', size=1)  # a name may hold a line break
 @example(text='a,b\n1,"2"3\n', size=1)
@@ -68,7 +76,7 @@ def test_a_file_that_is_read_has_the_fields_of_a_naive_reader(new_place, text, s
     path.write_bytes(text.encode())
     way = expected(text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quotation, "BLOCK_BYTES", size)
+        patch.setattr(quotations, "BLOCK_BYTES", size)
         patch.setattr(file_kinds, "PIECE_BYTES", size)
         found, error = outcome(lambda: whole(path))
     if error.endswith((": it is empty", ": its header has no names")):

@@ -1,4 +1,4 @@
-"""Quotation marks of a text file, against a reader that takes one character at a time."""
+"""How quotation marks are read, against a reader that takes one character at a time."""
 
 import contextlib
 import itertools
@@ -8,11 +8,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmnet.checks import InputError
-from mmnet.data import file_kinds, quotation
+from mmnet.data import file_kinds, quotations
 from mmnet.data.dialects import Dialect
 from tests.naive_csv import Wrong, expected, open_at_the_end, read_one_way
 
-EXAMPLES = 300
+EXAMPLES = 250
 
 # ------------------------------------------------------------------------------ the files
 
@@ -47,7 +47,7 @@ def new_file(tmp_path_factory):
 def found(path):
     """The quoting that is found, or the line that is refused."""
     try:
-        return quotation.settled(path, Dialect()).quote
+        return quotations.settled(path, Dialect()).quote
     except InputError as error:
         line, _, way_out = str(error).removeprefix(f"{path} line ").partition(":")
         return int(line) if "--text_set=quote=" in way_out else way_out
@@ -56,7 +56,7 @@ def found(path):
 @contextlib.contextmanager
 def small_blocks(size):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quotation, "BLOCK_BYTES", size)
+        patch.setattr(quotations, "BLOCK_BYTES", size)
         patch.setattr(file_kinds, "PIECE_BYTES", size)
         yield
 
@@ -78,7 +78,7 @@ def test_a_file_may_not_end_inside_quotes_however_it_is_to_be_read(new_file, tex
     wrong = ""
     with small_blocks(size), contextlib.suppress(Wrong):
         try:
-            quotation.settled(new_file(text), Dialect(quote=quote))
+            quotations.settled(new_file(text), Dialect(quote=quote))
         except InputError as error:
             wrong = str(error)
         if quote == "doubled":
@@ -88,10 +88,10 @@ def test_a_file_may_not_end_inside_quotes_however_it_is_to_be_read(new_file, tex
 
 
 def test_settling_is_done_once(new_file, monkeypatch):
-    settled = quotation.settled(new_file('a,b\n1,"x"\n'), Dialect())
+    settled = quotations.settled(new_file('a,b\n1,"x"\n'), Dialect())
     assert settled == Dialect(quote="doubled", line_breaks=False, settled=True)
-    monkeypatch.setattr(quotation, "opened", None)
-    assert quotation.settled(new_file("no look at it"), settled) is settled
+    monkeypatch.setattr(quotations, "opened", None)
+    assert quotations.settled(new_file("no look at it"), settled) is settled
 
 
 @pytest.mark.parametrize(
@@ -120,5 +120,5 @@ def test_settling_is_done_once(new_file, monkeypatch):
 def test_what_is_ambiguous_is_refused_with_its_line(new_file, text, sentence):
     path = new_file(text)
     with pytest.raises(InputError) as caught:
-        quotation.settled(path, Dialect())
+        quotations.settled(path, Dialect())
     assert str(caught.value) == f"{path}{sentence}"

@@ -1,6 +1,17 @@
-"""Quotation marks of a text file: which way to read them the whole file allows.
+r"""How the quotation marks of a text file are read, which its whole content decides.
 
-Each way is held against all records, block by block; see `dialects` for the ways and what decides.
+Nothing is guessed from a few lines. Three ways to read quotation marks are compared with every
+record of a file:
+
+    doubled     "a ""b"" c"     marks enclose values, and one inside a value is written twice
+    backslash   "a \"b\" c"     the same, but one inside a value follows a backslash
+    none        a "b" c         marks are letters like others
+
+A way fails if a record has another number of fields than the header, if a value is quoted only in
+part, or if the file ends inside a value. `doubled` is used if it fits, `backslash` if only that
+fits and some mark follows a backslash, and `none` if marks enclose no value. A file that two ways
+fit with different values is refused, and so is one that none fits; the message names the line, and
+`--text_set=quote=` decides.
 """
 
 from __future__ import annotations
@@ -10,7 +21,7 @@ import functools
 import io
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -19,10 +30,9 @@ import numpy as np
 
 from mmnet.checks import InputError
 from mmnet.data.dialects import (
+    BACKSLASH,
     MARK,
-    NEWLINE,
     QUOTES,
-    RETURN,
     Dialect,
     Quote,
     as_csv,
@@ -31,16 +41,25 @@ from mmnet.data.dialects import (
     opened,
 )
 
-BLOCK_BYTES = 1 << 24
-"""Read at a time."""
+BLOCK_BYTES = 1 << 20
+"""Read at a time where the whole file is looked at."""
+
+_NEWLINE, _RETURN = 0x0A, 0x0D
 
 
 def settled(path: Path, dialect: Dialect) -> Dialect:
-    """The same with its quotation marks found out, which the whole file decides.
+    """Finds out how quotation marks are read, and whether quoted values hold line breaks.
+
+    Args:
+        path: of a text file.
+        dialect: what is known of it; a quoting that is given is kept.
+
+    Returns:
+        The dialect with both filled in.
 
     Raises:
-        InputError: two ways to read it are as good as each other and differ, or no way fits.
-        OSError, EOFError, UnicodeDecodeError: it is damaged, or of another encoding.
+        InputError: two ways to read the file differ, no way fits, or it ends inside a value.
+        OSError, EOFError, UnicodeError: the file is damaged, or of another encoding.
     """
     if dialect.settled:
         return dialect
@@ -51,12 +70,12 @@ def settled(path: Path, dialect: Dialect) -> Dialect:
 
 @dataclass
 class _Candidate:
-    """One way to read quotation marks, held against a file block by block.
+    """One way to read quotation marks, compared with a file block by block.
 
     Attributes:
         quote: which.
         separator: between columns, as a byte.
-        fails: the first line that speaks against it, and why.
+        fails: the first line where it fails, and why.
         ragged: whether that is a record of another width.
         unclosed: whether that is a mark that is open at the end of the file.
         breaks: the first line with a quoted value that holds a line break.
@@ -77,7 +96,7 @@ class _Candidate:
     _begun: int | None = None
 
     def feed(self, codes: np.ndarray, line: int, newlines: np.ndarray) -> None:
-        """Takes the next block.
+        """Reads the next block.
 
         Args:
             codes: its bytes, [length]; the last one ends a line.
@@ -86,59 +105,75 @@ class _Candidate:
         """
         if self.fails:
             return
-        separators = np.flatnonzero(codes == self.separator)
-        if self.quote == "none":
-            self._judge(codes, line, newlines, newlines, separators, (len(codes), ""))
+        is_mark = codes == MARK
+        if self.quote == "none" or not (self._inside or is_mark.any()):
+            self._judge(codes, line, newlines, newlines, codes == self.separator, (len(codes), ""))
             return
-        marks, runs, escaped = marks_of(codes)
-        if self.quote == "backslash":
-            outer = marks[~escaped]
-            within = (self._inside + np.searchsorted(outer, marks)) % 2 == 1
-            inside = marks[within & (runs > 0)]
-            if len(inside) and self.escapes is None:
-                self.escapes = self._line(line, newlines, inside[0])
-            marks = outer
-        ends = self._outside(newlines, marks)
-        inner = newlines[~ends]
+        if self.quote == "backslash" and BACKSLASH in codes:
+            marks, runs, escaped = marks_of(codes)
+            is_mark[marks[escaped]] = False
+        # Whether a byte, or what follows a mark, is inside a quoted value.
+        inside = np.bitwise_xor.accumulate(is_mark.view(np.uint8)) ^ self._inside
+        if self.quote == "backslash" and self.escapes is None and BACKSLASH in codes:
+            within = inside[marks] != is_mark[marks]
+            undone = marks[within & (runs > 0)]
+            if len(undone):
+                self.escapes = self._line(line, newlines, undone[0])
+        outside = inside == 0
+        ends = newlines[outside[newlines]]
+        if len(ends) < len(newlines) or inside[-1]:
+            self._remember(codes, line, newlines, is_mark & ~outside, outside)
+        wrong = self._wrong_mark(codes, is_mark, outside)
+        separators = (codes == self.separator) & outside
+        self._judge(codes, line, newlines, ends, separators, wrong)
+        self._inside = int(inside[-1])
+
+    def _remember(
+        self,
+        codes: np.ndarray,
+        line: int,
+        newlines: np.ndarray,
+        opening: np.ndarray,
+        outside: np.ndarray,
+    ) -> None:
+        """Keeps where the last quoted value opens, and the first one with a line break."""
         # The second of two marks that are one inside a value opens none.
-        opening = marks[self._inside :: 2]
-        opening = opening[(opening == 0) | (codes[opening - 1] != MARK)]
+        opening[1:] &= codes[:-1] != MARK
+        places = np.flatnonzero(opening)
+        inner = newlines[~outside[newlines]]
         if len(inner) and self.breaks is None:
-            before = opening[: np.searchsorted(opening, inner[0])]
+            before = places[: np.searchsorted(places, inner[0])]
             self.breaks = self._line(line, newlines, before[-1]) if len(before) else self._opened
-        separators = separators[self._outside(separators, marks)]
-        wrong = self._wrong_mark(codes, marks)
-        self._judge(codes, line, newlines, newlines[ends], separators, wrong)
-        if len(opening):
-            self._opened = self._line(line, newlines, opening[-1])
-        self._inside = (len(marks) + self._inside) % 2
+        if len(places):
+            self._opened = self._line(line, newlines, places[-1])
 
     def end(self) -> None:
-        """Takes the end of the file."""
+        """Notes the end of the file."""
         if self._inside and not self.fails:
             self.unclosed = True
             self.fails = (self._opened, "its quotation mark is never closed")
-
-    def _outside(self, places: np.ndarray, marks: np.ndarray) -> np.ndarray:
-        return (np.searchsorted(marks, places) + self._inside) % 2 == 0
 
     @staticmethod
     def _line(line: int, newlines: np.ndarray, place: int) -> int:
         return line + int(np.searchsorted(newlines, place))
 
-    def _wrong_mark(self, codes: np.ndarray, marks: np.ndarray) -> tuple[int, str]:
+    def _wrong_mark(
+        self, codes: np.ndarray, is_mark: np.ndarray, outside: np.ndarray
+    ) -> tuple[int, str]:
         """Where a value is quoted in part, and why; the end of the block if none is."""
-        opening = (np.arange(len(marks)) + self._inside) % 2 == 0
-        border = np.zeros(256, bool)
-        border[[self.separator, NEWLINE, RETURN]] = True
-        border[MARK] = self.quote == "doubled"
-        beside = np.where(opening, codes[marks - 1], codes[np.minimum(marks + 1, len(codes) - 1)])
-        good = border[beside] | (opening & (marks == 0))
-        if good.all():
-            return len(codes), ""
+        border = (codes == self.separator) | (codes == _NEWLINE) | (codes == _RETURN)
+        if self.quote == "doubled":
+            border |= is_mark
+        # A mark that opens a value follows a border, and one that closes it is before one.
+        good = ~is_mark
+        good[0] |= not outside[0]
+        good[1:] |= border[:-1] & ~outside[1:]
+        good[:-1] |= border[1:] & outside[:-1]
         first = int(np.argmin(good))
-        what = "stands inside a value" if opening[first] else "is followed by more of the value"
-        return int(marks[first]), f"a quotation mark {what}"
+        if good[first]:
+            return len(codes), ""
+        what = "is followed by more of the value" if outside[first] else "is inside a value"
+        return first, f"a quotation mark {what}"
 
     def _judge(
         self,
@@ -151,27 +186,39 @@ class _Candidate:
     ) -> None:
         """Every record has as many fields as the first one; empty lines are none.
 
-        What speaks against this first in the file is kept: a record of another width, or the
-        wrong mark.
+        The first failure in the file is kept: a record of another width, or the wrong mark.
         """
-        before = np.searchsorted(separators, ends)
+        if not wrong[1] and self._all_alike(len(codes), ends, separators):
+            return
+        total = np.cumsum(separators, dtype=np.int32)
+        before = total[ends]
         fields = np.diff(before, prepend=0)
         starts = np.append(0, ends + 1)
         begun = self._begun
         if len(ends):
             fields[0] += self._fields
-            last = codes[starts[:-1]] == RETURN  # of an empty line that Windows ended
+            last = codes[starts[:-1]] == _RETURN  # of an empty line that Windows ended
             filled = ends - starts[:-1] > last
             filled[0] |= begun is not None
             self._check_widths(line, newlines, starts, ends, fields, filled, wrong[0])
-            self._fields = len(separators) - int(before[-1])
+            self._fields = int(total[-1] - before[-1])
             self._begun = None
         else:
-            self._fields += len(separators)
+            self._fields += int(total[-1])
         if starts[-1] < len(codes) and self._begun is None:
             self._begun = self._line(line, newlines, int(starts[-1]))
         if wrong[1] and not self.fails:
             self.fails = (self._line(line, newlines, wrong[0]), wrong[1])
+
+    def _all_alike(self, length: int, ends: np.ndarray, separators: np.ndarray) -> bool:
+        """Whether all records of a block of whole ones are as wide as the header: a quick look."""
+        if not self._width or self._begun is not None or not len(ends) or ends[-1] < length - 1:
+            return False
+        places, each = np.flatnonzero(separators), self._width - 1
+        if len(places) != each * len(ends):
+            return False
+        rows = places.reshape(len(ends), each)
+        return not each or bool((rows[:, -1] < ends).all() and (rows[1:, 0] > ends[:-1]).all())
 
     def _check_widths(
         self,
@@ -220,11 +267,11 @@ def _blocks(stream: BinaryIO) -> Iterator[bytes]:
 
 def _line_ends(block: bytes, codes: np.ndarray) -> np.ndarray:
     r"""Where the lines of a block end: at \n, \r\n, or \r as an old Macintosh wrote."""
-    newlines = np.flatnonzero(codes == NEWLINE)
+    newlines = np.flatnonzero(codes == _NEWLINE)
     if b"\r" not in block:
         return newlines
-    returns = np.flatnonzero(codes == RETURN)
-    lone = returns[codes[np.minimum(returns + 1, len(codes) - 1)] != NEWLINE]
+    returns = np.flatnonzero(codes == _RETURN)
+    lone = returns[codes[np.minimum(returns + 1, len(codes) - 1)] != _NEWLINE]
     return np.sort(np.concatenate([newlines, lone])) if len(lone) else newlines
 
 
@@ -236,25 +283,40 @@ def _quoting(path: Path, dialect: Dialect, size: int, changed: int) -> tuple[Quo
     with opened(path, dialect) as stream:
         if not any(b'"' in block for block in _blocks(stream)):
             return "doubled", False
-    quotes = [quote for quote in QUOTES if dialect.quote in ("", quote)]
+    first: Quote = "backslash" if dialect.quote == "backslash" else "doubled"
+    candidates, escapes = _tried(path, dialect, [first])
+    quote = first
+    if dialect.quote:
+        _check_closed(path, dialect, candidates[first])
+    elif escapes or candidates[first].fails or candidates[first].breaks:
+        # Else the other ways cannot be better.
+        candidates |= _tried(path, dialect, QUOTES[1:])[0]
+        quote = _chosen(path, dialect, candidates)
+    found = candidates[quote]
+    return quote, found.fails is not None or found.breaks is not None
+
+
+def _tried(
+    path: Path, dialect: Dialect, quotes: Sequence[Quote]
+) -> tuple[dict[Quote, _Candidate], bool]:
+    """Compares some ways to read quotation marks with a file.
+
+    Returns:
+        What was found of each, and whether there is a backslash before a mark.
+    """
     candidates = {quote: _Candidate(quote, ord(dialect.separator)) for quote in quotes}
-    line = 1
+    line, escapes = 1, False
     with opened(path, dialect) as stream:
         for block in _blocks(stream):
             codes = np.frombuffer(block, np.uint8)
             newlines = _line_ends(block, codes)
             for one in candidates.values():
                 one.feed(codes, line, newlines)
+            escapes = escapes or b'\\"' in block
             line += len(newlines)
     for one in candidates.values():
         one.end()
-    if dialect.quote:
-        (only,) = candidates.values()
-        _check_closed(path, dialect, only)
-        return only.quote, only.fails is not None or only.breaks is not None
-    quote = _chosen(path, dialect, candidates)
-    found = candidates[quote]
-    return quote, found.fails is not None or found.breaks is not None
+    return candidates, escapes
 
 
 def _check_closed(path: Path, dialect: Dialect, only: _Candidate) -> None:
