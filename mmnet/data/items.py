@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmnet import schema
-from mmnet.checks import InputError
+from mmnet.checks import InputError, quoted, shown
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import repeats, separators, spelling
 from mmnet.data.columns import (
@@ -262,7 +262,7 @@ def fit_vector(name: str, vectors: Rows) -> VectorSpec:
     """
     column = vector_column(name, vectors)
     pieces = vectors.pieces(VECTORS_AT_ONCE, {column: "vectors"})
-    dim = max(int(_lengths(p.data[column].combine_chunks()).max(initial=0)) for p in pieces)
+    dim = max(int(_lengths(_as_lists(piece, column)).max(initial=0)) for piece in pieces)
     if dim == 0:
         raise InputError(f"{vectors.origin()}: --vectors={name} has no vector in it")
     return VectorSpec(name=name, dim=dim)
@@ -351,7 +351,7 @@ def vectors_of(piece: Table, column: str, spec: VectorSpec) -> tuple[np.ndarray,
     Raises:
         InputError: a vector of another length, or a number that is not finite.
     """
-    data = piece.data[column].combine_chunks()
+    data = _as_lists(piece, column)
     lengths = _lengths(data)
     full = lengths > 0
     if (lengths[full] != spec.dim).any():
@@ -363,6 +363,8 @@ def vectors_of(piece: Table, column: str, spec: VectorSpec) -> tuple[np.ndarray,
     try:
         flat = pc.list_flatten(data).cast(pa.float32(), safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        if spelling.is_text(piece.data[column].type):
+            raise _no_vector(piece, column, data) from None
         raise InputError(
             f"{piece.origin()}: column {column!r} must hold lists of numbers. Received: {data.type}"
         ) from None
@@ -383,6 +385,9 @@ def vectors_of(piece: Table, column: str, spec: VectorSpec) -> tuple[np.ndarray,
 def vector_column(name: str, vectors: Rows) -> str:
     """The list-of-floats column of a table; of several the one called like the vectors.
 
+    Where there are no lists, as in CSV, it is the column of text called like the vectors: numbers
+    with spaces between, or lists as JSON, Python and NumPy write them.
+
     Raises:
         InputError: there is none, or several and none of that name.
     """
@@ -391,9 +396,41 @@ def vector_column(name: str, vectors: Rows) -> str:
         return columns[0]
     if name in columns:
         return name
+    if not columns and name in vectors.names and spelling.is_text(vectors.schema.field(name).type):
+        return name
+    listed = ", ".join(columns) or f"none among {shown(', '.join(vectors.names))}"
     raise InputError(
-        f"{vectors.origin()}: --vectors={name} needs exactly one list-of-floats column, or one "
-        f"called {name}. Received: {', '.join(columns) or 'none'}"
+        f"{vectors.origin()}: --vectors={name} needs exactly one list-of-floats column, or a "
+        f"column called {name}, which may be text: numbers with spaces between. Received: {listed}"
+    )
+
+
+def _as_lists(piece: Table, column: str) -> pa.Array:
+    """A column of vectors as lists; of text, as lists of texts."""
+    data = piece.data[column].combine_chunks()
+    if not spelling.is_text(data.type):
+        return data
+    text = pc.utf8_trim_whitespace(pc.fill_null(spelling.plain(data), ""))
+    inside = pc.replace_substring_regex(text, r"(?s)^\[(.*)\]$", r"\1")
+    inside = pc.if_else(pc.equal(inside, text), text, pc.replace_substring(inside, ",", " "))
+    inside = pc.utf8_trim_whitespace(inside)
+    return pc.utf8_split_whitespace(pc.if_else(pc.equal(inside, ""), None, inside))
+
+
+def _no_vector(piece: Table, column: str, lists: pa.Array) -> InputError:
+    """What to say of a text that is no vector: the first one."""
+
+    def is_vector(words: list[str] | None) -> bool:
+        try:
+            pa.array(words or (), pa.string()).cast(pa.float32())
+        except pa.ArrowInvalid:
+            return False
+        return True
+
+    row = next(row for row, words in enumerate(lists.to_pylist()) if not is_vector(words))
+    return InputError(
+        f"{piece.where(row, column)}: a vector in text must be numbers with spaces between, or a "
+        f"list such as [0.1, 2]. Received: {quoted(piece.data[column][row].as_py(), 60)}"
     )
 
 

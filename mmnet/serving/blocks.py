@@ -10,11 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmnet import schema
+from mmnet.checks import InputError, quoted, shown
 from mmnet.config import TableFlags
 from mmnet.data import parquet, tables
 from mmnet.data.columns import id_texts
-from mmnet.data.ids import ItemIds
-from mmnet.data.tables import Block, Table
+from mmnet.data.dialects import text_options
+from mmnet.data.ids import ItemIds, check_unknown, item_ids
+from mmnet.data.ledger import Rule
+from mmnet.data.tables import Block, Rows, Table
 from mmnet.serving import bundle, decision, exported, runtimes
 from mmnet.serving.budget import Measured
 from mmnet.serving.exported import STATIC
@@ -166,13 +169,41 @@ def _tile_by_tile(
     return {name: array[:rows] for name, array in signature(inputs).items()}
 
 
+def known_only(job: Job, items: Rows) -> Rule:
+    """How many of the items of `--only_items` there are.
+
+    Args:
+        job: names the table of items to score.
+        items: all of them.
+
+    Raises:
+        InputError: none is in the items table, or they are spelled in another way there.
+    """
+    wanted = _only(job.only_items, job.tables)
+    if wanted is None:
+        raise ValueError("the job is to score all items")
+    ids = item_ids(items, job.tables)
+    unknown = wanted.values.filter(pa.array(ids.rows(wanted.values) < 0))
+    where = f"{shown(job.only_items)} (--only_items)"
+    check_unknown(ids, unknown.combine_chunks(), where, drop=True)
+    if len(unknown) == len(wanted):
+        raise InputError(
+            f"{where}: none of its {len(wanted):,} items is in {items.origin()}; write ids alike "
+            f"in both tables. Received: {quoted(unknown[0].as_py())}"
+        )
+    known = len(wanted) - len(unknown)
+    note = f"{shown(unknown[0].as_py(), 60)!r} is not" if len(unknown) else ""
+    return Rule("only_items", "item is in the items table", len(wanted), known, note)
+
+
 def _only(pattern: str, flags: TableFlags) -> ItemIds | None:
     """The items that are wanted; none: all."""
     if not pattern:
         return None
     column, flag = flags.item_column, "item_column"
-    table = parquet.open_table(pattern, "only_items", columns=[column])
+    said = text_options(flags.text_set, "only_items")
+    table = parquet.open_table(pattern, "only_items", columns=[column], said=said)
     pieces = table.pieces(parquet.PIECE_ROWS, {column: flag})
     parts = [id_texts(piece, column, flag).cast(pa.large_string()) for piece in pieces]
     chunks = [chunk for part in parts for chunk in part.chunks]
-    return ItemIds(pc.unique(pa.chunked_array(chunks, pa.large_string())))
+    return ItemIds(pa.chunked_array([pc.unique(pa.chunked_array(chunks, pa.large_string()))]))

@@ -21,6 +21,7 @@ from mmnet.config import (
 from mmnet.data import dataset as datasets
 from mmnet.data import engines, input_tables, pipeline, tables
 from mmnet.data.dataset import Dataset, Fitted
+from mmnet.data.dialects import text_options
 from mmnet.data.outputs import write_tables
 from mmnet.files import scratch_directory, write_atomic
 from mmnet.flags import build
@@ -174,9 +175,9 @@ def _score(flags: PredictConfig) -> None:
     if flags.as_of:
         fitted.calendar.number(flags.as_of, "as_of")
     if flags.only_items:
-        tables.check_header(
-            flags.only_items, "only_items", {fitted.tables.item_column: "item_column"}
-        )
+        said = text_options(flags.text_set or fitted.tables.text_set, "only_items")
+        column = {fitted.tables.item_column: "item_column"}
+        tables.check_header(flags.only_items, "only_items", column, said)
     found: Dataset | tables.Tables
     if flags.dataset_dir:
         found = _dataset_of_export(flags, fitted)
@@ -189,6 +190,7 @@ def _score(flags: PredictConfig) -> None:
     fitted = fitted.model_copy(update={"tables": table_flags})
     load_tensorflow(keras=False)
     from mmnet.serving import catalogue, inputs
+    from mmnet.serving.blocks import known_only
 
     source: inputs.Source
     if isinstance(found, Dataset):
@@ -197,6 +199,8 @@ def _score(flags: PredictConfig) -> None:
         source = inputs.TableSource(found, fitted)
     rule = (flags.rule or "stored") if decisions else ""
     job = _job(flags, table_flags, modalities=modalities, rule=rule)
+    if job.only_items:
+        print_rules([known_only(job, source.items)])
     one_file = flags.output.endswith(".parquet")
     with contextlib.ExitStack() as stack:
         session = None

@@ -48,8 +48,13 @@ def test_small_ids_with_a_hole_lose_the_hole_only(drives, name):
     )
 
 
-@pytest.mark.parametrize("name", ["events.parquet", "events.csv"])
-@pytest.mark.parametrize("of_items", [BIG, {name: float(one) for name, one in BIG.items()}])
+FLOATS = {name: float(one) for name, one in BIG.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "of_items"),
+    [("events.parquet", BIG), ("events.csv", BIG), ("events.parquet", FLOATS)],
+)
 def test_big_ids_of_events_are_refused(drives, name, of_items):
     write(floats(worlds.events(), BIG), name)
     table = renamed(worlds.joined(worlds.items()), of_items).drop_duplicates("item_id")
@@ -60,7 +65,7 @@ def test_big_ids_of_events_are_refused(drives, name, of_items):
     assert "unknown_items" not in said
 
 
-@pytest.mark.parametrize("of_items", [BIG, {name: float(one) for name, one in BIG.items()}])
+@pytest.mark.parametrize("of_items", [BIG, FLOATS])
 def test_big_ids_of_counts_are_refused(drives, of_items):
     table = renamed(worlds.counts(), BIG).astype({"item_id": "float64"})
     table.drop_duplicates(["item_id", "period"]).to_parquet("counts.parquet", index=False)
@@ -75,10 +80,9 @@ def test_big_ids_that_never_were_floats_are_read(drives):
     write(renamed(worlds.events(), BIG), "events.csv")
     write(renamed(worlds.events(), BIG), "events.parquet")
     expected = worlds.of_events(worlds.events())
-    for name in ("events.csv", "events.parquet"):
-        for of_items in ("items.csv", "items.parquet"):
-            made = drives.made(f"--events={name}", items(BIG, of_items), *EVENTS)
-            worlds.holds(made, expected)
+    for name, of_items in (("events.csv", "items.parquet"), ("events.parquet", "items.csv")):
+        made = drives.made(f"--events={name}", items(BIG, of_items), *EVENTS)
+        worlds.holds(made, expected)
 
 
 @pytest.fixture

@@ -71,23 +71,22 @@ def test_times_of_counts_that_need_no_flag(drives, name):
     assert made.panel.label(0) == worlds.FIRST
 
 
-@pytest.mark.parametrize("name", WITH_A_FORMAT)
-def test_other_times_are_refused_and_read_with_a_format(drives, name):
-    def write(times):
-        return times.dt.strftime(WITH_A_FORMAT[name])
-
-    of_counts = counts(write)
-    of_events = events(write)
-    flag = f"--time_format={WITH_A_FORMAT[name].replace('+0000', '%z')}"
-    for table, expected in (
-        (["--counts=counts.csv"], of_counts),
-        (["--events=events.csv", *worlds.COUNTED], of_events),
-    ):
-        said = drives.refused(*table, *FLAGS)
-        assert said.startswith(table[0].partition("=")[2])
-        assert WITH_A_FORMAT[name].replace("+0000", "%z") in said
-        assert "bad_events" not in said
-        worlds.holds(drives.made(*table, *FLAGS, flag), expected)
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [("counts", name) for name in WITH_A_FORMAT]
+    + [("events", name) for name in ("twitter", "excel", "compact")],
+)
+def test_other_times_are_refused_and_read_with_a_format(drives, table, name):
+    written = WITH_A_FORMAT[name]
+    make = counts if table == "counts" else events
+    expected = make(lambda times: times.dt.strftime(written))
+    flags = [f"--{table}={table}.csv", *FLAGS, *(worlds.COUNTED if table == "events" else ())]
+    named = written.replace("+0000", "%z")
+    said = drives.refused(*flags)
+    assert said.startswith(f"{table}.csv")
+    assert named in said
+    assert "bad_events" not in said
+    worlds.holds(drives.made(*flags, f"--time_format={named}"), expected)
 
 
 def test_a_unit_is_held_against_the_years_it_leads_to(drives):

@@ -64,7 +64,10 @@ def usual_items(drives):
     worlds.joined(worlds.items()).to_csv("items.csv", index=False)
 
 
-@pytest.mark.parametrize("pattern", KINDS)
+RENAMED = ["{}.zip", "{}.CSV", "{}.parquet", "{}.txt"]  # the same bytes as another's
+
+
+@pytest.mark.parametrize("pattern", [kind for kind in KINDS if kind not in RENAMED])
 def test_events_of_any_kind(drives, pattern):
     table = worlds.events()
     made = drives.made(write(table, "events", pattern), *ITEMS, *worlds.COUNTED)
@@ -77,7 +80,7 @@ def test_counts_of_any_kind(drives, pattern):
     worlds.holds(drives.made(write(table, "counts", pattern), *ITEMS), worlds.of_counts(table))
 
 
-@pytest.mark.parametrize("pattern", KINDS)
+@pytest.mark.parametrize("pattern", [*WRITTEN, "{}.zip", "{}.PARQUET", "{}_index.csv"])
 def test_items_of_any_kind(drives, pattern):
     flags = [write(worlds.counts(), "counts", "{}.csv.gz"), *worlds.FIELDS]
     usual = drives.made(*flags, "--items=items.csv")

@@ -25,7 +25,7 @@ NUM_EVENTS = NUM_ITEMS * NUM_DAYS * EVENTS_A_DAY
 TAXONOMIES = "--taxonomies=category,tags"
 FIELDS = (TAXONOMIES, "--categoricals=author", "--numerics=duration", "--texts=title")
 COUNTED = ("--numerator=shared", "--denominator=events")
-SMALL = ("--window=3", "--min_test_rows=1", "--min_target_clicks=1")
+SMALL = ("--window=3", "--min_test_rows=1", "--min_target_clicks=1", "--engine_threads=1")
 
 
 def items():

@@ -1,3 +1,4 @@
+import json
 from fractions import Fraction
 
 import numpy as np
@@ -254,16 +255,30 @@ def test_vectors_are_lined_up_and_zero_where_missing(kind):
         ),
         (["a"], [[]], "vectors table: --vectors=cover has no vector in it"),
         (
+            ["a", "b"],
+            ["1 2", "1,5 2,5"],
+            "vectors table row 2, column cover: a vector in text must be numbers with spaces "
+            "between, or a list such as [0.1, 2]. Received: '1,5 2,5'",
+        ),
+        (
             ["a"],
-            ["1 2 3"],
-            "vectors table: --vectors=cover needs exactly one list-of-floats column, or one called "
-            "cover. Received: none",
+            [7],
+            "vectors table: --vectors=cover needs exactly one list-of-floats column, or a column "
+            "called cover, which may be text: numbers with spaces between. Received: none among "
+            "item_id, cover",
         ),
     ],
 )
 def test_vectors_that_do_not_fit_are_refused(ids, values, said):
     kind = pa.list_(pa.float32()) if values == [[]] else None
     assert sentence(encode, vectors(ids, values, kind)) == said
+
+
+@pytest.mark.parametrize("write", [str, json.dumps, lambda one: " ".join(map(str, one)), np.array])
+def test_vectors_may_be_text(write):
+    numbers = [[0.5, -1e-3], [2.0, 3.25]]
+    found = vectors(["c", "a", "b"], [*(str(write(one)) for one in numbers), ""])
+    np.testing.assert_array_equal(encode(found), np.float32([numbers[1], [0, 0], numbers[0]]))
 
 
 def test_vectors_of_another_length_than_the_models_are_refused():
