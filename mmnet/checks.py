@@ -81,7 +81,7 @@ def same_shape(**named: Any) -> None:
 
 
 _MOST_COMPARED = 100_000
-"""Characters of choices that a wrong name is compared with; a comparison takes its time."""
+"""Characters of choices that a wrong name is compared with, which takes a second."""
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
@@ -115,7 +115,7 @@ MOST_SHOWN = 200
 
 
 def shown(text: object, most: int = MOST_SHOWN) -> str:
-    r"""What came, on one line of a message: without control characters, and cut if it is long.
+    r"""Text for one line of a message: control characters are escaped, and a long one is cut.
 
     >>> shown("two\nlines\x1b[31m"), shown("x" * 300, 4)
     ('two\\nlines\\x1b[31m', 'xxx…')

@@ -230,7 +230,7 @@ def test_a_wrong_counts_table_is_one_sentence(counts, said):
         (
             b"item_id,title\na,caf\xe9\nb,tea\n",
             {"texts": ("title",)},
-            "items.csv line 2, column title: not UTF-8 text; say which encoding it is, such as "
+            "items.csv line 2, column title: not UTF-8 text; set its encoding, such as "
             "--text_set=encoding=gbk or latin-1",
         ),
     ],

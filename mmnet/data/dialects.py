@@ -30,7 +30,7 @@ _TABLES = ("counts", "items", "events", "vectors")
 
 @dataclass(frozen=True)
 class TextOptions:
-    """What the user says of a text file; empty is found out.
+    """What the user sets for a text file; what is empty is found out.
 
     Attributes:
         separator: one character.
@@ -54,7 +54,7 @@ def text_options(settings: Sequence[str], table: str) -> TextOptions:
         table: counts, items, events, vectors or another.
 
     Raises:
-        InputError: a setting that is none.
+        InputError: a setting is unknown, or its value is.
 
     >>> text_options(["encoding=gbk", "items.separator=\\t"], "items")
     TextOptions(separator='\t', quote='', encoding='gbk')
@@ -66,7 +66,7 @@ def text_options(settings: Sequence[str], table: str) -> TextOptions:
         known = name in TextOptions.__dataclass_fields__ and (not dot or whose in _TABLES)
         if not sign or not known:
             raise InputError(
-                "--text_set takes NAME=VALUE or TABLE.NAME=VALUE with the names separator, quote "
+                "--text_set accepts NAME=VALUE or TABLE.NAME=VALUE with the names separator, quote "
                 f"and encoding, such as --text_set=items.encoding=gbk. Received: {setting!r}"
                 + did_you_mean(name, TextOptions.__dataclass_fields__)
             )
@@ -94,8 +94,8 @@ def _checked(name: str, value: str, setting: str) -> str:
             b"".decode(value)
         except (LookupError, ValueError):
             raise InputError(
-                f"--text_set={setting}: {value!r} is no encoding that Python knows, such as utf-8, "
-                "utf-16, latin-1, cp1252, gbk, big5 or shift_jis"
+                f"--text_set={setting}: {value!r} is not an encoding that Python knows, such as "
+                "utf-8, utf-16, latin-1, cp1252, gbk, big5 or shift_jis"
             ) from None
     return value
 
@@ -220,11 +220,11 @@ def dialect_of(
     Args:
         path: of the file.
         kind: what it is by its first bytes.
-        said: what the user says.
+        said: what the user set.
         wanted: columns that are needed: the separator is the one that finds them.
 
     Raises:
-        OSError, EOFError, UnicodeDecodeError: it is damaged, or of another encoding.
+        OSError, EOFError, UnicodeError: it is damaged, or of another encoding.
     """
     found = Dialect(
         encoding=kind.encoding or said.encoding or "utf-8",
@@ -242,13 +242,30 @@ def dialect_of(
 def opened(
     path: Path, dialect: Dialect, watch: Watch | None = None
 ) -> contextlib.AbstractContextManager[BinaryIO]:
-    """The bytes of a file in UTF-8, unpacked; see `file_kinds.decoded`."""
+    """The bytes of a file in UTF-8, unpacked.
+
+    Args:
+        path: of the file.
+        dialect: its encoding and packing.
+        watch: see `file_kinds.decoded`.
+
+    Raises:
+        InputError, OSError, EOFError, UnicodeError: as `file_kinds.decoded`.
+    """
     return file_kinds.decoded(path, dialect.packed, dialect.encoding, watch)
 
 
 @contextlib.contextmanager
 def as_csv(path: Path, dialect: Dialect, watch: Watch | None = None) -> Iterator[BinaryIO]:
-    """The same bytes with the quotation marks inside values doubled, as in any CSV file."""
+    """The same bytes with the quotation marks inside values doubled, as in any CSV file.
+
+    Args:
+        path: of the file.
+        dialect: how it is written.
+
+    Raises:
+        InputError, OSError, EOFError, UnicodeError: as `opened`.
+    """
     with opened(path, dialect, watch) as stream:
         if dialect.quote == "backslash":
             pieces = iter(lambda: stream.read(file_kinds.PIECE_BYTES), b"")
@@ -260,8 +277,14 @@ def as_csv(path: Path, dialect: Dialect, watch: Watch | None = None) -> Iterator
 def separator_of(sample: bytes, wanted: Sequence[str] = (), quote: str = "") -> str:
     r"""The separator of a file, by its first lines.
 
-    The first of these that one separator alone fulfils decides: it finds the wanted columns in
-    the header; it cuts every record into as many fields as the header; it cuts the header most.
+    Of the separators that cut the header, those are left that find the wanted columns in it; of
+    these, those that cut every record into as many fields; of these, those that cut it most. A
+    rule that none fulfils is left out.
+
+    Args:
+        sample: the first bytes of the file.
+        wanted: columns that are needed.
+        quote: how quotation marks are read, if that is known.
 
     >>> separator_of(b"id;size, cm\na;1,5\n", ["id"]), separator_of(b"item_id,tags\na,x|y\n")
     (';', ',')
@@ -289,7 +312,13 @@ def separator_of(sample: bytes, wanted: Sequence[str] = (), quote: str = "") -> 
 
 
 def csv_reader(lines: Iterable[str], dialect: Dialect, *, strict: bool = False) -> Any:
-    """A reader of the `csv` module for text in which quotation marks inside values are doubled."""
+    """A reader of the `csv` module for text in which quotation marks inside values are doubled.
+
+    Args:
+        lines: of the text, with their ends.
+        dialect: its separator, and whether quotation marks are letters.
+        strict: whether text after a closing quotation mark is an error.
+    """
     csv.field_size_limit(1 << 30)  # else a text of more than 128 KiB is an error
     quoting: Literal[0, 3] = csv.QUOTE_NONE if dialect.quote == "none" else csv.QUOTE_MINIMAL
     return csv.reader(lines, delimiter=dialect.separator, quoting=quoting, strict=strict)

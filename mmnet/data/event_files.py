@@ -1,9 +1,9 @@
 """Files of events, as an engine can read them: where they are, or written again as Parquet.
 
-Engines differ in how they read text, in what they take a name for, and in which names they tell
-apart. So an engine is given Parquet files whose columns it cannot mistake; of all others the
-columns that are needed are read as every table is (`table_reading`), and written into its scratch
-directory.
+Engines differ in how they read text, which names of files are patterns, and which names of columns
+they distinguish. So an engine reads Parquet files whose columns it cannot mistake where they are.
+Of all other files, the columns that are needed are read as those of every table are
+(`table_reading`) and written as Parquet into the engine's scratch directory.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class EventFiles:
         files: in order.
         schemas: columns of each; of text files, all are text.
         schema: columns that all of them have.
-        lacking: of the other columns, what speaks against them.
+        lacking: other column -> a sentence that names the file without it.
         rows: of Parquet files, by their footers; None where one is of another format.
     """
 
@@ -52,6 +52,10 @@ class EventFiles:
 
     def need(self, column: str, flag: str) -> None:
         """Refuses files without a column that a flag names.
+
+        Args:
+            column: of all files.
+            flag: which names it.
 
         Raises:
             InputError: it is not there, or not in all of them.
@@ -82,7 +86,12 @@ def opened(files: Sequence[TableFile]) -> EventFiles:
 
 
 def as_they_are(events: EventFiles, columns: Sequence[str]) -> bool:
-    """Whether an engine can read the files where they are: no column can be mistaken there."""
+    """Whether an engine can read the files where they are without mistaking a column.
+
+    Args:
+        events: the files.
+        columns: those that are needed.
+    """
     names = {name for file in events.files for name in file.own}
     return (
         all(file.is_parquet and not file.repeated for file in events.files)

@@ -39,6 +39,7 @@ _ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # the second one of an archive of nothing
 WORKBOOK = "a workbook of Excel or LibreOffice"
 _REFUSED = {
     b"ARROW1": "an Arrow (Feather) file; write it as Parquet",
+    b"Obj\x01": "an Avro file; write it as Parquet",
     b"FEA1": "a Feather file; write it as Parquet",
     b"ORC": "an ORC file; write it as Parquet",
     b"\xd0\xcf\x11\xe0": f"{WORKBOOK}; save its sheet as CSV",
@@ -83,7 +84,7 @@ def kind_of(path: Path) -> Kind:
     """What a file is by its first bytes.
 
     Raises:
-        InputError: it is of a format that is not read; the sentence names it and the way out.
+        InputError: the format is not supported; the sentence names it and what to do.
         OSError: it cannot be opened.
     """
     state = os.stat(path)
@@ -168,7 +169,12 @@ def decoded(
 ) -> Iterator[BinaryIO]:
     """The bytes of a text file, unpacked and in UTF-8 without a byte-order mark.
 
-    Bytes that a file in UTF-8 should not hold come as they are.
+    A file in UTF-8 is not checked: bytes that are not UTF-8 are left as they are.
+
+    Args:
+        path: of the file.
+        packed: see `Kind`.
+        encoding: as Python calls it.
 
     Args:
         path: of the file.
@@ -178,7 +184,7 @@ def decoded(
 
     Raises:
         InputError, OSError, zipfile.BadZipFile, EOFError: as `opened`.
-        UnicodeDecodeError: where it is read, if the bytes are not of the encoding.
+        UnicodeError: where it is read, if the bytes are not of the encoding.
     """
     with opened(path, packed) as stream:
         pieces = _in_utf8(stream, encoding)

@@ -33,11 +33,16 @@ def objects(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Place and content of every object: its line or, in an array, its number.
 
-    Numbers come as they are written.
+    Numbers are texts, as they are written.
+
+    Args:
+        path: of the file.
+        packed: see `file_kinds.Kind`.
+        encoding: see `file_kinds.Kind`.
 
     Raises:
         InputError: something else than an object, with its place.
-        OSError, EOFError, UnicodeDecodeError: the file is damaged, or of another encoding.
+        OSError, EOFError, UnicodeError: the file is damaged, or of another encoding.
     """
     of_lines = False
     with file_kinds.decoded(path, packed, encoding, watch) as stream:
@@ -98,7 +103,14 @@ def _object(path: Path, place: str, found: Any) -> dict[str, Any]:
 
 
 def place(path: Path, packed: str, encoding: str, row: int) -> str:
-    """Names a row for a message: its line, or its number in an array."""
+    """Names a row for a message: its line, or its number in an array.
+
+    Args:
+        path: of the file.
+        packed: see `file_kinds.Kind`.
+        encoding: see `file_kinds.Kind`.
+        row: which, from 0.
+    """
     found = itertools.islice(objects(path, packed, encoding), row, None)
     return next((where for where, _ in found), f"object {row + 1}")
 

@@ -79,7 +79,7 @@ class _Candidate:
         ragged: whether that is a record of another width.
         unclosed: whether that is a mark that is open at the end of the file.
         breaks: the first line with a quoted value that holds a line break.
-        escapes: the first line where a backslash before a mark in a quoted value is no letter.
+        escapes: the first line where a backslash before a mark in a quoted value is not a letter.
     """
 
     quote: Quote
@@ -184,7 +184,7 @@ class _Candidate:
         separators: np.ndarray,
         wrong: tuple[int, str],
     ) -> None:
-        """Every record has as many fields as the first one; empty lines are none.
+        """Checks that every record has as many fields as the first one, and all marks are right.
 
         The first failure in the file is kept: a record of another width, or the wrong mark.
         """
@@ -322,7 +322,7 @@ def _tried(
 def _check_closed(path: Path, dialect: Dialect, only: _Candidate) -> None:
     """Refuses a file that ends inside a quoted value: its last rows would be one value.
 
-    Everything else that speaks against it shows where it is read.
+    Any other failure is reported where the rows are read.
     """
     if not only.fails or only.ragged:
         return

@@ -1,8 +1,8 @@
 """Files of tables, opened: what they are, how they are written, which columns they have.
 
 Whatever reads rows opens its files here: contract tables, publishers' logs and the events that an
-engine counts. A file is what its first bytes say (`file_kinds`); how text is written `dialects`
-finds out, or the user says.
+engine counts. The first bytes of a file decide what it is (`file_kinds`); how text is written is
+found out (`dialects`, `quotations`) or set by the user.
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ class TableFile:
         return f"{self.path} line {line}"
 
     def settled(self) -> TableFile:
-        """The same with all of its dialect found out, which takes a look at the whole file.
+        """The same with all of its dialect found out, for which the whole file is read.
 
         Raises:
-            InputError: it can be read in two ways, or in none.
+            InputError: it can be read in two ways, or in no way.
         """
         if self.kind.format != "text" or self.dialect.settled:
             return self
@@ -121,7 +121,7 @@ def opened(
     Args:
         pattern: the file, directory or glob.
         name: of the table, for messages.
-        said: what the user says of text files.
+        said: what the user set for text files.
         wanted: columns that are needed.
 
     Raises:
@@ -141,7 +141,18 @@ def opened_file(
     wanted: tuple[str, ...] = (),
     folders: Mapping[str, str] | None = None,
 ) -> TableFile:
-    """Opens one file; see `opened`."""
+    """Opens one file.
+
+    Args:
+        path: of the file.
+        name: of the table, for messages.
+        said: what the user set for text files.
+        wanted: columns that are needed.
+        folders: columns that its folders name, and the value of all rows.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     with readable(path, name):
         state = os.stat(path)
         key = (path, state.st_size, state.st_mtime_ns, name, said, wanted)
@@ -245,6 +256,10 @@ def laid_out(
 def names_of(path: Path, schema: pa.Schema) -> list[str]:
     """Names of the columns of a Parquet file.
 
+    Args:
+        path: of the file, for messages.
+        schema: of the file.
+
     Raises:
         InputError: one is in an unknown encoding.
     """
@@ -257,12 +272,28 @@ def names_of(path: Path, schema: pa.Schema) -> list[str]:
 
 
 def header(path: Path, dialect: Dialect = CSV) -> list[str]:
-    """The fields of a text file's first record, without spaces around them; none if it is empty."""
+    """The fields of a text file's first record, without spaces around them; none if it is empty.
+
+    Args:
+        path: of the file.
+        dialect: how it is written.
+
+    Raises:
+        OSError, EOFError, UnicodeError: it is damaged, or of another encoding.
+    """
     return next(([name.strip() for name in fields] for _, fields in records(path, dialect)), [])
 
 
 def records(path: Path, dialect: Dialect = CSV) -> Iterator[tuple[int, list[str]]]:
-    """First line and fields of every record; empty lines are none, quoted line breaks are kept."""
+    """First line and fields of every record, the header too; empty lines are left out.
+
+    Args:
+        path: of the file.
+        dialect: how it is written.
+
+    Raises:
+        OSError, EOFError, UnicodeError: it is damaged, or of another encoding.
+    """
     with dialects.as_csv(path, dialect) as stream:
         text = io.TextIOWrapper(stream, "utf-8", "replace", newline="")
         reader = dialects.csv_reader(text, dialect)
@@ -330,7 +361,7 @@ class Common(NamedTuple):
 
     Attributes:
         names: columns that all of them have once.
-        lacking: of the other columns, which file speaks against them, as a sentence.
+        lacking: other column -> a sentence that names the file without it.
     """
 
     names: list[str]
@@ -361,6 +392,11 @@ def common(files: Sequence[TableFile]) -> Common:
 
 def check_separator(place: str, fields: Sequence[str], separator: str) -> None:
     """Refuses a record that another separator than the expected one cuts into columns.
+
+    Args:
+        place: of the record.
+        fields: that the expected separator finds.
+        separator: the expected one.
 
     Raises:
         InputError: the sentence names both separators.
@@ -423,7 +459,12 @@ def readable(
 
 
 def no_rows(path: Path, name: str) -> InputError:
-    """What to say of a table without rows."""
+    """The error for a table without rows.
+
+    Args:
+        path: of its first file.
+        name: of the table.
+    """
     return InputError(f"{path}: the {name} table has no rows")
 
 
@@ -431,6 +472,14 @@ def check_width(
     path: Path, name: str, line: int, fields: Sequence[str], width: int, dialect: Dialect
 ) -> None:
     """Refuses a record with another number of fields than the table has columns.
+
+    Args:
+        path: of the file.
+        name: of the table.
+        line: of the record.
+        fields: of the record.
+        width: how many there must be.
+        dialect: how the file is written.
 
     Raises:
         InputError: the sentence names the line and both numbers.
@@ -480,7 +529,12 @@ def _fits(value: str, kind: pa.DataType) -> bool:
 
 
 def damaged(path: Path, name: str) -> InputError:
-    """What to say of a Parquet file whose footer and row groups do not agree."""
+    """The error for a Parquet file whose footer and row groups do not agree.
+
+    Args:
+        path: of the file.
+        name: of the table.
+    """
     reason = "its footer counts other rows than the file holds; write the file again"
     return _not_readable(path, name, reason)
 

@@ -1,4 +1,4 @@
-"""Where the files of a table are, by the name that a flag gives."""
+"""The files of a table, found by the name that a flag has."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Found(NamedTuple):
 
     Attributes:
         paths: sorted.
-        skipped: what a directory holds besides them.
+        skipped: other files and folders of a directory.
         folders: KEY=VALUE folders on the way to each file, below the directory.
     """
 
@@ -39,7 +39,15 @@ class Found(NamedTuple):
 
 
 def find(pattern: str, name: str) -> list[Path]:
-    """Lists the files that a table's flag names, sorted; see `found`."""
+    """Lists the files that a table's flag names, sorted.
+
+    Args:
+        pattern: the file, directory or glob.
+        name: of the table, for messages.
+
+    Raises:
+        InputError: as `found`.
+    """
     return found(pattern, name).paths
 
 

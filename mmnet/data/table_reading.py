@@ -78,7 +78,7 @@ def batches(
     file = file.settled()
     here = frozenset(file.own)
     own = [column for column in columns if column in here]
-    # Of no columns nobody knows how many rows they have.
+    # A batch without columns would not know how many rows it has.
     wanted = own or [name for name in file.own if name][:1]
     types = types or {}
     with readable(file.path, file.name, file.dialect, types):
@@ -174,9 +174,9 @@ def _checked_text(file: TableFile, data: pa.Array, column: str, start: int) -> p
 
 
 def as_bytes(data: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """A column of text as bytes, which nobody has checked yet; any other column as it is.
+    """A column of text as bytes that are still to be checked; any other column as it is.
 
-    Parquet says that a column is text, but its writer may have put anything in.
+    A Parquet column may be declared as text and yet hold other bytes.
     """
     if pa.types.is_dictionary(data.type) and _is_text(data.type.value_type):
         data = data.cast(data.type.value_type)
@@ -190,7 +190,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def is_bytes(kind: pa.DataType) -> bool:
-    """Whether a column holds bytes: text whose writer did not say that it is."""
+    """Whether a column holds bytes: text that its writer did not declare as such."""
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
@@ -205,7 +205,7 @@ def first_not_utf8(data: pa.Array | pa.ChunkedArray) -> int:
 
 
 def not_utf8(place: str, is_text: bool) -> InputError:
-    """What to say of a value that is not UTF-8.
+    """The error for a value that is not UTF-8.
 
     Args:
         place: of the value.
@@ -213,7 +213,7 @@ def not_utf8(place: str, is_text: bool) -> InputError:
     """
     way_out = "write the file again"
     if is_text:
-        way_out = "say which encoding it is, such as --text_set=encoding=gbk or latin-1"
+        way_out = "set its encoding, such as --text_set=encoding=gbk or latin-1"
     return InputError(f"{place}: not UTF-8 text; {way_out}")
 
 
@@ -254,10 +254,15 @@ def common_schema(
 ) -> tuple[pa.Schema, dict[str, str]]:
     """The columns that all files have, each with a type that fits them all; see `common`.
 
-    What is numbers in one file and text in another is text.
+    A column with numbers in one file and text in another is text.
+
+    Args:
+        files: of the table.
+        schemas: columns of each.
 
     Returns:
-        Names and types, and of the other columns what speaks against them.
+        Names and types; and other column -> a sentence that names the file that lacks it or
+        differs.
     """
     names, lacking = common(files)
     fields = []
@@ -276,6 +281,11 @@ def common_schema(
 
 def in_schema(data: pa.Table, schema: pa.Schema, file: TableFile) -> pa.Table:
     """Rows of one file with the columns and types that all files of its table have.
+
+    Args:
+        data: the rows.
+        schema: that of the table.
+        file: which one.
 
     Raises:
         InputError: a value of the file does not fit.

@@ -113,7 +113,7 @@ def test_settings_of_one_table_do_not_concern_the_others():
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("encoding", "--text_set takes NAME=VALUE or TABLE.NAME=VALUE"),
+        ("encoding", "--text_set accepts NAME=VALUE or TABLE.NAME=VALUE"),
         ("item.quote=none", "Received: 'item.quote=none'"),
         ("quotes=none", "Did you mean quote?"),
         ("separator=", "a separator is one ASCII character, \\t for a tab. Received: ''"),
@@ -122,9 +122,9 @@ def test_settings_of_one_table_do_not_concern_the_others():
         ("separator=\n", "a separator is one ASCII character"),
         ("separator=é", "a separator is one ASCII character"),
         ("quote=single", "quote must be one of doubled, backslash, none. Received: 'single'"),
-        ("encoding=utf-9", "'utf-9' is no encoding that Python knows"),
-        ("encoding=base64", "'base64' is no encoding that Python knows"),
-        ("encoding=\0", "is no encoding that Python knows"),
+        ("encoding=utf-9", "'utf-9' is not an encoding that Python knows"),
+        ("encoding=base64", "'base64' is not an encoding that Python knows"),
+        ("encoding=\0", "is not an encoding that Python knows"),
     ],
 )
 def test_a_setting_that_is_none_is_refused(setting, sentence):

@@ -115,6 +115,7 @@ def test_parquet_is_found_by_its_first_bytes(new_file):
         (zipped({"__MACOSX/a": "x"}), "holds 0 files (none); unpack it"),
         (b"ARROW1\0\0", "is an Arrow (Feather) file; write it as Parquet"),
         (b"ORC\x08", "is an ORC file; write it as Parquet"),
+        (b"Obj\x01", "is an Avro file; write it as Parquet"),
         (b"SQLite format 3\0", "is an SQLite database; read it by --engine=sqlite://FILE"),
         (b"\xd0\xcf\x11\xe0", "is a workbook of Excel or LibreOffice; save its sheet as CSV"),
         (lzma.compress(TEXT), "is packed by xz; unpack it"),

@@ -139,7 +139,7 @@ def test_text_of_another_encoding_is_refused_where_it_is_needed():
     table = read("item_id,title\na,b\nb,café\n".encode("latin-1"))
     assert table.need("item_id", "item_column").to_pylist() == ["a", "b"]
     assert sentence(table.need, "title", "texts") == (
-        "counts.csv line 3, column title: not UTF-8 text; say which encoding it is, such as "
+        "counts.csv line 3, column title: not UTF-8 text; set its encoding, such as "
         "--text_set=encoding=gbk or latin-1"
     )
 

@@ -110,7 +110,7 @@ def test_a_file_without_a_header_names_its_lines_too(tmp_path):
         (
             b"id,n\n\xff,2\n",
             {},
-            "{} line 2, column id: not UTF-8 text; say which encoding it is, such as "
+            "{} line 2, column id: not UTF-8 text; set its encoding, such as "
             "--text_set=encoding=gbk or latin-1",
         ),
         (
