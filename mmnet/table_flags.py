@@ -24,7 +24,19 @@ class EngineFlags(Flags):
     engine_spill: str = Field("", description="Directory for data that do not fit in memory.")
 
 
-class ContentFlags(Flags):
+class TextFlags(Flags):
+    """How text files are written, where it is not found out."""
+
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = ()
+
+    text_set: Annotated[Repeated, "added later"] = Field(
+        (),
+        description="NAME=VALUE of text files, instead of what is found out: separator, quote "
+        "(doubled, backslash, none) or encoding; items.NAME=VALUE of one table (repeatable).",
+    )
+
+
+class ContentFlags(TextFlags):
     """The items table's texts and images, and how they become vectors."""
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = (
@@ -37,11 +49,6 @@ class ContentFlags(Flags):
 
     items: str = Field(
         "", description="Items table: a CSV, JSON lines or Parquet file, a directory or a glob."
-    )
-    text_set: Annotated[Repeated, "added later"] = Field(
-        (),
-        description="NAME=VALUE of text files, instead of what is found out: separator, quote "
-        "(doubled, backslash, none) or encoding; items.NAME=VALUE of one table (repeatable).",
     )
     item_column: str = Field("item_id", description="Column of item ids, in every table.")
     texts: Columns = Field((), description="Text items columns.")

@@ -22,9 +22,9 @@ AS_FLAG = {"\t": "tab", " ": "space"}
 MOST_VALUES = 100_000
 """Different values that are looked at."""
 
-FEW, JOINED, ALONE = 0.01, 5, 0.9
+FEW, JOINED, ALONE, ALONE_NUMBERS = 0.01, 5, 0.9, 0.5
 """Least part of the rows, number of different lists, and part of what is in them that the column
-also has alone, where less than half of the rows are lists."""
+also has alone (or if all of it is whole numbers), where less than half of the rows are lists."""
 
 
 def check(items: Table, column: str, flag: str) -> None:
@@ -34,7 +34,8 @@ def check(items: Table, column: str, flag: str) -> None:
     one, and the parts are fewer than half of the different values. Points in a path or words of a
     name have their own places, parts of a list come first and later; so those have to, except
     between bars and tabs, which nobody puts into a name. Where fewer values contain it, nearly all
-    of their parts have to be values of their own elsewhere: `a,b` where others are `a` and `b`.
+    of their parts have to be values of their own elsewhere: `a,b` where others are `a` and `b`; of
+    whole numbers at least half of them.
 
     Raises:
         InputError: the sentence has an example and both ways out.
@@ -83,7 +84,9 @@ def _of_single_values(texts: Mapping[str, int], joined: Collection[str], separat
     """Whether nearly all parts of the joined texts are texts of their own elsewhere."""
     parts = {part.strip() for one in joined for part in one.split(separator)} - {""}
     alone = sum(part in texts for part in parts)
-    return len(joined) >= JOINED and alone >= ALONE * max(len(parts), 2)
+    of_numbers = all(part.isdecimal() for part in parts)
+    least = (ALONE_NUMBERS if of_numbers else ALONE) * max(len(parts), 2)
+    return len(joined) >= JOINED and alone >= least
 
 
 def _are_lists(texts: dict[str, int], separator: str) -> bool:

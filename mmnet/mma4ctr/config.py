@@ -11,6 +11,7 @@ from mmnet.checks import InputError
 from mmnet.config import EngineFlags, EvaluateFlags, FitFlags, GridFlags, ScoreFlags, TrainRunFlags
 from mmnet.flags import Columns, Flags, Numbers, Repeated
 from mmnet.mma4ctr.models import REGISTRY
+from mmnet.table_flags import TextFlags
 
 MODALITIES = ("visual", "acoustic", "textual")
 """In the order of the method: v, a, t."""
@@ -177,10 +178,10 @@ class EvaluateConfig(EvaluateFlags):
     )
 
 
-class PredictConfig(ScoreFlags):
+class PredictConfig(ScoreFlags, TextFlags):
     """Flags of `python -m mmnet.mma4ctr.predict`."""
 
-    pairs: str = Field("", description="Table of user_id and item_id: CSV or Parquet.")
+    pairs: str = Field("", description="Table of user_id and item_id: a file, directory or glob.")
     batch_size: int = Field(65_536, ge=1, description="Pairs per call.")
     verify: bool = Field(
         False, description="Only check the SavedModel: checksums, and golden rows scored again."

@@ -247,7 +247,7 @@ def predict(flags: PredictConfig) -> None:
 
         bundle.check(flags.saved_model, report=shown.console.print)
         return
-    user_id, item_id = pairs.read(flags.pairs)
+    user_id, item_id = pairs.read(flags.pairs, flags.text_set)
     load_tensorflow()
     from mmnet.mma4ctr.serving import scoring
 

@@ -220,6 +220,14 @@ def test_pairs_of_any_kind(drives, name, write):
     assert (user.tolist(), item.tolist()) == ([1, 2, 3], [10, 11, 12])
 
 
+def test_pairs_with_marks_that_can_be_read_in_two_ways(drives):
+    Path("pairs.csv").write_text('user_id,item_id,query\n1,10,"cat\n2,11,dog\n3,12,dog"\n')
+    with pytest.raises(InputError, match=r"^pairs\.csv line 2: .*--text_set=quote=none$"):
+        pairs.read("pairs.csv")
+    assert pairs.read("pairs.csv", ["quote=none"])[0].tolist() == [1, 2, 3]
+    assert pairs.read("pairs.csv", ["quote=doubled"])[0].tolist() == [1]
+
+
 def test_pairs_and_scores_that_are_refused(drives):
     (PAIRS + 7.2e18).to_parquet("lost")
     with pytest.raises(InputError, match=r"^lost row 1, column user_id: 7\.2e\+18 is an id that"):

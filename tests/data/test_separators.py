@@ -43,6 +43,9 @@ def test_few_lists_of_values_that_stand_alone_elsewhere_are_refused(separator):
         f"column has one by one too; set --list_separator='{name}' to read lists, or "
         "--list_separator=';' to keep such values whole"
     )
+    numbers = [separator.join(pair) for pair in itertools.combinations("2345678", 2)]
+    with pytest.raises(InputError, match=r"row 61, column tags: .* a list, of values"):
+        check(of([*"2345" * 15, *numbers]), "tags", "taxonomies")
     check(of([*TAGS * 200, *joined]), "tags", "taxonomies")  # fewer than one in a hundred
     check(of([*TAGS * 20, *joined[:4]]), "tags", "taxonomies")  # four different ones
 
