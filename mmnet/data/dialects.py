@@ -262,6 +262,7 @@ def as_csv(path: Path, dialect: Dialect, watch: Watch | None = None) -> Iterator
     Args:
         path: of the file.
         dialect: how it is written.
+        watch: see `file_kinds.decoded`.
 
     Raises:
         InputError, OSError, EOFError, UnicodeError: as `opened`.

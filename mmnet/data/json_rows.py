@@ -39,6 +39,7 @@ def objects(
         path: of the file.
         packed: see `file_kinds.Kind`.
         encoding: see `file_kinds.Kind`.
+        watch: see `file_kinds.decoded`.
 
     Raises:
         InputError: something else than an object, with its place.
