@@ -130,7 +130,7 @@ class Calendar(BaseModel):
         """The first moment of a bin, on the clock."""
         if self.months:
             days = time_texts.first_of_month(12 * 1970 + int(number) * self.months)
-            return pd.Timestamp(0) + pd.Timedelta(days=days)
+            return pd.Timestamp(np.datetime64(int(days), "D"))  # of any year
         return ANCHOR + int(number) * pd.Timedelta(seconds=self.width)
 
     @property

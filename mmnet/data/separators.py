@@ -33,7 +33,7 @@ def check(items: Table, column: str, flag: str) -> None:
     They are where the expected one never occurs, at least half of the values contain the other
     one, and the parts are fewer than half of the different values. Points in a path or words of a
     name have their own places, parts of a list come first and later; so those have to, except
-    between bars and tabs, which nobody puts into a name. Where fewer values contain it, nearly all
+    between bars and tabs, which no name contains. Where fewer values contain it, nearly all
     of their parts have to be values of their own elsewhere: `a,b` where others are `a` and `b`; of
     whole numbers at least half of them.
 

@@ -61,7 +61,7 @@ def _dataset_of_run(flags: TrainConfig, run_dir: Path) -> tuple[Dataset, TrainCo
     directory = Path(flags.dataset_dir or run_dir / "dataset")
     if flags.counts or flags.events or flags.items or flags.source:
         if flags.resume:
-            with contextlib.suppress(InputError):  # there is none, or it is made again
+            with contextlib.suppress(InputError):  # missing or damaged: it is made again
                 # The checkpoint says whether it is the run's own.
                 return datasets.load(directory), flags
         return dataset_of_tables(flags, directory), flags

@@ -87,9 +87,9 @@ def test_preparation_and_raw_columns_standardise_to_the_same_bits(columns, seed)
         table = Table(pa.table({"length": numbers.astype("float64")}), "items")
         prepared = items.encode_numeric(table, spec)
         assert np.abs(prepared).max() <= LARGEST_NUMBER
-        normal = np.abs(prepared) >= TINY
+        normal = np.abs(prepared) > TINY  # what is rounded up to TINY may have been 0 before
         np.testing.assert_array_equal(found.numpy()[normal], prepared[normal])
-        assert (np.abs(found.numpy()[~normal]) < TINY).all()
+        assert (np.abs(found.numpy()[~normal]) <= TINY).all()
 
 
 def test_a_number_that_json_can_hold_and_float32_cannot_stays_finite():

@@ -104,7 +104,7 @@ def prepare(flags: InteractionFlags, directory: Path) -> Dataset:
         found = STORE.unchanged(directory, _fingerprint(to_read))
         if found is not None:
             with contextlib.suppress(InputError), STORE.only_one(directory):
-                pass  # nobody writes it: what killed processes left is removed
+                pass  # no process writes it: what killed processes left is removed
             return found
     with STORE.only_one(directory, directory / RAW, place):
         if flags.generate:

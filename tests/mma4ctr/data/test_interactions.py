@@ -78,8 +78,8 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path):
     with pytest.raises(InputError, match=r"line 4, column userid: must be a whole number.*'x7'"):
         read(tmp_path / "text")
     write_wechat(tmp_path / "tabs", good, [feed(1)], separator="\t")
-    with pytest.raises(InputError, match="separated by tabs where commas are expected"):
-        read(tmp_path / "tabs")
+    rows, _, _ = read(tmp_path / "tabs")  # as a spreadsheet may save it again
+    assert sorted(rows.label) == [0, 0]
     write_wechat(tmp_path / "none", [], [feed(1)])
     with pytest.raises(InputError, match="has no rows"):
         read(tmp_path / "none")
