@@ -394,7 +394,9 @@ class _Reader:
         return rows
 
     def _counts(self, piece: Table, column: str, flag: str) -> np.ndarray:
-        return integers(piece, column, flag, what=column, marks=self._marks[column])
+        zero = self._flags.empty_counts == "zero"
+        marks = self._marks[column]
+        return integers(piece, column, flag, what=column, marks=marks, empty_is_zero=zero)
 
     def span(self, counts: Rows) -> tuple[int, int]:
         """The first period, and how many there are; a last one that is not complete is left out.

@@ -394,7 +394,7 @@ class _Counting:
         came_column = self.flags.item_column if rule == 1 else self.flags.time_column
         broken = self.marking.marked({"came": self.marking.table[came_column]})
         few = broken.filter(broken.rule == rule).select("came").limit(time_columns.SAMPLE)
-        came = [str(row["came"]).strip() for row in self._fetch(few)]
+        came = [row["came"] for row in self._fetch(few)]
         if rule == 2:
             column, column_flag = self.flags.time_column, "time_column"
             wanted = "time (a period as a whole number)"
@@ -403,7 +403,9 @@ class _Counting:
                     f"time of {FIRST_YEAR} to {END_YEAR - 1} (ISO 8601, or as --time_unit or "
                     "--time_format says)"
                 )
-                advice = time_columns.advice(came, self.flags.time_unit)
+                advice = time_columns.advice(
+                    [str(one).strip() for one in came], self.flags.time_unit
+                )
         fix = "; correct them, or set --bad_events=drop"
         if 2 * rows > of:  # whatever is wrong, it is not a few events
             fix = (
