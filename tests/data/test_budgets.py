@@ -87,13 +87,13 @@ def test_an_array_in_a_file_counts_against_the_disk(monkeypatch, tmp_path):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=1 << 20))
     enough_but_for(0, monkeypatch)  # memory does not matter
-    assert refused(arrays.new_array, tmp_path / "clicks.npy", (1000, 200), "int64") == (
+    assert refused(arrays.new_array, tmp_path, "clicks", (1000, 200), "int64") == (
         f"1,000 rows of 'clicks' need 1.53 MB on the disk of {tmp_path.parent}, where 1 MB are "
         "free; free some, make --period wider, or start later by --first_period, or choose "
         "another place"
     )
     assert not list(tmp_path.iterdir())
-    assert not arrays.new_array(tmp_path / "clicks.npy", (100, 200), "int64").any()
+    assert not arrays.new_array(tmp_path, "clicks", (100, 200), "int64").any()
 
 
 @pytest.mark.parametrize(
