@@ -402,7 +402,9 @@ def read_parquet(engine: Engine, paths: Sequence[Path | str]) -> tuple[ir.Table,
     """
     if engine.session is not None:
         engine.session.conf.set("spark.sql.parquet.binaryAsString", "true")
-        literal = [re.sub(r"([\\{}\[\]*?])", r"\\\1", str(path)) for path in paths]
+        # Spark's working directory is that of its start; of a URL nothing is relative.
+        whole = [path if "://" in str(path) else Path(path).absolute() for path in paths]
+        literal = [re.sub(r"([\\{}\[\]*?])", r"\\\1", str(path)) for path in whole]
         return _view(engine, engine.session.read.parquet(*literal))
     if engine.name == "duckdb":
         literal = [re.sub(r"([\[*?])", r"[\1]", str(path)) for path in paths]
