@@ -351,12 +351,17 @@ def test_flags_of_a_run_run_again(run_dir):
 @pytest.mark.slow
 def test_resuming_after_the_tables_changed_leaves_the_run_as_it_is(own_run, capsys):
     run_dir, counts = own_run
-    before = {path: path.read_bytes() for path in (run_dir / "dataset").iterdir()}
+
+    def dataset():
+        files = (path for path in (run_dir / "dataset").rglob("*") if path.is_file())
+        return {path: path.read_bytes() for path in files}
+
+    before = dataset()
     table = pd.read_csv(counts)
     table["shares"] = 0
     table.to_csv(counts, index=False)
     assert run(TrainConfig, "train", "--resume", f"--run_dir={run_dir}") == driver.OK
-    assert {path: path.read_bytes() for path in (run_dir / "dataset").iterdir()} == before
+    assert dataset() == before
 
 
 def test_evaluating_on_another_dataset_is_refused(own_copy, simulated_flags, tmp_path, capsys):
