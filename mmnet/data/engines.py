@@ -356,7 +356,7 @@ def table_of(engine: Engine, name: str) -> Events:
     """A table of the engine's own.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: the engine has no table of this name.
     """
     database, _, table = name.rpartition(".")
     try:

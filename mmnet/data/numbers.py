@@ -291,7 +291,7 @@ def written(data: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def parsed(text: pa.ChunkedArray, marks: Marks = PLAIN) -> pa.ChunkedArray:
-    """The numbers of `written` text as float64, null where there is none.
+    """The numbers of `written` text as float64, null where text is no number.
 
     >>> parsed(pa.chunked_array([["1.090", "12,5", "x"]]), Marks(",", ".")).to_pylist()
     [1090.0, 12.5, None]

@@ -25,7 +25,7 @@ class Targets:
     Attributes:
         number: of them.
         positive: how many are above 0.
-        lowest, highest: percent; NaN where there is none.
+        lowest, highest: percent; NaN without targets.
     """
 
     number: int

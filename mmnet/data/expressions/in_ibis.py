@@ -79,7 +79,7 @@ def filled(text: ir.StringValue) -> ir.StringValue:
 
 
 def number(value: ir.Value) -> ir.NumericValue:
-    """A column of numbers, true/false or text as numbers; null where there is none, or a NaN."""
+    """A column of numbers, true/false or text as numbers; null where empty or NaN."""
     import ibis
 
     kind = kind_of(value)
