@@ -111,7 +111,8 @@ class Engine:
     def write_parquet(self, expression: ir.Table, output: Path) -> None:
         """Writes a result as Parquet: a file, or a directory of files as Spark does."""
         if self.session is not None:
-            self.backend.to_parquet(expression, output)
+            # Spark's working directory is that of its start.
+            self.backend.to_parquet(expression, output.absolute())
             return
         # Not the engine's own COPY: it would take the name of the file for a piece of SQL.
         batches = self.backend.to_pyarrow_batches(expression, chunk_size=ROWS_WRITTEN)

@@ -154,9 +154,8 @@ def write(name="events.parquet"):
 
 def count(name="events.parquet", **flags):
     """The counts and the ledger."""
-    path = str(Path(name).absolute())  # Spark stays in the directory that it was started in
-    given = {"events": path, "denominator": "events", "engine_threads": 1} | flags
-    output = Path("counted.parquet").absolute()
+    given = {"events": name, "denominator": "events", "engine_threads": 1} | flags
+    output = Path("counted.parquet")
     ledger = events.count(TableFlags(**given), TaskFlags(), None, output)
     table = pa.parquet.read_table(output)
     output.unlink() if output.is_file() else shutil.rmtree(output)
