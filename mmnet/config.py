@@ -162,6 +162,13 @@ class TaskFlags(Flags):
     taxonomy_weighting: Literal["items", "clicks"] = Field(
         "items", description="Mean of the items' rates, or pooled shares over pooled clicks."
     )
+    inputs: Annotated[tuple[Literal["age", "calendar"], ...], "comma-separated", "added later"] = (
+        Field(
+            (),
+            description="Inputs beyond the paper's: age, of the item in the target period; "
+            "calendar, the target's hour, weekday or month.",
+        )
+    )
     text_tokens: int = Field(32, ge=1, description="Tokens read of each text.")
     text_vocabulary: int = Field(20_000, ge=1, description="Most words kept of each text column.")
 
@@ -320,6 +327,11 @@ class PredictConfig(ScoreFlags, TableFlags):
     dataset_dir: str = Field("", description="Prepared dataset to score, instead of tables.")
     as_of: str = Field("", description="Score as of this period; default: the last complete one.")
     explain: bool = Field(False, description="Add a column weight_<modality> per modality.")
+    allow_short_history: bool = Field(
+        False,
+        description="Score where the counts begin later than the training log did, without the "
+        "ages that --inputs=age counts from first clicks.",
+    )
     only_items: str = Field(
         "", description="Table of the items to score; taxonomy means still come from all items."
     )

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 # ---------------------------------------------------------------------------------- tables
 
@@ -65,6 +65,9 @@ LARGEST_RATE = float(1 << 38)
 LARGEST_COUNT = float(1 << 63)
 """The end of int64, in which counts are read."""
 
+LARGEST_AGE = float(1 << 20)
+"""Periods: 120 years of hours. Older items are read as this old."""
+
 LARGEST_ENTRY = 65504.0
 """Of a content vector: the largest float16, the type that encoded vectors are stored in."""
 
@@ -114,7 +117,18 @@ TAXONOMY_MISSING_FLAG = Tensor(
 )
 HISTORY = (SHARE_RATE, MISSING_FLAG, CLICKS)  # what a scenario or a disturbance hides
 SEQUENCES = (*HISTORY, TAXONOMY_RATE, TAXONOMY_MISSING_FLAG)
-OF_PERIODS = {tensor.name for tensor in SEQUENCES}
+AGE = Tensor(
+    "age", "float32", ("batch",), "periods from release to target, -1 unknown", (-1.0, LARGEST_AGE)
+)
+AGE_AT_LEAST = Tensor(
+    "age_at_least", "float32", ("batch",), "1 = older than the log, the age is a bound", (0.0, 1.0)
+)
+CYCLES = {"hour": 24, "weekday": 7, "month": 12}
+"""Cycles of the calendar, and how many values each has."""
+OF_PERIODS = {
+    *(tensor.name for tensor in (*SEQUENCES, AGE, AGE_AT_LEAST)),
+    *(f"target_{cycle}" for cycle in CYCLES),
+}
 """Tensors that change from period to period; all others depend on the item alone."""
 
 SCENARIOS = ("normal", "cold_start", "noisy")
@@ -228,6 +242,42 @@ class VectorSpec(_OfColumn):
     of: Literal["given", "text", "image"] = "given"
 
 
+class AgeSpec(_Spec):
+    """The age of an item in the target period; tensors `age` and `age_at_least`, [batch].
+
+    Attributes:
+        since: "release", a column of the items table, or "first_click", the first period of the
+            counts in which the item had any, as of t.
+        hidden: whether the age is part of the history: what hides the history hides the age.
+        log_start: number of the training log's first period; an item that was there already is at
+            least as old as its first click says. Only where ages count from first clicks.
+    """
+
+    since: Literal["release", "first_click"]
+    hidden: bool
+    log_start: int | None = None
+
+
+class CycleSpec(_OfColumn):
+    """Where the target period lies in a cycle; tensor `target_<name>`, int32 [batch].
+
+    Ids: `FIRST_ID` + value, from 0 (midnight, Monday, January) on; `UNKNOWN_ID` for a value that no
+    training target has, `MISSING_ID` where the target's period is not told.
+
+    Attributes:
+        seen: the values that training targets have.
+    """
+
+    KIND: ClassVar[str] = "target"
+    name: Literal["hour", "weekday", "month"]
+    seen: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Rows of its embedding."""
+        return FIRST_ID + CYCLES[self.name]
+
+
 class FeatureSpec(_Spec):
     """What a model is built from: the shapes and the fitted statistics of its inputs.
 
@@ -239,6 +289,8 @@ class FeatureSpec(_Spec):
         numerics: numeric meta features.
         texts: columns read by the token encoder.
         vectors: frozen content vectors.
+        age: the item's age at the target, if it is read.
+        cycles: of the calendar, in which the target's place is read.
         rate_scale: sd of the observed training rates, percent; inputs are divided by it.
         rate_mean: mean of the training targets, percent; only the output is shifted by it.
         max_rate: predictions are clipped to [0, max_rate] percent; None when rates may exceed one.
@@ -251,6 +303,9 @@ class FeatureSpec(_Spec):
     numerics: tuple[NumericSpec, ...] = ()
     texts: tuple[TextSpec, ...] = ()
     vectors: tuple[VectorSpec, ...] = ()
+    # Left out of files where they are not read, as earlier versions wrote them.
+    age: AgeSpec | None = Field(None, exclude_if=lambda age: age is None)
+    cycles: tuple[CycleSpec, ...] = Field((), exclude_if=lambda cycles: not cycles)
     rate_scale: float = 1.0
     rate_mean: float = 0.0
     max_rate: float | None = 100.0
@@ -293,6 +348,10 @@ class FeatureSpec(_Spec):
         if taxonomies:
             for tensor in (TAXONOMY_RATE, TAXONOMY_MISSING_FLAG):
                 found[tensor.name] = ((window, taxonomies), tensor.dtype)
+        if self.age:
+            found |= {tensor.name: ((), tensor.dtype) for tensor in (AGE, AGE_AT_LEAST)}
+        for cycle in self.cycles:
+            found[cycle.tensor] = ((), "int32")
         for field in self.fields:
             found[field.tensor] = ((field.max_values,), "int32")
         for numeric in self.numerics:
@@ -309,7 +368,7 @@ class FeatureSpec(_Spec):
         >>> FeatureSpec(window=6, horizon=1).limits()["missing_flag"]
         (0.0, 1.0)
         """
-        found = {tensor.name: tensor.limits for tensor in SEQUENCES}
+        found = {tensor.name: tensor.limits for tensor in (*SEQUENCES, AGE, AGE_AT_LEAST)}
         for numeric in self.numerics:
             found[numeric.tensor] = (-LARGEST_NUMBER, LARGEST_NUMBER)
         for vector in self.vectors:

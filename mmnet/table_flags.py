@@ -170,6 +170,11 @@ class TableFlags(ContentFlags, EventFlags, TimeFlags):
     categoricals: Columns = Field((), description="Other categorical items columns.")
     numerics: Columns = Field((), description="Numeric items columns.")
     release: str = Field("", description="Items column of the release; empty = first period seen.")
+    release_from: Annotated[Literal["auto", "catalogue", "log"], "added later"] = Field(
+        "auto",
+        description="Whether releases are known ahead, or come from first clicks, so that "
+        "--inputs=age is hidden with the history; auto compares them with the counts.",
+    )
     vectors: Repeated = Field(
         (), description="NAME:FILE, a table of item id and one list-of-floats column (repeatable)."
     )

@@ -42,6 +42,7 @@ spool.py            rows that need not fit in memory
 counts.py           counts table -> panel, [items, periods]
 share_rates.py      panel -> share rates and missing flags (Eq. 1)
 splits.py           panel -> examples (item, t), and which of them train, validate and test
+moments.py          the target's moment: the item's age, and the calendar
 targets.py          targets that are all the same, of which there is nothing to learn
 
 Examples to what a model reads:

@@ -44,6 +44,10 @@ ROW = np.dtype(
 whether the clock shows the period for the second time."""
 
 
+NO_PERIOD = np.iinfo(np.int64).min
+"""The number of a period that is not known."""
+
+
 @dataclass
 class Panel:
     """Dense counts, one row per item of the items table, one column per period.
@@ -56,6 +60,7 @@ class Panel:
             the number of periods where it is not known and nothing was observed yet.
         calendar: what the columns mean.
         first_period: the calendar number of column 0.
+        release_given: bool [items], whether the items table tells the release; None: of no item.
     """
 
     item_ids: np.ndarray
@@ -64,6 +69,20 @@ class Panel:
     release: np.ndarray
     calendar: Calendar
     first_period: int
+    release_given: np.ndarray | None = None
+
+    def origins(self, *, given: bool) -> np.ndarray:
+        """Numbers of the periods that ages are counted from, int64 [items].
+
+        Args:
+            given: from releases of the items table, `NO_PERIOD` where it has none; else from the
+                first clicks.
+        """
+        start = self.release + self.first_period
+        if not given:
+            return start
+        known = np.zeros(len(start), bool) if self.release_given is None else self.release_given
+        return np.where(known, start, NO_PERIOD)
 
     @property
     def num_periods(self) -> int:
@@ -86,6 +105,7 @@ class Panel:
             clicks=self.clicks[items],
             shares=self.shares[items],
             release=self.release[items],
+            release_given=None if self.release_given is None else self.release_given[items],
         )
 
     def columns(self, first: int, stop: int) -> Panel:
@@ -114,6 +134,9 @@ class Counted:
         first_period: the calendar number of a panel's column 0.
         num_periods: columns of a panel.
         release: int64 [items], as in `Panel`.
+        release_given: bool [items], as in `Panel`.
+        first_seen: int64 [items], number of the period of an item's first click; `NO_PERIOD` if
+            there is none.
         ledger: what the rules of the table dropped; exact repeats are among it once the panels are
             made.
     """
@@ -124,6 +147,8 @@ class Counted:
     first_period: int
     num_periods: int
     release: np.ndarray
+    release_given: np.ndarray
+    first_seen: np.ndarray
     _rules: list[Rule] = field(repr=False)
     _spool: Spool = field(repr=False)
     _table: Rows = field(repr=False)
@@ -186,7 +211,10 @@ class Counted:
         for items, part in self.panels():
             clicks[items], shares[items] = part.clicks, part.shares
         ids = self.ids.part(slice(0, len(self.ids)))
-        return Panel(ids, clicks, shares, self.release, self.calendar, self.first_period)
+        return Panel(
+            *(ids, clicks, shares, self.release, self.calendar, self.first_period),
+            self.release_given,
+        )
 
     def _panel(self, rows: np.ndarray, items: slice) -> Panel:
         shape = (items.stop - items.start, self.num_periods)
@@ -204,6 +232,7 @@ class Counted:
             self.release[items],
             self.calendar,
             self.first_period,
+            self.release_given[items],
         )
 
     def _cells(self, rows: np.ndarray, items: slice) -> np.ndarray:
@@ -318,6 +347,8 @@ def count(
         first,
         num_periods,
         release,
+        ~np.isnan(given),
+        np.where(never, NO_PERIOD, reader.first_seen),
         [*reported(counts, marks), *reader.ledger()],
         spool,
         counts,

@@ -167,6 +167,8 @@ def write(dataset: Dataset, folder: Path) -> store.About:
     """
     panel, split = dataset.panel, dataset.split
     arrays = {name: getattr(panel, name) for name in ("clicks", "shares", "release")}
+    if panel.release_given is not None:
+        arrays["release_given"] = panel.release_given
     arrays["history"] = dataset.history
     arrays |= {f"tensor-{name}": array for name, array in dataset.tensors.items()}
     if split:
@@ -189,6 +191,7 @@ def write(dataset: Dataset, folder: Path) -> store.About:
         "first_targets": list(split.first_targets) if split else None,
         "tensors": list(dataset.tensors),
         "true_share_rate": dataset.true_share_rate is not None,
+        "release_given": panel.release_given is not None,
         "ledger": [asdict(rule) for rule in dataset.ledger],
         "inputs": dataset.inputs,
     }
@@ -205,6 +208,8 @@ def _open(folder: Path, about: store.About) -> Dataset:
         release=array("release"),
         calendar=fitted.calendar,
         first_period=about["first_period"],
+        # Earlier versions did not keep which were given.
+        release_given=array("release_given") if about.get("release_given") else None,
     )
     # Earlier versions did not say whether there is one.
     truth = about.get("true_share_rate", (folder / "true_share_rate.npy").exists())

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import content, counts, histories, items, numbers, splits, taxonomies
+from mmnet.data import content, counts, histories, items, moments, numbers, splits, taxonomies
 from mmnet.data.arrays import Allocate, in_memory
 from mmnet.data.columns import separator_of
 from mmnet.data.content import Encoders
@@ -82,6 +82,7 @@ def _prepared(
     done += counted.ledger
     split, example_ledger = splits.split_examples(panel, task, shards=shards)
     done += example_ledger
+    of_moment, moment_ledger = moments.fit(counted, flags, task, split.train)
     fitted_on = np.zeros(len(found.items), bool)
     fitted_on[split.train.items] = True
 
@@ -98,6 +99,7 @@ def _prepared(
         numerics=tuple(items.fit_numerics(found.items, fitted_on, flags, marks)),
         texts=tuple(texts),
         vectors=tuple(vectors),
+        **of_moment,
         rate_scale=scale,
         rate_mean=mean,
         max_rate=None if flags.rate_may_exceed_one else 100.0,
@@ -121,7 +123,8 @@ def _prepared(
     )
     dataset = _assemble(found, counted, panel, fitted, encoders, marks, allocate)
     dataset.split = split
-    dataset.ledger = [*found.ledger, *counted.ledger, *dataset.ledger, *example_ledger]
+    rules = (found.ledger, counted.ledger, dataset.ledger, example_ledger, moment_ledger)
+    dataset.ledger = [rule for part in rules for rule in part]
     return dataset
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmnet import schema
+from mmnet.data import moments
 from mmnet.data.share_rates import share_rate
 from mmnet.data.splits import Examples
 
@@ -48,6 +49,11 @@ class Windows:
         self._history = _tensor(dataset.history.reshape(-1, channels))
         self._clicks = _tensor(dataset.panel.clicks.reshape(-1))
         self._shares = _tensor(dataset.panel.shares.reshape(-1))
+        self._spec, self._calendar = spec, dataset.fitted.calendar
+        self._first_period = dataset.panel.first_period
+        if spec.age:
+            start = dataset.panel.first_period
+            self._origins = _tensor(moments.origins(dataset.panel, spec, start=start))
         self._static = {name: _tensor(array) for name, array in dataset.tensors.items()}
 
     def gather(self, items: tf.Tensor, times: tf.Tensor) -> Inputs:
@@ -89,7 +95,14 @@ class Windows:
         for name, array in self._static.items():
             rows = tf.gather(array, items)
             inputs[name] = tf.cast(rows, tf.float32) if rows.dtype == tf.float16 else rows
-        return inputs
+        return inputs | self._moment(items, times)
+
+    def _moment(self, items: tf.Tensor, times: tf.Tensor) -> Inputs:
+        if not self._spec.age and not self._spec.cycles:
+            return {}
+        target = tf.cast(times, tf.int64) + self._first_period + self.horizon
+        origin = tf.gather(self._origins, items) if self._spec.age else target
+        return moments.tensors(self._spec, self._calendar, origin, target)
 
     def target(self, items: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
         """The share rate at t + horizon, float32 [batch], percent; 0 where there were no clicks.

@@ -96,13 +96,18 @@ def outages(spec: FeatureSpec) -> dict[str, tuple[str, ...]]:
     """What may be gone beside the history, whose loss is the cold-start scenario itself.
 
     Returns:
-        Name -> tensors: "nothing"; "taxonomies", their sequences; every one of
-        `FeatureSpec.modalities`; and "content", all of these together where there are several.
+        Name -> tensors: "nothing"; "age" and "calendar", where they are read; "taxonomies", their
+        sequences; every one of `FeatureSpec.modalities`; and "content", all of these together where
+        there are several.
 
     >>> outages(FeatureSpec(window=6, horizon=1, taxonomies=("category",)))
     {'nothing': (), 'taxonomies': ('taxonomy_rate', 'taxonomy_missing_flag')}
     """
     found: dict[str, tuple[str, ...]] = {"nothing": ()}
+    if spec.age:
+        found["age"] = (schema.AGE.name, schema.AGE_AT_LEAST.name)
+    if spec.cycles:
+        found["calendar"] = tuple(cycle.tensor for cycle in spec.cycles)
     if spec.taxonomies:
         found["taxonomies"] = (schema.TAXONOMY_RATE.name, schema.TAXONOMY_MISSING_FLAG.name)
     content = spec.modalities()
@@ -116,7 +121,7 @@ def remove(inputs: Mapping[str, Any], tensors: Iterable[str]) -> dict[str, Any]:
     """Makes inputs read as if what they tell were not known.
 
     Ids, numbers, tokens and vectors become 0, as of an item that has none; taxonomy rates become
-    0 and their missing flags 1, as if nobody had been seen.
+    0 and their missing flags 1, as if nobody had been seen; an age becomes unknown, -1.
 
     Args:
         inputs: the tensors of a batch by name.
@@ -125,9 +130,6 @@ def remove(inputs: Mapping[str, Any], tensors: Iterable[str]) -> dict[str, Any]:
     Returns:
         A new dict of the same names; everything else is passed on untouched.
     """
-    flag = schema.TAXONOMY_MISSING_FLAG.name
-    gone = {
-        name: ops.ones_like(inputs[name]) if name == flag else ops.zeros_like(inputs[name])
-        for name in tensors
-    }
+    unknown = {schema.TAXONOMY_MISSING_FLAG.name: 1, schema.AGE.name: -1}
+    gone = {name: ops.full_like(inputs[name], unknown.get(name, 0)) for name in tensors}
     return {**inputs, **gone}

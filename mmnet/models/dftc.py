@@ -8,6 +8,7 @@ from mmnet.layers.attention import HANAttention
 from mmnet.models.fine_granularity import bounded, model_inputs
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import gated_prediction
+from mmnet.models.moment import moment_vector
 from mmnet.models.options import DftcOptions
 from mmnet.models.seeding import seeded
 from mmnet.models.step_vectors import recurrent, step_vectors
@@ -22,8 +23,8 @@ def dftc(spec: FeatureSpec, options: DftcOptions) -> keras.Model:
     Yu et al. (2021) section 6.2, after Liao et al. (AAAI 2019). A recurrent network keeps the
     long trend, a convolution and attention find short fluctuations; attention fuses both with
     the content. Content and prediction are MMNet's own, and the loss is the squared error where
-    Liao et al. classify levels. Their fusion also sees the stage of an item's life; the data have
-    no age input, so that term is 0 and the fusion is plain attention.
+    Liao et al. classify levels. Their fusion also sees the stage of an item's life; here the
+    fusion is plain attention, and an age, where it is read, joins the prediction.
 
     Args:
         spec: the tensors of the dataset and their fitted statistics.
@@ -56,5 +57,6 @@ def dftc(spec: FeatureSpec, options: DftcOptions) -> keras.Model:
         # What the item itself says: u, c, v, as far as it has them. [batch, units] each
         content = meta_info(tensors, spec, options)
         # How far to trust each of them, and the prediction. [batch]
-        predicted = gated_prediction([long, short], content, spec, options)
+        ahead = moment_vector(tensors, spec, steps.history.missing_flag, units=units)
+        predicted = gated_prediction([long, short], content, spec, options, moment=ahead)
     return keras.Model(inputs, predicted, name="dftc")

@@ -9,6 +9,7 @@ from mmnet import checks
 from mmnet.models.fine_granularity import bounded, model_inputs
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import gated_prediction
+from mmnet.models.moment import moment_vector
 from mmnet.models.options import EncoderDecoderOptions
 from mmnet.models.seeding import seeded
 from mmnet.models.step_vectors import recurrent, step_vectors
@@ -48,7 +49,8 @@ def encoder_decoder(spec: FeatureSpec, options: EncoderDecoderOptions) -> keras.
         # What the item itself says: u, c, v, as far as it has them. [batch, units] each
         content = meta_info(tensors, spec, options)
         # How far to trust each of them, and the prediction. [batch]
-        predicted = gated_prediction([history], content, spec, options)
+        ahead = moment_vector(tensors, spec, steps.history.missing_flag, units=units)
+        predicted = gated_prediction([history], content, spec, options, moment=ahead)
     return keras.Model(inputs, predicted, name="encoder_decoder")
 
 

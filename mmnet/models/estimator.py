@@ -33,6 +33,7 @@ def bounded(inputs: Inputs, spec: FeatureSpec | None = None) -> Inputs:
     if spec is not None:
         limits = spec.limits()
         sizes = {field.tensor: field.size for field in spec.fields}
+        sizes |= {cycle.tensor: cycle.size for cycle in spec.cycles}
         sizes |= {text.tensor: text.size for text in spec.texts}
 
     def inside(name: str, array: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from mmnet import checks
 from mmnet.models.fine_granularity import bounded, model_inputs
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import gated_prediction
+from mmnet.models.moment import moment_vector
 from mmnet.models.options import GruOptions
 from mmnet.models.seeding import seeded
 from mmnet.models.step_vectors import SeenSteps, recurrent, step_vectors
@@ -52,6 +53,11 @@ def gru(spec: FeatureSpec, options: GruOptions) -> keras.Model:
         content = meta_info(tensors, spec, options)
         # How far to trust each of them, and the prediction. [batch]
         predicted = gated_prediction(
-            [history], content, spec, options, smoothed=steps.history if smoothed else None
+            [history],
+            content,
+            spec,
+            options,
+            smoothed=steps.history if smoothed else None,
+            moment=moment_vector(tensors, spec, steps.history.missing_flag, units=options.units),
         )
     return keras.Model(inputs, predicted, name="gru")

@@ -16,6 +16,8 @@ from mmnet.models.estimator import Inputs, Sample, bounded
 from mmnet.models.options import LightGbmOptions
 from mmnet.schema import FIRST_ID, UNKNOWN_ID, FeatureSpec
 
+CATEGORIES = ("field_", "target_")
+"""How the names of LightGBM's categories begin; they end in _category."""
 FREQUENT = 64
 """Values of a field with several that get a column of their own, at most."""
 
@@ -38,10 +40,10 @@ class BoostedTrees:
     many steps were seen, and how long ago the last one; its rate; the mean of the rates; the
     clicks of all steps, their pooled rate, and the same shrunk to the prior of all training
     targets (`smoothed_history.posterior_mean`). Of the taxonomies: rates, flags and means. Of the
-    content: single values as LightGBM's categories, of several values the first one so and a
-    column for each frequent one; numbers and vectors as they are; texts as TF-IDF of their
-    tokens, projected on its leading singular vectors. What is missing is NaN, never 0: a step, a
-    text without a token, a vector of zeros.
+    target: the item's age, and the calendar. Of the content: single values as LightGBM's
+    categories, of several values the first one so and a column for each frequent one; numbers and
+    vectors as they are; texts as TF-IDF of their tokens, projected on its leading singular
+    vectors. What is missing is NaN, never 0: a step, a text without a token, a vector of zeros.
 
     With modes other than normal each training row stands there `copies` times, and each copy is
     sent to a mode by the networks' own `MultiMode`. The number of trees is that with the lowest
@@ -77,7 +79,7 @@ class BoostedTrees:
             weight=np.tile(train.weight, len(copies)),
             feature_name=names,
             categorical_feature=[
-                name for name in names if name.startswith("field_") and name.endswith("_category")
+                name for name in names if name.startswith(CATEGORIES) and name.endswith("_category")
             ],
         )
         shown = np.concatenate([self.features(one.inputs) for one in validation.values()])
@@ -150,6 +152,7 @@ class BoostedTrees:
         found = self._history(inputs)
         if self.coarse:
             found |= self._taxonomies(inputs)
+        found |= self._moment(inputs)
         for field in self.spec.fields:
             found |= self._field(field.tensor, inputs[field.tensor])
         for numeric in self.spec.numerics:
@@ -189,6 +192,20 @@ class BoostedTrees:
             "log_total_clicks": np.log1p(total),
             "smoothed_rate": smoothed_history.posterior_mean(inputs, mu, kappa),
         }
+
+    def _moment(self, inputs: Inputs) -> Columns:
+        found: Columns = {}
+        if self.spec.age:
+            age, bound = inputs[schema.AGE.name], inputs[schema.AGE_AT_LEAST.name]
+            known = age >= 0
+            if self.spec.age.hidden:
+                known &= (inputs[schema.MISSING_FLAG.name] < 1).any(axis=1)
+            found["age"] = np.where(known, age, np.nan)
+            found["age_at_least"] = np.where(known, bound, np.nan)
+        for cycle in self.spec.cycles:
+            ids = inputs[cycle.tensor]
+            found[f"{cycle.tensor}_category"] = np.where(ids >= FIRST_ID, ids, np.nan)
+        return found
 
     def _taxonomies(self, inputs: Inputs) -> Columns:
         found: Columns = {}

@@ -22,6 +22,7 @@ from mmnet.models.fine_granularity import (
     model_inputs,
 )
 from mmnet.models.meta_info import Modality, meta_info
+from mmnet.models.moment import moment_vector
 from mmnet.models.options import HeadOptions, Link, MMNetOptions
 from mmnet.models.seeding import seeded
 from mmnet.schema import FeatureSpec
@@ -76,7 +77,14 @@ def mmnet(spec: FeatureSpec, options: MMNetOptions) -> keras.Model:
         content = meta_info(tensors, spec, options)
         # How far to trust each of them, and the prediction. [batch]
         smoothed = own if options.smoothed_history else None
-        predicted = gated_prediction([history], content, spec, options, smoothed=smoothed)
+        predicted = gated_prediction(
+            [history],
+            content,
+            spec,
+            options,
+            smoothed=smoothed,
+            moment=moment_vector(tensors, spec, own.missing_flag, units=units),
+        )
     return keras.Model(inputs, predicted, name="mmnet")
 
 
@@ -87,6 +95,7 @@ def gated_prediction(
     options: HeadOptions,
     *,
     smoothed: History | None = None,
+    moment: keras.KerasTensor | None = None,
 ):
     """Yu et al. (2021) section 4.5, Eq. 9 and 10: the end of every network but MMVED.
 
@@ -99,6 +108,7 @@ def gated_prediction(
         spec: statistics of the rates.
         options: see `HeadOptions`.
         smoothed: see `prediction`.
+        moment: likewise.
 
     Returns:
         Percent, [batch].
@@ -108,7 +118,7 @@ def gated_prediction(
     fused = HANAttention(name="gated_fusion")(vectors, present or None)[0]
     if content:
         fused = AbsentVectors(name="absent_modalities")(fused, present)
-    return prediction(fused, spec, options, smoothed=smoothed)
+    return prediction(fused, spec, options, smoothed=smoothed, moment=moment)
 
 
 def prediction(
@@ -117,6 +127,7 @@ def prediction(
     options: HeadOptions,
     *,
     smoothed: History | None = None,
+    moment: keras.KerasTensor | None = None,
 ):
     """Yu et al. (2021) section 4.5, Eq. 10: the head of every network.
 
@@ -131,10 +142,14 @@ def prediction(
         options: `units` hidden units; see `HeadOptions`.
         smoothed: the history that `SmoothedRate` corrects the prior by; it must have passed the
             disturbance, or training would never see a cold start. None: there is no prior.
+        moment: what is known of the target period before it begins, [batch, units]; see
+            `models.moment`. None: nothing.
 
     Returns:
         Percent, [batch].
     """
+    if moment is not None:
+        vector = keras.layers.Concatenate(name="fused_and_moment")([vector, moment])
     hidden = keras.layers.Dense(options.units, "relu", name="mlp")(vector)
     if options.dropout:
         dropout = keras.layers.Dropout(options.dropout, seed=options.seed, name="mlp_dropout")

@@ -11,6 +11,7 @@ from mmnet import checks
 from mmnet.models.fine_granularity import bounded, model_inputs
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import modality_name, prediction
+from mmnet.models.moment import moment_vector
 from mmnet.models.options import MmvedOptions
 from mmnet.models.seeding import seeded
 from mmnet.models.step_vectors import recurrent, step_vectors
@@ -70,7 +71,8 @@ def mmved(spec: FeatureSpec, options: MmvedOptions) -> keras.Model:
         # The way to the horizon, and the prediction. [batch]
         if spec.horizon > 1:
             code = TimeDecoder(spec.horizon, name="time_decoder")(code)
-        predicted = prediction(code, spec, options)
+        ahead = moment_vector(tensors, spec, steps.history.missing_flag, units=units)
+        predicted = prediction(code, spec, options, moment=ahead)
     return keras.Model(inputs, predicted, name="mmved")
 
 

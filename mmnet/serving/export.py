@@ -22,14 +22,14 @@ import numpy as np
 import tensorflow as tf
 
 from mmnet import schema
-from mmnet.data import spelling
+from mmnet.data import moments, spelling
 from mmnet.data.columns import separator_of
 from mmnet.data.dataset import Fitted
 from mmnet.data.share_rates import share_rate
 from mmnet.encoders.tokens import TokenLookup, lookup_table
 from mmnet.models.mmnet import explained, fusion_names
 from mmnet.schema import FeatureSpec, NumericSpec
-from mmnet.serving import bundle, checksums, examples, golden
+from mmnet.serving import bundle, checksums, examples, golden, period_texts
 from mmnet.serving.bundle import Signature
 from mmnet.serving.exported import OUTPUT, STATIC, WEIGHTS, AboutShareRates
 from mmnet.serving.golden import Arrays, Golden
@@ -146,7 +146,18 @@ class Servable(tf.Module):
             )
         for text in spec.texts:
             inputs[text.tensor] = self._texts[text.tensor](columns[raw_name(spec, text.name)])
-        return inputs
+        return inputs | self._moment(columns)
+
+    def _moment(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        spec, calendar = self._fitted.spec, self._fitted.calendar
+        periods = {
+            name: period_texts.numbers(columns[name], calendar, name) for name in _periods(spec)
+        }
+        if not periods:
+            return {}
+        target = periods.pop(period_texts.TARGET)
+        (origin,) = periods.values() or [target]
+        return moments.tensors(spec, calendar, origin, target)
 
 
 def tensor_specs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
@@ -187,7 +198,8 @@ def raw_inputs(fitted: Fitted) -> dict[str, tf.TensorSpec]:
     `taxonomy_rate`, `taxonomy_missing_flag`, `vector_<name>`: as in the tensors. `item_<column>`:
     a taxonomy, categorical or text as string [batch] (several values joined by the separator of
     lists, `;` unless `--list_separator` was given, each once, empty where unknown).
-    `number_<column>`: float32 [batch], NaN where unknown.
+    `number_<column>`: float32 [batch], NaN where unknown. With `--inputs`: `target_period`, and
+    `release_period` or `first_click_period`, string [batch], as the tables write periods.
     """
     spec = fitted.spec
     counts = tf.TensorSpec([None, spec.window], tf.int64)
@@ -202,7 +214,17 @@ def raw_inputs(fitted: Fitted) -> dict[str, tf.TensorSpec]:
         found[raw_name(spec, feature.name)] = tf.TensorSpec([None], tf.string)
     for numeric in spec.numerics:
         found[raw_name(spec, numeric.name, "number")] = tf.TensorSpec([None], tf.float32)
+    found |= {name: tf.TensorSpec([None], tf.string) for name in _periods(spec)}
     return {name: tf.TensorSpec(one.shape, one.dtype, name) for name, one in found.items()}
+
+
+def _periods(spec: FeatureSpec) -> tuple[str, ...]:
+    """Raw inputs that the moment of the target is made of."""
+    if not spec.age:
+        return (period_texts.TARGET,) if spec.cycles else ()
+    of_release = spec.age.since == "release"
+    origin = period_texts.RELEASE if of_release else period_texts.FIRST_CLICK
+    return period_texts.TARGET, origin
 
 
 def _split_values(column: tf.Tensor, separator: str) -> tf.RaggedTensor:

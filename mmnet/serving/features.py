@@ -9,6 +9,7 @@ on: their scores know their own outcomes by heart, and a ranker should not learn
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -56,8 +57,11 @@ def tables(
         raise InputError(f"--ranking_from={first} is after --as_of={panel.label(end)}")
     scorer = Scorer(job)
     known_ahead = fitted.spec.horizon if fitted.tables.release else 0
+    inputs_as_of = functools.partial(
+        DatasetInputs, dataset, fitted, allow_short=job.allow_short_history
+    )
     for column in track(range(start, end + 1), "features", disable=end - start < 20):
-        scores = scorer.scores(DatasetInputs(dataset, fitted, column))
+        scores = scorer.scores(inputs_as_of(column))
         found = decision.add(pa.concat_tables(scores), decisions)
         found = found.filter(pa.array(panel.release <= column + known_ahead))
         target = panel.first_period + column + fitted.spec.horizon

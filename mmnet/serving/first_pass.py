@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mmnet.checks import InputError
-from mmnet.data import counts, items, numbers, tables, taxonomies
+from mmnet.data import counts, items, moments, numbers, tables, taxonomies
 from mmnet.data.arrays import new_array
 from mmnet.data.columns import separator_of
 from mmnet.data.counts import Counted, Panel
@@ -45,7 +45,9 @@ def as_of_column(panel: Panel | Counted, as_of: str, flag: str = "as_of") -> int
     return column
 
 
-def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[Rule]:
+def survey(
+    found: Tables, fitted: Fitted, as_of: str, directory: Path, *, allow_short: bool = False
+) -> list[Rule]:
     """The first pass: reads all counts, and writes what the blocks need.
 
     Args:
@@ -53,6 +55,7 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
         fitted: what the model was fitted with.
         as_of: the last period read.
         directory: to write into.
+        allow_short: see `moments.origins`.
 
     Returns:
         The ledger of the counts.
@@ -89,7 +92,11 @@ def survey(found: Tables, fitted: Fitted, as_of: str, directory: Path) -> list[R
         release=release,
         calendar=fitted.calendar,
         first_period=first_period,
+        release_given=counted.release_given,
     )
+    start = counted.first_period
+    origins = moments.origins(panel, fitted.spec, start=start, allow_short=allow_short)
+    np.save(directory / "origins.npy", origins, allow_pickle=False)
 
     def shards(column: str) -> Iterator[tuple[Panel, Table]]:
         pieces = found.items.pieces(flags.shard_items, {column: "taxonomies"})

@@ -19,9 +19,11 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from mmnet import schema
 from mmnet.data.columns import separator_of
+from mmnet.data.counts import NO_PERIOD
 from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
+from mmnet.serving import period_texts
 from mmnet.serving.exported import Tolerance
 
 FILE = "assets.extra/tf_serving_warmup_requests"
@@ -78,7 +80,8 @@ def rows(dataset: Dataset, windows: Windows, examples: Examples, number: int = 3
         name: np.where(gone, 0, _histories(getattr(panel, name), examples, windows.window))
         for name in ("clicks", "shares")
     }
-    return Rows(tensors, counts | _columns(tensors, dataset.fitted))
+    periods = _periods(dataset, examples)
+    return Rows(tensors, counts | _columns(tensors, dataset.fitted) | periods)
 
 
 def _histories(counts: np.ndarray, examples: Examples, window: int) -> np.ndarray:
@@ -86,6 +89,25 @@ def _histories(counts: np.ndarray, examples: Examples, window: int) -> np.ndarra
     columns = examples.times[:, None].astype(np.int64) + np.arange(1 - window, 1)
     found = counts[examples.items[:, None], np.maximum(columns, 0)]
     return np.where(columns < 0, 0, found).astype(np.int64)
+
+
+def _periods(dataset: Dataset, examples: Examples) -> Arrays:
+    """Target periods, and those that ages count from, as tables write them."""
+    spec, panel = dataset.fitted.spec, dataset.panel
+    numbers = {}
+    if spec.age or spec.cycles:
+        numbers[period_texts.TARGET] = panel.first_period + examples.times + spec.horizon
+    if spec.age:
+        of_release = spec.age.since == "release"
+        name = period_texts.RELEASE if of_release else period_texts.FIRST_CLICK
+        numbers[name] = panel.origins(given=of_release)[examples.items]
+
+    def label(number: int) -> str:
+        return "" if number == NO_PERIOD else str(panel.calendar.label(number))
+
+    return {
+        name: np.array([label(one) for one in found], object) for name, found in numbers.items()
+    }
 
 
 def _columns(tensors: Arrays, fitted: Fitted) -> Arrays:

@@ -21,9 +21,7 @@ from mmnet.layers.presence import Presence
 from mmnet.schema import FeatureSpec
 from mmnet.serving.exported import STATIC
 
-DYNAMIC = tuple(
-    tensor.name for tensor in (*schema.HISTORY, schema.TAXONOMY_RATE, schema.TAXONOMY_MISSING_FLAG)
-)
+DYNAMIC = schema.OF_PERIODS
 """The inputs that change from period to period; all others belong to the item."""
 WIDEST = 2048
 """Most floats that are kept per item: 8 kB, so 80 GB for ten million items. What is wider costs

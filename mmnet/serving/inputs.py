@@ -14,7 +14,16 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from mmnet.data import content, dataset, histories, input_tables, items, numbers, taxonomies
+from mmnet.data import (
+    content,
+    dataset,
+    histories,
+    input_tables,
+    items,
+    moments,
+    numbers,
+    taxonomies,
+)
 from mmnet.data.columns import separator_of
 from mmnet.data.content import Encoders
 from mmnet.data.counts import Panel
@@ -84,9 +93,21 @@ class Inputs(Protocol):
 def source_of(job: Job) -> Source:
     """Opens the source of a job, in a process that knows nothing else."""
     fitted = exported.fitted(job.saved_model).model_copy(update={"tables": job.tables})
+    allow_short = job.allow_short_history
     if job.dataset_dir:
-        return DatasetSource(dataset.load(job.dataset_dir), fitted)
-    return TableSource(input_tables.open_catalogue(job.tables), fitted)
+        return DatasetSource(dataset.load(job.dataset_dir), fitted, allow_short=allow_short)
+    found = input_tables.open_catalogue(job.tables)
+    return TableSource(found, fitted, allow_short=allow_short)
+
+
+def _moment(fitted: Fitted, origins: np.ndarray, first_period: int) -> Arrays:
+    """Tensors of the target's moment; see `moments.tensors`."""
+    spec = fitted.spec
+    if not spec.age and not spec.cycles:
+        return {}
+    target = np.full(len(origins), first_period + spec.window - 1 + spec.horizon, np.int64)
+    found = moments.tensors(spec, fitted.calendar, origins, target)
+    return {name: np.asarray(tensor) for name, tensor in found.items()}
 
 
 # -------------------------------------------------------------------------------------- tables
@@ -98,17 +119,20 @@ class TableSource:
     Args:
         found: the tables.
         fitted: what the model was fitted with; its table flags are those of `found`.
+        allow_short: see `moments.origins`.
     """
 
-    def __init__(self, found: Tables, fitted: Fitted):
+    def __init__(self, found: Tables, fitted: Fitted, *, allow_short: bool = False):
         self.items: Rows = found.items
         self.files: Sequence[Path] = found.inputs
         self.digests: Mapping[str, str] = found.digests
-        self._found, self._fitted = found, fitted
+        self._found, self._fitted, self._allow_short = found, fitted, allow_short
 
     def survey(self, as_of: str, directory: Path) -> list[Rule]:
         """Reads all counts; see `first_pass.survey`."""
-        return first_pass.survey(self._found, self._fitted, as_of, directory)
+        return first_pass.survey(
+            self._found, self._fitted, as_of, directory, allow_short=self._allow_short
+        )
 
     def inputs(self, directory: Path) -> Inputs:
         """Maps what the first pass has written."""
@@ -124,6 +148,7 @@ class _TableInputs:
             return np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
         self._counts = {name: array(name) for name in ("clicks", "shares", "release")}
+        self._origins = array("origins")
         self._taxonomies = taxonomies.load(
             *(fitted.spec.taxonomies, fitted.task, fitted.spec.window, directory),
             separator=separator_of(fitted.tables),
@@ -156,7 +181,8 @@ class _TableInputs:
         _, _, channels = histories.shape(len(piece), fitted.spec.window, fitted.spec)
         history = np.empty((len(piece), fitted.spec.window, channels), np.float32)
         histories.fill(history, panel, means, fitted.task.min_clicks)
-        return histories.inputs(history, fitted.spec)
+        moment = _moment(fitted, self._origins[rows], self.first_period)
+        return histories.inputs(history, fitted.spec) | moment
 
     def static(self, piece: Table) -> Arrays:
         encoded = list(self._encoders.encode(piece))
@@ -198,13 +224,14 @@ class DatasetSource:
     Args:
         data: counts, histories and static tensors of all items.
         fitted: what the model was fitted with, which the dataset was prepared with too.
+        allow_short: see `moments.origins`.
     """
 
-    def __init__(self, data: Dataset, fitted: Fitted):
+    def __init__(self, data: Dataset, fitted: Fitted, *, allow_short: bool = False):
         self.items: Rows = _items(data, fitted)
         self.files: Sequence[Path] = ()
         self.digests: Mapping[str, str] = {"dataset": data.fingerprint}
-        self._data, self._fitted = data, fitted
+        self._data, self._fitted, self._allow_short = data, fitted, allow_short
 
     def survey(self, as_of: str, directory: Path) -> list[Rule]:
         """Writes which window is read; all else has been prepared."""
@@ -218,7 +245,7 @@ class DatasetSource:
         """Maps the dataset's arrays."""
         first = first_pass.first_period(directory)
         last = first + self._fitted.spec.window - 1 - self._data.panel.first_period
-        return DatasetInputs(self._data, self._fitted, last)
+        return DatasetInputs(self._data, self._fitted, last, allow_short=self._allow_short)
 
 
 class DatasetInputs:
@@ -228,10 +255,15 @@ class DatasetInputs:
         data: arrays of a dataset directory are read where they lie.
         fitted: what the model was fitted with.
         last: the panel's column of the last period that is read.
+        allow_short: see `moments.origins`.
     """
 
-    def __init__(self, data: Dataset, fitted: Fitted, last: int):
-        self._data, self._spec, self._items = data, fitted.spec, _items(data, fitted)
+    def __init__(self, data: Dataset, fitted: Fitted, last: int, *, allow_short: bool = False):
+        self._data, self._fitted, self._items = data, fitted, _items(data, fitted)
+        start = data.panel.first_period
+        self._origins = moments.origins(
+            data.panel, fitted.spec, start=start, allow_short=allow_short
+        )
         # Histories begin `window - 1` periods before the panel's first one.
         self._columns = slice(last, last + fitted.spec.window)
         self.first_period = data.panel.first_period + last + 1 - fitted.spec.window
@@ -241,8 +273,10 @@ class DatasetInputs:
         return self._items.pieces(rows, blocks=blocks)
 
     def history(self, piece: Table) -> Arrays:
-        """Histories cut to the window."""
-        return histories.inputs(self._data.history[piece.places, self._columns], self._spec)
+        """Histories cut to the window, and the target's moment."""
+        history = self._data.history[piece.places, self._columns]
+        moment = _moment(self._fitted, self._origins[piece.places], self.first_period)
+        return histories.inputs(history, self._fitted.spec) | moment
 
     def static(self, piece: Table) -> Arrays:
         """Static tensors; encoded vectors, kept as float16, as float32."""

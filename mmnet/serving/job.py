@@ -32,6 +32,7 @@ class Job(BaseModel):
         dataset_dir: a prepared dataset whose items are scored; empty = those of `tables`.
         rule: of the export's, to decide by; empty decides nothing.
         explore: see `decision.decide`.
+        allow_short_history: see `data.moments.origins`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,6 +49,7 @@ class Job(BaseModel):
     dataset_dir: str = ""
     rule: str = ""
     explore: bool = False
+    allow_short_history: bool = False
 
     def fingerprint(self, files: Sequence[Path], digests: Mapping[str, str]) -> str:
         """A hash of all that scores depend on; of files, size and time stand for contents.
@@ -61,6 +63,7 @@ class Job(BaseModel):
         # also keeps the hash of jobs that versions before could begin.
         left_out: dict[str, Any] = {"static_cache": True, "dataset_dir": True}
         left_out["tables"] = as_before(self.tables)
+        left_out["allow_short_history"] = not self.allow_short_history
         about = {
             "job": self.model_dump(mode="json", exclude=left_out),
             "files": [(str(path), *_size_and_time(path)) for path in files],

@@ -204,6 +204,9 @@ def _observed(inputs: Mapping[str, np.ndarray], dataset: Dataset) -> Values:
         rates = inputs[schema.TAXONOMY_RATE.name][..., number].astype(np.float64)
         seen = inputs[schema.TAXONOMY_MISSING_FLAG.name][..., number] == 0
         found[f"taxonomy rate: {name}"] = _mean(rates, seen)
+    if spec.age:
+        age = inputs[schema.AGE.name].astype(np.float64)
+        found["age at the target"] = np.where(age >= 0, age, np.nan)
     for numeric in spec.numerics:
         found[f"numeric: {numeric.name}"] = inputs[numeric.tensor].astype(np.float64)
     for field in spec.fields:

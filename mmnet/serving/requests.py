@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from mmnet.checks import did_you_mean
 from mmnet.data import spelling
+from mmnet.serving import period_texts
 
 MAX_ROWS = 4096
 """Of one request; a larger one belongs into `python -m mmnet.predict`."""
@@ -184,13 +185,17 @@ def _checked(columns: Mapping[str, Any], specs: Specs, separators: Separators) -
     for name in columns:
         if name not in specs:
             raise RequestError(f"there is no input {str(name)!r}{did_you_mean(str(name), specs)}")
-    missing = [name for name in specs if name not in columns]
+    missing = [name for name in specs if name not in columns and name not in period_texts.NAMES]
     if missing:
         raise RequestError(f"input {missing[0]!r} is missing ({len(missing)} are)")
     arrays = {
-        name: _array(name, columns[name], spec, separators.get(name))
-        for name, spec in specs.items()
+        name: _array(name, columns[name], specs[name], separators.get(name))
+        for name in specs
+        if name in columns
     }
+    number = len(next(iter(arrays.values()), ()))
+    left_out = {name: np.full(number, b"", object) for name in specs if name not in columns}
+    arrays = {name: (arrays | left_out)[name] for name in specs}
     rows = {name: len(array) for name, array in arrays.items()}
     if len(set(rows.values())) > 1:
         few, many = min(rows, key=rows.__getitem__), max(rows, key=rows.__getitem__)

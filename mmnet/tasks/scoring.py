@@ -194,9 +194,9 @@ def _score(flags: PredictConfig) -> None:
 
     source: inputs.Source
     if isinstance(found, Dataset):
-        source = inputs.DatasetSource(found, fitted)
+        source = inputs.DatasetSource(found, fitted, allow_short=flags.allow_short_history)
     else:
-        source = inputs.TableSource(found, fitted)
+        source = inputs.TableSource(found, fitted, allow_short=flags.allow_short_history)
     rule = (flags.rule or "stored") if decisions else ""
     job = _job(flags, table_flags, modalities=modalities, rule=rule)
     if job.only_items:
@@ -230,7 +230,7 @@ def _job(flags: PredictConfig, table_flags: TableFlags, **more: Any) -> Job:
     directory = exported.version_directory(flags.saved_model)
     names = (
         *("as_of", "runtime", "precision", "static_cache"),
-        *("only_items", "explore", "dataset_dir"),
+        *("only_items", "explore", "dataset_dir", "allow_short_history"),
     )
     return Job(
         saved_model=str(directory),

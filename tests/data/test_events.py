@@ -835,6 +835,7 @@ def test_train_evaluate_and_predict_from_events(capsys):
     items_and_events()
     # The other runs of the tests are not compiled with XLA.
     arguments = [*OWN, "--run_dir=run", "--epochs=1", "--set=units=4", "--jit"]
+    arguments += ["--inputs=age,calendar"]
     assert run(TrainConfig, "train", *arguments) == driver.OK
     before = Path("run/evaluation/metrics.json").read_bytes()
     assert run(EvaluateConfig, "evaluate", "--run_dir=run") == driver.OK

@@ -11,14 +11,26 @@ from hypothesis import strategies as st
 
 from mmnet.models import REGISTRY
 from mmnet.models.estimator import Sample
-from mmnet.schema import LARGEST_COUNT, LARGEST_ENTRY, LARGEST_NUMBER, LARGEST_RATE, VectorSpec
+from mmnet.schema import (
+    LARGEST_COUNT,
+    LARGEST_ENTRY,
+    LARGEST_NUMBER,
+    LARGEST_RATE,
+    AgeSpec,
+    CycleSpec,
+    VectorSpec,
+)
 from mmnet.serving.halves import DYNAMIC, STATIC, halves
 from tests import extremes
 from tests.extremes import ROWS
 from tests.models import tiny
 
 SPEC = tiny.SPEC.model_copy(
-    update={"vectors": (*tiny.SPEC.vectors, VectorSpec(name="words", dim=3, of="text"))}
+    update={
+        "vectors": (*tiny.SPEC.vectors, VectorSpec(name="words", dim=3, of="text")),
+        "age": AgeSpec(since="release", hidden=True),
+        "cycles": (CycleSpec(name="weekday", seen=(0, 1, 2)),),
+    }
 )
 BATCH = tiny.batch(SPEC, examples=ROWS)
 SMALL = {"units": 4, "field_width": 2}

@@ -1,12 +1,22 @@
 """What a model reads when it scores is what it read in training, whatever it is read from."""
 
-import numpy as np
-import pytest
+import datetime
 
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+from mmnet.checks import InputError
+from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import dataset as datasets
-from mmnet.data import input_tables
+from mmnet.data import input_tables, pipeline
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
+from mmnet.models.mmnet import mmnet
+from mmnet.models.options import MMNetOptions
+from mmnet.serving import golden
+from mmnet.serving.export import Servable
 from mmnet.serving.inputs import DatasetSource, TableSource
 
 AS_OF = 3  # the window begins before the first period
@@ -44,3 +54,90 @@ def test_the_key_of_static_parts_follows_their_contents(data, tmp_path):
     first, second, *_ = inputs.pieces(100)
     keys = {inputs.key(first), inputs.key(first), inputs.key(second)}
     assert len(keys) == 2
+
+
+# ----------------------------------------------------------------------- the target's moment
+
+ITEMS, DAYS, WINDOW = 300, 45, 3
+
+
+@pytest.fixture(scope="module", params=["release", "first_click"])
+def of_days(request, tmp_path_factory):
+    """A dataset of daily counts that reads ages and weekdays, and the flags of its tables."""
+    place, draws = tmp_path_factory.mktemp("days"), np.random.default_rng(0)
+    start = datetime.date(2024, 2, 20)
+    first = draws.integers(0, DAYS, ITEMS)
+    item, day = np.nonzero(
+        (np.arange(DAYS) >= first[:, None]) & (draws.random((ITEMS, DAYS)) < 0.5)
+    )
+    clicks = draws.integers(1, 90, len(item))
+    counts = {
+        "item_id": [f"i{one}" for one in item],
+        "period": [start + datetime.timedelta(int(one)) for one in day],
+        "clicks": clicks,
+        "shares": clicks // 3,
+    }
+    pd.DataFrame(counts).to_csv(place / "counts.csv", index=False)
+    released = [start + datetime.timedelta(int(one) - 2) if one % 5 else None for one in first]
+    items = pd.DataFrame({"item_id": [f"i{one}" for one in range(ITEMS)], "day": released})
+    items.to_csv(place / "items.csv", index=False)
+    flags = TableFlags(
+        counts=str(place / "counts.csv"),
+        items=str(place / "items.csv"),
+        release="day" if request.param == "release" else "",
+    )
+    task = TaskFlags(
+        window=WINDOW, min_target_clicks=1, min_test_rows=1, inputs=("age", "calendar")
+    )
+    return pipeline.prepare(input_tables.load_tables(flags, task), flags, task), flags
+
+
+def test_the_moment_is_the_same_in_training_scoring_and_requests(of_days, tmp_path):
+    data, flags = of_days
+    windows, fitted = Windows(data), data.fitted
+    names = ("age", "age_at_least", "target_weekday")
+    everyone = np.arange(ITEMS, dtype=np.int32)
+    servable = Servable(mmnet(fitted.spec, MMNetOptions(units=2, field_width=2)), fitted)
+    read = tf.function(servable.read, autograph=False)
+    rows = 0
+    for last in range(WINDOW - 1, DAYS - 1):  # 12,600 rows
+        examples = Examples(everyone, np.full_like(everyone, last))
+        ((_, wanted),) = windows.batches(examples)
+        as_of = str(data.panel.label(last))
+        sources = [DatasetSource(data, fitted)]
+        if last % 10 == 0:  # a first pass over the tables takes its time
+            tables = input_tables.open_tables(flags)
+            sources.append(TableSource(tables, fitted))
+        for source in sources:
+            source.survey(as_of, tmp_path)
+            inputs = source.inputs(tmp_path)
+            (piece,) = inputs.pieces(ITEMS)
+            found = inputs.history(piece)
+            for name in names:
+                np.testing.assert_array_equal(found[name], wanted[name])
+                assert found[name].dtype == wanted[name].dtype
+        columns = golden.rows(data, windows, examples, ITEMS).columns
+        found = read(**{name: tf.constant(column) for name, column in columns.items()})
+        for name in names:
+            np.testing.assert_array_equal(found[name], wanted[name])
+        rows += ITEMS
+    assert rows > 10_000
+
+
+def test_counts_that_begin_later_are_scored_without_ages_only(of_days, tmp_path):
+    data, flags = of_days
+    counts = pd.read_csv(flags.counts)
+    later = tmp_path / "later.csv"
+    counts[counts["period"] >= "2024-03-01"].to_csv(later, index=False)
+    flags = flags.model_copy(update={"counts": str(later)})
+    tables = input_tables.open_tables(flags)
+    if flags.release:  # the counts have no part in ages
+        TableSource(tables, data.fitted).survey("", tmp_path)
+        return
+    with pytest.raises(InputError, match="counts begin with 2024-03-01, but the model counts"):
+        TableSource(tables, data.fitted).survey("", tmp_path)
+    source = TableSource(input_tables.open_tables(flags), data.fitted, allow_short=True)
+    source.survey("", tmp_path)
+    inputs = source.inputs(tmp_path)
+    (piece,) = inputs.pieces(ITEMS)
+    assert (inputs.history(piece)["age"] == -1).all()

@@ -1,0 +1,246 @@
+"""The moment of the target: how old the item is then, and where the period lies in the calendar.
+
+Both are known before the period begins. The same functions make them in training, in scoring and
+inside the exported graph: they take integers, arrays or tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmnet.checks import InputError
+from mmnet.config import TableFlags, TaskFlags
+from mmnet.data.calendars import Calendar
+from mmnet.data.counts import NO_PERIOD, Counted, Panel
+from mmnet.data.ledger import Rule
+from mmnet.data.splits import Examples
+from mmnet.data.time_texts import month_of
+from mmnet.schema import (
+    AGE,
+    AGE_AT_LEAST,
+    CYCLES,
+    FIRST_ID,
+    MISSING_ID,
+    UNKNOWN_ID,
+    AgeSpec,
+    CycleSpec,
+    FeatureSpec,
+)
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+DAY = 86_400
+MONDAY = 4
+"""Days from 1970-01-01 to the Monday that periods are counted from."""
+TURNS = 2
+"""Times that training must go round a cycle: seen once, a Monday is no more than a date."""
+
+MOST = 0.5
+"""Share of items whose release is the period of their first click from which the one may be made of
+the other."""
+
+LENGTHS = {"hour": (DAY, "day"), "weekday": (7 * DAY, "week"), "month": (365 * DAY, "year")}
+"""Seconds of a turn, and what it is called."""
+
+
+def cycles_of(calendar: Calendar) -> tuple[str, ...]:
+    """The cycles in which a period of a calendar has a place.
+
+    >>> cycles_of(Calendar(kind="time", width=3600)), cycles_of(Calendar(kind="integer"))
+    (('hour', 'weekday'), ())
+    """
+    if calendar.kind == "integer":
+        return ()
+    if calendar.months:
+        return ("month",) if calendar.months < 12 else ()
+    if calendar.width < DAY:
+        return ("hour", "weekday")
+    if calendar.width == DAY:
+        return ("weekday",)
+    return ("month",) if calendar.width >= 7 * DAY else ()
+
+
+def place(calendar: Calendar, cycle: str, periods: Any) -> Any:
+    """Where periods begin in a cycle, from 0 (midnight, Monday, January) on.
+
+    Args:
+        calendar: what a period is.
+        cycle: one of `cycles_of(calendar)`.
+        periods: their numbers: an integer, an int64 array, or a tensor.
+
+    >>> days = Calendar(kind="time", width=86_400)
+    >>> place(days, "weekday", days.number("2024-02-29", "as_of"))  # a Thursday
+    3
+    """
+    if calendar.months:
+        return (periods * calendar.months) % CYCLES["month"]
+    seconds = periods * calendar.width
+    if cycle == "hour":
+        return seconds % DAY // 3600
+    if cycle == "weekday":
+        return seconds // DAY % 7
+    return month_of(seconds // DAY + MONDAY) % CYCLES["month"]
+
+
+def fit_cycles(calendar: Calendar, targets: np.ndarray) -> tuple[list[CycleSpec], list[str]]:
+    """The cycles that training goes round often enough to learn from.
+
+    Args:
+        calendar: what a period is.
+        targets: numbers of the training targets' periods, int64 [any].
+
+    Returns:
+        The cycles, and a note on each that is left out.
+
+    >>> fit_cycles(Calendar(kind="time", width=86_400), np.arange(13))
+    ([], ['the weekday is left out: training covers 1.8 weeks, not 2'])
+    """
+    periods = np.unique(targets)
+    found, notes = [], []
+    for name in cycles_of(calendar):
+        length, turn = LENGTHS[name]
+        span = int(periods[-1] - periods[0]) + 1
+        turns = span * calendar.months / 12 if calendar.months else span * calendar.width / length
+        if turns >= TURNS:
+            seen = np.unique(place(calendar, name, periods))
+            found.append(CycleSpec(name=name, seen=tuple(seen.tolist())))
+        else:
+            rounded = f"{int(10 * turns) / 10} {turn}s"
+            notes.append(f"the {name} is left out: training covers {rounded}, not {TURNS}")
+    return found, notes
+
+
+def fit(
+    counted: Counted, flags: TableFlags, task: TaskFlags, train: Examples
+) -> tuple[dict[str, Any], list[Rule]]:
+    """What of the moment a model reads, by `--inputs`.
+
+    Returns:
+        `age` and `cycles` of the `FeatureSpec`, and what the ledger says of them.
+    """
+    found: dict[str, Any] = {"age": None, "cycles": ()}
+    ledger = []
+    if "age" in task.inputs:
+        found["age"], note = _fit_age(counted, flags)
+        ledger.append(_line(len(counted.ids), "age at the target", [note]))
+    if "calendar" in task.inputs:
+        targets = np.unique(train.times).astype(np.int64) + counted.first_period + task.horizon
+        cycles, notes = fit_cycles(counted.calendar, targets)
+        if not cycles_of(counted.calendar):
+            notes = [f"none: {counted.calendar.describe()} have no place in a week or a year"]
+        found["cycles"] = tuple(cycles)
+        names = [f"its {cycle.name}" for cycle in cycles]
+        ledger.append(_line(len(train), "calendar of the target", [*names, *notes]))
+    return found, ledger
+
+
+def _line(rows: int, rule: str, notes: Iterable[str]) -> Rule:
+    return Rule("inputs", rule, rows, rows, "; ".join(notes))
+
+
+def _fit_age(counted: Counted, flags: TableFlags) -> tuple[AgeSpec, str]:
+    """From what ages are known, and a note that says so."""
+    if not flags.release:
+        start = counted.label(0)
+        return (
+            AgeSpec(since="first_click", hidden=True, log_start=counted.first_period),
+            f"counted from the first click, and hidden with the history; counts begin with {start}",
+        )
+    given = counted.release_given
+    both = given & (counted.first_seen != NO_PERIOD)
+    released = counted.release[both] + counted.first_period
+    alike = float(np.mean(released == counted.first_seen[both])) if both.any() else 0.0
+    note = f"{int(given.sum()):,} of {len(given):,} items have a release"
+    hidden = flags.release_from == "log" or (flags.release_from == "auto" and alike > MOST)
+    if hidden and flags.release_from == "auto":
+        note += (
+            f", for {alike:.0%} of those seen the period of their first click, so that it may come "
+            "from the log: the age is hidden with the history; set --release_from=catalogue if "
+            "releases are known before the first click"
+        )
+    return AgeSpec(since="release", hidden=hidden), note
+
+
+def origins(
+    panel: Panel, spec: FeatureSpec, *, start: int, allow_short: bool = False
+) -> np.ndarray:
+    """The periods that the ages of items count from.
+
+    Args:
+        panel: releases, and first clicks.
+        spec: what the model reads.
+        start: number of the first period of the counts, which a panel may show the end of.
+        allow_short: whether counts may begin later than the training log did, and ages that count
+            from first clicks are then unknown. Else items would look newer than they are.
+
+    Returns:
+        Numbers of periods, int64 [items]; `NO_PERIOD` where the age is unknown.
+
+    Raises:
+        InputError: the counts begin too late.
+    """
+    age = spec.age
+    if age is None or age.log_start is None:
+        return panel.origins(given=age is not None)
+    if start <= age.log_start:
+        return panel.origins(given=False)
+    if allow_short:
+        return np.full(len(panel.release), NO_PERIOD)
+    calendar = panel.calendar
+    raise InputError(
+        f"the counts begin with {calendar.label(start)}, but the model counts the age of an item "
+        f"from its first click since {calendar.label(age.log_start)}; give counts since then, or, "
+        "to predict without ages, set --allow_short_history"
+    )
+
+
+# ------------------------------------------------------------------------------------- tensors
+
+
+def tensors(
+    spec: FeatureSpec, calendar: Calendar, origin: Any, target: Any
+) -> dict[str, tf.Tensor]:
+    """What a model reads of the moment.
+
+    Args:
+        spec: which of it.
+        calendar: what a period is.
+        origin: numbers of the periods that the items' ages count from, int64 [batch]; `NO_PERIOD`
+            where that is not known.
+        target: numbers of the target periods, int64 [batch]; `NO_PERIOD` likewise.
+
+    Returns:
+        Tensor name -> [batch].
+
+    >>> spec = FeatureSpec(window=2, horizon=1, age=AgeSpec(since="release", hidden=False))
+    >>> found = tensors(spec, Calendar(kind="integer"), np.array([3, NO_PERIOD]), np.array([8, 8]))
+    >>> found["age"].numpy()
+    array([ 5., -1.], dtype=float32)
+    """
+    import tensorflow as tf
+
+    origin, target = tf.convert_to_tensor(origin), tf.convert_to_tensor(target)
+    told = target != NO_PERIOD
+    some = tf.where(told, target, 0)
+    found = {}
+    if spec.age:
+        known = told & (origin != NO_PERIOD)
+        if spec.age.since == "first_click":  # after t nobody has seen it
+            known &= origin <= some - spec.horizon
+        start = tf.where(known, origin, some)
+        age = tf.clip_by_value(some - start, 0, int(AGE.limits[1]))
+        found[AGE.name] = tf.where(known, tf.cast(age, tf.float32), AGE.limits[0])
+        bound = tf.zeros_like(found[AGE.name])
+        if spec.age.log_start is not None:
+            bound = tf.cast(known & (start <= spec.age.log_start), tf.float32)
+        found[AGE_AT_LEAST.name] = bound
+    for cycle in spec.cycles:
+        ids = np.full(CYCLES[cycle.name], UNKNOWN_ID, np.int32)
+        ids[list(cycle.seen)] = FIRST_ID + np.array(cycle.seen, np.int32)
+        at = tf.gather(tf.constant(ids), place(calendar, cycle.name, some))
+        found[cycle.tensor] = tf.where(told, at, MISSING_ID)
+    return found

@@ -1,0 +1,56 @@
+"""Every network reads the target's moment, and hides an age with the history that it comes from."""
+
+import numpy as np
+import pytest
+
+from mmnet.models import REGISTRY
+from mmnet.models.mmnet import mmnet
+from mmnet.models.options import MMNetOptions
+from mmnet.schema import AgeSpec, CycleSpec
+from tests.conformance import check_model
+from tests.models import tiny
+
+NETWORKS = ("mmnet", "gru", "encoder_decoder", "mmved", "dftc")
+WEEKDAY = CycleSpec(name="weekday", seen=(0, 1, 2))
+HIDDEN, SHOWN = (
+    tiny.SPEC.model_copy(
+        update={"age": AgeSpec(since="release", hidden=hidden), "cycles": (WEEKDAY,)}
+    )
+    for hidden in (True, False)
+)
+SMALL = {"units": 4, "field_width": 2}
+
+
+def inputs(**changed):
+    """A batch of two items, the second without a history."""
+    found = tiny.batch(SHOWN, examples=2)
+    found["age"], found["age_at_least"] = np.float32([3, 30]), np.float32([0, 1])
+    for name, hidden in (("share_rate", 0), ("missing_flag", 1), ("clicks", 0)):
+        found[name][1] = hidden
+    found["missing_flag"][0, 0] = 0
+    return found | {name: np.asarray(one, found[name].dtype) for name, one in changed.items()}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_age_of_the_history_is_read_only_beside_a_history(name):
+    for spec, reads in ((HIDDEN, [True, False]), (SHOWN, [True, True])):
+        model = REGISTRY[name](spec, **SMALL)
+        before = np.asarray(model(inputs()))
+        older = np.asarray(model(inputs(age=[5, 50])))
+        assert (before != older).tolist() == reads
+        bound = np.asarray(model(inputs(target_weekday=[1, 1])))
+        assert (bound != np.asarray(model(inputs(target_weekday=[2, 3])))).all()
+
+
+def test_nothing_is_added_where_the_dataset_tells_nothing():
+    def names(spec):
+        return {layer.name for layer in mmnet(spec, MMNetOptions(**SMALL)).layers}
+
+    added = names(SHOWN) - names(tiny.SPEC)
+    assert {"age_embedding", "calendar", "moment", "fused_and_moment"} <= added
+    assert not names(tiny.SPEC) - names(SHOWN)
+
+
+def test_conforms(tmp_path):
+    model = mmnet(HIDDEN, MMNetOptions(seed=0, **SMALL))
+    check_model(model, tiny.batch(HIDDEN), tmp_path=tmp_path, golden="mmnet_with_moment")
