@@ -90,7 +90,12 @@ class _FlagValues(absl_flags.FlagValues):
     def _get_flag_file_lines(self, filename: str, parsed_file_stack: Any = None) -> list[str]:
         if filename:
             filename = find(filename, parsed_file_stack[-1] if parsed_file_stack else "")
-        return super()._get_flag_file_lines(filename, parsed_file_stack)
+        try:
+            return super()._get_flag_file_lines(filename, parsed_file_stack)
+        except UnicodeDecodeError:
+            raise InputError(
+                f"--flagfile={filename}: not a text file in UTF-8; save it as one"
+            ) from None
 
 
 _NO_FLAGFILE = r".*Unable to open flagfile: \[Errno \d+\] (.*): '(.*)'"
