@@ -162,7 +162,7 @@ def only_one(
     Args:
         directory: made if need be.
         refusal: what to say to the one that comes second.
-        remove: take the directory away in the end, if it is empty: it was made for this lock.
+        remove: take the directory away in the end, if it was made for this lock and is empty.
 
     Yields:
         The file descriptor that holds the lock.
@@ -172,6 +172,7 @@ def only_one(
         OSError: it cannot be made.
     """
     directory = Path(directory)
+    remove = remove and not directory.exists()
     make_directory(directory)
     try:
         import fcntl

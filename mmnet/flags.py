@@ -138,6 +138,10 @@ def parse(config: type[Parsed], arguments: Sequence[str]) -> Parsed:
         raise InputError(f"unknown flag --{error.flagname}{near}") from None
     except absl_flags.Error as error:
         raise InputError(_sentence(error)) from None
+    except InputError:
+        raise
+    except ValueError as error:  # of a value after --noflag
+        raise InputError(f"{error}; every setting is a --flag=value") from None
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}; every setting is a --flag=value")
     given = [name for name in config.model_fields if values[name].present]

@@ -95,6 +95,11 @@ def test_a_boolean_is_set_by_name_by_no_name_or_by_value():
     assert parse(TrainConfig, ["--deterministic"]).deterministic is True
 
 
+def test_a_boolean_by_no_name_has_no_value():
+    wrong = sentence(["--nojit=true"])
+    assert wrong == "--nojit=true does not take an argument; every setting is a --flag=value"
+
+
 def test_no_flags_are_the_defaults():
     assert parse(TrainConfig, []) == TrainConfig()
 

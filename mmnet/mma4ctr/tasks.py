@@ -34,7 +34,7 @@ from mmnet.startup import load_tensorflow
 from mmnet.tasks import shown
 from mmnet.training import resume
 from mmnet.training.records import Record, Stages
-from mmnet.training.run_directory import RunKind, only_run, removed_if_unused
+from mmnet.training.run_directory import RunKind, is_there, only_run, removed_if_unused
 
 if TYPE_CHECKING:
     from mmnet.mma4ctr.evaluation.report import Report
@@ -77,8 +77,9 @@ def _print_dataset(found: Dataset) -> None:
 
 def train(flags: TrainConfig) -> None:
     """Files or a dataset directory in, a run directory out."""
+    was_there = is_there(flags)
     flags, run_dir = RUNS.open(flags)
-    with only_run(run_dir), removed_if_unused(run_dir):
+    with only_run(run_dir), removed_if_unused(run_dir, was_there=was_there):
         config.check(flags)
         if flags.item_scores:
             item_scores.check(flags.item_scores)
