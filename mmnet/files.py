@@ -7,10 +7,13 @@ import errno
 import os
 import re
 import shutil
+import struct
 import tempfile
 import time
 import uuid
 import weakref
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,8 +44,10 @@ def write_atomic(
     """
     path = Path(path)
     if path.exists() and not path.is_file():
-        what = "is a directory" if path.is_dir() else "is a device or a pipe"
-        raise OSError(errno.EINVAL, f"{what}, not a file to write", str(path))
+        code, what = errno.EPERM, "is a device or a pipe"
+        if path.is_dir():
+            code, what = errno.EISDIR, "is a directory"
+        raise OSError(code, f"{what}, not a file to write", str(path))
     make_directory(path.parent)
     # Not `tempfile`: its files are readable by their owner only, and the rename would keep that.
     beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{path.suffix}")
@@ -157,7 +162,7 @@ def only_one(
     Args:
         directory: made if need be.
         refusal: what to say to the one that comes second.
-        remove: take the directory away in the end, if it is empty: it was made for this lock.
+        remove: take the directory away in the end, if it was made for this lock and is empty.
 
     Yields:
         The file descriptor that holds the lock.
@@ -167,6 +172,7 @@ def only_one(
         OSError: it cannot be made.
     """
     directory = Path(directory)
+    remove = remove and not directory.exists()
     make_directory(directory)
     try:
         import fcntl
@@ -315,6 +321,14 @@ def problem_of_place(error: BaseException) -> str:
         told = words[0]
     full = any(os.strerror(code) == told for code in _PLACES[:3]) or "full" in told
     return f"{named}{told}; {'free some, or choose another place' if full else 'choose another'}"
+
+
+UNREADABLE = (
+    *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
+    *(MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error),
+)
+"""What reading a damaged file of arrays raises: NumPy, zip and zlib have errors of their own, and
+the sizes in a header may be any."""
 
 
 def _to_disk(path: Path) -> None:

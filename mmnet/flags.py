@@ -90,7 +90,12 @@ class _FlagValues(absl_flags.FlagValues):
     def _get_flag_file_lines(self, filename: str, parsed_file_stack: Any = None) -> list[str]:
         if filename:
             filename = find(filename, parsed_file_stack[-1] if parsed_file_stack else "")
-        return super()._get_flag_file_lines(filename, parsed_file_stack)
+        try:
+            return super()._get_flag_file_lines(filename, parsed_file_stack)
+        except UnicodeDecodeError:
+            raise InputError(
+                f"--flagfile={filename}: not a text file in UTF-8; save it as one"
+            ) from None
 
 
 _NO_FLAGFILE = r".*Unable to open flagfile: \[Errno \d+\] (.*): '(.*)'"
@@ -133,6 +138,10 @@ def parse(config: type[Parsed], arguments: Sequence[str]) -> Parsed:
         raise InputError(f"unknown flag --{error.flagname}{near}") from None
     except absl_flags.Error as error:
         raise InputError(_sentence(error)) from None
+    except InputError:
+        raise
+    except ValueError as error:  # of a value after --noflag
+        raise InputError(f"{error}; every setting is a --flag=value") from None
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}; every setting is a --flag=value")
     given = [name for name in config.model_fields if values[name].present]

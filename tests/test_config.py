@@ -72,6 +72,17 @@ def test_flagfiles_may_name_others_and_the_later_line_wins(tmp_path):
     assert (flags.window, flags.seed, flags.horizon) == (4, 5, 2)
 
 
+def test_a_flagfile_in_another_encoding_is_one_sentence(tmp_path):
+    (tmp_path / "flags.txt").write_bytes("--counts=café.csv\n".encode("latin-1"))
+    (tmp_path / "outer.txt").write_text(f"--flagfile={tmp_path / 'flags.txt'}\n")
+    for name in ("flags", "outer"):
+        wrong = sentence([f"--flagfile={tmp_path / f'{name}.txt'}"])
+        assert (
+            wrong
+            == f"--flagfile={tmp_path / 'flags.txt'}: not a text file in UTF-8; save it as one"
+        )
+
+
 def test_repeated_flags_gather_and_lists_are_cut_at_commas():
     flags = parse(TrainConfig, ["--set=a=1", "--set=b=2", "--taxonomies=category, tags"])
     assert flags.set == ("a=1", "b=2")
@@ -82,6 +93,11 @@ def test_a_boolean_is_set_by_name_by_no_name_or_by_value():
     assert parse(TrainConfig, ["--nojit"]).jit is False
     assert parse(TrainConfig, ["--jit=false"]).jit is False
     assert parse(TrainConfig, ["--deterministic"]).deterministic is True
+
+
+def test_a_boolean_by_no_name_has_no_value():
+    wrong = sentence(["--nojit=true"])
+    assert wrong == "--nojit=true does not take an argument; every setting is a --flag=value"
 
 
 def test_no_flags_are_the_defaults():

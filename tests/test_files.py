@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmnet.checks import InputError
-from mmnet.files import scratch_directory, write_atomic
+from mmnet.files import problem_of_place, scratch_directory, write_atomic
 
 
 def files_in(directory):
@@ -21,6 +21,16 @@ def test_writes_bytes_as_they_are(tmp_path, content):
     path = write_atomic(tmp_path / "a.bin", content)
     assert path.read_bytes() == content
     assert files_in(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize(("there", "what"), [("/dev/null", "a device or a pipe"), (".", "a dir")])
+def test_a_place_that_no_file_can_have_is_one_sentence(tmp_path, there, what):
+    path = tmp_path / "a.json"
+    path.symlink_to(there)
+    with pytest.raises(OSError, match=f"is {what}") as caught:
+        write_atomic(path, "{}")
+    assert problem_of_place(caught.value).startswith(f"{path}: is {what}")
+    assert problem_of_place(caught.value).endswith(", not a file to write; choose another")
 
 
 def test_writes_text_as_utf_8_with_its_own_line_ends(tmp_path):

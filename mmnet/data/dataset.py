@@ -217,7 +217,7 @@ def _open(folder: Path, about: store.About) -> Dataset:
     if about["first_targets"] is not None:
         parts = {name: Examples(array(f"{name}-items"), array(f"{name}-times")) for name in SPLITS}
         split = Split(**parts, first_targets=tuple(about["first_targets"]))
-    return Dataset(
+    found = Dataset(
         fitted=fitted,
         panel=panel,
         history=array("history"),
@@ -228,6 +228,30 @@ def _open(folder: Path, about: store.About) -> Dataset:
         fingerprint=about["fingerprint"],
         true_share_rate=array("true_share_rate") if truth else None,
     )
+    store.check(folder, _right(found))
+    return found
+
+
+def _right(dataset: Dataset) -> dict[str, bool]:
+    """Array -> whether it goes with the others; for `store.check`."""
+    panel, spec, items = dataset.panel, dataset.fitted.spec, len(dataset.panel.item_ids)
+    shape = panel.clicks.shape
+    right = {
+        "clicks": len(shape) == 2 and shape[0] == items,
+        "shares": panel.shares.shape == shape,
+        "release": panel.release.shape == (items,),
+        "history": dataset.history.shape == histories.shape(items, shape[-1], spec),
+    }
+    if dataset.true_share_rate is not None:
+        right["true_share_rate"] = dataset.true_share_rate.shape == shape
+    right |= {f"tensor-{name}": len(array) == items for name, array in dataset.tensors.items()}
+    for name in SPLITS if dataset.split else ():
+        part = dataset.examples(name)
+        right[f"{name}-items"] = store.within(part.items, items)
+        right[f"{name}-times"] = part.times.shape == part.items.shape and store.within(
+            part.times, shape[1] - spec.horizon
+        )
+    return right
 
 
 STORE = store.Store("mmnet.prepare", FORMAT, _open)

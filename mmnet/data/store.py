@@ -21,8 +21,7 @@ import json
 import os
 import re
 import shutil
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -179,7 +178,7 @@ def opened(file: Path, reader: Callable[[Path], T]) -> T:
         return reader(file)
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except files.UNREADABLE:
         raise InputError(f"{file} is missing or cut off; prepare the dataset again") from None
 
 
@@ -193,6 +192,31 @@ def mapped(folder: Path, name: str) -> np.ndarray:
     return opened(
         folder / f"{name}.npy", lambda file: np.load(file, mmap_mode="c", allow_pickle=False)
     )
+
+
+def check(folder: Path, right: Mapping[str, bool]) -> None:
+    """Refuses arrays that do not go with the others of a dataset.
+
+    Args:
+        folder: of the arrays.
+        right: name of an array -> whether its shape and its row numbers are possible.
+
+    Raises:
+        InputError: one is not right.
+    """
+    for name, fine in right.items():
+        if not fine:
+            raise InputError(
+                f"{folder / name}.npy is damaged: it does not go with the dataset's other arrays; "
+                "prepare the dataset again"
+            )
+
+
+def within(places: np.ndarray, size: int) -> bool:
+    """Whether whole numbers count rows, from 0, of something of this size."""
+    if not len(places):
+        return True
+    return places.dtype.kind in "iu" and places.min() >= 0 and places.max() < size
 
 
 def _others(directory: Path, sources: tuple[Path, ...]) -> bool:

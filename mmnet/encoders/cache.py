@@ -27,7 +27,7 @@ import numpy as np
 
 from mmnet.checks import InputError
 from mmnet.encoders.problems import Problem, Problems
-from mmnet.files import write_atomic
+from mmnet.files import UNREADABLE, write_atomic
 
 FORMAT = 1
 """Raised when an older version's files can no longer be read."""
@@ -466,7 +466,7 @@ def _vectors_path(folder: Path, number: int) -> Path:
 def _load_keys(path: Path) -> np.ndarray:
     try:
         keys = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise _damaged(path, str(error)) from None
     if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != KEY_BYTES:
         raise _damaged(path, f"{keys.dtype} {list(keys.shape)}, not uint8 [n, {KEY_BYTES}]")
@@ -479,7 +479,7 @@ def _map_vectors(segment: _Segment, dim: int) -> np.ndarray:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise _damaged(path, "missing, though the keys are there") from None
-    except (ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise _damaged(path, str(error)) from None
     if vectors.dtype != np.float16 or vectors.shape != (segment.rows, dim):
         raise _damaged(

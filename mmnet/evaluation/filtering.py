@@ -8,6 +8,7 @@ they count the luck of which items were in the log, not that of training.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,9 @@ class _Sums:
 def _percentiles(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     tail = (1 - CONFIDENCE) / 2
     # A resample may hold none of the top rows; what is not defined there says nothing.
-    low, high = np.nanquantile(drawn, [tail, 1 - tail], axis=-1)
+    with warnings.catch_warnings():  # NaN where no resample defines it, which NumPy warns of
+        warnings.simplefilter("ignore", RuntimeWarning)
+        low, high = np.nanquantile(drawn, [tail, 1 - tail], axis=-1)
     return low, high
 
 

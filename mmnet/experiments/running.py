@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -37,6 +38,9 @@ def run(flags: ExperimentFlags, system: System, prepare: Prepare) -> Path:
         The results directory.
     """
     directory = directory_of(flags, system)
+    folder = Path(flags.results or f"{flags.experiment}/results")
+    if os.path.lexists(folder) and not folder.is_dir():  # before anything is trained
+        raise InputError(f"{folder} is not a directory for tables; name another by --results")
     planned = plan.plan(flags, system)
     system.check(planned, flags)
     with cells.only_one(directory) as lock:
@@ -48,7 +52,6 @@ def run(flags: ExperimentFlags, system: System, prepare: Prepare) -> Path:
         ran = cells.run(todo, flags.jobs, console, lock, system)
         from mmnet.experiments import results  # pandas and matplotlib, after the cells
 
-        folder = Path(flags.results or f"{flags.experiment}/results")
         changed = results.write(planned, todo, flags, folder, system.files)
     console.print(f"{len(todo)} cells, {ran} of them run now; {changed} files changed in {folder}")
     return folder

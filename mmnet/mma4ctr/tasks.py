@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mmnet.checks import InputError
 from mmnet.console import console
@@ -33,7 +34,7 @@ from mmnet.startup import load_tensorflow
 from mmnet.tasks import shown
 from mmnet.training import resume
 from mmnet.training.records import Record, Stages
-from mmnet.training.run_directory import RunKind, only_run, removed_if_unused
+from mmnet.training.run_directory import RunKind, is_there, only_run, removed_if_unused
 
 if TYPE_CHECKING:
     from mmnet.mma4ctr.evaluation.report import Report
@@ -76,8 +77,9 @@ def _print_dataset(found: Dataset) -> None:
 
 def train(flags: TrainConfig) -> None:
     """Files or a dataset directory in, a run directory out."""
+    was_there = is_there(flags)
     flags, run_dir = RUNS.open(flags)
-    with only_run(run_dir), removed_if_unused(run_dir):
+    with only_run(run_dir), removed_if_unused(run_dir, was_there=was_there):
         config.check(flags)
         if flags.item_scores:
             item_scores.check(flags.item_scores)
@@ -149,12 +151,48 @@ def evaluate(flags: EvaluateConfig) -> None:
         _evaluate(flags, own, run_dir)
 
 
+class _Epoch(BaseModel):
+    """What figures show of an epoch; further entries are kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    epoch: int
+    loss: float
+    auc: float
+
+
+class _Told(BaseModel):
+    """What a run's record says of its training, and evaluating again does not find out."""
+
+    history: list[_Epoch]
+    best_epoch: int
+    at_epoch: dict[str, dict[str, float | int]] = {}
+
+    @classmethod
+    def read(cls, path: Path) -> _Told:
+        """Reads it.
+
+        Raises:
+            InputError: the record is damaged, or of another system's run.
+        """
+        record = Record.read(path)
+        try:
+            return cls.model_validate({**record.metrics, **record.fitted})
+        except ValidationError as error:
+            wrong = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise InputError(
+                f"{path} does not say how the run was trained ({wrong} is missing or damaged); "
+                "train it again"
+            ) from None
+
+
 def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
     if not (run_dir / "record.json").exists():
         raise InputError(
             f"--run_dir={run_dir} has not ended (no record.json); go on with it by "
             "python -m mmnet.mma4ctr.train --resume"
         )
+    told = _Told.read(run_dir / "record.json")
     data = dataset.load(Path(flags.dataset_dir or own.dataset_dir or run_dir / "dataset"))
     load_tensorflow()
     from mmnet.mma4ctr.system import System
@@ -163,10 +201,9 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
     made = System(data, own)
     stored = resume.load_arrays(run_dir / WEIGHTS, made.digest)
     made.model.net.set_weights([stored[str(n)] for n in range(len(stored))])
-    record = Record.read(run_dir / "record.json")
-    fitted = fitting.Fit(history=record.fitted["history"], best_epoch=record.fitted["best_epoch"])
-    at_epoch = record.metrics.get("at_epoch", {})
-    report = made.report(fitted).model_copy(update={"at_epoch": at_epoch})
+    history = [cast("fitting.Epoch", epoch.model_dump()) for epoch in told.history]
+    fitted = fitting.Fit(history, told.best_epoch)
+    report = made.report(fitted).model_copy(update={"at_epoch": told.at_epoch})
     _write_evaluation(made, report, fitted, run_dir / "evaluation", "all")
     if flags.umap:
         _write_maps(made, run_dir / "evaluation", flags.umap)

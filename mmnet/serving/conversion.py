@@ -56,10 +56,20 @@ def converted(directory: Path, signature: str, cache: str | Path = CACHE) -> Pat
 
 
 def fingerprint(directory: Path) -> str:
-    """SHA-256 in hex of what decides a converted signature: graph, weights, way of converting."""
-    files = [directory / "saved_model.pb", *sorted((directory / "variables").iterdir())]
+    """SHA-256 in hex of what decides a converted signature: graph, weights, way of converting.
+
+    Raises:
+        InputError: a file is missing or cannot be read.
+    """
     lines = [f"format {FORMAT}, opset {OPSET}"]
-    lines += [f"{sha256(file)} {file.relative_to(directory)}" for file in files]
+    try:
+        files = [directory / "saved_model.pb", *sorted((directory / "variables").iterdir())]
+        lines += [f"{sha256(file)} {file.relative_to(directory)}" for file in files]
+    except OSError as error:
+        raise InputError(
+            f"--saved_model={directory} cannot be read ({error.filename}: {error.strerror}); "
+            "--verify says what is damaged"
+        ) from None
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

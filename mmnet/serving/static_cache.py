@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmnet.data.outputs import write_named
+from mmnet.files import UNREADABLE
 
 
 class StaticCache:
@@ -62,9 +63,9 @@ def _read(path: Path, num_items: int) -> np.ndarray | None:
     """The parts in a file; none where it is absent or damaged, since then it is written anew."""
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        whole = found.ndim == 2 and len(found) == num_items and found.dtype == np.float32
+    except UNREADABLE:
         return None
-    whole = found.ndim == 2 and len(found) == num_items and found.dtype == np.float32
     return found if whole else None
 
 

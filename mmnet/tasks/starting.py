@@ -18,7 +18,7 @@ from mmnet.tasks.building import WEIGHTS, model_options
 from mmnet.tasks.preparing import dataset_of_tables
 from mmnet.training import resume
 from mmnet.training.records import Stages
-from mmnet.training.run_directory import SHARE_RATES, only_run, removed_if_unused
+from mmnet.training.run_directory import SHARE_RATES, is_there, only_run, removed_if_unused
 
 if TYPE_CHECKING:  # it needs TensorFlow
     from mmnet.tasks.training import Series
@@ -34,10 +34,11 @@ def train(flags: TrainConfig, series: Series | None = None) -> None:
     model_options(flags)  # wrong ones are refused before a directory is made
     for rule in flags.rules:
         rules.parse(rule)
+    was_there = is_there(flags)
     flags, run_dir = SHARE_RATES.open(flags)
     stages = Stages()
-    with only_run(run_dir):
-        with stages.stage("prepare"), removed_if_unused(run_dir):
+    with only_run(run_dir), removed_if_unused(run_dir, was_there=was_there):
+        with stages.stage("prepare"):
             dataset, flags = _dataset_of_run(flags, run_dir)
         load_tensorflow()
         from mmnet.tasks import training

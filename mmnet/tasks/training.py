@@ -38,7 +38,7 @@ from mmnet.tasks.evaluating import (
 from mmnet.tasks.shown import console, print_ledger, print_remarks, target_remarks
 from mmnet.training import fitting, losses, resume, share_rates
 from mmnet.training.records import Record, Stages
-from mmnet.training.run_directory import SHARE_RATES, removed_if_unused
+from mmnet.training.run_directory import SHARE_RATES
 
 
 class Series:
@@ -91,7 +91,7 @@ def train(
     """
     builder, options = model_options(flags)
     series = series or Series()
-    with stages.stage("prepare"), removed_if_unused(run_dir):
+    with stages.stage("prepare"):
         model = built(builder, options, dataset, flags)
         if builder.kind == "network":
             losses.check_loss(flags.loss, model)

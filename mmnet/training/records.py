@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 import mmnet
+from mmnet.checks import InputError
 from mmnet.files import write_atomic
 
 PACKAGES = ("tensorflow", "keras", "keras-tcn", "numpy")
@@ -81,8 +82,17 @@ class Record(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Record:
-        """Reads a record back."""
-        return cls.model_validate_json(Path(path).read_bytes())
+        """Reads a record back.
+
+        Raises:
+            InputError: it is missing or damaged.
+        """
+        try:
+            return cls.model_validate_json(Path(path).read_bytes())
+        except (OSError, ValueError):
+            raise InputError(
+                f"{path} is missing or damaged, and says how the run went; train it again"
+            ) from None
 
 
 class Stages:

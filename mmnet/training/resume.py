@@ -11,8 +11,6 @@ import hashlib
 import json
 import re
 import warnings
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmnet.checks import InputError
-from mmnet.files import write_atomic
+from mmnet.files import UNREADABLE, write_atomic
 
 if TYPE_CHECKING:  # stored arrays are read without it
     import keras
@@ -205,7 +203,7 @@ class Checkpoints:
         for path in reversed(paths):
             try:
                 return _read(path)
-            except _DAMAGE as error:
+            except UNREADABLE as error:
                 warnings.warn(f"{path} is damaged and was passed over ({error})", stacklevel=2)
         if paths:
             raise InputError(
@@ -213,9 +211,6 @@ class Checkpoints:
                 "start anew in an empty run directory, without --resume"
             )
         return None
-
-
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def _read(path: Path) -> Checkpoint:
@@ -347,7 +342,7 @@ def load_arrays(path: Path, dataset: str) -> Arrays:
                 for name in stored.files
                 if name.startswith(_ARRAY)
             }
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except UNREADABLE:
         raise InputError(f"{path}: no finished run's weights there; train it first") from None
     if not arrays:
         raise InputError(f"{path} holds no arrays that this version wrote; train it again")

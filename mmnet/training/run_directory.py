@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -140,14 +141,25 @@ def _fresh(stem: str) -> Path:
 
 
 @contextlib.contextmanager
-def removed_if_unused(run_dir: Path) -> Iterator[None]:
-    """Removes a run directory that is still empty when the input or a place proves to be wrong."""
+def removed_if_unused(run_dir: Path, *, was_there: bool) -> Iterator[None]:
+    """Removes a run directory that is still empty when the input or a place proves to be wrong.
+
+    Args:
+        run_dir: the directory.
+        was_there: before the run; then it stays.
+    """
     try:
         yield
     except (InputError, OSError):
         with contextlib.suppress(OSError):  # it is not empty: then it stays
-            run_dir.rmdir()
+            if not was_there:
+                run_dir.rmdir()
         raise
+
+
+def is_there(flags: TrainRunFlags) -> bool:
+    """Whether the run directory that flags name exists, to be asked before `RunKind.open`."""
+    return bool(flags.run_dir) and os.path.isdir(flags.run_dir)
 
 
 def _absolute(place: str) -> str:

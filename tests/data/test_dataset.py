@@ -193,3 +193,26 @@ def test_a_dataset_of_an_earlier_version_has_its_files_at_the_top(dataset, tmp_p
     assert sorted(path.name for path in directory.iterdir()) == sorted(
         [folder_of(directory).name, "counts.parquet", "dataset.json"]
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("train-items", lambda array: np.where(np.arange(len(array)) == 1, 3, array)),
+        ("test-items", lambda array: array - 3),
+        ("train-items", lambda array: array.astype("f8")),
+        ("validation-times", lambda array: array + 9),
+        ("test-times", lambda array: array[:-1]),
+        ("shares", lambda array: array[:, 1:]),
+        ("release", lambda array: array[:2]),
+        ("history", lambda array: array[..., :2]),
+        ("tensor-text_title", lambda array: array[:1]),
+        ("true_share_rate", lambda array: array[0]),
+    ],
+)
+def test_arrays_that_do_not_go_together_are_refused(dataset, tmp_path, name, damage):
+    datasets.save(dataset, tmp_path)
+    path = folder_of(tmp_path) / f"{name}.npy"
+    np.save(path, damage(np.load(path)))
+    told = sentence(datasets.load, tmp_path)
+    assert told.startswith(f"{path} is damaged: it does not go with the dataset's other arrays")

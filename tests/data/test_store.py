@@ -3,6 +3,9 @@
 import hashlib
 import json
 import shutil
+import struct
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -291,3 +294,12 @@ def test_a_folder_of_sixteen_digits_and_a_key_are_the_second_systems_of_before(t
     assert store.read(tmp_path)["content"] == "of the rows"
     write(tmp_path, 2)
     assert names(tmp_path) == sorted([folder_of(tmp_path).name, "dataset.json"])
+
+
+@pytest.mark.parametrize("error", [zlib.error, MemoryError, NotImplementedError, struct.error])
+def test_whatever_a_reader_makes_of_a_damaged_file_it_is_refused(error):
+    def reader(path):
+        raise error
+
+    with pytest.raises(InputError, match=r"^clicks\.npy is missing or cut off; prepare the"):
+        store.opened(Path("clicks.npy"), reader)

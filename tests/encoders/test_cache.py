@@ -359,8 +359,15 @@ def emptied(path):
     path.write_bytes(b"")
 
 
+def an_archive(path):
+    path.write_bytes(b"PK\x03\x04, and no more")
+
+
+DAMAGES = [cut, longer, of_another_type, of_objects, emptied, an_archive]
+
+
 @pytest.mark.parametrize("kind", ["keys", "vectors"])
-@pytest.mark.parametrize("damage", [cut, longer, of_another_type, of_objects, emptied])
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_segment_is_refused(tmp_path, kind, damage):
     encoded_by(tmp_path, "cat", "dog")
     damage(folder_of(tmp_path) / f"segment-000000.{kind}.npy")

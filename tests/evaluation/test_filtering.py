@@ -57,6 +57,14 @@ def test_a_threshold_above_all_scores_keeps_nothing():
     assert np.isnan(found["pool_rate"])
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_interval_that_no_resample_defines_is_empty_without_a_warning():
+    found = filtering.sweep(
+        np.arange(4.0), np.arange(4.0), np.arange(4), kept_shares=(), thresholds=[9.0], replicates=9
+    ).iloc[0]
+    assert np.isnan([found["pool_rate_low"], found["pool_rate_high"]]).all()
+
+
 def test_rows_of_one_item_are_no_independent_draws():
     """Ten copies of every row say no more than one, so the interval stays as wide."""
     draws = np.random.default_rng(0)

@@ -152,6 +152,16 @@ def test_a_cell_that_fails_says_why_and_keeps_no_other_from_running(tmp_path, ca
     assert not (tmp_path / "results").exists()
 
 
+def test_a_file_in_the_place_of_the_tables_is_refused_before_cells_are_trained(tmp_path, capsys):
+    (tmp_path / "tables").touch()
+    places = [f"--results={tmp_path / 'tables'}", f"--cells={tmp_path / 'cells'}"]
+    assert run(*SIMULATED, "--table=One: ha", *places) == 1
+    assert capsys.readouterr().err.endswith(
+        "is not a directory for tables; name another by --results\n"
+    )
+    assert not (tmp_path / "cells").exists()
+
+
 def test_deleted_tables_are_made_again(folder):
     before = contents(folder / "results")
     (folder / "results" / "one.tex").unlink()

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,22 @@ def test_evaluating_again_gives_the_same_numbers(place):
     before = json.loads(path.read_text())
     assert run("evaluate", f"--run_dir={place / 'run'}") == 0
     assert json.loads(path.read_text())["test"] == pytest.approx(before["test"], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"fitted": {}}, "history is missing or damaged"),
+        ({"fitted": {"history": [{"epoch": 1}], "best_epoch": 1}}, "history.0.loss is missing"),
+        ({"fitted": "x"}, "record.json is missing or damaged"),
+    ],
+)
+def test_a_damaged_record_is_refused(place, tmp_path, capsys, change, wrong):
+    shutil.copytree(place / "run", tmp_path / "run")
+    record = tmp_path / "run" / "record.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | change))
+    assert run("evaluate", f"--run_dir={tmp_path / 'run'}") == 1
+    assert wrong in capsys.readouterr().err
 
 
 def test_predictions_are_the_metrics(place):

@@ -144,6 +144,13 @@ def test_another_model_under_fresh_checksums_fails_its_golden_rows(exported):
     assert found[0].startswith("serving_default gives row 0 ")
 
 
+def test_weights_that_are_cut_off_are_refused(exported):
+    data = exported / f"{checksums.VARIABLES}.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-4])  # of the last entry, which says what the others are
+    with pytest.raises(InputError, match=r"cannot be loaded .*; --verify says what is damaged"):
+        export.load(exported)
+
+
 def test_the_driver_ends_with_one_sentence(exported, capsys):
     tasks.predict(config.PredictConfig(saved_model=str(exported.parent), verify=True))
     assert capsys.readouterr().out.count("ok ") == 2 + len(SIGNATURES)

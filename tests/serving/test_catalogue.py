@@ -292,9 +292,10 @@ def test_changed_items_and_damaged_files_are_computed_again(
     files = sorted((tmp_path / "static").rglob("*.npy"))
     assert len(files) == 21  # row groups of 50 items in shards of 37 and 13, the rest in one
     files[0].write_bytes(files[0].read_bytes()[:-4])
+    files[1].write_bytes(b"PK\x03\x04, and no more")
     sizes = computed(monkeypatch)
     assert predict(run_dir, catalogue, tmp_path / "again", *more).equals(whole)
-    assert len(sizes) == 1
+    assert len(sizes) == 2
     items = pq.read_table(catalogue / "items")
     titles = ["another title", *items["title"].to_pylist()[1:]]
     changed = items.set_column(items.column_names.index("title"), "title", pa.array(titles))

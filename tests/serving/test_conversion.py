@@ -26,6 +26,16 @@ def path(directory, cache):
     return conversion.converted(directory, "from_static", cache)
 
 
+def test_weights_that_are_gone_are_refused(tmp_path):
+    (tmp_path / "saved_model.pb").touch()
+    for there in (False, True):
+        if there:
+            (tmp_path / "variables").mkdir()
+            (tmp_path / "variables" / "variables.index").symlink_to("nowhere")
+        with pytest.raises(InputError, match=r"cannot be read \(.*variables.*: No such file"):
+            conversion.fingerprint(tmp_path)
+
+
 def names(values):
     return [value.name for value in values]
 

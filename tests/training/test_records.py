@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 import mmnet
+from mmnet.checks import InputError
 from mmnet.training import records
 from mmnet.training.records import Record, Stages, git_state, peak_memory
 
@@ -31,6 +32,15 @@ def test_a_record_reads_back_as_it_was_written(tmp_path):
     assert read.machine["cores"] >= 1
     assert list(read.stage_seconds) == ["prepare"]
     assert read.peak_memory_bytes > 1e6
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b'{"parameters": "many"}', b"\xff"])
+def test_a_missing_or_damaged_record_is_refused(content, tmp_path):
+    path = tmp_path / "record.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"record\.json is missing or damaged, .*; train it again"):
+        Record.read(path)
 
 
 def test_an_unknown_field_is_refused():

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from mmnet.checks import InputError
-from mmnet.training.resume import Checkpoint, Checkpoints, Progress, training_variables
+from mmnet.training.resume import (
+    Checkpoint,
+    Checkpoints,
+    Progress,
+    load_arrays,
+    save_arrays,
+    training_variables,
+)
 
 ARRAYS = {"model/0000/kernel": np.arange(6, dtype="float32").reshape(2, 3)}
 BEST = {"model/0000/kernel": np.ones((2, 3), "float32")}
@@ -97,6 +104,31 @@ def test_only_damaged_files_are_refused(tmp_path):
     damage_cut(files.write(checkpoint(1)))
     with pytest.raises(InputError, match=r"every checkpoint in .* is damaged; start anew"):
         files.newest()
+
+
+def a_wrong_method(path):
+    """Says in the archive's directory that the first file is packed in a way nobody knows."""
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 10] = 77
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        a_wrong_method,
+        damage_cut,
+        lambda path: path.write_bytes(b""),
+        lambda path: np.save(path.open("wb"), np.zeros(3)),
+    ],
+)
+def test_damaged_weights_are_refused(damage, tmp_path):
+    path = tmp_path / "best.npz"
+    save_arrays({"0": np.zeros(3)}, path, "data")
+    assert list(load_arrays(path, "data")) == ["0"]
+    damage(path)
+    with pytest.raises(InputError, match=r"best\.npz: no finished run's weights there"):
+        load_arrays(path, "data")
 
 
 def test_a_pickled_object_is_not_loaded(tmp_path):

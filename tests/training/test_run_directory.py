@@ -5,7 +5,7 @@ import pytest
 from mmnet.checks import InputError
 from mmnet.flags import parse
 from mmnet.mma4ctr import tasks
-from mmnet.training.run_directory import SHARE_RATES
+from mmnet.training.run_directory import SHARE_RATES, is_there, removed_if_unused
 
 
 @pytest.fixture(params=[SHARE_RATES, tasks.RUNS], ids=["share rates", "clicks"])
@@ -38,6 +38,17 @@ def test_flags_and_places_are_read_back_and_a_run_is_not_started_twice(kind, her
     assert (own.seed, own.dataset_dir) == (3, str(here / "data"))
     with pytest.raises(InputError, match=r"already holds a run; go on with it by --resume"):
         kind.open(given(kind, "--run_dir=run"))
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+def test_an_empty_directory_is_removed_after_a_refusal_unless_it_was_there(kind, here, was_there):
+    if was_there:
+        (here / "run").mkdir()
+    there = is_there(given(kind, "--run_dir=run"))
+    _, run_dir = kind.open(given(kind, "--run_dir=run"))
+    with pytest.raises(InputError), removed_if_unused(run_dir, was_there=there):
+        raise InputError("wrong")
+    assert run_dir.exists() == was_there
 
 
 def test_checkpoints_alone_are_a_run_too(kind, here):

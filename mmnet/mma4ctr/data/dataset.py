@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from mmnet.checks import InputError
 from mmnet.console import console
 from mmnet.data import store
 from mmnet.data.ledger import Rule, ledger_table, so_far
-from mmnet.files import make_directory, only_one, write_atomic
+from mmnet.files import UNREADABLE, make_directory, only_one, write_atomic
 from mmnet.flags import named_options
 from mmnet.hashing import sha256
 from mmnet.mma4ctr import config
@@ -119,14 +120,35 @@ def prepare(flags: InteractionFlags, directory: Path) -> Dataset:
 
 
 def _made(flags: InteractionFlags, directory: Path, fingerprint: str) -> Dataset:
+    planted = Path(flags.source_dir, generator.TRUTH)
+    truth = _planted(planted)
     rows, ledger, paths = interactions.read(flags)
     source = SOURCES[flags.source]
     with so_far(lambda: ledger):
         catalogue = source.catalogue(Path(flags.source_dir), np.unique(rows.item_id))
         log, rule = _joined(rows, catalogue, flags)
+        if truth is not None and not truth.knows(log.user_ids, log.item_ids):
+            raise _other_truth(planted, "is of another log: it lacks users or items of this one")
     ledger += [rule, *catalogue.ledger]
     inputs = {path.name: sha256(path) for path in (*paths, *catalogue.paths)}
     return _write(log, directory, fingerprint, ledger, inputs, flags, rows.daily)
+
+
+def _planted(path: Path) -> generator.Truth | None:
+    """The truth beside the files; a damaged one would be found out only after training."""
+    if not os.path.lexists(path):
+        return None
+    try:
+        return generator.Truth.read(path)
+    except UNREADABLE:
+        raise _other_truth(path, "is damaged") from None
+
+
+def _other_truth(path: Path, what: str) -> InputError:
+    return InputError(
+        f"{path} {what}; generate the log again, or delete that file: without it the results lack "
+        "the planted probability"
+    )
 
 
 RAW, GENERATED = "raw", "generated.json"
@@ -253,10 +275,32 @@ def _open(folder: Path, about: store.About) -> Dataset:
         for modality in MODALITIES
     }
     plain = {name: arrays[name] for name in (*ROWS, "user_ids", "item_ids")}
-    planted = Path(spec.truth)
+    found = Dataset(**plain, modalities=raws, spec=spec, folder=folder)
+    right, planted = _right(found), Path(spec.truth)
     if planted.name and not planted.is_absolute():  # its own copy
-        store.opened(folder / planted.name, Path.stat)
-    return Dataset(**plain, modalities=raws, spec=spec, folder=folder)
+        known = store.opened(folder / planted.name, generator.Truth.read)
+        right["user_ids"] = right["user_ids"] and known.knows(found.user_ids, found.item_ids)
+    store.check(folder, right)
+    return found
+
+
+def _right(found: Dataset) -> dict[str, bool]:
+    """Array -> whether it goes with the others; for `store.check`."""
+    spec = found.spec
+    right = {name: getattr(found, name).shape == (spec.rows,) for name in ROWS}
+    for ids, size, name in (("user_ids", spec.users, "user"), ("item_ids", spec.items, "item")):
+        right[ids] = getattr(found, ids).shape == (size,)
+        right[name] = right[name] and store.within(getattr(found, name), size)
+    for modality, raw in found.modalities.items():
+        named = raw.arrays()
+        for name, array in named.items():
+            values = named.get(name.removesuffix("_offsets"))
+            if name.endswith("_offsets") and values is not None:
+                fine = len(array) == spec.items + 1 and array[0] == 0 and array[-1] == len(values)
+                right[f"{modality}.{name}"] = bool(fine and (np.diff(array) >= 0).all())
+            elif f"{name}_offsets" not in named:
+                right[f"{modality}.{name}"] = len(array) == spec.items
+    return right
 
 
 STORE = store.Store("mmnet.mma4ctr.prepare", f"mma4ctr-{FORMAT}", _open)

@@ -7,13 +7,14 @@ of the states and items in it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mmnet.files import write_atomic
+from mmnet.files import UNREADABLE, write_atomic
 from mmnet.mma4ctr.config import MODALITIES, ModalityFlags, ProtocolFlags
 from mmnet.mma4ctr.data import fusion, modalities, user_embedding
 from mmnet.mma4ctr.data.dataset import Dataset
@@ -108,9 +109,9 @@ def _tables(dataset: Dataset, fit: np.ndarray, how: Reduction) -> dict[str, np.n
     digest = hashlib.sha256(np.packbits(fit).tobytes())
     digest.update(f"{how} {dataset.spec.content}".encode())
     path = dataset.folder / f"tables-{digest.hexdigest()[:16]}.npz"
-    if path.exists():
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in MODALITIES}
+    # Damaged ones are made again.
+    with contextlib.suppress(*UNREADABLE), np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in MODALITIES}
     found = modalities.tables(dataset.modalities, fit, how)
     named: dict[str, Any] = dict(found)
     if path.parent.exists():  # or another dataset took its place meanwhile

@@ -58,6 +58,23 @@ def test_a_dataset_that_lost_its_truth_is_not_whole_and_is_prepared_again(place)
     assert dataset.truth(dataset.prepare(again, place / "dataset")) is not None
 
 
+def test_a_damaged_truth_of_the_files_is_refused_before_they_are_read(place):
+    (place / "files" / "truth.npz").write_bytes(b"PK")
+    again = InteractionFlags(source_dir=str(place / "files"), min_rows=2)
+    with pytest.raises(InputError, match=r"truth\.npz is damaged; generate the log again, or"):
+        dataset.prepare(again, place / "other")
+    assert not (place / "other").exists()
+
+
+def test_a_truth_of_another_log_is_refused(place):
+    path = place / "files" / "truth.npz"
+    with np.load(path) as stored:
+        np.savez(path, **{**stored, "user_ids": stored["user_ids"] + 10**6})
+    again = InteractionFlags(source_dir=str(place / "files"), min_rows=2)
+    with pytest.raises(InputError, match=r"truth\.npz is of another log: it lacks users"):
+        dataset.prepare(again, place / "other")
+
+
 def test_a_log_that_was_not_generated_has_no_truth(tmp_path, capsys):
     plays = [play(1, n % 3 + 1, day=n + 1) for n in range(9)]
     source = write_wechat(tmp_path / "raw", plays, [feed(n) for n in (1, 2, 3)])
@@ -117,3 +134,23 @@ def test_what_files_hold_decides_and_not_their_times_or_their_place(tmp_path):
     os.utime(log, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert log.stat().st_size == before.st_size
     assert prepared() > first
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("user", lambda array: array + 1),
+        ("item", lambda array: array - 1),
+        ("label", lambda array: array[:-1]),
+        ("item_ids", lambda array: array[:-1]),
+        ("user_ids", lambda array: array + 10**6),
+        ("textual.present", lambda array: array[:-1]),
+        ("textual.tokens_offsets", lambda array: array[::-1]),
+        ("textual.tokens", lambda array: array[:-1]),
+    ],
+)
+def test_arrays_that_do_not_go_together_are_refused(place, name, damage):
+    folder = dataset.load(place / "dataset").folder
+    np.save(folder / f"{name}.npy", damage(np.load(folder / f"{name}.npy")))
+    with pytest.raises(InputError, match=r"\.npy is damaged: it does not go with the dataset's"):
+        dataset.load(place / "dataset")

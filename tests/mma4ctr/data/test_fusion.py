@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -148,3 +150,15 @@ def test_statistics_are_of_the_items_to_fit_to_only():
     tables["visual"][200:] *= 1000
     after = item_part("vat_cross", "tiktok", tables, fit=fit)
     np.testing.assert_array_equal(before[:200], after[:200])
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04, and no more", b"\x93NUMPY"])
+def test_kept_tables_that_are_damaged_are_made_again(content, tmp_path):
+    data, flags = dataclasses.replace(log(), folder=tmp_path), TrainConfig(user_length=4)
+    rows = protocols.build(data, flags, np.ones(len(data.item_ids), bool), seed=0)
+    first = features.build(data, rows, flags, reduction())
+    (kept,) = tmp_path.glob("tables-*.npz")
+    whole = kept.read_bytes()
+    kept.write_bytes(content)
+    np.testing.assert_array_equal(features.build(data, rows, flags, reduction()).items, first.items)
+    assert kept.read_bytes() == whole

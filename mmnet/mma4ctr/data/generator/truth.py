@@ -32,6 +32,12 @@ class Truth:
     appeal: np.ndarray
     scale: float
 
+    def knows(self, user_ids: np.ndarray, item_ids: np.ndarray) -> bool:
+        """Whether all of these users and items are among those of the log that was generated."""
+        return bool(
+            np.isin(user_ids, self.user_ids).all() and np.isin(item_ids, self.item_ids).all()
+        )
+
     def probability(self, user_ids: np.ndarray, item_ids: np.ndarray) -> np.ndarray:
         """P(y = 1) of pairs, float64 [pairs]."""
         user = np.searchsorted(self.user_ids, user_ids)
