@@ -80,7 +80,7 @@ def train(flags: TrainConfig) -> None:
     with only_run(run_dir), removed_if_unused(run_dir):
         config.check(flags)
         if flags.item_scores:
-            item_scores.check(flags.item_scores)
+            item_scores.check(flags.item_scores, flags.text_set)
         _train(flags, run_dir)
 
 

@@ -11,10 +11,13 @@ import pyarrow.parquet
 import pytest
 
 from mmnet.checks import InputError
-from mmnet.mma4ctr.data import item_scores
+from mmnet.mma4ctr.config import InteractionFlags
+from mmnet.mma4ctr.data import interactions, item_scores
+from mmnet.mma4ctr.data.sources import tiktok, wechat
 from mmnet.mma4ctr.serving import pairs
 from tests.cases import worlds
 from tests.data.sources import test_kuairand as kuairand
+from tests.mma4ctr import files as layout
 
 TABLES = ("--counts=counts.csv", "--items=items.csv", worlds.TAXONOMIES)
 
@@ -243,3 +246,30 @@ def test_pairs_and_scores_that_are_refused(drives):
     for read in (pairs.read, item_scores.check):
         with pytest.raises(InputError, match="is a Delta table"):
             read("delta/*.parquet")
+
+
+def test_scores_with_another_separator(drives):
+    PAIRS.assign(predicted_share_rate=1.0).to_csv("scores", index=False, sep="~")
+    with pytest.raises(InputError, match="has no column 'item_id'"):
+        item_scores.check("scores", ["pairs.separator=~"])
+    said = ["item_scores.separator=~"]
+    item_scores.check("scores", said)
+    assert item_scores.read("scores", np.array([10, 13]), said).columns[:, 1].tolist() == [1, 0]
+
+
+def test_a_publishers_clicks_in_another_encoding(drives):
+    layout.write_wechat(Path(), [layout.play(feed=3)], [layout.feed(3, manual_keyword_list="")])
+    for name in ("user_action.csv", "feed_info.csv"):
+        text = Path(name).read_text("utf-8")
+        Path(name).write_text(text.replace(",", "~"), "utf-16-le")
+    said = ("separator=~", "events.encoding=utf-16-le", "items.encoding=utf-16-le")
+    flags = InteractionFlags(source_dir=".", text_set=said)
+    with pytest.raises(InputError, match=r"user_action\.csv"):
+        interactions.read(InteractionFlags(source_dir="."))
+    assert interactions.read(flags)[0].item_id.tolist() == [3]
+    assert wechat.catalogue(Path(), np.array([3]), said).item_ids.tolist() == [3]
+
+
+def test_lines_of_json_have_no_settings(drives):
+    with pytest.raises(InputError, match=r"^--text_set=items\.encoding=gbk: .* are lines of JSON"):
+        tiktok.catalogue(Path(), np.array([3]), ["items.encoding=gbk"])

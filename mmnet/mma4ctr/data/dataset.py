@@ -27,7 +27,7 @@ from mmnet.console import console
 from mmnet.data import store
 from mmnet.data.ledger import Rule, ledger_table, so_far
 from mmnet.files import make_directory, only_one, write_atomic
-from mmnet.flags import named_options
+from mmnet.flags import as_before, named_options
 from mmnet.hashing import sha256
 from mmnet.mma4ctr import config
 from mmnet.mma4ctr.config import MODALITIES, InteractionFlags
@@ -122,7 +122,8 @@ def _made(flags: InteractionFlags, directory: Path, fingerprint: str) -> Dataset
     rows, ledger, paths = interactions.read(flags)
     source = SOURCES[flags.source]
     with so_far(lambda: ledger):
-        catalogue = source.catalogue(Path(flags.source_dir), np.unique(rows.item_id))
+        ids = np.unique(rows.item_id)
+        catalogue = source.catalogue(Path(flags.source_dir), ids, flags.text_set)
         log, rule = _joined(rows, catalogue, flags)
     ledger += [rule, *catalogue.ledger]
     inputs = {path.name: sha256(path) for path in (*paths, *catalogue.paths)}
@@ -160,7 +161,7 @@ def _fingerprint(flags: InteractionFlags) -> str:
     files = sorted(directory.iterdir()) if directory.is_dir() else []
     # Not sizes and times: a copy has other times, and an edit may keep both.
     seen = [(file.name, sha256(file)) for file in files if file.is_file()]
-    decides = flags.model_dump(exclude={*config.PLACES, "generate"})
+    decides = flags.model_dump(exclude={*config.PLACES, "generate", *as_before(flags)})
     text = json.dumps([FORMAT, seen, decides], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
