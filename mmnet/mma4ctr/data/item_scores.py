@@ -9,12 +9,14 @@ import numpy as np
 import pyarrow.compute as pc
 
 from mmnet.checks import InputError
-from mmnet.data import repeats, tables
+from mmnet.data import repeats, table_files, tables
 from mmnet.data.columns import floats, texts, whole_ids
 from mmnet.data.dialects import text_options
+from mmnet.data.ledger import Rule
 from mmnet.schema import LARGEST_RATE
 from mmnet.serving.exported import OUTPUT
 
+COLUMNS = ("item_id", OUTPUT)
 DECISION, DROP = "decision", "drop"
 """What `mmnet.predict` writes with a rule."""
 
@@ -44,8 +46,13 @@ def check(pattern: str, text_set: Sequence[str] = ()) -> None:
         InputError: the sentence names the file.
     """
     said = text_options(text_set, "item_scores")
-    columns = dict.fromkeys(("item_id", OUTPUT), "item_scores")
-    tables.check_header(pattern, "item_scores", columns, said)
+    tables.check_header(pattern, "item_scores", dict.fromkeys(COLUMNS, "item_scores"), said)
+
+
+def found_out(pattern: str, text_set: Sequence[str] = ()) -> list[Rule]:
+    """What was found out of the files of scores; see `table_files.rules`."""
+    said = text_options(text_set, "item_scores")
+    return table_files.found_out(pattern, "item_scores", said, COLUMNS)
 
 
 def read(pattern: str, item_ids: np.ndarray, text_set: Sequence[str] = ()) -> ItemScores:
@@ -60,7 +67,7 @@ def read(pattern: str, item_ids: np.ndarray, text_set: Sequence[str] = ()) -> It
         InputError: no such file or column, an item twice, no item of the dataset in it.
     """
     said = text_options(text_set, "item_scores")
-    scores = tables.read(pattern, "item_scores", columns=["item_id", OUTPUT], said=said)
+    scores = tables.read(pattern, "item_scores", columns=COLUMNS, said=said)
     ids = whole_ids(scores, "item_id", "item_scores")
     if len(np.unique(ids)) < len(ids):
         first = repeats.firsts(ids)
