@@ -106,6 +106,7 @@ def _parquet_batches(
 ) -> Iterator[pa.RecordBatch]:
     # Not by name: of two columns of one name that would be the wrong one.
     with pa.parquet.ParquetFile(file.path) as opened:
+        budgets.check_batches(file.path, opened.metadata, columns, rows, groups)
         yield from opened.iter_batches(rows, row_groups=groups, columns=list(columns))
 
 
