@@ -166,11 +166,10 @@ class Table(Placed):
         if not table_reading.is_bytes(data.type):
             return data
         try:
-            return data.cast(pa.string())
-        except pa.ArrowInvalid:
-            row = table_reading.first_not_utf8(data)
+            return table_reading.decoded(data)
+        except table_reading.NotText as error:
             raise table_reading.not_utf8(
-                self.where(row, column), bool(self.files) and not self.files[0].is_parquet
+                self.where(error.row, column), bool(self.files) and not self.files[0].is_parquet
             ) from None
 
     def keep(self, mask: np.ndarray) -> Table:
