@@ -29,7 +29,8 @@ BATCH_ROWS = 1 << 18
 def whole(file: TableFile) -> pa.Table:
     """All rows and columns of a file; of a text file each column is text, or lists of text.
 
-    A column of a text file that is not UTF-8 comes as it is, in bytes.
+    A column of a text file that is not UTF-8 comes as it is, in bytes. Of a JSON file, the columns
+    are those that it knows of, see `TableFile.complete`.
 
     Raises:
         InputError: it cannot be read.
@@ -147,10 +148,9 @@ def _text_batches(
 
 def _whole_json(file: TableFile, watch: Watch) -> pa.Table:
     packed, encoding = file.kind.packed, file.dialect.encoding
-    names = json_rows.names(file.path, packed, encoding, every=True)
     return pa.Table.from_batches(
-        json_rows.batches(file.path, packed, encoding, names, lists=True, watch=watch),
-        pa.schema([]) if not names else None,
+        json_rows.batches(file.path, packed, encoding, file.own, lists=True, watch=watch),
+        None if file.own else pa.schema([]),
     )
 
 

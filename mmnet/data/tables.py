@@ -333,7 +333,7 @@ def read(
 
 def whole(files: Sequence[TableFile]) -> Table:
     """Reads the files of a table; see `read`."""
-    files = [file.settled() for file in files]
+    files = [file.settled().complete() for file in files]
     parts = [table_reading.whole(file) for file in files]
     schemas = [part.schema.remove_metadata() for part in parts]
     schema, lacking = table_reading.common_schema(files, schemas)
