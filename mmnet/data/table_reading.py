@@ -22,6 +22,10 @@ from mmnet.data import budgets, dialects, json_rows, table_files
 from mmnet.data.file_kinds import Watch
 from mmnet.data.table_files import TableFile, common, readable, records
 
+RULES = 2
+"""Version of the rules by which rows are read. It is raised where the same files and flags come to
+mean something else, so that what was made by the rules before is made again; 1 had no version."""
+
 BATCH_ROWS = 1 << 18
 """Rows of a Parquet file that are read at a time, where nothing else decides."""
 

@@ -26,6 +26,7 @@ from mmnet.checks import InputError
 from mmnet.console import console
 from mmnet.data import store
 from mmnet.data.ledger import Rule, ledger_table, so_far
+from mmnet.data.table_reading import RULES
 from mmnet.files import make_directory, only_one, write_atomic
 from mmnet.flags import as_before, named_options
 from mmnet.hashing import sha256
@@ -162,7 +163,7 @@ def _fingerprint(flags: InteractionFlags) -> str:
     # Not sizes and times: a copy has other times, and an edit may keep both.
     seen = [(file.name, sha256(file)) for file in files if file.is_file()]
     decides = flags.model_dump(exclude={*config.PLACES, "generate", *as_before(flags)})
-    text = json.dumps([FORMAT, seen, decides], sort_keys=True)
+    text = json.dumps([FORMAT, RULES, seen, decides], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
