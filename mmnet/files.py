@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import re
@@ -77,8 +78,10 @@ def _clear_stale(path: Path) -> None:
 def write_directory(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:
     """Writes a directory so that `directories` finds the old one or the new one, never a part.
 
-    An older directory is moved aside before the new one takes its name, so that for a moment there
-    is nothing under the name. What a killed process left alongside is put back or removed first.
+    Linux exchanges the names of an older directory and the new one in one step. Elsewhere, and on
+    file systems that cannot, the older one is moved aside before the new one takes its name, so
+    that for a moment there is nothing under the name. What a killed process left alongside is put
+    back or removed first.
 
     Args:
         path: the directory; its parent is made if need be, and an older one is replaced. One
@@ -108,15 +111,32 @@ def write_directory(path: str | os.PathLike[str], write: Callable[[Path], object
         write(beside)
         for file in [*beside.rglob("*"), beside]:
             _to_disk(file)
-        if place.exists():
-            os.replace(place, old)
-        rename(beside, place)
+        if place.is_dir() and _exchanged(beside, place):
+            _to_disk(place.parent)
+        else:
+            if place.exists():
+                os.replace(place, old)
+            rename(beside, place)
     finally:
         if old.exists() and not place.exists():
             os.replace(old, place)
         shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
     return path
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Whether two directories have exchanged their names, in one step."""
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):  # not Linux
+        return False
+    names = [os.fsencode(path.absolute()) for path in (one, other)]
+    return call(_WORKING_DIRECTORY, names[0], _WORKING_DIRECTORY, names[1], _EXCHANGE) == 0
+
+
+_WORKING_DIRECTORY, _EXCHANGE = -100, 2
+"""AT_FDCWD and RENAME_EXCHANGE of renameat2."""
 
 
 def rename(source: Path, target: Path) -> None:
