@@ -62,7 +62,7 @@ class Job(BaseModel):
         # other rules may have other rows.
         left_out: dict[str, Any] = {"static_cache": True, "dataset_dir": True}
         left_out["tables"] = as_before(self.tables)
-        about = {
+        about: dict[str, Any] = {
             "job": self.model_dump(mode="json", exclude=left_out),
             "files": [(str(path), *_size_and_time(path)) for path in files],
             "digests": dict(digests),
