@@ -51,6 +51,9 @@ class ContentFlags(TextFlags):
         "", description="Items table: a CSV, JSON lines or Parquet file, a directory or a glob."
     )
     item_column: str = Field("item_id", description="Column of item ids, in every table.")
+    repeats: Annotated[Literal["drop", "fail"], "added later"] = Field(
+        "fail", description="What to do with exact repeats of a row of counts, items or vectors."
+    )
     texts: Columns = Field((), description="Text items columns.")
     images: Columns = Field((), description="Items columns of image files, paths in --image_root.")
     text_encoder: Literal["tokens", "hub", "none"] = Field(
@@ -184,9 +187,6 @@ class TableFlags(ContentFlags, EventFlags, TimeFlags):
     )
     empty_counts: Annotated[Literal["zero", "fail"], "added later"] = Field(
         "fail", description="How to read an empty value in a count column: as 0, or as a mistake."
-    )
-    repeats: Annotated[Literal["drop", "fail"], "added later"] = Field(
-        "fail", description="What to do with exact repeats of a row of counts, items or vectors."
     )
     rate_may_exceed_one: bool = Field(
         False, description="The numerator is no part of the denominator."

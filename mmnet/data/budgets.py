@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 
 from mmnet.checks import InputError
@@ -162,7 +164,7 @@ def check_growth(path: Path, grown: int) -> None:
 
 
 def check_parquet(path: Path, footer: pa.parquet.FileMetaData) -> None:
-    """Refuses a Parquet file that does not fit in memory, by its footer.
+    """Refuses a Parquet file that does not fit in memory, by its footer and its dictionaries.
 
     A column that repeats one value takes next to nothing in the file and as much as any other in
     memory, so rows are counted and not only bytes.
@@ -174,11 +176,109 @@ def check_parquet(path: Path, footer: pa.parquet.FileMetaData) -> None:
     Raises:
         InputError: the sentence names the file, the estimate and the limit.
     """
-    schema = footer.schema.to_arrow_schema()
-    needed = sum(_width(field.type) for field in schema) * footer.num_rows
-    stored = sum(footer.row_group(group).total_byte_size for group in range(footer.num_row_groups))
+    columns = footer.schema.to_arrow_schema()
+    needed = sum(_width(field.type) for field in columns) * footer.num_rows
+    groups = range(footer.num_row_groups)
+    stored = sum(footer.row_group(group).total_byte_size for group in groups)
+    parts = [(group, 1.0) for group in groups]
+    needed += _text_bytes(path, footer, parts, columns.names, memory() - needed)
     rows = f"{path}: its {footer.num_rows:,} rows, {shown(path.stat().st_size)} in the file,"
     check_memory(max(needed, stored), rows, "read fewer rows or columns at a time")
+
+
+def check_batches(
+    path: Path,
+    footer: pa.parquet.FileMetaData,
+    columns: Sequence[str],
+    rows: int,
+    groups: Sequence[int] | None = None,
+) -> None:
+    """Refuses columns of a Parquet file whose texts do not fit in memory in batches.
+
+    Args:
+        path: of the file.
+        footer: of the file.
+        columns: that are read.
+        rows: of a batch.
+        groups: row groups that are read; all of them by default.
+
+    Raises:
+        InputError: the sentence names the file, the estimate and the limit.
+    """
+    for group in range(footer.num_row_groups) if groups is None else groups:
+        size = footer.row_group(group).num_rows
+        part = min(1.0, rows / max(size, 1))
+        needed = _text_bytes(path, footer, [(group, part)], columns, memory())
+        what = f"{path}: {min(rows, size):,} rows of {', '.join(columns)}"
+        check_memory(needed, what, "shorten the texts that are repeated, or leave the column out")
+
+
+def _text_bytes(
+    path: Path,
+    footer: pa.parquet.FileMetaData,
+    parts: Sequence[tuple[int, float]],
+    columns: Sequence[str],
+    spare: int,
+) -> int:
+    """Bytes of the texts of dictionaries, each as often as it is there; 0 where they surely fit.
+
+    Args:
+        path: of the file.
+        footer: of the file.
+        parts: row groups, and the share of their rows that are in memory at a time.
+        columns: those that are read.
+        spare: bytes of memory that are left for them.
+    """
+    found = []
+    for group, part in parts:
+        for number in range(footer.num_columns):
+            chunk = footer.row_group(group).column(number)
+            name = chunk.path_in_schema
+            read = any(name == one or name.startswith(f"{one}.") for one in columns)
+            if read and chunk.has_dictionary_page and chunk.physical_type == "BYTE_ARRAY":
+                found.append((group, part, name, chunk.num_values * part, chunk))
+    # No value is longer than all that is in the file of its column.
+    if sum(values * chunk.total_uncompressed_size for *_, values, chunk in found) <= spare:
+        return 0
+    most = sum(
+        values * _longest(path, group, name) + chunk.total_uncompressed_size
+        for group, _, name, values, chunk in found
+    )
+    if most <= spare:
+        return 0
+    return int(sum(part * _expanded(path, group, name) for group, part, name, *_ in found))
+
+
+def _longest(path: Path, group: int, name: str) -> int:
+    """Bytes of the longest text in the dictionary of a column chunk."""
+    with pa.parquet.ParquetFile(path, read_dictionary=[name]) as opened:
+        first = next(opened.iter_batches(1, row_groups=[group], columns=[name]), None)
+    chunks = [] if first is None else _leaves(first.column(0))
+    return max((int(_lengths(one).max(initial=0)) for one in chunks), default=0)
+
+
+def _expanded(path: Path, group: int, name: str) -> int:
+    """Bytes of all texts of a column chunk, each as often as it is there."""
+    with pa.parquet.ParquetFile(path, read_dictionary=[name]) as opened:
+        data = opened.read_row_group(group, columns=[name]).column(0)
+    leaves = [leaf for chunk in data.chunks for leaf in _leaves(chunk)]
+    return sum(
+        int(_lengths(leaf)[leaf.indices.drop_null().to_numpy()].sum(dtype=np.int64))
+        for leaf in leaves
+    )
+
+
+def _leaves(data: pa.Array) -> list[pa.DictionaryArray]:
+    """The dictionaries in a column that may be nested; of a struct or map, one field was read."""
+    while pa.types.is_nested(data.type) and not pa.types.is_dictionary(data.type):
+        inner = data.flatten()
+        data = inner[0] if isinstance(inner, list) else inner
+    return [data] if pa.types.is_dictionary(data.type) else []
+
+
+def _lengths(data: pa.DictionaryArray) -> np.ndarray:
+    """Bytes of each text of a dictionary."""
+    return pc.fill_null(pc.binary_length(data.dictionary), 0).to_numpy(zero_copy_only=False)
 
 
 def _width(kind: pa.DataType) -> int:

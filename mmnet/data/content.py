@@ -142,20 +142,22 @@ class Encoders:
             InputError: a column that is not there or holds no text, an image path that leaves
                 `--image_root`, a cache of another encoder.
         """
-        for column in self.columns:
-            yield self._encode(items, column)
+        # All are read first: a refusal leaves no cache behind.
+        found = [contents(items, column) for column in self.columns]
+        for column, each in zip(self.columns, found, strict=True):
+            yield self._encode(each, column)
 
-    def _encode(self, items: Table, column: Column) -> Encoded:
+    def _encode(self, found: np.ndarray, column: Column) -> Encoded:
         encoder = self.encoder(column.kind)
         cache = VectorCache(self._flags.encoder_cache, encoder)
         told = Counter({problem.reason: problem.count for problem in encoder.problems()})
-        with Progress(disable=len(items) < SHOWN_FROM, transient=True) as bar:
+        with Progress(disable=len(found) < SHOWN_FROM, transient=True) as bar:
             task = bar.add_task(f"encoding {column.name}", total=None)
             vectors = cache.vectors(
-                contents(items, column),
+                found,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
-        there = len(items) - cache.absent
+        there = len(found) - cache.absent
         notes = [
             f"{problem.count - told[problem.reason]:,} {problem.reason}: "
             f"{', '.join(problem.examples)}"
@@ -168,7 +170,7 @@ class Encoders:
             vectors,
             cache.hits,
             cache.encoded,
-            Rule("items", rule, len(items), there, "; ".join(notes)),
+            Rule("items", rule, len(found), there, "; ".join(notes)),
         )
 
     def prune(self, items: Table) -> dict[str, int]:

@@ -25,7 +25,7 @@ SAMPLE_BYTES = 1 << 18
 
 Quote = Literal["doubled", "backslash", "none"]
 QUOTES: tuple[Quote, ...] = ("doubled", "backslash", "none")
-_TABLES = ("counts", "items", "events", "vectors")
+_TABLES = ("counts", "items", "events", "vectors", "only_items", "pairs", "item_scores")
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,11 @@ class Marking:
 
         marked = self.marked()
         stays = marked.rule == 0
-        sums: dict[str, Any] = {"num_events": marked.count(), "last_time": marked.time.max()}
+        sums: dict[str, Any] = {
+            "num_events": marked.count(),
+            "first_time": marked.time.min(),
+            "last_time": marked.time.max(),
+        }
         for number in range(len(self.rates)):
             good = marked[f"good_{number}"]
             for name in (f"numerator_{number}", f"denominator_{number}"):

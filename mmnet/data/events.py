@@ -197,7 +197,9 @@ class _Counting:
     def _of_periods(self, known: ir.Table) -> tuple[ir.Table, list[Rule]]:
         """The cells of periods that are neither stray nor incomplete, and what was left out."""
         by_period = known.group_by("period").agg(
-            rows=known.num_events.sum(), last=known.last_time.max()
+            rows=known.num_events.sum(),
+            first=known.first_time.min(),
+            last=known.last_time.max(),
         )
         found = self._fetch(by_period.order_by("period").limit(MAX_PERIODS + 1))
         first, last, rules = periods.of_events(

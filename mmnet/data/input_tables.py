@@ -23,6 +23,7 @@ from mmnet.data import (
     sources,
     table_files,
     table_paths,
+    table_reading,
     tables,
 )
 from mmnet.data.content import Encoders
@@ -139,6 +140,7 @@ def fingerprint(
     left_out = {*PLACES, *config.ENGINE, "vectors", *as_before(flags)}
     about = {
         "format": FORMAT,
+        "rules": table_reading.RULES,
         "version": mmnet.__version__,
         "tables": flags.model_dump(mode="json", exclude=left_out),
         "vectors": [setting.partition(":")[0] for setting in flags.vectors],

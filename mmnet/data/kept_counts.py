@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import mmnet
 from mmnet.checks import InputError
 from mmnet.config import ENGINE, TableFlags, TaskFlags
-from mmnet.data import engines, events, parquet, table_paths
+from mmnet.data import engines, events, parquet, table_paths, table_reading
 from mmnet.data.ledger import Rule
 from mmnet.data.parquet import PIECE_ROWS
 from mmnet.data.tables import Rows
@@ -119,6 +119,7 @@ def _key(flags: TableFlags, task: TaskFlags, item_ids: np.ndarray, hashes: list[
     names -= {"events", *ENGINE, *as_before(flags)}
     about = {
         "format": FORMAT,
+        "rules": table_reading.RULES,
         "version": mmnet.__version__,
         "flags": flags.model_dump(
             mode="json", include=names - {"events", *ENGINE, *as_before(flags)}

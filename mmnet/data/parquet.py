@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 
-from mmnet.data import table_files, table_reading, tables
+from mmnet.data import budgets, table_files, table_reading, tables
 from mmnet.data.dialects import NOTHING_SAID, TextOptions
 from mmnet.data.table_files import TableFile
 from mmnet.data.tables import Block, Placed, Rows, Table
@@ -93,7 +94,14 @@ class ParquetTable(Placed):
                 yield Table(data, self.name, self.files, self.starts, places, self.lacking)
 
     def read(self) -> Table:
-        """The whole table in memory."""
+        """The whole table in memory.
+
+        Raises:
+            InputError: it does not fit, or a file is damaged.
+        """
+        for file in self.files:
+            with table_files.readable(file.path, self.name):
+                budgets.check_parquet(file.path, pa.parquet.read_metadata(file.path))
         data = pa.concat_tables([piece.data for piece in self.pieces(PIECE_ROWS)])
         return Table(data, self.name, self.files, self.starts, lacking=self.lacking)
 

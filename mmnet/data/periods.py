@@ -279,7 +279,8 @@ def check_steps(
         numbers: of the periods, sorted.
         calendar: what they are.
         where: names the column, for the message.
-        times: seconds since 1970, distinct and sorted; None: the starts of the periods.
+        times: seconds since 1970, distinct and sorted, where they are known; they and the starts
+            of the periods are looked at, since either may be evenly spaced alone.
 
     Raises:
         InputError: the sentence names the step found, and the flag.
@@ -294,23 +295,26 @@ def check_steps(
                 "they are empty"
             )
         return
-    if times is None:
-        starts = pd.DatetimeIndex([calendar.start(number) for number in numbers])
-        times = starts.to_numpy("datetime64[s]").astype(np.int64)
-    step = step_of(times)
-    if step is None:
-        return
+    starts = pd.DatetimeIndex([calendar.start(number) for number in numbers])
+    of_periods = starts.to_numpy("datetime64[s]").astype(np.int64)
+    for seconds in (of_periods,) if times is None else (times, of_periods):
+        step = step_of(seconds)
+        if step is not None and _too_short(calendar, step):
+            raise InputError(
+                f"{where}: periods are {step.flag_value} apart, but "
+                f"--period={calendar.flag_value}; set --period={step.flag_value}"
+            )
+
+
+def _too_short(calendar: Calendar, step: Step) -> bool:
+    """Whether periods are shorter than a step that chance would hardly show."""
     if step.of_months:
         finer = 28 * step.size / max(calendar.months * 28, 1)
         short = step.size > calendar.months and calendar.width <= step.size * 31 * _DAY
     else:
         width = calendar.width or calendar.months * 31 * _DAY
         finer, short = step.size / width, step.size > width
-    if short and _believed(finer, step.times):
-        raise InputError(
-            f"{where}: periods are {step.flag_value} apart, but --period={calendar.flag_value}; "
-            f"set --period={step.flag_value}"
-        )
+    return short and _believed(finer, step.times)
 
 
 def _believed(ratio: float, times: int) -> bool:
@@ -384,8 +388,8 @@ def of_events(
     """Which periods of counted events stay, once they are compared with the calendar.
 
     Args:
-        table: period number -> rows, and last: the time of the last one, in microseconds on the
-            clock; sorted, no more than `MAX_PERIODS` and one.
+        table: period number -> rows, and first and last: the times of the first and of the last
+            one, in microseconds on the clock; sorted, no more than `MAX_PERIODS` and one.
         calendar: the periods.
         flags: what to do with stray periods, and with a last one that is not complete.
         origin: of the events.
@@ -414,7 +418,10 @@ def of_events(
             f"{last - first + 1:,} of them; {fix}"
         )
     if not by_number or flags.time_unit != "index":
-        check_steps(kept.index.to_numpy(), calendar, where)
+        # Where times are farther apart than periods are long, no period has a third one.
+        ends = None if by_number else table.loc[first:last, ["first", "last"]].to_numpy(np.int64)
+        times = None if ends is None else np.unique(ends // SECOND)
+        check_steps(kept.index.to_numpy(), calendar, where, times)
     ledger, left = [], int(kept.sum())
     if stray:
         ledger.append(Rule("events", STRAY, int(rows.sum()), left, stray))

@@ -33,6 +33,8 @@ from mmnet.checks import InputError
 
 ABOUT = "dataset.json"
 LEDGER = "ledger.md"
+REPLACED = "replaced.json"
+"""Names the files of a dataset without a folder until they are removed: this one replaces it."""
 
 _FOLDER = re.compile(r"[0-9a-f]{16}(-\d+)?|\.[0-9a-f]{16}(-\d+)?\.new-.+")
 """Folders of datasets, and what a killed process left of one."""
@@ -145,12 +147,17 @@ class Store(Generic[T]):
 
         def fill_all(folder: Path) -> None:
             about.update(fill(folder))
+            if "folder" not in before:
+                replaced = [
+                    one.name for one in directory.iterdir() if _AT_THE_TOP.fullmatch(one.name)
+                ]
+                (folder / REPLACED).write_text(json.dumps(replaced), encoding="utf-8")
             text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
             (folder / ABOUT).write_text(text, encoding="utf-8")
 
         files.write_directory(directory / name, fill_all)
         files.rename(directory / name / ABOUT, directory / ABOUT)  # from here on it is the dataset
-        _clear(directory, at_the_top="folder" not in before)
+        _clear(directory)
         return self.load(directory)
 
 
@@ -235,16 +242,15 @@ def _is_ours(path: Path) -> bool:
     return all(one.suffix in _SUFFIXES for one in path.rglob("*"))
 
 
-def _clear(directory: Path, at_the_top: bool = False) -> None:
-    """Removes the folders that `dataset.json` does not name.
-
-    Args:
-        directory: the dataset directory.
-        at_the_top: remove the files of a dataset without a folder too: it has been replaced.
-    """
+def _clear(directory: Path) -> None:
+    """Removes the folders that `dataset.json` does not name, and what its dataset has replaced."""
     current = (read(directory) or {}).get("folder")
     for path in directory.iterdir():
-        if at_the_top and _AT_THE_TOP.fullmatch(path.name):
-            path.unlink()
-        elif path.name != current and _is_ours(path):
+        if path.name != current and _is_ours(path):
             shutil.rmtree(path, ignore_errors=True)
+    replaced = directory / (current or "") / REPLACED
+    if current and replaced.is_file():
+        for name in json.loads(replaced.read_text(encoding="utf-8")):
+            if _AT_THE_TOP.fullmatch(name):
+                (directory / name).unlink(missing_ok=True)
+        replaced.unlink()

@@ -322,6 +322,13 @@ def rules(pattern: str, files: Sequence[TableFile]) -> list[Rule]:
     return [Rule(f"{files[0].name} files", rule, len(files) + skipped, len(files), note)]
 
 
+def found_out(
+    pattern: str, name: str, said: TextOptions = NOTHING_SAID, wanted: Iterable[str] = ()
+) -> list[Rule]:
+    """What `rules` has to say of a table that is not part of a dataset; see `opened`."""
+    return rules(pattern, opened(pattern, name, said, wanted))
+
+
 # --------------------------------------------------------------------------------- columns
 
 NAMES_SHOWN = 20

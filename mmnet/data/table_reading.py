@@ -10,6 +10,7 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +22,10 @@ from mmnet.data import budgets, dialects, json_rows, table_files
 from mmnet.data.file_kinds import Watch
 from mmnet.data.table_files import TableFile, common, readable, records
 
+RULES = 2
+"""Version of the rules by which rows are read. It is raised where the same files and flags come to
+mean something else, so that what was made by the rules before is made again; 1 had no version."""
+
 BATCH_ROWS = 1 << 18
 """Rows of a Parquet file that are read at a time, where nothing else decides."""
 
@@ -28,7 +33,8 @@ BATCH_ROWS = 1 << 18
 def whole(file: TableFile) -> pa.Table:
     """All rows and columns of a file; of a text file each column is text, or lists of text.
 
-    A column of a text file that is not UTF-8 comes as it is, in bytes.
+    A column of a text file that is not UTF-8 comes as it is, in bytes. Of a JSON file, the columns
+    are those that it knows of, see `TableFile.complete`.
 
     Raises:
         InputError: it cannot be read.
@@ -106,6 +112,7 @@ def _parquet_batches(
 ) -> Iterator[pa.RecordBatch]:
     # Not by name: of two columns of one name that would be the wrong one.
     with pa.parquet.ParquetFile(file.path) as opened:
+        budgets.check_batches(file.path, opened.metadata, columns, rows, groups)
         yield from opened.iter_batches(rows, row_groups=groups, columns=list(columns))
 
 
@@ -145,10 +152,9 @@ def _text_batches(
 
 def _whole_json(file: TableFile, watch: Watch) -> pa.Table:
     packed, encoding = file.kind.packed, file.dialect.encoding
-    names = json_rows.names(file.path, packed, encoding, every=True)
     return pa.Table.from_batches(
-        json_rows.batches(file.path, packed, encoding, names, lists=True, watch=watch),
-        pa.schema([]) if not names else None,
+        json_rows.batches(file.path, packed, encoding, file.own, lists=True, watch=watch),
+        None if file.own else pa.schema([]),
     )
 
 
@@ -157,8 +163,8 @@ def _as_text(data: pa.Table) -> pa.Table:
     columns = data.columns
     for place, column in enumerate(columns):
         if is_bytes(column.type):
-            with contextlib.suppress(pa.ArrowInvalid):
-                columns[place] = column.cast(pa.string())
+            with contextlib.suppress(NotText):
+                columns[place] = decoded(column)
     return pa.table(columns, names=data.column_names)
 
 
@@ -167,41 +173,92 @@ def _checked_text(file: TableFile, data: pa.Array, column: str, start: int) -> p
     if not is_bytes(data.type):
         return data
     try:
-        return data.cast(pa.string())
-    except pa.ArrowInvalid:
-        place = f"{file.where(start + first_not_utf8(data))}, column {shown(column)}"
+        return decoded(data)
+    except NotText as error:
+        place = f"{file.where(start + error.row)}, column {shown(column)}"
         raise not_utf8(place, not file.is_parquet) from None
 
 
 def as_bytes(data: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """A column of text as bytes that are still to be checked; any other column as it is.
 
-    A Parquet column may be declared as text and yet hold other bytes.
+    A Parquet column may be declared as text, or as lists of it, and yet hold other bytes.
     """
-    if pa.types.is_dictionary(data.type) and _is_text(data.type.value_type):
-        data = data.cast(data.type.value_type)
-    if not _is_text(data.type):
-        return data
-    return data.cast(pa.large_binary() if pa.types.is_large_string(data.type) else pa.binary())
+    kind = _with_leaves(data.type, _BYTES)
+    return data if kind == data.type else data.cast(kind)
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+_BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}
+_TEXT = {pa.binary(): pa.string(), pa.large_binary(): pa.large_string()}
+
+
+def _with_leaves(kind: pa.DataType, other: Mapping[pa.DataType, pa.DataType]) -> pa.DataType:
+    """A type with others for its text or bytes, however deep in lists, maps and structs they are.
+
+    >>> _with_leaves(pa.list_(pa.dictionary(pa.int8(), pa.string())), _BYTES)
+    ListType(list<item: binary>)
+    """
+    if kind in other:
+        return other[kind]
+    if pa.types.is_dictionary(kind):
+        return other.get(kind.value_type, kind)
+    if pa.types.is_map(kind):
+        return pa.map_(*(_with_leaves(one, other) for one in (kind.key_type, kind.item_type)))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_with_leaves(field.type, other)) for field in kind])
+    for is_list, make in ((pa.types.is_list, pa.list_), (pa.types.is_large_list, pa.large_list)):
+        if is_list(kind):
+            return make(kind.value_field.with_type(_with_leaves(kind.value_type, other)))
+    return kind
 
 
 def is_bytes(kind: pa.DataType) -> bool:
-    """Whether a column holds bytes: text that its writer did not declare as such."""
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    """Whether a column holds bytes, or lists of them: text that was not declared as such."""
+    return as_text(kind) != kind
 
 
-def first_not_utf8(data: pa.Array | pa.ChunkedArray) -> int:
-    """The first row of a column of bytes that is not UTF-8."""
-    for row, value in enumerate(data):
+def as_text(kind: pa.DataType) -> pa.DataType:
+    """The type of a column of bytes once it is known to be text."""
+    return pa.string() if kind in _TEXT else _with_leaves(kind, _TEXT)
+
+
+class NotText(ValueError):
+    """Bytes that are not UTF-8.
+
+    Attributes:
+        row: the first that has some.
+    """
+
+    def __init__(self, row: int):
+        super().__init__(f"row {row} is not UTF-8")
+        self.row = row
+
+
+def decoded(data: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """A column of bytes as text.
+
+    Raises:
+        NotText: some are not UTF-8.
+    """
+    try:
+        return data.cast(as_text(data.type))
+    except pa.ArrowInvalid:
+        for row, value in enumerate(data):
+            if not _is_utf8(value.as_py()):
+                raise NotText(row) from None
+        # The bytes at fault are of other rows, that this is a part of.
+        return data.take(pa.array(range(len(data)), pa.int64())).cast(as_text(data.type))
+
+
+def _is_utf8(value: Any) -> bool:
+    if isinstance(value, bytes):
         try:
-            (value.as_py() or b"").decode()
+            value.decode()
         except UnicodeDecodeError:
-            return row
-    return 0
+            return False
+    if isinstance(value, dict):
+        value = [*value.items()]
+    return not isinstance(value, list | tuple) or all(map(_is_utf8, value))
 
 
 def not_utf8(place: str, is_text: bool) -> InputError:
@@ -241,7 +298,7 @@ def parquet_groups(file: TableFile) -> tuple[pa.Schema, tuple[int, ...]]:
         groups = (footer.row_group(group).num_rows for group in range(footer.num_row_groups))
         schema = footer.schema.to_arrow_schema().remove_metadata()
         fields = [
-            pa.field(name, pa.string() if is_bytes(kind) else kind)
+            pa.field(name, as_text(kind))
             for name, kind in zip(file.own, schema.types, strict=True)
             if name
         ]
@@ -303,6 +360,9 @@ def _text_type(kind: pa.DataType) -> pa.DataType:
 
 
 def _one_type(name: str, kinds: Sequence[pa.DataType]) -> pa.DataType:
+    as_all = {_with_leaves(kind, _BYTES) for kind in kinds}
+    if len(set(kinds)) > 1 and len(as_all) == 1 and any(map(is_bytes, kinds)):
+        return as_all.pop()
     if len(set(kinds)) > 1 and any(map(is_bytes, kinds)) and pa.string() in kinds:
         return pa.binary()
     if len(set(kinds)) > 1 and pa.string() in kinds and not any(map(pa.types.is_nested, kinds)):

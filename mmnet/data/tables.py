@@ -166,11 +166,10 @@ class Table(Placed):
         if not table_reading.is_bytes(data.type):
             return data
         try:
-            return data.cast(pa.string())
-        except pa.ArrowInvalid:
-            row = table_reading.first_not_utf8(data)
+            return table_reading.decoded(data)
+        except table_reading.NotText as error:
             raise table_reading.not_utf8(
-                self.where(row, column), bool(self.files) and not self.files[0].is_parquet
+                self.where(error.row, column), bool(self.files) and not self.files[0].is_parquet
             ) from None
 
     def keep(self, mask: np.ndarray) -> Table:
@@ -334,7 +333,7 @@ def read(
 
 def whole(files: Sequence[TableFile]) -> Table:
     """Reads the files of a table; see `read`."""
-    files = [file.settled() for file in files]
+    files = [file.settled().complete() for file in files]
     parts = [table_reading.whole(file) for file in files]
     schemas = [part.schema.remove_metadata() for part in parts]
     schema, lacking = table_reading.common_schema(files, schemas)

@@ -24,7 +24,7 @@ MATRICES = (
 )
 
 
-class InteractionFlags(EngineFlags):
+class InteractionFlags(EngineFlags, TextFlags):
     """Where the publishers' files are, and which of their rows are read."""
 
     source: str = Field("wechat", description="Publisher of the files: wechat or tiktok.")

@@ -51,7 +51,8 @@ class System:
         with stages.stage("protocol"), console.status("choosing rows"):
             self.needed, more = fusion.needed(flags.matrix, present), None
             if flags.item_scores:
-                scores = item_scores.read(flags.item_scores, np.asarray(data.item_ids))
+                ids = np.asarray(data.item_ids)
+                scores = item_scores.read(flags.item_scores, ids, flags.text_set)
                 self.needed &= scores.kept
                 more = scores.columns if flags.score_column else None
             self.protocol = protocols.build(data, flags, self.needed, flags.seed)

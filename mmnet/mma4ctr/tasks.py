@@ -82,7 +82,8 @@ def train(flags: TrainConfig) -> None:
     with only_run(run_dir), removed_if_unused(run_dir, was_there=was_there):
         config.check(flags)
         if flags.item_scores:
-            item_scores.check(flags.item_scores)
+            item_scores.check(flags.item_scores, flags.text_set)
+            shown.print_rules(item_scores.found_out(flags.item_scores, flags.text_set))
         _train(flags, run_dir)
 
 
@@ -285,6 +286,7 @@ def predict(flags: PredictConfig) -> None:
         bundle.check(flags.saved_model, report=shown.console.print)
         return
     user_id, item_id = pairs.read(flags.pairs, flags.text_set)
+    shown.print_rules(pairs.found_out(flags.pairs, flags.text_set))
     load_tensorflow()
     from mmnet.mma4ctr.serving import scoring
 

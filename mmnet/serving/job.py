@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from mmnet.config import TableFlags
-from mmnet.data import table_paths
+from mmnet.data import table_paths, table_reading
 from mmnet.flags import as_before
 from mmnet.serving.runtimes import Precision, Runtime
 
@@ -60,15 +60,18 @@ class Job(BaseModel):
         """
         files = [*files, *_files(self.only_items, "only_items")]
         # A dataset is known by its digest. Leaving its place out, and flags that were added later,
-        # also keeps the hash of jobs that versions before could begin.
+        # also keeps the hash of jobs that versions before could begin. Tables that are read by
+        # other rules may have other rows.
         left_out: dict[str, Any] = {"static_cache": True, "dataset_dir": True}
         left_out["tables"] = as_before(self.tables)
         left_out["allow_short_history"] = not self.allow_short_history
-        about = {
+        about: dict[str, Any] = {
             "job": self.model_dump(mode="json", exclude=left_out),
             "files": [(str(path), *_size_and_time(path)) for path in files],
             "digests": dict(digests),
         }
+        if not self.dataset_dir:
+            about["rules"] = table_reading.RULES
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 

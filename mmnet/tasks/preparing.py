@@ -9,15 +9,16 @@ from mmnet.checks import InputError
 from mmnet.config import (
     EncodeConfig,
     PrepareConfig,
+    TableFlags,
     TrainConfig,
 )
-from mmnet.data import content, input_tables, kept_counts, pipeline, store, tables
+from mmnet.data import content, input_tables, kept_counts, pipeline, store, table_files, tables
 from mmnet.data import dataset as datasets
 from mmnet.data.arrays import new_array
-from mmnet.data.columns import id_texts
 from mmnet.data.content import Encoders
 from mmnet.data.dataset import Dataset
 from mmnet.data.dialects import text_options
+from mmnet.data.ids import item_ids, without_repeats
 from mmnet.tasks.shown import (
     console,
     print_ledger,
@@ -79,7 +80,13 @@ def encode(flags: EncodeConfig) -> None:
     said = text_options(flags.text_set, "items")
     tables.check_header(flags.items, "items", {flags.item_column: "item_column"} | named, said)
     items = tables.read(flags.items, "items", columns=columns, said=said)
-    ids = id_texts(items, flags.item_column, "item_column").to_numpy(zero_copy_only=False)
+    print_rules(table_files.rules(flags.items, items.files))
+    names = TableFlags(item_column=flags.item_column)
+    if flags.repeats == "drop":
+        kept, rule = without_repeats(items, names)
+        items = kept.read()
+        print_rules([rule])
+    ids = item_ids(items, names).part(slice(0, len(items)))
     for encoded in encoders.encode(items):
         console.print(f"{encoded.column.name}: {encoded.hits:,} found, {encoded.encoded:,} encoded")
         print_rules([encoded.rule])

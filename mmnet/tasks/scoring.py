@@ -19,7 +19,7 @@ from mmnet.config import (
     TableFlags,
 )
 from mmnet.data import dataset as datasets
-from mmnet.data import engines, input_tables, pipeline, tables
+from mmnet.data import engines, input_tables, pipeline, table_files, tables
 from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.dialects import text_options
 from mmnet.data.outputs import write_tables
@@ -178,6 +178,7 @@ def _score(flags: PredictConfig) -> None:
         said = text_options(flags.text_set or fitted.tables.text_set, "only_items")
         column = {fitted.tables.item_column: "item_column"}
         tables.check_header(flags.only_items, "only_items", column, said)
+        print_rules(table_files.found_out(flags.only_items, "only_items", said, column))
     found: Dataset | tables.Tables
     if flags.dataset_dir:
         found = _dataset_of_export(flags, fitted)

@@ -10,11 +10,19 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
+from mmnet import driver
 from mmnet.checks import InputError
-from mmnet.mma4ctr.data import item_scores
+from mmnet.config import EncodeConfig
+from mmnet.encoders import handles, hub_text
+from mmnet.mma4ctr.config import InteractionFlags
+from mmnet.mma4ctr.data import interactions, item_scores
+from mmnet.mma4ctr.data.sources import tiktok, wechat
 from mmnet.mma4ctr.serving import pairs
+from tests.cases import test_c07_backslash as backslash
 from tests.cases import worlds
+from tests.data import test_content as content
 from tests.data.sources import test_kuairand as kuairand
+from tests.mma4ctr import files as layout
 
 TABLES = ("--counts=counts.csv", "--items=items.csv", worlds.TAXONOMIES)
 
@@ -117,6 +125,129 @@ def in_capitals(table):
 def test_vectors_that_are_refused(drives, tables, write):
     begins = write(vectors())
     assert drives.refused(*TABLES, "--vectors=cover:cover").startswith(begins)
+
+
+# ---------------------------------------------------------------------------- items to encode
+
+REPEATS = ("--repeats=drop",)
+ENCODE = ("--text_encoder=hub", "--text_handle=letters", "--encoder_cache=cache")
+
+
+@pytest.fixture
+def encode(drives, monkeypatch):
+    """Vectors that `mmnet.encode` writes of the titles, by item; no network is loaded."""
+    monkeypatch.setattr(hub_text, "HubTextEncoder", content.Letters)
+    monkeypatch.setattr(handles, "bert_folders", lambda handle, preprocessor: ())
+    monkeypatch.setattr("mmnet.data.content.load_tensorflow", lambda **_: None)
+
+    def run(items, *more, title="title"):
+        given = (f"--items={items}", f"--texts={title}", "--output=vectors", *ENCODE, *more)
+        assert drives.run(EncodeConfig, "encode", *given) == driver.OK, drives.err
+        rows = pa.parquet.read_table(f"vectors/{title}.parquet").to_pylist()
+        (of_item,) = {name for name in rows[0] if name != "vector"}
+        return {row[of_item]: row["vector"] for row in rows}
+
+    return run
+
+
+def letters(table):
+    """The same by hand: how often each title has an a, a b and a c."""
+    titles = dict(zip(table["item_id"].astype(str), table["title"], strict=True))
+    return {name: [title.count(letter) for letter in "abc"] for name, title in titles.items()}
+
+
+def typed(table):
+    spelled = table[["item_id", "title"]].add_suffix(":token")
+    spelled.to_csv("items.item", sep="\t", index=False)
+
+
+def in_folders(table):
+    Path("folder/.ipynb_checkpoints").mkdir(parents=True)
+    Path("folder/day=1").mkdir()
+    table[:9].to_parquet("folder/day=1/one.parquet")
+    table[9:][["title", "item_id"]].to_csv("folder/two", index=False)
+    table.to_csv("folder/.ipynb_checkpoints/two.csv", index=False)
+
+
+QUOTED = worlds.items().assign(title=[f'{one}, "abc"' for one in worlds.items()["title"]])
+FRENCH = worlds.items().assign(title=[f"{one} é" for one in worlds.items()["title"]])
+NUMBERED = worlds.items().assign(item_id=np.arange(worlds.NUM_ITEMS))
+
+
+@pytest.mark.parametrize(
+    ("table", "write", "flags"),
+    [
+        (QUOTED, lambda table: table.to_csv("i", index=False), ()),
+        (QUOTED, lambda table: backslash.spark(table[["item_id", "title"]], "i"), ()),
+        (FRENCH, lambda table: table.to_csv("i", index=False, sep=";", encoding="utf-16"), ()),
+        (
+            FRENCH,
+            lambda table: table.to_csv("i", index=False, encoding="latin-1"),
+            ("--text_set=items.encoding=latin-1",),
+        ),
+        (FRENCH, lambda table: table.to_json("i", orient="records", lines=True), ()),
+        (NUMBERED, lambda table: table.astype({"item_id": float}).to_parquet("i"), ()),
+        (
+            QUOTED,
+            lambda table: pd.concat([table, table[:3]]).to_json("i", orient="records"),
+            REPEATS,
+        ),
+    ],
+)
+def test_items_of_any_kind_are_encoded(encode, table, write, flags):
+    write(table)
+    assert encode("i", *flags) == letters(table)
+
+
+def test_items_of_folders_and_of_recbole_are_encoded(drives, encode):
+    in_folders(worlds.items())
+    assert encode("folder") == letters(worlds.items())
+    assert drives.rule("items files:").endswith(": 3 in, 1 dropped")
+    typed(worlds.items())
+    assert encode("items.item") == letters(worlds.items())
+    assert "separated by tabs" in drives.rule("items files:")
+
+
+def test_items_with_names_in_chinese_are_encoded(encode):
+    table = worlds.items().rename(columns={"item_id": "视频编号", "title": "标题"})
+    table.to_csv("i", index=False)
+    assert encode("i", "--item_column=视频编号", title="标题") == letters(worlds.items())
+
+
+def of_lost_digits(table):
+    table.assign(item_id=7.2e18 + np.arange(len(table))).to_parquet("i")
+    return "i row 1, column item_id: 7.2e+18 is an id that was turned into a floating-point"
+
+
+def of_repeats(table):
+    pd.concat([table, table[:1]]).to_json("i", orient="records", lines=True)
+    return "i line 41: an exact repeat of line 1 (item 'v0000'); remove it, or set --repeats=drop"
+
+
+def of_contradictions(table):
+    pd.concat([table, table[:1].assign(title="other")]).to_csv("i", index=False)
+    return "i line 42: two different rows for item 'v0000': title is "
+
+
+def of_latin_letters(table):
+    FRENCH.to_csv("i", index=False, encoding="latin-1")
+    return "i line 2, column title: not UTF-8 text; set its encoding"
+
+
+def of_hudi(table):
+    Path("i/.hoodie").mkdir(parents=True)
+    table.to_parquet("i/one.parquet")
+    return "i is a Hudi table"
+
+
+@pytest.mark.parametrize(
+    "write", [of_lost_digits, of_repeats, of_contradictions, of_latin_letters, of_hudi]
+)
+def test_items_that_are_not_encoded(drives, encode, write):
+    begins = write(worlds.items())
+    given = ("--items=i", "--texts=title", *ENCODE)
+    said = drives.refused(*given, flags=EncodeConfig, task="encode", place="--output")
+    assert said.startswith(begins)
 
 
 # ------------------------------------------------------------------------------ RecBole's files
@@ -243,3 +374,30 @@ def test_pairs_and_scores_that_are_refused(drives):
     for read in (pairs.read, item_scores.check):
         with pytest.raises(InputError, match="is a Delta table"):
             read("delta/*.parquet")
+
+
+def test_scores_with_another_separator(drives):
+    PAIRS.assign(predicted_share_rate=1.0).to_csv("scores", index=False, sep="~")
+    with pytest.raises(InputError, match="has no column 'item_id'"):
+        item_scores.check("scores", ["pairs.separator=~"])
+    said = ["item_scores.separator=~"]
+    item_scores.check("scores", said)
+    assert item_scores.read("scores", np.array([10, 13]), said).columns[:, 1].tolist() == [1, 0]
+
+
+def test_a_publishers_clicks_in_another_encoding(drives):
+    layout.write_wechat(Path(), [layout.play(feed=3)], [layout.feed(3, manual_keyword_list="")])
+    for name in ("user_action.csv", "feed_info.csv"):
+        text = Path(name).read_text("utf-8")
+        Path(name).write_text(text.replace(",", "~"), "utf-16-le")
+    said = ("separator=~", "events.encoding=utf-16-le", "items.encoding=utf-16-le")
+    flags = InteractionFlags(source_dir=".", text_set=said)
+    with pytest.raises(InputError, match=r"user_action\.csv"):
+        interactions.read(InteractionFlags(source_dir="."))
+    assert interactions.read(flags)[0].item_id.tolist() == [3]
+    assert wechat.catalogue(Path(), np.array([3]), said).item_ids.tolist() == [3]
+
+
+def test_lines_of_json_have_no_settings(drives):
+    with pytest.raises(InputError, match=r"^--text_set=items\.encoding=gbk: .* are lines of JSON"):
+        tiktok.catalogue(Path(), np.array([3]), ["items.encoding=gbk"])

@@ -1,6 +1,5 @@
 """What is found out of a text file, and what a flag says of it."""
 
-import itertools
 from dataclasses import replace
 
 import pytest
@@ -10,19 +9,6 @@ from hypothesis import strategies as st
 from mmnet.checks import InputError
 from mmnet.data import dialects, file_kinds
 from mmnet.data.dialects import Dialect, TextOptions, as_doubled, separator_of, text_options
-
-
-@pytest.fixture(scope="module")
-def new_file(tmp_path_factory):
-    """Writes a file that no cache has seen."""
-    place, numbers = tmp_path_factory.mktemp("texts"), itertools.count()
-
-    def write(content):
-        path = place / f"{next(numbers)}.csv"
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
 
 
 @given(pieces=st.lists(st.text('a"\\,', max_size=6).map(str.encode), max_size=8))

@@ -669,13 +669,52 @@ def test_events_of_months_are_counted_by_months():
     assert found == [(month, 4 * days) for month, days in [*wanted, ("2024-07-01", 31)]]
 
 
-def test_periods_shorter_than_the_steps_of_events_are_refused():
-    mondays = [datetime.datetime(2024, 3, 4) + datetime.timedelta(weeks=n) for n in range(12)]
-    columns = {"timestamp": mondays, "item_id": ["a"] * 12, "shares": [0] * 12}
+@pytest.mark.parametrize(
+    ("freq", "given", "fits"),
+    [
+        ("W-MON", "1d", "7d"),
+        ("W-MON", "5d", "7d"),
+        ("MS", "30d", "1M"),
+        ("MS", "7d", "1M"),
+        ("QS", "1M", "3M"),
+    ],
+)
+def test_periods_shorter_than_the_steps_of_events_are_refused(freq, given, fits):
+    write_events(pd.date_range("2024-01-01", periods=24, freq=freq))
+    said = f"periods are {fits} apart, but --period={given}; set --period={fits}$"
+    with pytest.raises(InputError, match=said):
+        count(period=given)
+    assert len(count(period=fits)[0]) == 24
+
+
+def write_events(times):
+    columns = {"timestamp": list(times), "item_id": ["a"] * len(times), "shares": [0] * len(times)}
     write("events.parquet", columns)
-    with pytest.raises(InputError, match="periods are 7d apart, but --period=1d; set --period=7d"):
+
+
+def test_mondays_are_noticed_whatever_the_hour():
+    days = pd.date_range("2024-03-04", periods=12, freq="W-MON")
+    write_events(days + pd.to_timedelta(np.random.default_rng(0).integers(0, 86_400, 12), "s"))
+    with pytest.raises(InputError, match="periods are 7d apart, but --period=1d"):
         count()
-    assert len(count(period="7d")[0]) == 12
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        pd.date_range("2024-01-01", periods=3, freq="MS"),  # so few that it may be chance
+        pd.date_range("2024-01-01", periods=90, freq="5D"),
+        pd.date_range("2024-01-01", periods=1),
+        [
+            *pd.date_range("2024-01-01", periods=12, freq="MS"),
+            *pd.date_range("2024-02-03", "2024-08-09"),
+        ],
+    ],
+)
+def test_events_that_are_not_all_of_a_coarser_calendar_are_counted(times):
+    write_events(times)
+    counted, _ = count(period="30d", use_partial=True)
+    assert sum(row[2] for row in counted) == len(times)
 
 
 @pytest.mark.parametrize(

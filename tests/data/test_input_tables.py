@@ -5,7 +5,7 @@ import pyarrow.parquet
 import pytest
 
 from mmnet.config import PrepareConfig, TableFlags, TaskFlags
-from mmnet.data import input_tables
+from mmnet.data import input_tables, table_reading
 from mmnet.data.content import Encoders
 from mmnet.data.parquet import ParquetTable
 from mmnet.data.tables import InMemory, Table
@@ -43,6 +43,12 @@ def test_the_fingerprint_follows_contents_and_flags_not_places(files, tmp_path_f
     assert fingerprint(files, window=4) != first
     assert fingerprint(files, split="by_item", split_seed=1) != fingerprint(files, split="by_item")
     (files / "counts.csv").write_text("item_id,period,clicks,shares\na,1,2,2\n")
+    assert fingerprint(files) != first
+
+
+def test_what_was_read_by_other_rules_is_made_again(files, monkeypatch):
+    first = fingerprint(files)
+    monkeypatch.setattr(table_reading, "RULES", table_reading.RULES + 1)
     assert fingerprint(files) != first
 
 

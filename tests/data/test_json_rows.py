@@ -1,6 +1,5 @@
 """Rows of JSON read as rows of text do."""
 
-import itertools
 import json
 
 import pyarrow as pa
@@ -12,19 +11,6 @@ from mmnet.checks import InputError
 from mmnet.data import json_rows
 
 PLAIN = ("", "utf-8")
-
-
-@pytest.fixture(scope="module")
-def new_file(tmp_path_factory):
-    """Writes a file that no cache has seen."""
-    place, numbers = tmp_path_factory.mktemp("json"), itertools.count()
-
-    def write(content):
-        path = place / f"{next(numbers)}.json"
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
 
 
 def table(path, columns=None, **how):

@@ -137,3 +137,40 @@ def test_text_that_is_no_text_is_refused_with_its_row(tmp_path, kind):
     whole = tables.read(str(tmp_path / "t.parquet"), "items")
     with pytest.raises(InputError, match=wrong):
         whole.need("t", "texts")
+
+
+BROKEN = pa.array([b"a", b"b", b"caf\xe9"], pa.binary()).view(pa.string())
+ENDS = pa.array([0, 1, 3], pa.int32())
+NESTED = {
+    "list": pa.ListArray.from_arrays(ENDS, BROKEN),
+    "large list": pa.LargeListArray.from_arrays(ENDS.cast(pa.int64()), BROKEN),
+    "list of bytes": pa.ListArray.from_arrays(ENDS, BROKEN.view(pa.binary())),
+    "list of lists": pa.ListArray.from_arrays(ENDS, pa.ListArray.from_arrays([0, 1, 2, 3], BROKEN)),
+    "map": pa.MapArray.from_arrays(ENDS, ["x", "y", "z"], BROKEN),
+    "struct": pa.StructArray.from_arrays([BROKEN], ["inside"])[1:],
+}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_text_inside_of_values_is_checked_too(tmp_path, kind):
+    path = str(tmp_path / "t.parquet")
+    pq.write_table(pa.table({"id": [1, 2], "t": NESTED[kind]}), path)
+    wrong = "t.parquet row 2, column t: not UTF-8 text; write the file again"
+    opened, whole = parquet.open_table(path, "items"), tables.read(path, "items")
+    with pytest.raises(InputError, match=wrong):
+        opened.read()
+    with pytest.raises(InputError, match=wrong):
+        whole.need("t", "texts")
+    first = whole.rows(slice(0, 1))
+    assert len(first.need("t", "texts")) == 1  # nothing is wrong with that row
+
+
+@pytest.mark.parametrize(
+    "inner", [pa.binary(), pa.large_binary(), pa.dictionary(pa.int8(), pa.binary())]
+)
+def test_lists_of_bytes_are_lists_of_text(tmp_path, inner):
+    path = str(tmp_path / "t.parquet")
+    lists = pa.ListArray.from_arrays(ENDS, pa.array([b"a", "é".encode(), b"b"]).cast(inner))
+    pq.write_table(pa.table({"t": lists}), path)
+    for table in (parquet.open_table(path, "items").read(), tables.read(path, "items")):
+        assert table.need("t", "texts").to_pylist() == [["a"], ["é", "b"]]

@@ -1,7 +1,6 @@
 """How quotation marks are read, against a reader that takes one character at a time."""
 
 import contextlib
-import itertools
 
 import pytest
 from hypothesis import example, given, settings
@@ -29,19 +28,6 @@ tables = st.tuples(
     st.lists(rows, min_size=1, max_size=6), st.sampled_from(["\n", "\r\n", "\n\n"]), st.booleans()
 ).map(lambda parts: parts[1].join(parts[0]) + parts[1] * parts[2])
 texts = st.one_of(noise, tables)
-
-
-@pytest.fixture(scope="module")
-def new_file(tmp_path_factory):
-    """Writes a file that no cache has seen."""
-    place, numbers = tmp_path_factory.mktemp("texts"), itertools.count()
-
-    def write(content):
-        path = place / f"{next(numbers)}.csv"
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
 
 
 def found(path):

@@ -280,8 +280,17 @@ def test_a_dataset_without_a_folder_is_the_old_or_the_new_one_too(tmp_path, monk
 
     either = Store("", 3, lambda f, about: store.mapped(f, "a" if "folder" in about else "history"))
     for place, _ in every_moment(lambda place: write(place / "set", 2), fresh, monkeypatch, how):
-        value = store.read(place / "set")["value"]
-        assert either.load(place / "set").tolist() == [value] * 3
+        directory = place / "set"
+        value = store.read(directory)["value"]
+        assert either.load(directory).tolist() == [value] * 3
+        with STORE.only_one(directory):  # the next one to write removes what was replaced
+            pass
+        if "folder" in store.read(directory):
+            assert names(directory) == sorted([folder_of(directory).name, "dataset.json"])
+            assert not (folder_of(directory) / "replaced.json").exists()
+            continue
+        write(directory, 3)
+        assert names(directory) == sorted([folder_of(directory).name, "dataset.json"])
 
 
 def test_a_folder_of_sixteen_digits_and_a_key_are_the_second_systems_of_before(tmp_path):

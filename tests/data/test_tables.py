@@ -6,7 +6,7 @@ import pyarrow.parquet
 import pytest
 
 from mmnet.checks import InputError
-from mmnet.data import tables
+from mmnet.data import json_rows, tables
 
 
 @pytest.fixture(autouse=True)
@@ -156,6 +156,25 @@ def test_columns_that_not_all_files_have_are_refused_where_they_are_needed():
     assert sentence(table.need, "clicks", "denominator") == (
         "1.csv has no column 'clicks', but 0.csv has (named by --denominator)"
     )
+
+
+def test_a_key_that_one_json_file_lacks_is_refused_where_it_is_needed():
+    read('{"item_id": "a", "clicks": 1}\n{"item_id": "b"}\n', file="0.jsonl")
+    assert columns(tables.read("0.jsonl", "counts"))["clicks"] == ["1", ""]
+    read('{"item_id": "c"}\n', file="1.jsonl")
+    table = tables.read("*.jsonl", "counts")
+    assert columns(table) == {"item_id": ["a", "b", "c"]}
+    assert sentence(table.need, "clicks", "denominator") == (
+        "1.jsonl has no column 'clicks', but 0.jsonl has (named by --denominator)"
+    )
+
+
+def test_a_key_that_comes_late_is_a_column(monkeypatch):
+    monkeypatch.setattr(json_rows, "SAMPLE_ROWS", 1)
+    late = '{"item_id": "a"}\n{"item_id": "b", "clicks": 1}\n'
+    assert columns(read(late, file="0.jsonl"))["clicks"] == ["", "1"]
+    read('{"item_id": "c", "clicks": 2}\n', file="1.jsonl")
+    assert columns(tables.read("*.jsonl", "counts"))["clicks"] == ["", "1", "2"]
 
 
 def test_a_place_without_a_table_is_refused(here):

@@ -97,6 +97,24 @@ def optional(directory: Path, pattern: str | None, default: str | None, option: 
     return find(directory, pattern, option)
 
 
+def refuse_text_set(text_set: Sequence[str], names: Sequence[str]) -> None:
+    """Refuses settings of text files for files of a source that are lines of JSON.
+
+    Args:
+        text_set: what the user says of text files.
+        names: of the tables that such files are.
+
+    Raises:
+        InputError: a setting is for one of them.
+    """
+    for setting in text_set:
+        if setting.partition(".")[0] in names:
+            raise InputError(
+                f"--text_set={setting}: the publisher's {setting.partition('.')[0]} are lines of "
+                "JSON in UTF-8, of which nothing can be set; leave it out"
+            )
+
+
 # ------------------------------------------------------------------------------------ scan
 
 

@@ -108,6 +108,7 @@ def tiktok(
         default=behaviour,
         columns=BEHAVIOURS,
     )
+    reading.refuse_text_set(flags.text_set, ("items", "vectors"))
     plays = Scan(
         reading.find(directory, log, "log"),
         ("item_id", "time", above, *ATTRIBUTES),

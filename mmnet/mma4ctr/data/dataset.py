@@ -27,8 +27,9 @@ from mmnet.checks import InputError
 from mmnet.console import console
 from mmnet.data import store
 from mmnet.data.ledger import Rule, ledger_table, so_far
+from mmnet.data.table_reading import RULES
 from mmnet.files import UNREADABLE, make_directory, only_one, write_atomic
-from mmnet.flags import named_options
+from mmnet.flags import as_before, named_options
 from mmnet.hashing import sha256
 from mmnet.mma4ctr import config
 from mmnet.mma4ctr.config import MODALITIES, InteractionFlags
@@ -125,7 +126,8 @@ def _made(flags: InteractionFlags, directory: Path, fingerprint: str) -> Dataset
     rows, ledger, paths = interactions.read(flags)
     source = SOURCES[flags.source]
     with so_far(lambda: ledger):
-        catalogue = source.catalogue(Path(flags.source_dir), np.unique(rows.item_id))
+        ids = np.unique(rows.item_id)
+        catalogue = source.catalogue(Path(flags.source_dir), ids, flags.text_set)
         log, rule = _joined(rows, catalogue, flags)
         if truth is not None and not truth.knows(log.user_ids, log.item_ids):
             raise _other_truth(planted, "is of another log: it lacks users or items of this one")
@@ -182,8 +184,8 @@ def _fingerprint(flags: InteractionFlags) -> str:
     files = sorted(directory.iterdir()) if directory.is_dir() else []
     # Not sizes and times: a copy has other times, and an edit may keep both.
     seen = [(file.name, sha256(file)) for file in files if file.is_file()]
-    decides = flags.model_dump(exclude={*config.PLACES, "generate"})
-    text = json.dumps([FORMAT, seen, decides], sort_keys=True)
+    decides = flags.model_dump(exclude={*config.PLACES, "generate", *as_before(flags)})
+    text = json.dumps([FORMAT, RULES, seen, decides], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -25,6 +25,7 @@ import pyarrow as pa
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
 from mmnet.data import engines, event_files
+from mmnet.data.dialects import TextOptions, text_options
 from mmnet.data.engines import Engine
 from mmnet.data.ledger import Rule
 from mmnet.data.sources import reading
@@ -94,7 +95,8 @@ def read(flags: InteractionFlags) -> tuple[Interactions, list[Rule], list[Path]]
     directory = reading.needed(reading.given(flags.source_dir), flags.source)
     paths = reading.find(directory, layout.pattern, "log")
     needed = (layout.user, layout.item, layout.time, layout.device, *label.columns)
-    files = [_opened(path, layout, needed) for path in paths]
+    said = text_options(flags.text_set, "events")
+    files = [_opened(path, layout, needed, said) for path in paths]
     with scratch_directory(flags.engine_spill, "mma4ctr-") as scratch:
         engine_flags = TableFlags(
             engine=flags.engine,
@@ -111,19 +113,19 @@ def read(flags: InteractionFlags) -> tuple[Interactions, list[Rule], list[Path]]
                 return *_rows(engine, log, source, label, flags, paths), paths
             except InputError as error:
                 for path in paths:
-                    _look_again(path, layout, needed, label.columns)
+                    _look_again(path, layout, needed, label.columns, said)
                 raise error from None
 
 
-def _opened(path: Path, layout: Layout, needed: Sequence[str]) -> TableFile:
+def _opened(path: Path, layout: Layout, needed: Sequence[str], said: TextOptions) -> TableFile:
     """A file of the log, once its first rows are known to be right."""
-    scan = _scan(path, layout, needed)
+    scan = _scan(path, layout, needed, said)
     if not any(len(batch) for batch in itertools.islice(scan, 1)):
         raise InputError(f"{path} has no rows")
     return scan.opened(path)
 
 
-def _scan(path: Path, layout: Layout, needed: Sequence[str]) -> Scan:
+def _scan(path: Path, layout: Layout, needed: Sequence[str], said: TextOptions) -> Scan:
     return Scan(
         [path],
         needed,
@@ -132,12 +134,15 @@ def _scan(path: Path, layout: Layout, needed: Sequence[str]) -> Scan:
         delimiter=layout.delimiter,
         types=dict.fromkeys(needed, pa.int64()),
         name="log",
+        said=said,
     )
 
 
-def _look_again(path: Path, layout: Layout, needed: Sequence[str], judged: Sequence[str]) -> None:
+def _look_again(
+    path: Path, layout: Layout, needed: Sequence[str], judged: Sequence[str], said: TextOptions
+) -> None:
     """Raises InputError with the place of the first value that is none of its kind."""
-    for batch in _scan(path, layout, needed):
+    for batch in _scan(path, layout, needed, said):
         for column in judged:
             reading.zero_or_one(batch, column, "log", allow_empty=True)
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.compute as pc
 
 from mmnet.checks import InputError
-from mmnet.data import repeats, tables
+from mmnet.data import repeats, table_files, tables
 from mmnet.data.columns import floats, texts, whole_ids
+from mmnet.data.dialects import text_options
+from mmnet.data.ledger import Rule
 from mmnet.schema import LARGEST_RATE
 from mmnet.serving.exported import OUTPUT
 
+COLUMNS = ("item_id", OUTPUT)
 DECISION, DROP = "decision", "drop"
 """What `mmnet.predict` writes with a rule."""
 
@@ -31,26 +35,39 @@ class ItemScores:
     kept: np.ndarray
 
 
-def check(pattern: str) -> None:
+def check(pattern: str, text_set: Sequence[str] = ()) -> None:
     """Refuses scores whose files are not there or lack a column, before anything else is done.
+
+    Args:
+        pattern: the file.
+        text_set: what the user says of text files.
 
     Raises:
         InputError: the sentence names the file.
     """
-    tables.check_header(pattern, "item_scores", {"item_id": "item_scores", OUTPUT: "item_scores"})
+    said = text_options(text_set, "item_scores")
+    tables.check_header(pattern, "item_scores", dict.fromkeys(COLUMNS, "item_scores"), said)
 
 
-def read(pattern: str, item_ids: np.ndarray) -> ItemScores:
+def found_out(pattern: str, text_set: Sequence[str] = ()) -> list[Rule]:
+    """What was found out of the files of scores; see `table_files.rules`."""
+    said = text_options(text_set, "item_scores")
+    return table_files.found_out(pattern, "item_scores", said, COLUMNS)
+
+
+def read(pattern: str, item_ids: np.ndarray, text_set: Sequence[str] = ()) -> ItemScores:
     """Reads what `python -m mmnet.predict` wrote.
 
     Args:
         pattern: the file.
         item_ids: of the dataset, sorted.
+        text_set: what the user says of text files.
 
     Raises:
         InputError: no such file or column, an item twice, no item of the dataset in it.
     """
-    scores = tables.read(pattern, "item_scores", columns=["item_id", OUTPUT])
+    said = text_options(text_set, "item_scores")
+    scores = tables.read(pattern, "item_scores", columns=COLUMNS, said=said)
     ids = whole_ids(scores, "item_id", "item_scores")
     if len(np.unique(ids)) < len(ids):
         first = repeats.firsts(ids)

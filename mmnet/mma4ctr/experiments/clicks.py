@@ -23,7 +23,8 @@ class Clicks:
     own_flags = frozenset({"seed", "run_dir", "resume"})
     decides_nothing = frozenset(config.PLACES) - {"item_scores"}
     dataset_flags = frozenset(config.INTERACTIONS) - decides_nothing | {"source_dir"}
-    known_to_dataset = config.INTERACTIONS
+    # The scores of --item_scores are read by every cell.
+    known_to_dataset = tuple(name for name in config.INTERACTIONS if name != "text_set")
 
     def kind(self, flags: TrainConfig) -> Kind:
         """Checks that flags go together."""

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from mmnet.checks import InputError
-from mmnet.data import tables
+from mmnet.data import table_files, tables
 from mmnet.data.columns import whole_ids
 from mmnet.data.dialects import text_options
+from mmnet.data.ledger import Rule
 from mmnet.serving import exported
+
+COLUMNS = ("user_id", "item_id")
 
 
 def saved_model(path: str) -> Path:
@@ -39,8 +42,12 @@ def read(pattern: str, text_set: Sequence[str] = ()) -> tuple[np.ndarray, np.nda
     """
     if not pattern:
         raise InputError("--pairs not given; name a table of user_id and item_id")
-    names = ("user_id", "item_id")
     said = text_options(text_set, "pairs")
-    found = tables.read(pattern, "pairs", columns=names, said=said)
-    user, item = (whole_ids(found, name, "pairs") for name in names)
+    found = tables.read(pattern, "pairs", columns=COLUMNS, said=said)
+    user, item = (whole_ids(found, name, "pairs") for name in COLUMNS)
     return user, item
+
+
+def found_out(pattern: str, text_set: Sequence[str] = ()) -> list[Rule]:
+    """What was found out of the files of pairs; see `table_files.rules`."""
+    return table_files.found_out(pattern, "pairs", text_options(text_set, "pairs"), COLUMNS)

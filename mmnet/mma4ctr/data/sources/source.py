@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,9 @@ class Source:
             and leaves users out as the log is read; else the protocols count the rows that they
             may know.
         daily: whether times are days, counted from 1, and not seconds.
-        catalogue: from the directory and the log's item ids (int64, sorted) to the items with
-            their raw modalities; it may have more items than the log.
+        catalogue: from the directory, the log's item ids (int64, sorted) and what the user says
+            of text files to the items with their raw modalities; it may have more items than the
+            log.
         generator: from a directory and keyword options, which `--generate` sets, to the truth of
             the files that it writes there.
         narrowed: whether modalities that are joined, and what they are joined to, are reduced to
@@ -76,7 +77,7 @@ class Source:
     min_rows: int
     counts_all_rows: bool
     daily: bool
-    catalogue: Callable[[Path, np.ndarray], Catalogue]
+    catalogue: Callable[[Path, np.ndarray, Sequence[str]], Catalogue]
     generator: Callable[..., Truth]
     narrowed: bool
     components_per_file: bool

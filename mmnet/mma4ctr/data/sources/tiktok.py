@@ -34,7 +34,7 @@ SHOWN_FROM_BYTES = 500_000_000
 """Feature files of so many bytes in all take long enough to show how far reading is."""
 
 
-def catalogue(directory: Path, item_ids: np.ndarray) -> Catalogue:
+def catalogue(directory: Path, item_ids: np.ndarray, text_set: Sequence[str] = ()) -> Catalogue:
     """Reads the JSON lines of video, audio and title features, of the given items only.
 
     Of several lines of one item the last counts, as published. Vectors are read within
@@ -43,11 +43,13 @@ def catalogue(directory: Path, item_ids: np.ndarray) -> Catalogue:
     Args:
         directory: where the files are.
         item_ids: of the log, sorted.
+        text_set: what the user says of text files.
 
     Raises:
         InputError: a missing file, a line of another layout, a vector of more than 128 numbers,
-            a modality that no item has.
+            a modality that no item has; a setting of text files for these files.
     """
+    reading.refuse_text_set(text_set, ("items",))
     found, ledger, paths = {}, [], []
     for name, pattern, key in (
         ("visual", tiktok.VIDEOS, tiktok.VIDEO_KEY),

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmnet.checks import InputError
+from mmnet.data.dialects import text_options
 from mmnet.data.sources import reading
 from mmnet.data.sources.reading import Scan
 from mmnet.data.tables import Table
@@ -37,7 +38,7 @@ _FEED_COLUMNS = (
 )
 
 
-def catalogue(directory: Path, item_ids: np.ndarray) -> Catalogue:
+def catalogue(directory: Path, item_ids: np.ndarray, text_set: Sequence[str] = ()) -> Catalogue:
     """Reads feed_info.csv; every feed has every modality, if only an empty one.
 
     Feeds that are not in the log count as items too.
@@ -50,6 +51,7 @@ def catalogue(directory: Path, item_ids: np.ndarray) -> Catalogue:
         _FEED_COLUMNS,
         "feeds",
         name="feeds",
+        said=text_options(text_set, "items"),
     )
     feeds, once = reading.one_row_each(scan.whole(), "feedid", "feeds")
     ids = reading.whole_numbers(feeds, "feedid", "feeds", what="an id").to_numpy()
