@@ -302,10 +302,9 @@ def test_a_directory_made_for_a_lock_goes_with_it(tmp_path):
         assert (tmp_path / "lock").is_dir()
     assert not (tmp_path / "lock").exists()
     (tmp_path / "lock").mkdir()
-    (tmp_path / "lock" / "mine").touch()
     with only_one(tmp_path / "lock", "busy", remove=True):
         pass
-    assert (tmp_path / "lock" / "mine").exists()
+    assert (tmp_path / "lock").exists()  # somebody else made it
 
 
 @posix
