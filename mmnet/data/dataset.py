@@ -242,6 +242,8 @@ def _right(dataset: Dataset) -> dict[str, bool]:
         "release": panel.release.shape == (items,),
         "history": dataset.history.shape == histories.shape(items, shape[-1], spec),
     }
+    if panel.release_given is not None:
+        right["release_given"] = panel.release_given.shape == (items,)
     if dataset.true_share_rate is not None:
         right["true_share_rate"] = dataset.true_share_rate.shape == shape
     right |= {f"tensor-{name}": len(array) == items for name, array in dataset.tensors.items()}
