@@ -239,6 +239,24 @@ def test_a_wrong_items_table_is_one_sentence(items, flags, said):
     assert sentence(COUNTS, items, **flags) == said
 
 
+LONG = 500 * "猫"
+
+
+@pytest.mark.parametrize(
+    ("counts", "items"),
+    [
+        (line(5, f"{LONG},3,60,6"), ITEMS),  # unknown, in a log of known items
+        (COUNTS.replace("\na,", f"\n{LONG},").replace("\nb,", f"\n{LONG},"), ITEMS),
+        (COUNTS + f"{LONG},1,60,6\n{LONG},1,60,5\n", f"{ITEMS}{LONG},music,one,1\n"),
+        (COUNTS, f"{ITEMS}{LONG},music,one,1\n{LONG},sport,one,1\n"),
+        (line(5, f"X{LONG},3,60,6"), f"{ITEMS}x{LONG},music,one,1\n"),
+    ],
+)
+def test_a_long_id_is_shown_in_part(counts, items):
+    assert "猫…" in (said := sentence(counts, items))
+    assert len(said) <= 600
+
+
 @pytest.mark.parametrize(
     ("task", "said"),
     [

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmnet import schema
-from mmnet.checks import InputError
+from mmnet.checks import InputError, quoted
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import budgets, periods, repeats, time_columns
 from mmnet.data.arrays import FEWER, Allocate, exact_sum, in_memory
@@ -264,7 +264,7 @@ class Counted:
     def _refuse_repeated(self, row: np.ndarray, one: int, other: int) -> None:
         """Raises: two rows for one item and period."""
         name = self.ids.values[int(row["item"])].as_py()
-        key = f"item {name!r} in period {self.calendar.label(int(row['period']))}"
+        key = f"item {quoted(name)} in period {self.calendar.label(int(row['period']))}"
         advice = "keep the right one, or add them up if they are parts of one count"
         if self.calendar.kind == "time":
             advice += ", or make --period narrower if their times differ"
@@ -504,8 +504,8 @@ class _Reader:
             if not known.any():  # nothing would be left
                 fix = f"nor is any other; does --item_column={column} name the ids of both tables?"
             raise InputError(
-                f"{piece.where(row, column)}: item {who[row].as_py()!r} is not in the items table "
-                f"({np.sum(~known)} such rows); {fix}"
+                f"{piece.where(row, column)}: item {quoted(who[row].as_py())} is not in the items "
+                f"table ({np.sum(~known)} such rows); {fix}"
             )
         return piece.keep(known), items[known]
 

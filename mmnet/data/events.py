@@ -322,7 +322,7 @@ class _Counting:
         if not known:  # nothing would be left
             fix = f"nor is any other; does --item_column={column} name the ids of both tables?"
         raise InputError(
-            f"{self.events.origin}: item {found[0]!r} is not in the items table "
+            f"{self.events.origin}: item {quoted(found[0])} is not in the items table "
             f"({events:,} such events); {fix}"
         )
 
@@ -409,7 +409,7 @@ class _Counting:
                 (cell,) = self._fetch(of_cell.limit(1))
                 raise InputError(
                     f"{self.events.origin}: --{count.flag}={count.text} adds up to "
-                    f"{cell[name]:.4g} for item {cell['item']!r} in period "
+                    f"{cell[name]:.4g} for item {quoted(cell['item'])} in period "
                     f"{self.calendar.label(cell['period'])}, and a count must stay below 2**53 = "
                     f"{LARGEST:,}; give it in a larger unit, or make --period narrower"
                 )

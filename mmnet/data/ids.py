@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmnet.checks import InputError
+from mmnet.checks import InputError, quoted
 from mmnet.config import TableFlags
 from mmnet.data import repeats
 from mmnet.data.columns import id_texts, strings
@@ -84,9 +84,9 @@ def check_unknown(ids: ItemIds, unknown: pa.Array, place: str, *, drop: bool) ->
         return
     one, other = first or alike[0]
     raise InputError(
-        f"{place}: item {one!r} is not in the items table, but {other!r} is; {len(alike):,} of "
-        f"{len(unknown):,} unknown items differ from one of the table only in leading zeros or in "
-        "upper and lower case: write ids alike in all tables"
+        f"{place}: item {quoted(one, 80)} is not in the items table, but {quoted(other, 80)} is; "
+        f"{len(alike):,} of {len(unknown):,} unknown items differ from one of the table only in "
+        "leading zeros or in upper and lower case: write ids alike in all tables"
     )
 
 
@@ -116,7 +116,7 @@ def item_ids(items: Rows, flags: TableFlags) -> ItemIds:
         again = np.flatnonzero(first < np.arange(len(found)))
         differs = repeats.differences(items, first[again], again) != ""
         row = int(again[np.argmax(differs)])
-        key = f"item {found[row].as_py()!r}"
+        key = f"item {quoted(found[row].as_py())}"
         raise repeats.refusal(items, int(first[row]), row, key, "keep the right one")
     return ItemIds(found)
 
@@ -147,7 +147,7 @@ def without_repeats(items: Rows, flags: TableFlags) -> tuple[Rows, Rule]:
     if differs.any():
         row = int(again[np.argmax(differs)])
         raise repeats.refusal(
-            items, int(first[row]), row, f"item {who[row]!r}", "keep the right one"
+            items, int(first[row]), row, f"item {quoted(who[row])}", "keep the right one"
         )
     kept = items.read().keep(first == np.arange(len(who)))
     return Table(kept.data, kept.name), rule

@@ -333,12 +333,12 @@ def _repeated(
     where = piece.where(row, flags.item_column)
     if same:
         return InputError(
-            f"{where}: item {item!r} and its vector were in an earlier row (--vectors="
+            f"{where}: item {quoted(item)} and its vector were in an earlier row (--vectors="
             f"{spec.name}); remove the repeat, or set --repeats=drop"
         )
     return InputError(
-        f"{where}: item {item!r} had another vector in an earlier row, and --vectors={spec.name} "
-        "needs one per item; keep the right one"
+        f"{where}: item {quoted(item)} had another vector in an earlier row, and "
+        f"--vectors={spec.name} needs one per item; keep the right one"
     )
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import mmnet
-from mmnet.checks import InputError
+from mmnet.checks import InputError, quoted
 from mmnet.config import ENGINE, TableFlags, TaskFlags
 from mmnet.data import engines, events, parquet, table_paths, table_reading
 from mmnet.data.ledger import Rule
@@ -168,8 +168,9 @@ def _read(path: Path, flags: TableFlags) -> Rows:
         above = pc.greater(numerator, denominator)
         if not flags.rate_may_exceed_one and pc.any(above).as_py():
             row = piece.data.filter(above).slice(0, 1).to_pylist()[0]
+            item = quoted(row[flags.item_column])
             raise InputError(
-                f"{flags.events}: item {row[flags.item_column]!r} has {row[flags.numerator]:,} of "
+                f"{flags.events}: item {item} has {row[flags.numerator]:,} of "
                 f"{flags.numerator!r} but {row[flags.denominator]:,} of {flags.denominator!r} in "
                 f"period {row[flags.period_column]}; if the numerator is no part of the "
                 "denominator, set --rate_may_exceed_one"

@@ -26,6 +26,7 @@ from mlserver.errors import InferenceError
 from mlserver.handlers import custom_handler
 from mlserver.utils import get_model_uri
 
+from mmnet.checks import quoted
 from mmnet.serving import bundle, exported, requests
 from mmnet.serving.exported import AboutShareRates
 from mmnet.serving.known_values import ValueCounts
@@ -110,7 +111,7 @@ class ShareRates(MLModel):
         """Outputs of a signature, the seconds that the model took, unknown values by field."""
         if signature not in self._signatures:
             raise RequestError(
-                f"there is no signature {signature!r}; there are "
+                f"there is no signature {quoted(signature)}; there are "
                 f"{', '.join(sorted(self._signatures))}"
             )
         function = self._signatures[signature]

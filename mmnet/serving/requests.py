@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mmnet.checks import did_you_mean
+from mmnet.checks import did_you_mean, quoted
 from mmnet.data import spelling
 from mmnet.serving import period_texts
 
@@ -128,7 +128,7 @@ def from_v2(
     columns = {}
     for name, datatype, shape, data in inputs:
         if name in columns:
-            raise RequestError(f"input {name!r} is there twice")
+            raise RequestError(f"input {quoted(name)} is there twice")
         if name in specs:
             wanted = _v2_type(specs[name])
             if datatype != wanted:

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmnet.checks import InputError, did_you_mean, shown
+from mmnet.checks import InputError, did_you_mean, quoted, shown
 from mmnet.config import TableFlags
 from mmnet.data import spelling, table_files, table_paths, table_reading
 from mmnet.data.columns import integers, is_list, lost_digits
@@ -418,8 +418,8 @@ def one_row_each(table: Table, key: str, name: str) -> tuple[Table, Rule]:
         if differs.any():
             row = int(np.argmax(differs))
             raise InputError(
-                f"{table.where(row, key)}: {who[row]!r} stands here a second time, with other "
-                "values than before; keep one of the two rows"
+                f"{table.where(row, key)}: {quoted(who[row])} stands here a second time, with "
+                "other values than before; keep one of the two rows"
             )
     rule = Rule(name, f"{key} has no earlier row", len(table), int((~again).sum()))
     return table.keep(~again), rule

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from mmnet.checks import InputError
+from mmnet.checks import InputError, quoted
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import periods, repeats, tables
 from mmnet.data.columns import id_texts, integers
@@ -93,7 +93,7 @@ def snapshots(
                 taken,
                 one,
                 other,
-                f"item {frame['item'][again[row]]!r} in period {number}",
+                f"item {quoted(frame['item'][again[row]])} in period {number}",
                 "keep one of the snapshots, or make --period narrower",
             )
     if flags.repeats == "drop":
