@@ -210,18 +210,30 @@ def _of_units(value: Any, rest: Any, reading: Reading) -> Any:
     return micros + _digits((rest.fill_null("") + "0" * places).substr(0, places))
 
 
-def _group(engine: Engine, text: Any, pattern: str, number: int) -> Any:
-    """A group of a pattern in texts that match it or are null; empty where it took no part."""
+def _with_groups(engine: Engine, table: ir.Table, name: str, fmt: Format) -> ir.Table:
+    """Adds the groups of a pattern in texts that match it or are null, '' where without a part."""
     import ibis
 
+    text, found = table[f"{name} text"], f"{name} groups"
     if engine.name != "duckdb":
-        return text.re_extract(pattern, number).fill_null("")
+        columns = {
+            group: text.re_extract(fmt.unnamed, number).fill_null("")
+            for group, number in fmt.groups.items()
+        }
+    else:
 
-    def function(text, pattern, number): ...  # Ibis would match before it extracts
+        def function(text, pattern, names): ...  # one search finds all groups
 
-    signature = (("string", "string", "int64"), "string")
-    extract: Any = ibis.udf.scalar.builtin(function, name="regexp_extract", signature=signature)
-    return extract(text, pattern, number).fill_null("")
+        names = [f"group_{number + 1}" for number in range(max(fmt.groups.values()))]
+        kind = f"struct<{', '.join(f'{one}: string' for one in names)}>"
+        signature = (("string", "string", "array<string>"), kind)
+        extract: Any = ibis.udf.scalar.builtin(function, name="regexp_extract", signature=signature)
+        table = table.mutate(**{found: extract(text, fmt.unnamed, ibis.array(names))})
+        columns = {
+            group: table[found][f"group_{number}"].fill_null("")  # type: ignore[index]
+            for group, number in fmt.groups.items()
+        }
+    return table.mutate(**{f"{name} group {group}": value for group, value in columns.items()})
 
 
 def _digits(text: Any, default: int = 0) -> Any:
@@ -254,12 +266,7 @@ def _of_text(
 
     add(text=expressions.filled(table[name]))
     add(text=_or_null(at("text").re_search(fmt.unnamed), at("text")))
-    add(
-        **{
-            f"group {group}": _group(engine, at("text"), fmt.unnamed, number)
-            for group, number in fmt.groups.items()
-        }
-    )
+    table = _with_groups(engine, table, name, fmt)
     places = {part: place for part, place in fmt.parts.items() if part != "zone"}
     add(**{part: part_of(part, place) for part, place in places.items()})
     zone = at("group zone").replace(":", "") if "zone" in fmt.parts else ibis.literal("")

@@ -61,6 +61,10 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
+SPACED = r"^[\t-\r ]|[\t-\r ]$"
+"""Text with something around it that `strip` takes away."""
+
+
 def kind_of(value: ir.Value) -> str:
     """Of a column: truth, number, text, time, or else the name of its type."""
     of = value.type()
@@ -75,7 +79,10 @@ def kind_of(value: ir.Value) -> str:
 
 def filled(text: ir.StringValue) -> ir.StringValue:
     """Text without spaces around it, null where empty."""
-    return text.strip().nullif("")
+    import ibis
+
+    # Few values have any, and to look for them takes half the time of taking them away.
+    return ibis.ifelse(text.re_search(SPACED), text.strip(), text).nullif("")  # type: ignore[arg-type]
 
 
 def number(value: ir.Value) -> ir.NumericValue:
@@ -90,7 +97,7 @@ def number(value: ir.Value) -> ir.NumericValue:
         truth = ibis.cases(
             (text.lower() == "true", 1.0), (text.lower() == "false", 0.0), else_=None
         )
-        value = ibis.coalesce(truth, text.try_cast("float64"))
+        value = ibis.coalesce(text.try_cast("float64"), truth)
     elif value.type().is_decimal():
         value = value.cast("float64")
     if not value.type().is_floating():
