@@ -1,5 +1,6 @@
 """One small trained run, made once for all tests of the whole."""
 
+import contextlib
 import fcntl
 import os
 import pathlib
@@ -37,6 +38,26 @@ SMALL = ["--set=units=8", "--set=field_width=4", "--epochs=2", "--batch_size=32"
 def seeded():
     """Weights that a test does not seed are the same in every run."""
     random.seed(0)  # where Keras' initialisers get theirs
+
+
+@contextlib.contextmanager
+def without_drawing():
+    """Leaves the files of figures empty: drawing them is most of what an evaluation costs.
+
+    They are still made; `run_dir` and evaluation/test_report.py draw them too.
+    """
+    from matplotlib.figure import Figure
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, path, **_: pathlib.Path(path).touch())
+        yield
+
+
+@pytest.fixture
+def undrawn():
+    """`without_drawing`, for one test."""
+    with without_drawing():
+        yield
 
 
 @pytest.fixture(scope="session")

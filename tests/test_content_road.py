@@ -11,6 +11,7 @@ from mmnet.config import PredictConfig, TrainConfig
 from mmnet.data import dataset as datasets
 from mmnet.data.sources import simulated
 from mmnet.training.records import Record
+from tests.conftest import without_drawing
 
 SIDE = 8
 
@@ -71,7 +72,8 @@ def trained(tables, content_flags, tmp_path_factory):
         *content_flags,
         f"--run_dir={run_dir}",
     ]
-    assert driver.run(TrainConfig, None, "train", flags) == 0
+    with without_drawing():
+        assert driver.run(TrainConfig, None, "train", flags) == 0
     return run_dir
 
 

@@ -23,6 +23,9 @@ from mmnet.files import scratch_directory, write_directory
 from mmnet.flags import build, parse
 from mmnet.tasks import evaluating, training
 from mmnet.training.records import Record
+from tests.conftest import without_drawing
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def run(flags, task, *arguments):
@@ -429,7 +432,7 @@ def own_run(tmp_path_factory):
     ]
     compiled, make = [], Predictor.__init__
     try:
-        with pytest.MonkeyPatch.context() as patch:
+        with without_drawing(), pytest.MonkeyPatch.context() as patch:
             patch.setattr(
                 Predictor,
                 "__init__",

@@ -870,6 +870,7 @@ def test_prepare_counts_events_once_and_keeps_counts_and_ledger(capsys, monkeypa
     assert not [path for path in Path().iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_train_evaluate_and_predict_from_events(capsys):
     items_and_events()
     # The other runs of the tests are not compiled with XLA.
