@@ -149,6 +149,8 @@ def test_weights_that_are_cut_off_are_refused(exported):
     data.write_bytes(data.read_bytes()[:-4])  # of the last entry, which says what the others are
     with pytest.raises(InputError, match=r"cannot be loaded .*; --verify says what is damaged"):
         export.load(exported)
+    data.write_bytes(b"")
+    assert all(": weight " in one for one in problems(exported)[:5])
 
 
 def test_the_driver_ends_with_one_sentence(exported, capsys):
