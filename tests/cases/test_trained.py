@@ -17,7 +17,7 @@ from tests.cases import worlds
 from tests.cases.test_c16_names import ODD, ODD_FIELDS
 from tests.conftest import SMALL
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
 
 TABLES = ("--counts=counts.csv", "--items=items.csv")
 SHORT = [*SMALL, "--epochs=1", *worlds.SMALL]
