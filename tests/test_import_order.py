@@ -31,7 +31,7 @@ ROOMS = (
         "console",
     ),
     ("data", "encoders", "layers"),
-    ("models",),
+    ("models", "inspection"),
     ("evaluation",),
     ("training",),
     ("serving",),
@@ -39,7 +39,10 @@ ROOMS = (
     ("experiments",),
     ("tasks",),
     ("driver",),
-    ("prepare", "encode", "train", "series", "evaluate", "predict", "drift", "experiment"),
+    (
+        *("inspect", "prepare", "encode", "train", "series", "evaluate", "predict", "drift"),
+        "experiment",
+    ),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 BESIDE = {("data", "encoders")}  # what turns content into tokens and vectors
