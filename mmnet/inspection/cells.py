@@ -39,7 +39,10 @@ IN_MEMORY = 1 << 28
 MOST_PAIRS = 1000
 """Rows of one key that are compared in all columns."""
 
-ROW = np.dtype([(name, "i8") for name in ("item", "period", "clicks", "shares", "at")])
+ROW = np.dtype(
+    [*((name, "i8") for name in ("item", "period", "clicks", "shares", "at")), ("again", "?")]
+)
+"""As `counts.ROW`: `again` says that the clock shows the period for the second time."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +123,7 @@ def collected(problems: list[Problem], step: Callable[[], Any]) -> Any:
         return None
 
 
-def surveyed(
-    counts: Rows, flags: TableFlags, task: TaskFlags
-) -> tuple[Survey, Problem | None]:
+def surveyed(counts: Rows, flags: TableFlags, task: TaskFlags) -> tuple[Survey, Problem | None]:
     """The calendar of the counts, and the flag that it needs if there is one.
 
     Raises:
@@ -143,9 +144,7 @@ def surveyed(
         raise
 
 
-def read(
-    counts: Rows, ids: ItemIds, flags: TableFlags, task: TaskFlags, survey: Survey
-) -> Cells:
+def read(counts: Rows, ids: ItemIds, flags: TableFlags, task: TaskFlags, survey: Survey) -> Cells:
     """Reads all rows of the counts table, in pieces.
 
     Args:
@@ -176,12 +175,15 @@ def read(
     allocate, scratch = _place(len(ids) * number * 16, flags)
     clicks, shares = (allocate(name, (len(ids), number), "int64") for name in ("clicks", "shares"))
     found = Duplicates()
-    for shard, start in enumerate(shards):
+    for shard in range(len(shards)):
         rows = spool.shard(shard)
         kept, found = _without_duplicates(counts, rows, found, ids, survey.calendar)
         rows = rows[kept]
-        place = rows["item"], rows["period"] - first
-        clicks[place], shares[place] = rows["clicks"], rows["shares"]
+        for again in (False, True):  # the two hours of one name at the end of summer time
+            part = rows[rows["again"] == again]
+            place = part["item"], part["period"] - first
+            clicks[place] += part["clicks"]
+            shares[place] += part["shares"]
     seen = np.full(len(ids), number)
     for start in shards:
         part = clicks[start : start + flags.shard_items] > 0
@@ -244,7 +246,7 @@ class _Reader:
         flags, rows = self._flags, len(piece)
         self.rows += rows
         good, items = self._items(piece)
-        numbers_of_periods, dated = self._periods(piece)
+        numbers_of_periods, dated, again = self._periods(piece)
         clicks, fine = self._counts(piece, flags.denominator, "denominator")
         shares, also = self._counts(piece, flags.numerator, "numerator")
         good &= dated & fine & also
@@ -257,7 +259,7 @@ class _Reader:
             )
         self.above += int(above.sum())
         found = np.empty(int(good.sum()), ROW)
-        named = {"item": items, "period": numbers_of_periods, "at": piece.places}
+        named = {"item": items, "period": numbers_of_periods, "at": piece.places, "again": again}
         for name, values in (named | {"clicks": clicks, "shares": shares}).items():
             found[name] = values[good]
         if len(found):
@@ -286,9 +288,7 @@ class _Reader:
             row = int(np.argmax(~known))
             place = piece.where(row, column)
             try:
-                check_unknown(
-                    self._ids, pc.unique(who.filter(pa.array(~known))), place, drop=False
-                )
+                check_unknown(self._ids, pc.unique(who.filter(pa.array(~known))), place, drop=False)
                 sentence = (
                     f"{place}: item {who[row].as_py()!r} is not in the items table; add it, or set "
                     "--unknown_items=drop"
@@ -298,18 +298,20 @@ class _Reader:
                 self._add("spelling", str(error), int((~known).sum()))
         return known, items
 
-    def _periods(self, piece: Table) -> tuple[np.ndarray, np.ndarray]:
+    def _periods(self, piece: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         calendar, reading = self._survey.calendar, self._survey.reading
         column = self._flags.period_column
+        again = np.zeros(len(piece), bool)
         try:
-            found = calendar.read(piece, column, "period_column", reading).numbers
+            read_periods = calendar.read(piece, column, "period_column", reading)
+            found, again = read_periods.numbers, read_periods.again
         except InputError as error:
             found = _loosely(piece.need(column, "period_column"), calendar, self._survey)
             self._add("periods", str(error), int(np.isnan(found).sum()))
         good = np.isfinite(found) & (found >= self._first_period)
         if self._survey.stray:
             good &= (found >= self._survey.first) & (found <= self._survey.last)
-        return np.where(good, found, 0).astype(np.int64), good
+        return np.where(good, found, 0).astype(np.int64), good, again
 
     def _counts(self, piece: Table, column: str, flag: str) -> tuple[np.ndarray, np.ndarray]:
         marks, zero = self._marks.get(column, PLAIN), self._flags.empty_counts == "zero"
@@ -353,7 +355,8 @@ def _without_duplicates(
     counts: Rows, rows: np.ndarray, so_far: Duplicates, ids: ItemIds, calendar: Calendar
 ) -> tuple[np.ndarray, Duplicates]:
     """Which rows of a shard are the first of their item and period, and what the others are."""
-    keys = rows["item"] * MAX_PERIODS * 4 + (rows["period"] - rows["period"].min(initial=0))
+    number = (rows["period"] - rows["period"].min(initial=0)) * 2 + rows["again"]
+    keys = rows["item"] * (number.max(initial=0) + 1) + number
     first = repeats.firsts(keys)
     again = np.flatnonzero(first < np.arange(len(rows)))
     if not len(again):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -132,7 +132,7 @@ def profile(table: Table, name: str, flags: TableFlags) -> Profile:
     text = spelling.texts(pa.chunked_array([data])).to_pandas()
     full = text[text != ""]
     counts = full.value_counts(sort=False)
-    about = {
+    about: dict[str, Any] = {
         "name": name,
         "rows": len(text),
         "filled": len(full) / max(len(text), 1),
@@ -144,7 +144,7 @@ def profile(table: Table, name: str, flags: TableFlags) -> Profile:
     if pa.types.is_temporal(data.type):
         return Profile(**about, time=time)
     values, marks = _numbers(data)
-    of_text: dict[str, object] = {}
+    of_text: dict[str, Any] = {}
     if spelling.is_text(data.type) and marks != numbers.PLAIN:
         of_text = _of_text(table, name, full, flags)
         if of_text.get("separator"):  # 12,34 are two tags before they are a number
@@ -154,8 +154,8 @@ def profile(table: Table, name: str, flags: TableFlags) -> Profile:
         whole = bool(len(finite)) and bool((finite == np.floor(finite)).all())
         low, high = (finite.min(), finite.max()) if len(finite) else (np.nan, np.nan)
         truth = whole and bool(np.isin(finite, (0, 1)).all())
-        span = {"low": float(low), "high": float(high)}
-        return Profile(**about, numeric=True, whole=whole, truth=truth, time=time, **span)
+        about |= {"low": float(low), "high": float(high)}
+        return Profile(**about, numeric=True, whole=whole, truth=truth, time=time)
     return Profile(**about, **of_text, time=time)
 
 
@@ -184,7 +184,7 @@ def _numbers(data: pa.Array) -> tuple[np.ndarray | None, Marks | None]:
     return None, None
 
 
-def _of_text(table: Table, name: str, full: pd.Series, flags: TableFlags) -> dict[str, object]:
+def _of_text(table: Table, name: str, full: pd.Series, flags: TableFlags) -> dict[str, Any]:
     some = pa.array(full.head(20_000), pa.string())
     if not len(some):
         return {}
@@ -205,7 +205,11 @@ def _of_text(table: Table, name: str, full: pd.Series, flags: TableFlags) -> dic
 def _separator(table: Table, name: str, full: pd.Series, flags: TableFlags) -> str:
     """What separates the values of lists in text; empty where a value is one value."""
     if flags.list_separator:
-        return flags.list_separator if full.str.contains(flags.list_separator, regex=False).any() else ""
+        return (
+            flags.list_separator
+            if full.str.contains(flags.list_separator, regex=False).any()
+            else ""
+        )
     distinct = full.drop_duplicates()
     if full.str.match(r"^\s*\[.*\]\s*$").mean() >= PARSE_RATE:
         return "list"

@@ -33,8 +33,10 @@ def told(rows: np.ndarray, values: np.ndarray, clicks: np.ndarray, shares: np.nd
     mean of all. Items weigh as much as their clicks, up to a limit: a few large ones are not all.
 
     Args:
-        rows, values: of each pair of item and value, int64; values are numbered from 0.
-        clicks, shares: of each item in the training span, int64.
+        rows: item of each pair of item and value, int64.
+        values: value of each pair, int64, numbered from 0.
+        clicks: of each item in the training span, int64.
+        shares: the same.
 
     Returns:
         What that explains of the variance between items that is no sampling noise, in (-inf, 1];

@@ -54,7 +54,7 @@ def keys(log: Table, items: Table) -> list[Key]:
         distinct = pc.unique(own)
         once = len(distinct) / max(len(own), 1)
         seen = pc.unique(here)
-        met = pc.sum(pc.is_in(seen, value_set=distinct)).as_py() / max(len(seen), 1)
+        met = (pc.sum(pc.is_in(seen, value_set=distinct)).as_py() or 0) / max(len(seen), 1)
         if once >= ONCE and met >= MET:
             found.append(Key(column, met, once))
     default = TableFlags().item_column
@@ -73,7 +73,8 @@ def elsewhere(log: Table, items: Table) -> tuple[str, str] | None:
             if other == column or here is None:
                 continue
             seen = pc.unique(here)
-            if pc.sum(pc.is_in(seen, value_set=distinct)).as_py() >= MET * len(seen) > 1:
+            met = pc.sum(pc.is_in(seen, value_set=distinct)).as_py() or 0
+            if len(seen) > 1 and met >= MET * len(seen):
                 return other, column
     return None
 

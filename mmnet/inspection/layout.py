@@ -133,9 +133,7 @@ def _time(
     return chosen
 
 
-def _best_time(
-    log: Table, item: str, found: Sequence[Profile], of_events: bool, flag: str
-) -> str:
+def _best_time(log: Table, item: str, found: Sequence[Profile], of_events: bool, flag: str) -> str:
     times_of = [one for one in found if one.time and one.name != item and one.distinct > 1]
     ids = _codes(log, item)
 
@@ -237,8 +235,8 @@ def _of_counts(
     counts = [one.name for one in columns if (one.whole and one.low >= 0) or one.name in given]
     if not counts:
         raise InputError(
-            f"{log.origin()} has no column of counts, which are whole numbers of 0 or more, besides "
-            f"{item} and {time.name}; name two with --numerator and --denominator"
+            f"{log.origin()} has no column of counts (whole numbers of 0 or more) besides {item} "
+            f"and {time.name}; name two with --numerator and --denominator"
         )
     some = samples.some_ids(log, item, ITEMS)
     series = Table(samples.of_items(rows, item, some, [time.name, *counts]), "counts")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +13,19 @@ import pyarrow as pa
 from mmnet.checks import InputError
 from mmnet.config import InspectConfig, TableFlags
 from mmnet.data import items as item_columns
-from mmnet.data import kept_counts, numbers, parquet, periods, separators, sources, time_columns
+from mmnet.data import (
+    kept_counts,
+    numbers,
+    parquet,
+    periods,
+    separators,
+    sources,
+    tables,
+    time_columns,
+)
 from mmnet.data.columns import floats, id_texts, separator_of, values_of
 from mmnet.data.counts import Panel
+from mmnet.data.counts import columns as columns_of_counts
 from mmnet.data.dialects import text_options
 from mmnet.data.ids import ItemIds, item_ids
 from mmnet.data.ledger import Rule
@@ -22,6 +33,7 @@ from mmnet.data.tables import Rows, Table
 from mmnet.inspection import cells, columns, layout, proposal, quality, samples
 from mmnet.inspection.cells import Cells, Duplicates, Problem
 from mmnet.inspection.choices import Choices
+from mmnet.inspection.columns import Profile
 from mmnet.inspection.layout import Layout
 from mmnet.inspection.proposal import Catalogue, Columns
 from mmnet.inspection.quality import Quality
@@ -34,6 +46,7 @@ MOST_FIXES = 6
 PART_OF_NONE = 0.05
 """Share of the rows whose numerator exceeds its denominator from which it is no part of it, and
 not a mistake in some rows."""
+
 
 @dataclass
 class Look:
@@ -62,7 +75,9 @@ class Look:
     splits: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     ledger: tuple[Rule, ...] = ()
-    profiles: tuple[columns.Profile, ...] = ()
+    profiles: tuple[Profile, ...] = ()
+    kept: Any = None
+
 
 def look(flags: InspectConfig) -> Look:
     """Looks at the tables that the flags name.
@@ -77,22 +92,24 @@ def look(flags: InspectConfig) -> Look:
     catalogue, log, rows = _opened(flags, found)
     own = tuple(columns.profiles(samples.sample(catalogue), flags))
     found.profiles = own
-    found.layout = layout.of_log(
-        log, rows, catalogue, columns.profiles(log, flags), found.choices
-    )
+    found.layout = layout.of_log(log, rows, catalogue, columns.profiles(log, flags), found.choices)
     _look(found, catalogue, rows)
     return found
+
 
 def _of_source(found: Look) -> Look:
     """Looks at the tables of a source, whose columns of ids and periods are the flags' own."""
     given = found.choices.given
-    tables = sources.load(found.choices.tables)
-    catalogue = tables.items.read()
+    loaded = sources.load(found.choices.tables)
+    catalogue, log = loaded.items.read(), samples.sample(loaded.counts)
     found.profiles = tuple(columns.profiles(samples.sample(catalogue), given))
-    found.layout = Layout(given.item_column, given.period_column, ())
-    found.ledger = tables.ledger
-    _look(found, catalogue, tables.counts)
+    found.layout = layout.of_log(
+        log, loaded.counts, catalogue, columns.profiles(log, given), found.choices
+    )
+    found.ledger = loaded.ledger
+    _look(found, catalogue, loaded.counts)
     return found
+
 
 def _opened(flags: InspectConfig, found: Look) -> tuple[Table, Table, Rows | None]:
     """The items, some rows of the log, and all rows of the counts."""
@@ -115,7 +132,11 @@ def _opened(flags: InspectConfig, found: Look) -> tuple[Table, Table, Rows | Non
     items = cells.collected(wrong, lambda: opened("items"))
     if wrong:
         raise InputError("; ".join(problem.sentence for problem in wrong))
-    return items.read(), log if log is not None else samples.sample(rows), rows
+    if log is None:
+        assert rows is not None  # one of the two was given
+        log = samples.sample(rows)
+    return items.read(), log, rows
+
 
 def _look(found: Look, catalogue: Table, rows: Rows | None) -> None:
     """Reads all rows with the flags proposed so far, and proposes the others."""
@@ -125,6 +146,11 @@ def _look(found: Look, catalogue: Table, rows: Rows | None) -> None:
     if counts is None:
         return
     flags = choices.tables
+    for named in columns_of_counts(flags).items():
+        needed = functools.partial(tables.need_columns, counts, dict([named]))
+        cells.collected(found.problems, needed)
+    if found.problems and not set(columns_of_counts(flags)) <= set(counts.names):
+        return
     try:
         survey, problem = cells.surveyed(counts, flags, choices.task)
         if problem:
@@ -150,8 +176,15 @@ def _look(found: Look, catalogue: Table, rows: Rows | None) -> None:
     if "source" in choices.proposed and rows is not None:
         first_rows = _first_rows(rows, ids, found.layout, panel, choices)
     found.columns = proposal.of_items(table, panel, seen, shards, choices, first_rows)
+    found.notes += [
+        f"{one.column} equals the first period with {choices.tables.denominator} of "
+        f"{one.equal:.0%} of the items: it is history and no release, and is left out"
+        for one in found.columns.releases
+        if one.fits and one.is_history and choices.tables.release != one.column
+    ]
     _check_features(found, catalogue)
     _splits(found, dataclasses.replace(panel, release=seen), shards)
+
 
 def _ids(found: Look, catalogue: Table) -> ItemIds:
     flags = found.choices.tables
@@ -163,6 +196,7 @@ def _ids(found: Look, catalogue: Table) -> ItemIds:
         _add(found, Problem(text, fix=fix))
         who = id_texts(catalogue, flags.item_column, "item_column")
         return ItemIds(pa.chunked_array([who.combine_chunks()], who.type))
+
 
 def _counts(found: Look, rows: Rows | None, ids: ItemIds) -> Rows | None:
     """The counts: as they are, of running totals or of events, with what a refusal advises."""
@@ -178,9 +212,9 @@ def _counts(found: Look, rows: Rows | None, ids: ItemIds) -> Rows | None:
                 found.kept = counted  # and with it the directory of the counts
                 return counted.table
             places = {"counts": "", "items": ""}
-            tables = sources.load(flags.model_copy(update=places))
-            found.ledger = tables.ledger
-            return tables.counts
+            loaded = sources.load(flags.model_copy(update=places))
+            found.ledger = loaded.ledger
+            return loaded.counts
         except InputError as error:
             problem = Problem(str(error), fix=_advised(str(error), choices))
             _add(found, problem)
@@ -188,14 +222,17 @@ def _counts(found: Look, rows: Rows | None, ids: ItemIds) -> Rows | None:
                 return None
     return None
 
+
 _KEPT: list[Any] = []
 """Holds the scratch directory of counted events until the program ends."""
+
 
 def _advised(text: str, choices: Choices) -> tuple[str, str] | None:
     for name in FIXES:
         if f"--{name}=drop" in text and not choices.is_given(name):
             return name, "drop"
     return None
+
 
 def _add(found: Look, problem: Problem) -> None:
     """Keeps a problem, and proposes the flag that helps."""
@@ -204,6 +241,7 @@ def _add(found: Look, problem: Problem) -> None:
     if problem.fix and not choices.is_given(problem.fix[0]):
         rows = f" ({problem.rows:,} rows)" if problem.rows else ""
         choices.propose(*problem.fix, f"{problem.sentence}{rows}")
+
 
 def _duplicates(found: Look, twice: Duplicates) -> None:
     if not twice.rows:
@@ -225,12 +263,13 @@ def _duplicates(found: Look, twice: Duplicates) -> None:
     else:
         problem = Problem(
             f"{twice.example}: duplicate keys: {twice.rows:,} rows have the item and period of an "
-            f"earlier row, {1 - equal:.0%} of them with other counts; add them up if they are parts "
-            "of one count, or keep the right one",
+            f"earlier row, and {1 - equal:.0%} of them have other counts; add them up if they are "
+            "parts of one count, or keep the right one",
             twice.rows,
         )
     if flags.repeats == "fail" or problem.fix is None:
         _add(found, problem)
+
 
 def _above(found: Look, read: Cells) -> None:
     choices = found.choices
@@ -247,6 +286,7 @@ def _above(found: Look, read: Cells) -> None:
     found.problems.append(Problem(sentence, read.above, fix))
     if fix:
         choices.propose("rate_may_exceed_one", True, f"{read.above:,} rows have a rate above 100 %")
+
 
 def _span(found: Look, read: Cells) -> tuple[Panel, np.ndarray]:
     """The panel without what is before a long gap, and without a last period that is incomplete."""
@@ -276,6 +316,7 @@ def _span(found: Look, read: Cells) -> tuple[Panel, np.ndarray]:
         panel, clicks=clicks, shares=shares, release=seen, first_period=panel.first_period + start
     )
     return cut, seen
+
 
 def _first_rows(
     rows: Rows, ids: ItemIds, log: Layout, panel: Panel, choices: Choices
@@ -308,14 +349,17 @@ def _check_features(found: Look, catalogue: Table) -> None:
         cells.collected(wrong, step)
     found.problems += wrong
 
+
 def _numbers(catalogue: Table, column: str, flags: TableFlags) -> None:
     marks = numbers.recognised(catalogue, column, "numerics", flags)
     floats(catalogue, column, "numerics", marks=marks)
+
 
 def _values(catalogue: Table, column: str, flag: str, flags: TableFlags) -> None:
     if not flags.list_separator:
         separators.check(catalogue, column, flag)
     values_of(catalogue, column, flag, separator_of(flags))
+
 
 def _splits(found: Look, panel: Panel, shards: list[slice]) -> None:
     choices = found.choices
@@ -332,4 +376,3 @@ def _splits(found: Look, panel: Panel, shards: list[slice]) -> None:
     if test < choices.task.min_test_rows and not choices.is_given("min_test_rows"):
         reason = f"there are {test:,} test examples, so few that differences may be chance"
         choices.propose("min_test_rows", test, reason)
-

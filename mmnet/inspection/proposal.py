@@ -133,7 +133,11 @@ def _releases(
         release = effects.release(one.name, number, first_seen, panel.num_periods)
         if not (one.time and one.time.certain) and not by_name:
             there = np.isfinite(number) & (first_seen < panel.num_periods)
-            if one.distinct <= 2 or not release.fits or _follows(number, first_seen, there) < FOLLOWS:
+            if (
+                one.distinct <= 2
+                or not release.fits
+                or _follows(number, first_seen, there) < FOLLOWS
+            ):
                 continue
             verdicts[one.name] = Verdict("time", "periods of the log, none after the first clicks")
         found.append(release)
@@ -147,9 +151,7 @@ def _follows(number: np.ndarray, first_seen: np.ndarray, there: np.ndarray) -> f
         return float(np.corrcoef(number[there], first_seen[there])[0, 1])
 
 
-def periods_of(
-    items: Table, one: Profile, panel: Panel, choices: Choices
-) -> np.ndarray | None:
+def periods_of(items: Table, one: Profile, panel: Panel, choices: Choices) -> np.ndarray | None:
     """The column of the panel that each value of a column of times is in, float64 [items].
 
     Args:
@@ -187,8 +189,14 @@ def _propose_release(
     for one in releases:
         if not one.fits:
             after = f"after the first clicks of {1 - one.not_after:.0%} of the items"
-            why = after if one.known >= effects.MOST else f"known for {one.known:.0%} of the items only"
-            choices.leave_out("items", one.column, f"{verdicts[one.column].reason}; no release: {why}")
+            why = (
+                after
+                if one.known >= effects.MOST
+                else f"known for {one.known:.0%} of the items only"
+            )
+            choices.leave_out(
+                "items", one.column, f"{verdicts[one.column].reason}; no release: {why}"
+            )
     fresh = [one for one in usable if not one.is_history]
     for one in usable:
         if one.is_history:
@@ -201,7 +209,10 @@ def _propose_release(
     if not fresh:
         return ""
     best = max(fresh, key=lambda one: (round(one.known, 2), one.not_after, one.equal))
-    reason = f"known for {best.known:.0%} of the items, and not after the first clicks of {best.not_after:.0%}"
+    reason = (
+        f"known for {best.known:.0%} of the items, and not after the first clicks of "
+        f"{best.not_after:.0%}"
+    )
     choices.propose("release", best.column, reason)
     for one in fresh:
         if one.column != best.column:
@@ -256,9 +267,7 @@ def is_empty(items: Table, column: str) -> np.ndarray:
 # ------------------------------------------------------------------------------------- features
 
 
-def _separator(
-    wanted: Sequence[Profile], verdicts: dict[str, Verdict], choices: Choices
-) -> None:
+def _separator(wanted: Sequence[Profile], verdicts: dict[str, Verdict], choices: Choices) -> None:
     """One separator holds for all columns, so that lists with another one are left out."""
     lists = [one for one in wanted if verdicts[one.name].kind == "list"]
     used = [one.separator for one in lists if one.separator not in ("list", "")]
@@ -324,7 +333,12 @@ def _propose_columns(
         *(choice.values[0] for name, choice in choices.proposed.items() if name == "release"),
     }
     share = {one.column: one.share for one in told}
-    chosen: dict[str, list[str]] = {"taxonomies": [], "categoricals": [], "numerics": [], "texts": []}
+    chosen: dict[str, list[str]] = {
+        "taxonomies": [],
+        "categoricals": [],
+        "numerics": [],
+        "texts": [],
+    }
     telling = [one.column for one in told if one.share >= effects.TELLS]
     taxonomies = telling[:MOST_TAXONOMIES]
     for one in wanted:
@@ -347,7 +361,9 @@ def _propose_columns(
             choices.leave_out("items", one.name, verdict.reason)
     for flag, columns in chosen.items():
         if columns and not choices.is_given(flag):
-            choices.propose(flag, tuple(columns), "; ".join(_why(c, verdicts, share) for c in columns))
+            choices.propose(
+                flag, tuple(columns), "; ".join(_why(c, verdicts, share) for c in columns)
+            )
         elif columns:
             for column in columns:
                 choices.leave_out("items", column, f"{verdicts[column].reason}; --{flag} is given")

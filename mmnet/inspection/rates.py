@@ -92,7 +92,9 @@ def steps(items: np.ndarray, times: np.ndarray, values: np.ndarray) -> Steps:
     """Looks at the steps of a column.
 
     Args:
-        items, times, values: of each row, in any order.
+        items: of each row, in any order.
+        times: of each row.
+        values: of each row.
 
     >>> steps(np.array([1, 1, 1, 2]), np.array([0, 2, 1, 0]), np.array([5, 11, 12, 3]))
     Steps(number=2, falling=0.5, lost=0.14285714285714285)
@@ -159,7 +161,8 @@ def rates_of_events(
     """The rates of columns of 0 and 1 per event, the one that tells most first.
 
     Args:
-        items, periods: of each event.
+        items: of each event.
+        periods: of each event.
         flags: column -> 0 or 1 of each event, NaN where empty.
     """
     frame = pd.DataFrame({"item": items, "period": periods, "events": 1.0} | flags)
@@ -180,7 +183,8 @@ def differences(
     """What columns gained since the row before of the same item; NaN in its first row.
 
     Args:
-        items, times: of each row.
+        items: of each row.
+        times: of each row.
         columns: values of each row.
         signed: whether losses are wanted too; without, they are NaN.
 

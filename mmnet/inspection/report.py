@@ -80,7 +80,9 @@ def _listed(title: str, lines: Sequence[str]) -> list[str]:
 def _problems(found: Look) -> list[str]:
     lines = []
     for one in found.problems:
-        rows = f" ({one.rows:,} rows)" if one.rows and f"{one.rows:,} rows" not in one.sentence else ""
+        rows = (
+            f" ({one.rows:,} rows)" if one.rows and f"{one.rows:,} rows" not in one.sentence else ""
+        )
         given = one.fix and found.choices.is_given(one.fix[0])
         fix = f"; the flagfile has --{one.fix[0]}={one.fix[1]}" if one.fix and not given else ""
         lines.append(f"{one.sentence}{rows}{fix}")
@@ -134,7 +136,13 @@ def _percent(share: float) -> str:
 def _columns(found: Look) -> list[str]:
     if found.columns is None:
         return []
-    lines = ["", "## Columns of the items table", "", "| column | filled | what it is |", "|---|---:|---|"]
+    lines = [
+        "",
+        "## Columns of the items table",
+        "",
+        "| column | filled | what it is |",
+        "|---|---:|---|",
+    ]
     for one in found.profiles:
         verdict = found.columns.verdicts.get(one.name)
         about = f"{verdict.kind}: {verdict.reason}" if verdict else "ids"

@@ -55,7 +55,9 @@ def sample_of_events(flags: TableFlags, most: int = SAMPLE_ROWS) -> Table:
     chosen = [files[len(files) * place // places] for place in range(places)]
     names = [name for name in chosen[0].names if all(name in file.names for file in chosen)]
     parts = [_head(file, names, most // places) for file in chosen]
-    data = pa.concat_tables([part for part in parts if len(part)] or parts[:1], promote_options="permissive")
+    data = pa.concat_tables(
+        [part for part in parts if len(part)] or parts[:1], promote_options="permissive"
+    )
     if not len(data):
         raise table_files.no_rows(files[0].path, "events")
     return Table(data, "events", tuple(files[:1]))
@@ -76,13 +78,15 @@ def _of_engine(flags: TableFlags, most: int) -> Table:
         scratch_directory(flags.engine_spill or None) as place,
         engines.connected(flags, Path(place)) as engine,
     ):
-            far = "://" in flags.events
-            found = engines.far_away(engine, flags.events) if far else engines.table_of(
-                engine, flags.events
-            )
-            data = engine.run(
-                lambda: engine.backend.to_pyarrow(found.data.limit(most)), f"reading {found.origin}"
-            )
+        far = "://" in flags.events
+        found = (
+            engines.far_away(engine, flags.events)
+            if far
+            else engines.table_of(engine, flags.events)
+        )
+        data = engine.run(
+            lambda: engine.backend.to_pyarrow(found.data.limit(most)), f"reading {found.origin}"
+        )
     return Table(data, "events")
 
 

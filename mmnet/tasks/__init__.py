@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from mmnet.tasks.starting import evaluate, train, trainer
 
 __all__ = [
-    *("drift", "encode", "evaluate", "experiment", "inspect", "predict", "prepare", "train"),
+    "drift",
+    "encode",
+    "evaluate",
+    "experiment",
+    "inspect",
+    "predict",
+    "prepare",
+    "train",
     "trainer",
 ]
 
