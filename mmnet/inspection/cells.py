@@ -7,6 +7,7 @@ and the arrays of items and periods lie in files where they are large.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 
 from mmnet.checks import InputError, quoted
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import numbers, periods, repeats, spelling, time_columns
+from mmnet.data import calendars, numbers, periods, repeats, spelling, time_columns
 from mmnet.data.arrays import Allocate, in_memory, new_array
 from mmnet.data.calendars import MAX_PERIODS, Calendar
 from mmnet.data.columns import LARGEST, id_texts, integers
@@ -124,10 +125,10 @@ def collected(problems: list[Problem], step: Callable[[], Any]) -> Any:
 
 
 def surveyed(counts: Rows, flags: TableFlags, task: TaskFlags) -> tuple[Survey, Problem | None]:
-    """The calendar of the counts, and the flag that it needs if there is one.
+    """The calendar of the counts, and what would be refused of it, with the flag that helps.
 
     Raises:
-        InputError: no flag helps.
+        InputError: no calendar can be made of the column and the flags.
     """
     try:
         return periods.survey(counts, flags, task), None
@@ -135,13 +136,20 @@ def surveyed(counts: Rows, flags: TableFlags, task: TaskFlags) -> tuple[Survey, 
         for name, value in (("stray_periods", "drop"), ("time_unit", "index")):
             if name in flags.model_fields_set:
                 continue
-            try:
+            with contextlib.suppress(InputError):
                 wanted = flags.model_copy(update={name: value})
                 found = periods.survey(counts, wanted, task)
-            except InputError:
-                continue
-            return found, Problem(str(error), fix=(name, value))
-        raise
+                return found, Problem(str(error), fix=(name, value))
+        return _unchecked(counts, flags), Problem(str(error))
+
+
+def _unchecked(counts: Rows, flags: TableFlags) -> Survey:
+    """The calendar of a column some of whose values may be wrong."""
+    column = flags.period_column
+    reading = time_columns.reading_of(counts, column, "period_column", flags)
+    by_number = reading.unit == "period"
+    calendar = Calendar(kind="integer") if by_number else calendars.calendar_of_times(flags)
+    return Survey(calendar, reading, 0, -1)
 
 
 def read(counts: Rows, ids: ItemIds, flags: TableFlags, task: TaskFlags, survey: Survey) -> Cells:

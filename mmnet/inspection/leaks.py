@@ -52,10 +52,14 @@ SWAPPED = 0.02
 """Items of two neighbouring values on the wrong side of their border, as a share of the smaller
 value's."""
 
-TOUCHING, OTHER_TOUCHING = 0.05, 0.015
+GAP = 0.1
+"""Widest gap between neighbouring values, in standard deviations of all items."""
+
+TOUCHING, OTHER_TOUCHING = 0.05, 0.02
 """Shares of the smaller and of the larger value's items within a quarter of its standard deviation
-of the border. The halves of a normal distribution have 12 % each, its highest tenth has 17 % and
-the rest 4 %; of whole distributions that overlap so little, 1 % are there."""
+of its edge, on average over neighbours. The halves of a normal distribution have 12 % each, its
+highest tenth has 17 % and the rest 4 %; of whole distributions that overlap so little, 1 % are
+there."""
 
 BINS = 20
 """Values that numbers are put into, of equally many items."""
@@ -260,25 +264,34 @@ def cuts_the_order(codes: np.ndarray, outcome: np.ndarray) -> bool:
     order = order[order["size"] >= 10]
     if len(order) < 2 or order["size"].sum() < 0.9 * len(codes):
         return False
+    edges = []
     for below, above in zip(order.index[:-1], order.index[1:], strict=True):
-        low, high = np.sort(outcome[codes == below]), np.sort(outcome[codes == above])
-        if not _is_cut(low, high):
+        low, high = outcome[codes == below], outcome[codes == above]
+        edge = _edges(np.sort(low), np.sort(high), GAP * outcome.std())
+        if edge is None:
             return False
-    return True
+        edges.append(edge)
+    smaller, larger = np.mean(edges, axis=0)
+    return bool(smaller >= TOUCHING and larger >= OTHER_TOUCHING)
 
 
-def _is_cut(low: np.ndarray, high: np.ndarray) -> bool:
-    """Whether two sorted groups are both sides of a border of one distribution."""
-    both = np.concatenate([low, high])
-    borders = np.unique(both)
+def _edges(low: np.ndarray, high: np.ndarray, gap: float) -> tuple[float, float] | None:
+    """How much of two sorted groups is at the border between them, the smaller group first.
+
+    Returns:
+        None where the two overlap, are apart, or one has no spread.
+    """
+    borders = np.unique(np.concatenate([low, high]))
     wrong = (len(low) - np.searchsorted(low, borders)) + np.searchsorted(high, borders)
     border = borders[np.argmin(wrong)]
     if wrong.min() > SWAPPED * min(len(low), len(high)):
-        return False
-    near = [(low >= border - low.std() / 4).mean(), (high <= border + high.std() / 4).mean()]
-    smaller, larger = near if len(low) <= len(high) else near[::-1]
-    spread = low.std() + high.std() > 0
-    return bool(spread and smaller >= TOUCHING and larger >= OTHER_TOUCHING)
+        return None
+    low, high = low[low < border], high[high >= border]
+    if not len(low) or high[0] - low[-1] > gap or not (low.std() and high.std()):
+        return None
+    below = float((low >= low[-1] - low.std() / 4).mean())
+    above = float((high <= high[0] + high.std() / 4).mean())
+    return (below, above) if len(low) <= len(high) else (above, below)
 
 
 def empty_for_newest(column: str, empty: np.ndarray, age: np.ndarray) -> list[Leak]:

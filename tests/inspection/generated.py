@@ -17,7 +17,7 @@ def clean(seed):
     ten durations is empty: all of them are known at release.
     """
     draw = np.random.default_rng(seed)
-    items, periods = int(draw.choice([120, 250])), int(draw.choice([16, 24]))
+    items, periods = int(draw.choice([100, 200])), int(draw.choice([14, 20]))
     category, author = draw.integers(0, draw.choice([2, 6]), items), draw.integers(0, 30, items)
     release = draw.integers(-4, periods - 3, items)
     duration = draw.normal(size=items)
