@@ -21,7 +21,7 @@ NOBODY_READS = 141
 """Of a program that writes into a closed pipe, as in `… | head`: 128 + SIGPIPE."""
 
 INSPECT = "python -m mmnet.inspect, with the same tables, names everything that is wrong with them"
-"""What is printed after the refusal of tables."""
+"""What is printed before the refusal of rows, which is the last line."""
 
 
 def run(
@@ -64,9 +64,9 @@ def run(
     except InputError as error:
         for line in error.ledger:
             print(f"  {line}", file=sys.stderr)
-        print(f"error: {error}", file=sys.stderr)
         if error.of_tables:
-            print(INSPECT, file=sys.stderr)
+            print(f"  {INSPECT}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt as interruption:
         print(f"interrupted{f': {interruption}' if str(interruption) else ''}", file=sys.stderr)

@@ -38,7 +38,8 @@ def test_it_reports_what_is_wrong_and_preparing_names_it(tables, capsys):
     assert run("inspect") == 0
     assert "the numerator is above its denominator in 1 of" in capsys.readouterr().out
     assert run("prepare", "--dataset_dir=d") == 1
-    assert capsys.readouterr().err.endswith(f"{driver.INSPECT}\n")
+    *_, before, error = capsys.readouterr().err.splitlines()
+    assert (before.strip(), error.startswith("error: ")) == (driver.INSPECT, True)
     # A missing column is named by the refusal itself.
     assert run("prepare", "--dataset_dir=d", "--texts=titel") == 1
     assert driver.INSPECT not in capsys.readouterr().err

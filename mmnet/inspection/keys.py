@@ -46,7 +46,7 @@ def keys(log: Table, items: Table) -> list[Key]:
     >>> keys(log, items)
     [Key(column='id', met=1.0, once=1.0)]
     """
-    found = []
+    found, default = [], TableFlags().item_column
     for column in [name for name in log.names if name in items.names]:
         own, here = ids_of(items, column), ids_of(log, column)
         if own is None or here is None:
@@ -55,9 +55,9 @@ def keys(log: Table, items: Table) -> list[Key]:
         once = len(distinct) / max(len(own), 1)
         seen = pc.unique(here)
         met = (pc.sum(pc.is_in(seen, value_set=distinct)).as_py() or 0) / max(len(seen), 1)
-        if once >= ONCE and met >= MET:
+        # Ids of the default name may be spelled in two ways, which is named with their rows.
+        if once >= ONCE and (met >= MET or column == default):
             found.append(Key(column, met, once))
-    default = TableFlags().item_column
     return sorted(found, key=lambda key: (key.column != default, -round(key.met, 2), -key.once))
 
 

@@ -286,17 +286,15 @@ def _numerator(made: Sequence[Rate], log: Table, choices: Choices) -> None:
         )
     ]
     if not wanted:
-        if choices.is_given("numerator") and choices.is_given("denominator"):
-            return
-        if choices.is_given("numerator") and choices.tables.denominator == "events":
-            return
-        if not choices.tables.rate_may_exceed_one:
-            raise InputError(
-                f"{log.origin()}: no count is a part of another one in {rates.HOLDS:.0%} of the "
-                "rows; name the two with --numerator and --denominator, and set "
-                "--rate_may_exceed_one if one is no part of the other"
-            )
-        return
+        flags = choices.tables
+        of_flags = [flags.numerator, flags.denominator]
+        if choices.is_given("numerator") or set(of_flags) <= {*log.names, "events"}:
+            return  # what is wrong with them is named with their rows
+        raise InputError(
+            f"{log.origin()}: no count is a part of another one in {rates.HOLDS:.0%} of the rows; "
+            "name the two with --numerator and --denominator, and set --rate_may_exceed_one if one "
+            "is no part of the other"
+        )
     best, others = wanted[0], [one for one in made if one.denominator == wanted[0].denominator][1:]
     tells = "" if np.isnan(best.signal) else f", of whose variance {1 - best.signal:.0%} is noise"
     choices.propose("denominator", best.denominator, "what the other counts are parts of")

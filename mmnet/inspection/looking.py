@@ -129,13 +129,14 @@ def _opened(flags: InspectConfig, found: Look) -> tuple[Table, Table, Rows | Non
     log = None
     if flags.events:
         log = cells.collected(wrong, lambda: samples.sample_of_events(flags))
-    items = cells.collected(wrong, lambda: opened("items"))
+    said = text_options(flags.text_set, "items")
+    items = cells.collected(wrong, lambda: tables.read(flags.items, "items", said=said))
     if wrong:
         raise InputError("; ".join(problem.sentence for problem in wrong))
     if log is None:
         assert rows is not None  # one of the two was given
         log = samples.sample(rows)
-    return items.read(), log, rows
+    return items, log, rows
 
 
 def _look(found: Look, catalogue: Table, rows: Rows | None) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mmnet.checks import InputError
 from mmnet.config import TableFlags
 from mmnet.data import dialects, engines, table_files, table_reading
 from mmnet.data.columns import id_texts
@@ -31,14 +32,27 @@ def sample(rows: Rows, most: int = SAMPLE_ROWS) -> Table:
     >>> sample(whole, most=20).data["n"].to_pylist()[:4]
     [0, 1, 10, 11]
     """
+    try:
+        return _sample(rows, rows.names, most)
+    except InputError:  # bytes that are no text, in a column that nothing may need
+        names = [one.name for one in rows.schema if not table_reading.is_bytes(one.type)]
+        return _sample(rows, names, most)
+
+
+def _sample(rows: Rows, names: Sequence[str], most: int) -> Table:
     each = max(most // PLACES, 1)
-    if len(rows) <= most:
-        return rows.read()
     blocks = rows.blocks(each)
-    numbers = sorted({len(blocks) * place // PLACES for place in range(PLACES)})
-    each = most // len(numbers)
-    pieces = [next(iter(rows.pieces(each, blocks=[blocks[number]]))) for number in numbers]
-    return Table(pa.concat_tables([piece.data for piece in pieces]), rows.name, rows.files)
+    numbers = list(range(len(blocks)))
+    if len(rows) > most:
+        numbers = sorted({len(blocks) * place // PLACES for place in range(PLACES)})
+        each = most // len(numbers)
+    columns = dict.fromkeys(names, "counts")
+    pieces: list[pa.Table] = []
+    for number in numbers:
+        found = rows.pieces(each, columns, [blocks[number]])
+        some = found if len(rows) <= most else itertools.islice(found, 1)
+        pieces += [piece.data.select(names) for piece in some]
+    return Table(pa.concat_tables(pieces), rows.name, rows.files)
 
 
 def sample_of_events(flags: TableFlags, most: int = SAMPLE_ROWS) -> Table:
