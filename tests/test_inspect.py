@@ -28,7 +28,7 @@ def run(task, *arguments):
 
 def test_its_flagfile_prepares_a_dataset_unedited(tables, capsys):
     assert run("inspect", "--output=flags.txt") == 0
-    assert run("prepare", "--flagfile=flags.txt", "--texts=", "--dataset_dir=d") == 0
+    assert run("prepare", "--flagfile=flags.txt", "--dataset_dir=d") == 0
     assert "dataset: d" in capsys.readouterr().out
 
 

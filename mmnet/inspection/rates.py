@@ -57,7 +57,7 @@ def noise_share(above: np.ndarray, below: np.ndarray) -> float:
         above: shares of each cell.
         below: its clicks; cells with fewer than 2 are left out.
 
-    >>> noise_share(np.array([0, 0, 50, 50]), np.array([100, 100, 100, 100])).round(3)
+    >>> round(noise_share(np.array([0, 0, 50, 50]), np.array([100, 100, 100, 100])), 3)
     0.02
     """
     used = (below >= FEWEST) & (above <= below)

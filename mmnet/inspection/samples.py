@@ -125,7 +125,7 @@ def some_ids(table: Table, item: str, most: int) -> list[str]:
     """Returns some ids of a table, as spread as its rows are.
 
     >>> some_ids(Table(pa.table({"i": ["a", "a", "b", "c"]}), "counts"), "i", 2)
-    ['a', 'b']
+    ['a', 'c']
     """
     ids = pc.unique(id_texts(table, item, "item_column")).to_pylist()
     return list(itertools.islice(ids, 0, None, max(-(-len(ids) // most), 1)))
