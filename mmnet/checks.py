@@ -20,12 +20,14 @@ class InputError(ValueError):
 
     Attributes:
         ledger: lines of what the rules before had done; see `data.ledger.so_far`.
+        of_tables: whether tables were read, so that `mmnet.inspect` can say more of them.
     """
 
     def __init__(self, sentence: str, more: str = ""):
         rule, received, value = printable(sentence).rpartition("Received: ")
         super().__init__(rule + received + (shown(value) if received else value) + more)
         self.ledger: list[str] = []
+        self.of_tables = False
 
 
 def in_range(low: float, high: float, **named: float) -> float:

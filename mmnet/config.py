@@ -271,6 +271,12 @@ class PrepareConfig(TableFlags, TaskFlags):
     dataset_dir: str = Field("", description="Dataset directory to write.")
 
 
+class InspectConfig(TableFlags, TaskFlags):
+    """Flags of `python -m mmnet.inspect`. Flags that are given stay, the others are proposed."""
+
+    output: str = Field("", description="Flagfile to write; default: printed with the report.")
+
+
 class TrainConfig(
     TableFlags,
     TaskFlags,

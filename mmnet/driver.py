@@ -20,6 +20,9 @@ OK, WRONG_INPUT, INTERNAL, INTERRUPTED = 0, 1, 2, 130
 NOBODY_READS = 141
 """Of a program that writes into a closed pipe, as in `… | head`: 128 + SIGPIPE."""
 
+INSPECT = "python -m mmnet.inspect, with the same tables, names everything that is wrong with them"
+"""What is printed before the refusal of rows, which is the last line."""
+
 
 def run(
     flags: type[Flags],
@@ -61,6 +64,8 @@ def run(
     except InputError as error:
         for line in error.ledger:
             print(f"  {line}", file=sys.stderr)
+        if error.of_tables:
+            print(f"  {INSPECT}", file=sys.stderr)
         print(f"error: {error}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt as interruption:

@@ -31,7 +31,7 @@ ROOMS = (
         "console",
     ),
     ("data", "encoders", "layers"),
-    ("models",),
+    ("models", "inspection"),
     ("evaluation",),
     ("training",),
     ("serving",),
@@ -39,7 +39,10 @@ ROOMS = (
     ("experiments",),
     ("tasks",),
     ("driver",),
-    ("prepare", "encode", "train", "series", "evaluate", "predict", "drift", "experiment"),
+    (
+        *("inspect", "prepare", "encode", "train", "series", "evaluate", "predict", "drift"),
+        "experiment",
+    ),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 BESIDE = {("data", "encoders")}  # what turns content into tokens and vectors
@@ -164,6 +167,13 @@ TABLES = ["--counts=counts.csv", "--items=items.csv"]
 DATASET = [*TABLES, "--min_target_clicks=1", "--min_test_rows=1", "--categoricals=category"]
 HUB, IMAGES = "--text_encoder=hub", ["--images=title", "--image_encoder=resnet50"]
 MISTAKES = {
+    "inspect": [
+        (["--cuonts=counts.csv"], "unknown flag --cuonts. Did you mean counts?"),
+        (["--counts=counts.csv"], "--items not given"),
+        (["--counts=no.csv", "--items=nor.csv"], "no.csv: no such file"),
+        ([*TABLES, "--item_column=id"], "counts.csv has no column 'id'"),
+        (["--events=bare.csv", "--items=items.csv"], "bare.csv has no column of times"),
+    ],
     "prepare": [
         (["--cuonts=counts.csv"], "unknown flag --cuonts. Did you mean counts?"),
         ([*TABLES, "--dataset_dir=d", "--window=0"], "--window: "),

@@ -11,13 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmnet.tasks.experimenting import experiment
+    from mmnet.tasks.inspecting import inspect
     from mmnet.tasks.preparing import encode, prepare
     from mmnet.tasks.scoring import drift, predict
     from mmnet.tasks.starting import evaluate, train, trainer
 
-__all__ = ["drift", "encode", "evaluate", "experiment", "predict", "prepare", "train", "trainer"]
+__all__ = [
+    "drift",
+    "encode",
+    "evaluate",
+    "experiment",
+    "inspect",
+    "predict",
+    "prepare",
+    "train",
+    "trainer",
+]
 
 _FILES = {
+    "inspect": "inspecting",
     "prepare": "preparing",
     "encode": "preparing",
     "train": "starting",

@@ -47,12 +47,20 @@ def dataset_of_tables(flags: PrepareConfig | TrainConfig, directory: Path) -> Da
     with datasets.STORE.only_one(directory):
         table_flags, task_flags = input_tables.table_flags(flags)
         encoders = Encoders(table_flags)
-        found = input_tables.load_tables(table_flags, task_flags, directory)
+        try:
+            found = input_tables.load_tables(table_flags, task_flags, directory)
+        except InputError as error:
+            error.of_tables = bool(error.ledger)  # rows of events were judged
+            raise
         fingerprint, hashes = input_tables.fingerprint(found, table_flags, task_flags, encoders)
 
         def fill(folder: Path) -> store.About:
             allocate = functools.partial(new_array, folder)
-            made = pipeline.prepare(found, table_flags, task_flags, encoders, allocate)
+            try:
+                made = pipeline.prepare(found, table_flags, task_flags, encoders, allocate)
+            except InputError as error:
+                error.of_tables = bool(flags.items)  # those of a source have a known layout
+                raise
             made.inputs = hashes
             return datasets.write(made, folder)
 

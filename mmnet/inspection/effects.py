@@ -1,0 +1,121 @@
+"""What columns of items tell of their rates: which are taxonomies, and which one is the release."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+TELLS = 0.02
+"""Share of what differs between items beyond chance that the other items of a value must explain
+for a column to be a taxonomy: less is lost in the noise of its means."""
+
+PRIOR_CLICKS = 100.0
+"""Clicks of the overall rate that a mean of few other items is mixed with."""
+
+FULL_WEIGHT = 100.0
+"""Clicks from which an item has its full weight."""
+
+FEWEST_ITEMS = 50
+"""Fewest items with clicks of which anything is said."""
+
+NOT_AFTER = 0.95
+"""Share of the items whose release must not be after their first clicks."""
+
+MOST = 0.5
+"""A release is history where it equals the first clicks of more than this share of the items."""
+
+
+def told(rows: np.ndarray, values: np.ndarray, clicks: np.ndarray, shares: np.ndarray) -> float:
+    """How much the other items of a value tell of an item's rate.
+
+    Each item is predicted by the mean rate of the other items that have its values, mixed with the
+    mean of all. Items weigh as much as their clicks, up to a limit: a few large ones are not all.
+
+    Args:
+        rows: item of each pair of item and value, int64.
+        values: value of each pair, int64, numbered from 0.
+        clicks: of each item in the training span, int64.
+        shares: the same.
+
+    Returns:
+        What that explains of the variance between items that is no sampling noise, in (-inf, 1];
+        NaN with too few items.
+
+    >>> rate = np.repeat([0.1, 0.5], 50)
+    >>> clicks = np.full(100, 1000)
+    >>> round(told(np.arange(100), np.repeat([0, 1], 50), clicks, rate * clicks), 2)
+    1.0
+    """
+    used = (clicks > 0) & (shares <= clicks)
+    if used.sum() < FEWEST_ITEMS:
+        return float("nan")
+    n = np.where(used, clicks, 0).astype(float)
+    rate = np.where(used, shares, 0) / np.maximum(n, 1)
+    weight = np.minimum(n, FULL_WEIGHT)
+    mean = (weight * rate).sum() / weight.sum()
+    sums = []
+    for own in (weight, weight * rate):
+        of_value = np.bincount(values, own[rows])[values] if len(values) else np.zeros(0)
+        sums.append(np.bincount(rows, of_value - own[rows], minlength=len(n)))
+    predicted = (sums[1] + PRIOR_CLICKS * mean) / (sums[0] + PRIOR_CLICKS)
+    total = (weight * (rate - mean) ** 2).sum()
+    left = (weight * (rate - predicted) ** 2).sum()
+    noise = (weight * rate * (1 - rate) / np.maximum(n - 1, 1)).sum()
+    if total <= 0:
+        return float("nan")
+    return float((total - left) / max(total - noise, 0.05 * total))
+
+
+@dataclass(frozen=True)
+class Release:
+    """How a column of times goes with the first clicks of items.
+
+    Attributes:
+        column: of the items table.
+        known: share of the items with clicks that have a time.
+        not_after: share of those whose time is not after the first clicks.
+        equal: share whose time is the period of the first clicks, of the items that were not there
+            in the first period of the log, for which it cannot be said; NaN without such items.
+    """
+
+    column: str
+    known: float
+    not_after: float
+    equal: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether the column can be a release."""
+        return self.known >= MOST and self.not_after >= NOT_AFTER
+
+    @property
+    def is_history(self) -> bool:
+        """Whether the column repeats the first clicks, so that it is not known before them."""
+        return bool(self.equal > MOST)
+
+
+def release(column: str, periods: np.ndarray, first_seen: np.ndarray, num_periods: int) -> Release:
+    """Compares a column of times with the first clicks.
+
+    Args:
+        column: its name.
+        periods: float64 [items], column of the panel each time is in; NaN where there is none.
+        first_seen: int64 [items], column of the first clicks; `num_periods` where there are none.
+        num_periods: of the panel.
+
+    >>> release("born", np.array([-3.0, 1.0, 2.0]), np.array([0, 1, 2]), 5)
+    Release(column='born', known=1.0, not_after=1.0, equal=1.0)
+    """
+    observed = first_seen < num_periods
+    there = observed & np.isfinite(periods)
+    if not there.any():
+        return Release(column, 0.0, 0.0, float("nan"))
+    later = there & (first_seen > first_seen.min())
+    equal = float((periods[later] == first_seen[later]).mean()) if later.any() else float("nan")
+    return Release(
+        column,
+        float(there.sum() / observed.sum()),
+        float((periods[there] <= first_seen[there]).mean()),
+        equal,
+    )

@@ -1,0 +1,88 @@
+"""Which column holds the ids of items, in the log and in the items table alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmnet.checks import InputError
+from mmnet.config import TableFlags
+from mmnet.data.columns import id_texts
+from mmnet.data.tables import Table
+
+MET = 0.5
+"""Share of the log's ids that the items table must have."""
+
+ONCE = 0.9
+"""Share of the rows of the items table whose id must be of no other row; fewer are no ids."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """A column of ids.
+
+    Attributes:
+        column: in both tables.
+        met: share of the log's ids that the items table has.
+        once: different ids of the items table, as a share of its rows.
+    """
+
+    column: str
+    met: float
+    once: float
+
+
+def keys(log: Table, items: Table) -> list[Key]:
+    """Columns that both tables have and that may hold the ids, the best first.
+
+    Args:
+        log: counts or events, or some of their rows.
+        items: the items table with all of its rows, as ids are looked for in it.
+
+    >>> log = Table(pa.table({"id": ["a", "b", "a"], "tag": ["x", "x", "x"]}), "counts")
+    >>> items = Table(pa.table({"id": ["a", "b"], "tag": ["x", "x"]}), "items")
+    >>> keys(log, items)
+    [Key(column='id', met=1.0, once=1.0)]
+    """
+    found, default = [], TableFlags().item_column
+    for column in [name for name in log.names if name in items.names]:
+        own, here = ids_of(items, column), ids_of(log, column)
+        if own is None or here is None:
+            continue
+        distinct = pc.unique(own)
+        once = len(distinct) / max(len(own), 1)
+        seen = pc.unique(here)
+        met = (pc.sum(pc.is_in(seen, value_set=distinct)).as_py() or 0) / max(len(seen), 1)
+        # Ids of the default name may be spelled in two ways, which is named with their rows.
+        if once >= ONCE and (met >= MET or column == default):
+            found.append(Key(column, met, once))
+    return sorted(found, key=lambda key: (key.column != default, -round(key.met, 2), -key.once))
+
+
+def elsewhere(log: Table, items: Table) -> tuple[str, str] | None:
+    """Columns of the two tables that hold the same ids under different names, if there are any."""
+    for column in items.names:
+        own = ids_of(items, column)
+        if own is None or len(pc.unique(own)) < ONCE * len(own):
+            continue
+        distinct = pc.unique(own)
+        for other in log.names:
+            here = ids_of(log, other)
+            if other == column or here is None:
+                continue
+            seen = pc.unique(here)
+            met = pc.sum(pc.is_in(seen, value_set=distinct)).as_py() or 0
+            if len(seen) > 1 and met >= MET * len(seen):
+                return other, column
+    return None
+
+
+def ids_of(table: Table, column: str) -> pa.Array | None:
+    """The ids of a column without empty ones, as text; None if it cannot hold ids."""
+    try:
+        found = id_texts(table, column, "item_column").combine_chunks().cast(pa.large_string())
+    except (InputError, pa.ArrowInvalid):
+        return None
+    return found.filter(pc.not_equal(found, ""))
