@@ -40,7 +40,7 @@ def run(flags: ExperimentFlags, system: System, prepare: Prepare) -> Path:
     directory = directory_of(flags, system)
     folder = Path(flags.results or f"{flags.experiment}/results")
     if os.path.lexists(folder) and not folder.is_dir():  # before anything is trained
-        raise InputError(f"{folder} is not a directory for tables; name another by --results")
+        raise InputError(f"{folder}: Not a directory; name another place by --results")
     planned = plan.plan(flags, system)
     system.check(planned, flags)
     with cells.only_one(directory) as lock:

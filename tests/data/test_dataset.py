@@ -179,10 +179,11 @@ def test_nothing_in_it_is_a_pickle(dataset, tmp_path):
 def test_a_dataset_of_an_earlier_version_has_its_files_at_the_top(dataset, tmp_path):
     directory = datasets.save(dataset, tmp_path / "set")
     folder, about = folder_of(directory), store.read(directory)
+    (folder / "release_given.npy").unlink()
     for path in folder.iterdir():
         shutil.move(path, directory / path.name)
     folder.rmdir()
-    for name in ("folder", "true_share_rate"):
+    for name in ("folder", "true_share_rate", "release_given"):
         del about[name]
     (directory / "dataset.json").write_text(json.dumps(about))
     (directory / "counts.parquet").write_text("of events that may be needed again")

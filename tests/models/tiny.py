@@ -33,6 +33,10 @@ def batch(spec=SPEC, examples=4, seed=0):
             found[name] = (draw.random(shape) < 0.2).astype(dtype)
         elif name.endswith("rate"):
             found[name] = draw.gamma(3, 1, shape).astype(dtype)
+        elif name == "age":
+            found[name] = draw.integers(-1, 40, shape).astype(dtype)
+        elif name == "age_at_least":
+            found[name] = draw.integers(0, 2, shape).astype(dtype)
         elif name == "clicks":
             found[name] = draw.poisson(50, shape).astype(dtype)
         else:
