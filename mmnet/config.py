@@ -134,7 +134,7 @@ class TaskFlags(Flags):
     """Which examples are made of the tables, and how they are split."""
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = (
-        *("window", "horizon", "split", "split_ratios", "min_clicks"),
+        *("window", "horizon", "split", "split_ratios", "min_clicks", "inputs"),
     )
 
     window: int = Field(6, ge=1, description="Periods seen (ω1).")

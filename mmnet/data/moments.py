@@ -229,7 +229,7 @@ def tensors(
     found = {}
     if spec.age:
         known = told & (origin != NO_PERIOD)
-        if spec.age.since == "first_click":  # after t nobody has seen it
+        if spec.age.since == "first_click":  # later ones are not known as of t
             known &= origin <= some - spec.horizon
         start = tf.where(known, origin, some)
         age = tf.clip_by_value(some - start, 0, int(AGE.limits[1]))

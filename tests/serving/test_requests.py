@@ -11,7 +11,7 @@ from google.protobuf import json_format
 from hypothesis import strategies as st
 from tensorflow_serving.apis import predict_pb2
 
-from mmnet.serving import export, golden, requests
+from mmnet.serving import export, golden, period_texts, requests
 from mmnet.serving.requests import RequestError
 
 SPECS = {
@@ -42,6 +42,17 @@ def test_rows_columns_and_v2_say_the_same():
         np.testing.assert_array_equal(found["rate"], np.array([0.5, np.nan], np.float32))
         assert found["title"].tolist() == ["猫".encode(), b"\xff"]
         assert [found[name].dtype.kind for name in SPECS] == ["i", "f", "O"]
+
+
+def test_periods_that_are_left_out_are_not_known():
+    specs = SPECS | {name: tf.TensorSpec([None], tf.string) for name in period_texts.NAMES}
+    given = [row | {"target_period": "2024-05-31"} for row in ROWS]
+    found = requests.from_tf_serving({"instances": given}, specs)
+    assert list(found) == list(specs)
+    assert found["target_period"].tolist() == [b"2024-05-31"] * 2
+    assert found["release_period"].tolist() == found["first_click_period"].tolist() == [b""] * 2
+    with pytest.raises(RequestError, match="input 'title' is missing"):
+        requests.from_tf_serving({"inputs": {"clicks": [[1, 2]], "rate": [1.0]}}, specs)
 
 
 def test_the_name_of_an_only_input_may_be_left_out():
