@@ -947,7 +947,7 @@ def test_a_refusal_comes_after_the_ledger_so_far(spoilt, flags, lines, capsys):
     *told, sentence = capsys.readouterr().err.splitlines()
     assert code == 1
     assert sentence.startswith("error: events.parquet")
-    assert told == [f"  events: {line}" for line in lines]
+    assert told == [*(f"  events: {line}" for line in lines), f"  {driver.INSPECT}"]
     assert sorted(Path().iterdir()) == before  # nothing is left, hidden or not
 
 

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from mmnet import config, driver
 from mmnet.mma4ctr import config as clicks_config
 from tests.fuzz import disturbances, worlds
-from tests.fuzz.outcomes import LEDGER_LINE, LONGEST, REFUSED, WELL, check_ledger
+from tests.fuzz.outcomes import HINT, LEDGER_LINE, LONGEST, REFUSED, WELL, check_ledger
 
 OWN_PROCESS = 16
 MOST_SECONDS = 150
@@ -391,7 +391,7 @@ def judge(command, code, printed, said, before, after, flags=()):
         strange = [
             line
             for line in lines[:last]
-            if not LEDGER_LINE.fullmatch(line) and not line.startswith(NOTES)
+            if not LEDGER_LINE.fullmatch(line) and not line.startswith((*NOTES, HINT))
         ]
         assert not strange, f"stderr: {said}"
         kept = [re.compile(pattern) for pattern in command.kept]

@@ -3,7 +3,11 @@
 import re
 from typing import NamedTuple
 
+from mmnet.driver import INSPECT
+
 LEDGER_LINE = re.compile(r"  ([\w ]+): (.+): ([\d,]+) in, ([\d,]+) dropped(  \(.*\))?")
+HINT = f"  {INSPECT}"
+"""What stands between the ledger of tables and the sentence that refuses them."""
 CHAINS = ("counts", "events", "log")
 """Tables whose rules follow one another: what leaves one is what reaches the next."""
 LONGEST = 600
