@@ -26,24 +26,26 @@ def ended(check, seeds, place, ready=None, **more):
 
 
 def test_disturbed_tables_end_in_a_dataset_or_a_sentence(tmp_path):
-    found = ended(preparing.check, range(150), tmp_path)
-    assert min(found) > 20  # the tables are neither all hopeless nor all good
+    found = ended(preparing.check, range(60), tmp_path)
+    # One whose footer ended the process when it was asked for the size of a column.
+    assert ended(preparing.check, [20_241_301], tmp_path) == (0, 1)
+    assert min(found) > 8  # the tables are neither all hopeless nor all good
 
 
 def test_unusual_files_are_read_or_refused_in_a_sentence(tmp_path):
-    found = ended(readers.check, range(400), tmp_path, readers=readers.QUICK)
-    assert min(found) > 200
-    assert min(ended(readers.check, range(400, 430), tmp_path)) > 10
+    found = ended(readers.check, range(120), tmp_path, readers=readers.QUICK)
+    assert min(found) > 60
+    assert min(ended(readers.check, range(400, 412), tmp_path)) > 3
 
 
 def test_no_request_breaks_a_signature(run_dir, tmp_path):
-    found = ended(requests.check, range(500), tmp_path, requests.ready(run_dir.parent))
-    assert min(found) > 50
+    found = ended(requests.check, range(150), tmp_path, requests.ready(run_dir.parent))
+    assert min(found) > 15
 
 
 def test_disturbed_assets_are_refused_in_one_sentence(run_dir, tmp_path):
-    found = ended(assets.check, range(600), tmp_path, assets.ready(run_dir.parent))
-    assert found.refused > 200
+    found = ended(assets.check, range(300), tmp_path, assets.ready(run_dir.parent))
+    assert found.refused > 100
 
 
 def test_a_broken_model_is_refused_in_one_sentence(run_dir, tmp_path):

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from mmnet.checks import InputError
+from mmnet.files import UNREADABLE
 
 MEMORY = "MMNET_MEMORY"
 """Environment variable that states the memory where it is not recognised, such as 64GB."""
@@ -229,13 +230,20 @@ def _text_bytes(
         columns: those that are read.
         spare: bytes of memory that are left for them.
     """
+    texts = _texts(footer, columns)
+    if not any(nested for *_, nested in texts):
+        # No value is longer than all that is in its row group.
+        sizes = ((footer.row_group(group), part) for group, part in parts)
+        most = sum(one.num_rows * part * one.total_byte_size for one, part in sizes)
+        if len(texts) * most <= spare:
+            return 0
     found = []
     for group, part in parts:
-        for number in range(footer.num_columns):
+        if not _opens(path, group, [name for _, name, _ in texts]):
+            continue  # reading it says what is wrong
+        for number, name, _ in texts:
             chunk = footer.row_group(group).column(number)
-            name = chunk.path_in_schema
-            read = any(name == one or name.startswith(f"{one}.") for one in columns)
-            if read and chunk.has_dictionary_page and chunk.physical_type == "BYTE_ARRAY":
+            if chunk.has_dictionary_page:
                 found.append((group, part, name, chunk.num_values * part, chunk))
     # No value is longer than all that is in the file of its column.
     if sum(values * chunk.total_uncompressed_size for *_, values, chunk in found) <= spare:
@@ -247,6 +255,30 @@ def _text_bytes(
     if most <= spare:
         return 0
     return int(sum(part * _expanded(path, group, name) for group, part, name, *_ in found))
+
+
+def _texts(footer: pa.parquet.FileMetaData, columns: Sequence[str]) -> list[tuple[int, str, bool]]:
+    """Columns of text: number and path of each, and whether it is in lists."""
+    leaves = ((number, footer.schema.column(number)) for number in range(footer.num_columns))
+    return [
+        (number, leaf.path, leaf.max_repetition_level > 0)
+        for number, leaf in leaves
+        if leaf.physical_type == "BYTE_ARRAY"
+        and any(leaf.path == one or leaf.path.startswith(f"{one}.") for one in columns)
+    ]
+
+
+def _opens(path: Path, group: int, names: Sequence[str]) -> bool:
+    """Whether columns of a row group can be read.
+
+    Of a damaged one Arrow's reader raises, and the footer's `column` ends the process.
+    """
+    try:
+        with pa.parquet.ParquetFile(path) as opened:
+            next(opened.iter_batches(1, row_groups=[group], columns=list(names)), None)
+    except (pa.ArrowException, *UNREADABLE):
+        return False
+    return True
 
 
 def _longest(path: Path, group: int, name: str) -> int:
