@@ -136,7 +136,7 @@ class Counted:
         release: int64 [items], as in `Panel`.
         release_given: bool [items], as in `Panel`.
         first_seen: int64 [items], number of the period of an item's first click; `NO_PERIOD` if
-            there is none.
+            it has no clicks.
         ledger: what the rules of the table dropped; exact repeats are among it once the panels are
             made.
     """

@@ -88,7 +88,7 @@ class Cells:
 
     Attributes:
         panel: of all items; its release is the first period with clicks.
-        first_seen: int64 [items], column of that period; the number of periods where there is none.
+        first_seen: int64 [items], column of that period; the number of periods if never seen.
         rows: read, of the table.
         above: rows whose numerator exceeds the denominator.
         above_example: names the first of them.
@@ -335,7 +335,7 @@ class _Reader:
 
 
 def as_numbers(data: pa.ChunkedArray, marks: Marks = PLAIN) -> np.ndarray:
-    """The numbers of a column as float64, NaN where there is none.
+    """The numbers of a column as float64, NaN where it is empty.
 
     >>> as_numbers(pa.chunked_array([["1", "x"]]))
     array([ 1., nan])

@@ -100,7 +100,7 @@ def release(column: str, periods: np.ndarray, first_seen: np.ndarray, num_period
 
     Args:
         column: its name.
-        periods: float64 [items], column of the panel each time is in; NaN where there is none.
+        periods: float64 [items], column of the panel each time is in; NaN where it is empty.
         first_seen: int64 [items], column of the first clicks; `num_periods` where there are none.
         num_periods: of the panel.
 

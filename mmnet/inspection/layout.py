@@ -196,7 +196,7 @@ def _days_of(log: Table, chosen: Profile, found: Sequence[Profile]) -> tuple[Pro
 
 
 def _seconds(log: Table, one: Profile) -> np.ndarray:
-    """Seconds since 1970 of a column of times in UTC, NaN where there is none."""
+    """Seconds since 1970 of a column of times in UTC, NaN where it is empty."""
     from mmnet.config import TableFlags
     from mmnet.data import time_columns
 

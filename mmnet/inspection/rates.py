@@ -116,7 +116,7 @@ def rates_of_counts(columns: dict[str, np.ndarray], holds: float = HOLDS) -> lis
     the flags have by default are taken first.
 
     Args:
-        columns: column -> counts of each row, NaN where there is none.
+        columns: column -> counts of each row, NaN where it is empty.
         holds: share of the rows in which a numerator must not exceed its denominator.
 
     >>> shown = np.array([100.0, 200, 100, 300])

@@ -157,41 +157,56 @@ def test_without_the_flag_nothing_is_read():
     assert "age" not in dataset.fitted.spec.model_dump_json()
 
 
+def panel_of(tables):
+    return pipeline.counts.count(tables.counts, tables.items, TableFlags(), TASK).panel()
+
+
+def of_first_clicks(panel, horizon=1):
+    """A spec whose ages count from first clicks in a log that begins as a panel does."""
+    age = AgeSpec(since="first_click", hidden=True, log_start=panel.first_period)
+    return FeatureSpec(window=3, horizon=horizon, age=age)
+
+
 @settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(0, PERIODS - 2))
 def test_what_happens_after_t_changes_no_age(seed, t):
     draws = np.random.default_rng(seed)
     first = draws.integers(0, PERIODS, 6)
+    first[0] = t + 1  # between t and the target, where an age could show
     later = np.where(first > t, draws.integers(t + 1, PERIODS, 6), first)
+    later[0] = PERIODS - 1
     both = []
     for clicks in (first, later):
-        tables = log([*clicks.tolist(), 0], seed=seed)  # an item that fixes the log's start
-        panel = pipeline.counts.count(tables.counts, tables.items, TableFlags(), TASK).panel()
-        spec = FeatureSpec(
-            window=3,
-            horizon=1,
-            age=AgeSpec(since="first_click", hidden=True, log_start=panel.first_period),
-        )
+        panel = panel_of(log([*clicks.tolist(), 0], seed=seed))  # an item fixes the log's start
+        spec = of_first_clicks(panel, horizon=3)
         origins = moments.origins(panel, spec, start=panel.first_period)
-        found = moments.tensors(spec, DAYS, origins, np.full(7, panel.first_period + t + 1))
+        found = moments.tensors(spec, DAYS, origins, np.full(7, panel.first_period + t + 3))
         both.append([tensor.numpy().tolist() for tensor in found.values()])
     assert both[0] == both[1]
+    assert both[0][0][0] == -1
 
 
 @settings(max_examples=25)
-@given(st.integers(0, 2**32 - 1), st.integers(0, PERIODS - 5))
+@given(st.integers(0, 2**32 - 1), st.integers(1, PERIODS - 5))
 def test_cutting_off_the_past_never_makes_an_item_look_newer(seed, cut):
-    first = np.random.default_rng(seed).integers(0, PERIODS, 6).tolist()
-    whole = prepared(log([*first, 0], seed=seed))
-    tables = log([*first, 0], start=cut, seed=seed)
-    start = whole.panel.first_period + cut
-    panel = pipeline.counts.count(tables.counts, tables.items, TableFlags(), TASK).panel()
-    if panel.first_period == whole.panel.first_period:
-        return
+    first = [*np.random.default_rng(seed).integers(0, PERIODS, 6).tolist(), 0]
+    whole, late = (panel_of(log(first, start=start, seed=seed)) for start in (0, cut))
+    assert late.first_period > whole.first_period
+    # A model of the whole log refuses the late one, or reads no age.
+    spec = of_first_clicks(whole)
     with pytest.raises(InputError, match="set --allow_short_history"):
-        moments.origins(panel, whole.fitted.spec, start=start)
-    unknown = moments.origins(panel, whole.fitted.spec, start=start, allow_short=True)
+        moments.origins(late, spec, start=late.first_period)
+    unknown = moments.origins(late, spec, start=late.first_period, allow_short=True)
     assert (unknown == NO_PERIOD).all()
+    # To a model of the late log no item is newer for counts that reach further back.
+    spec, target = of_first_clicks(late), np.full(7, late.first_period + late.num_periods)
+    shown, known = (
+        moments.tensors(spec, DAYS, moments.origins(panel, spec, start=panel.first_period), target)[
+            "age"
+        ].numpy()
+        for panel in (late, whole)
+    )
+    assert (known >= shown).all()
 
 
 def test_counts_that_begin_too_late_are_refused_with_both_dates():

@@ -418,8 +418,8 @@ def one_row_each(table: Table, key: str, name: str) -> tuple[Table, Rule]:
         if differs.any():
             row = int(np.argmax(differs))
             raise InputError(
-                f"{table.where(row, key)}: {quoted(who[row])} stands here a second time, with "
-                "other values than before; keep one of the two rows"
+                f"{table.where(row, key)}: duplicate {key} {quoted(who[row])}, with other "
+                "values than in its first row; keep one of the two rows"
             )
     rule = Rule(name, f"{key} has no earlier row", len(table), int((~again).sum()))
     return table.keep(~again), rule

@@ -230,7 +230,7 @@ def test_a_second_row_of_a_key_must_say_the_same():
     assert rule.dropped == 1
     other = Table(pa.table({"id": ["a", "b", "a"], "tags": [["x"], [], ["y"]]}), "items")
     with pytest.raises(
-        InputError, match=r"^items table row 3, column id: 'a' stands here a second"
+        InputError, match=r"^items table row 3, column id: duplicate id 'a', with other"
     ):
         reading.one_row_each(other, "id", "items")
 

@@ -240,8 +240,8 @@ def test_files_that_were_saved_again_with_other_separators_are_read(tmp_path):
         (
             "feed_info.csv",
             text(FEEDS, [feed(1), feed(2), feed(1, ocr="3")]),
-            "{} line 4, column feedid: '1' stands here a second time, with other values than "
-            "before; keep one of the two rows",
+            "{} line 4, column feedid: duplicate feedid '1', with other values than in "
+            "its first row; keep one of the two rows",
         ),
         (
             "feed_embeddings.csv",
