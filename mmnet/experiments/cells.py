@@ -18,7 +18,7 @@ from rich.console import Console
 from mmnet import files
 from mmnet.checks import InputError
 from mmnet.experiments.plan import Cell, System, TrainFlags
-from mmnet.files import write_atomic
+from mmnet.files import make_directory, write_atomic
 from mmnet.flags import to_flagfile
 from mmnet.training.records import Record
 
@@ -130,7 +130,7 @@ class _Worker:
         threads = max(1, (cores or 1) // jobs)
         limits = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
         environment = {**({} if jobs == 1 else dict.fromkeys(limits, str(threads))), **os.environ}
-        cell.directory.mkdir(parents=True, exist_ok=True)
+        make_directory(cell.directory)
         with (cell.directory / OUTPUT).open("ab") as output:  # for what goes wrong on the way
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "mmnet.series", system.tasks],
@@ -149,7 +149,7 @@ class _Worker:
     def start(self, cell: Cell) -> None:
         """Begins a cell; its output goes to a file beside its results."""
         self.cell, self.began = cell, time.monotonic()
-        cell.directory.mkdir(parents=True, exist_ok=True)
+        make_directory(cell.directory)
         # The directory may hold what a killed process left: then that run goes on.
         flagfile = cell.directory / "cell.txt"
         left_out = (*self._system.known_to_dataset, "resume")

@@ -8,6 +8,7 @@ a job that was killed goes on where it stopped, and no item is lost or scored tw
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -145,7 +146,7 @@ def to_directory(
             f"--output={directory} is in use by another process; wait for it, or choose another "
             "directory"
         )
-        with only_one(directory, refusal):
+        with only_one(directory, refusal, remove=True), _removed_if_refused(directory):
             ledger = _begin(job, source, directory)
             notes = settling.settle_runtime(job, directory / SURVEY)
             seconds = led.cost().wall_seconds
@@ -170,6 +171,20 @@ def to_directory(
     except OSError as error:
         raise InputError(f"--{flag}={directory}: {error.strerror or error}") from None
     return Scored(ledger, notes, period, led.cost(), costs, seconds, processes, values)
+
+
+@contextlib.contextmanager
+def _removed_if_refused(directory: Path) -> Iterator[None]:
+    """Removes what a job has begun in a directory, if it is refused before any block is scored."""
+    begun_before = (directory / JOB).exists()
+    try:
+        yield
+    except InputError:
+        begun = not begun_before and (directory / JOB).exists()
+        if begun and not any(directory.glob("part-*")):
+            shutil.rmtree(directory / SURVEY, ignore_errors=True)
+            (directory / JOB).unlink()
+        raise
 
 
 def _begin(job: Job, source: Source, directory: Path) -> list[Rule]:
