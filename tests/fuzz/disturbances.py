@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import typing
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -142,7 +143,9 @@ def disturb_directory(path, draws):
     elif kind == "more":
         name = draws.choice([".hidden", "more.csv", "1", "_SUCCESS", "猫\n", "9" * 30])
         place = path / name
-        place.mkdir() if draws.random() < 0.5 else place.write_bytes(b"a,b\n1,2\n")
+        make = place.mkdir if draws.random() < 0.5 else partial(place.write_bytes, b"a,b\n1,2\n")
+        if not place.exists():  # an export has a version 1
+            make()
     else:
         shutil.rmtree(path)
         if kind == "file":
