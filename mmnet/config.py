@@ -5,12 +5,14 @@ See `flags` for how they are read.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 from pydantic import Field
 
 from mmnet.flags import Columns, Flags, Numbers, Repeated
+from mmnet.recipes import durations, reading
 from mmnet.table_flags import ContentFlags, EngineFlags, TableFlags
 
 # ---------------------------------------------------------------------- groups of both systems
@@ -228,6 +230,42 @@ class TrainingFlags(FitFlags):
     precision: Literal["float32", "mixed_bfloat16"] = Field(
         "float32", description="Compute dtype policy."
     )
+    validation_halves: Annotated[bool, "added later"] = Field(
+        False,
+        description="Cut validation by item: one half chooses the epoch, the other one fits "
+        "thresholds and prediction intervals.",
+    )
+
+
+class RecipeFlags(Flags):
+    """Many flags by one name."""
+
+    recipe: Annotated[str, "added later"] = Field(
+        "",
+        description="Flags by name, beneath those that are given: paper, direct, smoothed, "
+        "lightgbm; or auto, which finds them on validation within --budget.",
+    )
+    budget: Annotated[str, "added later"] = Field(
+        "",
+        description="Time in which --recipe=auto looks, such as 20m; default: 8 times that of "
+        "training the paper's network.",
+    )
+
+    @pydantic.field_validator("budget")
+    @classmethod
+    def _duration(cls, text: str) -> str:
+        if text:
+            durations.seconds_of(text)
+        return text
+
+    @classmethod
+    def beneath(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The flags that were given, and beneath them the recipe's."""
+        return reading.beneath(cls, given)
+
+    def check(self) -> None:
+        """Makes sure that what the recipe fixes stays as it is."""
+        reading.check(self)
 
 
 class DecisionFlags(Flags):
@@ -278,6 +316,7 @@ class InspectConfig(TableFlags, TaskFlags):
 
 
 class TrainConfig(
+    RecipeFlags,
     TableFlags,
     TaskFlags,
     ScenarioFlags,

@@ -15,9 +15,11 @@ from mmnet.config import (
     TrainConfig,
 )
 from mmnet.data.dataset import Dataset
+from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
 from mmnet.evaluation import conformal, filtering, plots, report
 from mmnet.evaluation.attention import Attention, Looks
+from mmnet.evaluation.halves import Halves, halves
 from mmnet.evaluation.predicting import Predict, Predicted, Predictor, ScenarioSet
 from mmnet.serving import decision
 from mmnet.tasks.building import WEIGHTS, built, model_options
@@ -65,13 +67,15 @@ class System:
 
 @dataclass(frozen=True)
 class Validation:
-    """Results of a system on the validation split.
+    """Results of a system on the validation split, or on the half that calibrates.
 
     Attributes:
+        examples: of the split, or the half.
         predicted: predictions of its examples in all scenarios.
         decisions: rules and prediction intervals.
     """
 
+    examples: Examples
     predicted: Predicted
     decisions: decision.Decisions
 
@@ -103,15 +107,35 @@ def evaluate(
     print_remarks(target_remarks(dataset, "validation", "test"))
 
 
-def scenario_set(dataset: Dataset, windows: Windows, split: str, flags: TrainConfig) -> ScenarioSet:
-    """The examples of a split in all scenarios."""
+def scenario_set(
+    dataset: Dataset,
+    windows: Windows,
+    split: str,
+    flags: TrainConfig,
+    examples: Examples | None = None,
+) -> ScenarioSet:
+    """The examples of a split, or some of them, in all scenarios."""
     return ScenarioSet(
         dataset,
         windows,
-        dataset.examples(split),
+        dataset.examples(split) if examples is None else examples,
         missing_rate=flags.test_missing_rate,
         scenario_seed=flags.scenario_seed,
     )
+
+
+def validation_halves(dataset: Dataset, flags: TrainConfig) -> Halves:
+    """What of validation chooses, and what calibrates: all of it, unless the flags cut it."""
+    examples = dataset.examples("validation")
+    if not flags.validation_halves:
+        return Halves(examples, examples)
+    return halves(examples, dataset.panel.item_ids)
+
+
+def choosing_set(dataset: Dataset, windows: Windows, flags: TrainConfig) -> ScenarioSet:
+    """The validation examples that choose the epoch, in all scenarios."""
+    chosen = validation_halves(dataset, flags).choosing
+    return scenario_set(dataset, windows, "validation", flags, chosen)
 
 
 def predictor_of(system: Any, jit: bool) -> Predict:
@@ -223,12 +247,13 @@ def validation_of(
     """
     if flags.outputs != "all":
         return None
-    examples = scenario_set(dataset, windows, "validation", flags)
-    predicted = examples.predictions(predict)
+    fitting = validation_halves(dataset, flags).fitting
+    scenarios = scenario_set(dataset, windows, "validation", flags, fitting)
+    predicted = scenarios.predictions(predict)
     decisions = decision.fit(
-        examples.frame(predicted),
+        scenarios.frame(predicted),
         flags.rules,
         level=flags.interval_level,
         max_rate=dataset.fitted.spec.max_rate,
     )
-    return Validation(predicted, decisions)
+    return Validation(fitting, predicted, decisions)

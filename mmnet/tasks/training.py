@@ -30,9 +30,11 @@ from mmnet.tasks.building import WEIGHTS, built, model_options
 from mmnet.tasks.evaluating import (
     System,
     Validation,
+    choosing_set,
     report_on,
     scenario_set,
     title_of,
+    validation_halves,
     validation_of,
 )
 from mmnet.tasks.shown import console, print_ledger, print_remarks, target_remarks
@@ -101,6 +103,8 @@ def train(
     windows = Windows(dataset)
     print_ledger(dataset)
     print_remarks(target_remarks(dataset, "train", "validation"))  # test stays closed
+    if remark := validation_halves(dataset, flags).remark:
+        print_remarks([remark])
     record = Record.of_this_process(
         flags=flags.model_dump(mode="json", exclude=set(config.PLACES))
         | {"mode_weights": list(options["mode_weights"])},
@@ -112,7 +116,7 @@ def train(
     if builder.kind == "network":
         console.print(f"{model.name}: {_parameters(model):,} parameters; run: {run_dir}")
         write_atomic(run_dir / "architecture.md", _architecture(model))
-        result = _fit(series, system, dataset, windows, flags, run_dir)
+        result = fit_network(series, system, dataset, windows, flags, run_dir)
         stages.seconds["train"] = result.seconds  # of all sessions of the run
         resume.save_weights(model, run_dir / WEIGHTS, dataset.fingerprint)
         fitted = {
@@ -124,7 +128,7 @@ def train(
         console.print(f"best epoch {result.best_epoch} of {result.epochs}")
     if builder.kind == "estimator":
         with stages.stage("train"):
-            fitted = _fit_estimator(system, dataset, windows, flags)
+            fitted = fit_estimator(system, dataset, windows, flags)
         resume.save_arrays(model.state(), run_dir / WEIGHTS, dataset.fingerprint)
         record = record.model_copy(update={"fitted": fitted})
         console.print(
@@ -147,14 +151,26 @@ def train(
     _print_end(run_dir, flags, stages, exported=builder.kind == "network")
 
 
-def _fit(
+def fit_network(
     series: Series,
     system: System,
     dataset: Dataset,
     windows: Windows,
     flags: TrainConfig,
     run_dir: Path,
+    epochs: int | None = None,
 ) -> fitting.FitResult:
+    """Trains the network of a system, or resumes its training.
+
+    Args:
+        series: holds the trainer, which is made for the first run.
+        system: whose network is trained; it has the best epoch's weights then.
+        dataset: to train on.
+        windows: of the dataset.
+        flags: of the run.
+        run_dir: where checkpoints and logs go.
+        epochs: see `Trainer.fit`.
+    """
     batches, steps_per_epoch = windows.training_batches(
         dataset.examples("train"),
         flags.batch_size,
@@ -162,7 +178,7 @@ def _fit(
         half_weight_clicks=flags.half_weight_clicks,
         weighting=losses.loss_weighting(flags.loss),
     )
-    validation = scenario_set(dataset, windows, "validation", flags)
+    validation = choosing_set(dataset, windows, flags)
 
     def validate(_: keras.Model) -> dict[str, float]:
         predicted, looks = system.outcomes(validation)
@@ -182,6 +198,7 @@ def _fit(
         validate,
         run_dir=run_dir,
         resume=flags.resume,
+        epochs=epochs,
         hparams=flags.model_dump(mode="json", include={*config.ModelFlags.model_fields, "seed"}),
         fixed={
             "batch_size": flags.batch_size,
@@ -191,12 +208,13 @@ def _fit(
     )
 
 
-def _fit_estimator(
+def fit_estimator(
     system: System, dataset: Dataset, windows: Windows, flags: TrainConfig
 ) -> dict[str, Any]:
+    """Fits the estimator of a system, and returns what the record says of it."""
     estimator: Estimator = system.model
     train = scenario_set(dataset, windows, "train", flags)
-    validation = scenario_set(dataset, windows, "validation", flags)
+    validation = choosing_set(dataset, windows, flags)
     told = estimator.fit(
         train.sample("normal", flags.half_weight_clicks),
         {scenario: validation.sample(scenario) for scenario in SCENARIOS},
@@ -232,7 +250,7 @@ def _export(
         dataset,
         windows,
         dataset.examples("train"),
-        dataset.examples("validation"),
+        validation.examples,
         validation.predicted["normal"],
     )
     assets = {

@@ -193,6 +193,7 @@ class Trainer:
         *,
         run_dir: Path | None,
         resume: bool,
+        epochs: int | None = None,
         callbacks: Iterable[keras.callbacks.Callback] = (),
         hooks: EpochHooks | None = None,
         keep_epochs: Collection[int] = (),
@@ -217,6 +218,7 @@ class Trainer:
             resume: go on from the newest checkpoint in `run_dir`, if there is one. The run must
                 share the settings that the weights depend on (`epochs`, `patience` and the
                 bookkeeping ones may change).
+            epochs: most epochs in all, those before a resume included; None: those of the flags.
             callbacks: called at the beginning and end of this session, of each epoch (validation
                 not included) and of each execution, which is a "batch" to them. They only watch:
                 no checkpoint has what they keep, and `stop_training` has no effect.
@@ -232,6 +234,8 @@ class Trainer:
             Interrupted: on Ctrl-C or SIGTERM, after the running execution and a checkpoint.
         """
         flags, model, steps_per_epoch = self._flags, self.model, self._steps_per_epoch
+        if epochs is not None:
+            flags = flags.model_copy(update={"epochs": epochs})
         _fix_randomness(flags)
         # What the weights depend on, the architecture aside: JSON values, as a checkpoint has them.
         shared = {
