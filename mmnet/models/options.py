@@ -138,7 +138,7 @@ class NetworkOptions(DisturbanceOptions, TaxonomyOptions, ContentOptions, HeadOp
 
 
 class RecurrentOptions(NetworkOptions):
-    """What the recurrent baselines share; see `models.step_vectors`.
+    """What the baselines that read step by step share; see `models.step_vectors`.
 
     Attributes:
         baseline_inputs: "rate_only" leaves everything but the item's own rates out of the steps.
@@ -178,6 +178,20 @@ class GruOptions(RecurrentOptions, PriorOptions):
     gru_units: int | None = None
     gru_mask: bool = False
     reset_after: bool = True
+
+
+class TransformerOptions(RecurrentOptions, PriorOptions):
+    """Options of `models.transformer.transformer`.
+
+    Attributes:
+        num_layers: of the encoder.
+        num_heads: of its attention; must divide `units`.
+        feed_forward_units: hidden units behind each attention; None is 4 times `units`.
+    """
+
+    num_layers: int = 2
+    num_heads: int = 4
+    feed_forward_units: int | None = None
 
 
 class EncoderDecoderOptions(RecurrentOptions):
