@@ -248,13 +248,18 @@ class LightGbmOptions(DisturbanceOptions, TaxonomyOptions):
     text_components: int = 32
 
 
-class SmoothedHistoryOptions(Options):
+class SmoothedHistoryOptions(TaxonomyOptions):
     """Options of `models.smoothed_history.SmoothedHistory`.
 
     Attributes:
+        centre: what the prior of an item lies around. "value": the priors of its taxonomies'
+            values, fitted in training. "as_of": the means of its taxonomies in the window.
+            "fitted": a mix of the two, chosen on validation.
         decay: weight of a step relative to the step after it, in [0, 1]; None fits it.
         kappa_scale: multiplies every kappa, above 0; None fits it.
     """
+
+    centre: Literal["value", "as_of", "fitted"] = "value"
 
     decay: float | None = None
     kappa_scale: float | None = None
