@@ -28,6 +28,8 @@ _NETWORK: dict[str, Choices | Range] = {
 SPACES: dict[str, dict[str, Choices | Range]] = {
     "mmnet": _NETWORK | {"noisy_rate": [0.3, 0.5, 0.7]},
     "gru": _NETWORK | {"noisy_rate": [0.3, 0.5, 0.7]},
+    "transformer": _NETWORK
+    | {"noisy_rate": [0.3, 0.5, 0.7], "set.num_layers": [1, 2, 3], "set.dropout": [0.0, 0.1]},
     "lightgbm": {
         "half_weight_clicks": [0, 20, 100],
         "noisy_rate": [0.3, 0.5, 0.7],

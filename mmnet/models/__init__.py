@@ -66,6 +66,7 @@ REGISTRY: dict[str, Builder] = {
     "encoder_decoder": Builder("encoder_decoder.encoder_decoder", own.EncoderDecoderOptions),
     "mmved": Builder("mmved.mmved", own.MmvedOptions),
     "dftc": Builder("dftc.dftc", own.DftcOptions),
+    "transformer": Builder("transformer.transformer", own.TransformerOptions),
     "lightgbm": Builder("lightgbm.BoostedTrees", own.LightGbmOptions, "estimator"),
     "smoothed_history": Builder(
         "smoothed_history.SmoothedHistory", own.SmoothedHistoryOptions, "estimator"

@@ -123,6 +123,9 @@ class BoostedTrees:
     def state(self) -> dict[str, np.ndarray]:
         return dict(self._state)
 
+    def network(self) -> None:
+        """None: it cannot be exported yet."""
+
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         self._state = dict(state)
         text = self._state["trees"].tobytes().decode()

@@ -227,7 +227,7 @@ def modality_name(modality: keras.KerasTensor) -> str:
         "history" (q; DFTC: "history_long" and "history_short"), "meta" (u), "context" or
         "text_<name>" (c), "vector_<name>" (v).
     """
-    histories = ("temporal_attention", "gru", "projected_gru", "decoder")
+    histories = ("temporal_attention", "gru", "projected_gru", "decoder", "transformer")
     shown = {
         "xdeepfm": "meta",
         "absent_texts": "context",

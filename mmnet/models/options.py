@@ -138,7 +138,7 @@ class NetworkOptions(DisturbanceOptions, TaxonomyOptions, ContentOptions, HeadOp
 
 
 class RecurrentOptions(NetworkOptions):
-    """What the recurrent baselines share; see `models.step_vectors`.
+    """What the baselines that read step by step share; see `models.step_vectors`.
 
     Attributes:
         baseline_inputs: "rate_only" leaves everything but the item's own rates out of the steps.
@@ -178,6 +178,20 @@ class GruOptions(RecurrentOptions, PriorOptions):
     gru_units: int | None = None
     gru_mask: bool = False
     reset_after: bool = True
+
+
+class TransformerOptions(RecurrentOptions, PriorOptions):
+    """Options of `models.transformer.transformer`.
+
+    Attributes:
+        num_layers: of the encoder.
+        num_heads: of its attention; must divide `units`.
+        feed_forward_units: hidden units behind each attention; None is 4 times `units`.
+    """
+
+    num_layers: int = 2
+    num_heads: int = 4
+    feed_forward_units: int | None = None
 
 
 class EncoderDecoderOptions(RecurrentOptions):
@@ -234,13 +248,18 @@ class LightGbmOptions(DisturbanceOptions, TaxonomyOptions):
     text_components: int = 32
 
 
-class SmoothedHistoryOptions(Options):
+class SmoothedHistoryOptions(TaxonomyOptions):
     """Options of `models.smoothed_history.SmoothedHistory`.
 
     Attributes:
+        centre: what the prior of an item lies around. "value": the priors of its taxonomies'
+            values, fitted in training. "as_of": the means of its taxonomies in the window.
+            "fitted": a mix of the two, chosen on validation.
         decay: weight of a step relative to the step after it, in [0, 1]; None fits it.
         kappa_scale: multiplies every kappa, above 0; None fits it.
     """
+
+    centre: Literal["value", "as_of", "fitted"] = "value"
 
     decay: float | None = None
     kappa_scale: float | None = None

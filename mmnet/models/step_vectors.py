@@ -1,4 +1,4 @@
-"""What the recurrent baselines read at each step: one vector of rates and flags."""
+"""What the neural baselines read at each step: one vector of rates and flags."""
 
 from __future__ import annotations
 

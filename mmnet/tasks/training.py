@@ -19,7 +19,7 @@ from mmnet.evaluation import report
 from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.files import write_atomic
 from mmnet.models import picture
-from mmnet.models.estimator import Estimator
+from mmnet.models.estimator import Estimator, check_network
 from mmnet.serving import (
     decision,
     export,
@@ -144,11 +144,13 @@ def train(
     record.finished(stages, metrics=found).write(run_dir / "record.json")
     if validation is None:
         return
-    if builder.kind == "network":
+    if builder.kind != "floor":
         with stages.stage("export"):
-            _export(model, dataset, windows, flags, run_dir, validation)
+            network = _network(model)
+            if network is not None:
+                _export(network, system, dataset, windows, flags, run_dir, validation)
         record.finished(stages, metrics=found).write(run_dir / "record.json")
-    _print_end(run_dir, flags, stages, exported=builder.kind == "network")
+    _print_end(run_dir, flags, stages)
 
 
 def fit_network(
@@ -233,15 +235,27 @@ def _architecture(model: keras.Model) -> str:
     return f"```mermaid\n{picture.mermaid(model)}\n```\n\n```text\n{summary}\n```\n"
 
 
+def _network(model: Any) -> keras.Model | None:
+    """What is exported of a fitted model: itself, or the network that an estimator makes."""
+    if isinstance(model, keras.Model):
+        return model
+    build = getattr(model, "network", None)
+    return build() if build else None
+
+
 def _export(
-    model: keras.Model,
+    network: keras.Model,
+    system: System,
     dataset: Dataset,
     windows: Windows,
     flags: TrainConfig,
     run_dir: Path,
     validation: Validation,
 ) -> None:
-    _, check = next(windows.batches(dataset.examples("validation"), 256))
+    _, tensors = next(windows.batches(dataset.examples("validation"), 256))
+    check = {name: tensor.numpy() for name, tensor in tensors.items()}
+    if network is not system.model:
+        check_network(network, system.model, check, dataset.fitted.spec.rate_scale)
     about = {
         "flags": flags.model_dump(mode="json", exclude=set(config.PLACES)),
         "first_targets": dataset.first_targets,
@@ -258,17 +272,17 @@ def _export(
         profile.FILE: described.model_dump(mode="json"),
     }
     export.export(
-        model,
+        network,
         dataset.fitted,
         run_dir / "export",
-        check={name: tensor.numpy() for name, tensor in check.items()},
+        check=check,
         rows=golden.rows(dataset, windows, dataset.examples("validation")),
         assets=assets,
         about=about,
     )
 
 
-def _print_end(run_dir: Path, flags: TrainConfig, stages: Stages, *, exported: bool) -> None:
+def _print_end(run_dir: Path, flags: TrainConfig, stages: Stages) -> None:
     systems = json.loads((run_dir / "evaluation" / "systems.json").read_text(encoding="utf-8"))
     own = title_of(flags)
     console.print()
@@ -276,6 +290,7 @@ def _print_end(run_dir: Path, flags: TrainConfig, stages: Stages, *, exported: b
     seconds = ", ".join(f"{name} {spent:.0f} s" for name, spent in stages.seconds.items())
     console.print(f"time         {seconds}")
     console.print(f"report       {run_dir / 'evaluation' / 'table.md'} and the plots beside it")
-    if exported:
+    if (run_dir / "export" / "1").exists():
         console.print(f"SavedModel   {run_dir / 'export' / '1'}")
+    if (run_dir / "logs").exists():
         console.print(f"TensorBoard  tensorboard --logdir {run_dir / 'logs'}")

@@ -41,6 +41,7 @@ NETWORKS = {
     "encoder_decoder": {"evidence": True},
     "mmved": {"evidence": True},
     "dftc": {"evidence": True},
+    "transformer": {"evidence": True, "num_layers": 1, "num_heads": 2},
 }
 OTHERS = sorted(set(REGISTRY) - set(NETWORKS))
 

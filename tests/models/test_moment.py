@@ -10,7 +10,7 @@ from mmnet.schema import AgeSpec, CycleSpec
 from tests.conformance import check_model
 from tests.models import tiny
 
-NETWORKS = ("mmnet", "gru", "encoder_decoder", "mmved", "dftc")
+NETWORKS = ("mmnet", "gru", "encoder_decoder", "mmved", "dftc", "transformer")
 WEEKDAY = CycleSpec(name="weekday", seen=(0, 1, 2))
 HIDDEN, SHOWN = (
     tiny.SPEC.model_copy(
