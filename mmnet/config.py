@@ -208,8 +208,11 @@ class ModelFlags(Flags):
 class TrainingFlags(FitFlags):
     """How the model is fitted."""
 
-    ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("loss", "monitor")
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("loss", "monitor", "ensemble")
 
+    ensemble: Annotated[int, "added later"] = Field(
+        1, ge=1, description="Number of seeds, from --seed on, trained and averaged as one model."
+    )
     schedule: Literal["constant", "cosine"] = Field(
         "constant", description="Learning-rate schedule; cosine decays to 0 over all --epochs."
     )

@@ -14,6 +14,7 @@ from mmnet.layers.disturbance import HiddenHistory
 from mmnet.layers.evidence import PriorClicks, SmoothedRate, clipped
 from mmnet.layers.presence import AbsentVectors
 from mmnet.models.coarse_granularity import attend_to_taxonomies, temporal_mining
+from mmnet.models.ensemble import layers_named, mean_of, own_name
 from mmnet.models.fine_granularity import (
     History,
     bounded,
@@ -173,6 +174,9 @@ def prediction(
 def attention_probe(model: keras.Model) -> keras.Model | None:
     """Makes a model that tells where a trained one looks.
 
+    Args:
+        model: a network, or an ensemble, of which it tells the means over its members.
+
     Returns:
         A model from the same inputs to a dict of weights that sum to 1, as far as `model` has
         them: "granularity" [batch, window, 1 + taxonomies] (item first; sums to 1 over time with
@@ -185,11 +189,10 @@ def attention_probe(model: keras.Model) -> keras.Model | None:
         "context": "context_attention",
         "fusion": "gated_fusion",
     }
-    present = {layer.name for layer in model.layers}
     weights = {
-        name: model.get_layer(layer).output[1]
+        name: _mean_weights(found)
         for name, layer in attentions.items()
-        if layer in present
+        if (found := layers_named(model, layer))
     }
     return keras.Model(model.input, weights, name="attention_probe") if weights else None
 
@@ -197,25 +200,37 @@ def attention_probe(model: keras.Model) -> keras.Model | None:
 def explained(model: keras.Model) -> keras.Model | None:
     """Makes a model that gives the prediction and the weights of the gated fusion behind it.
 
+    Args:
+        model: a network, or an ensemble: the weights are then the means over its members.
+
     Returns:
         A model from the same inputs to `[prediction, weights]`, [batch] and [batch, modalities],
         whose names are `fusion_names(model)`. None for a model without gated fusion.
     """
-    if not fusion_names(model):
+    if not (found := layers_named(model, "gated_fusion")):
         return None
-    weights = model.get_layer("gated_fusion").output[1]
-    return keras.Model(model.input, [model.output, weights], name="explained")
+    return keras.Model(model.input, [model.output, _mean_weights(found)], name="explained")
+
+
+def _mean_weights(attentions: list[keras.layers.Layer]) -> keras.KerasTensor:
+    """Weights of one attention, as the mean over the members of an ensemble: they sum to 1 too."""
+    name = f"mean_{own_name(attentions[0].name)}"
+    return mean_of([attention.output[1] for attention in attentions], name)
 
 
 def fusion_names(model: keras.Model) -> list[str]:
     """Names the modalities that the gated fusion weighs, in the order of its weights.
 
+    Args:
+        model: a network, or an ensemble: all its members weigh the same modalities.
+
     Returns:
         `modality_name` of each; nothing for a model without gated fusion.
     """
-    if "gated_fusion" not in {layer.name for layer in model.layers}:
+    found = layers_named(model, "gated_fusion")
+    if not found:
         return []
-    read = keras.tree.flatten(model.get_layer("gated_fusion").input)
+    read = keras.tree.flatten(found[0].input)
     # Beside the vectors, [batch, units], it reads their flags, [batch].
     return [modality_name(one) for one in read if len(one.shape) == 2]
 
@@ -233,7 +248,7 @@ def modality_name(modality: keras.KerasTensor) -> str:
         "absent_texts": "context",
         **dict.fromkeys(histories, "history"),
     }
-    source = modality._keras_history.operation.name
+    source = own_name(modality._keras_history.operation.name)
     return shown.get(source, source.removeprefix("known_").removeprefix("encoded_"))
 
 

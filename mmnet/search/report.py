@@ -51,7 +51,7 @@ def numbers(
         }
         if outcome := found.outcomes.get(entry.name):
             known = asdict(outcome)
-            del known["finished"], known["epoch_seconds"], known["value"]
+            del known["epoch_seconds"], known["value"]
             row |= known
         if entry.name in compared:
             row |= asdict(compared[entry.name])

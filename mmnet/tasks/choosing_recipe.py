@@ -19,18 +19,19 @@ from mmnet.data import dataset as datasets
 from mmnet.data.dataset import Dataset
 from mmnet.data.windows import Windows
 from mmnet.files import UNREADABLE, write_atomic, write_directory
+from mmnet.models import REGISTRY
 from mmnet.recipes.durations import seconds_of
 from mmnet.schema import SCENARIOS
 from mmnet.search import candidates, choosing, halving, report
 from mmnet.search.candidates import Entry
 from mmnet.search.halving import Outcome
 from mmnet.search.journal import Journal
-from mmnet.tasks.building import built, model_options
+from mmnet.tasks.building import built, member_directory, model_options
 from mmnet.tasks.evaluating import System, choosing_set, validation_halves
 from mmnet.tasks.shown import console
 from mmnet.tasks.training import Series, fit_estimator, fit_network
 from mmnet.training import losses
-from mmnet.training.run_directory import PLACES_OF_SEARCH, SEARCH, SHARE_RATES
+from mmnet.training.run_directory import OF_THE_RUN, SEARCH, SHARE_RATES
 from mmnet.training.share_rates import monitored
 
 
@@ -74,8 +75,8 @@ def choose(flags: TrainConfig, dataset: Dataset, run_dir: Path) -> tuple[TrainCo
         )
     entry = known[0]
     row = next(one for one in told["candidates"] if one["candidate"] == entry.name)
-    epochs = row["epochs"] or flags.epochs
-    found = _of_run(entry, flags, epochs, run_dir)
+    # Training that ended by itself ends there again, and other members end where they will.
+    found = _of_run(entry, flags, flags.epochs if row["finished"] else row["epochs"], run_dir)
     given = set(flags.model_fields_set) | set(entry.flags.model_fields_set) | {"epochs"}
     given -= {"recipe", "budget", *config.PLACES}
     write_atomic(run_dir / report.FLAGFILE, report.flagfile(found, given, told))
@@ -83,7 +84,7 @@ def choose(flags: TrainConfig, dataset: Dataset, run_dir: Path) -> tuple[TrainCo
     for line in report.lines(told):
         console.print(line)
     console.print(f"recipe       {told['chosen']}: {run_dir / report.PAGE}")
-    _continued(directory / entry.name, run_dir)
+    _continued(directory / entry.name, run_dir / member_directory(found, found))
     own = _with_inputs(dataset, entry.flags)
     if own is dataset:
         return found, dataset
@@ -116,6 +117,11 @@ def _searched(
         console.print(f"  {entry.name:<20} {entry.candidate.title}{always}")
     for name, why in left_out.items():
         console.print(f"  {name:<20} not tried: {why}")
+    if flags.ensemble > 1:
+        console.print(
+            f"after the search: {flags.ensemble - 1} more members of the chosen one, where it "
+            "draws at random; the budget does not count them"
+        )
     if not flags.budget:
         console.print(
             f"budget: {halving.TIMES} times the training of {entries[0].name}, which comes first"
@@ -204,7 +210,7 @@ class _Trainings:
         )
         series, system = self._system(entry, dataset, flags)
         if entry.network:
-            fitted = fit_network(series, system, dataset, windows, flags, run_dir, epochs)
+            fitted = fit_network(series, system, dataset, windows, flags, run_dir, epochs=epochs)
             outcome = Outcome(
                 value=fitted.best_value,
                 epochs=fitted.epochs,
@@ -277,10 +283,12 @@ def _with_inputs(dataset: Dataset, flags: TrainConfig) -> Dataset:
 
 def _of_run(entry: Entry, flags: TrainConfig, epochs: int, run_dir: Path) -> TrainConfig:
     """The flags of the run that a candidate becomes: its training goes on where it ended."""
-    places = {name: getattr(flags, name) for name in PLACES_OF_SEARCH}
+    own = {name: getattr(flags, name) for name in OF_THE_RUN}
+    if not REGISTRY[entry.flags.model].seeded:
+        own["ensemble"] = 1  # its members would all be the same
     return entry.flags.model_copy(
         update={
-            **places,
+            **own,
             "recipe": "",
             "budget": "",
             "epochs": epochs,

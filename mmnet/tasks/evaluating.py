@@ -21,8 +21,9 @@ from mmnet.evaluation import conformal, filtering, plots, report
 from mmnet.evaluation.attention import Attention, Looks
 from mmnet.evaluation.halves import Halves, halves
 from mmnet.evaluation.predicting import Predict, Predicted, Predictor, ScenarioSet
+from mmnet.models.ensemble import averaged
 from mmnet.serving import decision
-from mmnet.tasks.building import WEIGHTS, built, model_options
+from mmnet.tasks.building import built, members_of, model_options, weights_of
 from mmnet.tasks.shown import console, print_remarks, target_remarks
 from mmnet.training import resume
 
@@ -94,17 +95,35 @@ def evaluate(
     Raises:
         InputError: there are no weights, or those of another model or dataset.
     """
-    builder, options = model_options(flags)
-    model = built(builder, options, dataset, flags)
-    if builder.kind == "network":
-        resume.load_weights(model, run_dir / WEIGHTS, dataset.fingerprint)
-    if builder.kind == "estimator":
-        model.restore(resume.load_arrays(run_dir / WEIGHTS, dataset.fingerprint))
+    model = restored(dataset, flags, run_dir)
     system, windows = System.of(model, dataset, flags), Windows(dataset)
     validation = validation_of(system.predict, dataset, windows, flags)
     report_on(system, dataset, windows, flags, run_dir / name, validation)
     console.print((run_dir / name / "table.md").read_text(encoding="utf-8"))
     print_remarks(target_remarks(dataset, "validation", "test"))
+
+
+def restored(dataset: Dataset, flags: TrainConfig, run_dir: Path) -> Any:
+    """The trained model of a run: a network, an estimator or a floor, or an ensemble of those.
+
+    Args:
+        dataset: that it was trained on.
+        flags: of the run.
+        run_dir: the run directory.
+
+    Raises:
+        InputError: there are no weights, or those of another model or dataset.
+    """
+    builder, options = model_options(flags)
+    found = []
+    for member, weights in zip(members_of(flags), weights_of(flags, run_dir), strict=True):
+        model = built(builder, options | {"seed": member.seed}, dataset, member)
+        if builder.kind == "network":
+            resume.load_weights(model, weights, dataset.fingerprint)
+        if builder.kind == "estimator":
+            model.restore(resume.load_arrays(weights, dataset.fingerprint))
+        found.append(model)
+    return averaged(found)
 
 
 def scenario_set(
@@ -230,12 +249,15 @@ def attention_of(system: Any, dataset: Dataset, flags: TrainConfig) -> Attention
 
 
 def title_of(flags: TrainConfig) -> str:
-    """The row's name; a training mode that was not published is part of it."""
+    """The row's name; a training mode that was not published, or an ensemble, is part of it."""
     builder = models.REGISTRY[flags.model]
+    title = flags.model
+    if flags.ensemble > 1:
+        title += f", ensemble of {flags.ensemble}"
     weights = tuple(flags.mode_weights) or builder.published_mode_weights
     if builder.kind == "floor" or weights == builder.published_mode_weights:
-        return flags.model
-    return f"{flags.model}, modes {','.join(f'{weight:g}' for weight in weights)}"
+        return title
+    return f"{title}, modes {','.join(f'{weight:g}' for weight in weights)}"
 
 
 def validation_of(

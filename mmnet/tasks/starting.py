@@ -15,7 +15,7 @@ from mmnet.data.dataset import Dataset
 from mmnet.recipes import reading
 from mmnet.serving import rules
 from mmnet.startup import load_tensorflow
-from mmnet.tasks.building import WEIGHTS, model_options
+from mmnet.tasks.building import model_options, weights_of
 from mmnet.tasks.preparing import dataset_of_tables
 from mmnet.training import resume
 from mmnet.training.records import Stages
@@ -125,7 +125,8 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
     dataset = datasets.load(flags.dataset_dir or own.dataset_dir or run_dir / "dataset")
     builder, _ = model_options(own)
     if builder.kind != "floor":  # refused before TensorFlow is loaded
-        resume.load_arrays(run_dir / WEIGHTS, dataset.fingerprint)
+        for weights in weights_of(own, run_dir):
+            resume.load_arrays(weights, dataset.fingerprint)
     load_tensorflow()
     from mmnet.tasks import evaluating
 

@@ -16,9 +16,11 @@ from mmnet.config import (
 from mmnet.data.dataset import Dataset
 from mmnet.data.windows import Windows
 from mmnet.evaluation import report
+from mmnet.evaluation.predicting import Predicted
 from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.files import write_atomic
 from mmnet.models import picture
+from mmnet.models.ensemble import mean_prediction
 from mmnet.models.estimator import Estimator, check_network
 from mmnet.serving import (
     decision,
@@ -26,12 +28,20 @@ from mmnet.serving import (
     golden,
     profile,
 )
-from mmnet.tasks.building import WEIGHTS, built, model_options
+from mmnet.tasks.building import (
+    MEMBERS,
+    WEIGHTS,
+    built,
+    member_directory,
+    members_of,
+    model_options,
+)
 from mmnet.tasks.evaluating import (
     System,
     Validation,
     choosing_set,
     report_on,
+    restored,
     scenario_set,
     title_of,
     validation_halves,
@@ -54,6 +64,7 @@ class Series:
     def __init__(self):
         self._run: tuple[Any, str] | None = None
         self._system: System | None = None
+        self._ensemble: System | None = None
         self.trainer: fitting.Trainer | None = None
 
     def system(self, model: Any, dataset: Dataset, flags: TrainConfig) -> System:
@@ -67,8 +78,16 @@ class Series:
             self.trainer.start_over(model, flags.seed)
             return self._system
         found = System.of(model, dataset, flags)
-        self._run, self._system, self.trainer = run, found, None
+        self._run, self._system, self._ensemble, self.trainer = run, found, None, None
         return found
+
+    def ensemble(self, model: Any, dataset: Dataset, flags: TrainConfig) -> System:
+        """The system of an ensemble whose members were the last models; it is not trained."""
+        if self._ensemble is not None and isinstance(model, keras.Model):
+            resume.copy_model(model, self._ensemble.model)
+            return self._ensemble
+        self._ensemble = System.of(model, dataset, flags)
+        return self._ensemble
 
 
 def train(
@@ -116,29 +135,16 @@ def train(
     if builder.kind == "network":
         console.print(f"{model.name}: {_parameters(model):,} parameters; run: {run_dir}")
         write_atomic(run_dir / "architecture.md", _architecture(model))
-        result = fit_network(series, system, dataset, windows, flags, run_dir)
-        stages.seconds["train"] = result.seconds  # of all sessions of the run
-        resume.save_weights(model, run_dir / WEIGHTS, dataset.fingerprint)
-        fitted = {
-            "best_epoch": result.best_epoch,
-            "epochs": result.epochs,
-            "validation": result.metrics,
-        }
-        record = record.model_copy(update={"parameters": _parameters(model), "fitted": fitted})
-        console.print(f"best epoch {result.best_epoch} of {result.epochs}")
-    if builder.kind == "estimator":
-        with stages.stage("train"):
-            fitted = fit_estimator(system, dataset, windows, flags)
-        resume.save_arrays(model.state(), run_dir / WEIGHTS, dataset.fingerprint)
+        record = record.model_copy(update={"parameters": flags.ensemble * _parameters(model)})
+    if builder.kind != "floor":
+        fitted = _fit_members(series, system, dataset, windows, flags, run_dir, stages)
         record = record.model_copy(update={"fitted": fitted})
-        console.print(
-            f"{flags.model}: "
-            + ", ".join(f"{name} {value}" for name, value in fitted.items() if name != "validation")
-        )
     if flags.outputs == "validation":
         record.finished(stages).write(run_dir / "record.json")
         return
     with stages.stage("evaluate"):
+        if flags.ensemble > 1:
+            system = series.ensemble(restored(dataset, flags, run_dir), dataset, flags)
         validation = validation_of(system.predict, dataset, windows, flags)
         found = report_on(system, dataset, windows, flags, run_dir / "evaluation", validation)
     record.finished(stages, metrics=found).write(run_dir / "record.json")
@@ -146,11 +152,84 @@ def train(
         return
     if builder.kind != "floor":
         with stages.stage("export"):
-            network = _network(model)
+            network = _network(system.model)
             if network is not None:
                 _export(network, system, dataset, windows, flags, run_dir, validation)
         record.finished(stages, metrics=found).write(run_dir / "record.json")
     _print_end(run_dir, flags, stages)
+
+
+def _fit_members(
+    series: Series,
+    system: System,
+    dataset: Dataset,
+    windows: Windows,
+    flags: TrainConfig,
+    run_dir: Path,
+    stages: Stages,
+) -> dict[str, Any]:
+    """Fits the models of a run in turn: the members of an ensemble, or its only one.
+
+    Args:
+        series: shares what is compiled.
+        system: the first member's.
+        dataset: to train on.
+        windows: of the dataset.
+        flags: of the run.
+        run_dir: the run directory, to which the weights are written.
+        stages: the time is added to.
+
+    Returns:
+        The record's `fitted`: what fitting told of the only model; or `members`, which has the
+        same of each with its seed, and `validation`, the metrics of their mean prediction.
+    """
+    found: list[dict[str, Any]] = []
+    predicted: list[Predicted] = []
+    several = flags.ensemble > 1
+    validation = choosing_set(dataset, windows, flags)
+    for number, member in enumerate(members_of(flags), 1):
+        if several:
+            console.print(f"member {number} of {flags.ensemble}, seed {member.seed}")
+        if number > 1:
+            builder, options = model_options(member)
+            with stages.stage("prepare"):
+                model = built(builder, options, dataset, member)
+                system = series.system(model, dataset, member)
+        directory = member_directory(flags, member)
+        if isinstance(system.model, keras.Model):
+            result = fit_network(series, system, dataset, windows, member, run_dir, directory)
+            before = stages.seconds.get("train", 0.0)
+            stages.seconds["train"] = before + result.seconds  # of all sessions of the run
+            resume.save_weights(system.model, run_dir / directory / WEIGHTS, dataset.fingerprint)
+            told = {
+                "best_epoch": result.best_epoch,
+                "epochs": result.epochs,
+                "validation": result.metrics,
+            }
+            console.print(f"best epoch {result.best_epoch} of {result.epochs}")
+        else:
+            with stages.stage("train"):
+                told = fit_estimator(system, dataset, windows, member)
+            state = system.model.state()
+            resume.save_arrays(state, run_dir / directory / WEIGHTS, dataset.fingerprint)
+            values = (f"{name} {value}" for name, value in told.items() if name != "validation")
+            console.print(f"{flags.model}: {', '.join(values)}")
+        found.append(told)
+        if several:
+            with stages.stage("train"):
+                predicted.append(validation.predictions(system.predict))
+    if not several:
+        return found[0]
+    metrics = validation.mse(
+        {scenario: mean_prediction([one[scenario] for one in predicted]) for scenario in SCENARIOS}
+    )
+    shown = {name: metrics[name] for name in share_rates.MSE_NAMES}
+    shown[flags.monitor] = share_rates.monitored(flags.monitor, metrics)
+    values = (f"{name} {value:.4g}" for name, value in shown.items())
+    console.print(f"ensemble of {flags.ensemble}  {'  '.join(values)}")
+    seeds = [member.seed for member in members_of(flags)]
+    members = [{"seed": seed} | told for seed, told in zip(seeds, found, strict=True)]
+    return {"members": members, "validation": metrics}
 
 
 def fit_network(
@@ -160,6 +239,7 @@ def fit_network(
     windows: Windows,
     flags: TrainConfig,
     run_dir: Path,
+    directory: Path = Path(),
     epochs: int | None = None,
 ) -> fitting.FitResult:
     """Trains the network of a system, or resumes its training.
@@ -170,7 +250,8 @@ def fit_network(
         dataset: to train on.
         windows: of the dataset.
         flags: of the run.
-        run_dir: where checkpoints and logs go.
+        run_dir: of the run.
+        directory: the folder in it where checkpoints and logs go.
         epochs: see `Trainer.fit`.
     """
     batches, steps_per_epoch = windows.training_batches(
@@ -199,6 +280,7 @@ def fit_network(
         batches,
         validate,
         run_dir=run_dir,
+        within=directory,
         resume=flags.resume,
         epochs=epochs,
         hparams=flags.model_dump(mode="json", include={*config.ModelFlags.model_fields, "seed"}),
@@ -292,5 +374,6 @@ def _print_end(run_dir: Path, flags: TrainConfig, stages: Stages) -> None:
     console.print(f"report       {run_dir / 'evaluation' / 'table.md'} and the plots beside it")
     if (run_dir / "export" / "1").exists():
         console.print(f"SavedModel   {run_dir / 'export' / '1'}")
-    if (run_dir / "logs").exists():
-        console.print(f"TensorBoard  tensorboard --logdir {run_dir / 'logs'}")
+    logs = run_dir / ("logs" if flags.ensemble == 1 else MEMBERS)
+    if any(logs.rglob("events.*")):
+        console.print(f"TensorBoard  tensorboard --logdir {logs}")

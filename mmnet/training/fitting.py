@@ -192,6 +192,7 @@ class Trainer:
         validate: Callable[[keras.Model], Metrics],
         *,
         run_dir: Path | None,
+        within: Path = Path(),
         resume: bool,
         epochs: int | None = None,
         callbacks: Iterable[keras.callbacks.Callback] = (),
@@ -215,6 +216,7 @@ class Trainer:
                 are logged under their names. It may call the model in any way: its random
                 states and statistics are put back afterwards.
             run_dir: `checkpoints/` and `logs/` are written in it; None writes neither.
+            within: a folder of `run_dir` to write them in, where a run has several fits.
             resume: go on from the newest checkpoint in `run_dir`, if there is one. The run must
                 share the settings that the weights depend on (`epochs`, `patience` and the
                 bookkeeping ones may change).
@@ -247,7 +249,7 @@ class Trainer:
             "steps_per_epoch": steps_per_epoch,  # the last: it follows from the data and the flags
         }
         shared = json.loads(json.dumps(shared))
-        run = _Run(self, flags, shared, run_dir and Path(run_dir), hooks or EpochHooks())
+        run = _Run(self, flags, shared, run_dir and Path(run_dir), within, hooks or EpochHooks())
         run.restore(resume)
         done = run.progress.step
         with (
@@ -304,6 +306,7 @@ class _Run:
         flags: FitFlags,
         shared: dict[str, Any],
         run_dir: Path | None,
+        within: Path,
         hooks: EpochHooks,
     ):
         self.model, self.variables = trainer.model, trainer.variables
@@ -312,8 +315,8 @@ class _Run:
         self.progress = Progress()
         self.best: Arrays = {}
         self.others: dict[str, Arrays] = {}
-        self.files = Checkpoints(run_dir / "checkpoints") if run_dir else None
-        self.logs_dir = run_dir / "logs" if run_dir else None
+        self.files = Checkpoints(run_dir / within / "checkpoints") if run_dir else None
+        self.logs_dir = run_dir / within / "logs" if run_dir else None
         self._start = self._saved = self._mark = time.monotonic()
         self._seconds_before = 0.0
         self._timed = [0, 0.0]  # steps and seconds of all executions but the first

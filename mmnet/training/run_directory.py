@@ -25,7 +25,7 @@ F = TypeVar("F", bound=TrainRunFlags)
 
 SEARCH = "recipe"
 """The folder, in a run directory, of the search that found the run's flags."""
-PLACES_OF_SEARCH = ("run_dir", "dataset_dir", "outputs", "resume", "profile_steps")
+OF_THE_RUN = ("run_dir", "dataset_dir", "outputs", "resume", "profile_steps", "ensemble")
 """Flags of a search that are not those of its candidates, but of the run in the end."""
 
 
