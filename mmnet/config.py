@@ -350,6 +350,11 @@ class StudyFlags(Flags):
         description="Rows to tune on validation, which writes ROW_tuned.txt; no table is made.",
     )
     trials: int = Field(20, ge=1, description="Trials per row to tune, the same for all.")
+    space: str = Field(
+        "",
+        description="Text file of what --tune tunes, for any model, a line such as "
+        "'learning_rate = 0.0003 .. 0.005 log' each; default: that of the model.",
+    )
 
 
 class ExperimentConfig(

@@ -13,6 +13,8 @@ from mmnet.checks import InputError, did_you_mean, shown
 
 FOLDER = Path(__file__).parent
 PAPER, AUTO = "paper", "auto"
+OF_A_RECIPE = ("recipe", "budget")
+"""Flags that stand for others."""
 
 
 def names() -> list[str]:

@@ -71,7 +71,7 @@ CANDIDATES: tuple[Candidate, ...] = (
     Candidate(
         "smoothed_history",
         "empirical Bayes",
-        ("--inputs=age,calendar", "--model=smoothed_history"),
+        ("--inputs=age,calendar", "--model=smoothed_history", "--set=centre=fitted"),
         0,
     ),
     Candidate("direct_weighted", "direct head, click weights", (DIRECT, WEIGHTED), 31),
