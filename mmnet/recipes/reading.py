@@ -64,6 +64,15 @@ def beneath(config: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]
     return {**own, **given, **settings(own, given)}
 
 
+def names_from_recipe(flags: BaseModel) -> set[str]:
+    """The flags that are as the recipe has them, which need not have been given."""
+    name = getattr(flags, "recipe", "")
+    if not name:
+        return set()
+    own = reading_flags.build(type(flags), own_flags(type(flags), name))
+    return {one for one in own.model_fields_set if getattr(flags, one) == getattr(own, one)}
+
+
 def settings(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, list[str]]:
     """`--set` of both, where either has it: given options replace those of the same name.
 

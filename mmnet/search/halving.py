@@ -128,7 +128,7 @@ class _Run:
             f"budget {shown(found.budget)}, of which {shown(found.spent)} are spent; rungs of "
             f"{', '.join(map(str, found.rungs))} epochs"
         )
-        others = [one for one in self.entries if one is not self.first]
+        others = [one for one in self.entries if one.name not in found.outcomes]
         # What has no epochs is fitted in one go, the always ones first: they measure trees.
         whole = [one for one in others if not one.network]
         for one in sorted(whole, key=lambda one: not one.candidate.always):
@@ -148,7 +148,19 @@ class _Run:
     # ------------------------------------------------------------------------ time
 
     def _measure(self, epochs: int, budget: float | None) -> int:
-        """Trains the first network, sets the budget, and returns the epochs of the last rung."""
+        """Trains the first network, sets the budget, and returns the epochs of the last rung.
+
+        A network that cannot be trained measures nothing: then the next one does.
+        """
+        top = epochs
+        for one in [one for one in self.entries if one.network]:
+            self.first = one
+            top = self._measure_by_first(epochs, budget)
+            if not self.found.outcomes[one.name].failed:
+                break
+        return top
+
+    def _measure_by_first(self, epochs: int, budget: float | None) -> int:
         if budget is None:
             self.found.budget = TIMES * self._train(self.first, epochs).seconds
             return epochs

@@ -17,6 +17,7 @@ from mmnet.serving import rules
 from mmnet.startup import load_tensorflow
 from mmnet.tasks.building import model_options, weights_of
 from mmnet.tasks.preparing import dataset_of_tables
+from mmnet.tasks.shown import console
 from mmnet.training import resume
 from mmnet.training.records import Stages
 from mmnet.training.run_directory import (
@@ -94,11 +95,18 @@ def _dataset_of_run(flags: TrainConfig, run_dir: Path) -> tuple[Dataset, TrainCo
         given -= set(SHARE_RATES.kept_places)
     for name in sorted(given):
         if getattr(flags, name) != prepared[name]:
-            if name == "inputs" and flags.recipe:
+            if name == "inputs" and name in reading.names_from_recipe(flags):
+                if set(prepared[name]) < set(flags.inputs):
+                    said = ",".join(prepared[name]) or "none of them"
+                    console.print(
+                        f"--recipe={flags.recipe} reads --inputs={','.join(flags.inputs)}; "
+                        f"{directory} was prepared with {said}"
+                    )
+                    continue
                 raise InputError(
                     f"--recipe={flags.recipe} reads --inputs={','.join(flags.inputs)}, and "
                     f"{directory} was prepared with --inputs={','.join(prepared[name])}; prepare "
-                    "another dataset, or give the --inputs of this one too"
+                    "another dataset"
                 )
             raise InputError(
                 f"--{name}={getattr(flags, name)} differs from how {directory} was prepared, with "

@@ -20,6 +20,7 @@ from mmnet.checks import InputError
 from mmnet.config import TrainConfig, TrainRunFlags
 from mmnet.files import make_directory, only_one, write_atomic
 from mmnet.flags import parse, to_flagfile
+from mmnet.recipes import reading
 
 F = TypeVar("F", bound=TrainRunFlags)
 
@@ -79,7 +80,9 @@ class RunKind(Generic[F]):
 
     def _resumed(self, flags: F, own: F) -> F:
         """The run's own flags; those given anew must agree, places aside."""
-        for name in sorted(flags.model_fields_set - set(self.places)):
+        # A recipe's flags were not given; where others were, the run has those.
+        free = {*self.places, *reading.names_from_recipe(flags)}
+        for name in sorted(flags.model_fields_set - free):
             if getattr(flags, name) != getattr(own, name):
                 raise InputError(
                     f"--{name}={getattr(flags, name)} differs from the run to resume, which has "

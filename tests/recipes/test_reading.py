@@ -105,3 +105,14 @@ def test_a_row_of_an_experiment_may_name_a_recipe(tmp_path):
     (row,) = plan.plan(experiment, SYSTEM).rows.values()
     assert row.flags.set == ("evidence=true",)
     assert row.flags.min_clicks == 2
+
+
+def test_a_cell_that_is_looked_for_has_only_what_was_given(tmp_path):
+    """`--recipe=auto` may choose what no flag of the row or the experiment says."""
+    (tmp_path / "own.txt").write_text("# Own: the program's choice\n--recipe=auto\n--epochs=3\n")
+    given = {"table": ("T: own",), "rows": str(tmp_path), "seeds": (0,), "reference": ("own",)}
+    (row,) = plan.plan(build(ExperimentConfig, given), SYSTEM).rows.values()
+    cell = SYSTEM.of_cell(row.flags, 1, 0)
+    assert {"recipe", "epochs", "seed"} <= cell.model_fields_set
+    assert not {"loss", "half_weight_clicks", "set"} & cell.model_fields_set
+    assert reading.names_from_recipe(cell) == {"inputs", "validation_halves"}

@@ -152,6 +152,16 @@ def test_a_training_that_failed_is_left_out():
     assert fake.epochs["n1"] == 30
 
 
+def test_where_the_first_network_fails_the_next_one_measures():
+    fake = Fake(BEST, fails={"paper"})
+    found, _ = run(fake)
+    assert found.budget == 8 * 35
+    assert fake.trained[:2] == [("paper", 30), ("mixed", 30)]
+    assert fake.epochs["n0"] == 30
+    nothing = Fake(BEST, fails=set(BEST))
+    assert all(one.failed for one in run(nothing)[0].outcomes.values())
+
+
 def test_one_that_stopped_early_is_not_asked_again():
     fake = Fake(BEST, stops={"n0": 3, "paper": 12})
     found, _ = run(fake, budget=280.0)

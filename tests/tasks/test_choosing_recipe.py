@@ -1,17 +1,18 @@
 """`--recipe=auto` whole, on a small log and with few candidates."""
 
 import json
+import sys
 
 import pytest
 
-from mmnet import driver
-from mmnet.config import PLACES, TrainConfig
+from mmnet import driver, tasks
+from mmnet.config import PLACES, PrepareConfig, TrainConfig
 from mmnet.data.dataset import Dataset
 from mmnet.evaluation import halves
 from mmnet.flags import parse
 from mmnet.search import candidates, halving
 from mmnet.search.journal import Journal
-from mmnet.tasks import training
+from mmnet.tasks import starting, training
 from mmnet.training.records import Record
 from mmnet.training.run_directory import SHARE_RATES
 from tests.conftest import SMALL
@@ -94,13 +95,18 @@ def test_a_search_that_is_killed_goes_on_and_ends_in_a_run(tmp_path, few, monkey
     assert run.validation_halves
 
 
-def test_a_dataset_without_ages_is_searched_without_them(tmp_path, few):
-    from mmnet import config, tasks
-
-    place = tmp_path / "dataset"
-    tasks.prepare(parse(config.PrepareConfig, [*LOG, f"--dataset_dir={place}"]))
-    flags = [*SMALL, "--recipe=auto", f"--run_dir={tmp_path / 'run'}", f"--dataset_dir={place}"]
-    assert train(*flags) == driver.WRONG_INPUT  # the recipe's inputs are not there
-    given = parse(TrainConfig, [*flags, "--inputs="])
-    kept, _ = candidates.entries(given, within_one=True, candidates=candidates.CANDIDATES)
-    assert {one.flags.inputs for one in kept} == {()}
+def test_a_dataset_with_other_inputs_than_the_recipes(tmp_path, few, monkeypatch, capsys):
+    monkeypatch.setattr(starting, "load_tensorflow", lambda: sys.exit("trains"))
+    places = {}
+    for inputs in ("", "age"):
+        places[inputs] = tmp_path / f"dataset{inputs}"
+        flags = [*LOG, f"--inputs={inputs}", f"--dataset_dir={places[inputs]}"]
+        tasks.prepare(parse(PrepareConfig, flags))
+    capsys.readouterr()
+    run = f"--run_dir={tmp_path / 'run'}"
+    with pytest.raises(SystemExit, match="trains"):
+        train("--recipe=auto", f"--dataset_dir={places['']}", run)
+    said = "--recipe=auto reads --inputs=age,calendar; "
+    assert capsys.readouterr().out == f"{said}{places['']} was prepared with none of them\n"
+    assert train("--recipe=paper", f"--dataset_dir={places['age']}", run) == driver.WRONG_INPUT
+    assert "--recipe=paper reads --inputs=, and " in capsys.readouterr().err
