@@ -47,7 +47,7 @@ def test_a_flag_that_was_given_beats_the_recipe(tmp_path):
     flags = parse(TrainConfig, [file, "--set=content_dropout=0.5", "--inputs=age"])
     assert flags.half_weight_clicks == 7
     assert flags.inputs == ("age",)
-    assert resolve_options("mmnet", flags.set) == {"smoothed_history": True, "content_dropout": 0.5}
+    assert resolve_options("mmnet", flags.set) == {"head": "smoothed", "content_dropout": 0.5}
     # The place of a recipe among the flags does not matter.
     assert parse(TrainConfig, ["--inputs=age", "--recipe=direct"]).inputs == ("age",)
 

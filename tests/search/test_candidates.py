@@ -59,8 +59,11 @@ def test_flags_that_were_given_are_in_every_candidate():
 def test_candidates_that_contradict_a_flag_or_repeat_another_are_left_out():
     kept, out = found("--half_weight_clicks=50")
     assert out["smoothed_even"] == "--half_weight_clicks was given with another value"
-    assert out["direct_weighted"] == "with the flags given it is the same as direct"
     assert "smoothed" in kept
+    _, out = found("--weight_average=0.999")
+    assert out["mixed_averaged"] == "with the flags given it is the same as mixed"
+    _, out = found("--set=smoothed_history=true")
+    assert "must be false with head=mixed" in out["mixed"]
     _, out = found("--set=evidence=false")
     assert out["direct"] == "--set=evidence was given with another value"
     kept, _ = found("--model=gru")
