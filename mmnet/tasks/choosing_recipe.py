@@ -85,7 +85,7 @@ def choose(flags: TrainConfig, dataset: Dataset, run_dir: Path) -> tuple[TrainCo
         console.print(line)
     console.print(f"recipe       {told['chosen']}: {run_dir / report.PAGE}")
     _continued(directory / entry.name, run_dir / member_directory(found, found))
-    own = _with_inputs(dataset, entry.flags)
+    own = with_inputs(dataset, entry.flags)
     if own is dataset:
         return found, dataset
     place = run_dir / "dataset"
@@ -243,7 +243,7 @@ class _Trainings:
     def _dataset_of(self, flags: TrainConfig) -> tuple[Dataset, Windows]:
         key = ",".join(flags.inputs)
         if key not in self._windows:
-            own = _with_inputs(self._dataset, flags)
+            own = with_inputs(self._dataset, flags)
             self._windows[key] = own, Windows(own)
         return self._windows[key]
 
@@ -258,7 +258,7 @@ def _mse(metrics: dict[str, float]) -> dict[str, float]:
     return {f"{name}_mse": float(metrics[f"{name}_mse"]) for name in SCENARIOS}
 
 
-def _with_inputs(dataset: Dataset, flags: TrainConfig) -> Dataset:
+def with_inputs(dataset: Dataset, flags: TrainConfig) -> Dataset:
     """The dataset as it would be with a candidate's inputs, of which it has all.
 
     Ages and the calendar are made of the same arrays as everything else, batch by batch, so that

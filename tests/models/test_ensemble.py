@@ -12,7 +12,13 @@ from mmnet.models.ensemble import (
     mean_prediction,
     own_name,
 )
-from mmnet.models.mmnet import attention_probe, explained, fusion_names
+from mmnet.models.mmnet import (
+    attention_probe,
+    explained,
+    explained_names,
+    fusion_names,
+    head_weights,
+)
 from mmnet.serving.halves import STATIC, halves
 from tests import extremes
 from tests.conformance import check_config
@@ -79,6 +85,18 @@ def test_attention_and_gates_are_means_under_a_members_names(made):
     np.testing.assert_array_equal(predicted, model(inputs))
     np.testing.assert_array_equal(weights, found["fusion"])
     np.testing.assert_allclose(np.sum(weights, axis=1), 1, rtol=1e-6)
+
+
+def test_what_counts_in_the_mixed_head_is_a_mean_too():
+    options = {"units": 4, "field_width": 2, "head": "mixed"}
+    members = [REGISTRY["mmnet"](SPEC, seed=seed, **options) for seed in range(2)]
+    model, inputs = ensemble(members), batch(SPEC, 7)
+    assert explained_names(model) == explained_names(members[0])
+    _, weights = explained(model)(inputs)
+    alone = [np.asarray(explained(one)(inputs)[1]) for one in members]
+    np.testing.assert_allclose(weights, sum(alone) / 2, **SAME)
+    np.testing.assert_allclose(np.sum(weights, axis=1), 1, rtol=1e-5)
+    assert list(head_weights(model)) == list(head_weights(members[0]))
 
 
 def test_it_is_cut_in_two_halves_that_are_the_whole_to_the_bit(made):

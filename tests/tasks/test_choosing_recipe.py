@@ -7,12 +7,13 @@ import pytest
 
 from mmnet import driver, tasks
 from mmnet.config import PLACES, PrepareConfig, TrainConfig
+from mmnet.data import dataset as datasets
 from mmnet.data.dataset import Dataset
 from mmnet.evaluation import halves
 from mmnet.flags import parse
 from mmnet.search import candidates, halving
 from mmnet.search.journal import Journal
-from mmnet.tasks import starting, training
+from mmnet.tasks import choosing_recipe, starting, training
 from mmnet.training.records import Record
 from mmnet.training.run_directory import SHARE_RATES
 from tests.conftest import SMALL
@@ -102,6 +103,12 @@ def test_a_dataset_with_other_inputs_than_the_recipes(tmp_path, few, monkeypatch
         places[inputs] = tmp_path / f"dataset{inputs}"
         flags = [*LOG, f"--inputs={inputs}", f"--dataset_dir={places[inputs]}"]
         tasks.prepare(parse(PrepareConfig, flags))
+    # Leaving an input out changes nothing else.
+    whole, bare = (datasets.load(places[inputs]) for inputs in ("age", ""))
+    view = choosing_recipe.with_inputs(whole, TrainConfig())
+    assert view.fitted == bare.fitted
+    assert view.fingerprint not in (whole.fingerprint, bare.fingerprint)
+    assert choosing_recipe.with_inputs(whole, TrainConfig(inputs=("age",))) is whole
     capsys.readouterr()
     run = f"--run_dir={tmp_path / 'run'}"
     with pytest.raises(SystemExit, match="trains"):

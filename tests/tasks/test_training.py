@@ -17,7 +17,7 @@ from mmnet.flags import parse
 from mmnet.layers.attention import HANAttention
 from mmnet.models import REGISTRY, Builder
 from mmnet.models.fine_granularity import bounded, disturbed_history, model_inputs
-from mmnet.models.mmnet import PredictedRate
+from mmnet.models.heads import PredictedRate
 from mmnet.models.options import GruOptions
 from mmnet.models.seeding import seeded
 from mmnet.serving import exported
