@@ -19,6 +19,7 @@ from mmnet.data.windows import Windows
 from mmnet.evaluation.plots import TITLES
 from mmnet.evaluation.report import markdown_table
 from mmnet.files import write_atomic
+from mmnet.models.estimator import Sample
 from mmnet.models.options import SmoothedHistoryOptions
 from mmnet.models.smoothed_history import SmoothedHistory
 from mmnet.schema import SCENARIOS
@@ -27,10 +28,11 @@ from mmnet.training.records import git_state
 
 HERE = Path(__file__).parent
 WORTH = 100
-MEANING = """MSE in percent². ± is the standard error of the mean difference from the better
-smoother of two lines, over examples as if they were independent; items have several, so it is too
-small. What `--model=smoothed_history` fits on validation, at most the four numbers of the last
-column, was fitted on the very rows that are shown here.
+MEANING = """MSE in percent². In brackets the mean difference from the better smoother of two lines,
+± its standard error, in which items are drawn. What `--model=smoothed_history` fits on validation
+was fitted on one half of the items and scored on the other, in turn; the last column has the
+numbers of both halves. Two of the logs are [few.txt](few.txt) and [many.txt](many.txt), the others
+those of `experiments/simulated_history`, `simulated_content`, `kuairand` and `github_ranking`.
 """
 
 
@@ -43,51 +45,68 @@ def two_lines(inputs, taxonomy):
     )
 
 
+def part(sample, rows):
+    """Some examples of a sample."""
+    inputs = {name: array[rows] for name, array in sample.inputs.items()}
+    return Sample(inputs, sample.share_rate[rows], sample.clicks[rows], sample.weight[rows])
+
+
+def in_turn(spec, centre, train, validation, half):
+    """Predictions of every validation example by what the other half of the items chose."""
+    predicted = {scenario: np.zeros(len(half)) for scenario in validation}
+    told = []
+    for own in (half, ~half):
+        model = SmoothedHistory(spec, SmoothedHistoryOptions(centre=centre))
+        told.append(model.fit(train, {name: part(one, ~own) for name, one in validation.items()}))
+        for scenario, one in validation.items():
+            predicted[scenario][own] = model.predict(part(one, own).inputs)
+    return list(predicted.values()), told
+
+
+def standard_error(difference, items):
+    """Of a mean over examples, of which those of an item were drawn together."""
+    _, numbers = np.unique(items, return_inverse=True)
+    sums = np.bincount(numbers, difference - difference.mean())
+    return np.sqrt(np.sum(np.square(sums))) / len(difference)
+
+
 def rows_of(log, directory):
     """The rows of one log: two lines by taxonomy, and each centre of the prior."""
     dataset = datasets.load(directory)
     spec, windows, flags = dataset.fitted.spec, Windows(dataset), TrainConfig()
     train = scenario_set(dataset, windows, "train", flags).sample("normal")
-    validation = scenario_set(dataset, windows, "validation", flags)
-    validation = {scenario: validation.sample(scenario) for scenario in SCENARIOS}
+    examples = scenario_set(dataset, windows, "validation", flags)
+    validation = {scenario: examples.sample(scenario) for scenario in SCENARIOS}
+    items = examples.examples.items
+    half = examples.hashes % 2 == 0
     predicted = {
-        f"two lines: {name}": [
-            two_lines(one.inputs, taxonomy).astype(np.float64) for one in validation.values()
-        ]
-        for taxonomy, name in enumerate(spec.taxonomies)
+        f"two lines: {name}": [two_lines(one.inputs, number) for one in validation.values()]
+        for number, name in enumerate(spec.taxonomies)
     }
-    told = {}
+    told = dict.fromkeys(predicted, [])
     for centre in ("value", "as_of", "fitted"):
-        model = SmoothedHistory(spec, SmoothedHistoryOptions(centre=centre))
-        told[f"centre={centre}"] = model.fit(train, validation)
-        predicted[f"centre={centre}"] = [model.predict(one.inputs) for one in validation.values()]
+        name = f"centre={centre}"
+        predicted[name], told[name] = in_turn(spec, centre, train, validation, half)
     squares = {
-        name: [
-            np.square(found - one.share_rate)
-            for found, one in zip(scenarios, validation.values(), strict=True)
-        ]
-        for name, scenarios in predicted.items()
+        name: np.square(np.stack(found) - [one.share_rate for one in validation.values()])
+        for name, found in predicted.items()
     }
-    errors = {name: np.mean(found, axis=1) for name, found in squares.items()}
-    mean_log = {name: float(np.mean(np.log(found))) for name, found in errors.items()}
-    best = min((name for name in errors if name not in told), key=mean_log.__getitem__)
-    count = len(next(iter(validation.values())))
-    for name, found in errors.items():
-        shown = []
-        for scenario, error in enumerate(found):
-            difference = squares[name][scenario] - squares[best][scenario]
-            se = np.std(difference) / np.sqrt(count)
-            shown.append(
-                f"{error:.4g}"
-                + (f" ({np.mean(difference):+.3g} ± {se:.2g})" if name in told else "")
-            )
-        fitted = told.get(name, {})
-        numbers = ", ".join(
-            f"{key} {fitted[key]:g}"
-            for key in ("own_share", "decay", "kappa_scale", "centre_decay")
-            if key in fitted
-        )
-        yield [log, name, f"{count:,}", *shown, f"{mean_log[name]:.4f}", numbers]
+    mean_log = {name: np.mean(np.log(found.mean(axis=1))) for name, found in squares.items()}
+    best = min((name for name in squares if not told[name]), key=mean_log.__getitem__)
+    for name, found in squares.items():
+        shown = [f"{error:.4g}" for error in found.mean(axis=1)]
+        if told[name]:
+            differences = found - squares[best]
+            shown = [
+                f"{error} ({one.mean():+.3g} ± {standard_error(one, items):.2g})"
+                for error, one in zip(shown, differences, strict=True)
+            ]
+        numbers = [
+            f"{key} {' / '.join(f'{one.get(key, np.nan):g}' for one in told[name])}"
+            for key in ("own_share", "centre_decay", "decay", "kappa_scale")
+            if any(key in one for one in told[name])
+        ]
+        yield [log, name, f"{len(items):,}", *shown, f"{mean_log[name]:.4f}", ", ".join(numbers)]
 
 
 def main():
