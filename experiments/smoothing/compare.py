@@ -83,7 +83,7 @@ def rows_of(log, directory):
         f"two lines: {name}": [two_lines(one.inputs, number) for one in validation.values()]
         for number, name in enumerate(spec.taxonomies)
     }
-    told = dict.fromkeys(predicted, [])
+    told: dict[str, list] = {name: [] for name in predicted}
     for centre in ("value", "as_of", "fitted"):
         name = f"centre={centre}"
         predicted[name], told[name] = in_turn(spec, centre, train, validation, half)
@@ -102,7 +102,7 @@ def rows_of(log, directory):
                 for error, one in zip(shown, differences, strict=True)
             ]
         numbers = [
-            f"{key} {' / '.join(f'{one.get(key, np.nan):g}' for one in told[name])}"
+            f"{key} {' / '.join(f'{one[key]:g}' if key in one else '–' for one in told[name])}"
             for key in ("own_share", "centre_decay", "decay", "kappa_scale")
             if any(key in one for one in told[name])
         ]
