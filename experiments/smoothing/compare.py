@@ -127,7 +127,7 @@ def main():
         [
             "# Empirical Bayes beside a smoother of two lines, validation\n",
             f"`python experiments/smoothing/compare.py {names}`, commit {commit}"
-            f"{'' if clean else ' with changes'}, {sys.version.split()[0]}.\n",
+            f"{'' if clean else ' with changes'}, Python {sys.version.split()[0]}.\n",
             MEANING,
             markdown_table(header, lines),
         ]
