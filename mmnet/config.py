@@ -222,6 +222,13 @@ class TrainingFlags(FitFlags):
         description="Clicks at which a target has half the largest weight in the loss; 0 weighs "
         "all targets alike.",
     )
+    weight_average: Annotated[float, "added later"] = Field(
+        0,
+        ge=0,
+        lt=1,
+        description="Momentum of an exponential moving average of the weights, e.g. 0.999, which "
+        "is validated and exported in their place; 0 does not average.",
+    )
     monitor: Literal["mean_log_mse", "normal", "cold_start", "noisy"] = Field(
         "mean_log_mse", description="Validation metric that chooses the best epoch."
     )

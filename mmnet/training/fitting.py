@@ -22,6 +22,7 @@ from mmnet import checks
 from mmnet.checks import InputError
 from mmnet.config import FitFlags
 from mmnet.training import resume as resuming
+from mmnet.training.averaging import WeightAverage
 from mmnet.training.progress import Display
 from mmnet.training.resume import Arrays, Checkpoint, Checkpoints, Progress
 from mmnet.training.sessions import Interrupted, Profile, Signals
@@ -133,12 +134,15 @@ class Trainer:
         monitor: chooses the best epoch.
         shared: what a resumed run must share besides the architecture and the flags that every
             system has, such as the name of the loss; JSON values by name.
+        weight_average: momentum of the averaged weights that are validated, kept as the best and
+            left in the model, see `averaging.WeightAverage`; 0: there are none.
         constants: variables that neither training nor validation changes, and that whoever builds
             the model fills; no checkpoint has them.
 
     Attributes:
         model: see above.
         variables: what training changes, by the names of `resume.training_variables`.
+        average: of the weights; None where there is none.
     """
 
     def __init__(
@@ -152,6 +156,7 @@ class Trainer:
         loss: keras.losses.Loss,
         monitor: Monitor,
         shared: Mapping[str, Any],
+        weight_average: float = 0,
         constants: Iterable[keras.Variable] = (),
     ):
         checks.at_least(1, steps_per_epoch=steps_per_epoch)
@@ -164,10 +169,14 @@ class Trainer:
             model({name: tf.zeros(shapes[name], spec.dtype) for name, spec in inputs.items()})
         model.compile(optimizer, loss, jit_compile=flags.jit)
         optimizer.build(model.trainable_variables)  # else there would be nothing to restore into
+        self.average = WeightAverage(model, weight_average) if weight_average else None
+        # None where there is none, as in the checkpoints of runs before there were any.
+        self._shared["weight_average"] = weight_average or None
         left_out = {id(variable) for variable in constants}
+        averages = self.average.variables if self.average else ()
         self.variables = {
             name: variable
-            for name, variable in resuming.training_variables(model).items()
+            for name, variable in resuming.training_variables(model, averages).items()
             if id(variable) not in left_out
         }
         others = [name for name in self.variables if not name.startswith("model/")]
@@ -303,6 +312,7 @@ class _Run:
         hooks: EpochHooks,
     ):
         self.model, self.variables = trainer.model, trainer.variables
+        self.average = trainer.average
         self.monitor, self.steps_per_epoch = trainer._monitor, trainer._steps_per_epoch
         self.flags, self.shared, self.run_dir, self.hooks = flags, shared, run_dir, hooks
         self.progress = Progress()
@@ -416,9 +426,12 @@ class _Run:
         progress, monitor, loss = self.progress, self.monitor, self.loss
         epoch = progress.epoch + 1
         self.display.validating(epoch)
-        reached = resuming.values(self.variables, "model/")
+        trained = reached = resuming.values(self.variables, "model/")
+        if self.average:
+            self.average.show()
+            reached = resuming.values(self.variables, "model/")
         metrics = {name: float(value) for name, value in validate(self.model).items()}
-        resuming.assign(self.variables, reached)
+        resuming.assign(self.variables, trained)
 
         value = monitor.value(metrics)
         if not math.isfinite(value):

@@ -37,7 +37,7 @@ SMALL = {"units": 4, "field_width": 2}
 # Each with the options that add arithmetic of their own.
 NETWORKS = {
     "mmnet": {"evidence": True, "smoothed_history": True, "link": "logit"},
-    "gru": {"evidence": True, "gru_mask": True, "link": "log", "gru_units": 3},
+    "gru": {"gru_mask": True, "link": "log", "gru_units": 3, "head": "mixed"},
     "encoder_decoder": {"evidence": True},
     "mmved": {"evidence": True},
     "dftc": {"evidence": True},

@@ -25,6 +25,7 @@ ZOO = [
     ("mmnet", {"taxonomy_flags": False, "softmax_axis": "time", "adaptive_modes": "evidence"}),
     ("gru", {"gru_mask": True, "gru_units": 12}),
     ("gru", {"smoothed_history": True}),
+    ("mmnet", {"head": "mixed", "link": "logit"}),
     ("encoder_decoder", {}),
     ("mmved", {"prior_expert": True}),
     ("dftc", {"evidence": True}),
