@@ -253,31 +253,33 @@ def as_of_means(inputs: Inputs, decay: float) -> tuple[np.ndarray, np.ndarray]:
     return (weights * rates).sum(axis=1) / total / 100, seen.any(axis=1)
 
 
-def fit_centre(
+def fit_centres(
     family: Family, shares: np.ndarray, clicks: np.ndarray, inputs: Inputs, start: float
-) -> Centre:
-    """Fits a centre by maximum likelihood: weights and kappa for each of `CENTRE_DECAYS`.
+) -> list[Centre]:
+    """Fits weights and kappa by maximum likelihood, for each of `CENTRE_DECAYS`.
 
-    Examples without any mean say nothing of it. The means are of other items than the example's
-    own, so that unlike the values' own priors they are no better in training than later.
+    The means are of other items than the example's own, so that unlike the values' own priors
+    they are no better in training than later.
 
     Args:
         family: see `fit_prior`.
         shares: of each example, [examples], whole numbers, 0 or more.
         clicks: the same, above 0.
-        inputs: see `Centre.of`.
-        start: kappa where nothing is to be fitted, clicks.
+        inputs: see `Centre.of`. Examples without any mean are left out.
+        start: kappa to begin with, clicks.
+
+    Returns:
+        One centre per decay; none where no example has a mean.
     """
-    fits = []
+    known = (inputs["taxonomy_missing_flag"] < 1).any(axis=(1, 2))
+    if not known.any():
+        return []
+    found = []
     for decay in CENTRE_DECAYS:
         means, seen = as_of_means(inputs, decay)
-        known = seen.any(axis=1)
-        if not known.any():
-            return Centre(decay, np.full(seen.shape[1], 1 / seen.shape[1]), start)
         examples = shares[known], clicks[known], means[known], seen[known]
-        fits.append((*_fit_weights(family, *examples, start), decay))
-    _, weights, kappa, decay = max(fits, key=lambda fit: fit[0])
-    return Centre(decay, weights, kappa)
+        found.append(Centre(decay, *_fit_weights(family, *examples, start)))
+    return found
 
 
 def _centre(means, seen, weights) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -285,13 +287,13 @@ def _centre(means, seen, weights) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     parts = weights * seen
     total = parts.sum(axis=1)
     parts = parts / np.where(total, total, 1)[:, None]
-    return (parts * means).sum(axis=1), total > 0, parts
+    return (parts * means).sum(axis=1), np.asarray(total > 0), parts
 
 
 def _fit_weights(
     family: Family, shares, clicks, means, seen, start: float
-) -> tuple[float, np.ndarray, float]:
-    """The log likelihood at its maximum, weights, [taxonomies], and kappa."""
+) -> tuple[np.ndarray, float]:
+    """Weights, [taxonomies], and kappa."""
     each = np.arange(len(shares))
 
     def unpacked(theta: np.ndarray) -> tuple[np.ndarray, float]:
@@ -316,4 +318,4 @@ def _fit_weights(
         method="L-BFGS-B",
         bounds=[LOG_WEIGHTS] * (taxonomies - 1) + [LOG_KAPPA],
     )
-    return (-float(found.fun), *unpacked(found.x))
+    return unpacked(found.x)

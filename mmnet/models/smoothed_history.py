@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -19,7 +19,7 @@ from mmnet.models.options import SmoothedHistoryOptions
 from mmnet.models.priors import (
     Centre,
     family_of,
-    fit_centre,
+    fit_centres,
     fit_prior,
     fit_priors,
     whole_counts,
@@ -34,8 +34,8 @@ from mmnet.schema import (
 
 DECAYS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 KAPPA_SCALES = tuple(2.0**power for power in range(-4, 5))
-OWN_SHARES = {"value": (1.0,), "as_of": (0.0,), "fitted": (0.0, 0.25, 0.5, 0.75, 1.0)}
-"""What fitting on validation chooses from; the last by the option `centre`."""
+OWN_SHARES = (0.0, 0.25, 0.5, 0.75)
+"""What fitting on validation chooses from; of the last, with `centre` "fitted", 1 too."""
 
 
 def posterior_mean(inputs: Inputs, mu: Any, kappa: Any, decay: float = 1.0) -> np.ndarray:
@@ -91,8 +91,9 @@ class SmoothedHistory:
     A prior of a value stands still. With `centre` "as_of" an item's prior lies around what the
     other items of its values do in the window (`priors.Centre`), with one kappa for all; where no
     other item was seen, its values' own prior stands in. "fitted" mixes mu and kappa of the two,
-    by a share that is fitted on validation with the other two numbers: the values' own priors are
-    worth much where the same items, authors or tags come again, and nothing where rates drift.
+    by a share that is fitted on validation. The values' own priors are worth much where the same
+    items, authors or tags come again, and nothing where rates drift. How much older steps of the
+    means weigh is fitted on validation, too.
 
     `Sample.weight` is not used: the likelihood knows what few clicks are worth.
 
@@ -116,7 +117,7 @@ class SmoothedHistory:
                 '`centre` must be "value" with coarse_granularity=False. '
                 f"Received: centre={options.centre}"
             )
-        self.own_shares = OWN_SHARES[options.centre]
+        self.centre = options.centre
         self.decays = DECAYS if decay is None else (decay,)
         self.scales = KAPPA_SCALES if kappa_scale is None else (kappa_scale,)
         self.spec, self.family = spec, family_of(spec)
@@ -137,54 +138,63 @@ class SmoothedHistory:
             state[f"prior_{tensor}"] = fit_priors(
                 self.family, shares[rows], clicks[rows], values, size, base
             )
-        if self.own_shares != (1.0,) and self.spec.taxonomies:
-            centre = fit_centre(
-                self.family, shares, clicks, bounded(train.inputs, self.spec), base[1]
-            )
-            state |= {
-                "centre_decay": np.array(centre.decay),
-                "centre_weights": centre.weights,
-                "centre_kappa": np.array(centre.kappa),
-            }
+        centres = []
+        if self.centre != "value" and self.spec.taxonomies:
+            known = bounded(train.inputs, self.spec)
+            centres = fit_centres(self.family, shares, clicks, known, base[1])
         self._state = state
-        share, decay, scale = self._chosen(validation)
+        centre, share, decay, scale = self._chosen(centres, validation)
         state |= {"decay": np.array(decay), "kappa_scale": np.array(scale)}
         mu, kappa = base
         told = {"prior_mean": 100 * mu, "kappa": kappa, "decay": decay, "kappa_scale": scale}
-        if "centre_decay" not in state:
+        if self.centre == "value":
             return told
-        state["own_share"] = np.array(share)
+        told["own_share"] = share
+        if centre is None:
+            return told
+        state |= {
+            "own_share": np.array(share),
+            "centre_decay": np.array(centre.decay),
+            "centre_weights": centre.weights,
+            "centre_kappa": np.array(centre.kappa),
+        }
         return told | {
-            "own_share": share,
-            "centre_kappa": centre.kappa,
             "centre_decay": centre.decay,
             "centre_weights": [round(float(weight), 4) for weight in centre.weights],
+            "centre_kappa": centre.kappa,
         }
 
-    def _chosen(self, validation: Mapping[str, Sample]) -> tuple[float, float, float]:
-        """Share of the values' own priors, decay and scale of kappa that fit validation best."""
+    def _chosen(
+        self, centres: Sequence[Centre], validation: Mapping[str, Sample]
+    ) -> tuple[Centre | None, float, float, float]:
+        """Centre, share of the values' own priors, decay and scale of kappa: best on validation."""
         inputs = [bounded(one.inputs, self.spec) for one in validation.values()]
         targets = [one.share_rate for one in validation.values()]
-        priors = {share: [self._prior(one, share) for one in inputs] for share in self.own_shares}
         counts = {decay: [window_counts(one, decay) for one in inputs] for decay in self.decays}
-
-        def mean_log_mse(chosen: tuple[float, float, float]) -> float:
-            share, decay, scale = chosen
-            errors = [
-                self._posterior(of_window, prior, scale) - target
-                for of_window, prior, target in zip(
-                    counts[decay], priors[share], targets, strict=True
-                )
-            ]
-            mse = np.mean(np.square(errors), axis=1)
-            return float(np.mean(np.log(np.maximum(mse, 1e-12))))
-
-        return min(product(self.own_shares, self.decays, self.scales), key=mean_log_mse)
+        shares = (0.0,) if self.centre == "as_of" else OWN_SHARES
+        candidates: list[tuple[Centre | None, float]] = list(product(centres, shares))
+        if self.centre != "as_of" or not centres:
+            candidates.append((None, 1.0))
+        best = None
+        for centre, share in candidates:
+            priors = [self._prior(one, centre, share) for one in inputs]
+            for decay, scale in product(self.decays, self.scales):
+                errors = [
+                    self._posterior(of_window, prior, scale) - target
+                    for of_window, prior, target in zip(counts[decay], priors, targets, strict=True)
+                ]
+                mse = np.mean(np.square(errors), axis=1)
+                value = float(np.mean(np.log(np.maximum(mse, 1e-12))))
+                if best is None or value < best[0]:
+                    best = value, (centre, share, decay, scale)
+        assert best is not None
+        return best[1]
 
     def predict(self, inputs: Inputs) -> np.ndarray:
         inputs = bounded(inputs, self.spec)
         decay, scale = float(self._state["decay"]), float(self._state["kappa_scale"])
-        prior = self._prior(inputs, float(self._state.get("own_share", 1.0)))
+        share = float(self._state.get("own_share", 1.0))
+        prior = self._prior(inputs, self._centre(), share)
         return self._posterior(window_counts(inputs, decay), prior, scale)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -205,8 +215,9 @@ class SmoothedHistory:
         tables = [state[f"prior_{tensor}"] for tensor in self.sizes]
         priors.set_weights([state["prior"], *(tables or [np.ones((FIRST_ID, 2))])])
         # The same, moved to what others of its taxonomies do. [batch] each
-        if state.get("own_share", 1) != 1:
-            centre, moved = self._centre(), AsOfCentre(name="as_of_centre")
+        centre = self._centre()
+        if centre is not None:
+            moved = AsOfCentre(name="as_of_centre")
             sequences = (TAXONOMY_RATE.name, TAXONOMY_MISSING_FLAG.name)
             mu, kappa = moved(mu, kappa, *(tensors[name] for name in sequences))
             by_age = centre.decay ** np.arange(window)
@@ -224,18 +235,21 @@ class SmoothedHistory:
         found = 100 * (kappa * mu + shares) / (kappa + clicks)
         return np.clip(found, 0, self.max_rate).astype(np.float32)
 
-    def _prior(self, inputs: Inputs, own_share: float) -> tuple[np.ndarray, np.ndarray]:
+    def _prior(
+        self, inputs: Inputs, centre: Centre | None, own_share: float
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Mean and weight of each example's prior, [batch] each."""
         own = self._own_prior(inputs)
-        if own_share == 1 or "centre_decay" not in self._state:
+        if centre is None:
             return own
-        centre = self._centre()
         mu, known = centre.of(inputs)
         around = np.where(known, (mu, np.full(len(mu), centre.kappa)), own)
         mu, kappa = (1 - own_share) * around + own_share * np.asarray(own)
         return mu, kappa
 
-    def _centre(self) -> Centre:
+    def _centre(self) -> Centre | None:
+        if "own_share" not in self._state:
+            return None
         decay, weights, kappa = (
             self._state[f"centre_{name}"] for name in ("decay", "weights", "kappa")
         )

@@ -154,7 +154,11 @@ def test_a_model_without_a_network_does_too(other, drawn):
 def test_the_network_of_an_estimator_scores_extreme_numbers_as_it_does(other, drawn):
     if not hasattr(other, "network"):
         pytest.skip("it is not exported")
-    extreme = extremes.made_extreme(BATCH, drawn)
+    extreme = {
+        # TensorFlow may read a subnormal number as 0, and 0 is special in ages and vectors.
+        name: np.where(np.abs(one) < 1e-37, np.zeros_like(one), one)
+        for name, one in extremes.made_extreme(BATCH, drawn).items()
+    }
     found, expected = other.network()(extreme), other.predict(extreme)
     np.testing.assert_allclose(found, expected, rtol=SAME_SCORE, atol=SAME_SCORE * SPEC.rate_scale)
 

@@ -12,7 +12,7 @@ from mmnet.models.priors import (
     GAMMA_POISSON,
     Centre,
     as_of_means,
-    fit_centre,
+    fit_centres,
     fit_prior,
     fit_priors,
 )
@@ -169,8 +169,8 @@ def around(draw, examples, family):
 def test_the_centre_maximises_the_likelihood_as_scipy_has_it(kind):
     family, log_likelihood = LIKELIHOODS[kind]
     shares, clicks, inputs = around(np.random.default_rng(0), 600, family)
-    found = fit_centre(family, shares, clicks, inputs, 10.0)
-    assert found.decay == 0
+    found, *others = fit_centres(family, shares, clicks, inputs, 10.0)
+    assert (found.decay, *(one.decay for one in others)) == CENTRE_DECAYS
 
     def value(theta):
         first, kappa = 1 / (1 + np.exp(-theta[0])), np.exp(theta[1])
@@ -185,9 +185,10 @@ def test_the_centre_maximises_the_likelihood_as_scipy_has_it(kind):
 
 
 def test_the_centre_recovers_what_was_planted(monkeypatch):
-    monkeypatch.setattr(priors, "CENTRE_DECAYS", (0.0,))  # whose choice the test above shows
+    monkeypatch.setattr(priors, "CENTRE_DECAYS", (0.0,))
     draw = np.random.default_rng(0)
-    found = [fit_centre(BETA_BINOMIAL, *around(draw, 1000, BETA_BINOMIAL), 5.0) for _ in range(16)]
+    draws = [around(draw, 1000, BETA_BINOMIAL) for _ in range(16)]
+    found = [fit_centres(BETA_BINOMIAL, *one, 5.0)[0] for one in draws]
     told = np.array([(one.weights[0], one.kappa) for one in found])
     # The mean of 16 independent fits is within three standard errors, from their own spread.
     error = 3 * np.std(told, axis=0, ddof=1) / 4
@@ -198,10 +199,8 @@ def test_the_centre_recovers_what_was_planted(monkeypatch):
 
 def test_without_any_mean_there_is_nothing_to_fit():
     inputs = {"taxonomy_rate": np.zeros((4, 3, 2)), "taxonomy_missing_flag": np.ones((4, 3, 2))}
-    found = fit_centre(BETA_BINOMIAL, np.ones(4), np.full(4, 9.0), inputs, 12.0)
-    assert found.kappa == 12
-    np.testing.assert_array_equal(found.weights, [0.5, 0.5])
-    assert not found.of(inputs)[1].any()
+    assert fit_centres(BETA_BINOMIAL, np.ones(4), np.full(4, 9.0), inputs, 12.0) == []
+    assert not Centre(0.5, np.array([0.5, 0.5]), 12.0).of(inputs)[1].any()
 
 
 @pytest.mark.parametrize("kind", LIKELIHOODS)
@@ -209,5 +208,5 @@ def test_means_of_zero_and_of_one_are_no_impossible_events(kind):
     rates = np.array([0.0, 100.0, 20.0, 0.0])[:, None, None] * np.ones((4, 3, 2))
     inputs = {"taxonomy_rate": rates, "taxonomy_missing_flag": np.zeros((4, 3, 2))}
     shares, clicks = np.array([3, 1, 2, 0.0]), np.full(4, 9.0)
-    found = fit_centre(LIKELIHOODS[kind][0], shares, clicks, inputs, 10.0)
-    assert np.isfinite([*found.weights, found.kappa]).all()
+    for found in fit_centres(LIKELIHOODS[kind][0], shares, clicks, inputs, 10.0):
+        assert np.isfinite([*found.weights, found.kappa]).all()
