@@ -259,12 +259,11 @@ class _Run:
                 if not self._try(one, epochs):
                     self.found.stopped[one.name] = why
 
-    @staticmethod
-    def _why_ended(outcome: Outcome) -> str:
+    def _why_ended(self, outcome: Outcome) -> str:
         if outcome.failed:
             return f"failed: {outcome.failed}"
         if not outcome.epochs:
             return "fitted"
-        if outcome.finished and outcome.best_epoch < outcome.epochs:
-            return f"no better epoch after {outcome.best_epoch}"
+        if outcome.epochs < self.found.rungs[-1]:
+            return f"patience: none better after epoch {outcome.best_epoch}"
         return "all epochs"

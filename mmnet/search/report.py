@@ -81,8 +81,9 @@ def page(told: Mapping[str, Any]) -> str:
     lines += [
         "",
         "MSE is that of the validation rows that choose; ± is one standard error, clustered by "
-        "item, and of a difference it is paired by row. The other half of the items fits "
-        "thresholds and intervals. The test split was closed until the recipe was chosen.",
+        "item, and of a difference it is paired by row. Where validation is cut in two, the other "
+        "half of the items fits thresholds and intervals. The test split was closed until the "
+        "recipe was chosen.",
         "",
         f"Budget {shown(told['budget_seconds'])}, spent {shown(told['spent_seconds'])}; rungs of "
         f"{', '.join(map(str, told['rungs']))} epochs.",

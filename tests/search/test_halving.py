@@ -167,6 +167,7 @@ def test_one_that_stopped_early_is_not_asked_again():
     found, _ = run(fake, budget=280.0)
     assert [one for one in fake.trained if one[0] == "n0"] == [("n0", 4)]
     assert found.outcomes["n0"].epochs == 3
+    assert found.stopped["n0"] == "patience: none better after epoch 3"
     assert math.isfinite(found.spent)
 
 
