@@ -192,13 +192,17 @@ def _fit_members(
                 model = built(builder, options, dataset, member)
                 system = series.system(model, dataset, member)
         directory = member_directory(flags, member)
+        told: dict[str, Any]
         if isinstance(system.model, keras.Model):
             result = _fit(series, system, dataset, windows, member, run_dir, directory)
             before = stages.seconds.get("train", 0.0)
             stages.seconds["train"] = before + result.seconds  # of all sessions of the run
             resume.save_weights(system.model, run_dir / directory / WEIGHTS, dataset.fingerprint)
-            told = {"best_epoch": result.best_epoch, "epochs": result.epochs}
-            told |= {"validation": result.metrics}
+            told = {
+                "best_epoch": result.best_epoch,
+                "epochs": result.epochs,
+                "validation": result.metrics,
+            }
             console.print(f"best epoch {result.best_epoch} of {result.epochs}")
         else:
             with stages.stage("train"):
