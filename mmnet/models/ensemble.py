@@ -95,7 +95,7 @@ def mean_prediction(predictions: Sequence[np.ndarray]) -> np.ndarray:
     >>> mean_prediction([np.float32([1.0, 2.0]), np.float32([2.0, 5.0])])
     array([1.5, 3.5], dtype=float32)
     """
-    return np.mean(np.stack(predictions), axis=0, dtype=np.float32)
+    return np.asarray(np.mean(np.stack(predictions), axis=0, dtype=np.float32))
 
 
 def mean_of(tensors: Sequence[keras.KerasTensor], name: str) -> keras.KerasTensor:

@@ -196,6 +196,7 @@ def _fit_members(
                 model = built(builder, options, dataset, member)
                 system = series.system(model, dataset, member)
         directory = member_directory(flags, member)
+        told: dict[str, Any]
         if isinstance(system.model, keras.Model):
             result = fit_network(series, system, dataset, windows, member, run_dir, directory)
             before = stages.seconds.get("train", 0.0)
