@@ -43,7 +43,7 @@ class Nodes(NamedTuple):
 
 def forest(nodes: Nodes) -> Forest:
     """Makes arrays that `layers.trees.Trees` walks."""
-    total = max(len(nodes.feature), 1)  # trees of one leaf only have no node
+    total = len(nodes.feature)
     of_node = np.repeat(np.arange(len(nodes.num_nodes)), nodes.num_nodes)
     first_node = np.cumsum(nodes.num_nodes) - nodes.num_nodes
     first_leaf = np.cumsum(nodes.num_leaves) - nodes.num_leaves
@@ -65,8 +65,9 @@ def forest(nodes: Nodes) -> Forest:
     distinct, which = np.unique(asked[numeric], return_inverse=True)
     if not len(distinct):
         distinct = np.zeros(1, asked.dtype)
-    condition = np.zeros(total, np.int64)
-    condition[: len(numeric)][numeric] = which.ravel()
+    condition = np.zeros(total + len(nodes.value), np.int64)
+    condition[:total][numeric] = which.ravel()
+    leaf = total + np.arange(len(nodes.value))
     bitsets, first_word = [], [0]
     for row, (node, held) in enumerate(nodes.categories.items()):
         condition[node] = len(distinct) + row
@@ -83,8 +84,8 @@ def forest(nodes: Nodes) -> Forest:
         num_words=_filled(np.diff(first_word)),
         words=_filled(np.concatenate([np.zeros(0, int), *bitsets])),
         condition=condition,
-        left=_filled(left),
-        right=_filled(right),
+        left=np.concatenate([left, leaf]),
+        right=np.concatenate([right, leaf]),
         root=root,
         value=nodes.value,
         alive=alive,
@@ -92,7 +93,7 @@ def forest(nodes: Nodes) -> Forest:
 
 
 def _filled(array: np.ndarray) -> np.ndarray:
-    """The array, or one 0, which no node refers to, in the place of nothing."""
+    """The array, or one 0, which no place refers to, instead of nothing."""
     return array if len(array) else np.zeros(1, array.dtype)
 
 
