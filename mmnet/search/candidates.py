@@ -72,8 +72,6 @@ CANDIDATES: tuple[Candidate, ...] = (
     _candidate("paper", "the paper's network", 20, "--inputs=", always=True),
     _candidate("lightgbm", "boosted trees", 10, TREES, always=True, needs=("lightgbm",)),
     _candidate("mixed", "mixed head", 50, MIXED, always=True, cost=TWICE),
-    _candidate("direct", "direct head with evidence", 30, DIRECT),
-    _candidate("smoothed", "smoothed head, click weights, content dropout", 42, SMOOTHED),
     _candidate(
         "smoothed_history",
         "empirical Bayes",
@@ -82,6 +80,9 @@ CANDIDATES: tuple[Candidate, ...] = (
         "--model=smoothed_history",
         "--set=centre=fitted",
     ),
+    _candidate("direct", "direct head with evidence", 30, DIRECT),
+    _candidate("smoothed", "smoothed head, click weights, content dropout", 42, SMOOTHED),
+    _candidate("mixed_averaged", "mixed head, averaged weights", 51, MIXED, AVERAGED, cost=TWICE),
     _candidate(
         "mixed_weighted",
         "mixed head, click weights, content dropout",
@@ -89,7 +90,6 @@ CANDIDATES: tuple[Candidate, ...] = (
         *(MIXED, WEIGHTED, DROPOUT),
         cost=TWICE,
     ),
-    _candidate("mixed_averaged", "mixed head, averaged weights", 51, MIXED, AVERAGED, cost=TWICE),
     _candidate(
         "mixed_binomial",
         "mixed head, binomial likelihood",

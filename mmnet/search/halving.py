@@ -128,20 +128,21 @@ class _Run:
             f"budget {shown(found.budget)}, of which {shown(found.spent)} are spent; rungs of "
             f"{', '.join(map(str, found.rungs))} epochs"
         )
-        others = [one for one in self.entries if one.name not in found.outcomes]
-        # What has no epochs is fitted in one go, the always ones first: they measure trees.
-        whole = [one for one in others if not one.network]
-        for one in sorted(whole, key=lambda one: not one.candidate.always):
-            self._try(one, 0)
-        field = [one for one in others if one.network]
+        field = [one for one in self.entries if one.name not in found.outcomes]
+        # What has no epochs is fitted in one go; those that are always fitted measure the others.
+        for one in field:
+            if one.candidate.always and not one.network:
+                self._try(one, 0)
         for number, rung in enumerate(found.rungs):
             reached = [one for one in field if self._try(one, rung)]
             last = number == len(found.rungs) - 1
-            field = reached if last else self._kept(reached, rung)
+            networks = [one for one in reached if one.network]
+            field = networks if last else self._kept(networks, rung)
         self._second_chances(top)
         for one in self.entries:
-            if one.name not in found.stopped and one.name in found.outcomes:
-                found.stopped[one.name] = self._why_ended(found.outcomes[one.name])
+            outcome = found.outcomes.get(one.name)
+            if outcome and (one.name not in found.stopped or outcome.finished):
+                found.stopped[one.name] = self._why_ended(outcome)
         self._remark_on_time()
         return found
 
@@ -190,9 +191,12 @@ class _Run:
                 if (outcome := self.found.outcomes.get(one.name))
             ]
             return 0.0 if own else max(known, default=0.0)
-        if own:
-            return 0.0 if own.finished else max(0, epochs - own.epochs) * own.epoch_seconds
         clock = self.found.outcomes[self.first.name]
+        if own:
+            each = own.epoch_seconds
+            if own.epochs == 1 < clock.epochs:  # its only epoch has compiled, too
+                each = min(each, 2 * entry.candidate.cost * clock.epoch_seconds)
+            return 0.0 if own.finished else max(0, epochs - own.epochs) * each
         start = max(0.0, clock.seconds - clock.epochs * clock.epoch_seconds)
         return start + epochs * clock.epoch_seconds * entry.candidate.cost
 
@@ -231,7 +235,7 @@ class _Run:
         return not self._train(entry, epochs).failed
 
     def _train(self, entry: Entry, epochs: int) -> Outcome:
-        outcome = self._advance(entry, epochs)
+        outcome = self._advance(entry, epochs if entry.network else 0)
         self.found.outcomes[entry.name] = outcome
         return outcome
 
@@ -247,17 +251,21 @@ class _Run:
         return [one for one in ranked if one in kept or one.candidate.always]
 
     def _second_chances(self, epochs: int) -> None:
-        """Spends the time that is left on those that went out, the best first.
+        """Spends the time that is left on those that were not begun, and on those that went out.
 
-        An early rung may be wrong about a candidate that learns slowly.
+        While the always trained ones were open, time was kept for them; and an early rung may be
+        wrong about a candidate that learns slowly.
         """
-        outcomes = self.found.outcomes
+        outcomes, stopped = self.found.outcomes, self.found.stopped
+        for one in self.entries:
+            if one.name not in outcomes and self._try(one, self.found.rungs[0]):
+                stopped[one.name] = "no time left after that"
         out = [one for one in self.entries if one.network and one.name in outcomes]
         for one in sorted(out, key=lambda one: outcomes[one.name].value):
-            if one.name in self.found.stopped and not outcomes[one.name].finished:
-                why = self.found.stopped.pop(one.name)
+            if one.name in stopped and not outcomes[one.name].finished:
+                why = stopped.pop(one.name)
                 if not self._try(one, epochs):
-                    self.found.stopped[one.name] = why
+                    stopped[one.name] = why
 
     def _why_ended(self, outcome: Outcome) -> str:
         if outcome.failed:

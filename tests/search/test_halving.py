@@ -111,6 +111,27 @@ def test_a_budget_that_is_too_small_is_said():
     assert any("no time was left for n0, n1" in remark for remark in found.remarks)
 
 
+def test_what_need_not_be_fitted_waits_for_its_turn():
+    more = entry("more_trees", model="lightgbm")
+    fake = Fake(BEST | {"more_trees": 1.0})
+    run(fake, [*ALL[:5], more, *ALL[5:]])
+    names = list(dict.fromkeys(name for name, _ in fake.trained))
+    assert names == ["paper", "trees", "mixed", "n0", "n1", "more_trees", *NAMES[2:]]
+
+
+def test_an_epoch_that_compiles_says_little_of_the_next_one():
+    fake = Fake(BEST)
+
+    def advance(entry, epochs):
+        outcome = fake(entry, epochs)
+        slow = 60.0 if outcome.epochs == 1 else outcome.epoch_seconds
+        return dataclasses.replace(outcome, epoch_seconds=slow)
+
+    # After one epoch the mixed network seems to need 60 s for each of two more.
+    found, _ = run(advance, epochs=3, budget=100.0)
+    assert {"n0", "n1", "n2"} <= set(found.outcomes)
+
+
 def test_time_that_is_left_goes_to_those_that_went_out():
     slow = BEST | {"n8": 1.2}
     fake = Fake(slow)
