@@ -11,7 +11,7 @@ from mmnet.data import dataset as datasets
 from mmnet.data.dataset import Dataset
 from mmnet.evaluation import halves
 from mmnet.flags import parse
-from mmnet.search import candidates, halving
+from mmnet.search import candidates, choosing, halving
 from mmnet.search.journal import Journal
 from mmnet.tasks import choosing_recipe, starting, training
 from mmnet.training.records import Record
@@ -57,6 +57,8 @@ def test_a_search_that_is_killed_goes_on_and_ends_in_a_run(tmp_path, few, monkey
     directory = tmp_path / "run"
     flags = [*LOG, *SMALL, "--model=gru", f"--run_dir={directory}", *OUTPUTS]
     steps, add = [], Journal.add
+    # The road of a candidate that reads less than the search's dataset has.
+    monkeypatch.setattr(choosing, "chosen", lambda *_: "paper")
 
     def killed(journal, name, epochs, *rest):
         add(journal, name, epochs, *rest)
@@ -75,11 +77,15 @@ def test_a_search_that_is_killed_goes_on_and_ends_in_a_run(tmp_path, few, monkey
 
     real = training.train
 
-    def chosen(*arguments):
-        assert (directory / "recipe.md").exists()
-        real(*arguments)
+    trained = []
 
-    monkeypatch.setattr(training, "train", chosen)
+    def last(*arguments):
+        trained.append(arguments[:2])
+        assert (directory / "recipe.md").exists()
+        if len(trained) == 1:
+            real(*arguments)
+
+    monkeypatch.setattr(training, "train", last)
     assert train(f"--run_dir={directory}", "--resume", *OUTPUTS) == driver.OK
     assert len(steps) == len(set(steps))  # nothing was trained a second time
     assert {name for name, _ in steps} == set(TRIED)
@@ -94,6 +100,12 @@ def test_a_search_that_is_killed_goes_on_and_ends_in_a_run(tmp_path, few, monkey
     assert again.model_dump(exclude=set(PLACES)) == run.model_dump(exclude=set(PLACES))
     assert not run.recipe
     assert run.validation_halves
+    # The run that is finished is resumed as it is.
+    assert train(f"--run_dir={directory}", "--resume", *OUTPUTS) == driver.OK
+    (flags, dataset), (resumed, same) = trained
+    assert flags.inputs == resumed.inputs == dataset.fitted.task.inputs == ()
+    assert resumed.model_dump(exclude=set(PLACES)) == flags.model_dump(exclude=set(PLACES))
+    assert same.fingerprint == dataset.fingerprint
 
 
 def test_a_dataset_with_other_inputs_than_the_recipes(tmp_path, few, monkeypatch, capsys):
