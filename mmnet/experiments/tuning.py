@@ -35,6 +35,8 @@ SPACES: dict[str, dict[str, Choices | Range]] = {
         "set.min_data_in_leaf": (10, 300, "log integer"),
         "set.feature_fraction": (0.4, 1.0, "linear"),
         "set.lambda_l2": (0.1, 100.0, "log"),
+        "set.objective": ["regression", "cross_entropy"],
+        "set.offset": ["none", "smoothed"],
     },
 }
 """What is tuned, by model: a flag, or `set.` and an option of the model."""
@@ -121,6 +123,8 @@ def _space_of(row: Row) -> Space:
     weights = row.flags.mode_weights or REGISTRY[row.flags.model].published_mode_weights
     if not weights[-1]:
         del space["noisy_rate"]  # no mode hides any steps
+    if row.flags.rate_may_exceed_one:
+        space.pop("set.objective", None)  # only one of them fits
     return space
 
 
@@ -142,8 +146,10 @@ def _arguments(settings: Mapping[str, Any]) -> list[str]:
     """
     found = []
     for name, value in settings.items():
-        text = value if isinstance(value, str) else f"{value:.6g}"
-        text = str(value).lower() if isinstance(value, bool) else text
+        if isinstance(value, str):
+            text = value
+        else:
+            text = str(value).lower() if isinstance(value, bool) else f"{value:.6g}"
         option = name.removeprefix("set.")
         found.append(f"--set={option}={text}" if option != name else f"--{name}={text}")
     return found

@@ -7,19 +7,23 @@ from typing import Any
 
 import keras
 import numpy as np
+from scipy.special import expit
 
 from mmnet import checks, schema
 from mmnet.layers.disturbance import MultiMode
-from mmnet.layers.trees import TreeRate, Trees
+from mmnet.layers.trees import ScoreLink, TreeRate, Trees, log_odds
 from mmnet.models.estimator import Inputs, Sample
 from mmnet.models.fine_granularity import bounded, model_inputs
 from mmnet.models.forests import lightgbm_forest
 from mmnet.models.options import LightGbmOptions
-from mmnet.models.tree_features import LOGGED, TreeFeatures, extra
+from mmnet.models.tree_features import LOGGED, SMOOTHED, TreeFeatures, extra
 from mmnet.schema import FeatureSpec
 
 CATEGORIES = ("field_", "target_")
 """How the names of LightGBM's categories begin; they end in _category."""
+LINKS: dict[str, ScoreLink] = {"regression": "identity", "cross_entropy": "logistic"}
+"""What the scores of an objective are."""
+
 PATIENCE = 50
 """Trees without improvement before boosting stops."""
 
@@ -31,7 +35,10 @@ PARAMETERS = (
 
 
 class BoostedTrees:
-    """LightGBM regression on columns made of the tensors that the networks read (`TreeFeatures`).
+    """LightGBM on columns made of the tensors that the networks read (`TreeFeatures`).
+
+    With `objective=cross_entropy` the score is the log odds of a share, and with
+    `offset=smoothed` it corrects the smoothed rate, as `layers.trees.TreeRate` has it.
 
     With modes other than normal each training row stands there `copies` times, and each copy is
     sent to a mode by the networks' own `MultiMode`. The number of trees is that with the lowest
@@ -42,7 +49,7 @@ class BoostedTrees:
         options: see `LightGbmOptions`.
 
     Raises:
-        ValueError: an argument out of range.
+        ValueError: an argument out of range, or cross entropy where rates may exceed one.
     """
 
     def __init__(self, spec: FeatureSpec, options: LightGbmOptions):
@@ -50,7 +57,10 @@ class BoostedTrees:
         checks.at_least(1, copies=options.copies)
         checks.at_least(1, num_trees=options.num_trees)
         checks.at_least(0, text_components=options.text_components)
+        if options.objective == "cross_entropy" and spec.max_rate is None:
+            raise ValueError("`objective` must be regression where rates may exceed one")
         self.spec, self.options = spec, options
+        self.link: ScoreLink = LINKS[options.objective]
         self.features = TreeFeatures(
             spec,
             coarse=options.coarse_granularity,
@@ -66,9 +76,11 @@ class BoostedTrees:
         self.features.fit(train, "lightgbm")
         names = self.features.names()
         copies = self._copies(train)
+        rows = np.concatenate([self.features.array(inputs) for inputs in copies])
         fitted_on = lightgbm.Dataset(
-            np.concatenate([self.features.array(inputs) for inputs in copies]),
-            np.tile(train.share_rate, len(copies)),
+            rows,
+            self._label(np.tile(train.share_rate, len(copies))),
+            init_score=self._start_score(rows),
             weight=np.tile(train.weight, len(copies)),
             feature_name=names,
             categorical_feature=[
@@ -79,7 +91,8 @@ class BoostedTrees:
         truth = np.stack([one.share_rate for one in validation.values()])
 
         def mean_log_mse(predicted: np.ndarray, _: Any) -> tuple[str, float, bool]:
-            error = np.clip(predicted, 0, self.max_rate).reshape(truth.shape) - truth
+            rate = predicted if self.link == "identity" else 100 * predicted
+            error = np.clip(rate, 0, self.max_rate).reshape(truth.shape) - truth
             mse = np.mean(np.square(error), axis=1)
             return "mean_log_mse", float(np.mean(np.log(np.maximum(mse, 1e-12)))), False
 
@@ -87,7 +100,11 @@ class BoostedTrees:
             self.parameters,
             fitted_on,
             self.options.num_trees,
-            valid_sets=[fitted_on.create_valid(shown, truth.ravel())],
+            valid_sets=[
+                fitted_on.create_valid(
+                    shown, self._label(truth.ravel()), init_score=self._start_score(shown)
+                )
+            ],
             feval=mean_log_mse,
             callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
         )
@@ -100,7 +117,7 @@ class BoostedTrees:
         """What LightGBM itself is given."""
         return self.options.model_dump(include=set(PARAMETERS)) | {
             "bagging_freq": 1,
-            "objective": "regression",
+            "objective": self.options.objective,
             "metric": "None",
             "seed": self.options.seed,
             "deterministic": True,
@@ -109,8 +126,12 @@ class BoostedTrees:
         }
 
     def predict(self, inputs: Inputs) -> np.ndarray:
-        found = self._booster.predict(self.features.array(inputs))
-        return np.clip(found, 0, self.max_rate).astype(np.float32)
+        rows = self.features.array(inputs)
+        score = self._booster.predict(rows, raw_score=True)
+        start = self._start_score(rows)
+        score = score if start is None else score + start
+        rate = score if self.link == "identity" else 100 * expit(score)
+        return np.clip(rate, 0, self.max_rate).astype(np.float32)
 
     def state(self) -> dict[str, np.ndarray]:
         return self.features.state | {"trees": np.frombuffer(self._text.encode(), np.uint8)}
@@ -120,12 +141,25 @@ class BoostedTrees:
         self._read(state["trees"].tobytes().decode())
 
     def network(self) -> keras.Model:
-        logged = [name.startswith(LOGGED) for name in self.features.names()]
+        names = self.features.names()
+        logged = [name.startswith(LOGGED) for name in names]
         inputs = model_inputs(self.spec)
         columns = self.features.layer()(bounded(inputs, self.spec))
         score = Trees.of(lightgbm_forest(self._text, logged), name="trees")(columns)
-        rate = TreeRate("identity", self.spec.max_rate, name="predicted_share_rate")(score)
-        return keras.Model(inputs, rate, name="lightgbm")
+        start = [columns[:, names.index(SMOOTHED)]] if self.options.offset == "smoothed" else []
+        rate = TreeRate(self.link, self.spec.max_rate, name="predicted_share_rate")
+        return keras.Model(inputs, rate(score, *start), name="lightgbm")
+
+    def _label(self, rate: np.ndarray) -> np.ndarray:
+        """Targets as the objective has them."""
+        return rate if self.link == "identity" else np.clip(rate / 100, 0, 1)
+
+    def _start_score(self, rows: np.ndarray) -> np.ndarray | None:
+        """What boosting starts from, float64 [batch]; None where that is the same for all."""
+        if self.options.offset == "none":
+            return None
+        start = rows[:, self.features.names().index(SMOOTHED)].astype(np.float64)
+        return start if self.link == "identity" else log_odds(start, np)
 
     def _read(self, text: str) -> None:
         self._text = text

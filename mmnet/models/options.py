@@ -254,6 +254,10 @@ class LightGbmOptions(DisturbanceOptions, TaxonomyOptions):
     """Options of `models.lightgbm.BoostedTrees`.
 
     Attributes:
+        objective: "regression" minimises squared errors, "cross_entropy" those of shares among
+            clicks, where rates are within one.
+        offset: what boosting starts from: "none" is the mean of all, "smoothed" the pooled rate of
+            the window, shrunk to the prior of all (`TreeFeatures`), on the objective's own scale.
         copies: copies of each training row, if not all of them are normal.
         num_trees: most trees.
         num_leaves, learning_rate, min_data_in_leaf, feature_fraction, bagging_fraction,
@@ -261,6 +265,8 @@ class LightGbmOptions(DisturbanceOptions, TaxonomyOptions):
         text_components: singular vectors per text; 0 leaves texts out.
     """
 
+    objective: Literal["regression", "cross_entropy"] = "regression"
+    offset: Literal["none", "smoothed"] = "none"
     copies: int = 3
     num_trees: int = 1000
     num_leaves: int = 31

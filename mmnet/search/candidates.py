@@ -53,7 +53,7 @@ def _recipe(name: str) -> str:
 
 
 DIRECT, SMOOTHED, MIXED = _recipe("direct"), _recipe("smoothed"), _recipe("mixed")
-TREES = _recipe("lightgbm")
+TREES, OFFSET = _recipe("lightgbm"), "--set=offset=smoothed"
 BINOMIAL = ("--loss=binomial", "--set=link=logit", "--half_weight_clicks=0")
 POISSON = ("--loss=poisson", "--set=link=log", "--half_weight_clicks=0")
 WEIGHTED, EVEN = "--half_weight_clicks=50", "--half_weight_clicks=0"
@@ -79,6 +79,13 @@ CANDIDATES: tuple[Candidate, ...] = (
         "--inputs=age,calendar",
         "--model=smoothed_history",
         "--set=centre=fitted",
+    ),
+    _candidate(
+        "lightgbm_offset",
+        "boosted trees from the smoothed rate, click weights",
+        12,
+        *(TREES, WEIGHTED, OFFSET),
+        needs=("lightgbm",),
     ),
     _candidate("direct", "direct head with evidence", 30, DIRECT),
     _candidate("smoothed", "smoothed head, click weights, content dropout", 42, SMOOTHED),
@@ -141,6 +148,14 @@ CANDIDATES: tuple[Candidate, ...] = (
         11,
         *(TREES, WEIGHTED),
         needs=("lightgbm",),
+    ),
+    _candidate(
+        "lightgbm_cross_entropy",
+        "boosted trees from the smoothed rate, click weights, cross entropy",
+        13,
+        *(TREES, WEIGHTED, OFFSET, "--set=objective=cross_entropy"),
+        needs=("lightgbm",),
+        within_one=True,
     ),
 )
 """In the order in which they are tried while there is time; the first network measures it."""

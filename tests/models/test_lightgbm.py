@@ -367,6 +367,41 @@ def test_the_network_scores_as_the_trees_do(samples, fitted, network):
     check_network(network, model, samples[0].inputs, 1e-3)
 
 
+WAYS = [("regression", "smoothed"), ("cross_entropy", "none"), ("cross_entropy", "smoothed")]
+
+
+@pytest.mark.parametrize(("objective", "offset"), WAYS)
+def test_other_objectives_and_starts_are_exported_too(samples, objective, offset):
+    options = {"objective": objective, "offset": offset, "lambda_l2": 0.1, "text_components": 2}
+    model = BoostedTrees(tiny.SPEC, LightGbmOptions(**options, **FAST))
+    told = model.fit(*samples)
+    predicted = {name: model.predict(one.inputs) for name, one in samples[1].items()}
+    mse = [np.mean(np.square(predicted[name] - one.share_rate)) for name, one in samples[1].items()]
+    assert told["best_mean_log_mse"] == pytest.approx(np.mean(np.log(mse)), abs=1e-5)
+    truth = samples[1]["normal"].share_rate
+    assert mse[0] < 0.5 * truth.var()
+    # The score is summed in another order, and the rate rounded to float32 once.
+    found = model.network()(samples[1]["noisy"].inputs)
+    np.testing.assert_allclose(found, predicted["noisy"], rtol=3e-7)
+
+
+def test_without_trees_of_its_own_a_smoothed_start_is_the_smoothed_rate(samples):
+    train, validation = samples
+    for objective in ("regression", "cross_entropy"):
+        options = {"objective": objective, "offset": "smoothed", "learning_rate": 1e-9}
+        model = BoostedTrees(tiny.SPEC, LightGbmOptions(**(FAST | options), text_components=0))
+        model.fit(train, validation)
+        smoothed = model.features.columns(train.inputs)["smoothed_rate"]
+        # 40 trees of which each corrects by 1e-9 of what it would; float32 rounds to 6e-8.
+        np.testing.assert_allclose(model.predict(train.inputs), smoothed, rtol=2e-6)
+
+
+def test_cross_entropy_is_refused_where_rates_may_exceed_one():
+    spec = tiny.SPEC.model_copy(update={"max_rate": None})
+    with pytest.raises(ValueError, match="`objective` must be regression where rates may exceed"):
+        BoostedTrees(spec, LightGbmOptions(objective="cross_entropy"))
+
+
 def test_another_network_is_found_out(samples, fitted, network):
     other = BoostedTrees(tiny.SPEC, LightGbmOptions(text_components=0, **FAST))
     other.fit(samples[0], samples[1])
