@@ -250,7 +250,7 @@ def as_of_means(inputs: Inputs, decay: float) -> tuple[np.ndarray, np.ndarray]:
     weights = seen * float(decay) ** np.maximum(ages - youngest, 0)
     rates = np.where(seen, inputs["taxonomy_rate"], 0.0)
     total = np.maximum(weights.sum(axis=1), 1)  # 1 or more where anything was seen
-    return (weights * rates).sum(axis=1) / total / 100, seen.any(axis=1)
+    return (weights * rates).sum(axis=1) / total / 100, np.asarray(seen.any(axis=1))
 
 
 def fit_centres(

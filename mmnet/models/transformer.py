@@ -6,6 +6,7 @@ import keras
 
 from mmnet import checks
 from mmnet.models.fine_granularity import bounded, model_inputs
+from mmnet.models.heads import mixed_prior
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import gated_prediction
 from mmnet.models.moment import moment_vector
@@ -48,8 +49,7 @@ def transformer(spec: FeatureSpec, options: TransformerOptions) -> keras.Model:
         inputs = model_inputs(spec)
         tensors = bounded(inputs, spec)
         # The steps, disturbed in training. [batch, window, units]
-        smoothed = options.smoothed_history
-        steps = step_vectors(tensors, spec, options, hide_history=smoothed)
+        steps = step_vectors(tensors, spec, options, hide_history=options.head == "smoothed")
         # Where in the window each of them is. [batch, window, units]
         vectors = PositionVectors(name="positions")(steps.vectors)
         # Each read beside the others. [batch, window, units]
@@ -66,8 +66,11 @@ def transformer(spec: FeatureSpec, options: TransformerOptions) -> keras.Model:
             content,
             spec,
             options,
-            smoothed=steps.history if smoothed else None,
+            smoothed=None if options.head == "direct" else steps.history,
             moment=moment_vector(tensors, spec, steps.history.missing_flag, units=units),
+            prior=mixed_prior(tensors, content, steps.history, spec, options)
+            if options.head == "mixed"
+            else None,
         )
     return keras.Model(inputs, predicted, name="transformer")
 

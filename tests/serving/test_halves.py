@@ -29,7 +29,7 @@ ZOO = [
     ("encoder_decoder", {}),
     ("mmved", {"prior_expert": True}),
     ("dftc", {"evidence": True}),
-    ("transformer", {"smoothed_history": True, "dropout": 0.1}),
+    ("transformer", {"head": "mixed", "dropout": 0.1}),
 ]
 
 
