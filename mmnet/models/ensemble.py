@@ -15,7 +15,7 @@ import numpy as np
 
 from mmnet.models.estimator import Estimator, Inputs
 
-OUTPUT = "predicted_share_rate"
+OUTPUT = "mean_predicted_share_rate"  # no name that a member's layer has
 _MEMBER = re.compile(r"member_\d+\.")  # no layer of a single network has a dot in its name
 
 

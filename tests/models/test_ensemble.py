@@ -60,6 +60,7 @@ def test_it_is_a_functional_model_of_the_same_tensors_that_keras_saves(made, tmp
     assert list(model.input) == list(members[0].input)
     assert model.name == members[0].name
     assert not [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    assert len(layers_named(model, "predicted_share_rate")) == 2  # the members', not their mean
     assert len({weight.path for weight in model.weights}) == len(model.weights)
     assert model.count_params() == sum(member.count_params() for member in members)
     check_config(model)

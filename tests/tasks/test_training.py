@@ -75,7 +75,7 @@ class Closed:
 
 
 def train(flags, run_dir, *more):
-    """Trains with the test split closed."""
+    """Trains up to validation, with the test split closed."""
 
     def closed(flags, dataset, *rest):
         real(flags, dataclasses.replace(dataset, split=Closed(dataset.split)), *rest)
@@ -94,9 +94,11 @@ def flags(run_dir):
 
 @pytest.fixture(scope="module")
 def pair(flags, tmp_path_factory):
-    """An ensemble of the seeds 1 and 2."""
+    """An ensemble of the seeds 1 and 2, trained, evaluated and exported."""
     directory = tmp_path_factory.mktemp("pair") / "run"
-    train(flags, directory, "--ensemble=2", "--seed=1")
+    with without_drawing():
+        arguments = [*flags, "--ensemble=2", "--seed=1", f"--run_dir={directory}"]
+        tasks.train(parse(TrainConfig, arguments))
     return directory
 
 
@@ -126,7 +128,6 @@ def test_the_record_has_the_ensemble_and_each_member_on_validation(pair, run_dir
     assert record.flags["ensemble"] == 2
     assert [member["seed"] for member in record.fitted["members"]] == [1, 2]
     assert [member["epochs"] for member in record.fitted["members"]] == [1, 1]
-    assert record.metrics == {}
     for name in MSE:
         alone = [member["validation"][name] for member in record.fitted["members"]]
         # The squared error of a mean is at most the mean of the squared errors.
@@ -176,8 +177,10 @@ def test_killed_in_the_second_member_it_goes_on_from_there(
     for seed in "12":
         found = weights(tmp_path / "run" / "members" / seed, run_dir / "dataset")
         assert_same(found, weights(pair / "members" / seed, run_dir / "dataset"))
-    of_runs = [Record.read(run / "record.json").fitted for run in (pair, tmp_path / "run")]
-    assert of_runs[0] == of_runs[1]
+    whole, killed = (Record.read(run / "record.json") for run in (pair, tmp_path / "run"))
+    assert killed.fitted == whole.fitted
+    assert killed.metrics == {}
+    assert whole.metrics
 
 
 def test_an_interrupted_member_names_the_run_to_resume(flags, tmp_path, monkeypatch):
@@ -205,36 +208,54 @@ def test_the_title_of_an_ensemble_says_so():
     assert title_of(modes) == "gru, ensemble of 3, modes 1,0,0.5"
 
 
-@pytest.fixture(scope="module")
-def whole(flags, tmp_path_factory):
-    """An ensemble of the seeds 1 and 2, evaluated and exported."""
-    directory = tmp_path_factory.mktemp("whole") / "run"
-    with without_drawing():
-        arguments = [*flags, "--ensemble=2", "--seed=1", f"--run_dir={directory}"]
-        tasks.train(parse(TrainConfig, arguments))
-    return directory
-
-
-def test_evaluate_finds_the_metrics_of_an_ensemble_again(whole, undrawn):
-    file = whole / "evaluation" / "metrics.json"
+def test_evaluate_finds_the_metrics_of_an_ensemble_again(pair, undrawn):
+    file = pair / "evaluation" / "metrics.json"
     first = file.read_bytes()
     file.unlink()
-    tasks.evaluate(EvaluateConfig(run_dir=str(whole)))
+    tasks.evaluate(EvaluateConfig(run_dir=str(pair)))
     assert file.read_bytes() == first
-    assert '"gru, ensemble of 2"' in (whole / "evaluation" / "systems.json").read_text()
+    assert '"gru, ensemble of 2"' in (pair / "evaluation" / "systems.json").read_text()
 
 
-def test_the_export_of_an_ensemble_is_one_model_that_scores_as_the_run_does(whole, tmp_path):
-    assert [one.problem for one in verify(whole / "export")] == [""] * 8  # six signatures
-    assert exported.modalities(whole / "export") == ("history", "vector_cover")
-    own = SHARE_RATES.read(whole)
-    flags = {"saved_model": str(whole / "export"), "dataset_dir": own.dataset_dir}
+def test_the_export_of_an_ensemble_is_one_model_that_scores_as_the_run_does(pair, tmp_path):
+    assert [one.problem for one in verify(pair / "export")] == [""] * 8  # six signatures
+    assert exported.modalities(pair / "export") == ("history", "vector_cover")
+    own = SHARE_RATES.read(pair)
+    flags = {"saved_model": str(pair / "export"), "dataset_dir": own.dataset_dir}
     tasks.predict(PredictConfig(**flags, explain=True, output=str(tmp_path / "scores.parquet")))
     scores = pd.read_parquet(tmp_path / "scores.parquet").set_index("item_id")
     dataset = datasets.load(own.dataset_dir)
     assert len(scores) == len(dataset.panel.item_ids)
     weights = scores[["weight_history", "weight_vector_cover"]].sum(axis="columns")
     np.testing.assert_allclose(weights, 1, rtol=1e-6)  # a mean of float32 weights
+
+
+@pytest.mark.slow
+def test_an_ensemble_after_another_ends_as_it_would_alone(flags, pair, tmp_path):
+    series = training.Series()
+    for seed in (7, 1):
+        arguments = ["--outputs=predictions", "--ensemble=2", f"--seed={seed}"]
+        arguments += [f"--run_dir={tmp_path / str(seed)}"]
+        starting.train(parse(TrainConfig, [*flags, *arguments]), series)
+    alone, after, before = (
+        pd.read_parquet(run / "evaluation" / "predictions.parquet")
+        for run in (pair, tmp_path / "1", tmp_path / "7")
+    )
+    pd.testing.assert_frame_equal(after, alone, check_exact=True)
+    assert not before.equals(alone)
+
+
+@pytest.mark.slow
+def test_an_ensemble_of_trees_is_exported_as_one_model(run_dir, tmp_path):
+    pytest.importorskip("lightgbm")
+    flags = [f"--dataset_dir={run_dir / 'dataset'}", "--model=lightgbm", "--set=num_trees=5"]
+    with without_drawing():
+        arguments = [*flags, "--ensemble=2", f"--run_dir={tmp_path / 'run'}"]
+        tasks.train(parse(TrainConfig, arguments))
+    assert not [one.problem for one in verify(tmp_path / "run" / "export") if one.problem]
+    fitted = Record.read(tmp_path / "run" / "record.json").fitted
+    assert [(one["seed"], one["trees"]) for one in fitted["members"]] == [(0, 5), (1, 5)]
+    assert {"normal_mse", "cold_start_mse", "noisy_mse"} <= fitted["validation"].keys()
 
 
 def test_an_ensemble_of_which_a_member_is_missing_is_refused(pair, tmp_path):
