@@ -238,7 +238,7 @@ def _resolved(candidate: Candidate, flags: TrainConfig) -> TrainConfig:
     own = reading_flags.read(TrainConfig, candidate.arguments)
     # What --recipe=auto reads is a question of the dataset; a candidate may read less.
     inputs = tuple(one for one in own.get("inputs", ()) if one in flags.inputs)
-    free = {"recipe", "budget", "inputs", *OF_THE_RUN}
+    free = {*reading.OF_A_RECIPE, "inputs", *OF_THE_RUN}
     given = {name: getattr(flags, name) for name in flags.model_fields_set - free}
     model = given.get("model") or own.get("model") or flags.model
     if "set" in given and model in REGISTRY:  # options that only other models have

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from mmnet import config
 from mmnet.config import TrainConfig
 from mmnet.flags import to_flagfile
 from mmnet.recipes.durations import shown
@@ -48,6 +49,7 @@ def numbers(
             "title": entry.candidate.title,
             "simplicity": entry.candidate.simplicity,
             "stopped": found.stopped.get(entry.name, ""),
+            "flags": lines_of(entry.flags, entry.flags.model_fields_set),
         }
         if outcome := found.outcomes.get(entry.name):
             known = asdict(outcome)
@@ -139,8 +141,11 @@ def flagfile(flags: TrainConfig, given: set[str], told: Mapping[str, Any]) -> st
         given: names of the flags that were given, and of those that were chosen.
         told: the content of recipe.json.
     """
-    unset = set(type(flags).model_fields) - given
-    text = to_flagfile(flags, leave_out=sorted(unset))
-    return (
-        f"# {told['chosen']}, found by --recipe=auto; add --run_dir and where the data are\n{text}"
-    )
+    first = f"# {told['chosen']}, found by --recipe=auto; add --run_dir and where the data are"
+    return "\n".join([first, *lines_of(flags, given)]) + "\n"
+
+
+def lines_of(flags: TrainConfig, names: Collection[str]) -> list[str]:
+    """The named flags as a flagfile has them, but for places."""
+    unset = set(type(flags).model_fields) - set(names)
+    return to_flagfile(flags, leave_out=[*unset, *config.PLACES]).splitlines()

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from mmnet import config
 from mmnet.checks import InputError
 from mmnet.config import TrainConfig
 from mmnet.data import dataset as datasets
@@ -21,6 +20,7 @@ from mmnet.data.windows import Windows
 from mmnet.files import UNREADABLE, write_atomic, write_directory
 from mmnet.models import REGISTRY
 from mmnet.recipes.durations import seconds_of
+from mmnet.recipes.reading import OF_A_RECIPE
 from mmnet.schema import SCENARIOS
 from mmnet.search import candidates, choosing, halving, report
 from mmnet.search.candidates import Entry
@@ -78,7 +78,7 @@ def choose(flags: TrainConfig, dataset: Dataset, run_dir: Path) -> tuple[TrainCo
     # Training that ended by itself ends there again, and other members end where they will.
     found = _of_run(entry, flags, flags.epochs if row["finished"] else row["epochs"], run_dir)
     given = set(flags.model_fields_set) | set(entry.flags.model_fields_set) | {"epochs"}
-    given -= {"recipe", "budget", *config.PLACES}
+    given -= set(OF_A_RECIPE)
     write_atomic(run_dir / report.FLAGFILE, report.flagfile(found, given, told))
     console.print()
     for line in report.lines(told):

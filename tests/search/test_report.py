@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -54,8 +55,6 @@ def test_the_page_has_a_row_per_candidate_and_says_who_was_taken():
 
 
 def test_a_failed_candidate_makes_no_invalid_json():
-    import json
-
     json.dumps(told(), allow_nan=False)
 
 
