@@ -48,7 +48,7 @@ def test_a_head_of_several_parts_shows_what_each_of_them_counts_for():
     _, looks = attention.look(examples)
     means = attention.means(looks)
     assert list(means["normal"]["head"]) == ["own_clicks", "prior", "direct"]
-    assert list(means["normal"]["prior_fusion"])[0] == "taxonomies"
+    assert next(iter(means["normal"]["prior_fusion"])) == "taxonomies"
     # Without a history there are no clicks of its own; the direct part has 0.5 at the start.
     assert means["cold_start"]["head"] == {"own_clicks": 0, "prior": 0.5, "direct": 0.5}
     assert means["normal"]["head"]["own_clicks"] > 0.1
