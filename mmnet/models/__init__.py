@@ -66,7 +66,8 @@ REGISTRY: dict[str, Builder] = {
     "encoder_decoder": Builder("encoder_decoder.encoder_decoder", own.EncoderDecoderOptions),
     "mmved": Builder("mmved.mmved", own.MmvedOptions),
     "dftc": Builder("dftc.dftc", own.DftcOptions),
-    "lightgbm": Builder("lightgbm.BoostedTrees", own.LightGbmOptions, "estimator"),
+    "lightgbm": Builder("lightgbm.LightGbm", own.LightGbmOptions, "estimator"),
+    "catboost": Builder("catboost.CatBoost", own.CatBoostOptions, "estimator"),
     "smoothed_history": Builder(
         "smoothed_history.SmoothedHistory", own.SmoothedHistoryOptions, "estimator"
     ),
