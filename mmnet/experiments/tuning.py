@@ -22,6 +22,10 @@ _NETWORK: dict[str, Choices | Range] = {
     "set.smoothed_history": [False, True],
     "set.content_dropout": [0.0, 0.2, 0.5],
 }
+_BOOSTING: dict[str, Choices | Range] = {
+    "set.objective": ["regression", "cross_entropy"],
+    "set.offset": ["none", "smoothed"],
+}
 SPACES: dict[str, dict[str, Choices | Range]] = {
     "mmnet": _NETWORK | {"noisy_rate": [0.3, 0.5, 0.7]},
     "gru": _NETWORK | {"noisy_rate": [0.3, 0.5, 0.7]},
@@ -35,8 +39,16 @@ SPACES: dict[str, dict[str, Choices | Range]] = {
         "set.min_data_in_leaf": (10, 300, "log integer"),
         "set.feature_fraction": (0.4, 1.0, "linear"),
         "set.lambda_l2": (0.1, 100.0, "log"),
-        "set.objective": ["regression", "cross_entropy"],
-        "set.offset": ["none", "smoothed"],
+        **_BOOSTING,
+    },
+    "catboost": {
+        "half_weight_clicks": [0, 20, 100],
+        "noisy_rate": [0.3, 0.5, 0.7],
+        "set.depth": (4, 8, "log integer"),
+        "set.learning_rate": (0.02, 0.2, "log"),
+        "set.l2_leaf_reg": (0.1, 100.0, "log"),
+        "set.subsample": (0.5, 1.0, "linear"),
+        **_BOOSTING,
     },
 }
 """What is tuned, by model: a flag, or `set.` and an option of the model."""

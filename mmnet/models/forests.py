@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -198,3 +199,56 @@ def lightgbm_forest(text: str, logged: Sequence[bool]) -> Forest:
 
 def _fields(part: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in part.splitlines() if "=" in line)
+
+
+def catboost_forest(text: str, logged: Sequence[bool]) -> Forest:
+    """Reads a model of CatBoost.
+
+    Args:
+        text: its JSON.
+        logged: as for `lightgbm_forest`.
+
+    Raises:
+        ValueError: it has other features than numbers, or other trees than oblivious ones.
+    """
+    model = json.loads(text)
+    trees = model.get("oblivious_trees")
+    if not trees:
+        raise ValueError("`text` must be of oblivious trees")
+    if set(model["features_info"]) != {"float_features"}:
+        raise ValueError("`text` must be of trees on numbers alone")
+    scale, (bias,) = model["scale_and_bias"]
+    feature: list[int] = []
+    border: list[float] = []
+    left: list[int] = []
+    right: list[int] = []
+    value: list[float] = []
+    for tree in trees:
+        # The first split is the lowest bit of a leaf's number; the root asks for the highest.
+        levels = (tree["splits"] or [])[::-1]
+        count = 2 ** len(levels) - 1
+        node = np.arange(count)
+        level = np.log2(node + 1).astype(int)
+        feature += [levels[one]["float_feature_index"] for one in level]
+        border += [levels[one]["border"] for one in level]
+        for side, child in ((left, 2 * node + 1), (right, 2 * node + 2)):
+            side += np.where(child < count, child, ~(child - count)).tolist()
+        value += tree["leaf_values"]
+    leaves = np.array([len(tree["leaf_values"]) for tree in trees])
+    threshold = float32_at_most(np.array(border))
+    of_log = np.array(logged, bool)[np.array(feature, int)]
+    # Below `MISSING` of `models.catboost`, which stands for NaN, no tree has a border.
+    threshold[of_log] = count_at_most(threshold[of_log])
+    return forest(
+        Nodes(
+            feature=np.array(feature, int),
+            threshold=threshold,
+            missing_left=np.ones(len(feature), bool),
+            categories={},
+            left=np.array(left, int),
+            right=np.array(right, int),
+            num_nodes=np.append(leaves - 1, 0),
+            num_leaves=np.append(leaves, 1),
+            value=np.append(scale * np.array(value), bias),  # one more tree for the bias
+        )
+    )

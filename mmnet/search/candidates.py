@@ -157,6 +157,13 @@ CANDIDATES: tuple[Candidate, ...] = (
         needs=("lightgbm",),
         within_one=True,
     ),
+    _candidate(
+        "catboost",
+        "CatBoost's trees from the smoothed rate, click weights",
+        14,
+        *("--inputs=age,calendar", "--model=catboost", "--mode_weights=1,1,1", WEIGHTED, OFFSET),
+        needs=("catboost",),
+    ),
 )
 """In the order in which they are tried while there is time; the first network measures it."""
 

@@ -120,7 +120,8 @@ def test_what_no_mode_uses_is_not_tuned(row, tmp_path):
 def test_a_model_without_a_search_space_is_refused(row, tmp_path):
     (tmp_path / "rows" / "ha.txt").write_text("--model=ha\n")
     (ha,) = plan.rows(["ha"], row[1], SYSTEM)
-    with pytest.raises(InputError, match="--tune=ha: only mmnet, gru, transformer, lightgbm have"):
+    known = "mmnet, gru, transformer, lightgbm, catboost"
+    with pytest.raises(InputError, match=f"--tune=ha: only {known} have"):
         tuning.tune(ha, validation, row[1], tmp_path / "journal")
 
 
