@@ -92,7 +92,8 @@ def _encoded(
     found = dropped(found, f"attention_dropout_{number}")
     vectors = keras.layers.Add(name=f"attended_{number}")([vectors, found])
     found = _normalised(f"dense_norm_{number}")(vectors)
-    found = keras.layers.Dense(inner, "gelu", name=f"inner_{number}")(found)
+    # Not GELU: ONNX Runtime and OpenVINO would lack its error function.
+    found = keras.layers.Dense(inner, "silu", name=f"inner_{number}")(found)
     found = keras.layers.Dense(units, name=f"outer_{number}")(found)
     found = dropped(found, f"dense_dropout_{number}")
     return keras.layers.Add(name=f"encoded_{number}")([vectors, found])
