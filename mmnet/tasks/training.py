@@ -133,7 +133,8 @@ def train(
         missing_share=dataset.missing_share(),
     )
     if builder.kind == "network":
-        console.print(f"{model.name}: {_parameters(model):,} parameters; run: {run_dir}")
+        each = " in each member" if flags.ensemble > 1 else ""
+        console.print(f"{model.name}: {_parameters(model):,} parameters{each}; run: {run_dir}")
         write_atomic(run_dir / "architecture.md", _architecture(model))
         record = record.model_copy(update={"parameters": flags.ensemble * _parameters(model)})
     if builder.kind != "floor":
