@@ -9,6 +9,7 @@ from mmnet.experiments.share_rates import SYSTEM
 from mmnet.flags import build, parse, to_flagfile
 from mmnet.models import resolve_options
 from mmnet.recipes import reading
+from mmnet.tasks.building import model_options
 
 NAMED = [name for name in reading.names() if name != reading.AUTO]
 
@@ -34,6 +35,7 @@ def test_without_a_recipe_nothing_is_beneath():
 def test_the_papers_recipe_is_every_default():
     flags = parse(TrainConfig, ["--recipe=paper"])
     assert flags.model_copy(update={"recipe": "", "mode_weights": ()}) == TrainConfig()
+    assert model_options(flags) == model_options(TrainConfig())
 
 
 @pytest.mark.parametrize("name", [name for name in NAMED if name != reading.PAPER])
