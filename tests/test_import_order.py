@@ -213,6 +213,7 @@ MISTAKES = {
         ([*TABLES, "--recipe=papr"], "--recipe=papr: no such recipe"),
         ([*TABLES, "--recipe=paper", "--loss=binomial"], "--loss=binomial is not what the paper"),
         ([*TABLES, "--recipe=auto", "--schedule=cosine"], "--schedule=cosine: --recipe=auto"),
+        ([*TABLES, "--recipe=auto", "--model=lightgbm"], "--recipe=auto: no network is left"),
         ([*TABLES, "--mode_weights=1,0"], "--mode_weights takes three numbers"),
         (["--counts=no.csv", "--items=items.csv"], "no.csv: no such file"),
         ([*TABLES, "--taxonomies=categry"], "items.csv has no column 'categry'"),

@@ -13,6 +13,7 @@ from mmnet.config import EvaluateConfig, TrainConfig
 from mmnet.data import dataset as datasets
 from mmnet.data.dataset import Dataset
 from mmnet.recipes import reading
+from mmnet.search import candidates
 from mmnet.serving import rules
 from mmnet.startup import load_tensorflow
 from mmnet.tasks.building import model_options, weights_of
@@ -44,6 +45,9 @@ def train(flags: TrainConfig, series: Series | None = None) -> None:
         rules.parse(rule)
     was_there = is_there(flags)
     searched = _is_search(flags)
+    if flags.recipe == reading.AUTO:  # what it cannot look for is refused, too
+        within_one = not flags.rate_may_exceed_one
+        candidates.entries(flags, within_one=within_one, candidates=candidates.CANDIDATES)
     flags, run_dir = SHARE_RATES.open(flags, SEARCH if searched else "")
     stages = Stages()
     with only_run(run_dir), removed_if_unused(run_dir, was_there=was_there):
