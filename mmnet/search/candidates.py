@@ -91,6 +91,13 @@ CANDIDATES: tuple[Candidate, ...] = (
     _candidate("smoothed", "smoothed head, click weights, content dropout", 42, SMOOTHED),
     _candidate("mixed_averaged", "mixed head, averaged weights", 51, MIXED, AVERAGED, cost=TWICE),
     _candidate(
+        "mixed_steady",
+        "mixed head, click weights, content dropout, averaged weights",
+        54,
+        *(MIXED, WEIGHTED, DROPOUT, AVERAGED),
+        cost=TWICE,
+    ),
+    _candidate(
         "mixed_weighted",
         "mixed head, click weights, content dropout",
         52,
