@@ -184,13 +184,14 @@ class _Run:
         """Seconds that training to so many epochs would still take, as far as one can tell."""
         own = self.found.outcomes.get(entry.name)
         if not entry.network:
-            known = [
-                outcome.seconds
+            fitted = [
+                (one.flags.model == entry.flags.model, outcome.seconds)
                 for one in self.entries
-                if not one.network and one.flags.model == entry.flags.model
-                if (outcome := self.found.outcomes.get(one.name))
+                if not one.network and (outcome := self.found.outcomes.get(one.name))
             ]
-            return 0.0 if own else max(known, default=0.0)
+            # Those of another model say little; better that than nothing.
+            same = [seconds for alike, seconds in fitted if alike]
+            return 0.0 if own else max(same or [seconds for _, seconds in fitted], default=0.0)
         clock = self.found.outcomes[self.first.name]
         if own:
             each = own.epoch_seconds

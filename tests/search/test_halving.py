@@ -119,6 +119,14 @@ def test_what_need_not_be_fitted_waits_for_its_turn():
     assert names == ["paper", "trees", "mixed", "n0", "n1", "more_trees", *NAMES[2:]]
 
 
+def test_trees_of_another_kind_are_taken_to_need_as_long():
+    others = [entry("cat", model="catboost")]
+    fake = Fake(BEST | {"cat": 1.0}, cost={"trees": 20.0})
+    found, _ = run(fake, [*ALWAYS, *others], budget=200.0)
+    assert found.spent == 35 + 100 + 35  # 30 s are left, and the other trees took 100
+    assert found.stopped["cat"] == "no time left"
+
+
 def test_an_epoch_that_compiles_says_little_of_the_next_one():
     fake = Fake(BEST)
 
