@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "mmnet/__init__.py").read_text()).group(1)
-BASELINES = ["lightgbm>=4.5,<5"]
+BASELINES = ["lightgbm>=4.5,<5", "catboost>=1.2.7,<2"]
 FAST = ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "openvino>=2025,<2027", "tf2onnx>=1.17,<2"]
 HPO = ["optuna>=4"]
 SERVING = ["mlserver>=1.7,<2"]  # wants protobuf 6, so best in an environment of its own

@@ -192,7 +192,7 @@ class ModelFlags(Flags):
     model: str = Field(
         "mmnet",
         description="mmnet; gru, encoder_decoder, mmved, dftc, transformer; smoothed_history, "
-        "lightgbm; ha, ha_taxonomy, last_rate, taxonomy_mean.",
+        "lightgbm, catboost; ha, ha_taxonomy, last_rate, taxonomy_mean.",
     )
     coarse_granularity: bool = Field(True, description="Read the taxonomy sequences.")
     taxonomy_flags: bool = Field(True, description="Embed their missing flags too.")

@@ -25,6 +25,10 @@ _NETWORK: dict[str, Choices | Range] = {
     "set.smoothed_history": [False, True],
     "set.content_dropout": [0.0, 0.2, 0.5],
 }
+_BOOSTING: dict[str, Choices | Range] = {
+    "set.objective": ["regression", "cross_entropy"],
+    "set.offset": ["none", "smoothed"],
+}
 SPACES: dict[str, dict[str, Choices | Range]] = {
     "mmnet": _NETWORK | {"noisy_rate": [0.3, 0.5, 0.7]},
     "gru": _NETWORK | {"noisy_rate": [0.3, 0.5, 0.7]},
@@ -38,6 +42,16 @@ SPACES: dict[str, dict[str, Choices | Range]] = {
         "set.min_data_in_leaf": (10, 300, "log integer"),
         "set.feature_fraction": (0.4, 1.0, "linear"),
         "set.lambda_l2": (0.1, 100.0, "log"),
+        **_BOOSTING,
+    },
+    "catboost": {
+        "half_weight_clicks": [0, 20, 100],
+        "noisy_rate": [0.3, 0.5, 0.7],
+        "set.depth": (4, 8, "log integer"),
+        "set.learning_rate": (0.02, 0.2, "log"),
+        "set.l2_leaf_reg": (0.1, 100.0, "log"),
+        "set.subsample": (0.5, 1.0, "linear"),
+        **_BOOSTING,
     },
 }
 """What is tuned, by model: a flag, or `set.` and an option of the model."""
@@ -74,6 +88,8 @@ def tune(
     weights = row.flags.mode_weights or REGISTRY[row.flags.model].published_mode_weights
     if not weights[-1]:
         del space["noisy_rate"]  # no mode hides any steps
+    if row.flags.rate_may_exceed_one:
+        space.pop("set.objective", None)  # only one of them fits
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=optuna.storages.JournalStorage(JournalFileBackend(str(journal))),
@@ -126,7 +142,10 @@ def _arguments(settings: Mapping[str, Any]) -> list[str]:
     """
     found = []
     for name, value in settings.items():
-        text = str(value).lower() if isinstance(value, bool) else f"{value:.6g}"
+        if isinstance(value, str):
+            text = value
+        else:
+            text = str(value).lower() if isinstance(value, bool) else f"{value:.6g}"
         option = name.removeprefix("set.")
         found.append(f"--set={option}={text}" if option != name else f"--{name}={text}")
     return found

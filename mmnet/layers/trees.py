@@ -12,12 +12,12 @@ from keras import ops
 from mmnet import checks
 from mmnet.layers.evidence import clipped
 
-PIECE = 256
+PIECE = 64
 """Rows that are walked at a time, whatever the batch: a row needs some bytes for every split."""
 SMALLEST = 1e-35
 """What lies closer to 0 is read as 0, as LightGBM reads it; so no subnormal number is compared."""
-WORD = 16
-"""Categories to a word of a bitset. Words are int32, which all runtimes shift by dividing."""
+WORD = 31
+"""Categories to a word of a bitset: the bits of an int32 but its sign."""
 
 ScoreLink = Literal["identity", "logistic"]
 """How a score becomes a rate; see `TreeRate`."""
@@ -35,17 +35,17 @@ class Forest:
         numeric       x[feature[c]] <= threshold[c], or missing_left[c] where x is NaN
         categorical   if the bitset of c holds trunc(x[category_feature[c]]); never where it is NaN
 
-    Nodes are numbered through all trees, and leaves after them: leaf l is number nodes + l. No
-    array is empty, as a weight without entries could not be saved.
+    Places are the nodes of all trees, and after them all leaves; a leaf leads to itself, whatever
+    it asks. No array is empty, as a weight without entries could not be saved.
 
     Attributes:
         feature, threshold, missing_left: int32, float32 and bool [numeric conditions].
         category_feature: int32 [categorical conditions].
         first_word, num_words: where each bitset lies in `words`, int32 [categorical conditions].
         words: bitsets of `WORD` categories each, int32 [words].
-        condition: what each node asks, int32 [nodes].
-        left, right: the next node or leaf, int32 [nodes].
-        root: where each tree begins, int32 [trees]; the deepest tree first.
+        condition: what each place asks, int32 [places].
+        left, right: the place after it, int32 [places].
+        root: the place where each tree begins, int32 [trees]; the deepest tree first.
         value: of each leaf, float64 [leaves].
         alive: how many trees are deeper than 0, 1, 2, ... steps; all above 0.
     """
@@ -80,8 +80,8 @@ DTYPES = {one.name: "int32" for one in fields(Forest) if one.name != "alive"} | 
 class Trees(keras.layers.Layer):
     """Sums the leaves that an example falls into.
 
-    Every condition is computed once for all rows of a piece; then all trees are walked together,
-    one step at a time, the shallow ones for fewer steps.
+    Every condition is computed once for all rows of a piece, and with it where each node leads;
+    then all trees are walked together, one step at a time, the shallow ones for fewer steps.
 
     Args:
         sizes: length of each array of a `Forest`, by its name. `Trees.of` makes a layer that holds
@@ -138,25 +138,24 @@ class Trees(keras.layers.Layer):
         # What is true of which row. [conditions, rows]
         by_feature = ops.transpose(features)
         true = ops.concatenate([self._numeric(by_feature), self._categorical(by_feature)], axis=0)
-        # The same by node, as a vector: gathers of rows are fast, and those of entries as fast as
-        # their index is plain. [nodes * rows]
-        true = ops.reshape(ops.take(true, forest["condition"], axis=0), (-1,))
-        nodes, row = self.sizes["condition"], ops.arange(rows, dtype="int32")
-        # Where every row is in every tree. [trees, rows]
-        place = ops.broadcast_to(forest["root"][:, None], (self.sizes["root"], rows))
+        # Where each row goes from each place, as an index of this vector: so a step is one gather,
+        # and that from the few places of a tree. [places * rows]
+        row = ops.arange(rows, dtype="int32")
+        left, right = (forest[side][:, None] * rows for side in ("left", "right"))
+        after = ops.where(ops.take(true, forest["condition"], axis=0), left, right)
+        after = ops.reshape(after, (-1,))
+        # Where each row is in each tree. [trees, rows]
+        place = forest["root"][:, None] * rows + row
         done: list[keras.KerasTensor] = []
         for step, alive in enumerate((*self.alive, 0)):
             # Trees without another step are set aside; the deepest come first.
             if alive < (self.alive[step - 1] if step else self.sizes["root"]):
                 done.insert(0, place[alive:])
                 place = place[:alive]
-            if not alive:
-                break
-            node = ops.minimum(place, nodes - 1)
-            left = ops.take(true, node * rows + row)
-            on = ops.where(left, ops.take(forest["left"], node), ops.take(forest["right"], node))
-            place = ops.where(place < nodes, on, place)
-        leaf = ops.concatenate(done, axis=0) - nodes
+            if alive:
+                place = ops.take(after, place) + row
+        first_leaf = self.sizes["condition"] - self.sizes["value"]
+        leaf = ops.concatenate(done, axis=0) // ops.maximum(rows, 1) - first_leaf
         return ops.sum(ops.take(forest["value"], leaf), axis=0)
 
     def _numeric(self, by_feature):
@@ -166,14 +165,16 @@ class Trees(keras.layers.Layer):
 
     def _categorical(self, by_feature):
         forest = self.forest
-        x = ops.take(by_feature, forest["category_feature"], axis=0)
-        known = x > -1  # and not NaN; -0.5 is category 0
-        category = ops.cast(ops.where(known, ops.minimum(x, 2.0**24), 0.0), "int32")
-        word = category // WORD
-        known = ops.logical_and(known, word < forest["num_words"][:, None])
-        index = ops.where(known, forest["first_word"][:, None] + word, 0)
-        bit = ops.take(ops.convert_to_tensor([2**n for n in range(WORD)], "int32"), category % WORD)
-        return ops.logical_and(known, ops.take(forest["words"], index) // bit % 2 == 1)
+        known = by_feature > -1  # and not NaN; -0.5 is category 0
+        category = ops.cast(ops.where(known, ops.minimum(by_feature, 2.0**24), 0.0), "int32")
+        bits = ops.convert_to_tensor([2**n for n in range(WORD)], "int32")
+        bit = ops.where(known, ops.take(bits, category % WORD), 0)
+        bit, word = (
+            ops.take(one, forest["category_feature"], axis=0) for one in (bit, category // WORD)
+        )
+        inside = word < forest["num_words"][:, None]
+        held = ops.take(forest["words"], ops.where(inside, forest["first_word"][:, None] + word, 0))
+        return ops.logical_and(inside, ops.bitwise_and(held, bit) > 0)
 
     def get_config(self):
         return {**super().get_config(), "sizes": self.sizes, "alive": list(self.alive)}

@@ -69,7 +69,8 @@ REGISTRY: dict[str, Builder] = {
     "mmved": Builder("mmved.mmved", own.MmvedOptions),
     "dftc": Builder("dftc.dftc", own.DftcOptions),
     "transformer": Builder("transformer.transformer", own.TransformerOptions),
-    "lightgbm": Builder("lightgbm.BoostedTrees", own.LightGbmOptions, "estimator"),
+    "lightgbm": Builder("lightgbm.LightGbm", own.LightGbmOptions, "estimator"),
+    "catboost": Builder("catboost.CatBoost", own.CatBoostOptions, "estimator"),
     "smoothed_history": Builder(
         "smoothed_history.SmoothedHistory", own.SmoothedHistoryOptions, "estimator"
     ),

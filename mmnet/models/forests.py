@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ class Nodes(NamedTuple):
 
 def forest(nodes: Nodes) -> Forest:
     """Makes arrays that `layers.trees.Trees` walks."""
-    total = max(len(nodes.feature), 1)  # trees of one leaf only have no node
+    total = len(nodes.feature)
     of_node = np.repeat(np.arange(len(nodes.num_nodes)), nodes.num_nodes)
     first_node = np.cumsum(nodes.num_nodes) - nodes.num_nodes
     first_leaf = np.cumsum(nodes.num_leaves) - nodes.num_leaves
@@ -65,8 +66,9 @@ def forest(nodes: Nodes) -> Forest:
     distinct, which = np.unique(asked[numeric], return_inverse=True)
     if not len(distinct):
         distinct = np.zeros(1, asked.dtype)
-    condition = np.zeros(total, np.int64)
-    condition[: len(numeric)][numeric] = which.ravel()
+    condition = np.zeros(total + len(nodes.value), np.int64)
+    condition[:total][numeric] = which.ravel()
+    leaf = total + np.arange(len(nodes.value))
     bitsets, first_word = [], [0]
     for row, (node, held) in enumerate(nodes.categories.items()):
         condition[node] = len(distinct) + row
@@ -83,8 +85,8 @@ def forest(nodes: Nodes) -> Forest:
         num_words=_filled(np.diff(first_word)),
         words=_filled(np.concatenate([np.zeros(0, int), *bitsets])),
         condition=condition,
-        left=_filled(left),
-        right=_filled(right),
+        left=np.concatenate([left, leaf]),
+        right=np.concatenate([right, leaf]),
         root=root,
         value=nodes.value,
         alive=alive,
@@ -92,7 +94,7 @@ def forest(nodes: Nodes) -> Forest:
 
 
 def _filled(array: np.ndarray) -> np.ndarray:
-    """The array, or one 0, which no node refers to, in the place of nothing."""
+    """The array, or one 0, which no place refers to, instead of nothing."""
     return array if len(array) else np.zeros(1, array.dtype)
 
 
@@ -197,3 +199,56 @@ def lightgbm_forest(text: str, logged: Sequence[bool]) -> Forest:
 
 def _fields(part: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in part.splitlines() if "=" in line)
+
+
+def catboost_forest(text: str, logged: Sequence[bool]) -> Forest:
+    """Reads a model of CatBoost.
+
+    Args:
+        text: its JSON.
+        logged: as for `lightgbm_forest`.
+
+    Raises:
+        ValueError: it has other features than numbers, or other trees than oblivious ones.
+    """
+    model = json.loads(text)
+    trees = model.get("oblivious_trees")
+    if not trees:
+        raise ValueError("`text` must be of oblivious trees")
+    if set(model["features_info"]) != {"float_features"}:
+        raise ValueError("`text` must be of trees on numbers alone")
+    scale, (bias,) = model["scale_and_bias"]
+    feature: list[int] = []
+    border: list[float] = []
+    left: list[int] = []
+    right: list[int] = []
+    value: list[float] = []
+    for tree in trees:
+        # The first split is the lowest bit of a leaf's number; the root asks for the highest.
+        levels = (tree["splits"] or [])[::-1]
+        count = 2 ** len(levels) - 1
+        node = np.arange(count)
+        level = np.log2(node + 1).astype(int)
+        feature += [levels[one]["float_feature_index"] for one in level]
+        border += [levels[one]["border"] for one in level]
+        for side, child in ((left, 2 * node + 1), (right, 2 * node + 2)):
+            side += np.where(child < count, child, ~(child - count)).tolist()
+        value += tree["leaf_values"]
+    leaves = np.array([len(tree["leaf_values"]) for tree in trees])
+    threshold = float32_at_most(np.array(border))
+    of_log = np.array(logged, bool)[np.array(feature, int)]
+    # Below `MISSING` of `models.catboost`, which stands for NaN, no tree has a border.
+    threshold[of_log] = count_at_most(threshold[of_log])
+    return forest(
+        Nodes(
+            feature=np.array(feature, int),
+            threshold=threshold,
+            missing_left=np.ones(len(feature), bool),
+            categories={},
+            left=np.array(left, int),
+            right=np.array(right, int),
+            num_nodes=np.append(leaves - 1, 0),
+            num_leaves=np.append(leaves, 1),
+            value=np.append(scale * np.array(value), bias),  # one more tree for the bias
+        )
+    )

@@ -171,6 +171,26 @@ class RecurrentOptions(NetworkOptions):
     baseline_inputs: Literal["all", "rate_only"] = "all"
 
 
+class BoostingOptions(DisturbanceOptions, TaxonomyOptions):
+    """What all boosted trees share; see `models.boosted_trees`.
+
+    Attributes:
+        objective: "regression" minimises squared errors, "cross_entropy" those of shares among
+            clicks, where rates are within one.
+        offset: what boosting starts from: "none" is the mean of all, "smoothed" the pooled rate of
+            the window, shrunk to the prior of all (`TreeFeatures`), on the objective's own scale.
+        copies: copies of each training row, if not all of them are normal.
+        num_trees: most trees.
+        text_components: singular vectors per text; 0 leaves texts out.
+    """
+
+    objective: Literal["regression", "cross_entropy"] = "regression"
+    offset: Literal["none", "smoothed"] = "none"
+    copies: int = 3
+    num_trees: int = 1000
+    text_components: int = 32
+
+
 # ------------------------------------------------------------------------------------- models
 
 
@@ -250,26 +270,33 @@ class DftcOptions(RecurrentOptions):
     kernel: int = 3
 
 
-class LightGbmOptions(DisturbanceOptions, TaxonomyOptions):
-    """Options of `models.lightgbm.BoostedTrees`.
+class LightGbmOptions(BoostingOptions):
+    """Options of `models.lightgbm.LightGbm`.
 
     Attributes:
-        copies: copies of each training row, if not all of them are normal.
-        num_trees: most trees.
         num_leaves, learning_rate, min_data_in_leaf, feature_fraction, bagging_fraction,
             lambda_l2: LightGBM's own parameters.
-        text_components: singular vectors per text; 0 leaves texts out.
     """
 
-    copies: int = 3
-    num_trees: int = 1000
     num_leaves: int = 31
     learning_rate: float = 0.05
     min_data_in_leaf: int = 40
     feature_fraction: float = 0.6
     bagging_fraction: float = 0.8
     lambda_l2: float = 5.0
-    text_components: int = 32
+
+
+class CatBoostOptions(BoostingOptions):
+    """Options of `models.catboost.CatBoost`.
+
+    Attributes:
+        depth, learning_rate, l2_leaf_reg, subsample: CatBoost's own parameters.
+    """
+
+    depth: int = 6
+    learning_rate: float = 0.05
+    l2_leaf_reg: float = 3.0
+    subsample: float = 0.8
 
 
 class SmoothedHistoryOptions(TaxonomyOptions):

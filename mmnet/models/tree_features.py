@@ -45,15 +45,24 @@ class TreeFeatures:
         spec: the tensors.
         coarse: whether the taxonomies' sequences are read.
         text_components: singular vectors per text; 0 leaves texts out.
+        frequent: whether frequent values have columns of their own in fields of single values too.
         seed: of their randomised search.
 
     Attributes:
         state: what was fitted, as arrays: "prior", "frequent_...", "idf_...", "components_...".
     """
 
-    def __init__(self, spec: FeatureSpec, *, coarse: bool, text_components: int, seed: int):
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        *,
+        coarse: bool,
+        text_components: int,
+        seed: int,
+        frequent: bool = False,
+    ):
         self.spec, self.coarse = spec, coarse and bool(spec.taxonomies)
-        self.text_components, self.seed = text_components, seed
+        self.text_components, self.seed, self.frequent = text_components, seed, frequent
         self.state: dict[str, np.ndarray] = {}
 
     def fit(self, train: Sample, model: str) -> None:
@@ -67,7 +76,7 @@ class TreeFeatures:
         prior = smoothed_history.fit_prior(family, *smoothed_history.whole_counts(train))
         self.state = {"prior": np.array(prior)}
         for field in self.spec.fields:
-            if field.max_values > 1:
+            if field.max_values > 1 or self.frequent:
                 ids = train.inputs[field.tensor]
                 examples = np.bincount(ids[ids >= FIRST_ID], minlength=field.size)
                 order = np.argsort(-examples, kind="stable")[:FREQUENT]

@@ -51,6 +51,24 @@ def test_the_best_trial_becomes_a_flagfile_that_is_read_back(row, tmp_path):
     assert text.startswith("# GRU, tuned: best of 6 trials on validation (mean_log_mse 1.9459)")
 
 
+def test_an_objective_is_searched_only_where_rates_are_within_one(tmp_path):
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    (rows / "a.txt").write_text("# A: trees\n--model=lightgbm\n")
+    (rows / "b.txt").write_text("# B: trees\n--model=lightgbm\n--rate_may_exceed_one\n")
+    flags = parse(ExperimentConfig, [f"--rows={rows}", "--trials=2"])
+    for row, expected in zip(plan.rows(["a", "b"], flags, SYSTEM), (True, False), strict=True):
+        asked = []
+
+        def trial(arguments, asked=asked):
+            asked.extend(arguments)
+            return validation(1.0)
+
+        tuning.tune(row, trial, flags, tmp_path / row.name)
+        assert any("--set=offset=" in argument for argument in asked)
+        assert any("--set=objective=" in argument for argument in asked) == expected
+
+
 def test_a_killed_study_goes_on_with_the_trials_that_are_left(row, tmp_path):
     asked = []
 
@@ -102,5 +120,6 @@ def test_what_no_mode_uses_is_not_tuned(row, tmp_path):
 def test_a_model_without_a_search_space_is_refused(row, tmp_path):
     (tmp_path / "rows" / "ha.txt").write_text("--model=ha\n")
     (ha,) = plan.rows(["ha"], row[1], SYSTEM)
-    with pytest.raises(InputError, match="--tune=ha: only mmnet, gru, transformer, lightgbm have"):
+    known = "mmnet, gru, transformer, lightgbm, catboost"
+    with pytest.raises(InputError, match=f"--tune=ha: only {known} have"):
         tuning.tune(ha, validation, row[1], tmp_path / "journal")

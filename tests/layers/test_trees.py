@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from mmnet.layers.trees import PIECE, WORD, Forest, TreeRate, Trees
+from mmnet.layers.trees import PIECE, Forest, TreeRate, Trees
 from tests.conformance import check_layer
 from tests.extremes import FLOATS
 
 NAN, INF = np.nan, np.inf
-# Tree 1: x0 <= 2 ? (x1 in {0, 17} ? 1 : 2) : 4; NaN of x0 goes left. Tree 2: x0 <= -1 ? 8 : 16;
+# Tree 1: x0 <= 2 ? (x1 in {0, 32} ? 1 : 2) : 4; NaN of x0 goes left. Tree 2: x0 <= -1 ? 8 : 16;
 # NaN goes right. Tree 3 is one leaf, 32.
 FOREST = Forest(
     feature=np.array([0, 0]),
@@ -15,27 +15,27 @@ FOREST = Forest(
     category_feature=np.array([1]),
     first_word=np.array([1]),
     num_words=np.array([2]),
-    words=np.array([0, 1, 2]),  # of which the last two are {0, 16 + 1}
-    condition=np.array([0, 2, 1]),
-    left=np.array([1, 3, 6]),
-    right=np.array([5, 4, 7]),
+    words=np.array([0, 1, 2]),  # of which the last two are {0, 31 + 1}
+    condition=np.array([0, 2, 1, 0, 0, 0, 0, 0, 0]),
+    left=np.array([1, 3, 6, 3, 4, 5, 6, 7, 8]),
+    right=np.array([5, 4, 7, 3, 4, 5, 6, 7, 8]),
     root=np.array([0, 2, 8]),
     value=np.array([1.0, 2, 4, 8, 16, 32]),
     alive=(2, 1),
 )
 SIZES = {name: len(array) for name, array in FOREST.arrays().items()}
 ROWS = {
-    (2.0, 17.0): 1 + 16 + 32,
-    (2.0, 16.0): 2 + 16 + 32,
+    (2.0, 32.0): 1 + 16 + 32,
+    (2.0, 31.0): 2 + 16 + 32,
     (2.0, 0.0): 1 + 16 + 32,
     (2.0, -0.5): 1 + 16 + 32,  # truncated, as in C
     (2.0, -1.0): 2 + 16 + 32,
-    (2.0, 49.0): 2 + 16 + 32,  # beyond the bitset
+    (2.0, 63.0): 2 + 16 + 32,  # beyond the bitset
     (2.0, 1e30): 2 + 16 + 32,
     (2.0, NAN): 2 + 16 + 32,
-    (2.0000002, 17.0): 4 + 16 + 32,
-    (NAN, 17.0): 1 + 16 + 32,
-    (-1.0, 17.0): 1 + 8 + 32,
+    (2.0000002, 32.0): 4 + 16 + 32,
+    (NAN, 32.0): 1 + 16 + 32,
+    (-1.0, 32.0): 1 + 8 + 32,
     (-INF, 5.0): 2 + 8 + 32,
     (INF, 5.0): 4 + 16 + 32,
 }
@@ -60,7 +60,7 @@ def test_numbers_next_to_zero_are_read_as_zero():
     at_zero = Forest(**{**vars(FOREST), "threshold": np.array([0.0, -1e-35])})
     layer = Trees.of(at_zero)
     tiny = [1e-36, -1e-36, 1e-45, 0.0, -0.0]
-    rows = np.array([[x, 17.0] for x in tiny], "float32")
+    rows = np.array([[x, 32.0] for x in tiny], "float32")
     np.testing.assert_array_equal(layer(rows), [1 + 16 + 32] * len(tiny))
 
 
@@ -74,7 +74,6 @@ def test_sizes_must_be_those_of_a_forest():
         Trees({"value": 1}, ())
     with pytest.raises(ValueError, match="`words` must be"):
         Trees(SIZES | {"words": 0}, ())
-    assert WORD <= 30  # a word is an int32 that is never below 0
 
 
 SCORE = np.array([-3.0, 0.0, 1.0, 150.0])

@@ -127,10 +127,11 @@ def other(request):
     """A model without a network, fitted where it has anything to fit."""
     name = request.param
     options = {}
-    if name == "lightgbm":
-        pytest.importorskip("lightgbm", reason="the extra [baselines] is not installed")
+    if name in ("lightgbm", "catboost"):
+        pytest.importorskip(name, reason="the extra [baselines] is not installed")
         pytest.importorskip("sklearn", reason="the extra [baselines] is not installed")
-        options = {"num_trees": 5, "min_data_in_leaf": 5, "text_components": 2}
+        options = {"num_trees": 5, "text_components": 2}
+        options |= {"min_data_in_leaf": 5} if name == "lightgbm" else {}
     model = REGISTRY[name](SPEC, **options)
     if REGISTRY[name].kind == "estimator":
         rate = BATCH["share_rate"].mean(axis=1) + BATCH["field_category"][:, 0]

@@ -14,7 +14,7 @@ from mmnet.evaluation.scenarios import disturb
 from mmnet.flags import parse
 from mmnet.models import REGISTRY, resolve_options
 from mmnet.models.estimator import SAME_SCORE, Sample, check_network
-from mmnet.models.lightgbm import BoostedTrees
+from mmnet.models.lightgbm import LightGbm
 from mmnet.models.options import LightGbmOptions
 from mmnet.schema import FeatureSpec, FieldSpec
 from tests.conftest import SIMULATED, without_drawing
@@ -75,15 +75,13 @@ def samples():
 @pytest.fixture(scope="module")
 def fitted(samples):
     train, validation = samples
-    model = BoostedTrees(
-        tiny.SPEC, LightGbmOptions(mode_weights=(1, 1, 1), text_components=4, **FAST)
-    )
+    model = LightGbm(tiny.SPEC, LightGbmOptions(mode_weights=(1, 1, 1), text_components=4, **FAST))
     return model, model.fit(train, validation)
 
 
 def test_features_of_a_window_worked_by_hand():
     spec = FeatureSpec(window=3, horizon=1, taxonomies=("category",))
-    model = BoostedTrees(spec, LightGbmOptions())
+    model = LightGbm(spec, LightGbmOptions())
     model.features.state = {"prior": np.array([0.1, 30.0])}
     inputs = {
         "share_rate": np.array([[10, 40, 0], [0, 0, 0]], "float32"),
@@ -170,7 +168,7 @@ def test_texts_are_fitted_on_the_distinct_texts_of_training(samples, fitted):
     train, validation = samples
     again = {name: np.concatenate([array, array[:99]]) for name, array in train.inputs.items()}
     repeated = sample(again, np.concatenate([train.share_rate, train.share_rate[:99]]))
-    model = BoostedTrees(tiny.SPEC, LightGbmOptions(text_components=4, **FAST))
+    model = LightGbm(tiny.SPEC, LightGbmOptions(text_components=4, **FAST))
     model.fit(repeated, validation)
     for name in ("idf_text_title", "components_text_title"):
         np.testing.assert_array_equal(model.state()[name], fitted[0].state()[name])
@@ -187,7 +185,7 @@ def test_equal_seeds_give_equal_states_on_two_threads_and_other_seeds_others(sam
     with threadpool_limits(2):
         for seed in (0, 0, 1):
             options = {"mode_weights": (1, 1, 1), "text_components": 4, "seed": seed}
-            model = BoostedTrees(tiny.SPEC, LightGbmOptions(**options, **FAST))
+            model = LightGbm(tiny.SPEC, LightGbmOptions(**options, **FAST))
             model.fit(*samples)
             states.append(model.state())
     first, again, other = states
@@ -200,7 +198,7 @@ def test_equal_seeds_give_equal_states_on_two_threads_and_other_seeds_others(sam
 def test_the_state_restores_every_prediction_to_the_bit(samples, fitted, tmp_path):
     model, _ = fitted
     np.savez(tmp_path / "state.npz", **model.state())
-    restored = BoostedTrees(tiny.SPEC, LightGbmOptions())
+    restored = LightGbm(tiny.SPEC, LightGbmOptions())
     with np.load(tmp_path / "state.npz", allow_pickle=False) as stored:
         restored.restore(dict(stored))
     for one in samples[1].values():
@@ -231,7 +229,7 @@ def test_validation_decides_the_number_of_trees_and_nothing_else(samples):
     }
     trees = {}
     for name, shown in (("own", validation), ("senseless", senseless)):
-        model = BoostedTrees(tiny.SPEC, LightGbmOptions(text_components=0, **FAST))
+        model = LightGbm(tiny.SPEC, LightGbmOptions(text_components=0, **FAST))
         told = model.fit(train, shown)
         state = model.state()
         parts = state.pop("trees").tobytes().decode().split("\n\n\n")
@@ -266,7 +264,7 @@ def test_modes_teach_the_trees_to_read_content_when_the_history_is_hidden():
     validation = in_scenarios(planted(2)[1])
     mse = {}
     for weights in ((1, 0, 0), (1, 1, 1)):
-        model = BoostedTrees(spec, LightGbmOptions(mode_weights=weights, **FAST))
+        model = LightGbm(spec, LightGbmOptions(mode_weights=weights, **FAST))
         model.fit(train, validation)
         mse[weights] = {
             name: np.mean(np.square(model.predict(one.inputs) - one.share_rate))
@@ -279,9 +277,7 @@ def test_modes_teach_the_trees_to_read_content_when_the_history_is_hidden():
 
 def test_copies_are_drawn_as_the_networks_draw(samples):
     train, _ = samples
-    model = BoostedTrees(
-        tiny.SPEC, LightGbmOptions(mode_weights=(1, 1, 2), noisy_rate=1.0, copies=5)
-    )
+    model = LightGbm(tiny.SPEC, LightGbmOptions(mode_weights=(1, 1, 2), noisy_rate=1.0, copies=5))
     copies = model._copies(train)
     assert len(copies) == 5
     hidden = np.array([copy["missing_flag"].all(axis=1) for copy in copies])
@@ -292,7 +288,7 @@ def test_copies_are_drawn_as_the_networks_draw(samples):
     for copy in copies:
         assert not copy["share_rate"][copy["missing_flag"] == 1].any()
         assert copy["field_tags"] is train.inputs["field_tags"]
-    (same,) = BoostedTrees(tiny.SPEC, LightGbmOptions(mode_weights=(2, 0, 0)))._copies(train)
+    (same,) = LightGbm(tiny.SPEC, LightGbmOptions(mode_weights=(2, 0, 0)))._copies(train)
     assert same is train.inputs
 
 
@@ -302,7 +298,7 @@ def test_a_row_without_weight_teaches_nothing(samples):
     spoilt = np.where(keep, train.share_rate, 90)
     predicted = []
     for weight in (np.ones(len(train), "float32"), 2 * keep.astype("float32")):
-        model = BoostedTrees(tiny.SPEC, LightGbmOptions(text_components=0, **FAST))
+        model = LightGbm(tiny.SPEC, LightGbmOptions(text_components=0, **FAST))
         model.fit(sample(train.inputs, spoilt, weight), validation)
         predicted.append(model.predict(validation["normal"].inputs).mean())
     assert predicted[0] > 30
@@ -314,7 +310,7 @@ def test_predictions_stay_within_the_range_of_rates(samples):
     far = sample(train.inputs, np.where(train.share_rate > 7, 400, -200))
     narrow, wide = (tiny.SPEC.model_copy(update={"max_rate": top}) for top in (100.0, None))
     for spec, top in ((narrow, 100), (wide, np.inf)):
-        model = BoostedTrees(spec, LightGbmOptions(text_components=0, **FAST))
+        model = LightGbm(spec, LightGbmOptions(text_components=0, **FAST))
         model.fit(far, {"normal": far})
         predicted = model.predict(far.inputs)
         assert predicted.min() == 0
@@ -323,7 +319,7 @@ def test_predictions_stay_within_the_range_of_rates(samples):
 
 def test_taxonomy_sequences_can_be_left_out(samples):
     train, _ = samples
-    model = BoostedTrees(tiny.SPEC, LightGbmOptions(coarse_granularity=False))
+    model = LightGbm(tiny.SPEC, LightGbmOptions(coarse_granularity=False))
     model.features.fit(train, "lightgbm")
     assert not [name for name in model.features.names() if name.startswith("taxonomy")]
 
@@ -348,7 +344,7 @@ def test_the_options_of_a_tuner_are_read():
 )
 def test_refuses_options_out_of_range(options):
     with pytest.raises(ValueError, match=rf"`{next(iter(options))}` must be"):
-        BoostedTrees(tiny.SPEC, LightGbmOptions(**options))
+        LightGbm(tiny.SPEC, LightGbmOptions(**options))
 
 
 # -------------------------------------------------------------------------------- exported
@@ -368,7 +364,7 @@ def test_the_network_scores_as_the_trees_do(samples, fitted, network):
 
 
 def test_another_network_is_found_out(samples, fitted, network):
-    other = BoostedTrees(tiny.SPEC, LightGbmOptions(text_components=0, **FAST))
+    other = LightGbm(tiny.SPEC, LightGbmOptions(text_components=0, **FAST))
     other.fit(samples[0], samples[1])
     with pytest.raises(RuntimeError, match=r"the network of the estimator lightgbm .* differently"):
         check_network(network, other, samples[0].inputs, 1.0)
