@@ -146,12 +146,8 @@ def filter_plot(sweeps: Mapping[str, pd.DataFrame], pools: Mapping[str, pd.DataF
     return figure
 
 
-GATES = {
-    "head": "What a prediction is made of",
-    "fusion": "Where the model looks in each scenario",
-    "prior_fusion": "Where the prior of the mixed head looks",
-}
-"""Kinds of `attention.Means` that the plot of the gates has, and the titles of their panels."""
+GATES = ("head", "fusion", "prior_fusion")
+"""Kinds of `attention.Means` that the plot of the gates has a panel of."""
 
 
 def gates_plot(gates: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
@@ -167,9 +163,18 @@ def gates_plot(gates: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure
         name for scenarios in gates.values() for named in scenarios.values() for name in named
     )
     colours = {name: f"C{number % 10}" for number, name in enumerate(names)}
+    titles = {
+        "head": "What a prediction is made of",
+        "fusion": "Where the model looks in each scenario",
+        "prior_fusion": "Where the prior looks",
+    }
+    if "head" in gates:  # the fusion is of one of its parts
+        titles["fusion"] = (
+            f"Where the {'direct part' if 'prior_fusion' in gates else 'prior'} looks"
+        )
     for axes, (kind, scenarios) in zip(panels, gates.items(), strict=True):
         _stacked_bars(axes, scenarios, colours)
-        axes.set_title(GATES[kind], loc="left")
+        axes.set_title(titles[kind], loc="left")
         if len(gates) > 1:
             legend = axes.legend(
                 loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small"

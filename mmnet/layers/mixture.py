@@ -1,4 +1,4 @@
-"""The mixture of two predictions: who is trusted for an example, and how far."""
+"""The mixture of two predictions: how far each is trusted for an example."""
 
 from __future__ import annotations
 
@@ -64,13 +64,8 @@ class DirectWeight(keras.layers.Layer):
 class MixedRate(keras.layers.Layer):
     """Mixes a smoothed and a direct prediction, (1 - g) s + g f; always float32.
 
-    In training an example is with probability p / 2 each predicted by s alone and by f alone, so
-    that in expectation the loss is that of the mixture, and of either part: neither may be bad
-    where the other one makes up for it, and a scenario that is rare in training finds both ready.
-
-    Args:
-        alone: p, in [0, 1].
-        seed: repeats the same draws; None draws anew.
+    Rates are mixed, not what a link makes rates of: so the mixture is inside any range that both
+    are in, whatever the link.
 
     Call arguments:
         smoothed: s, [batch], percent.
@@ -81,21 +76,12 @@ class MixedRate(keras.layers.Layer):
         Percent, [batch]; between s and f.
 
     Raises:
-        ValueError: `alone` is outside [0, 1], or the shapes differ.
+        ValueError: the shapes differ.
     """
 
-    def __init__(self, alone: float, seed: int | None = None, **kwargs):
+    def __init__(self, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
-        self.alone, self.seed = checks.in_range(0, 1, alone=alone), seed
-        self._draws = keras.random.SeedGenerator(seed)
 
-    def call(self, smoothed, direct, weight, training=False):
+    def call(self, smoothed, direct, weight):
         checks.same_shape(smoothed=smoothed, direct=direct, weight=weight)
-        if training and self.alone:
-            draw = keras.random.uniform(ops.shape(weight), seed=self._draws)
-            weight = ops.where(draw < self.alone / 2, 0.0, weight)
-            weight = ops.where(draw >= 1 - self.alone / 2, 1.0, weight)
         return (1 - weight) * smoothed + weight * direct
-
-    def get_config(self):
-        return {**super().get_config(), "alone": self.alone, "seed": self.seed}

@@ -23,10 +23,6 @@ from mmnet.models.options import HeadOptions, Link, NetworkOptions
 from mmnet.schema import FeatureSpec
 
 
-ALONE = 0.2
-"""Share of the training examples of the mixed head that one of its two parts predicts alone."""
-
-
 class Prior(NamedTuple):
     """What the mixed head's prior reads: everything but the item's own history.
 
@@ -88,7 +84,7 @@ def prediction(
     rate, own = _smoothed(standardised, known, smoothed, spec, options, "smoothed_share_rate")
     # g, and what it makes of the two. [batch]
     weight = DirectWeight(name="direct_weight")([hidden, known], smoothed.clicks, own)
-    return MixedRate(ALONE, seed=options.seed, name="predicted_share_rate")(rate, direct, weight)
+    return MixedRate(name="predicted_share_rate")(rate, direct, weight)
 
 
 def mixed_prior(
@@ -111,12 +107,12 @@ def mixed_prior(
     vectors, centre = [], None
     if options.coarse_granularity and spec.taxonomies:
         rate, missing_flag = inputs["taxonomy_rate"], inputs["taxonomy_missing_flag"]
-        read = [in_standard_deviations(rate, spec, "scaled_trend")]
-        read += [missing_flag] if options.taxonomy_flags else []
-        flat = [keras.layers.Flatten()(one) for one in read]
-        joined = keras.layers.Concatenate(name="trends")(flat) if len(flat) > 1 else flat[0]
+        trend = in_standard_deviations(rate, spec, "scaled_trend")
+        if options.taxonomy_flags:
+            trend = keras.layers.Concatenate(name="flagged_trend")([trend, missing_flag])
+        trend = keras.layers.Flatten(name="flat_trend")(trend)
         # One dense layer: a second tower of convolutions would double a training step.
-        vectors.append(keras.layers.Dense(options.units, "relu", name="taxonomy_trend")(joined))
+        vectors.append(keras.layers.Dense(options.units, "relu", name="taxonomy_trend")(trend))
         centre = TaxonomyCentre(
             spec.rate_scale,
             spec.rate_mean,

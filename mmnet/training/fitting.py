@@ -170,8 +170,8 @@ class Trainer:
         model.compile(optimizer, loss, jit_compile=flags.jit)
         optimizer.build(model.trainable_variables)  # else there would be nothing to restore into
         self.average = WeightAverage(model, weight_average) if weight_average else None
-        # None where there is none, as in the checkpoints of runs before there were any.
-        self._shared["weight_average"] = weight_average or None
+        if weight_average:  # left out otherwise: checkpoints stay as they were before it
+            self._shared[resuming.AVERAGED] = weight_average
         left_out = {id(variable) for variable in constants}
         averages = self.average.variables if self.average else ()
         self.variables = {

@@ -30,6 +30,9 @@ _JSON, _SHA256 = "progress.json", "sha256"
 _ARRAY = "array-"
 _OTHERS = "others/"
 
+AVERAGED = "weight_average"
+"""A setting that only runs with averaged weights have."""
+
 
 @dataclass
 class Progress:
@@ -265,8 +268,8 @@ def check_fits(
     import keras
 
     fix = "resume with the flags of that run, or choose an empty run directory"
-    for name in settings:
-        then, now = checkpoint.settings.get(name), settings[name]
+    for name in dict.fromkeys([*settings, AVERAGED]):
+        then, now = checkpoint.settings.get(name), settings.get(name)
         if then != now:
             raise InputError(
                 f"the checkpoint in {directory} was trained with {name}={then}, "

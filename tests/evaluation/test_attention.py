@@ -41,6 +41,22 @@ def test_names_the_mean_weight_of_each_modality():
     assert abs(sum(found.values()) - 2) < 1e-5
 
 
+def test_a_head_of_several_parts_shows_what_each_of_them_counts_for():
+    model, examples = mmnet(SPEC, MMNetOptions(head="mixed", **SMALL)), Examples()
+    attention = Attention(model, SPEC, jit=False)
+    assert {"head", "fusion", "prior_fusion"} <= set(attention.kinds)
+    _, looks = attention.look(examples)
+    means = attention.means(looks)
+    assert list(means["normal"]["head"]) == ["own_clicks", "prior", "direct"]
+    assert next(iter(means["normal"]["prior_fusion"])) == "taxonomies"
+    # Without a history there are no clicks of its own; the direct part has 0.5 at the start.
+    assert means["cold_start"]["head"] == {"own_clicks": 0, "prior": 0.5, "direct": 0.5}
+    assert means["normal"]["head"]["own_clicks"] > 0.1
+    frame = attention.frame(examples, looks)
+    assert frame["head_own_clicks"].tolist()[4:] == [0] * 4
+    assert "prior_fusion_taxonomies" in frame
+
+
 def test_a_model_that_attends_to_nothing_has_nothing_to_show():
     attention = Attention(mmved(SPEC, MmvedOptions(**SMALL)), SPEC, jit=False)
     assert attention.kinds == ()

@@ -438,6 +438,11 @@ def test_the_parts_of_a_head_have_a_panel_and_a_table_of_their_own():
     ]
     assert shown[0] == [[0.5] * 3, [0.25] * 3, [0.25] * 3]
     assert shown[2] == [[0.75] * 3, [0.25] * 3]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "What a prediction is made of",
+        "Where the direct part looks",
+        "Where the prior looks",
+    ]
     # A modality has one colour, whoever looks at it.
     colours = [
         {bars.get_label(): bars[0].get_facecolor() for bars in axes.containers}

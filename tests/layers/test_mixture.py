@@ -19,7 +19,7 @@ OWN = np.array([0.5, 0.0], "float32")
 
 def test_mixes_by_the_weight():
     # 0.75 · 2 + 0.25 · 4, all of s, all of f: exact in float32.
-    np.testing.assert_array_equal(MixedRate(0.2)(SMOOTHED, DIRECT, WEIGHT), [2.5, 5.0, 8.0])
+    np.testing.assert_array_equal(MixedRate()(SMOOTHED, DIRECT, WEIGHT), [2.5, 5.0, 8.0])
 
 
 rates = st.floats(0, 2.0**20, width=32)
@@ -28,27 +28,10 @@ rates = st.floats(0, 2.0**20, width=32)
 @settings(max_examples=100, deadline=None)
 @given(rates, rates, st.floats(0, 1, width=32))
 def test_lies_between_its_parts(smoothed, direct, weight):
-    found = float(
-        MixedRate(0.0)(*(np.array([x], "float32") for x in (smoothed, direct, weight)))[0]
-    )
-    # Three roundings of float32.
-    slack = 4e-7 * max(smoothed, direct)
+    found = float(MixedRate()(*(np.array([x], "float32") for x in (smoothed, direct, weight)))[0])
+    # Three roundings of float32, and what is too small for it.
+    slack = 4e-7 * max(smoothed, direct) + 1e-37
     assert min(smoothed, direct) - slack <= found <= max(smoothed, direct) + slack
-
-
-def test_training_shows_each_part_alone_as_often():
-    n = 20_000
-    ones = np.ones(n, "float32")
-    found = np.asarray(MixedRate(0.2, seed=0)(0 * ones, ones, 0.5 * ones, training=True))
-    assert set(np.unique(found)) == {0.0, 0.5, 1.0}
-    # Four standard errors of a tenth of 20,000 draws.
-    assert np.mean(found == 0) == pytest.approx(0.1, abs=0.0085)
-    assert np.mean(found == 1) == pytest.approx(0.1, abs=0.0085)
-
-
-def test_without_a_part_alone_training_mixes_too():
-    found = MixedRate(0.0)(SMOOTHED, DIRECT, WEIGHT, training=True)
-    np.testing.assert_array_equal(found, MixedRate(0.0)(SMOOTHED, DIRECT, WEIGHT))
 
 
 def test_every_example_has_the_same_weight_at_the_start():
@@ -67,19 +50,17 @@ def test_the_weight_reads_vectors_clicks_and_the_smoothed_part():
 def test_arguments_are_checked():
     with pytest.raises(ValueError, match=r"`start` must be in \(0, 1\). Received: start=1"):
         DirectWeight(1)
-    with pytest.raises(ValueError, match=r"`alone` must be in \[0, 1\]"):
-        MixedRate(1.5)
     with pytest.raises(ValueError, match="`smoothed`, `direct`, `weight` must have one shape"):
-        MixedRate(0.0)(SMOOTHED, DIRECT, WEIGHT[:, None])
+        MixedRate()(SMOOTHED, DIRECT, WEIGHT[:, None])
 
 
 def test_both_stay_float32_under_mixed_precision():
     assert DirectWeight(dtype="mixed_bfloat16").compute_dtype == "float32"
-    assert MixedRate(0.0, dtype="mixed_bfloat16").compute_dtype == "float32"
+    assert MixedRate(dtype="mixed_bfloat16").compute_dtype == "float32"
 
 
 def test_mixed_rate_conforms(tmp_path):
-    check_layer(MixedRate(0.2, seed=0), SMOOTHED, DIRECT, WEIGHT, tmp_path=tmp_path)
+    check_layer(MixedRate(), SMOOTHED, DIRECT, WEIGHT, tmp_path=tmp_path)
 
 
 def test_direct_weight_conforms(tmp_path):
