@@ -38,7 +38,8 @@ ROOMS = (
     ("mma4ctr",),
     ("experiments",),
     ("tasks",),
-    ("driver",),
+    ("api",),
+    ("driver", "__main__"),
     (
         *("inspect", "prepare", "encode", "train", "series", "evaluate", "predict", "drift"),
         "experiment",
