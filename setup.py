@@ -40,7 +40,12 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["mmnet", "mmnet.*"]),
     package_data={
-        "mmnet": ["py.typed", "experiments/rows/*.txt", "mma4ctr/experiments/rows/*.txt"]
+        "mmnet": [
+            "py.typed",
+            "recipes/*.txt",
+            "experiments/rows/*.txt",
+            "mma4ctr/experiments/rows/*.txt",
+        ]
     },
     install_requires=[
         "absl-py>=2",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mmnet import layers
     from mmnet.api.datasets import Dataset
     from mmnet.api.exports import Export
-    from mmnet.api.networks import DFTC, GRU, MMVED, EncoderDecoder, MMNet
+    from mmnet.api.networks import DFTC, GRU, MMVED, EncoderDecoder, MMNet, Transformer
     from mmnet.api.runs import Run
     from mmnet.checks import InputError
     from mmnet.evaluation import metrics
@@ -31,12 +31,15 @@ __all__ = [
     "InputError",
     "MMNet",
     "Run",
+    "Transformer",
     "layers",
     "losses",
     "metrics",
 ]
 
-_NETWORKS = dict.fromkeys(("DFTC", "GRU", "MMVED", "EncoderDecoder", "MMNet"), "api.networks")
+_NETWORKS = dict.fromkeys(
+    ("DFTC", "GRU", "MMVED", "EncoderDecoder", "MMNet", "Transformer"), "api.networks"
+)
 _CLASSES = _NETWORKS | {
     "Dataset": "api.datasets",
     "Export": "api.exports",

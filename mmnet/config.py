@@ -5,12 +5,14 @@ See `flags` for how they are read.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 from pydantic import Field
 
 from mmnet.flags import Columns, Flags, Numbers, Repeated
+from mmnet.recipes import durations, reading
 from mmnet.table_flags import ContentFlags, EngineFlags, TableFlags
 
 # ---------------------------------------------------------------------- groups of both systems
@@ -196,8 +198,8 @@ class ModelFlags(Flags):
 
     model: str = Field(
         "mmnet",
-        description="mmnet; gru, encoder_decoder, mmved, dftc; smoothed_history, lightgbm; "
-        "ha, ha_taxonomy, last_rate, taxonomy_mean.",
+        description="mmnet; gru, encoder_decoder, mmved, dftc, transformer; smoothed_history, "
+        "lightgbm; ha, ha_taxonomy, last_rate, taxonomy_mean.",
     )
     coarse_granularity: bool = Field(True, description="Read the taxonomy sequences.")
     taxonomy_flags: bool = Field(True, description="Embed their missing flags too.")
@@ -211,8 +213,11 @@ class ModelFlags(Flags):
 class TrainingFlags(FitFlags):
     """How the model is fitted."""
 
-    ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("loss", "monitor")
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("loss", "monitor", "ensemble")
 
+    ensemble: Annotated[int, "added later"] = Field(
+        1, ge=1, description="Number of seeds, from --seed on, trained and averaged as one model."
+    )
     schedule: Literal["constant", "cosine"] = Field(
         "constant", description="Learning-rate schedule; cosine decays to 0 over all --epochs."
     )
@@ -227,12 +232,55 @@ class TrainingFlags(FitFlags):
         description="Clicks at which a target has half the largest weight in the loss; 0 weighs "
         "all targets alike.",
     )
+    weight_average: Annotated[float, "added later"] = Field(
+        0,
+        ge=0,
+        lt=1,
+        description="Momentum of an exponential moving average of the weights, e.g. 0.999, which "
+        "is validated and exported in their place; 0 does not average.",
+    )
     monitor: Literal["mean_log_mse", "normal", "cold_start", "noisy"] = Field(
         "mean_log_mse", description="Validation metric that chooses the best epoch."
     )
     precision: Literal["float32", "mixed_bfloat16"] = Field(
         "float32", description="Compute dtype policy."
     )
+    validation_halves: Annotated[bool, "added later"] = Field(
+        False,
+        description="Cut validation by item: one half chooses the epoch, the other one fits "
+        "thresholds and prediction intervals.",
+    )
+
+
+class RecipeFlags(Flags):
+    """Many flags by one name."""
+
+    recipe: Annotated[str, "added later"] = Field(
+        "",
+        description="Flags by name, beneath those that are given: paper, direct, smoothed, "
+        "mixed, lightgbm; or auto, which finds them on validation within --budget.",
+    )
+    budget: Annotated[str, "added later"] = Field(
+        "",
+        description="Time in which --recipe=auto looks, such as 20m; default: 8 times that of "
+        "training the paper's network.",
+    )
+
+    @pydantic.field_validator("budget")
+    @classmethod
+    def _duration(cls, text: str) -> str:
+        if text:
+            durations.seconds_of(text)
+        return text
+
+    @classmethod
+    def beneath(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The flags that were given, and beneath them the recipe's."""
+        return reading.beneath(cls, given)
+
+    def check(self) -> None:
+        """Makes sure that what the recipe fixes stays as it is."""
+        reading.check(self)
 
 
 class DecisionFlags(Flags):
@@ -283,6 +331,7 @@ class InspectConfig(TableFlags, TaskFlags):
 
 
 class TrainConfig(
+    RecipeFlags,
     TableFlags,
     TaskFlags,
     ScenarioFlags,
@@ -313,6 +362,11 @@ class StudyFlags(Flags):
         description="Rows to tune on validation, which writes ROW_tuned.txt; no table is made.",
     )
     trials: int = Field(20, ge=1, description="Trials per row to tune, the same for all.")
+    space: str = Field(
+        "",
+        description="Text file of what --tune tunes, for any model, a line such as "
+        "'learning_rate = 0.0003 .. 0.005 log' each; default: that of the model.",
+    )
 
 
 class ExperimentConfig(

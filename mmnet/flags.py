@@ -45,6 +45,14 @@ class Flags(BaseModel):
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = None
 
+    @classmethod
+    def beneath(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The flags that were given, and those that they stand for beneath them."""
+        return dict(given)
+
+    def check(self) -> None:
+        """Makes sure that the flags go together; raises `InputError` where they do not."""
+
 
 def define(config: type[BaseModel], values: absl_flags.FlagValues) -> None:
     """Defines one absl flag per field of `config` in `values`."""
@@ -129,6 +137,20 @@ def parse(config: type[Parsed], arguments: Sequence[str]) -> Parsed:
     ...
     mmnet.checks.InputError: unknown flag --windw. Did you mean window?
     """
+    given = read(config, arguments)
+    if not issubclass(config, Flags):
+        return build(config, given)
+    found = build(config, config.beneath(given))
+    found.check()
+    return found
+
+
+def read(config: type[BaseModel], arguments: Sequence[str]) -> dict[str, Any]:
+    """Reads command-line arguments into the values of the flags that they give, not yet validated.
+
+    Raises:
+        InputError: an unknown flag, or a flagfile that is not there.
+    """
     values = _FlagValues()
     define(config, values)
     try:
@@ -145,7 +167,7 @@ def parse(config: type[Parsed], arguments: Sequence[str]) -> Parsed:
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}; every setting is a --flag=value")
     given = [name for name in config.model_fields if values[name].present]
-    return build(config, {name: getattr(values, name) for name in given})
+    return {name: getattr(values, name) for name in given}
 
 
 def build(config: type[Parsed], given: dict[str, Any]) -> Parsed:

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import mmnet
 
@@ -17,8 +18,10 @@ def test_dir_shows_the_api_and_nothing_private():
 
 
 def test_every_public_layer_is_exported():
+    of_estimators = {"smoothing", "trees"}  # what their exports are made of
+    files = {path.stem for path in Path(mmnet.layers.__file__).parent.glob("[a-z]*.py")}
     found = set()
-    for file in set(mmnet.layers._FILES.values()):
+    for file in files - of_estimators:
         module = importlib.import_module(f"mmnet.layers.{file}")
         members = inspect.getmembers(module, inspect.isclass)
         found |= {name for name, one in members if one.__module__ == module.__name__}

@@ -16,7 +16,8 @@ import pytest
 from rich.console import Console
 
 from mmnet import config, driver, tasks
-from mmnet.config import EvaluateConfig, PredictConfig, PrepareConfig, TrainConfig
+from mmnet.config import DriftConfig, EvaluateConfig, PredictConfig, PrepareConfig, TrainConfig
+from mmnet.data import dataset as datasets
 from mmnet.evaluation import metrics
 from mmnet.evaluation.predicting import Predictor
 from mmnet.files import scratch_directory, write_directory
@@ -132,7 +133,24 @@ def test_an_estimator_is_evaluated_again_from_what_it_stored(tmp_path, simulated
     assert run(EvaluateConfig, "evaluate", f"--run_dir={directory}") == 0
     assert (directory / "evaluation" / "metrics.json").read_bytes() == first
     assert "degradation.png" in {path.name for path in (directory / "evaluation").iterdir()}
-    assert not (directory / "export").exists()
+    assert (directory / "export" / "1" / "saved_model.pb").exists()
+
+
+@pytest.mark.slow
+def test_what_is_exported_of_an_estimator_is_used_like_a_network(tmp_path, simulated_flags):
+    flags = [*simulated_flags, "--model=smoothed_history", "--set=centre=fitted"]
+    data, export = tmp_path / "data", f"--saved_model={tmp_path / 'run' / 'export'}"
+    prepared = f"--dataset_dir={data}"
+    assert run(TrainConfig, "train", *flags, prepared, f"--run_dir={tmp_path / 'run'}") == 0
+    assert run(PredictConfig, "predict", export, "--verify") == driver.OK
+    scores = tmp_path / "scores.parquet"
+    assert run(PredictConfig, "predict", export, prepared, f"--output={scores}") == driver.OK
+    found = pd.read_parquet(scores)["predicted_share_rate"]
+    assert len(found) == len(datasets.load(data).panel.item_ids)
+    assert found.between(0, 100).all()
+    assert found.nunique() > len(found) / 2
+    drift = f"--output={tmp_path / 'drift'}"
+    assert run(DriftConfig, "drift", export, prepared, drift) in (driver.OK, 3)
 
 
 def test_the_metrics_are_those_of_the_predictions(run_dir):

@@ -24,6 +24,7 @@ ROOMS = (
         "config",
         "table_flags",
         "flags",
+        "recipes",
         "checks",
         "files",
         "hashing",
@@ -36,7 +37,7 @@ ROOMS = (
     ("training",),
     ("serving",),
     ("mma4ctr",),
-    ("experiments",),
+    ("experiments", "search"),
     ("tasks",),
     ("api",),
     ("driver", "__main__"),
@@ -149,9 +150,10 @@ def test_layers_and_models_know_keras_only():
 
 def test_flags_are_read_without_tensorflow():
     # A wrong flag is told at once, not after seconds of loading.
-    for room in ROOMS[0]:
-        for module in imported(PACKAGE / f"{room}.py"):
-            assert module.split(".")[0] not in ("tensorflow", "keras")
+    for path in files():
+        if room_of(path) in ROOMS[0]:
+            for module in imported(path):
+                assert module.split(".")[0] not in ("tensorflow", "keras")
 
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}  # of a process elsewhere
@@ -209,6 +211,9 @@ MISTAKES = {
         ([*TABLES, "--set=unitz=8"], "--set=unitz=8: mmnet has no option 'unitz'"),
         ([*TABLES, "--model=gru", "--set=link=logt"], "--set=link=logt: "),
         ([*TABLES, "--rules=recal=0.9"], "a rule is threshold=PERCENT"),
+        ([*TABLES, "--recipe=papr"], "--recipe=papr: no such recipe"),
+        ([*TABLES, "--recipe=paper", "--loss=binomial"], "--loss=binomial is not what the paper"),
+        ([*TABLES, "--recipe=auto", "--schedule=cosine"], "--schedule=cosine: --recipe=auto"),
         ([*TABLES, "--mode_weights=1,0"], "--mode_weights takes three numbers"),
         (["--counts=no.csv", "--items=items.csv"], "no.csv: no such file"),
         ([*TABLES, "--taxonomies=categry"], "items.csv has no column 'categry'"),

@@ -85,7 +85,6 @@ WITHOUT_OWN_FILE = {
     "tasks/preparing.py": DRIVERS,
     "tasks/shown.py": DRIVERS,
     "tasks/starting.py": DRIVERS,
-    "tasks/training.py": DRIVERS,
     "train.py": DRIVERS,
     "training/sessions.py": "training/test_fitting.py",
     "training/share_rates.py": "training/test_fitting.py",

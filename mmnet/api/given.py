@@ -52,7 +52,9 @@ def flags_of(config: type[Config], options: Mapping[str, Any]) -> Iterator[Confi
             )
     with scratch_directory(given.get("engine_spill", "")) as scratch:
         values = {name: _value(config, name, value, Path(scratch)) for name, value in given.items()}
-        yield build(config, values)
+        found = build(config, config.beneath(values))
+        found.check()
+        yield found
 
 
 def in_memory(options: Mapping[str, Any]) -> bool:

@@ -13,9 +13,9 @@ from mmnet.checks import InputError, did_you_mean
 from mmnet.models import REGISTRY
 from mmnet.schema import FeatureSpec
 
-__all__ = ["DFTC", "GRU", "MMVED", "EncoderDecoder", "MMNet"]
+__all__ = ["DFTC", "GRU", "MMVED", "EncoderDecoder", "MMNet", "Transformer"]
 
-for _module in ("dftc", "encoder_decoder", "gru", "mmnet", "mmved"):
+for _module in ("dftc", "encoder_decoder", "gru", "mmnet", "mmved", "transformer"):
     # Their layers are registered when they are imported, so that Keras can load saved models.
     importlib.import_module(f"mmnet.models.{_module}")
 
@@ -55,6 +55,11 @@ def MMVED(data: Dataset | FeatureSpec, **options: Any) -> keras.Model:
 def DFTC(data: Dataset | FeatureSpec, **options: Any) -> keras.Model:
     """Builds DFTC (Liao et al., AAAI 2019); arguments and result as of `MMNet`."""
     return _built("dftc", data, options)
+
+
+def Transformer(data: Dataset | FeatureSpec, **options: Any) -> keras.Model:
+    """Builds the transformer baseline, beyond the paper; arguments and result as of `MMNet`."""
+    return _built("transformer", data, options)
 
 
 def _built(name: str, data: Dataset | FeatureSpec, options: dict[str, Any]) -> keras.Model:

@@ -83,7 +83,8 @@ class Run:
         if dataset is None and in_memory(given):
             # Tables in memory are gone when a run is resumed; what is made of them is kept.
             names = {*TableFlags.model_fields, *TASK}
-            of_tables = {name: one for name, one in options.items() if name in names}
+            resolved = TrainConfig.beneath({"recipe": options.get("recipe", "")}) | options
+            of_tables = {name: one for name, one in resolved.items() if name in names}
             options = {name: one for name, one in options.items() if name not in names}
             if not options.get("resume"):
                 _check_free(Path(run_dir))
@@ -184,16 +185,14 @@ class Run:
         from mmnet.startup import load_tensorflow
 
         load_tensorflow()
-        from mmnet.tasks.building import WEIGHTS, built, model_options
-        from mmnet.training import resume
+        from mmnet.tasks.building import model_options
+        from mmnet.tasks.evaluating import restored
 
-        builder, options = model_options(self.flags)
+        builder, _ = model_options(self.flags)
         if builder.kind != "network":
             raise InputError(f"--model={self.flags.model} is no network")
         dataset = datasets.load(self.flags.dataset_dir or self.directory / "dataset")
-        network = built(builder, options, dataset, self.flags)
-        resume.load_weights(network, self.directory / WEIGHTS, dataset.fingerprint)
-        return network
+        return restored(dataset, self.flags, self.directory)
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self._there(name)

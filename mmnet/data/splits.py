@@ -54,6 +54,27 @@ class Split:
     def __getitem__(self, name: str) -> Examples:
         return getattr(self, name)
 
+    def closed(self) -> Split:
+        """The same splits, of which test cannot be opened.
+
+        >>> nothing = Examples(np.array([]), np.array([]))
+        >>> Split(nothing, nothing, nothing).closed()["test"]
+        Traceback (most recent call last):
+        ...
+        RuntimeError: the test split is closed until a system is chosen
+        """
+        return _TestClosed(self.train, self.validation, self.validation, self.first_targets)
+
+
+@dataclass(frozen=True)
+class _TestClosed(Split):
+    """Splits for what has to do without the test rows."""
+
+    def __getattribute__(self, name: str):
+        if name == "test":
+            raise RuntimeError("the test split is closed until a system is chosen")
+        return super().__getattribute__(name)
+
 
 @dataclass(frozen=True)
 class Candidates:

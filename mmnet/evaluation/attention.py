@@ -10,7 +10,7 @@ import pandas as pd
 
 from mmnet.evaluation.predicting import Predict, Predicted, Predictor, ScenarioSet
 from mmnet.models.meta_info import texts_of
-from mmnet.models.mmnet import attention_probe, fusion_names
+from mmnet.models.mmnet import attention_probe, fusion_names, head_weights
 from mmnet.schema import FeatureSpec
 
 Looks = dict[str, dict[str, np.ndarray]]
@@ -30,7 +30,8 @@ class Attention:
         jit: compile with XLA.
 
     Attributes:
-        kinds: "granularity", "temporal", "context", "fusion", as far as the model has them.
+        kinds: "granularity", "temporal", "context", "fusion", "prior_fusion" and "head", as far
+            as the model has them.
     """
 
     def __init__(self, model: keras.Model, spec: FeatureSpec, jit: bool):
@@ -46,6 +47,8 @@ class Attention:
             "temporal": [f"t-{back}" for back in reversed(range(spec.window))],
             "context": [text.name for text in texts_of(spec)],
             "fusion": fusion_names(model),
+            "prior_fusion": fusion_names(model, "prior_fusion"),
+            "head": list(head_weights(model)),
         }
 
     @property
@@ -90,7 +93,8 @@ class Attention:
         """One row per scenario and example, in the order of the predictions table.
 
         Returns:
-            scenario, item_id, period, and a column per weight: `fusion_<modality>`,
+            scenario, item_id, period, and a column per weight: `head_<part>` of a head of several
+            parts, `fusion_<modality>`, `prior_fusion_<modality>` of the mixed head,
             `temporal_t-5`... `temporal_t-0` (the last step seen), `granularity_item_t-5`... and
             the same for each taxonomy, `context_<text>`.
         """
@@ -99,7 +103,7 @@ class Attention:
             part = keys.copy()
             part.insert(0, "scenario", scenario)
             columns: dict[str, np.ndarray] = {}
-            for kind in ("fusion", "temporal", "context"):
+            for kind in ("head", "fusion", "prior_fusion", "temporal", "context"):
                 if kind in kinds:
                     named = zip(self._names[kind], kinds[kind].T, strict=True)
                     columns |= {f"{kind}_{name}": weights for name, weights in named}

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib import colors, font_manager, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 from mmnet.evaluation.metrics import calibration_by_decile
 from mmnet.files import write_atomic
@@ -145,35 +146,69 @@ def filter_plot(sweeps: Mapping[str, pd.DataFrame], pools: Mapping[str, pd.DataF
     return figure
 
 
-def gates_plot(gates: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Mean weight of each modality in the gated fusion, one bar per scenario.
+GATES = {
+    "head": "What a prediction is made of",
+    "fusion": "Where the model looks in each scenario",
+    "prior_fusion": "Where the prior of the mixed head looks",
+}
+"""Kinds of `attention.Means` that the plot of the gates has, and the titles of their panels."""
+
+
+def gates_plot(gates: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
+    """Mean weights of what decides: parts of the head, modalities; one bar per scenario.
 
     Args:
-        gates: scenario -> modality -> mean weight; those of a scenario sum to 1.
+        gates: kind, of `GATES` -> scenario -> name -> mean weight; those of a scenario sum to 1.
+            One panel per kind.
     """
-    figure = _figure(9, 3.2)
-    axes = figure.subplots()
+    figure = _figure(9, 3.2 if len(gates) == 1 else 0.3 + 2.2 * len(gates))
+    panels = figure.subplots(len(gates), squeeze=False)[:, 0]
+    names = dict.fromkeys(
+        name for scenarios in gates.values() for named in scenarios.values() for name in named
+    )
+    colours = {name: f"C{number % 10}" for number, name in enumerate(names)}
+    for axes, (kind, scenarios) in zip(panels, gates.items(), strict=True):
+        _stacked_bars(axes, scenarios, colours)
+        axes.set_title(GATES[kind], loc="left")
+        if len(gates) > 1:
+            legend = axes.legend(
+                loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small"
+            )
+            _as_written(legend)
+    if len(gates) == 1:
+        legend = figure.legend(loc="outside lower center", frameon=False, ncols=4, fontsize="small")
+        _as_written(legend)
+    panels[-1].set_xlabel(
+        "mean weight in the gated fusion" if list(gates) == ["fusion"] else "mean weight"
+    )
+    return figure
+
+
+def _stacked_bars(
+    axes: Axes, scenarios: Mapping[str, Mapping[str, float]], colours: Mapping[str, str]
+) -> None:
+    """One bar per scenario, of parts that sum to 1."""
     axes.spines[["top", "right", "left"]].set_visible(False)
-    places = np.arange(len(gates))[::-1]
-    start = np.zeros(len(gates))
-    for number, name in enumerate(next(iter(gates.values()))):
-        weights = np.array([named[name] for named in gates.values()])
-        colour = f"C{number % 10}"
-        axes.barh(places, weights, left=start, height=0.6, color=colour, label=name)
+    places = np.arange(len(scenarios))[::-1]
+    start = np.zeros(len(scenarios))
+    for name in next(iter(scenarios.values())):
+        weights = np.array([named[name] for named in scenarios.values()])
+        axes.barh(places, weights, left=start, height=0.6, color=colours[name], label=name)
         for place, left, weight in zip(places, start, weights, strict=True):
             if weight >= 0.04:  # there is room for it
                 axes.text(
                     left + weight / 2, place, f"{weight:.2f}", ha="center", va="center", color="w"
                 )
         start = start + weights
-    axes.set_yticks(places, [TITLES[scenario] for scenario in gates])
+    axes.set_yticks(places, [TITLES[scenario] for scenario in scenarios])
     axes.tick_params(axis="y", length=0)
-    axes.set(xlim=(0, 1), xlabel="mean weight in the gated fusion")
-    axes.set_title("Where the model looks in each scenario", loc="left")
-    legend = figure.legend(loc="outside lower center", frameon=False, ncols=4, fontsize="small")
+    axes.set(xlim=(0, 1))
+
+
+def _as_written(legend: Legend) -> None:
+    """Shows the names of users' columns as they are, and in a font that has their signs."""
     for text in legend.get_texts():
         text.set(parse_math=False, fontfamily=_fonts())
-    return figure
 
 
 def calibration_plot(rows: pd.DataFrame, rate: str) -> Figure:

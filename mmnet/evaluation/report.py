@@ -410,7 +410,7 @@ def _report_text(
     found: Mapping[str, Any],
     systems: Mapping[str, Mapping[str, Any]],
     outage: Scores,
-    gates: Mapping[str, Mapping[str, float]],
+    gates: Scores,
 ) -> str:
     noise = found["normal"]["sampling_noise_mse"]
     parts = [
@@ -438,13 +438,8 @@ def _report_text(
             "The history has no row of its own: without it every scenario is cold-start.\n",
             _outage_text(outage),
         ]
-    if gates:
-        parts += [
-            "## Where the gated fusion looks (mean weight)\n",
-            "The history's vector holds the taxonomy sequences too, where they are read. A "
-            "modality that an item lacks has weight 0, and counts so.\n",
-            _gates_text(gates),
-        ]
+    for kind, scenarios in gates.items():
+        parts += [*_GATES[kind], _gates_text(scenarios)]
     parts += ["## Calibration by decile of the prediction (mean predicted, mean true, %)\n"]
     parts.append(_calibration_text(rows))
     sections = {
@@ -471,9 +466,29 @@ def _outage_text(outage: Scores) -> str:
     return markdown_table(header, lines)
 
 
-def _gates(attention: Scores) -> dict[str, Mapping[str, float]]:
-    """Scenario -> modality -> mean weight in the fusion; empty without one."""
-    return {scenario: kinds["fusion"] for scenario, kinds in attention.items() if "fusion" in kinds}
+_GATES = {
+    "head": (
+        "## What a prediction is made of (mean weight)\n",
+        "own_clicks: the rates of the item's own history; prior: what is expected of such an item, "
+        "its history aside; direct: the network that reads both.\n",
+    ),
+    "fusion": (
+        "## Where the gated fusion looks (mean weight)\n",
+        "The history's vector holds the taxonomy sequences too, where they are read. A "
+        "modality that an item lacks has weight 0, and counts so.\n",
+    ),
+    "prior_fusion": ("## Where the gated fusion of the prior looks (mean weight)\n",),
+}
+"""Kind of weights, of `plots.GATES` -> what stands above its table."""
+
+
+def _gates(attention: Scores) -> dict[str, dict[str, Mapping[str, float]]]:
+    """Kind -> scenario -> name -> mean weight, as far as the model has them."""
+    found = {
+        kind: {scenario: kinds[kind] for scenario, kinds in attention.items() if kind in kinds}
+        for kind in plots.GATES
+    }
+    return {kind: scenarios for kind, scenarios in found.items() if scenarios}
 
 
 def _gates_text(gates: Mapping[str, Mapping[str, float]]) -> str:

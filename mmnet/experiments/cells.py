@@ -152,7 +152,9 @@ class _Worker:
         make_directory(cell.directory)
         # The directory may hold what a killed process left: then that run goes on.
         flagfile = cell.directory / "cell.txt"
-        left_out = (*self._system.known_to_dataset, "resume")
+        # What was not given stays so: a recipe that is looked for may choose it.
+        unset = set(type(cell.flags).model_fields) - cell.flags.model_fields_set
+        left_out = (*self._system.known_to_dataset, "resume", *unset)
         text = to_flagfile(cell.flags, leave_out=left_out)
         write_atomic(flagfile, text + "--resume\n")
         with contextlib.suppress(BrokenPipeError):  # it has died, which `answer` tells

@@ -337,10 +337,20 @@ def _cell(
     return Cell(row.name, seed, origin, flags.model_copy(update={"run_dir": str(run)}), run)
 
 
-def study(row: Row, flags: ExperimentFlags, fingerprint: str, system: System) -> str:
-    """What a study of a row is called: a study of anything else has another name."""
+def study(
+    row: Row, flags: ExperimentFlags, fingerprint: str, system: System, space: str = ""
+) -> str:
+    """What a study of a row is called: a study of anything else has another name.
+
+    Args:
+        row: that is tuned.
+        flags: of the experiment.
+        fingerprint: of its data.
+        system: whose row it is.
+        space: the user's own search space as text.
+    """
     text = _lines(row.flags, system.decides_nothing)
-    return f"{row.name}-{_digest(f'{text}{fingerprint}{flags.seeds[0]}{flags.trials}')}"
+    return f"{row.name}-{_digest(f'{text}{fingerprint}{flags.seeds[0]}{flags.trials}{space}')}"
 
 
 def _lines(flags: TrainFlags, leave_out: Iterable[str]) -> str:

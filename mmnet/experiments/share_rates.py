@@ -45,8 +45,14 @@ class ShareRates:
         """`plan` has checked all that its tables need."""
 
     def of_cell(self, flags: TrainConfig, seed: int, origin: int) -> TrainConfig:
-        """A row's flags with a cell's own seed and origin."""
-        return flags.model_copy(update={"seed": seed, "origin": origin})
+        """A row's flags with a cell's own seed and origin.
+
+        An ensemble of K has K seeds in each cell, so that no two cells of a row share a member:
+        those of cell s begin at s * K. A row that draws nothing is trained once, as ever.
+        """
+        size = flags.ensemble if REGISTRY[flags.model].seeded else 1
+        own = {"seed": seed * size, "ensemble": size, "origin": origin}
+        return flags.model_copy(update=own)
 
     def shown(self, record: Record) -> str:
         """MSE by scenario: on test, or of the best epoch on validation where there is no test."""

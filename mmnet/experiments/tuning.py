@@ -9,14 +9,11 @@ from typing import Any
 from mmnet.checks import InputError
 from mmnet.config import ExperimentConfig
 from mmnet.experiments.plan import Row
+from mmnet.experiments.spaces import Choices, Range, Space
 from mmnet.flags import portable
 from mmnet.models import REGISTRY
 from mmnet.training.records import Record
 from mmnet.training.share_rates import monitored
-
-Choices = Sequence[Any]
-Range = tuple[float, float, str]
-"""Lowest, highest, and the scale: "linear", "log", or "log integer"."""
 
 _NETWORK: dict[str, Choices | Range] = {
     "learning_rate": (3e-4, 5e-3, "log"),
@@ -28,6 +25,8 @@ _NETWORK: dict[str, Choices | Range] = {
 SPACES: dict[str, dict[str, Choices | Range]] = {
     "mmnet": _NETWORK | {"noisy_rate": [0.3, 0.5, 0.7]},
     "gru": _NETWORK | {"noisy_rate": [0.3, 0.5, 0.7]},
+    "transformer": _NETWORK
+    | {"noisy_rate": [0.3, 0.5, 0.7], "set.num_layers": [1, 2, 3], "set.dropout": [0.0, 0.1]},
     "lightgbm": {
         "half_weight_clicks": [0, 20, 100],
         "noisy_rate": [0.3, 0.5, 0.7],
@@ -46,6 +45,8 @@ def tune(
     trial: Callable[[Sequence[str]], Record],
     flags: ExperimentConfig,
     journal: Path,
+    own_space: Space | None = None,
+    resumed: Callable[[int], None] | None = None,
 ) -> str:
     """Runs the trials that are left and returns the flagfile of the best one.
 
@@ -57,6 +58,8 @@ def tune(
         trial: trains with more arguments and returns the record.
         flags: `trials`, `seeds`.
         journal: optuna's file of this study; it goes on where it was.
+        own_space: what is tuned; None: the space of the row's model in `SPACES`.
+        resumed: is called with the number of trials that were run before.
 
     Raises:
         InputError: the model has no search space, optuna is not installed, or all trials failed.
@@ -66,12 +69,7 @@ def tune(
         from optuna.storages.journal import JournalFileBackend
     except ImportError:
         raise InputError("--tune needs the extra: pip install 'mmnet[hpo]'") from None
-    if row.flags.model not in SPACES:
-        raise InputError(f"--tune={row.name}: only {', '.join(SPACES)} have a search space")
-    space = dict(SPACES[row.flags.model])
-    weights = row.flags.mode_weights or REGISTRY[row.flags.model].published_mode_weights
-    if not weights[-1]:
-        del space["noisy_rate"]  # no mode hides any steps
+    space = _space_of(row) if own_space is None else own_space
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=optuna.storages.JournalStorage(JournalFileBackend(str(journal))),
@@ -79,6 +77,8 @@ def tune(
         load_if_exists=True,
     )
     done = [one for one in study.trials if one.state.is_finished()]
+    if resumed:
+        resumed(min(len(done), flags.trials))
     # A killed study would otherwise propose its first trials again.
     study.sampler = optuna.samplers.TPESampler(
         n_startup_trials=max(4, flags.trials // 3), seed=flags.seeds[0] + len(done)
@@ -107,13 +107,31 @@ def tune(
     return "\n".join(lines) + "\n"
 
 
+def _space_of(row: Row) -> Space:
+    """The space that comes with the row's model.
+
+    Raises:
+        InputError: there is none.
+    """
+    if row.flags.model not in SPACES:
+        raise InputError(
+            f"--tune={row.name}: only {', '.join(SPACES)} have a search space; give one by --space"
+        )
+    space = dict(SPACES[row.flags.model])
+    weights = row.flags.mode_weights or REGISTRY[row.flags.model].published_mode_weights
+    if not weights[-1]:
+        del space["noisy_rate"]  # no mode hides any steps
+    return space
+
+
 def _suggest(trial: Any, name: str, space: Choices | Range) -> Any:
     if not isinstance(space, tuple):
         return trial.suggest_categorical(name, list(space))
     low, high, scale = space
-    if scale == "log integer":
-        return trial.suggest_int(name, int(low), int(high), log=True)
-    return trial.suggest_float(name, low, high, log=scale == "log")
+    log = scale.startswith("log")
+    if scale.endswith("integer"):
+        return trial.suggest_int(name, int(low), int(high), log=log)
+    return trial.suggest_float(name, low, high, log=log)
 
 
 def _arguments(settings: Mapping[str, Any]) -> list[str]:
@@ -124,7 +142,8 @@ def _arguments(settings: Mapping[str, Any]) -> list[str]:
     """
     found = []
     for name, value in settings.items():
-        text = str(value).lower() if isinstance(value, bool) else f"{value:.6g}"
+        text = value if isinstance(value, str) else f"{value:.6g}"
+        text = str(value).lower() if isinstance(value, bool) else text
         option = name.removeprefix("set.")
         found.append(f"--set={option}={text}" if option != name else f"--{name}={text}")
     return found

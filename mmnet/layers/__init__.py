@@ -21,8 +21,9 @@ if TYPE_CHECKING:
         UnknownDisturbance,
     )
     from mmnet.layers.embedding import FieldEmbedding, SequenceEmbedding, TokenEncoder
-    from mmnet.layers.evidence import PriorClicks, SmoothedRate
+    from mmnet.layers.evidence import PriorClicks, SmoothedRate, TaxonomyCentre
     from mmnet.layers.interaction import CompressedInteraction, XDeepFM
+    from mmnet.layers.mixture import DirectWeight, MixedRate
     from mmnet.layers.presence import AbsentVectors, Presence
     from mmnet.layers.tcn import TemporalConvolution
 
@@ -32,10 +33,12 @@ _FILES = {
     "Bounded": "bounds",
     "ColdStartDisturbance": "disturbance",
     "CompressedInteraction": "interaction",
+    "DirectWeight": "mixture",
     "FieldEmbedding": "embedding",
     "HANAttention": "attention",
     "HiddenHistory": "disturbance",
     "KnownAge": "age",
+    "MixedRate": "mixture",
     "ModalityDropout": "disturbance",
     "MultiMode": "disturbance",
     "NoisyDisturbance": "disturbance",
@@ -43,6 +46,7 @@ _FILES = {
     "PriorClicks": "evidence",
     "SequenceEmbedding": "embedding",
     "SmoothedRate": "evidence",
+    "TaxonomyCentre": "evidence",
     "TemporalConvolution": "tcn",
     "TokenEncoder": "embedding",
     "UnknownDisturbance": "disturbance",
@@ -55,10 +59,12 @@ __all__ = [
     "Bounded",
     "ColdStartDisturbance",
     "CompressedInteraction",
+    "DirectWeight",
     "FieldEmbedding",
     "HANAttention",
     "HiddenHistory",
     "KnownAge",
+    "MixedRate",
     "ModalityDropout",
     "MultiMode",
     "NoisyDisturbance",
@@ -66,6 +72,7 @@ __all__ = [
     "PriorClicks",
     "SequenceEmbedding",
     "SmoothedRate",
+    "TaxonomyCentre",
     "TemporalConvolution",
     "TokenEncoder",
     "UnknownDisturbance",

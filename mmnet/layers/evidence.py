@@ -12,6 +12,9 @@ from mmnet import checks
 LOG_CLICKS = (-2.0, 9.0)
 """Limits of log κ: a prior worth 0.14 to 8,100 clicks."""
 
+LARGEST_CENTRE = 10.0
+"""Largest |z| of a taxonomy's mean: ten sd of the rates, or a factor of 22,000."""
+
 
 def clipped(rate, max_rate: float | None):
     """Returns rates within [0, max_rate] percent; None sets no upper limit."""
@@ -84,7 +87,8 @@ class SmoothedRate(keras.layers.Layer):
         clicks: n, 0 where a step is missing, [batch, window].
 
     Returns:
-        Percent, [batch]; between the prior rate and the rates of the steps with clicks.
+        `(rate, own_weight)`, [batch] each: percent, between the prior rate and the rates of the
+        steps with clicks; and Σ e / (κ + Σ e), the weight of the item's own clicks, in [0, 1).
 
     Raises:
         ValueError: `prior_rate` and `prior_clicks`, or `share_rate` and `clicks`, differ in shape.
@@ -110,11 +114,90 @@ class SmoothedRate(keras.layers.Layer):
         evidence = ops.sigmoid(self.step_logits) * told
         # As a correction of μ, which so stays what it is where there is nothing to correct it.
         correction = ops.sum(evidence * (share_rate - ops.expand_dims(prior_rate, -1)), axis=-1)
-        rate = prior_rate + correction / (prior_clicks + ops.sum(evidence, axis=-1))
-        return rate if training else clipped(rate, self.max_rate)
+        clicks_told = ops.sum(evidence, axis=-1)
+        rate = prior_rate + correction / (prior_clicks + clicks_told)
+        own_weight = clicks_told / (prior_clicks + clicks_told)
+        return (rate if training else clipped(rate, self.max_rate)), own_weight
 
     def get_config(self):
         return {**super().get_config(), "max_rate": self.max_rate}
+
+
+@keras.saving.register_keras_serializable(package="mmnet")
+class TaxonomyCentre(keras.layers.Layer):
+    """Says where the taxonomies' as-of means put a rate, as an output z; always float32.
+
+    Beyond Yu et al. (2021). With m_k the last mean of taxonomy k in the window, c the mean of the
+    training targets and s their scale:
+
+        z = Σ_k a_k z_k        z_k = (m_k - c) / s                        identity
+                                     logit(m_k / max) - logit(c / max)    logit
+                                     log(m_k / c)                         log
+
+    Added to a network's own output, it makes the means the centre of a prior, which the network
+    then only corrects. As a mean of few clicks may be 0 or max, log and logit are of rates that
+    c / 10 keeps away from these ends, and every z_k is brought to [-`LARGEST_CENTRE`,
+    `LARGEST_CENTRE`]. A taxonomy without a mean in the window has no part. At first all a_k are
+    1 / taxonomies.
+
+    Args:
+        scale, mean, max_rate, link: as of `PredictedRate`.
+
+    Call arguments:
+        taxonomy_rate: percent, [batch, window, taxonomies].
+        taxonomy_missing_flag: 1.0 where there is no mean, same shape.
+
+    Returns:
+        z, [batch, 1].
+
+    Raises:
+        ValueError: the two shapes differ.
+    """
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        mean: float = 1.0,
+        max_rate: float | None = 100.0,
+        *,
+        link: str,
+        **kwargs,
+    ):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.scale, self.mean, self.max_rate, self.link = scale, mean, max_rate, link
+
+    def build(self, taxonomy_rate_shape, taxonomy_missing_flag_shape):
+        taxonomies = taxonomy_rate_shape[-1]
+        share = keras.initializers.Constant(1 / taxonomies)
+        self.weights_of = self.add_weight((taxonomies,), share, name="weights_of")
+        self.built = True
+
+    def call(self, taxonomy_rate, taxonomy_missing_flag):
+        checks.same_shape(taxonomy_rate=taxonomy_rate, taxonomy_missing_flag=taxonomy_missing_flag)
+        last = taxonomy_rate[:, 0] * (1 - taxonomy_missing_flag[:, 0])
+        known = 1 - taxonomy_missing_flag[:, 0]
+        for step in range(1, taxonomy_rate.shape[1]):
+            missing = taxonomy_missing_flag[:, step]
+            last = missing * last + (1 - missing) * taxonomy_rate[:, step]
+            known = ops.maximum(known, 1 - missing)
+        centre = ops.clip(self._standardised(last), -LARGEST_CENTRE, LARGEST_CENTRE)
+        return ops.expand_dims(ops.dot(known * centre, self.weights_of), -1)
+
+    def _standardised(self, rate):
+        if self.link == "identity":
+            return (rate - self.mean) / self.scale
+        limit = None if self.link == "log" else self.max_rate
+        return _log_odds(rate, self.mean, limit) - _log_odds(self.mean, self.mean, limit)
+
+    def get_config(self):
+        config = {"scale": self.scale, "mean": self.mean, "max_rate": self.max_rate}
+        return {**super().get_config(), **config, "link": self.link}
+
+
+def _log_odds(rate, mean: float, limit: float | None):
+    """Log or, below a limit, logit of a rate that a tenth of the mean keeps away from the ends."""
+    rate = clipped(ops.convert_to_tensor(rate, "float32"), limit) + 0.1 * mean
+    return ops.log(rate) if limit is None else ops.log(rate / (limit + 0.2 * mean - rate))
 
 
 def _ramp(first: float, last: float):

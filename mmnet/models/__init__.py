@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import pydantic
+
 from mmnet import checks, flags
 from mmnet.models import options as own
 from mmnet.models.options import Options
@@ -66,6 +68,7 @@ REGISTRY: dict[str, Builder] = {
     "encoder_decoder": Builder("encoder_decoder.encoder_decoder", own.EncoderDecoderOptions),
     "mmved": Builder("mmved.mmved", own.MmvedOptions),
     "dftc": Builder("dftc.dftc", own.DftcOptions),
+    "transformer": Builder("transformer.transformer", own.TransformerOptions),
     "lightgbm": Builder("lightgbm.BoostedTrees", own.LightGbmOptions, "estimator"),
     "smoothed_history": Builder(
         "smoothed_history.SmoothedHistory", own.SmoothedHistoryOptions, "estimator"
@@ -90,13 +93,20 @@ def resolve_options(name: str, settings: Iterable[str]) -> dict[str, Any]:
         settings: `option=value` each; a later one wins. Tuples are comma-separated.
 
     Raises:
-        checks.InputError: the model or the option is unknown, or the value does not fit.
+        checks.InputError: the model or the option is unknown, or a value does not fit its type or
+            another option.
     """
     if name not in REGISTRY:
         raise checks.InputError(
             f"--model must be one of {', '.join(REGISTRY)}. Received: --model={name}"
             f"{checks.did_you_mean(name, REGISTRY)}"
         )
-    fields = REGISTRY[name].options.model_fields
-    kinds = {option: field.annotation for option, field in fields.items()}
-    return flags.options(kinds, name, settings, "set")
+    options = REGISTRY[name].options
+    kinds = {option: field.annotation for option, field in options.model_fields.items()}
+    found = flags.options(kinds, name, settings, "set")
+    try:
+        options(**found)
+    except pydantic.ValidationError as error:  # each value alone was right
+        rule = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise checks.InputError(f"--model={name}, --set: {rule}") from None
+    return found

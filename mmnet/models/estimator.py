@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from mmnet import schema
 from mmnet.schema import FeatureSpec
+
+if TYPE_CHECKING:  # floors are scored without it
+    import keras
 
 Inputs = Mapping[str, np.ndarray]
 """Arrays named and shaped as `FeatureSpec.tensors()`, batch first."""
@@ -87,3 +90,41 @@ class Estimator(Protocol):
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Takes back what `state` gave."""
         ...
+
+    def network(self) -> keras.Model | None:
+        """The fitted estimator as a network, in which form it is exported.
+
+        Returns:
+            A functional model from a dict of all tensors of the spec
+            (`models.fine_granularity.model_inputs`) to percent, float32 [batch]. It consists of
+            registered layers, keeps what was fitted in their weights, and scores any inputs as
+            `predict` does, up to `SAME_SCORE`. None: this estimator cannot be exported.
+        """
+        ...
+
+
+SAME_SCORE = 1e-6
+"""Largest difference between `predict` and `network`, relative to the prediction, or to the sd of
+the rates where that is more."""
+
+
+def check_network(network: keras.Model, estimator: Estimator, inputs: Inputs, scale: float) -> None:
+    """Compares an estimator with its network on some inputs.
+
+    Args:
+        network: `estimator.network()`.
+        estimator: fitted.
+        inputs: some batch of real inputs.
+        scale: sd of the rates, percent.
+
+    Raises:
+        RuntimeError: their scores differ.
+    """
+    expected = estimator.predict(inputs)
+    found = np.asarray(network(dict(inputs), training=False))
+    difference = np.abs(found - expected) / np.maximum(np.abs(expected), scale)
+    if not difference.max(initial=0.0) <= SAME_SCORE:
+        raise RuntimeError(
+            f"the network of the estimator {network.name} scores differently from the estimator "
+            f"itself, by {difference.max():.2g} of the score"
+        )

@@ -6,6 +6,7 @@ import keras
 
 from mmnet import checks
 from mmnet.models.fine_granularity import bounded, model_inputs
+from mmnet.models.heads import mixed_prior
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import gated_prediction
 from mmnet.models.moment import moment_vector
@@ -37,8 +38,7 @@ def gru(spec: FeatureSpec, options: GruOptions) -> keras.Model:
         inputs = model_inputs(spec)
         tensors = bounded(inputs, spec)
         # The steps, disturbed in training. [batch, window, units]
-        smoothed = options.smoothed_history
-        steps = step_vectors(tensors, spec, options, hide_history=smoothed)
+        steps = step_vectors(tensors, spec, options, hide_history=options.head == "smoothed")
         # What they say together: q. [batch, units]
         if options.gru_mask and steps.missing_flag is None:
             raise ValueError('`gru_mask` must be False with baseline_inputs="rate_only"')
@@ -57,7 +57,10 @@ def gru(spec: FeatureSpec, options: GruOptions) -> keras.Model:
             content,
             spec,
             options,
-            smoothed=steps.history if smoothed else None,
+            smoothed=None if options.head == "direct" else steps.history,
             moment=moment_vector(tensors, spec, steps.history.missing_flag, units=options.units),
+            prior=mixed_prior(tensors, content, steps.history, spec, options)
+            if options.head == "mixed"
+            else None,
         )
     return keras.Model(inputs, predicted, name="gru")

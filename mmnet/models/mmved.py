@@ -9,8 +9,9 @@ from keras import ops
 
 from mmnet import checks
 from mmnet.models.fine_granularity import bounded, model_inputs
+from mmnet.models.heads import prediction
 from mmnet.models.meta_info import meta_info
-from mmnet.models.mmnet import modality_name, prediction
+from mmnet.models.mmnet import modality_name
 from mmnet.models.moment import moment_vector
 from mmnet.models.options import MmvedOptions
 from mmnet.models.seeding import seeded

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from mmnet.config import TrainConfig
 
 Link = Literal["identity", "logit", "log"]
-"""How a network's output becomes a rate; see `models.mmnet.PredictedRate`."""
+"""How a network's output becomes a rate; see `models.heads.PredictedRate`."""
 
 
 def _of_flag(name: str) -> Any:
@@ -114,17 +114,6 @@ class HeadOptions(SizeOptions):
     link: Link = "identity"
 
 
-class PriorOptions(Options):
-    """For networks whose prediction can be a prior that the item's own clicks correct.
-
-    Attributes:
-        smoothed_history: the network predicts a prior from everything but the item's own
-            history, and the item's own clicks correct it; see `models.mmnet.prediction`.
-    """
-
-    smoothed_history: bool = False
-
-
 class NetworkOptions(DisturbanceOptions, TaxonomyOptions, ContentOptions, HeadOptions):
     """What every network has.
 
@@ -137,8 +126,43 @@ class NetworkOptions(DisturbanceOptions, TaxonomyOptions, ContentOptions, HeadOp
     evidence: bool = False
 
 
+class PriorOptions(NetworkOptions):
+    """For networks whose prediction can be a prior that the item's own clicks correct.
+
+    Attributes:
+        head: "direct" predicts from everything, as in the paper. "smoothed" predicts a prior from
+            everything but the item's own history, and the item's own clicks correct it. "mixed"
+            has both, and weighs them per example; its direct part reads the clicks behind each
+            rate (`evidence`). See `models.heads.prediction`.
+        smoothed_history: an older name of `head="smoothed"`.
+    """
+
+    head: Literal["direct", "smoothed", "mixed"] = "direct"
+    smoothed_history: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_head(cls, given: Any) -> Any:
+        """Brings the names of a head together."""
+        if not isinstance(given, dict):
+            return given
+        head = given.get("head")
+        if "smoothed_history" in given:
+            smoothed = given["smoothed_history"]
+            if head is not None and smoothed is True and head != "smoothed":
+                raise ValueError(f"`smoothed_history` must be false with head={head}")
+            if smoothed is False and head == "smoothed":
+                raise ValueError("`smoothed_history` must be true with head=smoothed")
+            if smoothed is True:
+                head = "smoothed"
+        if head == "mixed" and given.get("evidence") is False:
+            raise ValueError("`evidence` must be true with head=mixed")
+        named = {} if head is None else {"head": head, "smoothed_history": head == "smoothed"}
+        return {**given, **named, **({"evidence": True} if head == "mixed" else {})}
+
+
 class RecurrentOptions(NetworkOptions):
-    """What the recurrent baselines share; see `models.step_vectors`.
+    """What the baselines that read step by step share; see `models.step_vectors`.
 
     Attributes:
         baseline_inputs: "rate_only" leaves everything but the item's own rates out of the steps.
@@ -150,7 +174,7 @@ class RecurrentOptions(NetworkOptions):
 # ------------------------------------------------------------------------------------- models
 
 
-class MMNetOptions(NetworkOptions, PriorOptions):
+class MMNetOptions(PriorOptions):
     """Options of `models.mmnet.mmnet`.
 
     Attributes:
@@ -178,6 +202,20 @@ class GruOptions(RecurrentOptions, PriorOptions):
     gru_units: int | None = None
     gru_mask: bool = False
     reset_after: bool = True
+
+
+class TransformerOptions(RecurrentOptions, PriorOptions):
+    """Options of `models.transformer.transformer`.
+
+    Attributes:
+        num_layers: of the encoder.
+        num_heads: of its attention; must divide `units`.
+        feed_forward_units: hidden units behind each attention; None is 4 times `units`.
+    """
+
+    num_layers: int = 2
+    num_heads: int = 4
+    feed_forward_units: int | None = None
 
 
 class EncoderDecoderOptions(RecurrentOptions):
@@ -234,13 +272,18 @@ class LightGbmOptions(DisturbanceOptions, TaxonomyOptions):
     text_components: int = 32
 
 
-class SmoothedHistoryOptions(Options):
+class SmoothedHistoryOptions(TaxonomyOptions):
     """Options of `models.smoothed_history.SmoothedHistory`.
 
     Attributes:
+        centre: what the prior of an item lies around. "value": the priors of its taxonomies'
+            values, fitted in training. "as_of": the means of its taxonomies in the window.
+            "fitted": a mix of the two, chosen on validation.
         decay: weight of a step relative to the step after it, in [0, 1]; None fits it.
         kappa_scale: multiplies every kappa, above 0; None fits it.
     """
+
+    centre: Literal["value", "as_of", "fitted"] = "value"
 
     decay: float | None = None
     kappa_scale: float | None = None

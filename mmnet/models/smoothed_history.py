@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
+import keras
 import numpy as np
-from scipy.special import digamma, expit, logit
+from keras import ops
 
 from mmnet import checks
+from mmnet.layers.smoothing import AsOfCentre, PosteriorMean, ValuePriors
 from mmnet.models.estimator import Inputs, Sample, bounded
+from mmnet.models.fine_granularity import bounded as bounded_inputs
+from mmnet.models.fine_granularity import model_inputs
 from mmnet.models.options import SmoothedHistoryOptions
-from mmnet.schema import FIRST_ID, FeatureSpec
+from mmnet.models.priors import (
+    Centre,
+    family_of,
+    fit_centres,
+    fit_prior,
+    fit_priors,
+    whole_counts,
+)
+from mmnet.schema import (
+    FIRST_ID,
+    HISTORY,
+    TAXONOMY_MISSING_FLAG,
+    TAXONOMY_RATE,
+    FeatureSpec,
+)
 
 DECAYS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 KAPPA_SCALES = tuple(2.0**power for power in range(-4, 5))
-"""What fitting on validation chooses from."""
+OWN_SHARES = (0.0, 0.25, 0.5, 0.75)
+"""What fitting on validation chooses from; of the last, with `centre` "fitted", 1 too."""
 
 
 def posterior_mean(inputs: Inputs, mu: Any, kappa: Any, decay: float = 1.0) -> np.ndarray:
@@ -42,150 +60,17 @@ def posterior_mean(inputs: Inputs, mu: Any, kappa: Any, decay: float = 1.0) -> n
     >>> posterior_mean(window, mu=0.1, kappa=30)  # (3 + 2 + 4) / (30 + 20 + 10)
     array([15.])
     """
+    shares, clicks = window_counts(inputs, decay)
+    return 100 * (kappa * mu + shares) / (kappa + clicks)
+
+
+def window_counts(inputs: Inputs, decay: float) -> tuple[np.ndarray, np.ndarray]:
+    """Σ decay^age shares and Σ decay^age clicks of the window, [batch]; see `posterior_mean`."""
     seen = inputs["missing_flag"] < 1
     ages = np.arange(seen.shape[1])[::-1]
     clicks = np.where(seen, inputs["clicks"], 0.0) * float(decay) ** ages
     shares = clicks * np.where(seen, inputs["share_rate"], 0.0) / 100
-    return 100 * (kappa * mu + shares.sum(axis=1)) / (kappa + clicks.sum(axis=1))
-
-
-# ---------------------------------------------------------------------------------- priors
-
-
-@dataclass(frozen=True)
-class Family:
-    """How shares scatter around an item's rate, and items around mu.
-
-    Attributes:
-        score: derivatives of the log likelihood of (shares, clicks), [pairs] each, in the mu and
-            kappa, [values] each, of the given value of each pair: by link(mu) and by log kappa.
-        link: from mu to all real numbers.
-        inverse_link: and back.
-    """
-
-    score: Callable[..., tuple[np.ndarray, np.ndarray]]
-    link: Callable[[Any], Any]
-    inverse_link: Callable[[Any], Any]
-
-
-def _beta_binomial(shares, clicks, mu, kappa, value):
-    def rise(count, start):  # derivative of log Γ(start + count) - log Γ(start)
-        return digamma(count + start[value]) - digamma(start)[value]
-
-    a, b = kappa * mu, kappa * (1 - mu)
-    by_a, by_b = rise(shares, a), rise(clicks - shares, b)
-    by_link = (a * (1 - mu))[value] * (by_a - by_b)
-    return by_link, a[value] * by_a + b[value] * by_b - kappa[value] * rise(clicks, kappa)
-
-
-def _gamma_poisson(shares, clicks, mu, kappa, value):
-    a, start = kappa * mu, kappa[value]
-    by_a = digamma(shares + a[value]) - digamma(a)[value] - np.log1p(clicks / start)
-    by_link = a[value] * by_a
-    return by_link, by_link + a[value] - (shares + a[value]) * start / (start + clicks)
-
-
-BETA_BINOMIAL = Family(_beta_binomial, logit, expit)
-GAMMA_POISSON = Family(_gamma_poisson, np.log, np.exp)
-
-
-def family_of(spec: FeatureSpec) -> Family:
-    """The family that fits the range of a dataset's rates."""
-    return GAMMA_POISSON if spec.max_rate is None else BETA_BINOMIAL
-
-
-def whole_counts(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-    """Shares and clicks behind the targets, whole numbers, float64 [examples] each."""
-    clicks = np.round(sample.clicks.astype(np.float64))
-    return np.round(clicks * sample.share_rate / 100), clicks
-
-
-def fit_prior(family: Family, shares: np.ndarray, clicks: np.ndarray) -> tuple[float, float]:
-    """Fits one prior by maximum likelihood.
-
-    Args:
-        family: `BETA_BINOMIAL`, or `GAMMA_POISSON` where shares may exceed clicks.
-        shares: of each example, [examples], whole numbers, 0 or more.
-        clicks: the same, above 0.
-
-    Returns:
-        (mu, kappa): shares per click, and clicks.
-    """
-    mean = (np.sum(shares) + 0.5) / (np.sum(clicks) + 1)  # inside (0, 1) without shares, too
-    start = np.array([family.link(mean), np.log(10.0)])
-    nobody = np.zeros(len(shares), int)
-    theta = _maximum(family, shares, clicks, nobody, 1, start, shrink=False)
-    return float(family.inverse_link(theta[0, 0])), float(np.exp(theta[0, 1]))
-
-
-def fit_priors(
-    family: Family,
-    shares: np.ndarray,
-    clicks: np.ndarray,
-    values: np.ndarray,
-    num_values: int,
-    base: tuple[float, float],
-) -> np.ndarray:
-    """Fits a prior per taxonomy value, itself shrunk towards one for all.
-
-    (link(mu), log kappa) of a value is taken as normal around that of `base`, with two variances
-    over the values that are fitted too (EM with Laplace's approximation). So a value with few
-    examples stays near `base`, and where values differ only as chance has it, all do.
-
-    Args:
-        family: see `fit_prior`.
-        shares: of each pair of an example and one of its values, [pairs].
-        clicks: the same.
-        values: which value, [pairs], in [0, num_values).
-        num_values: how many there are; those without examples get `base`.
-        base: (mu, kappa) of all.
-
-    Returns:
-        mu and kappa of each value, float64 [num_values, 2].
-    """
-    start = np.array([family.link(base[0]), np.log(base[1])])
-    theta = _maximum(family, shares, clicks, values, num_values, start, shrink=True)
-    return np.stack([family.inverse_link(theta[:, 0]), np.exp(theta[:, 1])], axis=1)
-
-
-LOG_KAPPA = (np.log(1e-2), np.log(1e5))
-"""Without overdispersion the likelihood still grows at kappa = infinity."""
-
-
-def _maximum(family, shares, clicks, values, num_values, start, *, shrink):
-    """Newton's method for all values at once; (link(mu), log kappa), [num_values, 2]."""
-    theta = np.tile(start, (num_values, 1))
-    counted = np.bincount(values, minlength=num_values) > 0
-    if not counted.any():
-        return theta
-    precision = np.full(2, 1.0 if shrink else 0.0)
-
-    def gradient(theta: np.ndarray) -> np.ndarray:
-        mu, kappa = family.inverse_link(theta[:, 0]), np.exp(theta[:, 1])
-        scores = family.score(shares, clicks, mu, kappa, values)
-        sums = [np.bincount(values, score, num_values) for score in scores]
-        return np.stack(sums, axis=1) - precision * (theta - start)
-
-    for _ in range(25):
-        here = gradient(theta)
-        steps = 1e-4 * np.eye(2)
-        second = np.stack([gradient(theta + step) - here for step in steps], axis=1) / 1e-4
-        bend, axes = np.linalg.eigh((second + second.transpose(0, 2, 1)) / 2)
-        # Uphill also where the surface is a saddle; 1e-6 stands for flat, as without examples.
-        covariance = (axes / np.maximum(np.abs(bend), 1e-6)[:, None]) @ axes.transpose(0, 2, 1)
-        move = np.clip((covariance @ here[..., None])[..., 0], -1, 1)
-        move[~counted] = 0
-        theta = theta + move
-        theta[:, 1] = np.clip(theta[:, 1], *LOG_KAPPA)
-        if shrink:
-            spread = np.square(theta - start) + np.diagonal(covariance, axis1=1, axis2=2)
-            precision = 1 / np.maximum(spread[counted].mean(axis=0), 1e-6)
-        if np.abs(move).max() < 1e-3:
-            break
-    return theta
-
-
-# ----------------------------------------------------------------------------------- model
+    return shares.sum(axis=1), clicks.sum(axis=1)
 
 
 class SmoothedHistory:
@@ -203,6 +88,13 @@ class SmoothedHistory:
     drift, do to the window's weight is left to two numbers fitted on validation by the mean over
     the scenarios of log MSE: one scale for all kappa, and `decay`, what older steps weigh.
 
+    A prior of a value stands still. With `centre` "as_of" an item's prior lies around what the
+    other items of its values do in the window (`priors.Centre`), with one kappa for all; where no
+    other item was seen, its values' own prior stands in. "fitted" mixes mu and kappa of the two,
+    by a share that is fitted on validation. The values' own priors are worth much where the same
+    items, authors or tags come again, and nothing where rates drift. How much older steps of the
+    means weigh is fitted on validation, too.
+
     `Sample.weight` is not used: the likelihood knows what few clicks are worth.
 
     Args:
@@ -210,7 +102,8 @@ class SmoothedHistory:
         options: see `SmoothedHistoryOptions`.
 
     Raises:
-        ValueError: `decay` is outside [0, 1], or `kappa_scale` is not above 0.
+        ValueError: `decay` is outside [0, 1], `kappa_scale` is not above 0, or a centre needs the
+            taxonomies' means and `coarse_granularity` hides them.
     """
 
     def __init__(self, spec: FeatureSpec, options: SmoothedHistoryOptions):
@@ -219,6 +112,12 @@ class SmoothedHistory:
             checks.in_range(0, 1, decay=decay)
         if kappa_scale is not None:
             checks.at_least(1e-9, kappa_scale=kappa_scale)
+        if options.centre != "value" and not options.coarse_granularity:
+            raise ValueError(
+                '`centre` must be "value" with coarse_granularity=False. '
+                f"Received: centre={options.centre}"
+            )
+        self.centre = options.centre
         self.decays = DECAYS if decay is None else (decay,)
         self.scales = KAPPA_SCALES if kappa_scale is None else (kappa_scale,)
         self.spec, self.family = spec, family_of(spec)
@@ -239,26 +138,64 @@ class SmoothedHistory:
             state[f"prior_{tensor}"] = fit_priors(
                 self.family, shares[rows], clicks[rows], values, size, base
             )
+        centres = []
+        if self.centre != "value" and self.spec.taxonomies:
+            known = bounded(train.inputs, self.spec)
+            centres = fit_centres(self.family, shares, clicks, known, base[1])
         self._state = state
-        priors = [(one, self._prior(one.inputs)) for one in validation.values()]
-
-        def mean_log_mse(chosen: tuple[float, float]) -> float:
-            errors = [
-                self._posterior(one.inputs, prior, *chosen) - one.share_rate
-                for one, prior in priors
-            ]
-            mse = np.mean(np.square(errors), axis=1)
-            return float(np.mean(np.log(np.maximum(mse, 1e-12))))
-
-        decay, scale = min(product(self.decays, self.scales), key=mean_log_mse)
+        centre, share, decay, scale = self._chosen(centres, validation)
         state |= {"decay": np.array(decay), "kappa_scale": np.array(scale)}
         mu, kappa = base
-        return {"prior_mean": 100 * mu, "kappa": kappa, "decay": decay, "kappa_scale": scale}
+        told = {"prior_mean": 100 * mu, "kappa": kappa, "decay": decay, "kappa_scale": scale}
+        if self.centre == "value":
+            return told
+        told["own_share"] = share
+        if centre is None:
+            return told
+        state |= {
+            "own_share": np.array(share),
+            "centre_decay": np.array(centre.decay),
+            "centre_weights": centre.weights,
+            "centre_kappa": np.array(centre.kappa),
+        }
+        return told | {
+            "centre_decay": centre.decay,
+            "centre_weights": [round(float(weight), 4) for weight in centre.weights],
+            "centre_kappa": centre.kappa,
+        }
+
+    def _chosen(
+        self, centres: Sequence[Centre], validation: Mapping[str, Sample]
+    ) -> tuple[Centre | None, float, float, float]:
+        """Centre, share of the values' own priors, decay and scale of kappa: best on validation."""
+        inputs = [bounded(one.inputs, self.spec) for one in validation.values()]
+        targets = [one.share_rate for one in validation.values()]
+        counts = {decay: [window_counts(one, decay) for one in inputs] for decay in self.decays}
+        shares = (0.0,) if self.centre == "as_of" else OWN_SHARES
+        candidates: list[tuple[Centre | None, float]] = list(product(centres, shares))
+        if self.centre != "as_of" or not centres:
+            candidates.append((None, 1.0))
+        best = None
+        for centre, share in candidates:
+            priors = [self._prior(one, centre, share) for one in inputs]
+            for decay, scale in product(self.decays, self.scales):
+                errors = [
+                    self._posterior(of_window, prior, scale) - target
+                    for of_window, prior, target in zip(counts[decay], priors, targets, strict=True)
+                ]
+                mse = np.mean(np.square(errors), axis=1)
+                value = float(np.mean(np.log(np.maximum(mse, 1e-12))))
+                if best is None or value < best[0]:
+                    best = value, (centre, share, decay, scale)
+        assert best is not None
+        return best[1]
 
     def predict(self, inputs: Inputs) -> np.ndarray:
         inputs = bounded(inputs, self.spec)
         decay, scale = float(self._state["decay"]), float(self._state["kappa_scale"])
-        return self._posterior(inputs, self._prior(inputs), decay, scale)
+        share = float(self._state.get("own_share", 1.0))
+        prior = self._prior(inputs, self._centre(), share)
+        return self._posterior(window_counts(inputs, decay), prior, scale)
 
     def state(self) -> dict[str, np.ndarray]:
         return dict(self._state)
@@ -266,13 +203,60 @@ class SmoothedHistory:
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         self._state = dict(state)
 
-    def _posterior(self, inputs, prior, decay, scale) -> np.ndarray:
-        mu, kappa = prior
-        found = posterior_mean(inputs, mu, scale * kappa, decay)
+    def network(self) -> keras.Model:
+        """The fitted estimator as a functional model; see `models.estimator.Estimator`."""
+        state, window = self._state, self.spec.window
+        inputs = model_inputs(self.spec)
+        tensors = bounded_inputs(inputs, self.spec)
+        ids = [tensors[tensor] for tensor in self.sizes]
+        # The prior of its values; where there are no taxonomies, no id is a known one. [batch] each
+        priors = ValuePriors(list(self.sizes.values()) or [FIRST_ID], name="value_priors")
+        mu, kappa = priors(ids or [ops.cast(0 * tensors["missing_flag"], "int32")])
+        tables = [state[f"prior_{tensor}"] for tensor in self.sizes]
+        priors.set_weights([state["prior"], *(tables or [np.ones((FIRST_ID, 2))])])
+        # The same, moved to what others of its taxonomies do. [batch] each
+        centre = self._centre()
+        if centre is not None:
+            moved = AsOfCentre(name="as_of_centre")
+            sequences = (TAXONOMY_RATE.name, TAXONOMY_MISSING_FLAG.name)
+            mu, kappa = moved(mu, kappa, *(tensors[name] for name in sequences))
+            by_age = centre.decay ** np.arange(window)
+            moved.set_weights([by_age, centre.weights, np.array(centre.kappa), state["own_share"]])
+        # Corrected by the item's own window. [batch]
+        posterior = PosteriorMean(self.spec.max_rate, name="posterior_mean")
+        predicted = posterior(mu, kappa, *(tensors[tensor.name] for tensor in HISTORY))
+        by_age = float(state["decay"]) ** np.arange(window)
+        posterior.set_weights([by_age[::-1], state["kappa_scale"]])
+        return keras.Model(inputs, predicted, name="smoothed_history")
+
+    def _posterior(self, of_window, prior, scale) -> np.ndarray:
+        (shares, clicks), (mu, kappa) = of_window, prior
+        kappa = scale * kappa
+        found = 100 * (kappa * mu + shares) / (kappa + clicks)
         return np.clip(found, 0, self.max_rate).astype(np.float32)
 
-    def _prior(self, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
+    def _prior(
+        self, inputs: Inputs, centre: Centre | None, own_share: float
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Mean and weight of each example's prior, [batch] each."""
+        own = self._own_prior(inputs)
+        if centre is None:
+            return own
+        mu, known = centre.of(inputs)
+        around = np.where(known, (mu, np.full(len(mu), centre.kappa)), own)
+        mu, kappa = (1 - own_share) * around + own_share * np.asarray(own)
+        return mu, kappa
+
+    def _centre(self) -> Centre | None:
+        if "own_share" not in self._state:
+            return None
+        decay, weights, kappa = (
+            self._state[f"centre_{name}"] for name in ("decay", "weights", "kappa")
+        )
+        return Centre(float(decay), weights, float(kappa))
+
+    def _own_prior(self, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
+        """The same of the prior of its taxonomies' values."""
         batch = len(inputs["share_rate"])
         shares, clicks, count = np.zeros((3, batch))
         for tensor in self.sizes:

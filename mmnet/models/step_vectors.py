@@ -1,4 +1,4 @@
-"""What the recurrent baselines read at each step: one vector of rates and flags."""
+"""What the neural baselines read at each step: one vector of rates and flags."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def step_vectors(
         options: coarse_granularity=False leaves out g and mg, taxonomy_flags=False leaves out mg,
             baseline_inputs="rate_only" leaves out everything but y/s, and evidence adds
             log(1 + clicks).
-        hide_history: hides the item's own history from the vectors, for `smoothed_history`.
+        hide_history: hides the item's own history from the vectors, for `head="smoothed"`.
 
     Raises:
         ValueError: "rate_only" with evidence.

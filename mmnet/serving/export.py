@@ -27,7 +27,7 @@ from mmnet.data.columns import separator_of
 from mmnet.data.dataset import Fitted
 from mmnet.data.share_rates import share_rate
 from mmnet.encoders.tokens import TokenLookup, lookup_table
-from mmnet.models.mmnet import explained, fusion_names
+from mmnet.models.mmnet import explained, explained_names
 from mmnet.schema import FeatureSpec, NumericSpec
 from mmnet.serving import bundle, checksums, examples, golden, period_texts
 from mmnet.serving.bundle import Signature
@@ -100,7 +100,7 @@ class Servable(tf.Module):
         return {OUTPUT: self._call(inputs)[0]}
 
     def explained(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`explained`: the same, and the weights of the gated fusion, [batch, modalities]."""
+        """`explained`: the same, and the weights behind it, see `models.mmnet.explained`."""
         return dict(zip((OUTPUT, WEIGHTS), self._call(inputs), strict=True))
 
     def static(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -288,7 +288,7 @@ def export(
         servable.signatures(),
         AboutShareRates(
             fitted=fitted,
-            modalities=tuple(fusion_names(model)),
+            modalities=tuple(explained_names(model)),
             relative_tolerance=PARITY[model.dtype_policy.name],
             **(about or {}),
         ),

@@ -13,15 +13,54 @@ from mmnet.config import (
 from mmnet.data.dataset import Dataset
 
 WEIGHTS = Path("checkpoints", "best.npz")
-"""Of a run directory: the best epoch's."""
+"""Of a run directory, or of a member's in it: the best epoch's."""
+MEMBERS = Path("members")
+"""Of the run directory of an ensemble: a directory per member, named by its seed."""
+
+
+def members_of(flags: TrainConfig) -> list[TrainConfig]:
+    """The flags of each member of an ensemble, which differ in the seed; of one model its own.
+
+    >>> [member.seed for member in members_of(TrainConfig(ensemble=3, seed=5))]
+    [5, 6, 7]
+    """
+    return [
+        flags.model_copy(update={"seed": flags.seed + number}) for number in range(flags.ensemble)
+    ]
+
+
+def member_directory(flags: TrainConfig, member: TrainConfig) -> Path:
+    """Where a run keeps a member's checkpoints and logs, relative to the run directory.
+
+    >>> for number in (1, 2):
+    ...     flags = TrainConfig(ensemble=number, seed=5)
+    ...     print([member_directory(flags, member).as_posix() for member in members_of(flags)])
+    ['.']
+    ['members/5', 'members/6']
+    """
+    return MEMBERS / str(member.seed) if flags.ensemble > 1 else Path()
+
+
+def weights_of(flags: TrainConfig, run_dir: Path) -> list[Path]:
+    """The files of the best epoch's weights, one per member of a run."""
+    return [run_dir / member_directory(flags, one) / WEIGHTS for one in members_of(flags)]
 
 
 def model_options(flags: TrainConfig) -> tuple[models.Builder, dict[str, Any]]:
-    """The builder of `--model`, and the options that all systems share with `--set` over them."""
+    """The builder of `--model`, and the options that all systems share with `--set` over them.
+
+    Raises:
+        InputError: an unknown model or option, or an ensemble of a model that draws nothing.
+    """
     named = models.resolve_options(flags.model, flags.set)
     for name in sorted(set(named) & {*config.ModelFlags.model_fields, "seed"}):
         raise InputError(f"--set={name}=...: this option has a flag of its own, --{name}")
     builder = models.REGISTRY[flags.model]
+    if flags.ensemble > 1 and not builder.seeded:
+        raise InputError(
+            f"--ensemble={flags.ensemble}: --model={flags.model} draws nothing at random, so that "
+            "it is the same with every seed; leave --ensemble out"
+        )
     weights = flags.mode_weights or builder.published_mode_weights
     if len(weights) != 3:
         raise InputError(f"--mode_weights takes three numbers. Received: {flags.mode_weights}")

@@ -15,12 +15,15 @@ from mmnet.config import (
     TrainConfig,
 )
 from mmnet.data.dataset import Dataset
+from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
 from mmnet.evaluation import conformal, filtering, plots, report
 from mmnet.evaluation.attention import Attention, Looks
+from mmnet.evaluation.halves import Halves, halves
 from mmnet.evaluation.predicting import Predict, Predicted, Predictor, ScenarioSet
+from mmnet.models.ensemble import averaged
 from mmnet.serving import decision
-from mmnet.tasks.building import WEIGHTS, built, model_options
+from mmnet.tasks.building import built, members_of, model_options, weights_of
 from mmnet.tasks.shown import console, print_remarks, target_remarks
 from mmnet.training import resume
 
@@ -65,13 +68,15 @@ class System:
 
 @dataclass(frozen=True)
 class Validation:
-    """Results of a system on the validation split.
+    """Results of a system on the validation split, or on the half that calibrates.
 
     Attributes:
+        examples: of the split, or the half.
         predicted: predictions of its examples in all scenarios.
         decisions: rules and prediction intervals.
     """
 
+    examples: Examples
     predicted: Predicted
     decisions: decision.Decisions
 
@@ -90,12 +95,7 @@ def evaluate(
     Raises:
         InputError: there are no weights, or those of another model or dataset.
     """
-    builder, options = model_options(flags)
-    model = built(builder, options, dataset, flags)
-    if builder.kind == "network":
-        resume.load_weights(model, run_dir / WEIGHTS, dataset.fingerprint)
-    if builder.kind == "estimator":
-        model.restore(resume.load_arrays(run_dir / WEIGHTS, dataset.fingerprint))
+    model = restored(dataset, flags, run_dir)
     system, windows = System.of(model, dataset, flags), Windows(dataset)
     validation = validation_of(system.predict, dataset, windows, flags)
     report_on(system, dataset, windows, flags, run_dir / name, validation)
@@ -103,15 +103,58 @@ def evaluate(
     print_remarks(target_remarks(dataset, "validation", "test"))
 
 
-def scenario_set(dataset: Dataset, windows: Windows, split: str, flags: TrainConfig) -> ScenarioSet:
-    """The examples of a split in all scenarios."""
+def restored(dataset: Dataset, flags: TrainConfig, run_dir: Path) -> Any:
+    """The trained model of a run: a network, an estimator or a floor, or an ensemble of those.
+
+    Args:
+        dataset: that it was trained on.
+        flags: of the run.
+        run_dir: the run directory.
+
+    Raises:
+        InputError: there are no weights, or those of another model or dataset.
+    """
+    builder, options = model_options(flags)
+    found = []
+    for member, weights in zip(members_of(flags), weights_of(flags, run_dir), strict=True):
+        model = built(builder, options | {"seed": member.seed}, dataset, member)
+        if builder.kind == "network":
+            resume.load_weights(model, weights, dataset.fingerprint)
+        if builder.kind == "estimator":
+            model.restore(resume.load_arrays(weights, dataset.fingerprint))
+        found.append(model)
+    return averaged(found)
+
+
+def scenario_set(
+    dataset: Dataset,
+    windows: Windows,
+    split: str,
+    flags: TrainConfig,
+    examples: Examples | None = None,
+) -> ScenarioSet:
+    """The examples of a split, or some of them, in all scenarios."""
     return ScenarioSet(
         dataset,
         windows,
-        dataset.examples(split),
+        dataset.examples(split) if examples is None else examples,
         missing_rate=flags.test_missing_rate,
         scenario_seed=flags.scenario_seed,
     )
+
+
+def validation_halves(dataset: Dataset, flags: TrainConfig) -> Halves:
+    """What of validation chooses, and what calibrates: all of it, unless the flags cut it."""
+    examples = dataset.examples("validation")
+    if not flags.validation_halves:
+        return Halves(examples, examples)
+    return halves(examples, dataset.panel.item_ids)
+
+
+def choosing_set(dataset: Dataset, windows: Windows, flags: TrainConfig) -> ScenarioSet:
+    """The validation examples that choose the epoch, in all scenarios."""
+    chosen = validation_halves(dataset, flags).choosing
+    return scenario_set(dataset, windows, "validation", flags, chosen)
 
 
 def predictor_of(system: Any, jit: bool) -> Predict:
@@ -206,12 +249,15 @@ def attention_of(system: Any, dataset: Dataset, flags: TrainConfig) -> Attention
 
 
 def title_of(flags: TrainConfig) -> str:
-    """The row's name; a training mode that was not published is part of it."""
+    """The row's name; a training mode that was not published, or an ensemble, is part of it."""
     builder = models.REGISTRY[flags.model]
+    title = flags.model
+    if flags.ensemble > 1:
+        title += f", ensemble of {flags.ensemble}"
     weights = tuple(flags.mode_weights) or builder.published_mode_weights
     if builder.kind == "floor" or weights == builder.published_mode_weights:
-        return flags.model
-    return f"{flags.model}, modes {','.join(f'{weight:g}' for weight in weights)}"
+        return title
+    return f"{title}, modes {','.join(f'{weight:g}' for weight in weights)}"
 
 
 def validation_of(
@@ -223,12 +269,13 @@ def validation_of(
     """
     if flags.outputs != "all":
         return None
-    examples = scenario_set(dataset, windows, "validation", flags)
-    predicted = examples.predictions(predict)
+    fitting = validation_halves(dataset, flags).fitting
+    scenarios = scenario_set(dataset, windows, "validation", flags, fitting)
+    predicted = scenarios.predictions(predict)
     decisions = decision.fit(
-        examples.frame(predicted),
+        scenarios.frame(predicted),
         flags.rules,
         level=flags.interval_level,
         max_rate=dataset.fitted.spec.max_rate,
     )
-    return Validation(predicted, decisions)
+    return Validation(fitting, predicted, decisions)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from mmnet.checks import InputError
 from mmnet.config import ExperimentConfig, TrainConfig
 from mmnet.console import console
-from mmnet.experiments import cells, plan, running
+from mmnet.experiments import cells, plan, running, spaces
 from mmnet.experiments.share_rates import SYSTEM
 from mmnet.files import write_atomic
 from mmnet.startup import load_tensorflow
@@ -18,6 +20,8 @@ from mmnet.training.records import Record
 
 def experiment(flags: ExperimentConfig) -> None:
     """A folder of flagfiles in; every system trained, compared and put into tables."""
+    if flags.space and not flags.tune:
+        raise InputError(f"--space={flags.space}: what --tune tunes; name the rows by --tune")
     if flags.tune:
         _tune(flags)
     else:
@@ -26,6 +30,24 @@ def experiment(flags: ExperimentConfig) -> None:
 
 def _prepare(flags: TrainConfig, directory: Path) -> str:
     return dataset_of_tables(flags, directory).fingerprint
+
+
+class _Clock:
+    """The time left of all trials of this process."""
+
+    def __init__(self, trials: int):
+        self._left, self._start, self._done = trials, time.monotonic(), 0
+
+    def skip(self, trials: int) -> None:
+        """Counts trials that an earlier process ran."""
+        self._left -= trials
+
+    def ended(self) -> str:
+        """A line for the trial that has just ended."""
+        self._done += 1
+        self._left -= 1
+        each = (time.monotonic() - self._start) / self._done
+        return f"{self._left} trials left, ETA {timedelta(seconds=round(each * self._left))}"
 
 
 def _tune(flags: ExperimentConfig) -> None:
@@ -39,6 +61,10 @@ def _tune(flags: ExperimentConfig) -> None:
     if not flags.experiment or flags.origins > 1:
         raise InputError("--tune needs --experiment, for its rows/, and --origins=1")
     rows = plan.rows(flags.tune, flags, SYSTEM)
+    own = spaces.read(flags.space) if flags.space else None
+    for row in rows if own else ():
+        spaces.check(own or {}, row.flags, f"--space={flags.space} for {row.name}")
+    clock = _Clock(len(rows) * flags.trials)
     with cells.only_one(directory) as lock:
         load_tensorflow()  # which the tuning's own names for monitored values come with
         from mmnet.experiments import tuning
@@ -48,11 +74,15 @@ def _tune(flags: ExperimentConfig) -> None:
 
             def trial(settings: Sequence[str], row: plan.Row = row, known=known) -> Record:
                 (cell,) = plan.trials(row, [settings], flags, directory, known, SYSTEM)
-                cells.run([cell], 1, console, lock, SYSTEM)
+                try:
+                    cells.run([cell], 1, console, lock, SYSTEM)
+                finally:
+                    console.print(clock.ended())
                 return Record.read(cell.directory / "record.json")
 
             path = Path(flags.experiment) / "rows" / f"{row.name}_tuned.txt"
-            name = plan.study(row, flags, next(iter(known.values())), SYSTEM)
-            best = tuning.tune(row, trial, flags, directory / f"{name}.journal")
+            text = repr(sorted(own.items())) if own else ""
+            name = plan.study(row, flags, next(iter(known.values())), SYSTEM, text)
+            best = tuning.tune(row, trial, flags, directory / f"{name}.journal", own, clock.skip)
             write_atomic(path, best)
             console.print(f"{path}:\n{best}")

@@ -12,13 +12,21 @@ from mmnet.checks import InputError
 from mmnet.config import EvaluateConfig, TrainConfig
 from mmnet.data import dataset as datasets
 from mmnet.data.dataset import Dataset
+from mmnet.recipes import reading
 from mmnet.serving import rules
 from mmnet.startup import load_tensorflow
-from mmnet.tasks.building import WEIGHTS, model_options
+from mmnet.tasks.building import model_options, weights_of
 from mmnet.tasks.preparing import dataset_of_tables
+from mmnet.tasks.shown import console
 from mmnet.training import resume
 from mmnet.training.records import Stages
-from mmnet.training.run_directory import SHARE_RATES, is_there, only_run, removed_if_unused
+from mmnet.training.run_directory import (
+    SEARCH,
+    SHARE_RATES,
+    is_there,
+    only_run,
+    removed_if_unused,
+)
 
 if TYPE_CHECKING:  # it needs TensorFlow
     from mmnet.tasks.training import Series
@@ -35,15 +43,25 @@ def train(flags: TrainConfig, series: Series | None = None) -> None:
     for rule in flags.rules:
         rules.parse(rule)
     was_there = is_there(flags)
-    flags, run_dir = SHARE_RATES.open(flags)
+    searched = _is_search(flags)
+    flags, run_dir = SHARE_RATES.open(flags, SEARCH if searched else "")
     stages = Stages()
     with only_run(run_dir), removed_if_unused(run_dir, was_there=was_there):
         with stages.stage("prepare"):
             dataset, flags = _dataset_of_run(flags, run_dir)
         load_tensorflow()
-        from mmnet.tasks import training
+        from mmnet.tasks import choosing_recipe, training
 
+        if searched:
+            with stages.stage("search"):
+                flags, dataset = choosing_recipe.choose(flags, dataset, run_dir)
         training.train(flags, dataset, run_dir, stages, series)
+
+
+def _is_search(flags: TrainConfig) -> bool:
+    """Whether the run's other flags have to be found, or were found by the run to resume."""
+    resumed = flags.resume and Path(flags.run_dir, SEARCH, "flags.txt").exists()
+    return flags.recipe == reading.AUTO or (bool(flags.run_dir) and resumed)
 
 
 def trainer() -> tuple[type[TrainConfig], Callable[[TrainConfig], None]]:
@@ -77,6 +95,19 @@ def _dataset_of_run(flags: TrainConfig, run_dir: Path) -> tuple[Dataset, TrainCo
         given -= set(SHARE_RATES.kept_places)
     for name in sorted(given):
         if getattr(flags, name) != prepared[name]:
+            if name == "inputs" and name in reading.names_from_recipe(flags):
+                if set(prepared[name]) < set(flags.inputs):
+                    said = ",".join(prepared[name]) or "none of them"
+                    console.print(
+                        f"--recipe={flags.recipe} reads --inputs={','.join(flags.inputs)}; "
+                        f"{directory} was prepared with {said}"
+                    )
+                    continue
+                raise InputError(
+                    f"--recipe={flags.recipe} reads --inputs={','.join(flags.inputs)}, and "
+                    f"{directory} was prepared with --inputs={','.join(prepared[name])}; prepare "
+                    "another dataset"
+                )
             raise InputError(
                 f"--{name}={getattr(flags, name)} differs from how {directory} was prepared, with "
                 f"{prepared[name]!r}; leave it out, or prepare another dataset"
@@ -121,7 +152,8 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
     dataset = datasets.load(flags.dataset_dir or own.dataset_dir or run_dir / "dataset")
     builder, _ = model_options(own)
     if builder.kind != "floor":  # refused before TensorFlow is loaded
-        resume.load_arrays(run_dir / WEIGHTS, dataset.fingerprint)
+        for weights in weights_of(own, run_dir):
+            resume.load_arrays(weights, dataset.fingerprint)
     load_tensorflow()
     from mmnet.tasks import evaluating
 

@@ -16,23 +16,35 @@ from mmnet.config import (
 from mmnet.data.dataset import Dataset
 from mmnet.data.windows import Windows
 from mmnet.evaluation import report
+from mmnet.evaluation.predicting import Predicted
 from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.files import write_atomic
 from mmnet.models import picture
-from mmnet.models.estimator import Estimator
+from mmnet.models.ensemble import mean_prediction
+from mmnet.models.estimator import Estimator, check_network
 from mmnet.serving import (
     decision,
     export,
     golden,
     profile,
 )
-from mmnet.tasks.building import WEIGHTS, built, model_options
+from mmnet.tasks.building import (
+    MEMBERS,
+    WEIGHTS,
+    built,
+    member_directory,
+    members_of,
+    model_options,
+)
 from mmnet.tasks.evaluating import (
     System,
     Validation,
+    choosing_set,
     report_on,
+    restored,
     scenario_set,
     title_of,
+    validation_halves,
     validation_of,
 )
 from mmnet.tasks.shown import console, print_ledger, print_remarks, target_remarks
@@ -52,6 +64,7 @@ class Series:
     def __init__(self):
         self._run: tuple[Any, str] | None = None
         self._system: System | None = None
+        self._ensemble: System | None = None
         self.trainer: fitting.Trainer | None = None
 
     def system(self, model: Any, dataset: Dataset, flags: TrainConfig) -> System:
@@ -65,8 +78,16 @@ class Series:
             self.trainer.start_over(model, flags.seed)
             return self._system
         found = System.of(model, dataset, flags)
-        self._run, self._system, self.trainer = run, found, None
+        self._run, self._system, self._ensemble, self.trainer = run, found, None, None
         return found
+
+    def ensemble(self, model: Any, dataset: Dataset, flags: TrainConfig) -> System:
+        """The system of an ensemble whose members were the last models; it is not trained."""
+        if self._ensemble is not None and isinstance(model, keras.Model):
+            resume.copy_model(model, self._ensemble.model)
+            return self._ensemble
+        self._ensemble = System.of(model, dataset, flags)
+        return self._ensemble
 
 
 def train(
@@ -101,6 +122,8 @@ def train(
     windows = Windows(dataset)
     print_ledger(dataset)
     print_remarks(target_remarks(dataset, "train", "validation"))  # test stays closed
+    if remark := validation_halves(dataset, flags).remark:
+        print_remarks([remark])
     record = Record.of_this_process(
         flags=flags.model_dump(mode="json", exclude=set(config.PLACES))
         | {"mode_weights": list(options["mode_weights"])},
@@ -112,49 +135,125 @@ def train(
     if builder.kind == "network":
         console.print(f"{model.name}: {_parameters(model):,} parameters; run: {run_dir}")
         write_atomic(run_dir / "architecture.md", _architecture(model))
-        result = _fit(series, system, dataset, windows, flags, run_dir)
-        stages.seconds["train"] = result.seconds  # of all sessions of the run
-        resume.save_weights(model, run_dir / WEIGHTS, dataset.fingerprint)
-        fitted = {
-            "best_epoch": result.best_epoch,
-            "epochs": result.epochs,
-            "validation": result.metrics,
-        }
-        record = record.model_copy(update={"parameters": _parameters(model), "fitted": fitted})
-        console.print(f"best epoch {result.best_epoch} of {result.epochs}")
-    if builder.kind == "estimator":
-        with stages.stage("train"):
-            fitted = _fit_estimator(system, dataset, windows, flags)
-        resume.save_arrays(model.state(), run_dir / WEIGHTS, dataset.fingerprint)
+        record = record.model_copy(update={"parameters": flags.ensemble * _parameters(model)})
+    if builder.kind != "floor":
+        fitted = _fit_members(series, system, dataset, windows, flags, run_dir, stages)
         record = record.model_copy(update={"fitted": fitted})
-        console.print(
-            f"{flags.model}: "
-            + ", ".join(f"{name} {value}" for name, value in fitted.items() if name != "validation")
-        )
     if flags.outputs == "validation":
         record.finished(stages).write(run_dir / "record.json")
         return
     with stages.stage("evaluate"):
+        if flags.ensemble > 1:
+            system = series.ensemble(restored(dataset, flags, run_dir), dataset, flags)
         validation = validation_of(system.predict, dataset, windows, flags)
         found = report_on(system, dataset, windows, flags, run_dir / "evaluation", validation)
     record.finished(stages, metrics=found).write(run_dir / "record.json")
     if validation is None:
         return
-    if builder.kind == "network":
+    if builder.kind != "floor":
         with stages.stage("export"):
-            _export(model, dataset, windows, flags, run_dir, validation)
+            network = _network(system.model)
+            if network is not None:
+                _export(network, system, dataset, windows, flags, run_dir, validation)
         record.finished(stages, metrics=found).write(run_dir / "record.json")
-    _print_end(run_dir, flags, stages, exported=builder.kind == "network")
+    _print_end(run_dir, flags, stages)
 
 
-def _fit(
+def _fit_members(
     series: Series,
     system: System,
     dataset: Dataset,
     windows: Windows,
     flags: TrainConfig,
     run_dir: Path,
+    stages: Stages,
+) -> dict[str, Any]:
+    """Fits the models of a run in turn: the members of an ensemble, or its only one.
+
+    Args:
+        series: shares what is compiled.
+        system: the first member's.
+        dataset: to train on.
+        windows: of the dataset.
+        flags: of the run.
+        run_dir: the run directory, to which the weights are written.
+        stages: the time is added to.
+
+    Returns:
+        The record's `fitted`: what fitting told of the only model; or `members`, which has the
+        same of each with its seed, and `validation`, the metrics of their mean prediction.
+    """
+    found: list[dict[str, Any]] = []
+    predicted: list[Predicted] = []
+    several = flags.ensemble > 1
+    validation = choosing_set(dataset, windows, flags)
+    for number, member in enumerate(members_of(flags), 1):
+        if several:
+            console.print(f"member {number} of {flags.ensemble}, seed {member.seed}")
+        if number > 1:
+            builder, options = model_options(member)
+            with stages.stage("prepare"):
+                model = built(builder, options, dataset, member)
+                system = series.system(model, dataset, member)
+        directory = member_directory(flags, member)
+        if isinstance(system.model, keras.Model):
+            result = fit_network(series, system, dataset, windows, member, run_dir, directory)
+            before = stages.seconds.get("train", 0.0)
+            stages.seconds["train"] = before + result.seconds  # of all sessions of the run
+            resume.save_weights(system.model, run_dir / directory / WEIGHTS, dataset.fingerprint)
+            told = {
+                "best_epoch": result.best_epoch,
+                "epochs": result.epochs,
+                "validation": result.metrics,
+            }
+            console.print(f"best epoch {result.best_epoch} of {result.epochs}")
+        else:
+            with stages.stage("train"):
+                told = fit_estimator(system, dataset, windows, member)
+            state = system.model.state()
+            resume.save_arrays(state, run_dir / directory / WEIGHTS, dataset.fingerprint)
+            values = (f"{name} {value}" for name, value in told.items() if name != "validation")
+            console.print(f"{flags.model}: {', '.join(values)}")
+        found.append(told)
+        if several:
+            with stages.stage("train"):
+                predicted.append(validation.predictions(system.predict))
+    if not several:
+        return found[0]
+    metrics = validation.mse(
+        {scenario: mean_prediction([one[scenario] for one in predicted]) for scenario in SCENARIOS}
+    )
+    shown = {name: metrics[name] for name in share_rates.MSE_NAMES}
+    shown[flags.monitor] = share_rates.monitored(flags.monitor, metrics)
+    values = (f"{name} {value:.4g}" for name, value in shown.items())
+    console.print(f"ensemble of {flags.ensemble}  {'  '.join(values)}")
+    seeds = [member.seed for member in members_of(flags)]
+    members = [{"seed": seed} | told for seed, told in zip(seeds, found, strict=True)]
+    return {"members": members, "validation": metrics}
+
+
+def fit_network(
+    series: Series,
+    system: System,
+    dataset: Dataset,
+    windows: Windows,
+    flags: TrainConfig,
+    run_dir: Path,
+    directory: Path = Path(),
+    epochs: int | None = None,
 ) -> fitting.FitResult:
+    """Trains the network of a system, or resumes its training.
+
+    Args:
+        series: holds the trainer, which is made for the first run.
+        system: whose network is trained; it has the best epoch's weights then.
+        dataset: to train on.
+        windows: of the dataset.
+        flags: of the run.
+        run_dir: of the run.
+        directory: the folder in it where checkpoints and logs go.
+        epochs: see `Trainer.fit`.
+    """
     batches, steps_per_epoch = windows.training_batches(
         dataset.examples("train"),
         flags.batch_size,
@@ -162,7 +261,7 @@ def _fit(
         half_weight_clicks=flags.half_weight_clicks,
         weighting=losses.loss_weighting(flags.loss),
     )
-    validation = scenario_set(dataset, windows, "validation", flags)
+    validation = choosing_set(dataset, windows, flags)
 
     def validate(_: keras.Model) -> dict[str, float]:
         predicted, looks = system.outcomes(validation)
@@ -181,7 +280,9 @@ def _fit(
         batches,
         validate,
         run_dir=run_dir,
+        within=directory,
         resume=flags.resume,
+        epochs=epochs,
         hparams=flags.model_dump(mode="json", include={*config.ModelFlags.model_fields, "seed"}),
         fixed={
             "batch_size": flags.batch_size,
@@ -191,12 +292,13 @@ def _fit(
     )
 
 
-def _fit_estimator(
+def fit_estimator(
     system: System, dataset: Dataset, windows: Windows, flags: TrainConfig
 ) -> dict[str, Any]:
+    """Fits the estimator of a system, and returns what the record says of it."""
     estimator: Estimator = system.model
     train = scenario_set(dataset, windows, "train", flags)
-    validation = scenario_set(dataset, windows, "validation", flags)
+    validation = choosing_set(dataset, windows, flags)
     told = estimator.fit(
         train.sample("normal", flags.half_weight_clicks),
         {scenario: validation.sample(scenario) for scenario in SCENARIOS},
@@ -215,15 +317,27 @@ def _architecture(model: keras.Model) -> str:
     return f"```mermaid\n{picture.mermaid(model)}\n```\n\n```text\n{summary}\n```\n"
 
 
+def _network(model: Any) -> keras.Model | None:
+    """What is exported of a fitted model: itself, or the network that an estimator makes."""
+    if isinstance(model, keras.Model):
+        return model
+    build = getattr(model, "network", None)
+    return build() if build else None
+
+
 def _export(
-    model: keras.Model,
+    network: keras.Model,
+    system: System,
     dataset: Dataset,
     windows: Windows,
     flags: TrainConfig,
     run_dir: Path,
     validation: Validation,
 ) -> None:
-    _, check = next(windows.batches(dataset.examples("validation"), 256))
+    _, tensors = next(windows.batches(dataset.examples("validation"), 256))
+    check = {name: tensor.numpy() for name, tensor in tensors.items()}
+    if network is not system.model:
+        check_network(network, system.model, check, dataset.fitted.spec.rate_scale)
     about = {
         "flags": flags.model_dump(mode="json", exclude=set(config.PLACES)),
         "first_targets": dataset.first_targets,
@@ -232,7 +346,7 @@ def _export(
         dataset,
         windows,
         dataset.examples("train"),
-        dataset.examples("validation"),
+        validation.examples,
         validation.predicted["normal"],
     )
     assets = {
@@ -240,17 +354,17 @@ def _export(
         profile.FILE: described.model_dump(mode="json"),
     }
     export.export(
-        model,
+        network,
         dataset.fitted,
         run_dir / "export",
-        check={name: tensor.numpy() for name, tensor in check.items()},
+        check=check,
         rows=golden.rows(dataset, windows, dataset.examples("validation")),
         assets=assets,
         about=about,
     )
 
 
-def _print_end(run_dir: Path, flags: TrainConfig, stages: Stages, *, exported: bool) -> None:
+def _print_end(run_dir: Path, flags: TrainConfig, stages: Stages) -> None:
     systems = json.loads((run_dir / "evaluation" / "systems.json").read_text(encoding="utf-8"))
     own = title_of(flags)
     console.print()
@@ -258,6 +372,8 @@ def _print_end(run_dir: Path, flags: TrainConfig, stages: Stages, *, exported: b
     seconds = ", ".join(f"{name} {spent:.0f} s" for name, spent in stages.seconds.items())
     console.print(f"time         {seconds}")
     console.print(f"report       {run_dir / 'evaluation' / 'table.md'} and the plots beside it")
-    if exported:
+    if (run_dir / "export" / "1").exists():
         console.print(f"SavedModel   {run_dir / 'export' / '1'}")
-        console.print(f"TensorBoard  tensorboard --logdir {run_dir / 'logs'}")
+    logs = run_dir / ("logs" if flags.ensemble == 1 else MEMBERS)
+    if any(logs.rglob("events.*")):
+        console.print(f"TensorBoard  tensorboard --logdir {logs}")

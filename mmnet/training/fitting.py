@@ -22,6 +22,7 @@ from mmnet import checks
 from mmnet.checks import InputError
 from mmnet.config import FitFlags
 from mmnet.training import resume as resuming
+from mmnet.training.averaging import WeightAverage
 from mmnet.training.progress import Display
 from mmnet.training.resume import Arrays, Checkpoint, Checkpoints, Progress
 from mmnet.training.sessions import Interrupted, Profile, Signals
@@ -133,12 +134,15 @@ class Trainer:
         monitor: chooses the best epoch.
         shared: what a resumed run must share besides the architecture and the flags that every
             system has, such as the name of the loss; JSON values by name.
+        weight_average: momentum of the averaged weights that are validated, kept as the best and
+            left in the model, see `averaging.WeightAverage`; 0: there are none.
         constants: variables that neither training nor validation changes, and that whoever builds
             the model fills; no checkpoint has them.
 
     Attributes:
         model: see above.
         variables: what training changes, by the names of `resume.training_variables`.
+        average: of the weights; None where there is none.
     """
 
     def __init__(
@@ -152,6 +156,7 @@ class Trainer:
         loss: keras.losses.Loss,
         monitor: Monitor,
         shared: Mapping[str, Any],
+        weight_average: float = 0,
         constants: Iterable[keras.Variable] = (),
     ):
         checks.at_least(1, steps_per_epoch=steps_per_epoch)
@@ -164,10 +169,14 @@ class Trainer:
             model({name: tf.zeros(shapes[name], spec.dtype) for name, spec in inputs.items()})
         model.compile(optimizer, loss, jit_compile=flags.jit)
         optimizer.build(model.trainable_variables)  # else there would be nothing to restore into
+        self.average = WeightAverage(model, weight_average) if weight_average else None
+        # None where there is none, as in the checkpoints of runs before there were any.
+        self._shared["weight_average"] = weight_average or None
         left_out = {id(variable) for variable in constants}
+        averages = self.average.variables if self.average else ()
         self.variables = {
             name: variable
-            for name, variable in resuming.training_variables(model).items()
+            for name, variable in resuming.training_variables(model, averages).items()
             if id(variable) not in left_out
         }
         others = [name for name in self.variables if not name.startswith("model/")]
@@ -192,7 +201,9 @@ class Trainer:
         validate: Callable[[keras.Model], Metrics],
         *,
         run_dir: Path | None,
+        within: Path = Path(),
         resume: bool,
+        epochs: int | None = None,
         callbacks: Iterable[keras.callbacks.Callback] = (),
         hooks: EpochHooks | None = None,
         keep_epochs: Collection[int] = (),
@@ -214,9 +225,11 @@ class Trainer:
                 are logged under their names. It may call the model in any way: its random
                 states and statistics are put back afterwards.
             run_dir: `checkpoints/` and `logs/` are written in it; None writes neither.
+            within: a folder of `run_dir` to write them in, where a run has several fits.
             resume: go on from the newest checkpoint in `run_dir`, if there is one. The run must
                 share the settings that the weights depend on (`epochs`, `patience` and the
                 bookkeeping ones may change).
+            epochs: most epochs in all, those before a resume included; None: those of the flags.
             callbacks: called at the beginning and end of this session, of each epoch (validation
                 not included) and of each execution, which is a "batch" to them. They only watch:
                 no checkpoint has what they keep, and `stop_training` has no effect.
@@ -232,6 +245,8 @@ class Trainer:
             Interrupted: on Ctrl-C or SIGTERM, after the running execution and a checkpoint.
         """
         flags, model, steps_per_epoch = self._flags, self.model, self._steps_per_epoch
+        if epochs is not None:
+            flags = flags.model_copy(update={"epochs": epochs})
         _fix_randomness(flags)
         # What the weights depend on, the architecture aside: JSON values, as a checkpoint has them.
         shared = {
@@ -243,7 +258,7 @@ class Trainer:
             "steps_per_epoch": steps_per_epoch,  # the last: it follows from the data and the flags
         }
         shared = json.loads(json.dumps(shared))
-        run = _Run(self, flags, shared, run_dir and Path(run_dir), hooks or EpochHooks())
+        run = _Run(self, flags, shared, run_dir and Path(run_dir), within, hooks or EpochHooks())
         run.restore(resume)
         done = run.progress.step
         with (
@@ -300,16 +315,18 @@ class _Run:
         flags: FitFlags,
         shared: dict[str, Any],
         run_dir: Path | None,
+        within: Path,
         hooks: EpochHooks,
     ):
         self.model, self.variables = trainer.model, trainer.variables
+        self.average = trainer.average
         self.monitor, self.steps_per_epoch = trainer._monitor, trainer._steps_per_epoch
         self.flags, self.shared, self.run_dir, self.hooks = flags, shared, run_dir, hooks
         self.progress = Progress()
         self.best: Arrays = {}
         self.others: dict[str, Arrays] = {}
-        self.files = Checkpoints(run_dir / "checkpoints") if run_dir else None
-        self.logs_dir = run_dir / "logs" if run_dir else None
+        self.files = Checkpoints(run_dir / within / "checkpoints") if run_dir else None
+        self.logs_dir = run_dir / within / "logs" if run_dir else None
         self._start = self._saved = self._mark = time.monotonic()
         self._seconds_before = 0.0
         self._timed = [0, 0.0]  # steps and seconds of all executions but the first
@@ -416,9 +433,12 @@ class _Run:
         progress, monitor, loss = self.progress, self.monitor, self.loss
         epoch = progress.epoch + 1
         self.display.validating(epoch)
-        reached = resuming.values(self.variables, "model/")
+        trained = reached = resuming.values(self.variables, "model/")
+        if self.average:
+            self.average.show()
+            reached = resuming.values(self.variables, "model/")
         metrics = {name: float(value) for name, value in validate(self.model).items()}
-        resuming.assign(self.variables, reached)
+        resuming.assign(self.variables, trained)
 
         value = monitor.value(metrics)
         if not math.isfinite(value):

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +79,9 @@ class Checkpoint:
 # ------------------------------------------------------------------------------- variables
 
 
-def training_variables(model: keras.Model) -> dict[str, keras.Variable]:
+def training_variables(
+    model: keras.Model, averages: Iterable[keras.Variable] = ()
+) -> dict[str, keras.Variable]:
     """Every variable that a training step reads or changes, by a stable name.
 
     The model's own (random states, batch statistics and counters included), the optimiser's, and
@@ -89,12 +91,14 @@ def training_variables(model: keras.Model) -> dict[str, keras.Variable]:
 
     Args:
         model: built and compiled, its optimiser built.
+        averages: of the weights, see `averaging.WeightAverage`.
     """
     running = [variable for metric in model.metrics for variable in metric.variables]
     groups = {
         "model": model_variables(model),
         "optimizer": model.optimizer.variables,
         "metrics": running,
+        "average": averages,
     }
     named = {}
     for group, variables in groups.items():

@@ -20,8 +20,18 @@ from mmnet.checks import InputError
 from mmnet.config import TrainConfig, TrainRunFlags
 from mmnet.files import make_directory, only_one, write_atomic
 from mmnet.flags import parse, to_flagfile
+from mmnet.recipes import reading
 
 F = TypeVar("F", bound=TrainRunFlags)
+
+SEARCH = "recipe"
+"""The folder, in a run directory, of the search that found the run's flags."""
+OF_THE_RUN = ("run_dir", "dataset_dir", "outputs", "resume", "profile_steps", "ensemble")
+"""Flags of a search that are not those of its candidates, but of the run in the end."""
+
+
+_OF_A_RUN = ("flags.txt", "checkpoints", SEARCH)
+"""What a directory that holds a run has of these."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +50,12 @@ class RunKind(Generic[F]):
     kept_places: tuple[str, ...]
     stem: Callable[[F], str]
 
-    def open(self, flags: F) -> tuple[F, Path]:
+    def open(self, flags: F, inside: str = "") -> tuple[F, Path]:
         """The run's directory, made if need be, and the flags to run with.
+
+        Args:
+            flags: that were given.
+            inside: the folder of the run directory that has the flags to resume with.
 
         Returns:
             The flags given, or those of the run to resume; and the directory.
@@ -55,9 +69,9 @@ class RunKind(Generic[F]):
         if not flags.run_dir:
             return flags, _fresh(self.stem(flags))
         run_dir = Path(flags.run_dir)
-        if flags.resume and (run_dir / "flags.txt").exists():
-            flags = self._resumed(flags, self.read(run_dir))
-        elif not flags.resume and any((run_dir / n).exists() for n in ("flags.txt", "checkpoints")):
+        if flags.resume and (run_dir / inside / "flags.txt").exists():
+            flags = self._resumed(flags, self.read(run_dir, inside))
+        elif not flags.resume and any((run_dir / name).exists() for name in _OF_A_RUN):
             raise InputError(
                 f"--run_dir={run_dir} already holds a run; go on with it by --resume, or choose "
                 "another"
@@ -66,7 +80,9 @@ class RunKind(Generic[F]):
 
     def _resumed(self, flags: F, own: F) -> F:
         """The run's own flags; those given anew must agree, places aside."""
-        for name in sorted(flags.model_fields_set - set(self.places)):
+        # A recipe's flags were not given; where others were, the run has those.
+        free = {*self.places, *reading.names_from_recipe(flags)}
+        for name in sorted(flags.model_fields_set - free):
             if getattr(flags, name) != getattr(own, name):
                 raise InputError(
                     f"--{name}={getattr(flags, name)} differs from the run to resume, which has "
@@ -75,23 +91,35 @@ class RunKind(Generic[F]):
         given = flags.model_fields_set & set(self.places)
         return own.model_copy(update={name: getattr(flags, name) for name in given})
 
-    def write(self, flags: F, run_dir: Path) -> None:
-        """Writes `flags.txt` and `places.txt`; from here on the directory holds a run."""
+    def write(self, flags: F, run_dir: Path, *, only_given: bool = False) -> None:
+        """Writes `flags.txt` and `places.txt`; from here on the directory holds a run.
+
+        Args:
+            flags: of the run.
+            run_dir: where to.
+            only_given: leave out of flags.txt what was not given.
+        """
+        unset = set(type(flags).model_fields) - flags.model_fields_set if only_given else ()
         places = [f"--{name}={_absolute(getattr(flags, name))}\n" for name in self.kept_places]
         write_atomic(run_dir / "places.txt", "".join(places))
-        write_atomic(run_dir / "flags.txt", to_flagfile(flags, leave_out=self.places))
+        write_atomic(run_dir / "flags.txt", to_flagfile(flags, leave_out=[*self.places, *unset]))
 
-    def read(self, run_dir: Path) -> F:
+    def read(self, run_dir: Path, folder: str = "") -> F:
         """The flags of a run, its places among them.
 
         A dataset that the run had inside is found there again where the run was moved.
 
+        Args:
+            run_dir: of the run.
+            folder: in it, with other flags than the run's own.
+
         Raises:
             InputError: there is no run.
         """
-        if not (run_dir / "flags.txt").exists():
+        home = run_dir / folder
+        if not (home / "flags.txt").exists():
             raise InputError(f"--run_dir={run_dir}: no run there (no flags.txt)")
-        files = [path for name in ("flags", "places") if (path := run_dir / f"{name}.txt").exists()]
+        files = [path for name in ("flags", "places") if (path := home / f"{name}.txt").exists()]
         own = parse(self.flags, [f"--flagfile={path}" for path in files])
         places = {"run_dir": str(run_dir)}
         inside = run_dir / "dataset"

@@ -58,6 +58,7 @@ def trainer(
             "monitor": flags.monitor,
             "rate_scale": float(rate_scale),
         },
+        weight_average=flags.weight_average,
     )
 
 

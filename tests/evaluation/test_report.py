@@ -418,10 +418,35 @@ def test_the_gates_are_a_table_and_bars_that_sum_to_one(written):
     text = (directory / "table.md").read_text()
     assert "| Scenario | history | meta | vector_cover |\n" in text
     assert "| Cold-start | 0.125 | 0.875 | 0.000 |\n" in text
-    figure = plots.gates_plot({s: kinds["fusion"] for s, kinds in ATTENTION.items()})
+    figure = plots.gates_plot({"fusion": {s: kinds["fusion"] for s, kinds in ATTENTION.items()}})
     widths = np.array([bar.get_width() for bar in figure.axes[0].patches]).reshape(3, 3)
     np.testing.assert_allclose(widths[1], [0.25, 0.875, 0.5])  # meta, scenario by scenario
     np.testing.assert_allclose(widths.sum(axis=0), 1)
+
+
+def test_the_parts_of_a_head_have_a_panel_and_a_table_of_their_own():
+    parts = {"own_clicks": 0.5, "prior": 0.25, "direct": 0.25}
+    attention = {
+        s: {**kinds, "head": parts, "prior_fusion": {"taxonomies": 0.75, "meta": 0.25}}
+        for s, kinds in ATTENTION.items()
+    }
+    gates = report._gates(attention)
+    assert list(gates) == ["head", "fusion", "prior_fusion"]
+    figure = plots.gates_plot(gates)
+    shown = [
+        [[bar.get_width() for bar in bars] for bars in axes.containers] for axes in figure.axes
+    ]
+    assert shown[0] == [[0.5] * 3, [0.25] * 3, [0.25] * 3]
+    assert shown[2] == [[0.75] * 3, [0.25] * 3]
+    # A modality has one colour, whoever looks at it.
+    colours = [
+        {bars.get_label(): bars[0].get_facecolor() for bars in axes.containers}
+        for axes in figure.axes
+    ]
+    assert colours[1]["meta"] == colours[2]["meta"] != colours[1]["history"]
+    text = report._gates_text(gates["head"])
+    assert "| Scenario | own_clicks | prior | direct |\n" in text
+    assert "| Noisy | 0.500 | 0.250 | 0.250 |\n" in text
 
 
 def test_the_outage_plot_shows_every_score(written):

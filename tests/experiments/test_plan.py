@@ -56,6 +56,28 @@ def test_a_flag_that_was_added_later_renames_no_earlier_cell(rows):
     assert names(*by_item, "--split_seed=1") != names(*by_item)
 
 
+def test_seeds_of_ensembles_do_not_overlap(rows):
+    cells = planned_cells(rows, "--table=A: gru, ha", "--ensemble=3", "--seeds=0,1,-1")
+    of = {(cell.row, cell.seed): (cell.flags.seed, cell.flags.ensemble) for cell in cells}
+    assert of == {
+        ("gru", 0): (0, 3),
+        ("gru", 1): (3, 3),
+        ("gru", -1): (-3, 3),
+        ("ha", 0): (0, 1),  # draws nothing: trained once, as ever
+    }
+
+
+def test_only_an_ensemble_renames_a_cell(rows):
+    def names(*arguments):
+        table = ["--table=A: gru, ha", "--seeds=0", *arguments]
+        return [cell.directory.name for cell in planned_cells(rows, *table)]
+
+    plain, several = names(), names("--ensemble=2")
+    assert names("--ensemble=1") == plain
+    assert several[0] != plain[0]
+    assert several[1] == plain[1]
+
+
 def test_options_of_the_experiment_come_before_those_of_the_row(rows):
     found, _ = read(rows, "--table=All: gru", "--set=units=64", "--set=evidence=true")
     assert found.rows["gru"].flags.set == ("units=64", "evidence=true", "units=16")

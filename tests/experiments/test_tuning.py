@@ -102,5 +102,27 @@ def test_what_no_mode_uses_is_not_tuned(row, tmp_path):
 def test_a_model_without_a_search_space_is_refused(row, tmp_path):
     (tmp_path / "rows" / "ha.txt").write_text("--model=ha\n")
     (ha,) = plan.rows(["ha"], row[1], SYSTEM)
-    with pytest.raises(InputError, match="--tune=ha: only mmnet, gru, lightgbm have"):
+    with pytest.raises(InputError, match="--tune=ha: only mmnet, gru, transformer, lightgbm have"):
         tuning.tune(ha, validation, row[1], tmp_path / "journal")
+
+
+def test_a_space_of_the_users_own_takes_the_place_of_the_models(row, tmp_path):
+    asked, told = [], []
+
+    def trial(arguments):
+        asked.append(arguments)
+        return validation(float(len(asked)))
+
+    space = {"batch_size": (8, 16, "integer"), "set.link": ["identity", "logit"]}
+    for _ in range(2):
+        text = tuning.tune(row[0], trial, row[1], tmp_path / "journal", space, told.append)
+    assert told == [0, 6]
+    assert len(asked) == 6
+    for batch, link in asked:
+        assert 8 <= int(batch.removeprefix("--batch_size=")) <= 16
+        assert link in ("--set=link=identity", "--set=link=logit")
+    path = tmp_path / "best.txt"
+    path.write_text(text)
+    assert parse(TrainConfig, [f"--flagfile={path}"]) == parse(
+        TrainConfig, ["--model=gru", *asked[0]]
+    )

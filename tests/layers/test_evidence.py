@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from mmnet.layers.evidence import PriorClicks, SmoothedRate
+from mmnet.layers.evidence import LARGEST_CENTRE, PriorClicks, SmoothedRate, TaxonomyCentre
 from tests.conformance import check_layer
 
 WINDOW = 3
@@ -23,8 +23,14 @@ def smoothed_rate(step_logits, log_half_clicks, **kwargs):
     return layer
 
 
-PLAIN = smoothed_rate(ALWAYS, ALWAYS)
-LEARNED = smoothed_rate([-1.0, 0.5, 2.0], np.log([10, 50, 200]))
+def rate_of(layer):
+    """A layer's rates, without the weight of the own clicks."""
+    return lambda *given, **named: layer(*given, **named)[0]
+
+
+PLAIN = rate_of(smoothed_rate(ALWAYS, ALWAYS))
+LEARNED_LAYER = smoothed_rate([-1.0, 0.5, 2.0], np.log([10, 50, 200]))
+LEARNED = rate_of(LEARNED_LAYER)
 
 
 def test_plain_empirical_bayes_is_a_special_case():
@@ -36,7 +42,7 @@ def test_plain_empirical_bayes_is_a_special_case():
 
 
 def test_a_step_counts_by_its_weight():
-    halves = smoothed_rate([0.0, 0.0, ALWAYS], ALWAYS)
+    halves = rate_of(smoothed_rate([0.0, 0.0, ALWAYS], ALWAYS))
     # (10 · 2 + ½ · 20 · 8 + 5 · 4) / (10 + 10 + 5) and, at full weight, as above.
     np.testing.assert_allclose(
         halves(PRIOR_RATE, PRIOR_CLICKS, RATE, CLICKS), [4.8, 3.0], rtol=1e-6
@@ -44,7 +50,7 @@ def test_a_step_counts_by_its_weight():
 
 
 def test_many_clicks_of_one_step_tell_no_more_than_its_half_clicks():
-    layer = smoothed_rate(ALWAYS, [ALWAYS, np.log(20), ALWAYS])
+    layer = rate_of(smoothed_rate(ALWAYS, [ALWAYS, np.log(20), ALWAYS]))
     # 20 of 20 half-clicks tell 10: (10 · 2 + 10 · 8 + 5 · 4) / (10 + 10 + 5).
     first = layer(PRIOR_RATE[:1], PRIOR_CLICKS[:1], RATE[:1], CLICKS[:1])
     np.testing.assert_allclose(first, [4.8], rtol=1e-6)
@@ -88,6 +94,18 @@ def test_is_what_a_loop_over_steps_gives(case):
     assert float(LEARNED(*arrays(case))[0]) == pytest.approx(total / weight, abs=1e-4)
 
 
+@settings(max_examples=50, deadline=None)
+@given(cases)
+def test_its_weight_is_how_far_the_own_clicks_move_the_prior(case):
+    prior, kappa, rate, clicks = arrays(case)
+    _, own = LEARNED_LAYER(prior, kappa, rate, clicks)
+    # All steps at one rate: (1 - o) μ + o y, in float32 of percents.
+    same = LEARNED(prior, kappa, 0 * rate + 40, clicks)
+    np.testing.assert_allclose(same, (1 - own) * prior + own * 40, atol=1e-4)
+    assert 0 <= float(own[0]) < 1
+    assert (float(own[0]) == 0) == (not clicks.any())
+
+
 @settings(max_examples=100, deadline=None)
 @given(cases)
 def test_lies_between_the_prior_and_the_rates_with_clicks(case):
@@ -110,7 +128,7 @@ def test_more_clicks_bring_it_closer_to_the_windows_rate(case, factor):
 
 
 def test_later_steps_count_more_at_the_start():
-    layer = SmoothedRate()
+    layer = rate_of(SmoothedRate())
     one_step = np.eye(WINDOW, dtype="float32")
     same = np.zeros(WINDOW, "float32"), np.full(WINDOW, 50, "float32")
     pulled = np.asarray(layer(*same, 10 * one_step, 30 * one_step))
@@ -120,9 +138,9 @@ def test_later_steps_count_more_at_the_start():
 def test_is_clipped_at_inference_only():
     prior, no_clicks = np.array([-3.0, 130.0], "float32"), np.zeros((2, WINDOW), "float32")
     given = (prior, PRIOR_CLICKS, no_clicks, no_clicks)
-    np.testing.assert_array_equal(SmoothedRate()(*given), [0, 100])
-    np.testing.assert_array_equal(SmoothedRate(None)(*given), [0, 130])
-    np.testing.assert_array_equal(SmoothedRate()(*given, training=True), prior)
+    np.testing.assert_array_equal(rate_of(SmoothedRate())(*given), [0, 100])
+    np.testing.assert_array_equal(rate_of(SmoothedRate(None))(*given), [0, 130])
+    np.testing.assert_array_equal(rate_of(SmoothedRate())(*given, training=True), prior)
 
 
 def test_refuses_to_broadcast():
@@ -166,8 +184,8 @@ def test_learns_how_many_clicks_a_prior_is_worth(jit):
     inputs = [keras.Input((1,)), keras.Input((WINDOW,)), keras.Input((WINDOW,))]
     ten = keras.layers.Rescaling(0, 10)(inputs[0])
     kappa = PriorClicks(100, name="kappa")(inputs[0])
-    model = keras.Model(inputs, SmoothedRate()(keras.layers.Reshape(())(ten), kappa, *inputs[1:]))
-    layer = model.layers[-1]
+    layer = SmoothedRate()
+    model = keras.Model(inputs, layer(keras.layers.Reshape(())(ten), kappa, *inputs[1:])[0])
     layer.set_weights([np.full(WINDOW, ALWAYS), np.full(WINDOW, ALWAYS)])
     layer.trainable = False
     model.compile(keras.optimizers.Adam(0.02), "mse", jit_compile=jit)
@@ -184,3 +202,46 @@ def test_conforms(tmp_path):
 def test_prior_clicks_conform(tmp_path):
     vectors = np.array([[1.0, -2.0], [0.5, 3.0]], "float32")
     check_layer(PriorClicks(), vectors, tmp_path=tmp_path)
+
+
+# ------------------------------------------------------------------------------ taxonomy centre
+
+# [batch=3, window=2, taxonomies=2], percent: both known, one known earlier only, neither.
+MEANS = np.array([[[9, 9], [4, 6]], [[5, 7], [8, 0]], [[0, 0], [0, 0]]], "float32")
+NO_MEAN = np.array([[[0, 0], [0, 0]], [[0, 0], [0, 1]], [[1, 1], [1, 1]]], "float32")
+
+
+def test_the_centre_is_the_mean_of_the_last_taxonomy_means():
+    layer = TaxonomyCentre(scale=2, mean=4, link="identity")
+    # (4 - 4) / 2 and (6 - 4) / 2; (8 - 4) / 2 and, a step earlier, (7 - 4) / 2; nothing.
+    np.testing.assert_allclose(
+        layer(MEANS, NO_MEAN), [[(0 + 1) / 2], [(2 + 1.5) / 2], [0]], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("link", ["logit", "log"])
+def test_a_centre_is_what_the_link_makes_of_the_mean_again(link):
+    layer = TaxonomyCentre(scale=2, mean=4, max_rate=100, link=link)
+    one = np.array([[[10.0]]], "float32")
+    z = float(layer(one, 0 * one)[0, 0])
+    # A tenth of the mean, 0.4, keeps both 10 and 4 away from 0 and from 100.
+    expected = 10.4 / 4.4 if link == "log" else (10.4 / 90.4) / (4.4 / 96.4)
+    assert np.exp(z) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("link", ["identity", "logit", "log"])
+def test_a_centre_is_finite_and_limited_for_any_mean(link):
+    layer = TaxonomyCentre(scale=0.01, mean=0.5, max_rate=100, link=link)
+    extreme = np.array([0, 1e-30, 100, 1e6, 1e30], "float32").reshape(5, 1, 1)
+    found = np.asarray(layer(extreme, 0 * extreme))
+    assert np.isfinite(found).all()
+    assert np.abs(found).max() <= LARGEST_CENTRE
+
+
+def test_a_centre_refuses_to_broadcast():
+    with pytest.raises(ValueError, match="`taxonomy_missing_flag` must have one shape"):
+        TaxonomyCentre(link="log")(MEANS, NO_MEAN[:, :1])
+
+
+def test_taxonomy_centre_conforms(tmp_path):
+    check_layer(TaxonomyCentre(2, 4, 50, link="logit"), MEANS, NO_MEAN, tmp_path=tmp_path)

@@ -2,18 +2,22 @@ import re
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from mmnet import config, driver, tasks
 from mmnet.checks import InputError
 from mmnet.evaluation.scenarios import disturb
+from mmnet.flags import parse
 from mmnet.models import REGISTRY, resolve_options
-from mmnet.models.estimator import Sample
+from mmnet.models.estimator import SAME_SCORE, Sample, check_network
 from mmnet.models.lightgbm import BoostedTrees
 from mmnet.models.options import LightGbmOptions
 from mmnet.schema import FeatureSpec, FieldSpec
+from tests.conftest import SIMULATED, without_drawing
 from tests.models import tiny
 
 pytest.importorskip("lightgbm", reason="the extra [baselines] is not installed")
@@ -80,7 +84,7 @@ def fitted(samples):
 def test_features_of_a_window_worked_by_hand():
     spec = FeatureSpec(window=3, horizon=1, taxonomies=("category",))
     model = BoostedTrees(spec, LightGbmOptions())
-    model._state = {"prior": np.array([0.1, 30.0])}
+    model.features.state = {"prior": np.array([0.1, 30.0])}
     inputs = {
         "share_rate": np.array([[10, 40, 0], [0, 0, 0]], "float32"),
         "missing_flag": np.array([[0, 0, 1], [1, 1, 1]], "float32"),
@@ -88,7 +92,7 @@ def test_features_of_a_window_worked_by_hand():
         "taxonomy_rate": np.array([[[4], [6], [8]], [[4], [6], [8]]], "float32"),
         "taxonomy_missing_flag": np.array([[[0], [0], [1]], [[1], [1], [1]]], "float32"),
     }
-    found = {name: column.tolist() for name, column in model.columns(inputs).items()}
+    found = {name: column.tolist() for name, column in model.features.columns(inputs).items()}
     nan = pytest.approx(np.nan, nan_ok=True)
     expected = {
         "share_rate_1": [40, nan],
@@ -127,7 +131,7 @@ def test_no_feature_sees_what_a_mask_hides(fitted, hidden, rates):
     }
     flagged = {**other, "missing_flag": never["missing_flag"]}
     for told in (disturb_arrays(other, hidden), flagged):
-        np.testing.assert_array_equal(model.features(told), model.features(never))
+        np.testing.assert_array_equal(model.features.array(told), model.features.array(never))
 
 
 def test_hiding_everything_leaves_what_does_not_rest_on_the_history(fitted):
@@ -136,18 +140,19 @@ def test_hiding_everything_leaves_what_does_not_rest_on_the_history(fitted):
     history = {name: second[name] for name in ("share_rate", "missing_flag", "clicks")}
     everything = np.ones((4, 6), bool)
     np.testing.assert_array_equal(
-        model.features(disturb_arrays(first, everything)),
-        model.features(disturb_arrays({**first, **history}, everything)),
+        model.features.array(disturb_arrays(first, everything)),
+        model.features.array(disturb_arrays({**first, **history}, everything)),
     )
 
 
 def test_unknown_values_are_missing_and_unknown_words_left_out(fitted):
     model, _ = fitted
     inputs = tiny.batch(examples=4)
-    columns = model.columns({**inputs, "field_category": np.array([[0], [1], [2], [1]], "int32")})
+    category = np.array([[0], [1], [2], [1]], "int32")
+    columns = model.features.columns({**inputs, "field_category": category})
     np.testing.assert_array_equal(columns["field_category_category"], [0, np.nan, 2, np.nan])
     title = np.array([[2, 3, 0, 0], [2, 3, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]], "int32")
-    columns = model.columns({**inputs, "text_title": title})
+    columns = model.features.columns({**inputs, "text_title": title})
     words = np.stack([columns[f"text_title_{number}"] for number in range(3)], axis=1)
     np.testing.assert_array_equal(words[0], words[1])
     np.testing.assert_array_equal(words[2], np.nan)  # no title is not a title of unknown words
@@ -157,7 +162,7 @@ def test_unknown_values_are_missing_and_unknown_words_left_out(fitted):
 
 def test_an_absent_vector_is_missing(fitted):
     cover = np.array([[0, 0, 0], [0, 2, 0], [1, 2, 3], [0, 0, 0]], "float32")
-    columns = fitted[0].columns({**tiny.batch(examples=4), "vector_cover": cover})
+    columns = fitted[0].features.columns({**tiny.batch(examples=4), "vector_cover": cover})
     np.testing.assert_array_equal(columns["vector_cover_0"], [np.nan, 0, 1, np.nan])
 
 
@@ -319,8 +324,8 @@ def test_predictions_stay_within_the_range_of_rates(samples):
 def test_taxonomy_sequences_can_be_left_out(samples):
     train, _ = samples
     model = BoostedTrees(tiny.SPEC, LightGbmOptions(coarse_granularity=False))
-    model._fit_features(train)
-    assert not [name for name in model.columns(train.inputs) if name.startswith("taxonomy")]
+    model.features.fit(train, "lightgbm")
+    assert not [name for name in model.features.names() if name.startswith("taxonomy")]
 
 
 @pytest.mark.parametrize("missing", ["lightgbm", "sklearn.feature_extraction.text"])
@@ -344,3 +349,64 @@ def test_the_options_of_a_tuner_are_read():
 def test_refuses_options_out_of_range(options):
     with pytest.raises(ValueError, match=rf"`{next(iter(options))}` must be"):
         BoostedTrees(tiny.SPEC, LightGbmOptions(**options))
+
+
+# -------------------------------------------------------------------------------- exported
+
+
+@pytest.fixture(scope="module")
+def network(fitted):
+    return fitted[0].network()
+
+
+def test_the_network_scores_as_the_trees_do(samples, fitted, network):
+    model, _ = fitted
+    for one in samples[1].values():
+        # The same leaves, summed in another order and rounded to float32 once.
+        np.testing.assert_allclose(network(one.inputs), model.predict(one.inputs), rtol=2e-7)
+    check_network(network, model, samples[0].inputs, 1e-3)
+
+
+def test_another_network_is_found_out(samples, fitted, network):
+    other = BoostedTrees(tiny.SPEC, LightGbmOptions(text_components=0, **FAST))
+    other.fit(samples[0], samples[1])
+    with pytest.raises(RuntimeError, match=r"the network of the estimator lightgbm .* differently"):
+        check_network(network, other, samples[0].inputs, 1.0)
+    assert SAME_SCORE <= 1e-6
+
+
+@pytest.fixture(scope="module")
+def run_of_trees(tmp_path_factory):
+    """A run directory of trees, with an export."""
+    directory = tmp_path_factory.mktemp("trees") / "run"
+    flags = ["--model=lightgbm", "--mode_weights=1,1,1", "--set=num_trees=20", "--set=copies=1"]
+    with without_drawing():
+        tasks.train(parse(config.TrainConfig, [*SIMULATED, *flags, f"--run_dir={directory}"]))
+    return directory
+
+
+def test_an_export_is_verified_scores_and_watches_without_the_library(
+    run_of_trees, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    saved_model = f"--saved_model={run_of_trees / 'export'}"
+    dataset = f"--dataset_dir={run_of_trees / 'dataset'}"
+
+    def run(task, flags, *arguments):
+        return driver.run(flags, "", task, [saved_model, *arguments])
+
+    assert run("predict", config.PredictConfig, "--verify") == driver.OK
+    assert "raw_columns" in capsys.readouterr().out
+    output = tmp_path / "scores.parquet"
+    more = [f"--output={output}", "--rule=stored", f"--static_cache={tmp_path / 'cache'}"]
+    assert run("predict", config.PredictConfig, dataset, *more) == driver.OK
+    scores = pd.read_parquet(output)
+    assert len(scores) == 500
+    assert scores["predicted_share_rate"].between(0, 100).all()
+    assert scores["predicted_share_rate"].nunique() > 100
+    capsys.readouterr()
+    assert run("predict", config.PredictConfig, dataset, "--explain") == driver.WRONG_INPUT
+    assert "--explain" in capsys.readouterr().err
+    report = [f"--output={tmp_path / 'drift'}", "--checked=20"]
+    assert run("drift", config.DriftConfig, dataset, *report) in (driver.OK, 3)
+    assert (tmp_path / "drift" / "drift.md").exists()

@@ -4,10 +4,10 @@ import pytest
 import tensorflow as tf
 
 from mmnet.layers.disturbance import hide_all
-from mmnet.models.mmnet import PredictedRate, attention_probe, fusion_names, mmnet
+from mmnet.models.mmnet import attention_probe, fusion_names, mmnet
 from mmnet.models.options import MMNetOptions
 from mmnet.schema import FeatureSpec, FieldSpec, TextSpec
-from tests.conformance import check_layer, check_model
+from tests.conformance import check_model
 from tests.models.tiny import SPEC, batch
 
 SMALL = {"units": 4, "field_width": 2}
@@ -114,15 +114,6 @@ def test_two_cold_items_with_the_same_content_are_predicted_alike():
     assert float(first) == float(second)
 
 
-def test_predictions_are_clipped_at_inference_only():
-    layer = PredictedRate(scale=10, mean=2, max_rate=20, link="identity")
-    standardised = np.array([[-1.0], [0.5], [3.0]], "float32")
-    np.testing.assert_array_equal(layer(standardised), [0, 7, 20])
-    np.testing.assert_array_equal(layer(standardised, training=True), [-8, 7, 32])
-    above_one = PredictedRate(scale=10, mean=2, max_rate=None, link="identity")
-    np.testing.assert_array_equal(above_one(standardised), [0, 7, 32])
-
-
 def test_every_trainable_weight_gets_a_gradient():
     # Some content must be absent: the vectors that say so learn from nothing else.
     model = mmnet(SPEC, MMNetOptions(evidence=True, modality_dropout=0.3, seed=1, **SMALL))
@@ -188,16 +179,6 @@ def test_learns_a_planted_rule_under_xla():
 def test_refuses_filters_that_do_not_end_in_units():
     with pytest.raises(ValueError, match="`tcn_filters` must end in `units`"):
         mmnet(SPEC, MMNetOptions(units=8, tcn_filters=(8, 4)))
-
-
-def test_refuses_a_scale_of_zero():
-    with pytest.raises(ValueError, match="`scale` must be above 0"):
-        PredictedRate(scale=0, link="identity")
-
-
-def test_predicted_rate_conforms(tmp_path):
-    standardised = np.array([[-1.0], [0.5], [3.0]], "float32")
-    check_layer(PredictedRate(10, 2, 20, link="identity"), standardised, tmp_path=tmp_path)
 
 
 def test_conforms(tmp_path):
@@ -285,31 +266,6 @@ def test_what_the_disturbance_hides_corrects_no_prior():
     model = mmnet(SPEC, MMNetOptions(smoothed_history=True, mode_weights=(0, 1, 0), **SMALL))
     prior, predicted = prior_and_prediction(model)(batch(examples=16), training=True)
     np.testing.assert_array_equal(predicted, prior)
-
-
-@pytest.mark.parametrize(
-    ("link", "outputs", "expected"),
-    [
-        # Odds of 20 % are 1/4; times 4, they are even.
-        ("logit", [0, np.log(4), -40, 40], [20, 50, 0, 100]),
-        ("log", [0, np.log(3), -40], [20, 60, 0]),
-    ],
-)
-def test_links_keep_rates_in_their_range_in_training_too(link, outputs, expected):
-    layer = PredictedRate(scale=7, mean=20, link=link)
-    outputs = np.array(outputs, "float32")[:, None]
-    # float32: e⁻⁴⁰ is no longer seen beside 1, and is 10⁻¹⁶ percent beside 0.
-    np.testing.assert_allclose(layer(outputs, training=True), expected, rtol=1e-5, atol=1e-9)
-    np.testing.assert_allclose(layer(outputs), expected, rtol=1e-5, atol=1e-9)
-
-
-def test_a_link_must_fit_the_rates():
-    with pytest.raises(ValueError, match="`link` must be one of identity, logit, log"):
-        PredictedRate(link="probit")
-    with pytest.raises(ValueError, match="`link` must be identity or log where rates may exceed"):
-        PredictedRate(mean=5, max_rate=None, link="logit")
-    with pytest.raises(ValueError, match=r"`mean` must be inside \(0, inf\) with link=log"):
-        PredictedRate(mean=0, link="log")
 
 
 def test_modes_may_adapt_to_the_clicks_of_a_window():

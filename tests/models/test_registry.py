@@ -14,7 +14,7 @@ from mmnet.mma4ctr import models as clicks
 from mmnet.mma4ctr.config import TrainConfig as ClicksTrainConfig
 from mmnet.mma4ctr.config import check as check_clicks
 from mmnet.models import REGISTRY, resolve_options
-from mmnet.models.options import Options
+from mmnet.models.options import MMNetOptions, Options
 from mmnet.tasks.building import model_options
 from tests.conformance import GOLDEN
 
@@ -154,8 +154,40 @@ def test_options_take_the_type_of_their_keyword():
         ("mmnet", "units=many", "--set=units=many: .*valid integer"),
         ("mmnet", "softmax_axis=tme", "'granularity' or 'time'"),
         ("last_rate", "units=32", r"it has: none"),
+        ("mmnet", "head=both", "'direct', 'smoothed' or 'mixed'"),
     ],
 )
 def test_a_wrong_option_is_one_clear_sentence(name, setting, message):
     with pytest.raises(InputError, match=message):
         resolve_options(name, [setting])
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        (
+            ["head=mixed", "smoothed_history=true"],
+            "`smoothed_history` must be false with head=mixed",
+        ),
+        (
+            ["head=direct", "smoothed_history=true"],
+            "`smoothed_history` must be false with head=direct",
+        ),
+        (
+            ["head=smoothed", "smoothed_history=false"],
+            "`smoothed_history` must be true with head=smoothed",
+        ),
+        (["head=mixed", "evidence=false"], "`evidence` must be true with head=mixed"),
+    ],
+)
+def test_options_that_contradict_each_other_are_one_clear_sentence(settings, rule):
+    with pytest.raises(InputError) as caught:
+        resolve_options("gru", settings)
+    assert str(caught.value) == f"--model=gru, --set: {rule}"
+
+
+def test_a_smoothed_history_is_the_smoothed_head():
+    found = MMNetOptions(smoothed_history=True)
+    assert found == MMNetOptions(head="smoothed")
+    assert (found.head, MMNetOptions(smoothed_history=False).head) == ("smoothed", "direct")
+    assert MMNetOptions(head="mixed").evidence

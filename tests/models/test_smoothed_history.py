@@ -1,22 +1,16 @@
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy import optimize, stats
 
 from mmnet.models import REGISTRY
-from mmnet.models.estimator import Sample
+from mmnet.models.estimator import SAME_SCORE, Sample
 from mmnet.models.options import SmoothedHistoryOptions
-from mmnet.models.smoothed_history import (
-    BETA_BINOMIAL,
-    GAMMA_POISSON,
-    SmoothedHistory,
-    fit_prior,
-    fit_priors,
-    posterior_mean,
-)
+from mmnet.models.smoothed_history import SmoothedHistory, posterior_mean
 from mmnet.schema import FeatureSpec, FieldSpec
+from tests.conformance import check_config
 
 SPEC = FeatureSpec(
     window=3,
@@ -50,10 +44,6 @@ def model(**changed):
     found = SmoothedHistory(SPEC, SmoothedHistoryOptions())
     found.restore(STATE | {name: np.array(value) for name, value in changed.items()})
     return found
-
-
-def beta_binomial(draw, mu, kappa, clicks):
-    return draw.binomial(clicks, draw.beta(mu * kappa, (1 - mu) * kappa, clicks.shape))
 
 
 def sample(inputs, shares, clicks):
@@ -104,85 +94,6 @@ def test_lies_between_the_prior_and_the_window(rate, flag, clicks, mu, kappa, de
     both = [100 * mu, *rate[flag == 0]]
     # A weighted mean of float64 numbers up to 100, rounded at each of a dozen operations.
     assert min(both) - 1e-11 <= found <= max(both) + 1e-11
-
-
-@pytest.mark.parametrize(
-    ("family", "log_likelihood"),
-    [
-        (BETA_BINOMIAL, lambda k, n, mu, c: stats.betabinom.logpmf(k, n, c * mu, c * (1 - mu))),
-        (GAMMA_POISSON, lambda k, n, mu, c: stats.nbinom.logpmf(k, c * mu, c / (c + n))),
-    ],
-)
-def test_maximises_the_likelihood_as_scipy_has_it(family, log_likelihood):
-    draw = np.random.default_rng(0)
-    clicks = draw.integers(5, 200, 500)
-    shares = beta_binomial(draw, 0.1, 20.0, clicks)
-    found = optimize.minimize(
-        lambda x: -log_likelihood(shares, clicks, np.exp(x[0]), np.exp(x[1])).sum(),
-        np.log([0.2, 5.0]),
-        method="Nelder-Mead",
-        options={"xatol": 1e-6, "fatol": 1e-9},
-    )
-    # Newton stops after a step below 1e-3, which leaves about its square of the log.
-    np.testing.assert_allclose(fit_prior(family, shares, clicks), np.exp(found.x), rtol=1e-4)
-
-
-def test_recovers_a_planted_prior():
-    draw = np.random.default_rng(0)
-    found = []
-    for _ in range(16):
-        clicks = draw.integers(5, 200, 2000)
-        found.append(fit_prior(BETA_BINOMIAL, beta_binomial(draw, 0.1, 20.0, clicks), clicks))
-    # The mean of 16 independent fits is within three standard errors, from their own spread.
-    error = 3 * np.std(found, axis=0, ddof=1) / 4
-    assert np.all(np.abs(np.mean(found, axis=0) - [0.1, 20.0]) < error)
-    assert error[0] < 0.002
-    assert error[1] < 1
-
-
-def test_without_overdispersion_kappa_stays_finite():
-    clicks = np.full(1000, 50)
-    shares = np.random.default_rng(0).binomial(clicks, 0.1)
-    mu, kappa = fit_prior(BETA_BINOMIAL, shares, clicks)
-    # The mean of 50,000 draws, within three standard errors; and no sign of a spread.
-    assert mu == pytest.approx(0.1, abs=3 * np.sqrt(0.09 / 50_000))
-    assert 500 < kappa <= 1e5 * (1 + 1e-9)
-
-
-def test_without_a_single_share_the_prior_is_near_zero():
-    mu, kappa = fit_prior(BETA_BINOMIAL, np.zeros(100), np.full(100, 20))
-    assert 0 < mu < 1 / 2000  # fewer than one share in all clicks
-    assert np.isfinite(kappa)
-
-
-def planted(examples, means, seed=0):
-    draw = np.random.default_rng(seed)
-    values = np.repeat(np.arange(len(means)), examples)
-    clicks = draw.integers(20, 100, len(values))
-    return beta_binomial(draw, np.asarray(means)[values], 30.0, clicks), clicks, values
-
-
-def test_a_rare_value_shrinks_to_the_prior_of_all_and_a_frequent_one_does_not():
-    # 60 frequent values show how far values differ; two rare ones have two examples each, of
-    # exactly the same rates, 10 and 30 percent; the last has none.
-    means = np.tile([0.1, 0.3], 30)
-    shares, clicks, values = planted([100] * 60, means)
-    shares, clicks = np.append(shares, [5, 5, 15, 15]), np.append(clicks, [50] * 4)
-    values = np.append(values, [60, 60, 61, 61])
-    base = fit_prior(BETA_BINOMIAL, shares, clicks)
-    found = fit_priors(BETA_BINOMIAL, shares, clicks, values, 63, base)
-    # sd of a frequent mean of rates: sqrt(.3 · .7 · (1 / 31 + 1 / 50) / 100) = 0.01; four of them.
-    np.testing.assert_allclose(found[:60, 0], means, atol=0.04)
-    assert 0.105 < found[60, 0] < base[0] < found[61, 0] < 0.295
-    np.testing.assert_allclose(found[62], base, rtol=1e-12)
-
-
-def test_values_that_differ_by_chance_only_all_get_the_prior_of_all():
-    shares, clicks, values = planted([10] * 100, [0.2] * 100)
-    base = fit_prior(BETA_BINOMIAL, shares, clicks)
-    found = fit_priors(BETA_BINOMIAL, shares, clicks, values, 100, base)
-    raw = np.bincount(values, shares) / np.bincount(values, clicks)
-    assert np.std(found[:, 0]) < np.std(raw) / 3  # at least nine tenths of the variance is gone
 
 
 def history(draw, truth, category):
@@ -274,7 +185,194 @@ def test_works_without_taxonomies():
     assert len(np.unique(found.predict(cold(train).inputs))) == 1
 
 
+# --------------------------------------------------------------------------- as-of centre
+
+# Means of category and tags over the window, [batch=2, window=3, taxonomies=2], percent.
+AS_OF = {
+    "taxonomy_rate": np.array([[[20, 9], [9, 70], [60, 90]], [[9, 9]] * 3], "float32"),
+    "taxonomy_missing_flag": np.array([[[0, 1], [1, 0], [0, 0]], [[1, 1]] * 3], "float32"),
+}
+CENTRE = {
+    "centre_decay": np.array(0.5),
+    "centre_weights": np.array([0.75, 0.25]),
+    "centre_kappa": np.array(40.0),
+    "own_share": np.array(0.0),
+}
+
+
+def naive_centre(rates, flags, decay, weights):
+    """mu of one item by loops, percent; None where no other item of its values was seen."""
+    means, parts = [], []
+    for taxonomy, weight in enumerate(weights):
+        ages = [age for age, flag in enumerate(flags[::-1, taxonomy]) if flag < 1]
+        if ages:
+            each = [decay ** (age - ages[0]) for age in ages]
+            found = [rates[::-1][age, taxonomy] for age in ages]
+            means.append(sum(e * f for e, f in zip(each, found, strict=True)) / sum(each))
+            parts.append(weight)
+    return sum(p * m for p, m in zip(parts, means, strict=True)) / sum(parts) if parts else None
+
+
+def test_around_as_of_means_where_others_were_seen_else_around_its_values():
+    found = model(**CENTRE).predict(INPUTS | AS_OF)
+    # Category: (¼ · 20 + 60) / 1.25 = 52; tags: (½ · 70 + 90) / 1.5 = 83.33. ¾ and ¼ of them: 59.83
+    # percent of 40 clicks, and the window's 6 of 30. Of the second item nobody was seen.
+    np.testing.assert_allclose(found, [100 * (23.9333333 + 6) / 70, 50], rtol=1e-6)
+    by_loops = naive_centre(*(one[0] for one in AS_OF.values()), 0.5, [0.75, 0.25])
+    np.testing.assert_allclose(found[0], (40 * by_loops + 600) / 70, rtol=1e-6)
+    assert naive_centre(*(one[1] for one in AS_OF.values()), 0.5, [0.75, 0.25]) is None
+
+
+def test_a_share_of_the_values_own_priors_is_mixed_in():
+    found = model(**CENTRE | {"own_share": 0.5}).predict(INPUTS | AS_OF)
+    # Item 1: mu between 59.83 and the 20 of its values, kappa between 40 and 30.
+    mu = (0.598333333 + 0.2) / 2
+    np.testing.assert_allclose(found, [100 * (35 * mu + 6) / 65, 50], rtol=1e-6)
+    everything = model(**CENTRE | {"own_share": 1.0}).predict(INPUTS | AS_OF)
+    np.testing.assert_array_equal(everything, model().predict(INPUTS | AS_OF))
+
+
+def drifting(seed, examples=3000, by_value=0.0):
+    """Items around what their category does now, Beta with kappa 30, and few clicks each.
+
+    Args:
+        by_value: how far the second of two categories lies above its mean as of now; in logits.
+    """
+    draw = np.random.default_rng(seed)
+    category = draw.integers(2, 4, examples).astype("int32")
+    last = draw.uniform(0.05, 0.35, examples)
+    level = 1 / (1 + (1 / last - 1) * np.exp(-by_value * (category - 2)))
+    truth = draw.beta(30 * level, 30 * (1 - level))
+    clicks = draw.integers(20, 100, examples)
+    inputs = history(draw, truth, category)
+    rates = 100 * np.stack([np.full((examples, 3), 0.9), np.zeros((examples, 3))], axis=-1)
+    rates[:, -1, 0] = 100 * last
+    flags = np.zeros_like(rates)
+    flags[:, :2, 0] = flags[:, :, 1] = 1  # only the last step, and no tags
+    inputs |= {
+        "taxonomy_rate": (rates * (1 - flags)).astype("float32"),
+        "taxonomy_missing_flag": flags.astype("float32"),
+    }
+    return sample(inputs, draw.binomial(clicks, truth), clicks), truth
+
+
+def two_lines(inputs):
+    """The smoother of two lines: the last mean of the first taxonomy, worth 100 clicks."""
+    clicks = inputs["clicks"] * (1 - inputs["missing_flag"])
+    shares = (clicks * inputs["share_rate"]).sum(axis=1)
+    return (100 * inputs["taxonomy_rate"][:, -1, 0] + shares) / (100 + clicks.sum(axis=1))
+
+
+def fitted(train, validation, **options):
+    found = SmoothedHistory(SPEC, SmoothedHistoryOptions(**options))
+    return found, found.fit(train, {"normal": validation, "cold_start": cold(validation)})
+
+
+def test_where_rates_drift_the_centre_follows_and_beats_two_lines():
+    (train, _), (validation, truth) = drifting(1), drifting(2)
+    as_of, told = fitted(train, validation, centre="as_of")
+    # Planted: one taxonomy, worth 30 clicks. Three standard errors of log kappa, about
+    # sqrt(2 / examples) where most of the spread is between items.
+    assert told["centre_kappa"] == pytest.approx(30, rel=0.15)
+    assert (told["own_share"], told["kappa_scale"]) == (0.0, 1.0)
+    by_value, _ = fitted(train, validation)
+    mixed, _ = fitted(train, validation, centre="fitted")
+
+    def errors(predict):
+        return [np.mean((predict(one.inputs) - 100 * truth) ** 2) for one in shown]
+
+    shown = validation, cold(validation)
+    normal, hidden = errors(as_of.predict)
+    assert normal < 0.9 * errors(two_lines)[0]
+    assert hidden == pytest.approx(errors(two_lines)[1], rel=1e-5)  # the same mean, in float32
+    assert hidden < 0.5 * errors(by_value.predict)[1]
+    # Whatever mix it chooses, it was not worse on validation.
+    told = [
+        sum(
+            np.log(np.mean((found.predict(one.inputs) - one.share_rate) ** 2))
+            for one in (validation, cold(validation))
+        )
+        for found in (mixed, as_of, by_value)
+    ]
+    assert told[0] <= min(told[1:])
+
+
+def test_what_values_say_beyond_the_means_is_mixed_in_where_it_helps():
+    (train, _), (validation, _) = drifting(1, by_value=1.5), drifting(2, by_value=1.5)
+    _, told = fitted(train, validation, centre="fitted")
+    assert 0 < told["own_share"] < 1
+    # All of an example's own taxonomies count, none of its window: hiding that changes nothing.
+    again, first = fitted(cold(train), validation, centre="fitted")[1], told
+    assert again == first
+
+
+def test_the_state_of_a_centre_restores_every_prediction():
+    train, _ = drifting(1, 500, by_value=1.5)
+    found, _ = fitted(train, train, centre="fitted")
+    restored = SmoothedHistory(SPEC, SmoothedHistoryOptions(centre="fitted"))
+    restored.restore(found.state())
+    np.testing.assert_array_equal(restored.predict(train.inputs), found.predict(train.inputs))
+
+
+def test_a_centre_without_taxonomies_or_means_is_the_prior_of_all():
+    train = world(1, 500)
+    bare = FeatureSpec(window=3, horizon=1)
+    unseen = {"taxonomy_rate": np.zeros((500, 3, 2)), "taxonomy_missing_flag": np.ones((500, 3, 2))}
+    nobody = Sample(train.inputs | unseen, train.share_rate, train.clicks, train.weight)
+    for spec, one in ((bare, train), (SPEC, nobody)):
+        predicted = []
+        for centre in ("value", "as_of", "fitted"):
+            found = SmoothedHistory(spec, SmoothedHistoryOptions(centre=centre))
+            found.fit(one, {"normal": one})
+            predicted.append(found.predict(one.inputs))
+        np.testing.assert_array_equal(predicted[1:], [predicted[0]] * 2)
+
+
+# --------------------------------------------------------------------------------- network
+
+
+@pytest.mark.parametrize("centre", ["value", "as_of", "fitted"])
+@pytest.mark.parametrize("max_rate", [100.0, None])
+def test_the_network_scores_as_predict_does(centre, max_rate):
+    spec = SPEC.model_copy(update={"max_rate": max_rate})
+    found = SmoothedHistory(spec, SmoothedHistoryOptions(centre=centre))
+    train, _ = drifting(1, 400, by_value=1.5)
+    train.inputs["field_author"] = np.full((400, 1), 3, "int32")
+    found.fit(train, {"normal": train, "cold_start": cold(train)})
+    network = found.network()
+    assert set(network.input) == set(spec.tensors())
+    assert not network.trainable_variables
+    for one in (train.inputs, cold(train).inputs):
+        odd = one | {"field_category": np.where(one["clicks"][:, :1] > 90, 99, 1).astype("int32")}
+        for inputs in (one, odd):
+            wanted = found.predict(inputs)
+            np.testing.assert_allclose(network(inputs), wanted, rtol=SAME_SCORE)
+
+
+def test_the_network_of_a_dataset_without_taxonomies_is_one_prior():
+    spec = FeatureSpec(window=3, horizon=1)
+    found = SmoothedHistory(spec, SmoothedHistoryOptions())
+    inputs = {name: INPUTS[name] for name in spec.tensors()}
+    found.restore({"prior": STATE["prior"], "decay": np.array(0.9), "kappa_scale": np.array(2.0)})
+    np.testing.assert_allclose(found.network()(inputs), found.predict(inputs), rtol=SAME_SCORE)
+
+
+def test_the_network_is_made_of_layers_that_can_be_saved(tmp_path):
+    inputs = INPUTS | AS_OF
+    network = model(**CENTRE | {"own_share": 0.25}).network()
+    check_config(network)
+    network.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(inputs), network(inputs))
+
+
 @pytest.mark.parametrize("options", [{"decay": 1.5}, {"kappa_scale": 0}])
 def test_refuses_options_out_of_range(options):
     with pytest.raises(ValueError, match=rf"`{next(iter(options))}` must be"):
         SmoothedHistory(SPEC, SmoothedHistoryOptions(**options))
+
+
+def test_refuses_a_centre_of_hidden_means():
+    options = SmoothedHistoryOptions(centre="as_of", coarse_granularity=False)
+    with pytest.raises(ValueError, match=r'`centre` must be "value" with coarse_granularity=False'):
+        SmoothedHistory(SPEC, options)

@@ -1,4 +1,4 @@
-"""The step layer, and what all four neural baselines have in common."""
+"""The step layer, and what all neural baselines have in common."""
 
 import functools
 
@@ -18,7 +18,7 @@ from mmnet.training.losses import ScaledMeanSquaredError
 from tests.conformance import check_layer
 from tests.models.tiny import SPEC, batch
 
-NAMES = ("gru", "encoder_decoder", "mmved", "dftc")
+NAMES = ("gru", "encoder_decoder", "mmved", "dftc", "transformer")
 SMALL = {"units": 4, "field_width": 2}
 # Without anything but histories: no meta-info, no modality beside q.
 BARE = FeatureSpec(window=6, horizon=1, taxonomies=("category", "tags"), rate_scale=2.0)
@@ -67,7 +67,7 @@ def test_seen_steps_conform(tmp_path):
     check_layer(SeenSteps(), np.array([[0, 1, 0]], "float32"), tmp_path=tmp_path)
 
 
-# ------------------------------------------------------------------------- all four models
+# ------------------------------------------------------------------------------ all models
 
 
 @pytest.mark.parametrize(
@@ -193,6 +193,7 @@ def test_mixed_precision_predicts_float32(name):
     [
         ("gru", ["history"]),
         ("encoder_decoder", ["history"]),
+        ("transformer", ["history"]),
         ("dftc", ["history_long", "history_short"]),
     ],
 )

@@ -25,9 +25,11 @@ ZOO = [
     ("mmnet", {"taxonomy_flags": False, "softmax_axis": "time", "adaptive_modes": "evidence"}),
     ("gru", {"gru_mask": True, "gru_units": 12}),
     ("gru", {"smoothed_history": True}),
+    ("mmnet", {"head": "mixed", "link": "logit"}),
     ("encoder_decoder", {}),
     ("mmved", {"prior_expert": True}),
     ("dftc", {"evidence": True}),
+    ("transformer", {"smoothed_history": True, "dropout": 0.1}),
 ]
 
 

@@ -74,7 +74,14 @@ def test_a_row_scores_the_same_in_any_batch(runtime, directory, cache, rows):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "window"),
-    [("mmnet", 20), ("gru", 6), ("encoder_decoder", 6), ("mmved", 6), ("dftc", 6)],
+    [
+        ("mmnet", 20),
+        ("gru", 6),
+        ("encoder_decoder", 6),
+        ("mmved", 6),
+        ("dftc", 6),
+        ("transformer", 6),
+    ],
 )
 def test_every_network_runs_on_every_runtime(name, window, tmp_path):
     needs("openvino"), needs("onnx")

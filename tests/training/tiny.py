@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras import ops
 
 from mmnet.config import TrainingFlags
-from mmnet.models.mmnet import PredictedRate
+from mmnet.models.heads import PredictedRate
 from mmnet.training import share_rates
 from mmnet.training.resume import to_array
 

@@ -1,0 +1,119 @@
+"""`--recipe=auto` whole, on a small log and with few candidates."""
+
+import json
+import sys
+
+import pytest
+
+from mmnet import driver, tasks
+from mmnet.config import PLACES, PrepareConfig, TrainConfig
+from mmnet.data import dataset as datasets
+from mmnet.data.dataset import Dataset
+from mmnet.evaluation import halves
+from mmnet.flags import parse
+from mmnet.search import candidates, halving
+from mmnet.search.journal import Journal
+from mmnet.tasks import choosing_recipe, starting, training
+from mmnet.training.records import Record
+from mmnet.training.run_directory import SHARE_RATES
+from tests.conftest import SMALL
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+TRIED = ("paper", "direct")
+LOG = ["--source=simulated", "--source_set=items=300", "--source_set=periods=16"]
+LOG += ["--source_set=clicks=300000", "--taxonomies=category", "--release=release"]
+LOG += ["--min_test_rows=20"]
+OUTPUTS = ["--outputs=predictions"]
+
+
+def train(*arguments):
+    return driver.run(TrainConfig, None, "train", arguments)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Two candidates, halves of a small log, and a test split that no search may open."""
+    kept = tuple(one for one in candidates.CANDIDATES if one.name in TRIED)
+    monkeypatch.setattr(candidates, "CANDIDATES", kept)
+    monkeypatch.setattr(halves, "FEWEST_ROWS", 20)
+    searching, search, examples = [], halving.search, Dataset.examples
+
+    def searched(*arguments, **named):
+        searching.append(True)
+        try:
+            return search(*arguments, **named)
+        finally:
+            searching.clear()
+
+    def opened(dataset, split):
+        assert not (searching and split == "test")
+        return examples(dataset, split)
+
+    monkeypatch.setattr(halving, "search", searched)
+    monkeypatch.setattr(Dataset, "examples", opened)
+
+
+def test_a_search_that_is_killed_goes_on_and_ends_in_a_run(tmp_path, few, monkeypatch, capsys):
+    directory = tmp_path / "run"
+    flags = [*LOG, *SMALL, "--model=gru", f"--run_dir={directory}", *OUTPUTS]
+    steps, add = [], Journal.add
+
+    def killed(journal, name, epochs, *rest):
+        add(journal, name, epochs, *rest)
+        steps.append((name, epochs))
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Journal, "add", killed)
+    assert train(*flags, "--recipe=auto", "--budget=1h") == driver.INTERRUPTED
+    assert f"--run_dir={directory} --resume continues" in capsys.readouterr().err
+    assert not (directory / "flags.txt").exists()
+    # A second run of the directory is refused, and so is a resume with other flags.
+    assert train(*flags, "--recipe=auto") == driver.WRONG_INPUT
+    assert train(f"--run_dir={directory}", "--resume", "--seed=7") == driver.WRONG_INPUT
+    capsys.readouterr()
+
+    real = training.train
+
+    def chosen(*arguments):
+        assert (directory / "recipe.md").exists()
+        real(*arguments)
+
+    monkeypatch.setattr(training, "train", chosen)
+    assert train(f"--run_dir={directory}", "--resume", *OUTPUTS) == driver.OK
+    assert len(steps) == len(set(steps))  # nothing was trained a second time
+    assert {name for name, _ in steps} == set(TRIED)
+
+    told = json.loads((directory / "recipe.json").read_text())
+    row = next(one for one in told["candidates"] if one["candidate"] == told["chosen"])
+    record = Record.read(directory / "record.json")
+    for name, mse in row["scores"].items():  # the run is the candidate, not another training
+        assert record.fitted["validation"][name] == pytest.approx(mse, rel=1e-6)
+    run = SHARE_RATES.read(directory)
+    again = parse(TrainConfig, [f"--flagfile={directory / 'recipe.txt'}"])
+    assert again.model_dump(exclude=set(PLACES)) == run.model_dump(exclude=set(PLACES))
+    assert not run.recipe
+    assert run.validation_halves
+
+
+def test_a_dataset_with_other_inputs_than_the_recipes(tmp_path, few, monkeypatch, capsys):
+    monkeypatch.setattr(starting, "load_tensorflow", lambda: sys.exit("trains"))
+    places = {}
+    for inputs in ("", "age"):
+        places[inputs] = tmp_path / f"dataset{inputs}"
+        flags = [*LOG, f"--inputs={inputs}", f"--dataset_dir={places[inputs]}"]
+        tasks.prepare(parse(PrepareConfig, flags))
+    # Leaving an input out changes nothing else.
+    whole, bare = (datasets.load(places[inputs]) for inputs in ("age", ""))
+    view = choosing_recipe.with_inputs(whole, TrainConfig())
+    assert view.fitted == bare.fitted
+    assert view.fingerprint not in (whole.fingerprint, bare.fingerprint)
+    assert choosing_recipe.with_inputs(whole, TrainConfig(inputs=("age",))) is whole
+    capsys.readouterr()
+    run = f"--run_dir={tmp_path / 'run'}"
+    with pytest.raises(SystemExit, match="trains"):
+        train("--recipe=auto", f"--dataset_dir={places['']}", run)
+    said = "--recipe=auto reads --inputs=age,calendar; "
+    assert capsys.readouterr().out == f"{said}{places['']} was prepared with none of them\n"
+    assert train("--recipe=paper", f"--dataset_dir={places['age']}", run) == driver.WRONG_INPUT
+    assert "--recipe=paper reads --inputs=, and " in capsys.readouterr().err
