@@ -7,6 +7,8 @@ from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "mmnet/__init__.py").read_text()).group(1)
+PROJECT_URLS: dict[str, str] = {}  # empty until the project is published
+PYTHONS = range(10, 14)  # for which TensorFlow 2.21 has wheels
 BASELINES = ["lightgbm>=4.5,<5", "catboost>=1.2.7,<2"]
 FAST = ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "openvino>=2025,<2027", "tf2onnx>=1.17,<2"]
 HPO = ["optuna>=4"]
@@ -22,6 +24,19 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    author="The mmnet developers",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in PYTHONS),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    project_urls=PROJECT_URLS,
+    entry_points={"console_scripts": ["mmnet = mmnet.__main__:main"]},
     python_requires=">=3.10",
     packages=find_packages(include=["mmnet", "mmnet.*"]),
     package_data={

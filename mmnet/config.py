@@ -150,6 +150,11 @@ class TaskFlags(Flags):
     split_seed: Annotated[int, "added later"] = Field(
         0, description="Seed of the splits by_item and random_window; not --seed."
     )
+    split_group: Annotated[Columns, "added later"] = Field(
+        (),
+        description="Items columns, texts or vectors: items that share a value in one of them are "
+        "in the same part of --split=by_item.",
+    )
     origin: int = Field(
         0, ge=0, description="Rolling cut-off: test this many test spans before the last one."
     )

@@ -39,7 +39,8 @@ ROOMS = (
     ("mma4ctr",),
     ("experiments", "search"),
     ("tasks",),
-    ("driver",),
+    ("api",),
+    ("driver", "__main__"),
     (
         *("inspect", "prepare", "encode", "train", "series", "evaluate", "predict", "drift"),
         "experiment",

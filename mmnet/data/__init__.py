@@ -47,6 +47,7 @@ targets.py          targets that are all the same, of which there is nothing to 
 
 Examples to what a model reads:
 items.py            items table -> fields, numbers, token ids, vectors
+groups.py           items that a split by item keeps together
 rate_scale.py       the scale of the rates that training reads
 taxonomy_means.py   what the other items of a category did (Eq. 4)
 taxonomies.py       the means of every taxonomy, shard by shard of items

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,7 +58,11 @@ def without_places(flags: TableFlags) -> TableFlags:
 
 
 def load_tables(
-    flags: TableFlags, task: TaskFlags | None = None, directory: Path | None = None
+    flags: TableFlags,
+    task: TaskFlags | None = None,
+    directory: Path | None = None,
+    *,
+    grouped_by: Sequence[str] = (),
 ) -> InMemory:
     """Reads what `--counts` or `--events`, `--items` and `--vectors`, or `--source`, name.
 
@@ -66,15 +70,20 @@ def load_tables(
         flags: where the tables are.
         task: its first period bounds the events that are counted.
         directory: a dataset directory, which may hold the counts of unchanged events.
+        grouped_by: further columns of the items table, or vectors; see `groups`.
 
     Raises:
         InputError: nothing is named, too much is, or it cannot be read.
     """
-    return open_tables(flags, task, directory).in_memory()
+    return open_tables(flags, task, directory, grouped_by=grouped_by).in_memory()
 
 
 def open_tables(
-    flags: TableFlags, task: TaskFlags | None = None, directory: Path | None = None
+    flags: TableFlags,
+    task: TaskFlags | None = None,
+    directory: Path | None = None,
+    *,
+    grouped_by: Sequence[str] = (),
 ) -> Tables:
     """The same tables, with items of Parquet files left where they are, to be read in pieces.
 
@@ -89,13 +98,13 @@ def open_tables(
         found = sources.load(flags)
         _leave_out(found.vectors, flags.leave_out_vectors)
         tables.need_columns(found.counts, counts.columns(flags))
-        tables.need_columns(found.items, _items_columns(flags))
+        tables.need_columns(found.items, _items_columns(flags, grouped_by, found.vectors))
     elif flags.counts and flags.items:
         said = text_options(flags.text_set, "counts")
         tables.check_header(flags.counts, "counts", counts.columns(flags), said)
-        _check_items(flags)
+        _check_items(flags, grouped_by)
         rows = parquet.open_table(flags.counts, "counts", columns=counts.columns(flags), said=said)
-        catalogue = _items(flags)
+        catalogue = _items(flags, grouped_by)
         found = Tables(
             rows,
             catalogue.rows,
@@ -103,9 +112,9 @@ def open_tables(
             ledger=(*table_files.rules(flags.counts, rows.files), *catalogue.ledger),
         )
     elif flags.events and flags.items:
-        _check_items(flags)
+        _check_items(flags, grouped_by)
         engines.files_of(flags)  # refused before the items are read
-        found = _count_events(flags, _items(flags), task or TaskFlags(), directory)
+        found = _count_events(flags, _items(flags, grouped_by), task or TaskFlags(), directory)
     else:
         given = "events" if flags.events else "counts"
         missing = [f"--{name}" for name in (given, "items") if not getattr(flags, name)]
@@ -155,9 +164,15 @@ def fingerprint(
     )
 
 
-def _items_columns(flags: TableFlags) -> dict[str, str]:
+def _items_columns(
+    flags: TableFlags, grouped_by: Sequence[str] = (), vectors: Collection[str] | None = None
+) -> dict[str, str]:
     """Columns of the items table that a dataset is made of -> the flag that names each."""
-    return items.columns(flags) | ({flags.release: "release"} if flags.release else {})
+    if vectors is None:
+        vectors = [setting.partition(":")[0] for setting in flags.vectors]
+    grouping = {name: "split_group" for name in grouped_by if name not in vectors}
+    release = {flags.release: "release"} if flags.release else {}
+    return grouping | items.columns(flags) | release
 
 
 class _Catalogue(NamedTuple):
@@ -168,9 +183,10 @@ class _Catalogue(NamedTuple):
     ledger: tuple[Rule, ...] = ()
 
 
-def _items(flags: TableFlags) -> _Catalogue:
+def _items(flags: TableFlags, grouped_by: Sequence[str] = ()) -> _Catalogue:
     said = text_options(flags.text_set, "items")
-    rows = parquet.open_table(flags.items, "items", columns=_items_columns(flags), said=said)
+    wanted = _items_columns(flags, grouped_by)
+    rows = parquet.open_table(flags.items, "items", columns=wanted, said=said)
     ledger = table_files.rules(flags.items, rows.files)
     kept = rows
     if flags.repeats != "fail":
@@ -179,9 +195,9 @@ def _items(flags: TableFlags) -> _Catalogue:
     return _Catalogue(kept, rows.paths, tuple(ledger))
 
 
-def _check_items(flags: TableFlags) -> None:
+def _check_items(flags: TableFlags, grouped_by: Sequence[str]) -> None:
     said = text_options(flags.text_set, "items")
-    tables.check_header(flags.items, "items", _items_columns(flags), said)
+    tables.check_header(flags.items, "items", _items_columns(flags, grouped_by), said)
 
 
 def _add_vectors(found: Tables, flags: TableFlags) -> None:

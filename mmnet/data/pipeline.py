@@ -7,7 +7,17 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import content, counts, histories, items, moments, numbers, splits, taxonomies
+from mmnet.data import (
+    content,
+    counts,
+    groups,
+    histories,
+    items,
+    moments,
+    numbers,
+    splits,
+    taxonomies,
+)
 from mmnet.data.arrays import Allocate, in_memory
 from mmnet.data.columns import separator_of
 from mmnet.data.content import Encoders
@@ -80,7 +90,10 @@ def _prepared(
     counted = counts.count(found.counts, found.items, flags, task)
     panel, shards = counted.panel(allocate), counted.shards
     done += counted.ledger
-    split, example_ledger = splits.split_examples(panel, task, shards=shards)
+    grouped = groups.hashes(found.items, found.vectors, counted.ids, flags, task)
+    hashes, of_groups = (None, []) if grouped is None else (grouped[0], [grouped[1]])
+    done += of_groups
+    split, example_ledger = splits.split_examples(panel, task, shards=shards, groups=hashes)
     done += example_ledger
     of_moment, moment_ledger = moments.fit(counted, flags, task, split.train)
     fitted_on = np.zeros(len(found.items), bool)
@@ -123,7 +136,8 @@ def _prepared(
     )
     dataset = _assemble(found, counted, panel, fitted, encoders, marks, allocate)
     dataset.split = split
-    rules = (found.ledger, counted.ledger, dataset.ledger, example_ledger, moment_ledger)
+    before = (found.ledger, counted.ledger, of_groups)
+    rules = (*before, dataset.ledger, example_ledger, moment_ledger)
     dataset.ledger = [rule for part in rules for rule in part]
     return dataset
 

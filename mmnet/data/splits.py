@@ -92,7 +92,10 @@ class Candidates:
 
 
 def split_examples(
-    panel: Panel, task: TaskFlags, shards: Sequence[slice] = ()
+    panel: Panel,
+    task: TaskFlags,
+    shards: Sequence[slice] = (),
+    groups: np.ndarray | None = None,
 ) -> tuple[Split, list[Rule]]:
     """Finds every example and splits them.
 
@@ -103,12 +106,14 @@ def split_examples(
     The chronological split cuts the calendar: targets before t1 train, before t2 validate, the
     rest test. With `origin` k all cuts lie k test spans earlier, and what comes after the test
     span is in no split. by_item and random_window split by a hash of the item (and
-    period) and `split_seed`.
+    period) and `split_seed`; of items in one group all have the same hash.
 
     Args:
         panel: counts of all items.
         task: the rules.
         shards: runs of items that are looked at together; all at once by default.
+        groups: uint64 [items], the same for items that by_item keeps together; see
+            `groups.hashes`. None: each item is on its own.
 
     Returns:
         The examples, and what the rules left out.
@@ -129,7 +134,8 @@ def split_examples(
     _check(panel, task)
     cuts = _cuts(panel.num_periods, task) if task.split == "chronological" else ()
     shards = shards or [slice(0, len(panel.clicks))]
-    parts = [_split_shard(panel.part(rows), task, cuts) for rows in shards]
+    hashes = hash_items(panel.item_ids) if groups is None else groups
+    parts = [_split_shard(panel.part(rows), hashes[rows], task, cuts) for rows in shards]
     ledger: list[Rule] = []
     if task.origin:
         inside = sum(found.candidates for part, _ in parts for found in part.values())
@@ -159,9 +165,13 @@ def _check_rows(name: str, number: int, task: TaskFlags) -> None:
     least_rows = task.min_test_rows if name == "test" else 1
     if number < least_rows:
         flag = "min_train_clicks" if name == "train" else "min_target_clicks"
+        fix = "or bring more periods"
+        if task.split_group:
+            together = ",".join(task.split_group)
+            fix = f"{fix}, or keep fewer items together than --split_group={together} does"
         raise InputError(
             f"the {name} split has {number} examples, fewer than {least_rows}; lower "
-            f"--{flag} (now {getattr(task, flag)}) or --min_test_rows, or bring more periods"
+            f"--{flag} (now {getattr(task, flag)}) or --min_test_rows, {fix}"
         )
 
 
@@ -182,14 +192,14 @@ def _check(panel: Panel, task: TaskFlags) -> None:
 
 
 def _split_shard(
-    panel: Panel, task: TaskFlags, cuts: tuple[int, ...]
+    panel: Panel, hashes: np.ndarray, task: TaskFlags, cuts: tuple[int, ...]
 ) -> tuple[dict[str, Candidates], int]:
     """The examples of one shard of items by split, and how many candidates it has."""
     seen = share_rates.observed(panel, 1)
     seen[:, : task.horizon] = False  # no t before the first column
     items, targets = np.nonzero(seen)
     clicks = panel.clicks[items, targets]
-    which = _assign(panel, items, targets, task, cuts)
+    which = _assign(panel.first_period, hashes[items], targets, task, cuts)
     times = (targets - task.horizon).astype(np.int32)
     found = {}
     for number, name in enumerate(SPLITS):
@@ -214,18 +224,17 @@ def _has_late(name: str, task: TaskFlags, cuts: tuple[int, ...]) -> bool:
 
 
 def _assign(
-    panel: Panel,
-    items: np.ndarray,
+    first_period: int,
+    hashes: np.ndarray,
     targets: np.ndarray,
     task: TaskFlags,
     cuts: tuple[int, ...],
 ) -> np.ndarray:
-    """Number of the split of each candidate; 3 = none."""
+    """Number of the split of each candidate, whose item hashes so; 3 = none."""
     if cuts:
         return np.searchsorted(cuts, targets, side="right") - 1
     borders = np.cumsum(task.split_ratios) / np.sum(task.split_ratios)
-    hashes = hash_items(panel.item_ids)[items]
-    periods = (panel.first_period + targets) if task.split == "random_window" else 0
+    periods = (first_period + targets) if task.split == "random_window" else 0
     draw = uniform(hashes, task.split_seed, periods)
     return np.minimum(np.searchsorted(borders, draw, side="right"), 2)
 

@@ -48,7 +48,9 @@ def dataset_of_tables(flags: PrepareConfig | TrainConfig, directory: Path) -> Da
         table_flags, task_flags = input_tables.table_flags(flags)
         encoders = Encoders(table_flags)
         try:
-            found = input_tables.load_tables(table_flags, task_flags, directory)
+            found = input_tables.load_tables(
+                table_flags, task_flags, directory, grouped_by=task_flags.split_group
+            )
         except InputError as error:
             error.of_tables = bool(error.ledger)  # rows of events were judged
             raise

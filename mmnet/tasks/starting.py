@@ -6,7 +6,7 @@ import contextlib
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmnet.checks import InputError
 from mmnet.config import EvaluateConfig, TrainConfig
@@ -129,10 +129,29 @@ def evaluate(flags: EvaluateConfig) -> None:
         _evaluate(flags, own, run_dir)
 
 
-def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
+def evaluation_name(flags: EvaluateConfig, own: TrainConfig) -> str:
+    """The directory, in that of a run, that an evaluation writes into.
+
+    Args:
+        flags: of the evaluation.
+        own: of the run; other scenarios than its own get a directory of their own.
+    """
+    changed = _changed(flags, own)
+    if not changed:
+        return "evaluation"
+    own = own.model_copy(update=changed)
+    return f"evaluation-rate-{own.test_missing_rate:g}-seed-{own.scenario_seed}"
+
+
+def _changed(flags: EvaluateConfig, own: TrainConfig) -> dict[str, Any]:
+    """Scenario flags that differ from the run's."""
     asked = {"test_missing_rate", "scenario_seed"} & flags.model_fields_set
-    changed = {name: getattr(flags, name) for name in asked}
-    changed = {name: value for name, value in changed.items() if value != getattr(own, name)}
+    given = {name: getattr(flags, name) for name in asked}
+    return {name: value for name, value in given.items() if value != getattr(own, name)}
+
+
+def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
+    name, changed = evaluation_name(flags, own), _changed(flags, own)
     own = own.model_copy(update=changed | {"explain": flags.explain})
     dataset = datasets.load(flags.dataset_dir or own.dataset_dir or run_dir / "dataset")
     builder, _ = model_options(own)
@@ -142,7 +161,4 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
     load_tensorflow()
     from mmnet.tasks import evaluating
 
-    name = "evaluation"
-    if changed:
-        name = f"evaluation-rate-{own.test_missing_rate:g}-seed-{own.scenario_seed}"
     evaluating.evaluate(dataset, own, run_dir, name=name)

@@ -1,0 +1,10 @@
+"""The Python API: what the drivers do, as objects.
+
+given.py       what a caller gives, tables and options, as flags
+datasets.py    `Dataset`: tables in, batches for any Keras model out
+networks.py    `MMNet` and its baselines, as ordinary Keras models
+exports.py     `Export`: scores, decisions and drift of an exported model
+runs.py        `Run`: a training run and what it left
+
+`mmnet` itself exports all of it.
+"""

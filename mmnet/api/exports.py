@@ -1,0 +1,179 @@
+"""`Export`: a trained model that scores tables, decides, checks itself and watches for drift."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmnet.api.datasets import Dataset
+from mmnet.api.given import GivenTable, flags_of, silent
+from mmnet.checks import InputError
+from mmnet.config import DriftConfig, PredictConfig
+from mmnet.files import scratch_directory
+from mmnet.schema import FeatureSpec
+from mmnet.serving import exported
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Export:
+    """An exported model: the SavedModel and what lies beside it.
+
+    Attributes:
+        path: directory of the version.
+        spec: the tensors that the model reads.
+        modalities: what the gated fusion weighs, in the order of its weights; none for a model
+            without one.
+        first_targets: first period of validation and of test, where the split is by time.
+    """
+
+    def __init__(self, path: Path, about: exported.AboutShareRates):
+        self.path = path
+        self.spec: FeatureSpec = about.fitted.spec
+        self.modalities: tuple[str, ...] = about.modalities
+        self.first_targets: dict[str, int | str] = about.first_targets
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Export:
+        """Opens an export; the network itself is loaded when it scores.
+
+        Args:
+            path: a version, `export/1`, or its parent, whose newest version is taken.
+
+        Raises:
+            InputError: there is none.
+        """
+        directory = exported.version_directory(path)
+        return cls(directory, exported.about(directory, exported.AboutShareRates))
+
+    @property
+    def rules(self) -> dict[str, dict[str, Any]]:
+        """The decision rules by how they were written, each with its threshold in percent.
+
+        Raises:
+            InputError: the export has none.
+        """
+        from mmnet.serving import decision
+
+        found = exported.document(self.path, decision.FILE, decision.Decisions)
+        return {name: rule.model_dump(mode="json") for name, rule in found.rules.items()}
+
+    def score(
+        self,
+        counts: GivenTable | None = None,
+        items: GivenTable | None = None,
+        *,
+        events: GivenTable | None = None,
+        vectors: Mapping[str, GivenTable] | None = None,
+        dataset: Dataset | None = None,
+        as_of: str = "",
+        rule: str = "",
+        explore: bool = False,
+        explain: bool = False,
+        verbose: bool = False,
+        **options: Any,
+    ) -> pd.DataFrame:
+        """Scores items: the share rate of each in the period after `as_of`.
+
+        Args:
+            counts: a table as the model was trained on; or `events`, or `dataset` instead.
+            items: the items to score.
+            events: see `Dataset.from_events`.
+            vectors: name -> table of content vectors.
+            dataset: a dataset that was prepared for this model, in place of tables.
+            as_of: the last period that is read; default: the last complete one.
+            rule: adds a decision: "stored", a rule of `rules`, or "threshold=PERCENT".
+            explore: below the threshold, explores what may prove better.
+            explain: adds a column `weight_<modality>` for each modality.
+            verbose: prints what every rule left out.
+            **options: further flags of `mmnet.predict`, such as `only_items` or `runtime`.
+
+        Returns:
+            A row per item, in the order of `items`, as `mmnet.predict` writes it: `item_id`,
+            `period`, `predicted_share_rate` (percent), and what was asked for besides.
+
+        Raises:
+            InputError: the tables or options are not as they must be.
+        """
+        import pandas as pd
+
+        from mmnet.tasks.scoring import predict
+
+        self._one_file(options)
+        tables = {"counts": counts, "items": items, "events": events, "vectors": vectors}
+        asked = {"as_of": as_of, "rule": rule, "explore": explore, "explain": explain}
+        with scratch_directory(options.get("engine_spill", "")) as scratch:
+            output = Path(scratch, "scores.parquet")
+            if dataset is not None:
+                tables["dataset_dir"] = str(dataset.save(Path(scratch, "dataset")))
+            own = {"saved_model": str(self.path), "output": str(output)}
+            given = {**own, **tables, **asked, **options}
+            with flags_of(PredictConfig, given) as flags, silent(verbose):
+                predict(flags)
+            return pd.read_parquet(output)
+
+    def verify(self, *, verbose: bool = False) -> None:
+        """Checks every file of the export, and scores its golden rows in every signature.
+
+        Raises:
+            InputError: a file has changed, or a signature gives other scores.
+        """
+        from mmnet.tasks.scoring import predict
+
+        asked = {"saved_model": str(self.path), "verify": True}
+        with flags_of(PredictConfig, asked) as flags, silent(verbose):
+            predict(flags)
+
+    def drift(
+        self,
+        counts: GivenTable | None = None,
+        items: GivenTable | None = None,
+        *,
+        events: GivenTable | None = None,
+        vectors: Mapping[str, GivenTable] | None = None,
+        checked: str = "",
+        verbose: bool = False,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Compares a period with what training looked like.
+
+        Args:
+            counts: see `score`.
+            items: likewise.
+            events: likewise.
+            vectors: likewise.
+            checked: the period; default: the last complete one.
+            verbose: prints what every rule left out.
+            **options: further flags of `mmnet.drift`, such as `psi=0.1`.
+
+        Returns:
+            The content of drift.json: `period`, `rows`, `judged`, `drifted` and `findings`, of
+            which each has its measure, value and limit.
+
+        Raises:
+            InputError: the tables or options are not as they must be.
+        """
+        from mmnet.tasks.scoring import drift
+
+        tables = {"counts": counts, "items": items, "events": events, "vectors": vectors}
+        with scratch_directory(options.get("engine_spill", "")) as scratch:
+            own = {"saved_model": str(self.path), "output": scratch, "checked": checked}
+            with flags_of(DriftConfig, {**own, **tables, **options}) as flags, silent(verbose):
+                drift(flags)
+            return json.loads(Path(scratch, "drift.json").read_text(encoding="utf-8"))
+
+    @staticmethod
+    def _one_file(options: Mapping[str, Any]) -> None:
+        for name in ("output", "verify", "ranking_features", "ranking_from", "saved_model"):
+            if name in options:
+                raise InputError(
+                    f"score returns its rows; {name!r} is an option of python -m mmnet.predict only"
+                )
+
+    def __repr__(self) -> str:
+        """Names the directory."""
+        return f"Export({str(self.path)!r})"

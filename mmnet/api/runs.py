@@ -1,0 +1,217 @@
+"""`Run`: a training run and what it left in its directory."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmnet.api.datasets import Dataset
+from mmnet.api.exports import Export
+from mmnet.api.given import GivenTable, flags_of, in_memory, silent
+from mmnet.checks import InputError
+from mmnet.config import TASK, EvaluateConfig, TrainConfig
+from mmnet.data import dataset as datasets
+from mmnet.table_flags import TableFlags
+from mmnet.training.run_directory import SHARE_RATES
+
+if TYPE_CHECKING:
+    import keras
+    import pandas as pd
+
+
+class Run:
+    """A run directory: a trained model, its evaluation, and its export.
+
+    Attributes:
+        directory: of the run.
+        flags: every flag that it was trained with.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]):
+        self.directory = Path(directory)
+        self.flags: TrainConfig = SHARE_RATES.read(self.directory)
+
+    @classmethod
+    def open(cls, directory: str | os.PathLike[str]) -> Run:
+        """Opens a run directory.
+
+        Raises:
+            InputError: there is no run.
+        """
+        return cls(directory)
+
+    @classmethod
+    def train(
+        cls,
+        run_dir: str | os.PathLike[str],
+        dataset: Dataset | None = None,
+        *,
+        counts: GivenTable | None = None,
+        items: GivenTable | None = None,
+        events: GivenTable | None = None,
+        vectors: Mapping[str, GivenTable] | None = None,
+        verbose: bool = True,
+        **options: Any,
+    ) -> Run:
+        """Trains, evaluates and exports a model, as `python -m mmnet.train` does.
+
+        Args:
+            run_dir: a new directory; or with `resume=True` that of a run to go on with.
+            dataset: to train on; or tables instead.
+            counts: see `Dataset.from_tables`.
+            items: likewise.
+            events: see `Dataset.from_events`.
+            vectors: see `Dataset.from_tables`.
+            verbose: prints what `mmnet.train` prints. Progress is shown on stderr in any case.
+            **options: flags of `mmnet.train`: `model="gru"`, `epochs=5`, `set={"units": 32}`.
+
+        Raises:
+            InputError: the tables or options are not as they must be.
+            KeyboardInterrupt: on Ctrl-C, after a checkpoint; `resume=True` goes on exactly.
+        """
+        from mmnet.tasks.starting import train
+
+        tables = {"counts": counts, "items": items, "events": events, "vectors": vectors}
+        given = {name: table for name, table in tables.items() if table is not None}
+        if dataset is not None and given:
+            raise InputError(f"a dataset holds its tables; leave out {min(given)}")
+        options = {**options, "run_dir": str(run_dir)}
+        inside = Path(run_dir, "dataset")
+        if dataset is None and in_memory(given):
+            # Tables in memory are gone when a run is resumed; what is made of them is kept.
+            names = {*TableFlags.model_fields, *TASK}
+            resolved = TrainConfig.beneath({"recipe": options.get("recipe", "")}) | options
+            of_tables = {name: one for name, one in resolved.items() if name in names}
+            options = {name: one for name, one in options.items() if name not in names}
+            if not options.get("resume"):
+                _check_free(Path(run_dir))
+                made = {"directory": inside, "verbose": verbose, **of_tables}
+                dataset = Dataset._made(made.pop("directory"), made.pop("verbose"), given | made)
+            options["dataset_dir"], given = str(inside), {}
+        elif dataset is not None:
+            _check_free(Path(run_dir))
+            options["dataset_dir"] = str(dataset.save(inside))
+        with flags_of(TrainConfig, given | options) as flags, silent(verbose):
+            train(flags)
+        return cls(run_dir)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """record.json: versions, inputs, split dates, seconds, peak memory, metrics.
+
+        Raises:
+            InputError: the run has not been finished.
+        """
+        return self._json("record.json")
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """evaluation/metrics.json: each scenario's errors and P@N on test.
+
+        Raises:
+            InputError: the run has not been evaluated.
+        """
+        return self._json("evaluation/metrics.json")
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """A row per scenario, test item and period: what was predicted and what came.
+
+        Raises:
+            InputError: the run has not been evaluated.
+        """
+        import pandas as pd
+
+        return pd.read_parquet(self._there("evaluation/predictions.parquet"))
+
+    @property
+    def table(self) -> str:
+        """evaluation/table.md: the three scenarios beside simple rules, as Markdown.
+
+        Raises:
+            InputError: the run has not been evaluated.
+        """
+        return self._there("evaluation/table.md").read_text(encoding="utf-8")
+
+    @property
+    def export(self) -> Export:
+        """The exported model.
+
+        Raises:
+            InputError: the run has none.
+        """
+        return Export.load(self.directory / "export")
+
+    @property
+    def dataset(self) -> Dataset:
+        """What it was trained on.
+
+        Raises:
+            InputError: it is not there any more.
+        """
+        return Dataset.load(self.flags.dataset_dir or self.directory / "dataset")
+
+    def evaluate(self, *, verbose: bool = False, **options: Any) -> dict[str, Any]:
+        """Evaluates the trained model once more, such as with `test_missing_rate=0.8`.
+
+        Args:
+            verbose: prints the table.
+            **options: flags of `mmnet.evaluate`.
+
+        Returns:
+            The metrics. Those of other scenarios than the run's are written into a directory of
+            their own, and `metrics` stays what it was.
+
+        Raises:
+            InputError: an option does not fit, or the weights are not there.
+        """
+        from mmnet.tasks.starting import evaluate, evaluation_name
+
+        given = {"run_dir": str(self.directory)} | options
+        with flags_of(EvaluateConfig, given) as flags, silent(verbose):
+            evaluate(flags)
+            name = evaluation_name(flags, self.flags)
+        return self._json(f"{name}/metrics.json")
+
+    def model(self) -> keras.Model:
+        """The trained network, with the weights of its best epoch.
+
+        Raises:
+            InputError: it is no network, or its weights are not there.
+        """
+        from mmnet.startup import load_tensorflow
+
+        load_tensorflow()
+        from mmnet.tasks.building import model_options
+        from mmnet.tasks.evaluating import restored
+
+        builder, _ = model_options(self.flags)
+        if builder.kind != "network":
+            raise InputError(f"--model={self.flags.model} is no network")
+        dataset = datasets.load(self.flags.dataset_dir or self.directory / "dataset")
+        return restored(dataset, self.flags, self.directory)
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self._there(name)
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise InputError(f"{path} is damaged; evaluate the run again") from None
+
+    def _there(self, name: str) -> Path:
+        path = self.directory / name
+        if not path.exists():
+            raise InputError(f"{path} is not there; finish the run, or evaluate it")
+        return path
+
+    def __repr__(self) -> str:
+        """Names the directory and the model."""
+        return f"Run({str(self.directory)!r}, model={self.flags.model!r})"
+
+
+def _check_free(run_dir: Path) -> None:
+    """Refuses a directory that holds a run already, before a dataset is written into it."""
+    SHARE_RATES.open(TrainConfig(run_dir=str(run_dir)))
