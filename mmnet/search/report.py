@@ -125,12 +125,12 @@ def lines(told: Mapping[str, Any]) -> list[str]:
     """What is printed at the end of a search, candidates from the best on."""
     ranked = sorted(told["candidates"], key=lambda row: row.get("value", math.inf))
     found = [
-        f"  {row['candidate']:<20} {math.exp(row['value']):10.4g}  "
+        f"  {row['candidate']:<24} {math.exp(row['value']):10.4g}  "
         f"{100 * np.expm1(row['difference']):+6.1f} %  {row['seconds']:6.0f} s  {row['stopped']}"
         for row in ranked
         if "value" in row
     ]
-    return ["  candidate            MSE (geometric mean over scenarios, validation)", *found]
+    return ["  candidate                MSE (geometric mean over scenarios, validation)", *found]
 
 
 def flagfile(flags: TrainConfig, given: set[str], told: Mapping[str, Any]) -> str:

@@ -81,7 +81,7 @@ def choose(flags: TrainConfig, dataset: Dataset, run_dir: Path) -> tuple[TrainCo
     given -= set(OF_A_RECIPE)
     write_atomic(run_dir / report.FLAGFILE, report.flagfile(found, given, told))
     console.print()
-    for line in report.lines(told):
+    for line in [*report.lines(told), *told["remarks"]]:
         console.print(line)
     console.print(f"recipe       {told['chosen']}: {run_dir / report.PAGE}")
     _continued(directory / entry.name, run_dir / member_directory(found, found))
@@ -114,13 +114,13 @@ def _searched(
     console.print(f"looking for a recipe among {len(entries)} candidates:")
     for entry in entries:
         always = " (always trained)" if entry.candidate.always else ""
-        console.print(f"  {entry.name:<20} {entry.candidate.title}{always}")
+        console.print(f"  {entry.name:<24} {entry.candidate.title}{always}")
     for name, why in left_out.items():
-        console.print(f"  {name:<20} not tried: {why}")
+        console.print(f"  {name:<24} not tried: {why}")
     if flags.ensemble > 1:
         console.print(
-            f"after the search: {flags.ensemble - 1} more members of the chosen one, where it "
-            "draws at random; the budget does not count them"
+            f"after the search: an ensemble of {flags.ensemble}, if the chosen one draws at "
+            "random; the budget counts its first member only"
         )
     if not flags.budget:
         console.print(
