@@ -64,7 +64,7 @@ class CatBoost(BoostedTrees):
                 "eval_metric": _Metric(
                     error, len(validation.label), identity=self.link == "identity"
                 ),
-                "boost_from_average": train.start is None and self.link == "identity",
+                "boost_from_average": train.start is None,
                 "od_type": "Iter",
                 "od_wait": PATIENCE,
                 "use_best_model": True,
