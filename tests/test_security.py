@@ -16,6 +16,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NO_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "tarfile"}
 """What runs code on loading, or unpacks archives whose members lead anywhere."""
 NO_CALLS = {"eval", "exec", "compile", "__import__", "load_model", "unpack_archive", "extractall"}
+AS_JSON = {("models/catboost.py", "load_model")}
+"""Calls of these names that read numbers from JSON, and say so."""
 NO_METHODS = {"read_pickle", "to_pickle", "enable_unsafe_deserialization"}
 NO_METHODS_OF_OS = {"system", "popen"}
 
@@ -38,6 +40,9 @@ def test_no_module_reads_what_could_run(path):
         assert not {name.split(".")[0] for name in names} & NO_MODULES
     for name, is_method, node in calls(tree):
         keywords = {one.arg: one.value for one in node.keywords}
+        if (str(path.relative_to(PACKAGE)), name) in AS_JSON:
+            assert ast.literal_eval(keywords["format"]) == "json"
+            continue
         # `re.compile` and `model.compile` are methods of that name that run nothing.
         assert name not in (NO_CALLS - {"compile"} if is_method else NO_CALLS)
         owner = getattr(getattr(node.func, "value", None), "id", "")

@@ -19,7 +19,7 @@ _NETWORK: dict[str, Choices | Range] = {
     "learning_rate": (3e-4, 5e-3, "log"),
     "half_weight_clicks": [0, 20, 100],
     "set.units": [32, 64],
-    "set.smoothed_history": [False, True],
+    "set.head": ["direct", "smoothed", "mixed"],
     "set.content_dropout": [0.0, 0.2, 0.5],
 }
 _BOOSTING: dict[str, Choices | Range] = {

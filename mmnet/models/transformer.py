@@ -57,7 +57,9 @@ def transformer(spec: FeatureSpec, options: TransformerOptions) -> keras.Model:
             vectors = _encoded(vectors, heads, inner, options, number)
         # What they say together: q. [batch, units]
         last = keras.layers.Cropping1D((spec.window - 1, 0), name="last_step")(vectors)
-        history = _normalised("transformer")(keras.layers.Reshape((units,))(last))
+        history = _normalised("transformer")(
+            keras.layers.Reshape((units,), name="last_vector")(last)
+        )
         # What the item itself says: u, c, v, as far as it has them. [batch, units] each
         content = meta_info(tensors, spec, options)
         # How far to trust each of them, and the prediction. [batch]

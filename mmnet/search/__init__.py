@@ -2,7 +2,7 @@
 
 candidates.py  what is tried, as data, and in which order of simplicity
 halving.py     who is trained for how many epochs: successive halving
-choosing.py    the simplest candidate within one standard error of the best
+choosing.py    the simplest candidate within one standard error, and 2 %, of the best
 journal.py     what is known so far, on the disk
 report.py      recipe.md, recipe.json and recipe.txt
 

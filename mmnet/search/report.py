@@ -103,9 +103,10 @@ def _sentence(told: Mapping[str, Any], ranked: Sequence[Mapping[str, Any]]) -> s
     chosen = named[told["chosen"]]
     if told["chosen"] == told["best"]:
         return f"**{chosen['candidate']}** ({chosen['title']}) has the lowest mean log MSE."
+    best = f"{told['best']} ({named[told['best']]['title']})"
     return (
         f"**{chosen['candidate']}** ({chosen['title']}) is the simplest candidate within one "
-        f"standard error of the best one, {told['best']} ({named[told['best']]['title']})."
+        f"standard error, and 2 %, of the best one, {best}."
     )
 
 

@@ -21,6 +21,7 @@ def test_every_network_of_the_registry_is_in_the_api():
     assert set(networks.__all__) < set(mmnet.__all__)
 
 
+@pytest.mark.slow
 def test_a_network_is_an_ordinary_keras_model(dataset, tmp_path):
     model = mmnet.GRU(dataset, **TINY, seed=1)
     model.compile("adam", "mse", jit_compile=False)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmnet.search.choosing import chosen, compare
+from mmnet.search.choosing import Compared, chosen, compare
 
 RNG = np.random.default_rng(0)
 ITEMS = np.repeat(np.arange(50), 4)
@@ -38,16 +38,21 @@ def test_the_error_is_that_of_a_bootstrap_of_items():
     assert compared[best].error == pytest.approx(np.std(values(by_item[best])), rel=0.2)
 
 
-def test_the_simplest_within_one_standard_error_is_taken():
-    best = errors()
-    noisy = best * np.repeat(RNG.choice([0.1, 1.95], (3, 50)), 4, axis=1)
-    near = np.concatenate([noisy[:, :100], 1.05 * best[:, 100:]], axis=1)
-    _, compared = compare({"best": best, "near": near, "far": 2 * best}, ITEMS)
-    assert compared["far"].difference > compared["far"].difference_error
-    ranks = {"far": 0, "near": 1, "best": 2}
-    within = compared["near"].difference <= compared["near"].difference_error
-    assert chosen(compared, ranks) == ("near" if within else "best")
-    assert within  # else the line above would not have shown anything
+@pytest.mark.parametrize(
+    ("difference", "error", "taken"),
+    [
+        (0.01, 0.015, "near"),
+        (0.015, 0.01, "best"),  # further than one standard error
+        (0.05, 0.1, "best"),  # a small log cannot tell, but 5 % is too much to give away
+    ],
+)
+def test_the_simplest_within_one_standard_error_and_two_percent_is_taken(difference, error, taken):
+    compared = {
+        "best": Compared(1.0, 0.1, 0.0, 0.0),
+        "near": Compared(1.0 + difference, 0.1, difference, error),
+        "far": Compared(2.0, 0.1, 1.0, 0.1),
+    }
+    assert chosen(compared, {"far": 0, "near": 1, "best": 2}) == taken
     assert chosen(compared, {"far": 0, "near": 3, "best": 2}) == "best"
 
 

@@ -44,7 +44,10 @@ def told():
 def test_the_page_has_a_row_per_candidate_and_says_who_was_taken():
     page = report.page(told())
     assert page.startswith("# Recipe: plain\n")
-    assert "is the simplest candidate within one standard error of the best one, best" in page
+    assert (
+        "is the simplest candidate within one standard error, and 2 %, of the best one, best"
+        in page
+    )
     rows = [line for line in page.splitlines() if line.startswith("| ")][1:]
     assert [row.split("|")[1].strip() for row in rows] == ["best", "plain", "late", "broken"]
     assert all(row.count("|") == rows[0].count("|") for row in rows)

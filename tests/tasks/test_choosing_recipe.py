@@ -53,6 +53,7 @@ def few(monkeypatch):
     monkeypatch.setattr(Dataset, "examples", opened)
 
 
+@pytest.mark.slow
 def test_a_search_that_is_killed_goes_on_and_ends_in_a_run(tmp_path, few, monkeypatch, capsys):
     directory = tmp_path / "run"
     flags = [*LOG, *SMALL, "--model=gru", f"--run_dir={directory}", *OUTPUTS]
