@@ -119,7 +119,7 @@ class Dataset:
         """Opens a dataset directory, as `mmnet.prepare` and `save` leave it.
 
         Raises:
-            InputError: there is none, or it is damaged.
+            InputError: the directory has no dataset, or a damaged one.
         """
         return cls(datasets.load(directory))
 

@@ -45,7 +45,7 @@ class Export:
             path: a version, `export/1`, or its parent, whose newest version is taken.
 
         Raises:
-            InputError: there is none.
+            InputError: the path has no export.
         """
         directory = exported.version_directory(path)
         return cls(directory, exported.about(directory, exported.AboutShareRates))

@@ -118,7 +118,7 @@ class Run:
 
     @property
     def predictions(self) -> pd.DataFrame:
-        """A row per scenario, test item and period: what was predicted and what came.
+        """A row per scenario, test item and period: the predicted and the observed rate.
 
         Raises:
             InputError: the run has not been evaluated.
@@ -180,7 +180,7 @@ class Run:
         """The trained network, with the weights of its best epoch.
 
         Raises:
-            InputError: it is no network, or its weights are not there.
+            InputError: the model is not a network, or its weights are missing.
         """
         from mmnet.startup import load_tensorflow
 
@@ -190,7 +190,7 @@ class Run:
 
         builder, _ = model_options(self.flags)
         if builder.kind != "network":
-            raise InputError(f"--model={self.flags.model} is no network")
+            raise InputError(f"--model={self.flags.model} is not a network")
         dataset = datasets.load(self.flags.dataset_dir or self.directory / "dataset")
         return restored(dataset, self.flags, self.directory)
 

@@ -1,7 +1,7 @@
 """Validation cut by item in two halves: one chooses, the other one calibrates.
 
-Thresholds and intervals that are fitted on the rows that chose the epoch, and the system, inherit
-the luck of that choice. An item is in one half with all of its rows, and always in the same one.
+Thresholds and intervals that are fitted on the rows that chose the epoch and the system are too
+optimistic. An item is in one half with all of its rows, and always in the same one.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def test_frames_become_a_run_that_can_be_evaluated_and_resumed(tmp_path, capsys)
         *(tmp_path / "run",), counts=counts, items=items, resume=True, verbose=False
     )
     assert again.metrics == metrics
-    with pytest.raises(mmnet.InputError, match="is no network"):
+    with pytest.raises(mmnet.InputError, match="is not a network"):
         run.model()
 
 
