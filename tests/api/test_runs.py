@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -6,6 +7,8 @@ import pytest
 
 import mmnet
 from mmnet.config import TrainConfig
+from mmnet.tasks import starting
+from mmnet.training.run_directory import SHARE_RATES
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -79,3 +82,23 @@ def test_what_is_not_there_is_one_sentence(tmp_path):
         run.metrics  # noqa: B018
     with pytest.raises(mmnet.InputError, match="no SavedModel"):
         run.export  # noqa: B018
+
+
+def test_a_recipe_decides_about_the_inputs_of_frames(tmp_path, monkeypatch):
+    trained = []
+
+    def train(flags):
+        trained.append(flags)
+        SHARE_RATES.write(flags, Path(flags.run_dir))
+
+    monkeypatch.setattr(starting, "train", train)
+    counts, items = frames()
+    run = mmnet.Run.train(
+        *(tmp_path / "run",), counts=counts, items=items, recipe="direct", verbose=False, **SMALL
+    )
+    (flags,) = trained
+    assert flags.set == ("evidence=true",)
+    assert run.dataset.spec.age is not None
+    other = {"recipe": "paper", "set": {"units": 8}}
+    with pytest.raises(mmnet.InputError, match="--recipe=paper fixes all options"):
+        mmnet.Run.train(tmp_path / "other", run.dataset, **other)
