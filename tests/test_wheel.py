@@ -55,6 +55,11 @@ def python(tmp_path_factory):
 def test_an_installed_wheel_runs_experiments_in_an_empty_directory(python, tmp_path):
     of = done([python, "-c", "import mmnet; print(mmnet.__file__)"], tmp_path)
     assert Path(of).is_relative_to(python.parents[1])
+    assert done([python.with_name("mmnet"), "--version"], tmp_path).startswith("mmnet ")
+    paper = done([python.with_name("mmnet"), "train", "--recipe=paper", "--help"], tmp_path)
+    assert "--recipe=" in paper
+    with pytest.raises(AssertionError, match="there are auto, direct, lightgbm, mixed, paper"):
+        done([python, "-m", "mmnet", "train", "--recipe=none"], tmp_path)
     rows = ["--table=Two: ha, gru", "--reference=ha", "--seeds=0", "--epochs=1", "--results=out"]
     done([python, "-m", "mmnet.experiment", *LOG, *rows], tmp_path)
     assert set(pd.read_csv(tmp_path / "out" / "two.csv")["system"]) == {"ha", "gru"}
