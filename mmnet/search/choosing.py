@@ -57,7 +57,7 @@ def compare(
     >>> best, round(float(np.exp(compared["b"].difference)), 3)
     ('a', 1.75)
     """
-    # One item says nothing about the luck of items; its rows then stand for themselves.
+    # One item says nothing about how items differ; its rows then stand for themselves.
     alone = len(np.unique(items)) < 2
     clusters = Clusters(np.arange(len(items)) if alone else items) if len(items) > 1 else None
     mse = {name: np.maximum(one.mean(axis=1), SMALLEST) for name, one in squared.items()}
