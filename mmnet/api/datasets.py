@@ -240,6 +240,7 @@ class Dataset:
     @classmethod
     def _made(cls, directory: str | Path, verbose: bool, options: Mapping[str, Any]) -> Dataset:
         from mmnet.data import input_tables, pipeline
+        from mmnet.data.content import Encoders
         from mmnet.tasks.preparing import dataset_of_tables
         from mmnet.tasks.shown import print_ledger
 
@@ -249,9 +250,10 @@ class Dataset:
             else:
                 tables, task = input_tables.table_flags(flags)
                 read = input_tables.load_tables(tables, task, grouped_by=task.split_group)
-                found = pipeline.prepare(read, tables, task)
+                encoders = Encoders(tables)
+                found = pipeline.prepare(read, tables, task, encoders)
                 found.fingerprint, found.inputs = input_tables.fingerprint(
-                    read, tables, task, pipeline.Encoders(tables)
+                    read, tables, task, encoders
                 )
             print_ledger(found)
         return cls(found)

@@ -15,7 +15,7 @@ from mmnet.checks import InputError
 from mmnet.config import TASK, EvaluateConfig, TrainConfig
 from mmnet.data import dataset as datasets
 from mmnet.table_flags import TableFlags
-from mmnet.training.run_directory import SHARE_RATES
+from mmnet.training.run_directory import SHARE_RATES, removed_if_unused
 
 if TYPE_CHECKING:
     import keras
@@ -79,7 +79,7 @@ class Run:
         if dataset is not None and given:
             raise InputError(f"a dataset holds its tables; leave out {min(given)}")
         options = {**options, "run_dir": str(run_dir)}
-        inside = Path(run_dir, "dataset")
+        inside, was_there = Path(run_dir, "dataset"), Path(run_dir).is_dir()
         if dataset is None and in_memory(given):
             # Tables in memory are gone when a run is resumed; what is made of them is kept.
             names = {*TableFlags.model_fields, *TASK}
@@ -88,8 +88,8 @@ class Run:
             options = {name: one for name, one in options.items() if name not in names}
             if not options.get("resume"):
                 _check_free(Path(run_dir))
-                made = {"directory": inside, "verbose": verbose, **of_tables}
-                dataset = Dataset._made(made.pop("directory"), made.pop("verbose"), given | made)
+                with removed_if_unused(Path(run_dir), was_there=was_there):
+                    Dataset._made(inside, verbose, given | of_tables)
             options["dataset_dir"], given = str(inside), {}
         elif dataset is not None:
             _check_free(Path(run_dir))

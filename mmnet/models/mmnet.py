@@ -175,9 +175,7 @@ def _head_weights(model: keras.Model) -> list[dict[str, keras.KerasTensor]]:
     if not names:
         return []
     (name,) = names
-    # The mean over an ensemble's members has the name of what it averages.
-    smoothed = [one for one in layers_named(model, name) if isinstance(one, SmoothedRate)]
-    owns = [layer.output[1] for layer in smoothed]
+    owns = [layer.output[1] for layer in layers_named(model, name)]
     directs = [layer.output for layer in layers_named(model, "direct_weight")]
     if not directs:
         return [{"own_clicks": own, "prior": 1 - own} for own in owns]

@@ -136,8 +136,7 @@ def evaluation_name(flags: EvaluateConfig, own: TrainConfig) -> str:
         flags: of the evaluation.
         own: of the run; other scenarios than its own get a directory of their own.
     """
-    changed = _changed(flags, own)
-    if not changed:
+    if not (changed := _changed(flags, own)):
         return "evaluation"
     own = own.model_copy(update=changed)
     return f"evaluation-rate-{own.test_missing_rate:g}-seed-{own.scenario_seed}"

@@ -99,6 +99,9 @@ def test_a_recipe_decides_about_the_inputs_of_frames(tmp_path, monkeypatch):
     (flags,) = trained
     assert flags.set == ("evidence=true",)
     assert run.dataset.spec.age is not None
+    with pytest.raises(mmnet.InputError, match="no column 'price'"):
+        mmnet.Run.train(tmp_path / "refused", counts=counts, items=items, numerics=["price"])
+    assert not (tmp_path / "refused").exists()
     other = {"recipe": "paper", "set": {"units": 8}}
     with pytest.raises(mmnet.InputError, match="--recipe=paper fixes all options"):
         mmnet.Run.train(tmp_path / "other", run.dataset, **other)
