@@ -9,6 +9,12 @@ ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "mmnet/__init__.py").read_text()).group(1)
 PROJECT_URLS: dict[str, str] = {}  # empty until the project is published
 PYTHONS = range(10, 14)  # for which TensorFlow 2.21 has wheels
+DOCS = [
+    "mkdocs>=1.6,<2",
+    "mkdocs-jupyter>=0.25,<0.27",
+    "mkdocs-material>=9.6,<10",
+    "mkdocstrings[python]>=0.29,<2",
+]
 BASELINES = ["lightgbm>=4.5,<5", "catboost>=1.2.7,<2"]
 FAST = ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "openvino>=2025,<2027", "tf2onnx>=1.17,<2"]
 HPO = ["optuna>=4"]
@@ -73,6 +79,7 @@ setup(
     ],
     extras_require={
         "baselines": BASELINES,
+        "docs": DOCS,
         "fast": FAST,
         "hpo": HPO,
         "lakehouse": LAKEHOUSE,
@@ -80,12 +87,14 @@ setup(
         "spark": SPARK,
         "umap": UMAP,
         "test": [
+            "build>=1.2,<2",
             "hypothesis>=6.100",
             "pytest>=8",
             "pytest-xdist>=3.5",  # the tests run in several processes
             "ruff>=0.6",
             "mypy>=1.10",
             "statsmodels>=0.14",  # what the tests of significance compare with
+            "twine>=6,<8",
             *BASELINES,
             *FAST,
             *HPO,
