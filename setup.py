@@ -93,6 +93,7 @@ setup(
             "pytest-xdist>=3.5",  # the tests run in several processes
             "ruff>=0.6",
             "mypy>=1.10",
+            "codespell>=2.4",
             "statsmodels>=0.14",  # what the tests of significance compare with
             "twine>=6,<8",
             *BASELINES,
