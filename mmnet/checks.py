@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import html
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -133,3 +135,45 @@ def quoted(value: object, most: int = MOST_SHOWN) -> str:
     ('"it\'s"', "'long long …", 'None')
     """
     return shown(repr(value), most)
+
+
+def printable_lines(text: str) -> str:
+    r"""The text with its line breaks, and everything else that does not print escaped.
+
+    >>> printable_lines("a table\nof two lines\x1b[2J")
+    'a table\nof two lines\\x1b[2J'
+    """
+    return text if text.isprintable() else "\n".join(map(printable, text.split("\n")))
+
+
+MOST_IN_A_CELL = 1000
+"""Characters of a cell of a report, which may hold several names that users chose."""
+
+
+def in_markdown(text: object, most: int = MOST_IN_A_CELL) -> str:
+    r"""Text for a cell or a line of a Markdown report: no markup, link or line break of its own.
+
+    >>> in_markdown("a|b\n<script>"), in_markdown("![x](http://x)"), in_markdown(r"a\|b")
+    ('a\\|b &lt;script>', '![x]\\(http://x)', 'a\\\\\\|b')
+    """
+    line = shown(re.sub(r"[\r\n]+", " ", str(text)), most)
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace("](", r"]\(")
+    return re.sub(r"(\\*)\|", lambda found: 2 * found[1] + r"\|", line)
+
+
+def in_html(text: object, most: int = MOST_IN_A_CELL) -> str:
+    r"""Text for an element or an attribute of an HTML report.
+
+    >>> in_html("a\n<b c='d'>")
+    'a &lt;b c=&#x27;d&#x27;&gt;'
+    """
+    return html.escape(shown(re.sub(r"[\r\n]+", " ", str(text)), most))
+
+
+def in_spreadsheet(text: str) -> str:
+    """Text for a cell of a CSV report: a quotation mark keeps it from being read as a formula.
+
+    >>> in_spreadsheet("=HYPERLINK(A1)"), in_spreadsheet("mmnet")
+    ("'=HYPERLINK(A1)", 'mmnet')
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

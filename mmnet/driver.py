@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mmnet.checks import InputError
+from mmnet.checks import InputError, printable, printable_lines
 from mmnet.files import problem_of_place
 from mmnet.flags import Flags, parse, usage
 
@@ -63,7 +63,7 @@ def run(
         return code
     except InputError as error:
         for line in error.ledger:
-            print(f"  {line}", file=sys.stderr)
+            print(f"  {printable(line)}", file=sys.stderr)
         if error.of_tables:
             print(f"  {INSPECT}", file=sys.stderr)
         print(f"error: {error}", file=sys.stderr)
@@ -80,9 +80,9 @@ def run(
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             return NOBODY_READS
         if told := problem_of_place(error):
-            print(f"error: {told}", file=sys.stderr)
+            print(f"error: {printable(told)}", file=sys.stderr)
             return WRONG_INPUT
-        traceback.print_exc()
+        print(printable_lines(traceback.format_exc()), end="", file=sys.stderr)
         return INTERNAL
 
 

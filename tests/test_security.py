@@ -1,14 +1,23 @@
 """Nothing that is read can run: no pickles, no code in files, no path out of its directory."""
 
 import ast
+import io
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import mmnet
-from mmnet.checks import InputError
+from mmnet import driver
+from mmnet.checks import InputError, printable_lines
+from mmnet.console import PlainConsole
 from mmnet.data import dataset as datasets
+from mmnet.data.ledger import Rule, ledger_table
+from mmnet.evaluation.report import markdown_table
+from mmnet.experiments import results
+from mmnet.flags import Flags
+from mmnet.serving import drift
 from mmnet.training import resume
 
 PACKAGE = Path(mmnet.__file__).parent
@@ -83,3 +92,60 @@ def test_a_pickle_in_the_place_of_an_array_is_refused_and_not_run(run_dir, tmp_p
     with pytest.raises(InputError):
         resume.load_arrays(tmp_path / "best.npz", "x")
     assert not trap.exists()
+
+
+# ----------------------------------------------------------------------- foreign text in reports
+
+HOSTILE = "a|b\n\x1b]0;owned\x07\u202e<script>alert(1)</script>[x](http://x)"
+"""A name of a column: a cell and a line of its own, a terminal's title, HTML and a link."""
+
+
+def is_harmless(text):
+    """Whether text has none of what the hostile name is made of."""
+    return not any(one in text for one in ("\x1b", "\x07", "\u202e", "<script", "](http"))
+
+
+def test_a_name_cannot_add_cells_lines_html_or_links_to_a_markdown_table(tmp_path):
+    finding = drift.Finding(HOSTILE, "PSI", 1.0, 0.2, HOSTILE, HOSTILE, True)
+    drift.write(tmp_path, [finding], {"period": 3, "rows": 9})
+    ledger = ledger_table([Rule(HOSTILE, HOSTILE, 2, 1, HOSTILE)])
+    for text, columns in (
+        (markdown_table(["System", "MSE"], [[HOSTILE, "1"]]), 2),
+        (ledger, 6),
+        ((tmp_path / "drift.md").read_text("utf-8"), 7),
+    ):
+        assert is_harmless(text)
+        rows = [line for line in text.splitlines() if line.startswith("|")]
+        assert len(rows) == 3
+        # Every bar is one between cells or has a backslash: a name is escaped once.
+        assert {line.replace(r"\|", "").count("|") for line in rows} == {columns + 1}
+        assert r"\\|" not in text
+
+
+def test_a_name_cannot_control_a_terminal(capsys):
+    out = io.StringIO()
+    PlainConsole(file=out).print(f"{HOSTILE}\n[red]two[/]")
+    assert out.getvalue() == printable_lines(HOSTILE) + "\n[red]two[/]\n"
+
+    def refuse(flags):
+        error = InputError(f"{HOSTILE}: wrong. Received: {HOSTILE * 100}")
+        error.ledger.append(HOSTILE)
+        raise error
+
+    def fail(flags):
+        raise RuntimeError(HOSTILE)
+
+    assert driver.run(Flags, "", refuse, []) == driver.WRONG_INPUT
+    *_, refusal = refused = capsys.readouterr().err.splitlines()
+    assert len(refused) == 2  # the ledger and the sentence
+    assert len(refusal) < 600
+    assert driver.run(Flags, "", fail, []) == driver.INTERNAL
+    told = capsys.readouterr().err
+    for text in (out.getvalue(), *refused, told):
+        assert not any(one in text for one in ("\x1b", "\x07", "\u202e"))
+
+
+def test_a_text_of_a_csv_report_is_no_formula():
+    frame = pd.DataFrame({"row": ["=1+1", "+a", "@b", "-c", "mmnet"], "difference": [-0.5] * 5})
+    lines = results._bytes(frame).decode().splitlines()
+    assert lines[1:] == ["'=1+1,-0.5", "'+a,-0.5", "'@b,-0.5", "'-c,-0.5", "mmnet,-0.5"]

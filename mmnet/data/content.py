@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from rich.markup import escape
 from rich.progress import Progress
 
-from mmnet.checks import InputError
+from mmnet.checks import InputError, shown
 from mmnet.config import ContentFlags
 from mmnet.data import items as items_room
 from mmnet.data.columns import strings
@@ -122,17 +124,24 @@ class Encoders:
         ]
 
     def files(self, items: Table) -> list[tuple[str, int, int]]:
-        """Path, bytes and time (ns) of every image that is there: what their vectors hang on."""
-        found = []
-        for column in self.columns:
-            if column.kind == "image":
-                for path in sorted(set(contents(items, column)) - {""}):
-                    with_root = Path(self._flags.image_root, path)
-                    try:
-                        stat = with_root.stat()
-                    except OSError:
-                        continue
-                    found.append((path, stat.st_size, stat.st_mtime_ns))
+        """Path, bytes and time (ns) of every image that is there: what their vectors hang on.
+
+        Raises:
+            InputError: an image path leaves `--image_root`.
+        """
+        columns = [column for column in self.columns if column.kind == "image"]
+        if not columns:
+            return []
+        from mmnet.encoders import pictures
+
+        folder, found = pictures.Folder(self._flags.image_root), []
+        for column in columns:
+            for path in sorted(set(contents(items, column)) - {""}):
+                try:
+                    stat = os.stat(folder.path(path))
+                except (OSError, pictures.Unusable):  # told when it is read
+                    continue
+                found.append((path, stat.st_size, stat.st_mtime_ns))
         return found
 
     def encode(self, items: Table) -> Iterator[Encoded]:
@@ -152,7 +161,7 @@ class Encoders:
         cache = VectorCache(self._flags.encoder_cache, encoder)
         told = Counter({problem.reason: problem.count for problem in encoder.problems()})
         with Progress(disable=len(found) < SHOWN_FROM, transient=True) as bar:
-            task = bar.add_task(f"encoding {column.name}", total=None)
+            task = bar.add_task(f"encoding {escape(shown(column.name, 60))}", total=None)
             vectors = cache.vectors(
                 found,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),

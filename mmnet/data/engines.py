@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mmnet.checks import InputError, did_you_mean
+from mmnet.checks import InputError, did_you_mean, shown
 from mmnet.config import TableFlags
 from mmnet.data import table_files, table_paths
 from mmnet.data.ledger import Rule
@@ -81,12 +81,12 @@ class Engine:
 
     def _show(self, future: concurrent.futures.Future[Any], what: str) -> None:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:.0f} %"),
         )
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), transient=True) as bar:
-            task = bar.add_task(what, total=None)
+            task = bar.add_task(shown(what), total=None)
             while not future.done():
                 percent = self.backend.con.query_progress() if self.name == "duckdb" else -1
                 if percent > 0:

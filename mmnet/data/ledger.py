@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mmnet.checks import InputError
+from mmnet.checks import InputError, in_markdown
 
 NOTES = 5
 """Most notes of one rule that are shown."""
@@ -99,7 +99,7 @@ def ledger_table(ledger: Sequence[Rule]) -> str:
         "|---|---|---:|---:|---:|---|",
     ]
     for rule in ledger:
-        words = [text.replace("|", "\\|") for text in (rule.table, rule.rule, rule.note)]
+        words = [in_markdown(text) for text in (rule.table, rule.rule, rule.note)]
         numbers = f"{rule.rows_in:,} | {rule.rows_out:,} | {rule.dropped:,}"
         lines.append(f"| {words[0]} | {words[1]} | {numbers} | {words[2]} |")
     return "\n".join(lines) + "\n"

@@ -16,7 +16,7 @@ from typing import cast
 import numpy as np
 from PIL import GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from mmnet.checks import InputError
+from mmnet.checks import InputError, quoted
 
 VERSION = 1
 """Raised when the same file gives other pixels: vectors of the old ones are then foreign."""
@@ -96,7 +96,7 @@ class Folder:
         inside = path == self.root or path.startswith(os.path.join(self.root, ""))
         if os.path.isabs(name) or not inside:
             raise InputError(
-                f"image {name!r} lies outside --image_root={self.root}; "
+                f"image {quoted(name)} lies outside --image_root={self.root}; "
                 "give paths relative to it, of files within it"
             )
         return path

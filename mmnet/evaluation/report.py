@@ -354,7 +354,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     rule = ["---", *["---:"] * (len(header) - 1)]
     lines = [header, rule, *rows]
     return "".join(
-        "| " + " | ".join(str(cell).replace("|", r"\|") for cell in line) + " |\n" for line in lines
+        "| " + " | ".join(checks.in_markdown(cell) for cell in line) + " |\n" for line in lines
     )
 
 

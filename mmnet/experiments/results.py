@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import mmnet
+from mmnet.checks import in_spreadsheet
 from mmnet.experiments.plan import Cell, ExperimentFlags, Plan
 from mmnet.files import write_atomic
 from mmnet.training.records import Record
@@ -103,5 +104,6 @@ def _bytes(content: Content) -> bytes:
         content.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
         return buffer.getvalue()
     if isinstance(content, pd.DataFrame):
+        content = content.map(lambda cell: in_spreadsheet(cell) if isinstance(cell, str) else cell)
         return content.to_csv(index=False, lineterminator="\n", float_format="%.6g").encode()
     return content.encode()

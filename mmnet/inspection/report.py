@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from mmnet.checks import printable
+from mmnet.checks import in_markdown, printable
 from mmnet.config import PrepareConfig
 from mmnet.flags import to_flagfile
 from mmnet.inspection.looking import Look
@@ -146,7 +146,7 @@ def _columns(found: Look) -> list[str]:
     for one in found.profiles:
         verdict = found.columns.verdicts.get(one.name)
         about = f"{verdict.kind}: {verdict.reason}" if verdict else "ids"
-        cells = (printable(part).replace("|", "\\|") for part in (one.name, about))
+        cells = (in_markdown(part) for part in (one.name, about))
         name, about = cells
         lines.append(f"| {name} | {one.filled:.1%} | {about} |")
     return lines

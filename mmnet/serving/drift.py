@@ -179,12 +179,12 @@ def write(directory: Path, findings: list[Finding], about: dict[str, Any]) -> No
     header = ["Input", "Measure", "Value", "Limit", "Training", "Now", "Drifted"]
     lines = [
         [
-            one.name.replace("|", "\\|"),
+            one.name,
             one.measure,
             f"{one.value:.3g}",
             f"{one.limit:.3g}",
-            one.then.replace("|", "\\|"),
-            one.now.replace("|", "\\|"),
+            one.then,
+            one.now,
             "**yes**" if one.drifted else "",
         ]
         for one in sorted(findings, key=lambda one: not one.drifted)

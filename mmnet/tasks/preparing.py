@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from mmnet.checks import InputError
+from mmnet.checks import InputError, quoted
 from mmnet.config import (
     EncodeConfig,
     PrepareConfig,
@@ -87,6 +87,11 @@ def encode(flags: EncodeConfig) -> None:
         )
     columns = [flags.item_column, *flags.texts, *flags.images]
     named = {name: f"{kind}s" for name, kind in encoders.columns}
+    for name in named:
+        if flags.output and (Path(name).name != name or "\0" in name):
+            raise InputError(
+                f"column {quoted(name)} cannot be the name of a file in --output; rename it"
+            )
     said = text_options(flags.text_set, "items")
     tables.check_header(flags.items, "items", {flags.item_column: "item_column"} | named, said)
     items = tables.read(flags.items, "items", columns=columns, said=said)

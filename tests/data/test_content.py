@@ -14,6 +14,7 @@ from mmnet.data.tables import InMemory, Table
 from mmnet.data.windows import Windows
 from mmnet.encoders import handles, hub_text
 from mmnet.encoders.problems import Problem
+from mmnet.tasks import preparing
 
 TITLES = ["a cat", "a dog", "", "a cat", "broken"]
 
@@ -218,3 +219,25 @@ def test_vectors_of_a_source_can_be_left_out():
     assert not input_tables.load_tables(TableFlags(**given, leave_out_vectors=("cover",))).vectors
     with pytest.raises(InputError, match=r"covers: the source has vectors cover\. Did"):
         input_tables.load_tables(TableFlags(**given, leave_out_vectors=("covers",)))
+
+
+def test_an_image_path_that_no_file_can_have_is_counted_and_one_outside_is_refused(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"picture")
+    given = {"images": ("cover",), "image_encoder": "hub", "image_root": str(tmp_path)}
+    encoders = Encoders(TableFlags(**given))
+
+    def files(*paths):
+        return encoders.files(Table(pa.table({"cover": list(paths)}), "items"))
+
+    assert [name for name, *_ in files("a.png", "no\0file", "gone.png", "")] == ["a.png"]
+    with pytest.raises(InputError, match=r"image '\.\./passwd' lies outside --image_root="):
+        files("a.png", "../passwd")
+
+
+def test_a_column_does_not_lead_vectors_out_of_the_output(tmp_path):
+    (tmp_path / "items.csv").write_text("item_id,../title\na,one\n")
+    given = {"texts": ("../title",), "text_encoder": "hub", "text_handle": "letters"}
+    given |= {"items": str(tmp_path / "items.csv"), "encoder_cache": str(tmp_path / "cache")}
+    with pytest.raises(InputError, match=r"column '\.\./title' cannot be the name of a file"):
+        preparing.encode(EncodeConfig(**given, output=str(tmp_path / "out")))
+    assert not list(tmp_path.glob("*.parquet"))

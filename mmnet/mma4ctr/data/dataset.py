@@ -337,8 +337,6 @@ def _truth_path(dataset: Dataset) -> Path | None:
     if not stored.parent.exists() or (stored.parent / GENERATED).exists():
         console.print(
             f"{stored} is gone: if the log of {dataset.folder.parent} was generated, the row "
-            "'planted probability' is missing. Prepare the dataset again to have it",
-            markup=False,
-            soft_wrap=True,
+            "'planted probability' is missing. Prepare the dataset again to have it"
         )
     return None
