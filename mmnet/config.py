@@ -1,6 +1,6 @@
-"""Every flag of the first system, and the groups that both systems share, each declared once.
+"""All flags of MMNet's drivers, and the groups shared with MMa4CTR; each flag is declared once.
 
-See `flags` for how they are read.
+`flags` parses them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import pydantic
 from pydantic import Field
 
+from mmnet.experiment_flags import GridFlags, StudyFlags
 from mmnet.flags import Columns, Flags, Numbers, Repeated
 from mmnet.recipes import durations, reading
 from mmnet.table_flags import ContentFlags, EngineFlags, TableFlags
@@ -19,7 +20,7 @@ from mmnet.table_flags import ContentFlags, EngineFlags, TableFlags
 
 
 class FitFlags(Flags):
-    """The course of training."""
+    """The training loop."""
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = (
         "epochs",
@@ -38,11 +39,15 @@ class FitFlags(Flags):
     patience: int = Field(
         5, ge=0, description="Epochs without improvement before stopping; 0 never stops early."
     )
-    seed: int = Field(0, description="Seed of initial weights, example order and all other draws.")
-    deterministic: bool = Field(False, description="Make reruns identical to the bit, but slower.")
+    seed: int = Field(
+        0, description="Random seed of initial weights, example order, dropout and disturbances."
+    )
+    deterministic: bool = Field(
+        False, description="Make training bit-for-bit reproducible; this is slower."
+    )
     jit: bool = Field(True, description="Compile the training step with XLA.")
     steps_per_execution: int = Field(
-        32, ge=1, description="Maximum number of training steps per call of the compiled program."
+        32, ge=1, description="Maximum number of training steps per call of the compiled function."
     )
     checkpoint_seconds: float = Field(
         60, ge=0, description="Seconds between checkpoints within an epoch."
@@ -63,10 +68,12 @@ class FitFlags(Flags):
 
 
 class RunFlags(Flags):
-    """Where a run reads its dataset and writes its results."""
+    """Dataset and run directories."""
 
-    dataset_dir: str = Field("", description="Prepared dataset; default: inside --run_dir.")
-    run_dir: str = Field("", description="Run directory; default: runs/<time>-<model>.")
+    dataset_dir: str = Field(
+        "", description="Directory of the prepared dataset; default: inside --run_dir."
+    )
+    run_dir: str = Field("", description="Directory of the run; default: runs/<time>-<model>.")
 
 
 class TrainRunFlags(FitFlags, RunFlags):
@@ -74,196 +81,202 @@ class TrainRunFlags(FitFlags, RunFlags):
 
 
 class EvaluateFlags(Flags):
-    """Which run is evaluated."""
+    """The run to evaluate."""
 
-    run_dir: str = Field("", description="Run directory to evaluate.")
-    dataset_dir: str = Field("", description="Prepared dataset; default: the run's own.")
+    run_dir: str = Field("", description="Directory of the run to evaluate.")
+    dataset_dir: str = Field(
+        "", description="Directory of the prepared dataset; default: the dataset of the run."
+    )
 
 
 class ExportFlags(Flags):
-    """Which exported model is used."""
+    """The exported model to use."""
 
-    saved_model: str = Field("", description="SavedModel: export/<version>, or its parent.")
+    saved_model: str = Field(
+        "", description="Exported SavedModel: export/<version>, or export for the newest version."
+    )
 
 
 class ScoreFlags(ExportFlags):
-    """Which exported model scores, and where the scores go."""
+    """The exported model to score with, and where to write the scores."""
 
     output: str = Field(
         "scores.parquet",
-        description="Parquet file to write. `mmnet.predict` takes a name without .parquet as a "
-        "directory of files, and resumes there if it was killed.",
+        description="Parquet file to write. If the name does not end in .parquet, `mmnet.predict` "
+        "writes a directory of Parquet files and resumes there after an interruption.",
     )
-
-
-class GridFlags(Flags):
-    """The experiment: its rows and seeds, how they are compared, and where results go."""
-
-    experiment: str = Field(
-        "", description="Folder of the experiment; its experiment.txt is read as a flagfile."
-    )
-    title: str = Field("", description="Title of the results page.")
-    table: Repeated = Field(
-        (), description="'TITLE: row, row, ...[: SEEDS]'; a row is a flagfile's stem (repeatable)."
-    )
-    rows: str = Field(
-        "experiments/rows",
-        description="Folder of row flagfiles, searched after the experiment's own rows/; the "
-        "default is part of the package.",
-    )
-    seeds: Numbers = Field(
-        (0, 1, 2, 3, 4), min_length=1, description="Training seeds of every row that draws."
-    )
-    reference: Columns = Field(
-        ("mmnet",), description="Rows to compare with; a table takes the first that it has."
-    )
-    significance: float = Field(
-        0.01, gt=0, lt=1, description="Level of the tests after Holm's correction."
-    )
-    jobs: int = Field(1, ge=1, description="Number of cells that run at the same time.")
-    cells: str = Field(
-        "",
-        description="Directory of the cells' runs; default: runs/experiments/<name>, for MMa4CTR "
-        "runs/mma4ctr/<name>.",
-    )
-    results: str = Field("", description="Directory of the tables; default: inside --experiment.")
 
 
 # ------------------------------------------------------------------- groups of the first system
 
 
 class TaskFlags(Flags):
-    """Which examples are made of the tables, and how they are split."""
+    """Examples: windows, targets, taxonomy means, and the split."""
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = (
         *("window", "horizon", "split", "split_ratios", "min_clicks", "inputs"),
     )
 
-    window: int = Field(6, ge=1, description="Periods seen (ω1).")
-    horizon: int = Field(1, ge=1, description="Periods ahead (h).")
+    window: int = Field(6, ge=1, description="Length of the input history, in periods (ω1).")
+    horizon: int = Field(1, ge=1, description="How many periods after the window to predict (h).")
     split: Literal["chronological", "by_item", "random_window"] = Field(
-        "chronological", description="How examples are split; random_window leaks the future."
+        "chronological",
+        description="How examples are split into train, validation and test; random_window leaks "
+        "the future.",
     )
     split_ratios: Annotated[tuple[float, ...], "comma-separated"] = Field(
-        (8, 1, 1), description="Train, validation, test."
+        (8, 1, 1), description="Relative sizes of train, validation and test."
     )
     split_seed: Annotated[int, "added later"] = Field(
-        0, description="Seed of the splits by_item and random_window; not --seed."
+        0, description="Random seed of the splits by_item and random_window; not --seed."
     )
     split_group: Annotated[Columns, "added later"] = Field(
         (),
-        description="Items columns, texts or vectors: items that share a value in one of them are "
-        "in the same part of --split=by_item.",
+        description="Items columns, texts or vectors for --split=by_item: items that share a value "
+        "in one of them stay in the same split.",
     )
     origin: int = Field(
-        0, ge=0, description="Rolling cut-off: test this many test spans before the last one."
+        0,
+        ge=0,
+        description="Rolling-origin evaluation: move the test span back by this many test spans.",
     )
-    min_clicks: int = Field(1, ge=1, description="Fewer clicks make a period missing.")
-    min_train_clicks: int = Field(1, ge=1, description="Fewest clicks of a training target.")
-    min_target_clicks: int = Field(50, ge=1, description="The same for validation and test.")
-    min_test_rows: int = Field(200, ge=1, description="Fewer test rows are refused.")
+    min_clicks: int = Field(
+        1, ge=1, description="Treat a period of an item with fewer clicks as missing."
+    )
+    min_train_clicks: int = Field(
+        1, ge=1, description="Minimum clicks in the target period of a training example."
+    )
+    min_target_clicks: int = Field(
+        50, ge=1, description="Minimum clicks in the target period of a validation or test example."
+    )
+    min_test_rows: int = Field(
+        200, ge=1, description="Minimum number of test examples; with fewer, training is refused."
+    )
     first_period: str = Field("", description="Ignore counts before this period.")
     taxonomy_mean: Literal["leave_one_out", "paper"] = Field(
-        "leave_one_out", description="paper = Eq. 4, which shows an item its own rate."
+        "leave_one_out",
+        description="How taxonomy means are computed: without the item itself (leave_one_out), or "
+        "by Eq. 4, which includes the item's own rate (paper).",
     )
     taxonomy_weighting: Literal["items", "clicks"] = Field(
-        "items", description="Mean of the items' rates, or pooled shares over pooled clicks."
+        "items",
+        description="Weights of a taxonomy mean: the mean of the items' rates (items), or pooled "
+        "shares over pooled clicks (clicks).",
     )
     inputs: Annotated[tuple[Literal["age", "calendar"], ...], "comma-separated", "added later"] = (
         Field(
             (),
-            description="Inputs beyond the paper's: age, of the item in the target period; "
-            "calendar, the target's hour, weekday or month.",
+            description="Inputs beyond the paper: age is the item's age in the target period; "
+            "calendar is the target's hour, weekday or month.",
         )
     )
-    text_tokens: int = Field(32, ge=1, description="Tokens read of each text.")
-    text_vocabulary: int = Field(20_000, ge=1, description="Most words kept of each text column.")
+    text_tokens: int = Field(32, ge=1, description="Maximum number of tokens read per text.")
+    text_vocabulary: int = Field(
+        20_000, ge=1, description="Maximum vocabulary size of each text column."
+    )
 
 
 class ScenarioFlags(Flags):
-    """The scenarios of validation and test."""
+    """The evaluation scenarios of validation and test."""
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = ()
 
     test_missing_rate: float = Field(
-        0.5, ge=0, le=1, description="Share of the steps that the noisy scenario hides."
+        0.5, ge=0, le=1, description="Fraction of history steps hidden in the noisy scenario."
     )
-    scenario_seed: int = Field(0, description="Seed of the steps that noisy hides; not --seed.")
+    scenario_seed: int = Field(
+        0, description="Random seed of the steps hidden in the noisy scenario; not --seed."
+    )
 
 
 class ModelFlags(Flags):
-    """Which system, and the options that all systems share."""
+    """The model, and the options that all models share."""
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("model", "mode_weights", "set")
 
     model: str = Field(
         "mmnet",
-        description="mmnet; gru, encoder_decoder, mmved, dftc, transformer; smoothed_history, "
-        "lightgbm, catboost; ha, ha_taxonomy, last_rate, taxonomy_mean.",
+        description="Name of the model: mmnet; gru, encoder_decoder, mmved, dftc, transformer; "
+        "smoothed_history, lightgbm, catboost; ha, ha_taxonomy, last_rate, taxonomy_mean.",
     )
-    coarse_granularity: bool = Field(True, description="Read the taxonomy sequences.")
-    taxonomy_flags: bool = Field(True, description="Embed their missing flags too.")
+    coarse_granularity: bool = Field(
+        True, description="Use the taxonomy sequences (coarse granularity) as inputs."
+    )
+    taxonomy_flags: bool = Field(
+        True, description="Use the missing flags of the taxonomy sequences as inputs."
+    )
     mode_weights: Annotated[tuple[float, ...], "comma-separated"] = Field(
-        (), description="normal,cold,noisy; empty = the system's published setting."
+        (),
+        description="Relative frequency of normal,cold-start,noisy examples in training; default: "
+        "the published setting of the model.",
     )
-    noisy_rate: float = Field(0.5, ge=0, le=1, description="τ, share hidden by the noisy block.")
-    set: Repeated = Field((), description="name=value option of the model (repeatable).")
+    noisy_rate: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Probability of hiding a history step of a noisy training example (τ).",
+    )
+    set: Repeated = Field((), description="Model option, as NAME=VALUE (repeatable).")
 
 
 class TrainingFlags(FitFlags):
-    """How the model is fitted."""
+    """Loss, early stopping and ensembling."""
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("loss", "monitor", "ensemble")
 
     ensemble: Annotated[int, "added later"] = Field(
-        1, ge=1, description="Number of seeds, from --seed on, trained and averaged as one model."
+        1,
+        ge=1,
+        description="Number of networks to train, with seeds counted from --seed, and to average "
+        "into one model.",
     )
     schedule: Literal["constant", "cosine"] = Field(
         "constant", description="Learning-rate schedule; cosine decays to 0 over all --epochs."
     )
     loss: Literal["mse", "binomial", "poisson"] = Field(
         "mse",
-        description="Loss function. binomial and poisson are log-likelihoods per click, for "
-        "--set=link=logit and --set=link=log.",
+        description="Loss function. binomial and poisson are negative log-likelihoods per click, "
+        "for use with --set=link=logit and --set=link=log.",
     )
     half_weight_clicks: float = Field(
         0,
         ge=0,
-        description="Clicks at which a target has half the largest weight in the loss; 0 weighs "
-        "all targets alike.",
+        description="Number of clicks at which a target has half of the maximum weight in the "
+        "loss; 0 gives all targets the same weight.",
     )
     weight_average: Annotated[float, "added later"] = Field(
         0,
         ge=0,
         lt=1,
-        description="Momentum of an exponential moving average of the weights, e.g. 0.999, which "
-        "is validated and exported in their place; 0 does not average.",
+        description="Momentum of an exponential moving average (EMA) of the weights, e.g. 0.999; "
+        "the averaged weights are validated and exported. 0 disables averaging.",
     )
     monitor: Literal["mean_log_mse", "normal", "cold_start", "noisy"] = Field(
-        "mean_log_mse", description="Validation metric that chooses the best epoch."
+        "mean_log_mse", description="Validation metric that selects the best epoch."
     )
     precision: Literal["float32", "mixed_bfloat16"] = Field(
         "float32", description="Compute dtype policy."
     )
     validation_halves: Annotated[bool, "added later"] = Field(
         False,
-        description="Cut validation by item: one half chooses the epoch, the other one fits "
-        "thresholds and prediction intervals.",
+        description="Split validation by item into two halves: one selects the epoch, the other "
+        "fits thresholds and prediction intervals.",
     )
 
 
 class RecipeFlags(Flags):
-    """Many flags by one name."""
+    """Named sets of flags."""
 
     recipe: Annotated[str, "added later"] = Field(
         "",
-        description="Flags by name, beneath those that are given: paper, direct, smoothed, "
-        "mixed, lightgbm; or auto, which finds them on validation within --budget.",
+        description="Named set of flags: paper, direct, smoothed, mixed or lightgbm; or auto, "
+        "which searches for the best flags on validation within --budget. Flags given explicitly "
+        "override the recipe.",
     )
     budget: Annotated[str, "added later"] = Field(
         "",
-        description="Time in which --recipe=auto looks, such as 20m; default: 8 times that of "
-        "training the paper's network.",
+        description="Time limit of the search of --recipe=auto, e.g. 20m; default: 8 times the "
+        "training time of the paper's network.",
     )
 
     @pydantic.field_validator("budget")
@@ -275,43 +288,45 @@ class RecipeFlags(Flags):
 
     @classmethod
     def beneath(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The flags that were given, and beneath them the recipe's."""
+        """Returns the recipe's flags, overridden by those that were given."""
         return reading.beneath(cls, given)
 
     def check(self) -> None:
-        """Makes sure that what the recipe fixes stays as it is."""
+        """Raises `InputError` where a flag contradicts what the recipe fixes."""
         reading.check(self)
 
 
 class DecisionFlags(Flags):
-    """What is decided with the scores; solved on validation."""
+    """Decision rules and prediction intervals; both are fitted on validation."""
 
     rules: Columns = Field(
         ("recall=0.99",),
         min_length=1,
-        description="threshold=PERCENT, keep=SHARE or recall=SHARE of the true top 5 % (drop as "
-        "much as possible); the first is what predict takes for stored.",
+        description="Decision rules: threshold=PERCENT keeps items predicted at that rate or more, "
+        "keep=SHARE keeps that share of the items, recall=SHARE drops as many items as possible "
+        "while keeping that share of the true top 5 %. predict calls the first one `stored`.",
     )
     interval_level: float = Field(
-        0.9, gt=0, lt=1, description="Share of new rates that prediction intervals should hold."
+        0.9, gt=0, lt=1, description="Target coverage of the prediction intervals."
     )
 
 
 class ExplainFlags(Flags):
-    """What is written besides the metrics."""
+    """Output in addition to the metrics."""
 
     explain: bool = Field(
-        False, description="Write attention.parquet, every attention weight of each example."
+        False,
+        description="Write attention.parquet with the attention weights of every example.",
     )
 
 
 class PlaceFlags(RunFlags, ExplainFlags):
-    """Where the run's results go, and which; left out of a run's flags.txt."""
+    """Results to write, and their directories; these flags are not part of a run's flags.txt."""
 
     outputs: Literal["all", "predictions", "validation"] = Field(
         "all",
-        description="What to write. predictions leaves out simple baselines, plots and the "
-        "SavedModel; validation ends after training, before the test split is opened.",
+        description="Which results to write. predictions skips simple baselines, plots and the "
+        "SavedModel; validation stops after training and never opens the test split.",
     )
 
 
@@ -325,9 +340,11 @@ class PrepareConfig(TableFlags, TaskFlags):
 
 
 class InspectConfig(TableFlags, TaskFlags):
-    """Flags of `python -m mmnet.inspect`. Flags that are given stay, the others are proposed."""
+    """Flags of `python -m mmnet.inspect`. It keeps the flags given and proposes the others."""
 
-    output: str = Field("", description="Flagfile to write; default: printed with the report.")
+    output: str = Field(
+        "", description="Flagfile to write; default: print it as part of the report."
+    )
 
 
 class TrainConfig(
@@ -345,117 +362,128 @@ class TrainConfig(
 
 
 class EvaluateConfig(EvaluateFlags, ScenarioFlags, ExplainFlags):
-    """Flags of `python -m mmnet.evaluate`. Scenario flags left at their default are the run's."""
-
-
-class StudyFlags(Flags):
-    """What only experiments with share rates have: rolling origins, P@N intervals and tuning."""
-
-    origins: int = Field(
-        1, ge=1, description="Number of rolling cut-offs, counted back from the last one."
-    )
-    replicates: int = Field(
-        1000, ge=100, description="Bootstrap replicates of the intervals of P@N."
-    )
-    tune: Columns = Field(
-        (),
-        description="Rows to tune on validation, which writes ROW_tuned.txt; no table is made.",
-    )
-    trials: int = Field(20, ge=1, description="Trials per row to tune, the same for all.")
-    space: str = Field(
-        "",
-        description="Text file of what --tune tunes, for any model, a line such as "
-        "'learning_rate = 0.0003 .. 0.005 log' each; default: that of the model.",
-    )
+    """Flags of `python -m mmnet.evaluate`. Scenario flags default to those of the run."""
 
 
 class ExperimentConfig(
     GridFlags, StudyFlags, TableFlags, TaskFlags, ScenarioFlags, ModelFlags, TrainingFlags
 ):
-    """Flags of `python -m mmnet.experiment`. All flags of train are given to every cell."""
+    """Flags of `python -m mmnet.experiment`. The flags of train apply to every run."""
 
 
 class EncodeConfig(ContentFlags):
     """Flags of `python -m mmnet.encode`."""
 
     output: str = Field(
-        "", description="Directory for COLUMN.parquet, item id and vector; or none."
+        "",
+        description="Directory to write vectors to, one COLUMN.parquet of item id and vector per "
+        "column; default: fill only the cache.",
     )
     prune: bool = Field(
-        False, description="Drop from the cache what these items do not have, of these encoders."
+        False,
+        description="Remove vectors of these encoders from the cache that these items do not use.",
     )
 
 
 class PredictConfig(ScoreFlags, TableFlags):
-    """Flags of `python -m mmnet.predict`. Table flags left at their default are the export's."""
+    """Flags of `python -m mmnet.predict`. Table flags default to those of the export."""
 
-    dataset_dir: str = Field("", description="Prepared dataset to score, instead of tables.")
-    as_of: str = Field("", description="Score as of this period; default: the last complete one.")
-    explain: bool = Field(False, description="Add a column weight_<modality> per modality.")
+    dataset_dir: str = Field(
+        "", description="Directory of a prepared dataset to score instead of tables."
+    )
+    as_of: str = Field(
+        "", description="Last period to use as history; default: the last complete period."
+    )
+    explain: bool = Field(
+        False, description="Add a column weight_<modality> with the attention weight per modality."
+    )
     allow_short_history: bool = Field(
         False,
-        description="Score where the counts begin later than the training log did, without the "
-        "ages that --inputs=age counts from first clicks.",
+        description="Score although the counts begin later than the training log did; ages that "
+        "--inputs=age counts from first clicks are then unknown.",
     )
     only_items: str = Field(
-        "", description="Table of the items to score; taxonomy means still come from all items."
+        "", description="Table of the items to score; taxonomy means still use all items."
     )
-    processes: int = Field(1, ge=1, description="Number of processes that score, of one core each.")
+    processes: int = Field(
+        1, ge=1, description="Number of scoring processes; each uses one CPU core."
+    )
     static_cache: str = Field(
-        "", description="Directory that keeps what depends on items alone, for the next period."
+        "",
+        description="Directory to cache the parts of the network that depend on items alone, so "
+        "that the next period is scored faster.",
     )
     runtime: Literal["tensorflow", "xla", "onnx", "openvino", "fastest"] = Field(
         "tensorflow",
-        description="What computes; fastest tries all on some items. onnx and openvino need the "
-        "extra fast.",
+        description="Inference runtime; fastest measures all on a sample of the items and uses the "
+        "fastest. onnx and openvino need `pip install 'mmnet[fast]'`.",
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="bfloat16: with openvino, if the scores stay as good."
+        "float32",
+        description="Inference dtype. bfloat16 needs --runtime=openvino, and is refused if it "
+        "changes the scores too much.",
     )
     items_a_day: int = Field(
-        1_000_000, ge=1, description="For how many items a day the budget counts workers."
+        1_000_000, ge=1, description="Items per day for which to estimate the number of workers."
     )
     rule: str = Field(
         "",
-        description="Add a decision: stored, a rule of the export's --rules, or threshold=PERCENT.",
+        description="Add a column with the decision of a rule: stored (the export's first rule), "
+        "another rule of the export's --rules, or threshold=PERCENT.",
     )
     explore: bool = Field(
-        False, description="Below the threshold, explore what may prove better instead of dropping."
+        False,
+        description="Decide `explore` instead of `drop` for items below the threshold whose "
+        "interval reaches above it.",
     )
     ranking_features: str = Field(
         "",
-        description="Parquet file to write instead of --output: scores, intervals and gate weights "
-        "by item and period, for a ranker.",
+        description="Parquet file to write instead of --output, as features for a ranker: scores, "
+        "intervals and gate weights by item and period.",
     )
     ranking_from: str = Field(
-        "", description="First period that they are as of; the last is --as_of. Default: that one."
+        "",
+        description="First as-of period of --ranking_features; the last one is --as_of. Default: "
+        "only that one.",
     )
     verify: bool = Field(
-        False, description="Only check the SavedModel: checksums, and golden rows scored again."
+        False,
+        description="Only verify the SavedModel: compare checksums, and score the golden rows.",
     )
 
 
 class DriftConfig(ExportFlags, TableFlags):
-    """Flags of `python -m mmnet.drift`. Table flags left at their default are the export's."""
+    """Flags of `python -m mmnet.drift`. Table flags default to those of the export."""
 
-    dataset_dir: str = Field("", description="Prepared dataset to check, instead of tables.")
+    dataset_dir: str = Field(
+        "", description="Directory of a prepared dataset to check instead of tables."
+    )
     output: str = Field("drift", description="Directory for drift.json and drift.md.")
     checked: str = Field(
-        "", description="Period to check; default: the last complete one of the counts."
+        "", description="Period to check; default: the last complete period of the counts."
     )
-    psi: float = Field(0.2, gt=0, description="Population stability index that counts as drift.")
-    ks: float = Field(0.2, gt=0, description="Kolmogorov-Smirnov distance that counts as drift.")
+    psi: float = Field(
+        0.2, gt=0, description="Population stability index (PSI) above which a column drifts."
+    )
+    ks: float = Field(
+        0.2, gt=0, description="Kolmogorov-Smirnov distance above which a column drifts."
+    )
     volume: float = Field(
-        2.0, gt=1, description="Factor by which all clicks of a period may grow or shrink."
+        2.0,
+        gt=1,
+        description="Factor of change in the total clicks of a period above which it drifts.",
     )
     bias: float = Field(
-        0.2, gt=0, description="Shift of mean prediction minus mean rate, as a share of the rate."
+        0.2,
+        gt=0,
+        description="Change in bias (mean prediction minus mean rate), as a fraction of the mean "
+        "rate, above which predictions drift.",
     )
 
 
 TABLES, TASK = tuple(TableFlags.model_fields), tuple(TaskFlags.model_fields)
 ENGINE = (*EngineFlags.model_fields, "shard_items")
-"""How tables are worked on: no result depends on it."""
+"""Flags of how tables are processed; no result depends on them."""
 PLACES = (
     *("dataset_dir", "run_dir", "outputs", "explain", "resume", "profile_steps"),
     *("source_dir", "image_root", "encoder_cache", *ENGINE),

@@ -1,7 +1,7 @@
-"""How flags work: one field of a pydantic model = one flag = one argument.
+"""Command-line flags as pydantic models: each field is one flag.
 
-`parse` turns a command line (flagfiles included) into a `Flags`, and every mistake in it into one
-sentence; `to_flagfile` writes one back. What the flags are is declared in `config`.
+`parse` turns a command line, flagfiles included, into a `Flags` object, and every mistake in it
+into one sentence; `to_flagfile` writes the flags back. `config` declares the flags themselves.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import inspect
 import io
 import os
 import re
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,8 +35,8 @@ PACKAGE = Path(__file__).parent
 class Flags(BaseModel):
     """A group of flags, or all flags of a driver.
 
-    A driver inherits the groups that it needs; where its default is another one, it declares that
-    field again. The first line of a group's docstring is its heading in `--help`.
+    A driver inherits the groups that it needs, and redeclares a field to change its default. The
+    first line of a group's docstring is its heading in `--help`.
 
     Attributes:
         ESSENTIAL: the group's fields that `--help` shows; None shows all. `--helpfull` always does.
@@ -47,11 +48,11 @@ class Flags(BaseModel):
 
     @classmethod
     def beneath(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The flags that were given, and those that they stand for beneath them."""
+        """Returns the flags that were given, with the values that they imply for other flags."""
         return dict(given)
 
     def check(self) -> None:
-        """Makes sure that the flags go together; raises `InputError` where they do not."""
+        """Raises `InputError` if flags contradict each other."""
 
 
 def define(config: type[BaseModel], values: absl_flags.FlagValues) -> None:
@@ -72,28 +73,28 @@ def _define_one(name: str, field: FieldInfo, values: absl_flags.FlagValues) -> N
         absl_flags.DEFINE_enum(name, default, list(typing.get_args(kind)), text, **how)
     elif kind is bool:
         absl_flags.DEFINE_bool(name, default, text, **how)
-    else:  # numbers too: pydantic reads them, and says what is wrong with them
+    else:  # numbers too: pydantic parses them, and its messages are better than absl's
         absl_flags.DEFINE_string(name, str(default), text, **how)
 
 
 def find(name: str, beside: str = "") -> str:
-    """The path of a flagfile, or of a folder of them.
+    """Finds a flagfile, or a folder of flagfiles.
 
-    A name is looked for from the working directory, then next to the flagfile that it is in, and
-    then in the package, where the row flagfiles are (`experiments/rows`). A name that is nowhere
-    is returned as it is.
+    The name is looked up in the working directory, then next to the flagfile that mentions it, and
+    then in the package, which has the row flagfiles (`experiments/rows`). A name that is not found
+    is returned unchanged.
     """
     places = [Path(name), *([Path(beside).parent / name] if beside else []), PACKAGE / name]
     return str(next(filter(os.path.exists, places), name))  # where `Path.exists` may raise
 
 
 def portable(path: Path) -> Path:
-    """A path as `find` finds it on any machine, if it is inside the package."""
+    """Returns a path inside the package as the name by which `find` finds it on any machine."""
     return path.relative_to(PACKAGE) if path.is_relative_to(PACKAGE) else path
 
 
 class _FlagValues(absl_flags.FlagValues):
-    """Finds flagfiles wherever `find` does; absl looks in the working directory only."""
+    """Flag values of absl that look up flagfiles by `find`, not only in the working directory."""
 
     def _get_flag_file_lines(self, filename: str, parsed_file_stack: Any = None) -> list[str]:
         if filename:
@@ -102,7 +103,7 @@ class _FlagValues(absl_flags.FlagValues):
             return super()._get_flag_file_lines(filename, parsed_file_stack)
         except UnicodeDecodeError:
             raise InputError(
-                f"--flagfile={filename}: not a text file in UTF-8; save it as one"
+                f"--flagfile={filename}: not a UTF-8 text file; save it with UTF-8 encoding"
             ) from None
 
 
@@ -120,12 +121,12 @@ Parsed = typing.TypeVar("Parsed", bound=BaseModel)
 
 
 def parse(config: type[Parsed], arguments: Sequence[str]) -> Parsed:
-    """Parses command-line arguments (without the program's name) into a config.
+    """Parses command-line arguments, without the program's name, into a config.
 
     `model_fields_set` of the result names the flags that were given.
 
     Raises:
-        InputError: an unknown flag, a value out of range, a flagfile that is not there.
+        InputError: an unknown flag, a value out of range, or a flagfile that does not exist.
 
     >>> class Task(Flags):
     ...     window: int = 6
@@ -146,10 +147,10 @@ def parse(config: type[Parsed], arguments: Sequence[str]) -> Parsed:
 
 
 def read(config: type[BaseModel], arguments: Sequence[str]) -> dict[str, Any]:
-    """Reads command-line arguments into the values of the flags that they give, not yet validated.
+    """Reads the flags that command-line arguments set, without validating their values.
 
     Raises:
-        InputError: an unknown flag, or a flagfile that is not there.
+        InputError: an unknown flag, or a flagfile that does not exist.
     """
     values = _FlagValues()
     define(config, values)
@@ -162,16 +163,20 @@ def read(config: type[BaseModel], arguments: Sequence[str]) -> dict[str, Any]:
         raise InputError(_sentence(error)) from None
     except InputError:
         raise
-    except ValueError as error:  # of a value after --noflag
-        raise InputError(f"{error}; every setting is a --flag=value") from None
+    except ValueError as error:  # a value was given to --noflag
+        raise InputError(f"{error}; write settings as --flag=value") from None
     if rest:
-        raise InputError(f"unexpected argument {rest[0]!r}; every setting is a --flag=value")
+        raise InputError(f"unexpected argument {rest[0]!r}; write settings as --flag=value")
     given = [name for name in config.model_fields if values[name].present]
     return {name: getattr(values, name) for name in given}
 
 
 def build(config: type[Parsed], given: dict[str, Any]) -> Parsed:
-    """Validates values into a config, with one sentence for the first one that is wrong."""
+    """Validates values into a config.
+
+    Raises:
+        InputError: a value is wrong; one sentence about the first one.
+    """
     try:
         return config.model_validate(given)
     except pydantic.ValidationError as error:
@@ -182,7 +187,7 @@ def build(config: type[Parsed], given: dict[str, Any]) -> Parsed:
 
 
 def to_flagfile(config: BaseModel, *, leave_out: Sequence[str]) -> str:
-    """Every resolved flag but those left out, one per line; `parse` reads it back."""
+    """Writes every flag but those left out, with defaults resolved, one per line for `parse`."""
     lines = []
     for name, field in type(config).model_fields.items():
         if name in leave_out:
@@ -200,10 +205,10 @@ def to_flagfile(config: BaseModel, *, leave_out: Sequence[str]) -> str:
 
 
 def as_before(flags: BaseModel) -> set[str]:
-    """Flags "added later" that have their default.
+    """Returns the flags marked "added later" that have their default value.
 
-    What was made before a flag was added was made as its default makes it. Fingerprints and names
-    of directories leave it out then, so that earlier datasets and cells keep theirs.
+    A dataset that was prepared before a flag existed equals one prepared with its default.
+    Fingerprints and directory names therefore leave such a flag out, so that they stay valid.
     """
     return {
         name
@@ -213,7 +218,7 @@ def as_before(flags: BaseModel) -> set[str]:
 
 
 def _joined(values: Sequence[Any]) -> str:
-    """Values separated by commas, with quotes around one that holds a comma itself."""
+    """Joins values by commas, with quotes around a value that contains a comma."""
     text = io.StringIO()
     shown = [int(v) if isinstance(v, float) and v.is_integer() else v for v in values]
     csv.writer(text, lineterminator="").writerow(shown)
@@ -251,19 +256,19 @@ def options(
 
     Args:
         kinds: option -> its type.
-        owner: what has these options, for messages.
+        owner: name of what has these options, for messages.
         settings: `name=value` each; a later one wins.
-        flag: that they came from.
+        flag: name of the flag that gave them, for messages.
     """
     found = {}
     for setting in settings:
         name, sign, text = setting.partition("=")
         if not sign:
-            raise InputError(f"--{flag} takes name=value. Received: {setting!r}")
+            raise InputError(f"--{flag} must be NAME=VALUE. Received: {setting!r}")
         if name not in kinds:
             raise InputError(
                 f"--{flag}={setting}: {owner} has no option {name!r}"
-                f"{did_you_mean(name, kinds)} (it has: {', '.join(kinds) or 'none'})"
+                f"{did_you_mean(name, kinds)} (available: {', '.join(kinds) or 'none'})"
             )
         kind, members = kinds[name], typing.get_args(kinds[name])
         value: Any = text
@@ -280,12 +285,12 @@ def options(
 
 
 def usage(config: type[Flags], summary: str, *, full: bool) -> str:
-    """What `--help` prints: the summary, then the flags in the groups they are declared in.
+    """Returns the text of `--help`: the summary, then the flags by group.
 
     Args:
         config: all flags of a driver.
-        summary: of the driver.
-        full: shows every flag; else of each inherited group those that it calls essential.
+        summary: first lines of the text.
+        full: whether to show every flag, or only the essential ones of each inherited group.
     """
     lines, seen, hidden = [summary.strip(), ""], set[str](), 0
     for group in _groups(config):
@@ -301,7 +306,9 @@ def usage(config: type[Flags], summary: str, *, full: bool) -> str:
             lines.append("")
     if hidden:
         lines.append(f"--helpfull shows {hidden} more flags.")
-    lines.append("--flagfile=FILE reads flags from a file, one per line, flagfiles included.")
+    lines.append(
+        "--flagfile=FILE reads flags from a file, one per line; flagfiles may include others."
+    )
     return "\n".join(lines)
 
 
@@ -311,11 +318,12 @@ def _described(name: str, field: FieldInfo) -> str:
         default = ",".join(str(value) for value in default)
     elif isinstance(default, bool):
         default = str(default).lower()
-    return f"  --{name}={default}\n      {field.description}{_choices(field)}"
+    lines = textwrap.wrap(f"{field.description}{_choices(field)}", 92, break_on_hyphens=False)
+    return "\n      ".join([f"  --{name}={default}", *lines])
 
 
 def _groups(config: type[Flags]) -> list[type[Flags]]:
-    """The classes that flags are declared in: the driver's own, then a class before its bases."""
+    """Returns the classes that declare flags, the driver's own first and bases last."""
     bases = [base for parent in config.__bases__ for base in parent.__mro__]
     return [config, *(base for base in bases if issubclass(base, Flags) and base is not Flags)]
 

@@ -1,4 +1,4 @@
-"""The flags of tables: where they are, what their columns and times mean, how they are counted."""
+"""The flags of input tables: their files, columns, time formats, and how events are counted."""
 
 from __future__ import annotations
 
@@ -10,34 +10,41 @@ from mmnet.flags import Columns, Flags, Repeated
 
 
 class EngineFlags(Flags):
-    """The engine that reads large tables."""
+    """The engine that reads and counts large tables."""
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = ()
 
     engine: str = Field(
         "duckdb://",
-        description="Engine that reads and counts: DuckDB in this process, duckdb://FILE, "
-        "pyspark:// or the URL of another Ibis backend.",
+        description="Engine that reads and counts tables: duckdb:// (in this process), "
+        "duckdb://FILE, pyspark://, or the URL of another Ibis backend.",
     )
-    engine_memory: str = Field("1GB", description="Memory limit of DuckDB or of Spark's driver.")
-    engine_threads: int = Field(0, ge=0, description="Threads of the engine; 0 = all cores.")
-    engine_spill: str = Field("", description="Directory for data that do not fit in memory.")
+    engine_memory: str = Field(
+        "1GB", description="Memory limit of DuckDB, or of the Spark driver, e.g. 4GB."
+    )
+    engine_threads: int = Field(
+        0, ge=0, description="Number of threads of the engine; 0 uses all CPU cores."
+    )
+    engine_spill: str = Field(
+        "", description="Directory for temporary files of data that do not fit in memory."
+    )
 
 
 class TextFlags(Flags):
-    """How text files are written, where it is not found out."""
+    """The format of CSV files, where it is not detected."""
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = ()
 
     text_set: Annotated[Repeated, "added later"] = Field(
         (),
-        description="NAME=VALUE of text files, instead of what is found out: separator, quote "
-        "(doubled, backslash, none) or encoding; items.NAME=VALUE of one table (repeatable).",
+        description="CSV format option that replaces the detected one, as NAME=VALUE: separator, "
+        "quote (doubled, backslash, none) or encoding; for one table, e.g. items.encoding=latin-1 "
+        "(repeatable).",
     )
 
 
 class ContentFlags(TextFlags):
-    """The items table's texts and images, and how they become vectors."""
+    """The items table, and how its texts and images are encoded as vectors."""
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = (
         "items",
@@ -48,108 +55,138 @@ class ContentFlags(TextFlags):
     )
 
     items: str = Field(
-        "", description="Items table: a CSV, JSON lines or Parquet file, a directory or a glob."
+        "",
+        description="Items table: a CSV, JSON lines or Parquet file, a directory of such files or "
+        "a glob pattern.",
     )
     item_column: str = Field("item_id", description="Column of item ids, in every table.")
     repeats: Annotated[Literal["drop", "fail"], "added later"] = Field(
-        "fail", description="What to do with exact repeats of a row of counts, items or vectors."
+        "fail",
+        description="How to handle exact duplicates of a row of the counts, items or vectors.",
     )
-    texts: Columns = Field((), description="Text items columns.")
-    images: Columns = Field((), description="Items columns of image files, paths in --image_root.")
+    texts: Columns = Field((), description="Text columns of the items table.")
+    images: Columns = Field(
+        (), description="Items columns of image file paths, relative to --image_root."
+    )
     text_encoder: Literal["tokens", "hub", "none"] = Field(
         "tokens",
-        description="tokens = trainable vocabulary, needs no download; hub = frozen BERT.",
+        description="Text encoder: tokens trains word embeddings and needs no download; hub is a "
+        "frozen BERT.",
     )
     text_handle: str = Field(
         "",
-        description="BERT of --text_encoder=hub: a TensorFlow Hub handle, or a directory with the "
+        description="BERT for --text_encoder=hub: a TensorFlow Hub handle, or a directory with the "
         "SavedModels encoder/ and preprocess/.",
     )
     text_preprocessor: str = Field(
-        "", description="TensorFlow Hub handle of the BERT's preprocessor; a directory has its own."
+        "",
+        description="TensorFlow Hub handle of the preprocessor of a BERT that --text_handle names "
+        "by handle.",
     )
-    text_pieces: int = Field(128, ge=3, description="Word pieces that the BERT reads of each text.")
+    text_pieces: int = Field(
+        128, ge=3, description="Maximum number of word pieces (BERT tokens) read per text."
+    )
     text_precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Arithmetic of the BERT."
+        "float32", description="Compute dtype of the BERT."
     )
     image_encoder: Literal["none", "resnet50", "hub"] = Field(
-        "none", description="Frozen image network: ResNet-50, or a TensorFlow Hub feature vector."
+        "none",
+        description="Frozen image encoder: ResNet-50, or a feature-vector model of TensorFlow Hub.",
     )
     image_weights: str = Field(
-        "", description="Weights file of ResNet-50; or the handle or directory of a hub network."
+        "",
+        description="Weights file of ResNet-50, or the handle or directory of the TensorFlow Hub "
+        "model.",
     )
-    image_root: str = Field("", description="Directory that image paths are in, and stay in.")
+    image_root: str = Field(
+        "",
+        description="Directory that image paths are relative to; paths that lead out of it are "
+        "refused.",
+    )
     encoder_cache: str = Field(
-        "runs/encoder_cache", description="Directory of the vectors encoded so far."
+        "runs/encoder_cache", description="Cache directory of the encoded vectors."
     )
 
 
 class EventFlags(EngineFlags):
-    """Events instead of a counts table: how they are read, left out and counted."""
+    """Events instead of a counts table: how they are read, filtered and counted."""
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("events", "time_column")
 
     events: str = Field(
         "",
-        description="Events table: a file, directory or glob as of --counts, or the name of a "
-        "table in --engine's warehouse. --numerator and --denominator are then expressions of its "
-        "columns ('play_ms >= 0.9 * length_ms'), or `events`, which counts every event.",
+        description="Events table: a file, directory or glob pattern as for --counts, or the name "
+        "of a table in the warehouse of --engine. --numerator and --denominator are then "
+        "expressions of its columns, e.g. 'play_ms >= 0.9 * length_ms', or `events`, which counts "
+        "every event.",
     )
-    time_column: str = Field("timestamp", description="Events column of when it happened.")
+    time_column: str = Field("timestamp", description="Events column of the event's time.")
     rate: Repeated = Field(
         (),
-        description="NAME=NUMERATOR/DENOMINATOR, one more rate counted in the same pass, into "
-        "NAME_numerator and NAME_denominator (repeatable); a division in it is in parentheses.",
+        description="Additional rate to count in the same pass, as NAME=NUMERATOR/DENOMINATOR, "
+        "into the columns NAME_numerator and NAME_denominator (repeatable). Put divisions inside "
+        "an expression in parentheses.",
     )
     bad_events: Literal["drop", "fail"] = Field(
-        "fail", description="What to do with events without item, time or countable values."
+        "fail",
+        description="How to handle events that have no item or time, or a value that cannot be "
+        "counted.",
     )
     null_comparisons: Annotated[Literal["bad", "false"], "added later"] = Field(
-        "bad", description="A condition that is unknown for an empty value: bad event, or false."
+        "bad",
+        description="How to treat a comparison with an empty value (null): as a bad event, or as "
+        "false.",
     )
-    events_until: str = Field("", description="Leave out events at or after this time.")
-    ingestion_column: str = Field("", description="Events column of when it arrived.")
-    max_delay: str = Field("", description="Leave out what arrived later than this after it: 2d.")
+    events_until: str = Field("", description="Drop events at or after this time.")
+    ingestion_column: str = Field("", description="Events column of the time the event arrived.")
+    max_delay: str = Field(
+        "",
+        description="Drop events that arrived more than this long after they occurred, e.g. 2d.",
+    )
     event_key: Columns = Field(
-        (), description="Columns that tell one event from another; of several the first counts."
+        (),
+        description="Events columns that identify an event; of duplicates only the first counts.",
     )
-    user_column: str = Field("", description="Events column of users.")
+    user_column: str = Field("", description="Events column of user ids.")
     max_events_per_user_item_period: int = Field(
         0,
         ge=0,
-        description="Further events of a user on an item in a period are left out; 0: none.",
+        description="Maximum number of events to count per user, item and period; 0 = no limit.",
     )
 
 
 class TimeFlags(Flags):
-    """What a period is, and how times are written."""
+    """The length of a period, and the format of times."""
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("period", "time_unit", "time_format")
 
     period: str = Field(
-        "1d", description="Width of a period given as a time: 1h, 1d, 7d; 1M for calendar months."
+        "1d", description="Length of a period, e.g. 1h, 1d or 7d; 1M means calendar months."
     )
-    time_zone: str = Field("UTC", description="Time zone whose midnights cut periods.")
+    time_zone: str = Field(
+        "UTC", description="Time zone in which days and months begin, e.g. Europe/Berlin."
+    )
     time_format: Annotated[str, "added later"] = Field(
         "",
-        description="How times are written where it is not ISO 8601, in the codes of strptime: "
-        "%d.%m.%Y, %Y%m%d.",
+        description="Format of times that are not ISO 8601, in strptime codes, e.g. %d.%m.%Y or "
+        "%Y%m%d.",
     )
     time_unit: Literal["period", "s", "ms", "us", "ns", "index"] = Field(
         "period",
-        description="How to read whole numbers in a column of times: as s, ms, us or ns since the "
-        "Unix epoch, or as period indices (index); period chooses by their size.",
+        description="How to read integer timestamps: as s, ms, us or ns since the Unix epoch, or "
+        "as period indices (index); period detects which by their size.",
     )
     stray_periods: Annotated[Literal["drop", "fail", "keep"], "added later"] = Field(
-        "fail", description="What to do with the few rows of periods far away from all others."
+        "fail",
+        description="How to handle a few rows whose periods are far from all others, such as 1970.",
     )
     use_partial: Annotated[bool, "added later"] = Field(
-        False, description="Use a last period that looks incomplete instead of leaving it out."
+        False, description="Use the last period even if it looks incomplete."
     )
 
 
 class TableFlags(ContentFlags, EventFlags, TimeFlags):
-    """Where the tables are and what their columns mean."""
+    """The input tables and their columns."""
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = (
         *("counts", "source", "source_dir", "numerator", "denominator"),
@@ -157,49 +194,74 @@ class TableFlags(ContentFlags, EventFlags, TimeFlags):
     )
 
     counts: str = Field(
-        "", description="Counts table: a CSV, JSON lines or Parquet file, a directory or a glob."
+        "",
+        description="Counts table: a CSV, JSON lines or Parquet file, a directory of such files or "
+        "a glob pattern.",
     )
     source: str = Field(
         "",
-        description="A log with a known layout instead of tables: simulated, snapshots, kuairand, "
-        "kuairec, wechat, tiktok.",
+        description="Data source with a known layout, instead of tables: simulated, snapshots, "
+        "kuairand, kuairec, wechat or tiktok.",
     )
-    source_dir: str = Field("", description="Directory of the source's files.")
-    source_set: Repeated = Field((), description="name=value option of the source (repeatable).")
+    source_dir: str = Field("", description="Directory of the files of --source.")
+    source_set: Repeated = Field((), description="Option of --source, as NAME=VALUE (repeatable).")
     period_column: str = Field("period", description="Period column of the counts table.")
-    numerator: str = Field("shares", description="Count column above the fraction line.")
-    denominator: str = Field("clicks", description="Count column below the fraction line.")
-    taxonomies: Columns = Field((), description="Items columns that are taxonomies.")
-    categoricals: Columns = Field((), description="Other categorical items columns.")
-    numerics: Columns = Field((), description="Numeric items columns.")
-    release: str = Field("", description="Items column of the release; empty = first period seen.")
+    numerator: str = Field(
+        "shares", description="Column with the numerator of the rate, e.g. shares."
+    )
+    denominator: str = Field(
+        "clicks", description="Column with the denominator of the rate, e.g. clicks."
+    )
+    taxonomies: Columns = Field(
+        (), description="Items columns to use as taxonomies, such as category or tags."
+    )
+    categoricals: Columns = Field((), description="Other categorical columns of the items table.")
+    numerics: Columns = Field((), description="Numeric columns of the items table.")
+    release: str = Field(
+        "",
+        description="Items column of the release time; default: the first period with counts of "
+        "the item.",
+    )
     release_from: Annotated[Literal["auto", "catalogue", "log"], "added later"] = Field(
         "auto",
-        description="Whether releases are known ahead, or come from first clicks, so that "
-        "--inputs=age is hidden with the history; auto compares them with the counts.",
+        description="Where release times come from: a catalogue that knows them in advance, or "
+        "first clicks in the log, so that --inputs=age must be hidden along with the history; auto "
+        "compares them with the counts.",
     )
     vectors: Repeated = Field(
-        (), description="NAME:FILE, a table of item id and one list-of-floats column (repeatable)."
+        (),
+        description="Table of content vectors, as NAME:FILE, with columns of item id and of lists "
+        "of floats (repeatable).",
     )
-    leave_out_vectors: Columns = Field((), description="Vectors of the source to leave out.")
+    leave_out_vectors: Columns = Field((), description="Vectors of --source not to use.")
     unknown_items: Literal["drop", "fail"] = Field(
-        "fail", description="What to do with counts of items that the items table lacks."
+        "fail", description="How to handle counts of items that are not in the items table."
     )
     empty_counts: Annotated[Literal["zero", "fail"], "added later"] = Field(
-        "fail", description="How to read an empty value in a count column: as 0, or as a mistake."
+        "fail",
+        description="How to handle empty values in a count column: read them as 0, or fail.",
     )
     rate_may_exceed_one: bool = Field(
-        False, description="The numerator is no part of the denominator."
+        False,
+        description="Allow rates above 100 %, where the numerator is not a subset of the "
+        "denominator.",
     )
     decimal: Annotated[str, "added later"] = Field(
-        "", description="Decimal mark of numbers in text; default: the one that fits the column."
+        "", description="Decimal mark of numbers in text; default: detected for each column."
     )
     thousands: Annotated[str, "added later"] = Field(
-        "", description="Mark between thousands of numbers in text, or `space`; default: likewise."
+        "",
+        description="Thousands separator of numbers in text, or `space`; default: detected for "
+        "each column.",
     )
     list_separator: Annotated[str, "added later"] = Field(
-        "", description="Separator of lists in text, or `tab`, `space`; default: a semicolon."
+        "",
+        description="Separator of the values of a list in text, or `tab` or `space`; default: a "
+        "semicolon.",
     )
     shard_items: int = Field(
-        65_536, ge=1, description="Items handled at a time; memory depends on it, results do not."
+        65_536,
+        ge=1,
+        description="Number of items to process at a time; memory use depends on it, results do "
+        "not.",
     )

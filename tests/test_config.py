@@ -77,10 +77,8 @@ def test_a_flagfile_in_another_encoding_is_one_sentence(tmp_path):
     (tmp_path / "outer.txt").write_text(f"--flagfile={tmp_path / 'flags.txt'}\n")
     for name in ("flags", "outer"):
         wrong = sentence([f"--flagfile={tmp_path / f'{name}.txt'}"])
-        assert (
-            wrong
-            == f"--flagfile={tmp_path / 'flags.txt'}: not a text file in UTF-8; save it as one"
-        )
+        rule = "not a UTF-8 text file; save it with UTF-8 encoding"
+        assert wrong == f"--flagfile={tmp_path / 'flags.txt'}: {rule}"
 
 
 def test_repeated_flags_gather_and_lists_are_cut_at_commas():
@@ -97,7 +95,7 @@ def test_a_boolean_is_set_by_name_by_no_name_or_by_value():
 
 def test_a_boolean_by_no_name_has_no_value():
     wrong = sentence(["--nojit=true"])
-    assert wrong == "--nojit=true does not take an argument; every setting is a --flag=value"
+    assert wrong == "--nojit=true does not take an argument; write settings as --flag=value"
 
 
 def test_no_flags_are_the_defaults():
@@ -148,7 +146,7 @@ def test_a_flagfile_that_is_not_there():
         ),
         ("--jit=maybe", "--jit=maybe: must be true or false"),
         ("--window", "Missing value for flag --window"),
-        ("counts.csv", "unexpected argument 'counts.csv'; every setting is a --flag=value"),
+        ("counts.csv", "unexpected argument 'counts.csv'; write settings as --flag=value"),
     ],
 )
 def test_a_wrong_value_is_one_sentence(argument, said):
@@ -176,15 +174,15 @@ def test_options_are_read_by_the_annotations_of_the_function():
         (
             "unit=32",
             "--set=unit=32: model has no option 'unit'. Did you mean units? "
-            "(it has: units, filters, rate)",
+            "(available: units, filters, rate)",
         ),
-        ("units", "--set takes name=value. Received: 'units'"),
+        ("units", "--set must be NAME=VALUE. Received: 'units'"),
         (
             "units=many",
             "--set=units=many: input should be a valid integer, unable to parse string as an "
             "integer",
         ),
-        ("spec=3", "--set=spec=3: model has no option 'spec' (it has: units, filters, rate)"),
+        ("spec=3", "--set=spec=3: model has no option 'spec' (available: units, filters, rate)"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(setting, said):

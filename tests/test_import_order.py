@@ -23,6 +23,7 @@ ROOMS = (
         "schema",
         "config",
         "table_flags",
+        "experiment_flags",
         "flags",
         "recipes",
         "checks",
@@ -266,8 +267,11 @@ MISTAKES = {
         (["--run_dir=r", "--source_dir=no"], "--source_dir=no is not a directory"),
         (["--run_dir=r", "--item_scores=no.parquet"], "no.parquet: no such file"),
         (["--run_dir=r", "--item_scores=items.csv"], "items.csv has no column"),
-        (["--run_dir=r", "--matrix=none", "--user_features=none"], "leave nothing to read"),
-        (["--run_dir=r", "--model=din", "--protocol=p0"], "--model=din knows users by"),
+        (
+            ["--run_dir=r", "--matrix=none", "--user_features=none"],
+            "leave the model without inputs",
+        ),
+        (["--run_dir=r", "--model=din", "--protocol=p0"], "--model=din identifies users by"),
     ],
     "mma4ctr.evaluate": [(["--run_dir=no"], "--run_dir=no: no run there")],
     "mma4ctr.predict": [

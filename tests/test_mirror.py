@@ -27,6 +27,7 @@ WITHOUT_OWN_FILE = {
     "evaluate.py": DRIVERS,
     "evaluation/plots.py": "evaluation/test_report.py",
     "experiment.py": EXPERIMENT,
+    "experiment_flags.py": EXPERIMENT,
     "experiments/cells.py": EXPERIMENT,
     "experiments/comparison.py": EXPERIMENT,
     "experiments/figures.py": EXPERIMENT,

@@ -19,7 +19,7 @@ def test_a_format_with_spaces_and_signs_is_one_value():
 
 def test_help_shows_how_times_are_read():
     text = usage(PrepareConfig, "", full=False)
-    assert "What a period is, and how times are written." in text
+    assert "The length of a period, and the format of times." in text
     assert [
         flag for flag in ("--period=1d", "--time_unit=period", "--time_format=") if flag in text
     ]

@@ -1,4 +1,4 @@
-"""Flags of the second system, each declared once; what both systems share is in `mmnet.config`."""
+"""All flags of MMa4CTR's drivers; `mmnet.config` declares the groups shared with MMNet."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import pydantic
 from pydantic import Field
 
 from mmnet.checks import InputError
-from mmnet.config import EngineFlags, EvaluateFlags, FitFlags, GridFlags, ScoreFlags, TrainRunFlags
+from mmnet.config import EngineFlags, EvaluateFlags, FitFlags, ScoreFlags, TrainRunFlags
+from mmnet.experiment_flags import GridFlags
 from mmnet.flags import Columns, Flags, Numbers, Repeated
 from mmnet.mma4ctr.models import REGISTRY
 from mmnet.table_flags import TextFlags
 
 MODALITIES = ("visual", "acoustic", "textual")
-"""In the order of the method: v, a, t."""
+"""Modalities in the order of the method: v, a, t."""
 
 MATRICES = (
     *("vat_concat", "va_concat", "vt_concat", "at_concat"),
@@ -25,26 +26,31 @@ MATRICES = (
 
 
 class InteractionFlags(EngineFlags, TextFlags):
-    """Where the publishers' files are, and which of their rows are read."""
+    """The click log: its files, and which of their rows are used."""
 
-    source: str = Field("wechat", description="Publisher of the files: wechat or tiktok.")
-    source_dir: str = Field("", description="Directory of the publisher's files.")
+    source: str = Field("wechat", description="Layout of the files: wechat or tiktok.")
+    source_dir: str = Field("", description="Directory of the files of --source.")
     generate: Repeated = Field(
         (),
-        description="name=value option of the generator (repeatable): writes such files first, "
-        "into --source_dir or the dataset directory.",
+        description="Option of the generator of synthetic data, as NAME=VALUE (repeatable); if "
+        "given, files in the layout of --source are generated into --source_dir or the dataset "
+        "directory first.",
     )
     label: str = Field(
         "",
-        description="What a positive is: weighted (WeChat's seven behaviours), like, finish "
-        "(TikTok); empty = weighted for wechat, like for tiktok.",
+        description="Definition of a positive label: weighted (WeChat's seven behaviours), like or "
+        "finish (TikTok); default: weighted for wechat, like for tiktok.",
     )
     min_rows: int = Field(
-        -1, ge=-1, description="Users of fewer rows are left out; -1 = 100 (wechat), 4000 (tiktok)."
+        -1,
+        ge=-1,
+        description="Minimum number of rows of a user; users with fewer are left out. -1 means 100 "
+        "for wechat and 4000 for tiktok.",
     )
     unknown_items: Literal["drop", "fail"] = Field(
         "fail",
-        description="Rows of items that feed_info.csv lacks (wechat; tiktok drops what has none).",
+        description="How to handle rows of items that are not in feed_info.csv (wechat only; "
+        "for tiktok, rows of items without features are always dropped).",
     )
 
 
@@ -55,7 +61,7 @@ class PrepareConfig(InteractionFlags):
 
 
 class ProtocolFlags(Flags):
-    """Which rows train and test, and what a user's features may know."""
+    """The evaluation protocol, and which features it allows."""
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = (
         "protocol",
@@ -66,55 +72,70 @@ class ProtocolFlags(Flags):
 
     protocol: Literal["p0", "c1", "c2"] = Field(
         "c1",
-        description="p0 = as published, test labels are in test features; c1 = features strictly "
-        "past in time; c2 = new users, features from one half of their rows, scores on the other.",
+        description="Evaluation protocol: p0 as published, where test labels leak into test "
+        "features; c1 with features from strictly earlier times only; c2 with new users, whose "
+        "features come from one half of their rows and whose scores from the other.",
     )
     shuffle_labels: bool = Field(
-        False, description="Permutes all labels first (P0-s): an honest protocol then scores 0.5."
+        False,
+        description="Permute all labels first (P0-s); an AUC other than 0.5 then reveals leakage.",
     )
     user_features: Literal["signed", "exposure", "rate", "none"] = Field(
         "signed",
-        description="signed = the method's; exposure = all signs +1 (P0-u); rate = the user's "
-        "positive rate only (P0-r); none. The device goes along with all but none.",
+        description="User features: signed as in the method; exposure with all signs +1 (P0-u); "
+        "rate with the user's positive rate only (P0-r); none. All but none also use the device.",
     )
     user_length: int = Field(
-        21, ge=0, description="d, entries per modality; 0 = the user's number as one column."
+        21,
+        ge=0,
+        description="Length of a user's features per modality (d); 0 uses the user's number as one "
+        "column.",
     )
     matrix: Literal[MATRICES] = Field(  # type: ignore[valid-type]
-        "vat_concat", description="Item part: modalities put side by side, multiplied, or one."
+        "vat_concat",
+        description="Item features: modalities (v, a, t) concatenated or multiplied, or one of "
+        "them.",
     )
     item_scores: str = Field(
         "",
-        description="What mmnet.predict wrote of the items: the score becomes a column of theirs, "
-        "and rows of items decided `drop` are left out.",
+        description="Scores of items that mmnet.predict wrote: the score becomes a feature of the "
+        "item, and rows of items with decision `drop` are left out.",
     )
     score_column: bool = Field(
-        True, description="Read the scores of --item_scores; false only filters by them."
+        True,
+        description="Use the scores of --item_scores as a feature; false only filters items by "
+        "decision.",
     )
     first_time: int = Field(
-        0, ge=0, description="c1: rows before this time are history only (0 = the second bin)."
+        0,
+        ge=0,
+        description="In c1, rows before this time serve as history only; 0 = the second time bin.",
     )
-    time_bins: int = Field(50, ge=4, description="Bins of time in c1, where times are no days.")
+    time_bins: int = Field(
+        50, ge=4, description="Number of time bins in c1, if times are not days."
+    )
 
 
 class ModalityFlags(Flags):
-    """How raw modalities become tables."""
+    """Dimensionality reduction of visual, acoustic and textual features."""
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = ()
 
     pca_variance: float = Field(
-        0.9, gt=0, lt=1, description="Share of the variance that PCA keeps of a text or vector."
+        0.9, gt=0, lt=1, description="Fraction of the variance that PCA keeps."
     )
     pca_widths: Numbers = Field(
         (),
-        description="Components of visual, acoustic, textual instead of that; 192,219,43 and "
-        "71,10,22 were the published data's.",
+        description="Number of PCA components of visual,acoustic,textual, instead of "
+        "--pca_variance; the published data have 192,219,43 and 71,10,22.",
     )
     rounding: Literal["auto", "true", "false"] = Field(
-        "auto", description="PCA to 4 decimals, as published; auto = in p0."
+        "auto", description="Round PCA output to 4 decimals, as published; auto rounds in p0 only."
     )
     music: bool = Field(
-        True, description="The untrained random vectors of song and singer (WeChat, acoustic)."
+        True,
+        description="Use untrained random vectors of song and singer as acoustic features "
+        "(wechat).",
     )
 
     @pydantic.field_validator("pca_widths")
@@ -126,38 +147,48 @@ class ModalityFlags(Flags):
 
 
 class NetworkFlags(FitFlags):
-    """The network and how it is trained."""
+    """The model and its training."""
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("model", "loss")
 
     model: Literal[tuple(REGISTRY)] = Field(  # type: ignore[valid-type]
         "mma4ctr",
-        description="mma4ctr; lr reads the same rows; the others user and item numbers, and what "
-        "the user took before (c1 and c2 only).",
+        description="Name of the model. mma4ctr and lr use content features; the others use user "
+        "and item numbers and the items that the user interacted with before (c1 and c2 only).",
     )
     arch: Literal["readme", "head_adaptive"] = Field(
-        "readme", description="128-32-4-1, or what the authors' code has for each width."
+        "readme",
+        description="Layer widths of mma4ctr: 128-32-4-1 (readme), or those that the authors' code "
+        "chooses by input width.",
     )
-    loss: Literal["listwise", "bce"] = Field("listwise", description="listwise = as published.")
+    loss: Literal["listwise", "bce"] = Field(
+        "listwise",
+        description="Loss function: listwise as published, or binary cross-entropy (bce).",
+    )
     epochs: int = Field(10, ge=1, description="Number of passes over the training rows.")
     batch_size: int = Field(
-        8192, ge=1, description="Rows per training step; the listwise loss is over the batch."
+        8192,
+        ge=1,
+        description="Rows per training step; the listwise loss is computed over the batch.",
     )
     patience: int = Field(
         0, ge=0, description="Epochs without improvement before stopping; 0 never stops early."
     )
     schedule: Literal["step", "constant"] = Field(
-        "step", description="Learning-rate schedule; step halves it every five epochs."
+        "step", description="Learning-rate schedule; step halves the rate every five epochs."
     )
     interrupt: Literal["off", "head", "intent"] = Field(
         "off",
-        description="Validation AUC of 0.5 or less: head = as coded, only the log is skipped; "
-        "intent = the epoch is undone and repeated at half the rate.",
+        description="How to handle an epoch with a validation AUC of 0.5 or less: skip its log "
+        "entry only, as the authors' code does (head), or undo and repeat the epoch at half the "
+        "learning rate (intent).",
     )
     select: Literal["auto", "last", "validation"] = Field(
-        "auto", description="Which epoch is tested; auto = last in p0, else best validation AUC."
+        "auto",
+        description="Epoch to test: the last one, or the one with the best validation AUC "
+        "(validation); auto means last in p0, else validation.",
     )
-    evaluate_at: Numbers = Field((), description="Epochs to test as well, one row each.")
+    evaluate_at: Numbers = Field((), description="Additional epochs to test, one result row each.")
 
 
 class TrainConfig(InteractionFlags, ProtocolFlags, ModalityFlags, NetworkFlags, TrainRunFlags):
@@ -165,8 +196,8 @@ class TrainConfig(InteractionFlags, ProtocolFlags, ModalityFlags, NetworkFlags, 
 
     outputs: Literal["all", "predictions", "metrics"] = Field(
         "all",
-        description="predictions leaves out figures and the SavedModel; metrics leaves out the "
-        "predictions too.",
+        description="Which results to write. predictions skips figures and the SavedModel; metrics "
+        "also skips the predictions.",
     )
 
 
@@ -174,22 +205,30 @@ class EvaluateConfig(EvaluateFlags):
     """Flags of `python -m mmnet.mma4ctr.evaluate`."""
 
     umap: int = Field(
-        0, ge=0, description="Rows per class of the UMAP figures; 0 = none (needs umap-learn)."
+        0,
+        ge=0,
+        description="Number of rows per class in the UMAP figures, which need umap-learn; 0 skips "
+        "them.",
     )
 
 
 class PredictConfig(ScoreFlags, TextFlags):
     """Flags of `python -m mmnet.mma4ctr.predict`."""
 
-    pairs: str = Field("", description="Table of user_id and item_id: a file, directory or glob.")
-    batch_size: int = Field(65_536, ge=1, description="Pairs per call.")
+    pairs: str = Field(
+        "",
+        description="Table of user_id and item_id pairs to score: a file, a directory or a glob "
+        "pattern.",
+    )
+    batch_size: int = Field(65_536, ge=1, description="Number of pairs to score at a time.")
     verify: bool = Field(
-        False, description="Only check the SavedModel: checksums, and golden rows scored again."
+        False,
+        description="Only verify the SavedModel: compare checksums, and score the golden rows.",
     )
 
 
 class ExperimentConfig(GridFlags, TrainConfig):
-    """Flags of `python -m mmnet.mma4ctr.experiment`; all flags of train go to every cell."""
+    """Flags of `python -m mmnet.mma4ctr.experiment`. The flags of train apply to every run."""
 
     rows: str = Field(
         "mma4ctr/experiments/rows",
@@ -198,44 +237,49 @@ class ExperimentConfig(GridFlags, TrainConfig):
     )
     row: Repeated = Field(
         (),
-        description="'NAME: --flag=value --flag=value', a row without a flagfile; such rows make "
+        description="Row without a flagfile, as 'NAME: --flag=value --flag=value'; such rows form "
         "a table of their own (repeatable).",
     )
     published: Repeated = Field(
-        (), description="'NAME: text', what the authors' README has for a row (repeatable)."
+        (),
+        description="Published result of a row, as 'NAME: text' from the authors' README "
+        "(repeatable).",
     )
     reference: Columns = Field(
         (),
-        description="Rows to compare with; a table takes the first that it has, or else its last "
-        "row.",
+        description="Rows to compare the others with; each table uses the first one it contains, "
+        "else its last row.",
     )
     figure: Literal["none", "epochs", "learning_rate", "batch_size"] = Field(
-        "none", description="Curve of test AUC over this."
+        "none", description="Hyperparameter to plot the test AUC against."
     )
 
 
 def check(flags: TrainConfig) -> None:
-    """Refuses flags that do not go together.
+    """Raises an error if flags contradict each other.
 
     Raises:
-        InputError: they leave the model nothing to read, or users that it cannot know.
+        InputError: the model has no inputs, or it cannot know the test users.
     """
     if flags.matrix == "none" and flags.user_features == "none":
-        raise InputError("--matrix=none and --user_features=none leave nothing to read")
+        raise InputError(
+            "--matrix=none and --user_features=none leave the model without inputs; change one of "
+            "them"
+        )
     if flags.matrix == "none" and flags.user_features != "rate" and flags.user_length:
         raise InputError(
-            "--matrix=none has no modality for a user's features; take --user_features=rate "
-            "or --user_length=0"
+            "--matrix=none leaves no modality to compute user features from; use "
+            "--user_features=rate or --user_length=0"
         )
     if REGISTRY[flags.model].reads == "numbers" and flags.protocol == "p0":
         raise InputError(
-            f"--model={flags.model} knows users by their numbers, and in p0 no user of test is "
-            "in train; take --protocol=c1"
+            f"--model={flags.model} identifies users by their number, and in p0 the test users "
+            "are not in the training rows; use --protocol=c1"
         )
 
 
 def published(flags: ExperimentConfig) -> dict[str, str]:
-    """Row -> what the authors' README has for it."""
+    """Returns row -> result in the authors' README."""
     pairs = (text.partition(":") for text in flags.published)
     return {name.strip(): value.strip() for name, _, value in pairs}
 
@@ -253,6 +297,6 @@ DECIDES = {
     "loss",
     "seed",
 }
-"""What tells one model from another: TensorBoard shows it next to the metrics."""
+"""Flags that distinguish models; TensorBoard shows them next to the metrics."""
 
 INTERACTIONS = tuple(InteractionFlags.model_fields)

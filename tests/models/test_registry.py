@@ -104,7 +104,7 @@ def test_a_model_of_clicks_is_built_from_one_spec_and_trained_by_a_known_objecti
     assert builder.loss is None or builder.loss in OBJECTIVES
     assert ClicksTrainConfig(model=name).model == name
     if builder.reads == "numbers":
-        with pytest.raises(InputError, match="take --protocol=c1"):
+        with pytest.raises(InputError, match="use --protocol=c1"):
             check_clicks(ClicksTrainConfig(model=name, protocol="p0"))
     else:
         check_clicks(ClicksTrainConfig(model=name, protocol="p0"))
@@ -150,10 +150,10 @@ def test_options_take_the_type_of_their_keyword():
     [
         ("mmnett", "units=32", r"Did you mean mmnet\?"),
         ("mmnet", "unitts=32", r"no option 'unitts'. Did you mean units\?"),
-        ("mmnet", "units", "takes name=value"),
+        ("mmnet", "units", "must be NAME=VALUE"),
         ("mmnet", "units=many", "--set=units=many: .*valid integer"),
         ("mmnet", "softmax_axis=tme", "'granularity' or 'time'"),
-        ("last_rate", "units=32", r"it has: none"),
+        ("last_rate", "units=32", r"available: none"),
         ("mmnet", "head=both", "'direct', 'smoothed' or 'mixed'"),
     ],
 )
