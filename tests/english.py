@@ -232,6 +232,8 @@ def python_texts(path: Path) -> Iterator[Text]:
                 skipped.add(node.body[0].value)
                 if isinstance(node, ast.Module) or not node.name.startswith("_"):
                     yield Text(name, node.body[0].lineno, "docstring", text)
+        elif isinstance(node, ast.Expr) and _literal(node.value):
+            kinds[node.value] = "docstring"  # of the constant above it
         elif isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             kind = "flag" if called == "Field" else "message" if _CALLS.search(called) else None

@@ -12,7 +12,6 @@ NOT_YET: tuple[str, ...] = (
     "mmnet/api/",
     "mmnet/data/",
     "mmnet/encoders/",
-    "mmnet/evaluation/",
     "mmnet/experiments/",
     "mmnet/inspection/",
     "mmnet/layers/",

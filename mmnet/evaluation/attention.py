@@ -1,4 +1,4 @@
-"""Where a network looks: its attention and gate weights, per scenario and per example."""
+"""Attention and gate weights of a network, per scenario and per example."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Means = dict[str, dict[str, dict[str, float]]]
 class Attention:
     """Attention and gate weights of a network.
 
-    A modality that an example lacks has weight 0, and counts so in the means.
+    A modality that an example lacks has weight 0 and enters the means with that value.
 
     Args:
-        model: its weights are read anew at each call.
-        spec: of the dataset, for the names of taxonomies and texts.
+        model: the network; every call uses its current weights.
+        spec: the dataset's specification, for the names of taxonomies and texts.
         jit: compile with XLA.
 
     Attributes:
@@ -53,7 +53,7 @@ class Attention:
 
     @property
     def predict(self) -> Predict:
-        """The model's predictions alone, by the program that gives its weights."""
+        """Predict without weights, with the same compiled program that returns the weights."""
         return functools.partial(self._outputs, of="predicted")
 
     def look(self, examples: ScenarioSet) -> tuple[Predicted, Looks]:

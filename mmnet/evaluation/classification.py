@@ -1,4 +1,4 @@
-"""Sampling error of metrics of click probabilities: of the test users, and of the seeds.
+"""Sampling error of metrics of click probabilities, from the test users and from the seeds.
 
     Scored (the test rows of one run)   ->  influence values by user   ->  one `Measure` per metric
 
@@ -34,10 +34,10 @@ class Scored:
 
     Args:
         label: 0 or 1, [rows].
-        probability: of a 1, [rows].
+        probability: predicted probability of a 1, [rows].
         calibrated: the same probabilities, calibrated, [rows].
-        user: whose row it is, anything sortable, [rows].
-        log: of which log the users are; equal users of two logs are two clusters.
+        user: user of each row, anything sortable, [rows].
+        log: log that the users belong to; equal users of two logs are two clusters.
 
     Raises:
         ValueError: shapes differ, or there are not both kinds of rows.
@@ -56,7 +56,9 @@ class Scored:
 
 
 def auc_influence(rows: Scored) -> np.ndarray:
-    """D AUC / d weight of each row: how far its placement is from the mean one, over its kind.
+    """Compute the influence d AUC / d weight of each row.
+
+    It is the row's placement minus the mean placement, divided by the rows of its label.
 
     >>> score = np.array([0.1, 0.4, 0.3, 0.8])
     >>> auc_influence(Scored(np.array([0, 0, 1, 1]), score, score, np.arange(4)))
@@ -77,7 +79,7 @@ def auc_influence(rows: Scored) -> np.ndarray:
 
 
 def average_precision_influence(rows: Scored) -> np.ndarray:
-    """D average precision / d weight of each row.
+    """Compute the influence d average precision / d weight of each row.
 
     With precision p_i = t_i / n_i at each of P positives, t and n counting rows that score at
     least as much, the average is Σ p_i / P. A row adds to t and n of every positive that scores
@@ -107,7 +109,7 @@ def average_precision_influence(rows: Scored) -> np.ndarray:
 
 
 def mean_influence(values: np.ndarray) -> np.ndarray:
-    """D mean / d weight of each of the values; NaN ones are not part of the mean."""
+    """Compute the influence d mean / d weight of each value; the mean leaves NaN out."""
     return np.nan_to_num(values - np.nanmean(values)) / np.count_nonzero(~np.isnan(values))
 
 
@@ -147,7 +149,7 @@ def measures(
             may be tested on other rows of the same users.
         values: metric -> system -> its value of each seed.
         influences: metric -> from a run's rows to d metric / d weight of each row, [rows].
-        lower_is_better: metrics of which the best system has the smallest value.
+        lower_is_better: metrics for which smaller values are better.
 
     Returns:
         (`test`, metric) -> measure.

@@ -34,7 +34,7 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
 
 def letters(different: np.ndarray) -> list[str]:
-    """Compact letter display: two systems share a letter if and only if they do not differ.
+    """Compact letter display: two systems share a letter if and only if `different` is False.
 
     Insert and absorb (Piepho, 2004, "An algorithm for a letter-based representation of all-pairwise
     comparisons", Journal of Computational and Graphical Statistics 13(2)): every pair that differs
@@ -102,7 +102,7 @@ def compare(
     alpha: float = 0.01,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Every system's value, and how it stands to the reference and to all others.
+    """Compare every system with the reference and with all other systems.
 
     Args:
         measures: from `significance.measure`.
@@ -119,7 +119,7 @@ def compare(
         `seed_variance_known` (of the system and the reference). NaN in the reference's own row.
 
     Raises:
-        ValueError: there is no system of the reference's name.
+        ValueError: no system has the reference's name.
     """
     found = []
     every_pair = pairs(measures, confidence=confidence).groupby(["scenario", "metric"])

@@ -1,4 +1,4 @@
-"""Prediction intervals that cover as often as they say, by split-conformal calibration.
+"""Split-conformal prediction intervals, which have the coverage that they claim.
 
 On validation every example has a residual r = (share rate - prediction) / s, with
 s = sqrt(max(prediction, floor)), since the noise of a rate grows as its root. Of the n residuals
@@ -91,7 +91,7 @@ class Intervals(BaseModel):
 
 
 def fit(frame: pd.DataFrame, *, level: float = 0.9, max_rate: float | None = 100.0) -> Intervals:
-    """Calibrates on predictions that were neither trained nor chosen on.
+    """Calibrate on predictions of rows that neither trained nor chose the model.
 
     Args:
         frame: `scenario`, `seen_clicks`, `share_rate`, `predicted_share_rate`.
@@ -155,7 +155,7 @@ def _bounds(residual: np.ndarray, level: float) -> tuple[float | None, float | N
 
 
 def coverage(intervals: Intervals, frame: pd.DataFrame) -> pd.DataFrame:
-    """How often new rates fall inside.
+    """Measure how often new rates fall inside their intervals.
 
     Args:
         intervals: calibrated on other rows.

@@ -1,8 +1,8 @@
-"""What a filter by score keeps and loses, beside the best filter there could be and simple rules.
+"""Compares a filter by score with the best possible filter and with simple rules.
 
 `sweep` moves the threshold over one score; `replay` compares the pools that several scores choose
 at equal size. Intervals are percentiles of a bootstrap of items, thresholds and pools held fixed:
-they count the luck of which items were in the log, not that of training.
+they include the sampling error of the items in the log, but not that of training.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def sweep(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """What is kept at each threshold, rows with predicted >= threshold.
+    """Measure what each threshold keeps, that is, the rows with predicted >= threshold.
 
     Args:
         truth: share rates, percent, [rows].
         predicted: scores, [rows].
-        item: whose row it is, [rows].
+        item: item of each row, [rows].
         kept_shares: each makes the threshold that keeps this share of the rows, or more where
             scores are tied.
         thresholds: more thresholds, as they are.
@@ -147,7 +147,7 @@ def replay(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The pools that several scores choose, period by period and at equal size.
+    """Compare the pools that several scores choose, period by period and at equal size.
 
     The paper's A/B question asked of a log: had each rule filtered the candidates of every period
     of a span that it never saw, what would the mean share rate of the items in its pool be? Equal
@@ -155,7 +155,7 @@ def replay(
 
     Args:
         truth: share rates, percent, [rows].
-        item: whose row it is, [rows].
+        item: item of each row, [rows].
         period: the target's period, [rows].
         scores: rule -> what it orders by, the highest first, [rows]; the first is the reference.
         pool_shares: share of each period's rows that a pool holds.
@@ -201,11 +201,11 @@ def replay(
 
 
 def rule_scores(frame: pd.DataFrame, predictions: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """What simple rules order the rows of one scenario by, as far as it is known.
+    """Scores by which simple rules order the rows of one scenario, where they are known.
 
     Args:
         frame: predictions of one scenario, see `report`.
-        predictions: name of a floor -> its predictions of the same rows.
+        predictions: name of a simple baseline -> its predictions of the same rows.
     """
     names = {
         "last_rate": "last rate",
@@ -239,7 +239,7 @@ def write(
     level: float,
     replicates: int = REPLICATES,
 ) -> None:
-    """Writes decision.json, decision.md and decision.png: what the filter would have done.
+    """Write decision.json, decision.md and decision.png: what the filter would have done.
 
     Args:
         directory: of the evaluation.
@@ -302,22 +302,23 @@ def _text(
 ) -> str:
     parts = [
         "# Filter decisions\n",
-        f"Test rows; thresholds from validation. Recall: share of the true top {TOP_PERCENT} % "
-        "that is kept. Pool: mean true share rate of what is kept, percent; oracle: of as many "
-        "rows with the highest true rates; regret: their difference. In brackets 95 % intervals, "
-        "items resampled.\n",
+        f"All figures are from test rows; thresholds come from validation. Recall is the share of "
+        f"the true top {TOP_PERCENT} % that is kept. Pool is the mean true share rate of the rows "
+        "kept, in percent; oracle is that of as many rows with the highest true rates; regret is "
+        "the difference. Brackets hold 95 % intervals from a bootstrap of items.\n",
         "## The rules\n",
         _sweep_text(applied, "rule", "Rule"),
         "## Every threshold\n",
         _sweep_text(sweeps, "kept_share", "Wanted"),
         "## Pools of equal size, chosen per period\n",
-        "Mean true share rate of the pool, percent; gain: the model's minus the rule's.\n",
+        "Mean true share rate of the pool in percent; gain is the model's minus the rule's.\n",
     ]
     parts.append(_pools_text(pools))
     parts += [
         f"## Coverage of the {level:.0%} prediction intervals\n",
-        "Split-conformal, calibrated on validation by scenario and clicks seen in the window; ± "
-        "the standard error as a sample of items, to which calibration adds one of its own.\n",
+        "The intervals are split-conformal, calibrated on validation by scenario and clicks seen "
+        "in the window. ± is the standard error over a sample of items; the error of calibration "
+        "comes on top.\n",
         markdown_table(
             ["Scenario", "Clicks seen", "n", "Items", "Coverage", "Mean width"],
             [

@@ -1,4 +1,4 @@
-"""Validation cut by item in two halves: one chooses, the other one calibrates.
+"""Split of the validation items into two halves: one chooses, the other calibrates.
 
 Thresholds and intervals that are fitted on the rows that chose the epoch and the system are too
 optimistic. An item is in one half with all of its rows, and always in the same one.
@@ -16,12 +16,12 @@ from mmnet.hashing import hash_items, uniform
 SALT = 17
 """Sets the halves apart from other uses of an item's hash, such as the split by item."""
 FEWEST_ROWS, FEWEST_ITEMS = 200, 20
-"""Of a half. The smallest group of prediction intervals has as many rows."""
+"""Smallest half. The smallest group of prediction intervals has as many rows."""
 
 
 @dataclass(frozen=True)
 class Halves:
-    """What of validation does what.
+    """Roles of the validation examples.
 
     Attributes:
         choosing: examples that choose the epoch and the system.
@@ -35,7 +35,7 @@ class Halves:
 
 
 def halves(examples: Examples, item_ids: np.ndarray) -> Halves:
-    """Cuts examples by a hash of their items.
+    """Split examples by a hash of their items.
 
     Where a half would have fewer than `FEWEST_ROWS` rows or `FEWEST_ITEMS` items, all examples
     choose, and all fit.

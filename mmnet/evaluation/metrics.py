@@ -1,4 +1,4 @@
-"""How far predictions are from the truth, in percent, and how well they rank.
+"""Errors of predictions in percent, and how well they rank.
 
 Every metric takes `truth` and `predicted`, float [examples], finite, in percent. One that is not
 defined on the rows at hand (a correlation with a constant) is NaN, never a number that could be
@@ -53,7 +53,7 @@ def spearman(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def calibration_by_decile(truth: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
-    """Mean prediction beside mean truth, by tenths of the rows in order of prediction.
+    """Mean prediction and mean truth by decile of the prediction.
 
     Rows of one prediction share their mean truth, which is the expectation under random ties, so
     the order of rows changes nothing. Fewer than ten rows give fewer deciles.
@@ -117,7 +117,7 @@ def sampling_noise(clicks: np.ndarray, share_rate: np.ndarray) -> np.ndarray:
 def error_by(
     frame: pd.DataFrame, column: str, starts: Sequence[float] | None = None
 ) -> pd.DataFrame:
-    """Error of the groups of one column, in their order; rows with an empty value are left out.
+    """Error by group of one column, in the groups' order; rows with an empty value are left out.
 
     Args:
         frame: `share_rate`, `predicted_share_rate`, the column, and `sampling_noise` where known.

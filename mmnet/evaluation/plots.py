@@ -27,7 +27,7 @@ _TRUTH, _GUIDE = "#C9CED6", "#555555"
 
 
 def by_scenario(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Rows of each scenario, in the order of `SCENARIOS`."""
+    """Split the rows by scenario, in the order of `SCENARIOS`."""
     return {scenario: frame[frame["scenario"] == scenario] for scenario in SCENARIOS}
 
 
@@ -42,7 +42,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def tidy(axes: Axes) -> None:
-    """The look that all plots share."""
+    """Apply the style that all plots share."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#E6E6E6", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -79,13 +79,13 @@ def degradation_plot(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Fig
 
 
 def outage_plot(outage: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
-    """MSE and P@5 % of each scenario with one input gone at a time.
+    """MSE and P@5 % of each scenario with one input removed at a time.
 
     Args:
         outage: what is gone ("nothing" first) -> scenario -> `mse` and `precision_at_5`.
     """
     figure = _figure(11, 2.4 + 0.5 * len(outage))
-    figure.suptitle("Test score with one input gone at a time")
+    figure.suptitle("Test score with one input removed at a time")
     panels = figure.subplots(2, 3, sharey=True)
     places = np.arange(len(outage))[::-1]  # "nothing" on top
     for row, (key, label) in zip(
@@ -108,7 +108,7 @@ def outage_plot(outage: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figu
 
 
 def filter_plot(sweeps: Mapping[str, pd.DataFrame], pools: Mapping[str, pd.DataFrame]) -> Figure:
-    """Recall of the true top and rate of the pool over the kept share; pools of rules beside it.
+    """Recall of the true top and rate of the pool over the kept share, with the pools of rules.
 
     Args:
         sweeps: scenario -> see `filtering.sweep`.
@@ -151,7 +151,7 @@ GATES = ("head", "fusion", "prior_fusion")
 
 
 def gates_plot(gates: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
-    """Mean weights of what decides: parts of the head, modalities; one bar per scenario.
+    """Mean weights of the parts of the head and of the modalities, one bar per scenario.
 
     Args:
         gates: kind, of `GATES` -> scenario -> name -> mean weight; those of a scenario sum to 1.
@@ -164,13 +164,13 @@ def gates_plot(gates: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure
     )
     colours = {name: f"C{number % 10}" for number, name in enumerate(names)}
     titles = {
-        "head": "What a prediction is made of",
-        "fusion": "Where the model looks in each scenario",
-        "prior_fusion": "Where the prior looks",
+        "head": "Weights of the parts of a prediction",
+        "fusion": "Weights of the modalities in each scenario",
+        "prior_fusion": "Weights of the modalities in the prior",
     }
     if "head" in gates:  # the fusion is of one of its parts
-        titles["fusion"] = (
-            f"Where the {'direct part' if 'prior_fusion' in gates else 'prior'} looks"
+        titles["fusion"] = "Weights of the modalities in the " + (
+            "direct part" if "prior_fusion" in gates else "prior"
         )
     for axes, (kind, scenarios) in zip(panels, gates.items(), strict=True):
         _stacked_bars(axes, scenarios, colours)

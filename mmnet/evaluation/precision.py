@@ -1,7 +1,7 @@
-"""P@N %: how much of the true top N % is in the predicted top N %, here and nowhere else.
+"""P@N %: the part of the true top N % that is in the predicted top N %; its only definition.
 
-One rule says how many rows the top holds (`top_size`), and one what ties at its edge are worth:
-each of the tied rows is in the top with the same probability. `precision_at` applies them exactly;
+One rule defines how many rows the top holds (`top_size`), and one how ties at its edge count: each
+of the tied rows is in the top with the same probability. `precision_at` applies them exactly;
 `Ranked` applies them to rows that count several times, as in a bootstrap, in float64.
 """
 
@@ -50,7 +50,7 @@ def precision_at(percent: float, truth: np.ndarray, predicted: np.ndarray) -> fl
 
 
 def is_tied(percent: float, truth: np.ndarray) -> bool:
-    """Whether ties decide the true top N %: more rows share the k-th value than fit in it.
+    """Return whether ties decide the true top N %: more rows share the k-th value than fit in it.
 
     P@N then says little: with 99 % zeros even the truth itself cannot score 1.
 
@@ -128,7 +128,7 @@ def _top(percent: float, values: np.ndarray) -> _Top:
 
 
 def top_size(percent: float, rows: int | np.ndarray) -> np.ndarray:
-    """How many of `rows` the top N % holds, in whole numbers: k = max(1, floor(N rows / 100)).
+    """Number of `rows` in the top N %, a whole number: k = max(1, floor(N rows / 100)).
 
     >>> int(top_size(5, 39)), int(top_size(5, 3))
     (1, 1)
@@ -197,7 +197,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class WeightedTop:
-    """Of each replicate: places before `start` for certain, and before `end` with a probability."""
+    """Top of each replicate: places before `start` for certain, before `end` by chance."""
 
     order: np.ndarray
     start: np.ndarray

@@ -27,7 +27,7 @@ Predicted = Mapping[str, np.ndarray]
 
 
 class Predictor:
-    """Calls a Keras model on batches of any size without tracing it anew for each.
+    """Calls a Keras model on batches of any size without retracing it for each size.
 
     Args:
         model: from a dict of tensors to [batch] or a dict of [batch, ...].
@@ -61,7 +61,7 @@ class Predictor:
 
 
 class ScenarioSet:
-    """The examples of one split and what each scenario hides of them.
+    """The examples of one split, with the steps that each scenario hides.
 
     Args:
         dataset: where the examples are from.
@@ -88,11 +88,11 @@ class ScenarioSet:
         self.hidden = {scenario: self._hidden(scenario, missing_rate) for scenario in SCENARIOS}
 
     def outputs(self, scenario: str, predict: Predict):
-        """What a system gives for every example in one scenario, batches joined."""
+        """Compute a system's outputs for every example in one scenario, batches joined."""
         return self._predicted(self.hidden[scenario], predict)
 
     def predictions(self, predict: Predict) -> dict[str, Any]:
-        """Returns the outputs of a system in every scenario."""
+        """Compute a system's outputs for every example in every scenario."""
         return {scenario: self.outputs(scenario, predict) for scenario in SCENARIOS}
 
     def _hidden(self, scenario: str, missing_rate: float) -> np.ndarray:
@@ -113,7 +113,7 @@ class ScenarioSet:
         return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *found)
 
     def sample(self, scenario: str, half_weight_clicks: float = 0) -> Sample:
-        """All examples in one scenario as arrays, for what is fitted in one go.
+        """All examples in one scenario as arrays, for models that are fitted in one call.
 
         Args:
             scenario: one of `SCENARIOS`.
@@ -131,7 +131,7 @@ class ScenarioSet:
     def degradation(
         self, predict: Predict, rates: Sequence[float], known: Predicted | None = None
     ) -> list[dict[str, float]]:
-        """MSE and P@N over the share of hidden steps: what a broken log does to a system.
+        """Measure MSE and P@N over the share of hidden steps, as after the loss of log entries.
 
         Args:
             predict: the system.
@@ -156,7 +156,7 @@ class ScenarioSet:
     def outage(
         self, predict: Predict, known: Predicted | None = None
     ) -> dict[str, dict[str, dict[str, float]]]:
-        """MSE and P@N with one input gone at a time: what the loss of a source does to a system.
+        """Measure MSE and P@N with one input removed at a time, as after the loss of a source.
 
         The history has no row: with it gone, every scenario is cold-start.
 
@@ -195,7 +195,7 @@ class ScenarioSet:
         }
 
     def mse(self, predicted: Predicted) -> dict[str, float]:
-        """`<scenario>_mse` and P@5 of each scenario: what validation watches."""
+        """Validation metrics: `<scenario>_mse` and P@5 of each scenario."""
         found = {}
         for scenario in SCENARIOS:
             rates = predicted[scenario]

@@ -1,4 +1,4 @@
-"""What one evaluation leaves behind: metrics, predictions, tables and plots.
+"""The files of one evaluation: metrics, predictions, tables and plots.
 
 Everything is made from one table of predictions, one row per (scenario, item, target period):
 
@@ -47,7 +47,7 @@ Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 @dataclass(frozen=True)
 class Setting:
-    """How a system was trained and tested, as far as its scores depend on it.
+    """The settings of training and testing that a system's scores depend on.
 
     Attributes:
         split: how test rows were chosen, a flag.
@@ -65,7 +65,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Probes:
-    """What was found by predicting the test rows again with less, and inside the network.
+    """Results of predicting the test rows with inputs removed, and weights inside the network.
 
     Attributes:
         degradation: rows of `missing_rate` and metrics, see `ScenarioSet.degradation`.
@@ -79,7 +79,7 @@ class Probes:
 
 
 def metrics(frame: pd.DataFrame, setting: Setting) -> dict[str, Any]:
-    """Scores one system's predictions: the content of metrics.json.
+    """Score one system's predictions: the content of metrics.json.
 
     Args:
         frame: predictions of one system in all three scenarios, see the module.
@@ -87,7 +87,7 @@ def metrics(frame: pd.DataFrame, setting: Setting) -> dict[str, Any]:
 
     Returns:
         `split`, `taxonomy_mean`, `seed`, and for each scenario `mse`, `mae`, `precision_at_5`,
-        `precision_at_10`, `spearman`, `n`; beside them `precision_at_{5,10}_per_period`, `tied`
+        `precision_at_10`, `spearman`, `n`; also `precision_at_{5,10}_per_period`, `tied`
         (the P@N whose true top is decided by ties), `sampling_noise_mse`, `mse_to_true_rate` and
         `by_observed_periods` (rows of observed_periods, n, mse). The keys are always there; None
         is what is not known or not defined.
@@ -142,7 +142,7 @@ def write_predictions(
     setting: Setting,
     probes: Probes,
 ) -> dict[str, Any]:
-    """Writes predictions.parquet, what else is known, and last metrics.json.
+    """Write predictions.parquet, the results of probes, and last metrics.json.
 
     That is degradation.json, outage.json and attention.parquet.
 
@@ -188,7 +188,7 @@ def write_report(
     denominator: str,
     remarks: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Writes everything about one system's predictions, each file whole or not at all.
+    """Write all files about one system's predictions, each whole or not at all.
 
     metrics.json, systems.json (the same for every row of the table), predictions.parquet, table.md,
     calibration.png, predicted_vs_true.png, error_by_clicks.png, and where they are known
@@ -422,8 +422,8 @@ def _report_text(
     ]
     if noise is not None:
         parts.append(
-            f"Sampling noise of the test share rates alone makes an MSE of about {_number(noise)}: "
-            "no forecast can be expected below it.\n"
+            f"Sampling noise of the test share rates alone causes an MSE of about "
+            f"{_number(noise)}; no forecast can be expected to fall below it.\n"
         )
     if any(system[s].get("tied") for system in systems.values() for s in SCENARIOS):
         parts.append(
@@ -432,9 +432,9 @@ def _report_text(
         )
     if len(outage) > 1:
         parts += [
-            "## What if an input is gone?\n",
+            "## What if an input is missing?\n",
             "The same test rows with one input removed at a time: taxonomy sequences read as if "
-            "nobody had been seen, content as of an item that has none. "
+            "no item had been seen, content as for an item that has none. "
             "The history has no row of its own: without it every scenario is cold-start.\n",
             _outage_text(outage),
         ]
@@ -468,16 +468,16 @@ def _outage_text(outage: Scores) -> str:
 
 _GATES = {
     "head": (
-        "## What a prediction is made of (mean weight)\n",
-        "own_clicks: the rates of the item's own history; prior: what is expected of such an item, "
-        "its history aside; direct: the network that reads both.\n",
+        "## Parts of a prediction (mean weight)\n",
+        "own_clicks: the rates of the item's own history; prior: the rate expected of such an item "
+        "without its history; direct: the network that reads both.\n",
     ),
     "fusion": (
-        "## Where the gated fusion looks (mean weight)\n",
-        "The history's vector holds the taxonomy sequences too, where they are read. A "
-        "modality that an item lacks has weight 0, and counts so.\n",
+        "## Weights of the modalities in the gated fusion (mean)\n",
+        "The history's vector includes the taxonomy sequences, where they are read. A "
+        "modality that an item lacks has weight 0 and enters the means with that value.\n",
     ),
-    "prior_fusion": ("## Where the gated fusion of the prior looks (mean weight)\n",),
+    "prior_fusion": ("## Weights of the modalities in the prior's gated fusion (mean)\n",),
 }
 """Kind of weights, of `plots.GATES` -> what stands above its table."""
 

@@ -1,8 +1,9 @@
-"""The three evaluation sets, what of an item's history a model may see; and lost inputs.
+"""The three evaluation scenarios, which hide steps of an item's history; and lost inputs.
 
 Yu et al. (2021) section 6.1. Normal is the test set as it is; cold-start hides every history;
-noisy hides each step of it with one probability. Which steps is a hash of who and when, not a
-random stream: every model, row order, shard and batch size is tested on the same set.
+noisy hides each step of it with one probability. The hidden steps follow from a hash of item and
+period, not from a random stream: every model, row order, shard and batch size is tested on the
+same set.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ def hidden_steps(
     missing_rate: float,
     seed: int,
 ) -> np.ndarray:
-    """Says which steps of each example's history a scenario hides.
+    """Choose which steps of each example's history a scenario hides.
 
-    Noisy hides a step where uniform(seed, item, period, step) < `missing_rate`, so a step hidden
-    at one rate is hidden at every higher one, and a curve over rates is one road, not many draws.
+    Noisy hides a step where uniform(seed, item, period, step) < `missing_rate`. So a step hidden
+    at one rate is hidden at every higher one, and all rates of a curve share one draw.
 
     Args:
         scenario: one of `SCENARIOS`.
@@ -43,7 +44,7 @@ def hidden_steps(
 
     Returns:
         bool [examples, window], oldest step first, True where hidden. A naturally missing step
-        stays missing whatever this says.
+        stays missing in any case.
 
     Raises:
         ValueError: an unknown scenario, a rate outside [0, 1], or arrays of other types or shapes.
@@ -74,7 +75,7 @@ def hidden_steps(
 
 
 def disturb(inputs: Mapping[str, Any], hidden: Any) -> dict[str, Any]:
-    """Hides steps of one batch: rate, evidence and flag read as if nobody had clicked.
+    """Hide steps of one batch: rate, evidence and flag read as if there had been no clicks.
 
     Taxonomy sequences and content stay, in every scenario.
 
@@ -93,7 +94,7 @@ def disturb(inputs: Mapping[str, Any], hidden: Any) -> dict[str, Any]:
 
 
 def outages(spec: FeatureSpec) -> dict[str, tuple[str, ...]]:
-    """What may be gone beside the history, whose loss is the cold-start scenario itself.
+    """Inputs whose loss is tested; the loss of the history is the cold-start scenario itself.
 
     Returns:
         Name -> tensors: "nothing"; "age" and "calendar", where they are read; "taxonomies", their
@@ -118,10 +119,10 @@ def outages(spec: FeatureSpec) -> dict[str, tuple[str, ...]]:
 
 
 def remove(inputs: Mapping[str, Any], tensors: Iterable[str]) -> dict[str, Any]:
-    """Makes inputs read as if what they tell were not known.
+    """Replace the named inputs by their values for missing data.
 
     Ids, numbers, tokens and vectors become 0, as of an item that has none; taxonomy rates become
-    0 and their missing flags 1, as if nobody had been seen; an age becomes unknown, -1.
+    0 and their missing flags 1, as for values without clicks; an age becomes unknown, -1.
 
     Args:
         inputs: the tensors of a batch by name.

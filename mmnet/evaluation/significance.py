@@ -1,25 +1,25 @@
-"""Which differences between systems are more than luck: of the test items, and of the seeds.
+"""Statistical significance of differences between systems, over test items and over seeds.
 
     align    predictions of many runs (system x seed)   ->  one `Predictions` per scenario
     measure  -> one `Measure` per scenario and metric   ->  `comparisons`: tidy tables
 
-Two kinds of luck are counted, for every metric in the same way:
+Two sources of sampling error are counted, for every metric in the same way:
 
 - Test rows. Rows of one item rise and fall together, so the variance of a mean over rows is
   clustered by item, and where rolling origins give many periods by item and period (Cameron,
   Gelbach & Miller, 2011, "Robust inference with multiway clustering", JBES 29(2)). The variance of
-  P@N, which is no mean over rows, is that of a bootstrap of items.
+  P@N, which is not a mean over rows, is that of a bootstrap of items.
 - Training. A system's value is its mean over n seeds, whose variance s²/n is added. What depends
   on item and seed together is in both parts, and so counted twice: on the safe side. A system of
   which every run predicts the same adds nothing; one that was trained once adds nothing that is
-  known, and every result that rests on it says so (`seed_variance_known`).
+  known, and every result that rests on it is marked (`seed_variance_known`).
 
 The two or three variances have very different degrees of freedom (thousands of items, five seeds).
 Satterthwaite's t rejects a true hypothesis at alpha = .05 up to 8 times in 100 with three seeds
 against none, and at alpha = .01 more than three times too often, so `combine` uses a bound that
-holds. Its price is power where seeds are few and decide: more seeds buy it back. Like every t it
-takes the seeds' values for normal; three seeds of which now and then one goes far astray can be
-told from an equal system about twice too often.
+holds. The price is lower power where the seeds' variance dominates and seeds are few: more seeds
+restore it. Like every t test it assumes that the seeds' values are normal; with three seeds, of
+which one is now and then an outlier, equal systems are declared different about twice too often.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ CHUNK = 2_000_000  # rows times replicates at once: 16 MB per array
 
 @dataclass(frozen=True)
 class Predictions:
-    """What every system predicted for the same rows of one scenario.
+    """The predictions of every system for the same rows of one scenario.
 
     Args:
         truth: share rates, percent, [rows].
-        item: whose row it is, anything sortable, [rows].
+        item: item of each row, anything sortable, [rows].
         period: the target's period, anything sortable, [rows].
         predicted: system → percent, [seeds, rows]; systems may differ in their number of seeds.
         deterministic: systems that no seed can change, of which one run is all there is to know.
@@ -98,7 +98,7 @@ class Predictions:
 def align(
     cells: Iterable[tuple[str, pd.DataFrame]], deterministic: Iterable[str] = ()
 ) -> dict[str, Predictions]:
-    """Puts the predictions of many runs side by side, row by row.
+    """Align the predictions of many runs row by row.
 
     Args:
         cells: (system, predictions of one seed), the latter with `scenario`, `item_id`, `period`,
@@ -174,7 +174,7 @@ def _in_order(first: pd.DataFrame, rows: pd.DataFrame, cell: str) -> np.ndarray:
 
 
 class Clusters:
-    """Rows that rise and fall together: those of an item, and those of a period where given.
+    """Clusters of correlated rows: those of an item, and those of a period if given.
 
     Args:
         item: anything sortable, [rows].
@@ -198,9 +198,9 @@ class Clusters:
         """Variance of the mean of `values`, [rows], as a sample of clusters.
 
         With G clusters and the residuals' sums S_g, V = G/(G - 1) Σ S_g² / rows². By two ways it is
-        V_item + V_period - V_both (Cameron, Gelbach & Miller, 2011). That difference can
-        be negative or, as likely by luck, next to nothing; it is never taken below either of the
-        one-way variances.
+        V_item + V_period - V_both (Cameron, Gelbach & Miller, 2011). By sampling error that
+        difference can be negative or close to 0; it is never taken below either of the one-way
+        variances.
 
         >>> Clusters(["a", "a", "b", "b"]).variance([1.0, 1.0, 3.0, 3.0])  # two means, not four
         1.0
@@ -259,7 +259,7 @@ class Estimate:
         high: upper end of it.
         p: two-sided, of the hypothesis that the value is 0.
         seed_variance_known: False where a system was trained once, so that interval and p leave
-            out the luck of its training.
+            out the sampling error of its training.
     """
 
     value: float
@@ -278,7 +278,7 @@ def combine(
     confidence: float = 0.95,
     seed_variance_known: bool = True,
 ) -> Estimate:
-    """Interval and p-value of a value whose variance is a sum of independent estimates.
+    """Compute interval and p-value of a value whose variance is a sum of independent estimates.
 
     The interval's half width is √(Σ v_k t_k²), with t_k the two-sided quantile of the t
     distribution with f_k degrees of freedom, and p is where the interval's end meets 0. For normal
@@ -333,13 +333,13 @@ class Measure:
     Args:
         seeds: system → its value of each seed that is not a repetition, [seeds].
         num_seeds: system → how many runs there are.
-        samples: system → what the luck of test rows is seen in: squared errors [rows] or bootstrap
-            values [replicates], means over seeds.
+        samples: system → what the sampling error of test rows is estimated from: squared errors
+            [rows] or bootstrap values [replicates], means over seeds.
         variance: from (a difference of) samples to the variance that test rows make.
         freedom: its degrees of freedom.
         trained_once: systems whose seed variance cannot be known.
-        lower_is_better: whether the best system has the smallest value.
-        limits: that no value can pass.
+        lower_is_better: whether smaller values are better.
+        limits: smallest and largest possible value.
     """
 
     seeds: Mapping[str, np.ndarray]

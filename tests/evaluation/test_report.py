@@ -402,7 +402,7 @@ def test_odd_predictions_are_reported_all_the_same(tmp_path, columns):
 def test_the_outage_table_has_a_row_for_each_input_that_is_gone(written):
     directory, _ = written
     assert json.loads((directory / "outage.json").read_text()) == OUTAGE
-    section = (directory / "table.md").read_text().split("## What if an input is gone?\n")[1]
+    section = (directory / "table.md").read_text().split("## What if an input is missing?\n")[1]
     assert "without it every scenario is cold-start" in section
     header, _, nothing, taxonomies = [li for li in section.splitlines() if li[:1] == "|"][:4]
     assert header.startswith("| Removed | Normal MSE | Normal P@5 | Normal P@10 | Cold-start MSE |")
@@ -439,9 +439,9 @@ def test_the_parts_of_a_head_have_a_panel_and_a_table_of_their_own():
     assert shown[0] == [[0.5] * 3, [0.25] * 3, [0.25] * 3]
     assert shown[2] == [[0.75] * 3, [0.25] * 3]
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
-        "What a prediction is made of",
-        "Where the direct part looks",
-        "Where the prior looks",
+        "Weights of the parts of a prediction",
+        "Weights of the modalities in the direct part",
+        "Weights of the modalities in the prior",
     ]
     # A modality has one colour, whoever looks at it.
     colours = [
