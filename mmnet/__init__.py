@@ -1,7 +1,7 @@
 """MMNet: item-level share rate prediction, from tables of counts to a filter decision.
 
-The names below are the Python API; `docs/python.md` shows it on one page. What is behind a name is
-loaded when the name is first used, so that `import mmnet` takes no time.
+The names below are the Python API; `docs/python.md` shows it on one page. Each name is loaded when
+it is first used, so that `import mmnet` is fast and does not import TensorFlow.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The API, and none of the modules that happen to be loaded."""
+    """Lists the API, without modules that happen to be loaded."""
     return sorted([*__all__, "__version__"])
 
 

@@ -18,7 +18,7 @@ COMMANDS = (
     *("mma4ctr prepare", "mma4ctr train", "mma4ctr evaluate", "mma4ctr predict"),
     "mma4ctr experiment",
 )
-"""In the order in which one needs them; `mmnet a b` is `python -m mmnet.a.b`."""
+"""Commands in the order in which users need them; `mmnet a b` is `python -m mmnet.a.b`."""
 
 
 def main() -> int:
@@ -35,8 +35,8 @@ def main() -> int:
     words = 2 if arguments[0] == "mma4ctr" else 1
     name = " ".join(arguments[:words])
     if name not in COMMANDS:
-        near = did_you_mean(name, COMMANDS) or "; mmnet --help lists them"
-        print(f"error: there is no command {shown(name)}{near}", file=sys.stderr)
+        near = did_you_mean(name, COMMANDS) or "; `mmnet --help` lists all commands"
+        print(f"error: unknown command {shown(name)}{near}", file=sys.stderr)
         return 1
     module = f"mmnet.{name.replace(' ', '.')}"
     sys.argv = [f"mmnet {name}", *arguments[words:]]

@@ -1,4 +1,4 @@
-"""One-line argument checks, and the one error that a user's input can cause."""
+"""One-line argument checks, and `InputError`, the error for wrong input."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 class InputError(ValueError):
     """The user's input is wrong: one clear sentence, exit code 1.
 
-    The sentence names the file, row or column (or flag), what came, and how to fix it. What users
-    wrote into names and cells reaches no terminal: characters that do not print are escaped, and a
-    long value that was received is shown in part.
+    The sentence names the file and the row or column (or the flag), the value received, and how to
+    fix it. Text from users' files cannot control the terminal: characters that do not print are
+    escaped, and a long value is truncated.
 
     Args:
         sentence: what is wrong.
-        more: lines that follow the sentence as they are.
+        more: lines to print after the sentence, unchanged.
 
     Attributes:
-        ledger: lines of what the rules before had done; see `data.ledger.so_far`.
-        of_tables: whether tables were read, so that `mmnet.inspect` can say more of them.
+        ledger: lines about the rows that earlier rules dropped; see `data.ledger.so_far`.
+        of_tables: whether tables were read, so that `mmnet.inspect` can report more about them.
     """
 
     def __init__(self, sentence: str, more: str = ""):
@@ -85,11 +85,11 @@ def same_shape(**named: Any) -> None:
 
 
 _MOST_COMPARED = 100_000
-"""Characters of choices that a wrong name is compared with, which takes a second."""
+"""Most characters of choices to compare a wrong name with; this many take about a second."""
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Returns `. Did you mean X?` for the nearest choice, or nothing.
+    """Returns `. Did you mean X?` for the closest choice, or an empty string.
 
     >>> did_you_mean("noisy_rat", ["noisy_rate", "window"])
     '. Did you mean noisy_rate?'
@@ -104,7 +104,7 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
 
 def printable(text: str) -> str:
-    r"""The text on one line, with characters that do not print escaped.
+    r"""Returns the text on one line, with characters that do not print escaped.
 
     >>> printable("two\nlines\x1b[31m")
     'two\\nlines\\x1b[31m'
@@ -115,11 +115,11 @@ def printable(text: str) -> str:
 
 
 MOST_SHOWN = 200
-"""Characters of a cell, a name or a line that a message shows."""
+"""Maximum number of characters that a message shows of a cell, a name or a line."""
 
 
 def shown(text: object, most: int = MOST_SHOWN) -> str:
-    r"""Text for one line of a message: control characters are escaped, and a long one is cut.
+    r"""Returns text for one line of a message: escaped control characters, truncated if long.
 
     >>> shown("two\nlines\x1b[31m"), shown("x" * 300, 4)
     ('two\\nlines\\x1b[31m', 'xxx…')
@@ -129,7 +129,7 @@ def shown(text: object, most: int = MOST_SHOWN) -> str:
 
 
 def quoted(value: object, most: int = MOST_SHOWN) -> str:
-    r"""The same with quotes around text, as Python writes a value.
+    r"""Returns the `repr` of a value for a message, like `shown`.
 
     >>> quoted("it's"), quoted(10 * "long ", 12), quoted(None)
     ('"it\'s"', "'long long …", 'None')
@@ -138,7 +138,7 @@ def quoted(value: object, most: int = MOST_SHOWN) -> str:
 
 
 def printable_lines(text: str) -> str:
-    r"""The text with its line breaks, and everything else that does not print escaped.
+    r"""Escapes all characters that do not print, except line breaks.
 
     >>> printable_lines("a table\nof two lines\x1b[2J")
     'a table\nof two lines\\x1b[2J'
@@ -147,11 +147,11 @@ def printable_lines(text: str) -> str:
 
 
 MOST_IN_A_CELL = 1000
-"""Characters of a cell of a report, which may hold several names that users chose."""
+"""Maximum number of characters in a cell of a report, which may contain several names of users."""
 
 
 def in_markdown(text: object, most: int = MOST_IN_A_CELL) -> str:
-    r"""Text for a cell or a line of a Markdown report: no markup, link or line break of its own.
+    r"""Escapes text for a cell or a line of a Markdown report: no markup, links or line breaks.
 
     >>> in_markdown("a|b\n<script>"), in_markdown("![x](http://x)"), in_markdown(r"a\|b")
     ('a\\|b &lt;script>', '![x]\\(http://x)', 'a\\\\\\|b')
@@ -162,7 +162,7 @@ def in_markdown(text: object, most: int = MOST_IN_A_CELL) -> str:
 
 
 def in_html(text: object, most: int = MOST_IN_A_CELL) -> str:
-    r"""Text for an element or an attribute of an HTML report.
+    r"""Escapes text for an element or an attribute of an HTML report.
 
     >>> in_html("a\n<b c='d'>")
     'a &lt;b c=&#x27;d&#x27;&gt;'
@@ -171,7 +171,7 @@ def in_html(text: object, most: int = MOST_IN_A_CELL) -> str:
 
 
 def in_spreadsheet(text: str) -> str:
-    """Text for a cell of a CSV report: a quotation mark keeps it from being read as a formula.
+    """Escapes text for a cell of a CSV report: a leading quote keeps it from being a formula.
 
     >>> in_spreadsheet("=HYPERLINK(A1)"), in_spreadsheet("mmnet")
     ("'=HYPERLINK(A1)", 'mmnet')

@@ -1,4 +1,4 @@
-"""Where tasks print: lines are neither wrapped nor coloured, and `[x]` in a path stays."""
+"""Consoles of tasks: lines are neither wrapped nor coloured, and `[x]` is printed unchanged."""
 
 from typing import Any
 
@@ -25,4 +25,4 @@ class PlainConsole(Console):
 
 console = PlainConsole()
 notes = PlainConsole(stderr=True)
-"""For what was recognised or is worth a look, apart from results."""
+"""Standard error, for detected formats and warnings, so that they stay apart from results."""

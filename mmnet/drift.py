@@ -1,4 +1,4 @@
-"""Is a new period still like what the model was trained on? Ends with 0 if so, with 3 if not.
+"""Check a new period for drift from the training data; the exit code is 0 without, 3 with drift.
 
 python -m mmnet.drift --saved_model=runs/first/export --counts=counts.csv --items=items.csv
 """

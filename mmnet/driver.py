@@ -1,4 +1,4 @@
-"""What all drivers share: flags in, one call to a task, an exit code out."""
+"""Entry point of all drivers: parses the flags, calls one task, and returns an exit code."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mmnet.flags import Flags, parse, usage
 
 OK, WRONG_INPUT, INTERNAL, INTERRUPTED = 0, 1, 2, 130
 NOBODY_READS = 141
-"""Of a program that writes into a closed pipe, as in `… | head`: 128 + SIGPIPE."""
+"""Exit code of a program that writes into a closed pipe, as in `… | head`: 128 + SIGPIPE."""
 
-INSPECT = "python -m mmnet.inspect, with the same tables, names everything that is wrong with them"
-"""What is printed before the refusal of rows, which is the last line."""
+INSPECT = "to list everything that is wrong with the tables, run: python -m mmnet.inspect"
+"""Printed before an error about rows, which is the last line."""
 
 
 def run(
@@ -32,21 +32,21 @@ def run(
     *,
     tasks: str = "mmnet.tasks",
 ) -> int:
-    """Parses the flags, runs the task, and turns the user's mistakes into one sentence.
+    """Parses the flags, runs the task, and reports wrong input in one sentence.
 
-    The task loads TensorFlow once flags, paths and headers are known to be right.
+    The task loads TensorFlow only after it has checked flags, paths and headers.
 
     Args:
         flags: the driver's config.
-        summary: what `--help` prints first.
-        task: the function to call with the config, or the name of one of `tasks`.
-        arguments: of the command line, without the program's name.
-        tasks: the module that has it.
+        summary: first lines of `--help`.
+        task: the function to call with the config, or its name in `tasks`.
+        arguments: command-line arguments without the program's name.
+        tasks: the module of the task, if it is given by name.
 
     Returns:
         The exit code: 0 ok, 1 the input is wrong (one sentence on stderr, after the ledger of the
-        rules that had run), 2 internal error (a traceback on stderr), 130 interrupted, by Ctrl-C
-        or SIGTERM, 141 the reader of stdout is gone, or what the task returns (3 drift found).
+        rules that had run), 2 internal error (a traceback on stderr), 130 interrupted by Ctrl-C
+        or SIGTERM, 141 the reader of stdout has closed it, or the task's own code (3 drift found).
     """
     asked = {argument.lstrip("-") for argument in arguments if argument.startswith("-")}
     try:
@@ -54,7 +54,7 @@ def run(
             print(usage(flags, summary or "", full="helpfull" in asked), flush=True)
             return OK
         if os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true"):
-            raise InputError("TF_USE_LEGACY_KERAS is set, but mmnet runs on Keras 3; unset it")
+            raise InputError("TF_USE_LEGACY_KERAS is set, but mmnet needs Keras 3; unset it")
         parsed = parse(flags, arguments)
         called = getattr(importlib.import_module(tasks), task) if isinstance(task, str) else task
         with _terminated_as_interrupted():
@@ -72,7 +72,7 @@ def run(
         print(f"interrupted{f': {interruption}' if str(interruption) else ''}", file=sys.stderr)
         return INTERRUPTED
     except SystemExit as ended:
-        # Rich ends a program whose reader is gone, with the exit code of wrong input.
+        # Rich exits with code 1 if the reader of stdout is gone, which here means wrong input.
         if isinstance(ended.__context__, BrokenPipeError):
             return NOBODY_READS
         raise
@@ -88,9 +88,9 @@ def run(
 
 @contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends a task as Ctrl-C does, so that scratch files and half outputs are cleared."""
+    """Handles SIGTERM like Ctrl-C, so that temporary and partial files are removed."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may ask for signals
+        yield  # Python lets only the main thread handle signals
         return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -100,11 +100,11 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 
 def _nobody_reads() -> bool:
-    """Whether stdout is a pipe whose reader is gone; if so, what is left to print is dropped."""
+    """Checks whether the reader of stdout is gone; if so, discards what is left to print."""
     try:
         print(flush=True)
     except BrokenPipeError:
-        # Python flushes once more when it exits, and would complain then.
+        # Python flushes stdout again when it exits, which would fail with a second error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
     return False

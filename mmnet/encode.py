@@ -1,9 +1,9 @@
-"""An items table in; its texts and images as vectors of frozen encoders out, each computed once.
+"""Encode the texts and images of an items table with frozen encoders, each of them once.
 
 python -m mmnet.encode --items=items.csv --texts=title --text_encoder=hub --text_handle=bert
 
-Training and scoring encode what they need themselves, through the same cache; this driver fills
-the cache ahead of them, writes vectors for other programs, and prunes.
+Training and scoring encode what they need themselves, through the same cache. This driver fills the
+cache in advance, writes vectors for other programs, and removes unused vectors from the cache.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""A run directory in, its metrics, tables and plots out.
+"""Evaluate a trained run: write its metrics, tables and plots.
 
 python -m mmnet.evaluate --run_dir=runs/first
 """

@@ -1,8 +1,8 @@
-"""A folder of flagfiles in; every system trained, compared and put into tables.
+"""Train the rows of an experiment with several seeds, compare them, and write tables.
 
 python -m mmnet.experiment --experiment=experiments/simulated_content
 
-Interrupted or killed, the same command goes on where it was; finished, it only reads.
+After an interruption, the same command resumes; once all runs exist, it only writes the tables.
 """
 
 import sys
@@ -12,7 +12,7 @@ from mmnet import config, driver
 
 
 def with_flagfile(arguments: Sequence[str]) -> Iterator[str]:
-    """Puts an experiment's own flagfile where its folder is named; what follows overrides it.
+    """Inserts an experiment's own flagfile after `--experiment`, so that later flags override it.
 
     >>> list(with_flagfile(["--experiment=experiments/tau", "--seeds=0"]))
     ['--experiment=experiments/tau', '--flagfile=experiments/tau/experiment.txt', '--seeds=0']

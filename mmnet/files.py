@@ -1,4 +1,4 @@
-"""Files and directories that are whole or absent: written beside, then renamed; and locks."""
+"""Atomic files and directories, written under a temporary name and renamed; and locks."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from mmnet.checks import InputError
 def write_atomic(
     path: str | os.PathLike[str], content: bytes | str | Callable[[Path], object]
 ) -> Path:
-    """Writes one file so that a reader finds the old one or the new one, never a part.
+    """Writes a file so that readers find either the old or the new one, never a partial one.
 
-    The bytes reach the disk before the name does, so this holds through a power cut as well. What
-    a killed process left of the same file, `STALE_SECONDS` ago or more, is cleared away.
+    The data are synced to disk before the rename, so this also holds after a power cut. Temporary
+    files that a killed process left at least `STALE_SECONDS` ago are removed.
 
     Args:
-        path: the file; its directory is made if need be, and an older file is replaced.
+        path: the file; its directory is created if needed, and an older file is replaced.
         content: bytes, text (UTF-8, line ends as given), or a function that writes the file whose
-            path it receives. That path keeps the suffix, which some writers read the format from.
+            path it receives. That path keeps the suffix, from which some writers infer the format.
 
     Returns:
         The path.
 
     Raises:
-        OSError: the path is there and no regular file: a device would be replaced by one.
+        OSError: the path exists and is not a regular file, such as a device.
         FileNotFoundError: the function wrote no file.
-        Exception: whatever the function raises. Either way the older file stays, and nothing is
-            left beside it.
+        Exception: any exception of the function. In either case the older file remains, and no
+            temporary file is left.
     """
     path = Path(path)
     if path.exists() and not path.is_file():
         code, what = errno.EPERM, "is a device or a pipe"
         if path.is_dir():
             code, what = errno.EISDIR, "is a directory"
-        raise OSError(code, f"{what}, not a file to write", str(path))
+        raise OSError(code, f"{what}, not a regular file", str(path))
     make_directory(path.parent)
     # Not `tempfile`: its files are readable by their owner only, and the rename would keep that.
     beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{path.suffix}")
@@ -65,7 +65,7 @@ def write_atomic(
 
 
 STALE_SECONDS = 3600
-"""Since when nobody has written to a file that waits for its name: its process is dead."""
+"""Age after which the process that wrote a temporary file is assumed to be dead."""
 
 
 def _clear_stale(path: Path) -> None:
@@ -80,22 +80,22 @@ def _clear_stale(path: Path) -> None:
 
 
 def write_directory(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:
-    """Writes a directory so that `directories` finds the old one or the new one, never a part.
+    """Writes a directory so that `directories` finds either the old or the new one, complete.
 
-    An older directory is moved aside before the new one takes its name, so that for a moment there
-    is nothing under the name. What a killed process left alongside is put back or removed first.
+    An older directory is moved aside before the new one is renamed, so that the name is briefly
+    absent. Directories that a killed process left are restored or removed first.
 
     Args:
-        path: the directory; its parent is made if need be, and an older one is replaced. One
-            process at a time, see `only_one`.
+        path: the directory; its parent is created if needed, and an older directory is replaced.
+            Only one process may write it at a time, see `only_one`.
         write: fills the empty directory whose path it receives.
 
     Returns:
         The path.
 
     Raises:
-        Exception: whatever the function raises. The older directory stays, and nothing is left
-            beside it.
+        Exception: any exception of the function. The older directory remains, and no temporary
+            directory is left.
     """
     path = Path(path)
     place = path.resolve()  # a link to a directory stays a link
@@ -125,7 +125,7 @@ def write_directory(path: str | os.PathLike[str], write: Callable[[Path], object
 
 
 def rename(source: Path, target: Path) -> None:
-    """Gives a file or directory another name, which it still has after a power cut."""
+    """Renames a file or directory durably, so that the rename survives a power cut."""
     os.replace(source, target)
     if os.name == "posix":  # elsewhere a directory cannot be opened
         _to_disk(target.parent)
@@ -135,12 +135,12 @@ _MOVED_ASIDE = re.compile(r"^\.(.+)\.new-[0-9a-f]{12}-old$")
 
 
 def directories(parent: Path) -> dict[str, Path]:
-    """Finds the directories that `write_directory` wrote, without waiting for it or disturbing it.
+    """Finds the directories that `write_directory` wrote, without waiting for a running writer.
 
-    Where a process is between its two renames, or was killed there, the old directory is found.
+    If a process is between its two renames, or was killed there, the old directory is found.
 
     Args:
-        parent: the directory that they are in; it may be missing.
+        parent: the directory that contains them; it may be missing.
 
     Returns:
         Name -> path, of everything in the parent.
@@ -154,22 +154,23 @@ def directories(parent: Path) -> dict[str, Path]:
 def only_one(
     directory: str | os.PathLike[str], refusal: str, *, remove: bool = False
 ) -> Iterator[int]:
-    """Keeps other processes out of a directory as long as the block runs, or the process lives.
+    """Locks a directory against other processes while the block runs.
 
-    The lock is on the directory itself, so it leaves no file, and ends with the process however
-    that ends. A child process that is handed the descriptor holds it too.
+    The lock is on the directory itself, so it leaves no file, and it ends with the process, however
+    that ends. A child process that inherits the descriptor holds the lock too.
 
     Args:
-        directory: made if need be.
-        refusal: what to say to the one that comes second.
-        remove: take the directory away in the end, if it was made for this lock and is empty.
+        directory: the directory, created if needed.
+        refusal: error message for a second process.
+        remove: whether to remove the directory in the end, if it was created for this lock and is
+            empty.
 
     Yields:
         The file descriptor that holds the lock.
 
     Raises:
-        InputError: another process works in it.
-        OSError: it cannot be made.
+        InputError: another process holds the lock.
+        OSError: the directory cannot be created.
     """
     directory = Path(directory)
     remove = remove and not directory.exists()
@@ -189,7 +190,7 @@ def only_one(
             if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
                 raise  # else: a file system without locks
         if not directory.exists() or not os.path.samestat(os.fstat(handle), directory.stat()):
-            raise InputError(refusal)  # the first one has just taken it away
+            raise InputError(refusal)  # the process that held the lock has just removed it
         try:
             yield handle
         finally:
@@ -201,7 +202,7 @@ def only_one(
 
 
 def make_directory(path: Path) -> None:
-    """Makes a directory and those above it, unless they are there.
+    """Creates a directory and its parents, unless they exist.
 
     Raises:
         NotADirectoryError: the path, or one above it, is a file.
@@ -215,17 +216,18 @@ def make_directory(path: Path) -> None:
 def scratch_directory(
     parent: str | Path | None, prefix: str = "mmnet-"
 ) -> tempfile.TemporaryDirectory[str]:
-    """Makes a temporary directory for what does not fit in memory.
+    """Creates a temporary directory for data that do not fit in memory.
 
-    It holds a file that is locked for as long as it is in use. So those that a killed process left
-    in the same place are known by their file without a lock, and cleared away first.
+    The directory contains a file that stays locked while the directory is in use. Directories in
+    the same place whose file is not locked were left by a killed process, and are removed first.
 
     Args:
-        parent: where to, made if need be: what `--engine_spill` names; none: the system's place.
-        prefix: of its name.
+        parent: directory to create it in (`--engine_spill`), created if needed; default: the
+            system's directory for temporary files.
+        prefix: first part of its name.
 
     Raises:
-        InputError: it cannot be made.
+        InputError: the directory cannot be created.
     """
     try:
         if parent:
@@ -238,8 +240,8 @@ def scratch_directory(
         return made
     except OSError as error:
         raise InputError(
-            f"{parent or tempfile.gettempdir()}: cannot write there: {error.strerror}; name a "
-            "directory by --engine_spill"
+            f"{parent or tempfile.gettempdir()}: cannot write temporary files: {error.strerror}; "
+            "choose another directory with --engine_spill"
         ) from None
 
 
@@ -250,7 +252,7 @@ _IN_USE = ".mmnet-in-use"
 def _lock_scratch(made: tempfile.TemporaryDirectory[str]) -> None:
     try:
         import fcntl
-    except ImportError:  # Windows: nothing tells a directory in use from one that was left
+    except ImportError:  # on Windows, a directory in use cannot be distinguished from a stale one
         return
     place = Path(made.name, _IN_USE)
     unlocked = place.with_suffix(".new")  # under its own name only once it is locked
@@ -275,7 +277,7 @@ def _clear_scratch(parent: Path, prefix: str) -> None:
     for one in left:
         try:
             handle = os.open(one / _IN_USE, os.O_RDWR | os.O_NOFOLLOW)
-        except OSError:  # no scratch directory, or another user's
+        except OSError:  # not a scratch directory, or another user's
             continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -291,19 +293,19 @@ _PLACES = (
     *(errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP),
 )
 _SHORT_WRITE = r"\d+ requested and \d+ written"
-"""NumPy's whole message when a file takes no more."""
+"""NumPy's complete message when a write falls short."""
 
 
 def problem_of_place(error: BaseException) -> str:
-    """Says what is wrong with a disk or a path, if that is what an error is about.
+    """Describes an error of the disk or of a path, for which a traceback would not help.
 
-    A full disk, a limit on file sizes, a path that cannot be: nothing a traceback would help with.
+    Examples are a full disk, a limit on file sizes, and a path that cannot exist.
 
     Returns:
         One sentence; empty for any other error.
 
     >>> problem_of_place(OSError(errno.ENOSPC, "No space left on device", "runs/a.json"))
-    'runs/a.json: No space left on device; free some, or choose another place'
+    'runs/a.json: No space left on device; free some space or choose another path'
     >>> problem_of_place(KeyError("a"))
     ''
     """
@@ -312,23 +314,24 @@ def problem_of_place(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in _PLACES:
         told = error.strerror or os.strerror(error.errno)
     elif isinstance(error, OSError) and re.search(_SHORT_WRITE, str(error)):
-        told = "a file could not be written to its end, so the disk or a limit is full"
-    else:  # TensorFlow and Arrow put the system's words into messages of their own
+        told = "a file could not be written completely; the disk is full or a limit was reached"
+    else:  # TensorFlow and Arrow embed the system's message in their own
         own = isinstance(error, OSError) or type(error).__module__.startswith("tensorflow")
         words = [os.strerror(code) for code in _PLACES if os.strerror(code) in str(error)]
         if not own or not words:
             return ""
         told = words[0]
     full = any(os.strerror(code) == told for code in _PLACES[:3]) or "full" in told
-    return f"{named}{told}; {'free some, or choose another place' if full else 'choose another'}"
+    fix = "free some space or choose another path" if full else "choose another path"
+    return f"{named}{told}; {fix}"
 
 
 UNREADABLE = (
     *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
     *(MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error),
 )
-"""What reading a damaged file of arrays raises: NumPy, zip and zlib have errors of their own, and
-the sizes in a header may be any."""
+"""Exceptions that reading a damaged array file can raise: NumPy, zip and zlib have their own, and
+the sizes in a damaged header can be anything."""
 
 
 def _to_disk(path: Path) -> None:

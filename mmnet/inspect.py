@@ -1,4 +1,4 @@
-"""A look at tables before any training: what is wrong with them, and a flagfile that fits them.
+"""Inspect tables before training: report what is wrong with them, and propose a flagfile.
 
 python -m mmnet.inspect --counts=counts.csv --items=items.csv --output=flags.txt
 """

@@ -1,4 +1,4 @@
-"""A SavedModel and tables in, a score for every item out.
+"""Score every item of a table with an exported SavedModel.
 
 python -m mmnet.predict --saved_model=runs/first/export --counts=counts.csv --items=items.csv
 """

@@ -1,4 +1,4 @@
-"""Tables in, a dataset directory out.
+"""Prepare a dataset directory from tables.
 
 python -m mmnet.prepare --counts=counts.csv --items=items.csv --dataset_dir=dataset
 """

@@ -1,8 +1,8 @@
-"""Every table column and every tensor of the contract: name, type, axes, unit, range.
+"""Contract of tables and tensors: names, types, axes, units and ranges.
 
-Tables are what users bring (counts, items); tensors are what a model reads, one batch of
-examples (item, t) at a time. `FeatureSpec` says which tensors a dataset has; it is fitted on the
-training span and travels into the SavedModel.
+Users provide tables (counts, items); a model reads tensors, one batch of examples (item, t) at a
+time. `FeatureSpec` lists the tensors of a dataset; it is fitted on the training span and saved with
+the SavedModel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a contract table: its default name (a flag may rename it), type and rule."""
+    """A column of an input table: its default name (a flag may rename it), type and rule."""
 
     name: str
     type: str
@@ -47,29 +47,29 @@ ITEMS = (
 # ---------------------------------------------------------------------------------- limits
 
 # A float32 near its largest value, 3.4e38, becomes infinite in the first sum or product, and
-# inf - inf or 0 * inf is NaN; which of them a score meets depends on the order of instructions and
-# so on the processor. Inside these limits no model overflows, and they lie beyond what data hold.
+# inf - inf or 0 * inf is NaN. Where that happens depends on the order of instructions, and so on
+# the processor. Within these limits no model overflows, and real data do not reach them.
 
 LARGEST_NUMBER = 1e4
-"""Standard deviations that a standardised number may lie from its mean.
+"""Maximum distance of a standardised number from its mean, in standard deviations.
 
 None of n numbers is more than sqrt(n - 1) standard deviations from their mean (Samuelson's
-inequality), so no value that a column was fitted on is touched with up to 100 million items. Public
-logs come close to that: 469 of at most 478 among 228,329 values. The fourth powers that a
-compressed interaction network makes of a number stay below 1e16 times its weights.
+inequality), so values that a column was fitted on are never clipped with up to 100 million items.
+Public logs come close to Samuelson's bound: 469 of at most 478 among 228,329 values. The fourth
+powers that a compressed interaction network computes stay below 1e16 times its weights.
 """
 
 LARGEST_RATE = float(1 << 38)
-"""Percent. Larger rates are refused in counts, whose sums would leave int64; see `data.counts`."""
+"""Largest rate, in percent; beyond it, sums of rates would overflow int64. See `data.counts`."""
 
 LARGEST_COUNT = float(1 << 63)
-"""The end of int64, in which counts are read."""
+"""Upper end of int64, the type of counts."""
 
 LARGEST_AGE = float(1 << 20)
-"""Periods: 120 years of hours. Older items are read as this old."""
+"""Maximum age in periods (120 years of hours); older items are clipped to it."""
 
 LARGEST_ENTRY = 65504.0
-"""Of a content vector: the largest float16, the type that encoded vectors are stored in."""
+"""Largest entry of a content vector: the largest float16, the type in which vectors are stored."""
 
 # --------------------------------------------------------------------------------- tensors
 
@@ -78,7 +78,7 @@ LARGEST_ENTRY = 65504.0
 class Tensor:
     """A named model input: dtype, axes (batch first), unit and range.
 
-    Every model reads a value outside `limits`, (lowest, highest), as the nearest one inside.
+    Every model clips values to `limits`, (lowest, highest).
     """
 
     name: str
@@ -105,7 +105,7 @@ TAXONOMY_RATE = Tensor(
     "taxonomy_rate",
     "float32",
     ("batch", "window", "taxonomies"),
-    "percent, 0 where nobody was seen",
+    "percent, 0 where no item was seen",
     (0.0, LARGEST_RATE),
 )
 TAXONOMY_MISSING_FLAG = Tensor(
@@ -124,27 +124,27 @@ AGE_AT_LEAST = Tensor(
     "age_at_least", "float32", ("batch",), "1 = older than the log, the age is a bound", (0.0, 1.0)
 )
 CYCLES = {"hour": 24, "weekday": 7, "month": 12}
-"""Cycles of the calendar, and how many values each has."""
+"""Calendar cycles and their numbers of values."""
 OF_PERIODS = {
     *(tensor.name for tensor in (*SEQUENCES, AGE, AGE_AT_LEAST)),
     *(f"target_{cycle}" for cycle in CYCLES),
 }
-"""Tensors that change from period to period; all others depend on the item alone."""
+"""Tensors that change between periods; all others depend on the item alone."""
 
 SCENARIOS = ("normal", "cold_start", "noisy")
-"""What of its history a model may see of an example; see `evaluation.scenarios`."""
+"""Evaluation scenarios: how much of an item's history a model sees. See `evaluation.scenarios`."""
 
 MISSING_ID, UNKNOWN_ID, FIRST_ID = 0, 1, 2
 """Rows of every vocabulary: 0 = empty or padding, 1 = not seen in training, 2... = the values."""
 
 
 def tensor_name(kind: str, column: str, tag: str = "") -> str:
-    """The tensor of an items column: `field_category`, `text_title`, `vector_cover`.
+    """Returns the tensor name of an items column: `field_category`, `text_title`, `vector_cover`.
 
     Args:
-        kind: of the tensor.
-        column: any name; what a SavedModel does not allow in a name becomes `_`.
-        tag: distinguishes columns whose names are alike then, see `tags`.
+        kind: kind of the tensor, such as `field`.
+        column: any name; characters that a SavedModel does not allow become `_`.
+        tag: suffix that distinguishes columns whose names would then be equal, see `tags`.
 
     >>> tensor_name("field", "author id")
     'field_author_id'
@@ -157,9 +157,9 @@ def _allowed(column: str) -> str:
 
 
 def tags(columns: Iterable[str]) -> dict[str, str]:
-    """A suffix for every column whose tensor would have the name of another column's.
+    """Returns a suffix for every column whose tensor name would equal that of another column.
 
-    The suffix depends on the column's name alone, so that other orders and models have the same.
+    The suffix depends on the column's name alone, so that it is the same in every order and model.
 
     >>> tags(["category", "类别", "标签"])
     {'类别': '_0d12cbd6', '标签': '_1d0fd5f9'}
@@ -179,7 +179,7 @@ class _Spec(BaseModel):
 
 
 class _OfColumn(_Spec):
-    """What a model reads of one column, or of one table of vectors."""
+    """The model input made from one column, or from one table of vectors."""
 
     KIND: ClassVar[str]
     name: str
@@ -191,7 +191,7 @@ class _OfColumn(_Spec):
         return tensor_name(self.KIND, self.name, self._tag)
 
     def tagged(self, tag: str) -> Self:
-        """The same with a suffix to the name of its tensor."""
+        """Returns a copy with a suffix to the name of its tensor."""
         if tag == self._tag:
             return self
         found = self.model_copy()
@@ -202,7 +202,7 @@ class _OfColumn(_Spec):
 class FieldSpec(_OfColumn):
     """A categorical meta feature; tensor `field_<name>`, int32 [batch, max_values].
 
-    `size` counts the rows of its embedding: the vocabulary, the unknown and the missing row.
+    `size` is the number of rows of its embedding: the vocabulary, one unknown and one missing row.
     """
 
     KIND: ClassVar[str] = "field"
@@ -213,8 +213,8 @@ class FieldSpec(_OfColumn):
 class NumericSpec(_OfColumn):
     """A numeric meta feature; tensor `numeric_<name>`, float32 [batch], standardised.
 
-    The tensor is (value - mean) / sd with both fitted on the training span, at most
-    `LARGEST_NUMBER` from 0, and 0 where empty.
+    The tensor is (value - mean) / sd, both fitted on the training span, clipped to
+    ± `LARGEST_NUMBER`, and 0 where empty.
     """
 
     KIND: ClassVar[str] = "numeric"
@@ -233,8 +233,8 @@ class TextSpec(_OfColumn):
 class VectorSpec(_OfColumn):
     """A frozen content vector; tensor `vector_<name>`, float32 [batch, dim], 0 if absent.
 
-    `of` says what it was made of. Vectors of texts are texts: a model attends over all texts of
-    an item together. Given vectors and those of images are modalities of their own.
+    `of` is its origin. A model attends over all texts of an item together, including vectors of
+    texts. Each given vector and each image vector is a modality of its own.
     """
 
     KIND: ClassVar[str] = "vector"
@@ -246,11 +246,11 @@ class AgeSpec(_Spec):
     """The age of an item in the target period; tensors `age` and `age_at_least`, [batch].
 
     Attributes:
-        since: "release", a column of the items table, or "first_click", the first period of the
-            counts in which the item had any, as of t.
-        hidden: whether the age is part of the history: what hides the history hides the age.
-        log_start: number of the training log's first period; an item that was there already is at
-            least as old as its first click says. Only where ages count from first clicks.
+        since: "release", a column of the items table, or "first_click", the item's first period
+            with clicks in the counts, as of t.
+        hidden: whether the age is hidden whenever the history is hidden.
+        log_start: number of the first period of the training log, if ages count from first clicks.
+            The age of an item that had clicks in that period is only a lower bound.
     """
 
     since: Literal["release", "first_click"]
@@ -259,13 +259,13 @@ class AgeSpec(_Spec):
 
 
 class CycleSpec(_OfColumn):
-    """Where the target period lies in a cycle; tensor `target_<name>`, int32 [batch].
+    """The position of the target period in a calendar cycle; tensor `target_<name>`, int32 [batch].
 
-    Ids: `FIRST_ID` + value, from 0 (midnight, Monday, January) on; `UNKNOWN_ID` for a value that no
-    training target has, `MISSING_ID` where the target's period is not told.
+    Ids: `FIRST_ID` + value, from 0 (midnight, Monday, January); `UNKNOWN_ID` for a value that no
+    training target has, `MISSING_ID` if the target's period is not given.
 
     Attributes:
-        seen: the values that training targets have.
+        seen: values that occur in training targets.
     """
 
     KIND: ClassVar[str] = "target"
@@ -279,21 +279,22 @@ class CycleSpec(_OfColumn):
 
 
 class FeatureSpec(_Spec):
-    """What a model is built from: the shapes and the fitted statistics of its inputs.
+    """The inputs of a model: their shapes and fitted statistics.
 
     Attributes:
-        window: periods seen, ω1.
-        horizon: periods ahead, h.
-        taxonomies: one taxonomy sequence each, in this order on the `taxonomies` axis.
+        window: length of the history in periods, ω1.
+        horizon: periods from the end of the window to the target, h.
+        taxonomies: names of the taxonomy sequences, in the order of the `taxonomies` axis.
         fields: taxonomies and other categorical columns, as meta features.
         numerics: numeric meta features.
         texts: columns read by the token encoder.
         vectors: frozen content vectors.
-        age: the item's age at the target, if it is read.
-        cycles: of the calendar, in which the target's place is read.
-        rate_scale: sd of the observed training rates, percent; inputs are divided by it.
-        rate_mean: mean of the training targets, percent; only the output is shifted by it.
-        max_rate: predictions are clipped to [0, max_rate] percent; None when rates may exceed one.
+        age: the item's age at the target, if it is an input.
+        cycles: calendar cycles in which the position of the target is an input.
+        rate_scale: standard deviation of the observed training rates, in percent; inputs are
+            divided by it.
+        rate_mean: mean of the training targets, in percent; it is added to the output only.
+        max_rate: predictions are clipped to [0, max_rate] percent; None if rates may exceed one.
     """
 
     window: int
@@ -303,7 +304,7 @@ class FeatureSpec(_Spec):
     numerics: tuple[NumericSpec, ...] = ()
     texts: tuple[TextSpec, ...] = ()
     vectors: tuple[VectorSpec, ...] = ()
-    # Left out of files where they are not read, as earlier versions wrote them.
+    # Omitted from files if unused, so that files equal those of earlier versions.
     age: AgeSpec | None = Field(None, exclude_if=lambda age: age is None)
     cycles: tuple[CycleSpec, ...] = Field((), exclude_if=lambda cycles: not cycles)
     rate_scale: float = 1.0
@@ -327,16 +328,16 @@ class FeatureSpec(_Spec):
         return self
 
     def column_tensor(self, kind: str, column: str) -> str:
-        """A name made of a column's, distinguished as those of its tensors are.
+        """Returns a name derived from a column's, with the suffix of the column's tensors.
 
         Args:
-            kind: field, text, item or taxonomy of a column of strings; numeric or number.
-            column: of the items table.
+            kind: field, text, item or taxonomy for a column of strings; numeric or number.
+            column: name of an items column.
         """
         return tensor_name(kind, column, self._tags[kind].get(column, ""))
 
     def tensors(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Name -> (shape without the batch axis, dtype) of every model input.
+        """Returns name -> (shape without the batch axis, dtype) of every model input.
 
         >>> list(FeatureSpec(window=6, horizon=1, taxonomies=("category",)).tensors())
         ['share_rate', 'missing_flag', 'clicks', 'taxonomy_rate', 'taxonomy_missing_flag']
@@ -363,7 +364,7 @@ class FeatureSpec(_Spec):
         return found
 
     def limits(self) -> dict[str, tuple[float, float]]:
-        """Name -> lowest and highest value of every float tensor; ids have their vocabularies.
+        """Returns name -> (lowest, highest) value of every float tensor.
 
         >>> FeatureSpec(window=6, horizon=1).limits()["missing_flag"]
         (0.0, 1.0)
@@ -376,9 +377,9 @@ class FeatureSpec(_Spec):
         return {name: found[name] for name in self.tensors() if name in found}
 
     def modalities(self) -> dict[str, tuple[str, ...]]:
-        """The content that an item may lack: "meta", each text, each vector -> its tensors.
+        """Returns the content that an item may lack: "meta", each text, each vector -> tensors.
 
-        An item lacks it where all of them are 0.
+        An item lacks a modality if all its tensors are 0.
 
         >>> cover = VectorSpec(name="cover", dim=3)
         >>> category = FieldSpec(name="category", size=9)

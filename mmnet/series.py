@@ -1,8 +1,8 @@
-"""Runs of an experiment, trained in turn by one process; `mmnet.experiments.cells` starts it.
+"""Train several runs of an experiment in one process; `mmnet.experiments.cells` starts it.
 
 The argument is the module of the system's tasks. Each line of stdin is the path of a run's
-flagfile, each line of stdout the exit code of that run. What training prints goes to `output.txt`
-beside the flagfile.
+flagfile, each line of stdout the exit code of that run. The output of training is written to
+`output.txt`, next to the flagfile.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from mmnet.experiments.cells import OUTPUT
 from mmnet.startup import load_tensorflow
 
 Trainer = tuple[type, Callable[[Any], None]]
-"""The class of the training flags, and the task that trains a run with them."""
+"""Class of the training flags, and the task that trains a run with them."""
 
 
 def main(tasks: str) -> int:
-    """Trains until there are no more lines, or until it is interrupted."""
+    """Trains one run per line of stdin, until the end of input or an interruption."""
     answers = os.fdopen(os.dup(1), "w")
     load_tensorflow()
     trainer = importlib.import_module(tasks).trainer()
@@ -38,7 +38,7 @@ def main(tasks: str) -> int:
 
 
 def train(flagfile: Path, trainer: Trainer, answers: TextIO) -> int:
-    """Trains one run and writes its exit code, unless that ends the process."""
+    """Trains one run and writes its exit code, unless it was interrupted."""
     flags, task = trainer
     code = driver.run(flags, None, task, [f"--flagfile={flagfile}"])
     sys.stdout.flush()

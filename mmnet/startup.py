@@ -1,4 +1,4 @@
-"""Loading TensorFlow: late, quietly, and no more of it than is used."""
+"""Loads TensorFlow late, without startup messages, and without packages that mmnet never uses."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import sys
 from collections.abc import Iterable, Iterator
 
 UNUSED = ("matplotlib", "sklearn")
-"""What Keras imports where it is installed, for galleries of pictures and for wrappers that nothing
-here calls: a third of the time that loading takes."""
+"""Optional imports of Keras, for image galleries and wrappers that mmnet never calls; they take a
+third of the loading time."""
 
 KERAS = "keras.src.optimizers"
-"""By which TensorFlow imports Keras in the end, and goes on where it cannot."""
+"""The module by which TensorFlow imports Keras; if that fails, TensorFlow works without Keras."""
 
 
 def load_tensorflow(*, keras: bool = True) -> None:
-    """Loads TensorFlow unless it is loaded; to be called before the first import that needs it.
+    """Loads TensorFlow unless it is loaded; call this before the first import that needs it.
 
     Args:
-        keras: loads Keras as well. TensorFlow itself, and a SavedModel, do without.
+        keras: whether to load Keras as well, which TensorFlow and SavedModels do not need.
     """
     wanted = ("tensorflow", "keras") if keras else ("tensorflow",)
     missing = [name for name in wanted if name not in sys.modules]
@@ -33,7 +33,7 @@ def load_tensorflow(*, keras: bool = True) -> None:
 
 @contextlib.contextmanager
 def startup_notes_hidden() -> Iterator[None]:
-    """Hides what TensorFlow's C++ code writes to stderr while it loads; exceptions still show."""
+    """Hides the messages of TensorFlow's C++ code while it loads; exceptions are still shown."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept = os.dup(2)
@@ -49,7 +49,7 @@ def startup_notes_hidden() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _not_installed(names: Iterable[str]) -> Iterator[None]:
-    """Makes packages that are not loaded yet look as if they were not installed."""
+    """Makes packages that are not yet loaded appear not to be installed."""
     hidden = [name for name in names if name not in sys.modules]
     for name in hidden:
         sys.modules[name] = None  # type: ignore[assignment]  # this is how Python spells it

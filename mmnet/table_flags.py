@@ -64,7 +64,7 @@ class ContentFlags(TextFlags):
         "fail",
         description="How to handle exact duplicates of a row of the counts, items or vectors.",
     )
-    texts: Columns = Field((), description="Text columns of the items table.")
+    texts: Columns = Field((), description="Items columns of free text.")
     images: Columns = Field(
         (), description="Items columns of image file paths, relative to --image_root."
     )
@@ -215,8 +215,8 @@ class TableFlags(ContentFlags, EventFlags, TimeFlags):
     taxonomies: Columns = Field(
         (), description="Items columns to use as taxonomies, such as category or tags."
     )
-    categoricals: Columns = Field((), description="Other categorical columns of the items table.")
-    numerics: Columns = Field((), description="Numeric columns of the items table.")
+    categoricals: Columns = Field((), description="Items columns of other categorical values.")
+    numerics: Columns = Field((), description="Items columns of numbers.")
     release: str = Field(
         "",
         description="Items column of the release time; default: the first period with counts of "

@@ -1,4 +1,4 @@
-"""Tables or a dataset directory in, a run directory out.
+"""Train, evaluate and export a model, from tables or from a prepared dataset.
 
 python -m mmnet.train --flagfile=experiments/quickstart/flags.txt --run_dir=runs/first
 """

@@ -47,11 +47,19 @@ def test_a_drivers_exit_code_is_the_commands(monkeypatch, capsys):
     ("arguments", "code", "said"),
     [
         ((), 0, "  inspect "),
-        (("--help",), 0, "Tables or a dataset directory in, a run directory out."),
+        (
+            ("--help",),
+            0,
+            "Train, evaluate and export a model, from tables or from a prepared dataset.",
+        ),
         (("--version",), 0, f"mmnet {mmnet.__version__}\n"),
-        (("trian",), 1, "error: there is no command trian. Did you mean train?\n"),
-        (("mma4ctr",), 1, "error: there is no command mma4ctr"),
-        (("x\x1b[31m",), 1, "error: there is no command x\\x1b[31m; mmnet --help lists them\n"),
+        (("trian",), 1, "error: unknown command trian. Did you mean train?\n"),
+        (("mma4ctr",), 1, "error: unknown command mma4ctr"),
+        (
+            ("x\x1b[31m",),
+            1,
+            "error: unknown command x\\x1b[31m; `mmnet --help` lists all commands\n",
+        ),
     ],
 )
 def test_what_is_no_command_is_answered(monkeypatch, capsys, arguments, code, said):

@@ -30,7 +30,7 @@ def test_a_place_that_no_file_can_have_is_one_sentence(tmp_path, there, what):
     with pytest.raises(OSError, match=f"is {what}") as caught:
         write_atomic(path, "{}")
     assert problem_of_place(caught.value).startswith(f"{path}: is {what}")
-    assert problem_of_place(caught.value).endswith(", not a file to write; choose another")
+    assert problem_of_place(caught.value).endswith(", not a regular file; choose another path")
 
 
 def test_writes_text_as_utf_8_with_its_own_line_ends(tmp_path):
@@ -151,6 +151,6 @@ def test_scratch_directories_are_made_where_they_are_wanted_or_refused(tmp_path)
     with scratch_directory(tmp_path / "new" / "spill") as scratch:
         assert os.path.dirname(scratch) == str(tmp_path / "new" / "spill")
     (tmp_path / "file").touch()
-    told = r"file: cannot write there: Not a directory; name a directory by --engine_spill$"
+    told = r"temporary files: Not a directory; choose another directory with --engine_spill$"
     with pytest.raises(InputError, match=told):
         scratch_directory(tmp_path / "file")

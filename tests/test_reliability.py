@@ -332,7 +332,9 @@ def test_a_full_disk_is_one_sentence_and_the_old_file_stays(tmp_path, monkeypatc
     (tmp_path / f".a.{'0' * 12}.json").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left on device") as caught:
         write_atomic(tmp_path / "a.json", "new" * 10_000)
-    assert files.problem_of_place(caught.value).startswith("No space left on device; free some")
+    assert files.problem_of_place(caught.value).startswith(
+        "No space left on device; free some space"
+    )
     assert (tmp_path / "a.json").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
@@ -403,7 +405,7 @@ def test_an_error_of_the_disk_is_no_traceback(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(tasks, "prepare", full)
     assert driver.run(config.PrepareConfig, "", "prepare", []) == driver.WRONG_INPUT
-    assert capsys.readouterr().err.startswith("error: a file could not be written to its end")
+    assert capsys.readouterr().err.startswith("error: a file could not be written completely")
 
     def broken(flags):
         raise OSError("something else")
