@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmnet import layers
+    from mmnet import layers, mma4ctr
     from mmnet.api.datasets import Dataset
     from mmnet.api.exports import Export
     from mmnet.api.networks import DFTC, GRU, MMVED, EncoderDecoder, MMNet, Transformer
@@ -35,6 +35,7 @@ __all__ = [
     "layers",
     "losses",
     "metrics",
+    "mma4ctr",
 ]
 
 _NETWORKS = dict.fromkeys(
@@ -46,7 +47,12 @@ _CLASSES = _NETWORKS | {
     "InputError": "checks",
     "Run": "api.runs",
 }
-_MODULES = {"layers": "layers", "losses": "training.losses", "metrics": "evaluation.metrics"}
+_MODULES = {
+    "layers": "layers",
+    "losses": "training.losses",
+    "metrics": "evaluation.metrics",
+    "mma4ctr": "mma4ctr",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -68,7 +74,7 @@ def __dir__() -> list[str]:
 
 def _quietly(module: str) -> Any:
     """Imports a module of the package; TensorFlow, where it needs it, without its notes."""
-    if module not in ("checks", "api.datasets", "api.exports", "api.runs"):
+    if module not in ("checks", "api.datasets", "api.exports", "api.runs", "mma4ctr"):
         from mmnet.startup import load_tensorflow
 
         load_tensorflow()

@@ -35,6 +35,7 @@ def test_what_is_not_there_is_an_attribute_error():
 
 def test_importing_it_loads_neither_tensorflow_nor_pandas():
     heavy = {"tensorflow", "keras", "pandas", "numpy"}
-    code = f"import mmnet, sys; dir(mmnet); print(*{heavy} & {{*sys.modules}})"
+    look = "import mmnet, sys; dir(mmnet); dir(mmnet.mma4ctr)"
+    code = f"{look}; print(*{heavy} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

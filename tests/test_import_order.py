@@ -54,7 +54,13 @@ BESIDE = {("data", "encoders")}  # what turns content into tokens and vectors
 def room_of(path):
     """The second system's own experiments, tasks and drivers are where those of the first are."""
     first, *inside = path.relative_to(PACKAGE).with_suffix("").parts
-    own = first == "mma4ctr" and inside[0] in ("experiments", "tasks", *ROOMS[-1])
+    own = first == "mma4ctr" and inside[0] in (
+        "__init__",
+        "api",
+        "experiments",
+        "tasks",
+        *ROOMS[-1],
+    )
     return inside[0] if own else first
 
 

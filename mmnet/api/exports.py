@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmnet.api.datasets import Dataset
+from mmnet.api.directories import ExportDirectory
 from mmnet.api.given import GivenTable, flags_of, silent
 from mmnet.checks import InputError
 from mmnet.config import DriftConfig, PredictConfig
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Export:
+class Export(ExportDirectory):
     """An exported model: the SavedModel and what lies beside it.
 
     Attributes:
@@ -31,8 +32,10 @@ class Export:
         first_targets: first period of validation and of test, where the split is by time.
     """
 
+    VERIFY = PredictConfig
+
     def __init__(self, path: Path, about: exported.AboutShareRates):
-        self.path = path
+        super().__init__(path)
         self.spec: FeatureSpec = about.fitted.spec
         self.modalities: tuple[str, ...] = about.modalities
         self.first_targets: dict[str, int | str] = about.first_targets
@@ -101,8 +104,6 @@ class Export:
         """
         import pandas as pd
 
-        from mmnet.tasks.scoring import predict
-
         self._one_file(options)
         tables = {"counts": counts, "items": items, "events": events, "vectors": vectors}
         asked = {"as_of": as_of, "rule": rule, "explore": explore, "explain": explain}
@@ -113,20 +114,8 @@ class Export:
             own = {"saved_model": str(self.path), "output": str(output)}
             given = {**own, **tables, **asked, **options}
             with flags_of(PredictConfig, given) as flags, silent(verbose):
-                predict(flags)
+                self._predict()(flags)
             return pd.read_parquet(output)
-
-    def verify(self, *, verbose: bool = False) -> None:
-        """Checks every file of the export, and scores its golden rows in every signature.
-
-        Raises:
-            InputError: a file has changed, or a signature gives other scores.
-        """
-        from mmnet.tasks.scoring import predict
-
-        asked = {"saved_model": str(self.path), "verify": True}
-        with flags_of(PredictConfig, asked) as flags, silent(verbose):
-            predict(flags)
 
     def drift(
         self,
@@ -174,6 +163,8 @@ class Export:
                     f"score returns its rows; {name!r} is an option of python -m mmnet.predict only"
                 )
 
-    def __repr__(self) -> str:
-        """Names the directory."""
-        return f"Export({str(self.path)!r})"
+    @staticmethod
+    def _predict() -> Callable[[Any], None]:
+        from mmnet.tasks.scoring import predict
+
+        return predict

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet
 
 from mmnet.checks import InputError, did_you_mean, printable
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 GivenTable: TypeAlias = "str | os.PathLike[str] | pd.DataFrame | pa.Table"
 """A table: a file, directory or glob of CSV, JSON lines or Parquet, or one that is in memory."""
 
-TABLES = ("counts", "events", "items", "only_items", "pairs")
+TABLES = ("counts", "events", "items", "only_items", "pairs", "item_scores")
 """Options that are tables."""
 
 Config = TypeVar("Config", bound=Flags)
@@ -79,9 +80,9 @@ def silent(verbose: bool) -> Iterator[None]:
 def _value(config: type[Flags], name: str, value: Any, scratch: Path) -> Any:
     metadata = config.model_fields[name].metadata
     if name in TABLES:
-        return _placed(value, name, scratch)
+        return placed(value, name, scratch)
     if name == "vectors" and isinstance(value, Mapping):
-        return tuple(f"{of}:{_placed(one, of, scratch)}" for of, one in value.items())
+        return tuple(f"{of}:{placed(one, of, scratch)}" for of, one in value.items())
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if "repeatable" in metadata or "comma-separated" in metadata:
@@ -102,17 +103,38 @@ def _written(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _placed(table: Any, name: str, scratch: Path) -> str:
-    """Where a table is; one that is in memory is written first."""
+def placed(table: Any, name: str, directory: Path) -> str:
+    """Returns where a table is; one that is in memory is written to `directory` first.
+
+    Raises:
+        InputError: it is not a table, or has values that Parquet cannot hold.
+    """
     if isinstance(table, str | os.PathLike):
         return os.fspath(table)
     data = _arrow(table, name)
-    path = scratch / f"{name}.parquet"
+    path = directory / f"{name}.parquet"
     try:
         pa.parquet.write_table(data, path)
     except pa.ArrowException as error:
         raise InputError(f"{name} table: it has no form in Parquet: {_first(error)}") from None
     return str(path)
+
+
+def write_csv(table: Any, path: Path) -> None:
+    """Writes a table in memory as CSV, as publishers of logs do.
+
+    Raises:
+        InputError: it is not a table in memory, or has values that CSV cannot hold.
+    """
+    if isinstance(table, str | os.PathLike):
+        raise InputError(
+            f"{path.stem} must be a pandas DataFrame or an Arrow table; files are read by "
+            "from_source, with source_dir"
+        )
+    try:
+        pa.csv.write_csv(_arrow(table, path.stem), path)
+    except pa.ArrowException as error:
+        raise InputError(f"{path.stem} table cannot be written as CSV: {_first(error)}") from None
 
 
 def _arrow(table: Any, name: str) -> pa.Table:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmnet.api.datasets import Dataset
+from mmnet.api.directories import RunDirectory
 from mmnet.api.exports import Export
 from mmnet.api.given import GivenTable, flags_of, in_memory, silent
 from mmnet.checks import InputError
@@ -19,29 +19,23 @@ from mmnet.training.run_directory import SHARE_RATES, removed_if_unused
 
 if TYPE_CHECKING:
     import keras
-    import pandas as pd
 
 
-class Run:
+class Run(RunDirectory[TrainConfig]):
     """A run directory: a trained model, its evaluation, and its export.
+
+    Args:
+        directory: of the run.
 
     Attributes:
         directory: of the run.
         flags: every flag that it was trained with.
+
+    Raises:
+        InputError: the directory holds no run.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]):
-        self.directory = Path(directory)
-        self.flags: TrainConfig = SHARE_RATES.read(self.directory)
-
-    @classmethod
-    def open(cls, directory: str | os.PathLike[str]) -> Run:
-        """Opens a run directory.
-
-        Raises:
-            InputError: there is no run.
-        """
-        return cls(directory)
+    KIND = SHARE_RATES
 
     @classmethod
     def train(
@@ -99,44 +93,6 @@ class Run:
         return cls(run_dir)
 
     @property
-    def record(self) -> dict[str, Any]:
-        """record.json: versions, inputs, split dates, seconds, peak memory, metrics.
-
-        Raises:
-            InputError: the run has not been finished.
-        """
-        return self._json("record.json")
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """evaluation/metrics.json: each scenario's errors and P@N on test.
-
-        Raises:
-            InputError: the run has not been evaluated.
-        """
-        return self._json("evaluation/metrics.json")
-
-    @property
-    def predictions(self) -> pd.DataFrame:
-        """A row per scenario, test item and period: the predicted and the observed rate.
-
-        Raises:
-            InputError: the run has not been evaluated.
-        """
-        import pandas as pd
-
-        return pd.read_parquet(self._there("evaluation/predictions.parquet"))
-
-    @property
-    def table(self) -> str:
-        """evaluation/table.md: the three scenarios beside simple rules, as Markdown.
-
-        Raises:
-            InputError: the run has not been evaluated.
-        """
-        return self._there("evaluation/table.md").read_text(encoding="utf-8")
-
-    @property
     def export(self) -> Export:
         """The exported model.
 
@@ -152,7 +108,7 @@ class Run:
         Raises:
             InputError: it is not there any more.
         """
-        return Dataset.load(self.flags.dataset_dir or self.directory / "dataset")
+        return Dataset.load(self._dataset_place)
 
     def evaluate(self, *, verbose: bool = False, **options: Any) -> dict[str, Any]:
         """Evaluates the trained model once more, such as with `test_missing_rate=0.8`.
@@ -191,25 +147,8 @@ class Run:
         builder, _ = model_options(self.flags)
         if builder.kind != "network":
             raise InputError(f"--model={self.flags.model} is not a network")
-        dataset = datasets.load(self.flags.dataset_dir or self.directory / "dataset")
+        dataset = datasets.load(self._dataset_place)
         return restored(dataset, self.flags, self.directory)
-
-    def _json(self, name: str) -> dict[str, Any]:
-        path = self._there(name)
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise InputError(f"{path} is damaged; evaluate the run again") from None
-
-    def _there(self, name: str) -> Path:
-        path = self.directory / name
-        if not path.exists():
-            raise InputError(f"{path} is not there; finish the run, or evaluate it")
-        return path
-
-    def __repr__(self) -> str:
-        """Names the directory and the model."""
-        return f"Run({str(self.directory)!r}, model={self.flags.model!r})"
 
 
 def _check_free(run_dir: Path) -> None:

@@ -54,10 +54,11 @@ def prepare(flags: PrepareConfig) -> None:
     if not flags.dataset_dir:
         raise InputError("--dataset_dir not given; name the directory to write")
     found = dataset.prepare(flags, Path(flags.dataset_dir))
-    _print_dataset(found)
+    print_dataset(found)
 
 
-def _print_dataset(found: Dataset) -> None:
+def print_dataset(found: Dataset) -> None:
+    """Prints what every rule left, and what is in the log."""
     spec = found.spec
     console.print((found.folder / LEDGER).read_text(encoding="utf-8"))
     console.print(
@@ -94,7 +95,7 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
     load_tensorflow()
     from mmnet.mma4ctr.system import System
 
-    flags = flags.model_copy(update=data.spec.model_dump(include=set(PREPARED)))
+    flags = as_prepared(flags, data)
     made = System(data, flags, stages)
     RUNS.write(flags, run_dir)
     shown.print_remarks(made.protocol.remarks(flags.label))
@@ -119,6 +120,11 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
     record.finished(stages).write(run_dir / "record.json")
     console.print(report.table())
     console.print(f"run {run_dir}")
+
+
+def as_prepared(flags: TrainConfig, data: Dataset) -> TrainConfig:
+    """The flags, with those that the prepared dataset has decided."""
+    return flags.model_copy(update=data.spec.model_dump(include=set(PREPARED)))
 
 
 def _dataset(flags: TrainConfig, run_dir: Path) -> Dataset:
@@ -195,13 +201,9 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
         )
     told = _Told.read(run_dir / "record.json")
     data = dataset.load(Path(flags.dataset_dir or own.dataset_dir or run_dir / "dataset"))
-    load_tensorflow()
-    from mmnet.mma4ctr.system import System
+    made = restored(data, own, run_dir)
     from mmnet.mma4ctr.training import fitting
 
-    made = System(data, own)
-    stored = resume.load_arrays(run_dir / WEIGHTS, made.digest)
-    made.model.net.set_weights([stored[str(n)] for n in range(len(stored))])
     history = [cast("fitting.Epoch", epoch.model_dump()) for epoch in told.history]
     fitted = fitting.Fit(history, told.best_epoch)
     report = made.report(fitted).model_copy(update={"at_epoch": told.at_epoch})
@@ -210,6 +212,21 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
         _write_maps(made, run_dir / "evaluation", flags.umap)
     console.print(report.table())
     shown.print_remarks(made.protocol.remarks(own.label))
+
+
+def restored(data: Dataset, own: TrainConfig, run_dir: Path) -> System:
+    """The system of a run, with the weights that its training chose.
+
+    Raises:
+        InputError: the weights are missing or damaged, or belong to another dataset.
+    """
+    load_tensorflow()
+    from mmnet.mma4ctr.system import System
+
+    made = System(data, own)
+    stored = resume.load_arrays(run_dir / WEIGHTS, made.digest)
+    made.model.net.set_weights([stored[str(n)] for n in range(len(stored))])
+    return made
 
 
 def _write_evaluation(

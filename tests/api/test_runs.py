@@ -78,7 +78,7 @@ def test_what_is_not_there_is_one_sentence(tmp_path):
         mmnet.Run.open(tmp_path)
     (tmp_path / "flags.txt").write_text("--model=ha\n")
     run = mmnet.Run.open(tmp_path)
-    with pytest.raises(mmnet.InputError, match=r"metrics.json is not there; finish the run"):
+    with pytest.raises(mmnet.InputError, match=r"metrics.json does not exist; finish the run"):
         run.metrics  # noqa: B018
     with pytest.raises(mmnet.InputError, match="no SavedModel"):
         run.export  # noqa: B018
