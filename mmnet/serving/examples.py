@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from mmnet import schema
 from mmnet.data.columns import SEPARATOR
 
 INPUT = "examples"
 """The signature's one input: serialized examples, string [batch]."""
+Arrays = dict[str, np.ndarray]
 
 
 def parse(
@@ -43,14 +45,66 @@ def parse(
 def _feature(name: str, spec: tf.TensorSpec) -> tf.io.FixedLenFeature | tf.io.RaggedFeature:
     if spec.dtype == tf.string:
         return tf.io.RaggedFeature(tf.string, row_splits_dtype=tf.int64)
+    return tf.io.FixedLenFeature(spec.shape[1:], spec.dtype, _nothing(name, spec))
+
+
+def _nothing(name: str, spec: tf.TensorSpec) -> np.ndarray:
+    """What a feature that is not there reads as."""
     shape = spec.shape[1:]
     nothing = 0.0
     if name == schema.TAXONOMY_MISSING_FLAG.name:
         nothing = 1.0
     if shape.rank == 0:  # a number of the items table
         nothing = np.nan
-    default = np.full(shape, nothing, spec.dtype.as_numpy_dtype)
-    return tf.io.FixedLenFeature(shape, spec.dtype, default)
+    return np.full(shape, nothing, spec.dtype.as_numpy_dtype)
+
+
+def read(serialized: Sequence[bytes], columns: Mapping[str, tf.TensorSpec]) -> Arrays:
+    """Reads raw columns out of serialized examples, outside the graph, to check them.
+
+    Args:
+        serialized: bytes [batch].
+        columns: as of `parse`.
+
+    Returns:
+        The columns as `parse` returns them, texts as bytes.
+
+    Raises:
+        ValueError: one that is not an example, or has a feature of another type or length.
+    """
+    found: Arrays = {}
+    for name, spec in columns.items():
+        shape = (len(serialized), *spec.shape[1:])
+        if spec.dtype == tf.string:
+            found[name] = np.full(shape, b"", object)
+        else:
+            found[name] = np.broadcast_to(_nothing(name, spec), shape).copy()
+    for row, content in enumerate(serialized):
+        try:
+            features = tf.train.Example.FromString(content).features.feature
+        except DecodeError:
+            raise ValueError(f"{INPUT}[{row}] is not a serialized tf.train.Example") from None
+        for name, feature in features.items():
+            kind = feature.WhichOneof("kind")
+            if name not in columns or kind is None:
+                continue
+            spec, values = columns[name], getattr(feature, kind).value
+            wanted = _KINDS[spec.dtype]
+            if kind != wanted:
+                raise ValueError(f"{INPUT}[{row}]: {name} must be a {wanted}. Received: a {kind}")
+            if spec.dtype == tf.string:
+                found[name][row] = SEPARATOR.encode().join(values)
+                continue
+            size = int(np.prod(spec.shape[1:], dtype=int))
+            if len(values) != size:
+                raise ValueError(
+                    f"{INPUT}[{row}]: {name} must have {size} values. Received: {len(values)}"
+                )
+            found[name][row] = np.reshape(values, spec.shape[1:])
+    return found
+
+
+_KINDS = {tf.string: "bytes_list", tf.int64: "int64_list", tf.float32: "float_list"}
 
 
 def serialize(columns: Mapping[str, np.ndarray]) -> np.ndarray:

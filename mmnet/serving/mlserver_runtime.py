@@ -6,6 +6,11 @@ answers the V2 protocol at `/v2/models/mmnet/infer` and by gRPC, with the signat
 parameter `signature`, and TensorFlow Serving's REST at `/v1/models/mmnet:predict`. An export that
 does not pass its own checks is not served.
 
+Requests are held to limits and rules: bodies are measured as they arrive (`admission`), parsed and
+checked in threads (`requests`, `request_rules`), and refused by one sentence with a status of 4xx.
+With MLServer's batching (`max_batch_size`), MLServer merges requests before they are checked, so
+that one wrong request refuses those that it was merged with: batch trusted clients only.
+
 An answer says how many values of a field the model does not know: parameters `unknown_values_FIELD`
 of V2, the header `x-unknown-values` of the other. The log names a field once most are unknown.
 """
@@ -15,27 +20,132 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import re
+import threading
 import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import anyio
+import grpc
+import mlserver.rest.app
 import numpy as np
 import tensorflow as tf
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
 from mlserver import MLModel, types
-from mlserver.errors import InferenceError
+from mlserver.errors import MLServerError
+from mlserver.grpc.utils import STATUS_CODE_MAPPING
 from mlserver.handlers import custom_handler
+from mlserver.rest.requests import Request as ServerRequest
 from mlserver.utils import get_model_uri
+from pydantic import ValidationError
 
-from mmnet.checks import quoted
-from mmnet.serving import bundle, exported, requests
+from mmnet.checks import quoted, shown
+from mmnet.serving import bundle, exported, request_rules, requests
+from mmnet.serving.admission import Admission
 from mmnet.serving.exported import AboutShareRates
 from mmnet.serving.known_values import ValueCounts
-from mmnet.serving.requests import RequestError
+from mmnet.serving.requests import RequestError, Specs
 
-MAX_BYTES = 64 << 20
 DEFAULT = "serving_default"
+MAX_SECONDS = 60
+"""In which a body must arrive."""
+THREADS = max(4, os.cpu_count() or 1)
+"""Requests that are parsed or scored at a time."""
 
 logger = logging.getLogger("mmnet.serving")
+admission = Admission()
+"""Of all models of this process."""
+threads = ThreadPoolExecutor(THREADS, "mmnet")
+
+Answer = tuple[Any, float, dict[str, int]]
+
+
+class Refusal(MLServerError, HTTPException):
+    """A refused request; FastAPI passes it on, and MLServer answers `{"error": sentence}`."""
+
+    def __init__(self, error: RequestError):
+        HTTPException.__init__(self, error.status, str(error))
+        self.args = (str(error),)
+
+    def __str__(self) -> str:
+        return str(self.detail)
+
+
+class LimitedRequest(ServerRequest):
+    """A REST request whose body is limited as it arrives, and parsed outside the event loop."""
+
+    async def body(self) -> bytes:
+        """Reads the body.
+
+        Raises:
+            Refusal: it is too large, too slow, or not what its headers say.
+        """
+        if not hasattr(self, "_body"):
+            try:
+                _check_content_type(self.headers.get("content-type", "application/json"))
+                with anyio.fail_after(MAX_SECONDS):
+                    self._body = await admission.body(self.stream(), self.headers)
+            except RequestError as error:
+                raise Refusal(error) from None
+            except TimeoutError:
+                slow = RequestError(f"the body must arrive within {MAX_SECONDS} seconds", 408)
+                raise Refusal(slow) from None
+            weakref.finalize(self, admission.release, len(self._body))
+        return self._body
+
+    async def json(self) -> Any:
+        """Parses the body; that of a V2 request is checked against the protocol too.
+
+        Raises:
+            Refusal: it is not JSON, or not a request.
+        """
+        if not hasattr(self, "_json"):
+            body = await self.body()
+            read = _parsed_v2 if _V2.search(self.url.path) else requests.parse
+            try:
+                self._json = await _in_thread(read, body)
+            except RequestError as error:
+                raise Refusal(error) from None
+        return self._json
+
+
+# The class that MLServer's routes make their requests of. Middleware would be the place, but
+# MLServer has none for bodies, and has built its application when a model is loaded.
+mlserver.rest.app.Request = LimitedRequest  # type: ignore[misc]
+STATUS_CODE_MAPPING |= {
+    413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+_V2 = re.compile(r"/v2/models/.*/(infer|generate)(_stream)?$")
+
+
+def _check_content_type(kind: str) -> None:
+    kind = kind.partition(";")[0].strip().lower()
+    if kind != "application/json" and not re.fullmatch(r"application/[\w.-]+\+json", kind):
+        raise RequestError(
+            f"Content-Type must be application/json. Received: {shown(kind, 60)}", 415
+        )
+
+
+def _parsed_v2(body: bytes) -> Any:
+    document = requests.parse(body)
+    try:
+        types.InferenceRequest.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(shown(part, 30) for part in first["loc"])
+        raise RequestError(
+            f"the body is not a V2 inference request: {place or 'all of it'}: {first['msg']}"
+        ) from None
+    return document
+
+
+async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
 
 
 class ShareRates(MLModel):
@@ -49,30 +159,38 @@ class ShareRates(MLModel):
         """
         path = bundle.check(await get_model_uri(self._settings))
         about = exported.about_any(path)
-        self._values = ValueCounts(about.fitted if isinstance(about, AboutShareRates) else None)
+        fitted = about.fitted if isinstance(about, AboutShareRates) else None
+        self._values, self._counting = ValueCounts(fitted), threading.Lock()
         self._loaded = tf.saved_model.load(str(path))  # keeps the variables alive
         self._signatures = self._loaded.signatures
+        raw = self._signatures.get("raw_columns")
+        self._rules = request_rules.of(fitted, requests.input_specs(raw) if raw else {})
         self._version = path.name
         return True
 
     async def predict(self, payload: types.InferenceRequest) -> types.InferenceResponse:
         """Answers a V2 request; MLServer turns what it raises into a status and a sentence."""
-        parameters = payload.parameters.model_dump() if payload.parameters else {}
-        inputs = [
-            (one.name, str(getattr(one.datatype, "value", one.datatype)), one.shape, one.data.root)
-            for one in payload.inputs
-        ]
+
+        def read(specs: Specs) -> requests.Arrays:
+            inputs = [
+                (
+                    *(one.name, str(getattr(one.datatype, "value", one.datatype))),
+                    *(one.shape, one.data.root),
+                )
+                for one in payload.inputs
+            ]
+            return requests.from_v2(inputs, specs, self._values.separators, self._rules)
+
+        # Asked for by name: a dump of all parameters would follow those that are nested deep.
+        signature = getattr(payload.parameters, "signature", None)
         try:
-            outputs, seconds, values = await self._scored(
-                parameters.get("signature") or DEFAULT,
-                lambda specs, separators: requests.from_v2(inputs, specs, separators),
-            )
+            outputs, seconds, values = await self._answer(signature, read, requests.to_v2)
         except RequestError as error:
-            raise _refusal(error) from None
+            raise Refusal(error) from None
         return types.InferenceResponse(
             model_name=self.name,
             model_version=self._version,
-            outputs=[types.ResponseOutput(**one) for one in requests.to_v2(outputs)],
+            outputs=[types.ResponseOutput(**one) for one in outputs],
             # A message of gRPC has whole numbers only; the seconds do not get through.
             parameters=types.Parameters(
                 model_seconds=seconds,
@@ -85,41 +203,54 @@ class ShareRates(MLModel):
     async def tf_serving(self, request: Request) -> Response:
         """Answers TensorFlow Serving's REST JSON."""
         try:
-            if int(request.headers.get("content-length", 0)) > MAX_BYTES:
-                raise RequestError(f"a request may have {MAX_BYTES >> 20} MiB", 413)
-            try:
-                document = json.loads(await request.body())
-            except (ValueError, RecursionError):
-                raise RequestError("the body is no JSON") from None
-            name = (
-                document.get("signature_name", DEFAULT) if isinstance(document, dict) else DEFAULT
-            )
-            outputs, seconds, values = await self._scored(
-                name,
-                lambda specs, separators: requests.from_tf_serving(document, specs, separators),
-            )
-        except RequestError as error:
-            return _answer({"error": str(error)}, error.status)
-        by_row = "instances" in document
-        answer = requests.to_tf_serving(outputs, by_row=by_row)
-        headers = {"x-model-seconds": f"{seconds:.6f}", "x-unknown-values": json.dumps(values)}
-        return _answer(answer, 200, headers)
+            document = await request.json()
 
-    async def _scored(
-        self, signature: Any, read: Any
-    ) -> tuple[dict[str, np.ndarray], float, dict[str, int]]:
-        """Outputs of a signature, the seconds that the model took, unknown values by field."""
-        if signature not in self._signatures:
+            def read(specs: Specs) -> requests.Arrays:
+                separators, rules = self._values.separators, self._rules
+                return requests.from_tf_serving(document, specs, separators, rules)
+
+            def write(outputs: dict[str, np.ndarray]) -> str:
+                answer = requests.to_tf_serving(outputs, by_row="instances" in document)
+                return json.dumps(answer, allow_nan=False)
+
+            name = document.get("signature_name") if isinstance(document, dict) else None
+            answer, seconds, values = await self._answer(name, read, write)
+        except (RequestError, Refusal) as error:
+            status = error.status if isinstance(error, RequestError) else error.status_code
+            return _response(json.dumps({"error": str(error)}), status)
+        headers = {"x-model-seconds": f"{seconds:.6f}", "x-unknown-values": json.dumps(values)}
+        return _response(answer, 200, headers)
+
+    async def _answer(
+        self,
+        name: Any,
+        read: Callable[[Specs], requests.Arrays],
+        write: Callable[[dict[str, np.ndarray]], Any],
+    ) -> Answer:
+        """Calls a signature in a thread, where the request is read and the answer is written too.
+
+        Returns:
+            What is written of the outputs, the seconds that the model took, unknown values by
+            field.
+        """
+        name = DEFAULT if name in (None, "") else name
+        with admission.request():
+            return await _in_thread(self._scored, name, read, write)
+
+    def _scored(self, name: Any, read: Any, write: Any) -> Answer:
+        if not isinstance(name, str) or name not in self._signatures:
             raise RequestError(
-                f"there is no signature {quoted(signature)}; there are "
+                f"there is no signature {quoted(name, 60)}; there are "
                 f"{', '.join(sorted(self._signatures))}"
             )
-        function = self._signatures[signature]
-        arrays = read(requests.input_specs(function), self._values.separators)
-        unknown, warnings = self._values.count(arrays)
+        function = self._signatures[name]
+        arrays = read(requests.input_specs(function))
+        with self._counting:
+            unknown, warnings = self._values.count(arrays)
         for warning in warnings:
             logger.warning(warning)
-        return *await asyncio.to_thread(_run, function, arrays), unknown
+        outputs, seconds = _run(function, arrays)
+        return write(outputs), seconds, unknown
 
 
 def _run(function: Any, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], float]:
@@ -128,15 +259,10 @@ def _run(function: Any, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.nda
         found = function(**{name: tf.constant(array) for name, array in arrays.items()})
         outputs = {name: tensor.numpy() for name, tensor in found.items()}
     except tf.errors.InvalidArgumentError as error:
-        raise RequestError(str(error).splitlines()[0]) from None
+        raise RequestError(requests.reason(error.message)) from None
+    requests.check_finite(outputs)
     return outputs, time.perf_counter() - began
 
 
-def _refusal(error: RequestError) -> InferenceError:
-    refusal = InferenceError(str(error))
-    refusal.status_code = error.status
-    return refusal
-
-
-def _answer(body: Any, status: int, headers: dict[str, str] | None = None) -> Response:
-    return Response(json.dumps(body), status, headers, media_type="application/json")
+def _response(body: str, status: int, headers: dict[str, str] | None = None) -> Response:
+    return Response(body, status, headers, media_type="application/json")

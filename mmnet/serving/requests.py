@@ -10,36 +10,48 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
+import reprlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import tensorflow as tf
 
-from mmnet.checks import did_you_mean, quoted
+from mmnet.checks import did_you_mean, quoted, shown
 from mmnet.data import spelling
 from mmnet.serving import period_texts
+from mmnet.serving.request_rules import MAX_TEXT_BYTES, Rules
 
 MAX_ROWS = 4096
 """Of one request; a larger one belongs into `python -m mmnet.predict`."""
+MAX_DEPTH = 16
+"""Lists and objects inside one another in a body; an input has four at most."""
+MAX_LISTS = 1_000_000
+"""Lists and objects in a body, each of which takes 60 bytes of memory or more."""
+MAX_SENTENCE = 300
+"""Characters of a refusal."""
 Specs = Mapping[str, tf.TensorSpec]
 Arrays = dict[str, np.ndarray]
 Separators = Mapping[str, str]
 NONE: Separators = {}
+FINITE = Rules()
 V2_TYPES = {"BYTES": "O", "INT64": "int64", "INT32": "int32", "FP32": "float32", "BOOL": "bool"}
 _SHOWN = 60
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxother = 4, _SHOWN, _SHOWN
 
 
 class RequestError(ValueError):
     """The request is wrong: one sentence, and the HTTP status that goes with it.
 
     Args:
-        message: names the input, what came and what was wanted.
-        status: 400, or 413 for too much.
+        message: names the input, the value received and the rule; cut after `MAX_SENTENCE`.
+        status: of HTTP; 400, or 413 for too much.
     """
 
     def __init__(self, message: str, status: int = 400):
-        super().__init__(message)
+        super().__init__(shown(message, MAX_SENTENCE))
         self.status = status
 
 
@@ -48,10 +60,47 @@ def input_specs(signature: Any) -> dict[str, tf.TensorSpec]:
     return dict(signature.structured_input_signature[1])
 
 
+def parse(body: bytes) -> Any:
+    """Parses the body of a request, which may be any bytes.
+
+    Raises:
+        RequestError: it is not JSON, or its lists are too many or nested too deep.
+
+    >>> parse(b'{"instances": [[1]]}')
+    {'instances': [[1]]}
+    """
+    lists = body.count(b"[") + body.count(b"{")  # in texts too, which hold few
+    if lists > MAX_LISTS:
+        raise RequestError(f"the body may have {MAX_LISTS:,} lists. Received: {lists:,}", 413)
+    try:
+        document = json.loads(body, parse_constant=_no_constant)
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as error:
+        raise RequestError(f"the body is not valid JSON: {error}") from None
+    level = [document] if isinstance(document, list | dict) else []
+    for _ in range(MAX_DEPTH + 1):
+        inside = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [one for some in inside for one in some if isinstance(one, list | dict)]
+        if not level:
+            return document
+    raise _too_deep()
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number; an unknown value is null")
+
+
+def _too_deep() -> RequestError:
+    return RequestError(f"the body's lists may be nested {MAX_DEPTH} deep; these are deeper")
+
+
 # --------------------------------------------------------------------------- TensorFlow Serving
 
 
-def from_tf_serving(document: Any, specs: Specs, separators: Separators = NONE) -> Arrays:
+def from_tf_serving(
+    document: Any, specs: Specs, separators: Separators = NONE, rules: Rules = FINITE
+) -> Arrays:
     """Reads the body of `POST /v1/models/NAME:predict`.
 
     Args:
@@ -61,6 +110,7 @@ def from_tf_serving(document: Any, specs: Specs, separators: Separators = NONE) 
         specs: of the signature's inputs.
         separators: text inputs that hold the values of a field -> what separates several. A value
             of them may be text, a number, true or false, a list of these, or null.
+        rules: which values inputs may hold.
 
     >>> from_tf_serving({"instances": [{"x": [1, 2]}]}, {"x": tf.TensorSpec([None, 2], tf.int64)})
     {'x': array([[1, 2]])}
@@ -75,19 +125,20 @@ def from_tf_serving(document: Any, specs: Specs, separators: Separators = NONE) 
             columns = {next(iter(specs)): columns}
         if not isinstance(columns, Mapping):
             raise RequestError("inputs must be an object of one list per input")
-        return _checked(columns, specs, separators)
+        return _checked(columns, specs, separators, rules)
     rows = document["instances"]
     if not isinstance(rows, list) or not rows:
         raise RequestError("instances must be a list of one row at least")
     _check_rows(len(rows))
     if len(specs) == 1 and not isinstance(rows[0], Mapping):
-        return _checked({next(iter(specs)): rows}, specs, separators)
+        return _checked({next(iter(specs)): rows}, specs, separators, rules)
     if len(specs) == 1 and set(rows[0]) == {"b64"}:
-        return _checked({next(iter(specs)): rows}, specs, separators)
+        return _checked({next(iter(specs)): rows}, specs, separators, rules)
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping) or set(row) != set(rows[0]):
             raise RequestError(f"instances[{number}] must be an object of the inputs of the first")
-    return _checked({name: [row[name] for row in rows] for name in rows[0]}, specs, separators)
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    return _checked(columns, specs, separators, rules)
 
 
 def to_tf_serving(outputs: Mapping[str, np.ndarray], *, by_row: bool) -> dict[str, Any]:
@@ -114,6 +165,7 @@ def from_v2(
     inputs: Sequence[tuple[str, str, Sequence[int], Any]],
     specs: Specs,
     separators: Separators = NONE,
+    rules: Rules = FINITE,
 ) -> Arrays:
     """Reads the inputs of a V2 inference request.
 
@@ -121,25 +173,39 @@ def from_v2(
         inputs: (name, datatype, shape, data) each, data flat or nested.
         specs: of the signature's inputs.
         separators: as in `from_tf_serving`.
+        rules: as in `from_tf_serving`.
 
     >>> from_v2([("x", "INT64", [1, 2], [1, 2])], {"x": tf.TensorSpec([None, 2], tf.int64)})
     {'x': array([[1, 2]])}
     """
-    columns = {}
+    columns: dict[str, Any] = {}
     for name, datatype, shape, data in inputs:
         if name in columns:
-            raise RequestError(f"input {quoted(name)} is there twice")
-        if name in specs:
-            wanted = _v2_type(specs[name])
-            if datatype != wanted:
-                raise RequestError(f"{name}: datatype must be {wanted}. Received: {datatype}")
-        # A list that stands for one value of a field counts once.
-        count = len(data) if name in separators and isinstance(data, list) else _count(data)
-        if not shape or min(shape) < 0 or int(np.prod(shape, dtype=object)) != count:
-            raise RequestError(f"{name}: {count} values do not fill the shape {list(shape)}")
+            raise RequestError(f"input {quoted(name, _SHOWN)} is there twice")
+        spec = specs.get(name)
+        if spec is None:
+            raise _unknown_input(name, specs)
+        if datatype != (wanted := _v2_type(spec)):
+            raise RequestError(
+                f"{name}: datatype must be {wanted}. Received: {shown(datatype, _SHOWN)}"
+            )
+        shape = list(shape)
+        if len(shape) != len(spec.shape) or shape[1:] != list(spec.shape)[1:]:
+            raise RequestError(
+                f"{name}: the shape must be [rows{_sizes(spec)}]. Received: {_shown(shape)}"
+            )
         _check_rows(shape[0])
-        columns[name] = _Shaped(data, tuple(shape))
-    return _checked(columns, specs, separators)
+        size = int(np.prod(shape, dtype=object))
+        # A list that holds the values of one field counts once.
+        of_field = name in separators and isinstance(data, list)
+        flat = data if of_field else _flat(data, size)
+        if len(flat) != size:
+            raise RequestError(
+                f"{name}: the shape {shape} has {size} values. Received: "
+                f"{'more' if len(flat) > size else len(flat)}"
+            )
+        columns[name] = _Shaped(flat, tuple(shape))
+    return _checked(columns, specs, separators, rules)
 
 
 def to_v2(outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -172,39 +238,102 @@ def _v2_name(kind: str) -> str:
     return next(name for name, dtype in V2_TYPES.items() if dtype == kind)
 
 
-def _count(data: Any) -> int:
-    if isinstance(data, list | tuple):
-        return sum(map(_count, data))
-    return 1
+def _sizes(spec: tf.TensorSpec) -> str:
+    return "".join(f", {size}" for size in list(spec.shape)[1:])
+
+
+def _flat(data: Any, most: int) -> list[Any]:
+    """The values of lists inside one another, in order; no more than one above `most`."""
+    found = []
+    left = [iter((data,))]
+    while left and len(found) <= most:
+        for one in left[-1]:
+            if isinstance(one, list | tuple):
+                left.append(iter(one))
+                break
+            found.append(one)
+            if len(found) > most:
+                break
+        else:
+            left.pop()
+    return found
+
+
+# --------------------------------------------------------------------------------- answers
+
+
+def check_finite(outputs: Mapping[str, np.ndarray]) -> None:
+    """Refuses an answer that holds no number.
+
+    Raises:
+        RequestError: a score is NaN or infinite; status 422, since the inputs kept their rules.
+    """
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            row = int(np.argmax(~np.isfinite(array).reshape(len(array), -1).all(axis=1)))
+            raise RequestError(f"row {row}: the model has no finite {name} for these inputs", 422)
+
+
+def reason(message: str) -> str:
+    r"""The sentence in an error message of TensorFlow's, which is between notes on nodes.
+
+    >>> reason("Graph execution error:\n\nDetected at node a\nindices[0] = 9 is not in [0, 5)\n"
+    ...        "\t [[{{node a}}]] [Op:__inference_1]")
+    'the model refuses the inputs: indices[0] = 9 is not in [0, 5)'
+    """
+    lines = [line.partition("[[{{")[0].strip() for line in message.splitlines()]
+    notes = ("Graph execution error", "Detected at node", "Stack trace")
+    told = [
+        line.rpartition("}} ")[2] if line.startswith("{{") else line
+        for line in lines
+        if line and not line.startswith(notes)
+    ]
+    return f"the model refuses the inputs: {shown(told[-1]) if told else 'no reason is given'}"
 
 
 # ------------------------------------------------------------------------------------ both
 
 
-def _checked(columns: Mapping[str, Any], specs: Specs, separators: Separators) -> Arrays:
+def _checked(
+    columns: Mapping[str, Any], specs: Specs, separators: Separators, rules: Rules
+) -> Arrays:
     for name in columns:
         if name not in specs:
-            raise RequestError(f"there is no input {str(name)!r}{did_you_mean(str(name), specs)}")
+            raise _unknown_input(name, specs)
     missing = [name for name in specs if name not in columns and name not in period_texts.NAMES]
     if missing:
         raise RequestError(f"input {missing[0]!r} is missing ({len(missing)} are)")
-    arrays = {
-        name: _array(name, columns[name], specs[name], separators.get(name))
-        for name in specs
-        if name in columns
-    }
-    number = len(next(iter(arrays.values()), ()))
-    left_out = {name: np.full(number, b"", object) for name in specs if name not in columns}
-    arrays = {name: (arrays | left_out)[name] for name in specs}
-    rows = {name: len(array) for name, array in arrays.items()}
-    if len(set(rows.values())) > 1:
-        few, many = min(rows, key=rows.__getitem__), max(rows, key=rows.__getitem__)
+    rows = {name: _rows(name, columns[name]) for name in specs if name in columns}
+    few, many = min(rows, key=rows.__getitem__), max(rows, key=rows.__getitem__)
+    _check_rows(rows[many])  # before anything is converted
+    if rows[few] != rows[many]:
         raise RequestError(
             f"all inputs must have as many rows. Received: {rows[few]} of {few}, {rows[many]} of "
             f"{many}"
         )
-    _check_rows(next(iter(rows.values())))
+    left_out = np.full(rows[many], b"", object)
+    arrays = {
+        name: _array(name, columns[name], spec, separators.get(name))
+        if name in columns
+        else left_out
+        for name, spec in specs.items()
+    }
+    if problem := rules.problem(arrays):
+        raise RequestError(problem)
     return arrays
+
+
+def _unknown_input(name: Any, specs: Specs) -> RequestError:
+    near = did_you_mean(name, specs) if isinstance(name, str) and len(name) <= _SHOWN else ""
+    return RequestError(f"there is no input {quoted(name, _SHOWN)}{near}")
+
+
+def _rows(name: str, values: Any) -> int:
+    if isinstance(values, _Shaped):
+        return values.shape[0]
+    if not isinstance(values, list | tuple):
+        raise RequestError(f"{name}: must be a list, a row each. Received: {_shown(values)}")
+    return len(values)
 
 
 def _check_rows(number: int) -> None:
@@ -222,36 +351,56 @@ def _array(name: str, values: Any, spec: tf.TensorSpec, separator: str | None) -
     shape = None
     if isinstance(values, _Shaped):
         values, shape = values.data, values.shape
-    if not isinstance(values, list | tuple):
-        raise RequestError(f"{name}: must be a list, a row each. Received: {_shown(values)}")
     if spec.dtype == tf.string:
         flat = [
             _bytes(name, value if separator is None else _joined(name, value, separator))
             for value in values
         ]
-        found = np.array(flat, object).reshape(shape or len(flat))
+        found = np.array(flat, object)
     else:
+        if shape is None:
+            for row in values:
+                _check_shape(name, row, list(spec.shape)[1:], spec)
         found = _numbers(name, values, spec)
-        if shape is not None:
-            found = found.reshape(shape)
+    return found if shape is None else found.reshape(shape)
+
+
+def _check_shape(name: str, row: Any, sizes: list[int], spec: tf.TensorSpec) -> None:
+    """Refuses a row of another shape, before its values are looked at."""
+    if not sizes and not isinstance(row, list | tuple):
+        return
+    if sizes and isinstance(row, list | tuple) and len(row) == sizes[0]:
+        if sizes[1:]:
+            for inside in row:
+                _check_shape(name, inside, sizes[1:], spec)
+        elif any(isinstance(inside, list | tuple) for inside in row):
+            raise _wrong_shape(name, row, spec)
+        return
+    raise _wrong_shape(name, row, spec)
+
+
+def _wrong_shape(name: str, row: Any, spec: tf.TensorSpec) -> RequestError:
     wanted = list(spec.shape)[1:]
-    if list(found.shape[1:]) != wanted or found.ndim < 1:
-        raise RequestError(
-            f"{name}: a row must have the shape {wanted}. Received: {list(found.shape[1:])}"
-        )
-    return found
+    if not isinstance(row, list | tuple):
+        return RequestError(f"{name}: must be {_kind(spec)} of one shape. Received: {_shown(row)}")
+    return RequestError(f"{name}: a row must have the shape {wanted}. Received: {_shown(row)}")
+
+
+def _kind(spec: tf.TensorSpec) -> str:
+    return "whole numbers" if spec.dtype.is_integer else "numbers"
 
 
 def _numbers(name: str, values: Any, spec: tf.TensorSpec) -> np.ndarray:
     whole = spec.dtype.is_integer
     try:
-        # Numbers as float64 at once: lists of numbers only, else it raises.
-        found = np.array(values) if whole else np.array(_known(values), np.float64)
+        # Numbers as float64 at once: lists of numbers only, else it raises; None becomes NaN.
+        found = np.array(values) if whole else np.array(values, np.float64)
     except (ValueError, TypeError, OverflowError):
         found = np.array(None)
     if found.dtype.kind not in ("i" if whole else "f") or _has_text_or_flags(values):
-        kind = "whole numbers" if whole else "numbers"
-        raise RequestError(f"{name}: must be {kind} of one shape. Received: {_shown(values)}")
+        raise RequestError(
+            f"{name}: must be {_kind(spec)} of one shape. Received: {_shown(values)}"
+        )
     if whole and found.size:
         limits = np.iinfo(spec.dtype.as_numpy_dtype)
         if found.min() < limits.min or found.max() > limits.max:
@@ -260,13 +409,6 @@ def _numbers(name: str, values: Any, spec: tf.TensorSpec) -> np.ndarray:
         largest = np.finfo(spec.dtype.as_numpy_dtype).max
         np.clip(found, -largest, largest, out=found, where=np.isfinite(found))
     return found.astype(spec.dtype.as_numpy_dtype)
-
-
-def _known(values: Any) -> Any:
-    """None is a number that nobody knows."""
-    if isinstance(values, list | tuple):
-        return [_known(value) for value in values]
-    return float("nan") if values is None else values
 
 
 def _has_text_or_flags(values: Any) -> bool:
@@ -278,6 +420,10 @@ def _has_text_or_flags(values: Any) -> bool:
 
 def _joined(name: str, value: Any, separator: str) -> Any:
     """One value of a field as the text that a table would have of it, or a list of them."""
+    if isinstance(value, str | list | tuple) and len(value) > MAX_TEXT_BYTES:
+        raise RequestError(
+            f"{name}: a value may have {MAX_TEXT_BYTES:,} characters. Received: {len(value):,}"
+        )
     if isinstance(value, str):
         found = spelling.literal(value)
         if found is None:
@@ -317,5 +463,7 @@ def _bytes(name: str, value: Any) -> bytes:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    try:
+        return shown(_BRIEF.repr(value), _SHOWN)
+    except ValueError:  # Python writes no number of thousands of digits
+        return "a number of thousands of digits"

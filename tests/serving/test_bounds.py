@@ -94,6 +94,6 @@ def test_preparation_and_raw_columns_standardise_to_the_same_bits(columns, seed)
 
 def test_a_number_that_json_can_hold_and_float32_cannot_stays_finite():
     specs = {"x": tf.TensorSpec([None], tf.float32)}
-    found = from_tf_serving({"inputs": {"x": [1e300, -1e300, None, 2.0]}}, specs)["x"]
+    found = from_tf_serving({"inputs": {"x": [1e300, -1e300, 2.0]}}, specs)["x"]
     largest = np.finfo("float32").max
-    np.testing.assert_array_equal(found, [largest, -largest, np.nan, 2])
+    np.testing.assert_array_equal(found, [largest, -largest, 2])

@@ -48,6 +48,23 @@ def test_a_wrong_length_or_type_is_named(feature):
     example = tf.train.Example(features=tf.train.Features(feature={"clicks": feature}))
     with pytest.raises(tf.errors.InvalidArgumentError, match="clicks"):
         read(example.SerializeToString())
+    with pytest.raises(ValueError, match=r"examples\[1\]: clicks must "):
+        examples.read([b"", example.SerializeToString()], COLUMNS)
+
+
+def test_what_is_checked_outside_the_graph_is_what_the_graph_reads():
+    columns = {
+        "clicks": np.array([[1, 2]]),
+        "taxonomy_rate": np.arange(6.0, dtype="float32").reshape(1, 2, 3),
+        "item_tags": np.array(["a;b"], object),
+    }
+    (whole,) = examples.serialize(columns)
+    found, seen = read(b"", whole), examples.read([b"", whole], COLUMNS)
+    assert set(seen) == set(COLUMNS)
+    for name, array in seen.items():
+        np.testing.assert_array_equal(array, found[name])
+    with pytest.raises(ValueError, match=r"examples\[0\] is not a serialized tf.train.Example"):
+        examples.read([whole[:-1]], COLUMNS)
 
 
 @hypothesis.given(

@@ -4,6 +4,7 @@ Runs where the extra `[serving]` is installed, as in the stage "mlserver" of `.c
 """
 
 import asyncio
+import gc
 import json
 import subprocess
 import sys
@@ -65,6 +66,157 @@ def test_an_export_that_fails_its_checks_is_not_served(clicks, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
     with pytest.raises(InputError, match=r"is not what was exported: .*checksums.json is damaged"):
         asyncio.run(runtime(directory).load())
+
+
+class Application:
+    """MLServer's REST application with one model, called without a network."""
+
+    def __init__(self, directory):
+        self.loop = asyncio.new_event_loop()
+        self.loop.run_until_complete(self._start(directory))
+
+    async def _start(self, directory):
+        from mlserver.handlers import DataPlane, ModelRepositoryHandlers
+        from mlserver.registry import MultiModelRegistry
+        from mlserver.repository import SchemalessModelRepository
+        from mlserver.rest import RESTServer
+
+        settings = mlserver.Settings(metrics_endpoint=None)
+        registry = MultiModelRegistry()
+        repository = ModelRepositoryHandlers(SchemalessModelRepository(""), registry)
+        server = RESTServer(settings, DataPlane(settings, registry), repository)
+        await server.add_custom_handlers(await registry.load(runtime(directory).settings))
+        self.app = server._app
+
+    def post(self, path, *chunks, **headers):
+        """Status and JSON of an answer; a body in chunks, without a Content-Length."""
+        return self.loop.run_until_complete(self._post(path, chunks, headers))
+
+    async def _post(self, path, chunks, headers):
+        headers = {"content-type": "application/json"} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
+        scope = {
+            **{"type": "http", "method": "POST", "path": path, "query_string": b""},
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }
+        left = [{"type": "http.request", "body": one, "more_body": True} for one in chunks]
+        left[-1]["more_body"] = False
+        sent = []
+
+        async def receive():
+            return left.pop(0)
+
+        async def send(message):
+            sent.append(message)
+
+        await self.app(scope, receive, send)
+        body = b"".join(one.get("body", b"") for one in sent[1:])
+        return sent[0]["status"], json.loads(body)
+
+
+@pytest.fixture(scope="module")
+def application(clicks, tmp_path_factory):
+    """The second system's model behind MLServer's REST application."""
+    return Application(exported.write(tmp_path_factory.mktemp("export"), clicks))
+
+
+PREDICT, INFER = "/v1/models/mmnet:predict", "/v2/models/clicks/infer"
+USER = {"name": "user_id", "datatype": "INT64", "shape": [1], "data": [int(USERS[0])]}
+ITEM = USER | {"name": "item_id", "data": [int(ITEMS[0])]}
+ROW = {"user_id": int(USERS[0]), "item_id": int(ITEMS[0])}
+
+
+def test_both_protocols_answer_the_same(application):
+    status, rows = application.post(PREDICT, json.dumps({"instances": [ROW]}).encode())
+    assert status == 200
+    status, v2 = application.post(INFER, json.dumps({"inputs": [USER, ITEM]}).encode())
+    assert status == 200
+    outputs = {one["name"]: one["data"] for one in v2["outputs"]}
+    assert outputs["probability"] == [rows["predictions"][0]["probability"]]
+
+
+@pytest.mark.parametrize("path", [PREDICT, INFER])
+@pytest.mark.parametrize(
+    ("chunks", "headers", "told"),
+    [
+        ([b" " * (1 << 20)] * 40, {}, "413: a request may have 16 MiB"),
+        ([b"{"], {}, "400: the body is not valid JSON"),
+        ([b""], {}, "400: the body is empty"),
+        ([b"{}"], {"content_length": "x"}, "400: Content-Length must be a whole number"),
+        ([b"{}"], {"content_type": "text/plain"}, "415: Content-Type must be application/json"),
+        ([b"{}"], {"content_encoding": "gzip"}, "400: the body is not valid gzip"),
+        ([b"[" * 600 + b"]" * 600], {}, "400: the body's lists may be nested 16 deep"),
+        ([b"7"], {}, "400: the body "),
+        ([b'{"instances": [{}], "inputs": 7}'], {}, "400: the body "),
+    ],
+)
+def test_a_hostile_body_is_refused_in_a_sentence(application, path, chunks, headers, told):
+    status, body = application.post(path, *chunks, **headers)
+    assert f"{status}: {body['error']}".startswith(told)
+    assert list(body) == ["error"]
+    assert len(body["error"]) <= 300
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"signature_name": []}, "there is no signature []; there are places, serving_default"),
+        ({"signature_name": {}}, "there is no signature {}"),
+        ({"signature_name": "x" * 10**6}, "there is no signature 'xxx"),
+        ({"signature_name": "places"}, "there is no input 'user_id'"),
+        ({"instances": [ROW] * 5000}, "a request may have 4,096 rows. Received: 5,000"),
+        ({"instances": [ROW | {"user_id": None}]}, "user_id: must be whole numbers"),
+        ({"instances": [ROW | {"user_id": 1.5}]}, "user_id: must be whole numbers"),
+        ({"instances": [ROW | {"user_id": 2**70}]}, "user_id: must be whole numbers"),
+        (
+            {"signature_name": "places", "instances": [{"user": 10**6, "item": 0}]},
+            "the model refuses the inputs: indices[0] = 1000000 is not in [0, ",
+        ),
+    ],
+)
+def test_a_wrong_request_is_refused_in_a_sentence(application, change, told):
+    body = json.dumps({"instances": [ROW]} | change).encode()
+    status, answer = application.post(PREDICT, body)
+    assert (status, list(answer)) == (413 if "4,096" in told else 400, ["error"])
+    assert answer["error"].startswith(told)
+    assert len(answer["error"]) <= 300
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"inputs": [USER]}, "input 'item_id' is missing"),
+        ({"inputs": [USER, ITEM | {"shape": [2**40]}]}, "a request may have 4,096 rows"),
+        ({"inputs": [USER, ITEM | {"data": [[[[[1]]]]] * 9}]}, "item_id: the shape [1] has 1"),
+        ({"inputs": [USER, ITEM | {"datatype": "X"}]}, "the body is not a V2 inference request: "),
+        ({"parameters": {"signature": []}}, "there is no signature []"),
+        ({"id": ["x" * 10**6]}, "the body is not a V2 inference request: id: "),
+    ],
+)
+def test_a_wrong_v2_request_is_refused_in_a_sentence(application, change, told):
+    body = json.dumps({"inputs": [USER, ITEM]} | change).encode()
+    status, answer = application.post(INFER, body)
+    assert (status, list(answer)) == (413 if "4,096" in told else 400, ["error"])
+    assert answer["error"].startswith(told)
+    assert len(answer["error"]) <= 300
+
+
+def test_no_bytes_are_held_once_requests_are_answered(application):
+    from mmnet.serving.mlserver_runtime import admission
+
+    gc.collect()  # refusals keep their request in a cycle with the traceback
+    assert admission._bytes == admission._requests == 0
+
+
+def test_an_answer_that_is_no_number_is_not_given(clicks, tmp_path):
+    served = runtime(exported.write(tmp_path, clicks))
+    asyncio.run(served.load())
+    served._loaded.user_table.assign(np.full(served._loaded.user_table.shape, np.nan))
+    inputs = mlserver.types.InferenceRequest.model_validate({"inputs": [USER, ITEM]})
+    with pytest.raises(mlserver.errors.MLServerError, match="no finite probability") as caught:
+        asyncio.run(served.predict(inputs))
+    assert caught.value.status_code == 422
 
 
 @pytest.mark.slow

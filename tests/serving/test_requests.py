@@ -11,7 +11,8 @@ from google.protobuf import json_format
 from hypothesis import strategies as st
 from tensorflow_serving.apis import predict_pb2
 
-from mmnet.serving import export, golden, period_texts, requests
+from mmnet.data.counts import Calendar
+from mmnet.serving import export, golden, period_texts, request_rules, requests
 from mmnet.serving.requests import RequestError
 
 SPECS = {
@@ -19,6 +20,7 @@ SPECS = {
     "rate": tf.TensorSpec([None], tf.float32),
     "title": tf.TensorSpec([None], tf.string),
 }
+RULES = request_rules.Rules(may_be_unknown=frozenset({"rate"}))
 ROWS = [
     {"clicks": [1, 2], "rate": 0.5, "title": "猫"},
     {"clicks": [3, 4], "rate": None, "title": {"b64": base64.b64encode(b"\xff").decode()}},
@@ -26,9 +28,9 @@ ROWS = [
 
 
 def test_rows_columns_and_v2_say_the_same():
-    by_row = requests.from_tf_serving({"instances": ROWS}, SPECS)
+    by_row = requests.from_tf_serving({"instances": ROWS}, SPECS, rules=RULES)
     columns = {name: [row[name] for row in ROWS] for name in SPECS}
-    by_column = requests.from_tf_serving({"inputs": columns}, SPECS)
+    by_column = requests.from_tf_serving({"inputs": columns}, SPECS, rules=RULES)
     v2 = requests.from_v2(
         [
             ("clicks", "INT64", [2, 2], [1, 2, 3, 4]),
@@ -36,6 +38,7 @@ def test_rows_columns_and_v2_say_the_same():
             ("title", "BYTES", [2], ["猫", b"\xff"]),
         ],
         SPECS,
+        rules=RULES,
     )
     for found in (by_row, by_column, v2):
         np.testing.assert_array_equal(found["clicks"], [[1, 2], [3, 4]])
@@ -47,7 +50,7 @@ def test_rows_columns_and_v2_say_the_same():
 def test_periods_that_are_left_out_are_not_known():
     specs = SPECS | {name: tf.TensorSpec([None], tf.string) for name in period_texts.NAMES}
     given = [row | {"target_period": "2024-05-31"} for row in ROWS]
-    found = requests.from_tf_serving({"instances": given}, specs)
+    found = requests.from_tf_serving({"instances": given}, specs, rules=RULES)
     assert list(found) == list(specs)
     assert found["target_period"].tolist() == [b"2024-05-31"] * 2
     assert found["release_period"].tolist() == found["first_click_period"].tolist() == [b""] * 2
@@ -82,20 +85,25 @@ def test_answers_stand_as_the_question_did():
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"clicks": [1, 2, 3]}, r"clicks: a row must have the shape \[2\]. Received: \[3\]"),
+        ({"clicks": [1, 2, 3]}, r"clicks: a row must have the shape \[2\]. Received: \[1, 2, 3\]"),
         ({"clicks": [1.5, 2]}, "clicks: must be whole numbers"),
         ({"clicks": ["1", "2"]}, "clicks: must be whole numbers"),
         ({"clicks": [True, False]}, "clicks: must be whole numbers"),
         ({"clicks": [2**70, 1]}, "clicks: must be whole numbers"),
-        ({"clicks": [1, [2]]}, "clicks: must be whole numbers"),
+        ({"clicks": [1, [2]]}, r"clicks: a row must have the shape \[2\]. Received: \[1, \[2\]\]"),
         ({"clicks": None}, "clicks: must be whole numbers"),
         ({"rate": "0.5"}, "rate: must be numbers"),
         ({"rate": [0.5]}, r"rate: a row must have the shape \[\]"),
         ({"rate": {}}, "rate: must be numbers"),
+        ({"rate": None}, r"rate\[0\] must be a finite number. Received: null or NaN"),
+        ({"rate": float("inf")}, r"rate\[0\] must be a finite number. Received: inf"),
         ({"title": 7}, "title: must be text. Received: 7"),
         ({"title": {"b64": "?"}}, "title: b64 must be base64"),
         ({"title": "\ud800"}, "lone surrogate"),
         ({"titel": "x"}, "no input 'titel'. Did you mean title"),
+        ({"x" * 10**6: 1}, r"no input 'x+…$"),
+        ({"title": "x" * 65_537}, r"title\[0\]: a text may have 65,536 bytes. Received: 65,537"),
+        ({"rate": [[[[[[[[1.0]]]]]]]]}, r"rate: a row must have the shape \[\]. Received"),
     ],
 )
 def test_what_is_wrong_is_named(change, told):
@@ -103,6 +111,7 @@ def test_what_is_wrong_is_named(change, told):
         requests.from_tf_serving({"instances": [ROWS[0] | change]}, SPECS)
     assert caught.value.status == 400
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) <= requests.MAX_SENTENCE
 
 
 @pytest.mark.parametrize(
@@ -116,7 +125,7 @@ def test_what_is_wrong_is_named(change, told):
         ({"instances": [{"clicks": [1, 2]}]}, r"input 'rate' is missing \(2 are\)"),
         ({"inputs": 7}, "one list per input"),
         ({"inputs": {"clicks": [[1, 2]], "rate": [1.0, 2.0], "title": [""]}}, "as many rows"),
-        ({"inputs": {"clicks": [], "rate": [], "title": []}}, "clicks: must be whole"),
+        ({"inputs": {"clicks": [], "rate": [], "title": []}}, "one row at least"),
     ],
 )
 def test_a_body_that_is_no_request_is_refused(body, told):
@@ -126,8 +135,11 @@ def test_a_body_that_is_no_request_is_refused(body, told):
 
 def test_too_many_rows_are_413():
     many = requests.MAX_ROWS + 1
+    wrong = {"clicks": [7] * many, "rate": ["x"] * many, "title": [7] * many}
     for read in (
         lambda: requests.from_tf_serving({"instances": [ROWS[0]] * many}, SPECS),
+        # Rows are counted before a value is looked at.
+        lambda: requests.from_tf_serving({"inputs": wrong}, SPECS),
         lambda: requests.from_v2([("rate", "FP32", [many], [0.5] * many)], SPECS),
     ):
         with pytest.raises(RequestError, match="send it in parts") as caught:
@@ -136,13 +148,33 @@ def test_too_many_rows_are_413():
 
 
 @pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"{", "the body is not valid JSON: Expecting"),
+        (b"\xff\xfe", "the body is not valid JSON"),
+        (b'{"x": NaN}', "NaN is not a JSON number; an unknown value is null"),
+        (b'{"x": -Infinity}', "-Infinity is not a JSON number"),
+        (b"1" * 5000, "the body is not valid JSON"),
+        (b"[" * 18 + b"]" * 18, "may be nested 16 deep"),
+        (b"[" * 100_000 + b"]" * 100_000, "may be nested 16 deep"),
+        (b"[" + b"[]," * 10**6 + b"[]]", "may have 1,000,000 lists. Received: 1,000,002"),
+    ],
+)
+def test_a_body_that_is_not_json_is_refused_before_it_is_read(body, told):
+    with pytest.raises(RequestError, match=told) as caught:
+        requests.parse(body)
+    assert caught.value.status in (400, 413)
+
+
+@pytest.mark.parametrize(
     ("one", "told"),
     [
         (("rate", "FP64", [1], [0.5]), "datatype must be FP32"),
-        (("rate", "FP32", [2], [0.5]), "1 values do not fill the shape"),
-        (("rate", "FP32", [], [0.5]), "do not fill"),
-        (("rate", "FP32", [-1], [0.5]), "do not fill"),
-        (("clicks", "INT64", [2], [1, 2]), r"must have the shape \[2\]"),
+        (("rate", "FP32", [2], [0.5]), r"rate: the shape \[2\] has 2 values. Received: 1"),
+        (("rate", "FP32", [1], [[0.5], [[2]]]), r"the shape \[1\] has 1 values. Received: more"),
+        (("rate", "FP32", [], [0.5]), r"rate: the shape must be \[rows\]. Received: \[\]"),
+        (("rate", "FP32", [-1], [0.5]), "one row at least"),
+        (("clicks", "INT64", [2], [1, 2]), r"clicks: the shape must be \[rows, 2\]. Received"),
     ],
 )
 def test_v2_requests_that_are_wrong_are_named(one, told):
@@ -244,12 +276,30 @@ def test_a_field_with_something_else_is_refused(value, told):
         requests.from_tf_serving({"inputs": {"tags": [value]}}, FIELD, {"tags": "|"})
 
 
+def test_an_answer_that_is_no_number_is_refused():
+    requests.check_finite({"y": np.array([1.0, 2.0]), "known": np.array([True, False])})
+    with pytest.raises(RequestError, match="row 1: the model has no finite y") as caught:
+        requests.check_finite({"y": np.array([[1.0, 2.0], [1.0, np.nan]])})
+    assert caught.value.status == 422
+
+
+def test_what_tensorflow_refuses_is_told_without_its_notes():
+    days = Calendar(kind="time", width=86_400)
+    function = tf.function(lambda texts: period_texts.numbers(texts, days, "target_period"))
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        function(tf.constant(["2024-02-30"]))
+    told = requests.reason(caught.value.message)
+    assert told.startswith("the model refuses the inputs: ")
+    assert "target_period: a period must be YYYY-MM-DD" in told
+    assert "node" not in told
+
+
 def test_golden_rows_score_the_same_in_every_format(run_dir):
     """PredictRequest, both forms of REST JSON and V2, of one golden batch."""
-    loaded, _ = export.load(run_dir / "export")
+    loaded, fitted = export.load(run_dir / "export")
     signature = loaded.signatures["raw_columns"]
     specs = requests.input_specs(signature)
-    batches = golden.read(run_dir / "export" / "1" / golden.FILE)
+    batches = list(golden.read(run_dir / "export" / "1" / golden.FILE))
     *_, batch = (one for one in batches if one.signature == "raw_columns")
     message = predict_pb2.PredictRequest()
     message.model_spec.signature_name = "raw_columns"
@@ -262,18 +312,26 @@ def test_golden_rows_score_the_same_in_every_format(run_dir):
     }
     number = len(batch.inputs["clicks"])
     rows = [{name: values[row] for name, values in texts.items()} for row in range(number)]
+    rules = request_rules.of(fitted, specs)
     forms = {
         "PredictRequest": {name: tf.make_ndarray(message.inputs[name]) for name in message.inputs},
-        "instances": requests.from_tf_serving(json.loads(json.dumps({"instances": rows})), specs),
-        "inputs": requests.from_tf_serving(json.loads(json.dumps({"inputs": texts})), specs),
+        "instances": requests.from_tf_serving(
+            json.loads(json.dumps({"instances": rows})), specs, rules=rules
+        ),
+        "inputs": requests.from_tf_serving(
+            json.loads(json.dumps({"inputs": texts})), specs, rules=rules
+        ),
         "v2": requests.from_v2(
             [
                 (name, requests._v2_type(specs[name]), batch.inputs[name].shape, values)
                 for name, values in texts.items()
             ],
             specs,
+            rules=rules,
         ),
     }
+    for one in batches:
+        assert not rules.problem(one.inputs), one.signature
     for form, arrays in forms.items():
         found = signature(**{name: tf.constant(array) for name, array in arrays.items()})
         # The same graph on the same values.
