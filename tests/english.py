@@ -70,9 +70,9 @@ GLOSSARY = (
     Phrase(
         "says",
         "reports, states",
-        r"\bsay(?:s|ing)? (?:so|which|what|how|where|who|whether|of|nothing)\b",
+        r"\bsay(?:s|ing)? (?:so|which|what|how|where|who|whether|of)\b",
         ("the log says so", "a column says which", "it says of each row"),
-        ("the paper says: no", "as they say"),
+        ("the paper says: no", "a letter says nothing about other tables"),
     ),
     Phrase(
         "beside",

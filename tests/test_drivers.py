@@ -229,7 +229,7 @@ def test_what_attends_to_nothing_cannot_be_explained(run_dir, tmp_path, capsys):
         arguments = [*given, f"--model={model}", "--explain"]
         assert run(TrainConfig, "train", *arguments) == driver.WRONG_INPUT
         error = capsys.readouterr().err
-        assert f"--explain: --model={model} has no attention to show" in error
+        assert f"--explain: --model={model} has no attention" in error
         assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
@@ -270,7 +270,7 @@ def test_an_unchanged_dataset_is_reused(simulated_flags, tmp_path, capsys):
         (["--source=simulated", "--set=unitts=3"], "Did you mean units?"),
         (["--source=simulatd"], "Did you mean simulated?"),
         (["--source=simulated", "--source_set=itms=3"], "Did you mean items?"),
-        (["--mode_weights=1,1", "--source=simulated"], "--mode_weights takes three numbers"),
+        (["--mode_weights=1,1", "--source=simulated"], "--mode_weights must be three numbers"),
         (["--resume"], "--resume needs --run_dir"),
         (["--profile_steps=3"], "must be FIRST,LAST, counted from 1"),
         (["--profile_steps=a,b"], "--profile_steps: "),
@@ -391,7 +391,7 @@ def test_evaluating_on_another_dataset_is_refused(own_copy, simulated_flags, tmp
     before = (own_copy / "evaluation" / "metrics.json").read_bytes()
     arguments = [f"--run_dir={own_copy}", f"--dataset_dir={tmp_path / 'paper'}"]
     assert run(EvaluateConfig, "evaluate", *arguments) == driver.WRONG_INPUT
-    assert "trained on another dataset" in capsys.readouterr().err
+    assert "trained on a different dataset" in capsys.readouterr().err
     assert (own_copy / "evaluation" / "metrics.json").read_bytes() == before
 
 

@@ -222,7 +222,7 @@ MISTAKES = {
         ([*TABLES, "--recipe=paper", "--loss=binomial"], "--loss=binomial is not what the paper"),
         ([*TABLES, "--recipe=auto", "--schedule=cosine"], "--schedule=cosine: --recipe=auto"),
         ([*TABLES, "--recipe=auto", "--model=lightgbm"], "--recipe=auto: no network is left"),
-        ([*TABLES, "--mode_weights=1,0"], "--mode_weights takes three numbers"),
+        ([*TABLES, "--mode_weights=1,0"], "--mode_weights must be three numbers"),
         (["--counts=no.csv", "--items=items.csv"], "no.csv: no such file"),
         ([*TABLES, "--taxonomies=categry"], "items.csv has no column 'categry'"),
         (["--dataset_dir=no"], "no is not a dataset directory"),
@@ -233,7 +233,7 @@ MISTAKES = {
         (["--run_dri=no"], "unknown flag --run_dri"),
         (["--run_dir=no"], "--run_dir=no: no run there"),
         (["--run_dir=run", "--dataset_dir=no"], "no is not a dataset directory"),
-        (["--run_dir=run"], "no finished run's weights there"),
+        (["--run_dir=run"], "no weights of a finished run found"),
     ],
     "predict": [
         (["--saved_modle=no"], "unknown flag --saved_modle"),

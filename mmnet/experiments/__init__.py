@@ -1,4 +1,4 @@
-"""Systems x seeds x origins: from a folder of flagfiles to tables that say what is known.
+"""Systems x seeds x origins: from a folder of flagfiles to tables with significance tests.
 
 plan.py          which cells there are, each a training run named after its flags and data
 cells.py         processes that train cells in turn, resumable

@@ -1,4 +1,4 @@
-"""Cells in processes, as many at a time as asked for; a cell is resumed where it was killed."""
+"""Cells run in parallel processes; a killed cell resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from mmnet.flags import to_flagfile
 from mmnet.training.records import Record
 
 OUTPUT = "output.txt"
-"""Of a cell's directory: what its training printed."""
+"""File of a cell's directory with the output of its training."""
 LINES_SHOWN = 12
-"""Of a failed cell's output."""
+"""Lines of a failed cell's output that the error message repeats."""
 
 
 def is_finished(cell: Cell) -> bool:
-    """Whether a cell's record says that it was trained, and scored unless it is a trial."""
+    """Return whether, by its record, a cell was trained and, unless it is a trial, scored."""
     try:
         record = Record.read(cell.directory / "record.json")
     except (OSError, ValueError):
@@ -49,13 +49,13 @@ def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int, system: S
 
     Args:
         cells: all of them.
-        jobs: how many at a time; each gets its part of the cores.
-        console: for a line per finished cell.
+        jobs: number of cells at a time; each gets its part of the cores.
+        console: prints a line per finished cell.
         lock: the descriptor from `only_one`.
-        system: whose cells they are.
+        system: the system of the cells.
 
     Returns:
-        How many were run.
+        Number of cells that were run.
 
     Raises:
         InputError: cells failed; all others have been run.
@@ -147,7 +147,7 @@ class _Worker:
         self.start(cell)
 
     def start(self, cell: Cell) -> None:
-        """Begins a cell; its output goes to a file beside its results."""
+        """Begin a cell; its output goes to a file next to its results."""
         self.cell, self.began = cell, time.monotonic()
         make_directory(cell.directory)
         # The directory may hold what a killed process left: then that run goes on.
@@ -187,8 +187,8 @@ def _failed(failed: Sequence[tuple[Cell, int]]) -> InputError:
     tail = "\n".join(lines[-LINES_SHOWN:])
     also = f"; so did {', '.join(other.name for other, _ in others)}" if others else ""
     return InputError(
-        f"cell {cell.name} ended with exit code {code}{also}. All other cells are done, and will "
-        f"not be run again. The end of {output}:",
+        f"cell {cell.name} ended with exit code {code}{also}. All other cells are finished and "
+        f"will not be run again. Last lines of {output}:",
         f"\n{tail}",
     )
 
@@ -216,7 +216,7 @@ class _Progress:
 
 
 def only_one(directory: Path) -> contextlib.AbstractContextManager[int]:
-    """Keeps a second experiment, or the cells of one that was killed, out of a directory.
+    """Locks a directory against a second experiment, and against the cells of a killed one.
 
     Returns:
         A context of the lock, a file descriptor to hand on to the cells; `InputError` where another

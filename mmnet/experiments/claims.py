@@ -1,7 +1,7 @@
-"""What the paper claims, checked: each claim holds, does not hold, or cannot be decided.
+"""Checks of the paper's claims: each one holds, does not hold, or cannot be decided.
 
 Every check is a sum of logarithms of MSEs, such as log(MSE of a baseline / MSE of MMNet), that the
-claim says is above 0. Its interval counts the luck of test items and of seeds, see
+claim expects to be above 0. Its interval includes the sampling error of test items and seeds, see
 `evaluation.significance`; a claim of several parts holds if all do, and fails if one does. A
 system that was trained once decides nothing.
 """
@@ -30,12 +30,12 @@ Term = tuple[float, str, str]
 
 @dataclass(frozen=True)
 class Part:
-    """One check of a claim: how it reads, what became of it, and by how much it holds.
+    """One check of a claim, with its text, verdict and margin.
 
     Attributes:
         text: with the numbers.
         verdict: one of `HOLDS`, `FAILS`, `OPEN`.
-        margin: lower end of the interval of what the claim says is above 0.
+        margin: lower end of the interval of the value that the claim expects to be above 0.
     """
 
     text: str
@@ -44,7 +44,7 @@ class Part:
 
     @classmethod
     def of(cls, text: str, estimate: Estimate, above: float = 0.0) -> Part:
-        """Decides by where the interval lies; never by systems that were trained once."""
+        """Decide by the position of the interval; systems that were trained once decide nothing."""
         if not estimate.seed_variance_known:
             return cls(f"{text} (one seed)", OPEN, estimate.low - above)
         verdict = HOLDS if estimate.low > above else FAILS if estimate.high < above else OPEN
@@ -52,14 +52,14 @@ class Part:
 
 
 def weakest(parts: Iterable[Part]) -> Part:
-    """The part that decides where all must hold: one that fails, else one that is open, ..."""
+    """Select the part that decides where all must hold: one that fails, else an open one, ..."""
     order = (FAILS, OPEN, HOLDS)
     return min(parts, key=lambda part: (order.index(part.verdict), part.margin))
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of Yu et al. (2021), and what became of it here."""
+    """A claim of Yu et al. (2021), and its verdict here."""
 
     name: str
     text: str
@@ -68,7 +68,7 @@ class Claim:
 
     @property
     def verdict(self) -> str:
-        """Of all parts together."""
+        """Verdict of all parts together."""
         verdicts = {part.verdict for part in self.parts}
         if FAILS in verdicts:
             return FAILS

@@ -1,4 +1,4 @@
-"""Every cell's predictions, side by side: which rows can be compared, and how they compare."""
+"""Comparison of all cells' predictions, in groups of rows that can be compared."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ COLUMNS = [
     *("scenario", "item_id", "period", "clicks", "share_rate", "predicted_share_rate"),
     *("age_periods", "true_share_rate"),
 ]
-"""What is read of a cell's predictions, as far as it is there."""
+"""Columns that are read from a cell's predictions, where they exist."""
 DECIDES = ("test_missing_rate", "scenario_seed", "numerator", "denominator")
-"""Flags that make another test of the same windows."""
+"""Flags that change the test of the same windows."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Compared:
     frame: pd.DataFrame
 
     def is_best(self, row: str, scenario: str, metric: str) -> bool:
-        """Whether a row cannot be told apart from the one with the best value."""
+        """Return whether a row cannot be told apart from the one with the best value."""
         of_column = (self.frame["scenario"] == scenario) & (self.frame["metric"] == metric)
         best = self.frame[of_column].iloc[0]["letters"]  # the best comes first
         return bool(set(best) & set(self.cell(row, scenario, metric)["letters"]))

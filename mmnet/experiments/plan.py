@@ -1,4 +1,4 @@
-"""Which cells an experiment has: rows x seeds x origins, each a training run of its own."""
+"""The cells of an experiment: rows x seeds x origins, each a training run of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TrainFlags = Any
 
 
 class System(Protocol):
-    """What the runner has to know of a system to train its rows and compare them.
+    """Properties of a system that the runner needs to train its rows and compare them.
 
     Attributes:
         train_flags: the flags of one training run.
@@ -31,7 +31,7 @@ class System(Protocol):
         own_flags: flags that each cell decides itself, so that no row may set them.
         dataset_flags: flags that decide what a dataset holds.
         decides_nothing: flags that decide no number of a run: where tables are (the dataset's
-            fingerprint says what is in them), and bookkeeping.
+            fingerprint covers their content), and bookkeeping.
         known_to_dataset: flags that a run on a prepared dataset must not be given again.
     """
 
@@ -64,7 +64,7 @@ class System(Protocol):
 
 @dataclass(frozen=True)
 class Kind:
-    """How a row's runs repeat.
+    """Repetition of a row's runs over seeds and origins.
 
     Attributes:
         seeded: its predictions depend on the seed.
@@ -128,7 +128,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """What progress calls it."""
+        """Name of the cell in progress messages."""
         origin = f" origin {self.origin}" if self.origin else ""
         return f"{self.row} seed {self.seed}{origin}"
 
@@ -148,7 +148,7 @@ class Plan:
         return self.seeds[: most if self.rows[row].kind.seeded else 1]
 
     def origins_of(self, row: str) -> int:
-        """How many origins a row has: only a split by time can be cut off earlier."""
+        """Number of a row's origins; only a split by time can end earlier."""
         return self.origins if self.rows[row].kind.rolls else 1
 
     def cells_of(self, row: str) -> list[tuple[int, int]]:
@@ -171,7 +171,7 @@ def plan(flags: ExperimentFlags, system: System) -> Plan:
             f"reads them from its experiment.txt, or give e.g. --table={system.example!r}"
         )
     for name in sorted(flags.model_fields_set & {"seed", "origin"}):
-        raise InputError(f"--{name} is each cell's own; give --{name}s")
+        raise InputError(f"--{name} is set for each cell by the experiment; use --{name}s")
     if len(set(flags.seeds)) < len(flags.seeds):
         raise InputError(f"--seeds must differ. Received: {','.join(map(str, flags.seeds))}")
     tables = tuple(_table(text, len(flags.seeds)) for text in flags.table)
@@ -179,7 +179,7 @@ def plan(flags: ExperimentFlags, system: System) -> Plan:
         tables = (TablePlan("Rows", tuple(given), len(flags.seeds)), *tables)
     slugs = [slug(table.title) for table in tables]
     if "" in slugs or len(set(slugs)) < len(slugs):
-        raise InputError("--table: titles must differ, in letters from a to z and digits")
+        raise InputError("--table: titles must differ in their letters a to z and digits")
     names = dict.fromkeys(name for table in tables for name in table.rows)
     read = rows([name for name in names if name not in given], flags, system)
     known = given | {row.name: row for row in read}
@@ -255,7 +255,7 @@ def _checked(
     """A row of the arguments that are its own; `source` is where they are, for messages."""
     resolved = _read(arguments, flags, system)
     for given in sorted(resolved.model_fields_set & system.own_flags):
-        raise InputError(f"{source}: --{given} is each cell's own; leave it out")
+        raise InputError(f"{source}: --{given} is set for each cell by the experiment; remove it")
     try:
         kind = system.kind(resolved)
     except InputError as error:
@@ -276,7 +276,7 @@ def _read(arguments: Sequence[str], flags: ExperimentFlags, system: System) -> T
 
 
 def dataset_directory(flags: TrainFlags, cells: Path, system: System) -> Path:
-    """Where the dataset of a cell is: one directory per way to prepare the tables."""
+    """Directory of a cell's dataset, one for each way to prepare the tables."""
     if flags.dataset_dir:
         return Path(flags.dataset_dir)
     others = set(type(flags).model_fields) - system.dataset_flags
@@ -340,7 +340,7 @@ def _cell(
 def study(
     row: Row, flags: ExperimentFlags, fingerprint: str, system: System, space: str = ""
 ) -> str:
-    """What a study of a row is called: a study of anything else has another name.
+    """Name of a row's study; it is unique to the row, the flags and the data.
 
     Args:
         row: that is tuned.

@@ -29,17 +29,17 @@ def write(
     directory: Path,
     files: Callable[[Plan, Records, ExperimentFlags], Mapping[str, Content]],
 ) -> int:
-    """Writes what is made of finished cells; a file is touched only if it changes.
+    """Write the files made from finished cells; a file is written only if it changes.
 
     Args:
         planned: the experiment.
         cells: all of its cells.
         flags: its settings.
-        directory: where the files go; state.json there says what they were made from.
+        directory: where the files go; state.json there records their sources.
         files: makes them: name -> content, see `plan.System`.
 
     Returns:
-        How many files were written anew.
+        Number of files that were rewritten.
     """
     records = {cell: Record.read(cell.directory / "record.json") for cell in cells}
     state = _state(planned, records, flags)

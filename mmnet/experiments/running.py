@@ -16,13 +16,13 @@ Prepare = Callable[[TrainFlags, Path], str]
 
 
 def directory_of(flags: ExperimentFlags, system: System) -> Path:
-    """Where the experiment's cells are.
+    """Directory of the experiment's cells.
 
     Raises:
-        InputError: there is no place for tables either.
+        InputError: neither the experiment nor the results directory is given.
     """
     if not flags.results and not flags.experiment:
-        raise InputError("neither --experiment nor --results given; name where tables go")
+        raise InputError("no directory for the results; give --experiment or --results")
     return Path(flags.cells or f"{system.runs}/{Path(flags.experiment).name or 'unnamed'}")
 
 
@@ -40,7 +40,7 @@ def run(flags: ExperimentFlags, system: System, prepare: Prepare) -> Path:
     directory = directory_of(flags, system)
     folder = Path(flags.results or f"{flags.experiment}/results")
     if os.path.lexists(folder) and not folder.is_dir():  # before anything is trained
-        raise InputError(f"{folder}: Not a directory; name another place by --results")
+        raise InputError(f"{folder}: Not a directory; choose another place with --results")
     planned = plan.plan(flags, system)
     system.check(planned, flags)
     with cells.only_one(directory) as lock:

@@ -56,7 +56,7 @@ def files(planned: Plan, records: Records, flags: ExperimentConfig) -> dict[str,
         by_period=planned.origins_of(flags.reference[0]) > 1,
     )
     found["claims.json"] = json.dumps(claims.as_json(ledger), indent=1) + "\n"
-    page.append(f"## What the paper claims\n\n{claims.markdown(ledger)}")
+    page.append(f"## Claims of the paper\n\n{claims.markdown(ledger)}")
     for table in planned.tables:
         name = slug(table.title)
         parts = comparison.compare(table, groups, flags)
@@ -71,7 +71,7 @@ def files(planned: Plan, records: Records, flags: ExperimentConfig) -> dict[str,
 
 
 def heading(records: Records, flags: ExperimentConfig) -> str:
-    """What all tables share: data, protocol, code."""
+    """Introduction to all tables: data, protocol, code."""
     seconds = sum(sum(record.stage_seconds.values()) for record in records.values())
     lines = [
         f"# {flags.title or 'Results'}\n",
@@ -110,7 +110,7 @@ def _windows(part: Compared) -> str:
 
 
 def _truth(rows: Sequence[str], planned: Plan, part: Compared, records: Records) -> str:
-    """Error to the true rate and the part of the MSE that no model can remove, where known."""
+    """Error against the true rate and the irreducible part of the MSE, where they are known."""
     known = [record.metrics["normal"] for cell, record in records.items() if cell.row in rows]
     noise = [one["sampling_noise_mse"] for one in known]
     if any(value is None for value in noise):

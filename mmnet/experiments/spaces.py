@@ -16,7 +16,7 @@ Choices = Sequence[Any]
 Range = tuple[float, float, str]
 """Lowest, highest, and the scale: "linear", "log", "integer" or "log integer"."""
 Space = Mapping[str, Choices | Range]
-"""What is tuned: a flag, or `set.` and an option of the model."""
+"""Name of the tuned setting: a flag, or `set.` and an option of the model."""
 
 SCALES = ("linear", "log", "integer", "log integer")
 OPTION = "set."
@@ -45,7 +45,7 @@ def read(path: str) -> dict[str, Choices | Range]:
     except OSError as error:
         raise InputError(f"--space={path}: {error.strerror}") from None
     except ValueError:
-        raise InputError(f"--space={path}: not a text file in UTF-8; save it as one") from None
+        raise InputError(f"--space={path}: not a UTF-8 text file; save it as UTF-8") from None
     found: dict[str, Choices | Range] = {}
     for number, line in enumerate(text.splitlines(), 1):
         line = line.partition("#")[0].strip()
@@ -59,10 +59,10 @@ def read(path: str) -> dict[str, Choices | Range]:
                 f"Received: {shown(line)}"
             )
         if name in found:
-            raise InputError(f"{where}: {shown(name)} has values already; write all in one line")
+            raise InputError(f"{where}: duplicate {shown(name)}; give all its values in one line")
         found[name] = _values(values, where)
     if not found:
-        raise InputError(f"--space={path}: no settings in it; name at least one")
+        raise InputError(f"--space={path} has no settings; add at least one")
     return found
 
 

@@ -46,7 +46,7 @@ def commits(records: Iterable[Record]) -> str:
 
 
 def how_compared(flags: ExperimentFlags, pairs: str, clusters: str) -> str:
-    """What letters, bold and † mean, for the heading of a page.
+    """Legend of letters, bold and †, for the heading of a page.
 
     Args:
         flags: `significance`, the level of the tests.
@@ -118,8 +118,8 @@ def differences(
             line.append(f"{value} [{low}, {high}] {p_value(found['p_holm'])}")
         lines.append(line)
     note = (
-        f"Difference from {planned.rows[part.reference].title} with its 95 % interval and p (Holm "
-        f"over the column): above 0 means {above}, than its.\n"
+        f"Difference from {planned.rows[part.reference].title} with its 95 % interval and p-value "
+        f"(Holm-corrected over the column). A value above 0 means {above} than the reference.\n"
     )
     return f"{note}\n{markdown_table(['System', *(one.title for one in shown)], lines)}"
 

@@ -51,7 +51,7 @@ SPACES: dict[str, dict[str, Choices | Range]] = {
         **_BOOSTING,
     },
 }
-"""What is tuned, by model: a flag, or `set.` and an option of the model."""
+"""Settings to tune, by model: a flag, or `set.` and an option of the model."""
 
 
 def tune(
@@ -71,7 +71,7 @@ def tune(
         row: what to tune.
         trial: trains with more arguments and returns the record.
         flags: `trials`, `seeds`.
-        journal: optuna's file of this study; it goes on where it was.
+        journal: optuna's file of this study, which resumes from it.
         own_space: what is tuned; None: the space of the row's model in `SPACES`.
         resumed: is called with the number of trials that were run before.
 

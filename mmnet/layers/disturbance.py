@@ -335,7 +335,7 @@ class ModalityDropout(keras.layers.Layer):
 
     What a model never saw absent in training it cannot do without: it has no vector for the
     absence, and what is left was never asked to predict alone. So each modality of an example is
-    lost with one probability, independently of the others, and drawn anew at every step.
+    lost with one probability, independently of the others, with new draws at every step.
 
     Args:
         rate: probability of losing a modality that is there, in [0, 1].

@@ -1,4 +1,4 @@
-"""What `--recipe=auto` tries: each candidate is a name, its flags and how simple it is.
+"""Candidates of `--recipe=auto`: each one has a name, its flags and a rank of simplicity.
 
 A new candidate is one entry of `CANDIDATES`. The flags that a user gave are part of every
 candidate; one that contradicts them is left out.
@@ -191,14 +191,14 @@ class Entry:
 
     @property
     def network(self) -> bool:
-        """Whether it is trained by epochs."""
+        """Return whether it is trained in epochs."""
         return REGISTRY[self.flags.model].kind == "network"
 
 
 def entries(
     flags: TrainConfig, *, within_one: bool, candidates: Sequence[Candidate]
 ) -> tuple[list[Entry], dict[str, str]]:
-    """The candidates that the user's flags leave, and why the others are left out.
+    """Select the candidates that the user's flags allow, with reasons for leaving out the others.
 
     Args:
         flags: of the search; `model_fields_set` names those that were given.
@@ -227,14 +227,14 @@ def entries(
     if not any(one.network for one in found):
         reasons = "; ".join(f"{name}: {why}" for name, why in out.items())
         raise InputError(
-            f"--recipe={reading.AUTO}: no network is left to try with the flags given ({reasons}); "
+            f"--recipe={reading.AUTO}: no network is left to try with these flags ({reasons}); "
             "leave out the flags that it should choose"
         )
     return found, out
 
 
 def _reason(candidate: Candidate, within_one: bool) -> str:
-    """Why a candidate cannot be trained here; empty if it can."""
+    """Reason why a candidate cannot be trained here; empty if it can."""
     for module in candidate.needs:
         if importlib.util.find_spec(module) is None:
             return f"{module} is not installed (pip install 'mmnet[baselines]')"

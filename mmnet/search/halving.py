@@ -15,7 +15,7 @@ from mmnet.recipes.durations import shown
 from mmnet.search.candidates import Entry
 
 KEPT = 3
-"""Of so many candidates one goes on to the next rung, which has so many times the epochs."""
+"""One in so many candidates advances to the next rung, which has so many times the epochs."""
 FINALISTS = 2
 """Fewest candidates of the last rung."""
 TIMES = 8
@@ -26,7 +26,7 @@ SHARE = 4
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is known of a candidate.
+    """Training results of a candidate so far.
 
     Attributes:
         value: monitored value of its best epoch, on the half of validation that chooses; infinite
@@ -51,7 +51,7 @@ class Outcome:
 
 
 Advance = Callable[[Entry, int], Outcome]
-"""Trains a candidate until it has so many epochs, and says what is known of it then."""
+"""Function that trains a candidate up to a number of epochs, and returns its `Outcome`."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Search:
         stopped: why the training of a candidate ended.
         budget: seconds.
         rungs: epochs of each rung.
-        remarks: what is to be said.
+        remarks: lines for the report.
     """
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -99,8 +99,8 @@ def search(
     """Trains candidates within a budget.
 
     The first network measures the time. Those that are always trained are trained to the end. Of
-    the others each rung trains as many as there is time for, and the best third goes on. What time
-    is left then goes to those that went out.
+    the others, each rung trains as many as there is time for, and the best third advances. The
+    remaining time goes to those that were eliminated.
 
     Args:
         entries: the candidates, in the order in which they are tried; one is a network.

@@ -1,4 +1,4 @@
-"""What a search knows, on the disk: a process that was killed is replayed from here."""
+"""Journal of a search on disk, from which a killed search is replayed."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class Journal:
                 self._steps[step] = Outcome(**row)
         except UNREADABLE as error:
             raise InputError(
-                f"{self._path} is damaged ({error}); start anew in an empty run directory"
+                f"{self._path} is damaged ({error}); start again in an empty run directory"
             ) from None
         if stored["dataset"] != dataset:
             raise InputError(
                 f"{self._path} is about other data than the ones given; resume with the tables of "
-                "that run, or start anew in an empty run directory"
+                "that run, or start again in an empty run directory"
             )
 
     def outcome(self, candidate: str, epochs: int) -> Outcome | None:
-        """What came of training a candidate until it had so many epochs; None if it is open."""
+        """Outcome of training a candidate up to a number of epochs; None if not yet trained."""
         return self._steps.get((candidate, epochs))
 
     def seconds(self, candidate: str) -> float:
@@ -62,7 +62,7 @@ class Journal:
         Args:
             candidate: its name.
             epochs: that were asked for.
-            outcome: what came of it.
+            outcome: its result.
             squared: squared errors of the best epoch, float64 [scenarios, rows]; empty if training
                 failed.
         """
@@ -88,5 +88,5 @@ class Journal:
                 return stored["squared"]
         except UNREADABLE as error:
             raise InputError(
-                f"{path} is damaged ({error}); start anew in an empty run directory"
+                f"{path} is damaged ({error}); start again in an empty run directory"
             ) from None

@@ -1,4 +1,4 @@
-"""What a search leaves behind: a page, its numbers, and a flagfile that needs no search."""
+"""Files of a search: a page, its numbers, and a flagfile that repeats the result directly."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _row(row: Mapping[str, Any]) -> str:
 
 
 def lines(told: Mapping[str, Any]) -> list[str]:
-    """What is printed at the end of a search, candidates from the best on."""
+    """Lines printed at the end of a search, the best candidates first."""
     ranked = sorted(told["candidates"], key=lambda row: row.get("value", math.inf))
     found = [
         f"  {row['candidate']:<24} {math.exp(row['value']):10.4g}  "

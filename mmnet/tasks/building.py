@@ -13,9 +13,9 @@ from mmnet.config import (
 from mmnet.data.dataset import Dataset
 
 WEIGHTS = Path("checkpoints", "best.npz")
-"""Of a run directory, or of a member's in it: the best epoch's."""
+"""Weights of the best epoch, in the run directory or in a member's directory."""
 MEMBERS = Path("members")
-"""Of the run directory of an ensemble: a directory per member, named by its seed."""
+"""Folder of an ensemble's run directory with one directory per member, named by its seed."""
 
 
 def members_of(flags: TrainConfig) -> list[TrainConfig]:
@@ -30,7 +30,7 @@ def members_of(flags: TrainConfig) -> list[TrainConfig]:
 
 
 def member_directory(flags: TrainConfig, member: TrainConfig) -> Path:
-    """Where a run keeps a member's checkpoints and logs, relative to the run directory.
+    """Path of a member's checkpoints and logs, relative to the run directory.
 
     >>> for number in (1, 2):
     ...     flags = TrainConfig(ensemble=number, seed=5)
@@ -59,11 +59,11 @@ def model_options(flags: TrainConfig) -> tuple[models.Builder, dict[str, Any]]:
     if flags.ensemble > 1 and not builder.seeded:
         raise InputError(
             f"--ensemble={flags.ensemble}: --model={flags.model} draws nothing at random, so that "
-            "it is the same with every seed; leave --ensemble out"
+            "all members would be identical; remove --ensemble"
         )
     weights = flags.mode_weights or builder.published_mode_weights
     if len(weights) != 3:
-        raise InputError(f"--mode_weights takes three numbers. Received: {flags.mode_weights}")
+        raise InputError(f"--mode_weights must be three numbers. Received: {flags.mode_weights}")
     shared = {
         "coarse_granularity": flags.coarse_granularity,
         "taxonomy_flags": flags.taxonomy_flags,
@@ -77,7 +77,7 @@ def model_options(flags: TrainConfig) -> tuple[models.Builder, dict[str, Any]]:
 def built(
     builder: models.Builder, options: dict[str, Any], dataset: Dataset, flags: TrainConfig
 ) -> Any:
-    """The system that the options describe, in the precision that the flags name.
+    """Build the system that the options describe, in the precision that the flags name.
 
     Raises:
         InputError: an option is out of its range.

@@ -28,7 +28,7 @@ from mmnet.tasks.shown import console, print_remarks, target_remarks
 from mmnet.training import resume
 
 MISSING_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Of the degradation curve: what remains of the test score as ever more of the histories goes."""
+"""Rates of the degradation curve: the test score as more and more of the histories is hidden."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class System:
     longer than all predictions together. Weights are read at each call.
 
     Attributes:
-        model: a Keras model, an estimator or a floor.
+        model: a Keras model, an estimator or a baseline.
         predict: from the inputs of a batch to percent, [batch].
         attention: attention and gate weights; None for a model without any.
     """
@@ -60,7 +60,7 @@ class System:
         return cls(model, predict, attention)
 
     def outcomes(self, examples: ScenarioSet) -> tuple[Predicted, Looks]:
-        """Predictions of all examples in every scenario, and where the system looks for them."""
+        """Predictions of all examples in every scenario, with the attention weights."""
         if self.attention is None:
             return examples.predictions(self.predict), {}
         return self.attention.look(examples)
@@ -84,7 +84,7 @@ class Validation:
 def evaluate(
     dataset: Dataset, flags: TrainConfig, run_dir: Path, *, name: str = "evaluation"
 ) -> None:
-    """Scores the trained model of a run, and writes what came of it.
+    """Score the trained model of a run and write the results.
 
     Args:
         dataset: to score it on.
@@ -104,7 +104,7 @@ def evaluate(
 
 
 def restored(dataset: Dataset, flags: TrainConfig, run_dir: Path) -> Any:
-    """The trained model of a run: a network, an estimator or a floor, or an ensemble of those.
+    """Load the trained model of a run: a network, an estimator, a baseline, or an ensemble.
 
     Args:
         dataset: that it was trained on.
@@ -144,7 +144,7 @@ def scenario_set(
 
 
 def validation_halves(dataset: Dataset, flags: TrainConfig) -> Halves:
-    """What of validation chooses, and what calibrates: all of it, unless the flags cut it."""
+    """Split validation into halves that choose and calibrate; without the flag, both are all."""
     examples = dataset.examples("validation")
     if not flags.validation_halves:
         return Halves(examples, examples)
@@ -158,7 +158,7 @@ def choosing_set(dataset: Dataset, windows: Windows, flags: TrainConfig) -> Scen
 
 
 def predictor_of(system: Any, jit: bool) -> Predict:
-    """One way to ask a Keras model or a floor."""
+    """Return a function that predicts with a Keras model or a baseline."""
     if isinstance(system, keras.Model):
         return Predictor(system, jit)
     return lambda inputs: system.predict({name: np.asarray(t) for name, t in inputs.items()})
@@ -172,7 +172,7 @@ def report_on(
     directory: Path,
     validation: Validation | None = None,
 ) -> dict[str, Any]:
-    """Scores a system on the test split beside the floors, and writes what came of it.
+    """Score a system and the simple baselines on the test split, and write the results.
 
     Args:
         system: the trained system.
@@ -234,7 +234,7 @@ def report_on(
 
 
 def attention_of(system: Any, dataset: Dataset, flags: TrainConfig) -> Attention | None:
-    """Where a network looks; None for what attends to nothing.
+    """Attention weights of a network; None for a model without attention.
 
     Raises:
         InputError: --explain was given, and there is nothing to explain.
@@ -244,7 +244,7 @@ def attention_of(system: Any, dataset: Dataset, flags: TrainConfig) -> Attention
         if found.kinds:
             return found
     if flags.explain:
-        raise InputError(f"--explain: --model={flags.model} has no attention to show; leave it out")
+        raise InputError(f"--explain: --model={flags.model} has no attention; remove --explain")
     return None
 
 
@@ -263,7 +263,7 @@ def title_of(flags: TrainConfig) -> str:
 def validation_of(
     predict: Predict, dataset: Dataset, windows: Windows, flags: TrainConfig
 ) -> Validation | None:
-    """Solves rules and calibrates intervals, from validation alone; None unless they are asked for.
+    """Solve rules and calibrate intervals, from validation alone; None unless requested.
 
     Only `--outputs=all` asks for them.
     """

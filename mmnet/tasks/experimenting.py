@@ -21,7 +21,7 @@ from mmnet.training.records import Record
 def experiment(flags: ExperimentConfig) -> None:
     """A folder of flagfiles in; every system trained, compared and put into tables."""
     if flags.space and not flags.tune:
-        raise InputError(f"--space={flags.space}: what --tune tunes; name the rows by --tune")
+        raise InputError(f"--space={flags.space} requires --tune, the rows to tune")
     if flags.tune:
         _tune(flags)
     else:

@@ -102,11 +102,11 @@ SCORES_ONLY = (
     *("output", "only_items", "processes", "static_cache", "runtime", "precision"),
     *("items_a_day", "rule", "explore"),
 )
-"""Flags that say how scores are written or decided by, which ranking features are not."""
+"""Flags of scores and decisions, which do not apply to ranking features."""
 
 
 def _ranking_features(flags: PredictConfig) -> None:
-    """Scores of a range of periods, with all that a ranker may want to know beside them."""
+    """Scores of a range of periods, with the further features that a ranker may use."""
     if given := [name for name in SCORES_ONLY if name in flags.model_fields_set]:
         raise InputError(
             f"--{given[0]} does not go with --ranking_features, which writes its own file of all "

@@ -1,4 +1,4 @@
-"""What tasks print."""
+"""Console output that tasks share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def print_ledger(dataset: Dataset) -> None:
 
 
 def target_remarks(dataset: Dataset, *names: str) -> list[str]:
-    """What is to be said of the targets of some splits; see `targets.remarks`."""
+    """Remarks about the targets of some splits; see `targets.remarks`."""
     if dataset.split is None:
         return []
     horizon, numerator = dataset.fitted.spec.horizon, dataset.fitted.tables.numerator
@@ -30,7 +30,7 @@ def target_remarks(dataset: Dataset, *names: str) -> list[str]:
 
 
 def print_remarks(lines: Iterable[str]) -> None:
-    """Prints lines that are not results, as far as there are any."""
+    """Print remarks, one per line."""
     for line in lines:
         console.print(line)
 

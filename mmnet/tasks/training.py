@@ -297,7 +297,7 @@ def fit_network(
 def fit_estimator(
     system: System, dataset: Dataset, windows: Windows, flags: TrainConfig
 ) -> dict[str, Any]:
-    """Fits the estimator of a system, and returns what the record says of it."""
+    """Fits the estimator of a system, and returns the record's entries about it."""
     estimator: Estimator = system.model
     train = scenario_set(dataset, windows, "train", flags)
     validation = choosing_set(dataset, windows, flags)
@@ -373,7 +373,7 @@ def _print_end(run_dir: Path, flags: TrainConfig, stages: Stages) -> None:
     console.print(report.table({own: systems.pop(own), **systems}))
     seconds = ", ".join(f"{name} {spent:.0f} s" for name, spent in stages.seconds.items())
     console.print(f"time         {seconds}")
-    console.print(f"report       {run_dir / 'evaluation' / 'table.md'} and the plots beside it")
+    console.print(f"report       {run_dir / 'evaluation' / 'table.md'}, with plots next to it")
     if (run_dir / "export" / "1").exists():
         console.print(f"SavedModel   {run_dir / 'export' / '1'}")
     logs = run_dir / ("logs" if flags.ensemble == 1 else MEMBERS)

@@ -1,4 +1,4 @@
-"""Averaged weights: what validation and export see is the mean of the last many steps."""
+"""Weight averaging: validation and export use the mean weights of the most recent steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ POLYNOMIAL = 8
 
 
 class WeightAverage:
-    """Keeps a moving average of what a model's training changes.
+    """Keeps a moving average of the variables that training changes.
 
     With w the weights after step n, counted from 1, and m the momentum:
 
@@ -24,7 +24,7 @@ class WeightAverage:
     statistics of batch normalisation, which belong to them; counters and random states are not.
 
     Args:
-        model: built and compiled; from now on each of its training steps updates the average.
+        model: built and compiled; from then on each of its training steps updates the average.
         momentum: m, in (0, 1).
 
     Attributes:
@@ -57,7 +57,7 @@ class WeightAverage:
         model.train_step = train_step
 
     def update(self) -> None:
-        """Takes in the weights after a training step."""
+        """Update the average with the weights after a training step."""
         n = ops.cast(self._steps, "float32")
         kept = ops.minimum(self._momentum, (n - 1) / (n + POLYNOMIAL))
         for average, variable in zip(self.variables, self._averaged, strict=True):
@@ -65,6 +65,6 @@ class WeightAverage:
             average.assign(kept * average + (1 - kept) * variable)
 
     def show(self) -> None:
-        """Gives the model the averages; whoever calls it puts its own weights back."""
+        """Load the averages into the model; the caller restores the model's own weights."""
         for average, variable in zip(self.variables, self._averaged, strict=True):
             variable.assign(average)

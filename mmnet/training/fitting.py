@@ -34,12 +34,12 @@ Metrics = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Monitor:
-    """Which epoch is the best one.
+    """Rule that decides which epoch is the best one.
 
     Attributes:
-        name: of the monitored value, in logs and messages.
-        value: from the metrics of an epoch to its monitored value.
-        better: the best epoch has the lowest value, the highest one, or is simply the last.
+        name: name of the monitored value, in logs and messages.
+        value: computes the monitored value from the metrics of an epoch.
+        better: whether the best epoch has the lowest value or the highest, or is simply the last.
         shown: metrics that are printed after each epoch, and compare runs in TensorBoard.
     """
 
@@ -49,29 +49,29 @@ class Monitor:
     shown: tuple[str, ...] = ()
 
     def improves(self, value: float, best: float | None) -> bool:
-        """Whether a value beats the best one so far; None before the first."""
+        """Return whether a value beats the best one so far; `best` is None before the first."""
         if best is None or self.better == "last":
             return True
         return value < best if self.better == "min" else value > best
 
 
 class EpochHooks:
-    """What a system decides between epochs; this class decides nothing.
+    """Decisions of a system between epochs; this base class decides nothing.
 
-    What a hook does must follow from its arguments alone, so that a resumed run repeats it.
+    A hook must depend on its arguments alone, so that a resumed run repeats its decisions.
 
     Attributes:
-        can_undo: whether `after` may say "undo"; what an epoch began with is kept in memory, and
-            in checkpoints within the epoch, only then.
+        can_undo: whether `after` may return "undo"; only then is the state at the beginning of an
+            epoch kept in memory, and in checkpoints within the epoch.
     """
 
     can_undo = False
 
     def before(self, progress: Progress) -> None:
-        """Prepares the model and its optimizer for an epoch of which no step was taken yet."""
+        """Prepare the model and its optimizer for an epoch of which no step has been taken."""
 
     def after(self, progress: Progress, metrics: Metrics) -> Literal["keep", "undo", "unlogged"]:
-        """Decides about an epoch that was trained and validated.
+        """Decide whether an epoch that was trained and validated is kept.
 
         Args:
             progress: before the epoch is counted; `progress.undone` has the epochs undone so far.
@@ -86,7 +86,7 @@ class EpochHooks:
 
 @dataclass(frozen=True)
 class FitResult:
-    """What came of a fit; the model itself holds the best epoch's weights.
+    """Result of a fit; the model itself holds the best epoch's weights.
 
     Attributes:
         best_epoch: counted from 1.
@@ -94,7 +94,7 @@ class FitResult:
         metrics: what `validate` returned for it.
         history: one row per epoch: epoch, step, loss, monitor (the value), learning_rate (at its
             end), epoch_seconds (of its steps), seconds (since the run began), metrics, and
-            unlogged where `EpochHooks.after` said so.
+            unlogged where `EpochHooks.after` returned it.
         epochs: epochs run, over all sessions.
         steps: training steps, over all sessions.
         seconds: wall time, over all sessions.
@@ -135,14 +135,14 @@ class Trainer:
         shared: what a resumed run must share besides the architecture and the flags that every
             system has, such as the name of the loss; JSON values by name.
         weight_average: momentum of the averaged weights that are validated, kept as the best and
-            left in the model, see `averaging.WeightAverage`; 0: there are none.
+            left in the model, see `averaging.WeightAverage`; 0 disables averaging.
         constants: variables that neither training nor validation changes, and that whoever builds
             the model fills; no checkpoint has them.
 
     Attributes:
         model: see above.
         variables: what training changes, by the names of `resume.training_variables`.
-        average: of the weights; None where there is none.
+        average: the averaged weights; None without averaging.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class Trainer:
         self._take = steps_for(model, batches, flags.jit, self._steps_per_execution)
 
     def start_over(self, model: keras.Model, seed: int) -> None:
-        """Goes back to before the first step, with the weights and random states of another model.
+        """Reset to before the first step, with the weights and random states of another model.
 
         Args:
             model: of the same architecture, newly built with the seed; it is only read.
@@ -210,7 +210,7 @@ class Trainer:
         hparams: Mapping[str, Any] | None = None,
         fixed: Mapping[str, Any] | None = None,
     ) -> FitResult:
-        """Fits the model and leaves the best epoch's weights in it.
+        """Fit the model and leave the best epoch's weights in it.
 
         Killed at any moment and called again with `resume`, it ends with the weights of the
         uninterrupted run: the same ones bit for bit, on one machine, when
@@ -226,10 +226,10 @@ class Trainer:
                 states and statistics are put back afterwards.
             run_dir: `checkpoints/` and `logs/` are written in it; None writes neither.
             within: a folder of `run_dir` to write them in, where a run has several fits.
-            resume: go on from the newest checkpoint in `run_dir`, if there is one. The run must
+            resume: continue from the newest checkpoint in `run_dir`, if there is one. The run must
                 share the settings that the weights depend on (`epochs`, `patience` and the
                 bookkeeping ones may change).
-            epochs: most epochs in all, those before a resume included; None: those of the flags.
+            epochs: maximum number of epochs, including those before a resume; None: the flag's.
             callbacks: called at the beginning and end of this session, of each epoch (validation
                 not included) and of each execution, which is a "batch" to them. They only watch:
                 no checkpoint has what they keep, and `stop_training` has no effect.
@@ -240,7 +240,7 @@ class Trainer:
                 data; JSON values by name.
 
         Raises:
-            InputError: the loss or the monitored value is no number; the checkpoint does not fit;
+            InputError: the loss or the monitored value is not finite; the checkpoint does not fit;
                 or `run_dir` holds checkpoints and `resume` is off.
             Interrupted: on Ctrl-C or SIGTERM, after the running execution and a checkpoint.
         """
@@ -269,7 +269,7 @@ class Trainer:
         ):
             run.log_hparams(hparams or {})
             if done:
-                run.display.line(f"going on from step {done:,}")
+                run.display.line(f"resuming from step {done:,}")
             watch = keras.callbacks.CallbackList([*callbacks], model=model)
             watch.on_train_begin()
             while not run.ended:
@@ -334,14 +334,14 @@ class _Run:
         self._began = self._start
 
     def restore(self, resume: bool) -> None:
-        """Goes back to the newest checkpoint, or makes sure that none would be overwritten."""
+        """Restore the newest checkpoint, or make sure that none would be overwritten."""
         if self.files is None:
             return
         if not resume:
             if self.files.paths():
                 raise InputError(
                     f"{self.files.directory} holds the checkpoints of another run; "
-                    "go on with it by --resume, or choose another --run_dir"
+                    "add --resume to continue it, or choose another --run_dir"
                 )
             return
         checkpoint = self.files.newest()
@@ -362,13 +362,13 @@ class _Run:
 
     @property
     def stopped_early(self) -> bool:
-        """Whether patience ran out."""
+        """Return whether patience ran out."""
         waited = self.progress.epoch - self.progress.best_epoch
         return bool(self.flags.patience) and waited >= self.flags.patience
 
     @property
     def ended(self) -> bool:
-        """Whether there is nothing left to train."""
+        """Return whether training is complete."""
         return self.progress.epoch >= self.flags.epochs or self.stopped_early
 
     @property
@@ -506,9 +506,9 @@ class _Run:
             return
         self.save()
         step, steps = self.progress.step, self.flags.epochs * self.steps_per_epoch
-        how = "nothing was kept"
+        how = "no checkpoint was written"
         if self.run_dir:
-            how = f"--run_dir={self.run_dir} --resume goes on exactly from here"
+            how = f"--run_dir={self.run_dir} --resume continues exactly from here"
         raise Interrupted(f"stopped at step {step:,} of {steps:,}; {how}")
 
     # ------------------------------------------------------------------ beginning and end
@@ -519,7 +519,7 @@ class _Run:
             self.logs.hparams(flags, [f"best/{name}" for name in self.monitor.shown])
 
     def result(self) -> FitResult:
-        """Gives the model its best weights, and says what they are worth."""
+        """Load the best weights into the model, and return their metrics."""
         resuming.assign(self.variables, self.best)
         progress, (steps, seconds) = self.progress, self._timed
         metrics = progress.history[progress.best_epoch - 1]["metrics"]

@@ -1,4 +1,4 @@
-"""Losses of predicted share rates, and which loss goes with which link of a model."""
+"""Losses of predicted share rates, and the link of the model that each loss requires."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class ScaledMeanSquaredError(keras.losses.Loss):
 class BinomialCrossEntropy(keras.losses.Loss):
     """Cross-entropy per click of rates in percent: −y log ŷ − (1 − y) log(1 − ŷ), both over 100.
 
-    Beyond the paper. Times the clicks of the target it is the negative log-likelihood of its
-    shares. The prediction is brought from [0, 1] to [10⁻⁶, 1 − 10⁻⁶], so that a certainty which
-    turns out wrong costs no more than 13.8 and has a gradient.
+    Beyond the paper. Multiplied by the clicks of the target, it is the negative log-likelihood of
+    its shares. The prediction is mapped from [0, 1] to [10⁻⁶, 1 − 10⁻⁶], so that a confident
+    wrong prediction costs no more than 13.8 and has a gradient.
 
     Call arguments:
         y_true: target rate, [batch], percent, in [0, 100].
@@ -76,8 +76,9 @@ class BinomialCrossEntropy(keras.losses.Loss):
 class PoissonLoss(keras.losses.Loss):
     """Negative Poisson log-likelihood per click of rates in percent: ŷ − y log ŷ, both over 100.
 
-    Beyond the paper; for rates that may exceed one. What the prediction leaves alone (the
-    logarithm of a factorial) is not in it. 10⁻⁶ is added to the prediction in the logarithm.
+    Beyond the paper; for rates that may exceed one. The term that does not depend on the
+    prediction (the logarithm of a factorial) is omitted. 10⁻⁶ is added to the prediction in the
+    logarithm.
 
     Call arguments:
         y_true: target rate, [batch], percent, 0 or more.
@@ -98,7 +99,7 @@ class PoissonLoss(keras.losses.Loss):
 
 
 def check_loss(loss: str, model: keras.Model) -> None:
-    """Makes sure that a model's rates stay where the loss is defined, in training as well.
+    """Check that a model's rates stay where the loss is defined, in training as well.
 
     Raises:
         InputError: they may not.
@@ -108,7 +109,7 @@ def check_loss(loss: str, model: keras.Model) -> None:
     heads = [layer for layer in model.layers if hasattr(layer, "link")]
     if loss == "binomial" and any(head.max_rate is None for head in heads):
         raise InputError(
-            "--loss=binomial is for rates within one; here they may exceed it: "
+            "--loss=binomial requires rates of at most one, and here they may exceed it; use "
             "--loss=poisson --set=link=log"
         )
     if not heads or heads[0].link != LINKS[loss]:
@@ -116,7 +117,7 @@ def check_loss(loss: str, model: keras.Model) -> None:
 
 
 def loss_weighting(loss: str) -> Literal["equal", "clicks"]:
-    """How examples weigh where no `half_weight_clicks` is given; see `Windows.training_batches`.
+    """Default weighting of examples without `half_weight_clicks`; see `Windows.training_batches`.
 
     The likelihoods are per click, so a target counts by its clicks; the paper's MSE counts targets.
     """

@@ -1,4 +1,4 @@
-"""What a person sees of a long training: one bar in a terminal, plain lines elsewhere."""
+"""Progress display of training: one bar in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 PLAIN_SECONDS = 30.0
-"""Longest silence, within an epoch, where the output is no terminal."""
+"""Longest time between two lines within an epoch, where the output is not a terminal."""
 
 
 class Display:

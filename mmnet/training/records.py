@@ -1,4 +1,4 @@
-"""The record of a run: what made it, on which machine, from which data, and what came of it."""
+"""The record of a run: its code, machine, data and results."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Record(BaseModel):
         rows_per_rule: rows that each rule of the ledger kept or dropped.
         missing_share: share of training history entries that are missing by nature, in [0, 1].
         parameters: trainable ones.
-        fitted: what fitting told: best epoch and its validation metrics, number of trees, ...
+        fitted: results of fitting: best epoch and its validation metrics, number of trees, ...
         stage_seconds: wall seconds of each stage.
         peak_memory_bytes: the most memory this process held; None where unknown.
         peak_child_memory_bytes: the same for the largest of its child processes.
-        metrics: what the run was worth.
+        metrics: test metrics of the run.
     """
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
@@ -91,7 +91,7 @@ class Record(BaseModel):
             return cls.model_validate_json(Path(path).read_bytes())
         except (OSError, ValueError):
             raise InputError(
-                f"{path} is missing or damaged, and says how the run went; train it again"
+                f"{path}, the record of the run, is missing or damaged; train the run again"
             ) from None
 
 
@@ -156,11 +156,11 @@ def _processor() -> str:
 
 
 def git_state() -> tuple[str | None, bool | None]:
-    """The commit of the checkout that mmnet runs from, and whether the package is as in it.
+    """Commit of the checkout that mmnet runs from, and whether the package is unchanged since.
 
     Returns:
-        `(None, None)` without git, without a commit, or when mmnet lies in no checkout of its own
-        (an installed copy inside somebody else's counts as none).
+        `(None, None)` without git, without a commit, or when mmnet does not run from its own
+        checkout (an installed copy inside another repository does not count).
     """
     root = Path(mmnet.__file__).resolve().parents[1]
     try:
@@ -183,7 +183,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def peak_memory() -> tuple[int | None, int | None]:
-    """The most bytes of memory that this process, and the largest of its children, ever held."""
+    """Peak memory in bytes of this process, and of the largest of its children."""
     try:
         import resource
     except ImportError:  # not on Windows

@@ -1,4 +1,4 @@
-"""Checkpoints from which training goes on as if it had never stopped.
+"""Checkpoints from which training resumes as if it had never stopped.
 
 `.keras` files, `save_weights` and `tf.train.Checkpoint` all drop the state of a
 `keras.random.SeedGenerator`, so a model restored from them repeats its dropout and disturbances.
@@ -31,17 +31,17 @@ _ARRAY = "array-"
 _OTHERS = "others/"
 
 AVERAGED = "weight_average"
-"""A setting that only runs with averaged weights have."""
+"""Name of a setting that only runs with averaged weights have."""
 
 
 @dataclass
 class Progress:
-    """How far training has come.
+    """Progress of training.
 
     Attributes:
         step: training steps taken.
-        epoch: epochs ended, their validation included. `step` may stand at the end of the next
-            one already: then its validation is still to be done.
+        epoch: epochs ended, including their validation. If `step` is at the end of the next one,
+            only the validation of that epoch is missing.
         best_value: the best monitored value so far; None before the first validation.
         best_epoch: the epoch it came from, counted from 1; 0 before the first validation.
         history: one row per ended epoch; see `fitting.FitResult`.
@@ -62,11 +62,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What one checkpoint file holds.
+    """Content of one checkpoint file.
 
     Attributes:
         progress: see `Progress`.
-        settings: what the run must share with the one that goes on from here.
+        settings: what the run must share with the one that resumes from it.
         arrays: everything that training changes, by the names of `training_variables`.
         best: the model's arrays at the best epoch, by the same names; empty before the first.
         others: arrays at other moments, by the same names, by the name of the moment.
@@ -85,7 +85,7 @@ class Checkpoint:
 def training_variables(
     model: keras.Model, averages: Iterable[keras.Variable] = ()
 ) -> dict[str, keras.Variable]:
-    """Every variable that a training step reads or changes, by a stable name.
+    """Collect every variable that a training step reads or changes, by a stable name.
 
     The model's own (random states, batch statistics and counters included), the optimiser's, and
     the sums behind the running loss. A name is `group/index/path`, such as
@@ -131,17 +131,17 @@ def to_array(variable: keras.Variable) -> np.ndarray:
 
 
 def assign(variables: Mapping[str, keras.Variable], arrays: Arrays) -> None:
-    """Gives the named variables these values."""
+    """Assign values to the named variables."""
     for name, value in arrays.items():
         variables[name].assign(value)
 
 
 def copy_model(source: keras.Model, target: keras.Model) -> None:
-    """Gives a model the weights, random states and statistics of another one.
+    """Copy the weights, random states and statistics of one model to another.
 
     Args:
-        source: only read.
-        target: of the same architecture.
+        source: the model that is read.
+        target: the model that is changed, of the same architecture.
     """
     pairs = zip(model_variables(source), model_variables(target), strict=True)
     for theirs, own in pairs:
@@ -198,24 +198,24 @@ class Checkpoints:
         return path
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint that is intact, with a warning for each that is not.
+        """Read the newest checkpoint that is intact, with a warning for each that is not.
 
         Returns:
-            None where there is no file at all.
+            The checkpoint; None if there is no file at all.
 
         Raises:
-            InputError: there are files, and every one is damaged.
+            InputError: there are files, and all of them are damaged.
         """
         paths = self.paths()
         for path in reversed(paths):
             try:
                 return _read(path)
             except UNREADABLE as error:
-                warnings.warn(f"{path} is damaged and was passed over ({error})", stacklevel=2)
+                warnings.warn(f"{path} is damaged and was skipped ({error})", stacklevel=2)
         if paths:
             raise InputError(
                 f"every checkpoint in {self.directory} is damaged; "
-                "start anew in an empty run directory, without --resume"
+                "start again in an empty run directory, without --resume"
             )
         return None
 
@@ -264,7 +264,7 @@ def check_fits(
     settings: Mapping[str, Any],
     directory: Path,
 ) -> None:
-    """Raises InputError unless this model with these settings can go on from the checkpoint."""
+    """Raise InputError unless this model with these settings can resume from the checkpoint."""
     import keras
 
     fix = "resume with the flags of that run, or choose an empty run directory"
@@ -311,12 +311,12 @@ def load_weights(model: keras.Model, path: Path, dataset: str) -> None:
     """Reads the weights of `save_weights` back into a model of the same architecture.
 
     Raises:
-        InputError: they are not there, of another model, or were trained on another dataset.
+        InputError: they are missing, of another model, or were trained on another dataset.
     """
     variables = model_variables(model)
     stored = load_arrays(path, dataset)
     if len(stored) != len(variables):
-        raise InputError(f"{path} does not fit the run's model: it has other weights")
+        raise InputError(f"{path} does not fit the run's model: the names of the weights differ")
     for number, variable in enumerate(variables):
         array = stored[str(number)]
         if tuple(variable.shape) != array.shape:
@@ -339,7 +339,7 @@ def load_arrays(path: Path, dataset: str) -> Arrays:
     """Reads the arrays of `save_arrays`.
 
     Raises:
-        InputError: they are not there, or were fitted on another dataset.
+        InputError: they are missing, or were fitted on another dataset.
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
@@ -350,12 +350,12 @@ def load_arrays(path: Path, dataset: str) -> Arrays:
                 if name.startswith(_ARRAY)
             }
     except UNREADABLE:
-        raise InputError(f"{path}: no finished run's weights there; train it first") from None
+        raise InputError(f"{path}: no weights of a finished run found; train it first") from None
     if not arrays:
-        raise InputError(f"{path} holds no arrays that this version wrote; train it again")
+        raise InputError(f"{path} was not written by this version of mmnet; train the run again")
     if trained_on != dataset:
         raise InputError(
-            f"{path} was trained on another dataset than the one given; its numbers would mean "
-            "nothing. Name the run's own by --dataset_dir"
+            f"{path} was trained on a different dataset, so its scores would be meaningless; name "
+            "the run's own dataset with --dataset_dir"
         )
     return arrays

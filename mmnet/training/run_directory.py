@@ -1,7 +1,7 @@
-"""A run directory: claimed before anything is spent, and taken up again by `--resume`.
+"""A run directory: claimed before any work is done, and reopened by `--resume`.
 
-`flags.txt` holds what decides the numbers, and runs again anywhere; `places.txt` beside it says
-where the data lay on this machine, so that resuming and evaluating find them.
+`flags.txt` holds the flags that decide the results, so that the run can be repeated anywhere.
+`places.txt` next to it holds the paths of the data on this machine, for resuming and evaluating.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OF_THE_RUN = ("run_dir", "dataset_dir", "outputs", "resume", "profile_steps", "e
 
 
 _OF_A_RUN = ("flags.txt", "checkpoints", SEARCH)
-"""What a directory that holds a run has of these."""
+"""Entries of which a directory with a run has at least one."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class RunKind(Generic[F]):
                 resume, or it was run with other flags.
         """
         if flags.resume and not flags.run_dir:
-            raise InputError("--resume needs --run_dir, the run to go on with")
+            raise InputError("--resume needs --run_dir, the run to resume")
         if not flags.run_dir:
             return flags, _fresh(self.stem(flags))
         run_dir = Path(flags.run_dir)
@@ -73,8 +73,8 @@ class RunKind(Generic[F]):
             flags = self._resumed(flags, self.read(run_dir, inside))
         elif not flags.resume and any((run_dir / name).exists() for name in _OF_A_RUN):
             raise InputError(
-                f"--run_dir={run_dir} already holds a run; go on with it by --resume, or choose "
-                "another"
+                f"--run_dir={run_dir} already holds a run; add --resume to continue it, or choose "
+                "another directory"
             )
         return flags, made(run_dir)
 
@@ -186,7 +186,7 @@ def removed_if_unused(run_dir: Path, *, was_there: bool) -> Iterator[None]:
 
 
 def is_there(flags: TrainRunFlags) -> bool:
-    """Whether the run directory that flags name exists, to be asked before `RunKind.open`."""
+    """Return whether the run directory named by the flags exists; call before `RunKind.open`."""
     return bool(flags.run_dir) and os.path.isdir(flags.run_dir)
 
 

@@ -1,4 +1,4 @@
-"""What surrounds one session of training: signals that ask it to stop, and the profiler."""
+"""The surroundings of a training session: signals that ask it to stop, and the profiler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a model of share rates is fitted: the optimizer, loss and monitor that its flags name."""
+"""Trainer of share rate models, with the optimizer, loss and monitor that the flags name."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ of fewer steps costs nothing."""
 
 
 def steps_for(model: keras.Model, batches: Batches, jit: bool, size: int) -> Steps | KerasSteps:
-    """What takes the training steps of a compiled model on these batches.
+    """Choose the object that takes the training steps of a compiled model on these batches.
 
     Args:
         model: see `Steps`.
@@ -49,7 +49,7 @@ def steps_for(model: keras.Model, batches: Batches, jit: bool, size: int) -> Ste
 
 
 def affordable(batches: Batches, steps: int) -> int:
-    """How many steps a call may have: at most `steps`, at least one."""
+    """Number of steps per call that memory allows: at most `steps`, at least one."""
     shapes = tf.nest.flatten(batches(0).element_spec)
     one = sum((spec.shape.num_elements() or 0) * spec.dtype.size for spec in shapes)
     return max(1, min(steps, MOST_STACKED_BYTES // max(one, 1)))

@@ -24,12 +24,12 @@ from mmnet.training.resume import model_variables, to_array
 class Logs:
     """Writes one session's event file; a run that was resumed has one per session.
 
-    `tf.summary` cannot say where a session starts. Said here, it makes TensorBoard forget what an
-    earlier session logged past the checkpoint that this one goes on from.
+    `tf.summary` cannot record where a session starts. Recorded here, it makes TensorBoard drop what
+    an earlier session logged after the checkpoint that this one resumes from.
 
     Args:
         directory: made if need be; None logs nothing.
-        first_step: the step that this session goes on from.
+        first_step: the step that this session resumes from.
     """
 
     def __init__(self, directory: Path | None, first_step: int = 0):
@@ -44,7 +44,7 @@ class Logs:
             self._writer.close()
 
     def start(self, step: int) -> None:
-        """Makes TensorBoard forget what was logged after a step, from which training goes on."""
+        """Make TensorBoard drop what was logged after a step, from which training resumes."""
         first = step + 1 if step else 0
         self._add(first, session_log=SessionLog(status=SessionLog.START))
 
@@ -80,7 +80,7 @@ class Logs:
 
 
 def disturbance_modes(model: keras.Model) -> dict[str, float]:
-    """How many examples training sent to each disturbance mode so far, and their proportions.
+    """Counts and proportions of the examples that training sent to each disturbance mode.
 
     Args:
         model: its variables named `mode_counts` [normal, cold, noisy] are summed.

@@ -156,7 +156,7 @@ def test_a_file_in_the_place_of_the_tables_is_refused_before_cells_are_trained(t
     (tmp_path / "tables").touch()
     places = [f"--results={tmp_path / 'tables'}", f"--cells={tmp_path / 'cells'}"]
     assert run(*SIMULATED, "--table=One: ha", *places) == 1
-    assert capsys.readouterr().err.endswith("Not a directory; name another place by --results\n")
+    assert capsys.readouterr().err.endswith("; choose another place with --results\n")
     assert not (tmp_path / "cells").exists()
 
 

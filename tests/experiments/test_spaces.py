@@ -37,10 +37,10 @@ def test_a_space_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("", "no settings in it"),
+        ("", "has no settings"),
         ("learning_rate", "line 1: must be NAME = VALUE"),
         ("learning_rate =", "line 1: must be NAME = VALUE"),
-        ("batch_size = 32\nbatch_size = 64", "line 2: batch_size has values already"),
+        ("batch_size = 32\nbatch_size = 64", "line 2: duplicate batch_size"),
         ("batch_size = 32,,64", "line 1: values must differ and not be empty"),
         ("batch_size = 32, 32", "line 1: values must differ"),
         ("noisy_rate = 0.3 .. much", "line 1: a range must be LOW .. HIGH, two numbers"),
@@ -62,7 +62,7 @@ def test_a_file_that_is_none(tmp_path):
     with pytest.raises(InputError, match="No such file"):
         read(str(tmp_path / "no.txt"))
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="not a text file in UTF-8"):
+    with pytest.raises(InputError, match="not a UTF-8 text file"):
         read(str(tmp_path / "bytes.txt"))
 
 

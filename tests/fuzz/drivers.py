@@ -385,7 +385,7 @@ def judge(command, code, printed, said, before, after, flags=()):
         assert last is not None, f"no sentence: {said}"
         sentence = lines[last].removeprefix("error: ")
         more = lines[last + 1 :]
-        assert not more or "The end of" in sentence, f"lines after the sentence: {said}"
+        assert not more or "Last lines of" in sentence, f"lines after the sentence: {said}"
         assert sentence.isprintable(), repr(sentence)
         assert 12 < len(sentence) <= LONGEST, f"{len(sentence)} characters: {sentence}"
         strange = [

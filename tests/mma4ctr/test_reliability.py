@@ -307,7 +307,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_with_a_warning(straig
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    with pytest.warns(UserWarning, match=f"{newest.name} is damaged and was passed over"):
+    with pytest.warns(UserWarning, match=f"{newest.name} is damaged and was skipped"):
         assert run("train", f"--run_dir={place}", "--resume") == 0
     assert outcome(place) == outcome(straight)
     assert Checkpoints(place / "checkpoints").newest().progress.epoch == 2

@@ -173,7 +173,7 @@ def test_killed_in_the_second_member_it_goes_on_from_there(
     assert not (tmp_path / "run" / "record.json").exists()
     capsys.readouterr()
     train([], tmp_path / "run", "--resume")
-    assert f"going on from step {seen[-1]}" in capsys.readouterr().err
+    assert f"resuming from step {seen[-1]}" in capsys.readouterr().err
     for seed in "12":
         found = weights(tmp_path / "run" / "members" / seed, run_dir / "dataset")
         assert_same(found, weights(pair / "members" / seed, run_dir / "dataset"))
@@ -192,12 +192,12 @@ def test_an_interrupted_member_names_the_run_to_resume(flags, tmp_path, monkeypa
     monkeypatch.setattr(fitting._Run, "stop_if_asked", interrupt)
     with pytest.raises(fitting.Interrupted) as stopped:
         train(flags, tmp_path / "run", "--ensemble=2")
-    assert f"--run_dir={tmp_path / 'run'} --resume goes on" in str(stopped.value)
+    assert f"--run_dir={tmp_path / 'run'} --resume continues" in str(stopped.value)
 
 
 @pytest.mark.parametrize("model", ["smoothed_history", "ha"])
 def test_a_model_that_draws_nothing_has_no_ensemble(model):
-    wanted = rf"^--ensemble=3: --model={model} draws nothing at random, .*; leave --ensemble out$"
+    wanted = rf"^--ensemble=3: --model={model} draws nothing at random, .*; remove --ensemble$"
     with pytest.raises(InputError, match=wanted):
         model_options(TrainConfig(model=model, ensemble=3))
 
@@ -262,5 +262,7 @@ def test_an_ensemble_of_which_a_member_is_missing_is_refused(pair, tmp_path):
     (run := tmp_path / "run").mkdir()
     for name in ("flags.txt", "places.txt"):
         (run / name).write_bytes((pair / name).read_bytes())
-    with pytest.raises(InputError, match=r"members.1.checkpoints.best\.npz: no finished run"):
+    with pytest.raises(
+        InputError, match=r"members.1.checkpoints.best\.npz: no weights of a finished"
+    ):
         tasks.evaluate(EvaluateConfig(run_dir=str(run)))

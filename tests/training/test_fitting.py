@@ -188,7 +188,7 @@ def test_a_signal_ends_the_session_with_a_checkpoint(number, tiny, uninterrupted
 
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with pytest.raises(
-        Interrupted, match=r"stopped at step 7 of 10; --run_dir=.* --resume goes on"
+        Interrupted, match=r"stopped at step 7 of 10; --run_dir=.* --resume continues"
     ):
         tiny.train(tmp_path, checkpoint_seconds=60, callbacks=[Call(interrupt)])
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers

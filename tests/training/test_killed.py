@@ -74,7 +74,7 @@ def test_killed_three_times_ends_with_the_same_weights(tmp_path):
     assert process.returncode == 0, output
     told, _ = reference.communicate()
     assert reference.returncode == 0, told
-    assert "going on from step" in output
+    assert "resuming from step" in output
     assert first < (3, 15) > third, "the kills came too late to mean anything"
 
     with np.load(whole / "weights.npz") as wanted, np.load(killed / "weights.npz") as found:

@@ -94,7 +94,9 @@ def test_a_loss_needs_the_link_that_keeps_rates_in_its_range(tiny):
 
 
 def test_rates_that_may_exceed_one_have_no_binomial_loss(tiny):
-    with pytest.raises(InputError, match="here they may exceed it: --loss=poisson --set=link=log"):
+    with pytest.raises(
+        InputError, match="here they may exceed it; use --loss=poisson --set=link=log"
+    ):
         check_loss("binomial", tiny.headed(max_rate=None))
 
 

@@ -102,7 +102,7 @@ def test_a_damaged_newest_file_is_passed_over_with_a_warning(damage, tmp_path):
 def test_only_damaged_files_are_refused(tmp_path):
     files = Checkpoints(tmp_path)
     damage_cut(files.write(checkpoint(1)))
-    with pytest.raises(InputError, match=r"every checkpoint in .* is damaged; start anew"):
+    with pytest.raises(InputError, match=r"every checkpoint in .* is damaged; start again"):
         files.newest()
 
 
@@ -127,7 +127,7 @@ def test_damaged_weights_are_refused(damage, tmp_path):
     save_arrays({"0": np.zeros(3)}, path, "data")
     assert list(load_arrays(path, "data")) == ["0"]
     damage(path)
-    with pytest.raises(InputError, match=r"best\.npz: no finished run's weights there"):
+    with pytest.raises(InputError, match=r"best\.npz: no weights of a finished run found"):
         load_arrays(path, "data")
 
 
@@ -220,5 +220,7 @@ def test_a_checkpoint_of_other_settings_is_refused(tiny, copy):
 
 
 def test_checkpoints_are_not_overwritten_unasked(tiny, copy):
-    with pytest.raises(InputError, match="holds the checkpoints of another run; go on with it by"):
+    with pytest.raises(
+        InputError, match="holds the checkpoints of another run; add --resume to continue it"
+    ):
         tiny.train(copy, resume=False)

@@ -36,7 +36,7 @@ def test_flags_and_places_are_read_back_and_a_run_is_not_started_twice(kind, her
     assert "dataset_dir" not in (run_dir / "flags.txt").read_text()
     own = kind.read(run_dir)
     assert (own.seed, own.dataset_dir) == (3, str(here / "data"))
-    with pytest.raises(InputError, match=r"already holds a run; go on with it by --resume"):
+    with pytest.raises(InputError, match=r"already holds a run; add --resume to continue it"):
         kind.open(given(kind, "--run_dir=run"))
 
 
