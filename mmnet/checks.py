@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from mmnet.credentials import redacted
+
 
 class InputError(ValueError):
     """The user's input is wrong: one clear sentence, exit code 1.
@@ -104,11 +106,12 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Returns the text on one line, with characters that do not print escaped.
+    r"""Returns the text on one line, unprintable characters escaped, URLs without secrets.
 
-    >>> printable("two\nlines\x1b[31m")
-    'two\\nlines\\x1b[31m'
+    >>> printable("two\nlines\x1b[31m"), printable("https://me:word@host")
+    ('two\\nlines\\x1b[31m', 'https://***@host')
     """
+    text = redacted(text)
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
@@ -143,7 +146,7 @@ def printable_lines(text: str) -> str:
     >>> printable_lines("a table\nof two lines\x1b[2J")
     'a table\nof two lines\\x1b[2J'
     """
-    return text if text.isprintable() else "\n".join(map(printable, text.split("\n")))
+    return "\n".join(map(printable, text.split("\n")))
 
 
 MOST_IN_A_CELL = 1000

@@ -23,7 +23,8 @@ from absl import flags as absl_flags
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
-from mmnet.checks import InputError, did_you_mean
+from mmnet import credentials
+from mmnet.checks import InputError, did_you_mean, quoted
 
 Columns = Annotated[tuple[str, ...], "comma-separated"]
 Numbers = Annotated[tuple[int, ...], "comma-separated"]
@@ -45,6 +46,24 @@ class Flags(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = None
+
+    @pydantic.field_validator("*")
+    @classmethod
+    def _is_one_line(cls, value: Any) -> Any:
+        """Refuses text that a flagfile would not give back as it was."""
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str):
+                if len(text.splitlines()) > 1 or text != text.rstrip() or "\0" in text:
+                    raise ValueError(
+                        "must be one line that does not end with a blank; rename the column or file"
+                    )
+                credentials.remember(text)
+        return value
+
+    @pydantic.model_serializer(mode="wrap", when_used="json")
+    def _without_secrets(self, dump: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The flags as they are stored."""
+        return {name: without_secrets(value) for name, value in dump(self).items()}
 
     @classmethod
     def beneath(cls, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,8 +201,9 @@ def build(config: type[Parsed], given: dict[str, Any]) -> Parsed:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"][:1])
-        rule = first["msg"][0].lower() + first["msg"][1:]
-        raise InputError(f"--{name}: {rule}. Received: {first['input']!r}") from None
+        rule = first["msg"].removeprefix("Value error, ")
+        rule = rule[0].lower() + rule[1:]
+        raise InputError(f"--{name}: {rule}. Received: {quoted(first['input'])}") from None
 
 
 def to_flagfile(config: BaseModel, *, leave_out: Sequence[str]) -> str:
@@ -192,7 +212,7 @@ def to_flagfile(config: BaseModel, *, leave_out: Sequence[str]) -> str:
     for name, field in type(config).model_fields.items():
         if name in leave_out:
             continue
-        value = getattr(config, name)
+        value = without_secrets(getattr(config, name))
         if "repeatable" in field.metadata:
             lines += [f"--{name}={each}" for each in value]
         elif "comma-separated" in field.metadata:
@@ -202,6 +222,39 @@ def to_flagfile(config: BaseModel, *, leave_out: Sequence[str]) -> str:
         else:
             lines.append(f"--{name}={value}")
     return "\n".join(lines) + "\n"
+
+
+def without_secrets(value: Any) -> Any:
+    """A flag's value as it is stored: text, or a sequence of them, with its URLs redacted."""
+    if isinstance(value, str):
+        return credentials.redacted(value)
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(without_secrets, value))
+    return value
+
+
+def expanded(url: str, flag: str) -> str:
+    """A URL with the values of the environment variables that it names as `${NAME}`.
+
+    Args:
+        url: that a flag holds.
+        flag: its name.
+
+    Raises:
+        InputError: a variable is not set, or the URL is one whose credentials were left out.
+    """
+    try:
+        found = credentials.expanded(url)
+    except LookupError as error:
+        raise InputError(
+            f"--{flag}={url}: the environment variable {error.args[0]} is not set; export it"
+        ) from None
+    if "://" in found and credentials.HIDDEN in found:
+        raise InputError(
+            f"--{flag}={url}: the credentials of this URL are not stored; give --{flag} again, "
+            "with ${NAME} in place of each, which reads them from environment variables"
+        )
+    return found
 
 
 def as_before(flags: BaseModel) -> set[str]:

@@ -17,7 +17,8 @@ class EngineFlags(Flags):
     engine: str = Field(
         "duckdb://",
         description="Engine that reads and counts tables: duckdb:// (in this process), "
-        "duckdb://FILE, pyspark://, or the URL of another Ibis backend.",
+        "duckdb://FILE, pyspark://, or the URL of another Ibis backend. ${NAME} in it is the value "
+        "of an environment variable, so that no password is in a command line or a file.",
     )
     engine_memory: str = Field(
         "1GB", description="Memory limit of DuckDB, or of the Spark driver, e.g. 4GB."
@@ -27,6 +28,11 @@ class EngineFlags(Flags):
     )
     engine_spill: str = Field(
         "", description="Directory for temporary files of data that do not fit in memory."
+    )
+    allow_remote: Annotated[bool, "added later"] = Field(
+        False,
+        description="Allow --events to be a URL (https, s3, ...) that the engine reads. DuckDB "
+        "then installs the extensions that it needs from extensions.duckdb.org.",
     )
 
 

@@ -34,6 +34,14 @@ SIMULATED = [
 SMALL = ["--set=units=8", "--set=field_width=4", "--epochs=2", "--batch_size=32", "--nojit"]
 
 
+SECRET = "mark3d-s3cret"
+SECRETS = [
+    f"--engine=duckdb://?custom_user_agent={SECRET}",
+    f"--text_handle=https://me:{SECRET}@localhost/bert?X-Amz-Signature={SECRET}",
+]
+"""Flags with a secret that nothing may show or store; the handle is not used."""
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """Weights that a test does not seed are the same in every run."""
@@ -125,7 +133,7 @@ def run_dir(made_once):
         from mmnet import config, tasks
         from mmnet.flags import parse
 
-        flags = [*SIMULATED, *SMALL, f"--run_dir={directory}"]
+        flags = [*SIMULATED, *SMALL, *SECRETS, f"--run_dir={directory}"]
         tasks.train(parse(config.TrainConfig, flags))
 
     return made_once("run", train)

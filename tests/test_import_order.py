@@ -27,6 +27,7 @@ ROOMS = (
         "flags",
         "recipes",
         "checks",
+        "credentials",
         "files",
         "hashing",
         "startup",

@@ -23,8 +23,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from mmnet.checks import InputError, did_you_mean, shown
 from mmnet.config import TableFlags
+from mmnet.credentials import redacted
 from mmnet.data import table_files, table_paths
 from mmnet.data.ledger import Rule
+from mmnet.flags import expanded
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -202,9 +204,15 @@ def connected(flags: TableFlags, scratch: Path) -> Iterator[Engine]:
         scratch: a directory for what does not fit in memory, unless `--engine_spill` names one.
 
     Raises:
-        InputError: there is no such engine, or something that it needs is not installed.
+        InputError: there is no such engine, or something that it needs is not installed; the events
+            are far away, and `--allow_remote` is not set.
     """
-    url = flags.engine or DEFAULT
+    if is_remote(flags.events) and not flags.allow_remote:
+        raise InputError(
+            f"--events={flags.events} is not on this machine; download it and name the file, or "
+            "set --allow_remote so that the engine reads it"
+        )
+    url = expanded(flags.engine or DEFAULT, "engine")
     if "://" not in url:
         raise InputError(
             f"--engine must be a URL: {DEFAULT}, duckdb://FILE, pyspark:// or that of another Ibis "
@@ -240,6 +248,13 @@ def _parts(url: str) -> tuple[str, dict[str, str]]:
     return place, dict(urllib.parse.parse_qsl(query))
 
 
+_CLOSED = dict.fromkeys(
+    ("autoinstall_known_extensions", "autoload_known_extensions", "allow_community_extensions"),
+    False,
+)
+"""Settings with which DuckDB downloads no code."""
+
+
 def _duckdb(url: str, flags: TableFlags, spill: Path) -> Engine:
     import duckdb
     import ibis
@@ -247,6 +262,8 @@ def _duckdb(url: str, flags: TableFlags, spill: Path) -> Engine:
     database, options = _parts(url)
     if database and not Path(database).is_file():
         raise InputError(f"--engine={url}: there is no DuckDB file {database}")
+    if is_remote(flags.events) or not flags.events or files_of(flags):
+        database = ""  # a view or macro of the warehouse has no part in reading files
     settings: dict[str, Any] = {
         "memory_limit": flags.engine_memory,
         "temp_directory": str(spill),
@@ -255,10 +272,16 @@ def _duckdb(url: str, flags: TableFlags, spill: Path) -> Engine:
     }
     if flags.engine_threads:
         settings["threads"] = flags.engine_threads
+    if not is_remote(flags.events):
+        settings |= _CLOSED
     try:
         backend = ibis.duckdb.connect(
             database or ":memory:", read_only=bool(database), **settings | options
         )
+        if database and "enable_external_access" not in options:
+            # Its views read its own tables and no other file; the spilling goes on.
+            backend.raw_sql("SET enable_external_access = false")
+        backend.raw_sql("SET lock_configuration = true")
     except duckdb.Error as error:
         raise InputError(
             f"--engine={url} with --engine_memory={flags.engine_memory}: {_first_line(error)}"
@@ -334,6 +357,11 @@ def _other(url: str, flags: TableFlags, spill: Path) -> Engine:
 # --------------------------------------------------------------------------------- reading
 
 
+def is_remote(events: str) -> bool:
+    """Whether events are named by a URL, which only an engine can read."""
+    return "://" in events
+
+
 def files_of(flags: TableFlags) -> list[Path]:
     """The files that `--events` names; none where it names a table or a place far away.
 
@@ -343,7 +371,7 @@ def files_of(flags: TableFlags) -> list[Path]:
     >>> files_of(TableFlags(events="s3://bucket/events.parquet"))
     []
     """
-    if "://" in flags.events:
+    if is_remote(flags.events):
         return []
     try:
         return table_paths.find(flags.events, "events")
@@ -362,10 +390,17 @@ def table_of(engine: Engine, name: str) -> Events:
     database, _, table = name.rpartition(".")
     try:
         data = engine.backend.table(table, database=database or None)
-    except Exception:  # each backend has its own
+    except Exception as error:  # each backend has its own
         known: list[str] = []
         with contextlib.suppress(Exception):
             known = engine.backend.list_tables(database=database or None)
+        if table in known:
+            fix = ""
+            if _is(error, "duckdb", "PermissionException"):
+                fix = "; where it may read files, add ?enable_external_access=true to --engine"
+            raise InputError(
+                f"--events={name}: the engine cannot read it: {_first_line(error)}{fix}"
+            ) from None
         raise InputError(
             f"--events={name}: no such file, directory, glob or table of the engine "
             f"(it has: {', '.join(sorted(known)) or 'none'}){did_you_mean(table, known)}"
@@ -373,14 +408,15 @@ def table_of(engine: Engine, name: str) -> Events:
     return Events(data, name, f"table {name}")
 
 
-def far_away(engine: Engine, url: str) -> Events:
+def far_away(engine: Engine, events: str) -> Events:
     """Files that only the engine can reach, read in its own way.
 
     Raises:
         InputError: it cannot.
     """
-    with errors_explained(f"reading {url}"):
-        if Path(url).suffix in (".parquet", ".pq"):
+    url = expanded(events, "events")
+    with errors_explained(f"reading {events}"):
+        if Path(urllib.parse.urlparse(url).path).suffix in (".parquet", ".pq"):
             data, name = read_parquet(engine, [url])
         elif engine.session is not None:
             options = {"header": True, "multiLine": True, "quote": '"', "escape": '"'}
@@ -392,7 +428,7 @@ def far_away(engine: Engine, url: str) -> Events:
         else:
             data = engine.backend.read_csv(url)
             name = data.get_name()
-    return Events(data, name, url)
+    return Events(data, name, redacted(events))
 
 
 def read_parquet(engine: Engine, paths: Sequence[Path | str]) -> tuple[ir.Table, str]:

@@ -176,7 +176,7 @@ def events_of(engine: Engine, flags: TableFlags, place: Path) -> Events:
     Raises:
         InputError: there is no such table, it cannot be read, or a column is not there.
     """
-    if "://" in flags.events:
+    if engines.is_remote(flags.events):
         return engines.far_away(engine, flags.events)
     if not engines.files_of(flags):
         return engines.table_of(engine, flags.events)

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import mmnet
 from mmnet.checks import InputError, quoted
 from mmnet.config import ENGINE, TableFlags, TaskFlags
+from mmnet.credentials import redacted
 from mmnet.data import engines, events, parquet, table_paths, table_reading
 from mmnet.data.ledger import Rule
 from mmnet.data.parquet import PIECE_ROWS
@@ -87,7 +88,7 @@ def load(
     about = {"key": key, "ledger": [dataclasses.asdict(rule) for rule in ledger]}
     (place / ABOUT_FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     if not files:  # a table of a warehouse, or files far away: what was counted stands for them
-        digests = {f"events/{flags.events}": _content_sha256(table)}
+        digests = {f"events/{redacted(flags.events)}": _content_sha256(table)}
     kept = (place / COUNTS_FILE, place / ABOUT_FILE)
     return KeptCounts(table, tuple(ledger), digests, kept, scratch)
 

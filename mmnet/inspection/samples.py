@@ -92,7 +92,7 @@ def _of_engine(flags: TableFlags, most: int) -> Table:
         scratch_directory(flags.engine_spill or None) as place,
         engines.connected(flags, Path(place)) as engine,
     ):
-        far = "://" in flags.events
+        far = engines.is_remote(flags.events)
         found = (
             engines.far_away(engine, flags.events)
             if far

@@ -1,14 +1,15 @@
-"""Engines other than DuckDB and Spark, by the example of SQLite: the same counts, or a sentence."""
+"""Other engines, by the example of SQLite; and engines read nothing that was not named."""
 
 import sqlite3
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
-from mmnet.data import input_tables
+from mmnet.data import engines, input_tables
 
 EVENTS, DAYS = 3000, 20
 
@@ -37,7 +38,7 @@ def log(tmp_path, monkeypatch):
 
 def counted(engine, events, **more):
     flags = TableFlags(
-        engine=engine, events=events, items="items.csv", unknown_items="drop", **more
+        **{"engine": engine, "events": events, "items": "items.csv", "unknown_items": "drop"} | more
     )
     found = input_tables.load_tables(flags)
     rows = pd.concat(piece.data.to_pandas() for piece in found.counts.pieces(EVENTS))
@@ -64,3 +65,68 @@ def test_what_is_not_in_the_database_is_one_sentence(log, engine, events, more, 
     with pytest.raises(InputError, match=sentence) as error:
         counted(engine, events, **more)
     assert "\n" not in str(error.value)
+
+
+# ------------------------------------------------------------------------ closed by default
+
+
+@pytest.fixture
+def warehouse(log, tmp_path):
+    """A DuckDB file from elsewhere that tries to read a file of this machine."""
+    (tmp_path / "private.txt").write_text("a private line")
+    private = f"(SELECT content FROM read_text('{tmp_path}/private.txt'))"
+    with duckdb.connect("logs.db") as con:
+        con.execute(f"CREATE VIEW leak AS SELECT {private} AS item_id, 3 AS timestamp, 1 AS shares")
+        con.execute("CREATE TABLE plays AS FROM 'events.parquet'")
+        con.execute(f"CREATE MACRO epoch_us(at) AS length({private})")
+    return "duckdb://logs.db"
+
+
+def test_a_view_of_a_warehouse_reads_no_file(warehouse):
+    said = "--events=leak: the engine cannot read it: .* add .enable_external_access=true to --eng"
+    with pytest.raises(InputError, match=said):
+        counted(warehouse, "leak", denominator="events", time_unit="index")
+    opened = f"{warehouse}?enable_external_access=true"
+    with pytest.raises(InputError, match="item 'a private line' is not in the items table"):
+        counted(opened, "leak", denominator="events", time_unit="index", unknown_items="fail")
+
+
+def test_files_are_read_without_what_a_warehouse_defines(warehouse):
+    rows, _ = counted(warehouse, "events.parquet")
+    others, _ = counted("duckdb://", "events.parquet")
+    pd.testing.assert_frame_equal(rows, others)
+
+
+def test_duckdb_loads_no_extension_and_its_settings_are_locked(warehouse, tmp_path):
+    for engine, events in (("duckdb://", "events.parquet"), (warehouse, "plays")):
+        flags = TableFlags(engine=engine, events=events)
+        with engines.connected(flags, tmp_path / "spill") as opened:
+            settings = dict(opened.backend.con.sql(SETTINGS).fetchall())
+            assert (settings.pop("enable_external_access") == "false") == (engine == warehouse)
+            assert set(settings.values()) == {"false"}
+            with pytest.raises(duckdb.Error, match="the configuration has been locked"):
+                opened.backend.con.sql("SET autoload_known_extensions = true")
+
+
+SETTINGS = """
+SELECT name, value FROM duckdb_settings() WHERE name IN ('enable_external_access',
+'autoinstall_known_extensions', 'autoload_known_extensions', 'allow_community_extensions')
+"""
+
+
+@pytest.mark.parametrize("url", ["https://h/log.csv", "s3://b/log.parquet", "file:///log.csv"])
+@pytest.mark.parametrize("engine", ["duckdb://", "pyspark://", "sqlite://log.db"])
+def test_events_far_away_need_a_flag(tmp_path, engine, url):
+    flags = TableFlags(engine=engine, events=url)
+    with (
+        pytest.raises(InputError, match=f"--events={url} is not on this machine"),
+        engines.connected(flags, tmp_path / "spill"),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_with_the_flag_the_engine_reads_a_url(log, tmp_path):
+    rows, _ = counted("duckdb://", f"file://{tmp_path}/events.parquet", allow_remote=True)
+    others, _ = counted("duckdb://", "events.parquet")
+    pd.testing.assert_frame_equal(rows, others)

@@ -13,6 +13,7 @@ import pytest
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 from mmnet import driver
+from mmnet.credentials import HIDDEN
 from mmnet.experiments import plan
 from mmnet.flags import parse
 from mmnet.mma4ctr import config
@@ -22,6 +23,7 @@ from mmnet.training.records import Record
 from tests.experiments.test_experiment import workers_here
 from tests.mma4ctr.conftest import FAST, LOG
 from tests.mma4ctr.files import feed, play, write_tiktok, write_wechat
+from tests.test_credentials import secrets_in
 
 ROOT = Path(__file__).parents[2]
 DRIVERS = {
@@ -35,6 +37,11 @@ DRIVERS = {
 
 def run(name, *arguments):
     return driver.run(DRIVERS[name], "", name, arguments, tasks="mmnet.mma4ctr.tasks")
+
+
+def test_no_file_of_a_dataset_or_a_run_holds_a_secret_of_its_flags(place):
+    assert f"custom_user_agent={HIDDEN}" in (place / "run/record.json").read_text()
+    assert secrets_in(place) == []
 
 
 def test_a_run_leaves_what_the_design_says(place):
@@ -112,7 +119,7 @@ def test_the_saved_model_is_verified_by_the_driver(place, capsys):
 def test_an_unchanged_log_is_not_prepared_again(place):
     spec = place / "dataset" / "dataset.json"
     before = spec.stat().st_mtime_ns
-    assert run("prepare", *LOG, f"--dataset_dir={place / 'dataset'}") == 0
+    assert run("prepare", *LOG, SECRETS[0], f"--dataset_dir={place / 'dataset'}") == 0
     assert spec.stat().st_mtime_ns == before
 
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from mmnet import driver, tasks
+from mmnet import credentials, driver, tasks
 from mmnet.checks import InputError
 from mmnet.config import PredictConfig, TableFlags
 from mmnet.data import dataset as datasets
@@ -25,6 +25,7 @@ from mmnet.files import only_one
 from mmnet.flags import parse
 from mmnet.serving import catalogue as catalogues
 from mmnet.serving import runtimes, workers
+from tests.conftest import SECRET, SECRETS
 
 PARTS = 3
 SHARD = ["--shard_items=37"]
@@ -88,7 +89,9 @@ def whole(run_dir, catalogue, tmp_path_factory):
 
 
 def test_blocks_are_scored_as_the_whole_is(run_dir, catalogue, whole, tmp_path):
-    scored = predict(run_dir, catalogue, tmp_path / "scores", *SHARD)
+    scored = predict(run_dir, catalogue, tmp_path / "scores", *SHARD, *SECRETS)
+    assert f"{credentials.HIDDEN}@localhost" in (tmp_path / "scores/_job.json").read_text()
+    assert SECRET not in (tmp_path / "scores/_job.json").read_text()
     # Each of the three files has row groups of 50, 50, 50 and the rest.
     assert len(parts(tmp_path / "scores")) == 12
     assert scored.equals(whole)
