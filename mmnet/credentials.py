@@ -17,7 +17,7 @@ HIDDEN = "***"
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>`]*")
 _USER = re.compile(r"([^/?#@]*|[^/?#@:]*:(?!\d+(?:/|$))[^?#@]*)@")
-"""What stands in front of the host; of a password that has a slash, too, unless it is a port."""
+"""The user and password before the host. A password may have a slash; a port is not a password."""
 _FILES = ("duckdb", "sqlite", "file")
 """Schemes that are followed by a path, in which an @ is a character like any other."""
 _HARMLESS = {

@@ -119,7 +119,7 @@ def test_the_saved_model_is_verified_by_the_driver(place, capsys):
 def test_an_unchanged_log_is_not_prepared_again(place):
     spec = place / "dataset" / "dataset.json"
     before = spec.stat().st_mtime_ns
-    assert run("prepare", *LOG, SECRETS[0], f"--dataset_dir={place / 'dataset'}") == 0
+    assert run("prepare", *LOG, f"--dataset_dir={place / 'dataset'}") == 0
     assert spec.stat().st_mtime_ns == before
 
 
