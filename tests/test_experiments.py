@@ -130,7 +130,7 @@ def test_the_results_page_repeats_the_lines_that_the_experiments_wrote():
 
 def test_no_page_takes_a_shared_letter_for_equality():
     """A test that does not reject its hypothesis has not shown it."""
-    pages = [ROOT / "README.md", *ROOT.glob("experiments/**/*.md")]
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("experiments/**/*.md")]
     said = {path: path.read_text(encoding="utf-8") for path in pages}
     assert not [path for path, text in said.items() if "not differ" in text]
     letters = [text for text in said.values() if "share a letter" in text]
