@@ -13,9 +13,7 @@ NOT_YET: tuple[str, ...] = (
     "mmnet/data/",
     "mmnet/encoders/",
     "mmnet/inspection/",
-    "mmnet/layers/",
     "mmnet/mma4ctr/",
-    "mmnet/models/",
     "mmnet/serving/",
 )
 

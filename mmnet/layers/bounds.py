@@ -1,4 +1,4 @@
-"""Bounds that no network reads beyond: no finite input makes a score that is not finite."""
+"""Bounds on the inputs of every network, so that finite inputs always give finite scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FLOAT32_MAX = 3.4028234663852886e38
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class Bounded(keras.layers.Layer):
-    """Reads a value outside [lowest, highest] as the nearest one inside; others pass to the bit.
+    """Clips values to [lowest, highest]; values inside pass through unchanged, bit for bit.
 
     Without it a number of 1e30 overflows in a network's products, to inf - inf or 0 * inf in some
     orders of instructions and not in others. `schema` has the limits of each input.

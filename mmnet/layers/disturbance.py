@@ -21,7 +21,7 @@ ADAPTIVE_MODES = ("none", "evidence")
 
 
 def hide_steps(hidden, missing_flag, *sequences):
-    """Makes chosen steps read exactly like steps without clicks.
+    """Make chosen steps read exactly like steps without clicks.
 
         m' = max(m, b)        s' = (1 - m') * s
 
@@ -49,7 +49,7 @@ def hide_steps(hidden, missing_flag, *sequences):
 
 
 def hide_all(missing_flag, *sequences):
-    """Hides every step: what an item without any history looks like. See `hide_steps`."""
+    """Hide every step, as for an item without any history. See `hide_steps`."""
     return hide_steps(ops.ones_like(missing_flag), missing_flag, *sequences)
 
 
@@ -78,7 +78,7 @@ class _Disturbance(keras.layers.Layer):
         return tuple(keras.KerasTensor(x.shape, x.dtype) for x in inputs)
 
     def hidden(self, missing_flag, clicks=None):
-        """Says which steps to hide in training: b, bool [batch, window]."""
+        """Choose the steps to hide in training: b, bool [batch, window]."""
         raise NotImplementedError
 
 
@@ -206,7 +206,7 @@ class MultiMode(_Disturbance):
         self.built = True
 
     def hidden(self, missing_flag, clicks=None):
-        """What the block of each example's mode hides; counts the modes."""
+        """Choose what the block of each example's mode hides, and count the modes."""
         batch, window = ops.shape(missing_flag)
         # One draw: its first column chooses the mode, the others are T of the noisy block. Two
         # draws would change the random stream of every model trained so far.
@@ -254,7 +254,7 @@ class MultiMode(_Disturbance):
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class HiddenHistory(keras.layers.Layer):
-    """Hides the whole history always, not only in training: for what must not read it.
+    """Hides the whole history always, not only in training, from layers that must not read it.
 
     Call arguments:
         share_rate: y, [batch, window], in percent.
@@ -331,7 +331,7 @@ class UnknownDisturbance(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class ModalityDropout(keras.layers.Layer):
-    """Calls modalities absent at random, in training only.
+    """Removes modalities at random, in training only.
 
     What a model never saw absent in training it cannot do without: it has no vector for the
     absence, and what is left was never asked to predict alone. So each modality of an example is

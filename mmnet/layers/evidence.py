@@ -1,4 +1,4 @@
-"""Evidence: a prior rate, corrected by as many clicks as an item has of its own."""
+"""Evidence: a prior rate that is corrected by the item's own clicks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def clipped(rate, max_rate: float | None):
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class PriorClicks(keras.layers.Layer):
-    """Says how many clicks a prior rate is worth; always float32.
+    """Predicts how many clicks a prior rate is worth; always float32.
 
     κ = exp(a · x + log k_0), the logarithm clipped to `LOG_CLICKS`. At first a = 0, so that all
     priors are worth the same: plain empirical Bayes.
@@ -72,9 +72,9 @@ class SmoothedRate(keras.layers.Layer):
 
     with e_t = n_t: empirical-Bayes smoothing, if μ and κ are the same for all. Learned per step
     are its weight w_t in (0, 1), which discounts clicks of another time, and h_t above 0, the
-    clicks at which a step tells half of what it can: a rate that moves from step to step is not
-    known better for being counted better. A step without clicks has no part, and a history
-    without clicks gives μ, to the bit.
+    clicks at which a step carries half of the information that it can: more clicks in one step do
+    not help against a rate that moves from step to step. A step without clicks has no part, and a
+    history without clicks returns exactly μ.
 
     Args:
         max_rate: clips to [0, max_rate] outside training, as `PredictedRate` does; None sets no
@@ -125,7 +125,7 @@ class SmoothedRate(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class TaxonomyCentre(keras.layers.Layer):
-    """Says where the taxonomies' as-of means put a rate, as an output z; always float32.
+    """Turns the taxonomies' as-of means into an output z; always float32.
 
     Beyond Yu et al. (2021). With m_k the last mean of taxonomy k in the window, c the mean of the
     training targets and s their scale:

@@ -1,4 +1,4 @@
-"""xDeepFM: how meta features interact (Lian et al. 2018; Yu et al. (2021) section 4.4)."""
+"""xDeepFM: interactions of meta features (Lian et al. 2018; Yu et al. (2021) section 4.4)."""
 
 from __future__ import annotations
 

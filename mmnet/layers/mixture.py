@@ -1,4 +1,4 @@
-"""The mixture of two predictions: how far each is trusted for an example."""
+"""The mixture of two predictions, with a weight per example."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmnet import checks
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class DirectWeight(keras.layers.Layer):
-    """Says how far a network's direct prediction is trusted, against a smoothed one; float32.
+    """Weighs a network's direct prediction against a smoothed one; always float32.
 
     g = 1 / (1 + exp(-(Σ_i a_i · x_i + b_1 log(1 + Σ n) + b_2 o + c))). At first a and b are 0, so
     that g is the same for all.
@@ -64,8 +64,8 @@ class DirectWeight(keras.layers.Layer):
 class MixedRate(keras.layers.Layer):
     """Mixes a smoothed and a direct prediction, (1 - g) s + g f; always float32.
 
-    Rates are mixed, not what a link makes rates of: so the mixture is inside any range that both
-    are in, whatever the link.
+    The rates themselves are mixed, not their values on the scale of a link, so the mixture is
+    inside any range that both rates are in, whatever the link.
 
     Call arguments:
         smoothed: s, [batch], percent.

@@ -1,4 +1,4 @@
-"""Which modalities an example has, and what a network makes of one that it lacks.
+"""Detection of the modalities of an example, and vectors for those that it lacks.
 
 One definition for all: a modality is absent where all its tensors are 0. That is a text without
 a token, an item whose fields are all missing and whose numbers are all empty, a vector of zeros.
@@ -14,7 +14,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class Presence(keras.layers.Layer):
-    """Tells which modalities an example has.
+    """Detects which modalities an example has.
 
     Call arguments:
         modalities: a list of tensors per modality, each [batch] or [batch, any]: ids, where 0 is
@@ -51,8 +51,9 @@ class AbsentVectors(keras.layers.Layer):
 
         v' = v + Σ_k (1 - p_k) a_k
 
-    Attention over what is there cannot tell the layers behind it that something was not; this
-    does. At the start all a_k are 0, and a modality that training never lacks leaves its own so.
+    Attention over the modalities that are present cannot show the following layers that one was
+    absent; this layer does. At first all a_k are 0, and a modality that training never lacks
+    leaves its own at 0.
 
     Call arguments:
         vector: v, [batch, width].

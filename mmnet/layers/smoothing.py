@@ -1,7 +1,7 @@
-"""Empirical Bayes as layers: priors by value, their centre as of now, and the posterior mean.
+"""Empirical Bayes as layers: priors by taxonomy value, as-of centres, and the posterior mean.
 
-`models.smoothed_history` fits what they hold; nothing here is trained. All compute in float32
-under any policy.
+`models.smoothed_history` fits their weights; nothing here is trained. All compute in float32 under
+any policy.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class ValuePriors(_Fitted):
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class AsOfCentre(_Fitted):
-    """Moves a prior to what the other items of an item's taxonomy values do in the window.
+    """Moves a prior to the window's rates of the other items with the same taxonomy values.
 
         mu' = (1 - o) Σ_k w_k m_k / Σ_k w_k + o mu        kappa' = (1 - o) k + o kappa
 

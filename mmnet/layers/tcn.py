@@ -23,8 +23,8 @@ class TemporalConvolution(tcn.TCN):
         x ← relu(relu(conv(relu(conv(x)))) + skip(x))
 
     Weights are keras-tcn's own, and so is the result; but each convolution is one matrix product
-    over the window beside its shifted self, which costs a CPU less. keras-tcn
-    3.5.6 has no weight normalisation. It drops Keras masks: features must tell missing steps.
+    over the window concatenated with its shifted copies, which is faster on a CPU. keras-tcn
+    3.5.6 has no weight normalisation. It drops Keras masks: the features must flag missing steps.
 
     Args:
         filters: channels of each residual block.

@@ -1,4 +1,4 @@
-"""Regression trees as arrays, walked by gathers: boosted trees without the library behind them."""
+"""Regression trees as arrays, walked by gathers: boosted trees without their library."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mmnet.layers.evidence import clipped
 PIECE = 64
 """Rows that are walked at a time, whatever the batch: a row needs some bytes for every split."""
 SMALLEST = 1e-35
-"""What lies closer to 0 is read as 0, as LightGBM reads it; so no subnormal number is compared."""
+"""Values closer to 0 are read as 0, as in LightGBM, so that no subnormal number is compared."""
 WORD = 31
 """Categories to a word of a bitset: the bits of an int32 but its sign."""
 
 ScoreLink = Literal["identity", "logistic"]
-"""How a score becomes a rate; see `TreeRate`."""
+"""Link from a score to a rate; see `TreeRate`."""
 LEAST_PROBABILITY = 1e-7
 """Rates are read as at least this far from 0 and 100 % where their log odds are taken."""
 
@@ -29,21 +29,21 @@ LEAST_PROBABILITY = 1e-7
 class Forest:
     """Trees as arrays.
 
-    A condition is what a node asks; many nodes ask the same. Condition c, counted through both
+    A condition is the test of a node; many nodes share one. Condition c, numbered through both
     kinds, sends a row to the left
 
         numeric       x[feature[c]] <= threshold[c], or missing_left[c] where x is NaN
         categorical   if the bitset of c holds trunc(x[category_feature[c]]); never where it is NaN
 
     Places are the nodes of all trees, and after them all leaves; a leaf leads to itself, whatever
-    it asks. No array is empty, as a weight without entries could not be saved.
+    its condition. No array is empty, as a weight without entries could not be saved.
 
     Attributes:
         feature, threshold, missing_left: int32, float32 and bool [numeric conditions].
         category_feature: int32 [categorical conditions].
         first_word, num_words: where each bitset lies in `words`, int32 [categorical conditions].
         words: bitsets of `WORD` categories each, int32 [words].
-        condition: what each place asks, int32 [places].
+        condition: condition of each place, int32 [places].
         left, right: the place after it, int32 [places].
         root: the place where each tree begins, int32 [trees]; the deepest tree first.
         value: of each leaf, float64 [leaves].
@@ -188,7 +188,7 @@ def log_odds(rate, xp=ops):
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class TreeRate(keras.layers.Layer):
-    """Makes a rate of the score of trees, which may be a correction of another rate.
+    """Turns the score of trees into a rate; the score may correct another rate.
 
         identity    start + score
         logistic    100 / (1 + exp(-(log odds of start + score)))
@@ -201,7 +201,7 @@ class TreeRate(keras.layers.Layer):
 
     Call arguments:
         score: float64 [batch].
-        start: the rate that the score corrects, percent, [batch]; None: there is none.
+        start: the rate that the score corrects, percent, [batch]; None corrects no rate.
 
     Returns:
         Percent, float32 [batch].

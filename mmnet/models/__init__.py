@@ -17,7 +17,7 @@ from mmnet.schema import FeatureSpec
 
 @dataclass(frozen=True)
 class Builder:
-    """How to make a model: `builder(spec, **options)`.
+    """Recipe of a model: `builder(spec, **options)` builds it.
 
     The model's module, and Keras with it, is loaded only when the model is built.
 
@@ -53,11 +53,11 @@ class Builder:
 
     @property
     def seeded(self) -> bool:
-        """Whether what it predicts depends on the seed."""
+        """Return whether the predictions depend on the seed."""
         return "seed" in self.options.model_fields
 
     def accepted(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Those of the options that this model has; what all systems share is not for all."""
+        """Select the options that this model has; some shared options do not apply to all."""
         known = self.options.model_fields
         return {name: value for name, value in options.items() if name in known}
 

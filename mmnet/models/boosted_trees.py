@@ -1,4 +1,4 @@
-"""Gradient-boosted trees on lags, taxonomies and content, whichever library grows them."""
+"""Gradient-boosted trees on lags, taxonomies and content, for any library that grows them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mmnet.models.tree_features import LOGGED, SMOOTHED, TreeFeatures
 from mmnet.schema import FeatureSpec
 
 LINKS: dict[str, ScoreLink] = {"regression": "identity", "cross_entropy": "logistic"}
-"""What the scores of an objective are."""
+"""Scale of the scores of each objective."""
 
 PATIENCE = 50
 """Trees without improvement before boosting stops."""
@@ -29,13 +29,13 @@ PATIENCE = 50
 
 @dataclass(frozen=True)
 class Rows:
-    """What a library is given.
+    """Training data of a library.
 
     Attributes:
         columns: `TreeFeatures.array`, [rows, columns].
-        label: targets as the objective has them, [rows].
-        start: what boosting starts from on the scale of scores, float64 [rows]; None: a constant.
-        weight: of each row, [rows]; None: all alike.
+        label: targets on the scale of the objective, [rows].
+        start: initial scores of boosting, float64 [rows]; None: a constant.
+        weight: weight of each row, [rows]; None: equal weights.
     """
 
     columns: np.ndarray
@@ -50,9 +50,9 @@ class BoostedTrees(ABC):
     With `objective=cross_entropy` the score is the log odds of a share, and with
     `offset=smoothed` it corrects the smoothed rate, as `layers.trees.TreeRate` has it.
 
-    With modes other than normal each training row stands there `copies` times, and each copy is
-    sent to a mode by the networks' own `MultiMode`. The number of trees is that with the lowest
-    mean over the validation scenarios of log MSE.
+    With modes other than normal, each training row is used `copies` times, and the networks'
+    `MultiMode` assigns a mode to each copy. The number of trees is the one with the lowest mean
+    log MSE over the validation scenarios.
 
     Args:
         spec: the tensors, and the range of rates.
@@ -65,7 +65,7 @@ class BoostedTrees(ABC):
     library: ClassVar[str]
     """Name of the library's module, and of the model."""
     frequent: ClassVar[bool] = False
-    """Whether frequent values of every field have columns of their own."""
+    """True: frequent values of every field have columns of their own."""
 
     def __init__(self, spec: FeatureSpec, options: BoostingOptions):
         self.mode_weights = _modes(options).mode_weights
@@ -103,7 +103,7 @@ class BoostedTrees(ABC):
 
     @abstractmethod
     def read(self) -> None:
-        """Makes what `score` needs of `text`."""
+        """Parse `text` into the object that `score` requires."""
 
     @abstractmethod
     def score(self, columns: np.ndarray) -> np.ndarray:

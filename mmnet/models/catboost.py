@@ -1,4 +1,4 @@
-"""Gradient-boosted trees by CatBoost: every level of a tree asks one question."""
+"""Gradient-boosted trees by CatBoost, whose trees have one condition per level."""
 
 from __future__ import annotations
 

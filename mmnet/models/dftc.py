@@ -21,10 +21,10 @@ def dftc(spec: FeatureSpec, options: DftcOptions) -> keras.Model:
     """Builds the baseline DFTC, deep fusion of temporal process and content features.
 
     Yu et al. (2021) section 6.2, after Liao et al. (AAAI 2019). A recurrent network keeps the
-    long trend, a convolution and attention find short fluctuations; attention fuses both with
-    the content. Content and prediction are MMNet's own, and the loss is the squared error where
-    Liao et al. classify levels. Their fusion also sees the stage of an item's life; here the
-    fusion is plain attention, and an age, where it is read, joins the prediction.
+    long trend, and a convolution with attention finds short fluctuations; attention fuses both
+    with the content. Content and prediction are MMNet's own, and the loss is the squared error,
+    where Liao et al. classify levels. Their fusion also sees the stage of an item's life; here
+    the fusion is plain attention, and an age, where it is read, joins the prediction.
 
     Args:
         spec: the tensors of the dataset and their fitted statistics.

@@ -1,4 +1,4 @@
-"""Several trained networks as one: their members' layers stand side by side in one graph.
+"""Several trained networks as one model: the layers of all members in one graph.
 
 The members are not nested models, so that what looks into a network (`models.mmnet`) or cuts it in
 two (`serving.halves`) finds their layers as it finds those of a single network.
@@ -56,7 +56,7 @@ def ensemble(members: Sequence[keras.Model]) -> keras.Model:
 
 
 class AveragedEstimator:
-    """Fitted estimators whose mean prediction counts; see `ensemble`.
+    """Fitted estimators that predict their mean; see `ensemble`.
 
     Args:
         members: fitted, of one kind, on the same tensors.
@@ -77,7 +77,7 @@ class AveragedEstimator:
 
 
 def averaged(members: Sequence[Any]) -> Any:
-    """The model whose prediction is the mean of its members'; the only member as it is.
+    """Build the model that predicts the mean of its members; a single member is returned as it is.
 
     Args:
         members: networks, or fitted estimators, of one kind.
@@ -99,7 +99,7 @@ def mean_prediction(predictions: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def mean_of(tensors: Sequence[keras.KerasTensor], name: str) -> keras.KerasTensor:
-    """The mean of what the members give, in float32; a single network's own tensor as it is.
+    """Average the members' tensors in float32; a single network's tensor is returned as it is.
 
     Args:
         tensors: one per member, all of one shape.
@@ -111,7 +111,7 @@ def mean_of(tensors: Sequence[keras.KerasTensor], name: str) -> keras.KerasTenso
 
 
 def layers_named(model: keras.Model, name: str) -> list[keras.layers.Layer]:
-    """The layers that a network calls by a name: one per member of an ensemble.
+    """Find the layers of a name in a network: one per member of an ensemble.
 
     Args:
         model: a network, or an ensemble of such.

@@ -1,4 +1,4 @@
-"""What a model without a network is: fitted on arrays in one go, and stored as arrays."""
+"""Interface of models without a network, which are fitted in one call and stored as arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Inputs = Mapping[str, np.ndarray]
 
 
 def bounded(inputs: Inputs, spec: FeatureSpec | None = None) -> Inputs:
-    """What a model without a network reads of its inputs, as `layers.bounds` for the networks.
+    """Clip the inputs of a model without a network, as `layers.bounds` does for networks.
 
     Args:
         inputs: any finite numbers.
@@ -69,13 +69,13 @@ class Sample:
 
 
 class Estimator(Protocol):
-    """A fitted model beside the networks: a statistical floor with parameters, boosted trees."""
+    """A fitted model other than a network: a statistical baseline, or boosted trees."""
 
     def fit(self, train: Sample, validation: Mapping[str, Sample]) -> dict[str, Any]:
         """Fits on the training examples; `validation` has the same examples in each scenario.
 
         Returns:
-            What is worth a line in the record, e.g. the number of trees; JSON values.
+            Entries for the record, e.g. the number of trees; JSON values.
         """
         ...
 
@@ -88,11 +88,11 @@ class Estimator(Protocol):
         ...
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Takes back what `state` gave."""
+        """Restore the arrays that `state` returned."""
         ...
 
     def network(self) -> keras.Model | None:
-        """The fitted estimator as a network, in which form it is exported.
+        """Convert the fitted estimator into a network for export.
 
         Returns:
             A functional model from a dict of all tensors of the spec

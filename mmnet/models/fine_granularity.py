@@ -24,7 +24,7 @@ def model_inputs(spec: FeatureSpec) -> dict[str, keras.KerasTensor]:
 def bounded(
     inputs: dict[str, keras.KerasTensor], spec: FeatureSpec
 ) -> dict[str, keras.KerasTensor]:
-    """What a network reads of its inputs: numbers within `spec.limits()`, ids as they are."""
+    """Clip the inputs of a network to `spec.limits()`; ids pass through unchanged."""
     limits = spec.limits()
     return {
         name: Bounded(*limits[name], name=f"bounded_{name}")(one) if name in limits else one

@@ -13,8 +13,8 @@ from mmnet.layers.trees import SMALLEST, WORD, Forest
 CATEGORICAL, DEFAULT_LEFT = 1, 2
 """Bits of LightGBM's `decision_type`."""
 MISSING_NONE, MISSING_NAN = 0, 2
-"""What LightGBM takes for missing, from the third bit on; 1 would be zeros, which no option of ours
-asks for."""
+"""Kind of missing value in LightGBM, from the third bit on; 1 would be zeros, which no option of
+ours requests."""
 
 
 class Nodes(NamedTuple):

@@ -1,4 +1,4 @@
-"""The head of every network: what it has read of an example becomes a share rate.
+"""The head of every network, which turns the vector of an example into a share rate.
 
 Three heads: "direct" is the paper's, "smoothed" corrects a prior by the item's own clicks, and
 "mixed" weighs one against the other per example.
@@ -24,7 +24,7 @@ from mmnet.schema import FeatureSpec
 
 
 class Prior(NamedTuple):
-    """What the mixed head's prior reads: everything but the item's own history.
+    """Inputs of the mixed head's prior: everything but the item's own history.
 
     Attributes:
         vector: [batch, any width].
@@ -46,18 +46,18 @@ def prediction(
 ):
     """Yu et al. (2021) section 4.5, Eq. 10: the head of every network.
 
-    Beyond the paper: with `smoothed`, what the network predicts is only the mean of a prior, and
-    it also says how many clicks this prior is worth; the item's own clicks do the rest. So an
-    item's evidence counts by its clicks, as in empirical Bayes, and the network learns the prior
-    and the trust in it. With `prior` too, that is only one of two predictions, of the prior's own
-    vector; the other one is the paper's, and a weight g decides between them per example.
+    Beyond the paper: with `smoothed`, the network predicts the mean of a prior and how many
+    clicks this prior is worth, and the item's own clicks update it. So an item's evidence counts
+    by its clicks, as in empirical Bayes, and the network learns the prior and its weight. With
+    `prior` as well, that is one of two predictions, made from the prior's own vector; the other
+    one is the paper's, and a weight g mixes them per example.
 
     Args:
         vector: what is known of each example, [batch, any width].
         spec: statistics of the rates.
         options: `units` hidden units; see `HeadOptions`.
         smoothed: the history that `SmoothedRate` corrects the prior by; it must have passed the
-            disturbance, or training would never see a cold start. None: there is no prior.
+            disturbance, or training would never see a cold start. None: no prior.
         moment: what is known of the target period before it begins, [batch, units]; see
             `models.moment`. None: nothing.
         prior: of the mixed head, see `mixed_prior`; needs `smoothed`. None: the prior is of
@@ -94,7 +94,7 @@ def mixed_prior(
     spec: FeatureSpec,
     options: NetworkOptions,
 ) -> Prior:
-    """What the mixed head's prior reads: the taxonomies' trends and the content.
+    """Build the inputs of the mixed head's prior: the taxonomies' trends and the content.
 
     Args:
         inputs: tensors of the dataset.

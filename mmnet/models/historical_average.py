@@ -1,4 +1,4 @@
-"""The floors: predictions without training, which any model must beat."""
+"""Simple baselines: predictions without training, which any model must beat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradient-boosted trees by LightGBM: what a practitioner tries first."""
+"""Gradient-boosted trees by LightGBM, the usual first choice for tabular data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmnet.models.tree_features import extra
 from mmnet.schema import FeatureSpec
 
 CATEGORIES = ("field_", "target_")
-"""How the names of LightGBM's categories begin; they end in _category."""
+"""Prefix of the names of LightGBM's categories; their suffix is _category."""
 PARAMETERS = (
     *("num_leaves", "learning_rate", "min_data_in_leaf"),
     *("feature_fraction", "bagging_fraction", "lambda_l2"),
@@ -77,7 +77,7 @@ class LightGbm(BoostedTrees):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What LightGBM itself is given."""
+        """Parameters that are passed to LightGBM."""
         return self.options.model_dump(include=set(PARAMETERS)) | {
             "bagging_freq": 1,
             "objective": self.options.objective,

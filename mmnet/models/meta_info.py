@@ -16,7 +16,7 @@ from mmnet.schema import FeatureSpec, TextSpec, VectorSpec
 
 
 class Modality(NamedTuple):
-    """What one kind of content says of an item, and whether there is any.
+    """Vector of one kind of content of an item, and whether the item has it.
 
     Attributes:
         vector: [batch, units]; means nothing where it is absent.

@@ -100,8 +100,8 @@ def gated_prediction(
 ):
     """Yu et al. (2021) section 4.5, Eq. 9 and 10: the end of every network but MMVED.
 
-    Beyond the paper: what an example lacks has weight 0 in its fusion, and a learned vector says
-    that it is not there. Where all is there, Eq. 9 stands as it is.
+    Beyond the paper: a modality that an example lacks has weight 0 in its fusion, and a learned
+    vector marks its absence. If no modality is absent, this is exactly Eq. 9.
 
     Args:
         histories: q, [batch, units] each; always there.
@@ -124,10 +124,10 @@ def gated_prediction(
 
 
 def attention_probe(model: keras.Model) -> keras.Model | None:
-    """Makes a model that tells where a trained one looks.
+    """Make a model that returns the attention weights of a trained one.
 
     Args:
-        model: a network, or an ensemble, of which it tells the means over its members.
+        model: a network, or an ensemble, for which the weights are means over its members.
 
     Returns:
         A model from the same inputs to a dict of weights that sum to 1, as far as `model` has
@@ -155,7 +155,7 @@ def attention_probe(model: keras.Model) -> keras.Model | None:
 
 
 def head_weights(model: keras.Model) -> dict[str, keras.KerasTensor]:
-    """Finds what the parts of the head count for in a prediction.
+    """Find the weights of the parts of the head in a prediction.
 
     Args:
         model: a network, or an ensemble: the weights are then the means over its members.
@@ -186,7 +186,7 @@ def _head_weights(model: keras.Model) -> list[dict[str, keras.KerasTensor]]:
 
 
 def explained(model: keras.Model) -> keras.Model | None:
-    """Makes a model that gives the prediction and the weights behind it.
+    """Make a model that returns the prediction and the weights behind it.
 
     Returns:
         A model from the same inputs to `[prediction, weights]`, [batch] and [batch, names] of

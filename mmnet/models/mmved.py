@@ -1,4 +1,4 @@
-"""MMVED: every modality states how sure it is, and the most sure decide."""
+"""MMVED: every modality predicts with a variance, and certain ones weigh more."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def mmved(spec: FeatureSpec, options: MmvedOptions) -> keras.Model:
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class ProductOfExperts(keras.layers.Layer):
-    """Multiplies Gaussians; in training, draws from the product and charges for it.
+    """Multiplies Gaussians; in training, samples from the product and adds the KL loss.
 
     With experts N(μ_k, σ_k²), of which p_k = 1 are there and p_k = 0 are not, per dimension:
 
@@ -155,7 +155,7 @@ def divergence_from_standard_normal(mean, log_sd):
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class TimeDecoder(keras.layers.Layer):
-    """Carries the code over the periods up to the target, as Xie et al. (2020) write a curve.
+    """Carries the code over the periods up to the target, as Xie et al. (2020) decode a curve.
 
     A simple recurrent network starts at z and reads the time, 1/h to 1, one period per step.
 

@@ -16,7 +16,7 @@ def moment_vector(
     *,
     units: int,
 ) -> keras.KerasTensor | None:
-    """What is known of the target period before it begins; beyond Yu et al. (2021).
+    """Vector of what is known about the target period in advance; beyond Yu et al. (2021).
 
     Args:
         inputs: tensors of the dataset.
@@ -26,7 +26,7 @@ def moment_vector(
         units: width of the result.
 
     Returns:
-        [batch, units]; None where the dataset tells nothing of the moment.
+        [batch, units]; None if the dataset has neither ages nor a calendar.
     """
     parts = []
     if spec.age:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from mmnet.config import TrainConfig
 
 Link = Literal["identity", "logit", "log"]
-"""How a network's output becomes a rate; see `models.heads.PredictedRate`."""
+"""Link from a network's output to a rate; see `models.heads.PredictedRate`."""
 
 
 def _of_flag(name: str) -> Any:
@@ -45,7 +45,7 @@ class Seeded(Options):
 
 
 class DisturbanceOptions(Seeded):
-    """What training hides of an item's own history; see `layers.disturbance.MultiMode`.
+    """Disturbance of an item's own history in training; see `layers.disturbance.MultiMode`.
 
     Attributes:
         mode_weights: relative frequencies of (normal, cold-start, noisy) examples in training;
@@ -62,7 +62,7 @@ class DisturbanceOptions(Seeded):
 
 
 class TaxonomyOptions(Options):
-    """Whether the trends of an item's taxonomies are read.
+    """Use of the trends of an item's taxonomies.
 
     Attributes:
         coarse_granularity: False hides them from the model.
@@ -72,7 +72,7 @@ class TaxonomyOptions(Options):
 
 
 class SizeOptions(Seeded):
-    """What all parts of a network share.
+    """Options that all parts of a network share.
 
     Attributes:
         units: width of every vector up to the fusion.
@@ -115,7 +115,7 @@ class HeadOptions(SizeOptions):
 
 
 class NetworkOptions(DisturbanceOptions, TaxonomyOptions, ContentOptions, HeadOptions):
-    """What every network has.
+    """Options of every network.
 
     Attributes:
         taxonomy_flags: False hides the taxonomies' missing flags, as the authors' code does.
@@ -162,7 +162,7 @@ class PriorOptions(NetworkOptions):
 
 
 class RecurrentOptions(NetworkOptions):
-    """What the baselines that read step by step share; see `models.step_vectors`.
+    """Options of the baselines that read step by step; see `models.step_vectors`.
 
     Attributes:
         baseline_inputs: "rate_only" leaves everything but the item's own rates out of the steps.
@@ -172,7 +172,7 @@ class RecurrentOptions(NetworkOptions):
 
 
 class BoostingOptions(DisturbanceOptions, TaxonomyOptions):
-    """What all boosted trees share; see `models.boosted_trees`.
+    """Options of all boosted trees; see `models.boosted_trees`.
 
     Attributes:
         objective: "regression" minimises squared errors, "cross_entropy" those of shares among

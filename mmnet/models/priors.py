@@ -16,7 +16,7 @@ from mmnet.schema import FeatureSpec
 
 @dataclass(frozen=True)
 class Family:
-    """How shares scatter around an item's rate, and items around mu.
+    """Distributions of shares around an item's rate, and of items' rates around mu.
 
     Attributes:
         score: derivatives of the log likelihood of (shares, clicks), [pairs] each, in the mu and
@@ -69,7 +69,7 @@ def _log_gamma_poisson(shares, clicks, mu, kappa):
 RAREST = 1e-6
 """Shares per click: as-of means nearer to 0 (or to 1) are fitted as if they were this near.
 
-Where nobody shared, a mean is 0, and one share of an item would be impossible."""
+Without any shares a mean is 0, and one share of an item would be impossible."""
 
 BETA_BINOMIAL = Family(
     _beta_binomial,
@@ -188,10 +188,10 @@ def _maximum(family, shares, clicks, values, num_values, start, *, shrink):
 # ----------------------------------------------------------------------------------- centre
 
 CENTRE_DECAYS = (0.0, 0.5, 0.8, 1.0)
-"""What a step of the taxonomies' means weighs against the step after it; 0 is the last one seen."""
+"""Weight of a step of the taxonomies' means relative to the next step; 0 uses the last one only."""
 
 LOG_WEIGHTS = (-6.0, 6.0)
-"""Of a taxonomy against the last one: less than that is nothing."""
+"""Smallest weight of a taxonomy relative to the last one; smaller ones are 0."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Empirical Bayes: an item's window shrunk towards what its taxonomy values lead one to expect."""
+"""Empirical Bayes: the rate of an item's window, shrunk towards that of its taxonomy values."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from mmnet.schema import (
 DECAYS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 KAPPA_SCALES = tuple(2.0**power for power in range(-4, 5))
 OWN_SHARES = (0.0, 0.25, 0.5, 0.75)
-"""What fitting on validation chooses from; of the last, with `centre` "fitted", 1 too."""
+"""Candidates of the fit on validation; the last also has 1 if `centre` is "fitted"."""
 
 
 def posterior_mean(inputs: Inputs, mu: Any, kappa: Any, decay: float = 1.0) -> np.ndarray:
-    """The window's pooled rate, shrunk to mu as if kappa more clicks had had that rate.
+    """Compute the window's pooled rate, shrunk to mu by kappa additional clicks of that rate.
 
         (kappa mu + Σ decay^age shares) / (kappa + Σ decay^age clicks)
 
@@ -88,12 +88,12 @@ class SmoothedHistory:
     drift, do to the window's weight is left to two numbers fitted on validation by the mean over
     the scenarios of log MSE: one scale for all kappa, and `decay`, what older steps weigh.
 
-    A prior of a value stands still. With `centre` "as_of" an item's prior lies around what the
-    other items of its values do in the window (`priors.Centre`), with one kappa for all; where no
-    other item was seen, its values' own prior stands in. "fitted" mixes mu and kappa of the two,
-    by a share that is fitted on validation. The values' own priors are worth much where the same
-    items, authors or tags come again, and nothing where rates drift. How much older steps of the
-    means weigh is fitted on validation, too.
+    The prior of a value does not change over time. With `centre` "as_of", an item's prior is
+    centred on the window's rates of the other items of its values (`priors.Centre`), with one
+    kappa for all; if no other item was seen, its values' own prior is used. "fitted" mixes mu and
+    kappa of the two, by a share that is fitted on validation. The values' own priors help where
+    the same items, authors or tags recur, and not where rates drift. The weight of older steps of
+    the means is fitted on validation, too.
 
     `Sample.weight` is not used: the likelihood knows what few clicks are worth.
 

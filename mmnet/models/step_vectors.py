@@ -1,4 +1,4 @@
-"""What the neural baselines read at each step: one vector of rates and flags."""
+"""Input of the neural baselines at each step: one vector of rates and flags."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def step_vectors(
     *,
     hide_history: bool = False,
 ) -> Steps:
-    """Puts side by side what MMNet sees at a step, and maps it linearly.
+    """Concatenate the inputs that MMNet sees at a step, and map them linearly.
 
     Yu et al. (2021) section 6.2: every system gets the same inputs. With s the sd of the observed
     training rates, a step is [y/s, m, g/s, mg] of width 2 + 2 · taxonomies; a missing rate is 0
@@ -89,8 +89,8 @@ def recurrent(
 class StepLayer(keras.layers.Layer):
     """Concatenates sequences and maps each step by the same linear layer.
 
-    It stands where MMNet has granularity attention, which is MMNet's own idea and must not leak
-    into the systems that it is compared with.
+    It takes the place of MMNet's granularity attention, which is MMNet's own idea and must not
+    leak into the systems that it is compared with.
 
     Args:
         units: width of the output.
@@ -129,7 +129,7 @@ class StepLayer(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class SeenSteps(keras.layers.Layer):
-    """Makes of the missing flags, [batch, window], a mask: True where a step was seen."""
+    """Turns missing flags, [batch, window], into a mask: True where a step was seen."""
 
     def call(self, missing_flag):
         return missing_flag < 0.5

@@ -21,10 +21,10 @@ def transformer(spec: FeatureSpec, options: TransformerOptions) -> keras.Model:
 
     Beyond Yu et al. (2021): the sequence model that one would try first today. It reads the same
     steps as the GRU baseline, and meta-info, gated fusion and prediction are MMNet's own, so that
-    the systems differ only in how q comes about: here it is the last step's vector behind a
-    pre-norm encoder (Vaswani et al., 2017; Xiong et al., 2020) with learned positions. Each step
-    reads all steps. A missing step is flagged, not masked, since its taxonomies still tell
-    something; so a history without any steps is nothing special.
+    the systems differ only in how q is computed: here it is the last step's output of a pre-norm
+    encoder (Vaswani et al., 2017; Xiong et al., 2020) with learned positions. Each step attends
+    to all steps. A missing step is flagged, not masked, since its taxonomies are still
+    informative; so a history without any steps is not a special case.
 
     Args:
         spec: the tensors of the dataset and their fitted statistics.

@@ -1,4 +1,4 @@
-"""What boosted trees split on: columns made by NumPy in training, and by Keras in an export."""
+"""Columns that boosted trees split on, computed by NumPy in training and by Keras in an export."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mmnet.schema import FIRST_ID, MISSING_ID, UNKNOWN_ID, FeatureSpec
 FREQUENT = 64
 """Values of a field with several that get a column of their own, at most."""
 LOGGED = "log_"
-"""How the names of columns begin that trees read as log1p of a count."""
+"""Prefix of the names of columns that trees read as log1p of a count."""
 SMOOTHED = "smoothed_rate"
 """Name of the column that holds the pooled rate, shrunk to the prior of all."""
 
@@ -105,7 +105,7 @@ class TreeFeatures:
         return np.stack(list(self.columns(inputs).values()), axis=1, dtype=np.float32)
 
     def columns(self, inputs: Inputs) -> Columns:
-        """What the trees split on, by name, [batch] each; a category's name ends so."""
+        """Columns to split on, by name, [batch] each; names of categories have their own suffix."""
         inputs = bounded(inputs, self.spec)
         found: Columns = {}
         for name, part in parts(np, inputs, self.spec, self.state, coarse=self.coarse).items():
