@@ -48,6 +48,7 @@ setup(
     package_data={
         "mmnet": [
             "py.typed",
+            *("evaluation/*.jinja", "evaluation/*.css", "evaluation/*.js"),
             "recipes/*.txt",
             "experiments/rows/*.txt",
             "mma4ctr/experiments/rows/*.txt",
@@ -57,6 +58,7 @@ setup(
         "absl-py>=2",
         "duckdb>=1.4,<2",  # Ibis 12 does not know 2.0
         "ibis-framework[duckdb]>=12,<13",
+        "jinja2>=3.1.6,<4",
         "keras>=3.15,<3.16",
         "keras-tcn==3.5.6",  # 3.5.7 wants tensorflow-macos
         "lark>=1.2,<2",

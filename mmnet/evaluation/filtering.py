@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from mmnet import checks
 from mmnet.evaluation import plots
@@ -238,7 +239,7 @@ def write(
     system: str,
     level: float,
     replicates: int = REPLICATES,
-) -> None:
+) -> tuple[dict[str, Any], Figure | None]:
     """Write decision.json, decision.md and decision.png: what the filter would have done.
 
     Args:
@@ -250,13 +251,17 @@ def write(
         system: its name.
         level: that the intervals are calibrated for.
         replicates: of the bootstrap.
+
+    Returns:
+        The content of decision.json, and the figure; empty and None for rows of one item, which
+        has no interval.
     """
     sweeps, applied, pools = {}, {}, {}
     for scenario, rows in plots.by_scenario(frame).items():
         truth, predicted = rows["share_rate"].to_numpy(), rows["predicted_share_rate"].to_numpy()
         item = rows["item_id"].to_numpy()
         if len(np.unique(item)) < 2:
-            return  # one item has no interval
+            return {}, None
         sweeps[scenario] = sweep(truth, predicted, item, replicates=replicates)
         table = sweep(
             truth,
@@ -267,7 +272,10 @@ def write(
             replicates=replicates,
         ).set_index("threshold")
         applied[scenario] = pd.DataFrame(
-            [{"rule": name, "threshold": at, **table.loc[at]} for name, at in rules.items()]
+            [
+                {"rule": name, "threshold": at, **table.loc[at], **kept(truth, predicted, item, at)}
+                for name, at in rules.items()
+            ]
         )
         parts = {name: plots.by_scenario(other)[scenario] for name, other in floors.items()}
         pools[scenario] = replay(
@@ -285,7 +293,38 @@ def write(
     write_atomic(directory / "decision.json", json.dumps(found, indent=1) + "\n")
     text = _text(applied, sweeps, pools, coverage, level)
     write_atomic(directory / "decision.md", text)
-    plots.write_figure(directory / "decision.png", plots.filter_plot(sweeps, pools))
+    figure = plots.filter_plot(sweeps, pools)
+    plots.write_figure(directory / "decision.png", figure)
+    return found, figure
+
+
+def kept(
+    truth: np.ndarray, predicted: np.ndarray, item: np.ndarray, threshold: float
+) -> dict[str, Any]:
+    """What a threshold keeps and loses, in rows, in items and in rate.
+
+    Args:
+        truth: share rates, percent, [rows].
+        predicted: scores, [rows].
+        item: whose row it is, [rows].
+        threshold: a row with predicted >= threshold is kept.
+
+    Returns:
+        `kept_rows` and `lost_rows`; `kept_items`, those with a row that is kept, and `lost_items`;
+        `lost_rate`, the mean true rate of what is lost, percent, NaN where nothing is.
+
+    >>> kept(np.array([4.0, 1, 2]), np.array([3.0, 1, 1]), np.array(["a", "a", "b"]), 2.0)
+    {'kept_rows': 1, 'lost_rows': 2, 'kept_items': 1, 'lost_items': 1, 'lost_rate': 1.5}
+    """
+    inside = np.asarray(predicted) >= threshold
+    items = len(np.unique(item[inside]))
+    return {
+        "kept_rows": int(inside.sum()),
+        "lost_rows": int((~inside).sum()),
+        "kept_items": items,
+        "lost_items": len(np.unique(item)) - items,
+        "lost_rate": float(truth[~inside].mean()) if not inside.all() else float("nan"),
+    }
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -120,14 +120,16 @@ def error_by(
     """Error by group of one column, in the groups' order; rows with an empty value are left out.
 
     Args:
-        frame: `share_rate`, `predicted_share_rate`, the column, and `sampling_noise` where known.
+        frame: `share_rate`, `predicted_share_rate`, the column, and, where known, `sampling_noise`
+            and `kept` (whether a filter keeps the row).
         column: what to group by.
         starts: ascending lower ends of bins, the last one open; None takes each value as a group.
             Values below the first start are left out.
 
     Returns:
         The group in a column of its own name (a value, or the start of its bin), then `n`, `mse`,
-        `mae`, `mean_true`, `mean_predicted` and `sampling_noise_mse` (NaN where not known).
+        `mae`, `mean_true`, `mean_predicted`, and `sampling_noise_mse` and `kept` (the share that is
+        kept), both NaN where not known.
 
     >>> frame = pd.DataFrame({"age": [0, 5, 7], "share_rate": [4.0, 2.0, 2.0],
     ...                       "predicted_share_rate": [1.0, 3.0, 2.0]})
@@ -153,6 +155,7 @@ def error_by(
             "mean_true": frame["share_rate"].to_numpy(float),
             "mean_predicted": frame["predicted_share_rate"].to_numpy(float),
             "sampling_noise_mse": np.asarray(noise, float) + np.zeros(len(frame)),
+            "kept": np.asarray(frame.get("kept", np.nan), float) + np.zeros(len(frame)),
         }
     )
     means = dict.fromkeys(rows.columns[2:], "mean")  # a mean leaves out noise that is not known

@@ -335,7 +335,7 @@ def error_plot(errors: pd.DataFrame, groups: str) -> Figure:
 def taxonomy_plot(rows: pd.DataFrame, taxonomy: str, rate: str) -> Figure:
     """Mean share rate by value of a taxonomy, true and predicted (Yu et al., 2021, Fig. 3)."""
     values = rows[["scenario", taxonomy, "share_rate", "predicted_share_rate"]].copy()
-    values[taxonomy] = values[taxonomy].map(_values)
+    values[taxonomy] = values[taxonomy].map(values_of)
     values = values.explode(taxonomy).dropna(subset=taxonomy)
     normal = values[values["scenario"] == "normal"].groupby(taxonomy)["share_rate"]
     truth = normal.agg(["mean", "size"]).sort_values("size", ascending=False, kind="stable")
@@ -379,7 +379,7 @@ def taxonomy_plot(rows: pd.DataFrame, taxonomy: str, rate: str) -> Figure:
     return figure
 
 
-def _values(cell: Any) -> list[str]:
+def values_of(cell: Any) -> list[str]:
     """The values of a taxonomy cell: one, a list, or joined by `;`; none where it is empty."""
     if isinstance(cell, str):
         cell = cell.split(";")

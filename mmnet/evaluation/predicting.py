@@ -229,7 +229,7 @@ class ScenarioSet:
             "age_periods": column - panel.release[items],
         }
         for name in self.dataset.fitted.spec.taxonomies:
-            base[f"{plots.TAXONOMY}{name}"] = self._taxonomy_values(name)
+            base[f"{plots.TAXONOMY}{name}"] = self.values(name)
         if self.dataset.true_share_rate is not None:
             base["true_share_rate"] = self.dataset.true_share_rate[items, column]
         parts = []
@@ -242,8 +242,8 @@ class ScenarioSet:
             parts.append(part)
         return pd.concat(parts, ignore_index=True)
 
-    def _taxonomy_values(self, name: str) -> np.ndarray:
-        """Values of a taxonomy as text, several joined by `;`; unknown ones as `unknown`."""
+    def values(self, name: str) -> np.ndarray:
+        """Values of a categorical column as text, several joined by `;`, unknown ones `unknown`."""
         tensor = self.dataset.fitted.spec.column_tensor("field", name)
         vocabulary = self.dataset.fitted.vocabularies[tensor]
         names = np.array(["", "unknown", *vocabulary], object)

@@ -12,7 +12,6 @@ period since release); true_share_rate (simulated data); taxonomy columns; syste
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import os
@@ -24,9 +23,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from mmnet import checks
-from mmnet.evaluation import plots
+from mmnet.evaluation import html_page, html_report, plots
+from mmnet.evaluation.error_tables import SECTIONS, error_table, grouped_errors
+from mmnet.evaluation.html_page import number_text as _number
 from mmnet.evaluation.metrics import (
     calibration_by_decile,
     error_by,
@@ -76,6 +78,26 @@ class Probes:
     degradation: Sequence[Mapping[str, float]] = ()
     outage: Scores = field(default_factory=dict)
     attention_rows: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the HTML page shows that others have found out.
+
+    Attributes:
+        decision: content of decision.json, see `filtering.write`; empty without one.
+        intervals: see `intervals.estimate`; empty without one.
+        record: content of the run's record.json as far as it is known.
+        figures: file name -> figure, of files that others write.
+        columns: name of a categorical column -> its values as text, several joined by `;`, one per
+            row of a scenario, in the order of the predictions.
+    """
+
+    decision: Mapping[str, Any] = field(default_factory=dict)
+    intervals: Mapping[str, Any] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def metrics(frame: pd.DataFrame, setting: Setting) -> dict[str, Any]:
@@ -187,13 +209,15 @@ def write_report(
     numerator: str,
     denominator: str,
     remarks: Sequence[str] = (),
+    told: Told | None = None,
 ) -> dict[str, Any]:
     """Write all files about one system's predictions, each whole or not at all.
 
     metrics.json, systems.json (the same for every row of the table), predictions.parquet, table.md,
-    calibration.png, predicted_vs_true.png, error_by_clicks.png, and where they are known
-    degradation.json, degradation.png, outage.json, outage.png, attention.json, gates.png,
-    attention.parquet, error_by_age.png and share_rate_by_<taxonomy>.png.
+    report.html, calibration.png, predicted_vs_true.png, error_by_clicks.png, and where they are
+    known intervals.json, degradation.json, degradation.png, outage.json, outage.png,
+    attention.json, gates.png, attention.parquet, error_by_age.png and
+    share_rate_by_<taxonomy>.png.
 
     Args:
         directory: where to, made if need be.
@@ -207,49 +231,89 @@ def write_report(
         numerator: what is counted, in the plots' labels.
         denominator: per hundred of what, in the plots' labels.
         remarks: lines on why numbers may mean nothing, for the end of table.md.
+        told: more of what report.html shows.
 
     Returns:
         The content of metrics.json.
     """
+    told = told or Told()
     found = metrics(frame, setting)
     name = system or (str(frame["system"].iloc[0]) if "system" in frame else "model")
     systems = {name: found, **(others or {})}
     directory = Path(directory)
     rows = _with_noise(frame, setting.binomial)
-    numerator, denominator = _label(numerator), _label(denominator)
-    rate = f"share rate ({numerator} per 100 {denominator}, %)"
-
-    if probes.degradation:
-        plots.write_figure(
-            directory / "degradation.png", plots.degradation_plot({name: probes.degradation})
-        )
-    plots.write_figure(directory / "calibration.png", plots.calibration_plot(rows, rate))
-    plots.write_figure(directory / "predicted_vs_true.png", plots.scatter_plot(rows, rate))
-    plots.write_figure(
-        directory / "error_by_clicks.png",
-        plots.error_plot(_error_table(rows, "clicks"), f"{denominator} of the target period"),
+    gates = _gates(attention or {})
+    # One table per question, for the plots, table.md and report.html.
+    errors = {column: error_table(rows, column) for column in SECTIONS if column in rows}
+    numerator, denominator = checks.shown(numerator, 60), checks.shown(denominator, 60)
+    figures = _figures(
+        {name: probes.degradation} if probes.degradation else {},
+        rows,
+        errors,
+        taxonomies,
+        _label(numerator),
+        _label(denominator),
     )
-    if "age_periods" in rows:
-        plots.write_figure(
-            directory / "error_by_age.png",
-            plots.error_plot(_error_table(rows, "age_periods"), "item age at the target (periods)"),
-        )
-    for taxonomy in taxonomies:
-        file = re.sub(r"[^0-9A-Za-z_]", "_", taxonomy.removeprefix(plots.TAXONOMY))
-        plots.write_figure(
-            directory / f"share_rate_by_{file}.png", plots.taxonomy_plot(rows, taxonomy, rate)
-        )
     if len(probes.outage) > 1:
-        plots.write_figure(directory / "outage.png", plots.outage_plot(probes.outage))
+        figures["outage.png"] = plots.outage_plot(probes.outage)
+    if gates:
+        figures["gates.png"] = plots.gates_plot(gates)
+    for file, figure in figures.items():
+        plots.write_figure(directory / file, figure)
     if attention:
         write_atomic(directory / "attention.json", _json(attention))
-    if gates := _gates(attention or {}):
-        plots.write_figure(directory / "gates.png", plots.gates_plot(gates))
-    text = _report_text(rows, found, systems, probes.outage, gates)
+    if told.intervals:
+        write_atomic(directory / "intervals.json", _json(told.intervals))
+    text = _report_text(rows, found, systems, errors, probes.outage, gates)
     text += "".join(f"\n{remark[0].upper()}{remark[1:]}.\n" for remark in remarks)
     write_atomic(directory / "table.md", text)
     write_atomic(directory / "systems.json", _json(systems))
+    rules = told.decision.get("rules", {}).get("normal", ())
+    threshold = rules[0]["threshold"] if rules else None
+    evaluated = html_report.Evaluated(
+        system=name,
+        systems=systems,
+        rows=rows,
+        numerator=numerator,
+        denominator=denominator,
+        errors=grouped_errors(rows, taxonomies, told.columns, threshold),
+        calibration=_deciles(rows),
+        outage=probes.outage,
+        gates=gates,
+        figures={**figures, **told.figures},
+        decision=told.decision,
+        intervals=told.intervals,
+        record=told.record,
+        remarks=remarks,
+    )
+    write_atomic(directory / html_page.FILE, html_page.render(html_report.page(evaluated)))
     return write_predictions(directory, frame, setting, probes)
+
+
+def _figures(
+    degradation: Mapping[str, Sequence[Mapping[str, float]]],
+    rows: pd.DataFrame,
+    errors: Mapping[str, pd.DataFrame],
+    taxonomies: Sequence[str],
+    numerator: str,
+    denominator: str,
+) -> dict[str, Figure]:
+    """File name -> figure of predictions and errors."""
+    rate = f"share rate ({numerator} per 100 {denominator}, %)"
+    found = {"degradation.png": plots.degradation_plot(degradation)} if degradation else {}
+    found["calibration.png"] = plots.calibration_plot(rows, rate)
+    found["predicted_vs_true.png"] = plots.scatter_plot(rows, rate)
+    found["error_by_clicks.png"] = plots.error_plot(
+        errors["clicks"], f"{denominator} of the target period"
+    )
+    if "age_periods" in errors:
+        found["error_by_age.png"] = plots.error_plot(
+            errors["age_periods"], "item age at the target (periods)"
+        )
+    for taxonomy in taxonomies:
+        file = re.sub(r"[^0-9A-Za-z_]", "_", taxonomy.removeprefix(plots.TAXONOMY))
+        found[f"share_rate_by_{file}.png"] = plots.taxonomy_plot(rows, taxonomy, rate)
+    return found
 
 
 # ----------------------------------------------------------------------------------- metrics
@@ -257,7 +321,7 @@ def write_report(
 
 def _label(count: str) -> str:
     """The name of a count, perhaps an expression, in a plot; Matplotlib reads `$` as a formula."""
-    return checks.shown(count, 60).replace("$", r"\$")
+    return count.replace("$", r"\$")
 
 
 def _check(frame: pd.DataFrame) -> None:
@@ -358,57 +422,11 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def _number(value: float | None, fixed: bool = False) -> str:
-    """Three decimals, or three significant digits where that would be mostly zeros."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value:.3f}" if fixed or value == 0 or abs(value) >= 0.1 else f"{value:#.3g}"
-
-
-def _error_table(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """MSE of each scenario by groups of a column: `group`, `n`, scenarios, `sampling_noise_mse`."""
-    starts = _starts(rows[column], column)
-    tables = {s: error_by(part, column, starts) for s, part in plots.by_scenario(rows).items()}
-    joined = tables["normal"][[column, "n", "sampling_noise_mse"]]
-    for scenario, found in tables.items():
-        joined = joined.merge(
-            found[[column, "mse"]].rename(columns={"mse": scenario}), on=column, how="left"
-        )
-    joined.insert(0, "group", _labels(joined[column], starts))
-    return joined.drop(columns=column)
-
-
-def _starts(values: pd.Series, column: str) -> list[int] | None:
-    """Where bins start: 1, 2, 5, 10, … for clicks, 1, 2, 3, 4, 6, 8, 12, … for ages."""
-    if column == "natural_observed_periods":
-        return None
-    steps, base = ((1, 2, 5), 10) if column == "clicks" else ((2, 3), 2)
-    series = sorted({0, 1, *(step * base**power for power in range(40) for step in steps)})
-    kept = [start for start, end in itertools.pairwise(series) if end > values.min()]
-    # The last bin is open, and wide enough that its mean is more than a few rows' luck.
-    rows = [np.count_nonzero(values >= start) for start in kept]
-    fewest = 30 * len(SCENARIOS)  # every example is there once per scenario
-    return [start for start, n in zip(kept, rows, strict=True) if n >= fewest] or kept[:1]
-
-
-def _labels(groups: pd.Series, starts: Sequence[int] | None) -> list[str]:
-    if starts is None:
-        return [f"{group:g}" for group in groups]
-    ends = dict(itertools.pairwise(starts))
-    return [
-        f"{group:,} or more"
-        if group not in ends
-        else f"{group:,}"
-        if ends[group] == group + 1
-        else f"{group:,}–{ends[group] - 1:,}"
-        for group in groups.astype(int)
-    ]
-
-
 def _report_text(
     rows: pd.DataFrame,
     found: Mapping[str, Any],
     systems: Mapping[str, Mapping[str, Any]],
+    errors: Mapping[str, pd.DataFrame],
     outage: Scores,
     gates: Scores,
 ) -> str:
@@ -442,14 +460,8 @@ def _report_text(
         parts += [*_GATES[kind], _gates_text(scenarios)]
     parts += ["## Calibration by decile of the prediction (mean predicted, mean true, %)\n"]
     parts.append(_calibration_text(rows))
-    sections = {
-        "natural_observed_periods": "observed periods in the window, before a scenario hides any",
-        "age_periods": "item age at the target (periods since release)",
-        "clicks": "clicks of the target period",
-    }
-    for column, title in sections.items():
-        if column in rows:
-            parts += [f"## MSE by {title}\n", _error_text(_error_table(rows, column))]
+    for column, table_of in errors.items():
+        parts += [f"## MSE by {SECTIONS[column]}\n", _error_text(table_of)]
     return "\n".join(parts)
 
 
@@ -501,10 +513,7 @@ def _gates_text(gates: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _calibration_text(rows: pd.DataFrame) -> str:
-    deciles = [
-        calibration_by_decile(part["share_rate"], part["predicted_share_rate"])
-        for part in plots.by_scenario(rows).values()
-    ]
+    deciles = list(_deciles(rows).values())
     header = ["Decile", "n"]
     for scenario in SCENARIOS:
         header += [f"{plots.TITLES[scenario]} predicted", f"{plots.TITLES[scenario]} true"]
@@ -512,6 +521,13 @@ def _calibration_text(rows: pd.DataFrame) -> str:
     for part in deciles:
         cells += [part["mean_predicted"].map(_number), part["mean_true"].map(_number)]
     return markdown_table(header, zip(*cells, strict=True))
+
+
+def _deciles(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return {
+        scenario: calibration_by_decile(part["share_rate"], part["predicted_share_rate"])
+        for scenario, part in plots.by_scenario(rows).items()
+    }
 
 
 def _error_text(errors: pd.DataFrame) -> str:

@@ -17,7 +17,7 @@ from mmnet.config import (
 from mmnet.data.dataset import Dataset
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
-from mmnet.evaluation import conformal, filtering, plots, report
+from mmnet.evaluation import conformal, filtering, intervals, plots, report
 from mmnet.evaluation.attention import Attention, Looks
 from mmnet.evaluation.halves import Halves, halves
 from mmnet.evaluation.predicting import Predict, Predicted, Predictor, ScenarioSet
@@ -26,6 +26,7 @@ from mmnet.serving import decision
 from mmnet.tasks.building import built, members_of, model_options, weights_of
 from mmnet.tasks.shown import console, print_remarks, target_remarks
 from mmnet.training import resume
+from mmnet.training.records import Record
 
 MISSING_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Rates of the degradation curve: the test score as more and more of the histories is hidden."""
@@ -98,7 +99,9 @@ def evaluate(
     model = restored(dataset, flags, run_dir)
     system, windows = System.of(model, dataset, flags), Windows(dataset)
     validation = validation_of(system.predict, dataset, windows, flags)
-    report_on(system, dataset, windows, flags, run_dir / name, validation)
+    path = run_dir / "record.json"
+    record = Record.read(path) if path.exists() else None
+    report_on(system, dataset, windows, flags, run_dir / name, validation, record)
     console.print((run_dir / name / "table.md").read_text(encoding="utf-8"))
     print_remarks(target_remarks(dataset, "validation", "test"))
 
@@ -171,6 +174,7 @@ def report_on(
     flags: TrainConfig,
     directory: Path,
     validation: Validation | None = None,
+    record: Record | None = None,
 ) -> dict[str, Any]:
     """Score a system and the simple baselines on the test split, and write the results.
 
@@ -182,6 +186,7 @@ def report_on(
         directory: where to write.
         validation: its results on the validation split; None writes the predictions and their
             metrics without tables and plots.
+        record: of the run, as far as it has come; the report shows it.
 
     Returns:
         The content of metrics.json.
@@ -209,7 +214,7 @@ def report_on(
         if builder.kind == "floor" and name != flags.model
     }
     decisions = validation.decisions
-    filtering.write(
+    decision_found, figure = filtering.write(
         directory,
         rows,
         floors,
@@ -230,6 +235,17 @@ def report_on(
         numerator=dataset.fitted.tables.numerator,
         denominator=dataset.fitted.tables.denominator,
         remarks=target_remarks(dataset, "validation", "test"),
+        told=report.Told(
+            decision=decision_found,
+            intervals=intervals.estimate(rows, floors, title_of(flags)),
+            record=record.model_dump(mode="json") if record else {},
+            figures={"decision.png": figure} if figure else {},
+            columns={
+                field.name: test.values(field.name)
+                for field in dataset.fitted.spec.fields
+                if field.name not in dataset.fitted.spec.taxonomies
+            },
+        ),
     )
 
 

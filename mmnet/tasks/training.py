@@ -147,7 +147,9 @@ def train(
         if flags.ensemble > 1:
             system = series.ensemble(restored(dataset, flags, run_dir), dataset, flags)
         validation = validation_of(system.predict, dataset, windows, flags)
-        found = report_on(system, dataset, windows, flags, run_dir / "evaluation", validation)
+        directory = run_dir / "evaluation"
+        so_far = record.finished(stages)
+        found = report_on(system, dataset, windows, flags, directory, validation, so_far)
     record.finished(stages, metrics=found).write(run_dir / "record.json")
     if validation is None:
         return
