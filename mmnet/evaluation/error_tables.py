@@ -29,8 +29,8 @@ def error_table(rows: pd.DataFrame, column: str, names: Sequence[str] = ()) -> p
         names: of the groups, where the numbers are places in this list.
 
     Returns:
-        `group`, `n`, scenarios, `sampling_noise_mse`, and `kept_<scenario>`, where rows say whether
-        a filter keeps them.
+        `group`, `n`, scenarios, `sampling_noise_mse`, and `kept_<scenario>`, where it is known
+        whether a filter keeps a row.
     """
     starts = None if names else _starts(rows[column], column)
     tables = {s: error_by(part, column, starts) for s, part in plots.by_scenario(rows).items()}

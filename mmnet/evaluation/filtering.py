@@ -301,7 +301,7 @@ def write(
 def kept(
     truth: np.ndarray, predicted: np.ndarray, item: np.ndarray, threshold: float
 ) -> dict[str, Any]:
-    """What a threshold keeps and loses, in rows, in items and in rate.
+    """Count what a threshold keeps and loses, in rows, in items and in rate.
 
     Args:
         truth: share rates, percent, [rows].

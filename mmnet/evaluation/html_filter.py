@@ -9,6 +9,7 @@ from mmnet.evaluation import plots
 from mmnet.evaluation.html_page import (
     Block,
     Cell,
+    Row,
     Table,
     Text,
     count,
@@ -21,7 +22,7 @@ from mmnet.evaluation.html_sections import Evaluated, ends_of, signed
 
 
 def filtered(found: Evaluated) -> list[Block]:
-    """The rules, every threshold, and pools of equal size; nothing where no filter was fitted."""
+    """Show the rules, every threshold, and pools of equal size; nothing without a filter."""
     if not found.decision:
         return []
     top = found.decision["top_percent"]
@@ -56,7 +57,7 @@ def filtered(found: Evaluated) -> list[Block]:
 
 
 def _kept_table(rules: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
-    rows = [
+    rows: list[Row] = [
         [
             f"{plots.TITLES[scenario]}, {rule['rule']}",
             number(rule["threshold"]),
@@ -92,7 +93,7 @@ def _rates_table(
         ends = ends_of(row[f"{name}_low"], row[f"{name}_high"], fixed)
         return number(value, text=f"{number_text(value, fixed)} {ends}".rstrip())
 
-    rows = [
+    rows: list[Row] = [
         [
             f"{plots.TITLES[scenario]}, {row[label]}"
             if label == "rule"
@@ -121,9 +122,9 @@ def _rates_table(
 
 def _pools_table(found: Evaluated) -> Table:
     replay = found.decision["replay"]
-    rows = []
+    rows: list[Row] = []
     for place, first in enumerate(replay["normal"]):
-        row: list[Cell | str] = [
+        row: Row = [
             f"{percent_text(first['pool_share'], 0)} by {first['rule']}",
         ]
         for pools in replay.values():
@@ -135,5 +136,5 @@ def _pools_table(found: Evaluated) -> Table:
         rows.append(row)
     groups = [("", 1), *((plots.TITLES[scenario], 2) for scenario in replay)]
     header = ["Pool", *(title for _ in replay for title in ("Mean rate, %", "Gain of the model"))]
-    caption = "Pools of equal size, chosen in every period by the model and by simple rules"
+    caption = "Pools of equal size, chosen in every period by the model and by simple baselines"
     return Table(caption, header, rows, groups, folded=True)

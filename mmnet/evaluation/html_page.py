@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import html
 import io
 import math
 import re
@@ -95,6 +96,9 @@ def count(value: int) -> Cell:
     return Cell(f"{value:,}", value)
 
 
+Row: TypeAlias = list[Cell | str]
+
+
 @dataclass(frozen=True)
 class Table:
     """A table whose columns can be sorted; the first column names the rows.
@@ -109,7 +113,7 @@ class Table:
 
     caption: str
     header: Sequence[str]
-    rows: Sequence[Sequence[Cell | str]]
+    rows: Sequence[Row]
     groups: Sequence[tuple[str, int]] = ()
     folded: bool = False
 
@@ -205,13 +209,13 @@ class Tile:
 
 @dataclass(frozen=True)
 class Page:
-    """What the page shows.
+    """Content of a page.
 
     Attributes:
         title: its heading.
         subtitle: one line below.
         summary: sentences for a reader who reads nothing else.
-        tiles: numbers beside them.
+        tiles: numbers that follow it.
         sections: the rest.
     """
 
@@ -223,7 +227,7 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """The page as one HTML document."""
+    """Render a page as one HTML document."""
     script, style = _part("report.js"), _part("report.css")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     sections = {section.id: section for section in page.sections if section.blocks}
@@ -284,7 +288,7 @@ _COLOURS = {
 
 
 def svg(figure: Figure, name: str) -> Markup:
-    """A figure as inline SVG, in the page's colours.
+    """Draw a figure as inline SVG, in the page's colours.
 
     Args:
         figure: to draw; the same figure and name give the same bytes.
@@ -319,7 +323,7 @@ def _without_size(text: str) -> str:
 
 
 def of_markdown(text: str, figures: dict[str, Figure]) -> list[Section]:
-    """Sections of a page of results that this package wrote in Markdown.
+    """Make sections of a page of results that this package wrote in Markdown.
 
     It reads what those pages hold: headings, paragraphs, tables and images, each on lines of its
     own; bold cells; links, of which the text is kept.
@@ -350,7 +354,7 @@ def of_markdown(text: str, figures: dict[str, Figure]) -> list[Section]:
                 blocks.append(Plot(image[2], _plain(image[1]), figures[image[2]]))
         elif lines[0].startswith("|"):
             header, _, *rows = [_cells(line) for line in lines]
-            found = [[_cell(cell) for cell in row] for row in rows]
+            found: list[Row] = [[_cell(cell) for cell in row] for row in rows]
             blocks.append(Table(caption or "Results", [_plain(one) for one in header], found))
         else:
             blocks.append(Text(_plain(" ".join(lines))))
@@ -375,11 +379,11 @@ def _plain(text: str) -> str:
     '2 of a, every cell'
     """
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
-    return text.replace("**", "").replace("`", "")
+    return html.unescape(text.replace("**", "").replace("`", ""))
 
 
 def facts(caption: str, pairs: Iterable[tuple[str, Any]], *, folded: bool = False) -> Facts:
-    """Names and values, those that are not known left out, and long ones cut."""
+    """Make a list of facts: unknown values are left out, and long ones are cut."""
     known = [
         (name, checks.shown(value)) for name, value in pairs if value not in (None, "", [], {})
     ]

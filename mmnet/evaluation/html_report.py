@@ -36,6 +36,7 @@ from mmnet.evaluation.html_sections import (
 
 __all__ = ["Evaluated", "page", "provenance"]
 
+SPLITS = {"train": "Training", "validation": "Validation", "test": "Test"}
 FEWEST = 30
 """Rows of a group whose error the model card may name."""
 
@@ -50,7 +51,7 @@ def page(found: Evaluated) -> Page:
     )
     sections = [
         Section("What was predicted", _task(found, normal)),
-        Section("Compared with simple rules", comparison(found)),
+        Section("Compared with simple baselines", comparison(found)),
         Section("What the filter keeps and loses", filtered(found)),
         Section("Calibration", calibration(found)),
         Section("Errors by kind of item", errors(found)),
@@ -91,7 +92,7 @@ def _summary(found: Evaluated) -> Iterator[str]:
         proof = _proof(found, scenario, best[0])
         yield (
             f"{words}, the mean squared error is {number_text(value)} percent²: {change} the best "
-            f"simple rule, {_in_words(best[0])} ({number_text(best[1])}){proof}."
+            f"simple baseline, {_in_words(best[0])} ({number_text(best[1])}){proof}."
         )
     for rule in found.decision.get("rules", {}).get("normal", ())[:1]:
         rates = found.rows.loc[found.rows["scenario"] == "normal", "share_rate"]
@@ -138,7 +139,7 @@ def _tiles(found: Evaluated) -> list[Tile]:
         note = ""
         if best is not None:
             shown = percent_text(best[1]) if metric != "mse" else number_text(best[1])
-            note = f"best simple rule: {shown}"
+            note = f"best simple baseline: {shown}"
         text = percent_text(value) if metric != "mse" else number_text(value)
         tiles.append(Tile(label, text, note))
     for rule in found.decision.get("rules", {}).get("normal", ())[:1]:
@@ -177,7 +178,7 @@ def _task(found: Evaluated, normal: pd.DataFrame) -> list[Block]:
         ("Test rows", f"{len(normal):,}, of {normal['item_id'].nunique():,} items"),
         ("Test periods", _span(normal["period"])),
         ("Split", f"{found.own['split']}, taxonomy means {found.own['taxonomy_mean']}"),
-        *((f"{name.capitalize()} targets from", date) for name, date in dates.items()),
+        *((f"{SPLITS[name]} targets from", date) for name, date in dates.items()),
         (f"{found.denominator} per test row".capitalize(), f"median {clicks.median():,.0f}"),
         ("True rate", f"mean {_rate(truth.mean())}, highest {_rate(truth.max())}"),
     ]
@@ -254,7 +255,7 @@ def _training_rows(record: Mapping[str, Any]) -> str | None:
 
 
 def provenance(record: Mapping[str, Any]) -> list[Block]:
-    """What a record says of code, machine, data and settings; nothing without one."""
+    """Show the code, machine, data and settings of a record; nothing without one."""
     if not record:
         return []
     machine = record.get("machine", {})

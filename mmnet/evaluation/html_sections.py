@@ -14,8 +14,8 @@ from mmnet.evaluation import plots
 from mmnet.evaluation.error_tables import SECTIONS
 from mmnet.evaluation.html_page import (
     Block,
-    Cell,
     Plot,
+    Row,
     Table,
     Text,
     count,
@@ -44,7 +44,7 @@ RULES = {
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What an evaluation hands over.
+    """Results that an evaluation hands over.
 
     Attributes:
         system: name of the system; the first key of `systems`.
@@ -116,7 +116,7 @@ class Evaluated:
 
 
 def comparison(found: Evaluated) -> list[Block]:
-    """The system and simple rules, with intervals, and what hidden history does to the system."""
+    """Compare the system with simple baselines, with intervals, and as history is hidden."""
     blocks: list[Block] = [
         Text(
             "A lower MSE and a higher P@N are better; the best of a column is marked. P@N is the "
@@ -150,9 +150,9 @@ def _systems_table(found: Evaluated) -> Table:
         ]
         for scenario, metric in columns
     }
-    rows = []
+    rows: list[Row] = []
     for place, (name, metrics) in enumerate(found.systems.items()):
-        row: list[Cell | str] = [f"{name}: {RULES[name]}" if name in RULES else name]
+        row: Row = [f"{name}: {RULES[name]}" if name in RULES else name]
         for scenario, metric in columns:
             texts = shown[scenario, metric]
             known = [float(text) for text in texts if text != "–"]
@@ -164,20 +164,22 @@ def _systems_table(found: Evaluated) -> Table:
             row.append(number(value, text=own + tied, strong=strong))
         rows.append([*row, count(metrics["normal"]["n"])])
     groups = [("", 1), *((plots.TITLES[s], len(METRICS)) for s in SCENARIOS), ("", 1)]
-    tied = any(one[s].get("tied") for one in found.systems.values() for s in SCENARIOS)
-    note = " († ties decide the true top)" if tied else ""
+    ties = any(one[s].get("tied") for one in found.systems.values() for s in SCENARIOS)
+    note = " († ties decide the true top)" if ties else ""
     header = ["System", *(METRICS[metric] for _, metric in columns), "Rows"]
-    return Table(f"The system and simple rules on the same test rows{note}", header, rows, groups)
+    return Table(
+        f"The system and simple baselines on the same test rows{note}", header, rows, groups
+    )
 
 
 def _differences_table(found: Evaluated) -> Table:
-    rows = []
+    rows: list[Row] = []
     for scenario, metrics in found.intervals.items():
         for metric, one in metrics.items():
             value = found.own[scenario][metric]
             fixed = metric != "mse"
             ends = ends_of(one["low"], one["high"], fixed)
-            row: list[Cell | str] = [f"{plots.TITLES[scenario]} {METRICS[metric]}"]
+            row: Row = [f"{plots.TITLES[scenario]} {METRICS[metric]}"]
             row.append(number(value, text=f"{number_text(value, fixed)} {ends}"))
             for other in one["difference"].values():
                 text = (
@@ -187,7 +189,7 @@ def _differences_table(found: Evaluated) -> Table:
             rows.append(row)
     first = next(iter(next(iter(found.intervals.values())).values()))
     header = ["Metric", found.system, *(f"minus {name}" for name in first["difference"])]
-    return Table("95 % intervals, and differences from each simple rule", header, rows)
+    return Table("95 % intervals, and differences from each simple baseline", header, rows)
 
 
 def ends_of(low: float | None, high: float | None, fixed: bool = False) -> str:
@@ -211,7 +213,7 @@ def signed(value: float, fixed: bool) -> str:
 
 
 def calibration(found: Evaluated) -> list[Block]:
-    """Predicted and true rates, and how often intervals hold the truth."""
+    """Show predicted and true rates, and how often intervals hold the truth."""
     blocks: list[Block] = [
         Text(
             "Rows are put in order of their predicted rate and cut into ten parts of equal size. "
@@ -227,7 +229,7 @@ def calibration(found: Evaluated) -> list[Block]:
     ]
     if found.calibration:
         tables = list(found.calibration.values())
-        rows = [
+        rows: list[Row] = [
             [
                 number(place + 1, text=str(place + 1)),
                 count(tables[0]["n"].iloc[place]),
@@ -244,7 +246,7 @@ def calibration(found: Evaluated) -> list[Block]:
         blocks.append(Table("Predicted and true rates by tenth", header, rows, groups))
     if coverage := found.decision.get("coverage"):
         level = found.decision["level"]
-        rows = [
+        covered: list[Row] = [
             [
                 f"{plots.TITLES[row['scenario']]}, {row['clicks']}",
                 count(row["n"]),
@@ -257,12 +259,12 @@ def calibration(found: Evaluated) -> list[Block]:
         ]
         header = ["Scenario, clicks seen", "Rows", "Items", "Covered", "Standard error", "Width, %"]
         caption = f"How often the {percent_text(level, 0)} prediction intervals hold the true rate"
-        blocks.append(Table(caption, header, rows))
+        blocks.append(Table(caption, header, covered))
     return blocks
 
 
 def errors(found: Evaluated) -> list[Block]:
-    """Error, and what the filter keeps, by groups of rows."""
+    """Show the error, and what the filter keeps, by groups of rows."""
     if not found.errors:
         return []
     rules = found.decision.get("rules", {}).get("normal", ())
@@ -275,7 +277,7 @@ def errors(found: Evaluated) -> list[Block]:
     ]
     for title, table in found.errors.items():
         columns = [f"kept_{scenario}" for scenario in SCENARIOS if f"kept_{scenario}" in table]
-        rows = [
+        rows: list[Row] = [
             [
                 str(row["group"]),
                 count(row["n"]),
@@ -305,7 +307,7 @@ FIGURES = {
     SECTIONS["age_periods"]: "error_by_age.png",
     SECTIONS["clicks"]: "error_by_clicks.png",
 }
-"""What rows are grouped by -> the figure of the same numbers."""
+"""Figures of the tables of errors, by what rows are grouped by."""
 
 
 _GATES = {
@@ -316,7 +318,7 @@ _GATES = {
 
 
 def outage(found: Evaluated) -> list[Block]:
-    """What the loss of an input costs, and where the model looks."""
+    """Show what the loss of an input costs, and where the model looks."""
     blocks: list[Block] = []
     if len(found.outage) > 1:
         blocks.append(
@@ -326,7 +328,7 @@ def outage(found: Evaluated) -> list[Block]:
                 "cold-start."
             )
         )
-        rows = [
+        rows: list[Row] = [
             [
                 name,
                 *(
@@ -345,9 +347,9 @@ def outage(found: Evaluated) -> list[Block]:
         )
     for kind, scenarios in found.gates.items():
         header = ["Scenario", *next(iter(scenarios.values()))]
-        rows = [
+        weighed: list[Row] = [
             [plots.TITLES[scenario], *(number(weight, fixed=True) for weight in weights.values())]
             for scenario, weights in scenarios.items()
         ]
-        blocks.append(Table(_GATES[kind], header, rows))
+        blocks.append(Table(_GATES[kind], header, weighed))
     return blocks + found.plots({"gates.png": "What predictions are made of in each scenario."})

@@ -1,4 +1,4 @@
-"""Intervals of one evaluation's metrics, and of differences from simple rules, by test item."""
+"""Intervals of one evaluation's metrics, and of differences from simple baselines, by test item."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmnet.evaluation import plots, significance
 from mmnet.evaluation.significance import Estimate, Predictions
 
 REPLICATES = 200
-"""Of the bootstrap of items; fewer where there are many rows, whose variance is small."""
+"""Replicates of the bootstrap of items; fewer where there are many rows."""
 MOST_DRAWS = 4_000_000
 """Rows times replicates of one scenario, which keeps the bootstrap to some seconds."""
 
@@ -20,14 +20,14 @@ MOST_DRAWS = 4_000_000
 def estimate(
     frame: pd.DataFrame, others: Mapping[str, pd.DataFrame], system: str, seed: int = 0
 ) -> dict[str, Any]:
-    """95 % intervals of MSE and P@N, items resampled.
+    """Estimate 95 % intervals of MSE and P@N, by resampling items.
 
     Rows of one item rise and fall together, so items are the unit: see `significance`. The system
-    was trained once, so the intervals say nothing about another training seed.
+    was trained once, so the intervals do not cover another training seed.
 
     Args:
         frame: predictions of the system in all scenarios, see `report`.
-        others: name -> predictions of the same rows by a simple rule, in the same order.
+        others: name -> predictions of the same rows by a simple baseline, in the same order.
         system: its name.
         seed: of the bootstrap of P@N.
 

@@ -82,7 +82,7 @@ class Probes:
 
 @dataclass(frozen=True)
 class Told:
-    """What the HTML page shows that others have found out.
+    """Results of other modules that the HTML page shows.
 
     Attributes:
         decision: content of decision.json, see `filtering.write`; empty without one.

@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 from matplotlib.image import imread
 
-from mmnet.evaluation import plots, report
+from mmnet.evaluation import error_tables, plots, report
 from mmnet.evaluation.report import Probes, Setting, metrics, table, write_report
 from mmnet.evaluation.scenarios import SCENARIOS
 
@@ -237,7 +237,7 @@ def test_the_table_marks_ties_and_what_is_not_known():
 def test_bins_of_clicks_and_ages_cover_every_row():
     frame = predictions(n=3000)
     for column in ("clicks", "age_periods", "natural_observed_periods"):
-        found = report._error_table(frame, column)
+        found = error_tables.error_table(frame, column)
         assert found["n"].sum() == 3000
         assert found["n"].iloc[-1] >= 30
         whole = metrics(frame, SETTING)
@@ -250,7 +250,7 @@ def test_bins_of_clicks_and_ages_cover_every_row():
 def test_bins_are_named_by_what_they_hold():
     ages = np.repeat([0, 1, 3, 4, 5, 7, 9], 40)
     frame = predictions(n=280, age_periods=np.tile(ages, 3))
-    found = report._error_table(frame, "age_periods")
+    found = error_tables.error_table(frame, "age_periods")
     assert found["group"].tolist() == ["0", "1", "3", "4–5", "6–7", "8 or more"]
     assert found["n"].tolist() == [40, 40, 40, 80, 40, 40]
 
@@ -316,6 +316,7 @@ def test_writes_every_file_and_nothing_else(written):
         "error_by_clicks.png",
         "share_rate_by_category.png",
         "share_rate_by_tags.png",
+        "report.html",
     }
 
 
