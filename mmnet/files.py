@@ -202,15 +202,19 @@ def only_one(
 
 
 def make_directory(path: Path) -> None:
-    """Creates a directory and its parents, unless they exist.
+    """Creates a directory and its parents, unless they exist, so that a power cut leaves them.
 
     Raises:
         NotADirectoryError: the path, or one above it, is a file.
     """
+    missing = [one for one in (path, *path.parents) if not one.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
+    for made in reversed(missing if os.name == "posix" else []):
+        with contextlib.suppress(OSError):  # a directory above that this user may not read
+            _to_disk(made.parent)
 
 
 def scratch_directory(

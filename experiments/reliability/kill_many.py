@@ -104,6 +104,16 @@ COPIED = {
 """What other drivers read, and where."""
 
 
+def needed(drivers):
+    """The drivers, and those before them that they read from."""
+    sources = {"mma4ctr": {"mma4ctr.prepare", "mma4ctr.train"}, "": {"prepare", "train"}}
+    wanted = set(drivers)
+    for driver in drivers:
+        if driver not in ("encode", "experiment"):
+            wanted |= sources["mma4ctr" if driver.startswith("mma4ctr") else ""]
+    return wanted
+
+
 def start(driver, arguments, log):
     """A driver in a process of its own, which leads a group of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
