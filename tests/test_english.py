@@ -13,7 +13,6 @@ NOT_YET: tuple[str, ...] = (
     "mmnet/data/",
     "mmnet/encoders/",
     "mmnet/inspection/",
-    "mmnet/mma4ctr/",
     "mmnet/serving/",
 )
 

@@ -153,7 +153,7 @@ class Dataset:
 
     @property
     def spec(self) -> RowSpec:
-        """What networks are built from: the number of features, the seed."""
+        """Specification that networks are built from: number of features, architecture, seed."""
         features = self._system.features
         assert features is not None
         return RowSpec(features.in_features, self._system.flags.arch, self._system.flags.seed)
@@ -336,7 +336,7 @@ class Run(RunDirectory[TrainConfig]):
 
     @property
     def dataset(self) -> Dataset:
-        """What it was trained on, with its protocol.
+        """Dataset that the run was trained on, with its protocol.
 
         Raises:
             InputError: the dataset does not exist any more.

@@ -2,7 +2,7 @@
 
 python -m mmnet.mma4ctr.experiment --experiment=experiments/mma4ctr/leak
 
-Interrupted, the same command goes on where it was; finished, it only reads.
+If it is interrupted, the same command resumes it; if it is finished, the command only reads.
 """
 
 import sys

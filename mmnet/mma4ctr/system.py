@@ -1,4 +1,4 @@
-"""One system: the rows of its protocol, its tables, its network, and what it is worth."""
+"""One system: the rows of its protocol, its tables, its network, and its metrics."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class System:
 
     @property
     def loss(self) -> str:
-        """What the model is trained by; `--loss` is of models without a loss of their own."""
+        """Loss that the model is trained with; `--loss` applies to models without their own."""
         return self.builder.loss or self.flags.loss
 
     def fresh(self, again: int = 0) -> fitting.Model:
@@ -95,12 +95,12 @@ class System:
 
     @property
     def digest(self) -> str:
-        """What weights belong to."""
+        """Digest of the data that the weights belong to."""
         return self.data.spec.content
 
     @property
     def parameters(self) -> int:
-        """Trainable ones; the tables are none."""
+        """Number of trainable parameters; the tables are not trainable."""
         return int(sum(np.prod(w.shape) for w in self.model.trainable_variables))
 
     def fit(self, run_dir: Path | None) -> fitting.Fit:

@@ -188,7 +188,7 @@ class _Told(BaseModel):
         except ValidationError as error:
             wrong = ".".join(str(part) for part in error.errors()[0]["loc"])
             raise InputError(
-                f"{path} does not say how the run was trained ({wrong} is missing or damaged); "
+                f"{path} does not describe the run's training ({wrong} is missing or damaged); "
                 "train it again"
             ) from None
 
@@ -196,7 +196,7 @@ class _Told(BaseModel):
 def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
     if not (run_dir / "record.json").exists():
         raise InputError(
-            f"--run_dir={run_dir} has not ended (no record.json); go on with it by "
+            f"--run_dir={run_dir} is not finished (no record.json); resume it with "
             "python -m mmnet.mma4ctr.train --resume"
         )
     told = _Told.read(run_dir / "record.json")
@@ -278,7 +278,7 @@ def _write_maps(made: System, directory: Path, number: int) -> None:
     state, item = protocol.state[part][chosen], protocol.item[part][chosen]
     if made.features is None or not made.builder.hidden:
         raise InputError(
-            "--umap is of MMa4CTR's rows and hidden vectors; this run has another model"
+            "--umap maps MMa4CTR's rows and hidden vectors; this run has another model"
         )
     inputs = made.features.rows(state, item, "test")
     hidden = fitting.scores(made.model, protocol, "test", hidden=True)[chosen]

@@ -178,7 +178,7 @@ def test_death_before_the_first_checkpoint_needs_only_resume(straight, tmp_path,
     for name in ("weights.npz", "record.json"):
         (place / name).unlink()
     assert run("evaluate", f"--run_dir={place}") == 1
-    assert "has not ended" in capsys.readouterr().err
+    assert "is not finished" in capsys.readouterr().err
     assert run("train", *TRAIN, f"--run_dir={place}") == 1
     assert "--resume" in capsys.readouterr().err
     assert run("train", f"--run_dir={place}", "--resume") == 0

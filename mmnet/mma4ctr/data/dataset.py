@@ -1,4 +1,4 @@
-"""A prepared log in a dataset directory: rows as codes, raw modalities, and where they came from.
+"""A prepared log in a dataset directory: rows as codes, raw modalities, and their sources.
 
 The folder of the dataset, see `mmnet.data.store`, holds
 
@@ -82,12 +82,12 @@ class Dataset(Log):
 
     @property
     def source(self) -> Source:
-        """How the log was written, read and labelled."""
+        """Source that defines how the log was written, read and labelled."""
         return SOURCES[self.spec.source]
 
 
 def prepare(flags: InteractionFlags, directory: Path) -> Dataset:
-    """Files in, a dataset directory out; one that is there already is taken if nothing changed.
+    """Prepare a dataset directory from files, or reuse it if nothing has changed.
 
     Raises:
         InputError: the files are not as the source's layout says, or are not there; or another
@@ -97,7 +97,7 @@ def prepare(flags: InteractionFlags, directory: Path) -> Dataset:
     if not flags.source_dir and not flags.generate:
         raise InputError(
             f"--source={flags.source} needs --source_dir, the directory of the publisher's files, "
-            "or --generate=name=value to make some"
+            "or --generate=name=value to generate such files"
         )
     flags = flags.model_copy(update={"min_rows": interactions.min_rows_of(flags)})
     place = Path(flags.source_dir or directory / RAW)
@@ -130,7 +130,7 @@ def _made(flags: InteractionFlags, directory: Path, fingerprint: str) -> Dataset
         catalogue = source.catalogue(Path(flags.source_dir), ids, flags.text_set)
         log, rule = _joined(rows, catalogue, flags)
         if truth is not None and not truth.knows(log.user_ids, log.item_ids):
-            raise _other_truth(planted, "is of another log: it lacks users or items of this one")
+            raise _other_truth(planted, "is of another log: it lacks users or items of this log")
     ledger += [rule, *catalogue.ledger]
     inputs = {path.name: sha256(path) for path in (*paths, *catalogue.paths)}
     return _write(log, directory, fingerprint, ledger, inputs, flags, rows.daily)
@@ -148,8 +148,8 @@ def _planted(path: Path) -> generator.Truth | None:
 
 def _other_truth(path: Path, what: str) -> InputError:
     return InputError(
-        f"{path} {what}; generate the log again, or delete that file: without it the results lack "
-        "the planted probability"
+        f"{path} {what}; generate the log again, or delete the file to do without the planted "
+        "probability in the results"
     )
 
 
@@ -199,11 +199,11 @@ def _joined(rows: Interactions, catalogue: Catalogue, flags: InteractionFlags) -
         raise InputError(
             f"{catalogue.paths[0]} lacks item {rows.item_id[first]}, which user "
             f"{rows.user_id[first]} was shown ({int((~known).sum())} rows are of such items); add "
-            "it, or leave such rows out by --unknown_items=drop"
+            "the item, or drop such rows with --unknown_items=drop"
         )
     rule = Rule("log", "the item is in the item files", len(known), int(known.sum()))
     if not known.any():
-        raise InputError(f"{catalogue.paths[0]} has none of the log's items")
+        raise InputError(f"{catalogue.paths[0]} contains none of the log's items")
     user_ids, user = np.unique(rows.user_id[known], return_inverse=True)
     log = Log(
         user.astype(np.int32),
@@ -310,7 +310,7 @@ load = STORE.load
 
 
 def truth(dataset: Dataset) -> generator.Truth | None:
-    """What a generated log was drawn from; None for a log that was not generated.
+    """Truth that a generated log was drawn from; None for a log that was not generated.
 
     Raises:
         InputError: the dataset's copy is missing or damaged.

@@ -32,7 +32,7 @@ class Scaler:
 
 @dataclass(frozen=True)
 class Features:
-    """What rows are gathered from.
+    """Tables that rows are gathered from.
 
     Attributes:
         states: user parts, float32 [states, user columns].
@@ -58,7 +58,7 @@ class Features:
 
 
 def reduction(dataset: Dataset, flags: ModalityFlags, protocol: str) -> Reduction:
-    """How modalities become tables under a protocol."""
+    """Reduction of modalities to tables under a protocol."""
     published = protocol == "p0"
     rounded = published if flags.rounding == "auto" else flags.rounding == "true"
     return Reduction(

@@ -1,4 +1,4 @@
-"""The item part of a row: modalities side by side, multiplied, or one alone.
+"""The item part of a row: modalities concatenated, multiplied, or one alone.
 
 | matrix | WeChat (192, 242, 73 wide) | TikTok (71, 10, 22 wide) |
 |---|---|---|

@@ -1,14 +1,14 @@
-"""Rows of a publisher's log, with one label each: what a user was shown and whether it took.
+"""Rows of a publisher's log: the item that a user was shown, and a label for the response.
 
     userid feedid date_ device read_comment like ...       user item time device label
          7     12     1      2            1    1 ...  ->      7   12    1      2     1
          7     13     1      2            0    1 ...          7   13    1      2     0
 
-What a positive is, is the source's; see `sources`.
+Each source defines what counts as positive; see `sources`.
 
 The log is read by an engine of `mmnet.data` in two passes: rows per user, then the rows of users
-who have enough. Neither holds the whole log in memory. Where the engine finds a mistake, a slow
-second look names its place.
+who have enough. Neither holds the whole log in memory. If the engine finds an error, a slow second
+pass locates it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def read(flags: InteractionFlags) -> tuple[Interactions, list[Rule], list[Path]]
         The rows, the ledger, and the files.
 
     Raises:
-        InputError: a missing file or column, a value that is none of its kind, no row left.
+        InputError: a missing file or column, a value of the wrong kind, or no rows remain.
     """
     source = sources.named(flags.source)
     layout, label = source.layout, source.labels[label_of(flags)]
@@ -189,7 +189,7 @@ def _rows(
         rules.append(Rule("log", f"the user has {least} rows or more", complete, kept, note))
     if not kept:
         raise InputError(
-            f"{paths[0]}: no row is left after the rules of the ledger; lower --min_rows (now "
+            f"{paths[0]}: no rows remain after the rules of the ledger; lower --min_rows (now "
             f"{least})"
         )
     order = ["user_id", "time", "item_id", "label", "device"]

@@ -1,4 +1,4 @@
-"""The main road's scores of items, as a filter before this system and as a column inside it."""
+"""MMNet's scores of items, as a filter before this system and as a column inside it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmnet.serving.exported import OUTPUT
 
 COLUMNS = ("item_id", OUTPUT)
 DECISION, DROP = "decision", "drop"
-"""What `mmnet.predict` writes with a rule."""
+"""Column that `mmnet.predict` writes with a rule."""
 
 
 @dataclass(frozen=True)
@@ -36,32 +36,32 @@ class ItemScores:
 
 
 def check(pattern: str, text_set: Sequence[str] = ()) -> None:
-    """Refuses scores whose files are not there or lack a column, before anything else is done.
+    """Refuse scores whose files are missing or lack a column, before any other work.
 
     Args:
         pattern: the file.
-        text_set: what the user says of text files.
+        text_set: the user's settings of text files.
 
     Raises:
-        InputError: the sentence names the file.
+        InputError: a file is missing or lacks a column.
     """
     said = text_options(text_set, "item_scores")
     tables.check_header(pattern, "item_scores", dict.fromkeys(COLUMNS, "item_scores"), said)
 
 
 def found_out(pattern: str, text_set: Sequence[str] = ()) -> list[Rule]:
-    """What was found out of the files of scores; see `table_files.rules`."""
+    """Detected format of the files of scores; see `table_files.rules`."""
     said = text_options(text_set, "item_scores")
     return table_files.found_out(pattern, "item_scores", said, COLUMNS)
 
 
 def read(pattern: str, item_ids: np.ndarray, text_set: Sequence[str] = ()) -> ItemScores:
-    """Reads what `python -m mmnet.predict` wrote.
+    """Read the output of `python -m mmnet.predict`.
 
     Args:
         pattern: the file.
-        item_ids: of the dataset, sorted.
-        text_set: what the user says of text files.
+        item_ids: ids of the dataset, sorted.
+        text_set: the user's settings of text files.
 
     Raises:
         InputError: no such file or column, an item twice, no item of the dataset in it.
@@ -73,14 +73,17 @@ def read(pattern: str, item_ids: np.ndarray, text_set: Sequence[str] = ()) -> It
         first = repeats.firsts(ids)
         row = int(np.argmax(first < np.arange(len(ids))))
         raise InputError(
-            f"{scores.where(row, 'item_id')}: item {ids[row]} has a second score; score one period "
-            "only, and each item once"
+            f"{scores.where(row, 'item_id')}: duplicate item {ids[row]}; score one period only, "
+            "with one row per item"
         )
     rate = floats(scores, OUTPUT, "item_scores", rule="a score must be a number")
     place = np.minimum(np.searchsorted(item_ids, ids), len(item_ids) - 1)
     mine = (item_ids[place] == ids) & np.isfinite(rate)
     if not mine.any():
-        raise InputError(f"{scores.origin()} has a score of no item of the dataset")
+        raise InputError(
+            f"{scores.origin()}: none of its item_ids occur in the dataset; score the items of "
+            "this dataset"
+        )
     rate = np.clip(rate, -LARGEST_RATE, LARGEST_RATE)
     columns = np.zeros((len(item_ids), 2), np.float32)
     columns[:, 0] = rate[mine].mean()

@@ -32,7 +32,7 @@ class Ragged:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Of the rows, int64 [rows]."""
+        """Lengths of the rows, int64 [rows]."""
         return np.diff(self.offsets)
 
     def dense(self, rows: np.ndarray, width: int) -> np.ndarray:

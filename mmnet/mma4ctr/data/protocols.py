@@ -1,4 +1,4 @@
-"""Which rows train and test, and what a user's features may know of the labels.
+"""Protocols: the rows of each split, and which labels a user's features may use.
 
 | protocol | a row's user features come from | split |
 |---|---|---|
@@ -6,8 +6,8 @@
 | c1 | the user's rows of earlier times only | by time |
 | c2 | one half of the user's pairs, which are never scored | users in blocks, 8:1:1 of rows |
 
-p0 is what was published: users of test are in no other part, so everything a test user's features
-know of labels they know of test labels. c1 and c2 are honest.
+p0 is the published protocol: test users are in no other split, so any information about labels in a
+test user's features comes from test labels. c1 and c2 have no such leak.
 
 A *state* is a user as known at some moment. p0 and c2 have one state per user; c1 one per user and
 time bin, and one more for what is known after the log's end.
@@ -81,7 +81,7 @@ class Protocol:
 
     @property
     def num_states(self) -> int:
-        """How many states there are."""
+        """Number of states."""
         return len(self.state_user)
 
     @property
@@ -91,7 +91,7 @@ class Protocol:
         return np.arange(users) * (self.bins + 1) + self.bins if self.bins else np.arange(users)
 
     def remarks(self, label: str) -> list[str]:
-        """What to say of splits whose rows are all of one kind; nothing of ordinary ones.
+        """Remarks about splits whose rows all have the same label; empty otherwise.
 
         Args:
             label: the flag's value, what is predicted.
@@ -103,8 +103,8 @@ class Protocol:
                 kinds.setdefault(int(found[0]), []).append(f"{len(self.label[rows]):,} {name}")
         return [
             f"note: all {', '.join(parts)} rows have the label {kind} ({label}): nothing can be "
-            "learned from them, and AUC is not defined on them; check how it is counted, or choose "
-            "another --label"
+            "learned from them, and AUC is not defined on them; check how the label is computed, "
+            "or choose another --label"
             for kind, parts in kinds.items()
         ]
 
@@ -132,7 +132,7 @@ def build(dataset: Dataset, flags: ProtocolFlags, needed: np.ndarray, seed: int)
         if not 0 < int(mine.sum()) < len(mine):
             raise InputError(
                 f"--protocol={flags.protocol}: {split} has {len(mine)} rows, {int(mine.sum())} of "
-                "them positive; both kinds are needed. Take a larger log or a lower --min_rows"
+                "them positive; both labels are needed. Use a larger log or a lower --min_rows"
             )
     return found
 

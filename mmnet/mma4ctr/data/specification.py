@@ -1,4 +1,4 @@
-"""What a prepared log is: what its document `dataset.json` says besides where the arrays are."""
+"""Specification of a prepared log: the content of `dataset.json`, except the arrays' files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user as the signed mean of what they were shown.
+"""User embedding: the signed mean of the modalities of the items that a user was shown.
 
 With m_i in [0, 1]^L an item's modality, s = +1 where the user took it and -1 where not, and E the
 user's edges,

@@ -1,4 +1,4 @@
-"""WeChat's label: whether the weighted sum of seven behaviours is at least half of its largest.
+"""WeChat's label: the weighted sum of seven behaviours is at least half of its maximum.
 
 A row is positive where 4 read_comment + 3 like + 2 click_avatar + forward + favorite + comment +
 follow is 7 or more of 13.
@@ -19,7 +19,7 @@ LEAST_SCORE = 7
 
 
 def positive(behaviours: Any) -> Any:
-    """Whether the weighted sum is `LEAST_SCORE` or more; anything with columns by name.
+    """Return whether the weighted sum is `LEAST_SCORE` or more, for anything with columns by name.
 
     >>> row = dict.fromkeys(WEIGHTS, 0)
     >>> positive(row | {"read_comment": 1, "like": 1})

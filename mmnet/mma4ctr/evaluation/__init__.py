@@ -1,1 +1,1 @@
-"""How well click probabilities rank, what they are compared with, and figures."""
+"""Metrics of click probabilities, references to compare them with, and figures."""

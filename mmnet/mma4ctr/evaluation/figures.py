@@ -1,4 +1,4 @@
-"""Figures of one run: ROC, training, who is active and what is popular, UMAP maps."""
+"""Figures of one run: ROC, training, activity of users and popularity of items, UMAP maps."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def training(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def pies(user: np.ndarray, item: np.ndarray) -> Figure:
-    """How many users have how many rows, and how many items.
+    """Distributions of rows per user and rows per item.
 
     Args:
         user: place of each row's user.

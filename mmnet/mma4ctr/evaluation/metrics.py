@@ -1,4 +1,4 @@
-"""How well probabilities of clicks rank, and how true they are.
+"""Metrics of click probabilities: how well they rank, and how well they are calibrated.
 
 All metrics take `label`, 0 or 1, and `score`, finite, both [rows]. One that is not defined (an AUC
 of rows of one kind) is NaN. scikit-learn, which takes a second to load, is loaded where it is used.
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 FLOAT32_EPSILON = float(np.finfo(np.float32).eps)
-"""What the published LogLoss clips probabilities at: a certain error costs 15.942."""
+"""Clipping of probabilities in the published LogLoss: a certain error costs 15.942."""
 
 RECBOLE_EPSILON = 1e-15
-"""What the baselines' LogLoss was clipped at; the two are not comparable."""
+"""Clipping of the baselines' published LogLoss; the two are not comparable."""
 
 
 Scores = dict[str, float | int]
@@ -35,9 +35,9 @@ def auc(label: np.ndarray, score: np.ndarray) -> float:
 
 
 def user_auc(label: np.ndarray, score: np.ndarray, user: np.ndarray) -> tuple[float, int]:
-    """Mean over users of the AUC of their own rows, and how many users have both kinds.
+    """Mean over users of the AUC of their own rows, and the number of users with both labels.
 
-    A score that only tells one user from another is worth 0.5 here.
+    A score that only distinguishes users from each other gets 0.5.
 
     >>> user_auc(np.array([0, 1, 0, 1]), np.array([0.1, 0.2, 0.9, 0.8]), np.array([5, 5, 7, 7]))
     (0.5, 2)
@@ -48,7 +48,7 @@ def user_auc(label: np.ndarray, score: np.ndarray, user: np.ndarray) -> tuple[fl
 
 
 def aucs_by_user(label: np.ndarray, score: np.ndarray, user: np.ndarray) -> np.ndarray:
-    """AUC of each user's own rows, users in increasing order; NaN where one kind is missing.
+    """AUC of each user's own rows, users in increasing order; NaN where one label is missing.
 
     >>> aucs_by_user(np.array([0, 1, 0]), np.array([0.1, 0.2, 0.9]), np.array([5, 5, 7]))
     array([ 1., nan])
@@ -60,7 +60,8 @@ def aucs_by_user(label: np.ndarray, score: np.ndarray, user: np.ndarray) -> np.n
     tie = begins | np.append(True, score[1:] != score[:-1])
     group = np.cumsum(begins) - 1
     start = np.flatnonzero(begins)
-    # Mean rank of the rows that tie, within the user, counted from 1.
+    # AUC = (rank sum of the positives - its minimum) / (positives x negatives), the Mann-Whitney
+    # form, for all users at once. Tied rows share the mean of their ranks within the user.
     first = np.flatnonzero(tie)
     size = np.diff(np.append(first, len(label)))
     rank = np.repeat(first + (size + 1) / 2, size) - start[group]
@@ -119,7 +120,7 @@ def logit(score: np.ndarray) -> np.ndarray:
 
 
 def platt(label: np.ndarray, score: np.ndarray) -> Platt:
-    """Fits the curve by maximum likelihood, for LogLoss of scores whose level means nothing.
+    """Fit the curve by maximum likelihood, for LogLoss of scores that are not calibrated.
 
     To be fitted on validation rows. A score without any order keeps slope 0 and the base rate.
     """

@@ -1,4 +1,4 @@
-"""What a score is to be compared with: rates that need no network, and the truth."""
+"""References for a score: rates that need no network, and the planted truth."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _smoothed(positives: np.ndarray, number: np.ndarray, base: float, of: str) -
 
 
 def evaluate(dataset: Dataset, protocol: Protocol, *, shuffled: bool) -> dict[str, Scores]:
-    """Metrics on test rows of what needs no network.
+    """Compute test metrics of the references that need no network.
 
     These are the base rate; the rates of user and item; both in a logistic regression, which is
     fitted to validation rows; and, where the log was generated, the planted probability.

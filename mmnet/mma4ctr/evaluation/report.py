@@ -1,4 +1,4 @@
-"""What a run was worth: the document `metrics.json`, and its table."""
+"""Test metrics of a run: the document `metrics.json`, and its table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mmnet.mma4ctr.models import REGISTRY
 
 
 class Report(BaseModel):
-    """Test metrics of a run and of what it is compared with.
+    """Test metrics of a run and of its references.
 
     Attributes:
         protocol: p0, c1 or c2.

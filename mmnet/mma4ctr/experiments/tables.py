@@ -35,7 +35,7 @@ COLUMNS = [
 ]
 REFERENCES = ("planted probability", "user rate", "item rate", "both rates")
 CHOSEN = "chosen"
-"""Of the lines per cell the one of the epoch that `--select` chose."""
+"""Marks the line of the epoch that `--select` chose, among the lines of a cell."""
 SIZES = {"rows": "test rows", "positives": "positives"}
 
 Records = Mapping[Cell, Record]
@@ -125,8 +125,8 @@ def _heading(planned: Plan, records: Records, flags: ExperimentConfig) -> str:
     how = tables.how_compared(flags, "by user and by seed", "user")
     return (
         f"# {flags.title or Path(flags.experiment).name or 'Results'}\n\n"
-        f"Test rows; mean over up to {len(planned.seeds)} seeds ± sd, each with row order, weights "
-        f"and (if generated) a log of its own; {tables.commits(records.values())}; "
+        f"Test rows, mean ± sd over up to {len(planned.seeds)} seeds, each with its own row order, "
+        f"weights and (if generated) log; {tables.commits(records.values())}; "
         f"[every cell](results.csv). {how}"
     )
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # flags are read without them
 
 @dataclass(frozen=True)
 class RowSpec:
-    """What a model of rows of features is built from.
+    """Specification of a model that reads rows of features.
 
     Attributes:
         in_features: columns of a row.
@@ -30,7 +30,7 @@ class RowSpec:
 
 @dataclass(frozen=True)
 class NumberSpec:
-    """What a model of numbers is built from.
+    """Specification of a model that reads the numbers of users and items.
 
     Attributes:
         users: number of users.
@@ -53,7 +53,7 @@ class NumberSpec:
 
 @dataclass(frozen=True)
 class Builder:
-    """How to make a model: `builder(spec)`.
+    """Recipe of a model: `builder(spec)` builds it.
 
     The model's module, and Keras with it, is loaded only when the model is built.
 

@@ -106,8 +106,8 @@ class GatheredRows(keras.layers.Layer):
     """Rows of features from tables: [state's columns, item's columns], scaled.
 
     The tables are variables that training never changes, so a row's features exist only inside a
-    step. Scaling, x' = (x - low) · factor, can be set anew: as published each split has its own.
-    A scaled value beyond `fusion.LARGEST_SCALED` is that.
+    step. The scaling, x' = (x - low) · factor, can be replaced: as published, each split has its
+    own. Scaled values are clipped to `fusion.LARGEST_SCALED`.
 
     Args:
         states: number of states and of their columns.
@@ -193,7 +193,7 @@ class ListwiseCrossEntropy(keras.losses.Loss):
 
     with p the *sigmoid outputs* in (0, 1). Positives pull as hard as negatives push in all,
     whatever their numbers; a batch without a positive has no gradient; and L does not change when
-    a constant is added to all p, so the level of p means nothing.
+    a constant is added to all p, so p is not calibrated.
 
     Call arguments:
         y_true: labels, [batch], 0 or 1.

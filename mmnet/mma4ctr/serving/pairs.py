@@ -35,7 +35,7 @@ def read(pattern: str, text_set: Sequence[str] = ()) -> tuple[np.ndarray, np.nda
 
     Args:
         pattern: the file, directory or glob.
-        text_set: what the user says of text files.
+        text_set: the user's settings of text files.
 
     Raises:
         InputError: no such table or columns, or an id that is not a whole number.
@@ -49,5 +49,5 @@ def read(pattern: str, text_set: Sequence[str] = ()) -> tuple[np.ndarray, np.nda
 
 
 def found_out(pattern: str, text_set: Sequence[str] = ()) -> list[Rule]:
-    """What was found out of the files of pairs; see `table_files.rules`."""
+    """Detected format of the files of pairs; see `table_files.rules`."""
     return table_files.found_out(pattern, "pairs", text_options(text_set, "pairs"), COLUMNS)

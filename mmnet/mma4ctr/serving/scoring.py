@@ -143,7 +143,7 @@ def export(
         about: more to go along as JSON: the flags of the run.
 
     Raises:
-        RuntimeError: the SavedModel gives other scores than the model.
+        RuntimeError: the scores of the SavedModel differ from the model's.
     """
     ids = [tf.TensorSpec([None], tf.int64, name) for name in ("user_id", "item_id")]
     codes = [tf.TensorSpec([None], tf.int32, name) for name in ("user", "item")]

@@ -1,1 +1,1 @@
-"""How click models are trained, with the trainer of both systems."""
+"""Training of click models, with the trainer of both systems."""

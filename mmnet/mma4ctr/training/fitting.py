@@ -1,4 +1,4 @@
-"""How a model of clicks is fitted: batches, published schedule, published interrupt."""
+"""Fitting of click models: batches, published schedule, published interrupt."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def permuted_rows(protocol: Protocol, seed: int, epoch: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Objective:
-    """What a model is trained by.
+    """Training objective of a model.
 
     Attributes:
         loss: makes the loss.
@@ -89,7 +89,7 @@ class Retry(TypedDict):
 
 @dataclass
 class Fit:
-    """What came of a training.
+    """Result of a training.
 
     Attributes:
         history: the epochs that were logged.
@@ -146,7 +146,7 @@ class Batches:
         self._batch_size = batch_size
         self.steps_per_epoch = -(-len(self._order(0)) // batch_size)
         if not self.steps_per_epoch:
-            raise InputError("the training rows leave nothing to train on; take a larger log")
+            raise InputError("no training rows remain after filtering; use a larger log")
 
     def __call__(self, first_step: int) -> tf.data.Dataset:
         """The batches of an epoch from a global step on: ({state, item}, label)."""
@@ -220,7 +220,7 @@ def fit(
         hparams: flags to show in TensorBoard's HParams tab.
 
     Raises:
-        InputError: the loss is no number, or the checkpoint does not fit.
+        InputError: the loss is not finite, or the checkpoint does not fit.
         Interrupted: see `Trainer.fit`.
     """
     objective = OBJECTIVES[checks.one_of(OBJECTIVES, loss=loss)]

@@ -14,7 +14,7 @@ _BASE_RATE = "run/base_rate"
 
 
 def convert(directory: Path, network: Sequence[str], steps_per_epoch: int, metric: str) -> None:
-    """Writes the newest checkpoint anew, as the trainer writes it, where it is an old one.
+    """Rewrite the newest checkpoint in the trainer's format, if it is an old one.
 
     Old ones were written at the end of an epoch, and counted epochs as steps. The old file stays
     until newer ones replace it.

@@ -89,7 +89,8 @@ def test_rows_of_one_kind_are_remarked_on():
     number = len(label[protocol.parts["test"]])
     assert dataclasses.replace(protocol, label=label).remarks("like") == [
         f"note: all {number:,} test rows have the label 0 (like): nothing can be learned from "
-        "them, and AUC is not defined on them; check how it is counted, or choose another --label"
+        "them, and AUC is not defined on them; check how the label is computed, or choose "
+        "another --label"
     ]
 
 
@@ -271,7 +272,7 @@ def test_the_last_state_knows_all():
 
 
 def test_a_split_of_one_kind_is_refused():
-    with pytest.raises(InputError, match="both kinds are needed"):
+    with pytest.raises(InputError, match="both labels are needed"):
         build(log(rate=0.0), "c1")
 
 

@@ -5,13 +5,14 @@ The probability of a positive is planted:
     P(y = 1 | user, item) = rate · g_user · exp(taste[user, topic of item] + appeal[item]) / norm
 
 with g_user ~ Gamma(r, 1/r) (r = `user_dispersion`; 0 makes all users alike). With `taste_sd` and
-`item_sd` at 0 nothing about an item tells anything. What users see follows topics that they prefer,
-whatever they click. An item's texts and vectors tell its topic. So a score splits into what a
-method learned of users, of items and of taste, and what it was told by a leak.
+`item_sd` at 0, items carry no information. Exposures follow the topics that users prefer, whatever
+they click. An item's texts and vectors reveal its topic. So a score can be split into what a method
+learned about users, items and taste, and what it gained from a leak.
 
-Ugly cases of the real files are there too: empty texts whose other column is filled, both empty,
-ids written as floats, repeated rows, a pair with both labels, users with several devices, users
-with few rows, items nobody saw, vectors too short or empty, items that lack a modality.
+The irregularities of the real files are included: empty texts whose other column is filled, both
+empty, ids written as floats, repeated rows, a pair with both labels, users with several devices,
+users with few rows, items without any row, vectors that are too short or empty, items that lack a
+modality.
 """
 
 from mmnet.mma4ctr.data.generator.tiktok_files import tiktok_files

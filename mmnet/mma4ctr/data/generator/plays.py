@@ -1,4 +1,4 @@
-"""Who was shown what, and what was taken."""
+"""Exposures of users to items, and their labels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Plays:
 
 
 def stream(seed: int, name: str) -> np.random.Generator:
-    """A stream of its own per kind of draw: one more of one kind moves no other."""
+    """Create a random stream of its own per kind of draw, so that no kind affects another."""
     return np.random.default_rng([seed, *name.encode()])
 
 

@@ -1,4 +1,4 @@
-"""What generated a log: the probability of a positive, for any user and item."""
+"""The truth behind a generated log: the probability of a positive, for any user and item."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TRUTH = "truth.npz"
 
 @dataclass(frozen=True)
 class Truth:
-    """What generated a log.
+    """The parameters that generated a log.
 
     Attributes:
         user_ids, item_ids: sorted.
@@ -33,7 +33,7 @@ class Truth:
     scale: float
 
     def knows(self, user_ids: np.ndarray, item_ids: np.ndarray) -> bool:
-        """Whether all of these users and items are among those of the log that was generated."""
+        """Return whether the generated log has all of these users and items."""
         return bool(
             np.isin(user_ids, self.user_ids).all() and np.isin(item_ids, self.item_ids).all()
         )
@@ -50,7 +50,7 @@ class Truth:
         return np.minimum(self.scale * self.user_factor[user] * np.exp(logarithm), 0.95)
 
     def write(self, path: Path) -> None:
-        """Writes it beside the files."""
+        """Write it next to the files."""
         write_atomic(path, lambda beside: np.savez(beside, **self.__dict__))
 
     @classmethod

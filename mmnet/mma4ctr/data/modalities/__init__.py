@@ -1,9 +1,9 @@
-"""What an item looks, sounds and reads like: raw modalities from files, tables from raw ones.
+"""Modalities of items (images, sound, text): raw ones from files, and tables made from them.
 
-Each source says what its items have; see `sources`.
+Each source defines the modalities of its items; see `sources`.
 
 Token ids are read as numbers, position by position, padded with zeros to the longest, and reduced
-by principal components: as published, and no better than it sounds (see BUILD_NOTES.md).
+by principal components: as published, although it is a crude encoding (see BUILD_NOTES.md).
 """
 
 from mmnet.mma4ctr.data.modalities.raw import Catalogue, Raw

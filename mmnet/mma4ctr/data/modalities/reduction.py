@@ -17,7 +17,7 @@ ACOUSTIC_WIDTH = 10
 
 @dataclass(frozen=True)
 class Reduction:
-    """How raw modalities become tables.
+    """Settings of the reduction of raw modalities to tables.
 
     Attributes:
         variance: share that principal components keep.
@@ -35,7 +35,7 @@ class Reduction:
     rounded: bool = False
 
     def keep(self, modality: str) -> float | int:
-        """What `pca.Moments.pca` takes."""
+        """Argument `keep` of `pca.Moments.pca`."""
         return self.widths.get(modality, self.variance)
 
 

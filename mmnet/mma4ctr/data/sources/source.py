@@ -1,4 +1,4 @@
-"""What a publisher's log of clicks is: how it is written, read, labelled and generated."""
+"""Definition of a publisher's log of clicks: its layout, labels, catalogue and generator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmnet.mma4ctr.data.modalities import Catalogue
 
 @dataclass(frozen=True)
 class Layout:
-    """How a publisher writes the log.
+    """Layout of a publisher's log.
 
     Attributes:
         pattern: file name, or glob.
@@ -36,7 +36,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Label:
-    """What a positive is.
+    """Definition of a positive.
 
     Attributes:
         columns: columns of the log that decide it, each 0 or 1.
@@ -61,9 +61,9 @@ class Source:
             and leaves users out as the log is read; else the protocols count the rows that they
             may know.
         daily: whether times are days, counted from 1, and not seconds.
-        catalogue: from the directory, the log's item ids (int64, sorted) and what the user says
-            of text files to the items with their raw modalities; it may have more items than the
-            log.
+        catalogue: returns the items with their raw modalities, from the directory, the log's item
+            ids (int64, sorted) and the user's settings of text files; it may have more items than
+            the log.
         generator: from a directory and keyword options, which `--generate` sets, to the truth of
             the files that it writes there.
         narrowed: whether modalities that are joined, and what they are joined to, are reduced to

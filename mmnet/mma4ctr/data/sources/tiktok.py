@@ -28,7 +28,7 @@ from mmnet.mma4ctr.data.sources.source import Label, Layout, Source
 from mmnet.schema import LARGEST_ENTRY
 
 TITLE_WORD_BYTES = 16
-"""Of a word of a title: its number as it is read, and in the titles of all items."""
+"""Columns of a word of a title: its number as it is read, and in the titles of all items."""
 
 SHOWN_FROM_BYTES = 500_000_000
 """Feature files of so many bytes in all take long enough to show how far reading is."""
@@ -43,7 +43,7 @@ def catalogue(directory: Path, item_ids: np.ndarray, text_set: Sequence[str] = (
     Args:
         directory: where the files are.
         item_ids: of the log, sorted.
-        text_set: what the user says of text files.
+        text_set: the user's settings of text files.
 
     Raises:
         InputError: a missing file, a line of another layout, a vector of more than 128 numbers,
@@ -65,7 +65,9 @@ def catalogue(directory: Path, item_ids: np.ndarray, text_set: Sequence[str] = (
     paths += files
     for name, raw in found.items():
         if not raw.present.any():
-            raise InputError(f"{directory}: no item of the log is in the files of {name} features")
+            raise InputError(
+                f"{directory}: the files of {name} features have none of the log's items"
+            )
     return Catalogue(item_ids, found, ledger, paths)
 
 

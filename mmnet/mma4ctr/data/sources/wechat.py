@@ -87,7 +87,7 @@ def catalogue(directory: Path, item_ids: np.ndarray, text_set: Sequence[str] = (
     }
     for name, raw in found.items():
         if raw.tokens is not None and not len(raw.tokens.values):
-            raise InputError(f"{scan.paths[0]}: no feed has anything {name}; a modality is empty")
+            raise InputError(f"{scan.paths[0]}: the {name} modality is empty for every feed")
     return Catalogue(ids[order], found, [scan.rule(), once], list(scan.paths))
 
 

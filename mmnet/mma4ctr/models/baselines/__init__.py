@@ -1,4 +1,4 @@
-"""What the paper compares with, on the same labelled rows and splits.
+"""The paper's baselines, on the same labelled rows and splits.
 
 | model | reads | trained by |
 |---|---|---|

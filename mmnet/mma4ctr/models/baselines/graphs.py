@@ -35,7 +35,7 @@ def _graph(inputs: Inputs, spec: NumberSpec, seeds: Iterator[int], *, weights: b
 
 
 def num_seeds(*, weights: bool) -> int:
-    """How many seeds a graph takes: of two tables, and of two matrices a layer."""
+    """Number of seeds of a graph: for two tables, and for two matrices per layer."""
     return 2 + 2 * GRAPH_LAYERS * weights
 
 

@@ -1,4 +1,4 @@
-"""DIN and DIEN: what was taken before, weighted by what it tells of the item."""
+"""DIN and DIEN: earlier items of the user, weighted by their relevance to the target item."""
 
 from __future__ import annotations
 

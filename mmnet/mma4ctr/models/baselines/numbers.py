@@ -1,4 +1,4 @@
-"""How a model of numbers becomes a network: its inputs, and the seeds of its weights."""
+"""Builder of networks that read numbers: their inputs, and the seeds of their weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmnet.models.seeding import seeded
 
 
 class Inputs(NamedTuple):
-    """What a model of numbers reads.
+    """Inputs of a model that reads the numbers of users and items.
 
     Attributes:
         user: number of the user, int32 [batch].

@@ -1,4 +1,4 @@
-"""What baselines read, and the rows that they are trained on."""
+"""Inputs of the baselines, and the rows that they are trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BERT4Rec and GCSAN: which of all items is taken next, told by those taken before.
+"""BERT4Rec and GCSAN: next-item prediction from the items a user interacted with.
 
 Both read a history, item numbers counted from 1 with the newest at the right and 0 for nothing, and
 the item in question, counted from 0. In training they give the log of the item's probability among
@@ -21,11 +21,11 @@ INNER = 256
 """Units of a transformer's first dense layer."""
 
 DROPOUT = 0.2
-"""Of attention weights and of what is added to a layer's input."""
+"""Dropout rate of attention weights and of residual branches."""
 
 NORM_EPSILON = 1e-12
 MASKED_SHARE = 0.2
-"""Of a history, hidden in training."""
+"""Share of a history that is hidden in training."""
 
 
 MOST_LOGITS_BYTES = 2 << 30
@@ -215,9 +215,9 @@ class SessionGraph(keras.layers.Layer):
     """GCSAN (Xu et al., 2019): a gated graph network over a history, then self-attention.
 
     Items of a history are nodes, with an edge from each to the one that comes after it. A node
-    hears its neighbours before and after, each the mean over distinct ones. What tells of the next
-    item is 0.6 of the last step's self-attention and 0.4 of its node; a history without an item
-    tells nothing, and all items score 0.
+    hears its neighbours before and after, each the mean over distinct ones. The next item is
+    predicted from 0.6 of the last step's self-attention and 0.4 of its node; with a history
+    without items, all items score 0.
 
     Args:
         items: number of items.

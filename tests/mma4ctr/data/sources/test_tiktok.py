@@ -50,7 +50,7 @@ def test_what_is_wrong_in_json_lines_is_said_with_its_place(tmp_path):
     for name, words in (("one", {"3": 20_000_000}), ("two", {"3": 60_000, "4": 60_000})):
         with pytest.raises(InputError, match=r"title.txt line 2, .* a title of .* at most 100,000"):
             tiktok(tmp_path / name, titles=[(1, {"3": 1}), (4, words)])
-    with pytest.raises(InputError, match="no item of the log is in the files of acoustic"):
+    with pytest.raises(InputError, match="the files of acoustic features have none"):
         tiktok(tmp_path / "empty", audios=[[(77, FULL)]])
     write_tiktok(tmp_path / "none", [watch()], videos=[[(1, FULL)]])
     with pytest.raises(InputError, match=r"track1_audio_\*.txt: no such file"):

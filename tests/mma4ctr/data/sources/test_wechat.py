@@ -48,7 +48,7 @@ def test_wrong_tokens_are_named(tmp_path):
         catalogue_of_feeds(tmp_path / "b", [feed(1, ocr="1,2,3")])
     with pytest.raises(InputError, match=r"machine_tag_list.*between semicolons"):
         catalogue_of_feeds(tmp_path / "c", [feed(1, machine_tag_list="1 0.5|2 0.3")])
-    with pytest.raises(InputError, match="no feed has anything visual"):
+    with pytest.raises(InputError, match="the visual modality is empty"):
         catalogue_of_feeds(tmp_path / "d", [feed(1, ocr=""), feed(2, ocr="")])
     with pytest.raises(InputError, match="with other values than in its first row"):
         catalogue_of_feeds(tmp_path / "e", [feed(1), feed(1, ocr="5")])
