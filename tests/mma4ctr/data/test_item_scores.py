@@ -41,7 +41,7 @@ def test_what_was_decided_to_drop_is_dropped(tmp_path):
             {"item_id": ["3", "3"], "predicted_share_rate": [1.0, 1.0]},
             "row 2, .* duplicate item 3",
         ),
-        ({"item_id": ["4"], "predicted_share_rate": [1.0]}, "none of its item_ids occur in the dataset"),
+        ({"item_id": ["4"], "predicted_share_rate": [1.0]}, "none of its item_ids occur"),
     ],
 )
 def test_what_is_wrong_is_told(columns, sentence, tmp_path):

@@ -18,7 +18,7 @@ def test_help_names_every_source_its_labels_and_its_fewest_rows(name):
     fields = config.InteractionFlags.model_fields
     assert name in fields["source"].description
     assert all(label in fields["label"].description for label in SOURCES[name].labels)
-    assert f"{SOURCES[name].min_rows} ({name})" in fields["min_rows"].description
+    assert f"{SOURCES[name].min_rows} for {name}" in fields["min_rows"].description
 
 
 @SOURCE
