@@ -10,10 +10,12 @@ VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "mmnet/__init__.py").read_
 PROJECT_URLS: dict[str, str] = {}  # empty until the project is published
 PYTHONS = range(10, 14)  # for which TensorFlow 2.21 has wheels
 DOCS = [
+    "ipykernel>=6.29,<8",
+    "jupytext>=1.16,<2",
     "mkdocs>=1.6,<2",
-    "mkdocs-jupyter>=0.25,<0.27",
     "mkdocs-material>=9.6,<10",
     "mkdocstrings[python]>=0.29,<2",
+    "nbconvert>=7.16,<8",
 ]
 BASELINES = ["lightgbm>=4.5,<5", "catboost>=1.2.7,<2"]
 FAST = ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "openvino>=2025,<2027", "tf2onnx>=1.17,<2"]

@@ -9,12 +9,17 @@ for example, becomes its text with the file's path.
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(Path(__file__).parent))
+
+import notebooks  # noqa: E402
+
 TOP = {
     "README.md": "index.md",
     "BUILD_NOTES.md": "build-notes.md",
@@ -29,8 +34,21 @@ CODE = re.compile(r"(`+)(?!`)(.+?)(?<!`)\1(?!`)")
 ITEM = re.compile(r"^(?:[-*+]|\d+\.) ")
 
 
+TUTORIALS = ("decision", "layers", "paper", "nightly")
+"""The order in which the site shows them; any others follow."""
+
+
+def on_config(config):
+    """Puts the tutorials into the navigation, behind the page that begins."""
+    names = {path.stem for path in (ROOT / "docs/tutorials").glob("*.py")}
+    order = [name for name in TUTORIALS if name in names] + sorted(names - {*TUTORIALS})
+    if order:
+        config.nav.insert(2, {"Tutorials": [f"tutorials/{name}.md" for name in order]})
+    return config
+
+
 def on_files(files, config):
-    """Adds the pages and pictures that are outside `docs/`."""
+    """Adds the pages and pictures that are outside `docs/`, and the tutorials."""
     for name, uri in TOP.items():
         if (ROOT / name).exists():
             files.append(File.generated(config, uri, abs_src_path=str(ROOT / name)))
@@ -38,13 +56,13 @@ def on_files(files, config):
         if path.suffix in (".md", ".png", ".svg") and path.is_file():
             uri = path.relative_to(ROOT).as_posix()
             files.append(File.generated(config, uri, abs_src_path=str(path)))
+    for uri, content in notebooks.pages(ROOT / "docs/tutorials").items():
+        files.append(File.generated(config, uri, content=content))
     return files
 
 
 def on_page_markdown(markdown, page, config, files):
     """Rewrites one page for the site."""
-    if page.file.src_uri.startswith("tutorials/"):
-        return markdown  # a notebook
     lines, fenced, before = [], False, ""
     for line in markdown.splitlines():
         if FENCE.match(line):
@@ -70,7 +88,8 @@ def _rewritten(link, page, files):
     source = next((name for name, uri in TOP.items() if uri == page), None)
     source = source or (page if page.startswith("experiments/") else f"docs/{page}")
     place = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
-    if place.startswith("..") or not (ROOT / place).exists():
+    made = files.get_file_from_path(place.removeprefix("docs/"))  # of a tutorial, for example
+    if made is None and (place.startswith("..") or not (ROOT / place).exists()):
         raise PluginError(f"{source}: the link to {target} leads to no file")
     if (ROOT / place).is_dir() and (ROOT / place / "README.md").exists():
         place = f"{place}/README.md"
