@@ -115,6 +115,12 @@ def test_every_page_is_in_the_navigation():
     assert pages <= set(re.findall(r"([\w-]+\.md)", site))
 
 
+def test_every_public_name_is_in_the_reference():
+    page = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
+    for name in {*mmnet.__all__, *mmnet.layers.__all__, *mmnet.mma4ctr.__all__}:
+        assert re.search(rf"\b{name}\b", page), name
+
+
 def test_the_messages_of_the_troubleshooting_page_are_in_the_code():
     page = (ROOT / "docs/faq.md").read_text(encoding="utf-8").partition("## Messages")[2]
     quoted = re.findall(r"^\| `([^`]+)` \|", page, re.M)
