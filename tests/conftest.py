@@ -56,7 +56,10 @@ def without_drawing():
     """
     from matplotlib.figure import Figure
 
+    from mmnet.evaluation import html_page
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(html_page, "svg", lambda figure, name: "")
         patch.setattr(Figure, "savefig", lambda figure, path, **_: pathlib.Path(path).touch())
         yield
 

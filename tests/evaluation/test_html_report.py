@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mmnet.evaluation import filtering, html_report, intervals
+from mmnet.evaluation import filtering, html_report, intervals, plots
 from mmnet.evaluation.html_sections import Evaluated
 from mmnet.evaluation.report import Probes, Told, metrics, write_report
 from mmnet.evaluation.scenarios import SCENARIOS
@@ -19,6 +19,12 @@ METRICS = ("mse", "precision_at_5", "precision_at_10")
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     directory = tmp_path_factory.mktemp("evaluation")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "write_figure", lambda path, figure: None)  # the page draws its own
+        return directory, write(directory)
+
+
+def write(directory):
     rows = predictions(n=120)
     rows["taxonomy_kind"] = np.where(rows["category"] == "music", HOSTILE, "ordinary")
     rows["seen_clicks"] = 100
@@ -49,7 +55,7 @@ def written(tmp_path_factory):
             columns={"creator": np.array([f"c{n % 20}" for n in range(120)], object)},
         ),
     )
-    return directory, (directory / "report.html").read_text(encoding="utf-8")
+    return (directory / "report.html").read_text(encoding="utf-8")
 
 
 def read(directory, name):
