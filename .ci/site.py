@@ -63,10 +63,18 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, page, config, files):
     """Rewrites one page for the site."""
-    lines, fenced, before = [], False, ""
+    lines, fenced, drawing, before = [], False, False, ""
     for line in markdown.splitlines():
         if FENCE.match(line):
             fenced = not fenced
+            if line.startswith("```mermaid"):  # drawing it would need a program of another server
+                lines += [
+                    '<details markdown="1"><summary>The graph as Mermaid source</summary>',
+                    "",
+                ]
+                drawing = True
+            elif drawing and not fenced:
+                line, drawing = f"{line}\n</details>", False
         elif not fenced:
             # Python-Markdown needs an empty line in front of a list.
             if ITEM.match(line) and before.strip() and not ITEM.match(before) and before[0] != " ":
