@@ -157,9 +157,9 @@ GLOSSARY = (
     Phrase(
         "told apart",
         "distinguished",
-        r"(?<!cannot be )(?<!not be )\btold apart\b|\btells? (?:\w+ ){1,2}apart\b",
+        r"(?<!can be )(?<!cannot be )(?<!not be )\btold apart\b|\btells (?:\w+ ){1,2}apart\b",
         ("two files are told apart by name", "what tells them apart"),
-        ("rows that cannot be told apart", "could not be told apart"),
+        ("rows that cannot be told apart", "no two rows can be told apart"),
     ),
     Phrase(
         "rows do not differ",

@@ -1,4 +1,4 @@
-"""What MMa4CTR costs at the contests' sizes: preparation, training, scoring.
+"""Costs of MMa4CTR at the contests' sizes: preparation, training, scoring.
 
     python experiments/performance/mma4ctr.py [--scale=1] [--directory=DIR] [--output=FILE]
         [--parts=wechat,tiktok,steps,scoring]
@@ -360,7 +360,7 @@ def main() -> None:
     from mmnet.training.records import machine
 
     about = f"{machine()['processor']}, {machine()['cores']} cores"
-    lines = ["# What MMa4CTR costs", ""]
+    lines = ["# Costs of MMa4CTR", ""]
     lines += [f"`python experiments/performance/mma4ctr.py`, on {about}.", ""]
     for part in arguments.parts.split(","):
         if part in ("wechat", "tiktok"):

@@ -260,9 +260,9 @@ def main():
         "",
         f"`python experiments/performance/scoring.py --rounds={options.rounds}`: "
         f"{bench.cores()} cores, {processor()}; {versions}. Ratios are median (least to most) "
-        "over the rounds, each formed within a round. Others used the machine: rows/s, of all "
-        "processes together, and latencies are what was left of it; CPU seconds count a process's "
-        "own threads only.",
+        "over the rounds, each formed within a round. Other work shared the machine: rows/s, of "
+        "all processes together, and latencies depend on what it left free; CPU seconds count a "
+        "process's own threads only.",
     ]
     cases = (
         (64, 64, 1, 1, (1, 256, 4096)),

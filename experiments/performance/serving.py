@@ -380,7 +380,7 @@ def main():
             "Time outside the model: HTTP or gRPC, JSON or messages, checks and the queue. With "
             "batching, requests that came in within 2 ms share one call, and each of them counts "
             "all of its time.\n",
-            "## Requests that are wrong\n",
+            "## Invalid requests\n",
             "| request | status | answer |",
             "| --- | ---: | --- |",
             *(f"| {what} | {status} | `{answer}` |" for what, status, answer in said),

@@ -325,7 +325,7 @@ def main():
             + f" Hidden files left: {', '.join(litter) or 'none'}"
             f"{' (the next write of that file an hour later takes them away)' if litter else ''}. "
             f"The export {'passes' if verified == 0 else 'FAILS'} `--verify`.\n",
-            "| # | driver | killed after (s) | files read anew | not whole |",
+            "| # | driver | killed after (s) | files re-read | not whole |",
             "| ---: | --- | ---: | ---: | --- |",
             *(
                 f"| {number} | {driver} | {delay:.2f} | {read} | {problem} |"

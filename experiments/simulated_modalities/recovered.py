@@ -55,7 +55,7 @@ def main():
     errors = {row: part["cold_start_mse_to_true_rate"] for row, part in cells.groupby("row")}
     nothing = errors[NOTHING].mean()
     lines = [
-        "# What title and cover recover in cold-start",
+        "# Recovery of the effects of title and cover in cold-start",
         "",
         f"Made by `python {HERE}/recovered.py` from [cells.csv](cells.csv). Error to the planted "
         "rate, percent², mean over seeds ± sd; the recovered share of the gain from "

@@ -1,4 +1,4 @@
-"""Empirical Bayes beside a smoother of two lines, on validation.
+"""Empirical Bayes compared with a two-line smoother, on validation.
 
     python experiments/smoothing/compare.py LOG=DATASET_DIR [LOG=DATASET_DIR ...] [--output=FILE]
 
@@ -28,8 +28,8 @@ from mmnet.training.records import git_state
 
 HERE = Path(__file__).parent
 WORTH = 100
-MEANING = """MSE in percent². In brackets the mean difference from the better smoother of two lines,
-± its standard error, in which items are drawn. What `--model=smoothed_history` fits on validation
+MEANING = """MSE in percent². Brackets hold the mean difference from the better two-line smoother,
+± its standard error over a sample of items. What `--model=smoothed_history` fits on validation
 was fitted on one half of the items and scored on the other, in turn; the last column has the
 numbers of both halves. Two of the logs are [few.txt](few.txt) and [many.txt](many.txt), the others
 those of `experiments/simulated_history`, `simulated_content`, `kuairand` and `github_ranking`.
@@ -125,7 +125,7 @@ def main():
     header = ["Log", "System", "n", *TITLES.values(), "Mean log MSE", "Fitted"]
     text = "\n".join(
         [
-            "# Empirical Bayes beside a smoother of two lines, validation\n",
+            "# Empirical Bayes compared with a two-line smoother, validation\n",
             f"`python experiments/smoothing/compare.py {names}`, commit {commit}"
             f"{'' if clean else ' with changes'}, Python {sys.version.split()[0]}.\n",
             MEANING,

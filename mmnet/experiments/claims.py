@@ -249,7 +249,8 @@ def markdown(claims: Sequence[Claim]) -> str:
             lines += [f"  - {part.text}: {part.verdict}" for part in claim.parts]
     unchecked = [f"{one.name} ({', '.join(one.missing)})" for one in claims if one.missing]
     if unchecked:
-        lines.append(f"- Not decidable, as rows are not in this experiment: {'; '.join(unchecked)}")
+        missing = "; ".join(unchecked)
+        lines.append(f"- Not decidable, because rows are missing from this experiment: {missing}")
     return "\n".join(lines) + "\n"
 
 
