@@ -63,7 +63,7 @@ class Dataset:
             **options: flags of `mmnet.prepare`.
 
         Raises:
-            InputError: the tables or options are not as they must be.
+            InputError: a table or an option is invalid.
         """
         tables = {"counts": counts, "items": items, "vectors": vectors}
         return cls._made(directory, verbose, tables | options)
@@ -82,8 +82,8 @@ class Dataset:
         """Makes a dataset of raw events; see `from_tables`.
 
         Args:
-            events: a row per event; `time_column`, `numerator` and `denominator` say what its
-                columns mean.
+            events: a row per event; `time_column`, `numerator` and `denominator` define the
+                meaning of its columns.
             items: a row per item.
             vectors: see `from_tables`.
             directory: likewise.
@@ -91,7 +91,7 @@ class Dataset:
             **options: flags of `mmnet.prepare`.
 
         Raises:
-            InputError: the tables or options are not as they must be.
+            InputError: a table or an option is invalid.
         """
         tables = {"events": events, "items": items, "vectors": vectors}
         return cls._made(directory, verbose, tables | options)
@@ -110,7 +110,7 @@ class Dataset:
                 `source_set={"items": 500}`.
 
         Raises:
-            InputError: the files or options are not as they must be.
+            InputError: a file or an option is invalid.
         """
         return cls._made(directory, verbose, {"source": source} | options)
 
@@ -149,7 +149,7 @@ class Dataset:
 
     @property
     def ledger(self) -> list[str]:
-        """What every rule left out, a line each."""
+        """Rows dropped by each rule, a line each."""
         return [str(rule) for rule in self._prepared.ledger]
 
     def num_examples(self, split: str) -> int:
@@ -161,7 +161,7 @@ class Dataset:
         return len(self._prepared.examples(checks.one_of(SPLITS, split=split)))
 
     def describe(self) -> dict[str, Any]:
-        """What is in it: items, periods, examples, rates (percent) and inputs; JSON values."""
+        """Summarize items, periods, examples, rates (percent) and inputs, as JSON values."""
         spec, periods = self.spec, self.periods
         return {
             "items": len(self.item_ids),

@@ -1,4 +1,4 @@
-"""What both systems share: a run directory and an export directory that a caller has opened."""
+"""Run and export directories that a caller has opened, shared by both systems."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Export(ExportDirectory):
-    """An exported model: the SavedModel and what lies beside it.
+    """An exported model: the SavedModel and the files next to it.
 
     Attributes:
         path: directory of the version.
@@ -100,7 +100,7 @@ class Export(ExportDirectory):
             `period`, `predicted_share_rate` (percent), and what was asked for besides.
 
         Raises:
-            InputError: the tables or options are not as they must be.
+            InputError: a table or an option is invalid.
         """
         import pandas as pd
 
@@ -144,7 +144,7 @@ class Export(ExportDirectory):
             which each has its measure, value and limit.
 
         Raises:
-            InputError: the tables or options are not as they must be.
+            InputError: a table or an option is invalid.
         """
         from mmnet.tasks.scoring import drift
 

@@ -1,4 +1,4 @@
-"""What a caller gives, as the flags of a driver: tables in memory, lists and dictionaries."""
+"""Conversion of a caller's tables, lists and dictionaries to the flags of a driver."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Config = TypeVar("Config", bound=Flags)
 
 @contextlib.contextmanager
 def flags_of(config: type[Config], options: Mapping[str, Any]) -> Iterator[Config]:
-    """The flags that a caller's options mean.
+    """Convert a caller's options to flags.
 
     Tables in memory are written into a scratch directory as long as the context lasts, so that
     what is read, checked and refused is the same as from files.
@@ -59,7 +59,7 @@ def flags_of(config: type[Config], options: Mapping[str, Any]) -> Iterator[Confi
 
 
 def in_memory(options: Mapping[str, Any]) -> bool:
-    """Whether one of the tables is in memory."""
+    """Return whether one of the tables is in memory."""
     vectors = options.get("vectors")
     tables = [*(vectors.values() if isinstance(vectors, Mapping) else ())]
     tables += [options.get(name) for name in TABLES]
@@ -68,7 +68,7 @@ def in_memory(options: Mapping[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def silent(verbose: bool) -> Iterator[None]:
-    """Leaves out what drivers print, unless it is wanted."""
+    """Suppress the output of drivers unless `verbose`."""
     before = console.quiet
     console.quiet = before or not verbose
     try:

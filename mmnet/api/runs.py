@@ -1,4 +1,4 @@
-"""`Run`: a training run and what it left in its directory."""
+"""`Run`: a training run and the files in its directory."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Run(RunDirectory[TrainConfig]):
         """Trains, evaluates and exports a model, as `python -m mmnet.train` does.
 
         Args:
-            run_dir: a new directory; or with `resume=True` that of a run to go on with.
+            run_dir: a new directory; or with `resume=True` that of a run to resume.
             dataset: to train on; or tables instead.
             counts: see `Dataset.from_tables`.
             items: likewise.
@@ -63,8 +63,8 @@ class Run(RunDirectory[TrainConfig]):
             **options: flags of `mmnet.train`: `model="gru"`, `epochs=5`, `set={"units": 32}`.
 
         Raises:
-            InputError: the tables or options are not as they must be.
-            KeyboardInterrupt: on Ctrl-C, after a checkpoint; `resume=True` goes on exactly.
+            InputError: a table or an option is invalid.
+            KeyboardInterrupt: on Ctrl-C, after a checkpoint; `resume=True` continues exactly.
         """
         from mmnet.tasks.starting import train
 
@@ -103,10 +103,10 @@ class Run(RunDirectory[TrainConfig]):
 
     @property
     def dataset(self) -> Dataset:
-        """What it was trained on.
+        """Dataset that the run was trained on.
 
         Raises:
-            InputError: it is not there any more.
+            InputError: the dataset does not exist any more.
         """
         return Dataset.load(self._dataset_place)
 
@@ -119,10 +119,10 @@ class Run(RunDirectory[TrainConfig]):
 
         Returns:
             The metrics. Those of other scenarios than the run's are written into a directory of
-            their own, and `metrics` stays what it was.
+            their own, and `metrics` is unchanged.
 
         Raises:
-            InputError: an option does not fit, or the weights are not there.
+            InputError: an option does not fit, or the weights are missing.
         """
         from mmnet.tasks.starting import evaluate, evaluation_name
 

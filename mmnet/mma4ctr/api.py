@@ -89,7 +89,7 @@ class Dataset:
             **options: see the class.
 
         Raises:
-            InputError: the tables or options are not as they must be.
+            InputError: a table or an option is invalid.
         """
         with scratch_directory(options.get("engine_spill", "")) as scratch:
             for name, table in (("user_action", actions), ("feed_info", feeds)):
@@ -117,7 +117,7 @@ class Dataset:
                 `generate={"users": 150, "rows": 30_000}` generates some.
 
         Raises:
-            InputError: the files or options are not as they must be.
+            InputError: a file or an option is invalid.
         """
         return cls._made(directory, verbose, {"source": source} | options)
 
@@ -305,7 +305,7 @@ class Run(RunDirectory[TrainConfig]):
             **options: flags of `mmnet.mma4ctr.train`: `model="din"`, `epochs=5`, `loss="bce"`.
 
         Raises:
-            InputError: the files or options are not as they must be.
+            InputError: a file or an option is invalid.
             KeyboardInterrupt: on Ctrl-C, after a checkpoint; `resume=True` continues exactly.
         """
         run_dir = Path(run_dir)
@@ -411,7 +411,7 @@ class Export(ExportDirectory):
             unknown counts as the mean of all that are known.
 
         Raises:
-            InputError: the table or an option is not as it must be.
+            InputError: the table or an option is invalid.
         """
         import pandas as pd
 
