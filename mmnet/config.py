@@ -14,7 +14,7 @@ from pydantic import Field
 from mmnet.experiment_flags import GridFlags, StudyFlags
 from mmnet.flags import Columns, Flags, Numbers, Repeated
 from mmnet.recipes import durations, reading
-from mmnet.table_flags import ContentFlags, EngineFlags, TableFlags
+from mmnet.table_flags import ContentFlags, EngineFlags, MemoryFlags, TableFlags
 
 # ---------------------------------------------------------------------- groups of both systems
 
@@ -371,7 +371,7 @@ class ExperimentConfig(
     """Flags of `python -m mmnet.experiment`. The flags of train apply to every run."""
 
 
-class EncodeConfig(ContentFlags):
+class EncodeConfig(ContentFlags, MemoryFlags):
     """Flags of `python -m mmnet.encode`."""
 
     output: str = Field(

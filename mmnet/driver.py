@@ -15,6 +15,7 @@ from typing import Any
 from mmnet.checks import InputError, printable, printable_lines
 from mmnet.files import problem_of_place
 from mmnet.flags import Flags, parse, usage
+from mmnet.memory_limit import EXCEEDED, Watchdog, limited
 
 OK, WRONG_INPUT, INTERNAL, INTERRUPTED = 0, 1, 2, 130
 NOBODY_READS = 141
@@ -48,6 +49,7 @@ def run(
         rules that had run), 2 internal error (a traceback on stderr), 130 interrupted by Ctrl-C
         or SIGTERM, 141 the reader of stdout has closed it, or the task's own code (3 drift found).
     """
+    watch = Watchdog("")
     asked = {argument.lstrip("-") for argument in arguments if argument.startswith("-")}
     try:
         if asked & {"help", "h", "helpfull"}:
@@ -57,11 +59,15 @@ def run(
             raise InputError("TF_USE_LEGACY_KERAS is set, but mmnet needs Keras 3; unset it")
         parsed = parse(flags, arguments)
         called = getattr(importlib.import_module(tasks), task) if isinstance(task, str) else task
-        with _terminated_as_interrupted():
+        memory = getattr(parsed, "memory", "")
+        watch = Watchdog(memory)
+        with limited(memory), _terminated_as_interrupted(), watch:
             code = called(parsed) or OK
         sys.stdout.flush()
         return code
     except InputError as error:
+        if watch.exceeded:
+            return _memory_exceeded(watch)
         for line in error.ledger:
             print(f"  {printable(line)}", file=sys.stderr)
         if error.of_tables:
@@ -69,6 +75,8 @@ def run(
         print(f"error: {error}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt as interruption:
+        if watch.exceeded:
+            return _memory_exceeded(watch)
         print(f"interrupted{f': {interruption}' if str(interruption) else ''}", file=sys.stderr)
         return INTERRUPTED
     except SystemExit as ended:
@@ -77,6 +85,8 @@ def run(
             return NOBODY_READS
         raise
     except Exception as error:
+        if watch.exceeded:
+            return _memory_exceeded(watch)
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             return NOBODY_READS
         if told := problem_of_place(error):
@@ -84,6 +94,11 @@ def run(
             return WRONG_INPUT
         print(printable_lines(traceback.format_exc()), end="", file=sys.stderr)
         return INTERNAL
+
+
+def _memory_exceeded(watch: Watchdog) -> int:
+    print(f"error: {watch.exceeded}", file=sys.stderr)
+    return EXCEEDED
 
 
 @contextlib.contextmanager

@@ -52,6 +52,7 @@ def write_atomic(
     # Not `tempfile`: its files are readable by their owner only, and the rename would keep that.
     beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{path.suffix}")
     _clear_stale(path)
+    _begun.add(beside)
     try:
         if callable(content):
             content(beside)
@@ -61,7 +62,20 @@ def write_atomic(
         rename(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+        _begun.discard(beside)
     return path
+
+
+_begun: set[Path] = set()
+"""Files and directories of this process that have not got their names yet, or are temporary."""
+
+
+def clear_begun() -> None:
+    """Removes what this process has begun to write, as its end would: for one that is cut short."""
+    for path in tuple(_begun):
+        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 STALE_SECONDS = 3600
@@ -108,6 +122,7 @@ def write_directory(path: str | os.PathLike[str], write: Callable[[Path], object
             shutil.rmtree(left, ignore_errors=True)
     beside = place.with_name(f".{place.name}.new-{uuid.uuid4().hex[:12]}")
     old = beside.with_name(f"{beside.name}-old")
+    _begun.add(beside)
     try:
         beside.mkdir()  # not `tempfile`: its directories are readable by their owner only
         write(beside)
@@ -121,6 +136,7 @@ def write_directory(path: str | os.PathLike[str], write: Callable[[Path], object
             os.replace(old, place)
         shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+        _begun.discard(beside)
     return path
 
 
@@ -240,6 +256,8 @@ def scratch_directory(
         made = tempfile.TemporaryDirectory(
             prefix=prefix, dir=parent or None, ignore_cleanup_errors=True
         )
+        _begun.add(Path(made.name))
+        weakref.finalize(made, _begun.discard, Path(made.name))
         _lock_scratch(made)
         return made
     except OSError as error:

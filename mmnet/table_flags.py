@@ -4,12 +4,37 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
+import pydantic
 from pydantic import Field
 
+from mmnet import memory_limit
+from mmnet.checks import InputError
 from mmnet.flags import Columns, Flags, Repeated
 
 
-class EngineFlags(Flags):
+class MemoryFlags(Flags):
+    """The memory that a command may hold."""
+
+    memory: Annotated[str, "added later"] = Field(
+        "",
+        description="Most memory of the command and its child processes, e.g. 8GB: what is "
+        "estimated to need more is refused, and a command that exceeds it ends with exit code 1. "
+        "Default: the memory of the machine, as far as estimates go.",
+    )
+
+    @pydantic.field_validator("memory")
+    @classmethod
+    def _size(cls, memory: str) -> str:
+        try:
+            small = bool(memory) and memory_limit.size(memory, "--memory") < 1 << 20
+        except InputError:
+            raise ValueError("must be a size such as 8GB") from None
+        if small:
+            raise ValueError("must be 1MB or more")
+        return memory
+
+
+class EngineFlags(MemoryFlags):
     """The engine that reads and counts large tables."""
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = ()
@@ -21,7 +46,9 @@ class EngineFlags(Flags):
         "of an environment variable, so that no password is in a command line or a file.",
     )
     engine_memory: str = Field(
-        "1GB", description="Memory limit of DuckDB, or of the Spark driver, e.g. 4GB."
+        "1GB",
+        description="Memory limit of DuckDB, or of the Spark driver, e.g. 4GB. With --memory, the "
+        "default is half of what is left of it.",
     )
     engine_threads: int = Field(
         0, ge=0, description="Number of threads of the engine; 0 uses all CPU cores."

@@ -30,6 +30,7 @@ ROOMS = (
         "credentials",
         "files",
         "hashing",
+        "memory_limit",
         "startup",
         "console",
     ),

@@ -16,6 +16,7 @@ from mmnet.checks import InputError, did_you_mean, printable
 from mmnet.console import console
 from mmnet.files import scratch_directory
 from mmnet.flags import Flags, build
+from mmnet.memory_limit import limited
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +56,8 @@ def flags_of(config: type[Config], options: Mapping[str, Any]) -> Iterator[Confi
         values = {name: _value(config, name, value, Path(scratch)) for name, value in given.items()}
         found = build(config, config.beneath(values))
         found.check()
-        yield found
+        with limited(getattr(found, "memory", "")):
+            yield found
 
 
 def in_memory(options: Mapping[str, Any]) -> bool:

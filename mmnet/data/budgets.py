@@ -8,7 +8,6 @@ that of the machine or the limit of the process or its container, whichever is l
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,21 +19,19 @@ import pyarrow.parquet
 
 from mmnet.checks import InputError
 from mmnet.files import UNREADABLE
-
-MEMORY = "MMNET_MEMORY"
-"""Environment variable that states the memory where it is not recognised, such as 64GB."""
+from mmnet.memory_limit import VARIABLE, size
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 def memory() -> int:
-    """Bytes of memory that this process may use.
+    """Bytes of memory that this process may use: of the machine, or as `--memory` limits it.
 
     Raises:
         InputError: `MMNET_MEMORY` is not a size.
     """
-    if stated := os.environ.get(MEMORY, ""):
-        return size(stated, MEMORY)
+    if stated := os.environ.get(VARIABLE, ""):
+        return size(stated, VARIABLE)
     found = [*_control_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))]
     if hasattr(os, "sysconf"):
         found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
@@ -72,25 +69,6 @@ def _control_groups(own: Path, root: Path) -> Iterator[int]:
                 break
 
 
-def size(text: str, flag: str) -> int:
-    """Bytes of a size such as 64GB.
-
-    Args:
-        text: a number, and a unit of 1,024 bytes or a power of that.
-        flag: what it was given by, for messages.
-
-    Raises:
-        InputError: it cannot be read.
-
-    >>> size("1.5GB", "MMNET_MEMORY"), size("800 MiB", "MMNET_MEMORY")
-    (1610612736, 838860800)
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
-    if not found:
-        raise InputError(f"{flag} must be a size such as 64GB. Received: {text!r}")
-    return int(float(found[1]) * _UNITS[found[2]])
-
-
 def shown(number: int) -> str:
     """A number of bytes for a message.
 
@@ -119,7 +97,7 @@ def check_memory(needed: int, what: str, fix: str) -> None:
     if needed > there:
         raise InputError(
             f"{what} need about {shown(needed)} of memory, and there are {shown(there)}; {fix}, or "
-            f"use a machine with more memory (where this limit is wrong, set {MEMORY}=64GB)"
+            f"use a machine with more memory (where this limit is wrong, set {VARIABLE}=64GB)"
         )
 
 

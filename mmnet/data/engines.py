@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from mmnet import memory_limit
 from mmnet.checks import InputError, did_you_mean, shown
 from mmnet.config import TableFlags
 from mmnet.credentials import redacted
@@ -265,7 +266,7 @@ def _duckdb(url: str, flags: TableFlags, spill: Path) -> Engine:
     if is_remote(flags.events) or not flags.events or files_of(flags):
         database = ""  # a view or macro of the warehouse has no part in reading files
     settings: dict[str, Any] = {
-        "memory_limit": flags.engine_memory,
+        "memory_limit": _memory(flags),
         "temp_directory": str(spill),
         # The counts are written in an order of their own; keeping that of the input costs memory.
         "preserve_insertion_order": False,
@@ -284,7 +285,7 @@ def _duckdb(url: str, flags: TableFlags, spill: Path) -> Engine:
         backend.raw_sql("SET lock_configuration = true")
     except duckdb.Error as error:
         raise InputError(
-            f"--engine={url} with --engine_memory={flags.engine_memory}: {_first_line(error)}"
+            f"--engine={url} with --engine_memory={settings['memory_limit']}: {_first_line(error)}"
         ) from None
     return Engine(backend, "duckdb")
 
@@ -298,7 +299,7 @@ def _pyspark(url: str, flags: TableFlags, spill: Path) -> Engine:
     _, options = _parts(url)
     settings = {
         "spark.master": f"local[{flags.engine_threads or '*'}]",
-        "spark.driver.memory": f"{_mebibytes(flags.engine_memory)}m",
+        "spark.driver.memory": f"{_mebibytes(_memory(flags))}m",
         "spark.local.dir": str(spill),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
@@ -322,14 +323,32 @@ def _pyspark(url: str, flags: TableFlags, spill: Path) -> Engine:
     return Engine(ibis.pyspark.connect(session), "pyspark", session, owned)
 
 
-_UNITS = {"": 1 / 1024**2, "k": 1 / 1024, "m": 1, "g": 1024, "t": 1024**2}
-
-
 def _mebibytes(memory: str) -> int:
-    found = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)(?:i?b)?\s*", memory.lower())
-    if not found or found[1].count(".") > 1:
-        raise InputError(f"--engine_memory must be a size such as 2GB. Received: {memory!r}")
-    return max(512, int(float(found[1]) * _UNITS[found[2]]))
+    return max(512, memory_limit.size(memory, "--engine_memory") >> 20)
+
+
+_LEAST = 64 << 20
+"""Bytes that DuckDB needs to spill what it works on."""
+
+
+def _memory(flags: TableFlags) -> str:
+    """The memory of an engine: `--engine_memory`, or what `--memory` leaves for it.
+
+    Raises:
+        InputError: the engine may take more than the whole command.
+    """
+    if not flags.memory:
+        return flags.engine_memory
+    limit = memory_limit.size(flags.memory, "--memory")
+    left = max(_LEAST, limit - (memory_limit.private_bytes() or 0))
+    if flags.engine_memory == TableFlags.model_fields["engine_memory"].default:
+        return f"{max(_LEAST, left // 2) >> 20}MiB"
+    asked = memory_limit.size(flags.engine_memory, "--engine_memory")
+    if asked > limit:
+        raise InputError(
+            f"--engine_memory={flags.engine_memory} is above --memory={flags.memory}; lower it"
+        )
+    return f"{min(asked, left) >> 20}MiB"
 
 
 def _other(url: str, flags: TableFlags, spill: Path) -> Engine:

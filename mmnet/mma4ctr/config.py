@@ -12,7 +12,7 @@ from mmnet.config import EngineFlags, EvaluateFlags, FitFlags, ScoreFlags, Train
 from mmnet.experiment_flags import GridFlags
 from mmnet.flags import Columns, Flags, Numbers, Repeated
 from mmnet.mma4ctr.models import REGISTRY
-from mmnet.table_flags import TextFlags
+from mmnet.table_flags import MemoryFlags, TextFlags
 
 MODALITIES = ("visual", "acoustic", "textual")
 """Modalities in the order of the method: v, a, t."""
@@ -212,7 +212,7 @@ class EvaluateConfig(EvaluateFlags):
     )
 
 
-class PredictConfig(ScoreFlags, TextFlags):
+class PredictConfig(ScoreFlags, TextFlags, MemoryFlags):
     """Flags of `python -m mmnet.mma4ctr.predict`."""
 
     pairs: str = Field(

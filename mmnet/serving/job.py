@@ -63,7 +63,7 @@ class Job(BaseModel):
         # also keeps the hash of jobs that versions before could begin. Tables that are read by
         # other rules may have other rows.
         left_out: dict[str, Any] = {"static_cache": True, "dataset_dir": True}
-        left_out["tables"] = as_before(self.tables)
+        left_out["tables"] = {*as_before(self.tables), "memory", "allow_remote"}
         left_out["allow_short_history"] = not self.allow_short_history
         about: dict[str, Any] = {
             "job": self.model_dump(mode="json", exclude=left_out),

@@ -28,7 +28,7 @@ def refused(function, *arguments, **more):
 
 
 def enough_but_for(megabytes, monkeypatch):
-    monkeypatch.setenv(budgets.MEMORY, f"{megabytes}MB")
+    monkeypatch.setenv(budgets.VARIABLE, f"{megabytes}MB")
 
 
 OR_MORE = ", or use a machine with more memory (where this limit is wrong, set MMNET_MEMORY=64GB)"
@@ -52,9 +52,9 @@ def test_the_lowest_limit_of_a_process_and_its_groups_counts(tmp_path):
 
 def test_a_stated_limit_counts(monkeypatch):
     assert 1 << 20 < budgets.memory() < 1 << 50
-    monkeypatch.setenv(budgets.MEMORY, "2 GiB")
+    monkeypatch.setenv(budgets.VARIABLE, "2 GiB")
     assert budgets.memory() == 2 << 30
-    monkeypatch.setenv(budgets.MEMORY, "much")
+    monkeypatch.setenv(budgets.VARIABLE, "much")
     assert refused(budgets.memory) == ("MMNET_MEMORY must be a size such as 64GB. Received: 'much'")
 
 

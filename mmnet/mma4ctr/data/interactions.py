@@ -103,6 +103,7 @@ def read(flags: InteractionFlags) -> tuple[Interactions, list[Rule], list[Path]]
             engine_memory=flags.engine_memory,
             engine_threads=flags.engine_threads,
             engine_spill=flags.engine_spill,
+            memory=flags.memory,
         )
         with engines.connected(engine_flags, Path(scratch)) as engine:
             try:
