@@ -42,10 +42,12 @@ SMALL = ["--set=units=4", "--set=field_width=2", "--epochs=1", "--outputs=all", 
 
 
 def ids(number):
+    """Item ids, as Arrow text."""
     return pa.array(np.char.add("item", np.arange(number).astype(str)))
 
 
 def small_counts(place, items=50, periods=20):
+    """A small counts table, for inputs whose items are large."""
     cells = items * periods
     table = {
         "item_id": ids(items).take(pa.array(np.repeat(np.arange(items), periods))),
@@ -58,12 +60,14 @@ def small_counts(place, items=50, periods=20):
 
 
 def texts(number, length, seed=0):
+    """Random texts of one length."""
     letters = np.random.default_rng(seed).integers(97, 123, number * length, dtype=np.uint8)
     offsets = pa.array(np.arange(number + 1, dtype=np.int32) * length).buffers()[1]
     return pa.StringArray.from_buffers(number, offsets, pa.py_buffer(letters))
 
 
 def many_counts(place):
+    """A counts table of 400,000 items."""
     cells = 8_000_000
     table = {
         "item_id": ids(400_000).take(pa.array(np.repeat(np.arange(400_000), 20))),
@@ -77,12 +81,14 @@ def many_counts(place):
 
 
 def long_titles(place):
+    """An items table of long texts."""
     table = pa.table({"item_id": ids(400_000), "title": texts(400_000, 1500)})
     pa.csv.write_csv(table, place / "items.csv")
     return [*small_counts(place), f"--items={place / 'items.csv'}", "--texts=title"]
 
 
 def many_events(place):
+    """Events in a random order of items."""
     events = 12_000_000
     draw = np.random.default_rng(0)
     table = {
@@ -101,6 +107,7 @@ def many_events(place):
 
 
 def repeated_text(place):
+    """A Parquet file of 200 kB whose rows take more than 1 GB."""
     titles = pa.array(["x" * 20_000]).take(pa.array(np.zeros(60_000, int)))
     table = pa.table({"item_id": ids(60_000), "title": titles})
     pq.write_table(table, place / "items.parquet")
@@ -108,6 +115,7 @@ def repeated_text(place):
 
 
 def long_calendar(place):
+    """Two counts that are 15,000 periods apart."""
     pq.write_table(pa.table({"item_id": ids(60_000)}), place / "items.parquet")
     rows = {"item_id": ["item0", "item0"], "period": [0, 15_000], "clicks": [9, 9]}
     pq.write_table(pa.table(rows | {"shares": [1, 1]}), place / "counts.parquet")
@@ -116,6 +124,7 @@ def long_calendar(place):
 
 
 def many_tags(place):
+    """Items with 30 tags each."""
     draw = np.random.default_rng(0)
     number, each = 250_000, 30
     flat = pa.array(np.char.add("tag", np.arange(100_000).astype(str)))
@@ -127,6 +136,7 @@ def many_tags(place):
 
 
 def many_lines(place):
+    """Events as JSON lines."""
     with (place / "events.jsonl").open("w") as file:
         for number in range(1_200_000):
             file.write(f'{{"item_id": "item{number}", "timestamp": {number % 20}, "shares": 1}}\n')
@@ -134,10 +144,12 @@ def many_lines(place):
 
 
 def training(place):
+    """Training with large activations."""
     return [*SIMULATED, *SMALL, "--batch_size=16384", "--set=units=256"]
 
 
 def catalogue(place):
+    """Items to score by two processes with a small network."""
     run = place / "run"
     command("train", *SIMULATED, *SMALL, f"--run_dir={run}")
     table = {"item_id": ids(500_000), "category": texts(500_000, 3), "title": texts(500_000, 400)}
@@ -148,6 +160,7 @@ def catalogue(place):
 
 
 def clicks(place):
+    """A generated log of the second system."""
     log = [f"--source_dir={place / 'log'}", "--min_rows=1", "--label=like"]
     generate = ["--generate=users=2000", "--generate=feeds=60000", "--generate=rows=2500000"]
     return [*log, *generate, "--generate=text_scale=0.05"]
@@ -213,6 +226,7 @@ def left_over(*places):
 
 
 def measured(name):
+    """Runs one input; returns its row of the table and its ratio of peak to limit."""
     driver, limit, flag, make = INPUTS[name]
     with tempfile.TemporaryDirectory(prefix="memory-limit-") as directory:
         place = Path(directory)
@@ -239,6 +253,7 @@ def measured(name):
 
 
 def main():
+    """Measures all inputs, or those chosen, and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="")
     parser.add_argument("--output", default="")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmnet.checks import InputError
+from mmnet.flags import expanded
 from mmnet.startup import load_tensorflow
 
 FETCH_SECONDS = 60.0
@@ -40,7 +41,7 @@ def bert_folders(handle: str, preprocessor: str) -> tuple[Path, Path]:
         InputError: a handle cannot be fetched, or a directory holds no SavedModel.
     """
     if preprocessor:
-        return _resolve(preprocessor), _resolve(handle)
+        return _resolve(preprocessor, "text_preprocessor"), _resolve(handle, "text_handle")
     if _is_url(handle):
         raise InputError(
             f"{handle} is an encoder alone; name its preprocessor's handle as well, or a local "
@@ -53,21 +54,31 @@ def bert_folders(handle: str, preprocessor: str) -> tuple[Path, Path]:
     return folders
 
 
-def _resolve(handle: str) -> Path:
+def _fetched(handle: str, flag: str) -> Path:
+    """The directory into which tensorflow-hub has fetched a handle, which may name variables."""
+    import tensorflow_hub as hub
+
+    url, before = expanded(handle, flag), socket.getdefaulttimeout()
+    socket.setdefaulttimeout(FETCH_SECONDS)  # tensorflow-hub would wait for ever
+    try:
+        return Path(hub.resolve(url))
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _resolve(handle: str, flag: str) -> Path:
     """Where a handle's SavedModel lies, fetched if need be."""
     if _is_saved_model(Path(handle)):
         return Path(handle)
-    hub = tensorflow_hub()
+    tensorflow_hub()
     from tensorflow import errors  # loaded by now
 
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(FETCH_SECONDS)  # tensorflow-hub would wait for ever
     try:
-        folder = Path(hub.resolve(handle))
+        folder = _fetched(handle, flag)
+    except InputError:
+        raise
     except (OSError, ValueError, RuntimeError, errors.OpError) as error:
         raise _unreachable(handle, first_line(error)) from None
-    finally:
-        socket.setdefaulttimeout(before)
     if not _is_saved_model(folder):
         raise _unreachable(handle, f"{folder} is not a SavedModel")
     return folder
@@ -123,9 +134,9 @@ def image_folder(weights: str) -> Path:
         try:
             # Here, since it loads a second Keras, and a local directory does without.
             load_tensorflow()
-            import tensorflow_hub as hub
-
-            directory = Path(hub.resolve(weights))
+            directory = _fetched(weights, "image_weights")
+        except InputError:
+            raise
         except Exception as error:  # of the network, of archives, of a missing package
             raise InputError(
                 f"--image_weights={weights}: this handle could not be fetched "

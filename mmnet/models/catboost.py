@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mmnet.files import scratch_directory
 from mmnet.layers.trees import Forest
 from mmnet.models.boosted_trees import PATIENCE, BoostedTrees, Rows
 from mmnet.models.forests import catboost_forest
@@ -76,7 +76,7 @@ class CatBoost(BoostedTrees):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Failed to import numba")  # not needed
             booster.fit(given, eval_set=shown)
-        with tempfile.TemporaryDirectory() as directory:
+        with scratch_directory(None) as directory:
             path = Path(directory, "model.json")
             booster.save_model(str(path), format="json")
             text = path.read_text(encoding="utf-8")
@@ -85,7 +85,7 @@ class CatBoost(BoostedTrees):
 
     def read(self) -> None:
         self._booster = extra(self.library, self.library).CatBoost()
-        with tempfile.TemporaryDirectory() as directory:
+        with scratch_directory(None) as directory:
             path = Path(directory, "model.json")
             path.write_text(self.text, encoding="utf-8")
             self._booster.load_model(str(path), format="json")

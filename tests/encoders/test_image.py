@@ -1,5 +1,6 @@
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from mmnet.checks import InputError
-from mmnet.encoders import image
+from mmnet.encoders import handles, image
 from mmnet.encoders.cache import VectorCache
 from mmnet.encoders.image import ImageEncoder
 from mmnet.encoders.pictures import Folder
@@ -340,6 +341,24 @@ def test_an_unreachable_handle_is_told(root, tmp_path, monkeypatch):
     assert "local directory" in str(caught.value)
     assert handle in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_handle_is_fetched_with_a_timeout_and_its_credentials(root, monkeypatch):
+    asked = []
+
+    def resolve(url):
+        asked.append((url, socket.getdefaulttimeout()))
+        raise OSError(f"no {url}")
+
+    monkeypatch.setattr("tensorflow_hub.resolve", resolve)
+    monkeypatch.setenv("HUB_TOKEN", "t0ken-of-a-hub")
+    with pytest.raises(InputError) as caught:
+        encoder("https://me:${HUB_TOKEN}@localhost:9/n", root)
+    assert asked == [("https://me:t0ken-of-a-hub@localhost:9/n", handles.FETCH_SECONDS)]
+    assert socket.getdefaulttimeout() is None
+    assert "t0ken" not in str(caught.value)
+    with pytest.raises(InputError, match="the environment variable NO_SUCH_TOKEN is not set"):
+        encoder("https://${NO_SUCH_TOKEN}@localhost:9/n", root)
 
 
 def test_a_handle_in_the_hubs_cache_needs_no_network(network, root, tmp_path, monkeypatch):
