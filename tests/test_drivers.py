@@ -422,7 +422,7 @@ def test_a_refused_option_does_not_block_the_run_directory(run_dir, tmp_path, ca
 def test_an_option_with_a_flag_of_its_own_is_not_set_otherwise(simulated_flags, capsys):
     arguments = [*simulated_flags, "--set=noisy_rate=0.1"]
     assert run(TrainConfig, "train", *arguments) == driver.WRONG_INPUT
-    assert "has a flag of its own, --noisy_rate" in capsys.readouterr().err
+    assert "has its own flag; use --noisy_rate" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

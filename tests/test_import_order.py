@@ -220,8 +220,8 @@ MISTAKES = {
         ([*TABLES, "--set=unitz=8"], "--set=unitz=8: mmnet has no option 'unitz'"),
         ([*TABLES, "--model=gru", "--set=link=logt"], "--set=link=logt: "),
         ([*TABLES, "--rules=recal=0.9"], "a rule is threshold=PERCENT"),
-        ([*TABLES, "--recipe=papr"], "--recipe=papr: no such recipe"),
-        ([*TABLES, "--recipe=paper", "--loss=binomial"], "--loss=binomial is not what the paper"),
+        ([*TABLES, "--recipe=papr"], "--recipe=papr: unknown recipe"),
+        ([*TABLES, "--recipe=paper", "--loss=binomial"], "--loss=binomial contradicts"),
         ([*TABLES, "--recipe=auto", "--schedule=cosine"], "--schedule=cosine: --recipe=auto"),
         ([*TABLES, "--recipe=auto", "--model=lightgbm"], "--recipe=auto: no network is left"),
         ([*TABLES, "--mode_weights=1,0"], "--mode_weights must be three numbers"),
@@ -233,7 +233,7 @@ MISTAKES = {
     ],
     "evaluate": [
         (["--run_dri=no"], "unknown flag --run_dri"),
-        (["--run_dir=no"], "--run_dir=no: no run there"),
+        (["--run_dir=no"], "--run_dir=no contains no run"),
         (["--run_dir=run", "--dataset_dir=no"], "no is not a dataset directory"),
         (["--run_dir=run"], "no weights of a finished run found"),
     ],
@@ -281,7 +281,7 @@ MISTAKES = {
         ),
         (["--run_dir=r", "--model=din", "--protocol=p0"], "--model=din identifies users by"),
     ],
-    "mma4ctr.evaluate": [(["--run_dir=no"], "--run_dir=no: no run there")],
+    "mma4ctr.evaluate": [(["--run_dir=no"], "--run_dir=no contains no run")],
     "mma4ctr.predict": [
         (["--saved_model=no", "--pairs=counts.csv"], "--saved_model=no: no SavedModel there"),
         (["--saved_model=export", "--pairs=counts.csv"], "export is not a SavedModel of mma4ctr"),

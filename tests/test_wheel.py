@@ -58,7 +58,7 @@ def test_an_installed_wheel_runs_experiments_in_an_empty_directory(python, tmp_p
     assert done([python.with_name("mmnet"), "--version"], tmp_path).startswith("mmnet ")
     paper = done([python.with_name("mmnet"), "train", "--recipe=paper", "--help"], tmp_path)
     assert "--recipe=" in paper
-    with pytest.raises(AssertionError, match="there are auto, direct, lightgbm, mixed, paper"):
+    with pytest.raises(AssertionError, match="choose one of auto, direct, lightgbm, mixed, paper"):
         done([python, "-m", "mmnet", "train", "--recipe=none"], tmp_path)
     rows = ["--table=Two: ha, gru", "--reference=ha", "--seeds=0", "--epochs=1", "--results=out"]
     done([python, "-m", "mmnet.experiment", *LOG, *rows], tmp_path)

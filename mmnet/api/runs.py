@@ -71,7 +71,7 @@ class Run(RunDirectory[TrainConfig]):
         tables = {"counts": counts, "items": items, "events": events, "vectors": vectors}
         given = {name: table for name, table in tables.items() if table is not None}
         if dataset is not None and given:
-            raise InputError(f"a dataset holds its tables; leave out {min(given)}")
+            raise InputError(f"the dataset already has its tables; remove {min(given)}")
         options = {**options, "run_dir": str(run_dir)}
         inside, was_there = Path(run_dir, "dataset"), Path(run_dir).is_dir()
         if dataset is None and in_memory(given):

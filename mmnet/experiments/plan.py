@@ -167,8 +167,8 @@ def plan(flags: ExperimentFlags, system: System) -> Plan:
     given = given_rows(flags, system)
     if not flags.table and not given:
         raise InputError(
-            f"no {'--row and no ' if hasattr(flags, 'row') else ''}--table; --experiment=FOLDER "
-            f"reads them from its experiment.txt, or give e.g. --table={system.example!r}"
+            f"no {'--row and no ' if hasattr(flags, 'row') else ''}--table given; add "
+            f"--experiment=FOLDER, whose experiment.txt has them, or --table={system.example!r}"
         )
     for name in sorted(flags.model_fields_set & {"seed", "origin"}):
         raise InputError(f"--{name} is set for each cell by the experiment; use --{name}s")
@@ -186,7 +186,7 @@ def plan(flags: ExperimentFlags, system: System) -> Plan:
     found = {name: known[name] for name in names}
     for name in flags.reference:
         if name not in found:
-            raise InputError(f"--reference={name} is in no table{did_you_mean(name, found)}")
+            raise InputError(f"--reference={name} is not in any table{did_you_mean(name, found)}")
     return Plan(found, tables, flags.seeds, getattr(flags, "origins", 1))
 
 
@@ -222,7 +222,7 @@ def _table(text: str, num_seeds: int) -> TablePlan:
     title, *rest = (part.strip() for part in text.split(":"))
     rows = tuple(name.strip() for name in rest[0].split(",") if name.strip()) if rest else ()
     if not title or not rows or len(rest) > 2 or len(set(rows)) < len(rows):
-        raise InputError(f"--table takes 'TITLE: row, row, ...[: SEEDS]'. Received: {text!r}")
+        raise InputError(f"--table must be 'TITLE: row, row, ...[: SEEDS]'. Received: {text!r}")
     if len(rest) == 2:
         if not rest[1].isdigit() or not 1 <= int(rest[1]) <= num_seeds:
             raise InputError(

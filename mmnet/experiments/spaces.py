@@ -114,7 +114,7 @@ def check(space: Space, row_flags: TrainConfig, where: str) -> None:
     for name, values in space.items():
         option = name.removeprefix(OPTION)
         if name != option and option in {*config.ModelFlags.model_fields, "seed"}:
-            raise InputError(f"{where}: {shown(name)} has a flag of its own; write {option}")
+            raise InputError(f"{where}: {shown(name)} has its own flag; write {option}")
         if name not in names:
             why = f"is not a flag of training, nor {OPTION} and an option of {row_flags.model}"
             if name in _NOT_TUNED:

@@ -484,4 +484,4 @@ def _first_output(net: keras.Model) -> keras.Model:
 def _check_options(options: Mapping[str, Any], known: set[str]) -> None:
     for name in options:
         if name in TrainConfig.model_fields and name not in known:
-            raise InputError(f"{name!r} is not an option here but of Run.train")
+            raise InputError(f"{name!r} is an option of Run.train, not of a dataset")

@@ -58,7 +58,7 @@ class System:
             self.protocol = protocols.build(data, flags, self.needed, flags.seed)
         self.features = None
         if self.builder.reads == "rows":
-            with stages.stage("features"), console.status("making tables of users and items"):
+            with stages.stage("features"), console.status("building tables of users and items"):
                 how = features.reduction(data, flags, flags.protocol)
                 self.features = features.build(data, self.protocol, flags, how, more)
         self.model = self.fresh()

@@ -69,7 +69,7 @@ def print_dataset(found: Dataset) -> None:
         kind = int(spec.positives > 0)
         console.print(
             f"note: all rows have the label {kind} ({spec.label}): nothing can be learned from "
-            "them; check how it is counted, or choose another --label"
+            "them; check how the label is computed, or choose another --label"
         )
 
 

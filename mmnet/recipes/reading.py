@@ -31,7 +31,7 @@ def flagfile(name: str) -> Path:
     known = names()
     if name not in known:
         raise InputError(
-            f"--recipe={shown(name)}: no such recipe; there are {', '.join(known)}"
+            f"--recipe={shown(name)}: unknown recipe; choose one of {', '.join(known)}"
             f"{did_you_mean(name, known)}"
         )
     return FOLDER / f"{name}.txt"
@@ -102,13 +102,14 @@ def check(flags: Any) -> None:
     """
     if flags.budget and flags.recipe != AUTO:
         raise InputError(
-            f"--budget={flags.budget} is the time in which --recipe={AUTO} looks for a recipe; "
-            "give both, or leave it out"
+            f"--budget={flags.budget} limits the search of --recipe={AUTO}; give both, or remove "
+            "--budget"
         )
     if flags.recipe == AUTO and flags.schedule != "constant":
         raise InputError(
             f"--schedule={flags.schedule}: --recipe={AUTO} trains the best candidates for more "
-            "epochs than the others, which a schedule over all epochs does not allow; leave it out"
+            "epochs than the others, which a schedule over all epochs does not allow; remove "
+            "--schedule"
         )
     if flags.recipe != PAPER:
         return
@@ -119,13 +120,13 @@ def check(flags: Any) -> None:
         if value == published or (name == "mode_weights" and not value):
             continue
         raise InputError(
-            f"--{name}={_joined(value)} is not what the paper has: --recipe={PAPER} fixes "
-            f"--{name}={_joined(published)}; leave out one of the two"
+            f"--{name}={_joined(value)} contradicts --recipe={PAPER}, which fixes "
+            f"--{name}={_joined(published)}; remove one of the two"
         )
     if flags.set:
         raise InputError(
-            f"--set={shown(flags.set[0])}: --recipe={PAPER} fixes all options of the "
-            "network; leave out one of the two"
+            f"--set={shown(flags.set[0])}: --recipe={PAPER} fixes all options of the network; "
+            "remove one of the two"
         )
 
 

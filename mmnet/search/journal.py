@@ -43,8 +43,8 @@ class Journal:
             ) from None
         if stored["dataset"] != dataset:
             raise InputError(
-                f"{self._path} is about other data than the ones given; resume with the tables of "
-                "that run, or start again in an empty run directory"
+                f"{self._path} belongs to different data; resume with the tables of that run, or "
+                "start again in an empty run directory"
             )
 
     def outcome(self, candidate: str, epochs: int) -> Outcome | None:

@@ -54,7 +54,7 @@ def model_options(flags: TrainConfig) -> tuple[models.Builder, dict[str, Any]]:
     """
     named = models.resolve_options(flags.model, flags.set)
     for name in sorted(set(named) & {*config.ModelFlags.model_fields, "seed"}):
-        raise InputError(f"--set={name}=...: this option has a flag of its own, --{name}")
+        raise InputError(f"--set={name}=...: this option has its own flag; use --{name}")
     builder = models.REGISTRY[flags.model]
     if flags.ensemble > 1 and not builder.seeded:
         raise InputError(

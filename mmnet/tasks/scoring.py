@@ -57,7 +57,7 @@ def _dataset_of_export(flags: PredictConfig | DriftConfig, fitted: Fitted) -> Da
     """Tables or a dataset directory, read with what the exported model was fitted with."""
     if flags.dataset_dir:
         if given := _tables_given(flags):
-            raise InputError(f"--dataset_dir holds its tables; leave out --{min(given)}")
+            raise InputError(f"--dataset_dir already has its tables; remove --{min(given)}")
         dataset = datasets.load(flags.dataset_dir)
         if _reads(dataset.fitted) != _reads(fitted):
             raise InputError(
@@ -157,8 +157,8 @@ def _decisions(flags: PredictConfig) -> decision.Decisions | None:
     described = exported.document(flags.saved_model, profile.FILE, profile.Profile)
     if (rate := described.constant_rate) is not None:
         console.print(
-            f"note: all targets that this model was validated on have the rate {rate:g} %, so that "
-            "its decisions mean nothing"
+            f"note: all targets that this model was validated on have the rate {rate:g} %, so its "
+            "decisions are meaningless"
         )
     return found
 
@@ -279,8 +279,8 @@ def drift(flags: DriftConfig) -> int:
     rows = profile.of_period(dataset, column)
     if column < spec.horizon or not len(rows):
         raise InputError(
-            f"--checked={panel.label(column)}: no item with a period to predict it from was "
-            "clicked in it; check another period"
+            f"--checked={panel.label(column)}: no item with clicks in this period has an earlier "
+            "period to predict it from; check another period"
         )
     windows = Windows(dataset)
     judged = profile.of_period(dataset, column, fitted.task.min_target_clicks)

@@ -225,7 +225,7 @@ def _read(path: Path) -> Checkpoint:
         contents = {name: file[name] for name in file.files}
     expected = contents.pop(_SHA256)
     if not np.array_equal(expected, _digest(contents)):
-        raise ValueError("its SHA-256 is not that of its contents")
+        raise ValueError("its SHA-256 does not match its contents")
     described = json.loads(contents.pop(_JSON).tobytes())
     plain: Arrays = {}
     best: Arrays = {}

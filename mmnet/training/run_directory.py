@@ -118,7 +118,7 @@ class RunKind(Generic[F]):
         """
         home = run_dir / folder
         if not (home / "flags.txt").exists():
-            raise InputError(f"--run_dir={run_dir}: no run there (no flags.txt)")
+            raise InputError(f"--run_dir={run_dir} contains no run (no flags.txt)")
         files = [path for name in ("flags", "places") if (path := home / f"{name}.txt").exists()]
         own = parse(self.flags, [f"--flagfile={path}" for path in files])
         places = {"run_dir": str(run_dir)}

@@ -28,7 +28,7 @@ def test_a_run_has_its_files_and_a_sentence_for_those_it_lacks(tmp_path, kind):
     (tmp_path / "evaluation" / "metrics.json").write_text("{")
     with pytest.raises(mmnet.InputError, match=r"metrics\.json is damaged; evaluate the run again"):
         run.metrics  # noqa: B018
-    with pytest.raises(mmnet.InputError, match="no run there"):
+    with pytest.raises(mmnet.InputError, match="contains no run"):
         kind.open(tmp_path / "evaluation")
 
 

@@ -69,12 +69,12 @@ def test_a_dataset_becomes_a_run_and_two_do_not_share_a_directory(tmp_path):
     assert isinstance(run.flags, TrainConfig)
     with pytest.raises(mmnet.InputError, match="already holds a run"):
         mmnet.Run.train(tmp_path / "run", dataset, model="ha")
-    with pytest.raises(mmnet.InputError, match="a dataset holds its tables; leave out counts"):
+    with pytest.raises(mmnet.InputError, match="the dataset already has its tables; remove counts"):
         mmnet.Run.train(tmp_path / "other", dataset, counts="counts.csv")
 
 
 def test_what_is_not_there_is_one_sentence(tmp_path):
-    with pytest.raises(mmnet.InputError, match="no run there"):
+    with pytest.raises(mmnet.InputError, match="contains no run"):
         mmnet.Run.open(tmp_path)
     (tmp_path / "flags.txt").write_text("--model=ha\n")
     run = mmnet.Run.open(tmp_path)

@@ -202,6 +202,6 @@ def test_a_target_that_is_always_zero_is_reported_wherever_it_is_used(drives):
     assert "targets have the same rate, 0 %: nothing can be learned from them" in before
     how = ["--saved_model=run/export", *TABLES, "--rule=stored", "--explore"]
     assert drives.run(PredictConfig, "predict", *how) == driver.OK
-    assert "so that its decisions mean nothing" in drives.out + drives.err
+    assert "so its decisions are meaningless" in drives.out + drives.err
     assert drives.run(EvaluateConfig, "evaluate", "--run_dir=run") == driver.OK
     assert "nothing can be learned from them" in drives.out

@@ -134,11 +134,11 @@ def test_a_cell_leaves_behind_predictions_only(rows):
     ("arguments", "message"),
     [
         ([], "no --table"),
-        (["--table=All"], "takes 'TITLE: row, row"),
+        (["--table=All"], "must be 'TITLE: row, row"),
         (["--table=All: gru: many"], "a number of seeds from 1 to 5"),
         (["--table=All: gru: 6"], "a number of seeds from 1 to 5"),
         (["--table=All: gruu"], r"no flagfile gruu.txt in .*Did you mean gru\?"),
-        (["--table=All: ha"], "--reference=gru is in no table"),
+        (["--table=All: ha"], "--reference=gru is not in any table"),
         (
             ["--table=All: gru", "--seed=1"],
             "--seed is set for each cell",
@@ -150,7 +150,7 @@ def test_a_cell_leaves_behind_predictions_only(rows):
         (["--table=All: gru", "--seeds=1,1"], "--seeds must differ"),
         (["--table=All: wrong"], "wrong.txt: --model must be one of .*Did you mean gru"),
         (["--table=All: own_seed"], "own_seed.txt: --seed is set for each cell"),
-        (["--table=All: gru, gru"], "takes 'TITLE: row, row"),
+        (["--table=All: gru, gru"], "must be 'TITLE: row, row"),
         (["--table=Table 1: gru", "--table=Table 1!: ha"], "titles must differ"),
         (["--table=結果: gru"], "titles must differ in their letters"),
         (["--table=All: gru", "--set=unitts=3"], "gru.txt: --set=unitts=3: gru has no option"),

@@ -73,7 +73,7 @@ def test_a_file_that_is_none(tmp_path):
         ({"set.gru_unit": ["8"]}, "Did you mean set.gru_units?"),
         ({"window": ["3"]}, "is not tuned: a row and its data decide it"),
         ({"seed": ["3"]}, "is not tuned"),
-        ({"set.noisy_rate": ["0.3"]}, "has a flag of its own; write noisy_rate"),
+        ({"set.noisy_rate": ["0.3"]}, "has its own flag; write noisy_rate"),
         ({"batch_size": (0.0, 8.0, "integer")}, "--batch_size: input should be greater"),
         ({"set.link": ["identity", "logt"]}, "--set=link=logt: "),
     ],

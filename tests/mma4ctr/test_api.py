@@ -160,11 +160,11 @@ def test_the_network_is_an_ordinary_keras_model(tmp_path):
 def test_refuses_in_a_sentence(place, run, tmp_path):
     with pytest.raises(mmnet.InputError, match="there is no option 'protocl'"):
         mma4ctr.Dataset.load(place / "dataset", protocl="c1")
-    with pytest.raises(mmnet.InputError, match=r"'epochs' is not an option here but of Run\.train"):
+    with pytest.raises(mmnet.InputError, match=r"'epochs' is an option of Run\.train"):
         mma4ctr.Dataset.load(place / "dataset", epochs=3)
     with pytest.raises(mmnet.InputError, match="user_action must be a pandas DataFrame or"):
         mma4ctr.Dataset.from_tables("user_action.csv", "feed_info.csv")
     with pytest.raises(mmnet.InputError, match="'output' is an option of"):
         run.export.score(pd.DataFrame(), output="x.parquet")
-    with pytest.raises(mmnet.InputError, match="no run there"):
+    with pytest.raises(mmnet.InputError, match="contains no run"):
         mma4ctr.Run.open(tmp_path)

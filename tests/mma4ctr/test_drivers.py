@@ -243,7 +243,7 @@ def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, caps
         (["train", "--run_dir=r", "--dataset_dir=d"], "d is not a dataset directory"),
         (["train", "--epoch=3"], "Did you mean epochs?"),
         (["train", "--pca_widths=1,2"], "must be three numbers"),
-        (["evaluate", "--run_dir=r"], "no run there"),
+        (["evaluate", "--run_dir=r"], "contains no run"),
         (["predict", "--saved_model=r"], "no SavedModel there"),
         (["experiment"], "no directory for the results"),
         (["experiment", "--results=r"], "no --row"),

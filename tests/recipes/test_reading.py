@@ -65,12 +65,12 @@ def test_resolved_flags_read_back_to_themselves(name):
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
-        ("--loss=binomial", "--recipe=paper fixes --loss=mse"),
-        ("--model=gru", "--recipe=paper fixes --model=mmnet"),
-        ("--inputs=age", "--recipe=paper fixes --inputs="),
-        ("--half_weight_clicks=50", "--recipe=paper fixes --half_weight_clicks=0"),
-        ("--schedule=cosine", "--recipe=paper fixes --schedule=constant"),
-        ("--mode_weights=1,0,0", "--recipe=paper fixes --mode_weights=1,1,1"),
+        ("--loss=binomial", "--recipe=paper, which fixes --loss=mse"),
+        ("--model=gru", "--recipe=paper, which fixes --model=mmnet"),
+        ("--inputs=age", "--recipe=paper, which fixes --inputs="),
+        ("--half_weight_clicks=50", "--recipe=paper, which fixes --half_weight_clicks=0"),
+        ("--schedule=cosine", "--recipe=paper, which fixes --schedule=constant"),
+        ("--mode_weights=1,0,0", "--recipe=paper, which fixes --mode_weights=1,1,1"),
         ("--set=evidence=true", "--recipe=paper fixes all options of the network"),
     ],
 )
@@ -88,13 +88,13 @@ def test_the_papers_protocol_stays_free():
 
 def test_an_unknown_recipe_is_answered_with_the_known_ones():
     wrong = sentence("--recipe=smoothd")
-    assert wrong.startswith("--recipe=smoothd: no such recipe; there are auto, direct, ")
+    assert wrong.startswith("--recipe=smoothd: unknown recipe; choose one of auto, direct, ")
     assert wrong.endswith("Did you mean smoothed?")
-    assert sentence("--recipe=../setup").startswith("--recipe=../setup: no such recipe")
+    assert sentence("--recipe=../setup").startswith("--recipe=../setup: unknown recipe")
 
 
 def test_what_a_search_cannot_have_is_refused():
-    assert sentence("--budget=20m").startswith("--budget=20m is the time in which --recipe=auto ")
+    assert sentence("--budget=20m").startswith("--budget=20m limits the search of --recipe=auto;")
     assert sentence("--recipe=auto", "--budget=20").startswith("--budget: ")
     assert sentence("--recipe=auto", "--schedule=cosine").startswith("--schedule=cosine: ")
     assert parse(TrainConfig, ["--recipe=auto", "--budget=20m"]).validation_halves

@@ -27,7 +27,7 @@ def test_what_was_added_reads_back_to_the_bit(tmp_path):
 
 def test_a_journal_of_other_data_or_a_damaged_one_is_refused(tmp_path):
     Journal(tmp_path, "data").add("direct", 3, ONE, SQUARED)
-    with pytest.raises(InputError, match="is about other data"):
+    with pytest.raises(InputError, match="belongs to different data"):
         Journal(tmp_path, "other data")
     (tmp_path / "direct" / ERRORS).write_bytes(b"PK")
     with pytest.raises(InputError, match="is damaged"):

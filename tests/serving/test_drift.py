@@ -191,7 +191,7 @@ def test_the_driver_ends_with_0_or_3_and_leaves_a_report(run_dir, tmp_path, caps
 
 
 def test_a_period_without_rows_and_a_strange_profile_are_refused(run_dir, tmp_path):
-    with pytest.raises(InputError, match="--checked=0: no item with a period to predict it from"):
+    with pytest.raises(InputError, match="--checked=0: no item with clicks in this period"):
         tasks.drift(flags(run_dir, tmp_path, checked="0"))
     with pytest.raises(InputError, match="--checked=99 is outside the counts"):
         tasks.drift(flags(run_dir, tmp_path, checked="99"))

@@ -77,5 +77,5 @@ def test_a_run_that_was_moved_finds_the_dataset_inside_it(kind, here):
 
 
 def test_a_directory_without_a_run_is_named(kind, here):
-    with pytest.raises(InputError, match=r"--run_dir=.*nothing: no run there"):
+    with pytest.raises(InputError, match=r"--run_dir=.*nothing contains no run"):
         kind.read(here / "nothing")

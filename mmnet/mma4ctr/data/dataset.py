@@ -336,7 +336,7 @@ def _truth_path(dataset: Dataset) -> Path | None:
     # Files that are still there without a truth were not generated; of others nothing is known.
     if not stored.parent.exists() or (stored.parent / GENERATED).exists():
         console.print(
-            f"{stored} is gone: if the log of {dataset.folder.parent} was generated, the row "
-            "'planted probability' is missing. Prepare the dataset again to have it"
+            f"{stored} is missing: if the log of {dataset.folder.parent} was generated, the "
+            "results lack the row 'planted probability'. Prepare the dataset again to include it"
         )
     return None
