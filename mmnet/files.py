@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from mmnet.checks import InputError
 
@@ -346,6 +348,19 @@ def problem_of_place(error: BaseException) -> str:
     full = any(os.strerror(code) == told for code in _PLACES[:3]) or "full" in told
     fix = "free some space or choose another path" if full else "choose another path"
     return f"{named}{told}; {fix}"
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not JSON, or nested so deep that Python cannot parse it.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("its lists are nested too deep") from None
 
 
 UNREADABLE = (

@@ -65,6 +65,30 @@ def test_no_module_reads_what_could_run(path):
         assert shell is None or (isinstance(shell, ast.Constant) and shell.value is False)
 
 
+OF_TEXT = {
+    "data/spelling.py": "the text of a cell",
+    "data/sources/tiktok.py": "a line of a log",
+    "mma4ctr/data/sources/tiktok.py": "a line of a log",
+    "evaluation/filtering.py": "what pandas has just written",
+    "models/forests.py": "what CatBoost has just written",
+    "serving/requests.py": "the body of a request",
+    "training/fitting.py": "settings that were just written",
+    "training/resume.py": "part of a file whose SHA-256 was checked",
+}
+"""Modules that parse JSON which is not a file of its own, and what it is."""
+
+
+def test_json_files_are_read_by_one_function():
+    """`files.read_json` raises what its callers answer by a sentence, however deep a file nests."""
+    found = set()
+    for path in FILES:
+        for name, _, node in calls(ast.parse(path.read_text(encoding="utf-8"))):
+            owner = getattr(getattr(node.func, "value", None), "id", "")
+            if owner == "json" and name in ("load", "loads"):
+                found.add(str(path.relative_to(PACKAGE)))
+    assert found == OF_TEXT.keys() | {"files.py"}
+
+
 def test_the_search_would_find_one():
     tree = ast.parse("import numpy as np\nnp.load('a', allow_pickle=True)\neval('1')")
     assert [name for name, *_ in calls(tree)] == ["load", "eval"]

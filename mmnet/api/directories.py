@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from mmnet.api.given import flags_of, silent
 from mmnet.checks import InputError
 from mmnet.config import ExportFlags, TrainRunFlags
+from mmnet.files import read_json
 from mmnet.training.run_directory import RunKind
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class RunDirectory(Generic[F]):
     def _json(self, name: str) -> dict[str, Any]:
         path = self._there(name)
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return read_json(path)
         except ValueError:
             raise InputError(f"{path} is damaged; evaluate the run again") from None
 

@@ -26,7 +26,7 @@ from mmnet.data import engines, events, parquet, table_paths, table_reading
 from mmnet.data.ledger import Rule
 from mmnet.data.parquet import PIECE_ROWS
 from mmnet.data.tables import Rows
-from mmnet.files import scratch_directory, write_atomic, write_directory
+from mmnet.files import read_json, scratch_directory, write_atomic, write_directory
 from mmnet.flags import as_before
 from mmnet.hashing import sha256
 from mmnet.table_flags import EventFlags, TimeFlags
@@ -139,7 +139,7 @@ def _kept(directory: Path, key: str, flags: TableFlags, digests: dict[str, str])
         InputError, OSError, ValueError, KeyError, TypeError: there are none of this key, or they
             are damaged.
     """
-    about = json.loads((directory / ABOUT_FILE).read_text(encoding="utf-8"))
+    about = read_json(directory / ABOUT_FILE)
     if about["key"] != key:
         raise ValueError("the counts of other events")
     ledger = tuple(Rule(**rule) for rule in about["ledger"])

@@ -164,7 +164,7 @@ class Store(Generic[T]):
 def read(directory: Path) -> About | None:
     """Reads `dataset.json`, of either system and of every version; None if that is impossible."""
     try:
-        about = json.loads((directory / ABOUT).read_text(encoding="utf-8"))
+        about = files.read_json(directory / ABOUT)
     except (OSError, ValueError):
         return None
     if not isinstance(about, dict) or not _FOLDER.fullmatch(str(about.get("folder", "0" * 16))):
@@ -250,7 +250,8 @@ def _clear(directory: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
     replaced = directory / (current or "") / REPLACED
     if current and replaced.is_file():
-        for name in json.loads(replaced.read_text(encoding="utf-8")):
-            if _AT_THE_TOP.fullmatch(name):
+        names = opened(replaced, files.read_json)
+        for name in names if isinstance(names, list) else ():
+            if isinstance(name, str) and _AT_THE_TOP.fullmatch(name):
                 (directory / name).unlink(missing_ok=True)
         replaced.unlink()

@@ -27,7 +27,7 @@ import numpy as np
 
 from mmnet.checks import InputError
 from mmnet.encoders.problems import Problem, Problems
-from mmnet.files import UNREADABLE, write_atomic
+from mmnet.files import UNREADABLE, read_json, write_atomic
 
 FORMAT = 1
 """Raised when an older version's files can no longer be read."""
@@ -228,9 +228,9 @@ class VectorCache:
             write_atomic(path, json.dumps(description, indent=2, sort_keys=True) + "\n")
             (self._folder / "lock").touch()
         try:
-            came = json.loads(path.read_text(encoding="utf-8"))
+            came = read_json(path)
             wrong = [name for name, value in expected.items() if came[name] != value]
-        except (ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError):
             raise InputError(
                 f"{path} is no description of an encoder; remove its folder, and the vectors are "
                 "computed again"

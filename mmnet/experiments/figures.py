@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mmnet.checks import InputError
 from mmnet.evaluation import plots
 from mmnet.experiments.comparison import Compared
 from mmnet.experiments.plan import Cell, Plan, TablePlan
+from mmnet.files import UNREADABLE, read_json
 from mmnet.schema import SCENARIOS
 
 AGES = (0, 1, 2, 4, 8, 16, 32)
@@ -127,10 +129,20 @@ def _ages(part: Compared, item: np.ndarray, period: np.ndarray) -> np.ndarray:
     return known.reindex(pd.MultiIndex.from_arrays([item, period])).to_numpy(float)
 
 
+def _curve(path: Path) -> pd.DataFrame:
+    try:
+        return pd.DataFrame(read_json(path))
+    except UNREADABLE:
+        raise InputError(
+            f"{path} is missing or damaged; delete the cell's directory, and run the same command "
+            "again"
+        ) from None
+
+
 def _degradation(row: str, cells: Sequence[Cell]) -> list[dict[str, float]]:
     """Mean over a row's cells of their curves."""
     found = [
-        pd.DataFrame(json.loads((cell.directory / "evaluation" / "degradation.json").read_text()))
+        _curve(cell.directory / "evaluation" / "degradation.json")
         for cell in cells
         if cell.row == row
     ]

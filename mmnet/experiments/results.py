@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 import mmnet
 from mmnet.checks import in_spreadsheet
 from mmnet.experiments.plan import Cell, ExperimentFlags, Plan
-from mmnet.files import write_atomic
+from mmnet.files import read_json, write_atomic
 from mmnet.training.records import Record
 
 Content: TypeAlias = str | Figure | pd.DataFrame
@@ -69,7 +69,7 @@ def _write_state(path: Path, made_from: dict[str, Any] | None, files: Iterable[s
 
 def _read_state(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mmnet.checks import InputError
-from mmnet.files import UNREADABLE, write_atomic
+from mmnet.files import UNREADABLE, read_json, write_atomic
 from mmnet.search.halving import Outcome
 
 FILE, ERRORS = "journal.json", "errors.npz"
@@ -32,7 +32,7 @@ class Journal:
         if not self._path.exists():
             return
         try:
-            stored = json.loads(self._path.read_text(encoding="utf-8"))
+            stored = read_json(self._path)
             for row in stored["steps"]:
                 step = (row.pop("candidate"), row.pop("asked"))
                 row["value"] = float(row["value"])

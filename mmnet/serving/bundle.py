@@ -28,7 +28,7 @@ from tensorflow.python.saved_model.loader_impl import parse_saved_model
 from mmnet.checks import InputError
 from mmnet.files import write_directory
 from mmnet.serving import checksums, exported, golden
-from mmnet.serving.exported import ABOUT_DIRECTORY, About, AboutPairs, Kind
+from mmnet.serving.exported import ABOUT_DIRECTORY, About, Kind
 from mmnet.serving.golden import Golden
 
 Signature = tuple[Callable[..., Mapping[str, tf.Tensor]], Mapping[str, tf.TensorSpec]]
@@ -164,7 +164,7 @@ def verify(path: str | os.PathLike[str]) -> Iterator[Check]:
         InputError: there is no SavedModel.
     """
     directory = exported.version_directory(path)
-    found = [Check("checksums", problem) for problem in _changes(directory)]
+    found = [Check("checksums", problem) for problem in exported.changes(directory)]
     yield from found or [Check("checksums")]
     if found:
         return
@@ -189,16 +189,6 @@ def verify(path: str | os.PathLike[str]) -> Iterator[Check]:
         yield Check(f"golden rows, {signature}", "there are none of this signature")
 
 
-def _changes(directory: Path) -> Iterator[str]:
-    """Names what is not as it was written, by the checksums."""
-    if not (directory / checksums.FILE).exists() and (directory / AboutPairs.FILE).exists():
-        about = exported.about(directory, AboutPairs)
-        if about.relative_tolerance is None:
-            yield f"{checksums.FILE} is missing, as an earlier version of mmnet exported it"
-            return
-    yield from checksums.problems(directory)
-
-
 def check(path: str | os.PathLike[str], report: Callable[[str], object] | None = None) -> Path:
     """Refuses an export that is not what was written.
 
@@ -217,10 +207,5 @@ def check(path: str | os.PathLike[str], report: Callable[[str], object] | None =
         if report is not None:
             report(one.line)
         wrong += [one.problem] if one.problem else []
-    if wrong:
-        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        raise InputError(
-            f"--saved_model={path} is not what was exported: {wrong[0]}{more}; copy it again, or "
-            "export it again by running the training command"
-        )
+    exported.refuse(path, wrong)
     return exported.version_directory(path)

@@ -20,12 +20,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
+from pydantic import ValidationError
 
 from mmnet.checks import InputError
 from mmnet.data import engines
 from mmnet.data.outputs import write_tables
 from mmnet.data.tables import Rule
-from mmnet.files import only_one, scratch_directory, write_atomic
+from mmnet.files import UNREADABLE, only_one, read_json, scratch_directory, write_atomic
 from mmnet.serving import (
     exported,
     first_pass,
@@ -108,7 +109,7 @@ def to_file(
             how: dict[str, Any] = {"processes": processes, "session": session}
             scored.append(to_directory(job, source, place, done, **how, flag="engine_spill"))
             for number in range(len(source.items.blocks(job.tables.shard_items))):
-                yield pa.parquet.read_table(_part(place, number))
+                yield pa.parquet.read_table(_part(place, number)).replace_schema_metadata(None)
 
         write_tables(parts(), path, "output")
     return scored[0]
@@ -154,8 +155,10 @@ def to_directory(
             values = first_pass.values(directory / SURVEY)
             todo = []
             for number, block in enumerate(source.items.blocks(job.tables.shard_items)):
-                if _part(directory, number).exists():
-                    done(block.rows.stop - block.rows.start)
+                items = block.rows.stop - block.rows.start
+                if (part := _part(directory, number)).exists():
+                    _check_part(part, _id_of_part(directory, number), items)
+                    done(items)
                 else:
                     todo.append(number)
             costs: list[Cost] = []
@@ -202,18 +205,22 @@ def _begin(job: Job, source: Source, directory: Path) -> list[Rule]:
             f"--output={directory} holds scores of other tables, or of another model, period or "
             "runtime; choose another directory, or remove this one"
         )
-    if about is None:
-        text = json.dumps({"fingerprint": fingerprint, "job": job.model_dump(mode="json")})
-        write_atomic(directory / JOB, text + "\n")
+    # Workers read the job from its file, so an earlier session's, or a foreign one, is replaced.
+    own = {"fingerprint": fingerprint, "job": job.model_dump(mode="json")}
+    if about != own:
+        write_atomic(directory / JOB, json.dumps(own) + "\n")
     place = directory / SURVEY
     if place.exists():
-        return []
+        if first_pass.is_intact(place):
+            return []
+        shutil.rmtree(place)
     for left in directory.glob(f"{SURVEY}-*"):  # of a session that was killed in its first pass
         shutil.rmtree(left)
     beside = directory / f"{SURVEY}-{uuid.uuid4().hex[:12]}"
     beside.mkdir()
     try:
         ledger = source.survey(job.as_of, beside)
+        first_pass.seal(beside)
         os.replace(beside, place)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -222,15 +229,39 @@ def _begin(job: Job, source: Source, directory: Path) -> list[Rule]:
 
 def _about(directory: Path) -> dict[str, Any] | None:
     try:
-        return json.loads((directory / JOB).read_text(encoding="utf-8"))
+        found = read_json(directory / JOB)
+        if isinstance(found, dict):
+            return found
     except FileNotFoundError:
         return None
-    except ValueError:
-        raise InputError(f"{directory / JOB} is damaged; remove the directory") from None
+    except (OSError, ValueError):
+        pass
+    raise InputError(f"{directory / JOB} is damaged; remove the directory") from None
 
 
 def _part(directory: Path, number: int) -> Path:
     return directory / f"part-{number:05d}.parquet"
+
+
+_PART = b"mmnet.part"
+"""Key of a part's metadata: of which job it is, and which of its parts."""
+
+
+def _id_of_part(directory: Path, number: int) -> bytes:
+    about = _about(directory) or {}
+    return f"{about.get('fingerprint')} {number}".encode()
+
+
+def _check_part(path: Path, wanted: bytes, items: int) -> None:
+    """Refuses a finished part that is damaged, or is not a part of this job."""
+    try:
+        found = pa.parquet.read_table(path, page_checksum_verification=True)
+        metadata = found.schema.metadata or {}
+        problem = "" if len(found) == items and metadata.get(_PART) == wanted else "of another job"
+    except (*UNREADABLE, pa.ArrowException):
+        problem = "damaged"
+    if problem:
+        raise InputError(f"{path} is {problem}; delete it, and run the same command again")
 
 
 def worker(directory: str) -> _Worker:
@@ -238,7 +269,10 @@ def worker(directory: str) -> _Worker:
     about = _about(Path(directory))
     if about is None:
         raise InputError(f"{directory} is no job: it has no {JOB}")
-    job = Job.model_validate(about["job"])
+    try:
+        job = Job.model_validate(about["job"])
+    except (KeyError, ValidationError):
+        raise InputError(f"{directory}/{JOB} is damaged; remove the directory") from None
     return _Worker(Path(directory), job, source_of(job))
 
 
@@ -253,7 +287,12 @@ class _Worker:
     def __call__(self, number: int) -> int:
         scored = pa.concat_tables(self._scorer.scores(self._inputs, [self._blocks[number]]))
         path = _part(self._directory, number)
-        write_atomic(path, lambda beside: pa.parquet.write_table(scored, beside))
+        part = {_PART: _id_of_part(self._directory, number)}
+        scored = scored.replace_schema_metadata({**(scored.schema.metadata or {}), **part})
+        write_atomic(
+            path,
+            lambda beside: pa.parquet.write_table(scored, beside, write_page_checksum=True),
+        )
         return len(scored)
 
     def cost(self) -> Cost:

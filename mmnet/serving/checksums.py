@@ -14,9 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
-from mmnet.files import write_atomic
+from mmnet.files import read_json, write_atomic
 from mmnet.hashing import sha256
 
 FILE = "assets.extra/checksums.json"
@@ -40,13 +38,16 @@ def write(directory: Path, names: Mapping[str, str]) -> Path:
         directory: of a SavedModel that is finished but for this file.
         names: key in the SavedModel's checkpoint -> what a person calls that weight.
     """
+    import tensorflow as tf  # reading checks the files without it
+
     reader = tf.train.load_checkpoint(str(directory / VARIABLES))
+    names_of_files = sorted(_files(directory))
     contents = {
         "format": FORMAT,
-        "files": {name: sha256(directory / name) for name in _files(directory)},
+        "files": {name: sha256(directory / name) for name in names_of_files},
         "values": {
-            name: mirror(json.loads((directory / name).read_text(encoding="utf-8")))
-            for name in _files(directory)
+            name: mirror(read_json(directory / name))
+            for name in names_of_files
             if name.endswith(".json")
         },
         "weights": {
@@ -69,7 +70,7 @@ def problems(directory: Path) -> Iterator[str]:
         One clause per file, weight or value: which one, and what is wrong with it.
     """
     try:
-        stored = json.loads((directory / FILE).read_text(encoding="utf-8"))
+        stored = read_json(directory / FILE)
         if stored.pop("own") != _own(stored) or stored["format"] != FORMAT:
             raise ValueError
     except FileNotFoundError:
@@ -78,13 +79,15 @@ def problems(directory: Path) -> Iterator[str]:
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         yield f"{FILE} is damaged"
         return
-    there = set(_files(directory))
-    for name in sorted(there - set(stored["files"])):
+    there = _files(directory)
+    for name in sorted(set(there) - set(stored["files"])):
         yield f"{name} does not belong to the export"
     for name, digest in stored["files"].items():
         if name not in there:
             yield f"{name} is missing"
-        elif sha256(directory / name) != digest:
+        elif not there[name]:
+            yield f"{name} is not a file"
+        elif _sha256(directory / name) != digest:
             yield from _what_changed(directory, name, stored)
 
 
@@ -92,8 +95,8 @@ def _what_changed(directory: Path, name: str, stored: Mapping[str, Any]) -> Iter
     parts: list[str] = []
     if name in stored["values"]:
         try:
-            now = json.loads((directory / name).read_text(encoding="utf-8"))
-        except ValueError as error:  # UnicodeDecodeError is one too
+            now = read_json(directory / name)
+        except (OSError, ValueError) as error:  # UnicodeDecodeError is one too
             yield f"{name} is no JSON any more: {error}"
             return
         parts = [f"{name}: {part}" for part in different(stored["values"][name], mirror(now))]
@@ -105,6 +108,8 @@ def _what_changed(directory: Path, name: str, stored: Mapping[str, Any]) -> Iter
 
 
 def _changed_weights(directory: Path, weights: Mapping[str, Any]) -> Iterator[str]:
+    import tensorflow as tf
+
     try:
         reader = tf.train.load_checkpoint(str(directory / VARIABLES))
     except Exception as error:  # each part of a damaged file raises its own
@@ -171,10 +176,37 @@ def _own(contents: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def _files(directory: Path) -> list[str]:
-    found = (path for path in directory.rglob("*") if path.is_file())
-    names = (path.relative_to(directory).as_posix() for path in found)
-    return sorted(name for name in names if name != FILE)
+_FOLDERS = {"assets", "assets.extra", "variables"}
+"""Of a SavedModel; the first is empty where the model has no vocabulary files."""
+
+
+def _files(directory: Path) -> dict[str, bool]:
+    """Name of everything in an export but its checksums -> whether it is a file.
+
+    Folders are not listed, apart from links to folders and empty ones that no export has.
+    """
+    found = {}
+    for path in directory.rglob("*"):
+        name = path.relative_to(directory).as_posix()
+        if path.is_dir() and not path.is_symlink() and (name in _FOLDERS or _is_filled(path)):
+            continue
+        found[name] = path.is_file()
+    found.pop(FILE, None)
+    return found
+
+
+def _is_filled(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except OSError:  # it cannot be listed
+        return False
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError:
+        return "it cannot be read"
 
 
 def _digest(content: bytes) -> str:

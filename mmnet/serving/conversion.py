@@ -1,7 +1,8 @@
 """A signature of an export as ONNX, which other runtimes than TensorFlow read; made once and kept.
 
 Variables are frozen into constants, so the file stands for one export. An export itself is never
-changed: the files lie in a directory of their own, named by the export's fingerprint.
+changed: the files lie in a directory of their own, named by the export's fingerprint and by their
+own content.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ CACHE = "runs/onnx_cache"
 FORMAT = 1
 """Raised when an older version's files can no longer be used."""
 OPSET = 17
+_DIGITS = 16
+"""Of a file's SHA-256, which end its name: an edited file no longer has the name of its content."""
 EXTRA = "pip install 'mmnet[fast]'"
 
 
@@ -45,14 +48,27 @@ def converted(directory: Path, signature: str, cache: str | Path = CACHE) -> Pat
         InputError: there is no such signature, it has an operation that ONNX has not, the extra
             `fast` is not installed, or the cache cannot be written.
     """
-    path = Path(cache) / f"{fingerprint(directory)[:16]}-{signature}.onnx"
-    if path.exists():
-        return path
+    folder, stem = Path(cache), f"{fingerprint(directory)[:16]}-{signature}"
+    for path in folder.glob(f"{stem}-{'[0-9a-f]' * _DIGITS}.onnx"):
+        if path == _named(folder, stem, path):
+            return path
+        path.unlink(missing_ok=True)  # damaged or edited
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)  # fails before the work rather than after
-        return write_atomic(path, _convert(directory, signature).SerializeToString())
+        folder.mkdir(parents=True, exist_ok=True)  # fails before the work rather than after
+        content = _convert(directory, signature).SerializeToString()
+        digest = hashlib.sha256(content).hexdigest()[:_DIGITS]
+        return write_atomic(folder / f"{stem}-{digest}.onnx", content)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+        told = error.strerror or error
+        raise InputError(f"{folder / stem}.onnx cannot be written: {told}") from None
+
+
+def _named(folder: Path, stem: str, path: Path) -> Path | None:
+    """What a converted signature's file must be called, which its content decides."""
+    try:
+        return folder / f"{stem}-{sha256(path)[:_DIGITS]}.onnx"
+    except OSError:
+        return None
 
 
 def fingerprint(directory: Path) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import abc
-import json
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mmnet.checks import InputError
 from mmnet.data.dataset import Fitted
-from mmnet.files import directories
+from mmnet.files import directories, read_json
+from mmnet.serving import checksums
 
 OUTPUT = "predicted_share_rate"
 WEIGHTS = "fusion_weights"
@@ -117,11 +118,60 @@ def version_directory(path: str | os.PathLike[str]) -> Path:
     versions = {
         int(name): one
         for name, one in directories(path).items()
-        if name.isdigit() and (one / "saved_model.pb").exists()
+        if name.isdecimal() and name.isascii() and (one / "saved_model.pb").exists()
     }
     if not versions:
         raise InputError(f"--saved_model={path}: no SavedModel there, nor in a version below")
     return versions[max(versions)]
+
+
+def changes(directory: Path) -> Iterator[str]:
+    """Names what is not as it was written, by the checksums.
+
+    Args:
+        directory: of a version.
+    """
+    if not (directory / checksums.FILE).exists() and _is_without_checksums(directory):
+        yield f"{checksums.FILE} is missing, as an earlier version of mmnet exported it"
+    else:
+        yield from checksums.problems(directory)
+
+
+def check_unchanged(path: str | os.PathLike[str]) -> Path:
+    """Refuses an export whose files are not as they were written; seconds, without TensorFlow.
+
+    An export of the second system from before there were checksums is accepted.
+
+    Args:
+        path: the version's directory, or its parent for the newest version.
+
+    Returns:
+        The version's directory.
+
+    Raises:
+        InputError: a file has changed, or there is no SavedModel.
+    """
+    directory = version_directory(path)
+    if (directory / checksums.FILE).exists() or not _is_without_checksums(directory):
+        refuse(path, list(changes(directory)))
+    return directory
+
+
+def refuse(path: str | os.PathLike[str], problems: Sequence[str]) -> None:
+    """Raises InputError if anything is wrong with an export."""
+    if problems:
+        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise InputError(
+            f"--saved_model={path} is not what was exported: {problems[0]}{more}; copy it again, "
+            "or export it again by running the training command"
+        )
+
+
+def _is_without_checksums(directory: Path) -> bool:
+    """Whether an earlier version of the second system exported it."""
+    if not (directory / AboutPairs.FILE).exists():
+        return False
+    return about(directory, AboutPairs).relative_tolerance is None
 
 
 def about(path: str | os.PathLike[str], kind: type[Kind]) -> Kind:
@@ -142,7 +192,7 @@ def about(path: str | os.PathLike[str], kind: type[Kind]) -> Kind:
                 f"{other.SYSTEM}; score it with the predict driver of {other.SYSTEM}"
             )
     try:
-        return kind.model_validate(json.loads((path / kind.FILE).read_text(encoding="utf-8")))
+        return kind.model_validate(read_json(path / kind.FILE))
     except (OSError, ValueError):
         raise InputError(
             f"{path} is not a SavedModel of {kind.SYSTEM} (no readable {kind.FILE}); export it "
@@ -188,7 +238,7 @@ def asset(path: str | os.PathLike[str], name: str) -> dict[str, Any]:
     """
     file = version_directory(path) / ABOUT_DIRECTORY / name
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
     except (OSError, ValueError):
         found = None
     if not isinstance(found, dict):

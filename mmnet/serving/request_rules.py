@@ -67,7 +67,7 @@ class Rules:
                     f"Received: {longest:,}"
                 )
             try:
-                arrays |= examples.read(serialized, self.columns)
+                arrays |= examples.read(list(serialized), self.columns)
             except ValueError as error:
                 return str(error)
         checked = (self._of_input(name, array) for name, array in arrays.items())

@@ -244,7 +244,7 @@ def _sizes(spec: tf.TensorSpec) -> str:
 
 def _flat(data: Any, most: int) -> list[Any]:
     """The values of lists inside one another, in order; no more than one above `most`."""
-    found = []
+    found: list[Any] = []
     left = [iter((data,))]
     while left and len(found) <= most:
         for one in left[-1]:

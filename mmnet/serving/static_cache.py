@@ -7,6 +7,8 @@ these parts are made of, so a period later, or in another catalogue, the same it
 from __future__ import annotations
 
 import hashlib
+import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,18 +54,33 @@ class StaticCache:
             self.hits += num_items
             return found
         static = compute()
-        write_named(
-            path, lambda beside: np.save(beside, static, allow_pickle=False), "static_cache"
-        )
+        write_named(path, lambda beside: _write(beside, static), "static_cache")
         self.computed += num_items
         return static
 
 
+def _write(path: Path, static: np.ndarray) -> None:
+    """Writes an array and, behind it, where NumPy reads nothing, the CRC-32 of its bytes."""
+    with path.open("wb") as file:
+        np.save(file, static, allow_pickle=False)
+        file.write(_checksum(static))
+
+
+def _checksum(static: np.ndarray) -> bytes:
+    return zlib.crc32(np.ascontiguousarray(static).data).to_bytes(4, "big")
+
+
 def _read(path: Path, num_items: int) -> np.ndarray | None:
-    """The parts in a file; none where it is absent or damaged, since then it is written anew."""
+    """The parts in a file; None where it is absent, damaged or edited: it is then rebuilt.
+
+    A file without a checksum, as earlier versions wrote it, is rebuilt too.
+    """
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
         whole = found.ndim == 2 and len(found) == num_items and found.dtype == np.float32
+        with path.open("rb") as file:
+            file.seek(-4, os.SEEK_END)
+            whole &= file.read() == _checksum(found)
     except UNREADABLE:
         return None
     return found if whole else None

@@ -17,7 +17,7 @@ from mmnet.config import TrainConfig
 from mmnet.data import dataset as datasets
 from mmnet.data.dataset import Dataset
 from mmnet.data.windows import Windows
-from mmnet.files import UNREADABLE, write_atomic, write_directory
+from mmnet.files import UNREADABLE, read_json, write_atomic, write_directory
 from mmnet.models import REGISTRY
 from mmnet.recipes.durations import seconds_of
 from mmnet.recipes.reading import OF_A_RECIPE
@@ -96,7 +96,7 @@ def choose(flags: TrainConfig, dataset: Dataset, run_dir: Path) -> tuple[TrainCo
 def _read(path: Path) -> dict[str, Any]:
     """The content of recipe.json; `InputError` where it is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except UNREADABLE as error:
         raise InputError(f"{path} is damaged ({error}); delete it and resume the run") from None
 

@@ -41,13 +41,15 @@ def predict(flags: PredictConfig) -> None:
     """A SavedModel and tables (or a dataset directory) in, scores out."""
     if not flags.saved_model:
         raise InputError("--saved_model not given; name a run's export directory")
-    exported.version_directory(flags.saved_model)  # refused at once where there is none
     if flags.verify:
+        exported.version_directory(flags.saved_model)  # refused at once where there is none
         load_tensorflow(keras=False)
         from mmnet.serving import bundle
 
         bundle.check(flags.saved_model, report=console.print)
-    elif flags.ranking_features:
+        return
+    exported.check_unchanged(flags.saved_model)
+    if flags.ranking_features:
         _ranking_features(flags)
     else:
         _score(flags)
@@ -265,6 +267,7 @@ def drift(flags: DriftConfig) -> int:
     """A SavedModel and tables in, a report of one period out; returns the exit code."""
     if not flags.saved_model:
         raise InputError("--saved_model not given; name a run's export directory")
+    exported.check_unchanged(flags.saved_model)
     fitted = exported.fitted(flags.saved_model)
     described = exported.document(flags.saved_model, profile.FILE, profile.Profile)
     dataset = _dataset_of_export(flags, fitted)

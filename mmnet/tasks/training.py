@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import keras
 import numpy as np
 
 from mmnet import config
+from mmnet.checks import InputError
 from mmnet.config import (
     TrainConfig,
 )
@@ -18,7 +18,7 @@ from mmnet.data.windows import Windows
 from mmnet.evaluation import report
 from mmnet.evaluation.predicting import Predicted
 from mmnet.evaluation.scenarios import SCENARIOS
-from mmnet.files import write_atomic
+from mmnet.files import UNREADABLE, read_json, write_atomic
 from mmnet.models import picture
 from mmnet.models.ensemble import mean_prediction
 from mmnet.models.estimator import Estimator, check_network
@@ -369,10 +369,18 @@ def _export(
 
 
 def _print_end(run_dir: Path, flags: TrainConfig, stages: Stages) -> None:
-    systems = json.loads((run_dir / "evaluation" / "systems.json").read_text(encoding="utf-8"))
-    own = title_of(flags)
+    path = run_dir / "evaluation" / "systems.json"
+    try:
+        systems = read_json(path)
+        own = title_of(flags)
+        shown = report.table({own: systems.pop(own), **systems})
+    except UNREADABLE:
+        raise InputError(
+            f"{path} is missing or damaged; python -m mmnet.evaluate --run_dir={run_dir} "
+            "writes it again"
+        ) from None
     console.print()
-    console.print(report.table({own: systems.pop(own), **systems}))
+    console.print(shown)
     seconds = ", ".join(f"{name} {spent:.0f} s" for name, spent in stages.seconds.items())
     console.print(f"time         {seconds}")
     console.print(f"report       {run_dir / 'evaluation' / 'table.md'}, with plots next to it")

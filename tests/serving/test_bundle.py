@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import struct
 
@@ -13,7 +14,7 @@ from mmnet import config, tasks
 from mmnet.checks import InputError
 from mmnet.serving import checksums, export, golden
 from mmnet.serving.bundle import verify
-from mmnet.serving.exported import AboutShareRates
+from mmnet.serving.exported import AboutShareRates, version_directory
 
 
 @pytest.fixture
@@ -111,6 +112,33 @@ def test_any_other_file_is_named(exported, name):
     assert name in problems(exported)[0]
 
 
+@pytest.mark.parametrize("kind", ["a linked folder", "a dangling link", "a pipe", "no files"])
+def test_what_is_not_a_file_of_the_export_is_named(exported, kind):
+    place = exported / "variables" / "more"
+    if kind == "a pipe":
+        os.mkfifo(place)
+    elif kind == "no files":
+        place.mkdir()
+    else:
+        target = exported.parent if kind == "a linked folder" else "nowhere"
+        place.symlink_to(target)
+    assert list(checksums.problems(exported)) == ["variables/more does not belong to the export"]
+    place.rmdir() if kind == "no files" else place.unlink()
+    index = exported / "variables" / "variables.index"
+    index.unlink()
+    index.mkdir()
+    (index / "inside").touch()
+    assert list(checksums.problems(exported)) == [
+        "variables/variables.index/inside does not belong to the export",
+        "variables/variables.index is missing",
+    ]
+
+
+def test_a_folder_that_is_no_version_is_passed_over(exported):
+    shutil.copytree(exported, exported.with_name("²"))
+    assert version_directory(exported.parent) == exported
+
+
 @pytest.mark.parametrize("damage", ["gone", "cut", "edited", "a list"])
 def test_the_checksums_themselves_are_checked(exported, damage):
     path = exported / checksums.FILE
@@ -159,6 +187,26 @@ def test_the_driver_ends_with_one_sentence(exported, capsys):
     rewrite(exported / AboutShareRates.FILE, lambda about: about["flags"].update(seed=7))
     with pytest.raises(InputError, match=r"fitted\.json: flags\.seed has changed; copy it again"):
         tasks.predict(config.PredictConfig(saved_model=str(exported.parent), verify=True))
+
+
+def test_a_changed_export_scores_nothing(exported):
+    """Two words of a vocabulary are swapped: well-formed, and the scores would be others."""
+
+    def swap(about):
+        words = about["fitted"]["vocabularies"]["field_category"]
+        words[0], words[1] = words[1], words[0]
+
+    rewrite(exported / AboutShareRates.FILE, swap)
+    told = r"not what was exported: .*field_category, line 1 has changed, and 1 more; copy it again"
+    given = {"saved_model": str(exported.parent), "dataset_dir": "nowhere"}
+    for flags in (
+        config.PredictConfig(**given),
+        config.PredictConfig(**given, ranking_features="features.parquet"),
+    ):
+        with pytest.raises(InputError, match=told):
+            tasks.predict(flags)
+    with pytest.raises(InputError, match=told):
+        tasks.drift(config.DriftConfig(**given))
 
 
 def test_golden_rows_come_back_as_they_were_written(tmp_path):

@@ -214,6 +214,44 @@ def test_what_is_scored_is_not_scored_again(run_dir, catalogue, whole, tmp_path)
     predict(run_dir, catalogue, output, *SHARD)  # all is there: nothing to do
 
 
+def flip(path, place=-9):
+    """Changes one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def test_what_an_earlier_session_left_is_checked(
+    run_dir, catalogue, whole, tmp_path, monkeypatch, capsys
+):
+    output = tmp_path / "scores"
+
+    def stops(work, blocks, done):
+        for block in blocks[:2]:
+            done(work(block))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(workers, "here", stops)
+        with pytest.raises(KeyboardInterrupt):
+            predict(run_dir, catalogue, output, *SHARD)
+    job = json.loads((output / "_job.json").read_text())
+    job["job"]["saved_model"] = "another"  # of which workers would read the model
+    (output / "_job.json").write_text(json.dumps(job))
+    flip(output / "_survey" / "clicks.npy")
+    first, second = parts(output)
+    swapped = first.read_bytes(), second.read_bytes()
+    again = [f"--output={output}", *SHARD]
+    first.write_bytes(swapped[1])
+    error = refused(run_dir, catalogue, capsys, *again)
+    assert f"{first} is of another job; delete it, and run the same command again" in error
+    first.write_bytes(swapped[0])
+    flip(first, place=len(swapped[0]) // 3)
+    assert f"{first} is damaged; delete it" in refused(run_dir, catalogue, capsys, *again)
+    first.unlink()
+    assert predict(run_dir, catalogue, output, *SHARD).equals(whole)
+
+
 def test_a_directory_of_other_scores_is_refused(run_dir, catalogue, tmp_path, capsys):
     output = tmp_path / "scores"
     predict(run_dir, catalogue, output)
@@ -296,9 +334,10 @@ def test_changed_items_and_damaged_files_are_computed_again(
     assert len(files) == 21  # row groups of 50 items in shards of 37 and 13, the rest in one
     files[0].write_bytes(files[0].read_bytes()[:-4])
     files[1].write_bytes(b"PK\x03\x04, and no more")
+    flip(files[2])  # a number of the last item
     sizes = computed(monkeypatch)
     assert predict(run_dir, catalogue, tmp_path / "again", *more).equals(whole)
-    assert len(sizes) == 2
+    assert len(sizes) == 3
     items = pq.read_table(catalogue / "items")
     titles = ["another title", *items["title"].to_pylist()[1:]]
     changed = items.set_column(items.column_names.index("title"), "title", pa.array(titles))

@@ -56,6 +56,17 @@ def test_it_is_made_once(path, directory, cache, monkeypatch):
     assert not list(cache.glob(".*"))  # nothing left beside it
 
 
+def test_an_edited_file_is_converted_again(path, directory, monkeypatch, tmp_path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    edited = tmp_path / path.name
+    edited.write_bytes(content)
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(InputError, match="needs the extra fast"):
+        conversion.converted(directory, "from_static", tmp_path)
+    assert not edited.exists()
+
+
 def test_the_export_is_left_alone(directory):
     assert not list(directory.rglob("*.onnx"))
 
