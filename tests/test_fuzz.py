@@ -15,7 +15,7 @@ import pytest
 
 from mmnet.checks import InputError
 from mmnet.serving import export
-from tests.fuzz import assets, command, disturbances, drivers, preparing, readers, requests
+from tests.fuzz import assets, command, disturbances, drivers, preparing, readers, requests, stored
 from tests.fuzz.outcomes import Outcome, check_ledger
 
 
@@ -46,6 +46,11 @@ def test_no_request_breaks_a_signature(run_dir, tmp_path):
 def test_disturbed_assets_are_refused_in_one_sentence(run_dir, tmp_path):
     found = ended(assets.check, range(300), tmp_path, assets.ready(run_dir.parent))
     assert found.refused > 100
+
+
+def test_a_stored_file_that_is_cut_or_flipped_is_refused(run_dir, tmp_path):
+    found = ended(stored.check, range(200), tmp_path, stored.ready(run_dir.parent))
+    assert found.refused > 100  # all of an export, and what is cut off of the others
 
 
 def test_a_broken_model_is_refused_in_one_sentence(run_dir, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from mmnet.api.directories import ExportDirectory
 from mmnet.api.given import GivenTable, flags_of, silent
 from mmnet.checks import InputError
 from mmnet.config import DriftConfig, PredictConfig
-from mmnet.files import scratch_directory
+from mmnet.files import read_json, scratch_directory
 from mmnet.schema import FeatureSpec
 from mmnet.serving import exported
 
@@ -153,7 +152,7 @@ class Export(ExportDirectory):
             own = {"saved_model": str(self.path), "output": scratch, "checked": checked}
             with flags_of(DriftConfig, {**own, **tables, **options}) as flags, silent(verbose):
                 drift(flags)
-            return json.loads(Path(scratch, "drift.json").read_text(encoding="utf-8"))
+            return read_json(Path(scratch, "drift.json"))
 
     @staticmethod
     def _one_file(options: Mapping[str, Any]) -> None:

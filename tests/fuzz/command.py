@@ -52,6 +52,7 @@ KINDS = {
     "readers": Kind("readers", "", 900, 37),
     "requests": Kind("requests", "share_rates", 8000, 2),
     "assets": Kind("assets", "share_rates", 3000, 1.3),
+    "stored": Kind("stored", "share_rates", 2000, 6),
     "drivers": Kind("drivers", "share_rates", 100, 740),
 }
 

@@ -38,6 +38,7 @@ from mmnet.data.ledger import Rule
 from mmnet.data.sources import reading
 from mmnet.data.sources.reading import Scan, Totals, Vectors
 from mmnet.data.tables import Rows, Table, Tables
+from mmnet.files import UNREADABLE
 
 COLUMNS = (
     *("uid", "user_city", "item_id", "author_id", "item_city", "channel", "finish", "like"),
@@ -255,7 +256,7 @@ def _titles(paths: list[Path], numbers: np.ndarray) -> tuple[pa.Array, Rule]:
                     title = " ".join(word for word in words for _ in range(words[word]))
                 except InputError:
                     raise
-                except (ValueError, KeyError, TypeError, AttributeError):
+                except UNREADABLE:
                     raise InputError(
                         f"{path} line {line}: must be JSON with item_id and title_features, how "
                         f"often each word id is there. Received: {shown(text)}"
@@ -326,7 +327,7 @@ def read_json(path: Path, first: int, block: list[bytes], key: str) -> pa.Table:
         for number, line in enumerate(block, start=first):
             try:
                 json.loads(line.strip() or "null")
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise InputError(
                     f"{path} line {number}: must be a line of JSON. Received: {shown(line)}"
                 ) from None

@@ -21,6 +21,7 @@ from mmnet.checks import InputError
 from mmnet.data import budgets
 from mmnet.data.ledger import Rule
 from mmnet.data.sources import reading, tiktok
+from mmnet.files import UNREADABLE
 from mmnet.mma4ctr.data.generator.tiktok_files import tiktok_files
 from mmnet.mma4ctr.data.modalities.raw import Catalogue, Raw
 from mmnet.mma4ctr.data.pca import Ragged
@@ -217,7 +218,7 @@ def _wrong_title(path: Path, reason: str = "") -> InputError:
                 right = min(pairs) >= 0
             except InputError as error:
                 return error
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except UNREADABLE:
                 right = False
             if not right:
                 return InputError(
