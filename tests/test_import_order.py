@@ -320,6 +320,8 @@ used = prepared, sorted({"ibis", "duckdb", "PIL"} & set(sys.modules))
 from mmnet.data import dataset
 fitted = dataset.load("dataset").fitted.model_dump(mode="json")
 Path("export/assets.extra/fitted.json").write_text(json.dumps({"fitted": fitted}))
+from mmnet.serving import checksums
+checksums.seal(Path("export"), {})
 answers = {
     name: [answer(name, arguments) for arguments in cases]
     for name, cases in given["mistakes"].items()

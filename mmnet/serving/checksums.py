@@ -41,23 +41,32 @@ def write(directory: Path, names: Mapping[str, str]) -> Path:
     import tensorflow as tf  # reading checks the files without it
 
     reader = tf.train.load_checkpoint(str(directory / VARIABLES))
-    names_of_files = sorted(_files(directory))
+    weights = {
+        key: {
+            "name": names.get(key, key.removesuffix(VALUE)),
+            "digest": _digest(reader.get_tensor(key).tobytes()),
+        }
+        for key in sorted(reader.get_variable_to_shape_map())
+        if not key.startswith("_CHECKPOINTABLE")
+    }
+    return seal(directory, weights)
+
+
+def seal(directory: Path, weights: Mapping[str, Any]) -> Path:
+    """Writes the checksums of an export whose weights have been read; see `write`.
+
+    Args:
+        directory: as of `write`.
+        weights: key in the checkpoint -> `name` and `digest`.
+    """
+    names = sorted(_files(directory))
     contents = {
         "format": FORMAT,
-        "files": {name: sha256(directory / name) for name in names_of_files},
+        "files": {name: sha256(directory / name) for name in names},
         "values": {
-            name: mirror(read_json(directory / name))
-            for name in names_of_files
-            if name.endswith(".json")
+            name: mirror(read_json(directory / name)) for name in names if name.endswith(".json")
         },
-        "weights": {
-            key: {
-                "name": names.get(key, key.removesuffix(VALUE)),
-                "digest": _digest(reader.get_tensor(key).tobytes()),
-            }
-            for key in sorted(reader.get_variable_to_shape_map())
-            if not key.startswith("_CHECKPOINTABLE")
-        },
+        "weights": dict(weights),
     }
     contents["own"] = _own(contents)
     return write_atomic(directory / FILE, json.dumps(contents, indent=1) + "\n")

@@ -13,7 +13,7 @@ from mmnet.checks import InputError
 from mmnet.data import dataset as datasets
 from mmnet.data import histories
 from mmnet.data.windows import Windows
-from mmnet.serving import drift, exported, profile
+from mmnet.serving import checksums, drift, exported, profile
 
 LIMITS = drift.Limits(psi=0.2, ks=0.2, volume=2.0, bias=0.2)
 
@@ -180,6 +180,7 @@ def test_the_driver_ends_with_0_or_3_and_leaves_a_report(run_dir, tmp_path, caps
             one["edges"] = [edge + 100 for edge in one["edges"]]
             one["quantiles"] = [value + 100 for value in one["quantiles"]]
     (copy / exported.ABOUT_DIRECTORY / profile.FILE).write_text(json.dumps(document))
+    checksums.write(copy, {})
     assert tasks.drift(flags(run_dir, tmp_path, checked="21", saved_model=str(copy))) == 3
     assert "drifted: " in capsys.readouterr().out
     found = json.loads((tmp_path / "drift" / "drift.json").read_text())
@@ -197,5 +198,6 @@ def test_a_period_without_rows_and_a_strange_profile_are_refused(run_dir, tmp_pa
         tasks.drift(flags(run_dir, tmp_path, checked="99"))
     copy = shutil.copytree(run_dir / "export" / "1", tmp_path / "1")
     (copy / exported.ABOUT_DIRECTORY / profile.FILE).write_text('{"inputs": 3}')
+    checksums.write(copy, {})
     with pytest.raises(InputError, match=r"profile\.json: inputs: .*export the model again"):
         tasks.drift(flags(run_dir, tmp_path, saved_model=str(copy)))
