@@ -115,6 +115,7 @@ class _Sums:
         }
 
     def _kept(self, weighted: np.ndarray) -> np.ndarray:
+        # Rows are in falling order of score, so what a threshold keeps is a prefix.
         sums = np.cumsum(weighted, axis=0)
         return np.concatenate([np.zeros((1, sums.shape[1])), sums])[self._ends]
 
@@ -122,6 +123,8 @@ class _Sums:
         """The largest sum of true rates that rows of this total weight can have."""
         weight = np.cumsum(weights, axis=0)
         rates = np.cumsum(weights * self._best_truth[:, None], axis=0)
+        # A resampled row counts several times, so the last one may be kept in part: the sum is
+        # linear in between.
         columns = [
             np.interp(number[:, i], np.r_[0, weight[:, i]], np.r_[0, rates[:, i]])
             for i in range(weights.shape[1])
@@ -131,8 +134,8 @@ class _Sums:
 
 def _percentiles(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     tail = (1 - CONFIDENCE) / 2
-    # A resample may hold none of the top rows; what is not defined there says nothing.
-    with warnings.catch_warnings():  # NaN where no resample defines it, which NumPy warns of
+    # A resample may hold none of the top rows; it is left out where a value is not defined.
+    with warnings.catch_warnings():  # NumPy warns if no resample defines a value, which is NaN
         warnings.simplefilter("ignore", RuntimeWarning)
         low, high = np.nanquantile(drawn, [tail, 1 - tail], axis=-1)
     return low, high

@@ -188,6 +188,8 @@ class Ranked:
             if (running[-1] >= size).all():
                 break
             depth *= 2
+        # The place of the size-th row in each replicate; rows tied with it share what is left of
+        # the size.
         last = np.count_nonzero(running[1:] < size, axis=0)
         start, end = self.start[last], self.end[last]
         replicate = np.arange(len(size))

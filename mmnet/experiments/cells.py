@@ -104,6 +104,7 @@ class _Waiting:
 
     def first(self, running: Sequence[Cell]) -> Cell:
         """Takes the first cell, of a configuration that no process works on if there is one."""
+        # A process that works on a configuration has compiled it, and will take its other seeds.
         busy = [_configuration(cell) for cell in running]
         own = (cell for cell in self.cells if _configuration(cell) not in busy)
         return self._take(next(own, self.cells[0]))
@@ -127,6 +128,7 @@ class _Worker:
 
     def __init__(self, cell: Cell, jobs: int, lock: int, system: System):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        # Unlimited, every process would start a thread per core, and they would slow each other.
         threads = max(1, (cores or 1) // jobs)
         limits = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
         environment = {**({} if jobs == 1 else dict.fromkeys(limits, str(threads))), **os.environ}
@@ -150,14 +152,14 @@ class _Worker:
         """Begin a cell; its output goes to a file next to its results."""
         self.cell, self.began = cell, time.monotonic()
         make_directory(cell.directory)
-        # The directory may hold what a killed process left: then that run goes on.
+        # The directory may hold the files of a killed process: then that run is resumed.
         flagfile = cell.directory / "cell.txt"
-        # What was not given stays so: a recipe that is looked for may choose it.
+        # Flags that were not given stay unset: `--recipe=auto` may choose them.
         unset = set(type(cell.flags).model_fields) - cell.flags.model_fields_set
         left_out = (*self._system.known_to_dataset, "resume", *unset)
         text = to_flagfile(cell.flags, leave_out=left_out)
         write_atomic(flagfile, text + "--resume\n")
-        with contextlib.suppress(BrokenPipeError):  # it has died, which `answer` tells
+        with contextlib.suppress(BrokenPipeError):  # the process has died; `answer` reports it
             self._asked.write(os.fsencode(flagfile) + b"\n")
             self._asked.flush()
 

@@ -268,6 +268,7 @@ def _checked(
 
 def _read(arguments: Sequence[str], flags: ExperimentFlags, system: System) -> TrainFlags:
     """Training flags: those that every cell shares, and then the arguments."""
+    # Only flags that were given are passed on, so that a recipe may decide the others.
     unset = set(type(flags).model_fields) - flags.model_fields_set
     own = set(type(flags).model_fields) - set(system.train_flags.model_fields)
     text = to_flagfile(flags, leave_out=sorted(own | unset))
@@ -279,6 +280,7 @@ def dataset_directory(flags: TrainFlags, cells: Path, system: System) -> Path:
     """Directory of a cell's dataset, one for each way to prepare the tables."""
     if flags.dataset_dir:
         return Path(flags.dataset_dir)
+    # The name depends on the flags that decide a dataset, so cells with equal ones share it.
     others = set(type(flags).model_fields) - system.dataset_flags
     return cells / "datasets" / _digest(_lines(flags, others))
 
@@ -330,6 +332,7 @@ def _cell(
     flags = system.of_cell(flags, seed, origin)
     dataset = dataset_directory(flags, directory, system)
     flags = flags.model_copy(update={"outputs": outputs, "dataset_dir": str(dataset)})
+    # A changed flag or changed data give a new directory; everything else is found again.
     text = _lines(flags, system.decides_nothing)
     digest = _digest(text + fingerprints[dataset] + outputs)
     name = re.sub(r"[^\w.-]+", "_", row.name)  # that of --row may hold what no file's name can
@@ -354,7 +357,7 @@ def study(
 
 
 def _lines(flags: TrainFlags, leave_out: Iterable[str]) -> str:
-    """The flags that a name depends on, in an order that their declaration has no part in."""
+    """Flags that a name depends on, sorted: the order of their declaration does not matter."""
     without = [*leave_out, *as_before(flags)]
     return "".join(sorted(to_flagfile(flags, leave_out=without).splitlines(keepends=True)))
 

@@ -44,6 +44,7 @@ class HANAttention(keras.layers.Layer):
         if isinstance(present, (list, tuple)):
             always = [ops.ones_like(present[0])] * (x.shape[-2] - len(present))
             present = ops.stack([*always, *present], axis=-1)
+        # α = softmax(v · tanh(W x + b)), as in hierarchical attention networks.
         hidden = ops.tanh(ops.dot(x, self.kernel) + self.bias)
         scores = ops.dot(hidden, self.context)  # [..., n, 1]
         if present is not None:
@@ -53,6 +54,7 @@ class HANAttention(keras.layers.Layer):
         # A softmax; `ops.softmax` would warn where there is a single vector to weigh.
         weights = ops.exp(scores - ops.logsumexp(scores, axis=self.softmax_axis, keepdims=True))
         if present is not None:
+            # Where no vector is present all weights were equal; this makes them 0.
             weights = weights * present
         return ops.sum(weights * x, axis=-2), ops.squeeze(weights, -1)
 

@@ -62,11 +62,13 @@ class SequenceEmbedding(keras.layers.Layer):
         embedded = ops.expand_dims(rate, -1) * self.value_vectors
         if self.flags:
             seen, missing = self.flag_vectors[0], self.flag_vectors[1]
+            # A lookup of F by the flag, written as arithmetic: it needs no gather.
             embedded += seen + ops.expand_dims(missing_flag, -1) * (missing - seen)
         if self.evidence:
             if clicks is None:
                 raise ValueError("`clicks` must be given with evidence=True. Received: clicks=None")
             checks.same_shape(rate=rate, clicks=clicks)
+            # Clicks range over orders of magnitude, so their logarithm is embedded.
             embedded += ops.expand_dims(ops.log1p(clicks), -1) * self.evidence_vectors
         return embedded
 
@@ -134,6 +136,8 @@ class FieldEmbedding(keras.layers.Layer):
 
     def _looked_up(self, ids) -> list:
         """Returns one [batch, 1, units] per id field."""
+        # All fields share one table, each with its own range of rows, so that a single gather
+        # serves them all.
         first_rows = accumulate(self.sizes[:-1], initial=0)
         rows = [
             ops.where(ops.logical_and(of >= MISSING_ID, of < size), of, UNKNOWN_ID) + first_row
@@ -149,6 +153,8 @@ class FieldEmbedding(keras.layers.Layer):
         return found
 
     def _pooled(self, vectors, ids):
+        # Padding does not count, except where a field has no value at all: then the vector of
+        # the missing value is pooled, instead of nothing.
         given = ops.not_equal(ids, MISSING_ID)
         nothing = ops.logical_not(ops.any(given, axis=1, keepdims=True))
         counted = ops.expand_dims(ops.logical_or(given, nothing), -1)

@@ -129,7 +129,8 @@ class _Run:
             f"{', '.join(map(str, found.rungs))} epochs"
         )
         field = [one for one in self.entries if one.name not in found.outcomes]
-        # What has no epochs is fitted in one go; those that are always fitted measure the others.
+        # Models without epochs come first: the ones that are always fitted show how long the
+        # others will take.
         for one in field:
             if one.candidate.always and not one.network:
                 self._try(one, 0)
@@ -167,7 +168,7 @@ class _Run:
             return epochs
         self.found.budget = budget
         top, done = epochs, 0
-        for epoch in (1, 3, epochs):  # what an epoch takes is known better after more of them
+        for epoch in (1, 3, epochs):  # the time of an epoch is known better after more of them
             wanted = min(epoch, top)
             if wanted <= done:
                 break
@@ -175,13 +176,14 @@ class _Run:
             done = wanted
             if outcome.finished:
                 break
+            # Compilation is paid once, so it is taken off before the rest is divided by epochs.
             start = outcome.seconds - outcome.epochs * outcome.epoch_seconds
             fits = (budget / SHARE - max(0.0, start)) / max(outcome.epoch_seconds, 1e-9)
             top = min(epochs, max(done, math.floor(fits)))
         return top
 
     def _left(self, entry: Entry, epochs: int) -> float:
-        """Seconds that training to so many epochs would still take, as far as one can tell."""
+        """Estimate the seconds that training up to a number of epochs would still take."""
         own = self.found.outcomes.get(entry.name)
         if not entry.network:
             fitted = [
@@ -189,20 +191,20 @@ class _Run:
                 for one in self.entries
                 if not one.network and (outcome := self.found.outcomes.get(one.name))
             ]
-            # Those of another model say little; better that than nothing.
+            # The times of another model are a poor estimate, but better than none.
             same = [seconds for alike, seconds in fitted if alike]
             return 0.0 if own else max(same or [seconds for _, seconds in fitted], default=0.0)
         clock = self.found.outcomes[self.first.name]
         if own:
             each = own.epoch_seconds
-            if own.epochs == 1 < clock.epochs:  # its only epoch has compiled, too
+            if own.epochs == 1 < clock.epochs:  # its only epoch includes compilation
                 each = min(each, 2 * entry.candidate.cost * clock.epoch_seconds)
             return 0.0 if own.finished else max(0, epochs - own.epochs) * each
         start = max(0.0, clock.seconds - clock.epochs * clock.epoch_seconds)
         return start + epochs * clock.epoch_seconds * entry.candidate.cost
 
     def _reserved(self, but: Entry) -> float:
-        """Seconds that those which are always trained still need."""
+        """Seconds still needed by the candidates that are always trained."""
         top = self.found.rungs[-1]
         return sum(
             self._left(one, top) for one in self.entries if one.candidate.always and one is not but
@@ -225,7 +227,7 @@ class _Run:
     # -------------------------------------------------------------------- training
 
     def _try(self, entry: Entry, epochs: int) -> bool:
-        """Trains a candidate if there is time, or it is always trained; says whether it was."""
+        """Train a candidate if there is time or it is always trained; return whether it was."""
         own = self.found.outcomes.get(entry.name)
         if own and (own.finished or own.epochs >= epochs > 0):
             return not own.failed
@@ -252,10 +254,10 @@ class _Run:
         return [one for one in ranked if one in kept or one.candidate.always]
 
     def _second_chances(self, epochs: int) -> None:
-        """Spends the time that is left on those that were not begun, and on those that went out.
+        """Spend the remaining time on candidates that were not begun, and on eliminated ones.
 
-        While the always trained ones were open, time was kept for them; and an early rung may be
-        wrong about a candidate that learns slowly.
+        Time had been reserved for those that are always trained; and an early rung may misjudge a
+        candidate that learns slowly.
         """
         outcomes, stopped = self.found.outcomes, self.found.stopped
         for one in self.entries:

@@ -176,6 +176,7 @@ def _as_published(
 ) -> Protocol:
     """P0: repeated (user, item, label) triples once, users with enough of them, blocks by row."""
     users = len(dataset.user_ids)
+    # One integer per (user, item, label) triple: sorting integers is faster than sorting tuples.
     key = np.asarray(dataset.user, np.int64) * len(dataset.item_ids) + dataset.item
     kept = _first_rows(2 * key + label)
     user = dataset.user[kept]
@@ -211,7 +212,7 @@ def _support_and_query(
     """C2: half of each user's (user, item) pairs make features, the other half rows."""
     users, items = len(dataset.user_ids), len(dataset.item_ids)
     pair = np.asarray(dataset.user, np.int64) * items + dataset.item
-    # By pair, not by row: a pair that came twice must not tell its own label.
+    # Split by pair, not by row: a repeated pair must not reveal its own label.
     support = hashing.uniform(pair, seed) < 0.5
     count = np.bincount(dataset.user[support], minlength=users)
     many = count >= dataset.spec.min_rows
@@ -221,6 +222,7 @@ def _support_and_query(
     if not len(query):
         raise InputError("--protocol=c2: no user has enough rows for support; lower --min_rows")
     parts, user = positional_parts(len(query)), dataset.user[query]
+    # A user in two splits would have features that training rows share with test rows.
     parts = _at_users_ends(user, parts)
     edge = np.flatnonzero(support)
     bins = np.zeros(len(edge), np.int32)
@@ -251,10 +253,12 @@ def _past_only(
     bins_of, bins, validation, test = time_bins(
         np.asarray(dataset.time), dataset.spec.daily, flags.time_bins
     )
+    # Later rows must not decide which users are in the training data.
     known = bins_of < validation
     many = np.bincount(dataset.user[known], minlength=users) >= dataset.spec.min_rows
     kept = np.flatnonzero(many[dataset.user])
     edges = Edges(dataset.user[kept], dataset.item[kept], label[kept], bins_of[kept])
+    # Rows of bin 0 have no past to make features from.
     late = (bins_of[kept] > 0) & (dataset.time[kept] >= flags.first_time)
     rows = kept[late & needed[dataset.item[kept]]]
     rows = rows[np.argsort(bins_of[rows], kind="stable")]
@@ -267,6 +271,7 @@ def _past_only(
         name="c1",
         user=dataset.user[rows],
         item=dataset.item[rows],
+        # States in the order of user and bin; bin `bins` is the time after the log's end.
         state=dataset.user[rows] * np.int32(bins + 1) + when,
         label=label[rows],
         time=dataset.time[rows],
@@ -311,7 +316,7 @@ def _first_rows(key: np.ndarray) -> np.ndarray:
 
 
 def _at_users_ends(user: np.ndarray, parts: dict[str, slice]) -> dict[str, slice]:
-    """Moves the cuts on to the end of the user's rows that they fall into."""
+    """Move each cut forward to the end of the rows of the user that it falls into."""
     block = np.cumsum(np.append(0, user[1:] != user[:-1]))
     first, second = (
         int(np.searchsorted(block, block[parts[split].stop - 1], side="right"))
@@ -325,7 +330,7 @@ def _at_users_ends(user: np.ndarray, parts: dict[str, slice]) -> dict[str, slice
 
 
 def _last_device(dataset: Dataset, rows: np.ndarray, seed: int) -> np.ndarray:
-    """As published: of a user's devices the last one met, distinct pairs in random order."""
+    """Choose a user's last device in a random order of distinct pairs, as published."""
     users = len(dataset.user_ids)
     pairs = np.unique(np.stack([dataset.user[rows], dataset.device[rows]], axis=1), axis=0)
     pairs = pairs[np.random.default_rng([seed, 2]).permutation(len(pairs))]
@@ -337,7 +342,7 @@ def _last_device(dataset: Dataset, rows: np.ndarray, seed: int) -> np.ndarray:
 def _usual_device(
     user: np.ndarray, device: np.ndarray, bins_of: np.ndarray, users: int, bins: int
 ) -> np.ndarray:
-    """The device that most of a state's rows have, the smaller one of two; int64 [states].
+    """Find the most frequent device of each state, the smaller one in a tie; int64 [states].
 
     Args:
         user: of each edge.
@@ -352,11 +357,12 @@ def _usual_device(
     moments = bins + 1 if bins else 1
     counts = np.zeros((len(pair), moments), np.int32)
     np.add.at(counts, (place, bins_of + 1 if bins else bins_of), 1)
-    counts = counts.cumsum(axis=1)  # up to a bin, the bin itself not among them
+    counts = counts.cumsum(axis=1)  # before each bin: a state must not know its own bin
     found = np.zeros((users, moments), np.int64)
     for moment in range(moments):
         seen = np.flatnonzero(counts[:, moment])
-        # Of a user's pairs the last written stays: most rows, then the smaller device.
+        # Each user's pairs are written in ascending order, so the last one wins: most rows, then
+        # the smaller device.
         seen = seen[np.lexsort((-kind[seen], counts[seen, moment], owner[seen]))]
         found[owner[seen], moment] = kinds[kind[seen]]
     return found.ravel()

@@ -79,6 +79,7 @@ def signed_means(
     moments = bins + 1 if bins else 1
     # An edge of bin t is known from bin t + 1 on.
     row = edges.user.astype(np.int64) * moments + (edges.bin + 1 if bins else 0)
+    # [states, items] as sparse matrices, so that one product per modality makes all sums.
     sign = 2.0 * edges.label - 1 if signed else np.ones(len(edges.label))
     num_items = len(next(iter(present.values())))
     shape = (users * moments, num_items)
@@ -86,6 +87,7 @@ def signed_means(
     shown = sparse.coo_array((np.ones(len(row)), (row, edges.item)), shape=shape).tocsr()
 
     def up_to(values: np.ndarray) -> np.ndarray:
+        # Sums per bin become sums over all bins so far; in place, as they may be large.
         wide = values.reshape(users, moments, *values.shape[1:])
         return np.cumsum(wide, axis=1, out=wide).reshape(values.shape) if bins else values
 
