@@ -115,6 +115,27 @@ def test_every_page_is_in_the_navigation():
     assert pages <= set(re.findall(r"([\w-]+\.md)", site))
 
 
+def test_the_limits_of_the_server_are_those_of_the_code():
+    page = (ROOT / "docs/production.md").read_text(encoding="utf-8")
+    stored = {}
+    for name in ("admission", "requests", "request_rules", "mlserver_runtime"):
+        source = (ROOT / f"mmnet/serving/{name}.py").read_text(encoding="utf-8")
+        stored |= dict(re.findall(r"^(MAX_\w+) = ([\d_]+(?: << \d+)?)$", source, re.M))
+    for name, shown in {
+        "MAX_BYTES": f"| {number_in(stored['MAX_BYTES']) >> 20} MiB |",
+        "MAX_ROWS": f"| {number_in(stored['MAX_ROWS']):,} |",
+        "MAX_TEXT_BYTES": f"| {number_in(stored['MAX_TEXT_BYTES']):,} |",
+        "MAX_REQUESTS_AT_ONCE": f"| {stored['MAX_REQUESTS_AT_ONCE']};",
+        "MAX_SECONDS": f"| {stored['MAX_SECONDS']} seconds |",
+    }.items():
+        assert shown in page, name
+
+
+def number_in(text):
+    number, _, shift = text.partition(" << ")
+    return int(number) << int(shift or 0)
+
+
 def test_every_public_name_is_in_the_reference():
     page = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
     for name in {*mmnet.__all__, *mmnet.layers.__all__, *mmnet.mma4ctr.__all__}:
