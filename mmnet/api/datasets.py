@@ -193,7 +193,7 @@ class Dataset:
             size: examples per batch; the last may hold fewer.
             scenario: normal, cold_start or noisy: what is hidden of the items' histories.
             missing_rate: share of the steps that noisy hides, in [0, 1].
-            scenario_seed: of these steps.
+            scenario_seed: seed of these steps.
             shuffle_seed: another order in each pass; None keeps items and periods in order.
 
         Returns:

@@ -24,10 +24,10 @@ class RunDirectory(Generic[F]):
     """The files of a run that has been trained, of either system.
 
     Args:
-        directory: of the run.
+        directory: the run directory.
 
     Attributes:
-        directory: of the run.
+        directory: the run directory.
         flags: every flag that it was trained with.
 
     Raises:

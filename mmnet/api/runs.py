@@ -25,10 +25,10 @@ class Run(RunDirectory[TrainConfig]):
     """A run directory: a trained model, its evaluation, and its export.
 
     Args:
-        directory: of the run.
+        directory: the run directory.
 
     Attributes:
-        directory: of the run.
+        directory: the run directory.
         flags: every flag that it was trained with.
 
     Raises:
@@ -54,7 +54,7 @@ class Run(RunDirectory[TrainConfig]):
 
         Args:
             run_dir: a new directory; or with `resume=True` that of a run to resume.
-            dataset: to train on; or tables instead.
+            dataset: dataset to train on; or tables instead.
             counts: see `Dataset.from_tables`.
             items: likewise.
             events: see `Dataset.from_events`.

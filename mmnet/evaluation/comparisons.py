@@ -73,8 +73,8 @@ def pairs(measures: Mapping[tuple[str, str], Measure], *, confidence: float = 0.
     """All differences between two systems.
 
     Args:
-        measures: from `significance.measure`.
-        confidence: of the intervals, which are of one pair each.
+        measures: result of `significance.measure`.
+        confidence: confidence level of the intervals, each of a single pair.
 
     Returns:
         One row per scenario, metric and pair, the better system first: `scenario`, `metric`,
@@ -105,10 +105,10 @@ def compare(
     """Compare every system with the reference and with all other systems.
 
     Args:
-        measures: from `significance.measure`.
+        measures: result of `significance.measure`.
         reference: the system that the others are compared with.
-        alpha: of the letters; 0.01 is that of Yu et al. (2021).
-        confidence: of the intervals.
+        alpha: level of the letters; Yu et al. (2021) use 0.01.
+        confidence: confidence level of the intervals.
 
     Returns:
         One row per scenario, metric and system, the best first: `scenario`, `metric`, `system`,

@@ -33,7 +33,7 @@ class Group(BaseModel):
     """One group's bounds of r.
 
     Attributes:
-        scenario: of its examples.
+        scenario: scenario of its examples.
         clicks: fewest clicks seen; the group ends where the scenario's next one begins.
         n: validation rows.
         low, high: bounds of r; None where there are too few rows for a bound.
@@ -55,7 +55,7 @@ class Intervals(BaseModel):
         level: 1 - a, the share of new rates that should fall inside.
         floor: least prediction that s is made of, percent.
         max_rate: no interval ends above it, percent; None sets no limit.
-        groups: by scenario, then by clicks.
+        groups: the groups, by scenario, then by clicks.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -159,7 +159,7 @@ def coverage(intervals: Intervals, frame: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         intervals: calibrated on other rows.
-        frame: as for `fit`, and `item_id`.
+        frame: columns as for `fit`, and `item_id`.
 
     Returns:
         A row per scenario (`clicks` "all") and per group of it: `scenario`, `clicks`, `n`, `items`,

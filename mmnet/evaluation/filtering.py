@@ -51,8 +51,8 @@ def sweep(
             scores are tied.
         thresholds: more thresholds, as they are.
         top_percent: which rows count as the best, by their true rate; ties by their expectation.
-        replicates: of the bootstrap of items; 0 leaves the intervals NaN.
-        seed: of the bootstrap.
+        replicates: number of bootstrap replicates over items; 0 leaves the intervals NaN.
+        seed: seed of the bootstrap.
 
     Returns:
         One row per threshold, falling: `threshold`, `kept_share`, `recall` (share of the true top
@@ -163,8 +163,8 @@ def replay(
         period: the target's period, [rows].
         scores: rule -> what it orders by, the highest first, [rows]; the first is the reference.
         pool_shares: share of each period's rows that a pool holds.
-        replicates: of the bootstrap of items.
-        seed: of the bootstrap.
+        replicates: number of bootstrap replicates over items.
+        seed: seed of the bootstrap.
 
     Returns:
         `pool_share`, `rule`, `pool_rate` with `pool_rate_low` and `_high`, and `gain`, the
@@ -246,14 +246,14 @@ def write(
     """Write decision.json, decision.md and decision.png: what the filter would have done.
 
     Args:
-        directory: of the evaluation.
+        directory: directory of the evaluation.
         frame: the system's predictions of the test rows, all scenarios, see `report`.
         floors: name -> predictions of the same rows, in the same order.
         rules: name -> its threshold, solved on validation.
-        coverage: of prediction intervals, see `conformal.coverage`.
+        coverage: coverage of prediction intervals, see `conformal.coverage`.
         system: its name.
         level: that the intervals are calibrated for.
-        replicates: of the bootstrap.
+        replicates: number of bootstrap replicates.
 
     Returns:
         The content of decision.json, and the figure; empty and None for rows of one item, which
@@ -309,7 +309,7 @@ def kept(
     Args:
         truth: share rates, percent, [rows].
         predicted: scores, [rows].
-        item: whose row it is, [rows].
+        item: item of each row, [rows].
         threshold: a row with predicted >= threshold is kept.
 
     Returns:

@@ -41,8 +41,8 @@ def halves(examples: Examples, item_ids: np.ndarray) -> Halves:
     choose, and all fit.
 
     Args:
-        examples: of the validation split.
-        item_ids: of all items of the dataset, text [items].
+        examples: examples of the validation split.
+        item_ids: ids of all items of the dataset, text [items].
     """
     first = uniform(SALT, hash_items(item_ids))[examples.items] < 0.5
     parts = [Examples(examples.items[rows], examples.times[rows]) for rows in (first, ~first)]

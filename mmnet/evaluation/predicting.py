@@ -30,7 +30,7 @@ class Predictor:
     """Calls a Keras model on batches of any size without retracing it for each size.
 
     Args:
-        model: from a dict of tensors to [batch] or a dict of [batch, ...].
+        model: maps a dict of tensors to [batch] or a dict of [batch, ...].
         jit: compile with XLA.
     """
 
@@ -64,11 +64,11 @@ class ScenarioSet:
     """The examples of one split, with the steps that each scenario hides.
 
     Args:
-        dataset: where the examples are from.
-        windows: of the dataset.
-        examples: of one split.
+        dataset: dataset of the examples.
+        windows: windows of the dataset.
+        examples: examples of one split.
         missing_rate: probability of hiding a step in noisy.
-        scenario_seed: of the masks.
+        scenario_seed: seed of the masks.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class ScenarioSet:
 
         Args:
             scenario: one of `SCENARIOS`.
-            half_weight_clicks: as in `Windows.training_batches`.
+            half_weight_clicks: see `Windows.training_batches`.
         """
         clicks = self.dataset.panel.clicks[self.examples.items, self.target_column]
         weight = clicks / (clicks + half_weight_clicks)

@@ -169,7 +169,7 @@ def write_predictions(
     That is degradation.json, outage.json and attention.parquet.
 
     Args:
-        directory: where to, made if need be.
+        directory: directory to write to, made if need be.
         frame: predictions of one system in all three scenarios, see the module.
         setting: how the system was trained and tested.
         probes: what else was found on the test rows.
@@ -220,7 +220,7 @@ def write_report(
     share_rate_by_<taxonomy>.png.
 
     Args:
-        directory: where to, made if need be.
+        directory: directory to write to, made if need be.
         frame: predictions of one system in all three scenarios, see the module.
         setting: how the system was trained and tested.
         probes: what else was found on the test rows.

@@ -291,7 +291,7 @@ def combine(
         value: what is estimated.
         variances: v_k of its independent parts, not negative.
         freedoms: f_k, more than 0.
-        confidence: of the interval, in (0, 1).
+        confidence: confidence level of the interval, in (0, 1).
         seed_variance_known: handed on.
 
     >>> estimate = combine(2.0, [0.5, 0.5], [1e6, 4], confidence=0.95)
@@ -335,7 +335,7 @@ class Measure:
         num_seeds: system → how many runs there are.
         samples: system → what the sampling error of test rows is estimated from: squared errors
             [rows] or bootstrap values [replicates], means over seeds.
-        variance: from (a difference of) samples to the variance that test rows make.
+        variance: maps (a difference of) samples to the variance due to test rows.
         freedom: its degrees of freedom.
         trained_once: systems whose seed variance cannot be known.
         lower_is_better: whether smaller values are better.
@@ -394,7 +394,7 @@ def measure_mse(predictions: Predictions, *, by_period: bool = False) -> Measure
     """MSE in percent² (Eq. 11), with the clustered variance of squared errors.
 
     Args:
-        predictions: of one scenario.
+        predictions: predictions of one scenario.
         by_period: cluster by period too, for rolling origins; degrees of freedom are then those of
             the periods, so a handful of them can show little.
     """
@@ -428,10 +428,10 @@ def measure_precision(
     as for MSE.
 
     Args:
-        predictions: of one scenario.
+        predictions: predictions of one scenario.
         percents: N, each in (0, 100].
         replicates: how many bootstrap samples, at least 2.
-        seed: of the bootstrap; the same items are drawn for all systems.
+        seed: seed of the bootstrap; the same items are drawn for all systems.
         by_period: resample periods too.
     """
     checks.at_least(2, replicates=replicates)
@@ -482,10 +482,10 @@ def measure(
     """MSE and P@N% of every scenario: (scenario, `mse` or `precision_at_N`) → measure.
 
     Args:
-        scenarios: from `align`.
+        scenarios: result of `align`.
         percents: N of P@N%.
-        replicates: of the bootstrap of P@N.
-        seed: of the bootstrap.
+        replicates: number of bootstrap replicates of P@N.
+        seed: seed of the bootstrap.
         by_period: cluster by item and period instead of by item.
     """
     found: dict[tuple[str, str], Measure] = {}

@@ -85,9 +85,9 @@ def contrast(
     """A sum of logarithms of MSEs over the same test rows, with its interval (delta method).
 
     Args:
-        scenarios: from `significance.align`.
+        scenarios: result of `significance.align`.
         terms: factor, system and scenario each.
-        confidence: of the interval.
+        confidence: confidence level of the interval.
         by_period: cluster by item and period.
     """
     any_scenario = next(iter(scenarios.values()))
@@ -117,8 +117,8 @@ def ledger(
     """Checks C1 to C7 on predictions whose systems are named as the packaged rows.
 
     Args:
-        scenarios: from `significance.align`; systems that are not there leave claims open.
-        confidence: of each part's interval.
+        scenarios: result of `significance.align`; missing systems leave claims open.
+        confidence: confidence level of each part's interval.
         by_period: cluster by item and period, for rolling origins.
     """
     there = scenarios["normal"].predicted

@@ -69,7 +69,7 @@ class Compared:
     Attributes:
         group: the test windows.
         reference: what the others are compared with.
-        frame: from `comparisons.compare`.
+        frame: result of `comparisons.compare`.
     """
 
     group: Group

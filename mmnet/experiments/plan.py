@@ -292,9 +292,9 @@ def cells(
 
     Args:
         planned: the experiment.
-        directory: where the run directories are.
-        fingerprints: of every dataset directory; other data make another cell.
-        system: whose rows they are.
+        directory: parent of the run directories.
+        fingerprints: fingerprint of every dataset directory; other data make another cell.
+        system: the system of the rows.
     """
     return [
         _cell(row, row.flags, seed, origin, "predictions", directory, fingerprints, system)
@@ -347,9 +347,9 @@ def study(
 
     Args:
         row: that is tuned.
-        flags: of the experiment.
-        fingerprint: of its data.
-        system: whose row it is.
+        flags: flags of the experiment.
+        fingerprint: fingerprint of its data.
+        system: the system of the row.
         space: the user's own search space as text.
     """
     text = _lines(row.flags, system.decides_nothing)

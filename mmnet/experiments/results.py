@@ -35,7 +35,7 @@ def write(
         planned: the experiment.
         cells: all of its cells.
         flags: its settings.
-        directory: where the files go; state.json there records their sources.
+        directory: directory of the files; its state.json records their sources.
         files: makes them: name -> content, see `plan.System`.
 
     Returns:

@@ -30,8 +30,8 @@ def run(flags: ExperimentFlags, system: System, prepare: Prepare) -> Path:
     """Trains every cell that is not finished, and writes the results directory.
 
     Args:
-        flags: of the experiment.
-        system: whose rows it compares.
+        flags: flags of the experiment.
+        system: the system whose rows are compared.
         prepare: makes the datasets.
 
     Returns:

@@ -34,7 +34,7 @@ def read(path: str) -> dict[str, Choices | Range]:
     of the model. `#` begins a comment.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Raises:
         InputError: the file cannot be read, or a line is not as described.
@@ -102,7 +102,7 @@ def check(space: Space, row_flags: TrainConfig, where: str) -> None:
 
     Args:
         space: see `read`.
-        row_flags: of the row to tune.
+        row_flags: flags of the row to tune.
         where: the space and the row, for messages.
 
     Raises:

@@ -21,7 +21,7 @@ class Column:
     Attributes:
         scenario, metric: which lines of `Compared.frame`.
         title: its heading.
-        show: from a value to its text.
+        show: formats a value as text.
         change: format of a difference, with its sign.
         spread: format of the standard deviation over seeds; empty leaves it out.
         compared: whether the table of differences has it.
@@ -50,7 +50,7 @@ def how_compared(flags: ExperimentFlags, pairs: str, clusters: str) -> str:
 
     Args:
         flags: `significance`, the level of the tests.
-        pairs: by what two rows are paired.
+        pairs: how two rows are paired.
         clusters: what the variance is clustered by.
     """
     return (

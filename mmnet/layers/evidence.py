@@ -141,7 +141,7 @@ class TaxonomyCentre(keras.layers.Layer):
     1 / taxonomies.
 
     Args:
-        scale, mean, max_rate, link: as of `PredictedRate`.
+        scale, mean, max_rate, link: see `PredictedRate`.
 
     Call arguments:
         taxonomy_rate: percent, [batch, window, taxonomies].

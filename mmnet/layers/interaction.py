@@ -115,7 +115,7 @@ class XDeepFM(keras.layers.Layer):
     Args:
         units: width of the output, to which each part is projected.
         sizes: layers of the compressed interaction network.
-        momentum: of the moving statistics that batch normalisation uses at inference. The
+        momentum: momentum of the moving statistics that batch normalisation uses at inference. The
             authors' code has 0.99, which after 200 steps still holds 13 % of its arbitrary start:
             too slow for small data.
 

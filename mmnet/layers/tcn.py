@@ -79,7 +79,7 @@ def _convolved(x, layer):
 
     Args:
         x: [window, batch, channels].
-        layer: of a residual block.
+        layer: layer of a residual block.
     """
     if not isinstance(layer, keras.layers.Conv1D):
         return layer(x)

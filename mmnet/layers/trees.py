@@ -41,12 +41,12 @@ class Forest:
     Attributes:
         feature, threshold, missing_left: int32, float32 and bool [numeric conditions].
         category_feature: int32 [categorical conditions].
-        first_word, num_words: where each bitset lies in `words`, int32 [categorical conditions].
+        first_word, num_words: position of each bitset in `words`, int32 [categorical conditions].
         words: bitsets of `WORD` categories each, int32 [words].
         condition: condition of each place, int32 [places].
         left, right: the place after it, int32 [places].
         root: the place where each tree begins, int32 [trees]; the deepest tree first.
-        value: of each leaf, float64 [leaves].
+        value: value of each leaf, float64 [leaves].
         alive: how many trees are deeper than 0, 1, 2, ... steps; all above 0.
     """
 

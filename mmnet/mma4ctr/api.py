@@ -126,7 +126,7 @@ class Dataset:
         """Opens a dataset directory, as `mmnet.mma4ctr.prepare` and `save` leave it.
 
         Args:
-            directory: of the dataset.
+            directory: directory of the dataset.
             **options: which rows and features are made, such as `protocol="c2"`.
 
         Raises:
@@ -272,10 +272,10 @@ class Run(RunDirectory[TrainConfig]):
     """A run directory: a trained model of clicks, its evaluation, and its export.
 
     Args:
-        directory: of the run.
+        directory: the run directory.
 
     Attributes:
-        directory: of the run.
+        directory: the run directory.
         flags: every flag that it was trained with.
 
     Raises:
@@ -298,7 +298,7 @@ class Run(RunDirectory[TrainConfig]):
 
         Args:
             run_dir: a new directory; or with `resume=True` that of a run to resume.
-            dataset: to train on, with its protocol; or `source` and `source_dir` instead.
+            dataset: dataset to train on, with its protocol; or `source` and `source_dir` instead.
             item_scores: what `mmnet.Export.score` returned for the items: their score becomes a
                 feature, and rows of items decided "drop" are left out.
             verbose: prints what `mmnet.mma4ctr.train` prints.
@@ -446,8 +446,8 @@ def MMa4CTR(
         data: a dataset, or the spec of one.
         arch: "readme" has 128, 32 and 4 units; "head_adaptive" what the authors' code has for
             each number of features. None uses the spec's, which of a dataset is "readme".
-        seed: of the weights; None uses the spec's.
-        output_bias: of the last layer at the start, a log-odds; None draws it.
+        seed: seed of the weights; None uses the spec's.
+        output_bias: initial bias of the last layer, a log-odds; None draws it.
 
     Returns:
         A model from features, float32 [batch, in_features], to the probability of a click,

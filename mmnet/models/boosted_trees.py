@@ -95,7 +95,7 @@ class BoostedTrees(ABC):
         Args:
             train: rows to fit.
             validation: rows to stop by.
-            error: from rates of the validation rows, percent, to what is to fall.
+            error: computes the value to minimize from rates of the validation rows, percent.
 
         Returns:
             The trees as text, their number, and their `error`.

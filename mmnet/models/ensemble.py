@@ -103,7 +103,7 @@ def mean_of(tensors: Sequence[keras.KerasTensor], name: str) -> keras.KerasTenso
 
     Args:
         tensors: one per member, all of one shape.
-        name: of the layer that averages.
+        name: name of the layer that averages.
     """
     if len(tensors) == 1:
         return tensors[0]
@@ -115,7 +115,7 @@ def layers_named(model: keras.Model, name: str) -> list[keras.layers.Layer]:
 
     Args:
         model: a network, or an ensemble of such.
-        name: of the layer in a single network.
+        name: name of the layer in a single network.
 
     Returns:
         At most one layer for a single network; for an ensemble those of its members in order.

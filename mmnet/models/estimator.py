@@ -56,7 +56,7 @@ class Sample:
         inputs: see `Inputs`.
         share_rate: the targets, float32 [examples], percent.
         clicks: clicks of the target periods, float32 [examples], above 0.
-        weight: of each example in the loss, float32 [examples]; its mean is 1.
+        weight: weight of each example in the loss, float32 [examples]; its mean is 1.
     """
 
     inputs: Inputs

@@ -27,8 +27,8 @@ class Nodes(NamedTuple):
         missing_left: where NaN goes, bool [nodes]; always right where `categories` has the node.
         categories: node -> the categories that go left.
         left, right: int [nodes]; a node of the same tree, or ~leaf of it where negative.
-        num_nodes, num_leaves: of each tree, int [trees].
-        value: of each leaf, float64 [leaves].
+        num_nodes, num_leaves: nodes and leaves of each tree, int [trees].
+        value: value of each leaf, float64 [leaves].
     """
 
     feature: np.ndarray
@@ -206,7 +206,7 @@ def catboost_forest(text: str, logged: Sequence[bool]) -> Forest:
 
     Args:
         text: its JSON.
-        logged: as for `lightgbm_forest`.
+        logged: see `lightgbm_forest`.
 
     Raises:
         ValueError: it has other features than numbers, or other trees than oblivious ones.

@@ -21,8 +21,8 @@ def moment_vector(
     Args:
         inputs: tensors of the dataset.
         spec: which of them there are.
-        missing_flag: of the item's history, after the disturbance, [batch, window]: an age that is
-            known from the history is hidden with it.
+        missing_flag: flags of the item's history after the disturbance, [batch, window]: an age
+            that is known from the history is hidden with it.
         units: width of the result.
 
     Returns:

@@ -90,7 +90,7 @@ class ContentOptions(SizeOptions):
     Attributes:
         field_width: d, width of a meta feature's vector.
         field_pooling: how the values of a list are pooled.
-        momentum: of xDeepFM's batch normalisation; the authors' code has 0.99.
+        momentum: momentum of xDeepFM's batch normalisation; the authors' code has 0.99.
         content_dropout: share of the values and words that read as unknown in training, and of
             the encoded vectors' entries set to 0; see `UnknownDisturbance`.
         modality_dropout: probability that a training example loses its meta features, each of
@@ -228,8 +228,8 @@ class TransformerOptions(RecurrentOptions, PriorOptions):
     """Options of `models.transformer.transformer`.
 
     Attributes:
-        num_layers: of the encoder.
-        num_heads: of its attention; must divide `units`.
+        num_layers: layers of the encoder.
+        num_heads: heads of its attention; must divide `units`.
         feed_forward_units: hidden units behind each attention; None is 4 times `units`.
     """
 

@@ -21,10 +21,10 @@ class Family:
     Attributes:
         score: derivatives of the log likelihood of (shares, clicks), [pairs] each, in the mu and
             kappa, [values] each, of the given value of each pair: by link(mu) and by log kappa.
-        link: from mu to all real numbers.
-        inverse_link: and back.
-        log_likelihood: of (shares, clicks), [examples] each, given mu, [examples], and one kappa;
-            [examples], up to what depends on neither mu nor kappa.
+        link: maps mu to the real numbers.
+        inverse_link: the inverse of `link`.
+        log_likelihood: log-likelihood of (shares, clicks), [examples] each, given mu, [examples],
+            and one kappa; [examples], up to what depends on neither mu nor kappa.
         slope: derivative of mu by link(mu), as a function of mu.
         limits: lowest and highest mu at which the likelihood is asked for.
     """
@@ -105,7 +105,7 @@ def fit_prior(family: Family, shares: np.ndarray, clicks: np.ndarray) -> tuple[f
 
     Args:
         family: `BETA_BINOMIAL`, or `GAMMA_POISSON` where shares may exceed clicks.
-        shares: of each example, [examples], whole numbers, 0 or more.
+        shares: shares of each example, [examples], whole numbers, 0 or more.
         clicks: the same, above 0.
 
     Returns:
@@ -134,7 +134,7 @@ def fit_priors(
 
     Args:
         family: see `fit_prior`.
-        shares: of each pair of an example and one of its values, [pairs].
+        shares: shares of each pair of an example and one of its values, [pairs].
         clicks: the same.
         values: which value, [pairs], in [0, num_values).
         num_values: how many there are; those without examples get `base`.
@@ -201,7 +201,7 @@ class Centre:
         mu = Σ_k w_k m_k / Σ_k w_k        over the taxonomies k with a mean
 
     Attributes:
-        decay: of the steps in a taxonomy's mean m_k, see `as_of_means`.
+        decay: decay of the steps in a taxonomy's mean m_k, see `as_of_means`.
         weights: w, [taxonomies]; they sum to 1.
         kappa: how many clicks the prior is worth.
     """
@@ -263,7 +263,7 @@ def fit_centres(
 
     Args:
         family: see `fit_prior`.
-        shares: of each example, [examples], whole numbers, 0 or more.
+        shares: shares of each example, [examples], whole numbers, 0 or more.
         clicks: the same, above 0.
         inputs: see `Centre.of`. Examples without any mean are left out.
         start: kappa to begin with, clicks.

@@ -46,7 +46,7 @@ class TreeFeatures:
         coarse: whether the taxonomies' sequences are read.
         text_components: singular vectors per text; 0 leaves texts out.
         frequent: whether frequent values have columns of their own in fields of single values too.
-        seed: of their randomised search.
+        seed: seed of their randomised search.
 
     Attributes:
         state: what was fitted, as arrays: "prior", "frequent_...", "idf_...", "components_...".
@@ -141,7 +141,7 @@ class TreeColumns(keras.layers.Layer):
 
     Args:
         spec: a `FeatureSpec` as JSON.
-        shapes: of each array of `TreeFeatures.state`, by name; its values become the weights.
+        shapes: shape of each array of `TreeFeatures.state`, by name; its values become weights.
         coarse: whether the taxonomies' sequences are read.
 
     Call arguments:

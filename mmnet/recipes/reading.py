@@ -94,7 +94,7 @@ def check(flags: Any) -> None:
     """Makes sure that flags and recipe go together.
 
     Args:
-        flags: of a driver with `recipe` and `budget`, the recipe's beneath them.
+        flags: flags of a driver with `recipe` and `budget`, the recipe's beneath them.
 
     Raises:
         InputError: a flag that the paper's recipe fixes has another value; there is a budget and

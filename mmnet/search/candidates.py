@@ -26,7 +26,7 @@ class Candidate:
     """One system that is tried.
 
     Attributes:
-        name: of its directory, and in the report.
+        name: name of its directory, also used in the report.
         title: what it is, for people.
         arguments: its flags, beneath those of the user.
         simplicity: rank; of candidates that cannot be told apart the lowest one is taken. Fewer
@@ -201,7 +201,7 @@ def entries(
     """Select the candidates that the user's flags allow, with reasons for leaving out the others.
 
     Args:
-        flags: of the search; `model_fields_set` names those that were given.
+        flags: flags of the search; `model_fields_set` names those that were given.
         within_one: whether the numerator is a part of the denominator.
         candidates: all there are, usually `CANDIDATES`.
 

@@ -85,7 +85,7 @@ def chosen(compared: Mapping[str, Compared], simplicity: Mapping[str, int]) -> s
 
     Args:
         compared: every candidate.
-        simplicity: of each; lower is simpler. Of equals the better one is taken.
+        simplicity: rank of each; lower is simpler. In a tie the better one is taken.
     """
     near: Sequence[str] = [
         name

@@ -34,7 +34,7 @@ class Outcome:
         epochs: trained so far; 0 of what is not trained by epochs.
         best_epoch: counted from 1; 0 likewise.
         seconds: spent on it so far.
-        epoch_seconds: of one epoch with its validation, without compilation where known.
+        epoch_seconds: seconds of one epoch with its validation, without compilation where known.
         finished: nothing is left to train.
         failed: why training failed; else empty.
         scores: validation MSE by scenario.
@@ -59,7 +59,7 @@ class Search:
     """A search, as far as it has come.
 
     Attributes:
-        outcomes: by the candidates' names, in the order in which they were first trained.
+        outcomes: outcomes by candidate, in the order in which they were first trained.
         stopped: why the training of a candidate ended.
         budget: seconds.
         rungs: epochs of each rung.

@@ -19,7 +19,7 @@ class Journal:
     """The outcome of every step of a search, and each candidate's errors on validation.
 
     Args:
-        directory: of the search; made if need be.
+        directory: directory of the search; made if need be.
         dataset: fingerprint of the data that it is about.
 
     Raises:

@@ -138,7 +138,7 @@ def flagfile(flags: TrainConfig, given: set[str], told: Mapping[str, Any]) -> st
     """recipe.txt: what repeats the result without a search.
 
     Args:
-        flags: of the run.
+        flags: flags of the run.
         given: names of the flags that were given, and of those that were chosen.
         told: the content of recipe.json.
     """

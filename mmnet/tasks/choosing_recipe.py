@@ -39,9 +39,9 @@ def choose(flags: TrainConfig, dataset: Dataset, run_dir: Path) -> tuple[TrainCo
     """Finds the recipe of a dataset, unless it is found already.
 
     Args:
-        flags: of the search; those of the dataset are among them.
+        flags: flags of the search, including those of the dataset.
         dataset: with all inputs that candidates may read. Its test split is not opened.
-        run_dir: of the run; the search is in its folder `recipe`.
+        run_dir: the run directory; the search is in its folder `recipe`.
 
     Returns:
         The flags of the run to train, and its dataset.
@@ -165,12 +165,12 @@ class _Trainings:
     """Trains candidates in this process; each goes on where it was.
 
     Args:
-        flags: of the search.
+        flags: flags of the search.
         dataset: without its test split.
-        directory: of the search.
+        directory: directory of the search.
 
     Attributes:
-        journal: of the search.
+        journal: journal of the search.
         items: the item of each validation row that chooses.
         remarks: what is to be said of validation.
     """

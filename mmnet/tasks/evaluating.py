@@ -41,7 +41,7 @@ class System:
 
     Attributes:
         model: a Keras model, an estimator or a baseline.
-        predict: from the inputs of a batch to percent, [batch].
+        predict: maps the inputs of a batch to percent, [batch].
         attention: attention and gate weights; None for a model without any.
     """
 
@@ -72,7 +72,7 @@ class Validation:
     """Results of a system on the validation split, or on the half that calibrates.
 
     Attributes:
-        examples: of the split, or the half.
+        examples: examples of the split, or the half.
         predicted: predictions of its examples in all scenarios.
         decisions: rules and prediction intervals.
     """
@@ -88,10 +88,10 @@ def evaluate(
     """Score the trained model of a run and write the results.
 
     Args:
-        dataset: to score it on.
-        flags: of the run, and how to score.
+        dataset: dataset to score it on.
+        flags: flags of the run, and of the scoring.
         run_dir: the run directory.
-        name: of the directory in it to write to.
+        name: name of the directory in it to write to.
 
     Raises:
         InputError: there are no weights, or those of another model or dataset.
@@ -111,7 +111,7 @@ def restored(dataset: Dataset, flags: TrainConfig, run_dir: Path) -> Any:
 
     Args:
         dataset: that it was trained on.
-        flags: of the run.
+        flags: flags of the run.
         run_dir: the run directory.
 
     Raises:
@@ -181,9 +181,9 @@ def report_on(
     Args:
         system: the trained system.
         dataset: its data.
-        windows: of the dataset.
-        flags: of the run.
-        directory: where to write.
+        windows: windows of the dataset.
+        flags: flags of the run.
+        directory: directory to write to.
         validation: its results on the validation split; None writes the predictions and their
             metrics without tables and plots.
         record: of the run, as far as it has come; the report shows it.

@@ -37,7 +37,7 @@ def train(flags: TrainConfig, series: Series | None = None) -> None:
     """Tables or a dataset directory in, a run directory out.
 
     Args:
-        flags: of the run.
+        flags: flags of the run.
         series: what the run shares with others in this process; None: nothing.
     """
     model_options(flags)  # wrong ones are refused before a directory is made
@@ -133,8 +133,8 @@ def evaluation_name(flags: EvaluateConfig, own: TrainConfig) -> str:
     """The directory, in that of a run, that an evaluation writes into.
 
     Args:
-        flags: of the evaluation.
-        own: of the run; other scenarios than its own get a directory of their own.
+        flags: flags of the evaluation.
+        own: flags of the run; scenarios other than its own get their own directory.
     """
     if not (changed := _changed(flags, own)):
         return "evaluation"

@@ -101,7 +101,7 @@ def train(
 
     Args:
         flags: those of the run, and those that the dataset was prepared with.
-        dataset: to train on.
+        dataset: dataset to train on.
         run_dir: the run directory; taken away again if it is empty when the flags turn out to be
             wrong.
         stages: times are added to.
@@ -176,9 +176,9 @@ def _fit_members(
     Args:
         series: shares what is compiled.
         system: the first member's.
-        dataset: to train on.
-        windows: of the dataset.
-        flags: of the run.
+        dataset: dataset to train on.
+        windows: windows of the dataset.
+        flags: flags of the run.
         run_dir: the run directory, to which the weights are written.
         stages: the time is added to.
 
@@ -250,11 +250,11 @@ def fit_network(
 
     Args:
         series: holds the trainer, which is made for the first run.
-        system: whose network is trained; it has the best epoch's weights then.
-        dataset: to train on.
-        windows: of the dataset.
-        flags: of the run.
-        run_dir: of the run.
+        system: system to train; afterwards it has the best epoch's weights.
+        dataset: dataset to train on.
+        windows: windows of the dataset.
+        flags: flags of the run.
+        run_dir: the run directory.
         directory: the folder in it where checkpoints and logs go.
         epochs: see `Trainer.fit`.
     """

@@ -75,7 +75,7 @@ class EpochHooks:
 
         Args:
             progress: before the epoch is counted; `progress.undone` has the epochs undone so far.
-            metrics: of the validation.
+            metrics: metrics of the validation.
 
         Returns:
             "undo" goes back to what the epoch began with, and trains it again; "unlogged" keeps
@@ -98,7 +98,7 @@ class FitResult:
         epochs: epochs run, over all sessions.
         steps: training steps, over all sessions.
         seconds: wall time, over all sessions.
-        steps_per_second: of this session, its first execution (which compiles) and validation
+        steps_per_second: speed of this session, its first execution (which compiles) and validation
             left out; NaN when there was no second execution.
         stopped_early: patience ran out.
         undone: epochs that `EpochHooks.after` undid, with their metrics.
@@ -130,7 +130,7 @@ class Trainer:
             every execution; the profiled steps are rounded out to whole executions, of which the
             first would show compilation.
         optimizer: new, of this model alone.
-        loss: of the targets and the model's outputs.
+        loss: function of the targets and the model's outputs.
         monitor: chooses the best epoch.
         shared: what a resumed run must share besides the architecture and the flags that every
             system has, such as the name of the loss; JSON values by name.
@@ -188,8 +188,8 @@ class Trainer:
         """Reset to before the first step, with the weights and random states of another model.
 
         Args:
-            model: of the same architecture, newly built with the seed; it is only read.
-            seed: of the next fit.
+            model: a model of the same architecture, newly built with the seed; it is only read.
+            seed: seed of the next fit.
         """
         resuming.copy_model(model, self.model)
         resuming.assign(self.variables, self._untrained)

@@ -19,7 +19,7 @@ class Display:
     Args:
         steps: steps in all, should training not stop early.
         done: steps taken by earlier sessions.
-        console: where to; the standard error by default.
+        console: console to print to; the standard error by default.
     """
 
     def __init__(self, steps: int, done: int = 0, console: Console | None = None):

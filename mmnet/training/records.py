@@ -27,9 +27,9 @@ class Record(BaseModel):
 
     Attributes:
         flags: every resolved flag.
-        versions: of Python, mmnet and the packages that decide about numbers.
+        versions: versions of Python, mmnet and the packages that decide about numbers.
         machine: processor, cores and accelerators.
-        git_commit: of mmnet's own checkout; None when it was installed some other way.
+        git_commit: commit of mmnet's own checkout; None when it was installed some other way.
         git_clean: nothing of the package was changed or added since that commit (flags and inputs
             are in the record itself); None without a commit.
         inputs: SHA-256 of every input file, by name.

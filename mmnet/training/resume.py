@@ -94,7 +94,7 @@ def training_variables(
 
     Args:
         model: built and compiled, its optimiser built.
-        averages: of the weights, see `averaging.WeightAverage`.
+        averages: average of the weights, see `averaging.WeightAverage`.
     """
     running = [variable for metric in model.metrics for variable in metric.variables]
     groups = {

@@ -95,8 +95,8 @@ class RunKind(Generic[F]):
         """Writes `flags.txt` and `places.txt`; from here on the directory holds a run.
 
         Args:
-            flags: of the run.
-            run_dir: where to.
+            flags: flags of the run.
+            run_dir: the run directory.
             only_given: leave out of flags.txt what was not given.
         """
         unset = set(type(flags).model_fields) - flags.model_fields_set if only_given else ()
@@ -110,7 +110,7 @@ class RunKind(Generic[F]):
         A dataset that the run had inside is found there again where the run was moved.
 
         Args:
-            run_dir: of the run.
+            run_dir: the run directory.
             folder: in it, with other flags than the run's own.
 
         Raises:

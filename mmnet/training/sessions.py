@@ -45,7 +45,7 @@ class Profile:
     Args:
         steps: the first and the last step, counted from 1; empty traces nothing.
         execution: most steps of one execution.
-        directory: of the event files; without one nothing is traced.
+        directory: directory of the event files; without one nothing is traced.
     """
 
     def __init__(self, steps: tuple[int, ...], execution: int, directory: Path | None):

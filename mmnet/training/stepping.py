@@ -38,7 +38,7 @@ def steps_for(model: keras.Model, batches: Batches, jit: bool, size: int) -> Ste
 
     Args:
         model: see `Steps`.
-        batches: where their sizes are not all the same, Keras' own loop takes the steps.
+        batches: the batches; if their sizes differ, Keras' own loop takes the steps.
         jit: see `Steps`.
         size: most steps per call, as far as the memory for their batches allows.
     """

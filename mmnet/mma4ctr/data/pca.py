@@ -20,8 +20,8 @@ class Ragged:
     """Rows of whole numbers of unlike lengths.
 
     Attributes:
-        values: of all rows, one after another, int32.
-        offsets: where each row begins, and the end of the last, int64 [rows + 1].
+        values: values of all rows, one after another, int32.
+        offsets: start of each row, and the end of the last, int64 [rows + 1].
     """
 
     values: np.ndarray

@@ -52,7 +52,7 @@ class Protocol:
         user, item: places, int32 [rows].
         state: int32 [rows].
         label: int8 [rows].
-        time: of the row, int64 [rows].
+        time: time of the row, int64 [rows].
         parts: split -> slice of the rows.
         edges: behind the user features.
         bins: number of time bins; 0 where a user has one state.
@@ -117,7 +117,7 @@ def build(dataset: Dataset, flags: ProtocolFlags, needed: np.ndarray, seed: int)
         flags: which protocol.
         needed: items that have all the modalities which rows are made of, bool [items]; rows of
             others are left out, after they have served as edges.
-        seed: of row order, halves, and shuffled labels.
+        seed: seed of row order, halves, and shuffled labels.
 
     Raises:
         InputError: a split is left without rows, or without a positive or negative one.
@@ -144,8 +144,8 @@ def user_blocks(user: np.ndarray, seed: int) -> np.ndarray:
     many rows tend to come early, as they do in the published order (that of a Python set).
 
     Args:
-        user: of each row, int [rows].
-        seed: of the permutation.
+        user: user of each row, int [rows].
+        seed: seed of the permutation.
 
     Returns:
         Places of rows, int64 [rows].
@@ -345,8 +345,8 @@ def _usual_device(
     """Find the most frequent device of each state, the smaller one in a tie; int64 [states].
 
     Args:
-        user: of each edge.
-        device: of each edge.
+        user: user of each edge.
+        device: device of each edge.
         bins_of: time bin of each edge.
         users: number of users.
         bins: number of time bins; 0 where all rows count.

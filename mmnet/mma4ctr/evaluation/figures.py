@@ -94,7 +94,7 @@ def curve(
 
     Args:
         points: series -> (setting, mean, sd).
-        label: of the setting.
+        label: label of the setting.
         logarithmic: its axis.
     """
     figure = _figure(6, 4)
@@ -119,8 +119,8 @@ def maps(rows: np.ndarray, label: np.ndarray, dimensions: int, title: str, seed:
         rows: float [rows, columns].
         label: 0 or 1, the colour.
         dimensions: 2 or 3.
-        title: of the figure.
-        seed: of the map.
+        title: title of the figure.
+        seed: seed of the map.
 
     Raises:
         InputError: umap-learn is not installed.

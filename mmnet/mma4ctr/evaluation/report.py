@@ -13,7 +13,7 @@ class Report(BaseModel):
 
     Attributes:
         protocol: p0, c1 or c2.
-        seed: of the run.
+        seed: seed of the run.
         model: a key of `models.REGISTRY`.
         in_features: columns of a row of features; 0 for a model of numbers.
         parameters: number of trainable ones.

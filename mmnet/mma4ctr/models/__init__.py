@@ -18,8 +18,8 @@ class RowSpec:
     Attributes:
         in_features: columns of a row.
         arch: `--arch`; see `network.hidden_widths`.
-        seed: of the weights.
-        output_bias: of the last layer at the start; None draws it like the others.
+        seed: seed of the weights.
+        output_bias: initial bias of the last layer; None draws it like the others.
     """
 
     in_features: int
@@ -38,8 +38,8 @@ class NumberSpec:
         history: how many of the last items it reads.
         pairs: user and item of what was taken in the training rows, int64 [2, pairs].
         batch_size: rows of a training step.
-        seed: of the weights.
-        output_bias: of the last layer at the start, where it has one.
+        seed: seed of the weights.
+        output_bias: initial bias of the last layer, where it has one.
     """
 
     users: int

@@ -67,7 +67,7 @@ def network(
     Args:
         in_features: columns of a row.
         arch: see `hidden_widths`.
-        seed: of the weights.
+        seed: seed of the weights.
         output_bias: the last layer's at the start; None draws it like the others.
 
     Raises:

@@ -43,7 +43,7 @@ class Folded(tf.Module):
         states: the state of each user that is to be scored, int [users].
         user_ids, item_ids: int64, sorted.
         known_users, known_items: bool, those that have features.
-        calibration: of the probabilities.
+        calibration: calibration of the probabilities.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ def export(
 
     Args:
         folded: what is written.
-        directory: of the versions, TensorFlow Serving's layout.
+        directory: parent of the versions, in TensorFlow Serving's layout.
         check: user ids, item ids and the model's probabilities of some pairs; the first of them go
             along as golden rows.
         about: more to go along as JSON: the flags of the run.

@@ -96,7 +96,7 @@ class Fit:
         best_epoch: the one whose weights the model holds, counted from 1.
         reached: epoch -> the network's weights at its end, for `--evaluate_at`.
         retries: epochs that the validation interrupt undid.
-        seconds: of all epochs, validation left out.
+        seconds: seconds of all epochs, validation left out.
     """
 
     history: list[Epoch] = field(default_factory=list)
@@ -123,7 +123,7 @@ class Batches:
     Args:
         protocol: the training rows.
         batch_size: rows of a batch.
-        seed: of the orders.
+        seed: seed of the orders.
         rows: see `Objective`.
 
     Attributes:
@@ -214,7 +214,7 @@ def fit(
         validate: AUC on the validation rows.
         flags: how it is trained; --select=auto is validation here.
         loss: a key of `OBJECTIVES`; see `System.loss`.
-        run_dir: of checkpoints and logs; None keeps neither.
+        run_dir: directory of checkpoints and logs; None keeps neither.
         fixed: what a resumed run must share besides the flags.
         fresh: the n-th new weights of the network, should the interrupt undo the first epoch.
         hparams: flags to show in TensorBoard's HParams tab.

@@ -20,7 +20,7 @@ def convert(directory: Path, network: Sequence[str], steps_per_epoch: int, metri
     until newer ones replace it.
 
     Args:
-        directory: of the run's checkpoints.
+        directory: directory of the run's checkpoints.
         network: the names of the network's weights, in the order of `get_weights`.
         steps_per_epoch: training steps of one epoch.
         metric: the name that validation AUC has now.

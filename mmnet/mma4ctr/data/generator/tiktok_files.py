@@ -46,11 +46,11 @@ def tiktok_files(
         rate: share of plays that are liked.
         finish_rate: share of plays that are finished; users differ in it as in likes.
         user_dispersion: see `wechat_files`, as for what is not named here.
-        taste_sd: of a user's taste for a topic, on the log scale.
-        item_sd: of an item's appeal, on the log scale.
+        taste_sd: sd of a user's taste for a topic, on the log scale.
+        item_sd: sd of an item's appeal, on the log scale.
         exposure_sd: how unlike the topics are that users see.
         topics: number of topics.
-        activity_sd: of the log of a user's number of rows.
+        activity_sd: sd of the log of a user's number of rows.
         video_parts: number of files.
         audio_parts: number of files.
         ugly: whether the ugly cases are there.

@@ -89,12 +89,12 @@ def wechat_files(
         rows: number of plays, before repeated ones are added.
         rate: share of positives.
         user_dispersion: r; 0 = all users alike, 0.1 = very unlike.
-        taste_sd: of a user's taste for a topic, on the log scale.
-        item_sd: of an item's appeal, on the log scale.
+        taste_sd: sd of a user's taste for a topic, on the log scale.
+        item_sd: sd of an item's appeal, on the log scale.
         exposure_sd: how unlike the topics are that users see.
         topics: number of topics.
-        activity_sd: of the log of a user's number of rows.
-        text_scale: of the lengths of texts.
+        activity_sd: sd of the log of a user's number of rows.
+        text_scale: factor of the lengths of texts.
         texts_tell: whether an item's texts depend on its topic.
         embeddings: whether to write feed_embeddings.csv too, which the method never reads.
         ugly: whether the ugly cases are there.

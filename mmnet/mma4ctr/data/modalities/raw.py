@@ -68,7 +68,7 @@ class Catalogue:
 
     Attributes:
         item_ids: int64, sorted.
-        modalities: by name.
+        modalities: raw modalities by name.
         ledger: what the rules did.
         paths: files read.
     """

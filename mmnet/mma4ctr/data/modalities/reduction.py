@@ -43,7 +43,7 @@ def table(name: str, raw: Raw, fit: np.ndarray, how: Reduction) -> np.ndarray:
     """One modality of all items as numbers, float32 [items, width]; absent items are zero.
 
     Args:
-        name: of the modality.
+        name: name of the modality.
         raw: its files' content.
         fit: bool [items], those that statistics are fitted to.
         how: see `Reduction`.

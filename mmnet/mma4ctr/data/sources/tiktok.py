@@ -42,8 +42,8 @@ def catalogue(directory: Path, item_ids: np.ndarray, text_set: Sequence[str] = (
     `schema.LARGEST_ENTRY`, like all content vectors.
 
     Args:
-        directory: where the files are.
-        item_ids: of the log, sorted.
+        directory: directory of the files.
+        item_ids: ids of the log, sorted.
         text_set: the user's settings of text files.
 
     Raises:

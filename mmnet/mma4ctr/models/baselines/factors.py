@@ -41,7 +41,7 @@ class Factors(keras.layers.Layer):
     Args:
         users: number of users.
         items: number of items.
-        seed: of the vectors of users; those of items have the next one.
+        seed: seed of the users' vectors; the items' vectors have the next one.
 
     Call arguments:
         inputs: user and item, int32 [batch] each.
@@ -73,7 +73,7 @@ class Chain(keras.layers.Layer):
     Args:
         users: number of users.
         items: number of items.
-        seeds: of the four tables.
+        seeds: seeds of the four tables.
 
     Call arguments:
         inputs: user and item, int32 [batch] each, and history, int32 [batch, length], item numbers

@@ -51,7 +51,7 @@ class Graph(keras.layers.Layer):
         users: number of users.
         items: number of items.
         pairs: user and item of what was taken, int [2, pairs].
-        seeds: of the vectors of users and of items, and with `weights` of the matrices.
+        seeds: seeds of the vectors of users and of items, and with `weights` of the matrices.
         weights: whether there are matrices, as in NGCF.
 
     Call arguments:

@@ -86,7 +86,7 @@ class NextItem(keras.layers.Layer):
     Adds the loss, and passes the states on. The other item is that of the next row of the batch.
 
     Args:
-        seeds: of the kernels, one for each of `MLP` and one for the last layer.
+        seeds: seeds of the kernels, one for each of `MLP` and one for the last layer.
 
     Call arguments:
         inputs: states and vectors of items, [batch, steps, WIDTH] each, and which steps there are,
@@ -144,7 +144,7 @@ class EvolvingInterest(keras.layers.Layer):
     """A GRU whose update gate is multiplied by the attention (AUGRU).
 
     Args:
-        seed: of both kernels.
+        seed: seed of both kernels.
 
     Call arguments:
         inputs: a sequence, [batch, steps, WIDTH]; the weight of each step, [batch, steps]; and

@@ -11,7 +11,7 @@ class Baseline(keras.Model):
     """(state, item) to the probability of a positive, as `network.Clicks` does.
 
     Args:
-        net: of user, item and history; in training its outputs are what its loss reads.
+        net: network of user, item and history; in training its outputs are what its loss reads.
         state_user: user of each state.
         history: see `histories`.
         score_rows: how many rows are scored at a time.

@@ -71,7 +71,7 @@ def log_probability(vector, table, item):
 
     Args:
         vector: [..., width].
-        table: of the items, [items, width].
+        table: table of the items, [items, width].
         item: [...].
     """
     logits = ops.matmul(vector, ops.transpose(table))
@@ -84,8 +84,8 @@ class TransformerLayer(keras.layers.Layer):
     """Self-attention and two dense layers, each added to its input and normalised after.
 
     Args:
-        heads: of the attention.
-        number: of the layer among those of its model; names of weights have it in them.
+        heads: heads of the attention.
+        number: number of the layer in its model, which is part of the names of its weights.
 
     Call arguments:
         inputs: [batch, steps, WIDTH].
@@ -141,8 +141,8 @@ class Cloze(keras.layers.Layer):
 
     Args:
         items: number of items.
-        length: of the history.
-        seed: of what is hidden.
+        length: length of the history.
+        seed: seed of the hidden items.
 
     Call arguments:
         item: int32 [batch].
@@ -221,7 +221,7 @@ class SessionGraph(keras.layers.Layer):
 
     Args:
         items: number of items.
-        seed: of the weights.
+        seed: seed of the weights.
 
     Call arguments:
         item: int32 [batch].
