@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -403,6 +404,9 @@ def extra(module: str, model: str) -> Any:
     Raises:
         InputError: it is not installed.
     """
+    # OpenMP's threads wait busily by default: with other work on the cores, trees take ten times as
+    # long, nearly all of it spent waiting. Read when the library is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return importlib.import_module(module)
     except ImportError:

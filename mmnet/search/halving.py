@@ -168,6 +168,7 @@ class _Run:
             return epochs
         self.found.budget = budget
         top, done = epochs, 0
+        always = sum(one.candidate.always and one.network for one in self.entries)
         for epoch in (1, 3, epochs):  # the time of an epoch is known better after more of them
             wanted = min(epoch, top)
             if wanted <= done:
@@ -176,9 +177,11 @@ class _Run:
             done = wanted
             if outcome.finished:
                 break
-            # Compilation is paid once, so it is taken off before the rest is divided by epochs.
             start = outcome.seconds - outcome.epochs * outcome.epoch_seconds
-            fits = (budget / SHARE - max(0.0, start)) / max(outcome.epoch_seconds, 1e-9)
+            # Building and compiling come once per network, whatever the epochs; on a small log that
+            # is most of a training, and a share of the budget alone would leave no epochs.
+            left = budget - always * max(0.0, start)
+            fits = left / SHARE / max(outcome.epoch_seconds, 1e-9)
             top = min(epochs, max(done, math.floor(fits)))
         return top
 

@@ -31,11 +31,14 @@ from mmnet.tasks.evaluating import System, choosing_set, validation_halves
 from mmnet.tasks.shown import console
 from mmnet.tasks.training import Series, fit_estimator, fit_network
 from mmnet.training import losses
+from mmnet.training.fitting import FitResult
 from mmnet.training.run_directory import OF_THE_RUN, SEARCH, SHARE_RATES
 from mmnet.training.share_rates import monitored
 
 
-def choose(flags: TrainConfig, dataset: Dataset, run_dir: Path) -> tuple[TrainConfig, Dataset]:
+def choose(
+    flags: TrainConfig, dataset: Dataset, run_dir: Path
+) -> tuple[TrainConfig, Dataset, Series | None]:
     """Finds the recipe of a dataset, unless it is found already.
 
     Args:
@@ -44,7 +47,8 @@ def choose(flags: TrainConfig, dataset: Dataset, run_dir: Path) -> tuple[TrainCo
         run_dir: the run directory; the search is in its folder `recipe`.
 
     Returns:
-        The flags of the run to train, and its dataset.
+        The flags of the run to train, its dataset, and what the search has compiled and fitted for
+        it; None where that was another process.
 
     Raises:
         InputError: no candidate is left by the flags given, or all of them failed.
@@ -55,11 +59,12 @@ def choose(flags: TrainConfig, dataset: Dataset, run_dir: Path) -> tuple[TrainCo
         flags, within_one=within_one, candidates=candidates.CANDIDATES
     )
     numbers = run_dir / report.NUMBERS
+    trainings: _Trainings | None = None
     if not (directory / "flags.txt").exists():
         SHARE_RATES.write(flags, directory, only_given=True)
     if not numbers.exists():
         try:
-            told = _searched(flags, dataset, directory, entries, left_out)
+            trainings, told = _searched(flags, dataset, directory, entries, left_out)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"stopped while looking for a recipe; --run_dir={run_dir} --resume continues"
@@ -86,11 +91,14 @@ def choose(flags: TrainConfig, dataset: Dataset, run_dir: Path) -> tuple[TrainCo
     console.print(f"recipe       {told['chosen']}: {run_dir / report.PAGE}")
     _continued(directory / entry.name, run_dir / member_directory(found, found))
     own = with_inputs(dataset, entry.flags)
-    if own is dataset:
-        return found, dataset
-    place = run_dir / "dataset"
-    datasets.save(own, place)
-    return found.model_copy(update={"dataset_dir": str(place)}), datasets.load(place)
+    if own is not dataset:
+        place = run_dir / "dataset"
+        datasets.save(own, place)
+        found, own = found.model_copy(update={"dataset_dir": str(place)}), datasets.load(place)
+    series = trainings.series(entry.name) if trainings else None
+    if series:
+        series.becomes(found, own)
+    return found, own, series
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -107,8 +115,8 @@ def _searched(
     directory: Path,
     entries: list[Entry],
     left_out: dict[str, str],
-) -> dict[str, Any]:
-    """The search itself; returns the content of recipe.json."""
+) -> tuple[_Trainings, dict[str, Any]]:
+    """The search itself; returns its trainings and the content of recipe.json."""
     assert dataset.split is not None
     closed = dataclasses.replace(dataset, split=dataset.split.closed())
     console.print(f"looking for a recipe among {len(entries)} candidates:")
@@ -143,7 +151,7 @@ def _searched(
     squared = {one.name: trainings.journal.squared(one.name)[watched] for one in trained}
     best, compared = choosing.compare(squared, trainings.items)
     simplicity = {one.name: one.candidate.simplicity for one in trained}
-    return report.numbers(
+    told = report.numbers(
         entries,
         found,
         compared,
@@ -152,6 +160,7 @@ def _searched(
         left_out=left_out,
         remarks=trainings.remarks,
     )
+    return trainings, told
 
 
 def _watched(flags: TrainConfig) -> list[int]:
@@ -216,18 +225,24 @@ class _Trainings:
                 epochs=fitted.epochs,
                 best_epoch=fitted.best_epoch,
                 seconds=fitted.seconds,
-                epoch_seconds=_epoch_seconds(fitted.history),
+                epoch_seconds=_epoch_seconds(fitted),
                 finished=fitted.stopped_early or fitted.epochs >= flags.epochs,
                 scores=_mse(fitted.metrics),
             )
         else:
-            told = fit_estimator(system, dataset, windows, flags)["validation"]
+            series.fitted = fit_estimator(system, dataset, windows, flags)
+            told = series.fitted["validation"]
             value = monitored(flags.monitor, told)
             outcome = Outcome(value, 0, 0, 0.0, 0.0, True, scores=_mse(told))
         validation = choosing_set(dataset, windows, flags)
         predicted = validation.predictions(system.predict)
         errors = np.stack([predicted[name] for name in SCENARIOS]).astype(np.float64)
         return outcome, np.square(errors - validation.truth)
+
+    def series(self, name: str) -> Series | None:
+        """What the steps of a candidate share, where this process trained it."""
+        found = self._open.get(name)
+        return found[0] if found else None
 
     def _system(self, entry: Entry, dataset: Dataset, flags: TrainConfig) -> tuple[Series, System]:
         """What a candidate's steps share: its network is compiled once."""
@@ -248,10 +263,17 @@ class _Trainings:
         return self._windows[key]
 
 
-def _epoch_seconds(history: list[dict[str, Any]]) -> float:
-    """Seconds of an epoch: the middle of all but the first, which compiles."""
-    ends = [row["seconds"] for row in history]
-    return float(np.median(np.diff(ends))) if len(ends) > 1 else ends[0]
+def _epoch_seconds(fitted: FitResult) -> float:
+    """Seconds of an epoch: the median of all but the first, which compiles.
+
+    After the first alone: those of its steps at the speed of the executions after the first, and
+    where it has no other, all of it.
+    """
+    ends = [row["seconds"] for row in fitted.history]
+    if len(ends) > 1:
+        return float(np.median(np.diff(ends)))
+    steps = fitted.steps / fitted.steps_per_second
+    return min(steps, ends[0]) if np.isfinite(steps) else ends[0]
 
 
 def _mse(metrics: dict[str, float]) -> dict[str, float]:

@@ -58,7 +58,8 @@ def train(flags: TrainConfig, series: Series | None = None) -> None:
 
         if searched:
             with stages.stage("search"):
-                flags, dataset = choosing_recipe.choose(flags, dataset, run_dir)
+                flags, dataset, found = choosing_recipe.choose(flags, dataset, run_dir)
+            series = found or series
         training.train(flags, dataset, run_dir, stages, series)
 
 

@@ -59,13 +59,20 @@ class Series:
     A network is traced and compiled for the first seed. The weights and random states that a
     later seed begins with are put into the same variables, so that it ends as it would alone, bit
     for bit.
+
+    Attributes:
+        trainer: of the network; None before it is trained, and for what is not a network.
+        fitted: what `fit_estimator` returned for the system's estimator, where it is kept so that
+            the run need not fit it again.
     """
 
     def __init__(self):
         self._run: tuple[Any, str] | None = None
+        self._seed = 0
         self._system: System | None = None
         self._ensemble: System | None = None
         self.trainer: fitting.Trainer | None = None
+        self.fitted: dict[str, Any] | None = None
 
     def system(self, model: Any, dataset: Dataset, flags: TrainConfig) -> System:
         """The system of a newly built model, as the last one's where only the seed differs.
@@ -74,12 +81,28 @@ class Series:
             InputError: --explain was given, and the model has no attention.
         """
         run = (flags.model_copy(update={"seed": 0, "run_dir": ""}), dataset.fingerprint)
-        if self.trainer is not None and self._system is not None and self._run == run:
-            self.trainer.start_over(model, flags.seed)
-            return self._system
+        if self._system is not None and self._run == run:
+            if self.trainer is not None:
+                self.trainer.start_over(model, flags.seed)
+                return self._system
+            if self.fitted is not None and self._seed == flags.seed:
+                return self._system
         found = System.of(model, dataset, flags)
         self._run, self._system, self._ensemble, self.trainer = run, found, None, None
+        self._seed, self.fitted = flags.seed, None
         return found
+
+    def becomes(self, flags: TrainConfig, dataset: Dataset) -> None:
+        """Hands the last system to a run that continues its training under other flags.
+
+        Args:
+            flags: of that run. What differs from the system's own is bookkeeping: the epochs, the
+                directory, what is written.
+            dataset: of that run, with the arrays and the fitted parts of the system's own.
+        """
+        self._run = (flags.model_copy(update={"seed": 0, "run_dir": ""}), dataset.fingerprint)
+        if self.trainer is not None:
+            self.trainer.continue_with(flags)
 
     def ensemble(self, model: Any, dataset: Dataset, flags: TrainConfig) -> System:
         """The system of an ensemble whose members were the last models; it is not trained."""
@@ -213,7 +236,7 @@ def _fit_members(
             console.print(f"best epoch {result.best_epoch} of {result.epochs}")
         else:
             with stages.stage("train"):
-                told = fit_estimator(system, dataset, windows, member)
+                told = series.fitted or fit_estimator(system, dataset, windows, member)
             state = system.model.state()
             resume.save_arrays(state, run_dir / directory / WEIGHTS, dataset.fingerprint)
             values = (f"{name} {value}" for name, value in told.items() if name != "validation")

@@ -195,6 +195,14 @@ class Trainer:
         resuming.assign(self.variables, self._untrained)
         self._flags = self._flags.model_copy(update={"seed": seed})
 
+    def continue_with(self, flags: FitFlags) -> None:
+        """Fits with the flags of the run that continues this training from its checkpoint.
+
+        Args:
+            flags: those on which the weights depend are the trainer's own, see `fit`.
+        """
+        self._flags = flags
+
     def fit(
         self,
         batches: Batches,

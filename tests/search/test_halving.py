@@ -101,6 +101,15 @@ def test_a_budget_that_is_enough_for_those_is_kept(budget):
     assert found.spent <= budget + 10
 
 
+def test_compiling_counts_once_per_network_and_not_per_epoch():
+    fake = Fake(BEST)
+    # Two networks are always trained, for 5 s before their first epoch. Of the other 20 s, a
+    # quarter is five epochs of each.
+    found, _ = run(fake, ALWAYS, budget=30.0)
+    assert fake.epochs == {"paper": 5, "trees": 0, "mixed": 5}
+    assert found.spent == 10 + 5 + 10
+
+
 def test_a_budget_that_is_too_small_is_said():
     fake = Fake(BEST)
     found, _ = run(fake, budget=3.0)

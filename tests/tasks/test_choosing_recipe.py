@@ -64,7 +64,7 @@ def test_a_search_that_is_killed_goes_on_and_ends_in_a_run(tmp_path, few, monkey
     def killed(journal, name, epochs, *rest):
         add(journal, name, epochs, *rest)
         steps.append((name, epochs))
-        if len(steps) == 2:
+        if len(steps) == 1:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Journal, "add", killed)
@@ -83,8 +83,13 @@ def test_a_search_that_is_killed_goes_on_and_ends_in_a_run(tmp_path, few, monkey
     def last(*arguments):
         trained.append(arguments[:2])
         assert (directory / "recipe.md").exists()
+        series = arguments[-1]
         if len(trained) == 1:
+            trainer = series.trainer  # of the search, which is not compiled a second time
             real(*arguments)
+            assert series.trainer is trainer is not None
+        else:
+            assert series is None
 
     monkeypatch.setattr(training, "train", last)
     assert train(f"--run_dir={directory}", "--resume", *OUTPUTS) == driver.OK

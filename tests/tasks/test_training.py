@@ -1,6 +1,8 @@
 """Ensembles: trained, resumed, evaluated and exported. Single models: see tests/test_drivers.py."""
 
 import dataclasses
+import types
+from typing import Any
 
 import keras
 import numpy as np
@@ -256,6 +258,20 @@ def test_an_ensemble_of_trees_is_exported_as_one_model(run_dir, tmp_path):
     fitted = Record.read(tmp_path / "run" / "record.json").fitted
     assert [(one["seed"], one["trees"]) for one in fitted["members"]] == [(0, 5), (1, 5)]
     assert {"normal_mse", "cold_start_mse", "noisy_mse"} <= fitted["validation"].keys()
+
+
+def test_what_a_search_fitted_is_not_fitted_again():
+    dataset: Any = types.SimpleNamespace(fingerprint="a")
+    series, flags = training.Series(), TrainConfig(model="ha", outputs="validation")
+    fitted = series.system(object(), dataset, flags)
+    series.fitted = {"trees": 5}
+    run = flags.model_copy(update={"outputs": "all", "epochs": 9})
+    series.becomes(run, dataset)
+    assert series.system(object(), dataset, run) is fitted
+    assert series.fitted == {"trees": 5}
+    other = run.model_copy(update={"seed": 1})  # the next member of an ensemble
+    assert series.system(object(), dataset, other) is not fitted
+    assert series.fitted is None
 
 
 def test_an_ensemble_of_which_a_member_is_missing_is_refused(pair, tmp_path):
