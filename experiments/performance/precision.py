@@ -1,7 +1,7 @@
 """What bfloat16 does to the scores of a trained model: error, ranking, and what could be allowed.
 
-    python -m mmnet.train --flagfile=experiments/quickstart/flags.txt --run_dir=runs/quickstart
-    python experiments/performance/precision.py --run_dir=runs/quickstart [--output=FILE]
+    python -m mmnet.train --flagfile=experiments/quickstart/one_network.txt --run_dir=runs/one
+    python experiments/performance/precision.py --run_dir=runs/one [--output=FILE]
 
 On the validation examples in all three scenarios. The last row is not bfloat16: it is float32 with
 random noise as large as `choosing.MOST_DEVIATION` allows, the worst that would still pass.
@@ -57,9 +57,10 @@ def main():
     lines = [
         "# bfloat16 on a trained model",
         "",
-        "`python experiments/performance/precision.py --run_dir=runs/quickstart` after the quick "
-        f"start: {len(validation.examples):,} validation examples, sd of the training rates "
-        f"{scale:.3f} percent. Deviations are from float32, in units of that sd.",
+        "`python experiments/performance/precision.py --run_dir=runs/one` after training "
+        f"experiments/quickstart/one_network.txt: {len(validation.examples):,} validation "
+        f"examples, sd of the training rates {scale:.3f} percent. "
+        "Deviations are from float32, in units of that sd.",
     ]
     for scenario in SCENARIOS:
         lines += [

@@ -1,4 +1,4 @@
-"""What the stages of the quick start cost: preparing, training, evaluation and export.
+"""What the stages of a small run cost: preparing, training, evaluation and export.
 
     python experiments/performance/stages.py [--runs=5] [--against=CHECKOUT] [--output=FILE]
 
@@ -25,14 +25,14 @@ from pathlib import Path
 import bench
 from bench import ROOT
 
-FLAGFILE = "experiments/quickstart/flags.txt"
+FLAGFILE = "experiments/quickstart/one_network.txt"
 STAGES = ("start-up", "prepare", "train", "evaluate", "export")
 Seconds = dict[str, tuple[float, float]]
 """Stage -> wall and CPU seconds."""
 
 
 def work(flagfile: str, run_dir: str, began: float) -> None:
-    """Runs the quick start in this process and writes what its stages took.
+    """Runs a training in this process and writes what its stages took.
 
     Args:
         flagfile: flags of `mmnet.train`.
@@ -102,7 +102,7 @@ def table(runs: list[Seconds], others: list[Seconds]) -> list[str]:
 
 
 def main() -> None:
-    """Runs the quick start again and again, and prints the table."""
+    """Runs the training again and again, and prints the table."""
     options = bench.options(
         __doc__,
         runs=5,
@@ -122,7 +122,7 @@ def main() -> None:
     flags = flagfile.relative_to(ROOT) if flagfile.is_relative_to(ROOT) else flagfile.name
     against = " --against=CHECKOUT" if options.against else ""
     lines = [
-        "# Stages of the quick start\n",
+        "# Stages of a small run\n",
         f"`python experiments/performance/stages.py --runs={options.runs}{against}`: "
         f"{flags}, {bench.cores()} cores, {platform.machine()}, "
         f"{bench.versions('TensorFlow', 'Keras')}. Median (least to most); a process per run.\n",
