@@ -8,8 +8,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+RESULTS = sorted((ROOT / "experiments").rglob("*.md"))
 MARK = re.compile(r"<!-- (parsed only|not run): (.+?) -->")
-OTHER_PROGRAMS = ("python3 -m venv", ". ", "python -m pytest", "python docs/generate.py", "mkdocs ")
+OTHER_PROGRAMS = ("python3 -m venv", ". ", "python -m pytest", "mkdocs ")
 """Beginnings of commands that are not mmnet's."""
 
 
@@ -37,10 +38,10 @@ class Block:
         return f"{self.page}:{self.line}"
 
 
-def blocks(*languages: str) -> list[Block]:
+def blocks(*languages: str, pages: list[Path] = PAGES) -> list[Block]:
     """All examples in the given languages, page by page."""
     found = []
-    for page in PAGES:
+    for page in pages:
         lines = page.read_text(encoding="utf-8").splitlines()
         name, start = page.relative_to(ROOT).as_posix(), None
         for number, line in enumerate(lines, 1):
