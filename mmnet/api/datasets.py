@@ -50,7 +50,7 @@ class Dataset:
         verbose: bool = False,
         **options: Any,
     ) -> Dataset:
-        """Makes a dataset of two tables.
+        """Make a dataset from two tables.
 
         Args:
             counts: a row per item and period: `item_id`, `period`, `clicks`, `shares`, or as
@@ -79,7 +79,7 @@ class Dataset:
         verbose: bool = False,
         **options: Any,
     ) -> Dataset:
-        """Makes a dataset of raw events; see `from_tables`.
+        """Make a dataset from raw events; see `from_tables`.
 
         Args:
             events: a row per event; `time_column`, `numerator` and `denominator` define the
@@ -100,7 +100,7 @@ class Dataset:
     def from_source(
         cls, source: str, *, directory: str | Path = "", verbose: bool = False, **options: Any
     ) -> Dataset:
-        """Makes a dataset of a log with a known layout, or of a generated one.
+        """Make a dataset from a log with a known layout, or from a generated one.
 
         Args:
             source: simulated, snapshots, kuairand, kuairec, wechat or tiktok.
@@ -191,7 +191,8 @@ class Dataset:
         Args:
             split: train, validation or test.
             size: examples per batch; the last may hold fewer.
-            scenario: normal, cold_start or noisy: what is hidden of the items' histories.
+            scenario: normal, cold_start or noisy; it decides which steps of the items' histories
+                are hidden.
             missing_rate: share of the steps that noisy hides, in [0, 1].
             scenario_seed: seed of these steps.
             shuffle_seed: another order in each pass; None keeps items and periods in order.

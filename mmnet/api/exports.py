@@ -26,8 +26,8 @@ class Export(ExportDirectory):
     Attributes:
         path: directory of the version.
         spec: the tensors that the model reads.
-        modalities: what the gated fusion weighs, in the order of its weights; none for a model
-            without one.
+        modalities: names of the gated fusion's inputs, in the order of its weights; empty for a
+            model without one.
         first_targets: first period of validation and of test, where the split is by time.
     """
 
@@ -96,7 +96,7 @@ class Export(ExportDirectory):
 
         Returns:
             A row per item, in the order of `items`, as `mmnet.predict` writes it: `item_id`,
-            `period`, `predicted_share_rate` (percent), and what was asked for besides.
+            `period`, `predicted_share_rate` (percent), and the columns that were requested.
 
         Raises:
             InputError: a table or an option is invalid.
@@ -127,7 +127,7 @@ class Export(ExportDirectory):
         verbose: bool = False,
         **options: Any,
     ) -> dict[str, Any]:
-        """Compares a period with what training looked like.
+        """Compare a period with the data that the model was trained on.
 
         Args:
             counts: see `score`.

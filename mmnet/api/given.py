@@ -34,8 +34,8 @@ Config = TypeVar("Config", bound=Flags)
 def flags_of(config: type[Config], options: Mapping[str, Any]) -> Iterator[Config]:
     """Convert a caller's options to flags.
 
-    Tables in memory are written into a scratch directory as long as the context lasts, so that
-    what is read, checked and refused is the same as from files.
+    Tables in memory are written to a temporary directory while the context lasts, so that they
+    are read, checked and refused exactly like files.
 
     Args:
         config: all flags of a driver.

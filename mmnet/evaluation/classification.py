@@ -9,7 +9,7 @@ jackknife: Jaeckel, 1972; Efron, 1982, "The jackknife, the bootstrap and other r
 For AUC that is the estimate of Obuchowski (1997, "Nonparametric analysis of clustered ROC curve
 data", Biometrics 53); with one row per user it is DeLong's.
 
-Runs of one seed share what the seed decides, such as a generated log or the order of rows, so two
+Runs of one seed share all that the seed decides, such as a generated log or the row order, so two
 systems are compared seed by seed as well as user by user. Seeds that have a log each have users of
 their own: then a part of the variance of users is in that of seeds too, and is counted twice, on
 the safe side.
@@ -114,7 +114,7 @@ def mean_influence(values: np.ndarray) -> np.ndarray:
 
 
 class PairedBySeed(Measure):
-    """A metric whose systems share what each seed decides."""
+    """A metric of systems that share all that a seed decides."""
 
     def difference(self, system: str, other: str, confidence: float = 0.95) -> Estimate:
         """The system's value minus the other's, paired by user, and by seed if they have the same.

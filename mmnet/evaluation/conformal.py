@@ -7,9 +7,9 @@ example's with probability 1 - a at least, whatever the model, if the group's ex
 exchangeable with it (Vovk, Gammerman & Shafer, 2005, "Algorithmic learning in a random world",
 section 4.5: Mondrian conformal prediction; Lei et al., 2018, JASA 113).
 
-A group is a scenario and a range of clicks seen in the window: what is known when one decides, as
-the target's own clicks are not. The interval is for the rate that will be observed, its sampling
-noise included.
+A group is a scenario and a range of clicks seen in the window, which are known at the time of the
+decision; the target's own clicks are not. The interval is for the rate that will be observed,
+including its sampling noise.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Intervals(BaseModel):
 
     Attributes:
         level: 1 - a, the share of new rates that should fall inside.
-        floor: least prediction that s is made of, percent.
+        floor: lower bound of the prediction in s, percent.
         max_rate: no interval ends above it, percent; None sets no limit.
         groups: the groups, by scenario, then by clicks.
     """

@@ -47,10 +47,11 @@ def sweep(
         truth: share rates, percent, [rows].
         predicted: scores, [rows].
         item: item of each row, [rows].
-        kept_shares: each makes the threshold that keeps this share of the rows, or more where
-            scores are tied.
+        kept_shares: shares of the rows to keep, each of which defines a threshold; more rows are
+            kept if scores are tied.
         thresholds: more thresholds, as they are.
-        top_percent: which rows count as the best, by their true rate; ties by their expectation.
+        top_percent: share of the rows that counts as the best, by true rate; ties count by their
+            expectation.
         replicates: number of bootstrap replicates over items; 0 leaves the intervals NaN.
         seed: seed of the bootstrap.
 

@@ -26,7 +26,7 @@ class Halves:
     Attributes:
         choosing: examples that choose the epoch and the system.
         fitting: examples that fit thresholds and intervals.
-        remark: what is to be said where the halves are too small to be cut; else empty.
+        remark: explanation if validation is too small to be split; else empty.
     """
 
     choosing: Examples

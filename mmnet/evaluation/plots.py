@@ -82,7 +82,7 @@ def outage_plot(outage: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figu
     """MSE and P@5 % of each scenario with one input removed at a time.
 
     Args:
-        outage: what is gone ("nothing" first) -> scenario -> `mse` and `precision_at_5`.
+        outage: removed input ("nothing" first) -> scenario -> `mse` and `precision_at_5`.
     """
     figure = _figure(11, 2.4 + 0.5 * len(outage))
     figure.suptitle("Test score with one input removed at a time")

@@ -77,7 +77,7 @@ def in_top(percent: float, values: np.ndarray) -> np.ndarray:
 def precision_per_period(
     percent: float, truth: np.ndarray, predicted: np.ndarray, period: np.ndarray
 ) -> float:
-    """P@N% of each period by itself, then the mean over periods: what a filter does.
+    """Compute P@N% of each period, then the mean over periods, as a filter decides.
 
     Every period counts alike, since each is one decision. Periods of fewer than 100 / N rows are
     left out: their top N % is less than one row, and a top of one would be another question. NaN

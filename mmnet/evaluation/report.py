@@ -44,7 +44,7 @@ from mmnet.schema import SCENARIOS
 COLUMNS = ("scenario", "item_id", "period", "clicks", "share_rate", "predicted_share_rate")
 PERCENTS = (5, 10)
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
-"""Numbers by three names, e.g. what is gone, scenario and metric."""
+"""Numbers by three names, e.g. removed input, scenario and metric."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Probes:
 
     Attributes:
         degradation: rows of `missing_rate` and metrics, see `ScenarioSet.degradation`.
-        outage: what is gone -> scenario -> metrics, see `ScenarioSet.outage`.
+        outage: removed input -> scenario -> metrics, see `ScenarioSet.outage`.
         attention_rows: weights per example, see `Attention.frame`.
     """
 
@@ -228,9 +228,9 @@ def write_report(
         others: more rows of the table by name (baselines, floors), each from `metrics`.
         taxonomies: taxonomy columns of the frame to plot: a value, a list, or joined by `;`.
         attention: scenario -> kind -> mean weights, see `Attention.means`.
-        numerator: what is counted, in the plots' labels.
-        denominator: per hundred of what, in the plots' labels.
-        remarks: lines on why numbers may mean nothing, for the end of table.md.
+        numerator: name of the numerator, for the plots' labels.
+        denominator: name of the denominator, for the plots' labels.
+        remarks: warnings about numbers that are not meaningful, for the end of table.md.
         told: more of what report.html shows.
 
     Returns:

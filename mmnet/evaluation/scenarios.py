@@ -84,7 +84,7 @@ def disturb(inputs: Mapping[str, Any], hidden: Any) -> dict[str, Any]:
         hidden: bool [batch, window], True where to hide.
 
     Returns:
-        A new dict of the same names; what is not history is passed on untouched.
+        A new dict of the same names; all other tensors are unchanged.
     """
     rate, flag, clicks = (tensor.name for tensor in schema.HISTORY)
     missing_flag, share_rate, seen_clicks = hide_steps(

@@ -48,10 +48,10 @@ class Predictions:
         item: item of each row, anything sortable, [rows].
         period: the target's period, anything sortable, [rows].
         predicted: system → percent, [seeds, rows]; systems may differ in their number of seeds.
-        deterministic: systems that no seed can change, of which one run is all there is to know.
+        deterministic: systems that do not depend on a seed, for which one run is enough.
 
     Raises:
-        ValueError: shapes differ, a value is not finite, an item and period are there twice, or
+        ValueError: shapes differ, a value is not finite, an item and period are repeated, or
             runs of a deterministic system differ.
     """
 
@@ -91,7 +91,7 @@ class Predictions:
 
     @property
     def trained_once(self) -> frozenset[str]:
-        """Systems whose seed variance is there but cannot be known."""
+        """Systems whose seed variance exists but is unknown."""
         return frozenset(s for s, r in self.predicted.items() if len(r) == 1) - self.deterministic
 
 

@@ -12,5 +12,5 @@ These serve any `plan.System`. `mma4ctr.experiments` is one; the other one is he
 share_rates.py   the system of `mmnet.experiment`
 tuning.py        the same number of trials for every row to tune
 comparison.py    every cell's predictions next to each other, and how they compare
-paper.py, claims.py, figures.py, share_rate_tables.py    what is made of that
+paper.py, claims.py, figures.py, share_rate_tables.py    tables, claims and figures made from it
 """

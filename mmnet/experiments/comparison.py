@@ -32,7 +32,7 @@ class Group:
         about: how the windows were chosen, for a heading.
         measures: values with the sampling error of test rows and of seeds.
         scenarios: aligned predictions, of share rates.
-        windows: one row per test window with what is known of it, of share rates.
+        windows: one row of attributes per test window, for share rates.
     """
 
     about: str
@@ -68,7 +68,7 @@ class Compared:
 
     Attributes:
         group: the test windows.
-        reference: what the others are compared with.
+        reference: name of the system that the others are compared with.
         frame: result of `comparisons.compare`.
     """
 

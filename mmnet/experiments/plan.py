@@ -82,7 +82,7 @@ class Row:
     Attributes:
         name: the stem of its flagfile.
         title: what the tables call it: the flagfile's first comment up to a colon.
-        note: what is behind the colon.
+        note: the text after the colon.
         path: its flagfile; None for one of `--row`.
         flags: everything but seed, origin and places.
         kind: how its runs repeat.

@@ -72,7 +72,7 @@ def tune(
         trial: trains with more arguments and returns the record.
         flags: `trials`, `seeds`.
         journal: optuna's file of this study, which resumes from it.
-        own_space: what is tuned; None: the space of the row's model in `SPACES`.
+        own_space: the user's search space; None: the space of the row's model in `SPACES`.
         resumed: is called with the number of trials that were run before.
 
     Raises:

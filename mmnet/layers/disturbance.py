@@ -28,7 +28,7 @@ def hide_steps(hidden, missing_flag, *sequences):
     The paper prints s' = m' * s, which would keep exactly the missing steps: an erratum.
 
     Args:
-        hidden: b, 1 or True where a step is to be hidden, [batch, window].
+        hidden: b, 1 or True for the steps to hide, [batch, window].
         missing_flag: m, 1.0 where a step is missing already; those stay missing. [batch, window].
         *sequences: everything that derives from the hidden steps (rates, clicks), each
             [batch, window]. Arrays or tensors of any dtype, which they keep.
@@ -333,19 +333,19 @@ class UnknownDisturbance(keras.layers.Layer):
 class ModalityDropout(keras.layers.Layer):
     """Removes modalities at random, in training only.
 
-    What a model never saw absent in training it cannot do without: it has no vector for the
-    absence, and what is left was never asked to predict alone. So each modality of an example is
+    A model cannot do without a modality that was never absent in training: it has no vector for
+    the absence, and the others never had to predict alone. So each modality of an example is
     lost with one probability, independently of the others, with new draws at every step.
 
     Args:
-        rate: probability of losing a modality that is there, in [0, 1].
+        rate: probability of losing a modality that is present, in [0, 1].
         seed: repeats the same stream; None draws a new one.
 
     Call arguments:
-        present: a flag per modality, list of [batch], 1.0 where it is there (see `Presence`).
+        present: a flag per modality, list of [batch], 1.0 where it is present (see `Presence`).
 
     Returns:
-        Flags of the same shapes and dtype; what was absent stays so.
+        Flags of the same shapes and dtype; absent modalities stay absent.
 
     Raises:
         ValueError: `rate` is outside [0, 1].

@@ -32,7 +32,7 @@ class PriorClicks(keras.layers.Layer):
         start: k_0 at first, clicks; above 0.
 
     Call arguments:
-        vector: x, what is known of each example, [batch, width].
+        vector: x, the vector of each example, [batch, width].
 
     Returns:
         κ, clicks, [batch].

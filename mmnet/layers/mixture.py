@@ -21,7 +21,7 @@ class DirectWeight(keras.layers.Layer):
         start: g at first, in (0, 1).
 
     Call arguments:
-        vectors: x_i, what either prediction was made of, a list of [batch, width].
+        vectors: x_i, the inputs of either prediction, a list of [batch, width].
         clicks: n, the item's own, [batch, window].
         own_weight: o, of the item's own clicks in the smoothed prediction, in [0, 1], [batch].
 

@@ -57,7 +57,7 @@ class AbsentVectors(keras.layers.Layer):
 
     Call arguments:
         vector: v, [batch, width].
-        present: p_k, list of [batch], 1.0 where the modality is there.
+        present: p_k, list of [batch], 1.0 where the modality is present.
 
     Returns:
         v', [batch, width].

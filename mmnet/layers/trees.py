@@ -17,7 +17,7 @@ PIECE = 64
 SMALLEST = 1e-35
 """Values closer to 0 are read as 0, as in LightGBM, so that no subnormal number is compared."""
 WORD = 31
-"""Categories to a word of a bitset: the bits of an int32 but its sign."""
+"""Categories per word of a bitset: the bits of an int32 without its sign."""
 
 ScoreLink = Literal["identity", "logistic"]
 """Link from a score to a rate; see `TreeRate`."""

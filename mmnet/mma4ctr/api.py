@@ -76,7 +76,7 @@ class Dataset:
         verbose: bool = False,
         **options: Any,
     ) -> Dataset:
-        """Makes a dataset of two tables with the columns of WeChat's files.
+        """Make a dataset from two tables with the columns of WeChat's files.
 
         Args:
             actions: a row per feed that a user was shown: `userid`, `feedid`, `date_` (day,
@@ -106,7 +106,7 @@ class Dataset:
         verbose: bool = False,
         **options: Any,
     ) -> Dataset:
-        """Makes a dataset of a publisher's files, or of generated ones in the same layout.
+        """Make a dataset from a publisher's files, or from generated ones in the same layout.
 
         Args:
             source: wechat or tiktok.
@@ -183,7 +183,7 @@ class Dataset:
         return part.stop - part.start
 
     def describe(self) -> dict[str, Any]:
-        """Returns what is in it: rows, users, items, positives, and examples; JSON values."""
+        """Summarize rows, users, items, positives and examples, as JSON values."""
         spec, protocol = self._prepared.spec, self._system.protocol
         return {
             **{name: getattr(spec, name) for name in ("source", "label", "rows")},

@@ -136,7 +136,7 @@ class System:
         return metrics.platt(self.protocol.label[part], self.scores("validation"))
 
     def test(self) -> Scores:
-        """Metrics of the test rows by the weights at hand."""
+        """Compute the metrics of the test rows with the current weights."""
         part = self.protocol.parts["test"]
         return metrics.report(
             self.protocol.label[part],

@@ -71,7 +71,7 @@ class RateDecoder(keras.layers.Layer):
         summary: e, [batch, units].
         start: s_0, [batch, units].
         share_rate: y / s, in standard deviations, [batch, window].
-        missing_flag: m, [batch, window]; None takes the last step as it stands.
+        missing_flag: m, [batch, window]; None always uses the last step.
 
     Returns:
         s_h, [batch, units].

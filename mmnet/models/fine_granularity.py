@@ -14,7 +14,7 @@ from mmnet.schema import FeatureSpec
 
 
 def model_inputs(spec: FeatureSpec) -> dict[str, keras.KerasTensor]:
-    """Makes the inputs of a model: every tensor of the dataset, also those it does not read."""
+    """Make the inputs of a model: every tensor of the dataset, including those it does not read."""
     return {
         name: keras.Input(shape, dtype=dtype, name=name)
         for name, (shape, dtype) in spec.tensors().items()

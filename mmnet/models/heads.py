@@ -53,7 +53,7 @@ def prediction(
     one is the paper's, and a weight g mixes them per example.
 
     Args:
-        vector: what is known of each example, [batch, any width].
+        vector: vector of each example, [batch, any width].
         spec: statistics of the rates.
         options: `units` hidden units; see `HeadOptions`.
         smoothed: the history that `SmoothedRate` corrects the prior by; it must have passed the
@@ -100,7 +100,7 @@ def mixed_prior(
         inputs: tensors of the dataset.
         content: u, c, v as far as the data have them; shared with the direct part.
         history: the item's own, of which nothing is read.
-        spec: what the tensors are, and statistics of the rates.
+        spec: description of the tensors, and statistics of the rates.
         options: `coarse_granularity=False` leaves the taxonomies out, `taxonomy_flags=False`
             their missing flags.
     """

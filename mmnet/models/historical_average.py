@@ -45,7 +45,7 @@ class HistoricalAverage:
 
 @dataclass(frozen=True)
 class LastRate:
-    """Predicts the last share rate of the window that is there, and 0 where none is."""
+    """Predicts the last share rate in the window, or 0 if all are missing."""
 
     def predict(self, inputs: Inputs) -> np.ndarray:
         """Returns percent, [batch]."""

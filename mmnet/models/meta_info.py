@@ -1,4 +1,4 @@
-"""Meta-info module: what is known of an item at its release."""
+"""Meta-info module: the content of an item, which is known at its release."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Modality(NamedTuple):
 
     Attributes:
         vector: [batch, units]; means nothing where it is absent.
-        present: 1.0 where it is there, else 0.0, [batch].
+        present: 1.0 where the item has it, else 0.0, [batch].
     """
 
     vector: keras.KerasTensor

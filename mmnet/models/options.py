@@ -303,7 +303,7 @@ class SmoothedHistoryOptions(TaxonomyOptions):
     """Options of `models.smoothed_history.SmoothedHistory`.
 
     Attributes:
-        centre: what the prior of an item lies around. "value": the priors of its taxonomies'
+        centre: centre of an item's prior. "value": the priors of its taxonomies'
             values, fitted in training. "as_of": the means of its taxonomies in the window.
             "fitted": a mix of the two, chosen on validation.
         decay: weight of a step relative to the step after it, in [0, 1]; None fits it.

@@ -196,7 +196,7 @@ LOG_WEIGHTS = (-6.0, 6.0)
 
 @dataclass(frozen=True)
 class Centre:
-    """A prior around what the other items of an item's taxonomy values do as of now.
+    """A prior centred on the as-of rates of the other items with the same taxonomy values.
 
         mu = Σ_k w_k m_k / Σ_k w_k        over the taxonomies k with a mean
 

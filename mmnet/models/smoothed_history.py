@@ -50,7 +50,7 @@ def posterior_mean(inputs: Inputs, mu: Any, kappa: Any, decay: float = 1.0) -> n
         inputs: share_rate, missing_flag and clicks, [batch, window]; a missing step is not read.
         mu: prior mean, shares per click, [batch] or a scalar.
         kappa: its weight, clicks above 0, [batch] or a scalar.
-        decay: what a step weighs against the step after it, in [0, 1]; the last one weighs 1.
+        decay: weight of a step relative to the next one, in [0, 1]; the last one has weight 1.
 
     Returns:
         Percent, float64 [batch].
@@ -95,7 +95,7 @@ class SmoothedHistory:
     the same items, authors or tags recur, and not where rates drift. The weight of older steps of
     the means is fitted on validation, too.
 
-    `Sample.weight` is not used: the likelihood knows what few clicks are worth.
+    `Sample.weight` is not used, because the likelihood already accounts for the number of clicks.
 
     Args:
         spec: which taxonomies there are, and whether rates may exceed one.

@@ -24,7 +24,7 @@ class Steps(NamedTuple):
         vectors: x, [batch, window, units].
         share_rate: y / s, in standard deviations, [batch, window].
         missing_flag: m, [batch, window]; None when the baseline may not see it.
-        history: the disturbed history that the vectors were made of, or hide; in percent.
+        history: the disturbed history that the vectors contain or hide, in percent.
     """
 
     vectors: keras.KerasTensor

@@ -108,7 +108,7 @@ def _normalised(name: str) -> keras.layers.Layer:
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class PositionVectors(keras.layers.Layer):
-    """Adds a learned vector per step, so that attention can tell the last step from the first.
+    """Adds a learned vector per step, so that attention can distinguish the steps.
 
     Call arguments:
         vectors: x, [batch, window, units].

@@ -19,7 +19,7 @@ from mmnet.models.estimator import Inputs, Sample, bounded
 from mmnet.schema import FIRST_ID, MISSING_ID, UNKNOWN_ID, FeatureSpec
 
 FREQUENT = 64
-"""Values of a field with several that get a column of their own, at most."""
+"""Maximum number of values with their own column, for a field of several values."""
 LOGGED = "log_"
 """Prefix of the names of columns that trees read as log1p of a count."""
 SMOOTHED = "smoothed_rate"
@@ -46,11 +46,11 @@ class TreeFeatures:
         spec: the tensors.
         coarse: whether the taxonomies' sequences are read.
         text_components: singular vectors per text; 0 leaves texts out.
-        frequent: whether frequent values have columns of their own in fields of single values too.
+        frequent: whether frequent values have their own columns in fields of single values, too.
         seed: seed of their randomised search.
 
     Attributes:
-        state: what was fitted, as arrays: "prior", "frequent_...", "idf_...", "components_...".
+        state: the fitted arrays: "prior", "frequent_...", "idf_...", "components_...".
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class TreeFeatures:
         self.state: dict[str, np.ndarray] = {}
 
     def fit(self, train: Sample, model: str) -> None:
-        """Fits what the columns need on the training examples: prior, values, texts.
+        """Fit the statistics of the columns on the training examples: prior, values, texts.
 
         Args:
             train: the training examples.

@@ -27,7 +27,7 @@ class Candidate:
 
     Attributes:
         name: name of its directory, also used in the report.
-        title: what it is, for people.
+        title: description for the report.
         arguments: its flags, beneath those of the user.
         simplicity: rank; of candidates that cannot be told apart the lowest one is taken. Fewer
             fitted parts are simpler: a prior per taxonomy value, then trees, then the paper's

@@ -21,7 +21,7 @@ FINALISTS = 2
 TIMES = 8
 """The default budget, in trainings of the paper's network."""
 SHARE = 4
-"""A budget that is given should be enough for so many trainings."""
+"""Number of trainings that a given budget should allow."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Outcome:
     Attributes:
         value: monitored value of its best epoch, on the half of validation that chooses; infinite
             if training failed.
-        epochs: trained so far; 0 of what is not trained by epochs.
+        epochs: number of epochs trained so far; 0 for models without epochs.
         best_epoch: counted from 1; 0 likewise.
         seconds: spent on it so far.
         epoch_seconds: seconds of one epoch with its validation, without compilation where known.
@@ -56,7 +56,7 @@ Advance = Callable[[Entry, int], Outcome]
 
 @dataclass
 class Search:
-    """A search, as far as it has come.
+    """The state of a search.
 
     Attributes:
         outcomes: outcomes by candidate, in the order in which they were first trained.

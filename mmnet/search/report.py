@@ -40,7 +40,7 @@ def numbers(
         best: the candidate of the lowest mean log MSE.
         chosen: the one that was taken.
         left_out: why other candidates were not tried.
-        remarks: what else is to be said.
+        remarks: further lines for the report.
     """
     rows = []
     for entry in entries:
@@ -147,6 +147,6 @@ def flagfile(flags: TrainConfig, given: set[str], told: Mapping[str, Any]) -> st
 
 
 def lines_of(flags: TrainConfig, names: Collection[str]) -> list[str]:
-    """The named flags as a flagfile has them, but for places."""
+    """Format the named flags as lines of a flagfile, without paths."""
     unset = set(type(flags).model_fields) - set(names)
     return to_flagfile(flags, leave_out=[*unset, *config.PLACES]).splitlines()

@@ -39,7 +39,7 @@ def prepare(flags: PrepareConfig) -> None:
 
 
 def dataset_of_tables(flags: PrepareConfig | TrainConfig, directory: Path) -> Dataset:
-    """Makes a dataset directory of the tables, unless it was made of these and is whole.
+    """Prepare a dataset directory from the tables, or reuse it if it is complete and unchanged.
 
     Raises:
         InputError: another process is making it.

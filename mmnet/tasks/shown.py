@@ -17,7 +17,7 @@ __all__ = [
 
 
 def print_ledger(dataset: Dataset) -> None:
-    """Prints what every rule dropped on the way to a dataset."""
+    """Print the rows that each rule of a dataset dropped."""
     print_rules(dataset.ledger)
 
 

@@ -38,7 +38,7 @@ def train(flags: TrainConfig, series: Series | None = None) -> None:
 
     Args:
         flags: flags of the run.
-        series: what the run shares with others in this process; None: nothing.
+        series: state shared with other runs in this process; None shares nothing.
     """
     model_options(flags)  # wrong ones are refused before a directory is made
     for rule in flags.rules:

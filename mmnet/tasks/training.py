@@ -125,10 +125,10 @@ def train(
     Args:
         flags: those of the run, and those that the dataset was prepared with.
         dataset: dataset to train on.
-        run_dir: the run directory; taken away again if it is empty when the flags turn out to be
-            wrong.
+        run_dir: the run directory; removed if it is still empty when the flags prove to be
+            invalid.
         stages: times are added to.
-        series: what the run shares with those before and after it; None: nothing.
+        series: state shared with the runs before and after it; None shares nothing.
 
     Raises:
         InputError: an option that the model refuses.

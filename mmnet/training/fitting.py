@@ -78,7 +78,7 @@ class EpochHooks:
             metrics: metrics of the validation.
 
         Returns:
-            "undo" goes back to what the epoch began with, and trains it again; "unlogged" keeps
+            "undo" restores the state at the beginning of the epoch and repeats it; "unlogged" keeps
             it, and marks its row in the history.
         """
         return "keep"
@@ -122,8 +122,8 @@ class Trainer:
     """A model compiled for training: fits it, also to several seeds in turn, compiled once.
 
     Args:
-        model: what it draws at random must come from `keras.random.SeedGenerator`s of its layers.
-        batches: one element is what the model is built on where it was not built before.
+        model: all its random draws must come from `keras.random.SeedGenerator`s of its layers.
+        batches: one element, on which the model is built if it has not been built.
         steps_per_epoch: batches of one epoch.
         flags: how it is fitted. The random streams differ with and without `jit`; `deterministic`
             holds for the rest of the process; `checkpoint_seconds=0` writes a checkpoint after

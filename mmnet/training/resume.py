@@ -66,7 +66,7 @@ class Checkpoint:
 
     Attributes:
         progress: see `Progress`.
-        settings: what the run must share with the one that resumes from it.
+        settings: settings that a run must share to resume from it.
         arrays: everything that training changes, by the names of `training_variables`.
         best: the model's arrays at the best epoch, by the same names; empty before the first.
         others: arrays at other moments, by the same names, by the name of the moment.
@@ -302,7 +302,7 @@ def _described(what: tuple[tuple[int, ...], str] | None) -> str:
 
 
 def save_weights(model: keras.Model, path: Path, dataset: str) -> None:
-    """Writes every array of a trained model, and the fingerprint of the dataset it goes with."""
+    """Write every array of a trained model, with the fingerprint of its dataset."""
     arrays = {str(i): to_array(variable) for i, variable in enumerate(model_variables(model))}
     save_arrays(arrays, path, dataset)
 
@@ -325,7 +325,7 @@ def load_weights(model: keras.Model, path: Path, dataset: str) -> None:
 
 
 def save_arrays(arrays: Mapping[str, np.ndarray], path: Path, dataset: str) -> None:
-    """Writes what a model was fitted to, and the fingerprint of the dataset it goes with."""
+    """Write the fitted arrays of a model, with the fingerprint of its dataset."""
     named: dict[str, Any] = {f"{_ARRAY}{k}": v for k, v in arrays.items()}
 
     def write(beside: Path) -> None:

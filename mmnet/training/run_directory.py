@@ -27,7 +27,7 @@ F = TypeVar("F", bound=TrainRunFlags)
 SEARCH = "recipe"
 """The folder, in a run directory, of the search that found the run's flags."""
 OF_THE_RUN = ("run_dir", "dataset_dir", "outputs", "resume", "profile_steps", "ensemble")
-"""Flags of a search that are not those of its candidates, but of the run in the end."""
+"""Flags of a search that apply to the final run, not to its candidates."""
 
 
 _OF_A_RUN = ("flags.txt", "checkpoints", SEARCH)
@@ -97,7 +97,7 @@ class RunKind(Generic[F]):
         Args:
             flags: flags of the run.
             run_dir: the run directory.
-            only_given: leave out of flags.txt what was not given.
+            only_given: whether flags.txt has only the flags that were given.
         """
         unset = set(type(flags).model_fields) - flags.model_fields_set if only_given else ()
         places = [f"--{name}={_absolute(getattr(flags, name))}\n" for name in self.kept_places]

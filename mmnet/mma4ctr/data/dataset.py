@@ -3,11 +3,11 @@
 The folder of the dataset, see `mmnet.data.store`, holds
 
     ledger.md, user.npy, ...   arrays of the log
-    truth.npz                  what a generated log was drawn from
+    truth.npz                  the truth that a generated log was drawn from
     tables-....npz             modalities as tables, by protocol
 
-and the directory holds raw/, the generated files, unless they are to be elsewhere. No path in a
-dataset points outside, so that it can be moved or copied.
+and the directory holds raw/, the generated files, unless another place was given for them. No path
+in a dataset points outside, so that it can be moved or copied.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class Dataset(Log):
     """A log in a dataset directory.
 
     Attributes:
-        spec: what it was made from and how, and the names of its arrays.
-        folder: of the arrays, and of what is made from them; the dataset directory is above it.
+        spec: sources and settings of the dataset, and the names of its arrays.
+        folder: folder of the arrays and of derived tables, inside the dataset directory.
     """
 
     spec: DatasetSpec

@@ -39,7 +39,7 @@ def modalities_of(matrix: str) -> tuple[str, ...]:
 
 
 def needed(matrix: str, present: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Items that have what a matrix needs: its modality, or all three where several are joined."""
+    """Select the items with the modalities of a matrix: one, or all three if it joins several."""
     if matrix == "none":
         return np.ones(len(next(iter(present.values()))), bool)
     if matrix in MODALITIES:
@@ -97,7 +97,7 @@ def item_part(
         tables: the modalities of all items, unscaled.
         present: modality -> bool [items].
         fit: bool [items], what statistics are fitted to.
-        narrowed: reduces what is joined, and concatenations, to `MOST` columns; see `Source`.
+        narrowed: reduces joined modalities and their concatenation to `MOST` columns; see `Source`.
         rounded: components' scores to 4 decimals.
     """
     names = modalities_of(matrix)

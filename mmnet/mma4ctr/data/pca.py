@@ -94,7 +94,7 @@ class Moments:
         self._gram[:width, :width] += block.T @ block
 
     def pca(self, keep: float | int) -> Pca:
-        """The components of what was added.
+        """Compute the components of the rows that were added.
 
         Args:
             keep: a share of the variance in (0, 1): the fewest components that explain more than
@@ -182,7 +182,7 @@ def _scores(fitted, number, blocks, rounded, out) -> np.ndarray:
 
 
 def slices(number: int) -> Iterator[slice]:
-    """So many rows, BLOCK_ROWS at a time."""
+    """Split a number of rows into slices of BLOCK_ROWS."""
     return (slice(start, min(start + BLOCK_ROWS, number)) for start in range(0, number, BLOCK_ROWS))
 
 

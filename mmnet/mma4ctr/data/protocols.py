@@ -10,7 +10,7 @@ p0 is the published protocol: test users are in no other split, so any informati
 test user's features comes from test labels. c1 and c2 have no such leak.
 
 A *state* is a user as known at some moment. p0 and c2 have one state per user; c1 one per user and
-time bin, and one more for what is known after the log's end.
+time bin, and one more for the time after the log's end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Edges:
-    """Rows that user features are made of.
+    """Rows that user features are computed from.
 
     Attributes:
         user, item: places, int32 [edges].
@@ -94,7 +94,7 @@ class Protocol:
         """Remarks about splits whose rows all have the same label; empty otherwise.
 
         Args:
-            label: the flag's value, what is predicted.
+            label: value of the flag, the label that is predicted.
         """
         kinds: dict[int, list[str]] = {}
         for name, rows in self.parts.items():

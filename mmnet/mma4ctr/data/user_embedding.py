@@ -70,7 +70,7 @@ def signed_means(
         present: modality -> bool [items].
         users: number of users.
         bins: number of time bins, or 0.
-        signed: False takes every sign as +1: what was shown, and no label.
+        signed: False uses +1 for every sign, so that the means contain no label.
 
     Returns:
         Modality -> means, float64 [states, length], zero where there are no edges; and the number

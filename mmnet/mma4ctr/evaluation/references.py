@@ -12,7 +12,7 @@ from mmnet.mma4ctr.evaluation import metrics
 from mmnet.mma4ctr.evaluation.metrics import Scores
 
 PRIOR_ROWS = {"user": 400.0, "item": 400.0}
-"""Rows of the base rate that a user's or an item's own rows are smoothed with."""
+"""Weight of the base rate, in rows, when the rate of a user or an item is smoothed."""
 
 
 def rates(protocol: Protocol, users: int, items: int) -> dict[str, np.ndarray]:

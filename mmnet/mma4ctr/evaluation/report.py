@@ -43,8 +43,8 @@ class Report(BaseModel):
     def table(self) -> str:
         """Metrics as a Markdown table, the model first.
 
-        AUC is over all rows; user AUC the mean over users of their own; PR-AUC is to be compared
-        with the share of positives, which is what a constant scores.
+        AUC is over all rows, and user AUC is the mean over users of their own AUC. Compare PR-AUC
+        with the share of positives, which is the score of a constant.
         """
         lines = [
             "| system | AUC | user AUC | PR-AUC | LogLoss | calibrated | rows | positives |",

@@ -34,7 +34,7 @@ class Clicks:
         return Kind()
 
     def check(self, planned: Plan, flags: ExperimentConfig) -> None:
-        """Checks that what is published is of a row."""
+        """Check that every published value belongs to a row."""
         for name in config.published(flags):
             if name not in planned.rows:
                 near = did_you_mean(name, planned.rows)

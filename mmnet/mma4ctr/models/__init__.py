@@ -102,4 +102,4 @@ REGISTRY: dict[str, Builder] = {
     "bert4rec": Builder("baselines.sequences.bert4rec", loss="items", history=50, score_rows=4096),
     "gcsan": Builder("baselines.sequences.gcsan", loss="items", history=50, score_rows=4096),
 }
-"""The method, and what it is compared with."""
+"""The method and its baselines."""

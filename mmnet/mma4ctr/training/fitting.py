@@ -43,7 +43,7 @@ class Objective:
     Attributes:
         loss: makes the loss.
         rows: from protocol, seed and epoch to places of training rows, always as many.
-        together: so many rows that follow each other are in one batch.
+        together: number of consecutive rows that must be in one batch.
         base_rate: whether the last layer may start at the share of positives; where the level of
             probabilities means nothing, its bias is drawn like the others.
     """
@@ -116,7 +116,7 @@ def learning_rate(base: float, epoch: int, schedule: str) -> float:
 
 
 class Batches:
-    """Training batches of one protocol; every epoch in an order of its own.
+    """Training batches of one protocol, in a different order in every epoch.
 
     The order of an epoch is a pure function of seed and epoch. Its last batch may be smaller.
 
@@ -215,7 +215,7 @@ def fit(
         flags: how it is trained; --select=auto is validation here.
         loss: a key of `OBJECTIVES`; see `System.loss`.
         run_dir: directory of checkpoints and logs; None keeps neither.
-        fixed: what a resumed run must share besides the flags.
+        fixed: further values that a resumed run must share, besides the flags.
         fresh: the n-th new weights of the network, should the interrupt undo the first epoch.
         hparams: flags to show in TensorBoard's HParams tab.
 

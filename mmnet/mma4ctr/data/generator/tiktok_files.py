@@ -45,7 +45,7 @@ def tiktok_files(
         rows: number of plays, before repeated ones are added.
         rate: share of plays that are liked.
         finish_rate: share of plays that are finished; users differ in it as in likes.
-        user_dispersion: see `wechat_files`, as for what is not named here.
+        user_dispersion: see `wechat_files`, also for all arguments that are not named here.
         taste_sd: sd of a user's taste for a topic, on the log scale.
         item_sd: sd of an item's appeal, on the log scale.
         exposure_sd: how unlike the topics are that users see.
@@ -53,7 +53,7 @@ def tiktok_files(
         activity_sd: sd of the log of a user's number of rows.
         video_parts: number of files.
         audio_parts: number of files.
-        ugly: whether the ugly cases are there.
+        ugly: whether to include the irregularities of the real files.
         seed: repeats the same files.
 
     Raises:

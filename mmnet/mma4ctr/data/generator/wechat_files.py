@@ -97,7 +97,7 @@ def wechat_files(
         text_scale: factor of the lengths of texts.
         texts_tell: whether an item's texts depend on its topic.
         embeddings: whether to write feed_embeddings.csv too, which the method never reads.
-        ugly: whether the ugly cases are there.
+        ugly: whether to include the irregularities of the real files.
         seed: repeats the same files.
 
     Raises:

@@ -21,7 +21,7 @@ class Raw:
         vectors: float32 [items, 128], within `schema.LARGEST_ENTRY`, instead of tokens.
         part: number of the file that a vector came from, int16 [items].
         ids: whole numbers with an untrained random vector each, int64 [items].
-        lists: sequences that are padded and taken as they are.
+        lists: sequences that are padded and used without further reduction.
     """
 
     present: np.ndarray
@@ -69,7 +69,7 @@ class Catalogue:
     Attributes:
         item_ids: int64, sorted.
         modalities: raw modalities by name.
-        ledger: what the rules did.
+        ledger: rows kept by each rule.
         paths: files read.
     """
 

@@ -105,7 +105,7 @@ def _random_vectors(ids: np.ndarray, number: int) -> np.ndarray:
 
 
 def music_width(distinct: int) -> int:
-    """Width of the random vectors of so many distinct ids.
+    """Width of the random vectors for a number of distinct ids.
 
     >>> music_width(14_641), music_width(20_735), music_width(20_736)
     (11, 11, 12)

@@ -32,7 +32,7 @@ TITLE_WORD_BYTES = 16
 """Columns of a word of a title: its number as it is read, and in the titles of all items."""
 
 SHOWN_FROM_BYTES = 500_000_000
-"""Feature files of so many bytes in all take long enough to show how far reading is."""
+"""Total size of feature files, in bytes, from which reading shows its progress."""
 
 
 def catalogue(directory: Path, item_ids: np.ndarray, text_set: Sequence[str] = ()) -> Catalogue:

@@ -1,4 +1,4 @@
-"""LightGCN and NGCF: vectors of users and items, spread over what was taken."""
+"""LightGCN and NGCF: vectors of users and items, propagated over their interactions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def num_seeds(*, weights: bool) -> int:
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class Graph(keras.layers.Layer):
-    """LightGCN (He et al., 2020) and NGCF (Wang et al., 2019): vectors spread over what was taken.
+    """LightGCN (He et al., 2020) and NGCF (Wang et al., 2019): propagation over interactions.
 
     A layer sends every vector to its neighbours, over the root of both numbers of neighbours.
     LightGCN takes the mean of all layers; NGCF has two matrices a layer, LeakyReLU, and puts the

@@ -81,7 +81,7 @@ def _attention(target, sequence, seeds):
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class NextItem(keras.layers.Layer):
-    """DIEN's auxiliary loss: a state tells the item taken next from another user's.
+    """DIEN's auxiliary loss: a state distinguishes the next item from another user's.
 
     Adds the loss, and passes the states on. The other item is that of the next row of the batch.
 

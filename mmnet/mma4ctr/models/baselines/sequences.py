@@ -1,8 +1,8 @@
 """BERT4Rec and GCSAN: next-item prediction from the items a user interacted with.
 
 Both read a history, item numbers counted from 1 with the newest at the right and 0 for nothing, and
-the item in question, counted from 0. In training they give the log of the item's probability among
-all items; otherwise the sigmoid of its score, which ranks items alike.
+the item in question, counted from 0. In training they return the log of the item's probability
+among all items; otherwise the sigmoid of its score, which ranks items in the same order.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MASKED_SHARE = 0.2
 
 
 MOST_LOGITS_BYTES = 2 << 30
-"""Scores of all items of one batch; the gradients of them take as much again, and so on."""
+"""Memory limit for the scores of all items of one batch; their gradients need as much again."""
 
 
 @reads_numbers
