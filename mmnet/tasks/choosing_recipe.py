@@ -240,7 +240,7 @@ class _Trainings:
         return outcome, np.square(errors - validation.truth)
 
     def series(self, name: str) -> Series | None:
-        """What the steps of a candidate share, where this process trained it."""
+        """State that the training steps of a candidate share, if this process trained it."""
         found = self._open.get(name)
         return found[0] if found else None
 
