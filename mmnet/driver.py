@@ -15,7 +15,7 @@ from typing import Any
 from mmnet.checks import InputError, printable, printable_lines
 from mmnet.files import problem_of_place
 from mmnet.flags import Flags, parse, usage
-from mmnet.memory_limit import EXCEEDED, Watchdog, limited
+from mmnet.memory_limit import EXCEEDED, interrupted_by_memory, limited, watched
 
 OK, WRONG_INPUT, INTERNAL, INTERRUPTED = 0, 1, 2, 130
 NOBODY_READS = 141
@@ -49,56 +49,71 @@ def run(
         rules that had run), 2 internal error (a traceback on stderr), 130 interrupted by Ctrl-C
         or SIGTERM, 141 the reader of stdout has closed it, or the task's own code (3 drift found).
     """
-    watch = Watchdog("")
+    return _coded(lambda: _run(flags, summary, task, arguments, tasks))
+
+
+def _run(
+    flags: type[Flags],
+    summary: str | None,
+    task: str | Callable[[Any], int | None],
+    arguments: Sequence[str],
+    tasks: str,
+) -> int:
+    """`run`, with errors raised."""
     asked = {argument.lstrip("-") for argument in arguments if argument.startswith("-")}
-    try:
-        if asked & {"help", "h", "helpfull"}:
-            print(usage(flags, summary or "", full="helpfull" in asked), flush=True)
-            return OK
-        if os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true"):
-            raise InputError("TF_USE_LEGACY_KERAS is set, but mmnet needs Keras 3; unset it")
-        parsed = parse(flags, arguments)
+    if asked & {"help", "h", "helpfull"}:
+        print(usage(flags, summary or "", full="helpfull" in asked), flush=True)
+        return OK
+    if os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true"):
+        raise InputError("TF_USE_LEGACY_KERAS is set, but mmnet needs Keras 3; unset it")
+    parsed = parse(flags, arguments)
+
+    def work() -> int:
         called = getattr(importlib.import_module(tasks), task) if isinstance(task, str) else task
-        memory = getattr(parsed, "memory", "")
-        watch = Watchdog(memory)
-        with limited(memory), _terminated_as_interrupted(), watch:
+        with _terminated_as_interrupted():
             code = called(parsed) or OK
         sys.stdout.flush()
         return code
-    except InputError as error:
-        if watch.exceeded:
-            return _memory_exceeded(watch)
+
+    if not (memory := getattr(parsed, "memory", "")):
+        return work()
+    with limited(memory):
+        return watched(memory, lambda: _coded(work))
+
+
+def _coded(work: Callable[[], int]) -> int:
+    """Does the work; prints what it raises, and returns the exit code; see `run`."""
+    try:
+        return work()
+    except (KeyboardInterrupt, Exception) as error:
+        if interrupted_by_memory():
+            return EXCEEDED
+        return _told(error)
+    except SystemExit as ended:
+        # Rich exits with code 1 if the reader of stdout is gone, which here means wrong input.
+        if isinstance(ended.__context__, BrokenPipeError):
+            return NOBODY_READS
+        raise
+
+
+def _told(error: BaseException) -> int:
+    if isinstance(error, InputError):
         for line in error.ledger:
             print(f"  {printable(line)}", file=sys.stderr)
         if error.of_tables:
             print(f"  {INSPECT}", file=sys.stderr)
         print(f"error: {error}", file=sys.stderr)
         return WRONG_INPUT
-    except KeyboardInterrupt as interruption:
-        if watch.exceeded:
-            return _memory_exceeded(watch)
-        print(f"interrupted{f': {interruption}' if str(interruption) else ''}", file=sys.stderr)
+    if isinstance(error, KeyboardInterrupt):
+        print(f"interrupted{f': {error}' if str(error) else ''}", file=sys.stderr)
         return INTERRUPTED
-    except SystemExit as ended:
-        # Rich exits with code 1 if the reader of stdout is gone, which here means wrong input.
-        if isinstance(ended.__context__, BrokenPipeError):
-            return NOBODY_READS
-        raise
-    except Exception as error:
-        if watch.exceeded:
-            return _memory_exceeded(watch)
-        if isinstance(error, BrokenPipeError) and _nobody_reads():
-            return NOBODY_READS
-        if told := problem_of_place(error):
-            print(f"error: {printable(told)}", file=sys.stderr)
-            return WRONG_INPUT
-        print(printable_lines(traceback.format_exc()), end="", file=sys.stderr)
-        return INTERNAL
-
-
-def _memory_exceeded(watch: Watchdog) -> int:
-    print(f"error: {watch.exceeded}", file=sys.stderr)
-    return EXCEEDED
+    if isinstance(error, BrokenPipeError) and _nobody_reads():
+        return NOBODY_READS
+    if told := problem_of_place(error):
+        print(f"error: {printable(told)}", file=sys.stderr)
+        return WRONG_INPUT
+    print(printable_lines("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+    return INTERNAL
 
 
 @contextlib.contextmanager

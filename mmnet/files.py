@@ -54,7 +54,7 @@ def write_atomic(
     # Not `tempfile`: its files are readable by their owner only, and the rename would keep that.
     beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{path.suffix}")
     _clear_stale(path)
-    _begun.add(beside)
+    _begin(beside)
     try:
         if callable(content):
             content(beside)
@@ -64,20 +64,43 @@ def write_atomic(
         rename(beside, path)
     finally:
         beside.unlink(missing_ok=True)
-        _begun.discard(beside)
+        _end(beside)
     return path
 
 
-_begun: set[Path] = set()
-"""Files and directories of this process that have not got their names yet, or are temporary."""
+_journal = -1
+"""A file descriptor that `tell_begun` has set; -1 tells nobody."""
 
 
-def clear_begun() -> None:
-    """Removes what this process has begun to write, as its end would: for one that is cut short."""
-    for path in tuple(_begun):
+def tell_begun(journal: int) -> None:
+    """Writes from here on to a file descriptor what this process begins to write, and has ended."""
+    global _journal
+    _journal = journal
+
+
+def _begin(path: Path, sign: str = "+") -> None:
+    if _journal >= 0:
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            os.write(_journal, sign.encode() + os.fsencode(path.absolute()) + b"\0")
+
+
+def _end(path: Path) -> None:
+    _begin(path, "-")
+
+
+def remove_begun(journal: bytes) -> None:
+    """Removes the temporary and partial files of a process that was killed.
+
+    Args:
+        journal: what the process has written to the descriptor of `tell_begun`.
+    """
+    begun: set[bytes] = set()
+    for line in journal.split(b"\0")[:-1]:
+        (begun.add if line[:1] == b"+" else begun.discard)(line[1:])
+    for path in map(os.fsdecode, begun):
         shutil.rmtree(path, ignore_errors=True)
         with contextlib.suppress(OSError):
-            path.unlink()
+            os.unlink(path)
 
 
 STALE_SECONDS = 3600
@@ -124,7 +147,7 @@ def write_directory(path: str | os.PathLike[str], write: Callable[[Path], object
             shutil.rmtree(left, ignore_errors=True)
     beside = place.with_name(f".{place.name}.new-{uuid.uuid4().hex[:12]}")
     old = beside.with_name(f"{beside.name}-old")
-    _begun.add(beside)
+    _begin(beside)
     try:
         beside.mkdir()  # not `tempfile`: its directories are readable by their owner only
         write(beside)
@@ -138,7 +161,7 @@ def write_directory(path: str | os.PathLike[str], write: Callable[[Path], object
             os.replace(old, place)
         shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
-        _begun.discard(beside)
+        _end(beside)
     return path
 
 
@@ -258,8 +281,8 @@ def scratch_directory(
         made = tempfile.TemporaryDirectory(
             prefix=prefix, dir=parent or None, ignore_cleanup_errors=True
         )
-        _begun.add(Path(made.name))
-        weakref.finalize(made, _begun.discard, Path(made.name))
+        _begin(Path(made.name))
+        weakref.finalize(made, _end, Path(made.name))
         _lock_scratch(made)
         return made
     except OSError as error:

@@ -1,13 +1,14 @@
 """A limit on memory: what `--memory` allows, and a watch that ends a process which exceeds it.
 
 Estimates refuse what cannot fit before anything is allocated (`data/budgets.py`). They are low, so
-the memory that a driver and its child processes hold is watched as well. What counts is private
+the memory that a command and its child processes hold is watched as well. What counts is private
 memory: the system takes back the pages of mapped files, such as a dataset's arrays, when it needs
 them.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
@@ -15,8 +16,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 from mmnet import files
 from mmnet.checks import InputError
@@ -30,9 +32,9 @@ EXCEEDED = 1
 EVERY_SECONDS = 0.005
 CHILDREN_EVERY_SECONDS = 0.2
 GRACE_SECONDS = 10.0
-"""Time in which a task that is interrupted may clear away what it has begun."""
+"""Time in which a task that is interrupted may remove what it has begun to write."""
 HARD = 1.05
-"""Factor of the limit from which on a task is not given that time."""
+"""Factor of the limit above which a task is killed at once."""
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -81,83 +83,165 @@ def limited(memory: str) -> Iterator[None]:
             os.environ[VARIABLE] = before
 
 
-class Watchdog:
-    """Interrupts the main thread when this process and its children hold more than a limit.
+def watched(memory: str, work: Callable[[], int]) -> int:
+    """Does the work in a child process, which is ended when it holds more than a limit.
 
-    The interrupt is that of SIGTERM, so that scratch files and half outputs are cleared away. A
-    task that grows on, or does not end within `GRACE_SECONDS`, is ended by the watch itself, which
-    clears away what `files` has begun.
+    The child is asked to end as by SIGTERM, so that temporary and partial files are removed. One
+    that keeps growing, or does not end within `GRACE_SECONDS`, is killed, and what it had begun to
+    write is removed here. A child is needed since a thread of the same process does not run while
+    a call into C holds Python's lock, which may allocate many gigabytes.
 
     Args:
-        memory: the value of `--memory`; empty watches nothing.
+        memory: the value of `--memory`.
+        work: prints its own errors and returns an exit code. Its process ends with it.
 
-    Attributes:
-        exceeded: the sentence to end with; empty while the limit is kept.
+    Returns:
+        The exit code of the work; `EXCEEDED`, after a sentence on stderr, if it was ended.
     """
+    if not can_watch():
+        return work()
+    limit = size(memory, "--memory")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    alive, end = os.pipe()  # the child reads from it, and ends when it is closed
+    begun, journal = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(end)
+        os.close(begun)
+        _as_child(alive, journal, work)
+    os.close(alive)
+    os.close(journal)
+    with contextlib.suppress(OSError):
+        os.setpgid(child, child)
+    with _forwarded(child):
+        return _Watch(child, limit, memory, end, begun).code()
 
-    def __init__(self, memory: str):
-        self._memory, self.exceeded = memory, ""
-        self._limit = size(memory, "--memory") if memory else 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="memory watch", daemon=True)
 
-    def __enter__(self) -> Watchdog:
-        main = threading.current_thread() is threading.main_thread()
-        if self._limit and main and private_bytes() is not None:
-            self._thread.start()
-        return self
+def can_watch() -> bool:
+    """Whether this process can start one that it watches: on Linux, before threads are started."""
+    return (
+        sys.platform == "linux"
+        and threading.current_thread() is threading.main_thread()
+        and "tensorflow" not in sys.modules
+    )
 
-    def __exit__(self, *_):
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join()
 
-    def _watch(self) -> None:
-        children, looked, interrupted = 0, 0.0, 0.0
-        while not self._ended.wait(EVERY_SECONDS):
+_asked_to_end = threading.Event()
+
+
+def interrupted_by_memory() -> bool:
+    """Whether this process is one that was asked to end since it holds too much memory."""
+    return _asked_to_end.is_set()
+
+
+def _as_child(alive: int, journal: int, work: Callable[[], int]) -> NoReturn:
+    code = 2
+    try:
+        # A group of its own: Ctrl-C reaches the parent only, which passes it on once.
+        os.setpgid(0, 0)
+        threading.Thread(target=_listen, args=(alive,), daemon=True).start()
+        files.tell_begun(journal)
+        code = work()
+    finally:
+        try:
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+
+def _listen(alive: int) -> None:
+    """Notes that memory is exceeded, and ends this process when its parent is gone."""
+    while os.read(alive, 1):
+        _asked_to_end.set()
+    os._exit(EXCEEDED)
+
+
+@contextlib.contextmanager
+def _forwarded(child: int) -> Iterator[None]:
+    """Passes signals on to the child, whose exit code says what came of them."""
+
+    def forward(number: int, frame: Any) -> None:
+        with contextlib.suppress(OSError):
+            os.kill(child, number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, forward) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Watch:
+    """Waits for a child process, and ends it when it and its own children hold too much."""
+
+    def __init__(self, child: int, limit: int, memory: str, end: int, begun: int):
+        self._child, self._limit, self._memory = child, limit, memory
+        self._end, self._begun = end, begun
+        os.set_blocking(begun, False)
+        self._journal = b""
+        self._exceeded = ""
+
+    def code(self) -> int:
+        """The exit code, once the child has ended."""
+        children, looked, asked = 0, 0.0, 0.0
+        while (ended := os.waitpid(self._child, os.WNOHANG))[0] == 0:
+            self._read_journal()
             now = time.monotonic()
             if now - looked > CHILDREN_EVERY_SECONDS:
-                children, looked = sum(map(_private, _descendants())), now
-            held = (private_bytes() or 0) + children
-            if held <= self._limit:
-                continue
-            if not self.exceeded:
-                self.exceeded = (
-                    f"memory exceeded --memory={self._memory} ({held / 2**30:.2f} GB are held); "
+                children, looked = sum(map(private_bytes, descendants(self._child))), now
+            held = private_bytes(self._child) + children
+            if held > self._limit and not self._exceeded:
+                asked = now
+                self._exceeded = (
+                    f"memory exceeded --memory={self._memory} ({held / 2**30:.2f} GB were held); "
                     "raise it, or read fewer rows or columns at a time"
                 )
-                interrupted = now
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
-            if held > HARD * self._limit or now - interrupted > GRACE_SECONDS:
-                self._end()
+                os.write(self._end, b"x")
+                os.kill(self._child, signal.SIGTERM)
+            if self._exceeded and (held > HARD * self._limit or now - asked > GRACE_SECONDS):
+                for process in (*descendants(self._child), self._child):
+                    with contextlib.suppress(OSError):
+                        os.kill(process, signal.SIGKILL)
+            time.sleep(EVERY_SECONDS)
+        self._read_journal()
+        os.close(self._end)
+        os.close(self._begun)
+        code = os.waitstatus_to_exitcode(ended[1])
+        if self._exceeded and code != 0:
+            if code < 0:
+                files.remove_begun(self._journal)
+            print(f"error: {self._exceeded}", file=sys.stderr)
+            return EXCEEDED
+        return code if code >= 0 else 128 - code
 
-    def _end(self) -> None:
-        """Ends the process, whose main thread may be in a call that no signal interrupts."""
-        os.write(2, f"error: {self.exceeded}\n".encode())
-        for process in _descendants():
-            with contextlib.suppress(OSError):
-                os.kill(process, signal.SIGKILL)
-        files.clear_begun()
-        os._exit(EXCEEDED)
+    def _read_journal(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while told := os.read(self._begun, 1 << 16):
+                self._journal += told
 
 
-def private_bytes() -> int | None:
-    """The bytes of memory that this process holds for itself; None where Linux does not say."""
-    return _private(os.getpid()) if sys.platform == "linux" else None
+def private_bytes(process: int | None = None) -> int:
+    """Returns the memory that a process holds for itself, in bytes; 0 where it is not known.
 
-
-def _private(process: int) -> int:
+    Args:
+        process: its number; default: this process.
+    """
     try:
-        with open(f"/proc/{process}/statm", "rb") as file:
+        with open(f"/proc/{process or os.getpid()}/statm", "rb") as file:
             _, resident, shared, *_ = map(int, file.read().split())
-    except (OSError, ValueError):  # it has ended
+    except (OSError, ValueError):  # it has ended, or the system is not Linux
         return 0
     return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _descendants() -> list[int]:
-    """The processes that this one has started, and those that they have."""
-    found, todo = [], [os.getpid()]
+def descendants(process: int) -> list[int]:
+    """Returns the processes that a process has started, and those that they have."""
+    found, todo = [], [process]
     while todo:
         for listed in Path(f"/proc/{todo.pop()}/task").glob("*/children"):
             with contextlib.suppress(OSError):

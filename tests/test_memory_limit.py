@@ -1,53 +1,24 @@
 """A driver that exceeds `--memory` ends with a sentence and exit code 1, and leaves nothing."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from mmnet import config, driver, memory_limit
 from mmnet.checks import InputError
-from mmnet.config import EncodeConfig, TableFlags
+from mmnet.config import TableFlags
 from mmnet.data import budgets, engines
-from mmnet.files import scratch_directory, write_directory
-from mmnet.memory_limit import VARIABLE, limited, private_bytes
+from mmnet.memory_limit import VARIABLE, limited
 from mmnet.mma4ctr import config as clicks
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
-SPARE = 48 << 20
-"""Bytes that a test may hold in addition; more than other threads of the tests take meanwhile."""
-
-
-def above_now():
-    return f"--memory={(private_bytes() + SPARE) >> 20}MB"
-
-
-def grow(seconds=60):
-    """Holds more and more memory, 4 MB at a time."""
-    held, end = [], time.monotonic() + seconds
-    while time.monotonic() < end:
-        held.append(b"x" * (4 << 20))
-        time.sleep(0.005)
-
-
-def test_a_driver_that_exceeds_its_memory_leaves_nothing(tmp_path, capsys):
-    def task(flags):
-        with scratch_directory(tmp_path, ".events-"):
-            write_directory(tmp_path / "dataset", lambda beside: grow())
-
-    assert driver.run(EncodeConfig, "", task, [above_now()]) == driver.WRONG_INPUT
-    told = capsys.readouterr().err
-    assert told.startswith("error: memory exceeded --memory=")
-    assert told.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
-    assert VARIABLE not in os.environ
-
-
-STUBBORN = """
+TASK = """
 import signal, sys, time
 from pathlib import Path
 from mmnet import driver
@@ -55,52 +26,83 @@ from mmnet.config import EncodeConfig
 from mmnet.files import scratch_directory, write_atomic, write_directory
 from mmnet.memory_limit import private_bytes
 
-def grow(beside):
+how, place = sys.argv[1], Path(sys.argv[2])
+
+def write(beside):
     beside.touch()
+    if how == "stubborn":  # as a call into C that takes minutes
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     held = []
-    while True:
-        held.append(b"x" * (4 << 20))
+    while how != "waits":
+        held.append(b"x" * (256 << 20 if how == "locked" else 4 << 20))
         time.sleep(0.005)
+    print("ready", flush=True)
+    time.sleep(60)
 
 def task(flags):
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as a call into C does that takes minutes
-    place = Path(sys.argv[1])
+    if how == "returns":
+        return 3
     with scratch_directory(place, ".events-"):
-        write_directory(place / "dataset", lambda beside: write_atomic(place / "file.json", grow))
+        write_directory(place / "dataset", lambda beside: write_atomic(place / "file.json", write))
 
-limit = f"--memory={(private_bytes() >> 20) + 48}MB"
+limit = f"--memory={(private_bytes() >> 20) + 96}MB"
 sys.exit(driver.run(EncodeConfig, "", task, [limit]))
 """
+"""Holds more and more memory, in steps of 4 MB or, in one call that keeps Python's lock, 256 MB."""
 
 
-def test_a_task_that_does_not_end_is_ended_and_leaves_nothing(tmp_path):
-    (tmp_path / "file.json").write_text("old")
+@contextlib.contextmanager
+def started(how, place):
+    (place / "file.json").write_text("old")
     root = Path(__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-c", STUBBORN, str(tmp_path)],
+    with subprocess.Popen(
+        [sys.executable, "-c", TASK, how, str(place)],
         env=os.environ | {"PYTHONPATH": str(root)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
-    )
-    assert (done.returncode, done.stdout) == (driver.WRONG_INPUT, "")
-    assert done.stderr.startswith("error: memory exceeded --memory=")
-    assert [path.name for path in tmp_path.iterdir()] == ["file.json"]
-    assert (tmp_path / "file.json").read_text() == "old"
+    ) as process:
+        yield process
+    assert [path.name for path in place.iterdir()] == ["file.json"]
+    assert (place / "file.json").read_text() == "old"
+
+
+@pytest.mark.parametrize("how", ["grows", "stubborn", "locked"])
+def test_a_command_that_exceeds_its_memory_is_ended_and_leaves_nothing(tmp_path, how):
+    with started(how, tmp_path) as process:
+        out, told = process.communicate(timeout=60)
+    assert (process.returncode, out) == (driver.WRONG_INPUT, "")
+    assert told.startswith("error: memory exceeded --memory=")
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_watched_is_interrupted_as_any_other(tmp_path, number):
+    with started("waits", tmp_path) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.communicate(timeout=60) == ("", "interrupted\n")
+    assert process.returncode == driver.INTERRUPTED
+
+
+def test_the_exit_code_is_that_of_the_task(tmp_path):
+    with started("returns", tmp_path) as process:
+        assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == 3
 
 
 def test_memory_of_child_processes_counts():
-    before = set(memory_limit._descendants())
+    before = set(memory_limit.descendants(os.getpid()))
     code = "held = b'x' * (64 << 20); print(flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-IS", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
         child.stdout.readline()
-        assert set(memory_limit._descendants()) - before == {child.pid}
+        assert set(memory_limit.descendants(os.getpid())) - before == {child.pid}
         # A bare interpreter has 10 MB of its own.
-        assert 64 << 20 < memory_limit._private(child.pid) < 96 << 20
+        assert 64 << 20 < memory_limit.private_bytes(child.pid) < 96 << 20
         child.communicate(b"\n")
-    assert memory_limit._private(child.pid) == 0
+    assert memory_limit.private_bytes(child.pid) == 0
 
 
 def test_estimates_compare_with_the_limit(monkeypatch):
@@ -117,7 +119,7 @@ def test_estimates_compare_with_the_limit(monkeypatch):
 
 
 def test_an_engine_has_what_is_left_of_the_limit(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory_limit, "private_bytes", lambda: 1 << 30)
+    monkeypatch.setattr(memory_limit, "private_bytes", lambda process=None: 1 << 30)
     assert engines._memory(TableFlags(engine_memory="3GB")) == "3GB"
     assert engines._memory(TableFlags(memory="5GB")) == "2048MiB"
     assert engines._memory(TableFlags(memory="5GB", engine_memory="3GB")) == "3072MiB"

@@ -2,10 +2,10 @@
 
     python experiments/reliability/memory_limit.py [--only=NAME] [--output=FILE]
 
-Each input is read by a driver with a limit. While it runs, the private memory of the process and of
-those that it starts is read from /proc every two milliseconds: that is what the limit is about. The
-largest resident memory (VmHWM), which also counts the pages of libraries and mapped files, is in
-the table as well. After each run the output directory must hold nothing that was begun, and the
+Each input is read by a driver with a limit. While it runs, the private memory of its processes is
+read from /proc every two milliseconds: that is what the limit is about. The largest resident memory
+of one process (VmHWM), which also counts the pages of libraries and mapped files, is in the table
+as well. After each run the output directory must hold nothing that was begun, and the
 scratch directory nothing at all.
 """
 
@@ -25,7 +25,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from mmnet.files import write_atomic
-from mmnet.memory_limit import size
+from mmnet.memory_limit import descendants, private_bytes, size
 
 ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = 1.15
@@ -140,7 +140,9 @@ def many_lines(place):
     with (place / "events.jsonl").open("w") as file:
         for number in range(1_200_000):
             file.write(f'{{"item_id": "item{number}", "timestamp": {number % 20}, "shares": 1}}\n')
-    return [f"--events={place / 'events.jsonl'}", "--denominator=events", "--time_unit=index"]
+    pq.write_table(pa.table({"item_id": ids(1_200_000)}), place / "items.parquet")
+    tables = [f"--events={place / 'events.jsonl'}", f"--items={place / 'items.parquet'}"]
+    return [*tables, "--denominator=events", "--time_unit=index"]
 
 
 def training(place):
@@ -184,17 +186,20 @@ INPUTS = {
 # ----------------------------------------------------------------------------- measurements
 
 
-def private(process):
-    """Private memory of a process and of those that it has started, in bytes."""
-    try:
-        _, resident, shared, *_ = map(int, Path(f"/proc/{process}/statm").read_text().split())
-    except (OSError, ValueError):
-        return 0
-    own, found = (resident - shared) * os.sysconf("SC_PAGE_SIZE"), 0
-    for listed in Path(f"/proc/{process}/task/{process}").glob("children"):
-        with contextlib.suppress(OSError):
-            found = sum(private(int(one)) for one in listed.read_text().split())
-    return own + found
+def private(processes):
+    """Private memory of processes, in bytes."""
+    return sum(map(private_bytes, processes))
+
+
+def largest_resident(processes):
+    """The most that one of some processes has held, with mapped files and libraries, in bytes."""
+    found = 0
+    for process in processes:
+        with contextlib.suppress(OSError, StopIteration):
+            lines = Path(f"/proc/{process}/status").read_text().splitlines()
+            line = next(line for line in lines if line.startswith("VmHWM"))
+            found = max(found, int(line.split()[1]) * 1024)
+    return found
 
 
 def command(driver, *arguments, scratch=None):
@@ -209,14 +214,17 @@ def command(driver, *arguments, scratch=None):
             stderr=errors,
             env=environment,
         )
-        peak = 0
-        while (found := os.wait4(started.pid, os.WNOHANG))[0] == 0:
-            peak = max(peak, private(started.pid))
-            time.sleep(0.002)
+        peak = resident = 0
+        while started.poll() is None:
+            # The process that watches shares its memory with the one that works.
+            working = descendants(started.pid)
+            for _ in range(20):
+                peak = max(peak, private(working))
+                time.sleep(0.002)
+            resident = max(resident, largest_resident(working))
         errors.seek(0)
         lines = errors.read().decode(errors="replace").strip().splitlines()
-    started.returncode = os.waitstatus_to_exitcode(found[1])
-    return started.returncode, (lines or [""])[-1], peak, found[2].ru_maxrss * 1024
+    return started.returncode, (lines or [""])[-1], peak, resident
 
 
 def left_over(*places):

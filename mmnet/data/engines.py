@@ -340,7 +340,7 @@ def _memory(flags: TableFlags) -> str:
     if not flags.memory:
         return flags.engine_memory
     limit = memory_limit.size(flags.memory, "--memory")
-    left = max(_LEAST, limit - (memory_limit.private_bytes() or 0))
+    left = max(_LEAST, limit - memory_limit.private_bytes())
     if flags.engine_memory == TableFlags.model_fields["engine_memory"].default:
         return f"{max(_LEAST, left // 2) >> 20}MiB"
     asked = memory_limit.size(flags.engine_memory, "--engine_memory")
