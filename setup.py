@@ -18,13 +18,15 @@ DOCS = [
     "nbconvert>=7.16,<8",
 ]
 BASELINES = ["lightgbm>=4.5,<5", "catboost>=1.2.7,<2"]
-FAST = ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "openvino>=2025,<2027", "tf2onnx>=1.17,<2"]
-HPO = ["optuna>=4"]
+FAST = ["onnx>=1.21,<2", "onnxruntime>=1.20,<2", "openvino>=2025,<2027", "tf2onnx>=1.17,<2"]
+HPO = ["optuna>=4,<6"]
 SERVING = ["mlserver>=1.7,<2"]  # wants protobuf 6, so best in an environment of its own
-UMAP = ["umap-learn>=0.5.5"]
+UMAP = ["umap-learn>=0.5.5,<0.6"]
 LAKEHOUSE = ["deltalake>=1,<2"]
 SPARK = ["pyspark>=4,<5"]  # and Java 17
 
+# Lower bounds have no known vulnerability, and upper bounds are majors that have not been tried:
+# "Dependencies" in SECURITY.md. The versions that CI installs are in constraints.txt.
 setup(
     name="mmnet",
     version=VERSION,
@@ -57,29 +59,29 @@ setup(
         ]
     },
     install_requires=[
-        "absl-py>=2",
+        "absl-py>=2,<3",
         "duckdb>=1.4,<2",  # Ibis 12 does not know 2.0
         "ibis-framework[duckdb]>=12,<13",
         "jinja2>=3.1.6,<4",
-        "keras>=3.15,<3.16",
+        "keras>=3.15.1,<3.16",
         "keras-tcn==3.5.6",  # 3.5.7 wants tensorflow-macos
         "lark>=1.2,<2",
-        "matplotlib>=3.8",
-        "numpy>=2",
-        "pandas>=2.2",
-        "pillow>=10",
-        "pyarrow>=17",
+        "matplotlib>=3.8,<4",
+        "numpy>=2,<3",
+        "pandas>=2.2,<4",
+        "pillow>=12.3,<14",
+        "pyarrow>=17,<27",
         "pydantic>=2.7,<3",
-        "rich>=13",
-        "scikit-learn>=1.5",
-        "scipy>=1.12",
-        "setuptools<82",  # tensorflow-hub imports pkg_resources
+        "rich>=13,<16",
+        "scikit-learn>=1.5,<2",
+        "scipy>=1.12,<2",
+        "setuptools>=78.1.1,<82",  # tensorflow-hub imports pkg_resources
         "tensorboard>=2.20,<2.22",  # TensorFlow 2.21 no longer installs it
         "tensorflow>=2.21,<2.22",
         "tensorflow-hub>=0.16.1,<0.17",
         "tensorflow-serving-api>=2.21,<2.22",  # messages of the warm-up file and of its clients
         "tensorflow-text>=2.21,<2.22",
-        "tzdata",
+        "tzdata>=2024.1,<2100",
     ],
     extras_require={
         "baselines": BASELINES,
@@ -92,13 +94,13 @@ setup(
         "umap": UMAP,
         "test": [
             "build>=1.2,<2",
-            "hypothesis>=6.100",
+            "hypothesis>=6.100,<7",
             "pytest>=8",
             "pytest-xdist>=3.5",  # the tests run in several processes
             "ruff>=0.6",
             "mypy>=1.10",
             "codespell>=2.4",
-            "statsmodels>=0.14",  # what the tests of significance compare with
+            "statsmodels>=0.14,<0.16",  # what the tests of significance compare with
             "twine>=6,<8",
             *BASELINES,
             *FAST,

@@ -69,18 +69,18 @@ def write_atomic(
 
 
 _journal = -1
-"""A file descriptor that `tell_begun` has set; -1 tells nobody."""
+"""The file descriptor that `tell_begun` has set; -1: none."""
 
 
 def tell_begun(journal: int) -> None:
-    """Writes from here on to a file descriptor what this process begins to write, and has ended."""
+    """Reports to a file descriptor which paths this process begins to write and has finished."""
     global _journal
     _journal = journal
 
 
 def _begin(path: Path, sign: str = "+") -> None:
     if _journal >= 0:
-        with contextlib.suppress(OSError):  # nobody reads it any more
+        with contextlib.suppress(OSError):  # its reader is gone
             os.write(_journal, sign.encode() + os.fsencode(path.absolute()) + b"\0")
 
 

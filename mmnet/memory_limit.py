@@ -119,7 +119,7 @@ def watched(memory: str, work: Callable[[], int]) -> int:
 
 
 def can_watch() -> bool:
-    """Whether this process can start one that it watches: on Linux, before threads are started."""
+    """Returns whether this process can watch a child: on Linux, before TensorFlow is loaded."""
     return (
         sys.platform == "linux"
         and threading.current_thread() is threading.main_thread()
@@ -131,7 +131,7 @@ _asked_to_end = threading.Event()
 
 
 def interrupted_by_memory() -> bool:
-    """Whether this process is one that was asked to end since it holds too much memory."""
+    """Returns whether this process was asked to end because it holds too much memory."""
     return _asked_to_end.is_set()
 
 

@@ -3,10 +3,9 @@
     python experiments/reliability/memory_limit.py [--only=NAME] [--output=FILE]
 
 Each input is read by a driver with a limit. While it runs, the private memory of its processes is
-read from /proc every two milliseconds: that is what the limit is about. The largest resident memory
-of one process (VmHWM), which also counts the pages of libraries and mapped files, is in the table
-as well. After each run the output directory must hold nothing that was begun, and the
-scratch directory nothing at all.
+read from /proc every two milliseconds: that is what the limit is about. What they hold with the
+pages of libraries and mapped files is in the table as well. After each run the output directory
+must hold nothing that was begun, and the scratch directory nothing at all.
 """
 
 import argparse
@@ -25,7 +24,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from mmnet.files import write_atomic
-from mmnet.memory_limit import descendants, private_bytes, size
+from mmnet.memory_limit import descendants, size
 
 ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = 1.15
@@ -186,20 +185,15 @@ INPUTS = {
 # ----------------------------------------------------------------------------- measurements
 
 
-def private(processes):
-    """Private memory of processes, in bytes."""
-    return sum(map(private_bytes, processes))
-
-
-def largest_resident(processes):
-    """The most that one of some processes has held, with mapped files and libraries, in bytes."""
-    found = 0
+def held(processes):
+    """What some processes hold, in bytes: for themselves, and with mapped files and libraries."""
+    own = resident = 0
     for process in processes:
-        with contextlib.suppress(OSError, StopIteration):
-            lines = Path(f"/proc/{process}/status").read_text().splitlines()
-            line = next(line for line in lines if line.startswith("VmHWM"))
-            found = max(found, int(line.split()[1]) * 1024)
-    return found
+        with contextlib.suppress(OSError, ValueError):
+            _, pages, shared, *_ = map(int, Path(f"/proc/{process}/statm").read_text().split())
+            own += (pages - shared) * os.sysconf("SC_PAGE_SIZE")
+            resident += pages * os.sysconf("SC_PAGE_SIZE")
+    return own, resident
 
 
 def command(driver, *arguments, scratch=None):
@@ -219,9 +213,9 @@ def command(driver, *arguments, scratch=None):
             # The process that watches shares its memory with the one that works.
             working = descendants(started.pid)
             for _ in range(20):
-                peak = max(peak, private(working))
+                own, all_in_all = held(working)
+                peak, resident = max(peak, own), max(resident, all_in_all)
                 time.sleep(0.002)
-            resident = max(resident, largest_resident(working))
         errors.seek(0)
         lines = errors.read().decode(errors="replace").strip().splitlines()
     return started.returncode, (lines or [""])[-1], peak, resident
