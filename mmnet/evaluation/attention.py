@@ -16,7 +16,7 @@ from mmnet.schema import FeatureSpec
 Looks = dict[str, dict[str, np.ndarray]]
 """Scenario -> kind of attention -> its weights, [examples, ...]; see `attention_probe`."""
 Means = dict[str, dict[str, dict[str, float]]]
-"""Scenario -> kind of attention -> what is looked at -> mean weight."""
+"""Scenario -> kind of attention -> name of the input -> mean weight."""
 
 
 class Attention:

@@ -17,7 +17,7 @@ SECTIONS = {
     "age_periods": "item age at the target (periods since release)",
     "clicks": "clicks of the target period",
 }
-"""Columns of predictions that rows are grouped by, and what they are."""
+"""Columns of predictions that rows are grouped by, and their descriptions."""
 
 
 def error_table(rows: pd.DataFrame, column: str, names: Sequence[str] = ()) -> pd.DataFrame:

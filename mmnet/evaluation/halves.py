@@ -14,9 +14,9 @@ from mmnet.data.splits import Examples
 from mmnet.hashing import hash_items, uniform
 
 SALT = 17
-"""Sets the halves apart from other uses of an item's hash, such as the split by item."""
+"""Salt that makes the halves independent of other uses of an item's hash, such as the split."""
 FEWEST_ROWS, FEWEST_ITEMS = 200, 20
-"""Smallest half. The smallest group of prediction intervals has as many rows."""
+"""Minimum size of a half. The smallest group of prediction intervals has as many rows."""
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ def error_by(
 
 
 def checked(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The arrays as float64 [examples], once they can be compared."""
+    """Check that arrays can be compared, and return them as float64 [examples]."""
     found = tuple(np.asarray(array, np.float64) for array in arrays)
     shapes = [array.shape for array in found]
     if len(set(shapes)) > 1 or len(shapes[0]) != 1 or shapes[0][0] == 0:

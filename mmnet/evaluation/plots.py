@@ -19,7 +19,7 @@ from mmnet.files import write_atomic
 from mmnet.schema import SCENARIOS
 
 TAXONOMY = "taxonomy_"
-"""Begins the name of a taxonomy's column in predictions, so that it cannot be another's."""
+"""Prefix of the names of taxonomy columns in predictions, so that they cannot collide."""
 TITLES = {"normal": "Normal", "cold_start": "Cold-start", "noisy": "Noisy"}
 COLOURS = {"normal": "#0072B2", "cold_start": "#D55E00", "noisy": "#009E73"}
 MARKERS = {"normal": "o", "cold_start": "s", "noisy": "^"}
@@ -147,7 +147,7 @@ def filter_plot(sweeps: Mapping[str, pd.DataFrame], pools: Mapping[str, pd.DataF
 
 
 GATES = ("head", "fusion", "prior_fusion")
-"""Kinds of `attention.Means` that the plot of the gates has a panel of."""
+"""Kinds of `attention.Means` that have a panel in the plot of the gates."""
 
 
 def gates_plot(gates: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:

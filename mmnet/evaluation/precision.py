@@ -16,7 +16,7 @@ from mmnet import checks
 from mmnet.evaluation.metrics import checked
 
 TOP_PERCENT = 5
-"""The true top that filtering must not lose."""
+"""Percentage of the true top that filtering must not lose."""
 
 
 def precision_at(percent: float, truth: np.ndarray, predicted: np.ndarray) -> float:

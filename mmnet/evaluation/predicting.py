@@ -21,7 +21,7 @@ from mmnet.models.estimator import Sample
 
 BATCH = 512
 Predict = Callable[[Mapping[str, tf.Tensor]], Any]
-"""From the inputs of a batch to an array [batch], or to a structure of arrays [batch, ...]."""
+"""Maps the inputs of a batch to an array [batch], or to a structure of arrays [batch, ...]."""
 Predicted = Mapping[str, np.ndarray]
 """Scenario -> predictions of every example of a set, float32 [examples], percent."""
 

@@ -491,7 +491,7 @@ _GATES = {
     ),
     "prior_fusion": ("## Weights of the modalities in the prior's gated fusion (mean)\n",),
 }
-"""Kind of weights, of `plots.GATES` -> what stands above its table."""
+"""Kind of weights, of `plots.GATES` -> heading and introduction of its table."""
 
 
 def _gates(attention: Scores) -> dict[str, dict[str, Mapping[str, float]]]:

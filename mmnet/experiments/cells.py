@@ -41,7 +41,7 @@ def is_finished(cell: Cell) -> bool:
 
 
 def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int, system: System) -> int:
-    """Runs the cells that are not finished yet.
+    """Run the cells that are not finished yet.
 
     Cells that differ in the seed alone are trained in turn by one process, so that imports and
     compilation are paid for once; a second process takes some of them only where a core would be
@@ -164,18 +164,18 @@ class _Worker:
             self._asked.flush()
 
     def fileno(self) -> int:
-        """Readable once there is an answer."""
+        """File descriptor that becomes readable when the process has answered."""
         return self._answers.fileno()
 
     def answer(self) -> int:
-        """The exit code of the cell; that of the process where it died."""
+        """Exit code of the cell, or that of the process if it has died."""
         if line := self._answers.readline():
             return int(line)
         self.ended = True
         return self.process.wait() or 1
 
     def close(self) -> None:
-        """Waits for the process, which ends when there is nothing more to read."""
+        """Close the input of the process, and wait for its end."""
         with contextlib.suppress(BrokenPipeError):
             self._asked.close()
         self.process.wait()
@@ -205,7 +205,7 @@ class _Progress:
             console.print(f"{len(cells)} cells, {len(cells) - waiting} of them finished before")
 
     def finished(self, cell: Cell, seconds: float) -> None:
-        """One cell has ended well."""
+        """Report a cell that finished without an error."""
         self.done += 1
         self._left -= 1
         record = Record.read(cell.directory / "record.json")

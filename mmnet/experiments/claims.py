@@ -25,7 +25,7 @@ PUBLISHED = ("ha", "gru", "encoder_decoder", "mmved", "dftc")
 """The baselines of Table 1."""
 
 Term = tuple[float, str, str]
-"""Factor, system, scenario: factor · log(MSE)."""
+"""Term of a sum: factor, system and scenario stand for factor · log(MSE)."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def contrast(
 def ledger(
     scenarios: Mapping[str, Predictions], *, confidence: float, by_period: bool = False
 ) -> list[Claim]:
-    """Checks C1 to C7 on predictions whose systems are named as the packaged rows.
+    """Check C1 to C7 on predictions of systems with the names of the packaged rows.
 
     Args:
         scenarios: result of `significance.align`; missing systems leave claims open.
@@ -129,7 +129,7 @@ def ledger(
     }
 
     def check(text: str, terms: Sequence[Term], times: float = 1, sure: float = confidence) -> Part:
-        """`times`: the ratio must be above so much, not only above 1."""
+        """Add a part; the ratio must exceed `times`, not only 1."""
         found = contrast(scenarios, terms, confidence=sure, by_period=by_period)
         value, low, high = (math.exp(x) for x in (found.value, found.low, found.high))
         shown = f"[{low:.3g}, {high:.3g}]" if high < 1000 * low else "(too few seeds to tell)"
@@ -143,7 +143,7 @@ def ledger(
         return check(text, [(1, above, scenario), (-1, below, scenario)], times, **how)
 
     def against_all(scenario: str, times: float = 1) -> Part:
-        """MMNet must stand so against each baseline; the one that is nearest is shown."""
+        """Require this ratio to each baseline; the part shows the closest one."""
         return weakest(ratio(name, "mmnet", scenario, times) for name in PUBLISHED)
 
     def c1() -> Iterator[Part]:

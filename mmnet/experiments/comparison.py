@@ -90,7 +90,7 @@ class Compared:
 
 
 def compare(table: TablePlan, groups: Sequence[Group], flags: ExperimentFlags) -> list[Compared]:
-    """Compares the rows of a table, group by group."""
+    """Compare the rows of a table, group by group."""
     found = []
     for group in groups:
         rows = [name for name in table.rows if name in group.rows]
@@ -102,7 +102,7 @@ def compare(table: TablePlan, groups: Sequence[Group], flags: ExperimentFlags) -
 
 
 def groups(planned: Plan, cells: Sequence[Cell], flags: ExperimentConfig) -> list[Group]:
-    """Rows of the plan by the windows they were tested on."""
+    """Group the rows of the plan by the windows that they were tested on."""
     frames: dict[str, dict[int, pd.DataFrame]] = {}
     members: dict[str, list[str]] = {}
     for name in planned.rows:

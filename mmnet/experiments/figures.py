@@ -19,7 +19,7 @@ from mmnet.schema import SCENARIOS
 AGES = (0, 1, 2, 4, 8, 16, 32)
 """Lower ends of the bins of item age, in periods."""
 FEWEST = 30
-"""Test windows that a bin needs to be drawn."""
+"""Minimum number of test windows for a bin to be drawn."""
 
 
 def of_table(

@@ -38,4 +38,4 @@ TABLE_4: dict[str, Scores] = {
 """The source's text of Table 4 is scrambled; the order is reconstructed."""
 
 SCORES: dict[str, Scores] = TABLE_1 | TABLE_3 | TABLE_4
-"""By the name of the row's flagfile."""
+"""The paper's numbers by the name of the row's flagfile."""

@@ -159,7 +159,7 @@ class Plan:
 
 
 def plan(flags: ExperimentFlags, system: System) -> Plan:
-    """Reads the rows of all tables.
+    """Read the rows of all tables.
 
     Raises:
         InputError: no table, a row without a flagfile, a flag that cells decide themselves.
@@ -191,7 +191,7 @@ def plan(flags: ExperimentFlags, system: System) -> Plan:
 
 
 def given_rows(flags: ExperimentFlags, system: System) -> dict[str, Row]:
-    """Rows on the command line itself, `--row='NAME: --flag=value ...'`, where there is that flag.
+    """Read rows from the command line, `--row='NAME: --flag=value ...'`, if it has that flag.
 
     Raises:
         InputError: two rows of one name, or flags that no row can have.
@@ -206,7 +206,7 @@ def given_rows(flags: ExperimentFlags, system: System) -> dict[str, Row]:
 
 
 def rows(names: Iterable[str], flags: ExperimentFlags, system: System) -> list[Row]:
-    """Reads rows by name, from the experiment's own folder first.
+    """Read rows by name, from the experiment's own folder first.
 
     Raises:
         InputError: a row without a flagfile, or one that sets what its cells decide.
@@ -288,7 +288,7 @@ def dataset_directory(flags: TrainFlags, cells: Path, system: System) -> Path:
 def cells(
     planned: Plan, directory: Path, fingerprints: Mapping[Path, str], system: System
 ) -> list[Cell]:
-    """Every cell, seed by seed.
+    """List every cell, seed by seed.
 
     Args:
         planned: the experiment.

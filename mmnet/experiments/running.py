@@ -60,7 +60,7 @@ def run(flags: ExperimentFlags, system: System, prepare: Prepare) -> Path:
 def prepared(
     wanted: Iterable[tuple[Row, int, int]], directory: Path, system: System, prepare: Prepare
 ) -> dict[Path, str]:
-    """Every dataset that cells need (row, seed and origin each), and its fingerprint."""
+    """Prepare every dataset that the cells (row, seed, origin) need; return the fingerprints."""
     found: dict[Path, str] = {}
     for row, seed, origin in wanted:
         flags = system.of_cell(row.flags, seed, origin)

@@ -56,7 +56,7 @@ def encoder_decoder(spec: FeatureSpec, options: EncoderDecoderOptions) -> keras.
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class RateDecoder(keras.layers.Layer):
-    """Writes one rate per period up to the horizon, each from the one before.
+    """Predicts one rate per period up to the horizon, each from the previous one.
 
     Cho et al. (2014), without teacher forcing: a rate between window and target may be missing.
 

@@ -23,11 +23,11 @@ FREQUENT = 64
 LOGGED = "log_"
 """Prefix of the names of columns that trees read as log1p of a count."""
 SMOOTHED = "smoothed_rate"
-"""Name of the column that holds the pooled rate, shrunk to the prior of all."""
+"""Name of the column with the pooled rate, shrunk to the prior of all targets."""
 
 Columns = dict[str, np.ndarray]
 Parts = dict[str, Any]
-"""By name: [batch], or [batch, k] for k columns; an array or a tensor."""
+"""Columns by name: [batch], or [batch, k] for k columns; arrays or tensors."""
 
 
 class TreeFeatures:

@@ -96,7 +96,7 @@ def search(
     budget: float | None,
     say: Callable[[str], None],
 ) -> Search:
-    """Trains candidates within a budget.
+    """Train candidates within a budget.
 
     The first network measures the time. Those that are always trained are trained to the end. Of
     the others, each rung trains as many as there is time for, and the best third advances. The

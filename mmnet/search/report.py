@@ -71,7 +71,7 @@ def numbers(
 
 
 def page(told: Mapping[str, Any]) -> str:
-    """recipe.md, of the content of recipe.json."""
+    """Format the content of recipe.json as recipe.md."""
     ranked = sorted(told["candidates"], key=lambda row: row.get("value", math.inf))
     lines = [f"# Recipe: {told['chosen']}", "", _sentence(told, ranked), ""]
     lines += [
@@ -135,7 +135,7 @@ def lines(told: Mapping[str, Any]) -> list[str]:
 
 
 def flagfile(flags: TrainConfig, given: set[str], told: Mapping[str, Any]) -> str:
-    """recipe.txt: what repeats the result without a search.
+    """The content of recipe.txt, which repeats the result without a search.
 
     Args:
         flags: flags of the run.

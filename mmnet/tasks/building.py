@@ -1,4 +1,4 @@
-"""From flags to a system."""
+"""Construction of systems from flags."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MEMBERS = Path("members")
 
 
 def members_of(flags: TrainConfig) -> list[TrainConfig]:
-    """The flags of each member of an ensemble, which differ in the seed; of one model its own.
+    """List the flags of each member of an ensemble, which differ in the seed.
 
     >>> [member.seed for member in members_of(TrainConfig(ensemble=3, seed=5))]
     [5, 6, 7]

@@ -39,7 +39,7 @@ from mmnet.training.share_rates import monitored
 def choose(
     flags: TrainConfig, dataset: Dataset, run_dir: Path
 ) -> tuple[TrainConfig, Dataset, Series | None]:
-    """Finds the recipe of a dataset, unless it is found already.
+    """Find the recipe for a dataset, unless an earlier process has found it.
 
     Args:
         flags: flags of the search, including those of the dataset.
@@ -281,7 +281,7 @@ def _mse(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def with_inputs(dataset: Dataset, flags: TrainConfig) -> Dataset:
-    """The dataset as it would be with a candidate's inputs, of which it has all.
+    """Restrict a dataset to the inputs of a candidate.
 
     Ages and the calendar are made of the same arrays as everything else, batch by batch, so that
     leaving one out changes what is fitted, and no array.

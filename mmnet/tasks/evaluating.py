@@ -265,7 +265,7 @@ def attention_of(system: Any, dataset: Dataset, flags: TrainConfig) -> Attention
 
 
 def title_of(flags: TrainConfig) -> str:
-    """The row's name; a training mode that was not published, or an ensemble, is part of it."""
+    """Name of the system in tables, including an unpublished training mode or an ensemble."""
     builder = models.REGISTRY[flags.model]
     title = flags.model
     if flags.ensemble > 1:

@@ -39,11 +39,11 @@ class _Clock:
         self._left, self._start, self._done = trials, time.monotonic(), 0
 
     def skip(self, trials: int) -> None:
-        """Counts trials that an earlier process ran."""
+        """Count trials that an earlier process ran."""
         self._left -= trials
 
     def ended(self) -> str:
-        """A line for the trial that has just ended."""
+        """Print a line for the trial that has just ended."""
         self._done += 1
         self._left -= 1
         each = (time.monotonic() - self._start) / self._done

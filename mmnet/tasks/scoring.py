@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mmnet.serving.job import Job
 
 SHOWN_ITEMS = 50_000
-"""Items from which on scoring shows its progress."""
+"""Number of items from which scoring shows its progress."""
 
 
 def predict(flags: PredictConfig) -> None:

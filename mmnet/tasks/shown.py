@@ -42,7 +42,7 @@ def print_rules(ledger: Iterable[Rule]) -> None:
 
 
 def print_values(values: Iterable[Seen], origin: str) -> None:
-    """Prints how many values of fields are unknown, and warns on stderr where most are."""
+    """Print how many values of fields are unknown, and warn on stderr if most are."""
     for seen in values:
         if seen.unknown:
             console.print(f"  {seen.line()}")

@@ -120,7 +120,7 @@ def train(
     stages: Stages,
     series: Series | None = None,
 ) -> None:
-    """Trains on a dataset, and writes all that a run has.
+    """Train on a dataset, and write all files of a run.
 
     Args:
         flags: those of the run, and those that the dataset was prepared with.

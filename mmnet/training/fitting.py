@@ -396,7 +396,7 @@ class _Run:
         self._mark = time.monotonic()
 
     def before_execution(self) -> None:
-        """Notes where an execution begins."""
+        """Record the start of an execution."""
         self.profile.before(self.progress.step)
         self._loss_before = self._summed_loss()
         self._began = time.monotonic()
@@ -509,7 +509,7 @@ class _Run:
         self._saved = time.monotonic()
 
     def stop_if_asked(self) -> None:
-        """Ends the session with a checkpoint if a signal came."""
+        """End the session with a checkpoint if a signal has arrived."""
         if not self.signals.came:
             return
         self.save()

@@ -31,7 +31,7 @@ _ARRAY = "array-"
 _OTHERS = "others/"
 
 AVERAGED = "weight_average"
-"""Name of a setting that only runs with averaged weights have."""
+"""Name of a setting that exists only in runs with averaged weights."""
 
 
 @dataclass

@@ -36,11 +36,11 @@ _OF_A_RUN = ("flags.txt", "checkpoints", SEARCH)
 
 @dataclass(frozen=True)
 class RunKind(Generic[F]):
-    """The runs of one system: which flags they have, and which of these are places.
+    """The runs of one system: their flags, and which of these are paths.
 
     Attributes:
         flags: all flags of a run.
-        places: the flags that decide no number; they are left out of flags.txt.
+        places: the flags that do not affect results; they are left out of flags.txt.
         kept_places: those of them that places.txt has, as absolute paths.
         stem: the end of the name of a run's default directory.
     """
@@ -145,7 +145,7 @@ def only_run(run_dir: Path) -> contextlib.AbstractContextManager[int]:
 
 
 def made(run_dir: Path) -> Path:
-    """The directory, made if need be; `InputError` where it cannot be."""
+    """Make the directory if it does not exist; raise `InputError` if that fails."""
     try:
         make_directory(run_dir)
     except OSError as error:
@@ -170,7 +170,7 @@ def _fresh(stem: str) -> Path:
 
 @contextlib.contextmanager
 def removed_if_unused(run_dir: Path, *, was_there: bool) -> Iterator[None]:
-    """Removes a run directory that is still empty when the input or a place proves to be wrong.
+    """Remove a run directory that is still empty when the input or a path proves to be invalid.
 
     Args:
         run_dir: the directory.

@@ -17,7 +17,7 @@ class Signals:
     """Notes the first Ctrl-C or SIGTERM; the second Ctrl-C interrupts at once.
 
     Attributes:
-        came: whether one has come.
+        came: whether one has arrived.
     """
 
     def __init__(self):
@@ -59,7 +59,7 @@ class Profile:
         self._stop()
 
     def before(self, step: int) -> None:
-        """An execution begins after `step` steps."""
+        """Start the trace if the execution after `step` steps is to be traced."""
         if not self._steps or self._running:
             return
         first, last = self._steps
@@ -68,7 +68,7 @@ class Profile:
             self._running = True
 
     def reached(self, step: int) -> None:
-        """An execution ended after `step` steps."""
+        """Stop the trace if the last traced execution ended after `step` steps."""
         if self._steps and step >= self._steps[1]:
             self._stop()
 

@@ -63,7 +63,7 @@ def trainer(
 
 
 def monitored(monitor: str, metrics: Mapping[str, float]) -> float:
-    """The value that the best epoch has the lowest of.
+    """Compute the monitored value, which is lowest at the best epoch.
 
     >>> monitored("normal", {"normal_mse": 1.0, "cold_start_mse": 4.0, "noisy_mse": 2.0})
     1.0

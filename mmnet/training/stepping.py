@@ -10,12 +10,12 @@ import keras
 import tensorflow as tf
 
 Batches = Callable[[int], tf.data.Dataset]
-"""From a global step to the training batches from there on, a pure function of the step."""
+"""Maps a global step to the training batches from that step on; a pure function of the step."""
 
 
 @runtime_checkable
 class StackedBatches(Protocol):
-    """Batches that can be read several at a time, which costs less than one by one."""
+    """Batches that can be read several at a time, which is faster than one by one."""
 
     def __call__(self, first_step: int) -> tf.data.Dataset:
         """One element per batch."""

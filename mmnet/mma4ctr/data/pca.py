@@ -1,8 +1,8 @@
 """Principal components from sums: exact, in one pass, without the whole matrix in memory.
 
 Token sequences read as numbers, padded to the longest, make a matrix of 100,000 x 5,000 that is
-mostly padding. What principal components need of it are its column sums and its Gram matrix; short
-rows add to a corner of that only.
+mostly padding. Principal components need only its column sums and its Gram matrix, and short rows
+contribute to a corner of that matrix only.
 """
 
 from __future__ import annotations

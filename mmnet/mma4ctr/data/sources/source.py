@@ -51,11 +51,11 @@ class Label:
 
 @dataclass(frozen=True)
 class Source:
-    """A publisher's log of clicks; what differs from one publisher to another is here.
+    """A publisher's log of clicks, with everything that depends on the publisher.
 
     Attributes:
         layout: how the log is written.
-        labels: what `--label` may name; the first is the default.
+        labels: the values of `--label`; the first is the default.
         min_rows: the default of `--min_rows`.
         counts_all_rows: whether `--min_rows` counts a user's rows in the file, repeated ones too,
             and leaves users out as the log is read; else the protocols count the rows that they
