@@ -116,7 +116,7 @@ class Dataset:
 
     @classmethod
     def load(cls, directory: str | Path) -> Dataset:
-        """Opens a dataset directory, as `mmnet.prepare` and `save` leave it.
+        """Open a dataset directory that `mmnet.prepare` or `save` wrote.
 
         Raises:
             InputError: the directory has no dataset, or a damaged one.

@@ -17,7 +17,7 @@ doubling, as rates move fast at first and ever more slowly later."""
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class KnownAge(keras.layers.Layer):
-    """Hides an age that is known from the history where the history is hidden.
+    """Hides an age that is derived from the history, where the history is hidden.
 
     Call arguments:
         age: [batch], -1 where unknown.

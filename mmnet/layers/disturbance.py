@@ -1,4 +1,4 @@
-"""Disturbance: what training hides of a history and of the content, and how hiding is done.
+"""Disturbance: layers that hide parts of the history and of the content in training.
 
 Yu et al. (2021) section 4.2 and Fig. 2. `hide_all` and `hide_steps` are the one definition of
 "hidden": the layers below call them in training, the evaluation scenarios call them in testing.
@@ -102,7 +102,7 @@ class ColdStartDisturbance(_Disturbance):
     """
 
     def hidden(self, missing_flag, clicks=None):
-        """Every step."""
+        """Choose every step."""
         return ops.ones_like(missing_flag, "bool")
 
 
@@ -129,7 +129,7 @@ class NoisyDisturbance(_Disturbance):
         self.generator = keras.random.SeedGenerator(seed)
 
     def hidden(self, missing_flag, clicks=None, draws=None):
-        """Each step with probability τ; `draws` are T, [batch, window], drawn here if None."""
+        """Choose each step with probability τ; `draws` are T, [batch, window], drawn if None."""
         if draws is None:
             draws = keras.random.uniform(ops.shape(missing_flag), seed=self.generator)
         # T < τ, as T lies in [0, 1): then τ = 0 hides nothing and τ = 1 hides everything.
@@ -293,7 +293,7 @@ def _normalised(mode_weights: Sequence[float]) -> tuple[float, ...]:
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class UnknownDisturbance(keras.layers.Layer):
-    """Reads values and words as unknown at random, in training only.
+    """Replaces random values and words by the unknown one, in training only.
 
     Two things come of it: the row of the unknown value is trained, which every value that
     training never saw will meet; and an item's content is no longer its fingerprint, by which a
@@ -331,7 +331,7 @@ class UnknownDisturbance(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class ModalityDropout(keras.layers.Layer):
-    """Removes modalities at random, in training only.
+    """Drops modalities at random, in training only.
 
     A model cannot do without a modality that was never absent in training: it has no vector for
     the absence, and the others never had to predict alone. So each modality of an example is

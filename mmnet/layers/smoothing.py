@@ -17,7 +17,7 @@ from mmnet.layers.evidence import clipped
 from mmnet.schema import FIRST_ID, LARGEST_RATE
 
 KAPPAS = (1e-30, 1e20)
-"""Limits of kappa. Nothing that was fitted lies outside; a given one makes no product overflow."""
+"""Limits of kappa. Fitted values are inside, and a given value inside cannot cause overflow."""
 
 
 class _Fitted(keras.layers.Layer):

@@ -13,7 +13,7 @@ from mmnet import checks
 from mmnet.layers.evidence import clipped
 
 PIECE = 64
-"""Rows that are walked at a time, whatever the batch: a row needs some bytes for every split."""
+"""Rows processed at a time, whatever the batch size: a row needs some bytes for every split."""
 SMALLEST = 1e-35
 """Values closer to 0 are read as 0, as in LightGBM, so that no subnormal number is compared."""
 WORD = 31
@@ -22,7 +22,7 @@ WORD = 31
 ScoreLink = Literal["identity", "logistic"]
 """Link from a score to a rate; see `TreeRate`."""
 LEAST_PROBABILITY = 1e-7
-"""Rates are read as at least this far from 0 and 100 % where their log odds are taken."""
+"""Minimum distance of rates from 0 and 100 % before their log odds are computed."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Trees(keras.layers.Layer):
 
     @classmethod
     def of(cls, forest: Forest, **kwargs) -> Trees:
-        """Makes a layer that holds a forest."""
+        """Make a layer that holds a forest."""
         arrays = forest.arrays()
         layer = cls({name: len(array) for name, array in arrays.items()}, forest.alive, **kwargs)
         for name, array in arrays.items():

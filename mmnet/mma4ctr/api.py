@@ -44,13 +44,13 @@ if TYPE_CHECKING:
     from mmnet.mma4ctr.system import System
 
 ROWS = {*ProtocolFlags.model_fields, *ModalityFlags.model_fields, "seed"}
-"""Options that decide which rows and features are made of a log."""
+"""Options that decide which rows and features are derived from a log."""
 OPTIONS = {*InteractionFlags.model_fields, *ROWS}
 """Options of a dataset."""
 
 
 class Dataset:
-    """A log of clicks, and the rows of features that a protocol makes of it.
+    """A log of clicks, and the rows of features that a protocol derives from it.
 
     Every flag of `python -m mmnet.mma4ctr.prepare` is an option of the same name, and so are the
     flags of `mmnet.mma4ctr.train` that choose rows and features: `protocol="c1"`,
@@ -123,7 +123,7 @@ class Dataset:
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str], **options: Any) -> Dataset:
-        """Opens a dataset directory, as `mmnet.mma4ctr.prepare` and `save` leave it.
+        """Open a dataset directory that `mmnet.mma4ctr.prepare` or `save` wrote.
 
         Args:
             directory: directory of the dataset.

@@ -26,7 +26,7 @@ from mmnet.mma4ctr.training import fitting
 from mmnet.training.records import Stages
 
 CHECKED_PAIRS = 1000
-"""Scored by the SavedModel and by the model before an export is written."""
+"""Number of pairs that SavedModel and model both score before an export is written."""
 
 
 class System:
@@ -69,7 +69,7 @@ class System:
         return self.builder.loss or self.flags.loss
 
     def fresh(self, again: int = 0) -> fitting.Model:
-        """The model with fresh weights; `again` draws others."""
+        """Build the model with new weights; `again` draws different ones."""
         protocol, flags = self.protocol, self.flags
         label, seed = protocol.label[protocol.parts["train"]], flags.seed + 1_000_003 * again
         bias = float(metrics.logit(label.mean()))
@@ -131,7 +131,7 @@ class System:
         return fitting.scores(self.model, self.protocol, split)
 
     def calibration(self) -> Platt:
-        """Fitted to the validation rows."""
+        """Calibration fitted to the validation rows."""
         part = self.protocol.parts["validation"]
         return metrics.platt(self.protocol.label[part], self.scores("validation"))
 
@@ -146,7 +146,7 @@ class System:
         )
 
     def report(self, fitted: fitting.Fit) -> Report:
-        """Metrics of the chosen epoch, of those asked for besides, and of the references."""
+        """Metrics of the chosen epoch, of the requested epochs, and of the references."""
         test, chosen = self.test(), self.model.net.get_weights()
         at_epoch = {}
         for epoch, weights in sorted(fitted.reached.items()):

@@ -59,7 +59,7 @@ def prepare(flags: PrepareConfig) -> None:
 
 
 def print_dataset(found: Dataset) -> None:
-    """Prints what every rule left, and what is in the log."""
+    """Print the rows that each rule kept, and the size of the log."""
     spec = found.spec
     console.print((found.folder / LEDGER).read_text(encoding="utf-8"))
     console.print(

@@ -1,4 +1,4 @@
-"""Models by name, so that no driver needs to know any of them."""
+"""Models by name, so that no driver depends on a particular one."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Builder:
 
     @property
     def published_mode_weights(self) -> tuple[float, float, float]:
-        """(normal, cold-start, noisy) frequencies its authors trained with."""
+        """Frequencies of (normal, cold-start, noisy) in the authors' training."""
         known = (
             self.options if "mode_weights" in self.options.model_fields else own.DisturbanceOptions
         )

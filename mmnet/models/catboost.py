@@ -22,7 +22,7 @@ PARAMETERS = ("depth", "learning_rate", "l2_leaf_reg", "subsample")
 LOSSES = {"regression": "RMSE", "cross_entropy": "CrossEntropy"}
 """Names of the objectives."""
 MISSING = np.float32(-1e30)
-"""Stands for NaN, below all numbers: CatBoost's own way with NaN depends on the training rows."""
+"""Replaces NaN, below all numbers: CatBoost's handling of NaN depends on the training rows."""
 
 
 class CatBoost(BoostedTrees):

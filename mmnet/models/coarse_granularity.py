@@ -25,7 +25,7 @@ def attend_to_taxonomies(
     units: int,
     softmax_axis: str,
 ):
-    """Yu et al. (2021) section 4.3, Eq. 5 and 6.
+    """Attend to the item and its taxonomies at each step: Yu et al. (2021) section 4.3, Eq. 5, 6.
 
     Args:
         item: h^m of the fine-granularity module, [batch, window, units].
@@ -53,7 +53,7 @@ def attend_to_taxonomies(
 
 
 def temporal_mining(steps: keras.KerasTensor, *, filters: Sequence[int], dropout: float):
-    """Yu et al. (2021) section 4.3, Eq. 7 and 8.
+    """Summarize the window by the temporal mining layer: Yu et al. (2021) section 4.3, Eq. 7, 8.
 
     Args:
         steps: [batch, window, units].

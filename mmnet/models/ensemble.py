@@ -126,7 +126,7 @@ def layers_named(model: keras.Model, name: str) -> list[keras.layers.Layer]:
 
 
 def own_name(name: str) -> str:
-    """The name of a layer in its own network.
+    """Return the name of a layer in its own network.
 
     >>> own_name("member_2.gated_fusion"), own_name("gated_fusion")
     ('gated_fusion', 'gated_fusion')

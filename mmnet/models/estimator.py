@@ -84,7 +84,7 @@ class Estimator(Protocol):
         ...
 
     def state(self) -> dict[str, np.ndarray]:
-        """All that was fitted, as arrays (text as its UTF-8 bytes, uint8); never objects."""
+        """Fitted state as arrays (text as its UTF-8 bytes, uint8), never as objects."""
         ...
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:

@@ -33,7 +33,7 @@ def bounded(
 
 
 def in_standard_deviations(rate: keras.KerasTensor, spec: FeatureSpec, name: str):
-    """Divides percent by the training sd. Never centres: a missing step must stay 0."""
+    """Divide percent by the training sd, without centring: a missing step must stay 0."""
     return keras.layers.Rescaling(1 / spec.rate_scale, name=name)(rate)
 
 
@@ -46,7 +46,7 @@ class History(NamedTuple):
 
 
 def disturbed_history(inputs: dict[str, keras.KerasTensor], options: DisturbanceOptions) -> History:
-    """Yu et al. (2021) section 4.2 and Fig. 2: each example in normal, cold or noisy mode."""
+    """Disturb each example by its mode: Yu et al. (2021) section 4.2 and Fig. 2."""
     modes = MultiMode(
         options.mode_weights,
         options.noisy_rate,

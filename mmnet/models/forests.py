@@ -1,4 +1,4 @@
-"""Boosted trees as their libraries store them, made into arrays."""
+"""Conversion of boosted trees from the formats of their libraries to arrays."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Nodes(NamedTuple):
 
 
 def forest(nodes: Nodes) -> Forest:
-    """Makes arrays that `layers.trees.Trees` walks."""
+    """Convert trees to the arrays of `layers.trees.Trees`."""
     total = len(nodes.feature)
     of_node = np.repeat(np.arange(len(nodes.num_nodes)), nodes.num_nodes)
     first_node = np.cumsum(nodes.num_nodes) - nodes.num_nodes
@@ -111,9 +111,9 @@ def _depths(left, right, of_node, first_node, num_nodes) -> np.ndarray:
 
 
 def float32_at_most(threshold: np.ndarray) -> np.ndarray:
-    """The largest float32 numbers that are not above these; a float32 x is below the same ones.
+    """Round thresholds down to float32; comparisons of float32 numbers with them are unchanged.
 
-    Inside `SMALLEST` of 0 nothing is but 0 itself; there -`SMALLEST` says that 0 goes right.
+    Closer to 0 than `SMALLEST` the only number is 0; there -`SMALLEST` sends 0 to the right.
     """
     with np.errstate(over="ignore"):  # infinite where no float32 is so large
         found = threshold.astype(np.float32)
@@ -144,7 +144,7 @@ def count_at_most(log_threshold: np.ndarray) -> np.ndarray:
 
 
 def lightgbm_forest(text: str, logged: Sequence[bool]) -> Forest:
-    """Reads a model of LightGBM.
+    """Parse a model of LightGBM.
 
     Args:
         text: what `Booster.model_to_string` returns.
@@ -202,7 +202,7 @@ def _fields(part: str) -> dict[str, str]:
 
 
 def catboost_forest(text: str, logged: Sequence[bool]) -> Forest:
-    """Reads a model of CatBoost.
+    """Parse a model of CatBoost.
 
     Args:
         text: its JSON.

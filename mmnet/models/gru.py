@@ -1,4 +1,4 @@
-"""GRU: a recurrent network in the place of MMNet's modules for the history."""
+"""GRU: a recurrent network instead of MMNet's modules for the history."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def prediction(
     moment: keras.KerasTensor | None = None,
     prior: Prior | None = None,
 ):
-    """Yu et al. (2021) section 4.5, Eq. 10: the head of every network.
+    """Predict the share rate, in the head of every network: Yu et al. (2021) section 4.5, Eq. 10.
 
     Beyond the paper: with `smoothed`, the network predicts the mean of a prior and how many
     clicks this prior is worth, and the item's own clicks update it. So an item's evidence counts
@@ -165,7 +165,7 @@ def _smoothed(
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class PredictedRate(keras.layers.Layer):
-    """Brings a network's output z back to percent; always float32.
+    """Converts a network's output z to percent; always float32.
 
         identity    mean + scale z
         logit       max_rate / (1 + exp(-(logit(mean / max_rate) + z)))

@@ -35,7 +35,7 @@ def texts_of(spec: FeatureSpec) -> list[TextSpec | VectorSpec]:
 def meta_info(
     inputs: dict[str, keras.KerasTensor], spec: FeatureSpec, options: ContentOptions
 ) -> list[Modality]:
-    """Yu et al. (2021) section 4.4.
+    """Encode the content of an item: Yu et al. (2021) section 4.4.
 
     Returns:
         The modalities that the data have: u of the fields and numbers, c of the texts (attended

@@ -98,7 +98,7 @@ def gated_prediction(
     moment: keras.KerasTensor | None = None,
     prior: Prior | None = None,
 ):
-    """Yu et al. (2021) section 4.5, Eq. 9 and 10: the end of every network but MMVED.
+    """Fuse history and content, and predict: Yu et al. (2021) section 4.5, Eq. 9 and 10.
 
     Beyond the paper: a modality that an example lacks has weight 0 in its fusion, and a learned
     vector marks its absence. If no modality is absent, this is exactly Eq. 9.

@@ -22,7 +22,7 @@ LOG_SD = (-20.0, 2.0)
 """Range of an expert's log standard deviation, that of the authors' code."""
 
 MEAN = (-1e20, 1e20)
-"""Range of an expert's mean: times exp(40), the largest precision, it is still a float32."""
+"""Range of an expert's mean: times exp(40), the largest precision, it is within float32."""
 
 
 def mmved(spec: FeatureSpec, options: MmvedOptions) -> keras.Model:

@@ -35,7 +35,7 @@ class Options(BaseModel):
 
 
 class Seeded(Options):
-    """For models that draw at random.
+    """Options of models that draw at random.
 
     Attributes:
         seed: fixes initial weights, disturbance and dropout.
@@ -85,7 +85,7 @@ class SizeOptions(Seeded):
 
 
 class ContentOptions(SizeOptions):
-    """The meta-info module.
+    """Options of the meta-info module.
 
     Attributes:
         field_width: d, width of a meta feature's vector.
@@ -105,7 +105,7 @@ class ContentOptions(SizeOptions):
 
 
 class HeadOptions(SizeOptions):
-    """The prediction.
+    """Options of the prediction.
 
     Attributes:
         link: how the network's output becomes a rate; see `PredictedRate`.
@@ -127,7 +127,7 @@ class NetworkOptions(DisturbanceOptions, TaxonomyOptions, ContentOptions, HeadOp
 
 
 class PriorOptions(NetworkOptions):
-    """For networks whose prediction can be a prior that the item's own clicks correct.
+    """Options of networks that can predict a prior, which the item's own clicks correct.
 
     Attributes:
         head: "direct" predicts from everything, as in the paper. "smoothed" predicts a prior from

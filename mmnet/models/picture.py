@@ -1,4 +1,4 @@
-"""The picture of a model, drawn from the model itself, in Mermaid."""
+"""Diagram of a model in Mermaid, drawn from the model itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLUMBING = (
     keras.layers.Concatenate,
     keras.layers.Dropout,
 )
-"""Layers that change form or nothing: an arrow passes through them."""
+"""Layers that change the shape at most, when the model predicts: arrows pass through them."""
 
 
 def mermaid(model: keras.Model) -> str:

@@ -67,7 +67,7 @@ def _log_gamma_poisson(shares, clicks, mu, kappa):
 
 
 RAREST = 1e-6
-"""Shares per click: as-of means nearer to 0 (or to 1) are fitted as if they were this near.
+"""Shares per click: as-of means that are closer to 0 (or to 1) are clipped to this distance.
 
 Without any shares a mean is 0, and one share of an item would be impossible."""
 
@@ -90,7 +90,7 @@ GAMMA_POISSON = Family(
 
 
 def family_of(spec: FeatureSpec) -> Family:
-    """The family that fits the range of a dataset's rates."""
+    """Return the family for the range of a dataset's rates."""
     return GAMMA_POISSON if spec.max_rate is None else BETA_BINOMIAL
 
 
@@ -126,7 +126,7 @@ def fit_priors(
     num_values: int,
     base: tuple[float, float],
 ) -> np.ndarray:
-    """Fits a prior per taxonomy value, itself shrunk towards one for all.
+    """Fit a prior per taxonomy value, shrunk towards a common one.
 
     (link(mu), log kappa) of a value is taken as normal around that of `base`, with two variances
     over the values that are fitted too (EM with Laplace's approximation). So a value with few
@@ -224,7 +224,7 @@ class Centre:
 
 
 def as_of_means(inputs: Inputs, decay: float) -> tuple[np.ndarray, np.ndarray]:
-    """Each taxonomy's mean rate over the window, of which newer steps weigh more.
+    """Compute each taxonomy's mean rate over the window, with larger weights for newer steps.
 
     The inputs are as of the time of the example and leave its own item out; see
     `data.taxonomy_means`.

@@ -204,7 +204,7 @@ class SmoothedHistory:
         self._state = dict(state)
 
     def network(self) -> keras.Model:
-        """The fitted estimator as a functional model; see `models.estimator.Estimator`."""
+        """Convert the fitted estimator to a functional model; see `estimator.Estimator`."""
         state, window = self._state, self.spec.window
         inputs = model_inputs(self.spec)
         tensors = bounded_inputs(inputs, self.spec)

@@ -14,7 +14,7 @@ from mmnet.models.options import RecurrentOptions
 from mmnet.schema import FeatureSpec
 
 UNROLLED = 16
-"""Longest window that a recurrent layer takes without a loop."""
+"""Longest window for which a recurrent layer is unrolled."""
 
 
 class Steps(NamedTuple):
@@ -80,7 +80,7 @@ def step_vectors(
 def recurrent(
     layer: type[keras.layers.Layer], units: int, spec: FeatureSpec, **options: Any
 ) -> keras.layers.Layer:
-    """Makes a `keras.layers.GRU` or `LSTM` that XLA compiles well on any device."""
+    """Make a `keras.layers.GRU` or `LSTM` that XLA compiles well on any device."""
     # A short loop is faster unrolled; a long one compiles for minutes. XLA has no cuDNN kernels.
     return layer(units, unroll=spec.window <= UNROLLED, use_cudnn=False, **options)
 

@@ -1,4 +1,4 @@
-"""Transformer: self-attention over the steps in the place of MMNet's modules for the history."""
+"""Transformer: self-attention over the steps instead of MMNet's modules for the history."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class TreeFeatures:
         }
 
     def layer(self) -> TreeColumns:
-        """A layer of the same columns, counts in the place of their logarithms."""
+        """Layer of the same columns, with counts instead of their logarithms."""
         layer = TreeColumns(
             self.spec.model_dump(mode="json"),
             {name: list(array.shape) for name, array in self.state.items()},
@@ -194,7 +194,7 @@ class TreeColumns(keras.layers.Layer):
 def parts(
     xp: Any, inputs: Mapping[str, Any], spec: FeatureSpec, state: Mapping[str, Any], *, coarse: bool
 ) -> Parts:
-    """Columns by name; those of counts, whose names begin with `LOGGED`, are not logarithms yet.
+    """Compute columns by name; counts, with names that begin with `LOGGED`, are not logarithms yet.
 
     Args:
         xp: `numpy` or `keras.ops`.
@@ -399,7 +399,7 @@ def _nothing(spec: FeatureSpec) -> Inputs:
 
 
 def extra(module: str, model: str) -> Any:
-    """A module of the extra `baselines`.
+    """Import a module of the extra `baselines`.
 
     Raises:
         InputError: it is not installed.

@@ -1,1 +1,1 @@
-"""From a publisher's files to the rows and tables that models read."""
+"""Conversion of a publisher's files to the rows and tables that models read."""

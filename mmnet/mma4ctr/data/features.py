@@ -24,7 +24,7 @@ from mmnet.mma4ctr.data.protocols import SPLITS, Protocol
 
 @dataclass(frozen=True)
 class Scaler:
-    """Brings columns to [0, 1]: (x - low) · factor, float32 [columns] both."""
+    """Scaling of columns to [0, 1]: (x - low) · factor, float32 [columns] both."""
 
     low: np.ndarray
     factor: np.ndarray
@@ -48,11 +48,11 @@ class Features:
 
     @property
     def in_features(self) -> int:
-        """Columns of a row."""
+        """Number of columns of a row."""
         return self.states.shape[1] + self.items.shape[1]
 
     def rows(self, state: np.ndarray, item: np.ndarray, split: str) -> np.ndarray:
-        """Scaled rows, written out after all: float32 [rows, in_features]."""
+        """Materialize scaled rows, float32 [rows, in_features]."""
         found = np.concatenate([self.states[state], self.items[item]], axis=1)
         return fusion.bounded(found, self.scalers[split].low, self.scalers[split].factor)
 
@@ -77,7 +77,7 @@ def build(
     how: Reduction,
     more: np.ndarray | None = None,
 ) -> Features:
-    """The tables of a protocol.
+    """Build the tables of a protocol.
 
     Args:
         dataset: the log.

@@ -27,7 +27,7 @@ modalities, and sums of a network's first layer, stay finite whatever the files 
 
 
 def modalities_of(matrix: str) -> tuple[str, ...]:
-    """The modalities that a matrix is made of, in the order v, a, t.
+    """List the modalities of a matrix, in the order v, a, t.
 
     >>> modalities_of("vt_cross"), modalities_of("acoustic")
     (('visual', 'textual'), ('acoustic',))
@@ -48,7 +48,7 @@ def needed(matrix: str, present: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def min_max(table: np.ndarray, fit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest value and factor of each column that bring the rows to fit to [0, 1].
+    """Compute the lowest value and the factor that scale each column to [0, 1] on the rows to fit.
 
     A constant column has the factor 0 and becomes 0, as does one whose values lie nearer to each
     other than the smallest normal float32. float32 [columns] both.
@@ -67,7 +67,7 @@ def min_max(table: np.ndarray, fit: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def scaled(table: np.ndarray, fit: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Columns brought to [0, 1] over the rows to fit to, float32; others as `bounded` has them."""
+    """Scale columns to [0, 1] over the rows to fit, float32; `bounded` clips the other rows."""
     low, factor = min_max(table, fit)
     found = np.empty(table.shape, np.float32) if out is None else out
     for part in pca.slices(len(table)):
@@ -76,7 +76,7 @@ def scaled(table: np.ndarray, fit: np.ndarray, out: np.ndarray | None = None) ->
 
 
 def bounded(rows: np.ndarray, low: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """Scaled rows, (x - low) · factor, within `LARGEST_SCALED`; as `network.GatheredRows`."""
+    """Scale rows, (x - low) · factor, and clip them to `LARGEST_SCALED`, as `GatheredRows` does."""
     with np.errstate(over="ignore"):
         return np.clip((rows - low) * factor, -LARGEST_SCALED, LARGEST_SCALED)
 

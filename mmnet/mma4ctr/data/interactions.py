@@ -63,7 +63,7 @@ class Interactions:
 
 
 def label_of(flags: InteractionFlags) -> str:
-    """The label that `--label` names, or the source's own.
+    """Return the label that `--label` names, or the source's default.
 
     Raises:
         InputError: there is no such source, or it has no such label.
@@ -77,7 +77,7 @@ def label_of(flags: InteractionFlags) -> str:
 
 
 def min_rows_of(flags: InteractionFlags) -> int:
-    """Fewest rows of a user."""
+    """Return the minimum number of rows of a user."""
     return sources.named(flags.source).min_rows if flags.min_rows < 0 else flags.min_rows
 
 

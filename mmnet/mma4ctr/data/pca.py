@@ -17,7 +17,7 @@ BLOCK_ROWS = 4096
 
 @dataclass(frozen=True)
 class Ragged:
-    """Rows of whole numbers of unlike lengths.
+    """Rows of whole numbers with different lengths.
 
     Attributes:
         values: values of all rows, one after another, int32.
@@ -36,7 +36,7 @@ class Ragged:
         return np.diff(self.offsets)
 
     def dense(self, rows: np.ndarray, width: int) -> np.ndarray:
-        """The given rows padded with zeros, or cut, to a width; float64 [rows, width].
+        """Pad or truncate the given rows to a width; float64 [rows, width].
 
         >>> Ragged(np.array([7, 8, 9]), np.array([0, 2, 3])).dense(np.array([1, 0]), 2).tolist()
         [[9.0, 0.0], [7.0, 8.0]]
@@ -160,7 +160,7 @@ def transform_dense(
     rounded: bool = False,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Scores of all rows, float32 [len(data), k]; rows not asked for are zero.
+    """Compute the scores of rows, float32 [len(data), k]; all other rows are zero.
 
     Args:
         fitted: the components.

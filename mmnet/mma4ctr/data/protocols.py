@@ -110,7 +110,7 @@ class Protocol:
 
 
 def build(dataset: Dataset, flags: ProtocolFlags, needed: np.ndarray, seed: int) -> Protocol:
-    """The rows of a protocol.
+    """Build the rows of a protocol.
 
     Args:
         dataset: the log.
@@ -138,7 +138,7 @@ def build(dataset: Dataset, flags: ProtocolFlags, needed: np.ndarray, seed: int)
 
 
 def user_blocks(user: np.ndarray, seed: int) -> np.ndarray:
-    """An order of rows in which each user's rows are together, users by first appearance.
+    """Order rows so that each user's rows are consecutive, users by first appearance.
 
     The rows are permuted at random; users come in the order in which they are met, so those with
     many rows tend to come early, as they do in the published order (that of a Python set).
@@ -158,7 +158,7 @@ def user_blocks(user: np.ndarray, seed: int) -> np.ndarray:
 
 
 def positional_parts(number: int) -> dict[str, slice]:
-    """Train, validation, test as the first 80 %, the next 10 % and the rest.
+    """Split rows into train, validation and test: the first 80 %, the next 10 % and the rest.
 
     >>> positional_parts(25)
     {'train': slice(0, 20, None), 'validation': slice(20, 22, None), 'test': slice(22, 25, None)}
@@ -288,7 +288,7 @@ def _past_only(
 
 
 def time_bins(time: np.ndarray, daily: bool, number: int) -> tuple[np.ndarray, int, int, int]:
-    """Bins of rows by time, and the first bins of validation and test.
+    """Assign rows to time bins, and find the first bins of validation and test.
 
     Days are bins; the last one is test, the one before validation. Other times are cut at their
     quantiles, equal times together, and split 8:1:1.

@@ -1,4 +1,4 @@
-"""Models of clicks by name, so that no other file needs to know any of them."""
+"""Models of clicks by name, so that no other file depends on a particular one."""
 
 from __future__ import annotations
 

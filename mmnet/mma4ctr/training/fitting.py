@@ -31,7 +31,7 @@ Rows = Callable[[Protocol, int, int], np.ndarray]
 
 
 def permuted_rows(protocol: Protocol, seed: int, epoch: int) -> np.ndarray:
-    """Places of the training rows, each once, in random order."""
+    """Positions of the training rows in random order, each once."""
     part = protocol.parts["train"]
     return np.random.default_rng([seed, 4, epoch]).permutation(part.stop - part.start)
 
@@ -61,12 +61,12 @@ OBJECTIVES: dict[str, Objective] = {
     "items": Objective(LogLikelihood, taken_rows),
 }
 AUC = "validation/auc"
-"""The metric of an epoch, as it is logged."""
+"""Name of an epoch's metric in the logs."""
 
 HALF_EVERY = 5
 MOST_RETRIES = 5
 EPSILON = 1e-8
-"""Adam's, as in PyTorch; Keras' own default is ten times that."""
+"""Adam's epsilon, as in PyTorch; Keras' default is ten times as large."""
 
 
 class Epoch(TypedDict):
@@ -107,7 +107,7 @@ class Fit:
 
 
 def learning_rate(base: float, epoch: int, schedule: str) -> float:
-    """The rate of an epoch, counted from 0: half every five epochs, or constant.
+    """Learning rate of an epoch, counted from 0: halved every five epochs, or constant.
 
     >>> [learning_rate(1, epoch, "step") for epoch in (0, 4, 5, 9, 10, 29)]
     [1.0, 1.0, 0.5, 0.5, 0.25, 0.03125]
@@ -306,7 +306,7 @@ class _Hooks(EpochHooks):
             self._model.net.set_weights(self._fresh(undone))
 
     def after(self, progress: Progress, metrics: Metrics) -> Literal["keep", "undo", "unlogged"]:
-        """Undoes an epoch up to five times, or only leaves it out of the history."""
+        """Undo an epoch up to five times, or only leave it out of the history."""
         if metrics[AUC] > 0.5 or self._flags.interrupt == "off":
             return "keep"
         if self._flags.interrupt == "head":

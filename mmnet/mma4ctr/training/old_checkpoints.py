@@ -1,4 +1,4 @@
-"""Checkpoints of clicks models as they were written before both systems had one trainer."""
+"""Conversion of old checkpoints of click models, from before both systems shared a trainer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from mmnet.training.resume import Arrays, Checkpoint, Checkpoints
 
 _BASE_RATE = "run/base_rate"
-"""Only old checkpoints have it: the learning rate after the epochs undone so far."""
+"""Key that only old checkpoints have: the learning rate after the epochs undone so far."""
 
 
 def convert(directory: Path, network: Sequence[str], steps_per_epoch: int, metric: str) -> None:

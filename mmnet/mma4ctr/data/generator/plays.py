@@ -47,7 +47,7 @@ def plays(
     ugly,
     seed,
 ) -> tuple[Truth, Plays]:
-    """Users, items and their truth, and who was shown what; see `wechat_files`.
+    """Draw users, items, their truth and the exposures; see `wechat_files`.
 
     Raises:
         ValueError: an option is out of range.

@@ -34,7 +34,7 @@ def tiktok_files(
     ugly: bool = True,
     seed: int = 0,
 ) -> Truth:
-    """Writes final_track1_train.txt, the features' JSON lines and what generated them.
+    """Write final_track1_train.txt, the features' JSON lines and the truth behind them.
 
     The defaults are 1/50 of the rows and items that the method keeps, and a fifth of its users.
 

@@ -45,7 +45,7 @@ class Truth:
         return self.of_codes(user, item)
 
     def of_codes(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        """The same of places in `user_ids` and `item_ids`."""
+        """P(y = 1) of pairs given by their positions in `user_ids` and `item_ids`."""
         logarithm = self.taste[user, self.topic[item]] + self.appeal[item]
         return np.minimum(self.scale * self.user_factor[user] * np.exp(logarithm), 0.95)
 

@@ -77,7 +77,7 @@ def wechat_files(
     ugly: bool = True,
     seed: int = 0,
 ) -> Truth:
-    """Writes user_action.csv, feed_info.csv and what generated them, TRUTH.
+    """Write user_action.csv, feed_info.csv and the truth behind them, TRUTH.
 
     The defaults are 1/50 of the contest's size. Sequences are up to `text_scale` times as long as
     the contest's (5198 words of OCR, 1401 of ASR, 622 of description).

@@ -21,19 +21,19 @@ def write_csv(path: Path, table: pa.Table, *, delimiter: str = ",", header: bool
 
 
 def write_lines(path: Path, lines: pa.StringArray) -> None:
-    """Writes lines that end in a line break each: the array's own bytes, one after another."""
+    """Write an array of lines, each of which ends in a line break, as raw bytes."""
     _, offsets, data = lines.buffers()
     last = np.frombuffer(offsets, np.int32)[len(lines)]
     write_atomic(path, data.to_pybytes()[:last])
 
 
 def joined(lists: pa.ListArray, separator: str) -> pa.Array:
-    """Each list as text, its values between separators."""
+    """Format each list as text with separators."""
     words = lists.values.cast(pa.string())
     return pc.binary_join(pa.ListArray.from_arrays(lists.offsets, words), separator)
 
 
 def matrix(values: np.ndarray) -> pa.ListArray:
-    """Each row as a list."""
+    """Format each row of a matrix as a list."""
     offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()))

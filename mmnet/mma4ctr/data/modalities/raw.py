@@ -1,4 +1,4 @@
-"""Modalities as the files have them."""
+"""Raw modalities, as in the files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmnet.mma4ctr.data.pca import Ragged
 
 @dataclass(frozen=True)
 class Raw:
-    """One modality of all items as its files have it.
+    """One raw modality of all items.
 
     Attributes:
         present: bool [items].
@@ -32,7 +32,7 @@ class Raw:
     lists: tuple[Ragged, ...] = ()
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything by name, to be stored."""
+        """Arrays by name, for storing."""
         found = {"present": self.present}
         if self.tokens is not None:
             found |= {"tokens": self.tokens.values, "tokens_offsets": self.tokens.offsets}
@@ -46,7 +46,7 @@ class Raw:
 
     @classmethod
     def of(cls, arrays: dict[str, np.ndarray]) -> Raw:
-        """The modality of stored arrays."""
+        """Restore a modality from stored arrays."""
 
         def ragged(name: str) -> Ragged | None:
             return Ragged(arrays[name], arrays[f"{name}_offsets"]) if name in arrays else None

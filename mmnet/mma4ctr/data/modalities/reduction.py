@@ -40,7 +40,7 @@ class Reduction:
 
 
 def table(name: str, raw: Raw, fit: np.ndarray, how: Reduction) -> np.ndarray:
-    """One modality of all items as numbers, float32 [items, width]; absent items are zero.
+    """Convert one modality of all items to numbers, float32 [items, width]; absent items are zero.
 
     Args:
         name: name of the modality.
@@ -116,5 +116,5 @@ def music_width(distinct: int) -> int:
 
 
 def tables(raws: dict[str, Raw], fit: np.ndarray, how: Reduction) -> dict[str, np.ndarray]:
-    """`table` of all three modalities."""
+    """Convert all three modalities with `table`."""
     return {name: table(name, raws[name], fit, how) for name in MODALITIES}

@@ -1,4 +1,4 @@
-"""Publishers' logs of clicks by name, one file each, so that no other file needs to know any."""
+"""Publishers' logs of clicks by name, one file each, so that no other file depends on one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SOURCES: dict[str, Source] = {"wechat": wechat.SOURCE, "tiktok": tiktok.SOURCE}
 
 
 def named(name: str) -> Source:
-    """The source that `--source` names.
+    """Return the source that `--source` names.
 
     Raises:
         InputError: there is no such source.
