@@ -13,13 +13,13 @@ from mmnet.flags import Columns, Flags, Repeated
 
 
 class MemoryFlags(Flags):
-    """The memory that a command may hold."""
+    """Memory limit of a command."""
 
     memory: Annotated[str, "added later"] = Field(
         "",
-        description="Most memory of the command and its child processes, e.g. 8GB: what is "
-        "estimated to need more is refused, and a command that exceeds it ends with exit code 1. "
-        "Default: the memory of the machine, as far as estimates go.",
+        description="Memory limit of the command and its child processes, e.g. 8GB. Steps that are "
+        "estimated to need more are refused, and a command that exceeds it ends with exit code 1. "
+        "Default: estimates are compared with the memory of the machine.",
     )
 
     @pydantic.field_validator("memory")
@@ -42,13 +42,13 @@ class EngineFlags(MemoryFlags):
     engine: str = Field(
         "duckdb://",
         description="Engine that reads and counts tables: duckdb:// (in this process), "
-        "duckdb://FILE, pyspark://, or the URL of another Ibis backend. ${NAME} in it is the value "
-        "of an environment variable, so that no password is in a command line or a file.",
+        "duckdb://FILE, pyspark://, or the URL of another Ibis backend. ${NAME} is replaced by the "
+        "value of an environment variable, to keep passwords out of command lines and files.",
     )
     engine_memory: str = Field(
         "1GB",
         description="Memory limit of DuckDB, or of the Spark driver, e.g. 4GB. With --memory, the "
-        "default is half of what is left of it.",
+        "default is half of the memory that remains within it.",
     )
     engine_threads: int = Field(
         0, ge=0, description="Number of threads of the engine; 0 uses all CPU cores."

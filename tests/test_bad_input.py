@@ -102,18 +102,18 @@ COUNT_RULE = "must be a whole number of 0 or more, below 2**53. Received:"
         ),
         (
             line(5, "a,3,60,61"),
-            "counts.csv line 5, column shares: 61 shares of 60 clicks; a share is counted only "
-            "where there is a click. If the numerator is no part of the denominator, set "
-            "--rate_may_exceed_one",
+            "counts.csv line 5, column shares: 61 shares of 60 clicks; shares must not "
+            "exceed clicks. If they are not a subset, set --rate_may_exceed_one",
         ),
         (
             line(5, "a,2,60,5"),
-            "counts.csv line 5: two different rows for item 'a' in period 2: shares is '6' in line "
-            "4 and '5' here; keep the right one, or add them up if they are parts of one count",
+            "counts.csv line 5: duplicate row for item 'a' in period 2 with other values: "
+            "shares is '6' in line 4 and '5' here; keep the right one, or add them up if they are "
+            "parts of one count",
         ),
         (
             line(5, "a,2,60,6"),
-            "counts.csv line 5: an exact repeat of line 4 (item 'a' in period 2); remove it, or "
+            "counts.csv line 5: exact duplicate of line 4 (item 'a' in period 2); remove it, or "
             "set --repeats=drop",
         ),
         (
@@ -146,8 +146,8 @@ COUNT_RULE = "must be a whole number of 0 or more, below 2**53. Received:"
         ),
         (
             line(5, "a,3,60"),
-            "counts.csv line 5: 3 fields where the header of the counts table has 4; put quotes "
-            "around a value that holds a comma or a line break",
+            "counts.csv line 5: 3 fields, but the header of the counts table has 4; put quotes "
+            "around a value that contains a comma or a line break",
         ),
         ("", "counts.csv is not a readable CSV file (counts table): it is empty"),
         ("item_id,period,clicks,shares\n", "counts.csv: the counts table has no rows"),
@@ -171,13 +171,13 @@ def test_a_wrong_counts_table_is_one_sentence(counts, said):
         (
             ITEMS + "a,news,again,5\n",
             {},
-            "items.csv line 4: two different rows for item 'a': category is 'music' in line 2 "
-            "and 'news' here; keep the right one",
+            "items.csv line 4: duplicate row for item 'a' with other values: category is 'music' "
+            "in line 2 and 'news' here; keep the right one",
         ),
         (
             ITEMS + ITEMS.splitlines()[2],
             {},
-            "items.csv line 4: an exact repeat of line 3 (item 'b'); remove it, or set "
+            "items.csv line 4: exact duplicate of line 3 (item 'b'); remove it, or set "
             "--repeats=drop",
         ),
         (ITEMS + ",news,none,5\n", {}, "items.csv line 4, column item_id: an item id is empty"),
@@ -207,14 +207,14 @@ def test_a_wrong_counts_table_is_one_sentence(counts, said):
         (
             ITEMS,
             {"texts": ("length",)},
-            "items.csv: column 'length' named by --texts holds number values, not text; name it in "
-            "--numerics or --categoricals",
+            "items.csv: column 'length' named by --texts has number values, not text; name it in "
+            "--numerics or --categoricals instead",
         ),
         (
             {"item_id": ["a", "b"], "length": [1, 2]},
             {"texts": ("length",)},
-            "items.parquet: column 'length' named by --texts holds int64 values, not text; name it "
-            "in --numerics or --categoricals",
+            "items.parquet: column 'length' named by --texts has int64 values, not text; name it "
+            "in --numerics or --categoricals instead",
         ),
         (
             ITEMS,
@@ -224,8 +224,8 @@ def test_a_wrong_counts_table_is_one_sentence(counts, said):
         (
             {"item_id": ["a", "b"], "tags": [[{"id": 1}], []]},
             {"taxonomies": ("tags",)},
-            "items.parquet: column 'tags' named by --taxonomies holds list<element: "
-            "struct<id: int64>> values; a list of single values is wanted",
+            "items.parquet: column 'tags' named by --taxonomies has list<element: "
+            "struct<id: int64>> values; each row must have a list of single values",
         ),
         (
             b"item_id,title\na,caf\xe9\nb,tea\n",
@@ -268,12 +268,12 @@ def test_a_long_id_is_shown_in_part(counts, items):
         (
             {"min_test_rows": 200},
             "the test split has 2 examples, fewer than 200; lower --min_target_clicks (now 50) or "
-            "--min_test_rows, or bring more periods",
+            "--min_test_rows, or use data with more periods",
         ),
         (
             {"min_target_clicks": 61},
             "the validation split has 0 examples, fewer than 1; lower --min_target_clicks (now 61) "
-            "or --min_test_rows, or bring more periods",
+            "or --min_test_rows, or use data with more periods",
         ),
         (
             {"first_period": "yesterday"},
@@ -297,23 +297,23 @@ def test_a_file_that_is_not_parquet_inside_is_one_sentence():
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ({}, "--counts and --items not given; name the tables, or a --source"),
-        ({"counts": "counts.csv"}, "--items not given; name the tables, or a --source"),
+        ({}, "--counts and --items not given; name the tables, or set --source"),
+        ({"counts": "counts.csv"}, "--items not given; name the tables, or set --source"),
         (
             {"source": "simulated", "items": "items.csv"},
-            "--source brings its own tables; leave out --counts and --items",
+            "--source has its own tables; remove --counts and --items",
         ),
         (
             {"counts": "none.csv", "items": "items.csv"},
-            "none.csv: no such file, directory or glob (--counts)",
+            "none.csv: no such file, directory or glob pattern (--counts)",
         ),
         (
             {"counts": "counts.csv", "items": "items.csv", "vectors": ("cover.parquet",)},
-            "--vectors takes NAME:FILE. Received: 'cover.parquet'",
+            "--vectors must be NAME:FILE. Received: 'cover.parquet'",
         ),
         (
             {"counts": "counts.csv", "items": "items.csv", "vectors": ("cover:none.parquet",)},
-            "none.parquet: no such file, directory or glob (--vectors)",
+            "none.parquet: no such file, directory or glob pattern (--vectors)",
         ),
     ],
 )
@@ -347,7 +347,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine():
 
 def test_quoted_line_breaks_are_fine_and_later_lines_still_right():
     items = 'item_id,title\na,"one\nsong"\nb,two\na,again\n'
-    assert sentence(COUNTS, items).startswith("items.csv line 5: two different rows for item 'a'")
+    assert sentence(COUNTS, items).startswith("items.csv line 5: duplicate row for item 'a'")
     made = prepare(COUNTS, items.replace("a,again\n", ""), texts=("title",))
     assert made.fitted.spec.texts[0].name == "title"
 

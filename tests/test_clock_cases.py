@@ -162,7 +162,8 @@ def test_a_width_that_is_not_the_logs_is_refused(start, freq, given, right, caps
 
 def test_a_minute_is_no_month(capsys):
     assert refused(capsys, ["2024-03-04"] * 2, "--period=1m") == (
-        "error: --period=1m may be minutes or months; set --period=1min or --period=1M\n"
+        "error: --period=1m is ambiguous: it may be minutes or months; "
+        "set --period=1min or --period=1M\n"
     )
 
 
@@ -178,9 +179,9 @@ def test_a_minute_is_no_month(capsys):
          "periods; write it as 2024-05-31, or set --time_format=%Y%m --period=1M, or "
          "--time_unit=index if it is the number of a period"),
         ("2022-06-01", "MS", "%Y-%m", "--period=1M",
-         ", column period: its values name months, but periods are 1d long; set --period=1M"),
+         ", column period: values are months, but periods are 1d long; set --period=1M"),
         ("2024-10-07", "W-MON", "%G-W%V", "--period=7d",
-         ", column period: its values name weeks, but periods are 1d long; set --period=7d"),
+         ", column period: values are weeks, but periods are 1d long; set --period=7d"),
     ],
 )  # fmt: skip
 def test_calendar_codes_are_no_counters(start, freq, form, needed, said, capsys):

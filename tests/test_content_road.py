@@ -80,9 +80,9 @@ def trained(tables, content_flags, tmp_path_factory):
 def test_the_ledger_of_a_run_counts_what_has_no_vector(trained, tables):
     rows = Record.read(trained / "record.json").rows_per_rule
     items = pd.read_csv(tables / "items.csv", dtype=str, keep_default_na=False)
-    assert rows["items: text of 'title' is there"] == (items["title"] != "").sum()
+    assert rows["items: text of 'title' exists"] == (items["title"] != "").sum()
     bad = items["cover"].isin(["", "gone.png", "3.png"])
-    assert rows["items: image of 'cover' is there"] == (~bad).sum()
+    assert rows["items: image of 'cover' exists"] == (~bad).sum()
     (told,) = (rule for rule in datasets.load(trained / "dataset").ledger if "cover" in rule.rule)
     assert "1 no such file: gone.png" in told.note
     assert "3.png" in told.note

@@ -291,7 +291,7 @@ def test_a_run_directory_below_a_file_is_refused(simulated_flags, tmp_path, caps
     (tmp_path / "file").write_text("")
     arguments = [*simulated_flags, f"--run_dir={tmp_path / 'file' / 'run'}"]
     assert run(TrainConfig, "train", *arguments) == driver.WRONG_INPUT
-    assert "cannot be made" in capsys.readouterr().err
+    assert "cannot be created" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_not_overwritten(own_copy, simulated_flags, capsys):

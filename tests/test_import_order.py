@@ -184,7 +184,7 @@ MISTAKES = {
         (["--counts=counts.csv"], "--items not given"),
         (["--counts=no.csv", "--items=nor.csv"], "no.csv: no such file"),
         ([*TABLES, "--item_column=id"], "counts.csv has no column 'id'"),
-        (["--events=bare.csv", "--items=items.csv"], "bare.csv has no column of times"),
+        (["--events=bare.csv", "--items=items.csv"], "bare.csv has no column that is recognised"),
     ],
     "prepare": [
         (["--cuonts=counts.csv"], "unknown flag --cuonts. Did you mean counts?"),
@@ -219,7 +219,7 @@ MISTAKES = {
         ([*TABLES, "--model=mmnett"], "--model must be one of"),
         ([*TABLES, "--set=unitz=8"], "--set=unitz=8: mmnet has no option 'unitz'"),
         ([*TABLES, "--model=gru", "--set=link=logt"], "--set=link=logt: "),
-        ([*TABLES, "--rules=recal=0.9"], "a rule is threshold=PERCENT"),
+        ([*TABLES, "--rules=recal=0.9"], "a rule must be threshold=PERCENT"),
         ([*TABLES, "--recipe=papr"], "--recipe=papr: unknown recipe"),
         ([*TABLES, "--recipe=paper", "--loss=binomial"], "--loss=binomial contradicts"),
         ([*TABLES, "--recipe=auto", "--schedule=cosine"], "--schedule=cosine: --recipe=auto"),

@@ -317,7 +317,7 @@ def test_two_trainings_and_an_evaluation_do_not_share_a_run(own_copy, simulated_
     flags = parse(config.PrepareConfig, [*simulated_flags, f"--dataset_dir={tmp_path / 'set'}"])
     with (
         only_one(tmp_path / "set", ""),
-        pytest.raises(InputError, match="is being made by another process"),
+        pytest.raises(InputError, match="is being prepared by another process"),
     ):
         tasks.prepare(flags)
 

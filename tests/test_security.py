@@ -110,7 +110,7 @@ def test_a_pickle_in_the_place_of_an_array_is_refused_and_not_run(run_dir, tmp_p
     datasets.save(datasets.load(run_dir / "dataset"), tmp_path / "set")
     (array,) = (tmp_path / "set").glob("*/clicks.npy")
     np.save(array, pickled, allow_pickle=True)
-    with pytest.raises(InputError, match=r"clicks\.npy is missing or cut off"):
+    with pytest.raises(InputError, match=r"clicks\.npy is missing or truncated"):
         datasets.load(tmp_path / "set")
     np.savez(tmp_path / "best.npz", dataset=np.array("x"), **{"array-0": pickled})
     with pytest.raises(InputError):

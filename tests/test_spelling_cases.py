@@ -109,7 +109,7 @@ def test_numbers_of_text_may_be_missing_or_infinite_but_not_words():
 # ------------------------------------------------------------------------------------- ids
 
 BIG = [7_205_759_406_317_000_000 + 37 * number for number in range(ITEMS)]
-LOST = "is an id that was turned into a floating-point number, so that its last digits are lost"
+LOST = "is an id that was converted to a floating-point number, so its last digits are lost"
 
 
 def count(ids, items, **flags):
@@ -170,7 +170,7 @@ def test_no_drop_removes_items_that_are_there_in_another_spelling(
     monkeypatch.chdir(tmp_path)
     told = (
         f"item {mine!r} is not in the items table, but {its!r} is; 1 of 1 unknown items differ "
-        "from one of the table only in leading zeros or in upper and lower case: write ids alike "
+        "from a known one only in leading zeros or in upper and lower case; write ids the same way "
         "in all tables"
     )
     said = sentence(count, [mine, "x"], [its, "x"], unknown_items=drop)

@@ -1,65 +1,64 @@
-"""From tables to windows: the files of this room, in the order data flow through them.
+"""From tables to windows; the files are listed in the order in which data flow through them.
 
-Every file imports only those above it, so that reading down the list never leads back up; a test
-holds that.
+Every file imports only files above it in this list; a test checks that.
 
-What the others need:
-budgets.py          memory and disk, estimated before they are taken
-arrays.py           arrays in memory and in files, and sums that int64 does not hold
+Shared:
+budgets.py          estimates of memory and disk use, checked before allocation
+arrays.py           arrays in memory and in files, and exact sums beyond int64
 
-Rows, wherever they come from:
-ledger.py           what every rule did to the rows that reached it
+Rows, from any source:
+ledger.py           how many rows each rule dropped
 delta.py            the files of a Delta table
-table_paths.py      where the files of a table are
-file_kinds.py       what a file is by its first bytes; its content as a stream
-dialects.py         how a text file is written: separator, encoding
-quotations.py       how its quotation marks are read
+table_paths.py      the files of a table
+file_kinds.py       the format of a file by its first bytes; its content as a stream
+dialects.py         format of a text file: separator, encoding
+quotations.py       interpretation of quotation marks
 json_rows.py        rows of JSON
-table_files.py      files that were opened: their columns, and what to say of a bad one
+table_files.py      opened files: their columns, and messages about bad ones
 table_reading.py    their rows, as Arrow tables and batches
 tables.py           rows in memory that know their file and line; `Rows`, what every table can do
 parquet.py          rows in Parquet files, read in pieces
-spelling.py         one text of a value, whatever wrote it
-numbers.py          numbers written as text: decimal commas, marks between thousands
+spelling.py         one spelling per value, whichever program wrote it
+numbers.py          numbers written as text: decimal commas, thousands separators
 columns.py          a column as text, numbers or lists
-separators.py       what separates the values of a list in text
-repeats.py          two rows for one key: exact repeats, or rows that differ
-ids.py              where an item is
-zones.py            how far the clock of a time zone is ahead, and its hours that occur twice
-time_texts.py       how times are written
+separators.py       separators of the values of a list in text
+repeats.py          two rows for one key: exact duplicates, or contradictions
+ids.py              lookup of items by id
+zones.py            UTC offsets of a time zone, and its ambiguous hours
+time_texts.py       formats of times
 time_columns.py     a column of times in memory
-calendars.py        what a period is
+calendars.py        times -> numbered periods
 periods.py          the periods of a log, checked against --period
 sources/            public logs and a generator, each a function that returns the tables
-engines.py, expressions/, event_times.py    what DuckDB, Spark and others call differently
+engines.py, expressions/, event_times.py    differences between DuckDB, Spark and other engines
 event_files.py      files of events, as an engine can read them
-event_rules.py      which rule every event breaks
+event_rules.py      the rule that each event breaks
 events.py           events -> counts
-kept_counts.py      counts of events that did not change
+kept_counts.py      cached counts of unchanged events
 
 Counts to examples:
-spool.py            rows that need not fit in memory
+spool.py            rows on disk that need not fit in memory
 counts.py           counts table -> panel, [items, periods]
 share_rates.py      panel -> share rates and missing flags (Eq. 1)
-splits.py           panel -> examples (item, t), and which of them train, validate and test
-moments.py          the target's moment: the item's age, and the calendar
-targets.py          targets that are all the same, of which there is nothing to learn
+splits.py           panel -> examples (item, t), and their split into train, validation and test
+moments.py          the time of the target: the item's age, and the calendar
+targets.py          check for targets that are all equal, from which nothing can be learned
 
-Examples to what a model reads:
+Examples to model inputs:
 items.py            items table -> fields, numbers, token ids, vectors
 groups.py           items that a split by item keeps together
-rate_scale.py       the scale of the rates that training reads
-taxonomy_means.py   what the other items of a category did (Eq. 4)
-taxonomies.py       the means of every taxonomy, shard by shard of items
+rate_scale.py       the scale of the rates in training
+taxonomy_means.py   mean rate of the other items of a category (Eq. 4)
+taxonomies.py       the means of every taxonomy, for one shard of items at a time
 histories.py        all periods that windows are cut from, in one array
-outputs.py          tables written where a flag says
+outputs.py          tables written to the path of a flag
 content.py          texts and images -> vectors of frozen encoders
 
-All of it together:
-store.py            a dataset directory: locked, reused, replaced in one step
-dataset.py          the arrays, what was fitted, and the ledger
+Together:
+store.py            a dataset directory: locked, reused, replaced atomically
+dataset.py          the arrays, the fitted values, and the ledger
 item_tensors.py     tensors that depend on an item alone
 input_tables.py     the tables that the flags name, and the fingerprint of a dataset
-pipeline.py         the order of preparation, on one page
+pipeline.py         all steps of preparation, on one page
 windows.py          examples -> batches of model inputs (Eq. 2)
 """

@@ -1,4 +1,4 @@
-"""Arrays in memory, and in files for what need not fit there."""
+"""Arrays in memory, arrays in memory-mapped files, and exact sums."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy as np
 
 from mmnet.data import budgets
 
-FEWER = "make --period wider, or start later by --first_period"
-"""What makes arrays of items and periods smaller."""
+FEWER = "make --period wider, or start later with --first_period"
+"""Advice that makes arrays of items and periods smaller."""
 
 HALF_BITS = 32
 LOWER_HALF = (1 << HALF_BITS) - 1
-"""Sums that may pass int64 are added up in two halves, upper and lower, of so many bits."""
+"""Sums that may exceed int64 are added up in two halves of this many bits, upper and lower."""
 
 Allocate = Callable[[str, tuple[int, ...], str], np.ndarray]
-"""Makes an array of zeros by name, shape and dtype."""
+"""Allocates an array of zeros by name, shape and dtype."""
 
 
 def exact_sum(numbers: np.ndarray) -> int:
-    """The sum of int64 numbers of 0 or more, exact where int64 would overflow.
+    """Returns the exact sum of non-negative int64 numbers, even where int64 would overflow.
 
     >>> exact_sum(np.full(4, 1 << 62)) == 1 << 64
     True
@@ -33,29 +33,29 @@ def exact_sum(numbers: np.ndarray) -> int:
 
 
 def in_memory(name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """An array of zeros in memory; `new_array` makes one in a file.
+    """Allocates an array of zeros in memory; `new_array` allocates one in a file.
 
     Raises:
-        InputError: it does not fit.
+        InputError: it does not fit into memory.
     """
     budgets.check_memory(_size(shape, dtype), f"{shape[0]:,} rows of {name!r}", _smaller(name))
     return np.zeros(shape, dtype)
 
 
 def new_array(folder: Path, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Makes a `.npy` file of zeros and maps it, to be filled in.
+    """Creates a `.npy` file of zeros and maps it into memory, to be filled in.
 
-    Its room on the disk is taken at once: a mapped file that finds none later ends the process.
+    Its disk space is allocated at once: writing to a mapped file on a full disk kills the process.
 
     Args:
-        folder: of the file.
-        name: of the array, and of the file without its suffix.
-        shape: of the array; an empty one is not mapped, nor written.
-        dtype: of the array.
+        folder: directory of the file.
+        name: name of the array, and of the file without its suffix.
+        shape: shape of the array; an empty one is neither written nor mapped.
+        dtype: type of the array.
 
     Raises:
-        InputError: there is no room.
-        OSError: there is no longer any room.
+        InputError: the disk does not have enough space.
+        OSError: the disk became full in the meantime.
     """
     if not np.prod(shape):
         return np.zeros(shape, dtype)
@@ -71,11 +71,11 @@ def new_array(folder: Path, name: str, shape: tuple[int, ...], dtype: str) -> np
 
 
 def _size(shape: tuple[int, ...], dtype: str) -> int:
-    """Bytes of an array."""
+    """Returns the size of an array in bytes."""
     return math.prod(shape) * np.dtype(dtype).itemsize
 
 
 def _smaller(name: str) -> str:
-    """What makes an array smaller."""
+    """Returns advice that makes an array smaller."""
     of_periods = name in ("clicks", "shares", "history")
-    return FEWER if of_periods else "give fewer items, or leave these columns or vectors out"
+    return FEWER if of_periods else "use fewer items, or leave these columns or vectors out"

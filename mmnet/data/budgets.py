@@ -1,7 +1,7 @@
-"""Memory and disk: what is needed is estimated before it is taken, and refused with a sentence.
+"""Memory and disk budgets: needs are estimated before allocation, and refused with one sentence.
 
-Estimates are of the arrays that are there for certain, so they are low: what they refuse would
-never have fit. Arrays in files count against the free disk, all others against memory, which is
+Estimates only cover arrays that are certain to be allocated, so they are low: what they refuse
+would never have fit. Arrays in files count against the free disk space, all others against memory:
 that of the machine or the limit of the process or its container, whichever is lower.
 """
 
@@ -25,7 +25,7 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 def memory() -> int:
-    """Bytes of memory that this process may use: of the machine, or as `--memory` limits it.
+    """Returns the memory that this process may use: of the machine, or as `--memory` limits it.
 
     Raises:
         InputError: `MMNET_MEMORY` is not a size.
@@ -46,7 +46,7 @@ def memory() -> int:
 
 
 def _control_groups(own: Path, root: Path) -> Iterator[int]:
-    """Limits of the control groups that a process is in (Linux), of either version.
+    """Yields the memory limits of the control groups of a process (Linux, cgroup v1 and v2).
 
     Args:
         own: the file that lists the groups of the process.
@@ -70,7 +70,7 @@ def _control_groups(own: Path, root: Path) -> Iterator[int]:
 
 
 def shown(number: int) -> str:
-    """A number of bytes for a message.
+    """Formats a number of bytes for a message.
 
     >>> shown(61 << 30), shown(700), shown(1536 << 20)
     ('61 GB', '700 bytes', '1.5 GB')
@@ -83,55 +83,56 @@ def shown(number: int) -> str:
 
 
 def check_memory(needed: int, what: str, fix: str) -> None:
-    """Refuses what does not fit in memory.
+    """Raises an error if something does not fit in memory.
 
     Args:
-        needed: bytes, estimated.
-        what: needs them, in the plural.
+        needed: estimated bytes.
+        what: what needs them, in the plural.
         fix: what the user can do about it.
 
     Raises:
-        InputError: the sentence names the estimate, the limit and the way out.
+        InputError: the sentence names the estimate, the limit and the remedy.
     """
     there = memory()
     if needed > there:
         raise InputError(
-            f"{what} need about {shown(needed)} of memory, and there are {shown(there)}; {fix}, or "
-            f"use a machine with more memory (where this limit is wrong, set {VARIABLE}=64GB)"
+            f"{what} need about {shown(needed)} of memory, but only {shown(there)} are available; "
+            f"{fix}, or use a machine with more memory (if this limit is wrong, set "
+            f"{VARIABLE}=64GB)"
         )
 
 
 def check_disk(directory: Path, needed: int, what: str, fix: str) -> None:
-    """Refuses what does not fit on the disk.
+    """Raises an error if something does not fit on the disk.
 
     Args:
-        directory: where it is to be written.
+        directory: directory to write to.
         needed: bytes.
-        what: needs them, in the plural.
+        what: what needs them, in the plural.
         fix: what the user can do about it.
 
     Raises:
-        InputError: the sentence names what is needed, what is free and the way out.
+        InputError: the sentence names what is needed, what is free and the remedy.
     """
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise InputError(
-            f"{what} need {shown(needed)} on the disk of {directory.parent}, where {shown(free)} "
-            f"are free; free some, {fix}, or choose another place"
+            f"{what} need {shown(needed)} on the disk of {directory.parent}, but only "
+            f"{shown(free)} are free; free some space, {fix}, or choose another directory"
         )
 
 
 # ------------------------------------------------------------------------- files read as a whole
 
-_IN_PIECES = "write the table as Parquet, of which counts, items and vectors are read in pieces"
+_IN_PIECES = "convert the table to Parquet, which is read in chunks for counts, items and vectors"
 
 
 def check_growth(path: Path, grown: int) -> None:
-    """Refuses a text file that does not fit in memory, once it has grown so far.
+    """Raises an error once the rows read from a text file exceed the memory.
 
     Args:
-        path: of the file.
-        grown: bytes of it so far, decompressed.
+        path: path of the file.
+        grown: decompressed bytes so far.
 
     Raises:
         InputError: the sentence names the file and the limit.
@@ -143,14 +144,14 @@ def check_growth(path: Path, grown: int) -> None:
 
 
 def check_parquet(path: Path, footer: pa.parquet.FileMetaData) -> None:
-    """Refuses a Parquet file that does not fit in memory, by its footer and its dictionaries.
+    """Raises an error if a Parquet file does not fit in memory, by its footer and dictionaries.
 
-    A column that repeats one value takes next to nothing in the file and as much as any other in
-    memory, so rows are counted and not only bytes.
+    A column that repeats one value is tiny in the file but as large as any other in memory, so the
+    estimate counts rows and not only bytes.
 
     Args:
-        path: of the file.
-        footer: of the file.
+        path: path of the file.
+        footer: footer of the file.
 
     Raises:
         InputError: the sentence names the file, the estimate and the limit.
@@ -172,14 +173,14 @@ def check_batches(
     rows: int,
     groups: Sequence[int] | None = None,
 ) -> None:
-    """Refuses columns of a Parquet file whose texts do not fit in memory in batches.
+    """Raises an error if the texts of Parquet columns do not fit in memory batch by batch.
 
     Args:
-        path: of the file.
-        footer: of the file.
-        columns: that are read.
-        rows: of a batch.
-        groups: row groups that are read; all of them by default.
+        path: path of the file.
+        footer: footer of the file.
+        columns: names of the columns to read.
+        rows: number of rows of a batch.
+        groups: row groups to read; default: all.
 
     Raises:
         InputError: the sentence names the file, the estimate and the limit.
@@ -189,7 +190,7 @@ def check_batches(
         part = min(1.0, rows / max(size, 1))
         needed = _text_bytes(path, footer, [(group, part)], columns, memory())
         what = f"{path}: {min(rows, size):,} rows of {', '.join(columns)}"
-        check_memory(needed, what, "shorten the texts that are repeated, or leave the column out")
+        check_memory(needed, what, "shorten texts that are repeated, or leave the column out")
 
 
 def _text_bytes(
@@ -199,18 +200,19 @@ def _text_bytes(
     columns: Sequence[str],
     spare: int,
 ) -> int:
-    """Bytes of the texts of dictionaries, each as often as it is there; 0 where they surely fit.
+    """Returns the bytes of dictionary texts once expanded; 0 if they certainly fit.
 
     Args:
-        path: of the file.
-        footer: of the file.
-        parts: row groups, and the share of their rows that are in memory at a time.
-        columns: those that are read.
+        path: path of the file.
+        footer: footer of the file.
+        parts: row groups, and the fraction of their rows that are in memory at a time.
+        columns: names of the columns to read.
         spare: bytes of memory that are left for them.
     """
+    # From the cheapest estimate to the most precise one: footer, longest text, all lengths.
     texts = _texts(footer, columns)
     if not any(nested for *_, nested in texts):
-        # No value is longer than all that is in its row group.
+        # A value cannot be longer than its whole row group.
         sizes = ((footer.row_group(group), part) for group, part in parts)
         most = sum(one.num_rows * part * one.total_byte_size for one, part in sizes)
         if len(texts) * most <= spare:
@@ -218,12 +220,12 @@ def _text_bytes(
     found = []
     for group, part in parts:
         if not _opens(path, group, [name for _, name, _ in texts]):
-            continue  # reading it says what is wrong
+            continue  # reading the file reports what is wrong
         for number, name, _ in texts:
             chunk = footer.row_group(group).column(number)
             if chunk.has_dictionary_page:
                 found.append((group, part, name, chunk.num_values * part, chunk))
-    # No value is longer than all that is in the file of its column.
+    # A value cannot be longer than its whole column in the file.
     if sum(values * chunk.total_uncompressed_size for *_, values, chunk in found) <= spare:
         return 0
     most = sum(
@@ -236,7 +238,7 @@ def _text_bytes(
 
 
 def _texts(footer: pa.parquet.FileMetaData, columns: Sequence[str]) -> list[tuple[int, str, bool]]:
-    """Columns of text: number and path of each, and whether it is in lists."""
+    """Returns number and path of each text column, and whether it is in lists."""
     leaves = ((number, footer.schema.column(number)) for number in range(footer.num_columns))
     return [
         (number, leaf.path, leaf.max_repetition_level > 0)
@@ -247,9 +249,9 @@ def _texts(footer: pa.parquet.FileMetaData, columns: Sequence[str]) -> list[tupl
 
 
 def _opens(path: Path, group: int, names: Sequence[str]) -> bool:
-    """Whether columns of a row group can be read.
+    """Checks whether columns of a row group can be read.
 
-    Of a damaged one Arrow's reader raises, and the footer's `column` ends the process.
+    For a damaged one Arrow's reader raises an exception; the footer's `column` kills the process.
     """
     try:
         with pa.parquet.ParquetFile(path) as opened:
@@ -260,7 +262,7 @@ def _opens(path: Path, group: int, names: Sequence[str]) -> bool:
 
 
 def _longest(path: Path, group: int, name: str) -> int:
-    """Bytes of the longest text in the dictionary of a column chunk."""
+    """Returns the bytes of the longest text in the dictionary of a column chunk."""
     with pa.parquet.ParquetFile(path, read_dictionary=[name]) as opened:
         first = next(opened.iter_batches(1, row_groups=[group], columns=[name]), None)
     chunks = [] if first is None else _leaves(first.column(0))
@@ -268,7 +270,7 @@ def _longest(path: Path, group: int, name: str) -> int:
 
 
 def _expanded(path: Path, group: int, name: str) -> int:
-    """Bytes of all texts of a column chunk, each as often as it is there."""
+    """Returns the bytes of all texts of a column chunk after expanding its dictionary."""
     with pa.parquet.ParquetFile(path, read_dictionary=[name]) as opened:
         data = opened.read_row_group(group, columns=[name]).column(0)
     leaves = [leaf for chunk in data.chunks for leaf in _leaves(chunk)]
@@ -279,7 +281,7 @@ def _expanded(path: Path, group: int, name: str) -> int:
 
 
 def _leaves(data: pa.Array) -> list[pa.DictionaryArray]:
-    """The dictionaries in a column that may be nested; of a struct or map, one field was read."""
+    """Yields the dictionaries of a column that may be nested; it has one field of any struct."""
     while pa.types.is_nested(data.type) and not pa.types.is_dictionary(data.type):
         inner = data.flatten()
         data = inner[0] if isinstance(inner, list) else inner
@@ -287,13 +289,13 @@ def _leaves(data: pa.Array) -> list[pa.DictionaryArray]:
 
 
 def _lengths(data: pa.DictionaryArray) -> np.ndarray:
-    """Bytes of each text of a dictionary."""
+    """Returns the bytes of each text of a dictionary."""
     return pc.fill_null(pc.binary_length(data.dictionary), 0).to_numpy(zero_copy_only=False)
 
 
 def _width(kind: pa.DataType) -> int:
-    """Bytes that a value takes in memory at least."""
+    """Returns the minimum bytes per value in memory."""
     try:
         return max(1, kind.bit_width // 8)
-    except ValueError:  # of no fixed width: 4 bytes say where each value begins
+    except ValueError:  # no fixed width: 4 bytes are the offset of each value
         return 4

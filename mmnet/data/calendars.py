@@ -1,4 +1,4 @@
-"""Calendars: what a period is, and which one a time belongs to."""
+"""Calendars: the division of time into numbered periods."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from mmnet.data.time_columns import Reading
 from mmnet.data.zones import DAY, SECOND
 
 ANCHOR = pd.Timestamp("1970-01-05")
-"""Periods are counted from this Monday, so their borders never depend on the data."""
+"""Periods are counted from this Monday, so that their borders never depend on the data."""
 
 _ANCHOR = int(ANCHOR.timestamp()) * SECOND
 MAX_PERIODS = 20_000
 
 BY_COLUMN = TableFlags()
-"""Times of the command line are written as columns are without flags."""
+"""Format of times on the command line, as for columns without flags."""
 
 
 @dataclass(frozen=True)
 class Periods:
-    """The periods of a column.
+    """The periods of a column of times.
 
     Attributes:
         numbers: float64 [rows], NaN where empty.
-        again: bool [rows], whether the clock shows this period for the second time, as the hour
-            that summer time ends with.
+        again: bool [rows], whether the clock shows this period for the second time, as in the
+            repeated hour at the end of summer time.
     """
 
     numbers: np.ndarray
@@ -46,15 +46,15 @@ class Periods:
 class Calendar(BaseModel):
     """Maps periods, as users write them, to integers and back.
 
-    An integer period stands for itself. A time belongs to the bin that it falls into: bins are cut
-    on the clock of `time_zone`. Those of a `width` are counted from Monday, 1970-01-05, so a 7-day
-    bin starts on a Monday whatever the data; those of `months` are counted from January 1970.
+    In a calendar of integers, a period is its own number. In a calendar of times, bins are cut on
+    the clock of `time_zone`. Bins of a `width` are counted from Monday, 1970-01-05, so a 7-day bin
+    starts on a Monday in any data; bins of `months` are counted from January 1970.
 
     Attributes:
         kind: integer or time.
-        width: of a bin, in seconds; 0 for integers and for months.
-        time_zone: whose clock cuts the bins.
-        months: of a bin; 0 for all other bins.
+        width: length of a bin in seconds; 0 for integers and for months.
+        time_zone: time zone whose clock defines the bins.
+        months: length of a bin in months; 0 for all other bins.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -73,13 +73,13 @@ class Calendar(BaseModel):
         *,
         allow_empty: bool = False,
     ) -> Periods:
-        """Periods of a column.
+        """Reads a column into numbers of periods.
 
         Args:
-            table: with the column.
-            column: its name.
-            flag: names the column.
-            reading: how the column is written.
+            table: table that has the column.
+            column: name of the column.
+            flag: flag that names the column.
+            reading: format of the column.
             allow_empty: whether a row may have no period.
 
         Raises:
@@ -117,17 +117,17 @@ class Calendar(BaseModel):
         return Periods(values, again)
 
     def bins(self, local: Any) -> Any:
-        """Numbers of the bins that times are in.
+        """Returns the numbers of the bins that contain times.
 
         Args:
-            local: whole microseconds since 1970 on the clock; an array, or of an engine.
+            local: whole microseconds since 1970 on the clock; an array, or an engine's column.
         """
         if self.months:
             return (time_texts.month_of(local // DAY) - 12 * 1970) // self.months
         return (local - _ANCHOR) // (self.width * SECOND)
 
     def start(self, number: int) -> pd.Timestamp:
-        """The first moment of a bin, on the clock."""
+        """Returns the first moment of a bin, on the clock."""
         if self.months:
             days = time_texts.first_of_month(12 * 1970 + int(number) * self.months)
             return pd.Timestamp(np.datetime64(int(days), "D"))  # of any year
@@ -135,29 +135,29 @@ class Calendar(BaseModel):
 
     @property
     def of_days(self) -> bool:
-        """Whether every bin starts at midnight."""
+        """True if every bin starts at midnight."""
         return self.months > 0 or self.width % 86_400 == 0
 
     def describe(self) -> str:
-        """The calendar in words, for messages."""
+        """Describes the calendar in words, for messages."""
         if self.kind == "integer":
             return "periods given as integers"
         return f"periods of {self.flag_value} on the clock of {self.time_zone}"
 
     @property
     def flag_value(self) -> str:
-        """The width of a bin as `--period` takes it."""
+        """The length of a bin in the notation of `--period`."""
         return f"{self.months}M" if self.months else spelled(self.width)
 
     def label(self, number: int) -> int | str:
-        """A period as users write it: the integer, or the ISO start of the bin."""
+        """Returns a period as users write it: the integer, or the ISO start of the bin."""
         if self.kind == "integer":
             return int(number)
         start = self.start(number)
         return start.date().isoformat() if start == start.normalize() else start.isoformat()
 
     def periods(self, numbers: np.ndarray) -> pd.Series:
-        """Periods as a column of the input's own type: integers, dates or times."""
+        """Returns periods as a column of the input's own type: integers, dates or times."""
         if self.kind == "integer":
             return pd.Series(numbers, dtype="int64")
         if self.months:
@@ -168,7 +168,7 @@ class Calendar(BaseModel):
         return starts.dt.date if self.of_days else starts.astype("datetime64[s]")
 
     def number(self, label: str, flag: str) -> int:
-        """The number of a period given on the command line.
+        """Returns the number of a period given on the command line.
 
         Raises:
             InputError: it is not a period.
@@ -183,10 +183,10 @@ class Calendar(BaseModel):
 
 
 def calendar_of_times(flags: TableFlags) -> Calendar:
-    """The calendar that `--period` and `--time_zone` describe.
+    """Returns the calendar that `--period` and `--time_zone` describe.
 
     Raises:
-        InputError: one of the two cannot be read.
+        InputError: one of the two cannot be parsed.
 
     >>> calendar_of_times(TableFlags(period="1M")).label(650)
     '2024-03-01'
@@ -197,19 +197,19 @@ def calendar_of_times(flags: TableFlags) -> Calendar:
         return Calendar(kind="time", time_zone=flags.time_zone, months=int(months[1]))
     if minutes := re.fullmatch(r"\s*(\d+)\s*m\s*", flags.period):
         raise InputError(
-            f"--period={flags.period} may be minutes or months; set --period={minutes[1]}min or "
-            f"--period={minutes[1]}M"
+            f"--period={flags.period} is ambiguous: it may be minutes or months; set "
+            f"--period={minutes[1]}min or --period={minutes[1]}M"
         )
     return Calendar(kind="time", width=seconds(flags.period, "period"), time_zone=flags.time_zone)
 
 
 def check_names(calendar: Calendar, reading: Reading, where: str) -> None:
-    """Refuses times that name whole weeks, months or years where periods are shorter.
+    """Raises an error for times that name whole weeks, months or years if periods are shorter.
 
     Args:
         calendar: the periods.
-        reading: how the times are written.
-        where: names their column.
+        reading: format of the times.
+        where: place of their column, for the message.
 
     Raises:
         InputError: the sentence names the `--period` to set.
@@ -220,13 +220,13 @@ def check_names(calendar: Calendar, reading: Reading, where: str) -> None:
     if long < least:
         wide = {"week": "7d", "month": "1M", "year": "12M"}[names]
         raise InputError(
-            f"{where}: its values name {names}s, but periods are {calendar.flag_value} long; set "
+            f"{where}: values are {names}s, but periods are {calendar.flag_value} long; set "
             f"--period={wide}"
         )
 
 
 def spelled(width: int) -> str:
-    """A width in seconds as `--period` takes it.
+    """Formats a width in seconds in the notation of `--period`.
 
     >>> spelled(604_800), spelled(5400)
     ('7d', '90min')
@@ -237,10 +237,10 @@ def spelled(width: int) -> str:
 
 
 def seconds(text: str, flag: str) -> int:
-    """The length of a width such as 1h, 1d or 7d.
+    """Parses a width such as 1h, 1d or 7d into seconds.
 
     Raises:
-        InputError: it is none, or not of whole seconds.
+        InputError: it is not a width, or not a whole number of seconds.
     """
     try:
         # pandas spells days and weeks with a capital.

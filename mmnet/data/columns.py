@@ -1,4 +1,4 @@
-"""Columns of a table in memory: as text, numbers or lists, and which row holds a wrong value."""
+"""Columns of a table in memory as text, numbers or lists, with the row of any wrong value."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from mmnet.data.spelling import LARGEST
 from mmnet.data.tables import Table
 
 SEPARATOR = ";"
-"""Separates the values of a multi-valued column that is written as a string, unless a flag says
-otherwise."""
+"""Default separator of the values of a multi-valued column that is written as text."""
 
 _LARGEST_ID = str((1 << 63) - 1)
 
@@ -24,7 +23,7 @@ _NAMED = {"tab": "\t", r"\t": "\t", "space": " "}
 
 
 def separator_of(flags: TableFlags) -> str:
-    """What separates several values in one text.
+    """Returns the separator of several values in one text.
 
     >>> separator_of(TableFlags()), separator_of(TableFlags(list_separator="space"))
     (';', ' ')
@@ -33,17 +32,17 @@ def separator_of(flags: TableFlags) -> str:
 
 
 def strings(table: Table, column: str, flag: str) -> np.ndarray:
-    """`texts` as an object array of str."""
+    """Returns `texts` as an object array of str."""
     return texts(table, column, flag).to_numpy(zero_copy_only=False).astype(object)
 
 
 def texts(table: Table, column: str, flag: str) -> pa.ChunkedArray:
     """Returns a column of texts or paths, empty where empty.
 
-    Text is left as it is written, with its spaces and zeros; other values are spelled as ids are.
+    Text is kept as it is, with its spaces and zeros; other values are spelled like ids.
 
     Raises:
-        InputError: a list where one value is wanted.
+        InputError: a value is a list.
     """
     data = _single(table, column, flag)
     if spelling.is_text(data.type):
@@ -55,7 +54,7 @@ def id_texts(table: Table, column: str, flag: str) -> pa.ChunkedArray:
     """Returns a column of ids as strings, empty where empty, spelled as in `spelling`.
 
     Raises:
-        InputError: a list where one id is wanted, or an id whose last digits are lost.
+        InputError: a value is a list, or an id that has lost its last digits.
     """
     data = _single(table, column, flag)
     lost = spelling.lost_digits(data)
@@ -66,31 +65,31 @@ def id_texts(table: Table, column: str, flag: str) -> pa.ChunkedArray:
 
 
 def whole_ids(table: Table, column: str, flag: str) -> np.ndarray:
-    """Returns a column of ids that are whole numbers, int64, spelled in any way.
+    """Returns a column of whole-number ids, int64, in any spelling.
 
     Raises:
-        InputError: an id of another kind, or whose last digits are lost, with its row.
+        InputError: an id is not a whole number, or has lost its last digits; it names the row.
     """
     text = id_texts(table, column, flag)
-    short = pc.less(pc.utf8_length(text), len(_LARGEST_ID))  # of one length, texts have an order
+    short = pc.less(pc.utf8_length(text), len(_LARGEST_ID))  # texts of equal length can be compared
     whole = pc.match_substring_regex(text, f"^[0-9]{{1,{len(_LARGEST_ID)}}}$")
     whole = pc.and_(whole, pc.or_(short, pc.less_equal(text, _LARGEST_ID)))
     if not pc.all(whole).as_py():
         row = pc.index(whole, False).as_py()
         value = table.need(column, flag)[row].as_py()
         raise InputError(
-            f"{table.where(row, column)}: ids are whole numbers here, below 2**63. "
+            f"{table.where(row, column)}: ids must be whole numbers below 2**63. "
             f"Received: {value!r}"
         )
     return text.cast(pa.int64()).to_numpy()
 
 
 def lost_digits(place: str, value: object) -> str:
-    """What to say of an id that passed through a float."""
+    """Returns the message about an id that was converted to a floating-point number."""
     return (
-        f"{place}: {value} is an id that was turned into a floating-point number, so that its last "
-        "digits are lost; write ids as whole numbers or text where the file is made (pandas makes "
-        "floats of a column with empty ids: read it with dtype='Int64' or str)"
+        f"{place}: {value} is an id that was converted to a floating-point number, so its last "
+        "digits are lost; write ids as integers or text when you create the file (pandas converts "
+        "a column with empty ids to float: read it with dtype='Int64' or str)"
     )
 
 
@@ -98,8 +97,8 @@ def _single(table: Table, column: str, flag: str) -> pa.ChunkedArray:
     data = table.need(column, flag)
     if pa.types.is_nested(data.type):
         raise InputError(
-            f"{table.origin()}: column {column!r} named by --{flag} holds {data.type} values; "
-            "one value per row is wanted"
+            f"{table.origin()}: column {column!r} named by --{flag} has {data.type} values; "
+            "each row must have a single value"
         )
     return data
 
@@ -120,10 +119,10 @@ def integers(
 
     Args:
         table: some rows.
-        column: of it.
-        flag: names the column.
-        what: the values are, for messages.
-        marks: of numbers that are written as text; see `numbers.recognised`.
+        column: name of the column.
+        flag: flag that names the column.
+        what: description of the values, for messages.
+        marks: decimal mark and thousands separator of numbers in text; see `numbers.recognised`.
         empty_is_zero: whether an empty value is 0.
 
     Raises:
@@ -156,13 +155,13 @@ def floats(
 
     Args:
         table: some rows.
-        column: of it.
-        flag: names the column.
-        rule: for messages.
-        marks: of numbers that are written as text; see `numbers.recognised`.
+        column: name of the column.
+        flag: flag that names the column.
+        rule: start of the message about a wrong value.
+        marks: decimal mark and thousands separator of numbers in text; see `numbers.recognised`.
 
     Raises:
-        InputError: a value that is no number, with its row and the rule.
+        InputError: a value is not a number; it names the row and the rule.
     """
     return _numbers(table, table.need(column, flag), column, rule, marks)
 
@@ -201,16 +200,16 @@ def _numbers(
 def values_of(
     table: Table, column: str, flag: str, separator: str = SEPARATOR
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Flattens a single- or multi-valued column into (row, value) pairs, empty values left out.
+    """Flattens a single- or multi-valued column into (row, value) pairs, without empty values.
 
-    A list column has its entries, and so has a list that is written as text in the form of JSON or
-    Python. Any other text is cut at the separator. Repeats of a value in one row count once.
+    The values of a row are the entries of its list, or of a list written as text in JSON or Python
+    notation. Any other text is split at the separator. Duplicates in one row count once.
 
     Args:
         table: some rows.
-        column: of it.
-        flag: names the column.
-        separator: of several values in one text.
+        column: name of the column.
+        flag: flag that names the column.
+        separator: separator of several values in one text.
 
     >>> table = Table(pa.table({"tags": ["a;b", "", "b;b", "['a', 'c;d']"]}), "items")
     >>> values_of(table, "tags", "taxonomies")
@@ -220,8 +219,8 @@ def values_of(
     rows, flat = _flattened(data, separator)
     if pa.types.is_nested(flat.type):
         raise InputError(
-            f"{table.origin()}: column {column!r} named by --{flag} holds {data.type} values; "
-            "a list of single values is wanted"
+            f"{table.origin()}: column {column!r} named by --{flag} has {data.type} values; "
+            "each row must have a list of single values"
         )
     values = spelling.texts(flat).to_numpy(zero_copy_only=False)
     pairs = pd.DataFrame({"row": rows, "value": values.astype(object)})
@@ -230,7 +229,7 @@ def values_of(
 
 
 def _flattened(data: pa.Array, separator: str) -> tuple[np.ndarray, pa.Array]:
-    """The row of each value, int64, ascending; and the values."""
+    """Returns the row of each value, int64, ascending; and the values."""
     if is_list(data.type):
         rows = pc.list_parent_indices(data).to_numpy(zero_copy_only=False)
         return rows.astype(np.int64), pc.list_flatten(data)
@@ -251,7 +250,7 @@ def _flattened(data: pa.Array, separator: str) -> tuple[np.ndarray, pa.Array]:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether a column holds lists."""
+    """Checks whether a column has lists."""
     views = (pa.types.is_list_view, pa.types.is_large_list_view)
     lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     return any(of(kind) for of in (*lists, *views))

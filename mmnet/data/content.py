@@ -1,4 +1,4 @@
-"""Content columns through frozen encoders: a vector per distinct text or image, computed once."""
+"""Content columns encoded by frozen encoders, once per distinct text or image."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from mmnet.startup import load_tensorflow
 
 Kind = Literal["text", "image"]
 SHOWN_FROM = 2000
-"""Rows from which on encoding shows its progress."""
+"""Minimum number of rows for which encoding shows its progress."""
 ROWS_AT_ONCE = 16_384
-"""Vectors written to Parquet at a time."""
+"""Number of vectors to write to Parquet at a time."""
 
 
 class Column(NamedTuple):
@@ -46,11 +46,11 @@ class Encoded:
     """The vectors of one column.
 
     Attributes:
-        column: which.
+        column: the column.
         vectors: float16 [items, dim]; zeros where an item has no such content.
-        hits: distinct contents that the cache had.
-        encoded: distinct contents that were encoded now.
-        rule: for the ledger; what it dropped are the items without a vector.
+        hits: number of distinct contents found in the cache.
+        encoded: number of distinct contents that were encoded now.
+        rule: rule for the ledger; it drops the items without a vector.
     """
 
     column: Column
@@ -61,10 +61,10 @@ class Encoded:
 
 
 class Encoders:
-    """The frozen encoders that the flags ask for, each loaded when it is first needed.
+    """The frozen encoders that the flags ask for, each loaded on first use.
 
     Args:
-        flags: which columns, and which encoders for them.
+        flags: the columns, and the encoders for them.
 
     Raises:
         InputError: columns without an encoder, or an encoder without columns.
@@ -98,7 +98,7 @@ class Encoders:
         from mmnet.encoders.pictures import Folder
 
         flags = self._flags
-        Folder(flags.image_root)  # this and the weights are looked for before TensorFlow loads
+        Folder(flags.image_root)  # this and the weights are checked before TensorFlow is loaded
         if flags.image_encoder == "hub":
             handles.image_folder(flags.image_weights)
         else:
@@ -109,22 +109,22 @@ class Encoders:
         return ImageEncoder(flags.image_encoder, flags.image_weights, flags.image_root)
 
     def encoder(self, kind: Kind) -> FrozenEncoder:
-        """The encoder of one kind of content."""
+        """Returns the encoder of one kind of content."""
         return self._text if kind == "text" else self._image
 
     def fingerprints(self) -> dict[str, str]:
-        """Kind -> fingerprint of every encoder in use."""
+        """Returns kind -> fingerprint of every encoder in use."""
         return {kind: self.encoder(kind).fingerprint for kind in sorted(self._kinds())}
 
     def specs(self) -> list[VectorSpec]:
-        """What the model reads of each column."""
+        """Returns the model input made from each column."""
         return [
             VectorSpec(name=name, dim=self.encoder(kind).dim, of=kind)
             for name, kind in self.columns
         ]
 
     def files(self, items: Table) -> list[tuple[str, int, int]]:
-        """Path, bytes and time (ns) of every image that is there: what their vectors hang on.
+        """Returns path, bytes and time (ns) of every existing image, on which the vectors depend.
 
         Raises:
             InputError: an image path leaves `--image_root`.
@@ -139,19 +139,19 @@ class Encoders:
             for path in sorted(set(contents(items, column)) - {""}):
                 try:
                     stat = os.stat(folder.path(path))
-                except (OSError, pictures.Unusable):  # told when it is read
+                except (OSError, pictures.Unusable):  # reported when it is read
                     continue
                 found.append((path, stat.st_size, stat.st_mtime_ns))
         return found
 
     def encode(self, items: Table) -> Iterator[Encoded]:
-        """Encodes every column; what the cache has is not computed again.
+        """Encodes every column, reusing the vectors in the cache.
 
         Raises:
-            InputError: a column that is not there or holds no text, an image path that leaves
-                `--image_root`, a cache of another encoder.
+            InputError: a column does not exist or is not text, an image path leaves
+                `--image_root`, or the cache belongs to another encoder.
         """
-        # All are read first: a refusal leaves no cache behind.
+        # All columns are read first, so that an error leaves no cache behind.
         found = [contents(items, column) for column in self.columns]
         for column, each in zip(self.columns, found, strict=True):
             yield self._encode(each, column)
@@ -173,7 +173,7 @@ class Encoders:
             for problem in cache.problems()
             if problem.count > told[problem.reason]
         ]
-        rule = f"{column.kind} of {column.name!r} is there"
+        rule = f"{column.kind} of {column.name!r} exists"
         return Encoded(
             column,
             vectors,
@@ -183,10 +183,10 @@ class Encoders:
         )
 
     def prune(self, items: Table) -> dict[str, int]:
-        """Drops from the cache what the items do not have, of the encoders in use.
+        """Removes vectors of the encoders in use from the cache that the items do not use.
 
         Returns:
-            Kind -> vectors dropped.
+            Kind -> number of vectors removed.
         """
         dropped: dict[str, int] = {}
         for kind in sorted(self._kinds()):
@@ -203,22 +203,22 @@ def _columns(flags: ContentFlags) -> list[Column]:
     if flags.images and flags.image_encoder == "none":
         raise InputError(f"--images={','.join(flags.images)} needs --image_encoder=resnet50 or hub")
     if flags.images and not flags.image_root:
-        raise InputError("--images needs --image_root, the directory that its paths are in")
+        raise InputError("--images needs --image_root, the directory that image paths are in")
     if flags.image_encoder != "none" and not flags.images:
         raise InputError(
-            f"--image_encoder={flags.image_encoder} has nothing to read; name --images"
+            f"--image_encoder={flags.image_encoder} has nothing to encode; set --images"
         )
     if flags.text_encoder == "hub" and not flags.texts:
-        raise InputError("--text_encoder=hub has nothing to read; name --texts")
+        raise InputError("--text_encoder=hub has nothing to encode; set --texts")
     texts = flags.texts if flags.text_encoder == "hub" else ()
     return [*(Column(n, "text") for n in texts), *(Column(n, "image") for n in flags.images)]
 
 
 def contents(items: Table, column: Column) -> np.ndarray:
-    """Texts, or image paths, str [items]; empty where there is none.
+    """Returns texts or image paths, str [items]; empty where an item has none.
 
     Raises:
-        InputError: the column is not there, or holds something else.
+        InputError: the column does not exist, or has values of another type.
 
     >>> items = Table(pa.table({"title": ["One, two!", None]}), "items")
     >>> contents(items, Column("title", "text"))
@@ -230,7 +230,7 @@ def contents(items: Table, column: Column) -> np.ndarray:
 
 
 def check_same(found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
-    """Refuses encoders other than those that a model was trained with.
+    """Raises an error if encoders differ from those that a model was trained with.
 
     Args:
         found: fingerprints of the encoders in use.
@@ -244,8 +244,8 @@ def check_same(found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
             flag = "text_handle" if kind == "text" else "image_weights"
             raise InputError(
                 f"the model was trained on vectors of another {kind} encoder (fingerprint "
-                f"{fingerprint[:16]}; here {found.get(kind, 'none')[:16]}); name that one in "
-                f"--{flag}"
+                f"{fingerprint[:16]}; the one given has {found.get(kind, 'none')[:16]}); set "
+                f"--{flag} to the encoder of training"
             )
 
 
@@ -256,17 +256,17 @@ def write(
     directory: str | Path,
     rows_at_once: int = ROWS_AT_ONCE,
 ) -> Path:
-    """Writes a column's vectors as `directory/COLUMN.parquet`, whole or not at all.
+    """Writes a column's vectors atomically as `directory/COLUMN.parquet`.
 
     Args:
         encoded: the vectors.
         ids: str [items].
-        item_column: what the id column is called.
-        directory: made if need be.
-        rows_at_once: written at a time.
+        item_column: name of the id column.
+        directory: output directory, created if needed.
+        rows_at_once: number of rows to write at a time.
 
     Returns:
-        The file: item id, and `vector`, a list of float32, null where absent; as --vectors reads.
+        The file, in the format of --vectors: item id, and `vector`, a list of float32 or null.
 
     Raises:
         InputError: it cannot be written.
@@ -280,7 +280,7 @@ def _tables(
 ) -> Iterator[pa.Table]:
     kind = pa.list_(pa.float32())
     schema = pa.schema([(item_column, pa.string()), ("vector", kind)])
-    # One table even of no items: it names the columns.
+    # Write one table even if there are no items, for the column names.
     for start in range(0, max(len(ids), 1), at_once):
         rows = vectors[start : start + at_once]
         there = rows.any(axis=1)

@@ -1,7 +1,7 @@
 """Counts of clicks and shares per item and period, as dense arrays on a calendar.
 
-The table is read once, in pieces, and its rows are sorted into shards of items; the panel is then
-filled one shard at a time. With one shard it is all there is.
+The table is read once, in chunks, and its rows are sorted into shards of items; the panel is then
+filled one shard at a time. A single shard is the whole panel.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from mmnet.data.spool import Spool
 from mmnet.data.tables import Rows, Table
 
 LARGEST_RATE_SUM = int(schema.LARGEST_RATE)
-"""Percent; taxonomy means add rates up as int64 multiples of 2**-24 percent."""
+"""Percent; taxonomy means add up rates as int64 multiples of 2**-24 percent."""
 
 CELL_BYTES = 33
-"""Of an item and period in a shard: clicks, shares, whether there are any, and two sums of them."""
+"""Bytes per item and period of a shard: clicks, shares, a flag, and two running sums."""
 
 ROW = np.dtype(
     [(name, "i8") for name in ("item", "period", "clicks", "shares", "at")] + [("again", "?")]
 )
-"""A row in the spool: the item's row in its table, the period's number, its counts, its place, and
-whether the clock shows the period for the second time."""
+"""A row in the spool: the item's row in its table, the period's number, its counts, its row in the
+counts table, and whether the clock shows the period for the second time."""
 
 
 NO_PERIOD = np.iinfo(np.int64).min
-"""The number of a period that is not known."""
+"""Number of an unknown period."""
 
 
 @dataclass
@@ -57,10 +57,10 @@ class Panel:
         clicks: int64 [items, periods].
         shares: int64 [items, periods].
         release: int64 [items], column in which an item was released (negative: before the first);
-            the number of periods where it is not known and nothing was observed yet.
-        calendar: what the columns mean.
+            the number of periods if the release is unknown and the item has no clicks.
+        calendar: division of time into periods.
         first_period: the calendar number of column 0.
-        release_given: bool [items], whether the items table tells the release; None: of no item.
+        release_given: bool [items], whether the items table has the release; None: for no item.
     """
 
     item_ids: np.ndarray
@@ -72,11 +72,11 @@ class Panel:
     release_given: np.ndarray | None = None
 
     def origins(self, *, given: bool) -> np.ndarray:
-        """Numbers of the periods that ages are counted from, int64 [items].
+        """Returns the numbers of the periods that ages are counted from, int64 [items].
 
         Args:
-            given: from releases of the items table, `NO_PERIOD` where it has none; else from the
-                first clicks.
+            given: whether to use the releases of the items table, with `NO_PERIOD` where it has
+                none, or else the first clicks.
         """
         start = self.release + self.first_period
         if not given:
@@ -90,15 +90,15 @@ class Panel:
         return self.clicks.shape[1]
 
     def label(self, column: int) -> int | str:
-        """The period of a column as users write it."""
+        """Returns the period of a column as users write it."""
         return self.calendar.label(self.first_period + int(column))
 
     def clicks_in(self, column: int) -> int:
-        """Clicks of all items in the period of a column; exact, where int64 would overflow."""
+        """Returns the clicks of all items in a column's period, exact beyond int64."""
         return exact_sum(self.clicks[:, column])
 
     def part(self, items: slice) -> Panel:
-        """The panel of a run of its items."""
+        """Returns the panel of a range of items."""
         return dataclasses.replace(
             self,
             item_ids=self.item_ids[items],
@@ -109,7 +109,7 @@ class Panel:
         )
 
     def columns(self, first: int, stop: int) -> Panel:
-        """The panel of a run of its periods; a negative `first` adds periods without clicks."""
+        """Returns the panel of a range of periods; negative `first` adds periods without clicks."""
         clicks, shares = (
             np.pad(array[:, max(first, 0) : stop], ((0, 0), (max(-first, 0), 0)))
             for array in (self.clicks, self.shares)
@@ -125,20 +125,20 @@ class Panel:
 
 @dataclass
 class Counted:
-    """A counts table, checked, with its rows sorted into shards of items.
+    """A checked counts table, with its rows sorted into shards of items.
 
     Attributes:
-        ids: of all items.
+        ids: ids of all items.
         borders: first item of each shard, and the number of items.
-        calendar: what a period is.
+        calendar: division of time into periods.
         first_period: the calendar number of a panel's column 0.
-        num_periods: columns of a panel.
+        num_periods: number of columns of a panel.
         release: int64 [items], as in `Panel`.
         release_given: bool [items], as in `Panel`.
         first_seen: int64 [items], number of the period of an item's first click; `NO_PERIOD` if
             it has no clicks.
-        ledger: what the rules of the table dropped; exact repeats are among it once the panels are
-            made.
+        ledger: rows dropped by each rule; exact duplicates are counted only once the panels have
+            been built.
     """
 
     ids: ItemIds
@@ -157,7 +157,7 @@ class Counted:
 
     @property
     def ledger(self) -> list[Rule]:
-        """What the rules of the table dropped."""
+        """Rows that each rule of the table dropped."""
         if self._flags.repeats == "fail":
             return self._rules
         *rules, release = self._rules
@@ -172,7 +172,7 @@ class Counted:
         ]
 
     def label(self, column: int) -> int | str:
-        """The period of a column as users write it."""
+        """Returns the period of a column as users write it."""
         return self.calendar.label(self.first_period + int(column))
 
     @property
@@ -181,10 +181,10 @@ class Counted:
         return [slice(int(a), int(b)) for a, b in itertools.pairwise(self.borders)]
 
     def panels(self) -> Iterator[tuple[slice, Panel]]:
-        """The panel of each shard, and the items that it is of.
+        """Yields the items and the panel of each shard.
 
         Raises:
-            InputError: two rows for one item and period.
+            InputError: an item has two rows for one period.
         """
         for number, items in enumerate(self.shards):
             rows = self._spool.shard(number)
@@ -198,13 +198,13 @@ class Counted:
             yield items, self._panel(rows[kept], items)
 
     def panel(self, allocate: Allocate = in_memory) -> Panel:
-        """The panel of all items, filled shard by shard.
+        """Builds the panel of all items, shard by shard.
 
         Args:
-            allocate: makes its arrays by name, shape and dtype.
+            allocate: allocates its arrays by name, shape and dtype.
 
         Raises:
-            InputError: two rows for one item and period.
+            InputError: an item has two rows for one period.
         """
         shape = (len(self.ids), self.num_periods)
         clicks, shares = (allocate(name, shape, "int64") for name in ("clicks", "shares"))
@@ -220,7 +220,7 @@ class Counted:
         shape = (items.stop - items.start, self.num_periods)
         cells = self._cells(rows, items)
         clicks, shares = (np.zeros(shape[0] * shape[1], np.int64) for _ in range(2))
-        for again in (False, True):  # the two hours of one name at the end of summer time
+        for again in (False, True):  # the repeated hour at the end of summer time is added up
             part = rows["again"] == again
             if part.any():
                 clicks[cells[part]] += rows["clicks"][part]
@@ -236,17 +236,17 @@ class Counted:
         )
 
     def _cells(self, rows: np.ndarray, items: slice) -> np.ndarray:
-        """The place of each row in the flattened panel of its shard."""
+        """Returns the position of each row in the flattened panel of its shard."""
         return (rows["item"] - items.start) * self.num_periods + rows["period"] - self.first_period
 
     def _without_repeats(self, rows: np.ndarray, items: slice) -> np.ndarray:
-        """Which rows of a shard are not exact repeats of an earlier one, bool [rows].
+        """Marks the rows of a shard that are not exact duplicates of an earlier row, bool [rows].
 
         Raises:
-            InputError: two rows for one item and period, unless they may be dropped.
+            InputError: an item has two rows for one period, unless duplicates may be dropped.
         """
         of_panel = (items.stop - items.start) * self.num_periods
-        cells = self._cells(rows, items) + of_panel * rows["again"]  # two hours, one name
+        cells = self._cells(rows, items) + of_panel * rows["again"]  # a repeated hour counts twice
         there = np.zeros(2 * of_panel, bool)
         there[cells] = True
         if there.sum() == len(rows):
@@ -256,13 +256,13 @@ class Counted:
         pairs = rows["at"][first[again]], rows["at"][again]
         differs = repeats.differences(self._table, *pairs) != ""
         if differs.any() or self._flags.repeats == "fail":
-            # A contradiction is named rather than a repeat that may be dropped.
+            # Contradictions come first, since exact duplicates can be dropped by a flag.
             row = int(np.argmax(differs))
             self._refuse_repeated(rows[again[row]], *(int(place[row]) for place in pairs))
         return np.arange(len(rows)) == first
 
     def _refuse_repeated(self, row: np.ndarray, one: int, other: int) -> None:
-        """Raises: two rows for one item and period."""
+        """Raises the error about two rows for one item and period."""
         name = self.ids.values[int(row["item"])].as_py()
         key = f"item {quoted(name)} in period {self.calendar.label(int(row['period']))}"
         advice = "keep the right one, or add them up if they are parts of one count"
@@ -272,7 +272,7 @@ class Counted:
 
 
 def columns(flags: TableFlags) -> dict[str, str]:
-    """The columns of the counts table -> the flags that name them."""
+    """Returns the columns of the counts table -> the flags that name them."""
     names = ("item_column", "period_column", "denominator", "numerator")
     return {getattr(flags, name): name for name in names}
 
@@ -291,14 +291,14 @@ def count(
     Args:
         counts: one row per (item, period), in any order.
         items: one row per item; its order is the panel's.
-        flags: column names, and what to do with unknown items.
+        flags: column names, and how to handle unknown items.
         task: the first period to read.
-        calendar: a fitted one, which the period column must have; otherwise the one that it needs.
-        borders: first item of each shard, and the number of items; none: shards of
+        calendar: a fitted calendar that the period column must match; default: detect it.
+        borders: first item of each shard, and the number of items; default: shards of
             `flags.shard_items`.
 
     Raises:
-        InputError: a row breaks a rule of the counts table; it names file, row and column.
+        InputError: a row breaks a rule of the counts table; the message has file, row and column.
 
     >>> import pyarrow as pa
     >>> columns = {"item_id": ["b", "b"], "period": [3, 5], "clicks": [4, 2], "shares": [1, 0]}
@@ -325,7 +325,7 @@ def count(
     }
     reader = _Reader(ids, flags, task, surveyed, given, marks)
     spool = Spool(ROW, len(borders) - 1, flags.engine_spill or None)
-    # Looking ids up begins by hashing all of them: with many items, more rows at a time.
+    # Each lookup of ids first hashes all of them, so with many items the chunks are larger.
     with so_far(reader.ledger):
         for piece in counts.pieces(max(PIECE_ROWS, len(ids)), columns(flags)):
             rows = reader.read(piece)
@@ -360,7 +360,7 @@ _NEVER = np.iinfo(np.int64).max
 
 
 class _Reader:
-    """Reads and checks pieces of a counts table, and keeps what spans them."""
+    """Reads and checks chunks of a counts table, and keeps the state between chunks."""
 
     def __init__(
         self,
@@ -378,7 +378,7 @@ class _Reader:
         if task.first_period:
             self._first_period = self._calendar.number(task.first_period, "first_period")
         self.first_seen = np.full(len(ids), _NEVER)
-        # Rows that reached each rule, once it has judged them, and those that left it.
+        # Rows that reached each rule after it was applied, and rows that it kept.
         self._read = self._known = self._dated = self._in_time = self._near = 0
         self._counted = self._again = 0
         self._first, self._last = _NEVER, -_NEVER
@@ -387,7 +387,7 @@ class _Reader:
         self._partial: Rule | None = None
 
     def read(self, piece: Table) -> np.ndarray:
-        """The rows of a piece that stay, as `ROW`."""
+        """Returns the rows of a chunk that are kept, as `ROW`."""
         flags = self._flags
         rows_in = len(piece)
         piece, items = self._of_known_items(piece)
@@ -430,37 +430,35 @@ class _Reader:
         return integers(piece, column, flag, what=column, marks=marks, empty_is_zero=zero)
 
     def span(self, counts: Rows) -> tuple[int, int]:
-        """The first period, and how many there are; a last one that is not complete is left out.
+        """Returns the first period and the number of periods, without an incomplete last one.
 
         Raises:
-            InputError: none, or too many.
+            InputError: there are no periods, or too many.
         """
         if not self._near:
-            raise InputError(
-                f"{counts.origin()}: no row of the table is left after the rules above"
-            )
+            raise InputError(f"{counts.origin()}: no rows are left after the rules above")
         num_periods = self._last - self._first + 1
         if num_periods > MAX_PERIODS:
             label = self._calendar.label
             raise InputError(
                 f"{counts.origin()}: periods run from {label(self._first)} to "
-                f"{label(self._last)}, {num_periods} of them; dates must be written as 2024-05-31, "
-                "and --period may be wider"
+                f"{label(self._last)}, which are {num_periods}; write dates as 2024-05-31, "
+                "or use a wider --period"
             )
         if max(self._rates.values(), default=0.0) >= LARGEST_RATE_SUM:
             flags = self._flags
             raise InputError(
                 f"{counts.origin()}: rates add up to more than {LARGEST_RATE_SUM:,} percent in one "
-                f"period; give {flags.denominator} in a smaller unit, or {flags.numerator} in a "
-                "larger one"
+                f"period; use a smaller unit for {flags.denominator}, or a larger one for "
+                f"{flags.numerator}"
             )
         return self._first, num_periods - self._leave_out_partial(num_periods)
 
     def _leave_out_partial(self, num_periods: int) -> bool:
-        """Whether the last period has so few clicks that it must be incomplete."""
+        """Checks whether the last period has so few clicks that it must be incomplete."""
         table = pd.concat(self._per_period).groupby(level=0).sum()
         clicks = table["clicks"].reindex(range(self._first, self._last + 1), fill_value=0)
-        # Events were judged when they were counted, by the clock too.
+        # For events, this was checked when they were counted, with exact times.
         if self._flags.use_partial or self._flags.events or not periods.too_few(clicks.to_numpy()):
             return False
         lost = int(table["rows"].iloc[-1])
@@ -471,7 +469,7 @@ class _Reader:
         return True
 
     def ledger(self) -> list[Rule]:
-        """What the rules dropped, of the rows that they have judged so far."""
+        """Returns how many rows each rule has dropped so far."""
         found = [Rule("counts", "item is in the items table", self._read, self._known)]
         if self._first_period is not None:
             found.append(Rule("counts", "not before --first_period", self._dated, self._in_time))
@@ -481,7 +479,7 @@ class _Reader:
             found.append(self._partial)
         left = self._partial.rows_out if self._partial else self._counted
         if self._again:
-            rule = "both hours of one name when summer time ends are added up"
+            rule = "both occurrences of the repeated hour at the end of summer time are added up"
             note = f"{self._again:,} rows were of the second one"
             found.append(Rule("counts", rule, left, left, note))
         early = int(sum(table["early"].sum() for table in self._per_period))
@@ -512,7 +510,7 @@ class _Reader:
     def _check_rates(
         self, piece: Table, numbers: np.ndarray, clicks: np.ndarray, shares: np.ndarray
     ) -> None:
-        """Refuses shares above clicks; where they may be, adds the rates up period by period."""
+        """Raises an error if shares exceed clicks; if that is allowed, sums the rates by period."""
         flags = self._flags
         above = shares > clicks
         if flags.rate_may_exceed_one:
@@ -523,15 +521,15 @@ class _Reader:
             row = int(np.argmax(above))
             raise InputError(
                 f"{piece.where(row, flags.numerator)}: {shares[row]} {flags.numerator} of "
-                f"{clicks[row]} {flags.denominator}; a share is counted only where there is a "
-                "click. If the numerator is no part of the denominator, set --rate_may_exceed_one"
+                f"{clicks[row]} {flags.denominator}; {flags.numerator} must not exceed "
+                f"{flags.denominator}. If they are not a subset, set --rate_may_exceed_one"
             )
 
 
 def _given_release(
     items: Rows, flags: TableFlags, calendar: Calendar, num_items: int
 ) -> np.ndarray:
-    """Period number of each item's release, float64 [items]; NaN where it is not given."""
+    """Returns the period number of each item's release, float64 [items]; NaN where not given."""
     if not flags.release:
         return np.full(num_items, np.nan)
     reading = time_columns.reading_of(items, flags.release, "release", flags)

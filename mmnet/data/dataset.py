@@ -1,4 +1,4 @@
-"""A prepared dataset: dense arrays, what was fitted, and the ledger, in a dataset directory."""
+"""A prepared dataset: dense arrays, fitted values, and the ledger, in a dataset directory."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from mmnet.schema import FeatureSpec
 
 FORMAT = 3
 ROWS_AT_ONCE = 1 << 18
-"""Examples whose windows are looked at together."""
+"""Number of examples whose windows are gathered at a time."""
 
 
 class Fitted(BaseModel):
-    """All that was decided or fitted on the training span; it travels into the SavedModel.
+    """Everything decided or fitted on the training span; it is saved with the SavedModel.
 
     Attributes:
         spec: shapes and statistics of the model's inputs.
-        calendar: what a period is.
+        calendar: division of time into periods.
         vocabularies: tensor name -> values of ids 2, 3, ...
-        tables: column names.
-        task: how examples are made.
+        tables: flags of the tables, such as column names.
+        task: flags of how examples are built.
         encoders: text, image -> fingerprint of the frozen encoder whose vectors the model reads.
-        marks: numeric column -> how its numbers were written, where they were not plain.
+        marks: numeric column -> its decimal mark and thousands separator, where unusual.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,18 +52,19 @@ class Fitted(BaseModel):
 
 @dataclass
 class Dataset:
-    """Everything a model is trained, evaluated or scored on.
+    """Everything that a model is trained, evaluated or scored on.
 
     Attributes:
         fitted: vocabularies, scales, flags.
         panel: dense counts.
         history: float32 [items, window - 1 + periods, channels], see `histories`.
         tensors: static inputs by tensor name, [items, ...]; encoded vectors are float16.
-        split: examples; None for a dataset made only to be scored.
-        ledger: what every rule dropped.
+        split: the examples; None for a dataset that is only scored.
+        ledger: rows dropped by each rule.
         inputs: file -> SHA-256.
-        fingerprint: of the inputs and flags that the dataset was made from.
-        true_share_rate: float64 [items, periods], percent, NaN where unknown; planted, if any.
+        fingerprint: hash of the inputs and flags that the dataset was built from.
+        true_share_rate: float64 [items, periods], true rates of simulated data in percent, NaN
+            where unknown; None for real data.
     """
 
     fitted: Fitted
@@ -78,22 +79,22 @@ class Dataset:
 
     @property
     def share_rate(self) -> np.ndarray:
-        """Percent, 0 where missing, float32 [items, periods]."""
+        """Share rates in percent, 0 where missing, float32 [items, periods]."""
         return self._periods[..., histories.SHARE_RATE]
 
     @property
     def missing_flag(self) -> np.ndarray:
-        """1 where missing, float32 [items, periods]."""
+        """Missing flags, 1 where missing, float32 [items, periods]."""
         return self._periods[..., histories.MISSING_FLAG]
 
     @property
     def taxonomy_rate(self) -> np.ndarray:
-        """Percent, float32 [items, periods, taxonomies]."""
+        """Taxonomy means in percent, float32 [items, periods, taxonomies]."""
         return np.split(self._periods[..., histories.TAXONOMIES :], 2, axis=-1)[0]
 
     @property
     def taxonomy_missing_flag(self) -> np.ndarray:
-        """1 where missing, float32 [items, periods, taxonomies]."""
+        """Their missing flags, 1 where missing, float32 [items, periods, taxonomies]."""
         return np.split(self._periods[..., histories.TAXONOMIES :], 2, axis=-1)[1]
 
     @property
@@ -102,12 +103,12 @@ class Dataset:
 
     @property
     def first_targets(self) -> dict[str, int | str]:
-        """The first target period of each split, where the calendar decides."""
+        """Returns the first target period of each split that is made by time."""
         columns = self.split.first_targets if self.split else ()
         return dict(zip(SPLITS, map(self.panel.label, columns), strict=False))
 
     def missing_flags(self, examples: Examples) -> np.ndarray:
-        """Which steps of the examples' windows are missing by nature, bool [examples, window]."""
+        """Returns which steps of the examples' windows have no data, bool [examples, window]."""
         found = np.empty((len(examples), self.fitted.spec.window), bool)
         steps = np.arange(self.fitted.spec.window)
         for start in range(0, len(examples), ROWS_AT_ONCE):
@@ -118,25 +119,25 @@ class Dataset:
         return found
 
     def missing_share(self, split: str = "train") -> float:
-        """Share of window entries of a split that are missing by nature."""
+        """Returns the fraction of window steps of a split that have no data."""
         return float(self.missing_flags(self.examples(split)).mean())
 
     def examples(self, split: str) -> Examples:
-        """The examples of a split.
+        """Returns the examples of a split.
 
         Raises:
-            ValueError: the dataset was made to be scored only.
+            ValueError: the dataset was prepared for scoring only.
         """
         if self.split is None:
-            raise ValueError("a dataset that was made to be scored has no examples")
+            raise ValueError("a dataset that was prepared for scoring has no examples")
         return self.split[split]
 
 
 def save(dataset: Dataset, directory: str | Path) -> Path:
-    """Writes a dataset that is in memory into a dataset directory, and returns the directory.
+    """Writes a dataset in memory to a dataset directory, and returns the directory.
 
     Raises:
-        InputError: the directory cannot be written, or holds something that is not a dataset.
+        InputError: the directory cannot be written, or contains something else than a dataset.
 
     >>> import tempfile
     >>> flags = {"tables": TableFlags(), "task": TaskFlags(window=1), "vocabularies": {}}
@@ -156,14 +157,14 @@ def save(dataset: Dataset, directory: str | Path) -> Path:
 
 
 def write(dataset: Dataset, folder: Path) -> store.About:
-    """Fills the folder of a dataset, as `store.Store.write` asks for it.
+    """Fills the folder of a dataset; called by `store.Store.write`.
 
     Args:
-        dataset: the dataset. Its arrays may be mapped files of the folder already.
-        folder: where the arrays go.
+        dataset: the dataset, whose arrays may already be mapped files of the folder.
+        folder: folder of the arrays.
 
     Returns:
-        The rest, for `dataset.json`.
+        The rest of the dataset, for `dataset.json`.
     """
     panel, split = dataset.panel, dataset.split
     arrays = {name: getattr(panel, name) for name in ("clicks", "shares", "release")}
@@ -208,10 +209,10 @@ def _open(folder: Path, about: store.About) -> Dataset:
         release=array("release"),
         calendar=fitted.calendar,
         first_period=about["first_period"],
-        # Earlier versions did not keep which were given.
+        # Earlier versions did not record which releases were given.
         release_given=array("release_given") if about.get("release_given") else None,
     )
-    # Earlier versions did not say whether there is one.
+    # Earlier versions did not record whether there is one.
     truth = about.get("true_share_rate", (folder / "true_share_rate.npy").exists())
     split = None
     if about["first_targets"] is not None:
@@ -233,7 +234,7 @@ def _open(folder: Path, about: store.About) -> Dataset:
 
 
 def _right(dataset: Dataset) -> dict[str, bool]:
-    """Array -> whether it goes with the others; for `store.check`."""
+    """Returns array -> whether it is consistent with the others; for `store.check`."""
     panel, spec, items = dataset.panel, dataset.fitted.spec, len(dataset.panel.item_ids)
     shape = panel.clicks.shape
     right = {

@@ -1,6 +1,6 @@
-"""Delta tables: the files that the table's log says count, and the columns that only it has.
+"""Delta tables: the files that are part of the newest version, and their partition columns.
 
-The package deltalake, of the extra `lakehouse`, reads the log; rows are read as of any other
+The package deltalake, of the extra `lakehouse`, reads the log; rows are read as from any other
 Parquet file.
 """
 
@@ -16,24 +16,24 @@ from mmnet.checks import InputError, shown
 
 LOG = "_delta_log"
 _HARMLESS = {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}
-"""Features of a table that leave its Parquet files what they say."""
+"""Table features that do not change the meaning of the Parquet files."""
 
 
 def files(directory: Path, name: str) -> dict[Path, dict[str, str]]:
-    """The files of a Delta table's newest version, each with its partition columns as text.
+    """Returns the files of a Delta table's newest version, each with its partition columns as text.
 
     Args:
-        directory: of the table.
-        name: of the table, for messages.
+        directory: directory of the table.
+        name: name of the table, for messages.
 
     Raises:
         InputError: the package is not installed, the log cannot be read, or the table has a feature
-            that its Parquet files alone do not show, such as deletion vectors.
+            that its Parquet files alone do not reflect, such as deletion vectors.
     """
     if importlib.util.find_spec("deltalake") is None:
         raise InputError(
-            f"{directory} is a Delta table: its log decides which of its files count, and reading "
-            f"it needs the package deltalake: pip install mmnet[lakehouse] (--{name})"
+            f"{directory} is a Delta table, whose log lists its current files; reading the log "
+            f"needs the package deltalake: pip install 'mmnet[lakehouse]' (--{name})"
         )
     import deltalake
     from deltalake.exceptions import DeltaError
@@ -45,7 +45,7 @@ def files(directory: Path, name: str) -> dict[Path, dict[str, str]]:
         actions = pa.table(table.get_add_actions(flatten=True))
     except (DeltaError, OSError, ValueError) as error:
         raise InputError(
-            f"{directory} is a Delta table: its log decides which of its files count, and cannot "
+            f"{directory} is a Delta table, whose log lists its current files, but the log cannot "
             f"be read: {shown(error)} (--{name})"
         ) from None
     if mapping != "none":
@@ -53,14 +53,14 @@ def files(directory: Path, name: str) -> dict[Path, dict[str, str]]:
     if features - _HARMLESS:
         raise InputError(
             f"{directory} is a Delta table with {', '.join(sorted(features - _HARMLESS))}, which "
-            f"is not read; write it again without, or export it as Parquet (--{name})"
+            f"is not supported; rewrite it without, or export it as Parquet (--{name})"
         )
     found = {}
     for row in actions.to_pylist():
         path = directory / urllib.parse.unquote(row["path"])
         if not path.is_file():
             raise InputError(
-                f"{directory} is a Delta table whose log names a file that is not there: "
+                f"{directory} is a Delta table whose log lists a file that does not exist: "
                 f"{shown(path)} (--{name})"
             )
         found[path] = {

@@ -1,6 +1,6 @@
-"""How a text file is written: its separator and encoding, found out or given; its bytes as CSV.
+"""Dialects of text files: separator and encoding, detected or given; and their bytes as CSV.
 
-Its quotation marks, which the whole file decides, are found out in `quotations`.
+`quotations` detects the quoting style, which needs the whole file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mmnet.data.file_kinds import Watch
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 SAMPLE_BYTES = 1 << 18
-"""Read of a file to find its separator."""
+"""Number of bytes to read to detect a file's separator."""
 
 Quote = Literal["doubled", "backslash", "none"]
 QUOTES: tuple[Quote, ...] = ("doubled", "backslash", "none")
@@ -30,12 +30,12 @@ _TABLES = ("counts", "items", "events", "vectors", "only_items", "pairs", "item_
 
 @dataclass(frozen=True)
 class TextOptions:
-    """What the user sets for a text file; what is empty is found out.
+    """Settings of the user for a text file; empty ones are detected.
 
     Attributes:
         separator: one character.
         quote: doubled, backslash or none.
-        encoding: as Python calls it, such as gbk or latin-1.
+        encoding: name of the encoding in Python, such as gbk or latin-1.
     """
 
     separator: str = ""
@@ -47,14 +47,14 @@ NOTHING_SAID = TextOptions()
 
 
 def text_options(settings: Sequence[str], table: str) -> TextOptions:
-    r"""Reads the settings of `--text_set` that concern a table.
+    r"""Parses the settings of `--text_set` that apply to a table.
 
     Args:
-        settings: NAME=VALUE for all tables, TABLE.NAME=VALUE for one.
+        settings: NAME=VALUE for all tables, TABLE.NAME=VALUE for one of them.
         table: counts, items, events, vectors or another.
 
     Raises:
-        InputError: a setting is unknown, or its value is.
+        InputError: a name or a value is unknown.
 
     >>> text_options(["encoding=gbk", "items.separator=\\t"], "items")
     TextOptions(separator='\t', quote='', encoding='gbk')
@@ -66,8 +66,8 @@ def text_options(settings: Sequence[str], table: str) -> TextOptions:
         known = name in TextOptions.__dataclass_fields__ and (not dot or whose in _TABLES)
         if not sign or not known:
             raise InputError(
-                "--text_set accepts NAME=VALUE or TABLE.NAME=VALUE with the names separator, quote "
-                f"and encoding, such as --text_set=items.encoding=gbk. Received: {setting!r}"
+                "--text_set must be NAME=VALUE or TABLE.NAME=VALUE, where NAME is separator, quote "
+                f"or encoding, such as --text_set=items.encoding=gbk. Received: {setting!r}"
                 + did_you_mean(name, TextOptions.__dataclass_fields__)
             )
         checked = _checked(name, value, setting)
@@ -81,7 +81,7 @@ def _checked(name: str, value: str, setting: str) -> str:
         value = {"\\t": "\t", "tab": "\t"}.get(value, value)
         if len(value) != 1 or value in '"\r\n\\' or not value.isascii():
             raise InputError(
-                f"--text_set={setting}: a separator is one ASCII character, \\t for a tab. "
+                f"--text_set={setting}: a separator must be one ASCII character, \\t for a tab. "
                 f"Received: {value!r}"
             )
     elif name == "quote" and value not in QUOTES:
@@ -102,16 +102,16 @@ def _checked(name: str, value: str, setting: str) -> str:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a text file is written.
+    """Format of a text file.
 
     Attributes:
-        separator: between columns.
-        quote: how quotation marks are read, see the module; empty where it is not settled yet.
-        encoding: as Python calls it.
-        packed: see `file_kinds.Kind`.
-        names: all columns of a file without a header line; empty where the file has one.
-        line_breaks: whether quoted values hold line breaks, once it is settled.
-        settled: whether the whole file was looked at.
+        separator: separator of columns.
+        quote: quoting style, see `quotations`; empty if it is not known yet.
+        encoding: name of the encoding in Python.
+        packed: compression, see `file_kinds.Kind`.
+        names: all columns of a file without a header line; empty if the file has one.
+        line_breaks: whether quoted values have line breaks, once the quoting style is known.
+        settled: whether the whole file was scanned.
     """
 
     separator: str = ","
@@ -123,7 +123,7 @@ class Dialect:
     settled: bool = False
 
     def described(self) -> str:
-        """In words, what is not as in any CSV file; empty where all is.
+        """Describes what is unusual for a CSV file; empty if nothing is.
 
         >>> Dialect(";", encoding="utf-16", packed="gzip").described()
         'separated by semicolons, in utf-16, packed by gzip'
@@ -143,7 +143,7 @@ class Dialect:
 
 
 def separator_name(separator: str) -> str:
-    """A separator in words.
+    """Returns a separator in words.
 
     >>> separator_name("|"), separator_name("~")
     ('vertical bars', "'~'")
@@ -152,10 +152,10 @@ def separator_name(separator: str) -> str:
 
 
 def as_doubled(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    r"""Doubles the quotation marks inside values, where they follow a backslash.
+    r"""Doubles the quotation marks inside values that are escaped by a backslash.
 
-    Of backslashes before a quotation mark inside a quoted value, two are one; elsewhere they are
-    letters like others.
+    In a run of backslashes before a quotation mark inside a quoted value, two stand for one;
+    elsewhere they are ordinary characters.
 
     >>> b"".join(as_doubled([rb'a,"say \"hi\" to",c:\d,"e\\"'])).decode().split(",")
     ['a', '"say ""hi"" to"', 'c:\\d', '"e\\"']
@@ -163,7 +163,7 @@ def as_doubled(pieces: Iterable[bytes]) -> Iterator[bytes]:
     inside, held = 0, b""
     for piece in pieces:
         data = held + piece
-        kept = data.rstrip(b"\\")  # a run of backslashes may be longer than the piece
+        kept = data.rstrip(b"\\")  # a run of backslashes may continue in the next chunk
         held = data[len(kept) :]
         if b'"' not in kept:
             yield kept
@@ -189,10 +189,10 @@ def marks_of(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Finds the quotation marks of a text.
 
     Args:
-        codes: its bytes, [length].
+        codes: bytes of the text, [length].
 
     Returns:
-        Where they are, ascending; how many backslashes are right before each; and whether those
+        Their positions, ascending; the number of backslashes right before each; and whether those
         escape it. All [marks].
     """
     marks = np.flatnonzero(codes == MARK)
@@ -215,16 +215,16 @@ def marks_of(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def dialect_of(
     path: Path, kind: file_kinds.Kind, said: TextOptions, wanted: Iterable[str] = ()
 ) -> Dialect:
-    """Finds out how a text file with a header line is written, but for its quotation marks.
+    """Detects the format of a text file with a header line, except for its quoting style.
 
     Args:
-        path: of the file.
-        kind: what it is by its first bytes.
-        said: what the user set.
-        wanted: columns that are needed: the separator is the one that finds them.
+        path: path of the file.
+        kind: format by its first bytes.
+        said: settings of the user.
+        wanted: names of the columns that are needed; the right separator finds them.
 
     Raises:
-        OSError, EOFError, UnicodeError: it is damaged, or of another encoding.
+        OSError, EOFError, UnicodeError: the file is damaged, or has another encoding.
     """
     found = Dialect(
         encoding=kind.encoding or said.encoding or "utf-8",
@@ -242,11 +242,11 @@ def dialect_of(
 def opened(
     path: Path, dialect: Dialect, watch: Watch | None = None
 ) -> contextlib.AbstractContextManager[BinaryIO]:
-    """The bytes of a file in UTF-8, unpacked.
+    """Opens a file as decompressed bytes in UTF-8.
 
     Args:
-        path: of the file.
-        dialect: its encoding and packing.
+        path: path of the file.
+        dialect: its encoding and compression.
         watch: see `file_kinds.decoded`.
 
     Raises:
@@ -257,11 +257,11 @@ def opened(
 
 @contextlib.contextmanager
 def as_csv(path: Path, dialect: Dialect, watch: Watch | None = None) -> Iterator[BinaryIO]:
-    """The same bytes with the quotation marks inside values doubled, as in any CSV file.
+    """Opens a file like `opened`, with quotation marks inside values doubled as in standard CSV.
 
     Args:
-        path: of the file.
-        dialect: how it is written.
+        path: path of the file.
+        dialect: format of the file.
         watch: see `file_kinds.decoded`.
 
     Raises:
@@ -276,16 +276,16 @@ def as_csv(path: Path, dialect: Dialect, watch: Watch | None = None) -> Iterator
 
 
 def separator_of(sample: bytes, wanted: Sequence[str] = (), quote: str = "") -> str:
-    r"""The separator of a file, by its first lines.
+    r"""Detects the separator of a file by its first lines.
 
-    Of the separators that cut the header, those are left that find the wanted columns in it; of
-    these, those that cut every record into as many fields; of these, those that cut it most. A
-    rule that none fulfils is left out.
+    Candidates are separators that occur in the header. They are narrowed down to those with which
+    the wanted columns are found, then to those that split every record into equally many fields,
+    then to the one with the most fields. A criterion that no candidate meets is skipped.
 
     Args:
-        sample: the first bytes of the file.
-        wanted: columns that are needed.
-        quote: how quotation marks are read, if that is known.
+        sample: first bytes of the file.
+        wanted: names of the columns that are needed.
+        quote: quoting style, if it is known.
 
     >>> separator_of(b"id;size, cm\na;1,5\n", ["id"]), separator_of(b"item_id,tags\na,x|y\n")
     (';', ',')
@@ -297,7 +297,7 @@ def separator_of(sample: bytes, wanted: Sequence[str] = (), quote: str = "") -> 
         reader = csv_reader(io.StringIO(text, newline=""), Dialect(separator, quote))
         rows = [row for row in reader if row]
         if len(sample) >= SAMPLE_BYTES and len(rows) > 1:
-            rows.pop()  # the end of the sample cuts it
+            rows.pop()  # the last line of the sample is incomplete
         if rows and len(rows[0]) > 1:
             headers[separator] = [name.strip() for name in rows[0]]
             widths[separator] = [len(row) for row in rows]
@@ -313,11 +313,11 @@ def separator_of(sample: bytes, wanted: Sequence[str] = (), quote: str = "") -> 
 
 
 def csv_reader(lines: Iterable[str], dialect: Dialect, *, strict: bool = False) -> Any:
-    """A reader of the `csv` module for text in which quotation marks inside values are doubled.
+    """Returns a reader of the `csv` module, for text with doubled quotation marks inside values.
 
     Args:
-        lines: of the text, with their ends.
-        dialect: its separator, and whether quotation marks are letters.
+        lines: lines of the text, with their ends.
+        dialect: its separator, and whether quotation marks are ordinary characters.
         strict: whether text after a closing quotation mark is an error.
     """
     csv.field_size_limit(1 << 30)  # else a text of more than 128 KiB is an error

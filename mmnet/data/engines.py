@@ -1,6 +1,6 @@
-"""The engines that count events: DuckDB in this process, Spark, or another Ibis backend by URL.
+"""Engines that count events: DuckDB in this process, Spark, or another Ibis backend by URL.
 
-What engines call by different names is here; what is computed is in `events`.
+This file hides their differences; `events` defines what is computed.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ if TYPE_CHECKING:
 DEFAULT = "duckdb://"
 
 ROWS_WRITTEN = 1 << 17
-"""Rows of a row group of Parquet that is written."""
+"""Number of rows in a row group of a Parquet file to write."""
 
 SHOWN_AFTER_SECONDS = 5
-"""A query that takes longer shows how far it is."""
+"""Seconds after which a query shows its progress."""
 
 INTERRUPTIBLE = ("duckdb", "pyspark")
-"""Engines whose queries run in a thread of their own, to show a bar and to be stopped."""
+"""Engines whose queries run in a separate thread, to show progress and to be interrupted."""
 
 Result = TypeVar("Result")
 
 
 @dataclass
 class Engine:
-    """A connection, and what differs between engines.
+    """A connection to an engine.
 
     Attributes:
-        backend: of Ibis.
+        backend: backend of Ibis.
         name: duckdb, pyspark, ...
-        session: of Spark, where there is one.
-        owned: whether the session ends with the connection.
+        session: Spark session, if any.
+        owned: whether closing the connection ends the session.
     """
 
     backend: Any
@@ -63,12 +63,12 @@ class Engine:
     owned: bool = False
 
     def run(self, work: Callable[[], Result], what: str) -> Result:
-        """Runs a query, with a bar if it takes long.
+        """Runs a query, with a progress bar if it takes long.
 
         Raises:
             InputError: the engine cannot read its input, or has too little memory or disk.
         """
-        if self.name not in INTERRUPTIBLE:  # its connection may belong to this thread, as SQLite's
+        if self.name not in INTERRUPTIBLE:  # others, like SQLite, may need the connection's thread
             with errors_explained(what):
                 return work()
         with errors_explained(what), concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -103,51 +103,51 @@ class Engine:
             self.session.sparkContext.cancelAllJobs()
 
     def computed(self, expression: ir.Table) -> ir.Table:
-        """The result of an expression, kept by the engine for as long as the connection lasts."""
+        """Computes an expression and keeps the result in the engine until the connection closes."""
         import ibis
 
         if self.backend.supports_temporary_tables and self.session is None:
-            # Not `cache`: it drops its table in the end, in words that sqlglot 30 leaves out.
+            # Not `cache`, whose cleanup fails with sqlglot 30.
             return self.backend.create_table(ibis.util.gen_name("cells"), expression, temp=True)
         return expression.cache()
 
     def write_parquet(self, expression: ir.Table, output: Path) -> None:
-        """Writes a result as Parquet: a file, or a directory of files as Spark does."""
+        """Writes a result as a Parquet file, or for Spark as a directory of files."""
         if self.session is not None:
-            # Spark's working directory is that of its start.
+            # Spark resolves relative paths from the working directory in which it was started.
             self.backend.to_parquet(expression, output.absolute())
             return
-        # Not the engine's own COPY: it would take the name of the file for a piece of SQL.
+        # Not the engine's own COPY, which would parse the file name as part of the SQL.
         batches = self.backend.to_pyarrow_batches(expression, chunk_size=ROWS_WRITTEN)
         with pa.parquet.ParquetWriter(output, batches.schema) as writer:
             for batch in batches:
                 writer.write_batch(batch, row_group_size=ROWS_WRITTEN)
 
     def micros(self, time: ir.TimestampValue) -> ir.IntegerValue:
-        """Microseconds since 1970 of a timestamp; of one without a zone, as if it were UTC."""
+        """Returns microseconds since 1970 of a timestamp; one without a zone is read as UTC."""
         import ibis
 
-        if self.name == "duckdb":  # no calendar is asked, as `epoch_seconds` would
+        if self.name == "duckdb":  # faster than `epoch_seconds`, which does calendar arithmetic
             return _builtin("epoch_us", "int64", time)
         if self.name == "pyspark":
             return _builtin("unix_micros", "int64", time)
         return (time.epoch_seconds() * ibis.literal(1_000_000, "int64")).cast("int64")
 
     def timestamp(self, text: ir.StringValue) -> ir.TimestampValue:
-        """A timestamp without a zone of ISO 8601 text."""
+        """Parses ISO 8601 text into a timestamp without a zone."""
         if self.name == "pyspark":
             return _builtin("to_timestamp_ntz", "timestamp", text)
         return text.cast("timestamp")
 
     def is_instant(self, table: Events, column: str) -> bool:
-        """Whether a timestamp column names instants, and not times on a clock nobody names."""
+        """Checks whether a timestamp column has instants, rather than times of an unknown zone."""
         if self.session is None:
             return table.data[column].type().timezone is not None
         kinds = dict(self.session.table(table.name).dtypes)
         return kinds[column] == "timestamp"
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         if self.owned:
             self.session.stop()
         elif self.session is None:
@@ -157,14 +157,14 @@ class Engine:
 
 @dataclass
 class Events:
-    """The events table, as an engine sees it.
+    """The events table in an engine.
 
     Attributes:
-        data: its expression, of the columns that are needed.
-        name: in the engine.
-        origin: for messages.
-        rows: where it is known how many there are.
-        rules: what was found of its files, for the ledger.
+        data: its expression, with the columns that are needed.
+        name: name in the engine.
+        origin: name in messages.
+        rows: number of rows, if known.
+        rules: what was detected about its files, for the ledger.
     """
 
     data: ir.Table
@@ -174,17 +174,17 @@ class Events:
     rules: tuple[Rule, ...] = ()
 
     def need(self, column: str, flag: str) -> ir.Value:
-        """A column that a flag names.
+        """Returns a column that a flag names.
 
         Raises:
-            InputError: it is not there.
+            InputError: the column does not exist.
         """
         table_files.need_column(self.origin, self.data.columns, column, flag)
         return self.data[column]
 
 
 def _builtin(name: str, returns: str, argument: ir.Value) -> Any:
-    """A function of the engine's own, of one argument."""
+    """Calls a built-in function of the engine with one argument."""
     import ibis
 
     def function(argument): ...
@@ -198,15 +198,15 @@ def _builtin(name: str, returns: str, argument: ir.Value) -> Any:
 
 @contextlib.contextmanager
 def connected(flags: TableFlags, scratch: Path) -> Iterator[Engine]:
-    """The engine that `--engine` names, for as long as it is needed.
+    """Connects to the engine that `--engine` names.
 
     Args:
-        flags: the engine's own.
-        scratch: a directory for what does not fit in memory, unless `--engine_spill` names one.
+        flags: the flags of the engine.
+        scratch: directory for temporary data, unless `--engine_spill` names one.
 
     Raises:
-        InputError: there is no such engine, or something that it needs is not installed; the events
-            are far away, and `--allow_remote` is not set.
+        InputError: the engine does not exist, or a package that it needs is not installed; or the
+            events are remote, and `--allow_remote` is not set.
     """
     if is_remote(flags.events) and not flags.allow_remote:
         raise InputError(
@@ -224,13 +224,13 @@ def connected(flags: TableFlags, scratch: Path) -> Iterator[Engine]:
     try:
         spill.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--engine_spill={spill} cannot be made: {error.strerror}") from None
+        raise InputError(f"--engine_spill={spill} cannot be created: {error.strerror}") from None
     connect = {"duckdb": _duckdb, "pyspark": _pyspark}.get(scheme, _other)
     import ibis
 
     engine = connect(url, flags, spill)
     fuse = ibis.options.sql.fuse_selects
-    # Steps stay steps: fused, an expression is written out once for each of its uses.
+    # Without fusing, each step is computed once; fused, it is repeated for each of its uses.
     ibis.options.sql.fuse_selects = False
     try:
         yield engine
@@ -240,7 +240,7 @@ def connected(flags: TableFlags, scratch: Path) -> Iterator[Engine]:
 
 
 def _parts(url: str) -> tuple[str, dict[str, str]]:
-    """What follows `SCHEME://`, and the options after a question mark.
+    """Returns what follows `SCHEME://`, and the options after a question mark.
 
     >>> _parts("duckdb://log.db?threads=2&memory_limit=1GB")
     ('log.db', {'threads': '2', 'memory_limit': '1GB'})
@@ -262,13 +262,13 @@ def _duckdb(url: str, flags: TableFlags, spill: Path) -> Engine:
 
     database, options = _parts(url)
     if database and not Path(database).is_file():
-        raise InputError(f"--engine={url}: there is no DuckDB file {database}")
+        raise InputError(f"--engine={url}: no DuckDB file {database} exists")
     if is_remote(flags.events) or not flags.events or files_of(flags):
-        database = ""  # a view or macro of the warehouse has no part in reading files
+        database = ""  # views and macros of the warehouse must not affect the reading of files
     settings: dict[str, Any] = {
         "memory_limit": _memory(flags),
         "temp_directory": str(spill),
-        # The counts are written in an order of their own; keeping that of the input costs memory.
+        # The counts are sorted when they are written; keeping the input's order costs memory.
         "preserve_insertion_order": False,
     }
     if flags.engine_threads:
@@ -358,7 +358,7 @@ def _other(url: str, flags: TableFlags, spill: Path) -> Engine:
     backends = sorted(point.name for point in ibis.util.backend_entry_points())
     if scheme not in backends:
         raise InputError(
-            f"--engine={scheme}://... is no engine{did_you_mean(scheme, backends)}; use "
+            f"--engine={scheme}://... is not a known engine{did_you_mean(scheme, backends)}; use "
             f"{DEFAULT}, pyspark:// or another Ibis backend: {', '.join(backends)}"
         )
     try:
@@ -377,15 +377,15 @@ def _other(url: str, flags: TableFlags, spill: Path) -> Engine:
 
 
 def is_remote(events: str) -> bool:
-    """Whether events are named by a URL, which only an engine can read."""
+    """Checks whether events are named by a URL, which only an engine can read."""
     return "://" in events
 
 
 def files_of(flags: TableFlags) -> list[Path]:
-    """The files that `--events` names; none where it names a table or a place far away.
+    """Returns the files that `--events` names; none if it names a table or a remote URL.
 
     Raises:
-        InputError: there are none, and the engine has no tables of its own.
+        InputError: no file matches, and the engine has no tables of its own.
 
     >>> files_of(TableFlags(events="s3://bucket/events.parquet"))
     []
@@ -401,7 +401,7 @@ def files_of(flags: TableFlags) -> list[Path]:
 
 
 def table_of(engine: Engine, name: str) -> Events:
-    """A table of the engine's own.
+    """Opens a table of the engine.
 
     Raises:
         InputError: the engine has no table of this name.
@@ -421,17 +421,17 @@ def table_of(engine: Engine, name: str) -> Events:
                 f"--events={name}: the engine cannot read it: {_first_line(error)}{fix}"
             ) from None
         raise InputError(
-            f"--events={name}: no such file, directory, glob or table of the engine "
-            f"(it has: {', '.join(sorted(known)) or 'none'}){did_you_mean(table, known)}"
+            f"--events={name}: no such file, directory, glob pattern or table of the engine "
+            f"(available: {', '.join(sorted(known)) or 'none'}){did_you_mean(table, known)}"
         ) from None
     return Events(data, name, f"table {name}")
 
 
 def far_away(engine: Engine, events: str) -> Events:
-    """Files that only the engine can reach, read in its own way.
+    """Opens remote files with the engine's own reader.
 
     Raises:
-        InputError: it cannot.
+        InputError: the engine cannot read them.
     """
     url = expanded(events, "events")
     with errors_explained(f"reading {events}"):
@@ -451,14 +451,14 @@ def far_away(engine: Engine, events: str) -> Events:
 
 
 def read_parquet(engine: Engine, paths: Sequence[Path | str]) -> tuple[ir.Table, str]:
-    """Parquet files of the same columns as one expression, and its name in the engine.
+    """Reads Parquet files of the same columns into one expression, and returns its name too.
 
-    The names of files are taken as they are; a folder named day=1 adds no column, and text whose
-    writer did not say that it is text is text all the same.
+    File names are taken literally; a folder named day=1 adds no column; and binary columns are read
+    as text.
     """
     if engine.session is not None:
         engine.session.conf.set("spark.sql.parquet.binaryAsString", "true")
-        # Spark's working directory is that of its start; of a URL nothing is relative.
+        # Spark resolves relative paths from the working directory in which it was started.
         whole = [path if "://" in str(path) else Path(path).absolute() for path in paths]
         literal = [re.sub(r"([\\{}\[\]*?])", r"\\\1", str(path)) for path in whole]
         return _view(engine, engine.session.read.parquet(*literal))
@@ -481,7 +481,7 @@ def _view(engine: Engine, frame: Any) -> tuple[ir.Table, str]:
 
 @contextlib.contextmanager
 def errors_explained(what: str) -> Iterator[None]:
-    """Turns an engine's complaint about its input or its means into a sentence."""
+    """Turns an engine's error about its input or its resources into one sentence."""
     try:
         yield
     except InputError:
@@ -489,8 +489,8 @@ def errors_explained(what: str) -> Iterator[None]:
     except Exception as error:
         if _is(error, "duckdb", "OutOfMemoryException"):
             raise InputError(
-                f"{what}: the engine ran out of memory or of room to spill; raise "
-                f"--engine_memory, or name an --engine_spill directory with room "
+                f"{what}: the engine ran out of memory or disk space; raise "
+                f"--engine_memory, or set --engine_spill to a directory with more space "
                 f"({_first_line(error)})"
             ) from None
         if (
@@ -498,17 +498,17 @@ def errors_explained(what: str) -> Iterator[None]:
             or _is(error, "pyspark.errors", "PySparkException")
             or _is(error, "py4j.protocol", "Py4JJavaError")
         ):
-            raise InputError(f"{what}: the engine says: {_first_line(error)}") from None
+            raise InputError(f"{what}: the engine reports: {_first_line(error)}") from None
         raise
 
 
 def _is(error: Exception, module: str, *names: str) -> bool:
-    """Whether an error is of a class of a module; one that is not loaded raised nothing."""
+    """Checks the class of an error by module and name, without importing the module."""
     loaded = sys.modules.get(module)
     return any(isinstance(error, getattr(loaded, name, ())) for name in names)
 
 
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).strip().split("\n")]
-    # Of a mistake in a CSV file DuckDB tells the line, what stands there and what is wrong.
+    # For a mistake in a CSV file, DuckDB reports line, content and cause on three lines.
     return ", ".join(lines[: 3 if "CSV Error" in lines[0] else 1]).rstrip(".")

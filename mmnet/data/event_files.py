@@ -1,9 +1,9 @@
-"""Files of events, as an engine can read them: where they are, or written again as Parquet.
+"""Files of events, as an engine can read them: in place, or rewritten as Parquet.
 
-Engines differ in how they read text, which names of files are patterns, and which names of columns
-they distinguish. So an engine reads Parquet files whose columns it cannot mistake where they are.
-Of all other files, the columns that are needed are read as those of every table are
-(`table_reading`) and written as Parquet into the engine's scratch directory.
+Engines differ in how they read text, which file names are patterns, and whether column names are
+case-sensitive. An engine therefore reads Parquet files in place if it cannot confuse their columns.
+From all other files, the columns that are needed are read like those of any table
+(`table_reading`) and written as Parquet to the engine's scratch directory.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from mmnet.data.engines import Engine, Events
 from mmnet.data.table_files import TableFile
 
 ROWS = 1 << 17
-"""Rows of a row group that is written, as DuckDB has them."""
+"""Number of rows in a row group to write, as in DuckDB."""
 
 
 @dataclass(frozen=True)
 class EventFiles:
-    """Files of events that were opened.
+    """Opened files of events.
 
     Attributes:
-        files: in order.
-        schemas: columns of each; of text files, all are text.
-        schema: columns that all of them have.
+        files: the files in order.
+        schemas: columns of each file; those of text files are text.
+        schema: columns that all files have.
         lacking: other column -> a sentence that names the file without it.
-        rows: of Parquet files, by their footers; None where one is of another format.
+        rows: number of rows by the footers of Parquet files; None if a file has another format.
     """
 
     files: tuple[TableFile, ...]
@@ -46,19 +46,19 @@ class EventFiles:
 
     @property
     def origin(self) -> str:
-        """Names them in a message."""
+        """Name of the files in messages."""
         first = self.files[0].path
         return str(first) if len(self.files) == 1 else str(first.parent)
 
     def need(self, column: str, flag: str) -> None:
-        """Refuses files without a column that a flag names.
+        """Raises an error if a column that a flag names does not exist.
 
         Args:
-            column: of all files.
-            flag: which names it.
+            column: name of the column.
+            flag: flag that names it.
 
         Raises:
-            InputError: it is not there, or not in all of them.
+            InputError: the column does not exist, or not in all files.
         """
         if column in self.lacking:
             raise InputError(f"{self.lacking[column]} (named by --{flag})")
@@ -66,10 +66,10 @@ class EventFiles:
 
 
 def opened(files: Sequence[TableFile]) -> EventFiles:
-    """The columns that files have in common; of Parquet files, no row is read.
+    """Opens files and finds the columns that they share, without reading rows of Parquet files.
 
     Raises:
-        InputError: a file cannot be read, or its text can be read in two ways.
+        InputError: a file cannot be read, or its text format is ambiguous.
     """
     files = [file.settled() for file in files]
     schemas, rows = [], 0
@@ -86,11 +86,11 @@ def opened(files: Sequence[TableFile]) -> EventFiles:
 
 
 def as_they_are(events: EventFiles, columns: Sequence[str]) -> bool:
-    """Whether an engine can read the files where they are without mistaking a column.
+    """Checks whether an engine can read the files in place without confusing columns.
 
     Args:
         events: the files.
-        columns: those that are needed.
+        columns: names of the columns that are needed.
     """
     names = {name for file in events.files for name in file.own}
     return (
@@ -111,26 +111,26 @@ def written(
     place: Path,
     types: Mapping[str, pa.DataType] | None = None,
 ) -> tuple[list[Path], int]:
-    """Writes some columns of the files as Parquet, one file for each.
+    """Writes columns of the files as Parquet, one file for each.
 
     Args:
         events: the files.
-        columns: those to write.
-        place: a directory, made if need be.
-        types: of columns of text files that hold whole numbers only; the others are text.
+        columns: names of the columns to write.
+        place: output directory, created if needed.
+        types: types of the columns of text files that have whole numbers only; others are text.
 
     Returns:
-        The files, and how many rows they have.
+        The files, and their number of rows.
 
     Raises:
-        InputError: a file cannot be read, none has a row, or two columns differ in case only.
+        InputError: a file cannot be read, there are no rows, or two columns differ only in case.
     """
     for column in columns:
         twin = next((o for o in columns if o != column and o.casefold() == column.casefold()), "")
         if twin:
             raise InputError(
-                f"{events.origin}: columns {column!r} and {twin!r} differ in case only, which "
-                "engines do not tell apart; rename one"
+                f"{events.origin}: columns {column!r} and {twin!r} differ only in upper and lower "
+                "case, which engines cannot distinguish; rename one"
             )
     types = types or {}
     fields = [pa.field(name, types.get(name, events.schema.field(name).type)) for name in columns]
@@ -152,7 +152,7 @@ def written(
 
 
 def _filled(batch: pa.RecordBatch) -> pa.Table:
-    """Rows of text, null where empty."""
+    """Returns rows of text, null where empty."""
     columns = {
         name: pc.if_else(pc.equal(values, ""), None, values)
         if pa.types.is_string(values.type)
@@ -166,15 +166,15 @@ def _filled(batch: pa.RecordBatch) -> pa.Table:
 
 
 def events_of(engine: Engine, flags: TableFlags, place: Path) -> Events:
-    """The events table as an expression of the engine, of the columns that are needed.
+    """Opens the events table in the engine, with the columns that are needed.
 
     Args:
-        engine: who counts.
-        flags: where events are, and what is counted of them.
-        place: a directory for files that the engine does not read where they are.
+        engine: engine that counts.
+        flags: the files of events, and what to count.
+        place: directory for files that the engine does not read in place.
 
     Raises:
-        InputError: there is no such table, it cannot be read, or a column is not there.
+        InputError: the table or a column does not exist, or it cannot be read.
     """
     if engines.is_remote(flags.events):
         return engines.far_away(engine, flags.events)
@@ -189,7 +189,7 @@ def events_of(engine: Engine, flags: TableFlags, place: Path) -> Events:
     except InputError:
         if not any(file.kind.format == "json" for file in files):
             raise
-        # The first rows of JSON need not have every column.
+        # The first rows of a JSON file may lack some columns.
         found = opened([file.complete() for file in files])
         columns = _columns(found, flags)
     if as_they_are(found, columns):
@@ -203,12 +203,12 @@ def events_of(engine: Engine, flags: TableFlags, place: Path) -> Events:
 
 
 def _columns(found: EventFiles, flags: TableFlags) -> list[str]:
-    """The columns of events that are needed, in the order of the files.
+    """Returns the columns of events that are needed, in the order of the files.
 
-    Where events are put in an order, that is all of them: the order of equal ones may not decide.
+    If events are sorted, all columns are needed as tie-breakers, so that the result is unique.
 
     Raises:
-        InputError: one is not there.
+        InputError: one does not exist.
     """
     names = found.schema.names
     needed = {flags.item_column: "item_column", flags.time_column: "time_column"}

@@ -1,7 +1,7 @@
-"""The rules of events, as expressions: which of them every event breaks first.
+"""Rules for events, as expressions that find the first rule that each event breaks.
 
-Every event meets the rules in their order. Those of a row by itself are one expression; those of
-several rows, of a repeated event or of too many, look at what the rules before them left.
+Rules are applied in order. Those about a single row are one expression; those about several rows,
+such as duplicates or limits, only see events that the earlier rules kept.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 ITEM, PERIOD, LOST = "mmnet item", "mmnet period", "mmnet lost digits"
-"""Columns that are added to the events; those of `event_times` begin alike."""
+"""Columns that are added to the events; those of `event_times` also begin with `mmnet`."""
 
 LOST_DIGITS = -1
-"""The number of the rule that no flag can leave out: an id keeps its digits."""
+"""Number of the rule that no flag can turn off: ids must keep their digits."""
 
 
 class Marking:
-    """Events with the number of the rule that each breaks, and what of them is counted.
+    """Events with the number of the rule that each breaks, and the values to count.
 
     Attributes:
-        events: the table.
-        rates: what is counted.
+        events: the events table.
+        rates: the rates to count.
         when: the time of each event.
-        calendar: what a period is.
+        calendar: division of time into periods.
         table: the events with their item and period, `ITEM` and `PERIOD`.
-        rules: the ledger's words for a rule, and which events break it.
+        rules: name of each rule in the ledger, and which events break it.
 
     Raises:
-        InputError: flags that the events do not fit.
+        InputError: the flags do not fit the events.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class Marking:
         self.rules = self._rules_of_rows(task)
 
     def _rules_of_rows(self, task: TaskFlags) -> list[tuple[str, ir.BooleanValue | None]]:
-        """The ledger's words for a rule, and which events break it; None for what windows say.
+        """Returns name and condition of each rule; None for rules that need window functions.
 
-        The first two are those of bad events.
+        The first two rules define bad events.
         """
         import ibis
 
@@ -97,7 +97,7 @@ class Marking:
         if flags.max_events_per_user_item_period:
             if not flags.user_column:
                 raise InputError(
-                    "--max_events_per_user_item_period needs --user_column, the column of users"
+                    "--max_events_per_user_item_period needs --user_column, the column of user ids"
                 )
             limit = flags.max_events_per_user_item_period
             found.append((f"among the first {limit:,} of its user, item and period", None))
@@ -109,12 +109,12 @@ class Marking:
             raise InputError("--max_delay needs --ingestion_column, the column of arrival times")
         if self.when.is_period:
             raise InputError(
-                f"--max_delay needs times, but --time_column={flags.time_column} holds periods; "
-                "leave it out, or say with --time_unit what its numbers count"
+                f"--max_delay needs times, but --time_column={flags.time_column} has periods; "
+                "remove --max_delay, or set the unit of the numbers with --time_unit"
             )
 
     def marked(self, extra: dict[str, ir.Value] | None = None) -> ir.Table:
-        """Every event: its item, period and values, and the number of the rule that it breaks."""
+        """Returns every event with item, period, values, and the number of the rule it breaks."""
         import ibis
 
         flags, table = self.flags, self.table
@@ -138,7 +138,7 @@ class Marking:
                 f"good_{number}": good & also_good,
             }
         windows = [number for breaks, number in broken if breaks is None]
-        if windows:  # an order that is the same whatever the order of the rows, and the rates
+        if windows:  # sort by all columns, so that the result does not depend on the row order
             columns["order"] = ibis.coalesce(table[self.when.order], 0)
             kinds = {
                 name: expressions.kind_of(self.events.data[name])
@@ -168,7 +168,7 @@ class Marking:
         return marked
 
     def cells(self) -> ir.Table:
-        """Sums by item and period; what a rule left out, under item '' and the rule's number."""
+        """Returns sums by item and period; dropped events are under item '' and their rule."""
         import ibis
 
         marked = self.marked()
@@ -191,19 +191,19 @@ class Marking:
 
 
 def _item_text(events: Events, flags: TableFlags) -> ir.StringValue:
-    """Item ids as text, '' where empty."""
+    """Returns item ids as text, '' where empty."""
     column: Any = events.need(flags.item_column, "item_column")
     of = column.type()
     if of.is_nested():
         raise InputError(
-            f"{events.origin}: column {flags.item_column!r} named by --item_column holds {of} "
-            "values; one value per row is wanted"
+            f"{events.origin}: column {flags.item_column!r} named by --item_column has {of} "
+            "values; each row must have a single value"
         )
     return spelling.in_ibis(column)
 
 
 def _or_zero(column: ir.Value) -> ir.Value:
-    """A column of counts with 0 where it is empty; any other kind of column as it is."""
+    """Replaces empty values of a count column by 0; other columns are unchanged."""
     import ibis
 
     kind = expressions.kind_of(column)
@@ -213,22 +213,22 @@ def _or_zero(column: ir.Value) -> ir.Value:
 
 
 def _identity(column: ir.Value) -> ir.Value:
-    """A column that tells users or events apart, null where empty."""
+    """Returns a column that identifies users or events, null where empty."""
     return column.nullif("") if column.type().is_string() else column
 
 
 def _beyond(
     table: ir.Table, of: list[str], filled: list[str], order: list[str], most: int, rule: int
 ) -> ir.Table:
-    """Marks, of the events so far kept, those that come after the first few of their kind.
+    """Marks the kept events that come after the first few of their group.
 
     Args:
         table: marked events.
-        of: columns that make a kind.
-        filled: those of them that must not be empty; otherwise an event is of no kind.
-        order: which events come first.
-        most: how many of a kind stay.
-        rule: the number to mark the others with.
+        of: columns that define a group.
+        filled: columns of these that must not be empty; otherwise an event is in no group.
+        order: sort order of the events.
+        most: number of events to keep per group.
+        rule: number to mark the others with.
     """
     import ibis
 

@@ -1,8 +1,8 @@
-"""Times of events, as whole numbers that every engine counts alike.
+"""Times of events as whole numbers, with the same result in every engine.
 
-Engines differ in their time zones, in how they cut time into bins and in how they read text; so a
-time becomes microseconds, text is cut into the parts of a `time_texts.Format`, and a clock is the
-offsets that Python's own zone database has.
+Engines differ in their time zones, in how they divide time into bins and in how they parse text. So
+timestamps become microseconds, text is split into the parts of a `time_texts.Format`, and a time
+zone is represented by the offsets in Python's own zone database.
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ class When:
     Attributes:
         local: microseconds since 1970 on the clock of the time zone, or the period's own number;
             null where there is no time.
-        order: what to sort by.
-        instant: microseconds since 1970 in UTC, null where a row does not say which instant;
-            None where no row does.
+        order: columns to sort by.
+        instant: microseconds since 1970 in UTC, null where a row has no zone; None if no row has.
         is_period: whether `local` is the period.
     """
 
@@ -44,23 +43,23 @@ class When:
     is_period: bool = False
 
     def period(self, table: ir.Table, calendar: Calendar) -> ir.IntegerValue:
-        """The number of the period, by the rule of the calendar; null without a time."""
+        """Returns the number of the period in the calendar; null without a time."""
         if self.is_period:
             return table[self.local]
         return calendar.bins(table[self.local]).cast("int64")
 
     def since(self, other: When, table: ir.Table) -> ir.IntegerValue:
-        """Microseconds from another time to this one; by the clock where that is all there is."""
+        """Returns microseconds from another time to this one; without zones, by local time."""
         by_clock = table[self.local] - table[other.local]
         if not self.instant or not other.instant:
             return by_clock
         return (table[self.instant] - table[other.instant]).coalesce(by_clock)
 
     def place_of(self, text: str, flags: TableFlags) -> int:
-        """Where a time or period given as `--events_until` stands in `local`.
+        """Returns the value of `--events_until`, a time or period, on the scale of `local`.
 
         Raises:
-            InputError: it is none.
+            InputError: it is not a time or period.
         """
         if self.is_period:
             return Calendar(kind="integer").number(text, "events_until")
@@ -74,22 +73,22 @@ def when(
 ) -> tuple[ir.Table, When]:
     """Reads the column of times that a flag names.
 
-    A time without a zone is on the clock of `--time_zone` already; one with a zone or offset, and
-    a number of units since 1970, is an instant.
+    A time without a zone is already on the clock of `--time_zone`; one with a zone or offset, or a
+    number of units since 1970, is an instant.
 
     Args:
-        engine: whose table it is.
+        engine: engine of the table.
         events: the events, for messages.
-        table: the events, perhaps with columns added.
-        flags: names the column and the time zone.
+        table: the events, possibly with added columns.
+        flags: flags with the column and the time zone.
         flag: time_column or ingestion_column.
 
     Returns:
-        The table with columns added, step by step: an expression that was written into another
-        one once for each of its uses would grow beyond all bounds.
+        The table with columns added step by step: nesting expressions instead would repeat each
+        one at every use, and the query would become huge.
 
     Raises:
-        InputError: the column is not there, or holds no times.
+        InputError: the column does not exist, or does not have times.
     """
     column, name = getattr(flags, flag), f"mmnet {flag}"
     of: Any = events.need(column, flag)
@@ -109,7 +108,7 @@ def when(
         )
     reading = _reading(engine, events, of, column, flags)
     if reading.format:
-        if kind == "number":  # dates that are written as numbers
+        if kind == "number":  # dates written as numbers, such as 20240531
             value = _whole(expressions.number(value)).cast("string")
         return _of_text(engine, table.mutate(**{name: value}), name, flags, reading.format)
     if kind == "text":
@@ -119,8 +118,8 @@ def when(
     if reading.unit == "period":
         if flag != "time_column":
             raise InputError(
-                f"{events.origin}, column {column}: say with --time_unit=s, ms, us or ns what the "
-                f"numbers of --{flag} count"
+                f"{events.origin}, column {column}: the unit of its numbers is unknown; set "
+                f"--time_unit=s, ms, us or ns (--{flag})"
             )
         whole = table[name] if rest is None else _or_null(_digits(rest) == 0, table[name])
         return table.mutate(**{name: _whole(whole)}), When(name, name, is_period=True)
@@ -129,11 +128,11 @@ def when(
 
 
 def _split(table: ir.Table, name: str) -> tuple[ir.Table, Any]:
-    """Cuts a column of text into whole numbers, exact in all of 64 bits, and what follows a point.
+    """Splits a column of text into whole numbers, exact in 64 bits, and the decimals.
 
     Returns:
         The table with whole numbers for the text, null where it is not a number; and the digits
-        after the point.
+        after the decimal point.
     """
     pattern, text = r"^\+?(-?[0-8]?[0-9]{1,18})(?:\.([0-9]*))?$", expressions.filled(table[name])
     rest = f"{name} rest"
@@ -143,7 +142,7 @@ def _split(table: ir.Table, name: str) -> tuple[ir.Table, Any]:
 
 
 def _reading(engine: Engine, events: Events, value: Any, column: str, flags: TableFlags) -> Reading:
-    """How a column is written, by its first values; see `time_columns.decide`."""
+    """Detects the format of a column by its first values; see `time_columns.decide`."""
     filled = expressions.filled(value) if value.type().is_string() else value
     first = events.data.select(value=filled).filter(lambda t: t.value.notnull())
     run = functools.partial(engine.backend.to_pyarrow, first.limit(time_columns.SAMPLE))
@@ -158,7 +157,7 @@ def _reading(engine: Engine, events: Events, value: Any, column: str, flags: Tab
 
 
 def _on_clock(table: ir.Table, name: str, flags: TableFlags) -> tuple[ir.Table, When]:
-    """Adds the time on the clock of the time zone to a column of instants."""
+    """Adds the local time in the time zone to a column of instants."""
     local = f"{name} on the clock"
     table = table.mutate(**{local: table[name] + _offset(table[name], flags)})
     return table, When(local, name, name)
@@ -175,7 +174,7 @@ def _sane(micros: Any) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    """Whole numbers as int64, null where it is none."""
+    """Returns whole numbers as int64, null for other values."""
     import ibis
 
     good = value.abs() < LARGEST
@@ -185,12 +184,12 @@ def _whole(value: Any) -> Any:
 
 
 def _of_units(value: Any, rest: Any, reading: Reading) -> Any:
-    """Microseconds of a number of units; what is not a time of the unit's years is null first.
+    """Converts a number of units to microseconds; null if it is outside the years of the unit.
 
     Args:
         value: numbers.
-        rest: digits after the point of numbers that were text; None for others.
-        reading: the unit, and its years.
+        rest: digits after the decimal point of numbers in text; None for others.
+        reading: the unit, and its range of years.
     """
     per_second = PER_SECOND[reading.unit]
     inside = (value >= reading.earliest * per_second) & (value < LATEST * per_second)
@@ -200,7 +199,7 @@ def _of_units(value: Any, rest: Any, reading: Reading) -> Any:
         micros = value / size if size else value * (SECOND // per_second)
         return micros.floor().cast("int64")
     value = value.cast("int64")
-    if per_second > SECOND:  # engines divide in float64, which does not hold nanoseconds
+    if per_second > SECOND:  # engines divide in float64, which cannot represent nanoseconds
         below = value % per_second
         seconds = ((value - below) / per_second).round().cast("int64")
         return seconds * SECOND + (below // (per_second // SECOND)).cast("int64")
@@ -211,7 +210,7 @@ def _of_units(value: Any, rest: Any, reading: Reading) -> Any:
 
 
 def _with_groups(engine: Engine, table: ir.Table, name: str, fmt: Format) -> ir.Table:
-    """Adds the groups of a pattern in texts that match it or are null, '' where without a part."""
+    """Adds the groups of a pattern in texts that match it or are null, '' for absent parts."""
     import ibis
 
     text, found = table[f"{name} text"], f"{name} groups"
@@ -243,7 +242,7 @@ def _digits(text: Any, default: int = 0) -> Any:
 def _of_text(
     engine: Engine, table: ir.Table, name: str, flags: TableFlags, fmt: Format
 ) -> tuple[ir.Table, When]:
-    """Reads text by the parts of a format: engines agree on nothing else about it."""
+    """Parses text by the parts of a format, since engines agree on nothing else about it."""
     import ibis
 
     def add(**more: Any) -> None:
@@ -287,14 +286,14 @@ def _of_text(
         ahead=ibis.ifelse(at("zone").startswith("-"), -at("minutes"), at("minutes")) * 60 * SECOND,
     )
     add(order=_sane(at("naive") - at("ahead")))
-    # Where there is no offset, the time is on the clock already.
+    # Without an offset, the time is already local.
     add(local=at("order") + ibis.ifelse(at("zone") == "", 0, _offset(at("order"), flags)))
     add(instant=at("order").nullif(ibis.ifelse(at("zone") == "", at("order"), -1)))
     return table, When(f"{name} local", f"{name} order", f"{name} instant")
 
 
 def _offset(instant: Any, flags: TableFlags) -> Any:
-    """Microseconds that the clock of the time zone is ahead of UTC: a tree of comparisons."""
+    """Returns the UTC offset of the time zone in microseconds, as a tree of comparisons."""
     import ibis
 
     zones.check(flags.time_zone)

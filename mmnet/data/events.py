@@ -4,9 +4,9 @@
     a        2024-05-31 08:00     4000    ->    a        2024-05-31       2                1
     a        2024-05-31 21:30      900
 
-Every event meets the rules in their order, and the first one that it breaks leaves it out. One
-pass of the engine adds up the others by item and period, and what was left out by rule; so the
-ledger and the counts are two readings of one result. The engine writes the counts itself.
+Rules are applied in order, and the first one that an event breaks drops it. One pass of the engine
+sums up the others by item and period, and the dropped events by rule, so the ledger and the counts
+come from the same result. The engine writes the counts itself.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 TELLING = 20
-"""Events from which on one value of all is no accident."""
+"""Minimum number of events for which a single value of all of them is not chance."""
 
 MOST_UNKNOWN = 100_000
-"""Unknown items that are compared with the items table for another spelling."""
+"""Maximum number of unknown items to compare with the items table for other spellings."""
 
 
 def count(
@@ -65,19 +65,19 @@ def count(
     """Counts events by item and period, and writes the counts as Parquet.
 
     Args:
-        flags: where events are, and what is counted of them.
+        flags: the files of events, and what to count.
         task: the first period.
-        item_ids: of the items table; None counts the events of every item.
-        output: the counts; a file, or a directory of files where the engine writes one. It is
-            there whole or not at all.
-        scratch: a directory for what does not fit in memory; default: beside the output.
+        item_ids: ids of the items table; None counts the events of every item.
+        output: path of the counts; a file, or a directory of files if the engine writes one. It is
+            written atomically.
+        scratch: directory for temporary data; default: next to the output.
 
     Returns:
-        The ledger. Its sums have been compared: rows that left one rule reached the next one, and
-        what the engine wrote is what it had counted.
+        The ledger. Its sums have been checked: the rows that each rule kept reached the next one,
+        and the engine wrote what it had counted.
 
     Raises:
-        InputError: the events are not as the flags say.
+        InputError: the events do not match the flags.
         ValueError: the sums do not balance.
 
     >>> import tempfile
@@ -113,7 +113,7 @@ def count(
 
 
 class _Counting:
-    """One table of events on its way to counts."""
+    """The counting of one events table."""
 
     def __init__(
         self,
@@ -144,10 +144,10 @@ class _Counting:
         return ledger
 
     def _judged(self, cells: ir.Table) -> tuple[ir.Table, dict[str, Any], list[Rule]]:
-        """The cells that are counts, their sums, and the ledger of all events.
+        """Returns the cells to count, their sums, and the ledger of all events.
 
         Raises:
-            InputError: events that the flags do not allow, or none that they do.
+            InputError: the flags do not allow some events, or no event is left.
         """
         left_out = dict.fromkeys(range(1, len(self.rules) + 1), 0)
         found = self._fetch(
@@ -163,7 +163,7 @@ class _Counting:
     def _accepted(
         self, cells: ir.Table, left_out: dict[int, int], done: list[Rule]
     ) -> tuple[ir.Table, dict[str, Any], list[Rule]]:
-        """`_judged`, with the rules that have run added to `done`."""
+        """Does the work of `_judged`; rules that have run are added to `done`."""
         live = cells.filter(cells.item != "")
         reached = self._fetch(live.agg(rows=live.num_events.sum()))[0]["rows"] or 0
         ledger = self._rules_of_rows(left_out, reached)
@@ -195,7 +195,7 @@ class _Counting:
         return known, totals, [*done, *self._rules_of_values(totals)]
 
     def _of_periods(self, known: ir.Table) -> tuple[ir.Table, list[Rule]]:
-        """The cells of periods that are neither stray nor incomplete, and what was left out."""
+        """Leaves out cells of stray or incomplete periods, and returns the ledger's lines."""
         by_period = known.group_by("period").agg(
             rows=known.num_events.sum(),
             first=known.first_time.min(),
@@ -210,7 +210,7 @@ class _Counting:
         return known, rules
 
     def _fetch(self, expression: ir.Table) -> list[dict[str, Any]]:
-        """The rows of a small result."""
+        """Returns the rows of a small result."""
         run = functools.partial(self.engine.backend.to_pyarrow, expression)
         return self.engine.run(run, f"counting {self.events.origin}").to_pylist()
 
@@ -234,13 +234,13 @@ class _Counting:
 
     @staticmethod
     def _whole(count: ir.NumericColumn) -> Any:
-        """A count of a cell as int64; 0 where it is too large, which is refused."""
+        """Returns a count of a cell as int64; 0 if it is too large, which is an error later."""
         import ibis
 
         return ibis.ifelse(count < LARGEST, count, 0.0).cast("int64")
 
     def _output(self, cells: ir.Table, totals: dict[str, Any]) -> ir.Table:
-        """The counts table, in the order of items and periods."""
+        """Returns the counts table, sorted by item and period."""
         import ibis
 
         flags = self.flags
@@ -271,7 +271,7 @@ class _Counting:
     # ---------------------------------------------------------------------- ledger and checks
 
     def _rules_of_rows(self, left_out: dict[int, int], reached: int) -> list[Rule]:
-        """The rules that an event meets by itself, or with others of its kind."""
+        """Returns the ledger's lines about rules for single events and for groups of events."""
         rows = sum(left_out.values()) + reached
         if self.events.rows is not None and rows != self.events.rows:
             raise ValueError(
@@ -286,7 +286,7 @@ class _Counting:
         return ledger
 
     def _rules_of_values(self, totals: dict[str, Any]) -> list[Rule]:
-        """How many events each rate counts."""
+        """Returns the ledger's lines about how many events each rate counts."""
         known, ledger = totals["rows"] or 0, []
         for number, rate in enumerate(self.rates):
             numerator, denominator = (
@@ -306,10 +306,10 @@ class _Counting:
 
     def _nothing_left(self, ledger: Sequence[Rule]) -> str:
         dropped = ", ".join(f"{rule.dropped:,} by '{rule.rule}'" for rule in ledger if rule.dropped)
-        return f"{self.events.origin}: no event is left after the rules; left out: {dropped}"
+        return f"{self.events.origin}: no events are left after the rules; dropped: {dropped}"
 
     def _refuse_unknown(self, live: ir.Table, events: int, known: int) -> None:
-        """Raises: unknown items, unless they may be left out and are not in the table otherwise."""
+        """Raises the error about unknown items, unless the flags allow to drop them."""
         drop, column = self.flags.unknown_items == "drop", self.flags.item_column
         unknown = live.anti_join(self._known(), "item").select("item").distinct()
         found = [row["item"] for row in self._fetch(unknown.order_by("item").limit(MOST_UNKNOWN))]
@@ -327,7 +327,7 @@ class _Counting:
         )
 
     def _refuse_rows(self, rule: int, rows: int, of: int) -> None:
-        """Raises: events without item, or without time."""
+        """Raises the error about events without item, or without time."""
         column, column_flag = self.flags.item_column, "item_column"
         wanted = "item"
         advice = ""
@@ -340,15 +340,16 @@ class _Counting:
             wanted = "time (a period as a whole number)"
             if not self.when.is_period:
                 wanted = (
-                    f"time of {FIRST_YEAR} to {END_YEAR - 1} (ISO 8601, or as --time_unit or "
-                    "--time_format says)"
+                    f"time of {FIRST_YEAR} to {END_YEAR - 1} (ISO 8601, or as set by --time_unit "
+                    "or --time_format)"
                 )
                 texts = [str(one).strip() for one in came]
                 advice = time_columns.advice(texts, self.flags.time_unit)
         fix = "; correct them, or set --bad_events=drop"
-        if 2 * rows > of:  # whatever is wrong, it is not a few events
+        if 2 * rows > of:  # most events are affected, so a single column is likely the wrong one
             fix = (
-                f"; that is most of them, so that --{column_flag}={column} may be the wrong column"
+                f"; these are most of the events, so --{column_flag}={column} may be the wrong "
+                "column"
             )
             fix = "" if advice else fix
         raise InputError(
@@ -357,14 +358,14 @@ class _Counting:
         )
 
     def _refuse_lost_digits(self) -> None:
-        """Raises: ids that passed through a float, before any rule leaves them out as unknown."""
+        """Raises the error about ids that passed through a float, before they count as unknown."""
         column, table = self.flags.item_column, self.marking.table
         lost = table.filter(table[LOST]).select(came=table[column]).limit(1)
         place = f"{self.events.origin}, column {column}"
         raise InputError(lost_digits(place, self._fetch(lost)[0]["came"]))
 
     def _refuse_values(self, number: int, rate: Rate, rows: int, constant: str) -> None:
-        """Raises: events whose numerator or denominator cannot be counted."""
+        """Raises the error about events whose numerator or denominator cannot be counted."""
         data = {f"came_{n}": self.marking.table[name] for n, name in enumerate(rate.columns)}
         broken = self.marking.marked(data)
         broken = broken.filter((broken.rule == 0) & ~broken[f"good_{number}"])
@@ -381,25 +382,25 @@ class _Counting:
                 "--empty_counts=zero if empty means 0"
             )
         if rate.numerator.is_condition or rate.denominator.is_condition:
-            fix += ", or --null_comparisons=false where an empty value fails a condition"
+            fix += ", or --null_comparisons=false if an empty value should fail a comparison"
         raise InputError(
             f"{self.events.origin}: {rows:,} events of --{rate.numerator.flag}="
             f"{rate.numerator.title} and --{rate.denominator.flag}={rate.denominator.title} cannot "
-            "be counted; values must be whole numbers of 0 or more, or both sides of a comparison "
-            f"filled in: {fix}. Received: {received} (item {quoted(came['item'])})"
+            "be counted; values must be whole numbers of 0 or more, and both sides of a comparison "
+            f"must not be empty: {fix}. Received: {received} (item {quoted(came['item'])})"
         )
 
     def _first(self, events: ir.Table, *columns: str) -> dict[str, Any]:
         return self._fetch(events.select("item", *columns).limit(1))[0]
 
     def _known(self) -> ir.Table:
-        """The ids of the items table."""
+        """Returns the ids of the items table."""
         import ibis
 
         return ibis.memtable(pa.table({"item": pa.array(self.item_ids, pa.string())}))
 
     def _check_sizes(self, cells: ir.Table, totals: dict[str, Any]) -> None:
-        """Raises: a count of one item and period that float64 does not hold exactly."""
+        """Raises an error if a count of one item and period exceeds what float64 holds exactly."""
         for number, rate in enumerate(self.rates):
             for kind, count in (("numerator", rate.numerator), ("denominator", rate.denominator)):
                 name = f"{kind}_{number}"
@@ -410,8 +411,8 @@ class _Counting:
                 raise InputError(
                     f"{self.events.origin}: --{count.flag}={count.text} adds up to "
                     f"{cell[name]:.4g} for item {quoted(cell['item'])} in period "
-                    f"{self.calendar.label(cell['period'])}, and a count must stay below 2**53 = "
-                    f"{LARGEST:,}; give it in a larger unit, or make --period narrower"
+                    f"{self.calendar.label(cell['period'])}, but a count must stay below 2**53 = "
+                    f"{LARGEST:,}; use a larger unit, or make --period narrower"
                 )
 
     def _check_written(self, output: Path, totals: dict[str, Any]) -> None:
@@ -438,7 +439,7 @@ class _Counting:
 
 
 def _constant(totals: dict[str, Any], number: int) -> str:
-    """In words, what a rate would be everywhere; empty where it is not the same everywhere."""
+    """Describes a rate that would be the same everywhere; empty if it is not."""
     above, below = (totals.get(f"{name}_{number}", 0) for name in ("numerator", "denominator"))
     if (totals[f"good_{number}"] or 0) < TELLING:
         return ""
@@ -452,7 +453,7 @@ def _constant(totals: dict[str, Any], number: int) -> str:
 
 
 def _joined(totals: dict[str, Any]) -> dict[str, Any]:
-    """Totals with the halves of each sum put together, however large it is."""
+    """Joins the upper and lower halves of each sum in totals, as integers of any size."""
     sums = {
         name.removesuffix("_upper"): (totals[name] << HALF_BITS)
         + totals[f"{name.removesuffix('_upper')}_lower"]

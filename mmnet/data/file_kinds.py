@@ -1,6 +1,6 @@
-"""What a file is by its first bytes, and its content as a stream, unpacked where it is packed.
+"""File formats, detected by the first bytes; and file contents as decompressed streams.
 
-A file's ending decides nothing: `counts.parquet` may be packed text, and `part-00000` Parquet.
+File name extensions are ignored: `counts.parquet` may be compressed text, and `part-00000` Parquet.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import pyarrow as pa
 from mmnet.checks import InputError, shown
 
 Watch = Callable[[int], object]
-"""Is told how many bytes a stream has given so far."""
+"""Callback that receives the number of bytes that a stream has produced so far."""
 
 Format = Literal["parquet", "json", "text"]
 
@@ -35,20 +35,20 @@ _PACKED = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\x04\x22\x4d\x18": "lz4",
 }
-_ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # the second one of an archive of nothing
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # the second one is an empty archive
 WORKBOOK = "a workbook of Excel or LibreOffice"
 _REFUSED = {
-    b"ARROW1": "an Arrow (Feather) file; write it as Parquet",
-    b"Obj\x01": "an Avro file; write it as Parquet",
-    b"FEA1": "a Feather file; write it as Parquet",
-    b"ORC": "an ORC file; write it as Parquet",
+    b"ARROW1": "an Arrow (Feather) file; convert it to Parquet",
+    b"Obj\x01": "an Avro file; convert it to Parquet",
+    b"FEA1": "a Feather file; convert it to Parquet",
+    b"ORC": "an ORC file; convert it to Parquet",
     b"\xd0\xcf\x11\xe0": f"{WORKBOOK}; save its sheet as CSV",
-    b"SQLite format 3": "an SQLite database; read it by --engine=sqlite://FILE and --events=TABLE",
+    b"SQLite format 3": "an SQLite database; read it with --engine=sqlite://FILE --events=TABLE",
     b"%PDF": "a PDF",
     b"7z\xbc\xaf": "a 7z archive; unpack it",
     b"Rar!": "a RAR archive; unpack it",
-    b"\xfd7zXZ": "packed by xz; unpack it",
-    b"\x89HDF": "an HDF5 file; write it as Parquet",
+    b"\xfd7zXZ": "compressed with xz; unpack it",
+    b"\x89HDF": "an HDF5 file; convert it to Parquet",
 }
 _BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _FIRST = 1 << 12
@@ -56,23 +56,23 @@ _FIRST = 1 << 12
 DAMAGED = (
     *(pa.ArrowException, OSError, EOFError, csv.Error),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
-    NotImplementedError,  # a way to pack a file that `zipfile` does not know
+    NotImplementedError,  # a compression method that `zipfile` does not support
 )
-"""What reading a damaged file raises, besides UnicodeError where it is of another encoding."""
+"""Exceptions that reading a damaged file raises, besides UnicodeError for another encoding."""
 
 PIECE_BYTES = 1 << 20
-"""Read of a stream at a time."""
+"""Number of bytes to read of a stream at a time."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a file is.
+    """Format of a file.
 
     Attributes:
-        format: parquet, json (one object a line, or an array of objects) or text (CSV and the
+        format: parquet, json (one object per line, or an array of objects) or text (CSV and the
             like).
-        packed: gzip, bz2, zstd, lz4 or zip; empty where it is not.
-        encoding: that the first bytes name; empty where they name none.
+        packed: gzip, bz2, zstd, lz4 or zip; empty if it is not compressed.
+        encoding: encoding that the first bytes indicate; empty if they indicate none.
     """
 
     format: Format
@@ -81,11 +81,11 @@ class Kind:
 
 
 def kind_of(path: Path) -> Kind:
-    """What a file is by its first bytes.
+    """Detects the format of a file by its first bytes.
 
     Raises:
-        InputError: the format is not supported; the sentence names it and what to do.
-        OSError: it cannot be opened.
+        InputError: the format is not supported; the sentence names it and the remedy.
+        OSError: the file cannot be opened.
     """
     state = os.stat(path)
     return _kind_of(path, state.st_size, state.st_mtime_ns)
@@ -106,7 +106,7 @@ def _kind_of(path: Path, size: int, changed: int) -> Kind:
         with opened(path, packed) as stream:
             first = stream.read(_FIRST)
         if first.startswith(b"PAR1"):
-            raise InputError(f"{path} is a Parquet file packed by {packed}; unpack it")
+            raise InputError(f"{path} is a Parquet file compressed with {packed}; unpack it")
     for magic, what in _REFUSED.items():
         if first.startswith(magic):
             raise InputError(f"{path} is {what}")
@@ -122,15 +122,15 @@ def _kind_of(path: Path, size: int, changed: int) -> Kind:
 
 @contextlib.contextmanager
 def opened(path: Path, packed: str) -> Iterator[BinaryIO]:
-    """The bytes of a file, unpacked.
+    """Opens a file as decompressed bytes.
 
     Args:
-        path: of the file.
-        packed: how, see `Kind`.
+        path: path of the file.
+        packed: its compression, see `Kind`.
 
     Raises:
-        InputError: an archive of no file or of several.
-        OSError, zipfile.BadZipFile, EOFError: it is damaged; where it is read, too.
+        InputError: the archive has no file or several.
+        OSError, zipfile.BadZipFile, EOFError: the file is damaged; also raised by reading.
     """
     with contextlib.ExitStack() as stack:
         if packed == "zip":
@@ -139,7 +139,7 @@ def opened(path: Path, packed: str) -> Iterator[BinaryIO]:
         else:
             stream = stack.enter_context(path.open("rb"))
             if packed:
-                # Its own `input_stream` would go by the file's ending.
+                # Its own `input_stream` would choose by the file name's extension.
                 stream = stack.enter_context(
                     pa.CompressedInputStream(pa.PythonFile(stream), packed)
                 )
@@ -157,7 +157,7 @@ def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     ]
     if len(inside) != 1:
         listed = ", ".join(shown(one.filename, 60) for one in inside[:5]) or "none"
-        raise InputError(f"{path} holds {len(inside)} files ({listed}); unpack it")
+        raise InputError(f"{path} contains {len(inside)} files ({listed}); unpack it")
     if inside[0].flag_bits & 1:
         raise InputError(f"{path} is encrypted; unpack it")
     return inside[0]
@@ -167,24 +167,19 @@ def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
 def decoded(
     path: Path, packed: str, encoding: str, watch: Watch | None = None
 ) -> Iterator[BinaryIO]:
-    """The bytes of a text file, unpacked and in UTF-8 without a byte-order mark.
+    """Opens a text file as decompressed UTF-8 without a byte-order mark.
 
-    A file in UTF-8 is not checked: bytes that are not UTF-8 are left as they are.
-
-    Args:
-        path: of the file.
-        packed: see `Kind`.
-        encoding: as Python calls it.
+    A file in UTF-8 is not validated: invalid bytes are passed through.
 
     Args:
-        path: of the file.
-        packed: see `Kind`.
-        encoding: as Python calls it.
-        watch: is told, as the file is read, how many bytes it has given so far.
+        path: path of the file.
+        packed: its compression, see `Kind`.
+        encoding: name of the encoding in Python.
+        watch: receives, during reading, the number of bytes produced so far.
 
     Raises:
         InputError, OSError, zipfile.BadZipFile, EOFError: as `opened`.
-        UnicodeError: where it is read, if the bytes are not of the encoding.
+        UnicodeError: raised by reading if the bytes are invalid in the encoding.
     """
     with opened(path, packed) as stream:
         pieces = _in_utf8(stream, encoding)
@@ -214,7 +209,7 @@ def _in_utf8(stream: BinaryIO, encoding: str) -> Iterator[bytes]:
 
 
 def stream_of(pieces: Iterator[bytes]) -> BinaryIO:
-    """A stream of the bytes that come in pieces.
+    """Returns a stream of bytes that come in chunks.
 
     >>> stream_of(iter([b"ab", b"", b"c"])).read()
     b'abc'

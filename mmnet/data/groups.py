@@ -1,7 +1,7 @@
-"""Items that a split by item keeps together: they share a text, a vector or a category.
+"""Items that a split by item keeps together, since they share a text, a vector or a category.
 
-Two variants of a headline, or a film and its copy, tell each other's rate. Where one trains and
-the other tests, a split by item measures memory.
+The rate of one variant of a headline, or of a copy of a film, reveals that of the other. If one is
+in training and the other in test, a split by item measures memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mmnet.data.tables import Rows, Table
 from mmnet.hashing import hash_items
 
 Shared = tuple[np.ndarray, np.ndarray]
-"""Rows of items, int64, and a code of a value that each of them has, int64; flat, of one length."""
+"""Rows of items, int64, and a code of a value that each of them has, int64; flat, equally long."""
 
 
 def hashes(
@@ -36,24 +36,24 @@ def hashes(
 ) -> tuple[np.ndarray, Rule] | None:
     """Hashes items so that those of a group have the same hash.
 
-    Two items are in one group if they share a value of any column of `--split_group`, or are both
-    in a group with a third. An item on its own keeps its own hash, and so its part of the split.
-    Columns of `--texts` and `--images` are compared as a whole, list columns value by value; an
-    empty text, a vector of zeros and an absent one are shared by none.
+    Two items are in one group if they share a value of any column of `--split_group`, or if each is
+    in a group with a third one. An item without a group keeps its own hash, and so its split.
+    Columns of `--texts` and `--images` are compared as a whole, list columns value by value; empty
+    texts, vectors of zeros and absent vectors do not count as shared.
 
     Args:
         catalogue: the items table.
         vectors: tables of content vectors, by name.
-        ids: of all items, in the catalogue's order.
-        flags: how the columns are read.
-        task: `split_group`.
+        ids: ids of all items, in the catalogue's order.
+        flags: flags that name the columns.
+        task: flags with `split_group`.
 
     Returns:
         uint64 [items], the smallest of a group's hashes, and a line for the ledger. None without
         `--split_group`.
 
     Raises:
-        InputError: it is given for another split than by_item, or a column cannot be read.
+        InputError: it is set for another split than by_item, or a column cannot be read.
     """
     if not task.split_group:
         return None
@@ -81,7 +81,7 @@ def joined(number: int, shared: list[Shared]) -> np.ndarray:
     array([0, 0, 0, 1], dtype=int32)
     """
     rows, values = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    nodes = number  # items, and behind them the values of each column
+    nodes = number  # items first, then the values of each column
     for own, codes in shared:
         compact, distinct = pd.factorize(codes)
         rows.append(own)
@@ -114,7 +114,7 @@ def _shared(
 
 
 def _of_vectors(name: str, vectors: Rows, ids: ItemIds, flags: TableFlags) -> Shared:
-    """The items of a table of vectors, and a hash of the numbers of each."""
+    """Returns the items of a table of vectors, and a hash of each one's numbers."""
     spec, column = items.fit_vector(name, vectors), items.vector_column(name, vectors)
     needed = {flags.item_column: "item_column", column: "vectors"}
     found, codes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]

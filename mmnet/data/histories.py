@@ -1,7 +1,7 @@
-"""Histories: all that a window reads of an item, in one array.
+"""Histories: everything that windows contain about an item, in one array.
 
-The array begins `window - 1` missing periods before the first one, so that every window, also one
-that reaches before the counts, is a run of its columns.
+The array begins with `window - 1` missing periods before the first one, so that every window, even
+one that begins before the counts, is a contiguous range of its columns.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from mmnet.data.counts import Panel
 from mmnet.schema import FeatureSpec
 
 SHARE_RATE, MISSING_FLAG, CLICKS, TAXONOMIES = 0, 1, 2, 3
-"""Channels; from 3 on the taxonomies' rates, then their missing flags."""
+"""Channels; from 3 on the rates of the taxonomies, then their missing flags."""
 
 
 def shape(num_items: int, num_periods: int, spec: FeatureSpec) -> tuple[int, int, int]:
-    """Shape of a history array: items, periods with those before the first, channels."""
+    """Returns the shape of a history array: items, periods and those before them, channels."""
     return num_items, spec.window - 1 + num_periods, TAXONOMIES + 2 * len(spec.taxonomies)
 
 
@@ -34,9 +34,9 @@ def fill(
 
     Args:
         history: float32 [items, window - 1 + periods, channels], filled in place.
-        panel: their counts.
+        panel: counts of the items.
         means: rates and missing flags of each taxonomy, [items, periods] each.
-        min_clicks: fewer clicks make a period missing.
+        min_clicks: periods with fewer clicks are missing.
 
     >>> from mmnet.data.calendars import Calendar
     >>> release, days = np.array([0]), Calendar(kind="integer")
@@ -47,11 +47,13 @@ def fill(
     (array([ 0., 25.,  0.], dtype=float32), array([1., 0., 1.], dtype=float32))
     """
     first_flag = TAXONOMIES + len(means)
+    # The periods before the first one exist only so that every window has its full length.
     before, seen = np.split(history, [history.shape[1] - panel.num_periods], axis=1)
     before[...] = 0
     before[..., MISSING_FLAG] = before[..., first_flag:] = 1
     rate, missing = share_rates.share_rates(panel, min_clicks)
     seen[..., SHARE_RATE], seen[..., MISSING_FLAG] = rate, missing
+    # Clicks below `min_clicks` would reveal a rate that the model must treat as missing.
     seen[..., CLICKS] = np.where(missing == 0, panel.clicks, 0)
     for number, (taxonomy_rate, taxonomy_missing) in enumerate(means):
         seen[..., TAXONOMIES + number] = taxonomy_rate
@@ -59,7 +61,7 @@ def fill(
 
 
 def inputs(history: np.ndarray, spec: FeatureSpec) -> dict[str, np.ndarray]:
-    """The tensors of periods, of a history cut to the window: float32 [items, window, ...]."""
+    """Splits a history cut to the window into its tensors: float32 [items, window, ...]."""
     found = {tensor.name: history[..., i] for i, tensor in enumerate(schema.HISTORY)}
     if spec.taxonomies:
         rate, missing = np.split(history[..., TAXONOMIES:], 2, axis=-1)

@@ -1,4 +1,4 @@
-"""Ids of the items table, and where each stands."""
+"""Ids of the items table, and the row of each."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mmnet.data.tables import Rows, Table
 
 
 class ItemIds:
-    """The ids of the items table, and where each stands.
+    """The ids of the items table, and the row of each.
 
     Args:
-        values: string [items], each once.
+        values: string [items], without duplicates.
     """
 
     def __init__(self, values: pa.ChunkedArray):
@@ -31,12 +31,12 @@ class ItemIds:
         return len(self.values)
 
     def rows(self, who: pa.ChunkedArray) -> np.ndarray:
-        """The row of each id, int64 [who]; -1 where there is none."""
+        """Returns the row of each id, int64 [who]; -1 for unknown ids."""
         found = pc.index_in(who.cast(pa.large_string()), value_set=self.values)
         return pc.fill_null(found, -1).to_numpy().astype(np.int64)
 
     def respelled(self, unknown: pa.Array) -> list[tuple[str, str]]:
-        """The unknown ids that differ from one of these in their spelling only, with that one.
+        """Returns unknown ids that differ from a known id only in spelling, with that id.
 
         >>> ids = ItemIds(pa.chunked_array([["12", "Ab"]]))
         >>> ids.respelled(pa.array(["0012", "aB", "c"]))
@@ -52,28 +52,28 @@ class ItemIds:
         return _loosened(self.values)
 
     def part(self, items: slice) -> np.ndarray:
-        """Some of the ids as an object array of str."""
+        """Returns a range of the ids as an object array of str."""
         part = self.values.slice(items.start, items.stop - items.start)
         return part.to_numpy(zero_copy_only=False).astype(object)
 
 
 def _loosened(ids: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """Ids without what programs change in them: case, and zeros that a number does not need."""
+    """Returns ids without differences that programs introduce: case, and leading zeros."""
     lower = pc.utf8_lower(ids.cast(pa.large_string()))
     return pc.replace_substring_regex(lower, r"^(-?)0+([0-9]+)$", r"\1\2")
 
 
 def check_unknown(ids: ItemIds, unknown: pa.Array, place: str, *, drop: bool) -> None:
-    """Refuses unknown ids that are those of items in another spelling.
+    """Raises an error if unknown ids are those of items in another spelling.
 
-    Ids of letters may differ in case alone and be two items. So where unknown items may be left
-    out, most of them must be alike, or one that differs in leading zeros.
+    Two ids that differ only in case may be two items. If unknown items may be dropped, most of them
+    must therefore have a counterpart, or one of them must differ in leading zeros.
 
     Args:
-        ids: of the items table.
-        unknown: ids that it lacks, each once.
+        ids: ids of the items table.
+        unknown: ids that are not in it, without duplicates.
         place: where they come from, for the message.
-        drop: whether unknown items may be left out.
+        drop: whether unknown items may be dropped.
 
     Raises:
         InputError: the sentence names a pair.
@@ -85,8 +85,8 @@ def check_unknown(ids: ItemIds, unknown: pa.Array, place: str, *, drop: bool) ->
     one, other = first or alike[0]
     raise InputError(
         f"{place}: item {quoted(one, 80)} is not in the items table, but {quoted(other, 80)} is; "
-        f"{len(alike):,} of {len(unknown):,} unknown items differ from one of the table only in "
-        "leading zeros or in upper and lower case: write ids alike in all tables"
+        f"{len(alike):,} of {len(unknown):,} unknown items differ from a known one only in "
+        "leading zeros or in upper and lower case; write ids the same way in all tables"
     )
 
 
@@ -94,7 +94,7 @@ def item_ids(items: Rows, flags: TableFlags) -> ItemIds:
     """Reads the ids of the items table.
 
     Raises:
-        InputError: an empty or repeated id, with its row.
+        InputError: an id is empty or a duplicate; the message has its row.
 
     >>> from mmnet.data.tables import Table
     >>> ids = item_ids(Table(pa.table({"item_id": ["a", "b"]}), "items"), TableFlags())
@@ -122,13 +122,13 @@ def item_ids(items: Rows, flags: TableFlags) -> ItemIds:
 
 
 def without_repeats(items: Rows, flags: TableFlags) -> tuple[Rows, Rule]:
-    """Leaves out exact repeats of a row of the items table, which is read as a whole if it has any.
+    """Drops exact duplicates of a row of the items table; it is read completely if there are any.
 
     Returns:
-        The table, and the line of the ledger. Rows that are left over are numbered anew.
+        The table, and the line of the ledger. The remaining rows are renumbered.
 
     Raises:
-        InputError: two rows of one item that differ.
+        InputError: an item has two rows that differ.
 
     >>> from mmnet.data.tables import Table
     >>> twice = Table(pa.table({"item_id": ["a", "a"], "tag": ["x", "x"]}), "items")

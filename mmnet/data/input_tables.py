@@ -1,4 +1,4 @@
-"""Tables by their flags: what is read, what a dataset depends on, and a hash of all of that."""
+"""Input tables by their flags, and the fingerprint of everything that a dataset depends on."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ PLACES = (
     *("counts", "events", "items", "source_dir"),
     *("text_handle", "text_preprocessor", "image_weights", "image_root", "encoder_cache"),
 )
-"""Table flags that say where files lie; what is fitted does not depend on them."""
+"""Table flags of file locations; fitted values do not depend on them."""
 
 
 def table_flags(flags: config.TrainConfig | config.PrepareConfig) -> tuple[TableFlags, TaskFlags]:
-    """The table and task parts of a driver's flags."""
+    """Returns the table flags and the task flags of a driver."""
     given = flags.model_dump()
     return (
         TableFlags(**{name: given[name] for name in config.TABLES}),
@@ -52,7 +52,7 @@ def table_flags(flags: config.TrainConfig | config.PrepareConfig) -> tuple[Table
 
 
 def without_places(flags: TableFlags) -> TableFlags:
-    """The flags without those that say where files lie, and how an engine reads them."""
+    """Returns the flags without those of file locations and of the engine."""
     places = (*PLACES, *config.ENGINE, "vectors")
     return flags.model_copy(update={name: TableFlags.model_fields[name].default for name in places})
 
@@ -64,16 +64,16 @@ def load_tables(
     *,
     grouped_by: Sequence[str] = (),
 ) -> InMemory:
-    """Reads what `--counts` or `--events`, `--items` and `--vectors`, or `--source`, name.
+    """Reads the tables of `--counts` or `--events`, `--items` and `--vectors`, or of `--source`.
 
     Args:
-        flags: where the tables are.
-        task: its first period bounds the events that are counted.
-        directory: a dataset directory, which may hold the counts of unchanged events.
+        flags: the flags that name the tables.
+        task: its first period limits the events that are counted.
+        directory: a dataset directory, which may have the counts of unchanged events.
         grouped_by: further columns of the items table, or vectors; see `groups`.
 
     Raises:
-        InputError: nothing is named, too much is, or it cannot be read.
+        InputError: tables are missing or contradictory, or cannot be read.
     """
     return open_tables(flags, task, directory, grouped_by=grouped_by).in_memory()
 
@@ -85,15 +85,15 @@ def open_tables(
     *,
     grouped_by: Sequence[str] = (),
 ) -> Tables:
-    """The same tables, with items of Parquet files left where they are, to be read in pieces.
+    """Opens the same tables, with items in Parquet files to be read in chunks.
 
     Raises:
         InputError: as `load_tables`.
     """
     if flags.source and (flags.counts or flags.events or flags.items):
-        raise InputError("--source brings its own tables; leave out --counts and --items")
+        raise InputError("--source has its own tables; remove --counts and --items")
     if flags.counts and flags.events:
-        raise InputError("--counts and --events are both given; the counts are made of the events")
+        raise InputError("--counts and --events cannot both be given; remove one of them")
     if flags.source:
         found = sources.load(flags)
         _leave_out(found.vectors, flags.leave_out_vectors)
@@ -113,18 +113,18 @@ def open_tables(
         )
     elif flags.events and flags.items:
         _check_items(flags, grouped_by)
-        engines.files_of(flags)  # refused before the items are read
+        engines.files_of(flags)  # raises errors about the events before the items are read
         found = _count_events(flags, _items(flags, grouped_by), task or TaskFlags(), directory)
     else:
         given = "events" if flags.events else "counts"
         missing = [f"--{name}" for name in (given, "items") if not getattr(flags, name)]
-        raise InputError(f"{' and '.join(missing)} not given; name the tables, or a --source")
+        raise InputError(f"{' and '.join(missing)} not given; name the tables, or set --source")
     _add_vectors(found, flags)
     return found
 
 
 def open_catalogue(flags: TableFlags) -> Tables:
-    """The items and vectors of `open_tables` without counts, where they have files.
+    """Opens items and vectors like `open_tables`, without counts.
 
     Raises:
         InputError: as `load_tables`.
@@ -140,10 +140,10 @@ def open_catalogue(flags: TableFlags) -> Tables:
 def fingerprint(
     found: InMemory, flags: TableFlags, task: TaskFlags, encoders: Encoders
 ) -> tuple[str, dict[str, str]]:
-    """A hash of all that a dataset depends on, and the SHA-256 of each input file by its name.
+    """Returns a hash of all that a dataset depends on, and the SHA-256 of each input file by name.
 
-    Names are those below the files' common directory: where it lies is not part of a record. Of
-    images, sizes and times stand for the contents: there may be a million of them.
+    Names are relative to the files' common directory, so that records do not depend on it. Images
+    are represented by sizes and modification times, since there may be a million of them.
     """
     hashes = [sha256(path) for path in found.inputs]
     left_out = {*PLACES, *config.ENGINE, "vectors", *as_before(flags)}
@@ -167,7 +167,7 @@ def fingerprint(
 def _items_columns(
     flags: TableFlags, grouped_by: Sequence[str] = (), vectors: Collection[str] | None = None
 ) -> dict[str, str]:
-    """Columns of the items table that a dataset is made of -> the flag that names each."""
+    """Returns the columns of the items table that a dataset uses -> the flag that names each."""
     if vectors is None:
         vectors = [setting.partition(":")[0] for setting in flags.vectors]
     grouping = {name: "split_group" for name in grouped_by if name not in vectors}
@@ -176,7 +176,7 @@ def _items_columns(
 
 
 class _Catalogue(NamedTuple):
-    """The items table, the files that it was read from, and what was found and dropped of it."""
+    """The items table, its files, and what was detected in it and dropped from it."""
 
     rows: Rows
     paths: tuple[Path, ...]
@@ -204,9 +204,9 @@ def _add_vectors(found: Tables, flags: TableFlags) -> None:
     for setting in flags.vectors:
         name, sign, path = setting.partition(":")
         if not sign or not name:
-            raise InputError(f"--vectors takes NAME:FILE. Received: {setting!r}")
+            raise InputError(f"--vectors must be NAME:FILE. Received: {setting!r}")
         if name in found.vectors:
-            raise InputError(f"--vectors names {name!r} twice; each modality has one table")
+            raise InputError(f"--vectors names {name!r} twice; give one table per modality")
         said = text_options(flags.text_set, "vectors")
         found.vectors[name] = parquet.open_table(
             path, "vectors", columns=[flags.item_column], said=said
@@ -235,7 +235,7 @@ def _leave_out(vectors: dict[str, Rows], names: Sequence[str]) -> None:
     for name in names:
         if name not in vectors:
             raise InputError(
-                f"--leave_out_vectors={name}: the source has vectors "
-                f"{', '.join(vectors) or 'of no name'}{did_you_mean(name, vectors)}"
+                f"--leave_out_vectors={name}: no such vectors; the source has "
+                f"{', '.join(vectors) or 'none'}{did_you_mean(name, vectors)}"
             )
         del vectors[name]

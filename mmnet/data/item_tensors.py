@@ -1,7 +1,7 @@
 """Tensors that depend on an item alone: fields, numbers, texts and content vectors.
 
-They are made of some rows of the items table at a time, in preparing a dataset and in scoring a
-catalogue alike.
+They are computed from a range of rows of the items table at a time, both when a dataset is prepared
+and when a catalogue is scored.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mmnet.schema import FeatureSpec
 
 
 def static_arrays(spec: FeatureSpec) -> Iterator[tuple[str, tuple[int, ...], str]]:
-    """Tensor, shape without the items' axis, and dtype of what depends on an item alone.
+    """Yields tensor, shape without the items' axis, and dtype of inputs that depend on items alone.
 
     >>> length = schema.NumericSpec(name="duration", mean=0, sd=1)
     >>> spec = FeatureSpec(window=2, horizon=1, numerics=(length,))
@@ -38,13 +38,13 @@ def static_arrays(spec: FeatureSpec) -> Iterator[tuple[str, tuple[int, ...], str
 def static_tensors(
     part: Table, fitted: Fitted, encoded: Sequence[Encoded], marks: Mapping[str, Marks]
 ) -> dict[str, np.ndarray]:
-    """What depends on an item alone, but for the vectors that are given.
+    """Computes the tensors that depend on an item alone, except for given vectors.
 
     Args:
-        part: some rows of the items table.
+        part: a range of rows of the items table.
         fitted: vocabularies and scales.
         encoded: the vectors of their texts and images.
-        marks: numeric column -> how its numbers are written.
+        marks: numeric column -> decimal mark and thousands separator of its numbers.
 
     Returns:
         Tensor name -> [rows, ...].
@@ -70,30 +70,30 @@ def static_tensors(
 
 
 def given_vectors(found: Tables, name: str) -> Rows:
-    """The table of vectors that a model reads.
+    """Returns the table of vectors that a model reads.
 
     Raises:
-        InputError: it was not given.
+        InputError: the table was not given.
     """
     if name not in found.vectors:
-        raise InputError(f"the model reads vectors {name!r}; give --vectors=NAME:FILE")
+        raise InputError(f"the model needs vectors {name!r}; set --vectors=NAME:FILE")
     return found.vectors[name]
 
 
 def check_tensor_names(spec: FeatureSpec) -> None:
-    """Refuses two inputs that are called alike, as vectors and an image column may be.
+    """Raises an error if two inputs have the same name, such as vectors and an image column.
 
     Columns of different names have different tensors, see `schema.tags`.
 
     Raises:
-        InputError: the sentence names both.
+        InputError: the sentence names both inputs.
     """
     seen: dict[str, str] = {}
     features = (*spec.fields, *spec.numerics, *spec.texts, *spec.vectors)
     for feature in features:
         if feature.tensor in seen:
             raise InputError(
-                f"columns {seen[feature.tensor]!r} and {feature.name!r} both make the tensor "
-                f"{feature.tensor}; rename one, or name it in one flag only"
+                f"columns {seen[feature.tensor]!r} and {feature.name!r} would both become the "
+                f"tensor {feature.tensor}; rename one, or name it in one flag only"
             )
         seen[feature.tensor] = feature.name

@@ -31,10 +31,10 @@ from mmnet.schema import FieldSpec, NumericSpec, TextSpec, VectorSpec
 from mmnet.startup import load_tensorflow
 
 MAX_VALUES = 16
-"""Most values read of a multi-valued field; the rest of a longer list is left out."""
+"""Maximum number of values of a multi-valued field; further values of a longer list are ignored."""
 
 VECTORS_AT_ONCE = 1 << 16
-"""Rows of a table of vectors that are read at a time."""
+"""Number of rows of a table of vectors to read at a time."""
 
 SMALLEST = float(np.finfo(np.float64).tiny)
 """The smallest normal float64, 2.2e-308; statistics below it count as 0."""
@@ -47,7 +47,7 @@ Vocabularies = dict[str, list[str]]
 
 
 def columns(flags: TableFlags) -> dict[str, str]:
-    """The columns of the items table that a model needs -> the flags that name them."""
+    """Returns the columns of the items table that a model needs -> the flags that name them."""
     named = {
         "item_column": (flags.item_column,),
         "taxonomies": flags.taxonomies,
@@ -67,7 +67,7 @@ def fit_fields(
     Args:
         items: the items table.
         fitted_on: bool [items], True for items that have a training example.
-        flags: which columns.
+        flags: flags that name the columns.
 
     Returns:
         A spec per field, and the vocabularies by column, most frequent value first.
@@ -95,7 +95,7 @@ def fit_fields(
 def encode_field(
     items: Table, spec: FieldSpec, vocabulary: list[str], flag: str, separator: str = SEPARATOR
 ) -> np.ndarray:
-    """Ids of a field's values, int32 [items, max_values]; 0 pads, 1 is unknown.
+    """Returns the ids of a field's values, int32 [items, max_values]; 0 pads, 1 is unknown.
 
     >>> table = Table(pa.table({"tags": ["b;x", "", "a"]}), "items")
     >>> encode_field(table, FieldSpec(name="tags", size=4, max_values=2), ["a", "b"], "taxonomies")
@@ -113,11 +113,10 @@ def encode_field(
 
 
 def ids_of(values: np.ndarray, vocabulary: Sequence[str]) -> np.ndarray:
-    """Ids of values as they are spelled now, int64; 1 is unknown.
+    """Returns the ids of values, int64; 1 is unknown.
 
-    Vocabularies of earlier versions may have a value as its file had it, and in several spellings;
-    of those the most frequent one counts.
-
+    Vocabularies of earlier versions may have a value in other spellings; of several spellings of
+    the same value, the most frequent one counts.
     >>> ids_of(np.array(["true", "b"], object), ["a", "True", "true"])
     array([3, 1])
     """
@@ -138,8 +137,8 @@ def fit_numerics(
     Args:
         items: the items table.
         fitted_on: bool [items].
-        flags: which columns.
-        marks: column -> how its numbers are written, where they are not plain.
+        flags: flags that name the columns.
+        marks: column -> decimal mark and thousands separator of its numbers, where unusual.
     """
     specs = []
     for column in flags.numerics:
@@ -151,12 +150,12 @@ def fit_numerics(
 
 
 def mean_and_sd(values: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation, the same to the bit in any order; sd 1 of a constant.
+    """Returns mean and standard deviation, bit-for-bit the same in any order; sd 1 of a constant.
 
-    Both are finite, and the sd is not 0, whatever finite numbers come.
+    Both are finite for any finite numbers, and the sd is never 0.
 
     Args:
-        values: float64, finite, which are overwritten: there may be too many for a second array.
+        values: float64, finite; overwritten, to save the memory of a copy.
 
     >>> mean_and_sd(np.array([0.1, 0.1, 0.1]))[1]  # and not the 1e-17 of rounding
     1.0
@@ -167,7 +166,7 @@ def mean_and_sd(values: np.ndarray) -> tuple[float, float]:
         return 0.0, 1.0
     values.sort()
     constant = values[0] == values[-1]
-    # Brought into [-1, 1] by a power of two, which rounds nothing: squares cannot overflow then.
+    # Scaled into [-1, 1] by a power of two, which is exact, so that squares cannot overflow.
     _, exponent = np.frexp(max(abs(values[0]), abs(values[-1])))
     np.ldexp(values, -exponent, out=values)
     mean = values.mean()
@@ -176,17 +175,17 @@ def mean_and_sd(values: np.ndarray) -> tuple[float, float]:
     with np.errstate(over="ignore"):  # the mean of the largest float64 may round above it
         mean, sd = (float(np.ldexp(one, exponent)) for one in (mean, np.sqrt(values.mean())))
     mean, sd = max(-HUGEST, min(mean, HUGEST)), min(sd, HUGEST)
-    # TensorFlow reads subnormal numbers as 0, and nothing may be divided by that.
+    # TensorFlow flushes subnormal numbers to 0, and the sd must not be 0.
     return mean if abs(mean) >= SMALLEST else 0.0, 1.0 if constant or sd < SMALLEST else sd
 
 
 def encode_numeric(items: Table, spec: NumericSpec, marks: Marks = PLAIN) -> np.ndarray:
-    """Standardised values, float32 [items], within `LARGEST_NUMBER`; 0, the mean, where empty.
+    """Returns standardised values, float32 [items], clipped to `LARGEST_NUMBER`; 0 where empty.
 
     `serving.export.standardised` does the same to the bit.
     """
     values = floats(items, spec.name, "numerics", marks=marks)
-    with np.errstate(over="ignore", invalid="ignore"):  # a difference may be infinite, then clipped
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite differences are clipped below
         standard = (values - spec.mean) / spec.sd
     standard = np.clip(standard, -schema.LARGEST_NUMBER, schema.LARGEST_NUMBER)
     return np.where(np.isfinite(values), standard, 0).astype(np.float32)
@@ -195,13 +194,13 @@ def encode_numeric(items: Table, spec: NumericSpec, marks: Marks = PLAIN) -> np.
 def fit_texts(
     items: Table, fitted_on: np.ndarray, flags: TableFlags, task: TaskFlags
 ) -> tuple[list[TextSpec], Vocabularies]:
-    """Fits the vocabulary of every text column on the given items, by column."""
+    """Fits the vocabulary of every text column on the given items; returns them by column."""
     specs, vocabularies = [], {}
     for column in flags.texts if flags.text_encoder != "none" else ():
         texts = texts_of(items, column)
         if _all_numbers(texts):
             raise _no_text(items, column, "number")
-        if flags.text_encoder == "hub":  # nothing of it is fitted, see `content`
+        if flags.text_encoder == "hub":  # a frozen encoder has no vocabulary, see `content`
             continue
         words = _tokens().fit_vocabulary(texts[fitted_on], task.text_vocabulary)
         spec = TextSpec(name=column, size=len(words) + schema.FIRST_ID, max_tokens=task.text_tokens)
@@ -211,10 +210,10 @@ def fit_texts(
 
 
 def texts_of(items: Table, column: str) -> np.ndarray:
-    """A text column as str [items]; lists of words, as RecBole writes texts, with spaces between.
+    """Returns a text column as str [items]; lists of words, as in RecBole, are joined by spaces.
 
     Raises:
-        InputError: the column is not there, or its type is not text.
+        InputError: the column does not exist, or its type is not text.
     """
     data = items.need(column, "texts")
     kind = data.type
@@ -228,13 +227,13 @@ def texts_of(items: Table, column: str) -> np.ndarray:
 
 def _no_text(items: Table, column: str, kind: str) -> InputError:
     return InputError(
-        f"{items.origin()}: column {column!r} named by --texts holds {kind} values, not text; "
-        "name it in --numerics or --categoricals"
+        f"{items.origin()}: column {column!r} named by --texts has {kind} values, not text; "
+        "name it in --numerics or --categoricals instead"
     )
 
 
 def _all_numbers(texts: np.ndarray) -> bool:
-    """A CSV file does not say what a column is; one title of 1984 among others is fine."""
+    """Checks whether all texts are numbers; single numbers, like the title 1984, are fine."""
     written = pd.Series(texts[texts != ""], dtype="string")
     if not len(written) or pd.to_numeric(written[:100], errors="coerce").isna().any():
         return False
@@ -247,7 +246,7 @@ def encode_text(items: Table, spec: TextSpec, vocabulary: list[str]) -> np.ndarr
 
 
 def _tokens() -> Any:
-    """The tokenizer, which is TensorFlow's: tables without texts do not wait for it."""
+    """Returns TensorFlow's tokenizer, imported only for tables with texts."""
     load_tensorflow(keras=False)
     from mmnet.encoders import tokens
 
@@ -255,16 +254,16 @@ def _tokens() -> Any:
 
 
 def fit_vector(name: str, vectors: Rows) -> VectorSpec:
-    """Reads the length of a table's content vectors; nothing else of them is fitted.
+    """Reads the length of a table's content vectors, the only thing fitted on them.
 
     Raises:
-        InputError: no single list column, or no vector in it.
+        InputError: there is no list column or more than one, or it has no vector.
     """
     column = vector_column(name, vectors)
     pieces = vectors.pieces(VECTORS_AT_ONCE, {column: "vectors"})
     dim = max(int(_lengths(_as_lists(piece, column)).max(initial=0)) for piece in pieces)
     if dim == 0:
-        raise InputError(f"{vectors.origin()}: --vectors={name} has no vector in it")
+        raise InputError(f"{vectors.origin()}: --vectors={name} contains no vectors")
     return VectorSpec(name=name, dim=dim)
 
 
@@ -276,22 +275,22 @@ def encode_vectors(
     out: np.ndarray | None = None,
     ledger: list[Rule] | None = None,
 ) -> np.ndarray:
-    """Lines up a table of content vectors with the items.
+    """Aligns a table of content vectors with the items.
 
     Args:
-        vectors: item id and a list-of-floats column.
+        vectors: table with item id and a list-of-floats column.
         spec: name and length of the vectors.
-        ids: of all items.
-        flags: the item column's name.
-        out: zeros [items, dim] to fill; none: a new array.
-        ledger: where exact repeats may be dropped, a line of how many were is added.
+        ids: ids of all items.
+        flags: flags with the name of the item column.
+        out: zeros [items, dim] to fill; default: a new array.
+        ledger: if exact duplicates may be dropped, a line with their number is added to it.
 
     Returns:
         float32 [items, dim], zeros where an item has no vector.
 
     Raises:
-        InputError: a vector of another length, a number that is not finite, an item with two
-            vectors, unless they are the same and `flags.repeats` drops such rows.
+        InputError: a vector has another length or a number that is not finite, or an item has two
+            vectors, unless they are equal and `flags.repeats` drops such rows.
     """
     column = vector_column(spec.name, vectors)
     out = np.zeros((len(ids), spec.dim), np.float32) if out is None else out
@@ -333,23 +332,23 @@ def _repeated(
     where = piece.where(row, flags.item_column)
     if same:
         return InputError(
-            f"{where}: item {quoted(item)} and its vector were in an earlier row (--vectors="
-            f"{spec.name}); remove the repeat, or set --repeats=drop"
+            f"{where}: duplicate of an earlier row of item {quoted(item)} with the same vector "
+            f"(--vectors={spec.name}); remove it, or set --repeats=drop"
         )
     return InputError(
-        f"{where}: item {quoted(item)} had another vector in an earlier row, and "
-        f"--vectors={spec.name} needs one per item; keep the right one"
+        f"{where}: item {quoted(item)} has another vector in an earlier row, and "
+        f"--vectors={spec.name} must have one row per item; keep the right one"
     )
 
 
 def vectors_of(piece: Table, column: str, spec: VectorSpec) -> tuple[np.ndarray, np.ndarray]:
-    """The vectors of some rows.
+    """Returns the vectors of some rows.
 
     Returns:
         `(numbers, full)`: float32 [rows with a vector, dim], and which rows those are, bool [rows].
 
     Raises:
-        InputError: a vector of another length, or a number that is not finite.
+        InputError: a vector has another length, or a number that is not finite.
     """
     data = _as_lists(piece, column)
     lengths = _lengths(data)
@@ -357,8 +356,8 @@ def vectors_of(piece: Table, column: str, spec: VectorSpec) -> tuple[np.ndarray,
     if (lengths[full] != spec.dim).any():
         row = int(np.argmax(full & (lengths != spec.dim)))
         raise InputError(
-            f"{piece.where(row, column)}: a vector of {lengths[row]} numbers; --vectors="
-            f"{spec.name} has {spec.dim}"
+            f"{piece.where(row, column)}: this vector has {lengths[row]} numbers, but "
+            f"--vectors={spec.name} needs {spec.dim}"
         )
     try:
         flat = pc.list_flatten(data).cast(pa.float32(), safe=False)
@@ -366,10 +365,10 @@ def vectors_of(piece: Table, column: str, spec: VectorSpec) -> tuple[np.ndarray,
         if spelling.is_text(piece.data[column].type):
             raise _no_vector(piece, column, data) from None
         raise InputError(
-            f"{piece.origin()}: column {column!r} must hold lists of numbers. Received: {data.type}"
+            f"{piece.origin()}: column {column!r} must have lists of numbers. Received: {data.type}"
         ) from None
     numbers = flat.to_numpy(zero_copy_only=False).reshape(-1, spec.dim)
-    # A sum is finite only if every term is; where it overflows, the terms are looked at.
+    # A sum is finite only if every term is. If a sum overflows, its terms are checked one by one.
     if not np.isfinite(numbers.sum(dtype=np.float64)):
         finite = np.isfinite(numbers).all(axis=1)
         if not finite.all():
@@ -377,19 +376,19 @@ def vectors_of(piece: Table, column: str, spec: VectorSpec) -> tuple[np.ndarray,
             given = np.array(data[row].as_py(), np.float64)
             range_of = ", none beyond 3.4e38 (float32)" if np.isfinite(given).all() else ""
             raise InputError(
-                f"{piece.where(row, column)}: a vector must hold finite numbers{range_of}"
+                f"{piece.where(row, column)}: a vector must have finite numbers{range_of}"
             )
     return numbers, full
 
 
 def vector_column(name: str, vectors: Rows) -> str:
-    """The list-of-floats column of a table; of several the one called like the vectors.
+    """Returns the list-of-floats column of a table; of several, the one named like the vectors.
 
-    Where there are no lists, as in CSV, it is the column of text called like the vectors: numbers
-    with spaces between, or lists as JSON, Python and NumPy write them.
+    If there are no lists, as in CSV, it is the text column named like the vectors, with numbers
+    separated by spaces, or lists in the notation of JSON, Python or NumPy.
 
     Raises:
-        InputError: there is none, or several and none of that name.
+        InputError: there is no such column, or several and none of that name.
     """
     columns = [column.name for column in vectors.schema if is_list(column.type)]
     if len(columns) == 1:
@@ -401,12 +400,12 @@ def vector_column(name: str, vectors: Rows) -> str:
     listed = ", ".join(columns) or f"none among {shown(', '.join(vectors.names))}"
     raise InputError(
         f"{vectors.origin()}: --vectors={name} needs exactly one list-of-floats column, or a "
-        f"column called {name}, which may be text: numbers with spaces between. Received: {listed}"
+        f"column named {name}, which may be text: numbers separated by spaces. Received: {listed}"
     )
 
 
 def _as_lists(piece: Table, column: str) -> pa.Array:
-    """A column of vectors as lists; of text, as lists of texts."""
+    """Returns a column of vectors as lists; text becomes lists of texts."""
     data = piece.data[column].combine_chunks()
     if not spelling.is_text(data.type):
         return data
@@ -418,7 +417,7 @@ def _as_lists(piece: Table, column: str) -> pa.Array:
 
 
 def _no_vector(piece: Table, column: str, lists: pa.Array) -> InputError:
-    """What to say of a text that is no vector: the first one."""
+    """Returns the error about the first text that is not a vector."""
 
     def is_vector(words: list[str] | None) -> bool:
         try:
@@ -429,11 +428,11 @@ def _no_vector(piece: Table, column: str, lists: pa.Array) -> InputError:
 
     row = next(row for row, words in enumerate(lists.to_pylist()) if not is_vector(words))
     return InputError(
-        f"{piece.where(row, column)}: a vector in text must be numbers with spaces between, or a "
+        f"{piece.where(row, column)}: a vector in text must be numbers separated by spaces, or a "
         f"list such as [0.1, 2]. Received: {quoted(piece.data[column][row].as_py(), 60)}"
     )
 
 
 def _lengths(lists: pa.Array) -> np.ndarray:
-    """Length of each list, 0 where there is none."""
+    """Returns the length of each list, 0 for null."""
     return pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)

@@ -1,7 +1,7 @@
 """Rows of JSON: one object on each line, or one array of objects.
 
-Values become text as any text file has it: numbers as they are written, true and false, empty
-where null or absent. Lists stay lists where a whole table is read.
+Values become text like those of CSV files: numbers as written, true and false, empty for null or
+absent ones. Lists stay lists if a whole table is read.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ BATCH_ROWS = 1 << 16
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 SAMPLE_ROWS = 1 << 12
-"""Rows whose names are the columns of a file, where not all of its rows are read."""
+"""Number of rows whose keys are the columns of a file, unless all rows are read."""
 
 
 def objects(
     path: Path, packed: str, encoding: str, watch: Watch | None = None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Place and content of every object: its line or, in an array, its number.
+    """Yields the place and content of every object; the place is its line or its array index.
 
-    Numbers are texts, as they are written.
+    Numbers are kept as the text that was written.
 
     Args:
-        path: of the file.
+        path: path of the file.
         packed: see `file_kinds.Kind`.
         encoding: see `file_kinds.Kind`.
         watch: see `file_kinds.decoded`.
 
     Raises:
-        InputError: something else than an object, with its place.
-        OSError, EOFError, UnicodeError: the file is damaged, or of another encoding.
+        InputError: a row is not an object; the message has its place.
+        OSError, EOFError, UnicodeError: the file is damaged, or has another encoding.
     """
     of_lines = False
     with file_kinds.decoded(path, packed, encoding, watch) as stream:
@@ -75,17 +75,17 @@ def _parsed(path: Path, place: str, text: str) -> Any:
             place = place or f"line {error.lineno}"
             reason = f"{error.msg} (column {error.colno})"
         elif isinstance(error, UnicodeEncodeError):
-            reason = "half of a surrogate pair is not text"
+            reason = "it has half of a surrogate pair, which is not valid text"
         else:
-            reason = "too deep" if isinstance(error, RecursionError) else str(error)
-        raise InputError(f"{path} {place}: not readable as JSON: {reason}") from None
+            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise InputError(f"{path} {place}: invalid JSON: {reason}") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         (again, _), *_ = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"the key {again!r} is there twice")
+        raise ValueError(f"duplicate key {again!r}")
     return found
 
 
@@ -104,13 +104,13 @@ def _object(path: Path, place: str, found: Any) -> dict[str, Any]:
 
 
 def place(path: Path, packed: str, encoding: str, row: int) -> str:
-    """Names a row for a message: its line, or its number in an array.
+    """Returns the place of a row for a message: its line, or its index in an array.
 
     Args:
-        path: of the file.
+        path: path of the file.
         packed: see `file_kinds.Kind`.
         encoding: see `file_kinds.Kind`.
-        row: which, from 0.
+        row: number of the row, from 0.
     """
     found = itertools.islice(objects(path, packed, encoding), row, None)
     return next((where for where, _ in found), f"object {row + 1}")
@@ -124,14 +124,14 @@ def names(
     wanted: Collection[str] = (),
     every: bool = False,
 ) -> list[str]:
-    """The columns of a file, in the order in which they come.
+    """Returns the columns of a file in order of appearance.
 
     Args:
-        path: of the file.
+        path: path of the file.
         packed: see `file_kinds.Kind`.
         encoding: see `file_kinds.Kind`.
         wanted: columns to look for in all rows.
-        every: whether to look at all rows, and not only at the first `SAMPLE_ROWS`.
+        every: whether to scan all rows, rather than the first `SAMPLE_ROWS`.
 
     Raises:
         InputError, OSError, EOFError, UnicodeError: as `objects`.
@@ -153,19 +153,19 @@ def batches(
     lists: bool = False,
     watch: Watch | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Some columns of all rows, as text.
+    """Reads columns of all rows as text.
 
     Args:
-        path: of the file.
+        path: path of the file.
         packed: see `file_kinds.Kind`.
         encoding: see `file_kinds.Kind`.
-        columns: those to read; absent ones are empty.
-        lists: whether a column that holds a list anywhere comes as lists, in one batch of all
-            rows; else lists come as JSON.
+        columns: names of the columns to read; absent ones are empty.
+        lists: whether columns that contain lists stay lists, in one batch of all rows; otherwise
+            lists become JSON text.
         watch: see `file_kinds.decoded`.
 
     Raises:
-        InputError: a list in some rows and a single value in others.
+        InputError: a column has a list in some rows and a single value in others.
     """
     held: dict[str, list[Any]] = {column: [] for column in columns}
     of_lists: list[str] = []
@@ -185,7 +185,7 @@ def batches(
             if (row := next(odd, None)) is not None:
                 where = f"{path} {place(path, packed, encoding, row)}, column {shown(column)}"
                 raise InputError(
-                    f"{where}: a single value where other rows have lists. "
+                    f"{where}: a single value, where other rows have lists. "
                     f"Received: {shown(repr(text_of(values[row])), 60)}"
                 )
             of_lists.append(column)
@@ -204,7 +204,7 @@ def _batch(held: dict[str, list[Any]], of_lists: Collection[str] = ()) -> pa.Rec
 
 
 def text_of(value: Any) -> str:
-    """A JSON value as text; numbers must have come as text.
+    """Returns a JSON value as text; numbers must have been parsed as text.
 
     >>> [text_of(value) for value in ("1.50", True, None, ["a"])]
     ['1.50', 'true', '', '["a"]']

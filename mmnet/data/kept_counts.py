@@ -1,4 +1,4 @@
-"""Counts of events that are kept: in a dataset directory, as long as the events do not change."""
+"""Cache of counted events in a dataset directory, valid as long as the events do not change."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from mmnet.hashing import sha256
 from mmnet.table_flags import EventFlags, TimeFlags
 
 COUNTS_FILE, ABOUT_FILE = "counts.parquet", "counts.json"
-"""What stays of the counting in a dataset directory."""
+"""The files of cached counts in a dataset directory."""
 
 FORMAT = 1
 
@@ -43,10 +43,10 @@ class KeptCounts:
 
     Attributes:
         table: the counts table.
-        ledger: what became of every event.
-        digests: what was read -> SHA-256.
-        kept: files that belong into the dataset directory.
-        scratch: the directory that they lie in meanwhile; gone with this object.
+        ledger: what each rule dropped.
+        digests: input -> SHA-256.
+        kept: files to move into the dataset directory.
+        scratch: temporary directory of these files; removed with this object.
     """
 
     table: Rows
@@ -59,16 +59,16 @@ class KeptCounts:
 def load(
     flags: TableFlags, task: TaskFlags, item_ids: np.ndarray, directory: Path | None = None
 ) -> KeptCounts:
-    """Counts the events that `--events` names, unless a dataset directory has their counts.
+    """Counts the events of `--events`, unless a dataset directory already has their counts.
 
     Args:
-        flags: where events are, and what is counted of them.
+        flags: the files of events, and what to count.
         task: the first period.
-        item_ids: of the items table.
-        directory: the dataset directory, which may hold the counts of the same events.
+        item_ids: ids of the items table.
+        directory: the dataset directory, which may have the counts of the same events.
 
     Raises:
-        InputError: the events are not as the flags say.
+        InputError: the events do not match the flags.
     """
     files = engines.files_of(flags)
     names = [f"events/{name}" for name in table_paths.short_names(files)]
@@ -83,28 +83,28 @@ def load(
         ledger = events.count(flags, task, item_ids, place / COUNTS_FILE, scratch=place / "spill")
         table = _read(place / COUNTS_FILE, flags)
     except BaseException:
-        scratch.cleanup()  # now: a run directory is taken away only when it is empty
+        scratch.cleanup()  # now, since an empty run directory may be removed afterwards
         raise
     about = {"key": key, "ledger": [dataclasses.asdict(rule) for rule in ledger]}
     (place / ABOUT_FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    if not files:  # a table of a warehouse, or files far away: what was counted stands for them
+    if not files:  # tables of a warehouse and remote files cannot be hashed, so hash the counts
         digests = {f"events/{redacted(flags.events)}": _content_sha256(table)}
     kept = (place / COUNTS_FILE, place / ABOUT_FILE)
     return KeptCounts(table, tuple(ledger), digests, kept, scratch)
 
 
 def keep(kept: Sequence[Path], directory: Path) -> None:
-    """Keeps counts in a dataset directory, unless they are there: the next dataset may need them.
+    """Saves counts in a dataset directory for later datasets, unless they are already there.
 
     Args:
-        kept: the files of `KeptCounts.kept`; none: nothing was counted.
+        kept: the files of `KeptCounts.kept`; none if nothing was counted.
         directory: the dataset directory. Older counts in it are replaced.
     """
     if kept and kept[0].parent != directory:
         (directory / ABOUT_FILE).unlink(missing_ok=True)  # until both files are new
         for path in kept:
             place = directory / path.name
-            shutil.rmtree(place, ignore_errors=True)  # a file stays until it is replaced
+            shutil.rmtree(place, ignore_errors=True)  # a directory; a file is replaced below
             if path.is_dir():  # Spark writes a directory of files
                 place.unlink(missing_ok=True)
                 write_directory(place, functools.partial(shutil.copytree, path, dirs_exist_ok=True))
@@ -113,7 +113,7 @@ def keep(kept: Sequence[Path], directory: Path) -> None:
 
 
 def _key(flags: TableFlags, task: TaskFlags, item_ids: np.ndarray, hashes: list[str]) -> str:
-    """A hash of all that the counts depend on."""
+    """Returns a hash of all that the counts depend on."""
     names = {*EventFlags.model_fields, "item_column", "period_column", "numerator", "denominator"}
     names |= {*TimeFlags.model_fields, "unknown_items", "rate_may_exceed_one"}
     names |= {"empty_counts", "text_set"}
@@ -133,22 +133,22 @@ def _key(flags: TableFlags, task: TaskFlags, item_ids: np.ndarray, hashes: list[
 
 
 def _kept(directory: Path, key: str, flags: TableFlags, digests: dict[str, str]) -> KeptCounts:
-    """The counts that a dataset directory holds.
+    """Loads the counts of a dataset directory.
 
     Raises:
-        InputError, OSError, ValueError, KeyError, TypeError: there are none of this key, or they
+        InputError, OSError, ValueError, KeyError, TypeError: there are none for this key, or they
             are damaged.
     """
     about = read_json(directory / ABOUT_FILE)
     if about["key"] != key:
-        raise ValueError("the counts of other events")
+        raise ValueError("these counts belong to other events")
     ledger = tuple(Rule(**rule) for rule in about["ledger"])
     table = _read(directory / COUNTS_FILE, flags)
     return KeptCounts(table, ledger, digests, (directory / COUNTS_FILE, directory / ABOUT_FILE))
 
 
 def _scratch(flags: TableFlags, directory: Path | None) -> tempfile.TemporaryDirectory[str]:
-    """A directory next to the dataset, where there is as much room as for it."""
+    """Creates a temporary directory on the same disk as the dataset."""
     place = flags.engine_spill
     if not place and directory:
         place = str(next(path for path in directory.resolve().parents if path.is_dir()))
@@ -156,12 +156,12 @@ def _scratch(flags: TableFlags, directory: Path | None) -> tempfile.TemporaryDir
 
 
 def _read(path: Path, flags: TableFlags) -> Rows:
-    """The counts table, with messages of its own for what only its sums show.
+    """Opens the counts table, with specific messages for problems that only sums reveal.
 
-    All of it is read once, so that damage shows here.
+    It is read once completely, to detect damage.
 
     Raises:
-        InputError: a numerator above its denominator.
+        InputError: a numerator exceeds its denominator.
     """
     found = parquet.open_table(str(path), "counts")
     for piece in found.pieces(PIECE_ROWS):
@@ -173,14 +173,14 @@ def _read(path: Path, flags: TableFlags) -> Rows:
             raise InputError(
                 f"{flags.events}: item {item} has {row[flags.numerator]:,} of "
                 f"{flags.numerator!r} but {row[flags.denominator]:,} of {flags.denominator!r} in "
-                f"period {row[flags.period_column]}; if the numerator is no part of the "
+                f"period {row[flags.period_column]}; if the numerator is not a subset of the "
                 "denominator, set --rate_may_exceed_one"
             )
     return found
 
 
 def _content_sha256(table: Rows) -> str:
-    """A hash of a table's content, however it was written."""
+    """Returns a hash of a table's content, which does not depend on the file format."""
     data = table.read().data
     data = data.replace_schema_metadata(None).combine_chunks()
     sink = pa.BufferOutputStream()

@@ -1,4 +1,4 @@
-"""The ledger: what every rule did to the rows that reached it, so that no row is lost unseen."""
+"""The ledger: how many rows reached each rule and how many it dropped."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from mmnet.checks import InputError, in_markdown
 
 NOTES = 5
-"""Most notes of one rule that are shown."""
+"""Maximum number of notes of one rule to show."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A line of the ledger: what one rule did to the rows that reached it.
+    """A line of the ledger: the rows that reached one rule, and those that it kept.
 
     Raises:
         ValueError: the numbers do not balance.
@@ -34,21 +34,21 @@ class Rule:
 
     @property
     def dropped(self) -> int:
-        """Rows that the rule took out."""
+        """Number of rows that the rule dropped."""
         return self.rows_in - self.rows_out
 
     def __str__(self) -> str:
-        """The line as it is printed."""
+        """Returns the line as it is printed."""
         note = f"  ({self.note})" if self.note else ""
         return f"{self.table}: {self.rule}: {self.rows_in:,} in, {self.dropped:,} dropped{note}"
 
 
 @contextlib.contextmanager
 def so_far(rules: Callable[[], Iterable[Rule]]) -> Iterator[None]:
-    """Adds to a refusal what the rules before it have done; drivers print that before the sentence.
+    """Adds the rules that had already run to an `InputError`; drivers print them before its text.
 
     Args:
-        rules: those that have run when rows are refused.
+        rules: returns the rules that have run when the error is raised.
 
     >>> try:
     ...     with so_far(lambda: [Rule("events", "has a time", 1000, 999)]):
@@ -65,7 +65,7 @@ def so_far(rules: Callable[[], Iterable[Rule]]) -> Iterator[None]:
 
 
 def joined_rules(rules: Sequence[Rule]) -> Rule:
-    """One line of what one rule did to several parts of a table."""
+    """Merges the lines of one rule on several parts of a table."""
     notes = [rule.note for rule in rules if rule.note]
     return dataclasses.replace(
         rules[0],
@@ -76,10 +76,10 @@ def joined_rules(rules: Sequence[Rule]) -> Rule:
 
 
 def check_chain(ledger: Sequence[Rule]) -> None:
-    """Checks that what leaves each rule is what reaches the next one.
+    """Checks that the rows kept by each rule are the rows that reach the next one.
 
     Raises:
-        ValueError: rows appeared or got lost between two rules.
+        ValueError: rows appeared or were lost between two rules.
     """
     for before, after in itertools.pairwise(ledger):
         if before.rows_out != after.rows_in:
@@ -87,7 +87,7 @@ def check_chain(ledger: Sequence[Rule]) -> None:
 
 
 def ledger_table(ledger: Sequence[Rule]) -> str:
-    """The ledger as a Markdown table.
+    """Formats the ledger as a Markdown table.
 
     >>> print(ledger_table([Rule("events", "has a time", 1000, 999)]), end="")
     | table | rule | rows in | rows out | dropped | note |

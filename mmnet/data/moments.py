@@ -1,7 +1,7 @@
-"""The moment of the target: how old the item is then, and where the period lies in the calendar.
+"""Age of the item, and position in the calendar, at the time of the target.
 
-Both are known before the period begins. The same functions make them in training, in scoring and
-inside the exported graph: they take integers, arrays or tensors.
+Both are known before the period begins. The same functions compute them in training, in scoring
+and inside the exported graph: they accept integers, arrays and tensors.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ DAY = 86_400
 MONDAY = 4
 """Days from 1970-01-01 to the Monday that periods are counted from."""
 TURNS = 2
-"""Times that training must go round a cycle: seen once, a Monday is no more than a date."""
+"""Minimum number of turns of a cycle in training: seen once, a Monday is just a date."""
 
 MOST = 0.5
-"""Share of items whose release is the period of their first click from which the one may be made of
-the other."""
+"""Share of items whose release equals the period of their first click, from which on releases
+are assumed to be derived from first clicks."""
 
 LENGTHS = {"hour": (DAY, "day"), "weekday": (7 * DAY, "week"), "month": (365 * DAY, "year")}
-"""Seconds of a turn, and what it is called."""
+"""Length of a cycle in seconds, and its name."""
 
 
 def cycles_of(calendar: Calendar) -> tuple[str, ...]:
-    """The cycles in which a period of a calendar has a place.
+    """Returns the cycles in which a calendar's periods have a position.
 
     >>> cycles_of(Calendar(kind="time", width=3600)), cycles_of(Calendar(kind="integer"))
     (('hour', 'weekday'), ())
@@ -65,12 +65,12 @@ def cycles_of(calendar: Calendar) -> tuple[str, ...]:
 
 
 def place(calendar: Calendar, cycle: str, periods: Any) -> Any:
-    """Where periods begin in a cycle, from 0 (midnight, Monday, January) on.
+    """Returns the position of periods in a cycle, from 0 (midnight, Monday, January).
 
     Args:
-        calendar: what a period is.
+        calendar: division of time into periods.
         cycle: one of `cycles_of(calendar)`.
-        periods: their numbers: an integer, an int64 array, or a tensor.
+        periods: numbers of periods: an integer, an int64 array, or a tensor.
 
     >>> days = Calendar(kind="time", width=86_400)
     >>> place(days, "weekday", days.number("2024-02-29", "as_of"))  # a Thursday
@@ -87,14 +87,14 @@ def place(calendar: Calendar, cycle: str, periods: Any) -> Any:
 
 
 def fit_cycles(calendar: Calendar, targets: np.ndarray) -> tuple[list[CycleSpec], list[str]]:
-    """The cycles that training goes round often enough to learn from.
+    """Finds the cycles that training covers often enough to learn from.
 
     Args:
-        calendar: what a period is.
+        calendar: division of time into periods.
         targets: numbers of the training targets' periods, int64 [any].
 
     Returns:
-        The cycles, and a note on each that is left out.
+        The cycles, and a note about each one that is left out.
 
     >>> fit_cycles(Calendar(kind="time", width=86_400), np.arange(13))
     ([], ['the weekday is left out: training covers 1.8 weeks, not 2'])
@@ -117,10 +117,10 @@ def fit_cycles(calendar: Calendar, targets: np.ndarray) -> tuple[list[CycleSpec]
 def fit(
     counted: Counted, flags: TableFlags, task: TaskFlags, train: Examples
 ) -> tuple[dict[str, Any], list[Rule]]:
-    """What of the moment a model reads, by `--inputs`.
+    """Chooses the age and calendar inputs by `--inputs`.
 
     Returns:
-        `age` and `cycles` of the `FeatureSpec`, and what the ledger says of them.
+        `age` and `cycles` of the `FeatureSpec`, and lines for the ledger.
     """
     found: dict[str, Any] = {"age": None, "cycles": ()}
     ledger = []
@@ -131,7 +131,7 @@ def fit(
         targets = np.unique(train.times).astype(np.int64) + counted.first_period + task.horizon
         cycles, notes = fit_cycles(counted.calendar, targets)
         if not cycles_of(counted.calendar):
-            notes = [f"none: {counted.calendar.describe()} have no place in a week or a year"]
+            notes = [f"none: {counted.calendar.describe()} have no position in a week or a year"]
         found["cycles"] = tuple(cycles)
         names = [f"its {cycle.name}" for cycle in cycles]
         ledger.append(_line(len(train), "calendar of the target", [*names, *notes]))
@@ -143,7 +143,7 @@ def _line(rows: int, rule: str, notes: Iterable[str]) -> Rule:
 
 
 def _fit_age(counted: Counted, flags: TableFlags) -> tuple[AgeSpec, str]:
-    """From what ages are known, and a note that says so."""
+    """Chooses the origin of ages, and returns a note about it."""
     if not flags.release:
         start = counted.label(0)
         return (
@@ -158,9 +158,9 @@ def _fit_age(counted: Counted, flags: TableFlags) -> tuple[AgeSpec, str]:
     hidden = flags.release_from == "log" or (flags.release_from == "auto" and alike > MOST)
     if hidden and flags.release_from == "auto":
         note += (
-            f", for {alike:.0%} of those seen the period of their first click, so that it may come "
-            "from the log: the age is hidden with the history; set --release_from=catalogue if "
-            "releases are known before the first click"
+            f", for {alike:.0%} of those with clicks the period of their first click, so they may "
+            "be derived from the log: the age is hidden with the history; set "
+            "--release_from=catalogue if releases are known before the first click"
         )
     return AgeSpec(since="release", hidden=hidden), note
 
@@ -168,14 +168,14 @@ def _fit_age(counted: Counted, flags: TableFlags) -> tuple[AgeSpec, str]:
 def origins(
     panel: Panel, spec: FeatureSpec, *, start: int, allow_short: bool = False
 ) -> np.ndarray:
-    """The periods that the ages of items count from.
+    """Returns the periods that the ages of items are counted from.
 
     Args:
         panel: releases, and first clicks.
-        spec: what the model reads.
-        start: number of the first period of the counts, which a panel may show the end of.
-        allow_short: whether counts may begin later than the training log did, and ages that count
-            from first clicks are then unknown. Else items would look newer than they are.
+        spec: inputs of the model.
+        start: number of the first period of the counts, of which a panel may be the end.
+        allow_short: whether counts may begin later than the training log did; ages counted from
+            first clicks are then unknown, since items would look newer than they are.
 
     Returns:
         Numbers of periods, int64 [items]; `NO_PERIOD` where the age is unknown.
@@ -193,8 +193,8 @@ def origins(
     calendar = panel.calendar
     raise InputError(
         f"the counts begin with {calendar.label(start)}, but the model counts the age of an item "
-        f"from its first click since {calendar.label(age.log_start)}; give counts since then, or, "
-        "to predict without ages, set --allow_short_history"
+        f"from its first click since {calendar.label(age.log_start)}; provide counts since then, "
+        "or, to predict without ages, set --allow_short_history"
     )
 
 
@@ -204,14 +204,14 @@ def origins(
 def tensors(
     spec: FeatureSpec, calendar: Calendar, origin: Any, target: Any
 ) -> dict[str, tf.Tensor]:
-    """What a model reads of the moment.
+    """Computes the age and calendar inputs of a model.
 
     Args:
-        spec: which of it.
-        calendar: what a period is.
-        origin: numbers of the periods that the items' ages count from, int64 [batch]; `NO_PERIOD`
-            where that is not known.
-        target: numbers of the target periods, int64 [batch]; `NO_PERIOD` likewise.
+        spec: inputs of the model.
+        calendar: division of time into periods.
+        origin: numbers of the periods that the items' ages are counted from, int64 [batch];
+            `NO_PERIOD` if unknown.
+        target: numbers of the target periods, int64 [batch]; `NO_PERIOD` if unknown.
 
     Returns:
         Tensor name -> [batch].
@@ -229,7 +229,7 @@ def tensors(
     found = {}
     if spec.age:
         known = told & (origin != NO_PERIOD)
-        if spec.age.since == "first_click":  # later ones are not known as of t
+        if spec.age.since == "first_click":  # later clicks are not known as of t
             known &= origin <= some - spec.horizon
         start = tf.where(known, origin, some)
         age = tf.clip_by_value(some - start, 0, int(AGE.limits[1]))

@@ -1,13 +1,12 @@
-"""Numbers that are written as text: plainly, with decimal commas, with marks between thousands.
+"""Numbers written as text: plain, with decimal commas, or with thousands separators.
 
-A column of text has one reading, which fits all of its values:
+A column of text has one format, which must fit all of its values:
 
     12.5   1,090.5   ->  decimal point, commas between thousands
     12,5   1.090     ->  decimal comma, points between thousands
-    1,090  250       ->  1090 or 1.09: two readings; as a count it can only be 1090
+    1,090  250       ->  1090 or 1.09: ambiguous; as a count it can only be 1090
 
-What two readings fit, with different numbers, is refused until `--decimal` or `--thousands` says
-which one is meant.
+If two formats fit and give different numbers, an error asks for `--decimal` or `--thousands`.
 """
 
 from __future__ import annotations
@@ -32,25 +31,25 @@ EMPTY = (
     *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "1.#IND", "1.#QNAN"),
     *("N/A", "NA", "NULL", "n/a", "null", "NaN", "-NaN", "nan", "-nan", r"\N"),
 )
-"""How programs write that there is no number: Arrow's list, and `\\N` of Hive and MySQL."""
+"""Texts that mean "no number": Arrow's list, and `\\N` of Hive and MySQL."""
 
 SAMPLE = 1000
-"""Values that rule most readings out."""
+"""Values that rule out most formats."""
 
 _MARKS = {".": r"\.", ",": ",", " ": "[ \u00a0\u2009\u202f]", "'": "['\u2019]"}
-"""Marks -> regular expressions of what counts as one; a space may be one that does not break."""
+"""Marks -> regular expressions of their variants, such as non-breaking spaces."""
 
 _NAMES = {".": "a point", ",": "a comma", " ": "a space", "'": "an apostrophe"}
 
 
 @dataclass(frozen=True)
 class Marks:
-    """How the numbers of a column are written.
+    """Number format of a column.
 
     Attributes:
         decimal: the decimal mark, a point or a comma.
-        thousands: what may stand between groups of three digits; empty: nothing.
-        example: a value with marks, and the number that it is.
+        thousands: thousands separator, between groups of three digits; empty: none.
+        example: a value with marks, and the number that it means.
     """
 
     decimal: str = "."
@@ -59,7 +58,7 @@ class Marks:
 
     @property
     def pattern(self) -> str:
-        """Matches a number."""
+        """Regular expression that matches a number."""
         point, digits = _MARKS[self.decimal], "[0-9]"
         found = [
             rf"{digits}+({point}{digits}*)?([eE][+-]?{digits}+)?",
@@ -73,7 +72,7 @@ class Marks:
         return rf"^[+-]?({'|'.join(found)})$"
 
     def describe(self) -> str:
-        """The marks in words.
+        """Describes the marks in words.
 
         >>> Marks(",", ".").describe()
         'a comma before decimals and a point between thousands'
@@ -90,7 +89,7 @@ READINGS = tuple(
     for thousands in ("", ",", ".", " ", "'")
     if point != thousands
 )
-"""Those that are looked for, the plainer ones first."""
+"""The formats to try, the plainer ones first."""
 
 
 def recognised(
@@ -102,21 +101,21 @@ def recognised(
     whole: bool = False,
     usual: Marks | None = None,
 ) -> Marks:
-    """Finds how the numbers of a column are written; columns of numbers are read as they are.
+    """Detects the number format of a column of text; other columns need none.
 
     Args:
         rows: the table.
-        column: of it.
-        flag: names the column.
-        flags: may name the marks.
-        whole: counts are wanted, so that a reading must make whole numbers.
-        usual: the reading that decides where several fit: that of the training data.
+        column: name of the column.
+        flag: flag that names the column.
+        flags: flags that may set the marks.
+        whole: whether all numbers must be whole, as counts are.
+        usual: format to choose if several fit: that of the training data.
 
     Returns:
-        The reading that fits; where none does, the one that fits most values.
+        The format that fits, or if none does, the one that fits most values.
 
     Raises:
-        InputError: two readings fit, and differ.
+        InputError: two formats fit, and give different numbers.
     """
     tally = _Tally(readings(flags), whole)
     if column in rows.names and not _may_be_text(rows.schema.field(column).type):
@@ -132,13 +131,13 @@ def recognised(
 def of_numerics(
     items: Rows, flags: TableFlags, usual: Mapping[str, Marks] | None = None
 ) -> dict[str, Marks]:
-    """The marks of every numeric column of the items table; see `recognised`.
+    """Detects the number format of every numeric column of the items table; see `recognised`.
 
     Args:
         items: the items table.
-        flags: names the columns.
-        usual: column -> marks of the training data, where they are not plain; None while a model
-            is fitted.
+        flags: flags that name the columns.
+        usual: column -> format of the training data, where it is not plain; None while a model is
+            fitted.
     """
     found = {}
     for column in flags.numerics:
@@ -148,7 +147,7 @@ def of_numerics(
 
 
 def reported(rows: Rows, marks: Mapping[str, Marks]) -> list[Rule]:
-    """Says which columns are not plain numbers, on stderr and as lines of the ledger."""
+    """Reports columns whose numbers are not plain, on stderr and as lines of the ledger."""
     ledger = []
     for column, one in marks.items():
         if one != PLAIN:
@@ -164,20 +163,20 @@ def _may_be_text(kind: pa.DataType) -> bool:
 
 
 def readings(flags: TableFlags) -> list[Marks]:
-    """The readings that the flags leave.
+    """Returns the formats that the flags allow.
 
     Raises:
-        InputError: a flag is no mark, or both are the same one.
+        InputError: a flag is not a mark, or both are the same mark.
     """
     point, thousands = flags.decimal, " " if flags.thousands == "space" else flags.thousands
     if point not in ("", ".", ",") or thousands not in ("", *_MARKS):
         raise InputError(
-            "--decimal must be . or , and --thousands one of . , ' and space. "
+            "--decimal must be . or , and --thousands must be . , ' or space. "
             f"Received: --decimal={flags.decimal} --thousands={flags.thousands}"
         )
     if thousands and thousands == point:
         raise InputError(
-            f"--decimal and --thousands are both {point!r}; thousands have another mark"
+            f"--decimal and --thousands are both {point!r}; they must be different marks"
         )
     if thousands in (".", ","):
         point = "," if thousands == "." else "."
@@ -189,7 +188,7 @@ def readings(flags: TableFlags) -> list[Marks]:
 
 
 class _Tally:
-    """The readings that fit all values so far."""
+    """The formats that fit all values so far."""
 
     def __init__(self, readings: list[Marks], whole: bool):
         self._alive, self._whole = readings, whole
@@ -203,7 +202,7 @@ class _Tally:
             return
         plain = parsed(text, PLAIN)
         is_plain = self._fits(text, plain)
-        # Where all is plain, readings with a decimal point have nothing to add to it.
+        # If everything is plain, formats with a decimal point are equivalent.
         done = [m for m in self._alive if is_plain.all() and m.decimal == "."]
         sample = text.slice(0, SAMPLE)
         few = [
@@ -235,7 +234,7 @@ class _Tally:
             self._pointed = text[pc.index(pointed, True).as_py()].as_py()
 
     def decided(self, usual: Marks | None) -> Marks:
-        """The reading of the column; see `recognised`."""
+        """Returns the format of the column; see `recognised`."""
         if self._best is not None:
             return self._best
         for (one, other), (place, text, first, second) in self._differences.items():
@@ -245,7 +244,7 @@ class _Tally:
                 return self._with_example(usual)
             mark = "," if "," in text else "."
             raise InputError(
-                f"{place}: {text!r} may be {spelling.spelled(first)} or "
+                f"{place}: {text!r} is ambiguous: it may be {spelling.spelled(first)} or "
                 f"{spelling.spelled(second)}, and no value of the column decides which; set "
                 f"--thousands={mark} where {_NAMES[mark]} separates thousands, or --decimal={mark} "
                 "where it comes before decimals"
@@ -260,7 +259,7 @@ class _Tally:
         return replace(marks, example=f"{text!r} is read as {spelling.spelled(number)}")
 
     def _is_clear(self, text: pa.ChunkedArray) -> bool:
-        """Whether all readings give the same numbers, and fit: digits without any mark."""
+        """Checks whether all formats fit and give the same numbers: digits without any mark."""
         return pc.all(pc.match_substring_regex(text, "^[+-]?[0-9]+$")).as_py() is not False
 
     def _fits(self, text: pa.ChunkedArray, numbers: pa.ChunkedArray) -> np.ndarray:
@@ -276,7 +275,7 @@ def _differ(one: pa.ChunkedArray, other: pa.ChunkedArray) -> np.ndarray:
 
 
 def written(data: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text without spaces around it, null where there is no number; true is 1 and false 0.
+    """Strips text; null where there is no number, 1 for true and 0 for false.
 
     >>> written(pa.chunked_array([[" 5 ", "", "NA", "True"]])).to_pylist()
     ['5', None, None, '1']
@@ -291,7 +290,7 @@ def written(data: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def parsed(text: pa.ChunkedArray, marks: Marks = PLAIN) -> pa.ChunkedArray:
-    """The numbers of `written` text as float64, null where text is no number.
+    """Parses `written` text to float64, null where it is not a number.
 
     >>> parsed(pa.chunked_array([["1.090", "12,5", "x"]]), Marks(",", ".")).to_pylist()
     [1090.0, 12.5, None]

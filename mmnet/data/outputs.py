@@ -1,4 +1,4 @@
-"""Files that are written where a flag says, with errors that name it."""
+"""Output files named by flags, with errors that name the flag."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mmnet.files import write_atomic
 
 
 def write_tables(tables: Iterable[pa.Table], path: str | os.PathLike[str], flag: str) -> Path:
-    """Writes tables into one Parquet file, one after another, whole or not at all.
+    """Writes tables one after another to one Parquet file, atomically.
 
     Args:
-        tables: one at least, all with the same columns; each is asked for once the one before is
-            written, and the first once the file can be.
+        tables: at least one, all with the same columns; each is requested after the one before is
+            written, and the first one after a check that the file can be written.
         path: the file.
-        flag: that named it, for messages.
+        flag: flag that named it, for messages.
 
     Returns:
         The path.
@@ -30,7 +30,7 @@ def write_tables(tables: Iterable[pa.Table], path: str | os.PathLike[str], flag:
     """
 
     def write(beside: Path) -> None:
-        beside.touch()  # a place that cannot be written is refused before any table is made
+        beside.touch()  # fail before any table is computed if the place cannot be written
         parts = iter(tables)
         first = next(parts)
         with pa.parquet.ParquetWriter(beside, first.schema) as writer:
@@ -44,7 +44,7 @@ def write_tables(tables: Iterable[pa.Table], path: str | os.PathLike[str], flag:
 def write_named(
     path: str | os.PathLike[str], content: bytes | str | Callable[[Path], object], flag: str
 ) -> Path:
-    """Writes a file that a flag names, or that lies where it names; see `files.write_atomic`.
+    """Writes a file at or below the path of a flag; see `files.write_atomic`.
 
     Raises:
         InputError: the file cannot be written.

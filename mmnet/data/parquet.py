@@ -1,4 +1,4 @@
-"""Parquet tables that are read in pieces, since they may be larger than memory."""
+"""Parquet tables that are read in chunks, since they may be larger than memory."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from mmnet.data.table_files import TableFile
 from mmnet.data.tables import Block, Placed, Rows, Table
 
 PIECE_ROWS = 1 << 21
-"""Rows of a table that are read at a time, where nothing else decides."""
+"""Default number of rows of a table to read at a time."""
 
 
 @dataclass(frozen=True)
 class ParquetTable(Placed):
-    """The rows of Parquet files, in the order of the files; `Table` is its twin in memory.
+    """The rows of Parquet files, in the order of the files; `Table` is its counterpart in memory.
 
     Attributes:
         name: counts, items or vectors, for messages.
-        files: in order.
+        files: the files in order.
         starts: first row of each file.
-        schema: columns, with the one type that fits all files.
-        groups: rows of each row group of each file.
-        lacking: columns that not all files have, and what speaks against each, as a sentence.
+        schema: columns, with a type that fits all files.
+        groups: number of rows of each row group of each file.
+        lacking: columns that not all files have, and a sentence about each.
     """
 
     name: str
@@ -44,13 +44,13 @@ class ParquetTable(Placed):
 
     @property
     def names(self) -> list[str]:
-        """The columns."""
+        """Names of the columns."""
         return self.schema.names
 
     def blocks(self, rows: int) -> list[Block]:
-        """Cuts each file between row groups into blocks of at least `rows` rows, where it has them.
+        """Divides each file between row groups into blocks of at least `rows` rows, if possible.
 
-        A block is never cut finer than the row groups are, as each is decoded as a whole.
+        A block is at least one row group, since each is decoded as a whole.
         """
         found = []
         for number, sizes in enumerate(self.groups):
@@ -68,15 +68,15 @@ class ParquetTable(Placed):
         columns: Mapping[str, str] | None = None,
         blocks: Sequence[Block] | None = None,
     ) -> Iterator[Table]:
-        """Reads the table in runs of at most `rows` rows, which never span two blocks.
+        """Reads the table in chunks of at most `rows` rows, which never span two blocks.
 
         Args:
-            rows: at most so many at a time.
-            columns: those needed -> the flag that names each; none: all of them.
-            blocks: those to read; none: the whole table.
+            rows: maximum number of rows at a time.
+            columns: columns to read -> the flag that names each; default: all.
+            blocks: blocks to read; default: the whole table.
 
         Raises:
-            InputError: a column is not there, a file is damaged.
+            InputError: a column does not exist, or a file is damaged.
         """
         tables.need_columns(self, columns or {})
         names = list(self.names if columns is None else dict.fromkeys(columns))
@@ -86,7 +86,7 @@ class ParquetTable(Placed):
             batches = table_reading.batches(file, names, rows=rows, groups=block.groups)
             runs = tables.runs(block.rows, rows)
             for part, data in itertools.zip_longest(runs, _exactly(batches, rows)):
-                # The footer of a damaged file may count other rows than its groups hold.
+                # The footer of a damaged file may have another row count than its row groups.
                 if part is None or data is None or len(data) != part.stop - part.start:
                     raise table_files.damaged(file.path, self.name)
                 places = np.arange(part.start, part.stop)
@@ -94,7 +94,7 @@ class ParquetTable(Placed):
                 yield Table(data, self.name, self.files, self.starts, places, self.lacking)
 
     def read(self) -> Table:
-        """The whole table in memory.
+        """Reads the whole table into memory.
 
         Raises:
             InputError: it does not fit, or a file is damaged.
@@ -113,10 +113,10 @@ def open_table(
     columns: Iterable[str] = (),
     said: TextOptions = NOTHING_SAID,
 ) -> Rows:
-    """Opens a table: Parquet files are read in pieces later, others are read as a whole now.
+    """Opens a table: Parquet files are read in chunks later, others are read completely now.
 
     Args:
-        pattern: the file, directory or glob.
+        pattern: the file, directory or glob pattern.
         name: counts, items or vectors, for messages.
         columns: as in `tables.read`.
         said: as in `tables.read`.
@@ -137,7 +137,7 @@ def open_table(
 
 
 def _exactly(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    """The same rows, so many at a time; Arrow ends a batch early where a column overflows."""
+    """Yields the same rows in chunks of exactly this size, which Arrow's own batches may not be."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
         held.append(batch)

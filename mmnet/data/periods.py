@@ -1,8 +1,8 @@
-"""The periods of a log: one pass over its times, and what they say about `--period`.
+"""The periods of a log, found in one pass over its times and compared with `--period`.
 
-A calendar that does not fit the log is the quietest of mistakes: weekly counts on daily periods
-train, and score, with six empty periods out of seven. So the periods that a log really has are
-compared with the calendar before anything is made of them.
+A calendar that does not fit the log is easy to miss: with weekly counts and daily periods, training
+and scoring run, but six of seven periods are empty. The actual periods of a log are therefore
+compared with the calendar first.
 """
 
 from __future__ import annotations
@@ -26,52 +26,52 @@ from mmnet.data.time_columns import Reading
 from mmnet.data.zones import SECOND
 
 MOST_TIMES = 100_000
-"""Distinct times that are compared; a log with more of them is not counted by periods."""
+"""Maximum number of distinct times to compare; a log with more has no regular periods."""
 
 ALIKE = 0.9
-"""Share of the steps between periods that must be multiples of one, to say that it is the step."""
+"""Share of the steps between periods that must be multiples of a step to accept it."""
 
 CHANCE = 1e-3
-"""A step is believed where a sparse log would show it by chance with a smaller probability."""
+"""Maximum probability that a sparse log shows an accepted step by chance."""
 
 FEW = 0.01
-"""Most rows that stray periods have, as a share of all."""
+"""Maximum number of rows in stray periods, as a share of all rows."""
 
 NEAR = 10
-"""Periods so near to the others are never stray."""
+"""Periods within this distance of the others are never stray."""
 
 BEFORE = 7
-"""Periods before the last one that say what is usual."""
+"""Number of periods that the last one is compared with."""
 
 FEWEST = 30
-"""Rows or clicks that each of them must have: with less, a third of it may be chance."""
+"""Minimum rows or clicks of each of them; with fewer, a third of it may be chance."""
 
 FEWER = f"less than a third of any of the {BEFORE} periods before"
-"""Why such a period is left out."""
+"""Reason for leaving out such a period."""
 
 INDEX = "--time_unit=index if it is the number of a period"
 
 STRAY = "not in a period far away from all others"
-"""The ledger's rule of stray periods."""
+"""Name of the ledger's rule about stray periods."""
 
 SHOWN = 5
-"""Most periods that a message names."""
+"""Maximum number of periods to list in a message."""
 
 _DAY = 86_400
 _MONTH, _UNEVEN = 365.2425 / 12 * _DAY, 2.6 * _DAY
-"""The mean length of a month, and how far runs of months are from multiples of it."""
+"""Mean length of a month, and the maximum deviation of a run of months from multiples of it."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What the pass found.
+    """The periods found in a column.
 
     Attributes:
         calendar: the periods.
-        reading: how the column of periods is written.
+        reading: format of the column of periods.
         first: number of the first period that is not stray.
-        last: of the last one.
-        stray: what lies outside, for the ledger; empty where nothing does.
+        last: number of the last one.
+        stray: description of the stray periods for the ledger, possibly empty.
     """
 
     calendar: Calendar
@@ -84,17 +84,17 @@ class Survey:
 def survey(
     table: Rows, flags: TableFlags, task: TaskFlags, fitted: Calendar | None = None
 ) -> Survey:
-    """Reads the column of periods once: which calendar it needs, and whether `--period` fits.
+    """Reads the column of periods once, chooses its calendar, and checks that `--period` fits.
 
     Args:
         table: the counts, or snapshots of them.
-        flags: name the column, the calendar and what to do with stray periods.
-        task: its first period; what is before does not count.
+        flags: flags of the column, the calendar and stray periods.
+        task: its first period; earlier periods are ignored.
         fitted: the calendar that a model was trained on.
 
     Raises:
-        InputError: `--period` or `--time_zone` cannot be read; the calendar is not the fitted one,
-            or does not fit the column; dates are written as numbers; a few periods are far away.
+        InputError: `--period` or `--time_zone` cannot be parsed; the calendar differs from the
+            fitted one or does not fit the column; dates are numbers; or periods are stray.
     """
     column, flag = flags.period_column, "period_column"
     reading = time_columns.reading_of(table, column, flag, flags)
@@ -133,7 +133,7 @@ def survey(
             example,
             INDEX,
         )
-    if not len(rows) or flags.events:  # events were looked at when they were counted
+    if not len(rows) or flags.events:  # events were checked when they were counted
         return Survey(calendar, reading, *_ends(rows))
     kept, stray = without_strays(rows, calendar, flags, where)
     if calendar.kind == "time":
@@ -155,19 +155,19 @@ def _ends(rows: pd.Series) -> tuple[int, int]:
 def without_strays(
     rows: pd.Series, calendar: Calendar, flags: TableFlags, where: str
 ) -> tuple[pd.Series, str]:
-    """Leaves out the few rows whose periods are far away from all others, if wanted.
+    """Leaves out the few rows whose periods are far from all others, if the flags allow it.
 
     Args:
-        rows: period number -> rows, sorted.
-        calendar: what the numbers are.
+        rows: period number -> number of rows, sorted.
+        calendar: the calendar of the numbers.
         flags: `--stray_periods`.
-        where: names the column, for the message.
+        where: place of the column, for the message.
 
     Returns:
-        The periods that stay, and the others in words; empty where there are none.
+        The periods that are kept, and a description of the others; empty if all are kept.
 
     Raises:
-        InputError: there are some, with `--stray_periods=fail`.
+        InputError: there are stray periods, with `--stray_periods=fail`.
     """
     bulk = bulk_of(rows.index.to_numpy(), rows.to_numpy())
     outside = pd.concat([rows[: bulk.start], rows[bulk.stop :]])
@@ -180,19 +180,20 @@ def without_strays(
     kept = rows[bulk].index
     raise InputError(
         f"{where}: {outside.sum():,} of {rows.sum():,} rows are in periods far away from all "
-        f"others, {calendar.label(kept[0])} to {calendar.label(kept[-1])}: {stray}; correct them, "
-        "or set --stray_periods=drop (or keep, if they are right)"
+        f"others, {calendar.label(kept[0])} to {calendar.label(kept[-1])}: {stray}; correct "
+        "them, or set --stray_periods=drop (or keep, if they are correct)"
     )
 
 
 def bulk_of(numbers: np.ndarray, rows: np.ndarray) -> slice:
-    """Which periods are left without those that are few and far away.
+    """Returns the range of periods without those that are few and far from the others.
 
-    Periods are cut off at the widest gap as long as it is longer than all that is on the side with
-    more rows, and no more than one row in a hundred is cut off in all.
+    Periods are cut off at the widest gap as long as it is longer than the whole span on the side
+    with more rows, and as long as no more than one row in a hundred is cut off in total.
 
     Args:
-        numbers: of periods, sorted.
+        numbers: numbers of the periods, sorted.
+        rows: number of rows of each.
         rows: of each.
 
     >>> bulk_of(np.array([-20_000, 0, 1, 3]), np.array([1, 80, 90, 70]))
@@ -217,12 +218,12 @@ def bulk_of(numbers: np.ndarray, rows: np.ndarray) -> slice:
 
 @dataclass(frozen=True)
 class Step:
-    """The commonest step between the periods of a log.
+    """The most frequent step between the periods of a log.
 
     Attributes:
-        size: in seconds, or in months.
-        of_months: which of the two.
-        times: how many steps were multiples of it.
+        size: length in seconds, or in months.
+        of_months: whether it is in months.
+        times: number of steps that were multiples of it.
     """
 
     size: int
@@ -231,12 +232,12 @@ class Step:
 
     @property
     def flag_value(self) -> str:
-        """As `--period` takes it."""
+        """The step in the notation of `--period`."""
         return f"{self.size}M" if self.of_months else calendars.spelled(self.size)
 
 
 def step_of(times: np.ndarray) -> Step | None:
-    """The step of which nearly all steps between times are multiples.
+    """Finds the step of which nearly all steps between times are multiples.
 
     Args:
         times: seconds since 1970, distinct and sorted.
@@ -260,7 +261,7 @@ def step_of(times: np.ndarray) -> Step | None:
 
 
 def _commonest(steps: np.ndarray) -> tuple[int, int] | None:
-    """The commonest step and how many are multiples of it, if nearly all are."""
+    """Returns the most frequent step and the number of its multiples, if nearly all are."""
     sizes, number = np.unique(steps, return_counts=True)
     size = int(sizes[np.argmax(number)])
     multiples = int((steps % size == 0).sum()) if size else 0
@@ -270,17 +271,17 @@ def _commonest(steps: np.ndarray) -> tuple[int, int] | None:
 def check_steps(
     numbers: np.ndarray, calendar: Calendar, where: str, times: np.ndarray | None = None
 ) -> None:
-    """Refuses a calendar whose periods are shorter than the steps of the log.
+    """Raises an error if periods of the calendar are shorter than the steps of the log.
 
-    All items are looked at together, and a step is only believed where chance would hardly show it,
-    so that gaps of a sparse log are no reason.
+    All items are considered together, and a step is only accepted if it is unlikely to be chance,
+    so that gaps of a sparse log do not cause an error.
 
     Args:
-        numbers: of the periods, sorted.
-        calendar: what they are.
-        where: names the column, for the message.
-        times: seconds since 1970, distinct and sorted, where they are known; they and the starts
-            of the periods are looked at, since either may be evenly spaced alone.
+        numbers: numbers of the periods, sorted.
+        calendar: their calendar.
+        where: place of the column, for the message.
+        times: seconds since 1970, distinct and sorted, if known. Both the times and the starts of
+            the periods are checked, since only one of them may be evenly spaced.
 
     Raises:
         InputError: the sentence names the step found, and the flag.
@@ -290,8 +291,8 @@ def check_steps(
         if found and found[0] > 1 and _believed(found[0], found[1]):
             shown = ", ".join(str(number) for number in numbers[:3])
             raise InputError(
-                f"{where}: period numbers are {found[0]} apart ({shown}, ...), so that all periods "
-                "between them would be empty; number them one by one, or set --time_unit=index if "
+                f"{where}: period numbers are {found[0]} apart ({shown}, ...), so all periods "
+                "in between would be empty; number them consecutively, or set --time_unit=index if "
                 "they are empty"
             )
         return
@@ -307,7 +308,7 @@ def check_steps(
 
 
 def _too_short(calendar: Calendar, step: Step) -> bool:
-    """Whether periods are shorter than a step that chance would hardly show."""
+    """Checks whether periods are shorter than a step that is unlikely to be chance."""
     if step.of_months:
         finer = 28 * step.size / max(calendar.months * 28, 1)
         short = step.size > calendar.months and calendar.width <= step.size * 31 * _DAY
@@ -318,9 +319,9 @@ def _too_short(calendar: Calendar, step: Step) -> bool:
 
 
 def _believed(ratio: float, times: int) -> bool:
-    """Whether that many steps are hardly multiples of so many periods by chance.
+    """Checks whether so many multiples of a step are unlikely to be chance.
 
-    One of them only says what the others have to be multiples of.
+    The first step only defines the unit of the others.
     """
     return (times - 1) * math.log(ratio) > -math.log(CHANCE)
 
@@ -329,7 +330,7 @@ def _believed(ratio: float, times: int) -> bool:
 
 
 def too_few(amounts: np.ndarray) -> bool:
-    """Whether the last period has less than a third of any of the seven before it.
+    """Checks whether the last period has less than a third of each of the seven before it.
 
     Args:
         amounts: clicks or events of all periods in order, empty ones too.
@@ -344,10 +345,10 @@ def too_few(amounts: np.ndarray) -> bool:
 
 
 def too_early(missing: Sequence[float]) -> bool:
-    """Whether the last period ends early, by the clock of its events.
+    """Checks whether the last period ends early, by the times of its events.
 
-    Its last event is more than a tenth of a period from the end, and more than three times as far
-    as in any of the seven periods before.
+    It does if its last event is more than a tenth of a period from the end, and more than three
+    times as far as in any of the seven periods before.
 
     Args:
         missing: share of each period after its last event, in order; 1 where it has none.
@@ -361,14 +362,14 @@ def too_early(missing: Sequence[float]) -> bool:
 
 
 def partial_rule(table: str, label: int | str, reason: str, rows: int, left: int) -> Rule:
-    """The ledger's line of a last period that was left out.
+    """Returns the ledger's line about an incomplete last period.
 
     Args:
         table: counts or events.
-        label: of the period.
-        reason: what it lacks.
-        rows: before.
-        left: after.
+        label: name of the period.
+        reason: sign that it is incomplete.
+        rows: number of rows before.
+        left: number of rows after.
     """
     return Rule(
         table,
@@ -385,20 +386,20 @@ def partial_rule(table: str, label: int | str, reason: str, rows: int, left: int
 def of_events(
     table: pd.DataFrame, calendar: Calendar, flags: TableFlags, origin: str
 ) -> tuple[int, int, list[Rule]]:
-    """Which periods of counted events stay, once they are compared with the calendar.
+    """Compares counted events with the calendar and returns the periods that are kept.
 
     Args:
-        table: period number -> rows, and first and last: the times of the first and of the last
-            one, in microseconds on the clock; sorted, no more than `MAX_PERIODS` and one.
+        table: period number -> rows, and first and last: the local times of the first and last
+            event in microseconds; sorted, at most `MAX_PERIODS` plus one.
         calendar: the periods.
-        flags: what to do with stray periods, and with a last one that is not complete.
-        origin: of the events.
+        flags: how to handle stray periods and an incomplete last one.
+        origin: name of the events in messages.
 
     Returns:
-        Numbers of the first and last period that stay, and the ledger of what was left out.
+        Numbers of the first and last period that are kept, and the ledger's lines.
 
     Raises:
-        InputError: see `survey`; or the periods are too many.
+        InputError: see `survey`; or there are too many periods.
     """
     where, rows = f"{origin}, column {flags.time_column}", table["rows"].astype("int64")
     by_number = calendar.kind == "integer"
@@ -410,12 +411,12 @@ def of_events(
         kept, stray = without_strays(rows, calendar, flags, where)
     first, last = _ends(kept)
     if last - first >= MAX_PERIODS:
-        fix = "--period may be wider, and --first_period and --events_until cut the ends off"
+        fix = "use a wider --period, or limit the span with --first_period and --events_until"
         if by_number:
-            fix = "if these are times, say with --time_unit=s, ms, us or ns what they count"
+            fix = "if these are times, set their unit with --time_unit=s, ms, us or ns"
         raise InputError(
             f"{where}: periods run from {calendar.label(first)} to {calendar.label(last)}, "
-            f"{last - first + 1:,} of them; {fix}"
+            f"which are {last - first + 1:,}; {fix}"
         )
     if not by_number or flags.time_unit != "index":
         # Where times are farther apart than periods are long, no period has a third one.
@@ -434,7 +435,7 @@ def of_events(
 
 
 def _incomplete(table: pd.DataFrame, calendar: Calendar) -> str:
-    """What the last period of events lacks; empty where it is like those before it."""
+    """Describes what the last period of events lacks; empty if it is complete."""
     every = table.reindex(range(table.index[0], table.index[-1] + 1))
     rows = every["rows"].fillna(0).to_numpy(float)
     if too_few(rows):

@@ -1,4 +1,4 @@
-"""The order of preparation on one page: tables -> panel -> examples -> features -> dataset."""
+"""All steps of preparation on one page: tables -> panel -> examples -> features -> dataset."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def prepare(
     encoders: Encoders | None = None,
     allocate: Allocate = in_memory,
 ) -> Dataset:
-    """Makes a dataset of tables, fitting vocabularies and scales on the training span.
+    """Builds a dataset from tables, and fits vocabularies and scales on the training span.
 
     Args:
         found: the tables.
-        flags: what their columns mean, and how many items are handled at a time.
-        task: how examples are made.
-        encoders: of the flags, if they are loaded already.
-        allocate: makes the arrays of items by name, shape and dtype, all zeros.
+        flags: meaning of their columns, and the number of items to process at a time.
+        task: how examples are built.
+        encoders: encoders of the flags, if they are already loaded.
+        allocate: allocates the arrays of items by name, shape and dtype, filled with zeros.
 
     Raises:
-        InputError: the tables are not as the contract wants them.
+        InputError: the tables break a rule of the input format.
 
     >>> import pyarrow as pa
     >>> periods = [*range(12), *range(12)]
@@ -85,7 +85,7 @@ def _prepared(
     allocate: Allocate,
     done: list[Rule],
 ) -> Dataset:
-    """`prepare`, with the rules that have run added to `done`."""
+    """Does the work of `prepare`; rules that have run are added to `done`."""
     marks = numbers.of_numerics(found.items, flags)
     counted = counts.count(found.counts, found.items, flags, task)
     panel, shards = counted.panel(allocate), counted.shards
@@ -143,11 +143,11 @@ def _prepared(
 
 
 def transform(found: InMemory, fitted: Fitted, allocate: Allocate = in_memory) -> Dataset:
-    """Makes a dataset of new tables with what was fitted before; nothing is fitted, nor split.
+    """Builds a dataset from new tables with values fitted before; it fits and splits nothing.
 
     Raises:
-        InputError: the tables are not as the contract wants them, or have other periods than those
-            the calendar was fitted on; or content would be read by other encoders.
+        InputError: the tables break a rule of the input format, their periods differ from those
+            of the fitted calendar, or the encoders differ from those of training.
     """
     encoders = Encoders(fitted.tables)
     content.check_same(encoders.fingerprints(), fitted.encoders)
@@ -173,13 +173,14 @@ def _assemble(
     marks: Mapping[str, Marks],
     allocate: Allocate,
 ) -> Dataset:
-    """Fills the arrays that a model reads, shard by shard of items."""
+    """Fills the arrays that a model reads, one shard of items at a time."""
     spec, task, shards = fitted.spec, fitted.task, counted.shards
 
     def parts(column: str = "") -> Iterator[tuple[Panel, Table]]:
         del column  # the items are in memory, with all of their columns
         return ((panel.part(rows), found.items.rows(rows)) for rows in shards)
 
+    # Two passes over the shards, since every mean needs the sums of all of them.
     fitted_taxonomies = taxonomies.fit(
         *(spec.taxonomies, task, panel.num_periods, parts, len(shards)),
         separator=separator_of(fitted.tables),
@@ -191,6 +192,7 @@ def _assemble(
         name: allocate(f"tensor-{name}", (len(panel.clicks), *inner), dtype)
         for name, inner, dtype in static_arrays(spec)
     }
+    # Given vectors are in a table of their own order, so they are aligned for all items at once.
     of_vectors: list[Rule] = []
     for vector in spec.vectors:
         if vector.of == "given":

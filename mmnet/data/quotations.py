@@ -1,17 +1,16 @@
-r"""How the quotation marks of a text file are read, which its whole content decides.
+r"""Quoting style of text files, decided by their whole content.
 
-Nothing is guessed from a few lines. Three ways to read quotation marks are compared with every
-record of a file:
+A few lines would not be enough to decide. Three styles are compared with every record of a file:
 
     doubled     "a ""b"" c"     marks enclose values, and one inside a value is written twice
     backslash   "a \"b\" c"     the same, but one inside a value follows a backslash
-    none        a "b" c         marks are letters like others
+    none        a "b" c         marks are ordinary characters
 
-A way fails if a record has another number of fields than the header, if a value is quoted only in
-part, or if the file ends inside a value. `doubled` is used if it fits, `backslash` if only that
-fits and some mark follows a backslash, and `none` if marks enclose no value. A file that two ways
-fit with different values is refused, and so is one that none fits; the message names the line, and
-`--text_set=quote=` decides.
+A style fails if a record has another number of fields than the header, if only part of a value is
+quoted, or if the file ends inside a value. `doubled` is used if it fits, `backslash` if only that
+fits and some mark follows a backslash, and `none` if marks enclose no value. A file that fits two
+styles with different values is an error, and so is one that fits none; the message has the line,
+and `--text_set=quote=` decides.
 """
 
 from __future__ import annotations
@@ -42,24 +41,24 @@ from mmnet.data.dialects import (
 )
 
 BLOCK_BYTES = 1 << 20
-"""Read at a time where the whole file is looked at."""
+"""Number of bytes to read at a time when scanning a whole file."""
 
 _NEWLINE, _RETURN = 0x0A, 0x0D
 
 
 def settled(path: Path, dialect: Dialect) -> Dialect:
-    """Finds out how quotation marks are read, and whether quoted values hold line breaks.
+    """Detects the quoting style, and whether quoted values contain line breaks.
 
     Args:
-        path: of a text file.
-        dialect: what is known of it; a quoting that is given is kept.
+        path: path of a text file.
+        dialect: what is known of its format; a given quoting style is kept.
 
     Returns:
         The dialect with both filled in.
 
     Raises:
-        InputError: two ways to read the file differ, no way fits, or it ends inside a value.
-        OSError, EOFError, UnicodeError: the file is damaged, or of another encoding.
+        InputError: two styles give different values, none fits, or the file ends inside a value.
+        OSError, EOFError, UnicodeError: the file is damaged, or has another encoding.
     """
     if dialect.settled:
         return dialect
@@ -70,16 +69,16 @@ def settled(path: Path, dialect: Dialect) -> Dialect:
 
 @dataclass
 class _Candidate:
-    """One way to read quotation marks, compared with a file block by block.
+    """One quoting style, compared with a file block by block.
 
     Attributes:
-        quote: which.
-        separator: between columns, as a byte.
-        fails: the first line where it fails, and why.
-        ragged: whether that is a record of another width.
-        unclosed: whether that is a mark that is open at the end of the file.
-        breaks: the first line with a quoted value that holds a line break.
-        escapes: the first line where a backslash before a mark in a quoted value is not a letter.
+        quote: the style.
+        separator: separator of columns, as a byte.
+        fails: the first line where it fails, and the reason.
+        ragged: whether the reason is a record with another number of fields.
+        unclosed: whether the reason is a quotation mark that is never closed.
+        breaks: the first line with a quoted value that contains a line break.
+        escapes: the first line with an escaping backslash before a mark in a quoted value.
     """
 
     quote: Quote
@@ -96,12 +95,12 @@ class _Candidate:
     _begun: int | None = None
 
     def feed(self, codes: np.ndarray, line: int, newlines: np.ndarray) -> None:
-        """Reads the next block.
+        """Processes the next block.
 
         Args:
-            codes: its bytes, [length]; the last one ends a line.
+            codes: bytes of the block, [length]; the last one ends a line.
             line: number of its first line.
-            newlines: where its lines end, ascending.
+            newlines: positions of its line ends, ascending.
         """
         if self.fails:
             return
@@ -136,8 +135,8 @@ class _Candidate:
         opening: np.ndarray,
         outside: np.ndarray,
     ) -> None:
-        """Keeps where the last quoted value opens, and the first one with a line break."""
-        # The second of two marks that are one inside a value opens none.
+        """Records where the last quoted value opens, and the first one with a line break."""
+        # In a doubled mark inside a value, the second mark does not open a value.
         opening[1:] &= codes[:-1] != MARK
         places = np.flatnonzero(opening)
         inner = newlines[~outside[newlines]]
@@ -148,10 +147,10 @@ class _Candidate:
             self._opened = self._line(line, newlines, places[-1])
 
     def end(self) -> None:
-        """Notes the end of the file."""
+        """Processes the end of the file."""
         if self._inside and not self.fails:
             self.unclosed = True
-            self.fails = (self._opened, "its quotation mark is never closed")
+            self.fails = (self._opened, "a quotation mark is never closed")
 
     @staticmethod
     def _line(line: int, newlines: np.ndarray, place: int) -> int:
@@ -160,11 +159,11 @@ class _Candidate:
     def _wrong_mark(
         self, codes: np.ndarray, is_mark: np.ndarray, outside: np.ndarray
     ) -> tuple[int, str]:
-        """Where a value is quoted in part, and why; the end of the block if none is."""
+        """Finds where only part of a value is quoted, and why; the end of the block if nowhere."""
         border = (codes == self.separator) | (codes == _NEWLINE) | (codes == _RETURN)
         if self.quote == "doubled":
             border |= is_mark
-        # A mark that opens a value follows a border, and one that closes it is before one.
+        # An opening mark follows a separator or line start; a closing one precedes a separator.
         good = ~is_mark
         good[0] |= not outside[0]
         good[1:] |= border[:-1] & ~outside[1:]
@@ -184,9 +183,9 @@ class _Candidate:
         separators: np.ndarray,
         wrong: tuple[int, str],
     ) -> None:
-        """Checks that every record has as many fields as the first one, and all marks are right.
+        """Checks that every record has as many fields as the first one, and that marks are valid.
 
-        The first failure in the file is kept: a record of another width, or the wrong mark.
+        Keeps the first failure in the file: a record with another number of fields or a wrong mark.
         """
         if not wrong[1] and self._all_alike(len(codes), ends, separators):
             return
@@ -211,7 +210,7 @@ class _Candidate:
             self.fails = (self._line(line, newlines, wrong[0]), wrong[1])
 
     def _all_alike(self, length: int, ends: np.ndarray, separators: np.ndarray) -> bool:
-        """Whether all records of a block of whole ones are as wide as the header: a quick look."""
+        """Checks quickly whether all records of a block of whole records match the header."""
         if not self._width or self._begun is not None or not len(ends) or ends[-1] < length - 1:
             return False
         places, each = np.flatnonzero(separators), self._width - 1
@@ -230,7 +229,7 @@ class _Candidate:
         filled: np.ndarray,
         limit: int,
     ) -> None:
-        """Compares the records that end before a place in the block with the header."""
+        """Compares the records that end before a position in the block with the header."""
         records = np.flatnonzero(filled & (ends < limit))
         if not len(records):
             return
@@ -245,14 +244,14 @@ class _Candidate:
         if record == 0 and self._begun is not None:
             at = self._begun
         self.ragged = True
-        self.fails = (at, f"{widths[first]} fields where the header has {self._width}")
+        self.fails = (at, f"{widths[first]} fields, but the header has {self._width}")
 
 
 def _blocks(stream: BinaryIO) -> Iterator[bytes]:
-    """Whole lines of a stream; the last one ends with a line break whether it had one or not."""
+    """Yields whole lines of a stream; a missing line break at the end is added."""
     held: list[bytes] = []
     while block := stream.read(BLOCK_BYTES):
-        if held and held[-1].endswith(b"\r"):  # its line break may have a second half
+        if held and held[-1].endswith(b"\r"):  # a \n may follow in the next chunk
             held[-1], block = held[-1][:-1], b"\r" + block
         cut = max(block.rfind(b"\n"), block.rfind(b"\r", 0, -1)) + 1
         if cut:
@@ -266,7 +265,7 @@ def _blocks(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _line_ends(block: bytes, codes: np.ndarray) -> np.ndarray:
-    r"""Where the lines of a block end: at \n, \r\n, or \r as an old Macintosh wrote."""
+    r"""Finds the line ends of a block: \n, \r\n, or \r as in old Macintosh files."""
     newlines = np.flatnonzero(codes == _NEWLINE)
     if b"\r" not in block:
         return newlines
@@ -277,7 +276,7 @@ def _line_ends(block: bytes, codes: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4096)
 def _quoting(path: Path, dialect: Dialect, size: int, changed: int) -> tuple[Quote, bool]:
-    """How a file's quotation marks are read, and whether quoted values hold line breaks."""
+    """Returns the quoting style, and whether quoted values contain line breaks."""
     if dialect.quote == "none":
         return "none", False
     with opened(path, dialect) as stream:
@@ -289,7 +288,7 @@ def _quoting(path: Path, dialect: Dialect, size: int, changed: int) -> tuple[Quo
     if dialect.quote:
         _check_closed(path, dialect, candidates[first])
     elif escapes or candidates[first].fails or candidates[first].breaks:
-        # Else the other ways cannot be better.
+        # Otherwise the other styles cannot fit better.
         candidates |= _tried(path, dialect, QUOTES[1:])[0]
         quote = _chosen(path, dialect, candidates)
     found = candidates[quote]
@@ -299,10 +298,10 @@ def _quoting(path: Path, dialect: Dialect, size: int, changed: int) -> tuple[Quo
 def _tried(
     path: Path, dialect: Dialect, quotes: Sequence[Quote]
 ) -> tuple[dict[Quote, _Candidate], bool]:
-    """Compares some ways to read quotation marks with a file.
+    """Compares quoting styles with a file.
 
     Returns:
-        What was found of each, and whether there is a backslash before a mark.
+        The result for each, and whether there is a backslash before a mark.
     """
     candidates = {quote: _Candidate(quote, ord(dialect.separator)) for quote in quotes}
     line, escapes = 1, False
@@ -320,22 +319,22 @@ def _tried(
 
 
 def _check_closed(path: Path, dialect: Dialect, only: _Candidate) -> None:
-    """Refuses a file that ends inside a quoted value: its last rows would be one value.
+    """Raises an error if a file ends inside a quoted value, which would swallow its last rows.
 
-    Any other failure is reported where the rows are read.
+    All other failures are reported when the rows are read.
     """
     if not only.fails or only.ragged:
         return
     at = only.fails[0] if only.unclosed else _never_closed(path, dialect)
     if at is not None:
         raise InputError(
-            f"{path} line {at}: its quotation mark is never closed; close it, or set "
-            "--text_set=quote=none if quotation marks are letters like others"
+            f"{path} line {at}: a quotation mark is never closed; close it, or set "
+            "--text_set=quote=none if quotation marks are ordinary characters"
         )
 
 
 def _never_closed(path: Path, dialect: Dialect) -> int | None:
-    """Line of the record whose quotation mark is open at the end, by the rules of `csv`."""
+    """Returns the line of the record whose quotation mark is never closed, by the `csv` module."""
     last, at, found = "\0", 1, [""]
     with as_csv(path, dialect) as stream:
         text = io.TextIOWrapper(stream, "utf-8", "replace", newline="")
@@ -360,11 +359,11 @@ def _chosen(path: Path, dialect: Dialect, candidates: Mapping[Quote, _Candidate]
     lenient = _first_difference(path, dialect)
     at, why = doubled.fails
     if none.fails and (lenient is not None or doubled.ragged):
-        return "doubled"  # where it is read, the record of another width is refused
+        return "doubled"  # the record with another number of fields is reported when it is read
     if none.fails:
         raise InputError(
             f"{path} line {at}: {why}; put quotation marks around the whole value and double those "
-            "inside, or set --text_set=quote=none if they are letters like others"
+            "inside, or set --text_set=quote=none if they are ordinary characters"
         )
     if lenient:
         raise _ambiguous(path, lenient, "none", "the quotation marks around a value")
@@ -372,20 +371,20 @@ def _chosen(path: Path, dialect: Dialect, candidates: Mapping[Quote, _Candidate]
         raise InputError(
             f"{path} line {at}: {why}, but quotation marks enclose names in the header; put "
             "quotation marks around the whole value and double those inside, or set "
-            "--text_set=quote=none if they are letters like others, in the header too"
+            "--text_set=quote=none if they are ordinary characters, in the header too"
         )
     return "none"
 
 
 def _ambiguous(path: Path, line: int, other: str, what: str) -> InputError:
     return InputError(
-        f"{path} line {line}: {what} can be read in two ways; set --text_set=quote=doubled "
+        f"{path} line {line}: {what} is ambiguous; set --text_set=quote=doubled "
         f"(quotation marks enclose values) or --text_set=quote={other}"
     )
 
 
 def _header_changes(path: Path, dialect: Dialect) -> bool:
-    """Whether the header has other names if its quotation marks are letters."""
+    """Checks whether the header has other names if quotation marks are ordinary characters."""
     found: list[list[str]] = []
     for quote in ("doubled", "none"):
         with opened(path, dialect) as stream:
@@ -396,11 +395,11 @@ def _header_changes(path: Path, dialect: Dialect) -> bool:
 
 
 def _first_difference(path: Path, dialect: Dialect) -> int | None:
-    """Where reading a quotation mark inside an unquoted value as a letter makes a difference.
+    """Finds where reading a mark inside an unquoted value as an ordinary character matters.
 
     Returns:
-        None where the file cannot be read that way; 0 where it can, and quotation marks enclose
-        no value; else the first line where they do.
+        None if the file cannot be read that way; 0 if it can and no value is quoted; otherwise
+        the first line with a quoted value.
     """
     first, width = 0, 0
     try:

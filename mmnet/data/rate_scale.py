@@ -1,4 +1,4 @@
-"""The scale of the rates, fitted on what training reads: one sd and one mean, in percent."""
+"""The scale of share rates in training: one standard deviation and one mean, in percent."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def rate_scale(
     shards: Sequence[slice],
     spill: str | None = None,
 ) -> tuple[float, float]:
-    """Sd of the rates observed in training windows and targets; mean of the training targets.
+    """Computes the sd of rates in training windows and targets, and the mean of training targets.
 
     Args:
         panel: counts of all items.
         train: the training examples.
         task: window, horizon and `min_clicks`.
-        shards: runs of items that are looked at together.
-        spill: a directory for what does not fit in memory; none: the system's temporary one.
+        shards: ranges of items to process together.
+        spill: directory for data that do not fit in memory; default: the system's.
 
     Returns:
-        Sd and mean in percent, the same to the bit whatever the shards.
+        Sd and mean in percent, bit-for-bit the same for any shards.
     """
     used, targets = (Spool(np.dtype(np.float64), 1, spill) for _ in range(2))
     for rows in shards:
@@ -44,9 +44,9 @@ def rate_scale(
 
 
 def _rates(panel: Panel, train: Examples, task: TaskFlags) -> tuple[np.ndarray, np.ndarray]:
-    """The rates of one shard that training reads, and those of its targets."""
+    """Returns the rates of one shard that training reads, and those of its targets."""
     rate, _ = share_rates.share_rates(panel, 1)
-    # A rate that several windows read counts once.
+    # A rate in several windows counts once.
     used = np.zeros(rate.shape, bool)
     for back in range(task.window):
         column = train.times - back

@@ -1,8 +1,8 @@
-"""Two rows for one key: an exact repeat of a row, or two rows that contradict each other.
+"""Two rows for one key: exact duplicates, or rows that contradict each other.
 
-Exact repeats come from files that were written or copied twice. They carry nothing, and
-`--repeats=drop` leaves them out. Of two rows that differ neither can be dropped: that one of them
-is wrong, or that both are parts of a whole, is not in the table.
+Exact duplicates come from files that were written or copied twice; `--repeats=drop` leaves them
+out. Rows that differ are never dropped, since the table does not show which one is wrong, or
+whether both are parts of a whole.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from mmnet.checks import InputError
 from mmnet.data.parquet import PIECE_ROWS, ParquetTable
 from mmnet.data.tables import Rows
 
-RULE = "is not an exact repeat of a row"
-"""The ledger's words for what `--repeats=drop` leaves out."""
+RULE = "is not an exact duplicate of a row"
+"""Name of the ledger's rule of `--repeats=drop`."""
 
 
 def firsts(keys: np.ndarray) -> np.ndarray:
-    """The first row with the key of each row, int64 [rows].
+    """Returns the first row with the same key for each row, int64 [rows].
 
     >>> firsts(np.array([7, 8, 7]))
     array([0, 1, 0])
@@ -31,15 +31,15 @@ def firsts(keys: np.ndarray) -> np.ndarray:
 
 
 def differences(table: Rows, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """In which column pairs of rows differ, of all columns of the table.
+    """Finds the column in which pairs of rows differ, among all columns of the table.
 
     Args:
-        table: has the rows.
-        one: places of the first row of each pair.
-        other: places of the second.
+        table: table of the rows.
+        one: positions of the first row of each pair.
+        other: positions of the second.
 
     Returns:
-        The first such column of each pair, object [pairs]; empty where the two rows are the same.
+        The first such column of each pair, object [pairs]; empty if the two rows are equal.
 
     >>> from mmnet.data.tables import Table
     >>> rows = Table(pa.table({"id": ["a", "a", "a"], "n": [1, 1, None]}), "items")
@@ -57,9 +57,9 @@ def differences(table: Rows, one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _rows(table: Rows, places: np.ndarray) -> pa.Table:
-    """Some rows of a table with all of their columns, by ascending place."""
+    """Returns some rows of a table with all columns, in the order of their positions."""
     blocks = table.blocks(PIECE_ROWS)
-    if isinstance(table, ParquetTable):  # only what holds them is read
+    if isinstance(table, ParquetTable):  # reads only the row groups that contain them
         blocks = [
             block
             for block in blocks
@@ -73,45 +73,46 @@ def _rows(table: Rows, places: np.ndarray) -> pa.Table:
 
 
 def _codes(column: pa.ChunkedArray) -> np.ndarray:
-    """A number for each value of a column, the same for the same value; empty ones are the same."""
+    """Returns a number for each value of a column, equal for equal values; nulls are equal."""
     if pa.types.is_nested(column.type):
         return pd.factorize(np.array([repr(value) for value in column.to_pylist()], object))[0]
     return pd.factorize(column.to_pandas(types_mapper=pd.ArrowDtype))[0]
 
 
 def refusal(table: Rows, one: int, other: int, key: str, advice: str) -> InputError:
-    """What to say of two rows for one key.
+    r"""Returns the error about two rows for one key.
 
     Args:
-        table: has the rows.
-        one: place of the first row.
-        other: place of the second.
-        key: what the two rows are for.
-        advice: what to do where they differ.
+        table: table of the rows.
+        one: position of the first row.
+        other: position of the second.
+        key: the key in words, such as the item.
+        advice: what to do if they differ.
 
     >>> from mmnet.data.tables import Table
     >>> rows = Table(pa.table({"id": ["a", "a", "a"], "n": [1, 1, 2]}), "items")
     >>> print(refusal(rows, 0, 1, "item 'a'", "correct one"))
-    items table row 2: an exact repeat of row 1 (item 'a'); remove it, or set --repeats=drop
+    items table row 2: exact duplicate of row 1 (item 'a'); remove it, or set --repeats=drop
     >>> print(refusal(rows, 0, 2, "item 'a'", "correct one"))
-    items table row 3: two different rows for item 'a': n is 1 in row 1 and 2 here; correct one
+    items table row 3: duplicate row for item 'a' with other values: n is 1 in row 1 and 2 here; \
+correct one
     """
     (column,) = differences(table, np.array([one]), np.array([other]))
     here, there = table.where_place(other), _short(table, one, other)
     if not column:
         return InputError(
-            f"{here}: an exact repeat of {there} ({key}); remove it, or set --repeats=drop"
+            f"{here}: exact duplicate of {there} ({key}); remove it, or set --repeats=drop"
         )
     values = _rows(table, np.array(sorted((one, other))))[column].to_pylist()
     first, second = values if one < other else values[::-1]
     return InputError(
-        f"{here}: two different rows for {key}: {column} is {_shown(first)} in {there} and "
-        f"{_shown(second)} here; {advice}"
+        f"{here}: duplicate row for {key} with other values: {column} is {_shown(first)} in "
+        f"{there} and {_shown(second)} here; {advice}"
     )
 
 
 def _short(table: Rows, one: int, other: int) -> str:
-    """The place of one row in a message that has named another; without a file of the same name."""
+    """Returns the place of a row for a message that names another row; without the same file."""
     here, there = table.where_place(one), table.where_place(other)
     file, _, unit = here.rpartition(" ")
     file, _, word = file.rpartition(" ")

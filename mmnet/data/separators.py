@@ -1,4 +1,4 @@
-"""Lists in text whose separator is not the one that is expected."""
+"""Detection of lists in text that use another separator than the expected one."""
 
 from __future__ import annotations
 
@@ -14,31 +14,32 @@ from mmnet.data.columns import SEPARATOR
 from mmnet.data.tables import Table
 
 OTHERS = ("|", ",", "\t", "/", " ")
-"""Separators that are noticed."""
+"""Separators to look for."""
 
 AS_FLAG = {"\t": "tab", " ": "space"}
-"""How a flag names those that a flagfile would lose."""
+"""Names of separators that a flagfile cannot contain."""
 
 MOST_VALUES = 100_000
-"""Different values that are looked at."""
+"""Maximum number of distinct values to look at."""
 
 FEW, JOINED, ALONE, ALONE_NUMBERS = 0.01, 5, 0.9, 0.5
-"""Least part of the rows, number of different lists, and part of what is in them that the column
-also has alone (or if all of it is whole numbers), where less than half of the rows are lists."""
+"""Thresholds if less than half of the rows are lists: minimum share of the rows, minimum number of
+distinct lists, and minimum share of their parts that also occur alone (or if all are whole
+numbers)."""
 
 
 def check(items: Table, column: str, flag: str) -> None:
-    """Refuses a column whose values are most likely lists with another separator.
+    """Raises an error if the values of a column are most likely lists with another separator.
 
-    They are where the expected one never occurs, at least half of the values contain the other
-    one, and the parts are fewer than half of the different values. Points in a path or words of a
-    name have their own places, parts of a list come first and later; so those have to, except
-    between bars and tabs, which no name contains. Where fewer values contain it, nearly all
-    of their parts have to be values of their own elsewhere: `a,b` where others are `a` and `b`; of
-    whole numbers at least half of them.
+    They are if the expected separator never occurs, at least half of the values contain the other
+    one, and there are fewer than half as many distinct parts as distinct values. Parts of a path or
+    words of a name have fixed positions, whereas parts of a list occur first and later; this is
+    required too, except for bars and tabs, which names do not contain. If fewer values contain the
+    separator, nearly all of their parts must be values of their own: `a,b` if other values are `a`
+    and `b`; for whole numbers at least half of them.
 
     Raises:
-        InputError: the sentence has an example and both ways out.
+        InputError: the sentence has an example and both remedies.
 
     >>> tags = ["a|b", "b|a", "a|b|c", "c|b", "c|a", "b|c", "a|c"]
     >>> check(Table(pa.table({"tags": tags}), "items"), "tags", "taxonomies")
@@ -68,7 +69,7 @@ such values whole
             and rows >= FEW * number
             and _of_single_values(counts, joined, separator)
         ):
-            why = "of values that the column has one by one too"
+            why = "of values that also occur alone in the column"
         if why:
             row = pc.index(pc.is_in(text, pa.array(list(joined), text.type)), True).as_py()
             example = text[row].as_py()
@@ -81,7 +82,7 @@ such values whole
 
 
 def _of_single_values(texts: Mapping[str, int], joined: Collection[str], separator: str) -> bool:
-    """Whether nearly all parts of the joined texts are texts of their own elsewhere."""
+    """Checks whether nearly all parts of the joined texts occur alone elsewhere."""
     parts = {part.strip() for one in joined for part in one.split(separator)} - {""}
     alone = sum(part in texts for part in parts)
     of_numbers = all(part.isdecimal() for part in parts)
@@ -90,7 +91,7 @@ def _of_single_values(texts: Mapping[str, int], joined: Collection[str], separat
 
 
 def _are_lists(texts: dict[str, int], separator: str) -> bool:
-    """Whether texts are few parts, joined in many ways."""
+    """Checks whether texts consist of few parts, joined in many ways."""
     first: Counter[str] = Counter()
     later: Counter[str] = Counter()
     for text in texts:

@@ -17,8 +17,8 @@ FIXED_POINT = 1 << 24
 def share_rate(shares: Any, clicks: Any) -> Any:
     """Eq. 1: y = 100 * shares / clicks, in percent.
 
-    This is the one place of the formula. It uses operators that NumPy and TensorFlow share, and
-    in float64 both give the same bits.
+    This is the only place of the formula. It uses operators that NumPy and TensorFlow share, and
+    in float64 both produce the same bits.
 
     Args:
         shares: NumPy integers, or a float64 tensor.
@@ -34,7 +34,7 @@ def share_rate(shares: Any, clicks: Any) -> Any:
 
 
 def observed(panel: Panel, min_clicks: int) -> np.ndarray:
-    """Where an item's rate counts: released, and clicked at least `min_clicks` times.
+    """Marks where an item's rate is observed: released, with at least `min_clicks` clicks.
 
     Returns:
         bool [items, periods]; the opposite of the missing flag.
@@ -44,7 +44,7 @@ def observed(panel: Panel, min_clicks: int) -> np.ndarray:
 
 
 def share_rates(panel: Panel, min_clicks: int) -> tuple[np.ndarray, np.ndarray]:
-    """Eq. 1 with its missing flag m: 1 where the rate is not known.
+    """Computes Eq. 1 and its missing flag m: 1 where the rate is not known.
 
     Returns:
         `(share_rate, missing_flag)`, float32 [items, periods]; the rate is 0 where missing.
@@ -59,24 +59,24 @@ def share_rates(panel: Panel, min_clicks: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fixed_point(panel: Panel, seen: np.ndarray) -> np.ndarray:
-    """The same rates as int64 multiples of 2**-24 percent, 0 where missing."""
-    # Multiplying by a power of two rounds nothing: only the step to whole numbers does.
+    """Returns the same rates as int64 multiples of 2**-24 percent, 0 where missing."""
+    # Multiplying by a power of two is exact: only the conversion to integers rounds.
     return np.rint(FIXED_POINT * _where(seen, panel)).astype(np.int64)
 
 
 def _where(seen: np.ndarray, panel: Panel) -> np.ndarray:
-    """Rates where seen, float64 [items, periods]; 0 elsewhere."""
+    """Returns rates where observed, float64 [items, periods]; 0 elsewhere."""
     rate = np.zeros(seen.shape)
     rate[seen] = share_rate(panel.shares[seen], panel.clicks[seen])
     return rate
 
 
 def true_share_rates(truth: pa.Table, panel: Panel) -> np.ndarray:
-    """Planted true share rates on a panel, float64 [items, periods]; NaN where there is none.
+    """Returns the true share rates of simulated data, float64 [items, periods]; NaN if unknown.
 
     Args:
         truth: item_id, period and true_share_rate in percent.
-        panel: whose items and periods are wanted.
+        panel: panel with the items and periods.
     """
     who = pd.Index(panel.item_ids).get_indexer(truth["item_id"].to_pandas())
     column = truth["period"].to_numpy() - panel.first_period

@@ -1,16 +1,16 @@
-"""One spelling of values: what an id, a category or a tag is called, whatever file it came from.
+"""One spelling per value: the same text for an id, category or tag from any kind of file.
 
-A value has one text in CSV, in Parquet of any type, in events that an engine reads and in requests:
+A value has the same text in CSV, in Parquet of any type, in events of an engine and in requests:
 
-    " a "           -> "a"         spaces around it are no part of it
+    " a "           -> "a"         spaces around it are removed
     True, "TRUE"    -> "true"      true and false in any case
     12, 12.0, "12.00", Decimal("12.0")  -> "12"
-    0.1             -> "0.1"       a float as CSV writers write it: as short as it reads back
+    0.1             -> "0.1"       a float as CSV writers write it: the shortest exact text
     "3.10", "007"   -> as they are
 
-The rule looks at one value alone, never at its column, so that a request of one row means what a
-training table means. It is written three times, for Arrow, for Python and for Ibis (`in_ibis`);
-tests hold that they agree. A fourth one is part of exports, see `serving.export`.
+The rule looks at a single value, never at its column, so that a request with one row means the same
+as a training table. It is implemented three times, for Arrow, for Python and for Ibis (`in_ibis`);
+tests check that they agree. A fourth implementation is part of exports, see `serving.export`.
 """
 
 from __future__ import annotations
@@ -30,36 +30,36 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 LARGEST = 1 << 53
-"""Counts stay below this, and floats above it skip whole numbers: float64 holds each below."""
+"""Upper limit of counts: float64 represents each whole number below it, but not all above."""
 
 SPACES = "\t-\r\x1c-\x1f \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-"""What `str.strip` strips, as the inside of a regular expression's character class."""
+"""The characters that `str.strip` removes, for a character class of a regular expression."""
 
 WHOLE = r"^(-?[0-9]+)\.0+$"
-"""A whole number that was written as a float."""
+"""Matches a whole number that was written as a float."""
 ZERO = r"^-(0+)\.0+$"
-"""The same of a negative zero."""
+"""Matches a negative zero that was written as a float."""
 TRUTH = r"^([tT][rR][uU][eE]|[fF][aA][lL][sS][eE])$"
-"""Not `(?i)`, whose letters include the long s in some engines."""
+"""Not `(?i)`, which matches the long s in some engines."""
 
 FLOATED = (
     r"^-?[0-9](\.[0-9]+)?[eE]\+(1[5-9]|[2-9][0-9]|[1-9][0-9][0-9])$"
     r"|^-?[0-9]\.[0-9]+[eE](1[5-9]|[2-9][0-9]|[1-9][0-9][0-9])$"
     r"|^-?[0-9]{16,}\.0+$"
 )
-"""A number that a program wrote as a float and that may be `LARGEST` or beyond.
+"""Matches a number that a program wrote as a float and that may be `LARGEST` or more.
 
 In scientific notation, programs write one digit before the point; `1e16` alone may well be an id.
 """
 
 MAX_LITERAL = 1 << 16
-"""Characters of the longest text that is read as a list literal."""
+"""Maximum length of a text that is parsed as a list literal."""
 
 # ----------------------------------------------------------------------------------- Arrow
 
 
 def texts(data: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """Single values of any type as strings, empty where empty.
+    """Converts single values of any type to strings, empty where empty.
 
     >>> texts(pa.array([1.0, None, 2.5])).to_pylist()
     ['1', '', '2.5']
@@ -76,7 +76,7 @@ def texts(data: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
 
 
 def plain(data: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """A column without the types that only say how it is stored: dictionaries and views.
+    """Returns a column without storage types: dictionaries and views become plain values.
 
     >>> plain(pa.array(["a", None]).dictionary_encode()).type
     DataType(string)
@@ -87,7 +87,7 @@ def plain(data: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column's values are text, which may say anything.
+    """Checks whether a column's values are text.
 
     >>> is_text(pa.large_string()), is_text(pa.dictionary(pa.int8(), pa.string()))
     (True, True)
@@ -129,7 +129,7 @@ def _is_whole(data: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
 
 
 def lost_digits(data: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """Which ids passed through a float that cannot hold them, bool [values].
+    """Marks ids that passed through a float that cannot represent them, bool [values].
 
     >>> lost_digits(pa.array([7.2e18, 12.0])).tolist()
     [True, False]
@@ -155,7 +155,7 @@ def lost_digits(data: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 
 def spelled(value: Any) -> str:
-    """The text of one value, as `texts` writes it.
+    """Returns the text of one value, as `texts` writes it.
 
     >>> [spelled(value) for value in (True, 12.0, "12.00", "False ", None, 0.1, "3.10")]
     ['true', '12', '12', 'false', '', '0.1', '3.10']
@@ -191,7 +191,7 @@ _WORDS = {"true": True, "false": False, "null": None, "nan": None, "NaN": None}
 
 
 def literal(text: str) -> list[Any] | None:
-    """The values of a list that JSON, Python or NumPy wrote; None of any other text.
+    """Parses a list written by JSON, Python or NumPy; returns None for any other text.
 
     >>> literal('["a", "b"]'), literal("['a', 2]"), literal("['a' 'b']"), literal("[]")
     (['a', 'b'], ['a', 2], ['a', 'b'], [])
@@ -202,7 +202,7 @@ def literal(text: str) -> list[Any] | None:
     if len(text) > MAX_LITERAL or not _LIST.fullmatch(text):
         return None
     try:
-        found = json.loads(text)  # first: its escapes are not quite those of Python
+        found = json.loads(text)  # first, since its escapes differ from Python's
     except ValueError:
         try:
             items = re.findall(_ITEM, text, re.DOTALL)
@@ -220,9 +220,9 @@ def literal(text: str) -> list[Any] | None:
 
 
 def in_ibis(column: ir.Value) -> ir.StringValue:
-    """The same as an expression of functions that DuckDB, Spark and SQLite share.
+    """Returns the same as an expression of functions that DuckDB, Spark and SQLite share.
 
-    Floats with a fraction are left to the engine, which may write them otherwise: they are no ids.
+    Floats with a fraction are formatted by the engine, which may differ: they are not ids.
     """
     import ibis
 
@@ -241,7 +241,7 @@ def in_ibis(column: ir.Value) -> ir.StringValue:
     if not (of.is_string() or of.is_decimal()):
         return value.cast("string").fill_null("")
     text = value.cast("string").fill_null("")
-    # One search decides for most values, which are written as they should be.
+    # One search suffices for most values, which are already in their final spelling.
     unusual = text.re_search(f"^[{SPACES}]|[{SPACES}]$|\\.0+[{SPACES}]*$|{TRUTH}")
     trimmed = text.re_replace(f"^[{SPACES}]+|[{SPACES}]+$", "")
     usual = ibis.cases(
@@ -254,12 +254,12 @@ def in_ibis(column: ir.Value) -> ir.StringValue:
 
 
 def _finite(number: Any) -> Any:
-    # In engines that have a NaN it is above all numbers, infinity included; not all can ask for it.
+    # Engines with NaN sort it above all numbers, but not all of them can test for it.
     return number.notnull() & (number.abs() <= sys.float_info.max)
 
 
 def lost_in_ibis(column: ir.Value) -> ir.BooleanValue:
-    """`lost_digits` as an expression."""
+    """Returns `lost_digits` as an expression."""
     import ibis
 
     value: Any = column

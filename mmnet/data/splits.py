@@ -1,4 +1,4 @@
-"""Which (item, t) are examples, and which of them train, validate and test."""
+"""Examples (item, t), and their split into train, validation and test."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Examples:
 
     Attributes:
         items: int32 [examples], row of the item.
-        times: int32 [examples], column t of the last period seen; the target is t + horizon.
+        times: int32 [examples], column t, the last period of the window; the target is t + horizon.
     """
 
     items: np.ndarray
@@ -33,7 +33,7 @@ class Examples:
         return len(self.items)
 
     def part(self, rows: slice) -> Examples:
-        """The examples of a run of items, whose rows count from its first then.
+        """Returns the examples of a range of items, with rows counted from the first of them.
 
         >>> Examples(np.array([0, 2, 3, 3]), np.array([4, 4, 4, 5])).part(slice(2, 4))
         Examples(items=array([0, 1, 1]), times=array([4, 4, 5]))
@@ -44,7 +44,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Split:
-    """The examples of all splits, and the first target column of each where time decides."""
+    """The examples of all splits, and the first target column of each in a chronological split."""
 
     train: Examples
     validation: Examples
@@ -55,7 +55,7 @@ class Split:
         return getattr(self, name)
 
     def closed(self) -> Split:
-        """The same splits, of which test cannot be opened.
+        """Returns the same splits with the test examples locked.
 
         >>> nothing = Examples(np.array([]), np.array([]))
         >>> Split(nothing, nothing, nothing).closed()["test"]
@@ -68,7 +68,7 @@ class Split:
 
 @dataclass(frozen=True)
 class _TestClosed(Split):
-    """Splits for what has to do without the test rows."""
+    """Splits for code that must not see the test examples."""
 
     def __getattribute__(self, name: str):
         if name == "test":
@@ -78,12 +78,12 @@ class _TestClosed(Split):
 
 @dataclass(frozen=True)
 class Candidates:
-    """What one split took of the candidates, in one shard of items.
+    """Candidates of one split in one shard of items.
 
     Attributes:
-        examples: those that are in the split; rows of items count from the shard's first.
-        candidates: targets in the split's span.
-        in_time: those whose t is late enough.
+        examples: those in the split; rows of items are counted from the shard's first.
+        candidates: number of targets in the split's span.
+        in_time: number of those whose t is late enough.
     """
 
     examples: Examples
@@ -97,30 +97,30 @@ def split_examples(
     shards: Sequence[slice] = (),
     groups: np.ndarray | None = None,
 ) -> tuple[Split, list[Rule]]:
-    """Finds every example and splits them.
+    """Builds all examples and splits them.
 
     An example is every (item, t) whose target period t + h is observed and not before release,
     however many of its window's entries are missing. Targets of validation and test need
     `min_target_clicks`, of training `min_train_clicks`.
 
-    The chronological split cuts the calendar: targets before t1 train, before t2 validate, the
-    rest test. With `origin` k all cuts lie k test spans earlier, and what comes after the test
-    span is in no split. by_item and random_window split by a hash of the item (and
-    period) and `split_seed`; of items in one group all have the same hash.
+    The chronological split divides the calendar: targets before t1 train, before t2 validate, the
+    rest test. With `origin` k all boundaries are k test spans earlier, and targets after the test
+    span are in no split. by_item and random_window split by a hash of the item (and
+    period) and `split_seed`; all items of a group have the same hash.
 
     Args:
         panel: counts of all items.
-        task: the rules.
-        shards: runs of items that are looked at together; all at once by default.
-        groups: uint64 [items], the same for items that by_item keeps together; see
-            `groups.hashes`. None: each item is on its own.
+        task: flags of the examples and of the split.
+        shards: ranges of items to process together; default: all at once.
+        groups: uint64 [items], equal for items that by_item keeps together; see
+            `groups.hashes`. None: each item is its own group.
 
     Returns:
-        The examples, and what the rules left out.
+        The examples, and the ledger of what the rules left out.
 
     Raises:
-        InputError: fewer periods than window + horizon, split ratios that are none, an empty
-            split, or too few test rows.
+        InputError: there are fewer periods than window + horizon, the split ratios are invalid, a
+            split is empty, or there are too few test rows.
 
     >>> from mmnet.data.calendars import Calendar
     >>> clicks = np.ones((2, 12), np.int64)
@@ -165,7 +165,7 @@ def _check_rows(name: str, number: int, task: TaskFlags) -> None:
     least_rows = task.min_test_rows if name == "test" else 1
     if number < least_rows:
         flag = "min_train_clicks" if name == "train" else "min_target_clicks"
-        fix = "or bring more periods"
+        fix = "or use data with more periods"
         if task.split_group:
             together = ",".join(task.split_group)
             fix = f"{fix}, or keep fewer items together than --split_group={together} does"
@@ -194,9 +194,9 @@ def _check(panel: Panel, task: TaskFlags) -> None:
 def _split_shard(
     panel: Panel, hashes: np.ndarray, task: TaskFlags, cuts: tuple[int, ...]
 ) -> tuple[dict[str, Candidates], int]:
-    """The examples of one shard of items by split, and how many candidates it has."""
+    """Returns the examples of one shard of items by split, and their number of candidates."""
     seen = share_rates.observed(panel, 1)
-    seen[:, : task.horizon] = False  # no t before the first column
+    seen[:, : task.horizon] = False  # these targets would need a t before the first column
     items, targets = np.nonzero(seen)
     clicks = panel.clicks[items, targets]
     which = _assign(panel.first_period, hashes[items], targets, task, cuts)
@@ -206,7 +206,7 @@ def _split_shard(
         candidates = which == number
         in_time = candidates
         if _has_late(name, task, cuts):
-            # An earlier t would be scored by weights fitted on targets that lie after it.
+            # For an earlier t, the weights would have been fitted on targets that are after t.
             in_time = candidates & (times >= cuts[number] - 1)
         chosen = in_time & (clicks >= _fewest(name, task))
         examples = Examples(items[chosen].astype(np.int32), times[chosen])
@@ -219,7 +219,7 @@ def _fewest(name: str, task: TaskFlags) -> int:
 
 
 def _has_late(name: str, task: TaskFlags, cuts: tuple[int, ...]) -> bool:
-    """Whether the first h - 1 targets of a split's span are left out."""
+    """Checks whether the first h - 1 targets of a split's span are left out."""
     return name != "train" and task.horizon > 1 and bool(cuts)
 
 
@@ -230,7 +230,7 @@ def _assign(
     task: TaskFlags,
     cuts: tuple[int, ...],
 ) -> np.ndarray:
-    """Number of the split of each candidate, whose item hashes so; 3 = none."""
+    """Returns the number of the split of each candidate by its item's hash; 3 = none."""
     if cuts:
         return np.searchsorted(cuts, targets, side="right") - 1
     borders = np.cumsum(task.split_ratios) / np.sum(task.split_ratios)
@@ -240,7 +240,7 @@ def _assign(
 
 
 def _cuts(num_periods: int, task: TaskFlags) -> tuple[int, int, int, int]:
-    """The first target column of each split of the calendar, and the one after the last."""
+    """Returns the first target column of each split by time, and the end of the last one."""
     borders = np.cumsum(task.split_ratios) / np.sum(task.split_ratios)
     num_targets = num_periods - task.horizon
     # The first h - 1 targets of a span are left out, so it needs at least h.
@@ -249,7 +249,7 @@ def _cuts(num_periods: int, task: TaskFlags) -> tuple[int, int, int, int]:
     end = num_periods - task.origin * test
     if task.origin and end - test - validation <= task.horizon:
         raise InputError(
-            f"--origin={task.origin} leaves no periods to train on: {num_periods} in "
-            f"all, {test} of them in each test span; lower it, or bring more periods"
+            f"--origin={task.origin} leaves no periods to train on: of {num_periods} "
+            f"periods, each test span has {test}; lower it, or use data with more periods"
         )
     return task.horizon, max(task.horizon, end - test - validation), end - test, end

@@ -1,4 +1,4 @@
-"""Rows sorted into shards of items: in memory while they are few, then in files."""
+"""Rows sorted into shards of items: in memory while they are few, otherwise in files."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from mmnet.files import scratch_directory
 
 SPOOL_ROWS = 1 << 22
-"""Rows that are held in memory before they go to files."""
+"""Number of rows to keep in memory before they are written to files."""
 
 
 class Spool:
-    """Rows of one dtype, read back shard by shard in the order in which they came.
+    """Rows of one dtype, read back by shard in their original order.
 
     Args:
-        dtype: of a row.
-        num_shards: how many shards there are.
-        parent: directory for the files; none: the system's temporary one.
+        dtype: type of a row.
+        num_shards: number of shards.
+        parent: directory for the files; default: the system's temporary directory.
 
     >>> spool = Spool(np.dtype(np.int64), num_shards=2)
     >>> spool.add(np.array([1, 0, 1]), np.array([7, 8, 9]))
@@ -35,7 +35,7 @@ class Spool:
         self._scratch: tempfile.TemporaryDirectory | None = None
 
     def add(self, shards: np.ndarray, rows: np.ndarray) -> None:
-        """Takes rows in.
+        """Adds rows.
 
         Args:
             shards: int [rows], number of each row's shard.
@@ -49,7 +49,7 @@ class Spool:
             self._to_files()
 
     def shard(self, number: int) -> np.ndarray:
-        """The rows of one shard."""
+        """Returns the rows of one shard."""
         parts = [rows[starts[number] : starts[number + 1]] for rows, starts in self._held]
         if self._scratch:
             file = self._file(self._scratch, number)
@@ -58,7 +58,7 @@ class Spool:
         return np.concatenate(parts) if parts else np.zeros(0, self.dtype)
 
     def mapped(self, number: int) -> np.ndarray:
-        """The rows of one shard, to be worked on in place: a mapped file where there are many."""
+        """Returns the rows of one shard as a writable array; a mapped file if there are many."""
         if self._scratch is None:
             return self.shard(number)
         self._to_files()

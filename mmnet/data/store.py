@@ -1,12 +1,12 @@
-"""A dataset directory holds the old dataset or the new one, however a process ends.
+"""Dataset directories that contain either the old or the new dataset, however a process ends.
 
-    DIRECTORY/dataset.json          what the dataset is, and in which folder; written last
+    DIRECTORY/dataset.json          description of the dataset and name of its folder; written last
     DIRECTORY/3f1c0a6be2d94477-1/   arrays and ledger; named by the dataset's fingerprint
-    DIRECTORY/...                   files of the user and of other stages: never touched
+    DIRECTORY/...                   files of the user and of other stages: never changed
 
-A folder that `dataset.json` names is not written again, apart from what is derived from its arrays.
-A process that opened the old folder keeps its arrays: they are mapped, and a mapping outlives the
-name of its file.
+A folder that `dataset.json` names is never rewritten, except for files derived from its arrays. A
+process that opened the old folder keeps its arrays: they are mapped, and a mapping remains valid
+after its file is deleted.
 
 Earlier versions of the first system kept the arrays alongside `dataset.json`; those of the second
 named the folder by 16 digits and called the fingerprint `key`. Both are read.
@@ -34,10 +34,10 @@ from mmnet.checks import InputError
 ABOUT = "dataset.json"
 LEDGER = "ledger.md"
 REPLACED = "replaced.json"
-"""Names the files of a dataset without a folder until they are removed: this one replaces it."""
+"""Lists the files of a dataset without a folder until they are removed, after it is replaced."""
 
 _FOLDER = re.compile(r"[0-9a-f]{16}(-\d+)?|\.[0-9a-f]{16}(-\d+)?\.new-.+")
-"""Folders of datasets, and what a killed process left of one."""
+"""Names of dataset folders, and of what a killed process left of one."""
 _SUFFIXES = {".npy", ".npz", ".parquet", ".json", ".md"}
 """Suffixes of the files in such a folder."""
 _AT_THE_TOP = re.compile(
@@ -56,9 +56,9 @@ class Store(Generic[T]):
     """The dataset directories of one system.
 
     Attributes:
-        driver: the module that makes one, for messages.
-        format: of the arrays and of the document; a directory of another format is refused.
-        open: reads a dataset, given the folder of its arrays and its document.
+        driver: module that prepares a dataset, for messages.
+        format: version of the arrays and the document; other versions are refused.
+        open: opens a dataset, given the folder of its arrays and its document.
     """
 
     driver: str
@@ -81,12 +81,12 @@ class Store(Generic[T]):
         """
         directory = Path(directory)
         refusal = (
-            f"--dataset_dir={directory} is being made by another process; wait for it, or choose "
-            "another"
+            f"--dataset_dir={directory} is being prepared by another process; wait for it, or "
+            "choose another directory"
         )
         with files.only_one(directory, refusal, remove=True):
             if not (directory / ABOUT).is_file() and _others(directory, sources):
-                raise InputError(f"{directory} holds other files; choose another --dataset_dir")
+                raise InputError(f"{directory} contains other files; choose another --dataset_dir")
             _clear(directory)
             yield
 
@@ -94,7 +94,7 @@ class Store(Generic[T]):
         """Opens a dataset directory; arrays are mapped, not read.
 
         Raises:
-            InputError: there is no dataset, or it is not whole, or of another format.
+            InputError: there is no dataset, or it is incomplete or of another format.
         """
         directory = Path(directory)
         about = read(directory)
@@ -104,39 +104,41 @@ class Store(Generic[T]):
             except InputError:
                 before, about = about, read(directory)
                 if about == before:
-                    raise  # else it was replaced while its arrays were being opened
+                    raise  # otherwise it was replaced while its arrays were being opened
         raise InputError(
-            f"--dataset_dir={directory} is not a dataset directory (no readable {ABOUT}); make one "
-            f"with python -m {self.driver}, or name another by --dataset_dir"
+            f"--dataset_dir={directory} is not a dataset directory (no readable {ABOUT}); prepare "
+            f"one with python -m {self.driver}, or choose another --dataset_dir"
         )
 
     def _opened(self, directory: Path, about: About) -> T:
         if about.get("format") != self.format:
-            raise InputError(f"{directory} has another version's format; prepare it again")
+            raise InputError(
+                f"{directory} has the format of another version; delete it and prepare it again"
+            )
         folder = directory / about.get("folder", "")
         return opened(directory / ABOUT, lambda _: self.open(folder, about))
 
     def unchanged(self, directory: str | Path, fingerprint: str) -> T | None:
-        """Opens the dataset if it was made from the same inputs and is whole; None otherwise."""
+        """Opens the dataset if it was made from the same inputs and is complete; None otherwise."""
         if (read(Path(directory)) or {}).get("fingerprint") == fingerprint:
             with contextlib.suppress(InputError):
                 return self.load(directory)
         return None
 
     def write(self, directory: str | Path, fingerprint: str, fill: Callable[[Path], About]) -> T:
-        """Writes a dataset, which replaces an older one in one step.
+        """Writes a dataset, which replaces an older one atomically.
 
         Args:
             directory: the dataset directory, see `only_one`.
             fingerprint: SHA-256 over the inputs and flags that the dataset is made from.
-            fill: writes the arrays into the empty folder whose path it receives, and returns what
-                `dataset.json` is to say besides where they are.
+            fill: writes the arrays into the empty folder whose path it receives, and returns the
+                content of `dataset.json` except for their location.
 
         Returns:
             The new dataset.
 
         Raises:
-            OSError: the directory cannot be written. The older dataset stays.
+            OSError: the directory cannot be written. The older dataset remains.
         """
         directory = Path(directory)
         stem = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
@@ -162,7 +164,7 @@ class Store(Generic[T]):
 
 
 def read(directory: Path) -> About | None:
-    """Reads `dataset.json`, of either system and of every version; None if that is impossible."""
+    """Reads `dataset.json` of either system and any version; None if it cannot be read."""
     try:
         about = files.read_json(directory / ABOUT)
     except (OSError, ValueError):
@@ -186,48 +188,48 @@ def opened(file: Path, reader: Callable[[Path], T]) -> T:
     except InputError:
         raise
     except files.UNREADABLE:
-        raise InputError(f"{file} is missing or cut off; prepare the dataset again") from None
+        raise InputError(f"{file} is missing or truncated; prepare the dataset again") from None
 
 
 def mapped(folder: Path, name: str) -> np.ndarray:
-    """Maps an array of a dataset.
+    """Maps an array of a dataset into memory.
 
     Raises:
         InputError: its file is missing or damaged.
     """
-    # Copied on writing, since TensorFlow maps no array that cannot be written.
+    # Copy-on-write, since TensorFlow cannot wrap a read-only array without copying.
     return opened(
         folder / f"{name}.npy", lambda file: np.load(file, mmap_mode="c", allow_pickle=False)
     )
 
 
 def check(folder: Path, right: Mapping[str, bool]) -> None:
-    """Refuses arrays that do not go with the others of a dataset.
+    """Raises an error for arrays that are inconsistent with the others of a dataset.
 
     Args:
-        folder: of the arrays.
-        right: name of an array -> whether its shape and its row numbers are possible.
+        folder: folder of the arrays.
+        right: name of an array -> whether its shape and its row numbers are valid.
 
     Raises:
-        InputError: one is not right.
+        InputError: an array is not valid.
     """
     for name, fine in right.items():
         if not fine:
             raise InputError(
-                f"{folder / name}.npy is damaged: it does not go with the dataset's other arrays; "
+                f"{folder / name}.npy is damaged: it does not match the dataset's other arrays; "
                 "prepare the dataset again"
             )
 
 
 def within(places: np.ndarray, size: int) -> bool:
-    """Whether whole numbers count rows, from 0, of something of this size."""
+    """Checks whether integers are valid row numbers, from 0, of something of this size."""
     if not len(places):
         return True
     return places.dtype.kind in "iu" and places.min() >= 0 and places.max() < size
 
 
 def _others(directory: Path, sources: tuple[Path, ...]) -> bool:
-    """Whether a directory holds files that are not a dataset's, nor what one is made from."""
+    """Checks for files that belong neither to a dataset nor to the inputs of one."""
     places = [Path(os.path.abspath(one)) for one in (directory, *sources)]
     allowed = {part for place in places[1:] for part in (place, *place.parents)}
     return places[0] not in places[1:] and any(
@@ -236,14 +238,14 @@ def _others(directory: Path, sources: tuple[Path, ...]) -> bool:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a path is a folder that `Store.write` made, and holds no file of anyone else."""
+    """Checks whether a path is a folder that `Store.write` made, without any other files."""
     if not _FOLDER.fullmatch(path.name) or not path.is_dir():
         return False
     return all(one.suffix in _SUFFIXES for one in path.rglob("*"))
 
 
 def _clear(directory: Path) -> None:
-    """Removes the folders that `dataset.json` does not name, and what its dataset has replaced."""
+    """Removes folders that `dataset.json` does not name, and files that its dataset replaced."""
     current = (read(directory) or {}).get("folder")
     for path in directory.iterdir():
         if path.name != current and _is_ours(path):

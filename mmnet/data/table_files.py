@@ -1,8 +1,8 @@
-"""Files of tables, opened: what they are, how they are written, which columns they have.
+"""Opened table files: their format, dialect and columns.
 
-Whatever reads rows opens its files here: contract tables, publishers' logs and the events that an
-engine counts. The first bytes of a file decide what it is (`file_kinds`); how text is written is
-found out (`dialects`, `quotations`) or set by the user.
+Everything that reads rows opens its files here: input tables, publishers' logs and the events that
+an engine counts. The first bytes of a file decide its format (`file_kinds`); the dialect of text is
+detected (`dialects`, `quotations`) or set by the user.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mmnet.data.file_kinds import Kind
 from mmnet.data.ledger import NOTES, Rule
 
 BLOCK_BYTES = 1 << 24
-"""Bytes of a text file that are read at a time; a row must fit in."""
+"""Number of bytes of a text file to read at a time; a row must fit into it."""
 
 CSV = Dialect()
 
@@ -37,13 +37,13 @@ class TableFile:
     """A file whose columns are known.
 
     Attributes:
-        path: where it is.
-        name: of the table, for messages.
-        kind: what it is by its first bytes.
-        dialect: how a text file is written.
-        own: names of its columns, in their order; of repeated ones the later are empty.
-        repeated: names that two of its columns have.
-        folders: columns that its folders name, with the one value of all rows.
+        path: path of the file.
+        name: name of the table, for messages.
+        kind: format by its first bytes.
+        dialect: dialect of a text file.
+        own: names of its columns, in their order; later duplicates are empty.
+        repeated: names that occur more than once.
+        folders: columns that its folders define, with the one value of all rows.
         lists: columns of a text file whose values are lists, separated by spaces.
     """
 
@@ -58,16 +58,16 @@ class TableFile:
 
     @property
     def names(self) -> list[str]:
-        """Columns that can be read; a folder never hides one of the file's own."""
+        """Columns that can be read; the file's own take precedence over those of folders."""
         return [*dict.fromkeys(one for one in (*self.own, *self.folders) if one)]
 
     @property
     def is_parquet(self) -> bool:
-        """Whether it is Parquet."""
+        """True if it is Parquet."""
         return self.kind.format == "parquet"
 
     def where(self, row: int) -> str:
-        """Names one of its rows for a message."""
+        """Returns the place of a row for a message."""
         if self.is_parquet:
             return f"{self.path} row {row + 1}"
         if self.kind.format == "json":
@@ -79,10 +79,10 @@ class TableFile:
         return f"{self.path} line {line}"
 
     def settled(self) -> TableFile:
-        """The same with all of its dialect found out, for which the whole file is read.
+        """Returns the file with its dialect fully detected, for which it is read completely.
 
         Raises:
-            InputError: it can be read in two ways, or in no way.
+            InputError: the dialect is ambiguous, or none fits.
         """
         if self.kind.format != "text" or self.dialect.settled:
             return self
@@ -95,7 +95,7 @@ class TableFile:
             return replace(found, lists=lists, **_told_apart(names))
 
     def complete(self) -> TableFile:
-        """The same with the columns of all rows of a JSON file, not only of the first ones.
+        """Returns the file with the columns of all rows of JSON, rather than of the first ones.
 
         Raises:
             InputError: it cannot be read.
@@ -107,7 +107,7 @@ class TableFile:
         return replace(self, own=tuple(own))
 
     def described(self) -> str:
-        """How it is read, in words; empty where that is as in any file of its kind."""
+        """Describes what is unusual about how it is read; empty if nothing is."""
         if self.kind.format == "json":
             return ", ".join(filter(None, ["JSON", self.dialect.described()]))
         return "" if self.is_parquet else self.settled().dialect.described()
@@ -116,13 +116,13 @@ class TableFile:
 def opened(
     pattern: str, name: str, said: TextOptions = NOTHING_SAID, wanted: Iterable[str] = ()
 ) -> list[TableFile]:
-    """Opens the files of a table: what they are, how they are written, which columns they have.
+    """Opens the files of a table and detects their formats, dialects and columns.
 
     Args:
-        pattern: the file, directory or glob.
-        name: of the table, for messages.
-        said: what the user set for text files.
-        wanted: columns that are needed.
+        pattern: the file, directory or glob pattern.
+        name: name of the table, for messages.
+        said: settings of the user for text files.
+        wanted: names of the columns that are needed.
 
     Raises:
         InputError: as `table_paths.found`, or a file cannot be read.
@@ -144,14 +144,14 @@ def opened_file(
     """Opens one file.
 
     Args:
-        path: of the file.
-        name: of the table, for messages.
-        said: what the user set for text files.
-        wanted: columns that are needed.
-        folders: columns that its folders name, and the value of all rows.
+        path: path of the file.
+        name: name of the table, for messages.
+        said: settings of the user for text files.
+        wanted: names of the columns that are needed.
+        folders: columns that its folders define, and the value of all rows.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     with readable(path, name):
         state = os.stat(path)
@@ -185,7 +185,7 @@ _TYPES = {"token": False, "token_seq": True, "float": False, "float_seq": True}
 
 
 def _typed(names: list[str]) -> tuple[list[str], tuple[str, ...]]:
-    """Takes the types out of a header as RecBole's atomic files have it.
+    """Removes the types from a header of RecBole's atomic files.
 
     Returns:
         Names, and those whose values are lists separated by spaces.
@@ -200,7 +200,7 @@ def _typed(names: list[str]) -> tuple[list[str], tuple[str, ...]]:
 
 
 def _told_apart(names: Sequence[str]) -> dict[str, Any]:
-    """Names with the repeats empty, and those that were repeated."""
+    """Returns the names with duplicates empty, and the names that were duplicates."""
     counts = Counter(names)
     first = {name: place for place, name in reversed(list(enumerate(names)))}
     own = [name if first[name] == place else "" for place, name in enumerate(names)]
@@ -217,20 +217,20 @@ def laid_out(
     columns: Sequence[str] = (),
     said: TextOptions = NOTHING_SAID,
 ) -> TableFile:
-    """Opens a file of a known layout, as publishers' are.
+    """Opens a file of a known layout, such as a publisher's.
 
-    Of text, the separator is found out where the layout's own does not find the columns: the file
-    was saved again by another program.
+    If the layout's separator does not find the columns of a text file, its separator is detected:
+    another program may have saved it again.
 
     Args:
-        path: of the file.
-        name: of the table, for messages.
-        dialect: how it is written, if it is text.
-        columns: those that will be read.
-        said: what the user says of text files.
+        path: path of the file.
+        name: name of the table, for messages.
+        dialect: its dialect, if it is text.
+        columns: names of the columns that will be read.
+        said: settings of the user for text files.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     with readable(path, name):
         kind = file_kinds.kind_of(path) if os.path.getsize(path) else Kind("text")
@@ -254,45 +254,45 @@ def laid_out(
 
 
 def names_of(path: Path, schema: pa.Schema) -> list[str]:
-    """Names of the columns of a Parquet file.
+    """Returns the names of the columns of a Parquet file.
 
     Args:
         path: of the file, for messages.
         schema: of the file.
 
     Raises:
-        InputError: one is in an unknown encoding.
+        InputError: a name has an unknown encoding.
     """
     try:
         return schema.names
     except UnicodeDecodeError:
         raise InputError(
-            f"{path}: the name of a column is not UTF-8 text; write the file again"
+            f"{path}: the name of a column is not UTF-8 text; write the file again with UTF-8 names"
         ) from None
 
 
 def header(path: Path, dialect: Dialect = CSV) -> list[str]:
-    """The fields of a text file's first record, without spaces around them; none if it is empty.
+    """Returns the stripped fields of a text file's first record; none if the file is empty.
 
     Args:
-        path: of the file.
-        dialect: how it is written.
+        path: path of the file.
+        dialect: its dialect.
 
     Raises:
-        OSError, EOFError, UnicodeError: it is damaged, or of another encoding.
+        OSError, EOFError, UnicodeError: the file is damaged, or has another encoding.
     """
     return next(([name.strip() for name in fields] for _, fields in records(path, dialect)), [])
 
 
 def records(path: Path, dialect: Dialect = CSV) -> Iterator[tuple[int, list[str]]]:
-    """First line and fields of every record, the header too; empty lines are left out.
+    """Yields first line and fields of every record, including the header; skips empty lines.
 
     Args:
-        path: of the file.
-        dialect: how it is written.
+        path: path of the file.
+        dialect: its dialect.
 
     Raises:
-        OSError, EOFError, UnicodeError: it is damaged, or of another encoding.
+        OSError, EOFError, UnicodeError: the file is damaged, or has another encoding.
     """
     with dialects.as_csv(path, dialect) as stream:
         text = io.TextIOWrapper(stream, "utf-8", "replace", newline="")
@@ -305,11 +305,11 @@ def records(path: Path, dialect: Dialect = CSV) -> Iterator[tuple[int, list[str]
 
 
 def rules(pattern: str, files: Sequence[TableFile]) -> list[Rule]:
-    """What was found of a table's files, for the ledger; nothing of one file like any other.
+    """Returns the ledger's lines about a table's files; none for a single standard file.
 
     Args:
-        pattern: the file, directory or glob.
-        files: that were opened.
+        pattern: the file, directory or glob pattern.
+        files: the opened files.
     """
     if not files:
         return []
@@ -325,27 +325,27 @@ def rules(pattern: str, files: Sequence[TableFile]) -> list[Rule]:
 def found_out(
     pattern: str, name: str, said: TextOptions = NOTHING_SAID, wanted: Iterable[str] = ()
 ) -> list[Rule]:
-    """What `rules` has to say of a table that is not part of a dataset; see `opened`."""
+    """Returns the lines of `rules` about a table outside of a dataset; see `opened`."""
     return rules(pattern, opened(pattern, name, said, wanted))
 
 
 # --------------------------------------------------------------------------------- columns
 
 NAMES_SHOWN = 20
-"""Columns that a message lists."""
+"""Maximum number of columns that a message lists."""
 
 
 def need_column(origin: str, names: Sequence[str], column: str, flag: str) -> None:
-    """Refuses a table without a column that a flag names.
+    """Raises an error if a table lacks a column that a flag names.
 
     Args:
-        origin: of the table, for the message.
-        names: of its columns.
-        column: the one that is needed.
-        flag: which names it.
+        origin: name of the table in the message.
+        names: names of its columns.
+        column: the column that is needed.
+        flag: flag that names it.
 
     Raises:
-        InputError: it is not there.
+        InputError: the column does not exist.
 
     >>> need_column("counts.csv", ["item_id", "clicks"], "click", "denominator")
     Traceback (most recent call last):
@@ -364,10 +364,10 @@ item_id, clicks. Did you mean clicks?
 
 
 class Common(NamedTuple):
-    """What the files of a table have in common.
+    """Columns that the files of a table have in common.
 
     Attributes:
-        names: columns that all of them have once.
+        names: columns that each of them has exactly once.
         lacking: other column -> a sentence that names the file without it.
     """
 
@@ -376,7 +376,7 @@ class Common(NamedTuple):
 
 
 def common(files: Sequence[TableFile]) -> Common:
-    """The columns that all files of a table have.
+    """Finds the columns that all files of a table have.
 
     >>> one, two = (TableFile(Path(name), "items", Kind("text")) for name in ("a.csv", "b.csv"))
     >>> common([replace(one, own=("x", "y")), replace(two, own=("y",))])
@@ -398,26 +398,26 @@ def common(files: Sequence[TableFile]) -> Common:
 
 
 def check_separator(place: str, fields: Sequence[str], separator: str) -> None:
-    """Refuses a record that another separator than the expected one cuts into columns.
+    """Raises an error if a record is split by another separator than the expected one.
 
     Args:
-        place: of the record.
-        fields: that the expected separator finds.
-        separator: the expected one.
+        place: place of the record.
+        fields: its fields by the expected separator.
+        separator: the expected separator.
 
     Raises:
         InputError: the sentence names both separators.
 
     >>> check_separator("log.csv line 1", ["id;n"], ",")
     Traceback (most recent call last):
-    mmnet.checks.InputError: log.csv line 1: its columns are separated by semicolons where \
+    mmnet.checks.InputError: log.csv line 1: its columns are separated by semicolons, but \
 commas are expected
     """
     others = [one for one in (*dialects.SEPARATORS, " ") if one != separator and one in fields[0]]
     if len(fields) == 1 and others:
         other = max(others, key=fields[0].count)
         raise InputError(
-            f"{place}: its columns are separated by {dialects.separator_name(other)} where "
+            f"{place}: its columns are separated by {dialects.separator_name(other)}, but "
             f"{dialects.separator_name(separator)} are expected"
         )
 
@@ -432,13 +432,13 @@ def readable(
     dialect: Dialect = CSV,
     types: Mapping[str, pa.DataType] | None = None,
 ) -> Iterator[None]:
-    """Turns a complaint about a file into a sentence; a second look finds the line.
+    """Turns an exception about a file into one sentence; a second pass finds the line.
 
     Args:
-        path: of the file.
-        name: of the table.
-        dialect: of a text file.
-        types: of its columns that must be whole numbers.
+        path: path of the file.
+        name: name of the table.
+        dialect: dialect of a text file.
+        types: types of its columns that must be whole numbers.
     """
     try:
         yield
@@ -466,11 +466,11 @@ def readable(
 
 
 def no_rows(path: Path, name: str) -> InputError:
-    """The error for a table without rows.
+    """Returns the error about a table without rows.
 
     Args:
-        path: of its first file.
-        name: of the table.
+        path: path of its first file.
+        name: name of the table.
     """
     return InputError(f"{path}: the {name} table has no rows")
 
@@ -478,18 +478,18 @@ def no_rows(path: Path, name: str) -> InputError:
 def check_width(
     path: Path, name: str, line: int, fields: Sequence[str], width: int, dialect: Dialect
 ) -> None:
-    """Refuses a record with another number of fields than the table has columns.
+    """Raises an error if a record does not have as many fields as the table has columns.
 
     Args:
-        path: of the file.
-        name: of the table.
-        line: of the record.
-        fields: of the record.
-        width: how many there must be.
-        dialect: how the file is written.
+        path: path of the file.
+        name: name of the table.
+        line: line of the record.
+        fields: fields of the record.
+        width: expected number of fields.
+        dialect: dialect of the file.
 
     Raises:
-        InputError: the sentence names the line and both numbers.
+        InputError: the sentence has the line and both numbers.
     """
     if len(fields) == width:
         return
@@ -498,10 +498,10 @@ def check_width(
     else:
         separator = dialects.SEPARATORS.get(dialect.separator, "s").removesuffix("s")
         wanted = (
-            f"the header of the {name} table has {width}; put quotes around a value that holds a "
-            f"{separator or 'separator'} or a line break"
+            f"the header of the {name} table has {width}; put quotes around a value that contains "
+            f"a {separator or 'separator'} or a line break"
         )
-    raise InputError(f"{path} line {line}: {len(fields)} fields where {wanted}")
+    raise InputError(f"{path} line {line}: {len(fields)} fields, but {wanted}")
 
 
 def _refuse_ragged(path: Path, name: str, dialect: Dialect) -> None:
@@ -512,7 +512,7 @@ def _refuse_ragged(path: Path, name: str, dialect: Dialect) -> None:
 
 
 def _refuse_text(path: Path, dialect: Dialect, types: Mapping[str, pa.DataType]) -> None:
-    """Raises: a value that is text where a whole number is expected."""
+    """Raises the error about text where a whole number is expected."""
     names = list(dialect.names)
     for line, fields in records(path, dialect):
         if not names:
@@ -536,13 +536,13 @@ def _fits(value: str, kind: pa.DataType) -> bool:
 
 
 def damaged(path: Path, name: str) -> InputError:
-    """The error for a Parquet file whose footer and row groups do not agree.
+    """Returns the error about a Parquet file whose footer contradicts its row groups.
 
     Args:
-        path: of the file.
-        name: of the table.
+        path: path of the file.
+        name: name of the table.
     """
-    reason = "its footer counts other rows than the file holds; write the file again"
+    reason = "its footer has another row count than the file contains; write the file again"
     return _not_readable(path, name, reason)
 
 

@@ -1,4 +1,4 @@
-"""The files of a table, found by the name that a flag has."""
+"""The files of a table, found by the path or pattern of a flag."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmnet.checks import InputError, shown
 from mmnet.data import delta
 
 EMPTY_FOLDER = "__HIVE_DEFAULT_PARTITION__"
-"""What Hive and Spark write for an empty value in the name of a folder."""
+"""The text that Hive and Spark write for an empty value in the name of a folder."""
 
 _ENDINGS = {
     *(".parquet", ".pq", ".csv", ".tsv", ".psv", ".tab"),
@@ -28,9 +28,9 @@ class Found(NamedTuple):
     """The files of a table.
 
     Attributes:
-        paths: sorted.
+        paths: paths of the files, sorted.
         skipped: other files and folders of a directory.
-        folders: KEY=VALUE folders on the way to each file, below the directory.
+        folders: KEY=VALUE folders between the directory and each file.
     """
 
     paths: list[Path]
@@ -39,11 +39,11 @@ class Found(NamedTuple):
 
 
 def find(pattern: str, name: str) -> list[Path]:
-    """Lists the files that a table's flag names, sorted.
+    """Returns the files that a table's flag names, sorted.
 
     Args:
-        pattern: the file, directory or glob.
-        name: of the table, for messages.
+        pattern: the file, directory or glob pattern.
+        name: name of the table, for messages.
 
     Raises:
         InputError: as `found`.
@@ -54,18 +54,18 @@ def find(pattern: str, name: str) -> list[Path]:
 def found(pattern: str, name: str) -> Found:
     """Finds the files that a table's flag names.
 
-    A name that exists is used literally, whatever characters it has; only any other name is a
-    glob. Everything below a directory is data, except names that begin with a dot or an
-    underscore, endings that no table has, and what is not a file; of what a glob finds, such
-    names are data only where the glob has them. Links to directories are followed.
+    A name that exists is used literally, whatever characters it has; any other name is a glob
+    pattern. All files below a directory are data, except those whose names begin with a dot or an
+    underscore, those with endings that no table has, and special files; for a glob pattern, such
+    files are data only if the pattern matches them explicitly. Links to directories are followed.
 
     Args:
-        pattern: the file, directory or glob.
-        name: of the table, for messages.
+        pattern: the file, directory or glob pattern.
+        name: name of the table, for messages.
 
     Raises:
         InputError: there are no files, a directory cannot be listed, or a directory is a table
-            with a log of its own.
+            format with its own log.
     """
     path = Path(pattern)
     if os.path.isdir(path / delta.LOG):
@@ -85,7 +85,7 @@ def found(pattern: str, name: str) -> Found:
     inside = [_in_directory(one, base, name) for one in matches if one.is_dir()]
     files = {one for one in matches if one.is_file()}.union(*(one.paths for one in inside))
     if not files:
-        raise InputError(f"{shown(pattern)}: no such file, directory or glob (--{name})")
+        raise InputError(f"{shown(pattern)}: no such file, directory or glob pattern (--{name})")
     skipped = left.union(*(one.skipped for one in inside)) - files
     return Found(sorted(files), sorted(skipped), {file: _folders(base, file) for file in files})
 
@@ -93,12 +93,12 @@ def found(pattern: str, name: str) -> Found:
 def _matches(pattern: str) -> list[Path]:
     try:
         return [Path(one) for one in globbing.glob(pattern, recursive=True)]
-    except (ValueError, RecursionError):  # a NUL character, or a folder deeper than Python goes
+    except (ValueError, RecursionError):  # a NUL character, or folders nested too deeply
         return []
 
 
 def _fixed_part(pattern: str) -> Path:
-    """The folders of a glob before the first one that holds a wildcard.
+    """Returns the folders of a glob pattern before the first one with a wildcard.
 
     >>> _fixed_part("logs/day=*/part-*.csv").as_posix()
     'logs'
@@ -108,7 +108,7 @@ def _fixed_part(pattern: str) -> Path:
 
 
 def _is_left(path: Path, asked: Collection[str]) -> bool:
-    """Whether a program left a file behind, by the names on the way to it, unless asked for."""
+    """Checks by its path whether a program left a file behind, unless it was asked for."""
     return any(part[0] in "._" and part not in asked for part in path.parts)
 
 
@@ -130,7 +130,7 @@ def _in_directory(directory: Path, base: Path, name: str) -> Found:
     skipped: list[Path] = []
     seen = {str(one) for one in Path(os.path.realpath(directory)).parents}
     for place, folders, inside in os.walk(directory, onerror=not_listed, followlinks=True):
-        if os.path.realpath(place) in seen:  # a link to what is read already, or a circle
+        if os.path.realpath(place) in seen:  # a link to what was read already, or a cycle
             folders.clear()
             skipped.append(Path(place))
             continue
@@ -150,12 +150,12 @@ def _in_directory(directory: Path, base: Path, name: str) -> Found:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether reading it could wait for ever, as of a pipe; a broken link is refused later."""
+    """Checks whether reading could block forever, as for a pipe; broken links fail later."""
     return path.exists() and not path.is_file()
 
 
 def ending(path: Path) -> str:
-    """The ending of a file's name, in small letters and without that of a packer.
+    """Returns the ending of a file's name, in lower case and without a compression suffix.
 
     >>> ending(Path("COUNTS.CSV.gz")), ending(Path("part-00000"))
     ('.csv', '')
@@ -167,23 +167,23 @@ def ending(path: Path) -> str:
 
 
 def _folders(base: Path, file: Path) -> dict[str, str]:
-    """Columns that the folders of a file below a base name: day=2024-05-31 is one."""
+    """Returns the columns defined by the folders between a base and a file, like day=2024-05-31."""
     parts = [part.partition("=") for part in file.relative_to(base).parent.parts]
     texts = {_text(key): _text(value) for key, sign, value in parts if sign and key}
     return {key: "" if value == EMPTY_FOLDER else value for key, value in texts.items()}
 
 
 def _text(name: str) -> str:
-    """Part of a folder's name as its writer meant it; bytes that are not UTF-8 are replaced."""
+    """Decodes part of a folder's name; bytes that are not UTF-8 are replaced."""
     return urllib.parse.unquote_to_bytes(os.fsencode(name)).decode("utf-8", "replace")
 
 
 def refuse_table_formats(directory: Path, name: str) -> None:
-    """Refuses a directory, or a KEY=VALUE folder below it, whose log decides which files count.
+    """Raises an error for a directory in a table format whose log lists its current files.
 
     Args:
-        directory: the one to read, or one that a file to read is in.
-        name: of the table, for messages.
+        directory: the directory to read, or the one of a file to read.
+        name: name of the table, for messages.
 
     Raises:
         InputError: it is a Delta, Hudi or Iceberg table.
@@ -196,13 +196,13 @@ def refuse_table_formats(directory: Path, name: str) -> None:
     if kind:
         way_out = " here; name its own directory alone, or" if kind == "Delta" else ";"
         raise InputError(
-            f"{directory} is a {kind} table: its log decides which of its files count, and mmnet "
-            f"does not read it{way_out} export the table as plain Parquet (--{name})"
+            f"{directory} is a {kind} table, whose log lists its current files, which mmnet does "
+            f"not read{way_out} export the table as plain Parquet (--{name})"
         )
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """Names of files below their common directory, for a record.
+    """Returns the names of files relative to their common directory, for a record.
 
     >>> short_names([Path("/log/a/1.csv"), Path("/log/b/1.csv")])
     ['a/1.csv', 'b/1.csv']

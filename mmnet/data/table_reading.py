@@ -1,7 +1,6 @@
-"""Rows of table files, as Arrow tables and batches: one reader for all of them.
+"""Rows of table files as Arrow tables and batches; all files are read here.
 
-Each column of a text file comes as text, so that what a value means is decided in one place,
-`columns`.
+Columns of text files are returned as text, so that only `columns` decides what a value means.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ from mmnet.data.file_kinds import Watch
 from mmnet.data.table_files import TableFile, common, readable, records
 
 RULES = 2
-"""Version of the rules by which rows are read. It is raised where the same files and flags come to
-mean something else, so that what was made by the rules before is made again; 1 had no version."""
+"""Version of the rules by which rows are read. It is increased when the same files and flags mean
+something else, so that caches of the old rules are recomputed; version 1 was not recorded."""
 
 BATCH_ROWS = 1 << 18
-"""Rows of a Parquet file that are read at a time, where nothing else decides."""
+"""Default number of rows of a Parquet file to read at a time."""
 
 
 def whole(file: TableFile) -> pa.Table:
-    """All rows and columns of a file; of a text file each column is text, or lists of text.
+    """Reads all rows and columns of a file; columns of a text file are text, or lists of text.
 
-    A column of a text file that is not UTF-8 comes as it is, in bytes. Of a JSON file, the columns
-    are those that it knows of, see `TableFile.complete`.
+    Columns of a text file that are not UTF-8 are returned as bytes. The columns of a JSON file are
+    those already found, see `TableFile.complete`.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     file = file.settled()
     watch = functools.partial(budgets.check_growth, file.path)
@@ -69,22 +68,22 @@ def batches(
     rows: int | None = None,
     groups: Sequence[int] | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Some columns of a file, in batches.
+    """Reads columns of a file in batches.
 
     Args:
-        file: which.
-        columns: those to read.
-        types: of the columns of a text file; the others are text, empty where empty.
-        rows: of a Parquet file, at most so many at a time.
-        groups: of a Parquet file, the row groups to read; all of them by default.
+        file: the file.
+        columns: names of the columns to read.
+        types: types of columns of a text file; the others are text, empty where empty.
+        rows: maximum number of rows at a time, for Parquet.
+        groups: row groups to read, for Parquet; default: all.
 
     Raises:
-        InputError: it cannot be read, or a record has too few or too many fields.
+        InputError: the file cannot be read, or a record has too few or too many fields.
     """
     file = file.settled()
     here = frozenset(file.own)
     own = [column for column in columns if column in here]
-    # A batch without columns would not know how many rows it has.
+    # A batch without columns would lose its number of rows.
     wanted = own or [name for name in file.own if name][:1]
     types = types or {}
     with readable(file.path, file.name, file.dialect, types):
@@ -110,7 +109,7 @@ def batches(
 def _parquet_batches(
     file: TableFile, columns: Sequence[str], rows: int, groups: Sequence[int] | None
 ) -> Iterator[pa.RecordBatch]:
-    # Not by name: of two columns of one name that would be the wrong one.
+    # By position, since a name may be a duplicate.
     with pa.parquet.ParquetFile(file.path) as opened:
         budgets.check_batches(file.path, opened.metadata, columns, rows, groups)
         yield from opened.iter_batches(rows, row_groups=groups, columns=list(columns))
@@ -122,7 +121,7 @@ def _text_batches(
     types: Mapping[str, pa.DataType] | None = None,
     watch: Watch | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Columns of a text file, as bytes unless they have a type."""
+    """Reads columns of a text file, as bytes unless they have a type."""
     dialect = file.dialect
     names = [name or f"\0{place}" for place, name in enumerate(file.own)]
     skipped = 0
@@ -130,7 +129,7 @@ def _text_batches(
         starts = [line for line, _ in itertools.islice(records(file.path, dialect), 2)]
         if len(starts) < 2:
             return
-        skipped = starts[1] - 1  # a name in the header may hold a line break
+        skipped = starts[1] - 1  # a name in the header may contain a line break
     with dialects.as_csv(file.path, dialect, watch) as stream:
         yield from pa.csv.open_csv(
             pa.PythonFile(stream, "r"),
@@ -159,7 +158,7 @@ def _whole_json(file: TableFile, watch: Watch) -> pa.Table:
 
 
 def _as_text(data: pa.Table) -> pa.Table:
-    """Columns of bytes as text, where they are UTF-8."""
+    """Converts columns of bytes to text if they are UTF-8."""
     columns = data.columns
     for place, column in enumerate(columns):
         if is_bytes(column.type):
@@ -180,9 +179,9 @@ def _checked_text(file: TableFile, data: pa.Array, column: str, start: int) -> p
 
 
 def as_bytes(data: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """A column of text as bytes that are still to be checked; any other column as it is.
+    """Returns a column of text as bytes that are not yet validated; other columns are unchanged.
 
-    A Parquet column may be declared as text, or as lists of it, and yet hold other bytes.
+    A Parquet column may be declared as text, or as lists of text, and yet contain other bytes.
     """
     kind = _with_leaves(data.type, _BYTES)
     return data if kind == data.type else data.cast(kind)
@@ -193,7 +192,7 @@ _TEXT = {pa.binary(): pa.string(), pa.large_binary(): pa.large_string()}
 
 
 def _with_leaves(kind: pa.DataType, other: Mapping[pa.DataType, pa.DataType]) -> pa.DataType:
-    """A type with others for its text or bytes, however deep in lists, maps and structs they are.
+    """Replaces text or bytes in a type, at any depth of lists, maps and structs.
 
     >>> _with_leaves(pa.list_(pa.dictionary(pa.int8(), pa.string())), _BYTES)
     ListType(list<item: binary>)
@@ -213,12 +212,12 @@ def _with_leaves(kind: pa.DataType, other: Mapping[pa.DataType, pa.DataType]) ->
 
 
 def is_bytes(kind: pa.DataType) -> bool:
-    """Whether a column holds bytes, or lists of them: text that was not declared as such."""
+    """Checks whether a column has bytes, or lists of them: text that was not declared as such."""
     return as_text(kind) != kind
 
 
 def as_text(kind: pa.DataType) -> pa.DataType:
-    """The type of a column of bytes once it is known to be text."""
+    """Returns the type of a column of bytes after it was validated as text."""
     return pa.string() if kind in _TEXT else _with_leaves(kind, _TEXT)
 
 
@@ -226,7 +225,7 @@ class NotText(ValueError):
     """Bytes that are not UTF-8.
 
     Attributes:
-        row: the first that has some.
+        row: the first row that has some.
     """
 
     def __init__(self, row: int):
@@ -235,7 +234,7 @@ class NotText(ValueError):
 
 
 def decoded(data: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """A column of bytes as text.
+    """Decodes a column of bytes as text.
 
     Raises:
         NotText: some are not UTF-8.
@@ -246,7 +245,7 @@ def decoded(data: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
         for row, value in enumerate(data):
             if not _is_utf8(value.as_py()):
                 raise NotText(row) from None
-        # The bytes at fault are of other rows, that this is a part of.
+        # The invalid bytes are in other rows of the same buffer.
         return data.take(pa.array(range(len(data)), pa.int64())).cast(as_text(data.type))
 
 
@@ -262,13 +261,13 @@ def _is_utf8(value: Any) -> bool:
 
 
 def not_utf8(place: str, is_text: bool) -> InputError:
-    """The error for a value that is not UTF-8.
+    """Returns the error about a value that is not UTF-8.
 
     Args:
-        place: of the value.
+        place: place of the value.
         is_text: whether it is from a text file.
     """
-    way_out = "write the file again"
+    way_out = "write the file again as UTF-8"
     if is_text:
         way_out = "set its encoding, such as --text_set=encoding=gbk or latin-1"
     return InputError(f"{place}: not UTF-8 text; {way_out}")
@@ -286,12 +285,12 @@ def _with_lists(data: pa.Table, lists: Sequence[str]) -> pa.Table:
 
 
 def parquet_groups(file: TableFile) -> tuple[pa.Schema, tuple[int, ...]]:
-    """Columns of a Parquet file, and the rows of each of its row groups, without reading a row.
+    """Returns columns and row group sizes of a Parquet file, without reading a row.
 
     Bytes are text, which `batches` checks.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     with readable(file.path, file.name):
         footer = pa.parquet.read_metadata(file.path)
@@ -309,13 +308,13 @@ def parquet_groups(file: TableFile) -> tuple[pa.Schema, tuple[int, ...]]:
 def common_schema(
     files: Sequence[TableFile], schemas: Sequence[pa.Schema]
 ) -> tuple[pa.Schema, dict[str, str]]:
-    """The columns that all files have, each with a type that fits them all; see `common`.
+    """Finds the columns that all files have, each with a type that fits all files; see `common`.
 
     A column with numbers in one file and text in another is text.
 
     Args:
-        files: of the table.
-        schemas: columns of each.
+        files: files of the table.
+        schemas: columns of each file.
 
     Returns:
         Names and types; and other column -> a sentence that names the file that lacks it or
@@ -330,19 +329,19 @@ def common_schema(
         except (pa.ArrowInvalid, pa.ArrowTypeError):
             other = next(place for place, kind in enumerate(kinds) if kind != kinds[0])
             lacking[name] = (
-                f"column {name!r} holds {kinds[0]} values in {files[0].path} but {kinds[other]} "
-                f"values in {files[other].path}; write the files alike"
+                f"column {name!r} has {kinds[0]} values in {files[0].path} but {kinds[other]} "
+                f"values in {files[other].path}; write all files with the same type"
             )
     return pa.schema(fields), lacking
 
 
 def in_schema(data: pa.Table, schema: pa.Schema, file: TableFile) -> pa.Table:
-    """Rows of one file with the columns and types that all files of its table have.
+    """Converts rows of one file to the columns and types of its table.
 
     Args:
         data: the rows.
-        schema: that of the table.
-        file: which one.
+        schema: schema of the table.
+        file: the file.
 
     Raises:
         InputError: a value of the file does not fit.
@@ -352,7 +351,7 @@ def in_schema(data: pa.Table, schema: pa.Schema, file: TableFile) -> pa.Table:
 
 
 def _text_type(kind: pa.DataType) -> pa.DataType:
-    """The type itself; string for what holds text in another way."""
+    """Returns string for all storage types of text, other types unchanged."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     is_text = pa.types.is_large_string(kind) or pa.types.is_string_view(kind)

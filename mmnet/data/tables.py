@@ -1,6 +1,6 @@
-"""Contract tables: rows in memory or in Parquet files, and the place of every mistake in them.
+"""Input tables: rows in memory or in Parquet files, and the place of every mistake in them.
 
-A `Table` remembers which file and row each of its rows came from, so that an error can say so.
+A `Table` remembers the file and row that each of its rows came from, for error messages.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from mmnet.data.table_files import TableFile
 
 
 class Block(NamedTuple):
-    """A run of rows that is read in one go.
+    """A range of rows that is read at once.
 
     Attributes:
-        file: number of the Parquet file that holds them.
+        file: number of the Parquet file that contains them.
         groups: its row groups.
-        rows: which rows of the whole table they are.
+        rows: their range in the whole table.
     """
 
     file: int
@@ -37,7 +37,7 @@ class Block(NamedTuple):
 
 
 class Rows(Protocol):
-    """A table that is read in pieces: a `Table` in memory, or a `ParquetTable` in its files."""
+    """A table that is read in chunks: a `Table` in memory, or a `ParquetTable` in its files."""
 
     @property
     def name(self) -> str:
@@ -49,11 +49,11 @@ class Rows(Protocol):
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Where the files are."""
+        """Paths of the files."""
 
     @property
     def lacking(self) -> Mapping[str, str]:
-        """Columns that not all files have, and what speaks against each, as a sentence."""
+        """Columns that not all files have, and a sentence about each."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -61,18 +61,18 @@ class Rows(Protocol):
 
     @property
     def names(self) -> list[str]:
-        """The columns."""
+        """Names of the columns."""
 
     def __len__(self) -> int: ...
 
     def origin(self) -> str:
-        """Names the whole table for a message."""
+        """Name of the whole table in messages."""
 
     def where_place(self, place: int, column: str = "") -> str:
-        """Names a row of the table for a message."""
+        """Returns the place of a row in the files for a message."""
 
     def blocks(self, rows: int) -> list[Block]:
-        """Cuts the table into runs of rows that are read in one go."""
+        """Divides the table into ranges of rows that are read at once."""
 
     def pieces(
         self,
@@ -80,23 +80,23 @@ class Rows(Protocol):
         columns: Mapping[str, str] | None = None,
         blocks: Sequence[Block] | None = None,
     ) -> Iterator[Table]:
-        """Reads the table in runs of at most `rows` rows.
+        """Reads the table in chunks of at most `rows` rows.
 
         Args:
-            rows: at most so many at a time.
-            columns: those needed -> the flag that names each; none: all of them.
-            blocks: those wanted; none: the whole table.
+            rows: maximum number of rows at a time.
+            columns: columns to read -> the flag that names each; default: all.
+            blocks: blocks to read; default: the whole table.
 
         Raises:
-            InputError: a column is not there, or a file is damaged.
+            InputError: a column does not exist, or a file is damaged.
         """
 
     def read(self) -> Table:
-        """The whole table in memory."""
+        """Reads the whole table into memory."""
 
 
 class Placed:
-    """A table that knows the file of each run of its rows.
+    """A table that knows the file of each range of its rows.
 
     Attributes:
         name: counts, items or vectors, for messages.
@@ -110,17 +110,17 @@ class Placed:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Where the files are."""
+        """Paths of the files."""
         return tuple(file.path for file in self.files)
 
     def origin(self) -> str:
-        """Names the whole table for a message."""
+        """Name of the whole table in messages."""
         if not self.files:
             return f"{self.name} table"
         return str(self.paths[0]) if len(self.files) == 1 else f"{self.paths[0].parent}"
 
     def where_place(self, place: int, column: str = "") -> str:
-        """Names a row of the files for a message."""
+        """Returns the place of a row in the files for a message."""
         at = f", column {shown(column)}" if column else ""
         if not self.files:
             return f"{self.name} table row {place + 1}{at}"
@@ -130,15 +130,15 @@ class Placed:
 
 @dataclass
 class Table(Placed):
-    """An Arrow table and where its rows came from.
+    """An Arrow table that knows where its rows came from.
 
     Attributes:
         data: the rows.
         name: counts or items, for messages.
-        files: the file of each run of rows, in order; none for generated tables.
+        files: the file of each range of rows, in order; none for generated tables.
         starts: first row of each file.
-        row_numbers: place of each row in the files, where some rows were left out.
-        lacking: columns that not all files have, and what speaks against each, as a sentence.
+        row_numbers: position of each row in the files, if some rows were left out.
+        lacking: columns that not all files have, and a sentence about each.
     """
 
     data: pa.Table
@@ -152,14 +152,14 @@ class Table(Placed):
         return self.data.num_rows
 
     def where(self, row: int, column: str = "") -> str:
-        """Names a row for a message: `counts.csv line 17, column shares`."""
+        """Returns the place of a row for a message: `counts.csv line 17, column shares`."""
         return self.where_place(int(self.places[row]), column)
 
     def need(self, column: str, flag: str) -> pa.ChunkedArray:
         """Returns a column that a flag names.
 
         Raises:
-            InputError: it is not there, or it is text in an unknown encoding.
+            InputError: the column does not exist, or it is text in an unknown encoding.
         """
         need_columns(self, {column: flag})
         data = self.data[column]
@@ -173,18 +173,18 @@ class Table(Placed):
             ) from None
 
     def keep(self, mask: np.ndarray) -> Table:
-        """Returns the rows where mask is True; they keep their places for messages."""
+        """Returns the rows where mask is True, with their original places."""
         return dataclasses.replace(
             self, data=self.data.filter(pa.array(mask)), row_numbers=self.places[mask]
         )
 
     def rows(self, part: slice) -> Table:
-        """Returns a run of rows; they keep their places for messages."""
+        """Returns a range of rows, with their original places."""
         data = self.data.slice(part.start, part.stop - part.start)
         return dataclasses.replace(self, data=data, row_numbers=self.places[part])
 
     def blocks(self, rows: int) -> list[Block]:
-        """Cuts the table into runs of at most `rows` rows."""
+        """Divides the table into ranges of at most `rows` rows."""
         return [Block(0, range(0), part) for part in runs(slice(0, len(self)), rows)]
 
     def pieces(
@@ -193,14 +193,14 @@ class Table(Placed):
         columns: Mapping[str, str] | None = None,
         blocks: Sequence[Block] | None = None,
     ) -> Iterator[Table]:
-        """Cuts the table into runs of at most `rows` rows; see `Rows.pieces`."""
+        """Divides the table into chunks of at most `rows` rows; see `Rows.pieces`."""
         for column, flag in (columns or {}).items():
             self.need(column, flag)
         for block in self.blocks(rows) if blocks is None else blocks:
             yield from map(self.rows, runs(block.rows, rows))
 
     def read(self) -> Table:
-        """The table itself, which is in memory already."""
+        """Returns the table itself, which is already in memory."""
         return self
 
     @property
@@ -210,17 +210,17 @@ class Table(Placed):
 
     @property
     def names(self) -> list[str]:
-        """The columns."""
+        """Names of the columns."""
         return self.data.column_names
 
     @property
     def places(self) -> np.ndarray:
-        """Place of each row in the files, int64 [rows]; `where_place` names it."""
+        """Position of each row in the files, int64 [rows]; `where_place` formats it."""
         return np.arange(len(self)) if self.row_numbers is None else self.row_numbers
 
 
 def runs(rows: slice, length: int) -> list[slice]:
-    """Cuts a run of rows into runs of at most a length.
+    """Divides a range of rows into ranges of at most a length.
 
     >>> runs(slice(10, 15), 2)
     [slice(10, 12, None), slice(12, 14, None), slice(14, 15, None)]
@@ -230,14 +230,14 @@ def runs(rows: slice, length: int) -> list[slice]:
 
 
 def need_columns(table: Rows, columns: Mapping[str, str]) -> None:
-    """Refuses a table without a column that a flag names.
+    """Raises an error if a table lacks a column that a flag names.
 
     Args:
-        table: any.
-        columns: those needed -> the flag that names each.
+        table: any table.
+        columns: columns that are needed -> the flag that names each.
 
     Raises:
-        InputError: one is not there.
+        InputError: a column does not exist.
     """
     for column, flag in columns.items():
         if column in table.lacking:
@@ -248,13 +248,13 @@ def need_columns(table: Rows, columns: Mapping[str, str]) -> None:
 def check_header(
     pattern: str, name: str, columns: Mapping[str, str], said: TextOptions = NOTHING_SAID
 ) -> None:
-    """Refuses files without a column that a flag names, before any of their rows is read.
+    """Raises an error if files lack a column that a flag names, before any row is read.
 
     Args:
-        pattern: the file, directory or glob.
+        pattern: the file, directory or glob pattern.
         name: counts, items or events, for messages.
-        columns: those needed -> the flag that names each.
-        said: what the user says of text files.
+        columns: columns that are needed -> the flag that names each.
+        said: settings of the user for text files.
 
     Raises:
         InputError: there are no files, one cannot be read, or a column is not in their header.
@@ -262,7 +262,7 @@ def check_header(
     files = tuple(table_files.opened(pattern, name, said, columns))
     names, lacking = table_files.common(files)
     if any(file.kind.format == "json" for file in files):
-        return  # which columns there are shows only as the rows are read
+        return  # its columns are known only after all rows are read
     need_columns(
         Table(pa.table({column: () for column in names}), name, files, lacking=lacking), columns
     )
@@ -270,18 +270,18 @@ def check_header(
 
 @dataclass
 class Tables:
-    """What a source yields: the contract tables, and what else it knows.
+    """The tables of a source, and everything else that it provides.
 
     Attributes:
         counts: one row per (item, period).
         items: one row per item.
         vectors: name -> table of item id and one list-of-floats column.
         inputs: files read, for the record.
-        ledger: what the source's own rules did.
-        truth: planted true share rates (item_id, period, true_share_rate), if simulated.
-        digests: what was read besides `inputs`, and its SHA-256.
-        kept: files that belong into the dataset directory.
-        scratch: holds the directory of those files as long as this object lives.
+        ledger: what the source's own rules dropped.
+        truth: true share rates of simulated data (item_id, period, true_share_rate), if any.
+        digests: other inputs than `inputs`, and their SHA-256.
+        kept: files to move into the dataset directory.
+        scratch: keeps the temporary directory of those files until this object is deleted.
     """
 
     counts: Rows
@@ -295,16 +295,16 @@ class Tables:
     scratch: object = None
 
     def in_memory(self) -> InMemory:
-        """The same tables with all items in memory."""
+        """Returns the same tables with all items in memory."""
         given = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         return InMemory(**given | {"items": self.items.read()})
 
 
 @dataclass
 class InMemory(Tables):
-    """Tables whose items are in memory, as preparing a dataset needs them.
+    """Tables whose items are in memory, as needed for preparing a dataset.
 
-    Counts and vectors are read in pieces wherever they are; of the items whole columns are fitted.
+    Counts and vectors are read in chunks; vocabularies and scales need whole columns of the items.
     """
 
     items: Table
@@ -317,16 +317,16 @@ def read(
     columns: Iterable[str] = (),
     said: TextOptions = NOTHING_SAID,
 ) -> Table:
-    """Reads one table from a file of any format, a directory of them, or a glob.
+    """Reads one table from a file of any format, a directory of files, or a glob pattern.
 
     Args:
-        pattern: the file, directory or glob.
+        pattern: the file, directory or glob pattern.
         name: counts or items, for messages.
-        columns: those that are needed; the others are read where all files have them alike.
-        said: what the user says of text files.
+        columns: columns that are needed; others are read if all files have them with one type.
+        said: settings of the user for text files.
 
     Raises:
-        InputError: nothing there, an unreadable file, or no rows.
+        InputError: there is no such file, a file cannot be read, or there are no rows.
     """
     return whole(table_files.opened(pattern, name, said, columns))
 

@@ -1,4 +1,4 @@
-"""What the targets of a dataset are like, where there is nothing to learn or to rank by."""
+"""Checks of the targets of a dataset, where there is nothing to learn or to rank by."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mmnet.data.share_rates import share_rate
 from mmnet.data.splits import Examples, Split
 
 FEW = 10
-"""Fewer targets above 0 than this are reported."""
+"""Minimum number of targets above 0; fewer are reported."""
 
 ROWS_AT_ONCE = 1 << 20
-"""Examples whose targets are looked at together."""
+"""Number of examples whose targets are gathered at a time."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Targets:
     """The target rates of some examples.
 
     Attributes:
-        number: of them.
-        positive: how many are above 0.
+        number: number of targets.
+        positive: number of targets above 0.
         lowest, highest: percent; NaN without targets.
     """
 
@@ -35,7 +35,7 @@ class Targets:
 
     @property
     def constant(self) -> bool:
-        """Whether all of them are the same."""
+        """True if all of them are equal."""
         return self.number > 0 and self.lowest == self.highest
 
 
@@ -63,18 +63,18 @@ def of_examples(panel: Panel, examples: Examples, horizon: int) -> Targets:
 def remarks(
     panel: Panel, split: Split, horizon: int, numerator: str, names: tuple[str, ...]
 ) -> list[str]:
-    """What to say of splits whose targets are all the same, or of which hardly one is above 0.
+    """Returns notes about splits whose targets are all equal, or hardly ever above 0.
 
     Args:
         panel: counts of all items.
         split: the examples.
         horizon: periods ahead.
-        numerator: what is counted above the fraction line.
-        names: of the splits to look at.
+        numerator: column of the numerator.
+        names: names of the splits to check.
 
     Returns:
         One line for each rate that all targets of some splits have, and one for splits with few
-        targets above 0; none for most datasets.
+        targets above 0; no lines for most datasets.
     """
     found = {name: of_examples(panel, split[name], horizon) for name in names}
     constant: dict[float, list[str]] = defaultdict(list)

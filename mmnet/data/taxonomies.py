@@ -1,4 +1,4 @@
-"""Taxonomies: which item has which category or tags, and the sums and means of their rates."""
+"""Taxonomies: the values of each item, and the sums and means of their rates."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from mmnet.data.tables import Table
 from mmnet.startup import load_tensorflow
 
 Shards = Callable[[str], Iterable[tuple[Panel, Table]]]
-"""Taxonomy column -> every shard's panel, and its rows of an items table with that column."""
+"""Callback: taxonomy column -> panel and items rows, with that column, of every shard."""
 
 Means = tuple[np.ndarray, np.ndarray]
 """`(taxonomy_rate, taxonomy_missing_flag)`, float32 [items, periods], percent."""
 
 PAIR_BYTES = 48
-"""Of an item's value and a period: two sums, what is left of each without the item, and halves."""
+"""Bytes per value of an item and period: two sums, each without the item too, and halves."""
 
 SUMS = ("sums", "counts", "all_sums", "all_counts")
 
@@ -39,13 +39,13 @@ def members(
     numbers: dict[str, int] | None = None,
     separator: str = SEPARATOR,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which item has which value of a taxonomy; every value counts, seen in training or not.
+    """Returns pairs of item and taxonomy value; every value counts, seen in training or not.
 
     Args:
-        items: some rows of the items table.
-        column: of the taxonomy.
-        numbers: value -> number; values that come for the first time are added.
-        separator: of several values in one text.
+        items: a range of rows of the items table.
+        column: column of the taxonomy.
+        numbers: value -> number; new values are added.
+        separator: separator of several values in one text.
 
     Returns:
         Row of the item, ascending, and number of the value, int64 [pairs]; an item may have
@@ -66,16 +66,16 @@ class Taxonomy:
     """One taxonomy: the numbers of its values, and their sums over all items (Eq. 4).
 
     Attributes:
-        column: of the items table.
-        task: which means are wanted.
-        num_periods: columns of the panels.
-        sums: int64 [values, periods], above the fraction line; where pooled counts would pass
+        column: column of the items table.
+        task: flags of the taxonomy means.
+        num_periods: number of columns of the panels.
+        sums: int64 [values, periods], sums of the numerators; if pooled counts would exceed
             int64, sums of halves, [values, 2 * periods], see `taxonomy_means.halves`.
-        counts: int64, of the same shape, below it.
+        counts: int64, of the same shape, sums of the denominators.
         all_sums: int64 [periods], or [2 * periods], of all items.
         all_counts: int64, of the same shape.
         numbers: value -> its row in the sums.
-        separator: of several values in one text.
+        separator: separator of several values in one text.
     """
 
     column: str
@@ -89,13 +89,13 @@ class Taxonomy:
     separator: str = SEPARATOR
 
     def means(self, panel: Panel, part: Table) -> Means:
-        """The means of some items: their panel, and their rows of the items table."""
+        """Computes the means of some items from their panel and their rows of the items table."""
         return next(self.means_of_shards([(panel, part)], 1))
 
     def means_of_shards(
         self, shards: Iterable[tuple[Panel, Table]], num_shards: int
     ) -> Iterator[Means]:
-        """The means of each shard, out of a `tf.data` pipeline where there are several."""
+        """Yields the means of each shard, from a `tf.data` pipeline if there are several."""
         tf_means, task = _tf_means(), self.task
         function = functools.partial(
             tf_means.means,
@@ -107,7 +107,7 @@ class Taxonomy:
         def elements() -> Iterator[tuple]:
             for panel, part in shards:
                 shard = self._shard(panel, part)
-                # Large sums may be a mapped file: only the rows of this shard's values are read.
+                # Large sums may be a mapped file: read only the rows of this shard's values.
                 of_pairs = self.sums[shard.values], self.counts[shard.values]
                 yield shard, tf_means.Sums(*of_pairs, self.all_sums, self.all_counts)
 
@@ -115,9 +115,9 @@ class Taxonomy:
         return tf_means.over_shards(function, elements(), signature, num_shards)
 
     def add_shards(self, shards: Iterable[tuple[Panel, Table]], num_shards: int) -> bool:
-        """Adds the sums of all shards; returns whether int64 holds them."""
+        """Adds the sums of all shards; returns False if int64 overflowed."""
         tf_means = _tf_means()
-        about = np.zeros((2, len(self.all_sums)))  # as floats, to see whether int64 overflows
+        about = np.zeros((2, len(self.all_sums)))  # float copies of the sums, to detect overflow
 
         def elements() -> Iterator[tuple]:
             for panel, part in shards:
@@ -129,18 +129,19 @@ class Taxonomy:
         found = tf_means.over_shards(tf_means.sums, elements(), (tf_means.SHARD,), num_shards)
         for values, sums in found:
             self._check_values()
-            if more := len(self.numbers) - len(self.sums):  # else a copy of all sums per shard
+            if more := len(self.numbers) - len(self.sums):  # grow only for new values: it copies
                 self.sums = np.pad(self.sums, ((0, more), (0, 0)))
                 self.counts = np.pad(self.counts, ((0, more), (0, 0)))
-            # Only the values of this shard: it may have few of many.
+            # Only the values of this shard, which may be few.
             self.sums[values] += sums.above
             self.counts[values] += sums.below
             self.all_sums += sums.all_above
             self.all_counts += sums.all_below
+        # Half of int64's range is a margin for the rounding of the float copies.
         return bool(about.max(initial=0) < 1 << 62)
 
     def _shard(self, panel: Panel, part: Table) -> Any:
-        """What is summed above and below the fraction line, and who has which value."""
+        """Returns numerators, denominators, and the values of each item in a shard."""
         seen = share_rates.observed(panel, self.task.min_clicks)
         if self.task.taxonomy_weighting == "clicks":
             above, below = panel.shares * seen, panel.clicks * seen
@@ -153,14 +154,14 @@ class Taxonomy:
         return _tf_means().Shard(above, below, rows, values)
 
     def _check_values(self) -> None:
-        """Raises: the sums of all values do not fit in memory."""
+        """Raises an error if the sums of all values do not fit in memory."""
         values, periods = len(self.numbers), len(self.all_sums)
         what = f"the sums of {values:,} values of taxonomy {self.column!r} in {periods:,} periods"
         needed = 2 * self.sums.itemsize * values * periods
         budgets.check_memory(needed, what, f"{FEWER}, or leave it out of --taxonomies")
 
     def _check_pairs(self, pairs: int) -> None:
-        """Raises: the sums of a shard's items, each with its values, do not fit in memory."""
+        """Raises an error if the sums of a shard's items for each value do not fit in memory."""
         periods = len(self.all_sums)
         what = (
             f"the means of {pairs:,} values that some items have of taxonomy {self.column!r}, in "
@@ -171,7 +172,7 @@ class Taxonomy:
 
 
 def _tf_means() -> Any:
-    """The arithmetic, which is TensorFlow's: tables without taxonomies do not wait for it."""
+    """Imports the arithmetic, which needs TensorFlow, only for tables with taxonomies."""
     load_tensorflow(keras=False)
     from mmnet.data import taxonomy_means
 
@@ -186,19 +187,19 @@ def fit(
     num_shards: int,
     separator: str = SEPARATOR,
 ) -> list[Taxonomy]:
-    """The first pass over all items: numbers the values of each taxonomy and adds up their rates.
+    """Makes the first pass over all items: numbers the taxonomy values and sums their rates.
 
     Args:
-        columns: of the taxonomies.
-        task: which means are wanted.
-        num_periods: columns of the panels.
-        shards: the items, shard by shard.
-        num_shards: how many there are.
-        separator: of several values in one text.
+        columns: columns of the taxonomies.
+        task: flags of the taxonomy means.
+        num_periods: number of columns of the panels.
+        shards: the shards of items.
+        num_shards: number of shards.
+        separator: separator of several values in one text.
     """
     found = []
     for column in columns:
-        for width in (num_periods, 2 * num_periods):  # the second for sums that pass int64
+        for width in (num_periods, 2 * num_periods):  # the second holds halves, after an overflow
             none, nothing = np.zeros((0, width), np.int64), np.zeros(width, np.int64)
             sums = (none, none.copy(), nothing, nothing.copy())
             taxonomy = Taxonomy(column, task, num_periods, *sums, separator=separator)
@@ -209,7 +210,7 @@ def fit(
 
 
 def save(taxonomies: Sequence[Taxonomy], directory: Path) -> None:
-    """Writes what `fit` found, for other processes to read."""
+    """Writes fitted taxonomies to files, for other processes to read."""
     for number, taxonomy in enumerate(taxonomies):
         table = pa.table({taxonomy.column: pa.array(list(taxonomy.numbers), pa.string())})
         pa.parquet.write_table(table, directory / f"taxonomy-{number}.parquet")
@@ -225,7 +226,7 @@ def load(
     directory: Path,
     separator: str = SEPARATOR,
 ) -> list[Taxonomy]:
-    """Reads what `save` wrote; large sums stay in their files."""
+    """Reads the files of `save`; large sums are mapped, not read."""
     found = []
     for number, column in enumerate(columns):
         values = pa.parquet.read_table(directory / f"taxonomy-{number}.parquet")[column]

@@ -1,13 +1,13 @@
-"""Taxonomy means: what the other items of a category or tag did, period by period (Eq. 4).
+"""Taxonomy means: the mean rate of the other items of a category or tag, by period (Eq. 4).
 
-Two functions of one shard of items, `sums` and `means`; between them the sums of all shards are
-added up. Sums are integers, so leaving an item out by subtraction is exact, and no bit depends on
-how the items were cut into shards. A mean at period t uses period t alone, so it is known at t.
-Where there are several shards, `over_shards` runs either function in a `tf.data` pipeline.
+`sums` and `means` are functions of one shard of items; between them, the sums of all shards are
+added up. Sums are integers, so leaving an item out by subtraction is exact, and the result does not
+depend on how items were divided into shards. A mean at period t uses period t alone, so it is known
+at t. If there are several shards, `over_shards` runs either function in a `tf.data` pipeline.
 
 No sum overflows. Rates add up to less than 2**62 in fixed point, see `counts.LARGEST_RATE_SUM`.
-Clicks and shares, up to 2**53 per item, and an item's means over many values may pass int64; where
-they would, they are added up in halves of 32 bits, which hold 2**31 terms.
+Clicks and shares, up to 2**53 per item, and an item's means over many values may exceed int64; in
+that case they are added up in halves of 32 bits, which have room for 2**31 terms.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mmnet.data.share_rates import FIXED_POINT, share_rate
 
 
 class Shard(NamedTuple):
-    """Some items: what is summed of them, and which of them has which value of the taxonomy.
+    """Some items: the numbers to sum, and the taxonomy values of each item.
 
     Attributes:
         above: int64 [items, periods], rates as multiples of 2**-24 percent; or the halves of
@@ -50,7 +50,7 @@ class Sums(NamedTuple):
 
 
 def sums(shard: Shard) -> tuple[tf.Tensor, Sums]:
-    """The sums of one shard.
+    """Computes the sums of one shard.
 
     Returns:
         Numbers of the values that its items have, int64 [values], and their sums.
@@ -75,23 +75,24 @@ def means(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Eq. 4: the mean share rate of an item's taxonomy value in each period, for one shard.
 
-    An item with several values gets the mean over those that have one. Where no (other) item of
-    its values was observed, the mean over all (other) items stands in, flagged; where no item was
+    An item with several values gets the mean over those that have one. If no (other) item of
+    its values was observed, the mean over all (other) items is used, flagged; if no item was
     observed, 0, flagged.
 
     Args:
-        shard: whose means are wanted.
-        of_pairs: the sums over all shards; of each value a row for each of the shard's pairs.
-        leave_one_out: takes the item itself out of its mean. The paper's Eq. 4 leaves it in: an
-            item that is alone in its value then reads its own rate.
-        pooled: pooled shares over pooled clicks, instead of the average of rates.
-        num_periods: columns of the means; where sums have twice as many, they are of halves.
+        shard: the items.
+        of_pairs: the sums over all shards, with one row of the value for each of the shard's pairs.
+        leave_one_out: whether to leave the item itself out of its mean. The paper's Eq. 4 includes
+            it, so an item that is alone in its value reads its own rate.
+        pooled: whether to pool shares over pooled clicks, rather than to average rates.
+        num_periods: number of columns of the means; if sums have twice as many, they are of halves.
 
     Returns:
         `(taxonomy_rate, taxonomy_missing_flag)`, float32 [items, periods], percent.
     """
     mean = functools.partial(_mean, pooled=pooled, num_periods=num_periods)
     own, num_items = int(leave_one_out), tf.shape(shard.above)[0]
+    # Subtraction is exact in int64, and in its halves: only `_mean` rounds.
     of_value, seen = mean(
         of_pairs.above - own * tf.gather(shard.above, shard.items),
         of_pairs.below - own * tf.gather(shard.below, shard.items),
@@ -110,8 +111,9 @@ def means(
 def _totals(
     of_value: tf.Tensor, items: tf.Tensor, num_items: tf.Tensor, num_means: tf.Tensor
 ) -> tf.Tensor:
-    """The sums of each item's means, float64 [items, periods], rounded once."""
+    """Returns the sums of each item's means, float64 [items, periods], rounded once."""
     largest = tf.cast(tf.reduce_max(of_value), tf.float64)
+    # An upper bound of any sum, so that the slower halves are only used if int64 could overflow.
     fits = largest * tf.cast(tf.reduce_max(num_means), tf.float64) < float(1 << 62)
     return tf.cond(
         fits,
@@ -123,9 +125,9 @@ def _totals(
 def _mean(
     above: tf.Tensor, below: tf.Tensor, *, pooled: bool, num_periods: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean in fixed point, a whole number, float64; 0 where the count is 0, which is flagged.
+    """Returns means in fixed point, whole numbers in float64; 0 where the count is 0.
 
-    It is rounded once, from exact sums.
+    The division of exact sums is the only rounding.
     """
     above, below = tf.cond(
         tf.shape(above)[-1] > num_periods,
@@ -138,7 +140,7 @@ def _mean(
 
 
 def halves(numbers: Any) -> Any:
-    """Numbers of 0 or more in two halves, whose sums stay within int64.
+    """Splits numbers of 0 or more into two halves, whose sums stay within int64.
 
     Args:
         numbers: int64 [..., periods], a NumPy array or a tensor.
@@ -155,9 +157,9 @@ def halves(numbers: Any) -> Any:
 
 
 def _whole(sums: tf.Tensor) -> tf.Tensor:
-    """What sums of halves stand for, float64 [..., periods], rounded once."""
+    """Converts sums of halves to numbers, float64 [..., periods], rounded once."""
     upper, lower = tf.split(sums, 2, axis=-1)
-    upper += _upper(lower)  # below 2**53, so that it is exact as a float
+    upper += _upper(lower)  # below 2**53, so exact as a float
     lower = tf.bitwise.bitwise_and(lower, LOWER_HALF)
     return tf.cast(upper, tf.float64) * float(1 << HALF_BITS) + tf.cast(lower, tf.float64)
 
@@ -178,19 +180,19 @@ OF_PAIRS = Sums(_MATRIX, _MATRIX, _VECTOR, _VECTOR)
 def over_shards(
     function: Callable[..., Any], elements: Iterable[tuple], signature: tuple, num_shards: int
 ) -> Iterator[Any]:
-    """What a function makes of each shard, as NumPy arrays, in order.
+    """Applies a function to each shard and yields the results as NumPy arrays, in order.
 
-    Several shards pass through a `tf.data` pipeline, which holds one of them at a time. One shard
-    is all there is, and is handed to the function as it is.
+    Several shards pass through a `tf.data` pipeline, which keeps one of them in memory at a time. A
+    single shard is passed to the function directly.
 
     Args:
-        function: of the parts of an element.
-        elements: one tuple of arguments per shard, made as they are needed.
-        signature: of an element.
-        num_shards: how many there are.
+        function: called with the parts of an element.
+        elements: one tuple of arguments per shard, computed when it is needed.
+        signature: types of an element.
+        num_shards: number of shards.
 
     Raises:
-        Exception: whatever making the elements raised, which `tf.data` would wrap.
+        Exception: any exception of computing the elements, which `tf.data` would wrap.
     """
     if num_shards == 1:
         for element in elements:
@@ -207,7 +209,7 @@ def over_shards(
 
     dataset = tf.data.Dataset.from_generator(made, output_signature=signature)
     try:
-        # Nothing in the functions is for AutoGraph to convert, which takes most of the time.
+        # AutoGraph has nothing to convert in these functions, and would take most of the time.
         plain = tf.autograph.experimental.do_not_convert(function)
         yield from dataset.map(plain).as_numpy_iterator()
     except tf.errors.OpError:

@@ -1,7 +1,7 @@
-"""Columns of times in memory: how a column is written, and its times on a clock.
+"""Columns of times in memory: detection of their format, and their local times.
 
-How a column is written is decided once, by its first values; a value that is written otherwise is
-refused where it is. Events are decided by the same function, `decide`.
+The format of a column is decided once, by its first values; a value in another format is an error.
+The format of times in events is decided by the same function, `decide`.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from mmnet.data.time_texts import Format
 from mmnet.data.zones import DAY, SECOND
 
 SAMPLE = 100
-"""First filled values of a column, which decide how it is written."""
+"""Number of first non-empty values of a column that decide its format."""
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 FRACTION = {"s": 6, "ms": 3, "us": 0, "ns": 0}
-"""Digits after the point that still count, in microseconds."""
+"""Digits after the decimal point that count, in microseconds."""
 
 EARLIEST, LATEST = 631_152_000, zones.END // SECOND
-"""Seconds since 1970: whole numbers of 1990 to 2099 are times, in the unit that makes them so."""
+"""Seconds since 1970: integers of 1990 to 2099 are times, in whichever unit puts them there."""
 
 NUMBER = r"^[+-]?([0-8]?[0-9]{1,18})(\.[0-9]*)?$"
-"""Text that holds a number below 2**63, for RE2, Java and Python."""
+"""Matches text with a number below 2**63, in RE2, Java and Python."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a column of times is written.
+    """Format of a column of times.
 
     Attributes:
-        unit: of numbers: period, s, ms, us or ns; empty for text and types of time.
-        format: of text, or of numbers that are dates; None otherwise.
-        earliest: seconds since 1970 of the first time that a number may be.
+        unit: unit of numbers: period, s, ms, us or ns; empty for text and types of time.
+        format: format of text, or of numbers that are dates; None otherwise.
+        earliest: first time that a number may be, in seconds since 1970.
     """
 
     unit: str = ""
@@ -53,7 +53,7 @@ class Reading:
 
     @property
     def rule(self) -> str:
-        """What a value must be."""
+        """Rule for values, for messages."""
         if self.unit == "period":
             return "a whole number"
         if self.unit:
@@ -66,12 +66,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class Times:
-    """Times of a column.
+    """The times of a column.
 
     Attributes:
         local: int64 [rows], microseconds since 1970 on the clock of a zone; 0 where not `good`.
         instant: int64 [rows], microseconds since 1970 in UTC, where `zoned`.
-        zoned: bool [rows], whether a value says which instant it is.
+        zoned: bool [rows], whether a value has a time zone.
         good: bool [rows], whether a value is a time.
         filled: bool [rows], whether there is a value.
     """
@@ -87,16 +87,16 @@ class Times:
 
 
 def reading_of(table: Rows, column: str, flag: str, flags: TableFlags) -> Reading:
-    """How a column of a table is written.
+    """Detects the format of a column of times.
 
     Args:
         table: the table.
         column: one of its columns.
-        flag: names the column.
+        flag: flag that names the column.
         flags: `--time_format` and `--time_unit`.
 
     Raises:
-        InputError: numbers that may be times, but in no unit; dates that are written as numbers.
+        InputError: numbers could be times, but in no unit; or dates are written as numbers.
 
     >>> times = Table(pa.table({"at": ["1717142400000"]}), "counts")
     >>> reading_of(times, "at", "period_column", TableFlags()).unit
@@ -125,15 +125,15 @@ def reading_of(table: Rows, column: str, flag: str, flags: TableFlags) -> Readin
 def decide(
     first: list[str], flags: TableFlags, where: Callable[[int], str], *, numeric: bool
 ) -> Reading:
-    """How a column is written whose first filled values are given.
+    """Decides the format of a column by its first non-empty values.
 
-    With `--time_format` a column is written so if any of the values is; otherwise as without it.
+    `--time_format` is used if any of the values has that format; otherwise the format is detected.
 
     Args:
-        first: values as text, trimmed.
+        first: values as text, stripped.
         flags: `--time_format` and `--time_unit`.
-        where: names the place of one of them, for messages.
-        numeric: whether the column is of a type of numbers; text holds numbers if most of it does.
+        where: returns the place of one of them, for messages.
+        numeric: whether the column has a numeric type; text counts as numeric if most of it is.
 
     Raises:
         InputError: see `reading_of`.
@@ -171,23 +171,23 @@ def decide(
 
 
 def _unit(number: float) -> str:
-    """What a number counts, by its size; empty where its size does not tell."""
+    """Returns the unit of a number by its size; empty if the size does not decide."""
     if number < EARLIEST:
         return "period"
     return next((u for u, k in PER_SECOND.items() if EARLIEST * k <= number < LATEST * k), "")
 
 
 def refuse_codes(numbers: list[str], where: str, example: str, otherwise: str) -> None:
-    """Refuses whole numbers that are all dates, such as 20240531, 202441 or 202405.
+    """Raises an error for integers that are all dates, such as 20240531, 202441 or 202405.
 
     Args:
-        numbers: distinct ones.
-        where: the place of one, for the message.
-        example: that one.
-        otherwise: the flag to set if they are no dates.
+        numbers: distinct numbers.
+        where: place of one of them, for the message.
+        example: that number.
+        otherwise: flag to set if they are not dates.
 
     Raises:
-        InputError: the sentence names the formats that fit all of them.
+        InputError: the sentence lists the formats that fit all of them.
 
     >>> refuse_codes(["202451", "202502"], "row 1", "202451", "--time_unit=index")
     Traceback (most recent call last):
@@ -196,7 +196,7 @@ periods; write it as 2024-05-31, or set --time_format=%G%V --period=7d, or --tim
     """
     codes = [name for name in time_texts.NUMBER_CODES if _all_dates(numbers, name)]
     if "%Y%m" in codes and "%G%V" in codes and len({number[:4] for number in numbers}) > 1:
-        codes.remove("%G%V")  # weeks that go on into another year go beyond 12
+        codes.remove("%G%V")  # ISO weeks go beyond 12, months do not
     if codes:
         widths = {"%Y%m": " --period=1M", "%G%V": " --period=7d"}
         flags = " or ".join(f"--time_format={name}{widths.get(name, '')}" for name in codes)
@@ -207,7 +207,7 @@ periods; write it as 2024-05-31, or set --time_format=%G%V --period=7d, or --tim
 
 
 def _all_dates(numbers: list[str], name: str) -> bool:
-    """Whether all numbers are dates of the years 1900 to 2199 in a format."""
+    """Checks whether all numbers are dates of the years 1900 to 2199 in a format."""
     fmt = time_texts.read_format(name)
     if not numbers or not all(map(fmt.matches, numbers)):
         return False
@@ -220,12 +220,12 @@ def _all_dates(numbers: list[str], name: str) -> bool:
 
 
 def read(data: pa.ChunkedArray, reading: Reading, time_zone: str) -> Times:
-    """The times of a column; a time without a zone is on the clock already.
+    """Reads the times of a column; a time without a zone is already local.
 
     Args:
-        data: a column, or a piece of it.
-        reading: how it is written; not in periods.
-        time_zone: whose clock is wanted.
+        data: a column, or a part of it.
+        reading: its format; not periods.
+        time_zone: time zone of the result.
     """
     column = plain(data)
     full = filled(column)
@@ -246,7 +246,7 @@ def read(data: pa.ChunkedArray, reading: Reading, time_zone: str) -> Times:
         local, good = _of_units(column, reading)
         zoned = good
     first, end = (time_texts.first_of_month(12 * year) * DAY for year in (1, 10_000))
-    good = good & (local >= first + DAY) & (local < end - DAY)  # whatever the zone
+    good = good & (local >= first + DAY) & (local < end - DAY)  # a day of margin for any zone
     instant = np.where(good, local, 0)
     local = instant.copy()
     if zoned.any():
@@ -255,17 +255,17 @@ def read(data: pa.ChunkedArray, reading: Reading, time_zone: str) -> Times:
 
 
 def suggestion(data: pa.ChunkedArray, rows: np.ndarray, unit: str = "") -> str:
-    """What to add to a message about rows of a column that cannot be read; see `advice`."""
+    """Returns the advice for rows of a column that cannot be read; see `advice`."""
     texts = as_texts(plain(data).take(pa.array(rows[:SAMPLE])))
     return advice(pc.drop_null(texts).to_pylist(), unit)
 
 
 def advice(texts: Sequence[str], unit: str = "") -> str:
-    """What to add to a message about values that cannot be read: the flag that would read them.
+    """Returns advice about values that cannot be read: the flag that would read them.
 
     Args:
-        texts: some of them, trimmed.
-        unit: of numbers, where `--time_unit` names it.
+        texts: some of the values, stripped.
+        unit: unit of numbers, if `--time_unit` sets it.
 
     >>> advice(["1709573164000"], "us"), advice(["2024-064"]), advice(["soon"], "s")
     ('; set --time_unit=ms', '; set --time_format=%Y-%j', '')
@@ -279,12 +279,12 @@ def advice(texts: Sequence[str], unit: str = "") -> str:
 
 
 def is_numeric(kind: pa.DataType) -> bool:
-    """Whether a column's type is one of numbers."""
+    """Checks whether a column has a numeric type."""
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
 def plain(data: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """A column in one piece, of a type of time or as numbers or text."""
+    """Returns a column as one array of a type of time, of numbers or of text."""
     if pa.types.is_dictionary(data.type):
         data = data.cast(data.type.value_type)
     if pa.types.is_decimal(data.type):
@@ -293,7 +293,7 @@ def plain(data: pa.ChunkedArray | pa.Array) -> pa.Array:
     cast = (pa.types.is_string, pa.types.is_large_string, pa.types.is_null, pa.types.is_boolean)
     if any(kind(data.type) for kind in cast):
         data = data.cast(pa.string())
-    elif not any(kind(data.type) for kind in kept):  # such as lists, which are no times
+    elif not any(kind(data.type) for kind in kept):  # such as lists, which are not times
         data = pa.array(
             [None if one is None else str(one) for one in data.to_pylist()], pa.string()
         )
@@ -303,7 +303,7 @@ def plain(data: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def as_texts(data: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Values as text without spaces around it; whole numbers without a point."""
+    """Returns values as stripped text; whole numbers without a decimal point."""
     column = plain(data)
     if pa.types.is_floating(column.type):
         values = column.cast(pa.float64())
@@ -317,7 +317,7 @@ def as_texts(data: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def filled(data: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """Where there is a value, bool [rows]."""
+    """Marks rows that have a value, bool [rows]."""
     column = plain(data)
     full = pc.is_valid(column)
     if pa.types.is_floating(column.type):
@@ -328,14 +328,14 @@ def filled(data: pa.ChunkedArray | pa.Array) -> np.ndarray:
 
 
 def _of_type(column: pa.Array) -> np.ndarray:
-    """Microseconds of timestamps and dates, cut off towards the past."""
+    """Returns microseconds of timestamps and dates, rounded down."""
     if pa.types.is_date(column.type):
         return pc.fill_null(column.cast(pa.date32()).cast(pa.int32()), 0).to_numpy() * np.int64(DAY)
     return _micros(pc.fill_null(column.cast(pa.int64()), 0).to_numpy(), column.type.unit)[0]
 
 
 def _micros(numbers: np.ndarray, unit: str) -> tuple[np.ndarray, np.ndarray]:
-    """Microseconds of whole numbers of a unit, and whether they fit."""
+    """Converts whole numbers of a unit to microseconds, and marks those that fit."""
     per_second = PER_SECOND[unit]
     if per_second > SECOND:
         return numbers // (per_second // SECOND), np.ones(len(numbers), bool)
@@ -345,7 +345,7 @@ def _micros(numbers: np.ndarray, unit: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _of_units(column: pa.Array, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
-    """Microseconds since 1970 of numbers, and which of them are in the unit's years."""
+    """Converts numbers to microseconds since 1970, and marks those in the unit's years."""
     per_second, rest = PER_SECOND[reading.unit], np.zeros(len(column), np.int64)
     if pa.types.is_integer(column.type):
         whole = pc.fill_null(column.cast(pa.int64(), safe=False), -1).to_numpy()
@@ -373,11 +373,11 @@ def _of_units(column: pa.Array, reading: Reading) -> tuple[np.ndarray, np.ndarra
 def _read_texts(
     texts: pa.Array, fmt: Format
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Reads texts of a format.
+    """Parses texts of a format.
 
     Returns:
-        Microseconds since 1970 as written, those that the zone is ahead of UTC, whether there is a
-        zone, and whether the text is a time at all.
+        Microseconds since 1970 as written, the zone's offset from UTC, whether there is a zone, and
+        whether the text is a time at all.
     """
     found = pc.extract_regex(texts, fmt.pattern)
     good = pc.is_valid(found).to_numpy(zero_copy_only=False)
@@ -410,6 +410,6 @@ def _read_texts(
 
 
 def _digits(text: pa.Array, default: int = 0) -> np.ndarray:
-    """Whole numbers of text; the default where there are no digits."""
+    """Parses whole numbers; texts without digits become the default."""
     text = pc.if_else(pc.match_substring_regex(text, "^[0-9]+$"), text, str(default))
     return text.cast(pa.int64()).to_numpy()

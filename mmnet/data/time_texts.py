@@ -1,9 +1,9 @@
-"""How times are written as text, declared once for tables in memory and for every engine.
+"""Formats of times in text, declared once for tables in memory and for every engine.
 
-A `Format` is a regular expression and, for each part of a time, its place in the expression's
-groups. Both readers, `time_columns` (Arrow) and `event_times` (Ibis), cut the same parts out of a
-text and hand them to the same arithmetic, `days_of` and `clock_of`, so that they cannot disagree.
-Expressions keep to what RE2, Java and Python understand alike.
+A `Format` is a regular expression and, for each part of a time, its position in the expression's
+groups. Both readers, `time_columns` (Arrow) and `event_times` (Ibis), extract the same parts from a
+text and pass them to the same arithmetic, `days_of` and `clock_of`, so that they cannot disagree.
+Expressions only use what RE2, Java and Python interpret in the same way.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from mmnet.data.zones import SECOND
 
 
 class Part(NamedTuple):
-    """Where a part of a time is.
+    """Position of a part of a time.
 
     Attributes:
-        group: of the expression.
+        group: group of the expression.
         start: first character within the group.
-        length: in characters; None: all of the group.
-        names: of a part that is a name: how each name begins, in lower case, from the first on.
+        length: number of characters; None: the whole group.
+        names: for a part that is a name: the beginning of each name, in lower case, in order.
         first: number of the first name.
     """
 
@@ -38,14 +38,14 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Format:
-    """One way to write a time.
+    """A format of times in text.
 
     Attributes:
-        name: for messages.
-        pattern: of the whole text, with named groups.
-        parts: year, short_year, month, day, yearday, week, weekday, hour, half_hour (on a clock of
-            twelve hours), half (0: am, 1: pm), minute, second, fraction (of a second) or zone ->
-            its place.
+        name: name in messages.
+        pattern: expression for the whole text, with named groups.
+        parts: year, short_year, month, day, yearday, week, weekday, hour, half_hour (on a 12-hour
+            clock), half (0: am, 1: pm), minute, second, fraction (of a second) or zone -> its
+            position.
     """
 
     name: str
@@ -59,25 +59,25 @@ class Format:
 
     @property
     def unnamed(self) -> str:
-        """The expression with numbered groups only, as Java has no `(?P<name>...)`."""
+        """The expression with numbered groups only, since Java has no `(?P<name>...)`."""
         return re.sub(r"\?P<\w+>", "", self.pattern)
 
     @property
     def names(self) -> str:
-        """What a text of this format names: a day (or a time of it), a week, a month or a year."""
+        """The kind of period in this format: a day (or a time of it), a week, a month or a year."""
         shorter = {"day": "day", "yearday": "day", "weekday": "day", "week": "week"}
         found = [span for part, span in shorter.items() if part in self.parts]
         return found[0] if found else "month" if "month" in self.parts else "year"
 
     def matches(self, text: str) -> bool:
-        """Whether a text is written so; its month may still lack the day that it names."""
+        """Checks the format of a text, but not whether its month has the day that it names."""
         return re.search(self.pattern, text) is not None
 
 
 Keep = Callable[[str, Any], Any]
 
 DEFAULTS = {"month": 1, "day": 1, "weekday": 1}
-"""Parts that a text may leave out; the others are 0 then."""
+"""Parts that may be absent in a text; they are then 0."""
 
 # ------------------------------------------------------------------- formats known without a flag
 
@@ -89,7 +89,7 @@ _ZONE = rf"(?: ?(?P<zone>Z|UTC|GMT|{_OFFSET}))?"
 
 
 def _slices(group: str, **places: int) -> dict[str, Part]:
-    """Parts of two digits each (a year has four, a fraction of a second up to six)."""
+    """Returns parts of two digits each (a year has four, a fraction of a second up to six)."""
     length = {"year": 4, "fraction": 6}
     return {name: Part(group, at, length.get(name, 2)) for name, at in places.items()}
 
@@ -123,7 +123,7 @@ _DAY_OF_WEEK = Format(
 )
 
 BUILT_IN = (_dated("-"), _dated("/"), _COMPACT, _MONTHLY, _WEEKLY, _DAY_OF_WEEK)
-"""ISO 8601, and its dates with slashes. Nothing here can be read in two ways."""
+"""ISO 8601, and its dates with slashes; none of these formats is ambiguous."""
 
 # ---------------------------------------------------------------------------------- --time_format
 
@@ -135,7 +135,7 @@ _DAY_NAMES = "Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday"
 
 
 class _Code(NamedTuple):
-    """What a code of strptime matches, which part it is, and where in its own group."""
+    """The expression of a strptime code, its part, and the position in its own group."""
 
     pattern: str
     part: str = ""
@@ -174,10 +174,10 @@ _CODES = {
 
 @functools.lru_cache(maxsize=256)
 def read_format(text: str) -> Format:
-    """Reads a value of `--time_format`, with the codes of strptime.
+    """Parses a value of `--time_format`, with the codes of strptime.
 
     Raises:
-        InputError: an unknown code, a part twice, or parts that do not make up a date.
+        InputError: a code is unknown, a part occurs twice, or the parts do not make up a date.
 
     >>> read_format("%d.%m.%Y").matches("4.3.2024"), read_format("%Y%m%d").matches("2024034")
     (True, False)
@@ -209,11 +209,11 @@ def read_format(text: str) -> Format:
 
 
 def _check_parts(text: str, parts: Mapping[str, Part], codes: list[str]) -> None:
-    """Refuses a format that leaves the date open, or says it twice."""
+    """Raises an error for a format that does not determine the date, or does so twice."""
     years = len({"year", "short_year"} & parts.keys())
     kinds = [{"month", "day"}, {"yearday"}, {"week", "weekday"}]
     if years != 1 or sum(bool(kind & parts.keys()) for kind in kinds) > 1:
-        problem = "it must name one year, with a month and day, a day of the year or an ISO week"
+        problem = "it must have one year, with a month and day, a day of the year or an ISO week"
     elif "day" in parts and "month" not in parts:
         problem = "a day (%d) needs a month (%m, %b or %B)"
     elif {"week", "weekday"} & parts.keys() and not {"G", "V"} <= set(codes):
@@ -231,13 +231,13 @@ def _check_parts(text: str, parts: Mapping[str, Part], codes: list[str]) -> None
 
 
 def days_of(part: Mapping[str, Any], keep: Keep = lambda _, value: value) -> tuple[Any, Any]:
-    """The day that parts name, and whether the calendar has it.
+    """Returns the day that parts name, and whether it exists in the calendar.
 
-    Uses only operators that NumPy and Ibis share, on numbers that are never negative.
+    It uses only operators that NumPy and Ibis share, on numbers that are never negative.
 
     Args:
         part: name -> whole numbers, of any of the names of a `Format`'s date.
-        keep: is given the name and value of a step, and returns what stands for it from then on.
+        keep: called with the name and value of a step; its result replaces the value.
 
     Returns:
         Days since 1970-01-01, and truth values.
@@ -246,13 +246,13 @@ def days_of(part: Mapping[str, Any], keep: Keep = lambda _, value: value) -> tup
     ((59, True), (19723, False))
     """
     part = DEFAULTS | dict(part)
-    if "short_year" in part:  # as POSIX has it, 69 to 99 are of the last century
+    if "short_year" in part:  # as in POSIX, 69 to 99 belong to the 20th century
         year = part["short_year"] + 1900 + (168 - part["short_year"]) // 100 * 100
     else:
         year = part["year"]
 
     def first_of(name: str, months: Any) -> Any:
-        years = keep(f"{name} years", (months - 2) // 12)  # it is needed four times
+        years = keep(f"{name} years", (months - 2) // 12)  # used four times
         return keep(name, first_of_month(months, years))
 
     if "week" in part:
@@ -270,7 +270,7 @@ def days_of(part: Mapping[str, Any], keep: Keep = lambda _, value: value) -> tup
 
 
 def clock_of(part: Mapping[str, Any]) -> Any:
-    """Microseconds from midnight to the time of day that parts name."""
+    """Returns microseconds from midnight to the time of day that parts name."""
     hour = part.get("hour", 0)
     if "half_hour" in part:
         hour = part["half_hour"] % 12 + 12 * part["half"]
@@ -279,22 +279,22 @@ def clock_of(part: Mapping[str, Any]) -> Any:
 
 
 def first_of_month(months: Any, years: Any = None) -> Any:
-    """Days from 1970-01-01 to the first of a month.
+    """Returns days from 1970-01-01 to the first day of a month.
 
     Args:
         months: since the start of year 0, 2 or more.
-        years: from the March of year 0 to that month, if that is known already.
+        years: from the March of year 0 to that month, if already known.
 
     >>> first_of_month(12 * 1970), first_of_month(12 * 2000 + 2)
     (0, 11017)
     """
     years = (months - 2) // 12 if years is None else years
-    march = months - 2 - 12 * years  # a leap day is the last day of its year
+    march = months - 2 - 12 * years  # in years from March on, the leap day is the last day
     return 365 * years + years // 4 - years // 100 + years // 400 + (153 * march + 2) // 5 - 719468
 
 
 def month_of(days: Any) -> Any:
-    """Months from the start of year 0 to the month of a day.
+    """Returns months from the start of year 0 to the month of a day.
 
     Args:
         days: since 1970-01-01, from year 1 on.
@@ -311,7 +311,7 @@ def month_of(days: Any) -> Any:
 
 
 def _monday(new_year: Any) -> Any:
-    """The Monday of a year's ISO week 1, which has January 4 in it, as the year's first day is."""
+    """Returns the Monday of ISO week 1, the week with January 4, from a year's first day."""
     fourth = new_year + 3
     return fourth - (fourth + 3 + 719460) % 7  # day 0 is a Thursday; 719,460 is a multiple of 7
 
@@ -319,7 +319,7 @@ def _monday(new_year: Any) -> Any:
 # ------------------------------------------------------------------------------------ suggestions
 
 NUMBER_CODES = ("%Y%m%d", "%Y%m", "%G%V", "%y%m%d", "%Y%m%d%H", "%Y%m%d%H%M", "%Y%m%d%H%M%S")
-"""Dates that are also whole numbers."""
+"""Formats of dates that are also whole numbers."""
 
 _COMMON = (
     *NUMBER_CODES,
@@ -338,7 +338,7 @@ _COMMON = (
 
 
 def suggestion(texts: Iterable[str]) -> str:
-    """What to add to a message about texts that no format reads: the formats that would.
+    """Returns advice about texts in unknown formats: the values of `--time_format` that fit.
 
     >>> suggestion(["3/4/2024"])
     '; set --time_format=%d/%m/%Y or --time_format=%m/%d/%Y'

@@ -1,4 +1,4 @@
-"""Windows of examples as `tf.data`, gathered batch by batch from resident arrays."""
+"""Windows of examples as `tf.data`, gathered batch by batch from arrays in memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Inputs = dict[str, tf.Tensor]
 
 
 def places(items: tf.Tensor, times: tf.Tensor, width: int) -> tf.Tensor:
-    """Places of (item, time) in an array of `width` times per item, laid out flat.
+    """Returns positions of (item, time) in a flattened array with `width` times per item.
 
     int64, since items times periods may be more than int32 can number.
 
@@ -32,12 +32,12 @@ def places(items: tf.Tensor, times: tf.Tensor, width: int) -> tf.Tensor:
 
 
 class Windows:
-    """Cuts a dataset into model inputs.
+    """Cuts windows of a dataset into model inputs.
 
     A window is one gather from the history array, which begins before the first period.
 
     Args:
-        dataset: arrays of a dataset directory are read where they lie, and nothing is copied.
+        dataset: the dataset; mapped arrays of a dataset directory are not copied.
     """
 
     def __init__(self, dataset: Dataset):
@@ -57,11 +57,11 @@ class Windows:
         self._static = {name: _tensor(array) for name, array in dataset.tensors.items()}
 
     def gather(self, items: tf.Tensor, times: tf.Tensor) -> Inputs:
-        """Inputs of the examples (item, t).
+        """Gathers the inputs of the examples (item, t).
 
         Args:
             items: int32 [batch], rows of the items table.
-            times: int32 [batch], column t of the last period seen.
+            times: int32 [batch], column t, the last period of the window.
 
         Returns:
             One tensor per name of `FeatureSpec.tensors`.
@@ -105,9 +105,9 @@ class Windows:
         return moments.tensors(self._spec, self._calendar, origin, target)
 
     def target(self, items: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
-        """The share rate at t + horizon, float32 [batch], percent; 0 where there were no clicks.
+        """Returns the share rate at t + horizon, float32 [batch], percent; 0 without clicks.
 
-        A target counts from its first click on; --min_clicks is a rule about the history.
+        A single click makes a target: --min_clicks only concerns the history.
         """
         cells = self._target_cells(items, times)
         shares = tf.cast(tf.gather(self._shares, cells), tf.float64)
@@ -116,7 +116,7 @@ class Windows:
         return tf.cast(tf.where(clicks > 0, rate, 0), tf.float32)
 
     def target_clicks(self, examples: Examples) -> np.ndarray:
-        """Clicks at t + horizon, int64 [examples]."""
+        """Returns clicks at t + horizon, int64 [examples]."""
         items, times = tf.constant(examples.items), tf.constant(examples.times)
         return tf.gather(self._clicks, self._target_cells(items, times)).numpy()
 
@@ -132,25 +132,25 @@ class Windows:
         half_weight_clicks: float = 0,
         weighting: Literal["equal", "clicks"] = "equal",
     ) -> tuple[TrainingBatches, int]:
-        """Endless batches of (inputs, target) in an order that is a pure function of the step.
+        """Returns endless batches of (inputs, target); the order is a pure function of the step.
 
         With `half_weight_clicks` c a batch also has weights, [batch]: an example whose target has
-        p clicks weighs p / (p + c), over the mean of that. A rate of 5 clicks is no rate of 5,000:
-        weighting by the inverse of (sampling variance + a constant) has this form. Without c the
-        weighting "clicks" gives it p over the mean of p, which makes of a loss per click the
-        likelihood of all of them.
+        p clicks has weight p / (p + c), divided by the mean weight. A rate from 5 clicks is less
+        certain than one from 5,000, and weights by the inverse of (sampling variance + a constant)
+        have this form. Without c the weighting "clicks" uses p divided by the mean of p, which
+        makes a loss per click the likelihood of all clicks.
 
-        Every epoch is a new permutation; the examples that do not fill its last batch sit out.
+        Every epoch is a new permutation; examples that do not fill its last batch are skipped.
 
         Args:
-            examples: to train on.
-            batch_size: examples per step, at most as many as there are.
-            seed: of the permutations.
-            half_weight_clicks: c; 0 weighs as `weighting` says.
-            weighting: "equal", as the paper does, or "clicks".
+            examples: the training examples.
+            batch_size: examples per step, at most the number of examples.
+            seed: seed of the permutations.
+            half_weight_clicks: c; 0 uses `weighting` instead.
+            weighting: "equal", as in the paper, or "clicks".
 
         Returns:
-            The batches, a function of the first step wanted, and the steps per epoch.
+            The batches, as a function of the first step, and the number of steps per epoch.
         """
         weights = None
         if half_weight_clicks or weighting == "clicks":
@@ -161,13 +161,13 @@ class Windows:
         return batches, batches.steps_per_epoch
 
     def batches(self, examples: Examples, batch_size: int = 1024) -> Iterator[tuple[slice, Inputs]]:
-        """Inputs of all examples in order, with the slice of examples that each batch is."""
+        """Yields the inputs of all examples in order, with the slice of examples of each batch."""
         for start in range(0, len(examples), batch_size):
             part = slice(start, min(start + batch_size, len(examples)))
             yield part, self._gather_compiled(examples.items[part], examples.times[part])
 
     def targets(self, examples: Examples) -> np.ndarray:
-        """Targets of all examples, float32 [examples], percent."""
+        """Returns the targets of all examples, float32 [examples], percent."""
         return self.target(tf.constant(examples.items), tf.constant(examples.times)).numpy()
 
     @functools.cached_property
@@ -180,14 +180,14 @@ class TrainingBatches:
     """Endless batches of (inputs, target) or (inputs, target, weight); see `training_batches`.
 
     Args:
-        windows: cuts out the inputs and targets.
-        examples: to train on.
-        batch_size: examples per step, at most as many as there are.
-        seed: of the permutations.
-        weights: of the examples, [examples]; None leaves them out.
+        windows: computes the inputs and targets.
+        examples: the training examples.
+        batch_size: examples per step, at most the number of examples.
+        seed: seed of the permutations.
+        weights: weights of the examples, [examples]; None for no weights.
 
     Attributes:
-        steps_per_epoch: batches of one epoch.
+        steps_per_epoch: number of batches of one epoch.
     """
 
     def __init__(
@@ -206,17 +206,17 @@ class TrainingBatches:
         self.steps_per_epoch = self._num_examples // self.batch_size
 
     def __call__(self, first_step: int) -> tf.data.Dataset:
-        """One element per batch, from a global step on."""
+        """Yields one batch per element, starting with a global step."""
         steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
         return self._read(steps, lambda step: self._batches(step[None], ()), 8)
 
     def stacked(self, first_step: int, num_steps: int, size: int) -> tf.data.Dataset:
-        """The same batches, `size` per element, [steps, batch, ...]: one gather for all of them.
+        """Yields the same batches, `size` per element, [steps, batch, ...], from one gather.
 
         Args:
             first_step: a global step.
-            num_steps: batches in all; none of a later epoch.
-            size: batches per element; the last may hold fewer.
+            num_steps: total number of batches, all of one epoch.
+            size: batches per element; the last element may have fewer.
         """
         end = first_step + num_steps
 
@@ -227,7 +227,7 @@ class TrainingBatches:
         return self._read(tf.data.Dataset.range(first_step, end, size), stack, 1)
 
     def _batches(self, steps: tf.Tensor, shape: tuple) -> tuple[tf.Tensor | Inputs, ...]:
-        """The examples of several steps of one epoch, [*shape, batch, ...]."""
+        """Gathers the examples of several steps of one epoch, [*shape, batch, ...]."""
         epoch, within = steps[0] // self.steps_per_epoch, tf.range(self.batch_size, dtype=tf.int64)
         place = (steps % self.steps_per_epoch)[:, None] * self.batch_size + within
         key = tf.stack([tf.constant(self._seed, tf.int64), epoch])
@@ -247,7 +247,7 @@ class TrainingBatches:
 
     @staticmethod
     def _read(steps: tf.data.Dataset, batches: Callable, ahead: int) -> tf.data.Dataset:
-        # To rewrite a pipeline, tf.data first copies all the arrays that it gathers from.
+        # Off, since tf.data would copy all arrays that it gathers from to rewrite the pipeline.
         options = tf.data.Options()
         options.experimental_optimization.apply_default_optimizations = False
         options.autotune.enabled = False
@@ -256,7 +256,7 @@ class TrainingBatches:
 
 
 def _tensor(array: np.ndarray) -> tf.Tensor:
-    """A tensor of an array; of a mapped file it is the file's own pages, and nothing is copied."""
+    """Wraps an array as a tensor without copying, even if it is a mapped file."""
     if isinstance(array, np.memmap) and array.flags.writeable and array.size:
         return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
     return tf.constant(array)

@@ -1,4 +1,4 @@
-"""Time zones: how far a clock is ahead of UTC, and which of its hours occur twice."""
+"""Time zones: UTC offsets of a local clock, and its ambiguous hours."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import pandas as pd
 from mmnet.checks import InputError
 
 SECOND = 1_000_000
-"""In microseconds, the unit of all times."""
+"""One second in microseconds, the unit of all times."""
 
 DAY = 86_400 * SECOND
 FIRST_YEAR, END_YEAR = 1970, 2100
-"""The years in which the changes of a clock are known."""
+"""Range of years in which the offsets of a clock are known."""
 
 END = (datetime.date(END_YEAR, 1, 1) - datetime.date(FIRST_YEAR, 1, 1)).days * DAY
 
 
 def check(time_zone: str) -> None:
-    """Refuses the name of a zone that is not known.
+    """Raises an error for the name of an unknown time zone.
 
     Raises:
         InputError: the sentence names `--time_zone`.
@@ -36,14 +36,14 @@ def check(time_zone: str) -> None:
 
 
 def on_clock(instants: np.ndarray, time_zone: str) -> np.ndarray:
-    """What the clock of a zone shows.
+    """Converts instants to the local time of a zone.
 
     Args:
         instants: int64, microseconds since 1970 in UTC.
         time_zone: name of the zone.
 
     Returns:
-        int64, microseconds since 1970 on its clock.
+        int64, microseconds since 1970 in local time.
 
     >>> on_clock(np.array([0]), "Asia/Tokyo") // (3600 * SECOND)
     array([9])
@@ -56,13 +56,13 @@ def on_clock(instants: np.ndarray, time_zone: str) -> np.ndarray:
 
 
 def repeated(instants: np.ndarray, time_zone: str, width: int) -> np.ndarray:
-    """Whether a clock shows a whole bin for the second time, as when summer time ends.
+    """Marks instants in a bin that the clock shows for the second time, at the end of summer time.
 
     Args:
         instants: int64, microseconds since 1970 in UTC.
         time_zone: name of the zone.
-        width: of a bin, in microseconds. A bin that is wider than the time that occurs twice is
-            one bin, not two.
+        width: length of a bin in microseconds. A bin longer than the repeated time is one bin,
+            not two.
 
     Returns:
         bool, of the same shape.
@@ -79,7 +79,7 @@ def repeated(instants: np.ndarray, time_zone: str, width: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def offsets_of(time_zone: str) -> tuple[list[int], list[int]]:
-    """When a zone's clock is changed, and how far it is ahead of UTC from then on.
+    """Returns the instants at which a zone's UTC offset changes, and the offsets from then on.
 
     Returns:
         Instants and offsets, in microseconds; the first instant is the start of 1970.

@@ -1,4 +1,4 @@
-"""Vectors of content, computed once and kept: float16, by content hash and encoder fingerprint.
+"""Cache of content vectors: float16, by hash of the content and fingerprint of the encoder.
 
     DIRECTORY/3f1c0a6be2d94477/        the first 16 digits of the encoder's fingerprint
         encoder.json                   format, fingerprint, length of a vector, settings
@@ -6,9 +6,9 @@
         segment-000000.vectors.npy     float16 [n, dim]
         segment-000000.keys.npy        uint8 [n, 16], the hash of each content
 
-A segment is written once and never changed, its vectors before its keys: it exists when its keys
-do. A run that is killed loses the segment it was filling, and the next run goes on behind the ones
-before it.
+A segment is written once and never changed, and its vectors are written before its keys: it exists
+if its keys do. A killed run loses the segment that it was filling, and the next run continues after
+the complete ones.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from mmnet.encoders.problems import Problem, Problems
 from mmnet.files import UNREADABLE, read_json, write_atomic
 
 FORMAT = 1
-"""Raised when an older version's files can no longer be read."""
+"""Version of the format; it is increased when older files can no longer be read."""
 
 KEY_BYTES = 16
-"""Of a content's hash: two of a billion contents share one with probability 1e-21."""
+"""Bytes of a content's hash: two of a billion contents share one with probability 1e-21."""
 
 SEGMENT_BYTES = 64 * 2**20
-"""Most bytes of vectors in a segment: what is filled in memory, and mapped when it is read."""
+"""Maximum bytes of vectors in a segment, which is filled in memory and mapped for reading."""
 
 SEGMENT_SECONDS = 30.0
-"""Longest time between two segments, so that a slow encoder does not lose more work."""
+"""Maximum time between two segments, so that a slow encoder does not lose more work."""
 
 ROWS_AT_ONCE = 8192
-"""Rows copied at a time, so that memory stays near that of the result."""
+"""Number of rows to copy at a time, so that memory stays near the size of the result."""
 
 _NAME = re.compile(r"segment-(\d{6,})\.(?:keys|vectors)\.npy")
 
@@ -51,9 +51,9 @@ class FrozenEncoder(Protocol):
     """Turns contents (texts, or paths of images) into vectors, and never changes.
 
     Attributes:
-        about: the settings that decide a vector; no paths of this machine.
-        fingerprint: SHA-256 in hex over `about` and over all bytes of weights and vocabulary; the
-            same for the same network loaded from another place.
+        about: the settings that determine a vector, without paths of this machine.
+        fingerprint: SHA-256 in hex over `about` and over all bytes of weights and vocabulary; it is
+            the same for the same network in another place.
         dim: length of a vector.
     """
 
@@ -62,40 +62,40 @@ class FrozenEncoder(Protocol):
     dim: int
 
     def digests(self, contents: Sequence[str]) -> np.ndarray:
-        """Hash of each content, uint8 [contents, 16]; all zeros where there is none."""
+        """Returns a hash of each content, uint8 [contents, 16]; all zeros for absent content."""
 
     def encode(self, contents: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Encodes contents batch by batch, in any order.
 
         Yields:
             Positions in `contents`, int64 [batch], and their vectors, float32 [batch, dim]. A
-            content that cannot be encoded never comes.
+            content that cannot be encoded is never yielded.
         """
 
     def problems(self) -> list[Problem]:
-        """What was wrong with contents so far."""
+        """Returns the problems with contents so far."""
 
 
 class VectorCache:
     """Vectors of one encoder, in a directory that many encoders and processes may share.
 
-    Only contents whose hash is not there are encoded, each once. A vector that is exactly zero or
-    not finite as float16 is not kept: zero means absent.
+    Only contents whose hash is not in the cache are encoded, each once. A vector that is exactly
+    zero or not finite as float16 is not stored: zero means absent.
 
     Args:
-        directory: of all encoders; made if need be.
-        encoder: whose vectors.
-        segment_bytes: most bytes of vectors in a segment.
-        segment_seconds: longest time between two segments.
+        directory: directory of all encoders, created if needed.
+        encoder: the encoder of the vectors.
+        segment_bytes: maximum bytes of vectors in a segment.
+        segment_seconds: maximum time between two segments.
 
     Attributes:
-        hits: distinct contents of the last call of `vectors` that were there.
-        encoded: distinct contents that it encoded and kept.
-        absent: positions that it left zero.
+        hits: distinct contents of the last call of `vectors` that were in the cache.
+        encoded: distinct contents that it encoded and stored.
+        absent: number of positions that it left zero.
 
     Raises:
-        InputError: the directory cannot be written, or holds files of another encoder, of another
-            version, or none that this class has written.
+        InputError: the directory cannot be written, or contains files of another encoder, of
+            another version, or of another program.
     """
 
     def __init__(
@@ -114,15 +114,15 @@ class VectorCache:
         self._refused = Problems()
         if (Path(directory) / "encoder.json").exists():
             raise InputError(
-                f"{directory} is the folder of one encoder in an encoder cache, not a cache; name "
-                "the directory it stands in"
+                f"{directory} is the folder of one encoder in an encoder cache, not a cache; use "
+                "its parent directory"
             )
         try:
             self._open()
         except OSError as error:
             raise InputError(
                 f"{self._folder} cannot be used as an encoder cache: {error.strerror or error}; "
-                "choose a directory that can be written"
+                "choose a writable directory"
             ) from None
 
     def vectors(
@@ -131,12 +131,12 @@ class VectorCache:
         *,
         progress: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
-        """The vector of each content; what is new is encoded and kept.
+        """Returns the vector of each content; new contents are encoded and stored.
 
         Args:
-            contents: texts or paths, in any order, each as often as it comes.
-            progress: called after each batch with how many contents are encoded, and how many
-                were to be.
+            contents: texts or paths, in any order, with duplicates.
+            progress: called after each batch with the number of encoded contents and the number
+                of contents to encode.
 
         Returns:
             float16 [contents, dim], zeros where a content is absent or could not be encoded.
@@ -147,7 +147,7 @@ class VectorCache:
         contents = _as_list(contents)
         keys = self._keys(contents)
         present = np.flatnonzero(keys.any(axis=1))
-        # A distinct content is filled in where it first stands, and copied from there.
+        # A distinct content is filled in at its first position, and copied from there.
         wanted, first, which = np.unique(
             _comparable(keys[present]), return_index=True, return_inverse=True
         )
@@ -170,21 +170,21 @@ class VectorCache:
         return result
 
     def problems(self) -> list[Problem]:
-        """What was wrong with contents so far: the encoder's, and vectors that were not kept."""
+        """Returns problems with contents: the encoder's, and vectors that were not stored."""
         ours = self._refused.found()
         return [*self._encoder.problems(), *ours]
 
     def prune(self, contents: Sequence[str] | np.ndarray) -> int:
-        """Drops the vectors of this encoder that none of some contents has; joins small segments.
+        """Removes vectors of this encoder that some contents do not use; merges small segments.
 
-        What is kept stands in a new segment before its old one is removed, so that a kill at any
-        moment loses no vector.
+        A vector that is kept is in a new segment before its old segment is removed, so a kill at
+        any moment loses no vector.
 
         Args:
-            contents: whose vectors to keep.
+            contents: contents whose vectors to keep.
 
         Returns:
-            How many vectors were dropped.
+            The number of vectors removed.
 
         Raises:
             InputError: a segment is damaged.
@@ -221,8 +221,8 @@ class VectorCache:
         if not path.exists():
             if _numbers(self._folder, "keys"):
                 raise InputError(
-                    f"{self._folder} holds vectors, but no encoder.json that says whose; remove "
-                    "the folder, and they are computed again"
+                    f"{self._folder} has vectors, but no encoder.json that describes their "
+                    "encoder; delete the folder, and the vectors will be recomputed"
                 )
             description = {**expected, "about": self._encoder.about}
             write_atomic(path, json.dumps(description, indent=2, sort_keys=True) + "\n")
@@ -232,23 +232,23 @@ class VectorCache:
             wrong = [name for name, value in expected.items() if came[name] != value]
         except (OSError, ValueError, TypeError, KeyError):
             raise InputError(
-                f"{path} is no description of an encoder; remove its folder, and the vectors are "
-                "computed again"
+                f"{path} is not a description of an encoder; delete its folder, and the vectors "
+                "will be recomputed"
             ) from None
         for name in wrong:
             raise InputError(
-                f"{path}: the vectors beside it are of another encoder, or of another version of "
-                f"this cache: {name} is {came[name]!r}, not {expected[name]!r}; remove the folder, "
-                "and they are computed again, or choose another directory"
+                f"{path}: the vectors next to it belong to another encoder, or to another version "
+                f"of this cache: {name} is {came[name]!r}, not {expected[name]!r}; delete the "
+                "folder, and the vectors will be recomputed, or choose another directory"
             )
 
     @contextlib.contextmanager
     def _lock(self, *, exclusive: bool) -> Iterator[None]:
-        """Keeps others from writing, and from reading if exclusive; nothing is encoded under it."""
+        """Locks out writers, and readers too if exclusive; nothing is encoded under the lock."""
         path = self._folder / "lock"
-        if not path.exists():  # a cache copied without it
+        if not path.exists():  # a cache that was copied without it
             path.touch()
-        # A cache that is only read may lie where nothing can be written.
+        # A cache that is only read may be in a read-only place.
         handle = os.open(path, os.O_RDWR if exclusive else os.O_RDONLY)
         try:
             with contextlib.suppress(ImportError):  # not on Windows
@@ -276,10 +276,10 @@ class VectorCache:
         result: np.ndarray,
         progress: Callable[[int, int], None] | None,
     ) -> np.ndarray:
-        """Encodes the contents at some places into the result and into new segments.
+        """Encodes the contents at some positions into the result and into new segments.
 
         Returns:
-            bool [places], which were filled.
+            bool [places], whether each was filled.
         """
         filled = np.zeros(len(places), bool)
         new = [contents[place] for place in places]
@@ -294,12 +294,12 @@ class VectorCache:
                 segment.add(keys[places[done]], rounded[good])
                 if progress is not None:
                     progress(int(filled.sum()), len(new))
-        finally:  # an interrupt keeps what is encoded; a kill does not come by here
+        finally:  # an interrupt keeps what was encoded; a kill does not reach this line
             segment.close()
         return filled
 
     def _round(self, positions: np.ndarray, vectors: np.ndarray, new: list[str]) -> np.ndarray:
-        """A batch of the encoder as float16."""
+        """Converts a batch of the encoder to float16."""
         if vectors.shape != (len(positions), self._encoder.dim):
             raise ValueError(
                 f"`encode` must yield vectors [{len(positions)}, {self._encoder.dim}]. Received: "
@@ -310,11 +310,11 @@ class VectorCache:
                 f"`encode` must yield positions of its {len(new)} contents. Received: "
                 f"{positions.min()} to {positions.max()}"
             )
-        with np.errstate(over="ignore"):  # beyond 65504 it becomes infinite, and is not kept
+        with np.errstate(over="ignore"):  # beyond 65504 it becomes infinite, and is not stored
             return vectors.astype(np.float16)
 
     def _check(self, positions: np.ndarray, rounded: np.ndarray, new: list[str]) -> np.ndarray:
-        """Which vectors of a batch to keep, bool [batch]; the others are counted."""
+        """Marks the vectors of a batch to store, bool [batch]; the others are counted."""
         finite = np.isfinite(rounded).all(axis=1)
         zero = ~rounded.any(axis=1)
         for position in positions[~finite]:
@@ -329,7 +329,7 @@ class VectorCache:
 
 
 class _Filling:
-    """The segment being filled: keys and vectors of batches, written when they are enough."""
+    """The segment being filled: keys and vectors of batches, written once they are enough."""
 
     def __init__(
         self,
@@ -349,7 +349,7 @@ class _Filling:
 
     def close(self) -> None:
         batches = self._batches
-        self._start()  # first, so that a write that failed is not tried again
+        self._start()  # first, so that a failed write is not retried
         if batches:
             keys, vectors = zip(*batches, strict=True)
             self._write(np.concatenate(keys), np.concatenate(vectors))
@@ -361,7 +361,7 @@ class _Filling:
 
 @dataclass(frozen=True)
 class _Segment:
-    """A segment on disk, and where its rows stand among those of all segments."""
+    """A segment on disk, and the range of its rows among those of all segments."""
 
     folder: Path
     number: int
@@ -373,12 +373,12 @@ class _Segment:
         return slice(self.start, self.start + self.rows)
 
     def remove(self) -> None:
-        _keys_path(self.folder, self.number).unlink()  # from here on it is no segment
+        _keys_path(self.folder, self.number).unlink()  # without keys, the segment does not exist
         _vectors_path(self.folder, self.number).unlink()
 
 
 class _Index:
-    """All segments of a folder, as they are now.
+    """All current segments of a folder.
 
     Attributes:
         segments: in order of their numbers.
@@ -395,14 +395,14 @@ class _Index:
         for number in _numbers(folder, "keys"):
             keys.append(_load_keys(_keys_path(folder, number)))
             self.segments.append(_Segment(folder, number, start, len(keys[-1])))
-            _map_vectors(self.segments[-1], dim)  # a damaged one is refused whatever is asked for
+            _map_vectors(self.segments[-1], dim)  # report damage even if no vector is needed
             start += len(keys[-1])
         self.keys = np.concatenate(keys)
         self._order = np.argsort(_comparable(self.keys), kind="stable")
         self._sorted = _comparable(self.keys)[self._order]
 
     def find(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which keys are there, bool [wanted], and the rows of those, int64 [found]."""
+        """Marks keys in the index, bool [wanted], and returns their rows, int64 [found]."""
         if not len(self.keys):
             return np.zeros(len(wanted), bool), np.empty(0, np.int64)
         at = np.searchsorted(self._sorted, wanted)
@@ -411,9 +411,9 @@ class _Index:
         return found, self._order[at[found]]
 
     def first_of(self, wanted: np.ndarray) -> tuple[np.ndarray, int]:
-        """The first row of each wanted key, bool [rows], and how many distinct keys there are.
+        """Marks the first row of each wanted key, bool [rows], and counts the distinct keys.
 
-        Two processes that encoded one content at the same time have each written a row.
+        Two processes that encoded the same content at the same time have each written a row.
         """
         first = np.ones(len(self._sorted), bool)
         first[1:] = self._sorted[1:] != self._sorted[:-1]
@@ -422,25 +422,27 @@ class _Index:
         return keep, int(first.sum())
 
     def copy(self, rows: np.ndarray, into: np.ndarray, places: np.ndarray) -> None:
-        """Copies the vectors of some rows to some places of an array, a segment at a time."""
+        """Copies vectors of some rows to positions of an array, one segment at a time."""
         order = np.argsort(rows, kind="stable")
         rows, places = rows[order], places[order]
         for segment in self.segments:
             low, high = np.searchsorted(rows, [segment.start, segment.start + segment.rows])
             if low == high:
                 continue
-            mapped = _map_vectors(segment, self._dim)  # unmapped with the next, not kept resident
+            mapped = _map_vectors(
+                segment, self._dim
+            )  # the previous one is unmapped, to save memory
             for part in _parts(high - low, ROWS_AT_ONCE):
                 inside = rows[low:high][part] - segment.start
                 into[places[low:high][part]] = mapped[inside]
 
 
 def _append(folder: Path, keys: np.ndarray, vectors: np.ndarray) -> None:
-    """Writes a new segment and removes what killed writers left; under the exclusive lock."""
+    """Writes a new segment and removes files of killed writers; needs the exclusive lock."""
     numbers = _numbers(folder, "keys")
     for number in set(_numbers(folder, "vectors")).difference(numbers):
         _vectors_path(folder, number).unlink()
-    for path in folder.glob(".segment-*"):  # of `write_atomic`
+    for path in folder.glob(".segment-*"):  # temporary files of `write_atomic`
         path.unlink()
     number = max(numbers, default=-1) + 1
     write_atomic(
@@ -450,7 +452,7 @@ def _append(folder: Path, keys: np.ndarray, vectors: np.ndarray) -> None:
 
 
 def _numbers(folder: Path, kind: str) -> list[int]:
-    """Numbers of the files of a kind; those of the keys are the segments that exist."""
+    """Returns the numbers of the files of a kind; those of keys are the existing segments."""
     found = (_NAME.fullmatch(path.name) for path in folder.glob(f"segment-*.{kind}.npy"))
     return sorted(int(match[1]) for match in found if match)
 
@@ -478,7 +480,7 @@ def _map_vectors(segment: _Segment, dim: int) -> np.ndarray:
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise _damaged(path, "missing, though the keys are there") from None
+        raise _damaged(path, "missing, although its keys exist") from None
     except UNREADABLE as error:
         raise _damaged(path, str(error)) from None
     if vectors.dtype != np.float16 or vectors.shape != (segment.rows, dim):
@@ -490,13 +492,13 @@ def _map_vectors(segment: _Segment, dim: int) -> np.ndarray:
 
 def _damaged(path: Path, what: str) -> InputError:
     return InputError(
-        f"{path} is damaged ({what}); remove the segment's two files, and its vectors are "
-        "computed again"
+        f"{path} is damaged ({what}); delete the segment's two files, and its vectors will be "
+        "recomputed"
     )
 
 
 def _comparable(keys: np.ndarray) -> np.ndarray:
-    """Keys as one sortable value each: uint8 [keys, 16] -> 16 raw bytes [keys]."""
+    """Returns each key as one sortable value: uint8 [keys, 16] -> 16 raw bytes [keys]."""
     return keys.view(f"V{KEY_BYTES}").reshape(len(keys))
 
 

@@ -1,4 +1,4 @@
-"""Where the files of frozen encoders lie; local ones are found before TensorFlow is loaded."""
+"""Files of frozen encoders; local ones are checked before TensorFlow is loaded."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mmnet.flags import expanded
 from mmnet.startup import load_tensorflow
 
 FETCH_SECONDS = 60.0
-"""Longest silence of a server before a handle counts as unreachable."""
+"""Maximum time without an answer of a server before a handle counts as unreachable."""
 
 
 def tensorflow_hub() -> Any:
-    """tensorflow-hub, with the operations of tensorflow-text registered."""
+    """Imports tensorflow-hub, with the operations of tensorflow-text registered."""
     try:
         load_tensorflow()
         import tensorflow_text  # noqa: F401
@@ -28,24 +28,24 @@ def tensorflow_hub() -> Any:
             import tensorflow_hub as hub
     except ImportError as error:
         raise InputError(
-            f"BERT as a text encoder needs two more packages ({first_line(error)}): pip install "
+            f"--text_encoder=hub needs two more packages ({first_line(error)}): pip install "
             'tensorflow-hub tensorflow-text "setuptools<82"'
         ) from None
     return hub
 
 
 def bert_folders(handle: str, preprocessor: str) -> tuple[Path, Path]:
-    """The directories of the preprocessor's and the encoder's SavedModel, fetched if need be.
+    """Returns the directories of the preprocessor and of the encoder, downloaded if needed.
 
     Raises:
-        InputError: a handle cannot be fetched, or a directory holds no SavedModel.
+        InputError: a handle cannot be downloaded, or a directory is not a SavedModel.
     """
     if preprocessor:
         return _resolve(preprocessor, "text_preprocessor"), _resolve(handle, "text_handle")
     if _is_url(handle):
         raise InputError(
-            f"{handle} is an encoder alone; name its preprocessor's handle as well, or a local "
-            "directory with preprocess/ and encoder/"
+            f"{handle} is an encoder without a preprocessor; set --text_preprocessor as well, or "
+            "use a local directory with preprocess/ and encoder/"
         )
     folders = Path(handle) / "preprocess", Path(handle) / "encoder"
     for folder in folders:
@@ -55,11 +55,11 @@ def bert_folders(handle: str, preprocessor: str) -> tuple[Path, Path]:
 
 
 def _fetched(handle: str, flag: str) -> Path:
-    """The directory into which tensorflow-hub has fetched a handle, which may name variables."""
+    """Downloads a handle, which may contain environment variables, with tensorflow-hub."""
     import tensorflow_hub as hub
 
     url, before = expanded(handle, flag), socket.getdefaulttimeout()
-    socket.setdefaulttimeout(FETCH_SECONDS)  # tensorflow-hub would wait for ever
+    socket.setdefaulttimeout(FETCH_SECONDS)  # tensorflow-hub would wait forever
     try:
         return Path(hub.resolve(url))
     finally:
@@ -67,7 +67,7 @@ def _fetched(handle: str, flag: str) -> Path:
 
 
 def _resolve(handle: str, flag: str) -> Path:
-    """Where a handle's SavedModel lies, fetched if need be."""
+    """Returns the directory of a handle's SavedModel, downloaded if needed."""
     if _is_saved_model(Path(handle)):
         return Path(handle)
     tensorflow_hub()
@@ -86,8 +86,8 @@ def _resolve(handle: str, flag: str) -> Path:
 
 def _unreachable(handle: str, why: str) -> InputError:
     return InputError(
-        f"text encoder {handle!r} cannot be had: {why}; where there is no network, set "
-        "TFHUB_CACHE_DIR to a directory that a machine with one has filled, or name a local "
+        f"text encoder {handle!r} cannot be loaded: {why}; without network access, set "
+        "TFHUB_CACHE_DIR to a cache that was filled on a machine with access, or use a local "
         "directory with the two SavedModels preprocess/ and encoder/"
     )
 
@@ -101,29 +101,29 @@ def _is_url(handle: str) -> bool:
 
 
 def check_resnet50(weights: str) -> None:
-    """Refuses a name of weights where no file can be.
+    """Raises an error if the file of weights does not exist.
 
     Raises:
-        InputError: none is given, or there is no such file.
+        InputError: no file is given, or it does not exist.
     """
     if not weights:
         raise InputError(
             "--image_encoder=resnet50 needs --image_weights=FILE, the weights of keras.applications"
-            ".ResNet50(include_top=False); Keras keeps them, once downloaded, as "
+            ".ResNet50(include_top=False); once downloaded, Keras keeps them in "
             "~/.keras/models/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
         )
     if weights != "random" and not os.path.isfile(weights):
         raise InputError(
-            f"--image_weights={weights}: no such file; give weights of keras.applications.ResNet50"
+            f"--image_weights={weights}: no such file; use weights of keras.applications.ResNet50"
             "(include_top=False) as .h5, .weights.h5 or .keras"
         )
 
 
 def image_folder(weights: str) -> Path:
-    """The directory of an image network's SavedModel, downloaded if need be.
+    """Returns the directory of an image network's SavedModel, downloaded if needed.
 
     Raises:
-        InputError: none is given, it cannot be fetched, or holds no SavedModel.
+        InputError: none is given, it cannot be downloaded, or it is not a SavedModel.
     """
     if not weights:
         raise InputError(
@@ -132,33 +132,33 @@ def image_folder(weights: str) -> Path:
         )
     if "://" in weights:
         try:
-            # Here, since it loads a second Keras, and a local directory does without.
+            # Imported here, since it loads a second Keras, which a local directory does not need.
             load_tensorflow()
             directory = _fetched(weights, "image_weights")
         except InputError:
             raise
         except Exception as error:  # of the network, of archives, of a missing package
             raise InputError(
-                f"--image_weights={weights}: this handle could not be fetched "
-                f"({typed_line(error)}); download it once with TFHUB_CACHE_DIR set to a directory "
-                "that stays, or unpack it and give the local directory"
+                f"--image_weights={weights}: this handle could not be downloaded "
+                f"({typed_line(error)}); download it once with TFHUB_CACHE_DIR set to a permanent "
+                "directory, or unpack it and use the local directory"
             ) from None
     else:
         directory = Path(weights)
     if not (directory / "saved_model.pb").is_file():
         raise InputError(
-            f"--image_weights={weights}: no SavedModel (there is no saved_model.pb in it); give "
+            f"--image_weights={weights}: not a SavedModel (saved_model.pb is missing); use "
             "the directory or the TensorFlow Hub handle of an image feature-vector SavedModel"
         )
     return directory
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says."""
+    """Returns the first line of an error's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].strip().rstrip(".:;")
 
 
 def typed_line(error: Exception) -> str:
-    """The type of an error, and the first line of what it says."""
+    """Returns the type of an error, and the first line of its message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -1,8 +1,8 @@
 """Texts as vectors of a frozen BERT in TensorFlow Hub's format.
 
 tensorflow-hub and tensorflow-text are imported, and the network is loaded, when the first text is
-encoded: where all vectors are in the cache, none of it is needed, and tensorflow-hub brings a
-second Keras along.
+encoded. If all vectors are in the cache, they are not needed, and tensorflow-hub would also load a
+second Keras.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mmnet.encoders.handles import first_line
 from mmnet.encoders.problems import Problem
 
 TEXTS_AT_ONCE = 8192
-"""Texts held as tokens at a time, and sorted by length among each other."""
+"""Number of texts to tokenize and sort by length at a time."""
 
 _BFLOAT16 = "auto_mixed_precision_onednn_bfloat16"
 
@@ -36,24 +36,24 @@ _BFLOAT16 = "auto_mixed_precision_onednn_bfloat16"
 class HubTextEncoder:
     """A frozen BERT (Devlin et al., 2019), from TensorFlow Hub or from a directory.
 
-    Its two SavedModels keep the contract of all BERT models there: the preprocessor has `tokenize`
-    (texts -> ids of word pieces, ragged) and `bert_pack_inputs` (those and a length -> dict of
-    tensors [batch, length], `input_mask` among them); the encoder maps that dict to one with
-    `pooled_output` [batch, dim].
+    Its two SavedModels follow the interface of all BERT models there: the preprocessor has
+    `tokenize` (texts -> ids of word pieces, ragged) and `bert_pack_inputs` (those and a length ->
+    dict of tensors [batch, length], with `input_mask` among them); the encoder maps that dict to
+    one with `pooled_output` [batch, dim].
 
-    A batch holds texts of about the same length, padded to the longest, so that short texts do not
-    pay for long ones. The same text in another batch can differ by float32 rounding.
+    A batch has texts of similar length, padded to the longest, so that short texts are cheap. The
+    same text in another batch can differ by float32 rounding.
 
     Args:
         handle: a directory with `preprocess/` and `encoder/`; or, together with `preprocessor`, a
             hub handle or a SavedModel's directory.
         preprocessor: hub handle or directory of the preprocessor that the encoder's page names.
-        max_tokens: word pieces read of a text, its first and last mark included.
-        batch_size: texts per call of the encoder.
-        texts_at_once: texts held as tokens, and sorted by length among each other.
+        max_tokens: maximum word pieces per text, including its first and last mark.
+        batch_size: number of texts per call of the encoder.
+        texts_at_once: number of texts to tokenize and sort by length at a time.
         bucket: lengths are padded to a multiple of it; `max_tokens` pads all texts alike.
-        precision: "float32", or "bfloat16": TensorFlow then rounds the inputs of the matrix
-            products to 8 bits of mantissa, on CPUs that multiply those in hardware.
+        precision: "float32", or "bfloat16": TensorFlow then rounds the inputs of matrix
+            products to 8 bits of mantissa, on CPUs that support this in hardware.
 
     Attributes:
         about: kind, max_tokens and precision.
@@ -61,9 +61,9 @@ class HubTextEncoder:
         dim: length of a vector.
 
     Raises:
-        InputError: a handle cannot be fetched, or a directory holds no SavedModel; from `encode`, a
-            package is missing, a SavedModel is no BERT or takes fewer tokens, or the machine has no
-            bfloat16.
+        InputError: a handle cannot be downloaded, or a directory is not a SavedModel; from
+            `encode`: a package is missing, a SavedModel is not a BERT or accepts fewer tokens, or
+            the machine does not support bfloat16.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class HubTextEncoder:
         self.dim = _declared_dim(self._folders[1]) or self._bert.dim
 
     def digests(self, contents: Sequence[str]) -> np.ndarray:
-        """Hash of each text, uint8 [contents, 16]; all zeros of an empty or blank one."""
+        """Returns a hash of each text, uint8 [contents, 16]; all zeros for a blank one."""
         keys = [
             hashlib.blake2b(_utf8(text), digest_size=KEY_BYTES).digest()
             if text.strip()
@@ -102,17 +102,17 @@ class HubTextEncoder:
         return np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), KEY_BYTES)
 
     def encode(self, contents: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Encodes texts, those of about the same length together.
+        """Encodes texts, grouped by similar length.
 
         Yields:
-            Positions in `contents`, int64 [batch], and vectors, float32 [batch, dim]. A text of
-            which the tokenizer keeps nothing does not come.
+            Positions in `contents`, int64 [batch], and vectors, float32 [batch, dim]. A text
+            without tokens is not yielded.
         """
         for start in range(0, len(contents), self.texts_at_once):
             texts = [_utf8(text) for text in contents[start : start + self.texts_at_once]]
             inputs, empty = self._bert.pack(texts)
             lengths = inputs["input_mask"].sum(axis=1)
-            # The longest first: what does not fit into memory does so at once.
+            # The longest first, so that running out of memory happens at once.
             order = np.argsort(-lengths, kind="stable")
             order = order[~empty[order]]
             for low in range(0, len(order), self.batch_size):
@@ -122,7 +122,7 @@ class HubTextEncoder:
                 yield start + rows, self._bert.pool(batch)
 
     def problems(self) -> list[Problem]:
-        """None: every text has a vector or is empty."""
+        """Returns no problems: every text has a vector or is empty."""
         return []
 
     @functools.cached_property
@@ -131,7 +131,7 @@ class HubTextEncoder:
 
 
 class _Bert:
-    """The two models, loaded and tried out.
+    """The two models, loaded and tested.
 
     Attributes:
         dim: length of a vector.
@@ -148,23 +148,23 @@ class _Bert:
         except tf.errors.OpError as error:
             raise InputError(
                 f"{encoder}: the encoder cannot encode a text of {max_tokens} tokens: "
-                f"{first_line(error)}; choose fewer, or the preprocessor that belongs to it"
+                f"{first_line(error)}; set fewer --text_pieces, or use its own preprocessor"
             ) from None
         if bfloat16 and np.array_equal(rounded, exact):
             raise InputError(
-                "bfloat16 changes nothing here: TensorFlow uses it for frozen networks on CPUs "
-                "that have it (AVX512_BF16, AMX) and with TF_ENABLE_ONEDNN_OPTS not 0; choose "
-                "float32"
+                "bfloat16 has no effect here: TensorFlow uses it for frozen networks on CPUs "
+                "that support it (AVX512_BF16, AMX) and unless TF_ENABLE_ONEDNN_OPTS is 0; use "
+                "--text_precision=float32"
             )
         self.dim = int(exact.shape[1])
 
     def pack(self, texts: list[bytes]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The encoder's inputs, each [texts, max_tokens], and which texts have no token."""
+        """Returns the encoder's inputs, each [texts, max_tokens], and texts without tokens."""
         inputs, empty = self._pack(tf.constant(texts, tf.string), self._max_tokens)
         return {name: tensor.numpy() for name, tensor in inputs.items()}, empty.numpy()
 
     def pool(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
-        """Vectors, float32 [texts, dim]."""
+        """Returns vectors, float32 [texts, dim]."""
         with _bfloat16(self._bfloat16):
             return self._pool({k: tf.constant(v) for k, v in inputs.items()}).numpy()
 
@@ -174,18 +174,18 @@ def _load(hub: Any, folder: Path, role: str) -> Any:
         return hub.load(str(folder))
     except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
         raise InputError(
-            f"{folder}: the {role} cannot be loaded: {first_line(error)}; fetch or convert it again"
+            f"{folder}: the {role} cannot be loaded: {first_line(error)}; download it again"
         ) from None
 
 
 def _packing(folder: Path, preprocessor: Any) -> tuple[Any, dict[str, tf.TensorSpec]]:
-    """A function from texts and a length to the encoder's inputs and which texts have no token.
+    """Builds a function from texts and a length to the encoder's inputs and to missing tokens.
 
     Returns:
         The function, and the specs of those inputs.
     """
     wrong = f"{folder} is not a BERT preprocessor of TensorFlow Hub"
-    fix = "name the preprocessor that the encoder's page names"
+    fix = "use the preprocessor that the encoder's documentation names"
     for name in ("tokenize", "bert_pack_inputs"):
         if not callable(getattr(preprocessor, name, None)):
             raise InputError(f"{wrong}: it has no {name}; {fix}")
@@ -206,24 +206,24 @@ def _packing(folder: Path, preprocessor: Any) -> tuple[Any, dict[str, tf.TensorS
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{wrong}: {first_line(error)}; {fix}") from None
     if "input_mask" not in specs:
-        raise InputError(f"{wrong}: it gives no input_mask. Received: {', '.join(specs)}; {fix}")
+        raise InputError(f"{wrong}: it returns no input_mask. Received: {', '.join(specs)}; {fix}")
     return function, specs
 
 
 def _pooling(folder: Path, encoder: Any, inputs: dict[str, tf.TensorSpec]) -> Any:
-    """A function from the preprocessor's tensors to `pooled_output`."""
+    """Builds a function from the preprocessor's tensors to `pooled_output`."""
     wrong = f"{folder} is not a BERT encoder of TensorFlow Hub"
     if not callable(encoder):
         raise InputError(
-            f"{wrong}: it cannot be called (a model that Keras 3 exports has `serve` instead); "
+            f"{wrong}: it is not callable (a model that Keras 3 exports has `serve` instead); "
             "export a function of a dict with input_word_ids, input_mask and input_type_ids"
         )
 
     def pool(batch: dict[str, tf.Tensor]) -> tf.Tensor:
         outputs = encoder(batch)
         if not isinstance(outputs, dict) or "pooled_output" not in outputs:
-            came = ", ".join(sorted(outputs)) if isinstance(outputs, dict) else "no dict"
-            raise InputError(f"{wrong}: it gives no pooled_output. Received: {came}")
+            came = ", ".join(sorted(outputs)) if isinstance(outputs, dict) else "not a dict"
+            raise InputError(f"{wrong}: it returns no pooled_output. Received: {came}")
         return tf.cast(outputs["pooled_output"], tf.float32)
 
     function = tf.function(pool, [inputs], autograph=False)  # one graph for all lengths
@@ -233,7 +233,7 @@ def _pooling(folder: Path, encoder: Any, inputs: dict[str, tf.TensorSpec]) -> An
         raise
     except (ValueError, TypeError):
         raise InputError(
-            f"{wrong}: it does not take a dict with {', '.join(sorted(inputs))}, each int32 "
+            f"{wrong}: it does not accept a dict with {', '.join(sorted(inputs))}, each int32 "
             "[batch, length]"
         ) from None
     return function
@@ -241,10 +241,10 @@ def _pooling(folder: Path, encoder: Any, inputs: dict[str, tf.TensorSpec]) -> An
 
 @contextlib.contextmanager
 def _bfloat16(wanted: bool) -> Iterator[None]:
-    """Lets TensorFlow lower float32 graphs to bfloat16 for calls inside, and only for those.
+    """Lets TensorFlow lower float32 graphs to bfloat16 for calls inside this context only.
 
     The weights of a SavedModel are float32 in its graph, so the graph is rewritten. TensorFlow
-    takes the option at each call and keeps a rewritten graph beside the first.
+    reads the option at each call and keeps a rewritten graph in addition to the first.
     """
     if not wanted:
         yield
@@ -258,12 +258,12 @@ def _bfloat16(wanted: bool) -> Iterator[None]:
 
 
 def _fingerprint(about: dict[str, str | int | float | bool], folders: Sequence[Path]) -> str:
-    """SHA-256 over settings and files, wherever those lie."""
+    """Returns a SHA-256 over settings and files, independent of their location."""
     whole = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for folder in folders:
         files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
         for name, path in sorted(files.items()):
-            # TensorFlow's own fingerprint holds a number that is drawn anew at each save.
+            # TensorFlow's own fingerprint contains a number that is random at each save.
             if path.is_file() and path.name != "fingerprint.pb":
                 whole.update(f"\n{name}\0{path.stat().st_size}\0".encode())
                 with path.open("rb") as file:
@@ -274,9 +274,9 @@ def _fingerprint(about: dict[str, str | int | float | bool], folders: Sequence[P
 
 
 def _declared_dim(folder: Path) -> int:
-    """The length of `pooled_output` as the functions of a SavedModel declare it; 0 if they do not.
+    """Returns the length of `pooled_output` by the signatures of a SavedModel; 0 if unknown.
 
-    Reads their signatures only: no weight is loaded.
+    It does not load any weights.
     """
     try:
         content = (folder / "saved_model.pb").read_bytes()
@@ -294,5 +294,5 @@ def _declared_dim(folder: Path) -> int:
 
 
 def _utf8(text: str) -> bytes:
-    """A lone surrogate, which no UTF-8 has, becomes a question mark."""
+    """Encodes text as UTF-8; a lone surrogate, which is not valid, becomes a question mark."""
     return text.encode("utf-8", "replace")

@@ -1,7 +1,7 @@
-"""Pictures to vectors, by frozen networks: ResNet-50, or any image network of TensorFlow Hub.
+"""Image vectors from frozen networks: ResNet-50, or any image network of TensorFlow Hub.
 
-A content is the path of a picture file, relative to one directory. `pictures.py` turns files into
-pixels, in parallel with the network; here are the networks and the batches.
+A content is the path of an image file, relative to one directory. `pictures.py` turns files into
+pixels, in parallel with the network; this file has the networks and the batches.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from mmnet.encoders.problems import Problem, Problems
 
 DIGEST_BYTES = 16
 SIDE = 224
-"""Height and width where a network takes any."""
+"""Height and width if a network accepts any size."""
 
 FILES_AT_ONCE = 256
-"""Files that one thread hashes before it asks for more."""
+"""Number of files that one thread hashes at a time."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Network:
 
     Attributes:
         call: uint8 [batch, height, width, 3] to float32 [batch, dim].
-        height, width: what it takes, in pixels.
+        height, width: its input size, in pixels.
         digest: SHA-256 of its weights, hexadecimal.
-        model: what holds its variables, which functions refer to weakly.
+        model: owner of its variables, to which functions only have weak references.
     """
 
     call: Callable[[tf.Tensor], tf.Tensor]
@@ -53,26 +53,28 @@ class Network:
 
 
 class ImageEncoder:
-    """Vectors of picture files.
+    """Vectors of image files.
 
-    A file that is missing, damaged, too large or no picture has no vector; `problems` counts and
-    names it. Memory does not grow with the number of files: two batches of pictures, and what
-    `pictures.Decoder` and a file of `max_bytes` per worker take.
+    A file that is missing, damaged, too large or not an image has no vector; `problems` counts
+    such files and lists some. Memory does not grow with the number of files: it holds two batches
+    of images, and the use of `pictures.Decoder` and one file of `max_bytes` per worker.
 
     Args:
         kind: `resnet50` (keras.applications, pooled, 2048 numbers) or `hub` (an image
             feature-vector SavedModel: float32 [batch, height, width, 3] in [0, 1] to [batch, dim];
             tensorflow.org/hub/common_signatures/images).
-        weights: of `resnet50`, a .h5, .weights.h5 or .keras file without the classification layer,
-            or `random` for trials; of `hub`, a directory, or a handle that tensorflow_hub resolves.
+        weights: for `resnet50`, a .h5, .weights.h5 or .keras file without the classification
+            layer, or `random` for trials; for `hub`, a directory, or a handle that tensorflow_hub
+            resolves.
         image_root: the directory that contents are relative to.
-        batch_size: pictures per call of the network.
-        workers: threads that read and decode; all cores by default.
+        batch_size: number of images per call of the network.
+        workers: number of threads that read and decode; default: all cores.
         max_pixels: see `pictures.Decoder`.
-        max_bytes: size of the largest file read.
+        max_bytes: maximum size of a file.
 
     Raises:
-        InputError: no such directory; weights that are missing, unreachable, or of another network.
+        InputError: the directory does not exist; or weights are missing, unreachable, or of another
+            network.
     """
 
     def __init__(
@@ -93,7 +95,7 @@ class ImageEncoder:
         self._network = network = NETWORKS[kind](weights)
         self._decode = Decoder(network.height, network.width, max_pixels)
         self._problems = Problems()
-        # Not compiled by XLA: on CPU it took 15 % more time than oneDNN's convolutions do.
+        # Not compiled by XLA: on CPU it took 15 % more time than oneDNN's convolutions.
         shape = [None, network.height, network.width, 3]
         self.network = tf.function(network.call, [tf.TensorSpec(shape, tf.uint8)])
         self.dim = _dim(self.network, network, weights)
@@ -112,14 +114,14 @@ class ImageEncoder:
         """Hashes the bytes of every file.
 
         Args:
-            contents: paths relative to the image root; "" is no picture.
-            files_at_once: files that one thread hashes before it asks for more.
+            contents: paths relative to the image root; "" means no image.
+            files_at_once: number of files that one thread hashes at a time.
 
         Returns:
-            uint8 [contents, 16], BLAKE2b; zeros where there is no file to read.
+            uint8 [contents, 16], BLAKE2b; zeros if there is no file to read.
 
         Raises:
-            InputError: a path leads out of the image root; nothing was read then.
+            InputError: a path leads out of the image root; in that case no file is read.
         """
         self._check(contents)
         digests = np.zeros((len(contents), DIGEST_BYTES), np.uint8)
@@ -132,7 +134,7 @@ class ImageEncoder:
                     digests[i] = np.frombuffer(digest, np.uint8)
 
         with ThreadPoolExecutor(self.workers) as pool:
-            # Hashing and reading release the interpreter. A list, so that an error is raised.
+            # Hashing and reading release the GIL. A list, so that an error is raised here.
             list(pool.map(fill, range(0, len(contents), files_at_once)))
         return digests
 
@@ -140,24 +142,24 @@ class ImageEncoder:
         """Encodes files batch by batch, in the order in which they are decoded.
 
         Args:
-            contents: paths relative to the image root; "" is no picture.
+            contents: paths relative to the image root; "" means no image.
 
         Returns:
             Pairs of positions, int64 [n], and vectors, float32 [n, dim]. The position of a file
-            that has no vector never comes.
+            without a vector is never yielded.
 
         Raises:
-            InputError: a path leads out of the image root; nothing was read then.
+            InputError: a path leads out of the image root; in that case no file is read.
         """
         self._check(contents)
         return self._batches(contents)
 
     def problems(self) -> list[Problem]:
-        """What was wrong with files so far, with the first names; a file counts once."""
+        """Returns the problems with files so far, with some names; a file counts once."""
         return self._problems.found()
 
     def picture(self, content: str) -> np.ndarray | None:
-        """Reads and decodes one file as the network takes it: uint8 [height, width, 3], or None."""
+        """Decodes one file to the network's input: uint8 [height, width, 3], or None."""
         data = self._read(content)
         try:
             return None if data is None else self._decode(data)
@@ -167,7 +169,7 @@ class ImageEncoder:
 
     def _check(self, contents: Iterable[str]) -> None:
         for content in contents:
-            with contextlib.suppress(Unusable):  # told when it is read
+            with contextlib.suppress(Unusable):  # reported when it is read
                 self._folder.path(str(content))
 
     def _read(self, content: str) -> bytes | None:
@@ -184,7 +186,7 @@ class ImageEncoder:
             yield positions.numpy(), self.network(batch).numpy()
 
     def _pictures(self, contents: Sequence[str]) -> tf.data.Dataset:
-        """Batches of positions, int64 [n], and pictures, uint8 [n, height, width, 3]."""
+        """Returns batches of positions, int64 [n], and images, uint8 [n, height, width, 3]."""
         shape = (self._decode.height, self._decode.width, 3)
         nothing = np.zeros(shape, np.uint8)
 
@@ -193,10 +195,10 @@ class ImageEncoder:
             return (nothing, False) if picture is None else (picture, True)
 
         def load(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            # Pillow rather than `tf.io.decode_image`, which reads no WebP and no CMYK JPEG, decodes
-            # all frames of a GIF, whatever the size, and whose errors do not say which file it was.
-            # Pillow releases the interpreter while it decodes and scales, so threads do run beside
-            # each other, and beside the network.
+            # Pillow rather than `tf.io.decode_image`, which cannot read WebP or CMYK JPEG, decodes
+            # all frames of a GIF of any size, and does not name the file in its errors. Pillow
+            # releases the GIL while it decodes and scales, so threads run in parallel with each
+            # other and with the network.
             picture, found = tf.numpy_function(
                 look_up, [position], (tf.uint8, tf.bool), stateful=False
             )
@@ -209,16 +211,16 @@ class ImageEncoder:
         data = data.map(lambda position, picture, found: (position, picture))
         data = data.batch(self.batch_size).prefetch(1)
         options = tf.data.Options()
-        # Threads of its own: decoding must not stand in the way of the network's operations.
+        # A separate thread pool, so that decoding does not block the network's operations.
         options.threading.private_threadpool_size = self.workers
-        # Nothing is left to tune, and the thread that would makes the end of some iterations
-        # wait for it, for up to two seconds.
+        # Autotuning has nothing to tune here, and its thread delays the end of some iterations by
+        # up to two seconds.
         options.autotune.enabled = False
         return data.with_options(options)
 
 
 def resnet50(weights: str) -> Network:
-    """ResNet-50 as keras.applications has it: no classification layer, pooled, 2048 numbers."""
+    """Builds ResNet-50 of keras.applications: no classification layer, pooled, 2048 numbers."""
     handles.check_resnet50(weights)
     model = keras.applications.ResNet50(
         include_top=False, pooling="avg", weights=None, input_shape=(SIDE, SIDE, 3)
@@ -233,25 +235,25 @@ def resnet50(weights: str) -> Network:
         return tf.cast(model(inputs, training=False), tf.float32)
 
     digest = hashlib.sha256()
-    for values in model.get_weights():  # in the order of layers, whatever file they came from
+    for values in model.get_weights():  # in the order of layers, for any file format
         digest.update(f"{values.shape} {values.dtype.newbyteorder('<').str};".encode())
         digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
     return Network(call, SIDE, SIDE, digest.hexdigest(), model)
 
 
 def _draw_weights(model: keras.Model) -> None:
-    """The same random weights every time, whatever was seeded or drawn before."""
+    """Draws random weights that are always the same, independent of any seed."""
     draw = np.random.default_rng(0)
     for variable in model.weights:
         if len(variable.shape) == 4:  # a convolution; the rest starts as 0 or 1
-            # One over fan-in: with the residuals, vectors then neither vanish nor overflow float16.
+            # Variance one over fan-in: with the residuals, vectors neither vanish nor overflow.
             scale = np.sqrt(1 / np.prod(variable.shape[:3]))
             variable.assign(scale * draw.standard_normal(variable.shape, np.float32))
 
 
 def _load_weights(model: keras.Model, weights: str) -> None:
     for variable in model.weights:
-        # Keras warns of some layers that a file lacks, and leaves them as they are.
+        # Keras only warns of some layers that a file lacks, and leaves their weights unchanged.
         variable.assign(np.full(variable.shape, np.nan, np.float32))
     try:
         with warnings.catch_warnings():
@@ -259,7 +261,7 @@ def _load_weights(model: keras.Model, weights: str) -> None:
             model.load_weights(weights)
         if not all(np.isfinite(values).all() for values in model.get_weights()):
             raise ValueError("some weights are missing or not finite")
-    except Exception as error:  # HDF5, zip, layers and shapes each raise their own
+    except Exception as error:  # HDF5, zip, layers and shapes each raise their own exceptions
         raise InputError(
             f"--image_weights={weights}: not the weights of keras.applications.ResNet50"
             f"(include_top=False) ({typed_line(error)})"
@@ -267,13 +269,13 @@ def _load_weights(model: keras.Model, weights: str) -> None:
 
 
 def hub(weights: str) -> Network:
-    """A SavedModel with the image feature-vector signature, local or behind a handle."""
+    """Loads a SavedModel with the image feature-vector signature, from a directory or a handle."""
     directory = handles.image_folder(weights)
     try:
         loaded = tf.saved_model.load(str(directory))
-    except Exception as error:  # of a broken file each part raises its own
+    except Exception as error:  # each part of a broken file raises its own
         raise InputError(
-            f"--image_weights={weights}: not a SavedModel that loads ({typed_line(error)})"
+            f"--image_weights={weights}: this SavedModel cannot be loaded ({typed_line(error)})"
         ) from None
     signatures = getattr(loaded, "signatures", {})
     if callable(loaded):
@@ -288,7 +290,7 @@ def hub(weights: str) -> Network:
             (vectors,) = served(**{name: images}).values()
             return vectors
     else:
-        raise _other_network(weights, "nothing to call")
+        raise _other_network(weights, "it has no callable function")
     height, width = _input_size(specs)
 
     def call(pixels: tf.Tensor) -> tf.Tensor:
@@ -296,7 +298,7 @@ def hub(weights: str) -> Network:
 
     digest = hashlib.sha256()
     for path in sorted(directory.rglob("*"), key=lambda path: path.relative_to(directory).parts):
-        # TensorFlow writes fingerprint.pb anew, with random numbers in it, at every export.
+        # TensorFlow writes a new random number into fingerprint.pb at every export.
         if path.is_file() and path.name != "fingerprint.pb":
             content = hashlib.sha256(path.read_bytes()).hexdigest()
             digest.update(f"{path.relative_to(directory).as_posix()}\0{content}\n".encode())
@@ -304,11 +306,11 @@ def hub(weights: str) -> Network:
 
 
 NETWORKS: dict[str, Callable[[str], Network]] = {"resnet50": resnet50, "hub": hub}
-"""Flag value -> what makes the network of the weights' name."""
+"""Flag value -> function that builds the network from the name of its weights."""
 
 
 def _input_size(functions: Iterable) -> tuple[int, int]:
-    """Height and width of the first picture input that fixes them."""
+    """Returns height and width of the first image input that fixes them."""
     for function in functions:
         for spec in tf.nest.flatten(function.structured_input_signature):
             shape = getattr(spec, "shape", None)
@@ -318,21 +320,21 @@ def _input_size(functions: Iterable) -> tuple[int, int]:
 
 
 def _dim(function: Callable[[tf.Tensor], tf.Tensor], network: Network, weights: str) -> int:
-    """Length of the vectors, of two grey pictures: the network must work before files are read."""
+    """Returns the length of vectors, from a trial of the network with two grey images."""
     grey = tf.fill([2, network.height, network.width, 3], tf.constant(128, tf.uint8))
     try:
         vectors = function(grey).numpy()
     except Exception as error:
         raise _other_network(weights, typed_line(error)) from None
     if vectors.ndim != 2 or len(vectors) != 2:
-        raise _other_network(weights, f"it gives {list(vectors.shape)} of a batch of 2")
+        raise _other_network(weights, f"it returns {list(vectors.shape)} for a batch of 2")
     if not np.isfinite(vectors).all():
-        raise _other_network(weights, "it gives numbers that are not finite")
+        raise _other_network(weights, "it returns numbers that are not finite")
     return int(vectors.shape[1])
 
 
 def _other_network(weights: str, why: str) -> InputError:
     return InputError(
-        f"--image_weights={weights}: no image feature-vector network, which takes float32 [batch, "
-        f"height, width, 3] in [0, 1] and gives [batch, dim] ({why})"
+        f"--image_weights={weights}: not an image feature-vector network, which maps float32 "
+        f"[batch, height, width, 3] in [0, 1] to [batch, dim] ({why})"
     )

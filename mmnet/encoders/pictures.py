@@ -1,7 +1,7 @@
-"""Picture files to pixels, whatever the files hold: bounded memory, and a reason where it fails.
+"""Decoding of image files to pixels, with bounded memory and a reason for every failure.
 
-The files come from users' tables, so nothing in them is trusted: not their names, not their
-sizes, not a byte of their content.
+The files come from users' tables, so nothing about them is trusted: neither their names nor their
+sizes nor any byte of their content.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from PIL import GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugi
 from mmnet.checks import InputError, quoted
 
 VERSION = 1
-"""Raised when the same file gives other pixels: vectors of the old ones are then foreign."""
+"""Version of decoding, increased when the same file gives other pixels, to invalidate vectors."""
 
 MARGIN = 256 / 224
-"""The picture is scaled to this many times the crop: 256 for the usual 224 pixels."""
+"""The image is scaled to this many times the crop: 256 for the usual 224 pixels."""
 
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 64 * 2**20
 
 BYTES_PER_PIXEL = 24
-"""Most memory that decoding takes per pixel: lossless WebP with transparency, the worst case,
-holds two canvases, a copy, the picture and its premultiplied copy, of 4 bytes each, and slack."""
+"""Maximum memory of decoding per pixel. The worst case, lossless WebP with transparency, has two
+canvases, a copy, the image and its premultiplied copy, of 4 bytes each, and slack."""
 
 BIG = 96 * 2**20
-"""Bytes of decoding from which pictures wait for each other: one big one at a time."""
+"""Bytes of decoding from which images wait for each other: one large image at a time."""
 
 BACKGROUND = (255, 255, 255)
-"""What shows through transparent pixels: drawings and logos are made for white pages."""
+"""Background of transparent pixels: drawings and logos are made for white pages."""
 
-# Each reader by its own magic bytes rather than `Image.open`: no other of Pillow's formats ever
-# sees a user's bytes, and its limit on pixels, which is global and refuses 200-megapixel JPEG
-# pictures that decode at an eighth of the size, is not asked.
+# Each reader is chosen by its magic bytes, rather than by `Image.open`, so that no other format of
+# Pillow ever sees a user's bytes. This also avoids Pillow's global limit on pixels, which refuses
+# 200-megapixel JPEG images that are decoded at an eighth of the size.
 _READERS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
     b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
@@ -60,33 +60,33 @@ _TURNS = {
 
 
 class Unusable(Exception):
-    """A file is no picture to learn from; the message is the reason, short and without the name."""
+    """A file is not a usable image; the message is a short reason without the name."""
 
 
 class Folder:
-    """A directory that holds all picture files, and that no name leads out of.
+    """A directory that contains all image files; no name may lead out of it.
 
     Args:
         root: the directory.
-        max_bytes: size of the largest file read.
+        max_bytes: maximum size of a file.
 
     Raises:
-        InputError: there is no such directory.
+        InputError: the directory does not exist.
     """
 
     def __init__(self, root: str | os.PathLike[str], max_bytes: int = MAX_BYTES):
         if not os.path.isdir(root):
             raise InputError(
                 f"--image_root={os.fspath(root)}: no such directory; "
-                "give the one that image paths start from"
+                "use the one that image paths are relative to"
             )
         self.root, self.max_bytes = os.path.realpath(root), max_bytes
 
     def path(self, name: str) -> str:
-        """Where a file lies, with every `..` and symbolic link resolved.
+        """Returns the path of a file, with every `..` and symbolic link resolved.
 
         Raises:
-            InputError: outside the directory.
+            InputError: it is outside the directory.
             Unusable: no file can have such a name.
         """
         try:
@@ -96,22 +96,22 @@ class Folder:
         inside = path == self.root or path.startswith(os.path.join(self.root, ""))
         if os.path.isabs(name) or not inside:
             raise InputError(
-                f"image {quoted(name)} lies outside --image_root={self.root}; "
-                "give paths relative to it, of files within it"
+                f"image {quoted(name)} is outside --image_root={self.root}; "
+                "use paths relative to it, of files inside it"
             )
         return path
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file.
+        """Reads a file.
 
         Raises:
-            InputError: outside the directory.
-            Unusable: missing, unreadable, no regular file, empty or too large.
+            InputError: it is outside the directory.
+            Unusable: it is missing, unreadable, empty, too large or not a regular file.
         """
         path = self.path(name)
         try:
-            # Looked at before it is opened, since opening a device can do things, and without
-            # waiting, since opening a pipe waits for its other end.
+            # Checked before it is opened, since opening a device can have effects; and opened
+            # without blocking, since opening a pipe waits for its other end.
             if not stat.S_ISREG(os.lstat(path).st_mode):
                 raise Unusable("not a regular file")
             flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -119,7 +119,7 @@ class Folder:
                 status = os.fstat(file.fileno())
                 if not stat.S_ISREG(status.st_mode):
                     raise Unusable("not a regular file")
-                # One more than allowed, never the file's word on its size: it may be growing.
+                # One byte more than allowed, rather than the reported size: the file may grow.
                 data = b"" if status.st_size > self.max_bytes else file.read(self.max_bytes + 1)
         except (FileNotFoundError, NotADirectoryError):
             raise Unusable("no such file") from None
@@ -133,19 +133,19 @@ class Folder:
 
 
 class Decoder:
-    """Turns the bytes of JPEG, PNG, WebP and GIF files into pictures of one size.
+    """Turns the bytes of JPEG, PNG, WebP and GIF files into images of one size.
 
-    The first frame of an animation, turned as its EXIF orientation says, transparent pixels over
-    white, as 8-bit RGB; scaled so that its shorter side is 256/224 of the crop, and cropped in the
-    middle. One decoder serves many threads. Together they take at most `BYTES_PER_PIXEL`
-    x `max_pixels`, plus `big_bytes` for each thread.
+    The result is the first frame of an animation, rotated by its EXIF orientation, transparent
+    pixels over white, as 8-bit RGB; scaled so that its shorter side is 256/224 of the crop, and
+    cropped in the middle. One decoder serves many threads. Together they use at most
+    `BYTES_PER_PIXEL` x `max_pixels`, plus `big_bytes` for each thread.
 
     Args:
-        height, width: of the result, in pixels.
-        max_pixels: of the largest picture decoded. A JPEG picture counts as it is decoded, that is
-            scaled down by 2, 4 or 8 if it is that much larger than needed; but where its data hold
-            it in several passes (progressive), all of it is in memory, and counts.
-        big_bytes: of decoding, from which pictures wait for each other: one big one at a time.
+        height, width: size of the result, in pixels.
+        max_pixels: maximum size of an image. A JPEG image counts with its decoded size, that is
+            scaled down by 2, 4 or 8 if it is that much larger than needed; but if its data are
+            in several passes (progressive), all of it is in memory, and counts.
+        big_bytes: memory of decoding from which images wait for each other.
     """
 
     def __init__(self, height: int, width: int, max_pixels: int = MAX_PIXELS, big_bytes: int = BIG):
@@ -160,7 +160,7 @@ class Decoder:
             uint8 [height, width, 3].
 
         Raises:
-            Unusable: not a picture, damaged, too large, or a single pixel.
+            Unusable: it is not an image, damaged, too large, or a single pixel.
         """
         try:
             return self._decode(data)
@@ -169,13 +169,13 @@ class Decoder:
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise Unusable(f"more than {self.max_pixels:,} pixels") from None
         except Exception:
-            # Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error and more:
-            # which of them depends on the byte that is wrong.
+            # Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error and others,
+            # depending on the byte that is wrong.
             raise Unusable("damaged or cut short") from None
 
     def _decode(self, data: bytes) -> np.ndarray:
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-            # Before Pillow opens it, which makes room for the whole picture.
+            # Checked before Pillow opens it, which allocates memory for the whole image.
             self._check(*_webp_size(data))
             picture: ImageFile.ImageFile = WebPImagePlugin.WebPImageFile(io.BytesIO(data))
         else:
@@ -185,7 +185,7 @@ class Decoder:
             picture = kinds[0](io.BytesIO(data))
         size = picture.size
         if isinstance(picture, JpegImagePlugin.JpegImageFile):
-            # Twice the needed size: what is left to scale down is then smoothed by Pillow.
+            # Twice the needed size, so that Pillow smooths the remaining reduction.
             needed = round(2 * MARGIN * max(self.height, self.width))
             whole = _held_whole(data, picture)
             picture.draft(None, (needed, needed))
@@ -204,7 +204,7 @@ class Decoder:
         return width * height
 
     def _fit(self, picture: Image.Image) -> np.ndarray:
-        """Scales, crops and turns in one step, so that no full-size copy is made for each."""
+        """Scales, crops and rotates in one step, to avoid full-size copies."""
         turn = _orientation(picture)
         width, height = self.width, self.height
         if turn >= 5:  # these swap the sides
@@ -214,7 +214,7 @@ class Decoder:
         picture = _plain(picture)
         picture = picture.resize(
             (width, height),
-            Image.Resampling.BILINEAR,  # of all pixels under a new one, not of four
+            Image.Resampling.BILINEAR,  # averages all pixels under a new one, not only four
             box=(left, top, left + scale * width, top + scale * height),
         )
         if picture.mode in ("LA", "RGBA"):
@@ -227,7 +227,7 @@ class Decoder:
 
 
 def _plain(picture: Image.Image) -> Image.Image:
-    """In a mode whose pixels can be averaged: L, LA, RGB, RGBA or CMYK."""
+    """Converts to a mode whose pixels can be averaged: L, LA, RGB, RGBA or CMYK."""
     if picture.mode in ("I", "I;16", "I;16B", "I;16L", "I;16N"):
         # Pillow's own conversion of 16 bits to 8 clips in some versions, and shifts in others.
         return Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
@@ -241,14 +241,14 @@ def _plain(picture: Image.Image) -> Image.Image:
 def _orientation(picture: Image.Image) -> int:
     try:
         return int(picture.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged notes about a picture that is whole
+    except Exception:  # damaged metadata of an intact image
         return 1
 
 
 def _held_whole(data: bytes, picture: JpegImagePlugin.JpegImageFile) -> bool:
-    """Whether libjpeg keeps all of a picture in memory, however small it shall become.
+    """Checks whether libjpeg keeps all of an image in memory, even to decode it smaller.
 
-    It does where the colours of a pixel do not all come in the first scan.
+    It does if the colours of a pixel are not all in the first scan.
     """
     if "progression" in picture.info:
         return True
@@ -259,7 +259,7 @@ def _held_whole(data: bytes, picture: JpegImagePlugin.JpegImageFile) -> bool:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height in the header of a WebP file (RFC 9649, sections 2.5 to 2.7)."""
+    """Returns width and height in the header of a WebP file (RFC 9649, sections 2.5 to 2.7)."""
     kind, body = data[12:16], data[20:30]
     if len(body) < 10:
         raise Unusable("damaged or cut short")

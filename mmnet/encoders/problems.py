@@ -1,4 +1,4 @@
-"""What was wrong with single contents: counted and named, so that one bad file stops nothing."""
+"""Problems with single contents: counted and named, so that one bad file does not stop a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 
 EXAMPLES = 3
-"""Names given of each problem."""
+"""Maximum number of names to list for each problem."""
 
 
 @dataclass(frozen=True)
@@ -15,9 +15,9 @@ class Problem:
     """One kind of fault.
 
     Attributes:
-        reason: what was wrong, as it reads after "12 images: ".
-        count: contents that had it, each counted once.
-        examples: the first of their names, in the order of names.
+        reason: what is wrong, as a phrase after "12 images: ".
+        count: number of contents with it, each counted once.
+        examples: the first of their names, in alphabetical order.
     """
 
     reason: str
@@ -26,7 +26,7 @@ class Problem:
 
 
 class Problems:
-    """Collects faults from many threads.
+    """Collects problems from many threads.
 
     >>> problems = Problems()
     >>> problems.add("no such file", "b.jpg")
@@ -41,14 +41,14 @@ class Problems:
         self._lock = threading.Lock()
 
     def add(self, reason: str, name: str) -> None:
-        """Notes that the content of this name has this fault; the same one counts once."""
+        """Records a problem with the content of this name; the same one counts once."""
         with self._lock:
             self._names.setdefault(reason, set()).add(name)
 
     def found(self) -> list[Problem]:
-        """The faults so far, the most frequent first."""
+        """Returns the problems so far, the most frequent first."""
         with self._lock:
-            # By name, not by time: threads come first in another order every run.
+            # Sorted by name, since the order of threads differs between runs.
             found = [
                 Problem(reason, len(names), tuple(heapq.nsmallest(EXAMPLES, names)))
                 for reason, names in self._names.items()

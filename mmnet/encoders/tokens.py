@@ -17,7 +17,7 @@ from mmnet import schema
 _UNSEGMENTED = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
 
 TEXTS_AT_ONCE = 8192
-"""Texts held as tokens at a time, so that memory grows with the vocabulary only."""
+"""Number of texts to tokenize at a time, so that memory grows with the vocabulary only."""
 
 
 def tokenize(texts: tf.Tensor) -> tf.RaggedTensor:
@@ -41,13 +41,13 @@ def tokenize(texts: tf.Tensor) -> tf.RaggedTensor:
 def fit_vocabulary(
     texts: np.ndarray, max_size: int, min_count: int = 2, *, at_once: int = TEXTS_AT_ONCE
 ) -> list[str]:
-    """The most frequent tokens of some texts, most frequent first, ties in code point order.
+    """Returns the most frequent tokens of texts, most frequent first, ties in code point order.
 
     Args:
         texts: str [items].
-        max_size: most tokens kept.
-        min_count: a token seen less often is unknown, so that the unknown row is trained.
-        at_once: texts held as tokens at a time, which nothing depends on.
+        max_size: maximum number of tokens.
+        min_count: tokens that occur less often are unknown, so that the unknown row is trained.
+        at_once: number of texts to tokenize at a time; the result does not depend on it.
 
     >>> fit_vocabulary(np.array(["a b", "b c", "b a"]), 10)
     ['b', 'a']
@@ -63,11 +63,11 @@ def fit_vocabulary(
 
 
 class TokenLookup(tf.Module):
-    """Texts to token ids: 0 = padding, 1 = unknown, 2... = the vocabulary.
+    """Maps texts to token ids: 0 = padding, 1 = unknown, 2... = the vocabulary.
 
     Args:
-        vocabulary: tokens, of id 2 onwards.
-        max_tokens: tokens read of each text.
+        vocabulary: tokens, from id 2 on.
+        max_tokens: maximum number of tokens per text.
     """
 
     def __init__(self, vocabulary: Sequence[str], max_tokens: int):
@@ -82,12 +82,12 @@ class TokenLookup(tf.Module):
 
 
 def encode(texts: np.ndarray, vocabulary: Sequence[str], max_tokens: int) -> np.ndarray:
-    """Token ids of some texts, int32 [items, max_tokens].
+    """Returns the token ids of texts, int32 [items, max_tokens].
 
     Args:
         texts: str [items].
-        vocabulary: tokens, of id 2 onwards.
-        max_tokens: tokens read of each text.
+        vocabulary: tokens, from id 2 on.
+        max_tokens: maximum number of tokens per text.
     """
     lookup = TokenLookup(vocabulary, max_tokens)
     pieces = [
@@ -98,9 +98,9 @@ def encode(texts: np.ndarray, vocabulary: Sequence[str], max_tokens: int) -> np.
 
 
 def lookup_table(vocabulary: Sequence[str]) -> tf.lookup.StaticHashTable:
-    """A table from value to id: 2... in order, 1 for what it does not know."""
+    """Returns a table from value to id: 2... in order, 1 for unknown values."""
     ids = list(range(schema.FIRST_ID, schema.FIRST_ID + len(vocabulary)))
-    # TensorFlow wants one entry at least; no value and no token is empty.
+    # TensorFlow needs at least one entry; no value and no token is empty.
     entries = dict(zip(vocabulary, ids, strict=True)) or {"": schema.UNKNOWN_ID}
     initializer = tf.lookup.KeyValueTensorInitializer(
         list(entries), list(entries.values()), tf.string, tf.int32

@@ -1,8 +1,8 @@
 """All rows of the counts, with everything that is wrong with them rather than the first mistake.
 
-Preparing a dataset stops at the first row that breaks a rule. Here such a row is counted and left
-out, so that one look names every kind of mistake. Rows are sorted into shards of items as there,
-and the arrays of items and periods lie in files where they are large.
+Preparing a dataset stops at the first row that breaks a rule. Here such a row is counted and
+skipped, so that one pass finds every kind of mistake. Rows are sorted into shards of items as
+there, and large arrays of items and periods are kept in files.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from mmnet.data.tables import Rows, Table
 from mmnet.files import scratch_directory
 
 IN_MEMORY = 1 << 28
-"""Bytes of the arrays of items and periods beyond which they lie in files."""
+"""Bytes of the arrays of items and periods beyond which they are kept in files."""
 
 MOST_PAIRS = 1000
-"""Rows of one key that are compared in all columns."""
+"""Maximum number of rows of one key to compare in all columns."""
 
 ROW = np.dtype(
     [*((name, "i8") for name in ("item", "period", "clicks", "shares", "at")), ("again", "?")]
 )
-"""As `counts.ROW`: `again` says that the clock shows the period for the second time."""
+"""As `counts.ROW`: `again` marks the second occurrence of a repeated hour."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Problem:
     """One kind of mistake.
 
     Attributes:
-        sentence: names the first place, as the refusal of it would.
-        rows: that have it; 0 where it is not of rows.
-        fix: flag and value that make the tables readable without losing what is right in them.
+        sentence: the error message about its first place.
+        rows: number of affected rows; 0 if it does not concern rows.
+        fix: flag and value that make the tables readable and keep all correct rows.
     """
 
     sentence: str
@@ -63,14 +63,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Rows whose item and period an earlier row has.
+    """Rows with the same item and period as an earlier row.
 
     Attributes:
-        rows: of them.
-        equal: those with the same numerator and denominator as the first row of their key.
-        exact: those that are the same in all columns, of the ones that were compared.
-        compared: in all columns.
-        example: names two of them.
+        rows: number of such rows.
+        equal: number of those with the same numerator and denominator as the first row of the key.
+        exact: number of those that are equal in all columns, among the compared ones.
+        compared: number of rows compared in all columns.
+        example: places of two of them.
         differing: a column in which rows with equal counts differ.
     """
 
@@ -87,11 +87,11 @@ class Cells:
     """The counts on their calendar.
 
     Attributes:
-        panel: of all items; its release is the first period with clicks.
+        panel: counts of all items; its release is the first period with clicks.
         first_seen: int64 [items], column of that period; the number of periods if never seen.
-        rows: read, of the table.
-        above: rows whose numerator exceeds the denominator.
-        above_example: names the first of them.
+        rows: number of rows read.
+        above: number of rows whose numerator exceeds the denominator.
+        above_example: place of the first of them.
         duplicates: rows for one key; the first of them counts.
         problems: everything else.
         periods_with_rows: bool [periods].
@@ -110,7 +110,7 @@ class Cells:
 
 
 def collected(problems: list[Problem], step: Callable[[], Any]) -> Any:
-    """The result of a step; None, and a problem more, where it refuses its input.
+    """Returns the result of a step; if it raises `InputError`, adds a problem and returns None.
 
     >>> found = []
     >>> collected(found, lambda: TableFlags().no)
@@ -125,10 +125,10 @@ def collected(problems: list[Problem], step: Callable[[], Any]) -> Any:
 
 
 def surveyed(counts: Rows, flags: TableFlags, task: TaskFlags) -> tuple[Survey, Problem | None]:
-    """The calendar of the counts, and what would be refused of it, with the flag that helps.
+    """Finds the calendar of the counts; returns any error about it with the flag that helps.
 
     Raises:
-        InputError: no calendar can be made of the column and the flags.
+        InputError: the column and the flags do not define a calendar.
     """
     try:
         return periods.survey(counts, flags, task), None
@@ -144,7 +144,7 @@ def surveyed(counts: Rows, flags: TableFlags, task: TaskFlags) -> tuple[Survey, 
 
 
 def _unchecked(counts: Rows, flags: TableFlags) -> Survey:
-    """The calendar of a column some of whose values may be wrong."""
+    """Returns the calendar of a column with possibly wrong values."""
     column = flags.period_column
     reading = time_columns.reading_of(counts, column, "period_column", flags)
     by_number = reading.unit == "period"
@@ -153,17 +153,17 @@ def _unchecked(counts: Rows, flags: TableFlags) -> Survey:
 
 
 def read(counts: Rows, ids: ItemIds, flags: TableFlags, task: TaskFlags, survey: Survey) -> Cells:
-    """Reads all rows of the counts table, in pieces.
+    """Reads all rows of the counts table in chunks.
 
     Args:
         counts: one row per item and period.
-        ids: of the items table.
-        flags: name the columns.
-        task: its first period; what is before does not count.
-        survey: of the periods.
+        ids: ids of the items table.
+        flags: flags that name the columns.
+        task: its first period; earlier periods are ignored.
+        survey: the periods.
 
     Raises:
-        InputError: no row is left, or the periods are too many.
+        InputError: no correct row is left, or there are too many periods.
     """
     reader = _Reader(counts, ids, flags, task, survey)
     shards = range(0, len(ids), flags.shard_items)
@@ -172,13 +172,13 @@ def read(counts: Rows, ids: ItemIds, flags: TableFlags, task: TaskFlags, survey:
         rows = reader.read(piece)
         spool.add(rows["item"] // flags.shard_items, rows)
     if reader.last < reader.first:
-        raise InputError(f"{counts.origin()}: no row of the table is left without its mistakes")
+        raise InputError(f"{counts.origin()}: every row is wrong, so no rows are left")
     first, number = reader.first, reader.last - reader.first + 1
     if number > MAX_PERIODS:
         label = survey.calendar.label
         raise InputError(
             f"{counts.origin()}: periods run from {label(first)} to {label(reader.last)}, "
-            f"{number:,} of them; --period may be wider"
+            f"which are {number:,}; use a wider --period"
         )
     allocate, scratch = _place(len(ids) * number * 16, flags)
     clicks, shares = (allocate(name, (len(ids), number), "int64") for name in ("clicks", "shares"))
@@ -187,7 +187,7 @@ def read(counts: Rows, ids: ItemIds, flags: TableFlags, task: TaskFlags, survey:
         rows = spool.shard(shard)
         kept, found = _without_duplicates(counts, rows, found, ids, survey.calendar)
         rows = rows[kept]
-        for again in (False, True):  # the two hours of one name at the end of summer time
+        for again in (False, True):  # the repeated hour at the end of summer time is added up
             part = rows[rows["again"] == again]
             place = part["item"], part["period"] - first
             clicks[place] += part["clicks"]
@@ -224,7 +224,7 @@ def _place(size: int, flags: TableFlags) -> tuple[Allocate, Any]:
 
 
 class _Reader:
-    """Reads pieces of a counts table, and keeps what is wrong with them."""
+    """Reads chunks of a counts table, and collects what is wrong with them."""
 
     def __init__(
         self, counts: Rows, ids: ItemIds, flags: TableFlags, task: TaskFlags, survey: Survey
@@ -246,11 +246,11 @@ class _Reader:
         self.periods: set[int] = set()
 
     def problems(self) -> list[Problem]:
-        """Every kind of mistake, in the order in which they were met."""
+        """Every kind of mistake, in the order in which it was found."""
         return list(self._wrong.values())
 
     def read(self, piece: Table) -> np.ndarray:
-        """The rows of a piece that have no mistake, as `ROW`."""
+        """Returns the rows of a chunk that have no mistake, as `ROW`."""
         flags, rows = self._flags, len(piece)
         self.rows += rows
         good, items = self._items(piece)
@@ -335,7 +335,7 @@ class _Reader:
 
 
 def as_numbers(data: pa.ChunkedArray, marks: Marks = PLAIN) -> np.ndarray:
-    """The numbers of a column as float64, NaN where it is empty.
+    """Returns the numbers of a column as float64, NaN where it is empty.
 
     >>> as_numbers(pa.chunked_array([["1", "x"]]))
     array([ 1., nan])
@@ -351,7 +351,7 @@ def as_numbers(data: pa.ChunkedArray, marks: Marks = PLAIN) -> np.ndarray:
 
 
 def _loosely(data: pa.ChunkedArray, calendar: Calendar, survey: Survey) -> np.ndarray:
-    """Numbers of periods, NaN where a value is none."""
+    """Returns numbers of periods, NaN where a value is not a period."""
     if calendar.kind == "integer":
         found = as_numbers(data)
         return np.where((found == np.floor(found)) & (np.abs(found) < 2**53), found, np.nan)
@@ -362,7 +362,7 @@ def _loosely(data: pa.ChunkedArray, calendar: Calendar, survey: Survey) -> np.nd
 def _without_duplicates(
     counts: Rows, rows: np.ndarray, so_far: Duplicates, ids: ItemIds, calendar: Calendar
 ) -> tuple[np.ndarray, Duplicates]:
-    """Which rows of a shard are the first of their item and period, and what the others are."""
+    """Marks the first row of each item and period in a shard, and describes the others."""
     number = (rows["period"] - rows["period"].min(initial=0)) * 2 + rows["again"]
     keys = rows["item"] * (number.max(initial=0) + 1) + number
     first = repeats.firsts(keys)
@@ -379,9 +379,9 @@ def _without_duplicates(
         named = columns[(columns != "") & equal[:left]]
         differing = differing or (str(named[0]) if len(named) else "")
     example = so_far.example or (
-        f"{counts.where_place(int(other['at'][0]))}: item "
+        f"{counts.where_place(int(other['at'][0]))}: duplicate row for item "
         f"{quoted(ids.values[int(other['item'][0])].as_py())} in period "
-        f"{calendar.label(int(other['period'][0]))} again, after "
+        f"{calendar.label(int(other['period'][0]))}, after "
         f"{counts.where_place(int(one['at'][0]))}"
     )
     return first == np.arange(len(rows)), Duplicates(

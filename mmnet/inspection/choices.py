@@ -1,4 +1,4 @@
-"""Flags that are proposed, each with its reason; what the user gave stays as it was given."""
+"""Proposed flags, each with its reason; flags of the user are kept as they are."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Choice:
     """A flag with its value.
 
     Attributes:
-        flag: its name.
-        values: one for a flag; of a repeated flag, each of its values.
-        reason: in a phrase or a sentence.
+        flag: name of the flag.
+        values: one value, or all values of a repeated flag.
+        reason: a phrase or a sentence.
     """
 
     flag: str
@@ -27,7 +27,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Unused:
-    """A column that no flag names, and why."""
+    """A column that no flag names, and the reason."""
 
     table: str
     column: str
@@ -36,11 +36,11 @@ class Unused:
 
 @dataclass
 class Choices:
-    """What is given and what is proposed.
+    """Given and proposed flags.
 
     Attributes:
-        given: the flags of the command line.
-        proposed: flags by name.
+        given: flags of the command line.
+        proposed: proposed flags by name.
         unused: columns that no flag names.
     """
 
@@ -49,16 +49,16 @@ class Choices:
     unused: list[Unused] = field(default_factory=list)
 
     def is_given(self, name: str) -> bool:
-        """Whether the command line has a flag."""
+        """Checks whether the command line has a flag."""
         return name in self.given.model_fields_set
 
     def propose(self, name: str, value: Any, reason: str) -> None:
         """Proposes a flag, unless the command line has it.
 
         Args:
-            name: of the flag.
-            value: as its field has it.
-            reason: why.
+            name: name of the flag.
+            value: value, with the type of its field.
+            reason: the reason.
         """
         if self.is_given(name):
             return
@@ -71,12 +71,12 @@ class Choices:
         self._values[name] = value
 
     def withdraw(self, name: str) -> None:
-        """Takes a proposal back."""
+        """Withdraws a proposal."""
         self.proposed.pop(name, None)
         self._values.pop(name, None)
 
     def leave_out(self, table: str, column: str, reason: str) -> None:
-        """Names a column that no flag names; the first reason stays."""
+        """Records a column that no flag names; the first reason is kept."""
         if not any((one.table, one.column) == (table, column) for one in self.unused):
             self.unused.append(Unused(table, column, reason))
 
@@ -84,12 +84,12 @@ class Choices:
 
     @property
     def tables(self) -> TableFlags:
-        """The table flags, given and proposed."""
+        """The table flags, given or proposed."""
         return TableFlags(**self._of(config.TABLES))
 
     @property
     def task(self) -> TaskFlags:
-        """The flags of examples, given and proposed."""
+        """The task flags, given or proposed."""
         return TaskFlags(**self._of(config.TASK))
 
     def _of(self, names: tuple[str, ...]) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""What a column is, by its values: each kind has a rule and a reason in one phrase."""
+"""Kinds of columns, by their values: each kind has a rule and a reason in one phrase."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from mmnet.inspection.times import TimeReading
 Kind = Literal["time", "number", "category", "list", "text", "image", "vector", "useless"]
 
 PARSE_RATE = 0.99
-"""Share of the filled values that must be numbers, times or image paths for the column to be so."""
+"""Minimum share of the filled values that must be numbers, times or image paths for that kind."""
 
 RECURS = 0.2
-"""Share of the items that must have their value in common with another item, to learn from it."""
+"""Minimum share of the items that must share their value with another item to learn from it."""
 
 WORDS, LETTERS = 3.0, 8.0
-"""Mean words of a text; mean letters of one in a script without spaces between words."""
+"""Mean words of a text; mean characters of one in a script without spaces between words."""
 
 FEW_CODES = 10
-"""Whole numbers with so few different values are codes, if each stands for many rows."""
+"""Whole numbers with at most this many values are codes, if each occurs in many rows."""
 
 _IMAGE = r"(?i)\.(jpe?g|png|gif|webp|bmp|tiff?)$"
 _CODE = re.compile(
@@ -45,25 +45,26 @@ _UNSPACED = r"[\x{0E00}-\x{0EFF}\x{3040}-\x{30FF}\x{3400}-\x{9FFF}\x{AC00}-\x{D7
 
 @dataclass(frozen=True)
 class Profile:
-    """What the values of a column are like.
+    """Statistics of the values of a column.
 
     Attributes:
-        name: of the column.
-        rows: that were looked at.
+        name: name of the column.
+        rows: number of rows examined.
         filled: share of them with a value.
-        distinct: different values.
+        distinct: number of distinct values.
         common: share of the filled values that occur more than once.
         numeric: whether nearly all are numbers.
         whole: whether all numbers are whole.
-        low, high: of the numbers; NaN where there are none.
+        low, high: smallest and largest number; NaN without numbers.
         truth: whether they are true and false, or 0 and 1.
-        words, letters: mean of a value's words and characters.
+        words, letters: mean words and characters of a value.
         unspaced: share of the values in a script without spaces between words.
-        images: share of the values that end as names of images do.
-        separator: of lists: `list` for a list type, or the character; empty where there are none.
+        images: share of the values that end like names of image files.
+        separator: separator of lists: `list` for a list type, or the character; empty without
+            lists.
         vector: whether a value is a list of floats.
-        nested: whether a value is a structure, which nothing reads.
-        time: how it is read as a time, if it can be.
+        nested: whether a value is a structure, which no flag reads.
+        time: how it is read as a time, if possible.
         example: a value.
     """
 
@@ -89,13 +90,13 @@ class Profile:
 
     @property
     def named_as_code(self) -> bool:
-        """Whether the name is one of ids, types and other codes."""
+        """True if the name is typical of ids, types and other codes."""
         return bool(_CODE.search(self.name))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a column is, and why."""
+    """The kind of a column, and the reason."""
 
     kind: Kind
     reason: str
@@ -105,8 +106,8 @@ def profiles(table: Table, flags: TableFlags) -> list[Profile]:
     """Describes every column of a table, or of a sample of its rows.
 
     Args:
-        table: in memory.
-        flags: how times and lists are written, where the user says so.
+        table: table in memory.
+        flags: formats of times and lists, if the user set them.
     """
     return [profile(table, name, flags) for name in table.names]
 
@@ -160,9 +161,9 @@ def profile(table: Table, name: str, flags: TableFlags) -> Profile:
 
 
 def _numbers(data: pa.Array) -> tuple[np.ndarray | None, Marks | None]:
-    """The numbers of a column as float64, NaN where empty, and how text of them is written.
+    """Returns the numbers of a column as float64, NaN where empty, and their format in text.
 
-    Both are None if it does not hold numbers.
+    Both are None if the column does not have numbers.
     """
     kind = data.type
     if pa.types.is_boolean(kind):
@@ -203,7 +204,7 @@ def _of_text(table: Table, name: str, full: pd.Series, flags: TableFlags) -> dic
 
 
 def _separator(table: Table, name: str, full: pd.Series, flags: TableFlags) -> str:
-    """What separates the values of lists in text; empty where a value is one value."""
+    """Returns the separator of lists in text; empty if values are single."""
     if flags.list_separator:
         return (
             flags.list_separator
@@ -243,18 +244,20 @@ def _of_lists(name: str, data: pa.Array) -> Profile:
 
 
 def item_kind(one: Profile) -> Verdict:
-    """What a column of the items table is; the first rule that holds decides.
+    """Decides the kind of a column of the items table by the first rule that fits.
 
     >>> item_kind(Profile("lang", 100, 1.0, distinct=4, common=1.0)).kind
     'category'
     >>> item_kind(Profile("name", 100, 1.0, distinct=98, common=0.04)).reason
-    'names almost every item by itself (98 values in 100 items)'
+    'is almost unique to each item (98 values in 100 items)'
     """
     values = f"{one.distinct:,} values in {round(one.filled * one.rows):,} items"
     if one.nested:
-        return Verdict("useless", "holds structures or bytes, which no flag reads")
+        return Verdict("useless", "has structures or bytes, which no flag reads")
     if one.vector:
-        return Verdict("vector", "lists of floats: a table of ids and this column is for --vectors")
+        return Verdict(
+            "vector", "lists of floats: write ids and this column to a table for --vectors"
+        )
     if not one.filled:
         return Verdict("useless", "is empty")
     if one.distinct == 1:
@@ -277,7 +280,7 @@ def item_kind(one: Profile) -> Verdict:
         return Verdict("text", f"text of {one.words:.0f} words ({one.letters:.0f} letters)")
     if one.common >= RECURS:
         return Verdict("category", f"recurs: {values}")
-    return Verdict("useless", f"names almost every item by itself ({values})")
+    return Verdict("useless", f"is almost unique to each item ({values})")
 
 
 def _kind_of_numbers(one: Profile, values: str) -> Verdict:
@@ -293,5 +296,5 @@ def _kind_of_numbers(one: Profile, values: str) -> Verdict:
 
 
 def _is_row(one: Profile) -> bool:
-    """Whether whole numbers, each once, have no holes between them."""
+    """Checks whether whole numbers are consecutive and unique, like row numbers."""
     return one.high - one.low + 1 == one.distinct

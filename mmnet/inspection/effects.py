@@ -1,4 +1,4 @@
-"""What columns of items tell of their rates: which are taxonomies, and which one is the release."""
+"""Statistics of how well columns of items explain their rates: taxonomies and releases."""
 
 from __future__ import annotations
 
@@ -7,39 +7,40 @@ from dataclasses import dataclass
 import numpy as np
 
 TELLS = 0.02
-"""Share of what differs between items beyond chance that the other items of a value must explain
-for a column to be a taxonomy: less is lost in the noise of its means."""
+"""Minimum share of the true variance between items that the other items of a value must explain
+for a column to be a taxonomy; a smaller effect is lost in the noise of its means."""
 
 PRIOR_CLICKS = 100.0
-"""Clicks of the overall rate that a mean of few other items is mixed with."""
+"""Weight, in clicks, of the overall rate in the mean of a few other items."""
 
 FULL_WEIGHT = 100.0
-"""Clicks from which an item has its full weight."""
+"""Number of clicks from which an item has its full weight."""
 
 FEWEST_ITEMS = 50
-"""Fewest items with clicks of which anything is said."""
+"""Minimum number of items with clicks for any statement."""
 
 NOT_AFTER = 0.95
-"""Share of the items whose release must not be after their first clicks."""
+"""Minimum share of the items whose release must not be after their first clicks."""
 
 MOST = 0.5
-"""A release is history where it equals the first clicks of more than this share of the items."""
+"""A release is history if it equals the first clicks of more than this share of the items."""
 
 
 def told(rows: np.ndarray, values: np.ndarray, clicks: np.ndarray, shares: np.ndarray) -> float:
-    """How much the other items of a value tell of an item's rate.
+    """Computes how well the other items of a value explain an item's rate.
 
-    Each item is predicted by the mean rate of the other items that have its values, mixed with the
-    mean of all. Items weigh as much as their clicks, up to a limit: a few large ones are not all.
+    Each item is predicted by the mean rate of the other items with its values, mixed with the
+    overall mean. Items are weighted by clicks up to a limit, so that a few large ones do not
+    dominate.
 
     Args:
         rows: item of each pair of item and value, int64.
         values: value of each pair, int64, numbered from 0.
-        clicks: of each item in the training span, int64.
-        shares: the same.
+        clicks: clicks of each item in the training span, int64.
+        shares: shares of each item.
 
     Returns:
-        What that explains of the variance between items that is no sampling noise, in (-inf, 1];
+        The explained share of the variance between items without sampling noise, in (-inf, 1];
         NaN with too few items.
 
     >>> rate = np.repeat([0.1, 0.5], 50)
@@ -69,14 +70,14 @@ def told(rows: np.ndarray, values: np.ndarray, clicks: np.ndarray, shares: np.nd
 
 @dataclass(frozen=True)
 class Release:
-    """How a column of times goes with the first clicks of items.
+    """Comparison of a column of times with the first clicks of items.
 
     Attributes:
-        column: of the items table.
+        column: name of the items column.
         known: share of the items with clicks that have a time.
         not_after: share of those whose time is not after the first clicks.
-        equal: share whose time is the period of the first clicks, of the items that were not there
-            in the first period of the log, for which it cannot be said; NaN without such items.
+        equal: share of those whose time is the period of the first clicks, without items that had
+            clicks in the first period of the log, where it is unknown; NaN without other items.
     """
 
     column: str
@@ -86,12 +87,12 @@ class Release:
 
     @property
     def fits(self) -> bool:
-        """Whether the column can be a release."""
+        """True if the column can be a release."""
         return self.known >= MOST and self.not_after >= NOT_AFTER
 
     @property
     def is_history(self) -> bool:
-        """Whether the column repeats the first clicks, so that it is not known before them."""
+        """True if the column repeats the first clicks, so that it is not known before them."""
         return bool(self.equal > MOST)
 
 
@@ -99,10 +100,10 @@ def release(column: str, periods: np.ndarray, first_seen: np.ndarray, num_period
     """Compares a column of times with the first clicks.
 
     Args:
-        column: its name.
-        periods: float64 [items], column of the panel each time is in; NaN where it is empty.
-        first_seen: int64 [items], column of the first clicks; `num_periods` where there are none.
-        num_periods: of the panel.
+        column: name of the column.
+        periods: float64 [items], column of the panel of each time; NaN where it is empty.
+        first_seen: int64 [items], column of the first clicks; `num_periods` without clicks.
+        num_periods: number of periods of the panel.
 
     >>> release("born", np.array([-3.0, 1.0, 2.0]), np.array([0, 1, 2]), 5)
     Release(column='born', known=1.0, not_after=1.0, equal=1.0)

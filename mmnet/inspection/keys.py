@@ -1,4 +1,4 @@
-"""Which column holds the ids of items, in the log and in the items table alike."""
+"""The column of item ids, in both the log and the items table."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mmnet.data.columns import id_texts
 from mmnet.data.tables import Table
 
 MET = 0.5
-"""Share of the log's ids that the items table must have."""
+"""Minimum share of the log's ids that the items table must have."""
 
 ONCE = 0.9
-"""Share of the rows of the items table whose id must be of no other row; fewer are no ids."""
+"""Minimum share of the rows of the items table whose id must be unique for a column of ids."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Key:
     """A column of ids.
 
     Attributes:
-        column: in both tables.
-        met: share of the log's ids that the items table has.
-        once: different ids of the items table, as a share of its rows.
+        column: name of the column in both tables.
+        met: share of the log's ids that are in the items table.
+        once: number of distinct ids of the items table, as a share of its rows.
     """
 
     column: str
@@ -35,11 +35,11 @@ class Key:
 
 
 def keys(log: Table, items: Table) -> list[Key]:
-    """Columns that both tables have and that may hold the ids, the best first.
+    """Finds columns that both tables have and that may be the ids, the best first.
 
     Args:
         log: counts or events, or some of their rows.
-        items: the items table with all of its rows, as ids are looked for in it.
+        items: the whole items table, in which ids are looked up.
 
     >>> log = Table(pa.table({"id": ["a", "b", "a"], "tag": ["x", "x", "x"]}), "counts")
     >>> items = Table(pa.table({"id": ["a", "b"], "tag": ["x", "x"]}), "items")
@@ -55,14 +55,14 @@ def keys(log: Table, items: Table) -> list[Key]:
         once = len(distinct) / max(len(own), 1)
         seen = pc.unique(here)
         met = (pc.sum(pc.is_in(seen, value_set=distinct)).as_py() or 0) / max(len(seen), 1)
-        # Ids of the default name may be spelled in two ways, which is named with their rows.
+        # Ids in the default column may have two spellings, which is reported with their rows.
         if once >= ONCE and (met >= MET or column == default):
             found.append(Key(column, met, once))
     return sorted(found, key=lambda key: (key.column != default, -round(key.met, 2), -key.once))
 
 
 def elsewhere(log: Table, items: Table) -> tuple[str, str] | None:
-    """Columns of the two tables that hold the same ids under different names, if there are any."""
+    """Finds columns of the two tables with the same ids but different names."""
     for column in items.names:
         own = ids_of(items, column)
         if own is None or len(pc.unique(own)) < ONCE * len(own):
@@ -80,7 +80,7 @@ def elsewhere(log: Table, items: Table) -> tuple[str, str] | None:
 
 
 def ids_of(table: Table, column: str) -> pa.Array | None:
-    """The ids of a column without empty ones, as text; None if it cannot hold ids."""
+    """Returns the ids of a column without empty ones, as text; None if it cannot be ids."""
     try:
         found = id_texts(table, column, "item_column").combine_chunks().cast(pa.large_string())
     except (InputError, pa.ArrowInvalid):

@@ -1,4 +1,4 @@
-"""How the log is laid out: the columns of ids and times, the period, the rate, running totals."""
+"""Layout of the log: the columns of ids and times, the period, the rate, running totals."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from mmnet.inspection.columns import Profile
 from mmnet.inspection.rates import Rate
 
 ITEMS = 2000
-"""Items whose steps are looked at."""
+"""Number of items whose steps are examined."""
 
 ONE_EACH = 0.9
-"""Share of the rows with an item and period of their own, in counts."""
+"""Minimum share of the rows of counts with a unique pair of item and period."""
 
 SEVERAL = 3
-"""Other rates that a comment shows."""
+"""Maximum number of other rates in a comment."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What was found of the log.
+    """The layout of the log.
 
     Attributes:
         item: the column of ids.
         time: the column of times or periods.
-        rates: that its columns make, the proposed one first.
+        rates: rates from its columns, the proposed one first.
         totals: columns of running totals.
     """
 
@@ -51,17 +51,17 @@ class Layout:
 def of_log(
     log: Table, rows: Rows | None, items: Table, found: Sequence[Profile], choices: Choices
 ) -> Layout:
-    """Finds the layout of the log, and proposes the flags that say it.
+    """Finds the layout of the log, and proposes the flags that describe it.
 
     Args:
         log: counts or events, or some of their rows.
         rows: all of the counts; None for events.
         items: the items table.
         found: the log's columns.
-        choices: where flags are proposed.
+        choices: receives the proposed flags.
 
     Raises:
-        InputError: no column has ids, times or counts; the sentence names the flag that says it.
+        InputError: there is no column of ids, times or counts; the sentence names the flag to set.
     """
     item = _item(log, items, choices)
     time = _time(log, item, found, rows is None, choices)
@@ -94,16 +94,15 @@ def _item(log: Table, items: Table, choices: Choices) -> str:
         if other := keys.elsewhere(log, items):
             advice = (
                 f"column {other[0]!r} of the one has the ids of column {other[1]!r} of the other: "
-                "give them one name"
+                "give both columns the same name"
             )
         raise InputError(
-            f"{log.origin()} and {items.origin()} have no column in common that holds the ids of "
-            f"items; {advice}"
+            f"{log.origin()} and {items.origin()} have no common column of item ids; {advice}"
         )
     best = found[0]
     reason = (
-        f"in both tables; one row of the items table each ({best.once:.1%} are different), and "
-        f"{best.met:.1%} of the log's are there"
+        f"in both tables; unique in the items table ({best.once:.1%} are different), which has "
+        f"{best.met:.1%} of the log's ids"
     )
     choices.propose("item_column", best.column, reason)
     return best.column
@@ -156,7 +155,7 @@ def _best_time(log: Table, item: str, found: Sequence[Profile], of_events: bool,
         if whole:
             return min(whole, key=lambda one: one.distinct).name
     raise InputError(
-        f"{log.origin()} has no column of times or periods that can be recognised; name it with "
+        f"{log.origin()} has no column that is recognised as times or periods; name it with "
         f"--{flag}"
     )
 
@@ -169,13 +168,13 @@ def _codes(table: Table, column: str) -> np.ndarray:
 
 
 def _own(ids: np.ndarray, times_of: np.ndarray) -> float:
-    """Share of the rows whose pair of item and time no other row before has."""
+    """Returns the share of rows whose pair of item and time is new."""
     pairs = ids * (times_of.max(initial=0) + 2) + times_of
     return len(np.unique(pairs)) / max(len(pairs), 1)
 
 
 def _days_of(log: Table, chosen: Profile, found: Sequence[Profile]) -> tuple[Profile, str]:
-    """A column of whole days that says the same as one of instants, on the publisher's clock."""
+    """Finds a column of whole days with the same days as instants, on the publisher's clock."""
     if not chosen.time:
         return chosen, ""
     others = [one for one in found if one.time and one.time.certain and one.name != chosen.name]
@@ -196,7 +195,7 @@ def _days_of(log: Table, chosen: Profile, found: Sequence[Profile]) -> tuple[Pro
 
 
 def _seconds(log: Table, one: Profile) -> np.ndarray:
-    """Seconds since 1970 of a column of times in UTC, NaN where it is empty."""
+    """Returns seconds since 1970 of a column of times in UTC, NaN where it is empty."""
     from mmnet.config import TableFlags
     from mmnet.data import time_columns
 
@@ -267,8 +266,8 @@ def _of_events(
     truths = {one.name: as_numbers(log.data[one.name]) for one in columns if one.truth}
     if not truths and not choices.is_given("numerator"):
         raise InputError(
-            f"{log.origin()} has no column of 0 and 1 besides ids and times; say with --numerator "
-            "what is counted, a column or an expression such as 'play_ms >= 3000'"
+            f"{log.origin()} has no column of 0 and 1 besides ids and times; set --numerator to "
+            "a column to count or an expression such as 'play_ms >= 3000'"
         )
     when = _ordered(log, time)
     if time.time and not time.time.index:
@@ -289,15 +288,15 @@ def _numerator(made: Sequence[Rate], log: Table, choices: Choices) -> None:
         flags = choices.tables
         of_flags = [flags.numerator, flags.denominator]
         if choices.is_given("numerator") or set(of_flags) <= {*log.names, "events"}:
-            return  # what is wrong with them is named with their rows
+            return  # mistakes in them are reported with their rows
         raise InputError(
-            f"{log.origin()}: no count is a part of another one in {rates.HOLDS:.0%} of the rows; "
-            "name the two with --numerator and --denominator, and set --rate_may_exceed_one if one "
-            "is no part of the other"
+            f"{log.origin()}: no count is a subset of another in {rates.HOLDS:.0%} of the rows; "
+            "name the two with --numerator and --denominator, and set --rate_may_exceed_one if the "
+            "numerator is not a subset of the denominator"
         )
     best, others = wanted[0], [one for one in made if one.denominator == wanted[0].denominator][1:]
     tells = "" if np.isnan(best.signal) else f", of whose variance {1 - best.signal:.0%} is noise"
-    choices.propose("denominator", best.denominator, "what the other counts are parts of")
+    choices.propose("denominator", best.denominator, "the count that includes the others")
     choices.propose(
         "numerator",
         best.numerator,
@@ -315,7 +314,7 @@ def _listed(others: Sequence[Rate]) -> str:
 
 
 def _snapshots(time: str, totals: Sequence[str], choices: Choices) -> None:
-    """Proposes the source of running totals, whose files lie in one directory."""
+    """Proposes the source of running totals, whose files must be in one directory."""
     given = choices.given
     places = [os.path.abspath(place) for place in (given.counts, given.items)]
     folder = os.path.commonpath([os.path.dirname(place) for place in places])
@@ -323,9 +322,9 @@ def _snapshots(time: str, totals: Sequence[str], choices: Choices) -> None:
     relative = os.path.relpath(folder)
     shown = folder if os.path.isabs(given.counts) or relative.startswith("..") else relative
     why = f"{', '.join(totals)} are running totals: they hardly ever fall within an item"
-    choices.withdraw("period_column")  # the source's own option names it
+    choices.withdraw("period_column")  # an option of the source names it
     choices.propose("source", "snapshots", why)
-    choices.propose("source_dir", shown, "where both tables are")
+    choices.propose("source_dir", shown, "the directory of both tables")
     choices.propose(
         "source_set",
         (f"snapshots={names[0]}", f"items={names[1]}", f"time={time}"),
@@ -342,6 +341,6 @@ def _why_unused(one: Profile, made: Sequence[Rate]) -> str:
     if one.distinct <= 1:
         return "has one value only"
     if one.numeric and not one.truth:
-        kind = "a code" if one.named_as_code else "numbers that are no part of another count"
+        kind = "a code" if one.named_as_code else "numbers that are not a subset of another count"
         return f"{kind} ({one.low:g} to {one.high:g})"
-    return f"neither id, time nor count ({one.distinct:,} values)"
+    return f"not an id, time or count ({one.distinct:,} values)"

@@ -1,11 +1,11 @@
-"""Columns of items that look as if they knew the future.
+"""Columns of items that appear to leak the future.
 
-A column is named for one of these, each with a threshold that chance does not reach:
+A column is reported for one of these reasons, each with a threshold that chance does not reach:
 
-- it is a total of later clicks, or goes with them beyond what earlier clicks tell;
+- it is a total of later clicks, or correlates with them beyond what earlier clicks explain;
 - it is the rate itself;
-- its values sort the items by what happened to them: more finely than sampling noise allows for
-  anything that was known before, or into runs of the ordered outcome;
+- its values sort the items by their outcome: more finely than sampling noise allows for anything
+  that was known before, or into ranges of the ordered outcome;
 - it is empty for the newest items only: it is filled in later.
 """
 
@@ -20,52 +20,52 @@ import pandas as pd
 from mmnet.data.counts import Panel
 
 CUTS = (0.0, 0.25, 0.5, 0.75, 0.9)
-"""Shares of the periods after which clicks are later ones."""
+"""Positions in the log, as shares of the periods, after which clicks count as later."""
 
 FEWEST = 50
-"""Fewest items of which anything is said."""
+"""Minimum number of items for any statement."""
 
 EQUAL = 0.5
-"""Share of the items whose value is exactly their total, or their rate."""
+"""Minimum share of the items whose value is exactly their total, or their rate."""
 
 SAME_ORDER = 0.9
-"""Rank correlation with later clicks that only a total of them has: what is known at release, such
-as an author's followers, seldom has more than 0.6."""
+"""Rank correlation with later clicks that only a total of them reaches: values known at release,
+such as an author's followers, rarely exceed 0.6."""
 
 BEYOND = 0.6
-"""The same once earlier clicks and the first period are taken out of both, with more items."""
+"""The same after earlier clicks and the first period are partialled out, with more items."""
 
 FEWEST_BEYOND = 100
 
 SIGMAS = 5.0
 """Standard errors by which variance within values must be below sampling noise: one in three
-million by chance, which many columns and groups of items do not reach."""
+million by chance, which even many columns and groups of items do not reach."""
 
 BELOW = 0.1
-"""And the share of all variance that this must be, so that the finding matters."""
+"""Minimum share of all variance, so that the finding matters."""
 
 DISPERSED = 0.8
-"""Least variance of rates in units of sampling noise, between an item's even and odd periods and
-between items, for it to be noise at all; counts that were computed from rates have none."""
+"""Minimum variance of rates in units of sampling noise, between an item's even and odd periods and
+between items, for it to be sampling noise at all; counts computed from rates have none."""
 
 SWAPPED = 0.02
-"""Items of two neighbouring values on the wrong side of their border, as a share of the smaller
-value's."""
+"""Maximum share of the items of two neighbouring values that are on the wrong side of their border,
+relative to the smaller value's items."""
 
 GAP = 0.1
-"""Widest gap between neighbouring values, in standard deviations of all items."""
+"""Maximum gap between neighbouring values, in standard deviations of all items."""
 
 TOUCHING, OTHER_TOUCHING = 0.05, 0.02
-"""Shares of the smaller and of the larger value's items within a quarter of its standard deviation
-of its edge, on average over neighbours. The halves of a normal distribution have 12 % each, its
-highest tenth has 17 % and the rest 4 %; of whole distributions that overlap so little, 1 % are
-there."""
+"""Minimum shares of the smaller and of the larger value's items within a quarter of its standard
+deviation of its edge, on average over neighbours. For the halves of a normal distribution it is
+12 % each, for its highest tenth 17 % and for the rest 4 %; for whole distributions with so little
+overlap it is 1 %."""
 
 BINS = 20
-"""Values that numbers are put into, of equally many items."""
+"""Number of bins for numbers, with equally many items each."""
 
 NEWEST, OLDER = 0.5, 0.1
-"""Least share of the newest items without a value, most of the others."""
+"""Minimum share of the newest items without a value, if most of the others have one."""
 
 SHARES_OF_NEWEST = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
 FEWEST_NEWEST = 10
@@ -73,7 +73,7 @@ FEWEST_NEWEST = 10
 
 @dataclass(frozen=True)
 class Leak:
-    """A column that looks as if it knew the future, and why."""
+    """A column that appears to leak the future, and the reason."""
 
     column: str
     reason: str
@@ -81,16 +81,16 @@ class Leak:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What happened to items, before and after some periods.
+    """Outcomes of items, before and after some periods.
 
     Attributes:
         first_seen: int64 [items], column of the first clicks.
-        num_periods: of the panel.
-        cuts: column that each of the later sums begins with.
+        num_periods: number of periods of the panel.
+        cuts: column at which each of the later sums begins.
         clicks, shares: float64 [cuts, items], sums from there on.
-        labels: how each cut is called.
-        noisy: whether rates vary from period to period as much as chance alone would have it, so
-            that sampling noise is what it is taken for.
+        labels: description of each cut.
+        noisy: whether rates vary between periods at least as much as by sampling noise alone, so
+            that the estimate of sampling noise is valid.
     """
 
     first_seen: np.ndarray
@@ -103,7 +103,7 @@ class Outcomes:
 
 
 def outcomes(panel: Panel, first_seen: np.ndarray, shards: Sequence[slice]) -> Outcomes:
-    """Adds up clicks and shares of each item from several periods on."""
+    """Sums the clicks and shares of each item from several periods on."""
     cuts = tuple(dict.fromkeys(int(cut * panel.num_periods) for cut in CUTS))
     clicks, shares = (np.zeros((len(cuts), len(first_seen))) for _ in range(2))
     squares, noise = 0.0, 0.0
@@ -119,14 +119,14 @@ def outcomes(panel: Panel, first_seen: np.ndarray, shards: Sequence[slice]) -> O
 
 
 def halves(clicks: np.ndarray, shares: np.ndarray) -> tuple[float, float]:
-    """How much rates differ between the even and the odd periods of items.
+    """Compares the rates of items between even and odd periods.
 
     Args:
         clicks: int64 [items, periods].
         shares: the same.
 
     Returns:
-        The sum of squared differences, and what sampling noise alone would make of it.
+        The sum of squared differences, and its expectation from sampling noise alone.
     """
     sides = [(clicks[:, at::2].sum(axis=1), shares[:, at::2].sum(axis=1)) for at in (0, 1)]
     used = (sides[0][0] > 1) & (sides[1][0] > 1)
@@ -136,20 +136,20 @@ def halves(clicks: np.ndarray, shares: np.ndarray) -> tuple[float, float]:
 
 
 def outcomes_are_noisy(squares: float, noise: float) -> bool:
-    """Whether rates vary as much as sampling noise would have it; see `halves`."""
+    """Checks whether rates vary at least as much as by sampling noise; see `halves`."""
     return squares >= DISPERSED * noise
 
 
 def of_number(
     column: str, values: np.ndarray, seen: Outcomes, names: tuple[str, str]
 ) -> list[Leak]:
-    """Whether a column of numbers holds what happened later.
+    """Checks whether a column of numbers contains later outcomes.
 
     Args:
-        column: its name.
+        column: name of the column.
         values: float64 [items], NaN where empty.
-        seen: what happened.
-        names: of the numerator and the denominator.
+        seen: outcomes of the items.
+        names: names of the numerator and the denominator.
 
     >>> later = np.arange(200.0) + 1
     >>> seen = Outcomes(np.zeros(200, int), 9, (0,), later[None], 0 * later[None], ("in all",))
@@ -177,14 +177,14 @@ def of_groups(
     *,
     tiles: bool = True,
 ) -> list[Leak]:
-    """Whether the values of a column sort the items by what happened to them.
+    """Checks whether the values of a column sort the items by their outcome.
 
     Args:
-        column: its name.
+        column: name of the column.
         codes: int64 [items], number of the value; -1 where empty.
-        seen: what happened.
-        names: of the numerator and the denominator.
-        tiles: whether values may be runs of the ordered outcome.
+        seen: outcomes of the items.
+        names: names of the numerator and the denominator.
+        tiles: whether to check for values that are ranges of the ordered outcome.
     """
     for cut, label in enumerate(seen.labels):
         clicks, shares = seen.clicks[cut], seen.shares[cut]
@@ -197,31 +197,34 @@ def of_groups(
                 Leak(
                     column,
                     f"its values sort the {names[0]} per {names[1]} {label} more finely than "
-                    f"sampling noise allows: {excess:.0%} of the variance is noise that it knows",
+                    f"sampling noise allows: they explain {excess:.0%} of the variance, all of it "
+                    "noise",
                 )
             ]
         if not tiles:
             continue
         for outcome, what in ((s / n, f"{names[0]} per {names[1]}"), (np.log(n), names[1])):
             if cuts_the_order(code, outcome):
-                return [Leak(column, f"its values are runs of the items ordered by {what} {label}")]
+                return [
+                    Leak(column, f"its values are ranges of the items ordered by {what} {label}")
+                ]
     return []
 
 
 def finer_than_noise(codes: np.ndarray, clicks: np.ndarray, shares: np.ndarray) -> float:
-    """The share of the variance of rates that is sampling noise, and yet explained by groups.
+    """Returns the share of the variance of rates that is sampling noise but explained by groups.
 
-    What was known before clicks were counted says nothing of their chance: within its values,
-    rates vary by sampling noise at least. Items with few clicks show it best, so items are looked
-    at by their clicks.
+    A value known before clicks were counted cannot predict their chance: within its groups, rates
+    vary at least by sampling noise. Items with few clicks show it best, so items are analysed by
+    their number of clicks.
 
     Args:
         codes: int64 [items], group of each.
-        clicks: of each.
-        shares: of each.
+        clicks: clicks of each item.
+        shares: shares of each item.
 
     Returns:
-        The share; 0 where it may be chance.
+        The share; 0 if it may be chance.
     """
     for low, high in ((2, 5), (5, 20), (20, 100), (100, 1000), (1000, np.inf)):
         inside = (clicks >= low) & (clicks < high)
@@ -237,22 +240,22 @@ def finer_than_noise(codes: np.ndarray, clicks: np.ndarray, shares: np.ndarray) 
             continue
         within = (rate - mean[code]) ** 2 * size[code] / np.maximum(size[code] - 1, 1)
         excess = (rate * (1 - rate) / (n - 1) - within)[several]
-        # A group whose rates are all 0 or all 1 says nothing of its noise by itself, so standard
-        # errors are at least those of the rates' own spread.
+        # A group whose rates are all 0 or all 1 does not show its noise, so standard errors are at
+        # least those of the rates' own spread.
         error = excess.std() / np.sqrt(len(excess))
         total = rate[several].var()
         if total < DISPERSED * (rate * (1 - rate) / (n - 1))[several].mean():
-            continue  # the rates of all items vary less than by chance: they are computed
+            continue  # the rates of all items vary less than by chance: they were computed
         if error > 0 and total > 0 and excess.mean() > max(SIGMAS * error, BELOW * total):
             return float(excess.mean() / total)
     return 0.0
 
 
 def cuts_the_order(codes: np.ndarray, outcome: np.ndarray) -> bool:
-    """Whether groups are what lies between borders of an outcome.
+    """Checks whether groups are intervals of an outcome.
 
-    Neighbouring groups, by their means, hardly overlap, and many items are near the border: one
-    distribution was cut. Groups that really differ overlap, or are apart.
+    They are if neighbouring groups, by their means, hardly overlap, but many items are near the
+    border: one distribution was cut. Groups that really differ overlap, or are far apart.
 
     >>> rates = np.random.default_rng(0).normal(size=500)
     >>> cuts_the_order((rates > 0.3).astype(int), rates)
@@ -276,10 +279,10 @@ def cuts_the_order(codes: np.ndarray, outcome: np.ndarray) -> bool:
 
 
 def _edges(low: np.ndarray, high: np.ndarray, gap: float) -> tuple[float, float] | None:
-    """How much of two sorted groups is at the border between them, the smaller group first.
+    """Returns the shares of two sorted groups at the border between them, the smaller group first.
 
     Returns:
-        None where the two overlap, are apart, or one has no spread.
+        None if the two overlap, are far apart, or one has no spread.
     """
     borders = np.unique(np.concatenate([low, high]))
     wrong = (len(low) - np.searchsorted(low, borders)) + np.searchsorted(high, borders)
@@ -295,12 +298,12 @@ def _edges(low: np.ndarray, high: np.ndarray, gap: float) -> tuple[float, float]
 
 
 def empty_for_newest(column: str, empty: np.ndarray, age: np.ndarray) -> list[Leak]:
-    """Whether a column is empty for the newest items only.
+    """Checks whether a column is empty for the newest items only.
 
     Args:
-        column: its name.
+        column: name of the column.
         empty: bool [items].
-        age: float64 [items], the larger the newer; NaN where it is not known.
+        age: float64 [items], larger for newer items; NaN where it is not known.
 
     >>> empty_for_newest("tags", np.arange(100) >= 90, np.arange(100.0))[0].reason
     'is empty for 100 % of the 10 newest items and for 0 % of the others: it is filled in later'
@@ -380,13 +383,13 @@ def _ordered(
             if beyond >= BEYOND:
                 yield Leak(
                     column,
-                    f"goes with the {what} {label} beyond what those before tell (partial rank "
+                    f"correlates with the {what} {label} beyond those before (partial rank "
                     f"correlation {beyond:.2f})",
                 )
 
 
 def _without(ranks: np.ndarray, known: Sequence[np.ndarray]) -> np.ndarray:
-    """What is left of ranks once a linear function of others is taken out."""
+    """Returns the residuals of ranks after a linear regression on others."""
     design = np.column_stack([np.ones(len(ranks)), *known])
     return ranks - design @ np.linalg.lstsq(design, ranks, rcond=None)[0]
 

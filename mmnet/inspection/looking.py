@@ -1,4 +1,4 @@
-"""One look at tables, from the files to all that there is to say of them."""
+"""The whole inspection of tables, from files to findings."""
 
 from __future__ import annotations
 
@@ -39,31 +39,31 @@ from mmnet.inspection.proposal import Catalogue, Columns
 from mmnet.inspection.quality import Quality
 
 FIXES = ("unknown_items", "stray_periods", "repeats", "bad_events")
-"""Flags that leave out what is wrong and keep the rest, where a refusal names them."""
+"""Flags that drop wrong rows and keep the rest, if an error message names them."""
 
 MOST_FIXES = 6
 
 PART_OF_NONE = 0.05
-"""Share of the rows whose numerator exceeds its denominator from which it is no part of it, and
-not a mistake in some rows."""
+"""Share of the rows whose numerator exceeds its denominator, from which it is not a subset rather
+than a mistake in some rows."""
 
 
 @dataclass
 class Look:
-    """Everything that was found.
+    """All findings of an inspection.
 
     Attributes:
-        choices: the flags, given and proposed, and the columns that none names.
-        problems: what would be refused, and the flags that help.
-        layout: of the log; None if it was not found.
-        quality: of the counts; None if they could not be read.
+        choices: the flags, given and proposed, and the columns that no flag names.
+        problems: errors that training would report, and the flags that help.
+        layout: layout of the log; None if it was not found.
+        quality: quality of the counts; None if they could not be read.
         cells: all rows of the counts.
-        columns: of the items table.
+        columns: columns of the items table.
         splits: examples of each split.
-        notes: what else is to be said.
-        ledger: what rules left out on the way to counts.
-        profiles: columns of the items table.
-        kept: holds the files of counted events as long as this object lives.
+        notes: further remarks.
+        ledger: rows dropped on the way to counts.
+        profiles: statistics of the columns of the items table.
+        kept: keeps the files of counted events until this object is deleted.
     """
 
     choices: Choices
@@ -80,7 +80,7 @@ class Look:
 
 
 def look(flags: InspectConfig) -> Look:
-    """Looks at the tables that the flags name.
+    """Inspects the tables that the flags name.
 
     Raises:
         InputError: no flagfile can be proposed: the tables cannot be opened, or their columns of
@@ -98,7 +98,7 @@ def look(flags: InspectConfig) -> Look:
 
 
 def _of_source(found: Look) -> Look:
-    """Looks at the tables of a source, whose columns of ids and periods are the flags' own."""
+    """Inspects the tables of a source, which names its columns of ids and periods itself."""
     given = found.choices.given
     loaded = sources.load(found.choices.tables)
     catalogue, log = loaded.items.read(), samples.sample(loaded.counts)
@@ -112,13 +112,13 @@ def _of_source(found: Look) -> Look:
 
 
 def _opened(flags: InspectConfig, found: Look) -> tuple[Table, Table, Rows | None]:
-    """The items, some rows of the log, and all rows of the counts."""
+    """Returns the items, some rows of the log, and all rows of the counts."""
     missing = [] if flags.counts or flags.events else ["--counts or --events"]
     missing += [] if flags.items else ["--items"]
     if missing:
-        raise InputError(f"{' and '.join(missing)} not given; name the tables, or a --source")
+        raise InputError(f"{' and '.join(missing)} not given; name the tables, or set --source")
     if flags.counts and flags.events:
-        raise InputError("--counts and --events are both given; name one of them")
+        raise InputError("--counts and --events cannot both be given; remove one of them")
     wrong: list[Problem] = []
 
     def opened(name: str) -> Rows:
@@ -179,7 +179,7 @@ def _look(found: Look, catalogue: Table, rows: Rows | None) -> None:
     found.columns = proposal.of_items(table, panel, seen, shards, choices, first_rows)
     found.notes += [
         f"{one.column} equals the first period with {choices.tables.denominator} of "
-        f"{one.equal:.0%} of the items: it is history and no release, and is left out"
+        f"{one.equal:.0%} of the items: it is history rather than a release, and is left out"
         for one in found.columns.releases
         if one.fits and one.is_history and choices.tables.release != one.column
     ]
@@ -200,7 +200,7 @@ def _ids(found: Look, catalogue: Table) -> ItemIds:
 
 
 def _counts(found: Look, rows: Rows | None, ids: ItemIds) -> Rows | None:
-    """The counts: as they are, of running totals or of events, with what a refusal advises."""
+    """Returns the counts as they are, from running totals or from events, and records errors."""
     choices = found.choices
     if rows is not None and "source" not in choices.proposed:
         return rows
@@ -210,7 +210,7 @@ def _counts(found: Look, rows: Rows | None, ids: ItemIds) -> Rows | None:
             if choices.given.events:
                 counted = kept_counts.load(flags, choices.task, ids.part(slice(0, len(ids))))
                 found.ledger = counted.ledger
-                found.kept = counted  # and with it the directory of the counts
+                found.kept = counted  # keeps the temporary directory of the counts
                 return counted.table
             places = {"counts": "", "items": ""}
             loaded = sources.load(flags.model_copy(update=places))
@@ -225,7 +225,7 @@ def _counts(found: Look, rows: Rows | None, ids: ItemIds) -> Rows | None:
 
 
 _KEPT: list[Any] = []
-"""Holds the scratch directory of counted events until the program ends."""
+"""Keeps the scratch directory of counted events until the program ends."""
 
 
 def _advised(text: str, choices: Choices) -> tuple[str, str] | None:
@@ -236,7 +236,7 @@ def _advised(text: str, choices: Choices) -> tuple[str, str] | None:
 
 
 def _add(found: Look, problem: Problem) -> None:
-    """Keeps a problem, and proposes the flag that helps."""
+    """Records a problem, and proposes the flag that helps."""
     choices = found.choices
     found.problems.append(problem)
     if problem.fix and not choices.is_given(problem.fix[0]):
@@ -250,7 +250,7 @@ def _duplicates(found: Look, twice: Duplicates) -> None:
     flags = found.choices.tables
     equal = twice.equal / twice.rows
     if twice.exact == twice.compared:
-        text = f"{twice.rows:,} rows repeat an earlier row exactly"
+        text = f"{twice.rows:,} rows are exact duplicates of an earlier row"
         problem = Problem(f"{twice.example}: {text}", twice.rows, ("repeats", "drop"))
     elif equal >= 0.95:
         differing = f", where {twice.differing} differs" if twice.differing else ""
@@ -281,7 +281,7 @@ def _above(found: Look, read: Cells) -> None:
     sentence = (
         f"{read.above_example}: the numerator is above its denominator in {read.above:,} of "
         f"{read.rows:,} rows; correct them, or set --rate_may_exceed_one if {flags.numerator} are "
-        f"no part of {flags.denominator}"
+        f"not a subset of {flags.denominator}"
     )
     fix = ("rate_may_exceed_one", "true") if share >= PART_OF_NONE else None
     found.problems.append(Problem(sentence, read.above, fix))
@@ -290,7 +290,7 @@ def _above(found: Look, read: Cells) -> None:
 
 
 def _span(found: Look, read: Cells) -> tuple[Panel, np.ndarray]:
-    """The panel without what is before a long gap, and without a last period that is incomplete."""
+    """Cuts the panel at a long gap before and at an incomplete last period."""
     choices, panel = found.choices, read.panel
     start, stop = 0, panel.num_periods
     if not choices.is_given("first_period"):
@@ -299,7 +299,7 @@ def _span(found: Look, read: Cells) -> tuple[Panel, np.ndarray]:
         label = panel.label(start)
         gap = int((~read.periods_with_rows[:start])[::-1].argmin())
         before = int(read.periods_with_rows[:start].sum())
-        reason = f"the {gap} periods before it have no row; {before} earlier ones are left out"
+        reason = f"the {gap} periods before it have no rows; {before} earlier ones are left out"
         choices.propose("first_period", str(label), reason)
     amounts = np.array([panel.clicks_in(column) for column in range(stop)])
     events = choices.given.events
@@ -322,7 +322,7 @@ def _span(found: Look, read: Cells) -> tuple[Panel, np.ndarray]:
 def _first_rows(
     rows: Rows, ids: ItemIds, log: Layout, panel: Panel, choices: Choices
 ) -> np.ndarray:
-    """The column of the panel that each item's first running total is in, int64 [items]."""
+    """Returns the panel's column of each item's first running total, int64 [items]."""
     flags = choices.tables.model_copy(update={"period_column": log.time})
     first = np.full(len(ids), panel.num_periods)
     reading = time_columns.reading_of(rows, log.time, "period_column", flags)
@@ -337,7 +337,7 @@ def _first_rows(
 
 
 def _check_features(found: Look, catalogue: Table) -> None:
-    """Reads every column that a flag names as preparing would, and keeps every refusal."""
+    """Reads every column that a flag names as preparing would, and records every error."""
     flags, wrong = found.choices.tables, list[Problem]()
     named = item_columns.columns(flags) | ({flags.release: "release"} if flags.release else {})
     for column, flag in named.items():

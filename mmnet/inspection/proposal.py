@@ -1,4 +1,4 @@
-"""Which flag each column of the items table is for, and which columns know the future."""
+"""The flag for each column of the items table, and the columns that leak the future."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from mmnet.inspection.effects import Release
 from mmnet.inspection.leaks import Leak, Outcomes
 
 MOST_TAXONOMIES = 4
-"""Most taxonomies that are proposed: each is a sequence of inputs more."""
+"""Maximum number of taxonomies to propose, since each adds a sequence of inputs."""
 
 FILLED = 0.01
-"""Share of the items that must have a value."""
+"""Minimum share of the items that must have a value."""
 
 FOLLOWS = 0.5
-"""Correlation with the first clicks of whole numbers that are periods of a release."""
+"""Minimum correlation with the first clicks for integers that are periods of a release."""
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The items table as it is looked at.
+    """The items table under inspection.
 
     Attributes:
         table: all of its rows.
-        profiles: its columns, by some of the rows.
+        profiles: statistics of its columns, from some of the rows.
         item: the column of ids.
     """
 
@@ -50,7 +50,7 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Told:
-    """How much the other items of a column's values tell of an item's rate."""
+    """Share of the variance of rates that the other items of a column's values explain."""
 
     column: str
     share: float
@@ -58,12 +58,12 @@ class Told:
 
 @dataclass(frozen=True)
 class Columns:
-    """What was found of the items' columns.
+    """Findings about the items' columns.
 
     Attributes:
-        verdicts: column -> what it is.
-        leaks: columns that look as if they knew the future.
-        told: of the categories and lists, the most telling first.
+        verdicts: column -> its kind.
+        leaks: columns that appear to leak the future.
+        told: how well categories and lists explain rates, the best first.
         releases: columns of times, compared with the first clicks.
     """
 
@@ -81,15 +81,15 @@ def of_items(
     choices: Choices,
     first_rows: np.ndarray | None = None,
 ) -> Columns:
-    """Finds out what the columns are and proposes flags for them.
+    """Classifies the columns and proposes flags for them.
 
     Args:
         catalogue: the items table.
         panel: counts of the same items.
         first_seen: int64 [items], column of the first clicks.
-        first_rows: the same of the first running total, which the first clicks come after.
-        shards: runs of the items.
-        choices: where flags are proposed.
+        first_rows: the same of the first running total, which the first clicks follow.
+        shards: ranges of the items.
+        choices: receives the proposed flags.
     """
     wanted = [one for one in catalogue.profiles if one.name != catalogue.item]
     verdicts = {one.name: kinds.item_kind(one) for one in wanted}
@@ -152,16 +152,16 @@ def _follows(number: np.ndarray, first_seen: np.ndarray, there: np.ndarray) -> f
 
 
 def periods_of(items: Table, one: Profile, panel: Panel, choices: Choices) -> np.ndarray | None:
-    """The column of the panel that each value of a column of times is in, float64 [items].
+    """Returns the panel's column of each value of a column of times, float64 [items].
 
     Args:
-        items: with the column.
+        items: table with the column.
         one: the column.
-        panel: of the log.
-        choices: how times are written.
+        panel: panel of the log.
+        choices: formats of times.
 
     Returns:
-        NaN where there is no time; None if the column has none of the log's kind.
+        NaN where there is no time; None if the column has no times of the log's kind.
     """
     calendar: Calendar = panel.calendar
     if calendar.kind == "integer":
@@ -195,7 +195,7 @@ def _propose_release(
                 else f"known for {one.known:.0%} of the items only"
             )
             choices.leave_out(
-                "items", one.column, f"{verdicts[one.column].reason}; no release: {why}"
+                "items", one.column, f"{verdicts[one.column].reason}; not a release: {why}"
             )
     fresh = [one for one in usable if not one.is_history]
     for one in usable:
@@ -204,7 +204,7 @@ def _propose_release(
                 "items",
                 one.column,
                 f"equals the first period with clicks of {one.equal:.0%} of the items, so it is "
-                "history and no release that is known beforehand; the first period counts",
+                "history rather than a release known in advance; the first period is used instead",
             )
     if not fresh:
         return ""
@@ -223,7 +223,7 @@ def _propose_release(
 def _age(
     catalogue: Catalogue, release: str, panel: Panel, first_seen: np.ndarray, choices: Choices
 ) -> np.ndarray:
-    """How new each item is: its release, or its first clicks; float64 [items]."""
+    """Returns how new each item is, by its release or first clicks; float64 [items]."""
     found = first_seen.astype(float)
     one = next((one for one in catalogue.profiles if one.name == release), None)
     number = periods_of(catalogue.table, one, panel, choices) if one else None
@@ -256,7 +256,7 @@ def _leaks(
 
 
 def is_empty(items: Table, column: str) -> np.ndarray:
-    """Where a column has no value, bool [items]."""
+    """Marks rows of a column without a value, bool [items]."""
     data = items.data[column]
     if not is_list(data.type):
         return ~time_columns.filled(data)
@@ -268,7 +268,7 @@ def is_empty(items: Table, column: str) -> np.ndarray:
 
 
 def _separator(wanted: Sequence[Profile], verdicts: dict[str, Verdict], choices: Choices) -> None:
-    """One separator holds for all columns, so that lists with another one are left out."""
+    """Proposes one separator for all columns, and leaves out lists with another one."""
     lists = [one for one in wanted if verdicts[one.name].kind == "list"]
     used = [one.separator for one in lists if one.separator not in ("list", "")]
     if not used or choices.is_given("list_separator"):
@@ -281,8 +281,8 @@ def _separator(wanted: Sequence[Profile], verdicts: dict[str, Verdict], choices:
     for one in lists:
         if one.separator not in ("list", common):
             reason = (
-                f"lists separated by {one.separator!r}, where those of other columns are by "
-                f"{common!r}; one --list_separator holds for all"
+                f"lists separated by {one.separator!r}, while other columns use {common!r}; "
+                "all columns need the same --list_separator"
             )
             verdicts[one.name] = Verdict("useless", reason)
 
@@ -295,7 +295,7 @@ def _told(
     shards: Sequence[slice],
     choices: Choices,
 ) -> list[Told]:
-    """How much each category and list tells, in the periods that are trained on."""
+    """Computes how well each category and list explains rates, in the training periods."""
     ratios = np.array(choices.task.split_ratios)
     stop = max(int(panel.num_periods * ratios[0] / ratios.sum()), 1)
     clicks, shares = (

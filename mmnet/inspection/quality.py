@@ -1,4 +1,4 @@
-"""How much the counts tell: coverage, evidence per cell, and the variance that is only chance."""
+"""Quality of the counts: coverage, evidence per cell, and the variance that is only chance."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from mmnet.data import share_rates, splits
 from mmnet.data.counts import Panel
 
 BORDERS = (1, 5, 10, 20, 50, 200, 1000)
-"""Clicks of a cell from which the next row of the table of evidence begins."""
+"""Lower limits of clicks in the rows of the table of evidence."""
 
 THRESHOLDS = (50, 20, 10, 5, 2, 1)
-"""`--min_target_clicks` that are tried, the largest first."""
+"""Values of `--min_target_clicks` to try, the largest first."""
 
 ENOUGH = 1000
-"""Targets of validation and of test that make their errors comparable: the standard error of a mean
+"""Number of validation and test targets that makes errors comparable: the standard error of a mean
 of 1,000 squared errors is a few percent of it."""
 
 PART = 0.1
-"""Share of the candidates of validation and test that a threshold must leave, so that what is
-measured is not the few most popular items alone."""
+"""Minimum share of the validation and test candidates that a threshold must leave, so that results
+are not only about the few most popular items."""
 
 NEARLY_ALL = 0.9
 """Share of the candidates that is always enough."""
@@ -34,11 +34,11 @@ class Evidence:
     """Cells with about the same number of clicks.
 
     Attributes:
-        least: clicks of each.
-        cells: items and periods.
-        clicks: of all of them.
-        noise: share of the variance of their rates that is sampling noise, in [0, 1]; NaN where it
-            cannot be said.
+        least: minimum clicks of each.
+        cells: number of items and periods.
+        clicks: clicks of all of them.
+        noise: share of the variance of their rates that is sampling noise, in [0, 1]; NaN if it
+            cannot be estimated.
     """
 
     least: int
@@ -49,19 +49,19 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Quality:
-    """What a panel has.
+    """Statistics of a panel.
 
     Attributes:
-        items, periods: of it.
-        observed_items: with clicks at any time.
-        cells: items and periods with clicks.
+        items, periods: numbers of items and periods.
+        observed_items: number of items with clicks at any time.
+        cells: number of items and periods with clicks.
         coverage: share of the periods from each item's first clicks on that have clicks.
         quantiles: clicks of a cell with clicks: 10 %, median, 90 %.
-        rate: pooled, in percent.
+        rate: pooled rate, in percent.
         positive: share of the cells with clicks whose rate is above 0.
         noise: share of the variance between all cells with two or more clicks that is chance.
         evidence: the same by the clicks of a cell.
-        empty_periods: between the first and the last one.
+        empty_periods: number of empty periods between the first and the last one.
     """
 
     items: int
@@ -78,7 +78,7 @@ class Quality:
 
 
 class _Sums:
-    """Sums over cells from which total variance and sampling noise follow."""
+    """Sums over cells that determine total variance and sampling noise."""
 
     def __init__(self) -> None:
         self.cells = self.used = self.clicks = 0
@@ -102,12 +102,12 @@ class _Sums:
 
 
 def of_panel(panel: Panel, first_seen: np.ndarray, shards: Sequence[slice]) -> Quality:
-    """Looks at all cells, shard by shard of items.
+    """Computes the statistics of a panel, one shard of items at a time.
 
     Args:
         panel: counts.
         first_seen: int64 [items], column of the first clicks.
-        shards: runs of its items.
+        shards: ranges of its items.
     """
     sums = [_Sums() for _ in BORDERS]
     every = _Sums()
@@ -124,7 +124,7 @@ def of_panel(panel: Panel, first_seen: np.ndarray, shards: Sequence[slice]) -> Q
         which = np.searchsorted(BORDERS, clicks, side="right") - 1
         for number, one in enumerate(sums):
             one.add(clicks[which == number], shares[which == number])
-        # Quantiles of counts up to 2**16; larger ones are one bin, whose border is shown.
+        # Quantiles of counts up to 2**16; larger ones are one bin, whose lower limit is shown.
         here = np.bincount(np.minimum(clicks, 1 << 16))
         size = max(len(here), len(histogram))
         histogram = np.pad(histogram, (0, size - len(histogram))) + np.pad(
@@ -153,14 +153,15 @@ def of_panel(panel: Panel, first_seen: np.ndarray, shards: Sequence[slice]) -> Q
 
 
 def start_after_gap(there: np.ndarray, least: int) -> int:
-    """The column after the last run of at least `least` periods without any row; 0 without one.
+    """Returns the column after the last run of at least `least` empty periods; 0 without one.
 
-    Across such a gap no window reaches, so that what is before it only trains, on another time.
-    It is proposed where more is after it than in the gap and enough is left.
+    No window reaches across such a gap, so the periods before it only add training examples from
+    another time. A later start is proposed if more periods are after the gap than in it, and enough
+    are left.
 
     Args:
         there: bool [periods], whether a period has rows.
-        least: periods of a window.
+        least: number of periods of a window.
 
     >>> start_after_gap(np.array([1] * 5 + [0] * 4 + [1] * 30, bool), least=3)
     9
@@ -176,10 +177,10 @@ def start_after_gap(there: np.ndarray, least: int) -> int:
 
 
 def examples(panel: Panel, task: TaskFlags, shards: Sequence[slice]) -> dict[str, int]:
-    """How many examples each split has.
+    """Returns the number of examples of each split.
 
     Raises:
-        InputError: too few periods, or ratios that are none.
+        InputError: there are too few periods, or the ratios are invalid.
     """
     loose = task.model_copy(update={"min_test_rows": 1})
     found, _ = splits.split_examples(panel, loose, shards)
@@ -187,9 +188,9 @@ def examples(panel: Panel, task: TaskFlags, shards: Sequence[slice]) -> dict[str
 
 
 def least_clicks(panel: Panel, task: TaskFlags, shards: Sequence[slice]) -> tuple[int, str]:
-    """The `--min_target_clicks` that leaves enough to measure, and why.
+    """Returns the `--min_target_clicks` that leaves enough examples for evaluation, and the reason.
 
-    Targets are counted by the periods that validation and test have, whatever the split.
+    Targets are counted in the periods of validation and test, for any kind of split.
     """
     ratios = np.array(task.split_ratios) / sum(task.split_ratios)
     start = max(int(panel.num_periods * ratios[0]), task.horizon)

@@ -1,4 +1,4 @@
-"""Which counts of a log make a rate, and whether they are running totals."""
+"""Counts of a log that make a rate, and detection of running totals."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import pandas as pd
 from mmnet.config import TableFlags
 
 HOLDS = 0.95
-"""Share of the rows in which a numerator must not exceed its denominator."""
+"""Minimum share of the rows in which a numerator must not exceed its denominator."""
 
 HOLDS_OF_TOTALS = 0.7
-"""The same of what running totals gain, whose other rows the source of snapshots leaves out."""
+"""The same for gains of running totals; the source of snapshots leaves out the other rows."""
 
 FALLS, LOST = 0.3, 0.25
-"""Most steps of a running total that fall, of those that are not level, and most that they lose of
-what the others gain. Of counts, half of the steps fall and lose about as much; published totals do
-fall, where what was counted is taken back."""
+"""Maximum share of the steps of a running total that fall, of those that change it, and maximum
+loss as a share of the gains. For counts, half of the steps fall and lose about as much; published
+totals do fall sometimes, when counts are corrected."""
 
 STEPS = 100
-"""Fewest steps of which that can be said."""
+"""Minimum number of steps for this test."""
 
 FEWEST = 2
-"""Fewest of the denominator in a cell whose sampling noise is estimated."""
+"""Minimum denominator of a cell whose sampling noise is estimated."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Rate:
 
     Attributes:
         numerator, denominator: columns, or `events`.
-        rate: of all rows that were looked at, in percent.
+        rate: pooled rate of all examined rows, in percent.
         holds: share of the rows whose numerator does not exceed the denominator.
-        signal: share of the variance between cells that is no sampling noise; NaN where there
+        signal: share of the variance between cells that is not sampling noise; NaN if there
             are too few cells.
     """
 
@@ -48,14 +48,14 @@ class Rate:
 
 
 def noise_share(above: np.ndarray, below: np.ndarray) -> float:
-    """Binomial variance of rates as a share of all of their variance, in [0, 1]; NaN without any.
+    """Returns binomial variance of rates as a share of their total variance, in [0, 1], or NaN.
 
-    The variance of one rate is estimated by r (1 - r) / (n - 1), whose mean is right whatever the
-    true rates are; the share is 1 where chance alone explains the differences.
+    The variance of one rate is estimated by r (1 - r) / (n - 1), which is unbiased for any true
+    rates; the share is 1 if chance alone explains the differences.
 
     Args:
         above: shares of each cell.
-        below: its clicks; cells with fewer than 2 are left out.
+        below: clicks of each cell; cells with fewer than 2 are left out.
 
     >>> round(noise_share(np.array([0, 0, 50, 50]), np.array([100, 100, 100, 100])), 3)
     0.02
@@ -70,10 +70,10 @@ def noise_share(above: np.ndarray, below: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Steps:
-    """How a column goes from one row of an item to the next.
+    """Changes of a column from one row of an item to the next.
 
     Attributes:
-        number: of steps that are not level.
+        number: number of steps that change the value.
         falling: share of them that fall.
         lost: sum of the falls as a share of the sum of the rises.
     """
@@ -84,17 +84,17 @@ class Steps:
 
     @property
     def of_totals(self) -> bool:
-        """Whether the column is a running total."""
+        """True if the column is a running total."""
         return self.number >= STEPS and self.falling <= FALLS and self.lost <= LOST
 
 
 def steps(items: np.ndarray, times: np.ndarray, values: np.ndarray) -> Steps:
-    """Looks at the steps of a column.
+    """Computes the steps of a column.
 
     Args:
-        items: of each row, in any order.
-        times: of each row.
-        values: of each row.
+        items: item of each row, in any order.
+        times: time of each row.
+        values: value of each row.
 
     >>> steps(np.array([1, 1, 1, 2]), np.array([0, 2, 1, 0]), np.array([5, 11, 12, 3]))
     Steps(number=2, falling=0.5, lost=0.14285714285714285)
@@ -109,15 +109,15 @@ def steps(items: np.ndarray, times: np.ndarray, values: np.ndarray) -> Steps:
 
 
 def rates_of_counts(columns: dict[str, np.ndarray], holds: float = HOLDS) -> list[Rate]:
-    """The rates that columns of counts make, the proposed one first.
+    """Finds the rates that columns of counts make, the proposed one first.
 
-    A denominator is what most others are parts of. Of its parts, the numerator is the one whose
-    rate tells most: the share of its variance that is no sampling noise is largest. The names that
-    the flags have by default are taken first.
+    The denominator is the count that includes most others. Of its parts, the numerator is the one
+    whose rate has the largest share of variance that is not sampling noise. Columns with the
+    default names of the flags are preferred.
 
     Args:
         columns: column -> counts of each row, NaN where it is empty.
-        holds: share of the rows in which a numerator must not exceed its denominator.
+        holds: minimum share of the rows in which a numerator must not exceed its denominator.
 
     >>> shown = np.array([100.0, 200, 100, 300])
     >>> [rate.numerator for rate in rates_of_counts({"shown": shown, "sent": shown // 9})]
@@ -158,11 +158,11 @@ def _rate(above: str, below: str, numerator: np.ndarray, denominator: np.ndarray
 def rates_of_events(
     items: np.ndarray, periods: np.ndarray, flags: dict[str, np.ndarray]
 ) -> list[Rate]:
-    """The rates of columns of 0 and 1 per event, the one that tells most first.
+    """Finds the rates of columns of 0 and 1 per event, the most informative first.
 
     Args:
-        items: of each event.
-        periods: of each event.
+        items: item of each event.
+        periods: period of each event.
         flags: column -> 0 or 1 of each event, NaN where empty.
     """
     frame = pd.DataFrame({"item": items, "period": periods, "events": 1.0} | flags)
@@ -180,13 +180,13 @@ def differences(
     *,
     signed: bool = False,
 ) -> list[np.ndarray]:
-    """What columns gained since the row before of the same item; NaN in its first row.
+    """Returns the gains of columns since the previous row of the same item; NaN in its first row.
 
     Args:
-        items: of each row.
-        times: of each row.
+        items: item of each row.
+        times: time of each row.
         columns: values of each row.
-        signed: whether losses are wanted too; without, they are NaN.
+        signed: whether to keep losses; otherwise they are NaN.
 
     Returns:
         Each column in the order of items and times.

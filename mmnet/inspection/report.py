@@ -1,4 +1,4 @@
-"""What was found, as Markdown; and the flagfile, with the reason of every flag as a comment."""
+"""The findings as Markdown, and the flagfile with the reason of every flag as a comment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmnet.inspection.looking import Look
 from mmnet.inspection.quality import Quality
 
 WIDTH = 100
-"""Characters of a line of a flagfile's comments."""
+"""Maximum line length of a flagfile's comments."""
 
 ORDER = (
     *("source", "source_dir", "source_set", "counts", "events", "items", "item_column"),
@@ -20,11 +20,11 @@ ORDER = (
     *("first_period", "numerator", "denominator"),
     *("taxonomies", "categoricals", "numerics", "texts", "images", "list_separator", "release"),
 )
-"""Flags of the flagfile in this order, the others after them."""
+"""First flags of the flagfile, in this order."""
 
 
 def text(found: Look) -> str:
-    """The report."""
+    """Returns the report as Markdown."""
     parts = [
         "# Tables",
         *_problems(found),
@@ -37,10 +37,10 @@ def text(found: Look) -> str:
 
 
 def flagfile(found: Look) -> str:
-    """The flagfile: given flags, proposed ones with their reasons, and unused columns."""
+    """Returns the flagfile: given flags, proposed ones with their reasons, and unused columns."""
     choices = found.choices
     given = [name for name in choices.given.model_fields_set if name != "output"]
-    if "source" in choices.proposed:  # which brings its own tables
+    if "source" in choices.proposed:  # it has its own tables
         given = [name for name in given if name not in ("counts", "items")]
     names = [*given, *(name for name in choices.proposed if name not in given)]
     lines = ["# Proposed by python -m mmnet.inspect; flags without a comment were given."]
@@ -86,9 +86,9 @@ def _problems(found: Look) -> list[str]:
         given = one.fix and found.choices.is_given(one.fix[0])
         fix = f"; the flagfile has --{one.fix[0]}={one.fix[1]}" if one.fix and not given else ""
         lines.append(f"{one.sentence}{rows}{fix}")
-    return _listed("What training would refuse", lines) or [
+    return _listed("Errors that training would report", lines) or [
         "",
-        "Nothing in the tables would be refused.",
+        "Training would accept the tables without errors.",
     ]
 
 
@@ -140,7 +140,7 @@ def _columns(found: Look) -> list[str]:
         "",
         "## Columns of the items table",
         "",
-        "| column | filled | what it is |",
+        "| column | filled | kind |",
         "|---|---:|---|",
     ]
     for one in found.profiles:

@@ -1,4 +1,4 @@
-"""Some rows of a table, wherever it is: what a column is shows in a part of it."""
+"""Some rows of a table in any format, which suffice to classify its columns."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from mmnet.data.tables import Rows, Table
 from mmnet.files import scratch_directory
 
 SAMPLE_ROWS = 200_000
-"""Rows that decide what a column is."""
+"""Number of rows that decide the kind of a column."""
 
 PLACES = 10
-"""Places of a table, or files of a log, that they come from: rows are often sorted."""
+"""Number of positions in a table, or files of a log, that they come from: rows are often sorted."""
 
 
 def sample(rows: Rows, most: int = SAMPLE_ROWS) -> Table:
@@ -34,7 +34,7 @@ def sample(rows: Rows, most: int = SAMPLE_ROWS) -> Table:
     """
     try:
         return _sample(rows, rows.names, most)
-    except InputError:  # bytes that are no text, in a column that nothing may need
+    except InputError:  # invalid text in a column that may not be needed
         names = [one.name for one in rows.schema if not table_reading.is_bytes(one.type)]
         return _sample(rows, names, most)
 
@@ -108,10 +108,10 @@ def of_items(rows: Rows, item: str, ids: Sequence[str], columns: Sequence[str]) 
     """Returns all rows of some items, in the order of the table.
 
     Args:
-        rows: a table with a row per item and period.
+        rows: table with a row per item and period.
         item: the column of ids.
-        ids: of the items.
-        columns: those wanted besides the ids.
+        ids: ids of the items.
+        columns: columns to read besides the ids.
     """
     wanted = pa.array(ids, pa.string())
     found = []
@@ -122,7 +122,7 @@ def of_items(rows: Rows, item: str, ids: Sequence[str], columns: Sequence[str]) 
 
 
 def some_ids(table: Table, item: str, most: int) -> list[str]:
-    """Returns some ids of a table, as spread as its rows are.
+    """Returns some ids of a table, spread over all of its rows.
 
     >>> some_ids(Table(pa.table({"i": ["a", "a", "b", "c"]}), "counts"), "i", 2)
     ['a', 'c']

@@ -1,4 +1,4 @@
-"""How a column of times is read, and how wide a period is."""
+"""Format of a column of times, and length of a period."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ NAMED = re.compile(
     r"released|published|created|uploaded|updated)(_|$)|(time|date|day|week|month|period)$",
     re.IGNORECASE,
 )
-"""Names of columns of times."""
+"""Typical names of columns of times."""
 
 READ = 0.99
-"""Share of the filled values that must be times."""
+"""Minimum share of the filled values that must be times."""
 
 CODES = ("%Y%m%d", "%Y%m%d%H", "%Y%m%d%H%M", "%Y%m%d%H%M%S", "%G%V", "%Y%m")
-"""Dates that are whole numbers, in the order in which they are tried."""
+"""Formats of dates that are whole numbers, in the order in which they are tried."""
 
 SPAN_OF_HOURS, SPAN_OF_DAYS, SPAN_OF_WEEKS = 10, 400, 3650
-"""Days up to which hours, days and weeks are proposed where the times have no step of their own."""
+"""Maximum days up to which 1h, 1d and 7d are proposed if the times have no regular step."""
 
 
 @dataclass(frozen=True)
 class TimeReading:
-    """How a column is read as times.
+    """The format in which a column is read as times.
 
     Attributes:
-        reason: in a phrase.
+        reason: the reason in a phrase.
         certain: whether its values alone show it, and not only its name.
-        flags: `--time_format` and the like that reading it needs.
+        flags: `--time_format` and other flags that reading it needs.
         of_days: whether it has whole days only, so that its clock is the publisher's.
         index: whether it counts periods.
-        first, last: seconds since 1970, of the rows that were looked at; numbers of periods.
+        first, last: seconds since 1970, in the examined rows; or numbers of periods.
     """
 
     reason: str
@@ -55,7 +55,7 @@ class TimeReading:
 
 
 def reading_of_column(table: Table, name: str, flags: TableFlags) -> TimeReading | None:
-    """How a column is read as times; None if it cannot be.
+    """Detects how a column is read as times; None if it cannot be.
 
     >>> days = Table(pa.table({"day": ["20240530", "20240531"]}), "counts")
     >>> found = reading_of_column(days, "day", TableFlags())
@@ -128,7 +128,7 @@ def _with(found: TimeReading, flag: tuple[str, str]) -> TimeReading:
 
 
 def _dates(texts: list[str], code: str) -> bool:
-    """Whether nearly all texts are dates of 1990 to 2099 in a format of digits."""
+    """Checks whether nearly all texts are dates of 1990 to 2099 in a format of digits."""
     fmt = time_texts.read_format(code)
     good = [text for text in texts if fmt.matches(text) and text[:2] in ("19", "20")]
     if len(good) < READ * len(texts):
@@ -151,7 +151,7 @@ def _described(
 
 
 def local_times(data: pa.ChunkedArray, found: TimeReading, flags: TableFlags) -> np.ndarray:
-    """Seconds since 1970 of a column's values on their clock, sorted, each once."""
+    """Returns local times of a column in seconds since 1970, sorted, without duplicates."""
     wanted = flags.model_copy(update=dict(found.flags))
     reading = time_columns.reading_of(
         Table(pa.table({"time": data}), "table"), "time", "time_column", wanted
@@ -161,10 +161,10 @@ def local_times(data: pa.ChunkedArray, found: TimeReading, flags: TableFlags) ->
 
 
 def width(seconds: np.ndarray) -> tuple[str, str]:
-    """The width of a period, as `--period` takes it, and why.
+    """Proposes the length of a period in the notation of `--period`, with the reason.
 
     Args:
-        seconds: times, distinct and sorted; some of them will do.
+        seconds: times, distinct and sorted; a sample is enough.
 
     >>> width(np.arange(0, 40 * 604_800, 604_800) + 345_600)
     ('7d', 'the times are 7d apart')
@@ -183,7 +183,7 @@ def width(seconds: np.ndarray) -> tuple[str, str]:
 
 
 def same_days(days: np.ndarray, instants: np.ndarray) -> int | None:
-    """Hours by which the clock of a column of days is ahead of another column's; None if neither.
+    """Returns the hours by which a column of days is ahead of another column's clock, or None.
 
     Args:
         days: seconds since 1970 of midnights, by row.

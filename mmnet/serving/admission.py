@@ -1,4 +1,4 @@
-"""What a server accepts at a time: bodies measured as they arrive, requests and bytes in progress.
+"""Limits of a server: bodies measured as they arrive, and requests and bytes in progress.
 
 A body is counted chunk by chunk, decompressed or not, so that one without a Content-Length, or
 with a false one, is refused at the limit instead of after it has filled the memory.
@@ -15,9 +15,9 @@ from mmnet.checks import shown
 from mmnet.serving.requests import RequestError
 
 MAX_BYTES = 16 << 20
-"""Of one body, decompressed. Parsing holds Python's lock for 20 ms per MiB."""
+"""Maximum size of one body, decompressed. Parsing holds Python's lock for 20 ms per MiB."""
 MAX_BYTES_AT_ONCE = 16 * MAX_BYTES
-"""Of the bodies of all requests in progress."""
+"""Maximum size of the bodies of all requests in progress."""
 MAX_REQUESTS_AT_ONCE = 256
 """Requests in progress: a few are scored, the others wait."""
 _GZIP = 16 + zlib.MAX_WBITS

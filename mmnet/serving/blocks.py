@@ -1,4 +1,4 @@
-"""The second pass: blocks of items, each scored on its own."""
+"""The second pass of scoring: blocks of items, each scored independently."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from mmnet.serving.static_cache import StaticCache
 
 
 class Scorer:
-    """Scores items, after the first pass: a job's model, opened.
+    """Scores items after the first pass, with the opened model of a job.
 
     Args:
-        job: what is scored, and how.
-        runtime: what computes; none: as the job says.
+        job: the items, and how to score them.
+        runtime: inference runtime; default: that of the job.
     """
 
     def __init__(self, job: Job, runtime: Runtime | None = None):
@@ -49,21 +49,21 @@ class Scorer:
         self.measured = Measured()
 
     def sample(self, inputs: Inputs, rows: int) -> Arrays:
-        """Inputs of the model's last signature, of the first items: at most so many."""
+        """Returns inputs of the model's last signature for at most so many of the first items."""
         return self._read(inputs, next(iter(inputs.pieces(rows))))
 
     def scores(self, inputs: Inputs, blocks: Sequence[Block] | None = None) -> Iterator[pa.Table]:
         """Scores all items, or those of some blocks, in their order.
 
         Args:
-            inputs: what the model reads of them.
-            blocks: those wanted; none: all.
+            inputs: inputs of the model.
+            blocks: blocks to score; default: all.
 
         Yields:
-            item_id, period (the one predicted, in the input's type), predicted_share_rate
+            item_id, period (the predicted one, in the input's type), predicted_share_rate
             (percent), observed_periods (window entries that were not missing), seen_clicks (their
-            clicks), weight_<modality> for each of the job's modalities, which sum to 1, and what
-            its rule decides; one row per item.
+            clicks), weight_<modality> for each of the job's modalities, which sum to 1, and the
+            decision of its rule; one row per item.
         """
         for piece in inputs.pieces(self._job.tables.shard_items, blocks):
             yield self._score(inputs, piece)
@@ -103,10 +103,11 @@ class Scorer:
         return decision.add(scored, self._decisions, job.rule, explore=job.explore)
 
     def _read(self, inputs: Inputs, piece: Table) -> Arrays:
-        """What the model's last signature reads of some items."""
+        """Returns the inputs of the model's last signature for some items."""
         history = inputs.history(piece)
         if not self._model.is_cut:
             return history | inputs.static(piece)
+        # Hashing the items' contents is only worth its time if their static parts are cached.
         key = inputs.key(piece) if self._job.static_cache else ""
 
         def compute() -> np.ndarray:
@@ -116,7 +117,7 @@ class Scorer:
 
 
 def _sums(sequence: np.ndarray) -> np.ndarray:
-    """Sums over the window, float64 [items]: float32 has no odd numbers above 2**24.
+    """Returns sums over the window, float64 [items]: float32 has no odd numbers above 2**24.
 
     >>> _sums(np.array([[2**24, 1]], np.float32)).tolist()
     [16777217.0]
@@ -128,8 +129,8 @@ class _Model:
     """The signatures of a job's model, on its runtime.
 
     Attributes:
-        is_cut: whether the static part of an item can be computed by itself.
-        signature: that gives the scores.
+        is_cut: whether the static part of an item can be computed separately.
+        signature: name of the one that returns the scores.
     """
 
     def __init__(self, job: Job, runtime: Runtime):
@@ -139,25 +140,25 @@ class _Model:
         self._score = runtimes.opened(
             job.saved_model, self.signature, runtime=runtime, precision=job.precision
         )
-        if self.is_cut:  # in float32 whatever the precision: what is kept serves every job
+        if self.is_cut:  # always in float32, so that cached parts are valid for every job
             self._static = runtimes.opened(job.saved_model, "static", runtime=runtime)
 
     def static(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Static parts of items, float32 [items, width]."""
+        """Returns the static parts of items, float32 [items, width]."""
         return _tile_by_tile(self._static, tensors)[STATIC]
 
     def score(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        """What the last signature gives of at most `TILE` items."""
+        """Returns the outputs of the last signature for at most `TILE` items."""
         return _tile_by_tile(self._score, inputs)
 
 
 def _tile_by_tile(
     signature: runtimes.OpenSignature, inputs: Mapping[str, np.ndarray]
 ) -> Mapping[str, np.ndarray]:
-    """Scores rows in tiles of one size, the last one filled up.
+    """Scores rows in tiles of one size; the last one is padded.
 
-    Sums of float32 are ordered by the shapes of a product: in a tile of another size the same item
-    could score another last bit, and how a catalogue is cut into blocks would show in its scores.
+    The order of float32 sums depends on the shapes of a product. In tiles of another size, the
+    last bit of a score could differ, and scores would depend on how a catalogue is cut into blocks.
     """
     rows = len(next(iter(inputs.values())))
     more = -rows % runtimes.TILE
@@ -170,26 +171,26 @@ def _tile_by_tile(
 
 
 def known_only(job: Job, items: Rows) -> Rule:
-    """How many of the items of `--only_items` there are.
+    """Checks the ids of `--only_items`, and returns how many are in the items table.
 
     Args:
-        job: names the table of items to score.
-        items: all of them.
+        job: job with the table of items to score.
+        items: the items table.
 
     Raises:
-        InputError: none is in the items table, or they are spelled in another way there.
+        InputError: none of them is in the items table, or they have another spelling there.
     """
     wanted = _only(job.only_items, job.tables)
     if wanted is None:
-        raise ValueError("the job is to score all items")
+        raise ValueError("this job scores all items")
     ids = item_ids(items, job.tables)
     unknown = wanted.values.filter(pa.array(ids.rows(wanted.values) < 0))
     where = f"{shown(job.only_items)} (--only_items)"
     check_unknown(ids, unknown.combine_chunks(), where, drop=True)
     if len(unknown) == len(wanted):
         raise InputError(
-            f"{where}: none of its {len(wanted):,} items is in {items.origin()}; write ids alike "
-            f"in both tables. Received: {quoted(unknown[0].as_py())}"
+            f"{where}: none of its {len(wanted):,} items is in {items.origin()}; write ids the "
+            f"same way in both tables. Received: {quoted(unknown[0].as_py())}"
         )
     known = len(wanted) - len(unknown)
     note = f"{shown(unknown[0].as_py(), 60)!r} is not" if len(unknown) else ""
@@ -197,7 +198,7 @@ def known_only(job: Job, items: Rows) -> Rule:
 
 
 def _only(pattern: str, flags: TableFlags) -> ItemIds | None:
-    """The items that are wanted; none: all."""
+    """Returns the items to score; None means all."""
     if not pattern:
         return None
     column, flag = flags.item_column, "item_column"

@@ -1,4 +1,4 @@
-"""What scoring costs: measured while it runs, and what that means for a larger catalogue."""
+"""Cost of scoring, measured during a job, and its extrapolation to a larger catalogue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DAY = 86_400
 
 
 class Measured:
-    """What one process measures while it scores."""
+    """Measurements of one process while it scores."""
 
     def __init__(self) -> None:
         self._start, self._cpu = time.perf_counter(), time.process_time()
@@ -26,12 +26,12 @@ class Measured:
         self._items = 0
 
     def batch(self, items: int, seconds: float) -> None:
-        """Takes in one batch."""
+        """Adds one batch."""
         self._items += items
         self._seconds.append(seconds)
 
     def cost(self) -> Cost:
-        """What was spent so far, start-up included where this was made at the start."""
+        """Returns the cost so far, including start-up if this object was created at the start."""
         return Cost(
             process=f"{socket.gethostname()}-{os.getpid()}",
             items=self._items,
@@ -43,15 +43,15 @@ class Measured:
 
 
 class Cost(BaseModel):
-    """What one process spent.
+    """Cost of one process.
 
     Attributes:
-        process: its name.
-        items: that it scored.
+        process: name of the process.
+        items: number of items that it scored.
         wall_seconds: from its start to its end.
         cpu_seconds: of all its threads.
-        batch_seconds: of each batch, in the model.
-        peak_bytes: the most memory it held.
+        batch_seconds: time of each batch in the model.
+        peak_bytes: its peak memory.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -65,20 +65,20 @@ class Cost(BaseModel):
 
 
 class Budget(BaseModel):
-    """What a scoring job cost, and what it takes to score more.
+    """Cost of a scoring job, and the resources to score more items.
 
     Attributes:
-        items: scored in this session.
-        processes: that scored at a time.
+        items: number of items scored in this session.
+        processes: number of processes that scored at the same time.
         survey_seconds: wall seconds of the first pass.
         wall_seconds: of the whole session.
         items_per_second: over the whole session.
         items_per_second_per_core: over the CPU seconds of all processes.
-        batch_items: items in a batch.
-        batch_p50_seconds, batch_p99_seconds: in the model, of the batches of all processes.
-        peak_bytes: the most memory that the processes could hold at one time.
-        items_a_day: wanted.
-        workers: of one core each, to score so many items in a day.
+        batch_items: number of items in a batch.
+        batch_p50_seconds, batch_p99_seconds: time in the model, of the batches of all processes.
+        peak_bytes: maximum memory of all processes together.
+        items_a_day: target number of items per day.
+        workers: number of workers, of one core each, to score so many items in a day.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -97,7 +97,7 @@ class Budget(BaseModel):
     workers: int
 
     def lines(self) -> str:
-        """The budget as a Markdown table."""
+        """Returns the budget as a Markdown table."""
         rows = [
             ("items scored", f"{self.items:,}"),
             ("processes", f"{self.processes}"),
@@ -111,7 +111,7 @@ class Budget(BaseModel):
             ("peak memory", f"{self.peak_bytes / 2**30:.2f} GiB"),
             (
                 f"workers for {self.items_a_day:,} items a day",
-                f"{self.workers} (of one core, busy all day)",
+                f"{self.workers} (one core each, running all day)",
             ),
         ]
         shown = [
@@ -131,18 +131,18 @@ def budget(
     batch_items: int,
     items_a_day: int,
 ) -> Budget | None:
-    """Sums up what the processes of a session spent.
+    """Sums up the costs of the processes of a session.
 
     Args:
-        own: of the process that led the session, from its start to its end.
-        costs: of those that scored; where it scored itself, a part of its own.
-        processes: that scored at a time.
-        survey_seconds: of the first pass.
-        batch_items: items in a batch.
-        items_a_day: for how many items a day workers are counted.
+        own: cost of the process that led the session, from its start to its end.
+        costs: costs of those that scored; if the leading process scored, part of its own.
+        processes: number of processes that scored at the same time.
+        survey_seconds: time of the first pass.
+        batch_items: number of items in a batch.
+        items_a_day: target number of items per day, for the number of workers.
 
     Returns:
-        None where nothing was scored.
+        The budget; None if nothing was scored.
 
     >>> one = Cost(process="1", items=600, wall_seconds=3, cpu_seconds=2, batch_seconds=(1, 1),
     ...     peak_bytes=5)

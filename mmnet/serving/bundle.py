@@ -1,15 +1,15 @@
-"""Exports of both systems: written, checked, loaded and verified in one way.
+"""Exports of both systems: written, checked, loaded and verified in the same way.
 
-An export is a directory that holds a SavedModel and, in `assets.extra/`, what it takes to check and
-to use it:
+An export is a directory with a SavedModel and, in `assets.extra/`, the files needed to check and to
+use it:
 
     saved_model.pb, variables/                 the module and its signatures
-    assets.extra/fitted.json or mma4ctr.json   what the system says of the model, `exported.About`
+    assets.extra/fitted.json or mma4ctr.json   description of the model, `exported.About`
     assets.extra/*.json                        more documents: decision rules, a profile
     assets.extra/tf_serving_warmup_requests    golden rows, see `golden`
     assets.extra/checksums.json                see `checksums`
 
-Loading takes TensorFlow alone, without Keras or any code of models.
+Loading needs TensorFlow alone, without Keras or any code of models.
 """
 
 from __future__ import annotations
@@ -47,26 +47,26 @@ def write(
     checked: Sequence[Golden] = (),
     names: Mapping[str, str] | None = None,
 ) -> Path:
-    """Writes `directory/<version>/`, whole or not at all.
+    """Writes `directory/<version>/` atomically.
 
     Args:
-        directory: of the versions, in the layout of TensorFlow Serving.
-        module: holds all variables and tables that the signatures need.
-        signatures: what can be called, by name.
-        about: what the system says of the model.
-        version: of this model.
-        assets: more JSON documents to go along, by the file's name in `assets.extra/`.
-        goldens: batches to go along with the outputs that the trained model gives; the SavedModel
-            must give them too.
+        directory: directory of the versions, in the layout of TensorFlow Serving.
+        module: owner of all variables and tables that the signatures need.
+        signatures: functions by name.
+        about: the system's description of the model.
+        version: version of this model.
+        assets: more JSON documents to include, by file name in `assets.extra/`.
+        goldens: batches to include, with the outputs of the trained model, which the SavedModel
+            must reproduce.
         checked: more batches that the SavedModel must score in the same way; they are not written.
-        names: key in the SavedModel's checkpoint -> what a person calls that weight; by default
-            the path of attributes that leads to it from the module.
+        names: key in the SavedModel's checkpoint -> readable name of the weight; default: the path
+            of attributes that leads to it from the module.
 
     Returns:
-        The version's directory.
+        The directory of the version.
 
     Raises:
-        RuntimeError: the SavedModel gives other scores than the trained model.
+        RuntimeError: the SavedModel returns other scores than the trained model.
     """
 
     def fill(beside: Path) -> None:
@@ -85,7 +85,9 @@ def write(
             loaded = tf.saved_model.load(str(beside))  # it keeps the signatures' variables alive
             for one in (*checked, *goldens):
                 if wrong := golden.differences(loaded.signatures, one, about.tolerance):
-                    raise RuntimeError(f"the SavedModel is not the model: {wrong}; not exported")
+                    raise RuntimeError(
+                        f"not exported: the SavedModel differs from the model: {wrong}"
+                    )
         if goldens:
             golden.write(beside / golden.FILE, goldens)
         checksums.write(beside, names or {})
@@ -94,37 +96,37 @@ def write(
 
 
 def load(path: str | os.PathLike[str], kind: type[Kind]) -> tuple[Any, Kind]:
-    """Loads an export: the version's directory, or the newest below its parent.
+    """Loads an export: the version's directory, or the newest version in its parent.
 
     Returns:
-        The loaded module, and what the system says of it.
+        The loaded module, and the system's description of the model.
 
     Raises:
-        InputError: no SavedModel, not one of this system, or a damaged one.
+        InputError: it is not a SavedModel, not one of this system, or damaged.
     """
     path = exported.version_directory(path)
     about = exported.about(path, kind)
     try:
         return tf.saved_model.load(str(path)), about
-    except Exception as error:  # each part of a damaged file raises its own
+    except Exception as error:  # each part of a damaged file raises its own exception
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"--saved_model={path} cannot be loaded ({told}); --verify says what is damaged"
+            f"--saved_model={path} cannot be loaded ({told}); find the damage with --verify"
         ) from None
 
 
 def signatures(path: str | os.PathLike[str]) -> set[str]:
-    """Names the signatures of a SavedModel, without loading it.
+    """Returns the names of the signatures of a SavedModel, without loading it.
 
     Raises:
-        InputError: no SavedModel, or a damaged one.
+        InputError: it is not a SavedModel, or damaged.
     """
     path = exported.version_directory(path)
     try:
         return set(parse_saved_model(str(path)).meta_graphs[0].signature_def)
     except (OSError, DecodeError, IndexError):
         raise InputError(
-            f"--saved_model={path} cannot be read; --verify says what is damaged"
+            f"--saved_model={path} cannot be read; find the damage with --verify"
         ) from None
 
 
@@ -133,11 +135,11 @@ def signatures(path: str | os.PathLike[str]) -> set[str]:
 
 @dataclass(frozen=True)
 class Check:
-    """One question about an export, and its answer.
+    """Result of one check of an export.
 
     Attributes:
-        name: what was checked.
-        problem: what is wrong, which file, weight, line or value; empty where nothing is.
+        name: name of the check.
+        problem: what is wrong, with the file, weight, line or value; empty if nothing is.
     """
 
     name: str
@@ -145,20 +147,20 @@ class Check:
 
     @property
     def line(self) -> str:
-        """How the check is shown."""
+        """The check as a line of text."""
         return f"WRONG  {self.name}: {self.problem}" if self.problem else f"ok     {self.name}"
 
 
 def verify(path: str | os.PathLike[str]) -> Iterator[Check]:
     """Checks an export: its files by their checksums, then its golden rows in every signature.
 
-    A model whose files have changed is not loaded: there is no telling what would run.
+    A model whose files have changed is not loaded, since loading could run anything.
 
     Args:
-        path: the version's directory, or its parent for the newest version; of either system.
+        path: directory of the version, or its parent for the newest version; of either system.
 
     Yields:
-        One `Check` at least for each question, several where several things are wrong.
+        At least one `Check` for each aspect, several if several things are wrong.
 
     Raises:
         InputError: there is no SavedModel.
@@ -171,7 +173,7 @@ def verify(path: str | os.PathLike[str]) -> Iterator[Check]:
     try:
         tolerance = exported.about_any(directory).tolerance
         signatures = tf.saved_model.load(str(directory)).signatures
-    except Exception as error:  # each part of a damaged file raises its own
+    except Exception as error:  # each part of a damaged file raises its own exception
         yield Check("loads", (str(error) or type(error).__name__).splitlines()[0])
         return
     yield Check("loads")
@@ -186,21 +188,21 @@ def verify(path: str | os.PathLike[str]) -> Iterator[Check]:
     for signature, wrong in seen.items():
         yield Check(f"golden rows, {signature}", wrong)
     for signature in sorted(set(signatures) - set(seen)):
-        yield Check(f"golden rows, {signature}", "there are none of this signature")
+        yield Check(f"golden rows, {signature}", "no golden rows of this signature")
 
 
 def check(path: str | os.PathLike[str], report: Callable[[str], object] | None = None) -> Path:
-    """Refuses an export that is not what was written.
+    """Raises an error if an export has changed since it was written.
 
     Args:
-        path: as of `verify`.
-        report: receives a line on every check, to be shown.
+        path: as for `verify`.
+        report: called with a line about every check.
 
     Returns:
-        The version's directory.
+        The directory of the version.
 
     Raises:
-        InputError: a check found something wrong, or there is no SavedModel.
+        InputError: a check failed, or there is no SavedModel.
     """
     wrong = []
     for one in verify(path):

@@ -1,9 +1,9 @@
-"""Scoring a catalogue that need not fit in memory: block by block of items, in any process.
+"""Scoring of catalogues larger than memory, one block of items at a time, in several processes.
 
-A first pass lays out what spans blocks, in a directory beside the scores: the counts of the
-window, and the sums behind the taxonomies' means. After it every block is scored on its own and
-written as one Parquet file, whole or not at all; which file it is depends on the block alone, so
-a job that was killed goes on where it stopped, and no item is lost or scored twice.
+A first pass computes what blocks share, in a directory next to the scores: the counts of the
+window, and the sums behind the taxonomies' means. Then every block is scored independently and
+written atomically as one Parquet file, whose name depends on the block alone. A killed job thus
+resumes where it stopped, and no item is lost or scored twice.
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ from mmnet.serving.job import Job
 from mmnet.serving.known_values import Seen
 
 SURVEY, JOB = "_survey", "_job.json"
-"""In the output directory; what reads Parquet directories leaves names with an underscore out."""
+"""Files in the output directory; readers of Parquet directories skip names with an underscore."""
 
 WORKER = f"{__name__}:worker"
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What a session did.
+    """Result of a session.
 
     Attributes:
-        ledger: of the counts.
-        notes: what was found out about runtimes.
-        period: that was scored for, as users write it.
-        own: what this process spent, from its start to its end.
-        costs: what the processes spent that scored, which may be this one.
+        ledger: ledger of the counts.
+        notes: remarks about runtimes.
+        period: the scored period, as users write it.
+        own: cost of this process, from its start to its end.
+        costs: costs of the processes that scored, possibly this one.
         survey_seconds: wall seconds of the first pass.
-        processes: that scored at a time.
-        values: of the items' fields, and how many of them are unknown.
+        processes: number of processes that scored at the same time.
+        values: values of the items' fields, and how many of them are unknown.
     """
 
     ledger: list[Rule]
@@ -72,11 +72,11 @@ class Scored:
 
     @property
     def items(self) -> int:
-        """Items that were scored in this session."""
+        """Number of items scored in this session."""
         return sum(cost.items for cost in self.costs)
 
     def budget(self, items_a_day: int) -> Budget | None:
-        """What the session cost; None where an earlier one had scored all."""
+        """Returns the cost of the session; None if an earlier one had scored all items."""
         return budget(
             self.own,
             self.costs,
@@ -96,16 +96,16 @@ def to_file(
     processes: int,
     session: Any = None,
 ) -> Scored:
-    """Scores items into one Parquet file, whole or not at all; see `to_directory`.
+    """Scores items into one Parquet file, atomically; see `to_directory`.
 
-    The parts are written into a directory of their own first, since several processes write them.
+    Several processes first write the parts into a temporary directory.
     """
     with scratch_directory(job.tables.engine_spill) as scratch:
         place = Path(scratch, "scores")
         scored = []
 
         def parts() -> Iterator[pa.Table]:
-            # The file's place is tried before anything is scored.
+            # Check that the file can be written before anything is scored.
             how: dict[str, Any] = {"processes": processes, "session": session}
             scored.append(to_directory(job, source, place, done, **how, flag="engine_spill"))
             for number in range(len(source.items.blocks(job.tables.shard_items))):
@@ -125,21 +125,21 @@ def to_directory(
     session: Any = None,
     flag: str = "output",
 ) -> Scored:
-    """Scores items into a directory, one Parquet file a block; goes on where it was killed.
+    """Scores items into a directory, one Parquet file per block; resumes after an interruption.
 
     Args:
-        job: what is scored, and how.
-        source: of its items.
-        directory: made if need be; it must be empty, or hold a part of the same scores.
-        done: is told how many items have been scored after each block, also those of an earlier
-            session.
-        processes: that score at a time; 1 = this one.
-        session: of Spark, whose executors score instead.
-        flag: that decides where the directory is, for the message of a full disk.
+        job: the items, and how to score them.
+        source: source of its items.
+        directory: output directory, created if needed; empty, or with part of the same scores.
+        done: called after each block with the number of items scored so far, including those of
+            earlier sessions.
+        processes: number of scoring processes; 1 = only this one.
+        session: Spark session, whose executors score instead.
+        flag: flag that determines the directory, for the message about a full disk.
 
     Raises:
-        InputError: the tables are not as the contract wants them, the directory cannot be written,
-            holds something else, or another process works in it.
+        InputError: the tables break a rule of the input format, the directory cannot be written or
+            contains something else, or another process uses it.
     """
     led, directory = Measured(), Path(directory)
     try:
@@ -178,7 +178,7 @@ def to_directory(
 
 @contextlib.contextmanager
 def _removed_if_refused(directory: Path) -> Iterator[None]:
-    """Removes what a job has begun in a directory, if it is refused before any block is scored."""
+    """Removes the files of a job from a directory if it fails before any block is scored."""
     begun_before = (directory / JOB).exists()
     try:
         yield
@@ -191,19 +191,19 @@ def _removed_if_refused(directory: Path) -> Iterator[None]:
 
 
 def _begin(job: Job, source: Source, directory: Path) -> list[Rule]:
-    """Claims the directory for the job, and makes the first pass unless it is there."""
+    """Claims the directory for the job, and makes the first pass unless it was made before."""
     fingerprint = job.fingerprint(source.files, source.digests)
     about = _about(directory)
     others = [path for path in directory.iterdir() if path.name != JOB]
     if about is None and others:
         raise InputError(
-            f"--output={directory} holds other files; choose another directory, or a name that "
+            f"--output={directory} contains other files; choose another directory, or a name that "
             "ends in .parquet for one file"
         )
     if about is not None and about.get("fingerprint") != fingerprint:
         raise InputError(
-            f"--output={directory} holds scores of other tables, or of another model, period or "
-            "runtime; choose another directory, or remove this one"
+            f"--output={directory} has scores of other tables, or of another model, period or "
+            "runtime; choose another directory, or delete this one"
         )
     # Workers read the job from its file, so an earlier session's, or a foreign one, is replaced.
     own = {"fingerprint": fingerprint, "job": job.model_dump(mode="json")}
@@ -214,7 +214,9 @@ def _begin(job: Job, source: Source, directory: Path) -> list[Rule]:
         if first_pass.is_intact(place):
             return []
         shutil.rmtree(place)
-    for left in directory.glob(f"{SURVEY}-*"):  # of a session that was killed in its first pass
+    for left in directory.glob(
+        f"{SURVEY}-*"
+    ):  # left by a session that was killed in its first pass
         shutil.rmtree(left)
     beside = directory / f"{SURVEY}-{uuid.uuid4().hex[:12]}"
     beside.mkdir()
@@ -236,7 +238,9 @@ def _about(directory: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError):
         pass
-    raise InputError(f"{directory / JOB} is damaged; remove the directory") from None
+    raise InputError(
+        f"{directory / JOB} is damaged; delete the directory and score again"
+    ) from None
 
 
 def _part(directory: Path, number: int) -> Path:
@@ -265,14 +269,16 @@ def _check_part(path: Path, wanted: bytes, items: int) -> None:
 
 
 def worker(directory: str) -> _Worker:
-    """Makes what scores and writes the blocks of a job, by their numbers."""
+    """Creates the scorer and writer of a job's blocks, by their numbers."""
     about = _about(Path(directory))
     if about is None:
-        raise InputError(f"{directory} is no job: it has no {JOB}")
+        raise InputError(f"{directory} is not the directory of a job: it has no {JOB}")
     try:
         job = Job.model_validate(about["job"])
     except (KeyError, ValidationError):
-        raise InputError(f"{directory}/{JOB} is damaged; remove the directory") from None
+        raise InputError(
+            f"{directory}/{JOB} is damaged; delete the directory and score again"
+        ) from None
     return _Worker(Path(directory), job, source_of(job))
 
 

@@ -1,9 +1,9 @@
-"""Checksums of an export: of every file, and of the parts that a person would ask about.
+"""Checksums of an export: of every file, and of the parts that users would ask about.
 
-A file's SHA-256 says that something changed. To say what, `checksums.json` also holds a short
-digest of every weight and of every value in the JSON assets, so that a broken export is told apart
-by name: this weight, that vocabulary line, this threshold. They find accidents (a bad disk, a cut
-transfer, an edit by hand), not an attacker, who would write the checksums anew.
+A file's SHA-256 shows that something has changed. To show what, `checksums.json` also has a short
+digest of every weight and of every value in the JSON assets, so that an error names the broken
+weight, vocabulary line or threshold. They detect accidents (a bad disk, an interrupted transfer, an
+edit by hand), but no attacker, who would recompute the checksums.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from mmnet.hashing import sha256
 FILE = "assets.extra/checksums.json"
 VARIABLES = "variables/variables"
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-"""How keys of variables end in a checkpoint."""
+"""Suffix of keys of variables in a checkpoint."""
 FORMAT = 1
 SHORT = 8
-"""Hexadecimal digits of a part's digest; the file's SHA-256 has found the change already."""
+"""Hexadecimal digits of a part's digest; the file's SHA-256 has already found the change."""
 SHOWN = 5
-"""Parts named of one file."""
+"""Maximum number of parts to name per file."""
 
 Mirror = dict[str, Any] | list[Any] | str
-"""JSON with every value replaced by its digest; of a list of values the digests in one string."""
+"""JSON with every value replaced by its digest; a list of values becomes one string of digests."""
 
 
 def write(directory: Path, names: Mapping[str, str]) -> Path:
-    """Writes the checksums of all other files of an export into it.
+    """Writes the checksums of all other files of an export.
 
     Args:
-        directory: of a SavedModel that is finished but for this file.
-        names: key in the SavedModel's checkpoint -> what a person calls that weight.
+        directory: directory of a SavedModel that is complete except for this file.
+        names: key in the SavedModel's checkpoint -> readable name of the weight.
     """
     import tensorflow as tf  # reading checks the files without it
 
@@ -73,10 +73,10 @@ def seal(directory: Path, weights: Mapping[str, Any]) -> Path:
 
 
 def problems(directory: Path) -> Iterator[str]:
-    """Names everything in an export that is not as it was written; nothing if all is.
+    """Yields everything in an export that has changed since it was written.
 
     Yields:
-        One clause per file, weight or value: which one, and what is wrong with it.
+        One clause per file, weight or value, with what is wrong with it.
     """
     try:
         stored = read_json(directory / FILE)
@@ -106,7 +106,7 @@ def _what_changed(directory: Path, name: str, stored: Mapping[str, Any]) -> Iter
         try:
             now = read_json(directory / name)
         except (OSError, ValueError) as error:  # UnicodeDecodeError is one too
-            yield f"{name} is no JSON any more: {error}"
+            yield f"{name} is no longer valid JSON: {error}"
             return
         parts = [f"{name}: {part}" for part in different(stored["values"][name], mirror(now))]
     elif name.startswith(VARIABLES):
@@ -121,13 +121,13 @@ def _changed_weights(directory: Path, weights: Mapping[str, Any]) -> Iterator[st
 
     try:
         reader = tf.train.load_checkpoint(str(directory / VARIABLES))
-    except Exception as error:  # each part of a damaged file raises its own
+    except Exception as error:  # each part of a damaged file raises its own exception
         yield f"cannot be read ({type(error).__name__})"
         return
     for key, weight in weights.items():
         try:
             same = _digest(reader.get_tensor(key).tobytes()) == weight["digest"]
-        except Exception:  # TensorFlow's own checksum found it, or the end of the file
+        except Exception:  # TensorFlow's own checksum, or the end of the file
             same = False
         if not same:
             yield f"weight {weight['name']} has changed"
@@ -186,7 +186,7 @@ def _own(contents: Mapping[str, Any]) -> str:
 
 
 _FOLDERS = {"assets", "assets.extra", "variables"}
-"""Of a SavedModel; the first is empty where the model has no vocabulary files."""
+"""Directories of a SavedModel; the first is empty if the model has no vocabulary files."""
 
 
 def _files(directory: Path) -> dict[str, bool]:

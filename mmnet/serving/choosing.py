@@ -1,4 +1,4 @@
-"""Which runtime, and which precision: chosen by what they do to real rows, never by their names."""
+"""Choice of runtime and precision, by their measured effect on real rows."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from mmnet.serving.exported import OUTPUT, fitted
 from mmnet.serving.runtimes import PRECISIONS, RUNTIMES, Arrays, OpenSignature, Runtime, opened
 
 PARITY = 1e-4
-"""Largest difference from TensorFlow, relative to a score, or to the sd of the rates where that is
-more: float32 rounds at 6e-8, and other orders of sums through a dozen layers lose two to three
-digits of it."""
+"""Maximum difference from TensorFlow, relative to a score, or to the sd of the rates if that is
+larger: float32 rounds at 6e-8, and another order of sums through a dozen layers loses two to three
+digits."""
 
 # -------------------------------------------------------------------------------------- speed
 
 
 @dataclass(frozen=True)
 class Trial:
-    """How one runtime did on a sample.
+    """Result of one runtime on a sample.
 
     Attributes:
-        runtime: which.
-        rows_per_second: median over the rounds; NaN where it was not timed.
-        deviation: largest difference of any output from TensorFlow's, in units of what `PARITY`
-            is relative to; NaN where it was not run.
-        refused: why it cannot be used, one sentence; empty where it can.
+        runtime: name of the runtime.
+        rows_per_second: median over the rounds; NaN if it was not timed.
+        deviation: largest difference of any output from TensorFlow's, relative as in `PARITY`; NaN
+            if it was not run.
+        refused: reason why it cannot be used, one sentence; empty if it can.
     """
 
     runtime: Runtime
@@ -53,24 +53,24 @@ def fastest(
     rounds: int = 5,
     cache: str | Path = CACHE,
 ) -> tuple[OpenSignature, list[Trial]]:
-    """Finds the runtime that scores a sample fastest, of those that score it as TensorFlow does.
+    """Finds the fastest runtime on a sample, among those with the same scores as TensorFlow.
 
-    They take turns, round by round, so that a machine whose speed drifts does not decide.
+    Runtimes take turns in each round, so that changes in the machine's speed affect all of them.
 
     Args:
-        directory: of the export, as `opened` takes it.
-        signature: of named tensors.
-        sample: real inputs, as many rows as are scored at a time.
-        runtimes: to choose from; TensorFlow is always among them.
-        threads: as `opened` takes them. TensorFlow's are those of the process.
-        rounds: of timing, each over the whole sample.
-        cache: where converted signatures are kept.
+        directory: directory of the export, as for `opened`.
+        signature: name of a signature of named tensors.
+        sample: real inputs, with as many rows as are scored at a time.
+        runtimes: runtimes to choose from; TensorFlow is always among them.
+        threads: as for `opened`. TensorFlow uses those of the process.
+        rounds: number of timing rounds, each over the whole sample.
+        cache: directory of converted signatures.
 
     Returns:
-        The scorer in float32, and what was measured, in the order of `RUNTIMES`.
+        The scorer in float32, and the measurements, in the order of `RUNTIMES`.
 
     Raises:
-        InputError: there is no such export or signature.
+        InputError: the export or signature does not exist.
     """
     at_least(1, rounds=rounds)
     scale = _rate_scale(directory)
@@ -88,13 +88,13 @@ def fastest(
                 raise
             refused[runtime] = str(error)
             continue
-        found = scorer(sample)  # compiles, too
+        found = scorer(sample)  # this also compiles
         wanted = wanted or found
         deviation[runtime] = _deviation(wanted, found, scale)
         if not deviation[runtime] <= PARITY:
             refused[runtime] = (
                 f"--runtime={runtime} differs from TensorFlow by {deviation[runtime]:.1e} of a "
-                f"score, where {PARITY:g} is allowed"
+                f"score, but only {PARITY:g} is allowed"
             )
             continue
         scorers[runtime] = scorer
@@ -120,17 +120,17 @@ def fastest(
 
 
 def _deviation(wanted: Arrays, found: Arrays, rate_scale: float) -> float:
-    """Largest difference, relative to a score or to the sd of the rates, of other outputs to 1."""
+    """Returns the largest difference, relative to a score or the sd of rates; for others to 1."""
     far = [0.0]
     for name, array in wanted.items():
         least = rate_scale if name == OUTPUT else 1.0
         relative = np.abs(found[name] - array) / np.maximum(np.abs(array), least)
         far.append(float(np.max(relative, initial=0.0)))
-    return float(np.max(far))  # NaN where there is one
+    return float(np.max(far))  # NaN if any is
 
 
 def _rate_scale(directory: str | Path) -> float:
-    """The sd of the training rates, percent."""
+    """Returns the sd of the training rates, in percent."""
     return fitted(directory).spec.rate_scale
 
 
@@ -138,26 +138,26 @@ def _rate_scale(directory: str | Path) -> float:
 
 
 LEAST_ROWS = 1000
-"""Fewer have too few in their top 5 % to tell a lost one from chance."""
+"""Minimum number of rows; fewer have too few in their top 5 % to distinguish a loss from chance."""
 MOST_DEVIATION = 0.01
 LEAST_CORRELATION = 0.999
 LEAST_OVERLAP = 0.95
-"""What a lower precision must keep to. Random noise of a hundredth of the rates' sd still passes,
-and changes what a model is judged by less than another seed would: measured, beside bfloat16, in
-experiments/performance/precision.md. The rows that leave a top 5 % stand at its border, as near to
-the next as that noise."""
+"""Limits for a lower precision. Random noise of a hundredth of the rates' sd still passes, and
+changes the evaluation metrics less than another seed would; experiments/performance/precision.md
+has measurements of it and of bfloat16. Rows that leave the top 5 % are at its border, as close to
+the next ones as that noise."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What a lower precision does to the scores of a sample.
+    """Effect of a lower precision on the scores of a sample.
 
     Attributes:
-        deviation: root of the mean squared difference from float32, in units of the sd of the
-            training rates.
-        largest: difference, in the same units.
-        correlation: Spearman's, with the scores of float32.
-        overlap: part of the top 5 % that is in the top 5 % of float32.
+        deviation: root mean squared difference from float32, in units of the sd of the training
+            rates.
+        largest: largest difference, in the same units.
+        correlation: Spearman correlation with the scores of float32.
+        overlap: share of the top 5 % that is also in the top 5 % of float32.
     """
 
     deviation: float
@@ -167,7 +167,7 @@ class Quality:
 
     @property
     def is_kept(self) -> bool:
-        """Whether the scores are as good as those of float32; False where one is not finite."""
+        """True if the scores are as good as those of float32; False if one is not finite."""
         return (
             self.deviation <= MOST_DEVIATION
             and self.correlation >= LEAST_CORRELATION
@@ -186,22 +186,22 @@ def quality(
     """Checks that bfloat16 keeps the scores of a trained model, on real rows.
 
     Args:
-        directory: of the export, as `opened` takes it.
-        signature: of named tensors, one that gives scores.
+        directory: directory of the export, as for `opened`.
+        signature: name of a signature of named tensors that returns scores.
         sample: real inputs, `LEAST_ROWS` or more; for `from_static` with a float32 `static`.
-        threads: as `opened` takes them.
-        cache: where converted signatures are kept.
+        threads: as for `opened`.
+        cache: directory of converted signatures.
 
     Returns:
-        How near its scores are to those of float32.
+        The similarity of its scores to those of float32.
 
     Raises:
-        InputError: they are not near enough, the sample is too small, or as `opened` says.
+        InputError: they are not similar enough, the sample is too small, or as for `opened`.
     """
     rows = len(next(iter(sample.values())))
     if rows < LEAST_ROWS:
         raise InputError(
-            f"--precision=bfloat16 is checked on {LEAST_ROWS:,} rows or more, and there are "
+            f"--precision=bfloat16 is checked on at least {LEAST_ROWS:,} rows, but there are only "
             f"{rows:,}; use --precision=float32"
         )
     wanted, lower = (

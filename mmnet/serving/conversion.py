@@ -1,8 +1,8 @@
-"""A signature of an export as ONNX, which other runtimes than TensorFlow read; made once and kept.
+"""Conversion of signatures to ONNX, for other runtimes than TensorFlow, with a cache.
 
-Variables are frozen into constants, so the file stands for one export. An export itself is never
-changed: the files lie in a directory of their own, named by the export's fingerprint and by their
-own content.
+Variables are frozen into constants, so a file belongs to one export. An export itself is never
+changed: the files are in a separate directory, named by the export's fingerprint and by their own
+content.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from mmnet.serving import bundle
 from mmnet.serving.exported import AboutShareRates
 
 CACHE = "runs/onnx_cache"
-"""Where converted signatures are kept, if nothing else is said."""
+"""Default directory of converted signatures."""
 FORMAT = 1
-"""Raised when an older version's files can no longer be used."""
+"""Version of the format; it is increased when older files can no longer be used."""
 OPSET = 17
 _DIGITS = 16
-"""Of a file's SHA-256, which end its name: an edited file no longer has the name of its content."""
+"""Hexadecimal digits of a file's SHA-256 in its name, by which edited files are detected."""
 EXTRA = "pip install 'mmnet[fast]'"
 
 
 def converted(directory: Path, signature: str, cache: str | Path = CACHE) -> Path:
-    """Gives the ONNX file of a signature, and makes it if it is not there yet.
+    """Returns the ONNX file of a signature, converting it if it is not cached.
 
     Its inputs and outputs have the signature's names; the batch axis is free.
 
     Args:
-        directory: of one version of an export.
-        signature: of named tensors: strings are read by TensorFlow only.
+        directory: directory of one version of an export.
+        signature: name of a signature of named tensors, since only TensorFlow reads strings.
         cache: directory of all converted signatures, which processes may share.
 
     Raises:
-        InputError: there is no such signature, it has an operation that ONNX has not, the extra
+        InputError: the signature does not exist or has an operation that ONNX lacks, the extra
             `fast` is not installed, or the cache cannot be written.
     """
     folder, stem = Path(cache), f"{fingerprint(directory)[:16]}-{signature}"
@@ -54,7 +54,7 @@ def converted(directory: Path, signature: str, cache: str | Path = CACHE) -> Pat
             return path
         path.unlink(missing_ok=True)  # damaged or edited
     try:
-        folder.mkdir(parents=True, exist_ok=True)  # fails before the work rather than after
+        folder.mkdir(parents=True, exist_ok=True)  # fail before the conversion, not after
         content = _convert(directory, signature).SerializeToString()
         digest = hashlib.sha256(content).hexdigest()[:_DIGITS]
         return write_atomic(folder / f"{stem}-{digest}.onnx", content)
@@ -72,7 +72,7 @@ def _named(folder: Path, stem: str, path: Path) -> Path | None:
 
 
 def fingerprint(directory: Path) -> str:
-    """SHA-256 in hex of what decides a converted signature: graph, weights, way of converting.
+    """Returns a SHA-256 of everything that determines a converted signature.
 
     Raises:
         InputError: a file is missing or cannot be read.
@@ -84,15 +84,15 @@ def fingerprint(directory: Path) -> str:
     except OSError as error:
         raise InputError(
             f"--saved_model={directory} cannot be read ({error.filename}: {error.strerror}); "
-            "--verify says what is damaged"
+            "find the damage with --verify"
         ) from None
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 @functools.lru_cache(maxsize=2)
 def _loaded(directory: Path, written_ns: int) -> Any:
-    """An export; its signatures are opened one after the other, and share its weights."""
-    del written_ns  # another one in the same place is another one
+    """Loads an export; its signatures are opened one after the other, and share its weights."""
+    del written_ns  # part of the cache key: another export may have the same path
     return bundle.load(directory, AboutShareRates)[0]
 
 
@@ -100,10 +100,10 @@ def signature_of(directory: Path, name: str) -> tuple[Any, Any]:
     """Loads a signature of an export.
 
     Returns:
-        The loaded module, whose life is that of the weights, and the signature.
+        The loaded module, which owns the weights, and the signature.
 
     Raises:
-        InputError: it has no such signature.
+        InputError: the signature does not exist.
     """
     loaded = _loaded(directory, (directory / "saved_model.pb").stat().st_mtime_ns)
     found = sorted(loaded.signatures)
@@ -125,7 +125,7 @@ def _convert(directory: Path, signature: str) -> Any:
     frozen = convert_variables_to_constants_v2(function)
     graph = frozen.graph.as_graph_def()
     kinds = {attribute.type for node in graph.node for attribute in node.attr.values()}
-    if tf.bfloat16.as_datatype_enum in kinds:  # tf2onnx takes it for float16
+    if tf.bfloat16.as_datatype_enum in kinds:  # tf2onnx mistakes it for float16
         raise _unknown(directory, signature, "it was trained with --precision=mixed_bfloat16")
     # `structured_outputs` is a dict, which TensorFlow flattens in the order of its keys.
     names = {tensor.name: tensor.name.removesuffix(":0") for tensor in frozen.inputs}
@@ -140,11 +140,11 @@ def _convert(directory: Path, signature: str) -> Any:
                 tensors_to_rename=names,
                 opset=OPSET,
             )
-    except Exception as error:  # of many kinds, whatever a rewriter stumbles over
+    except Exception as error:  # of many kinds, depending on the rewriter
         first = str(error).partition("\n")[0]
         raise _unknown(directory, signature, f"{type(error).__name__}: {first}") from error
     del loaded
-    # An operation that it cannot convert, tf2onnx leaves as it is.
+    # tf2onnx leaves operations that it cannot convert unchanged.
     nodes = model.graph.node
     foreign = {node.op_type for node in nodes if not onnx.defs.has(node.op_type, node.domain)}
     if foreign:
@@ -163,7 +163,7 @@ def _unknown(directory: Path, signature: str, what: str) -> InputError:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the converter's notes, on TensorFlow 1 functions and on nodes, from the console."""
+    """Suppresses the converter's messages about TensorFlow 1 functions and nodes."""
     loggers = [logging.getLogger(name) for name in ("tensorflow", "tf2onnx")]
     levels = [logger.level for logger in loggers]
     try:

@@ -1,7 +1,7 @@
 """Keep, drop or explore: rules over scores, solved on validation and stored in the export.
 
-A rule (how it is written: `rules`) is solved once, into a threshold. What is dropped is decided
-by it alone, so that one item's fate does not depend on which others are scored beside it.
+A rule (see `rules` for its format) is solved once, as a threshold. The threshold alone decides what
+is dropped, so the decision on an item does not depend on the other items that are scored.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from mmnet.evaluation.precision import TOP_PERCENT, in_top
 from mmnet.serving.rules import Kind, parse
 
 FILE = "decision.json"
-"""Of an export, in `assets.extra/`."""
+"""File of an export, in `assets.extra/`."""
 KEEP, DROP, EXPLORE = "keep", "drop", "explore"
 
 
 class Rule(BaseModel):
-    """A rule and what it came to.
+    """A rule and its solution.
 
     Attributes:
-        kind: what is held fixed.
-        value: of the kind: percent, or a share in [0, 1].
-        threshold: keep what is predicted this much or more, percent.
+        kind: the quantity that is fixed.
+        value: its value: percent, or a share in [0, 1].
+        threshold: keep items predicted at this rate or more, percent.
         kept_share, recall: on validation, in [0, 1].
-        n: validation rows that it was solved on.
+        n: number of validation rows that it was solved on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,12 +46,12 @@ class Rule(BaseModel):
 
 
 class Decisions(BaseModel):
-    """`decision.json`: all that turns scores into decisions.
+    """`decision.json`: everything that turns scores into decisions.
 
     Attributes:
-        top_percent: the true top that `recall` is about.
-        rules: by how they were written; the first is the default.
-        intervals: around predictions.
+        top_percent: the true top items that `recall` refers to, in percent.
+        rules: rules by their text; the first is the default.
+        intervals: prediction intervals.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,9 +61,9 @@ class Decisions(BaseModel):
     intervals: Intervals
 
     def bounds(self, clicks: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Interval ends of live rows, percent, by the clicks seen in their windows.
+        """Returns interval ends of live rows, percent, by the clicks in their windows.
 
-        Rows are calibrated as in the normal scenario. Where validation had too few items without
+        Rows are calibrated as in the normal scenario. If validation had too few items without
         history for a group of their own, those are calibrated as in cold-start.
         """
         low, high = self.intervals("normal", clicks, predicted)
@@ -75,10 +75,10 @@ class Decisions(BaseModel):
         return low, high
 
     def rule(self, name: str) -> Rule:
-        """A stored rule by its name, "stored" for the first one, or any `threshold=`.
+        """Returns a stored rule by name, "stored" for the first one, or any `threshold=`.
 
         Raises:
-            InputError: there is no such rule.
+            InputError: the rule does not exist.
         """
         if name == "stored":
             return next(iter(self.rules.values()))
@@ -89,9 +89,9 @@ class Decisions(BaseModel):
             nan = float("nan")
             return Rule(kind=kind, value=value, threshold=value, kept_share=nan, recall=nan, n=0)
         raise InputError(
-            f"--rule={name} was not solved when this model was trained, which solved "
+            f"--rule={name} was not solved when this model was trained, only "
             f"{', '.join(self.rules)}{did_you_mean(name, self.rules)}; train with --rules={name}, "
-            "or give --rule=threshold=PERCENT"
+            "or set --rule=threshold=PERCENT"
         )
 
 
@@ -100,14 +100,14 @@ def solve(
 ) -> Rule:
     """Finds the threshold of a rule on validation.
 
-    It lies half way between the lowest score kept and the highest one dropped, so that rounding
-    another way where the model is served moves nobody across it.
+    It is halfway between the lowest score that is kept and the highest one that is dropped, so that
+    no item changes sides if the model is served with other rounding.
 
     Args:
         text: the rule, see `rules.parse`.
         truth: share rates, percent, [rows].
         predicted: percent, [rows].
-        top_percent: the true top of `recall`; ties by their expectation.
+        top_percent: the true top of `recall`; ties count by their expectation.
 
     >>> truth = np.array([9.0, 1, 2, 3, 4])
     >>> solve("recall=1", truth, np.array([5.0, 8, 1, 2, 3]), top_percent=20).threshold
@@ -147,9 +147,9 @@ def fit(
 
     Args:
         frame: predictions of the validation rows in all scenarios, see `evaluation.report`. Rules
-            are solved on the normal one: what a catalogue is like.
-        rules: as they are written.
-        level: of the intervals.
+            are solved on the normal scenario, which is closest to a catalogue.
+        rules: texts of the rules.
+        level: target coverage of the intervals.
         max_rate: no interval ends above it.
     """
     normal = frame[frame["scenario"] == "normal"]
@@ -162,13 +162,13 @@ def fit(
 
 
 def decide(predicted: np.ndarray, threshold: float, high: np.ndarray | None = None) -> np.ndarray:
-    """Decisions, text [rows].
+    """Returns decisions, text [rows].
 
     Args:
         predicted: percent, [rows].
-        threshold: keep what is predicted this much or more.
-        high: upper ends of prediction intervals, [rows]; what is below the threshold but need not
-            stay there is then to be explored instead of dropped.
+        threshold: keep items predicted at this rate or more.
+        high: upper ends of prediction intervals, [rows]; items below the threshold whose interval
+            reaches it are to be explored instead of dropped.
 
     >>> decide(np.array([3.0, 1.0, 0.1]), 2.0, np.array([9.0, 2.5, 0.5])).tolist()
     ['keep', 'explore', 'drop']
@@ -185,16 +185,16 @@ def add(
     """Adds interval ends and, with a rule, decisions to a table of scores.
 
     Args:
-        scores: with `predicted_share_rate` and `seen_clicks`.
-        decisions: of the export.
-        rule: see `Decisions.rule`; empty decides nothing.
+        scores: table with `predicted_share_rate` and `seen_clicks`.
+        decisions: decisions of the export.
+        rule: see `Decisions.rule`; empty for no decisions.
         explore: see `decide`.
 
     Returns:
         The table with `share_rate_low`, `share_rate_high` (percent) and `decision`.
 
     Raises:
-        InputError: there is no such rule.
+        InputError: the rule does not exist.
     """
     threshold = decisions.rule(rule).threshold if rule else None
     predicted = scores["predicted_share_rate"].to_numpy()

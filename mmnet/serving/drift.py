@@ -1,9 +1,8 @@
-"""Whether a new period is still like what a model was trained and validated on.
+"""Drift of a new period from the data that a model was trained and validated on.
 
-Of every input and of the score, PSI and the Kolmogorov-Smirnov distance to the export's profile;
-of the period its volume of clicks and the model's bias. Something drifted where a number passes its
-limit by more than the luck of so few rows, and more than any validation period did: the model was
-good enough there.
+For every input and for the score: PSI and the Kolmogorov-Smirnov distance to the export's profile.
+For the period: its total clicks and the model's bias. A comparison drifts if it exceeds its limit
+by more than sampling error, and exceeds every validation period, where the model was good enough.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from mmnet.files import write_atomic
 from mmnet.serving.profile import Distribution, Profile, Values, ks, psi
 
 EXIT_CODE = 3
-"""Of the driver where something has drifted, so that a scheduler can tell."""
+"""Exit code of the driver if something has drifted, for schedulers."""
 LUCK = 0.999
-"""Quantile of what PSI, KS and bias are by the luck of sampling alone."""
+"""Quantile of PSI, KS and bias under sampling error alone."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,12 @@ class Finding:
     """One comparison.
 
     Attributes:
-        name: of the input, "score", "clicks" or "bias".
+        name: name of the input, "score", "clicks" or "bias".
         measure: "PSI", "KS", "ratio" or "percent".
-        value: of the new period.
-        limit: above which it has drifted; for a ratio, also below 1 / limit.
-        then, now: what is compared, as text.
-        drifted: whether it has.
+        value: value of the new period.
+        limit: value above which it has drifted; for a ratio, also below 1 / limit.
+        then, now: the compared values, as text.
+        drifted: whether it has drifted.
     """
 
     name: str
@@ -51,7 +50,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Limits:
-    """What counts as drift; see `DriftConfig`."""
+    """Limits of drift; see `DriftConfig`."""
 
     psi: float
     ks: float
@@ -70,12 +69,12 @@ def compare(
     """Compares a new period with the profile.
 
     Args:
-        profile: of the export.
+        profile: profile of the export.
         observed: inputs of the period's rows, see `profile.observe`.
-        predicted: percent, of the rows whose target has clicks enough to be judged by.
+        predicted: percent, of the rows whose target has enough clicks for evaluation.
         truth: their share rates, percent.
-        clicks: all clicks of the period.
-        limits: what counts as drift.
+        clicks: total clicks of the period.
+        limits: limits of drift.
 
     Returns:
         PSI and KS of every input and of the score, the volume and the bias.
@@ -130,11 +129,11 @@ def _of_values(
 ) -> list[Finding]:
     if not len(values):
         return []
-    # Rows of an item are alike, so the profile knows no more than its items do.
+    # Rows of an item are similar, so the effective sample size is the number of items.
     n, m = min(then.n, items), len(values)
     shares = np.array(then.shares)
     told = _told(then, values)
-    # Of one population PSI is about chi-squared times (1/n + 1/m) (Yurdakul & Naranjo, 2020).
+    # Without drift, PSI is about chi-squared times (1/n + 1/m) (Yurdakul & Naranjo, 2020).
     luck = stats.chi2.ppf(LUCK, max(1, np.count_nonzero(shares) - 1)) * (1 / n + 1 / m)
     value, limit = psi(then, values), max(limits.psi, then.usual_psi) + float(luck)
     found = [Finding(name, "PSI", value, limit, *told, value > limit)]
@@ -147,7 +146,7 @@ def _of_values(
 
 
 def _told(then: Distribution, values: np.ndarray) -> tuple[str, str]:
-    """What a person would compare: medians, or the most frequent value; and what is absent."""
+    """Describes two distributions: medians, or the most frequent value; and what is absent."""
     if values.dtype == object:
         share = then.bins(values)
         top = then.values[0] if then.values else "nothing"
@@ -168,9 +167,9 @@ def write(directory: Path, findings: list[Finding], about: dict[str, Any]) -> No
     """Writes drift.json and drift.md.
 
     Args:
-        directory: made if need be.
-        findings: of one period.
-        about: of the period and the model, into the JSON.
+        directory: output directory, created if needed.
+        findings: findings about one period.
+        about: facts about the period and the model, for the JSON.
     """
     drifted = [one for one in findings if one.drifted]
     document = {**about, "drifted": bool(drifted), "findings": [asdict(one) for one in findings]}
@@ -192,8 +191,8 @@ def write(directory: Path, findings: list[Finding], about: dict[str, Any]) -> No
     summary = f"{len(drifted)} of {len(findings)} comparisons drifted" if drifted else "No drift"
     parts = [
         f"# Drift of period {about['period']}\n",
-        f"{summary}, over {about['rows']:,} rows. Limits hold the luck of so few rows, and what "
-        "validation periods were like.\n",
+        f"{summary}, over {about['rows']:,} rows. Limits allow for sampling error of so few rows, "
+        "and for the variation between validation periods.\n",
         markdown_table(header, lines),
     ]
     write_atomic(directory / "drift.md", "\n".join(parts))

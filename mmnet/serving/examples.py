@@ -1,4 +1,4 @@
-"""Raw columns as `tf.train.Example`, the message that TensorFlow's own tools pass around."""
+"""Raw columns as `tf.train.Example`, the standard message of TensorFlow's tools."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Arrays = dict[str, np.ndarray]
 def parse(
     serialized: tf.Tensor, columns: Mapping[str, tf.TensorSpec], separator: str = SEPARATOR
 ) -> dict[str, tf.Tensor]:
-    """Reads raw columns out of serialized examples, inside the graph.
+    """Parses raw columns from serialized examples, inside the graph.
 
-    A feature has its column's name and, flattened row by row, its values: whole numbers for counts,
+    A feature has its column's name and its values, flattened row by row: integers for counts,
     floats for numbers, rates and vectors, bytes for text. Several values of one items column may
-    stand in one feature. A feature that is not there reads as nothing known: no clicks, taxonomies
-    that nobody was seen of, an empty text, a number that is NaN.
+    be in one feature. An absent feature means that nothing is known: no clicks, taxonomies without
+    observed items, an empty text, a number that is NaN.
 
     Args:
         serialized: string [batch].
-        columns: name -> shape and type, as of `raw_inputs`.
-        separator: of several values in one text.
+        columns: name -> shape and type, as for `raw_inputs`.
+        separator: separator of several values in one text.
 
     Returns:
         The columns, by name.
@@ -49,7 +49,7 @@ def _feature(name: str, spec: tf.TensorSpec) -> tf.io.FixedLenFeature | tf.io.Ra
 
 
 def _nothing(name: str, spec: tf.TensorSpec) -> np.ndarray:
-    """What a feature that is not there reads as."""
+    """Returns the value of an absent feature."""
     shape = spec.shape[1:]
     nothing = 0.0
     if name == schema.TAXONOMY_MISSING_FLAG.name:
@@ -60,17 +60,17 @@ def _nothing(name: str, spec: tf.TensorSpec) -> np.ndarray:
 
 
 def read(serialized: Sequence[bytes], columns: Mapping[str, tf.TensorSpec]) -> Arrays:
-    """Reads raw columns out of serialized examples, outside the graph, to check them.
+    """Parses raw columns from serialized examples, outside the graph, to check them.
 
     Args:
         serialized: bytes [batch].
-        columns: as of `parse`.
+        columns: as for `parse`.
 
     Returns:
         The columns as `parse` returns them, texts as bytes.
 
     Raises:
-        ValueError: one that is not an example, or has a feature of another type or length.
+        ValueError: one is not an example, or has a feature of another type or length.
     """
     found: Arrays = {}
     for name, spec in columns.items():
@@ -108,7 +108,7 @@ _KINDS = {tf.string: "bytes_list", tf.int64: "int64_list", tf.float32: "float_li
 
 
 def serialize(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Makes one serialized example of each row of raw columns.
+    """Serializes one example per row of raw columns.
 
     Args:
         columns: name -> [rows, ...]: integers, floats, or text.

@@ -1,13 +1,14 @@
-"""A SavedModel that plain TensorFlow loads: named tensors in, or raw columns in.
+"""Export of a SavedModel that plain TensorFlow loads, with named tensors or raw columns as inputs.
 
 `serving_default` reads the tensors of `FeatureSpec`; `raw_columns` reads what users have (counts,
-strings, numbers) and looks vocabularies up inside. Both return `predicted_share_rate`, percent.
-`explained`, where the model has a gated fusion, reads what `serving_default` reads and returns the
-fusion's weights too. `examples` reads the raw columns as serialized `tf.train.Example`. `static`
-and `from_static`, where the model can be cut (`serving.halves`), are the same computation in two
-steps: what depends on the item alone, which may be kept, and the rest.
+strings, numbers) and looks up vocabularies inside the graph. Both return `predicted_share_rate`, in
+percent. `explained`, if the model has a gated fusion, reads the inputs of `serving_default` and
+also returns the fusion's weights. `examples` reads the raw columns as serialized
+`tf.train.Example`. `static` and `from_static`, if the model can be cut (`serving.halves`), are the
+same computation in two steps: the part that depends on the item alone, which can be cached, and the
+rest.
 
-What lies beside the SavedModel, and how it is checked: see `bundle`.
+See `bundle` for the files next to the SavedModel, and for how it is checked.
 """
 
 from __future__ import annotations
@@ -36,16 +37,16 @@ from mmnet.serving.golden import Arrays, Golden
 from mmnet.serving.halves import DYNAMIC, halves
 
 PARITY = {"float32": 1e-5, "mixed_bfloat16": 5e-2}
-"""Largest difference between the SavedModel and the Keras model, relative to the prediction, or to
-the sd of the rates where that is more. float32 rounds at 6e-8, and another order of sums may lose
-two digits of it; bfloat16 rounds at 4e-3 in each of a dozen layers."""
+"""Maximum difference between the SavedModel and the Keras model, relative to the prediction, or to
+the sd of the rates if that is larger. float32 rounds at 6e-8, and another order of sums may lose
+two digits; bfloat16 rounds at 4e-3 in each of a dozen layers."""
 
 
 class Servable(tf.Module):
-    """The signatures, and all the variables and tables they need.
+    """The signatures, with all variables and tables that they need.
 
     Attributes:
-        width: of `static`; 0 where the model cannot be cut.
+        width: width of `static`; 0 if the model cannot be cut.
     """
 
     def __init__(self, model: keras.Model, fitted: Fitted):
@@ -56,10 +57,10 @@ class Servable(tf.Module):
         def network(inputs):
             return keras.tree.flatten(whole(inputs, training=False))
 
-        # One trace for every signature that makes the tensors: else each would trace the network
-        # anew, and each copy would be saved, loaded and optimised before it is checked.
+        # One trace for every signature with the same tensors: otherwise the network would be
+        # traced, saved, loaded and optimised once per signature.
         traced = tf.function(network, input_signature=[tensor_specs(fitted.spec)], autograph=False)
-        self._call = lambda inputs: traced(inputs)  # a `tf.function` would be saved beside them
+        self._call = lambda inputs: traced(inputs)  # a `tf.function` would be saved as well
         self._outputs = (OUTPUT,) if both is None else (OUTPUT, WEIGHTS)
         parts = halves(whole, fitted.spec)
         self.width = 0 if parts is None else parts[0].output.shape[-1]
@@ -77,7 +78,7 @@ class Servable(tf.Module):
         }
 
     def signatures(self) -> dict[str, Signature]:
-        """All that can be called, by name."""
+        """Returns all signatures by name."""
         named = tensor_specs(self._fitted.spec)
         text = tf.TensorSpec([None], tf.string, examples.INPUT)
         found: dict[str, Signature] = {
@@ -104,7 +105,7 @@ class Servable(tf.Module):
         return dict(zip((OUTPUT, WEIGHTS), self._call(inputs), strict=True))
 
     def static(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`static`: what the network makes of an item's own tensors, [batch, width]."""
+        """`static`: the network's output for an item's own tensors, [batch, width]."""
         return {STATIC: self._static(inputs)}
 
     def from_static(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -113,7 +114,7 @@ class Servable(tf.Module):
         return dict(zip(self._outputs, keras.tree.flatten(found), strict=True))
 
     def raw_columns(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`raw_columns`: counts and items columns as they stand in the tables, see `raw_inputs`."""
+        """`raw_columns`: counts and items columns as in the tables, see `raw_inputs`."""
         return self.tensors(**self.read(**columns))
 
     def examples(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -122,7 +123,7 @@ class Servable(tf.Module):
         return self.raw_columns(**columns)
 
     def read(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Makes the tensors of raw columns."""
+        """Converts raw columns to tensors."""
         spec = self._fitted.spec
         clicks, shares = columns["clicks"], columns["shares"]
         seen = clicks >= self._fitted.task.min_clicks
@@ -161,7 +162,7 @@ class Servable(tf.Module):
 
 
 def tensor_specs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
-    """Inputs of `serving_default`: those of `FeatureSpec.tensors`, batched."""
+    """Returns the inputs of `serving_default`: those of `FeatureSpec.tensors`, batched."""
     return {
         name: tf.TensorSpec([None, *shape], dtype, name)
         for name, (shape, dtype) in spec.tensors().items()
@@ -169,17 +170,17 @@ def tensor_specs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
 
 
 def standardised(number: tf.Tensor, spec: NumericSpec) -> tf.Tensor:
-    """A raw number as the model reads it, float32; the same to the bit as `items.encode_numeric`.
+    """Standardises a raw number, float32; bit-for-bit the same as `items.encode_numeric`.
 
     Args:
-        number: float32 or float64, any shape; 0 comes of one that is not finite.
+        number: float32 or float64, any shape; a number that is not finite becomes 0.
         spec: its mean and standard deviation.
     """
-    # In float64, as when the dataset was made: one rounding of float32 in a value ten standard
-    # deviations out can move a score by 1e-4 of itself.
+    # In float64, as when the dataset was prepared: one rounding of float32 in a value ten standard
+    # deviations out can change a score by 1e-4 of itself.
     number = tf.cast(number, tf.float64)
-    # A plain division by a constant becomes a product with its reciprocal when the graph is
-    # optimised, which rounds otherwise.
+    # The graph optimiser would turn a plain division by a constant into a product with its
+    # reciprocal, which rounds differently.
     standard = tf.math.divide_no_nan(number - spec.mean, tf.constant(spec.sd, tf.float64))
     standard = tf.clip_by_value(standard, -schema.LARGEST_NUMBER, schema.LARGEST_NUMBER)
     known = tf.math.is_finite(number)
@@ -187,19 +188,19 @@ def standardised(number: tf.Tensor, spec: NumericSpec) -> tf.Tensor:
 
 
 def raw_name(spec: FeatureSpec, column: str, kind: str = "item") -> str:
-    """The raw signature's input for an items column: `item_title`, `number_duration`."""
+    """Returns the raw input's name of an items column: `item_title`, `number_duration`."""
     return spec.column_tensor(kind, column)
 
 
 def raw_inputs(fitted: Fitted) -> dict[str, tf.TensorSpec]:
-    """Inputs of the raw signature.
+    """Returns the inputs of the raw signature.
 
-    `clicks` and `shares`: int64 [batch, window], the counts of the last periods, 0 where none.
-    `taxonomy_rate`, `taxonomy_missing_flag`, `vector_<name>`: as in the tensors. `item_<column>`:
-    a taxonomy, categorical or text as string [batch] (several values joined by the separator of
-    lists, `;` unless `--list_separator` was given, each once, empty where unknown).
-    `number_<column>`: float32 [batch], NaN where unknown. With `--inputs`: `target_period`, and
-    `release_period` or `first_click_period`, string [batch], as the tables write periods.
+    `clicks` and `shares`: int64 [batch, window], the counts of the last periods, 0 without
+    clicks. `taxonomy_rate`, `taxonomy_missing_flag`, `vector_<name>`: as in the tensors.
+    `item_<column>`: a taxonomy, categorical or text as string [batch] (several values joined by the
+    separator of lists, `;` unless `--list_separator` was set, without duplicates, empty if
+    unknown). `number_<column>`: float32 [batch], NaN if unknown. With `--inputs`: `target_period`,
+    and `release_period` or `first_click_period`, string [batch], in the format of the tables.
     """
     spec = fitted.spec
     counts = tf.TensorSpec([None, spec.window], tf.int64)
@@ -219,7 +220,7 @@ def raw_inputs(fitted: Fitted) -> dict[str, tf.TensorSpec]:
 
 
 def _periods(spec: FeatureSpec) -> tuple[str, ...]:
-    """Raw inputs that the moment of the target is made of."""
+    """Returns the raw inputs for the age and calendar of the target."""
     if not spec.age:
         return (period_texts.TARGET,) if spec.cycles else ()
     of_release = spec.age.since == "release"
@@ -234,7 +235,7 @@ def _split_values(column: tf.Tensor, separator: str) -> tf.RaggedTensor:
 
 
 def spelled(values: tf.Tensor) -> tf.Tensor:
-    """The texts of values, string, any shape, as `data.spelling` spells them in tables.
+    """Returns the texts of values, string, any shape, with the spelling of `data.spelling`.
 
     >>> spelled(tf.constant([" TRUE", "12.00", "3.10"])).numpy().tolist()
     [b'true', b'12', b'3.10']
@@ -261,24 +262,24 @@ def export(
     assets: Mapping[str, Any] | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes `directory/<version>/`, whole or not at all.
+    """Writes `directory/<version>/` atomically.
 
     Args:
-        model: trained, from a dict of tensors to percent, [batch].
-        fitted: what it was trained with; goes along as JSON.
-        directory: of the versions, TensorFlow Serving's layout.
-        version: of this model.
-        check: some batch of real inputs; the file is refused if it does not score them as the
-            model does.
-        rows: golden rows to go along; every signature must score them as the model does.
-        assets: more JSON documents to go along, by the file's name in `assets.extra/`.
-        about: more to go along: the flags of the run.
+        model: trained model, from a dict of tensors to percent, [batch].
+        fitted: values that it was trained with; included as JSON.
+        directory: directory of the versions, in TensorFlow Serving's layout.
+        version: version of this model.
+        check: a batch of real inputs; the export is refused if it does not score them like the
+            model.
+        rows: golden rows to include; every signature must score them like the model.
+        assets: more JSON documents to include, by file name in `assets.extra/`.
+        about: more facts to include: the flags of the run.
 
     Returns:
-        The version's directory.
+        The directory of the version.
 
     Raises:
-        RuntimeError: the SavedModel gives other scores than the model.
+        RuntimeError: the SavedModel returns other scores than the model.
     """
     servable = Servable(model, fitted)
     checked = [] if check is None else _of_tensors(model, servable, check)
@@ -308,17 +309,17 @@ def export(
 
 
 def load(path: str | os.PathLike[str]) -> tuple[Any, Fitted]:
-    """Loads what `export` wrote: the module, and what its model was fitted with.
+    """Loads the result of `export`: the module, and the values that its model was fitted with.
 
     Raises:
-        InputError: no SavedModel, not one of this system, or a damaged one.
+        InputError: it is not a SavedModel, not one of this system, or damaged.
     """
     loaded, about = bundle.load(path, AboutShareRates)
     return loaded, about.fitted
 
 
 def _of_tensors(model: keras.Model, servable: Servable, tensors: Arrays) -> list[Golden]:
-    """A batch in every signature of tensors, with the Keras model's own scores."""
+    """Returns a batch for every signature of tensors, with the Keras model's own scores."""
     scored = _scores(model, tensors)
     found = [Golden("serving_default", tensors, {OUTPUT: scored[OUTPUT]})]
     if WEIGHTS in scored:
@@ -333,7 +334,7 @@ def _of_tensors(model: keras.Model, servable: Servable, tensors: Arrays) -> list
 
 
 def _of_rows(model: keras.Model, servable: Servable, rows: golden.Rows) -> list[Golden]:
-    """Golden rows in every signature, with the Keras model's own scores."""
+    """Returns golden rows for every signature, with the Keras model's own scores."""
     columns = {name: tf.constant(array) for name, array in rows.columns.items()}
     read = {name: np.asarray(tensor) for name, tensor in servable.read(**columns).items()}
     scored = {OUTPUT: _scores(model, read)[OUTPUT]}
@@ -347,7 +348,7 @@ def _of_rows(model: keras.Model, servable: Servable, rows: golden.Rows) -> list[
 
 
 def _scores(model: keras.Model, inputs: Arrays) -> Arrays:
-    """The Keras model's scores and, where it has a gated fusion, its weights."""
+    """Returns the Keras model's scores and, if it has a gated fusion, its weights."""
     tensors = {name: tf.constant(array) for name, array in inputs.items()}
     both = explained(model)
     if both is None:

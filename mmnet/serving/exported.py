@@ -19,17 +19,17 @@ from mmnet.serving import checksums
 OUTPUT = "predicted_share_rate"
 WEIGHTS = "fusion_weights"
 STATIC = "static"
-"""Name of what the static half gives and the dynamic half reads."""
+"""Name of the output of the static half, which is an input of the dynamic half."""
 ABOUT_DIRECTORY = "assets.extra"
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The largest difference at which two scores still count as the same.
+    """The largest difference at which two scores count as equal.
 
     Attributes:
-        relative: to the score, or to its entry in `least` where that is larger.
-        least: output by name -> its smallest scale; 1 for the outputs that it does not name.
+        relative: relative to the score, or to its entry in `least` if that is larger.
+        least: output by name -> its minimum scale; 1 for all other outputs.
     """
 
     relative: float
@@ -37,32 +37,32 @@ class Tolerance:
 
 
 class About(BaseModel):
-    """What an export says of its model; each system has a document of its own.
+    """An export's description of its model; each system has its own document.
 
-    Further entries, such as the flags of the run, are kept and not read.
+    Further entries, such as the flags of the run, are kept but not read.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     SYSTEM: ClassVar[str]
-    """Name of the package whose models these are."""
+    """Name of the package of these models."""
     FILE: ClassVar[str]
-    """The document, in the export's directory."""
+    """Path of the document in the export's directory."""
 
     @property
     @abc.abstractmethod
     def tolerance(self) -> Tolerance:
-        """How near to its golden rows the model must score."""
+        """Tolerance of the scores of golden rows."""
 
 
 class AboutShareRates(About):
     """The document of the first system.
 
     Attributes:
-        fitted: what the model was fitted with.
+        fitted: values that the model was fitted with.
         modalities: names of the weights that the signature `explained` returns.
-        relative_tolerance: of scores, relative to a score or to the standard deviation of rates.
-        first_targets: first period of validation and of test, where the split is by time.
+        relative_tolerance: tolerance of scores, relative to a score or to the sd of rates.
+        first_targets: first period of validation and of test, if the split is by time.
     """
 
     SYSTEM = "mmnet"
@@ -75,7 +75,7 @@ class AboutShareRates(About):
 
     @property
     def tolerance(self) -> Tolerance:
-        """Relative to a score, to the standard deviation of rates, or to 1 percent."""
+        """Tolerance relative to a score, to the standard deviation of rates, or to 1 percent."""
         return Tolerance(self.relative_tolerance, {OUTPUT: max(1.0, self.fitted.spec.rate_scale)})
 
 
@@ -83,8 +83,8 @@ class AboutPairs(About):
     """The document of the second system, MMa4CTR.
 
     Attributes:
-        relative_tolerance: of probabilities; None in exports of versions that wrote neither golden
-            rows nor checksums.
+        relative_tolerance: tolerance of probabilities; None in exports of versions without golden
+            rows and checksums.
     """
 
     SYSTEM = "mma4ctr"
@@ -94,7 +94,7 @@ class AboutPairs(About):
 
     @property
     def tolerance(self) -> Tolerance:
-        """Absolute, since no probability is above 1."""
+        """Absolute tolerance, since no probability is above 1."""
         return Tolerance(self.relative_tolerance or 0.0, {})
 
 
@@ -105,7 +105,7 @@ Document = TypeVar("Document", bound=BaseModel)
 
 
 def version_directory(path: str | os.PathLike[str]) -> Path:
-    """The directory of a SavedModel: the path itself, or the newest version below.
+    """Returns the directory of a SavedModel: the path itself, or the newest version inside.
 
     Raises:
         InputError: there is no SavedModel.
@@ -121,7 +121,7 @@ def version_directory(path: str | os.PathLike[str]) -> Path:
         if name.isdecimal() and name.isascii() and (one / "saved_model.pb").exists()
     }
     if not versions:
-        raise InputError(f"--saved_model={path}: no SavedModel there, nor in a version below")
+        raise InputError(f"--saved_model={path}: no SavedModel there, nor in a version inside")
     return versions[max(versions)]
 
 
@@ -162,8 +162,8 @@ def refuse(path: str | os.PathLike[str], problems: Sequence[str]) -> None:
     if problems:
         more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise InputError(
-            f"--saved_model={path} is not what was exported: {problems[0]}{more}; copy it again, "
-            "or export it again by running the training command"
+            f"--saved_model={path} has changed since it was exported: {problems[0]}{more}; copy it "
+            "again, or export it again with the training command"
         )
 
 
@@ -175,14 +175,14 @@ def _is_without_checksums(directory: Path) -> bool:
 
 
 def about(path: str | os.PathLike[str], kind: type[Kind]) -> Kind:
-    """Reads what an export says of its model.
+    """Reads an export's description of its model.
 
     Args:
-        path: the version's directory, or its parent for the newest version.
-        kind: the document of the system that the export is expected to be of.
+        path: directory of the version, or its parent for the newest version.
+        kind: class of the document of the expected system.
 
     Raises:
-        InputError: there is no SavedModel, it is of the other system, or the document is damaged.
+        InputError: there is no SavedModel, it belongs to the other system, or is damaged.
     """
     path = version_directory(path)
     for other in KINDS:
@@ -201,40 +201,40 @@ def about(path: str | os.PathLike[str], kind: type[Kind]) -> Kind:
 
 
 def about_any(path: Path) -> About:
-    """Reads what an export of either system says of its model; see `about`."""
+    """Reads an export's description of a model of either system; see `about`."""
     kind = next((kind for kind in KINDS if (path / kind.FILE).exists()), AboutShareRates)
     return about(path, kind)
 
 
 def fitted(path: str | os.PathLike[str]) -> Fitted:
-    """Reads what a model of the first system was fitted with; see `about`."""
+    """Reads the values that a model of the first system was fitted with; see `about`."""
     return about(path, AboutShareRates).fitted
 
 
 def modalities(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Names the weights that the signature `explained` of a SavedModel gives.
+    """Returns the names of the weights that the signature `explained` of a SavedModel returns.
 
     Raises:
-        InputError: no SavedModel, not one of this package, or a model without gated fusion.
+        InputError: it is not a SavedModel of this package, or has no gated fusion.
     """
     found = about(path, AboutShareRates).modalities
     if not found:
         raise InputError(
-            f"--explain: the model in {version_directory(path)} has no gated fusion whose weights "
-            "could be shown; leave it out"
+            f"--explain: the model in {version_directory(path)} has no gated fusion with weights "
+            "to show; remove --explain"
         )
     return found
 
 
 def asset(path: str | os.PathLike[str], name: str) -> dict[str, Any]:
-    """Reads a JSON document that went along with a SavedModel.
+    """Reads a JSON document of an export.
 
     Args:
-        path: the version's directory, or its parent for the newest version.
-        name: of the file in `assets.extra/`.
+        path: directory of the version, or its parent for the newest version.
+        name: name of the file in `assets.extra/`.
 
     Raises:
-        InputError: the file is missing, or does not hold a JSON object.
+        InputError: the file is missing, or is not a JSON object.
     """
     file = version_directory(path) / ABOUT_DIRECTORY / name
     try:
@@ -247,15 +247,15 @@ def asset(path: str | os.PathLike[str], name: str) -> dict[str, Any]:
 
 
 def has_asset(path: str | os.PathLike[str], name: str) -> bool:
-    """Whether a file went along with a SavedModel."""
+    """Checks whether an export has a file."""
     return (version_directory(path) / ABOUT_DIRECTORY / name).is_file()
 
 
 def document(path: str | os.PathLike[str], name: str, kind: type[Document]) -> Document:
-    """Reads a document that went along with a SavedModel, as the model that it was written from.
+    """Reads a document of an export as an object of its pydantic class.
 
     Raises:
-        InputError: it is not there, or does not hold what it should.
+        InputError: it does not exist, or its content is invalid.
     """
     try:
         return kind.model_validate(asset(path, name))

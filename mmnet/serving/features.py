@@ -1,10 +1,10 @@
-"""Scores as features for a downstream ranker: one row per item and period, as they were known then.
+"""Scores as features for a downstream ranker: one row per item and period, without look-ahead.
 
     item_id, period (the one predicted), predicted_share_rate, share_rate_low, share_rate_high,
     observed_periods, seen_clicks, weight_<modality>..., in_training
 
-A row reads nothing of its period nor later. `in_training` marks periods that the model was trained
-on: their scores know their own outcomes by heart, and a ranker should not learn from them.
+A row uses nothing of its own or later periods. `in_training` marks periods that the model was
+trained on: the model may have memorised their outcomes, so a ranker should not learn from them.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ def tables(
     first: str = "",
     trained_before: int | None = None,
 ) -> Iterator[pa.Table]:
-    """One table per period, in order.
+    """Yields one table per period, in order.
 
-    An item is there from the period of its release on; where no release column says it, from the
-    one after it was first seen, as nobody knew of it before.
+    An item is included from its release on; without a release column, from the period after it was
+    first seen, as it was unknown before.
 
     Args:
-        job: how the items are scored; its `as_of` is the last period read.
+        job: how the items are scored; its `as_of` is the last as-of period.
         dataset: items and counts.
-        decisions: of the export; its intervals are used.
-        first: the first period read up to; empty = the same as the last one.
-        trained_before: number of the first period whose outcomes training did not see; None where
-            the split is not by time, and every period may have been trained on.
+        decisions: decisions of the export, for the intervals.
+        first: the first as-of period; empty = the same as the last one.
+        trained_before: number of the first period whose outcomes training did not use; None if
+            the split is not by time, and every period may have been used.
 
     Raises:
-        InputError: a period outside the counts, or the first after the last.
+        InputError: a period is outside the counts, or the first is after the last.
     """
     panel, fitted = dataset.panel, dataset.fitted
     end = as_of_column(panel, job.as_of)

@@ -1,7 +1,7 @@
-"""The first pass over a catalogue: what spans blocks, laid out in a directory.
+"""The first pass over a catalogue: data shared by all blocks, written to a directory.
 
-The counts of the window, the sums behind the taxonomies' means, and vectors that lie in tables of
-their own, lined up with the items.
+These are the counts of the window, the sums behind the taxonomies' means, and vectors in separate
+tables, aligned with the items.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ ABOUT, SEAL = "survey.json", "checksums.json"
 
 
 def as_of_column(panel: Panel | Counted, as_of: str, flag: str = "as_of") -> int:
-    """A panel's column of `--as_of`, or of another flag; the last one when it is empty.
+    """Returns the panel's column of `--as_of` or another flag; the last one if it is empty.
 
     Raises:
-        InputError: a period outside the counts.
+        InputError: the period is outside the counts.
     """
     if not as_of:
         return panel.num_periods - 1
@@ -52,20 +52,20 @@ def as_of_column(panel: Panel | Counted, as_of: str, flag: str = "as_of") -> int
 def survey(
     found: Tables, fitted: Fitted, as_of: str, directory: Path, *, allow_short: bool = False
 ) -> list[Rule]:
-    """The first pass: reads all counts, and writes what the blocks need.
+    """Reads all counts, and writes the data that all blocks need.
 
     Args:
         found: the tables.
-        fitted: what the model was fitted with.
-        as_of: the last period read.
-        directory: to write into.
+        fitted: values that the model was fitted with.
+        as_of: the last as-of period.
+        directory: directory to write into.
         allow_short: see `moments.origins`.
 
     Returns:
         The ledger of the counts.
 
     Raises:
-        InputError: the tables are not as the contract wants them.
+        InputError: the tables break a rule of the input format.
     """
     flags, window = fitted.tables, fitted.spec.window
     borders = [
@@ -91,7 +91,7 @@ def survey(
     release = counted.release - (last + 1 - window)
     np.save(directory / "release.npy", release, allow_pickle=False)
     panel = Panel(
-        item_ids=np.arange(len(release)),  # means are of rows, whatever the items are called
+        item_ids=np.arange(len(release)),  # means only need row numbers, not ids
         **arrays,
         release=release,
         calendar=fitted.calendar,
@@ -125,12 +125,12 @@ def survey(
 
 
 def write_about(directory: Path, first_period: int, values: Sequence[Seen]) -> None:
-    """Writes what `about` reads.
+    """Writes the file that `about` reads.
 
     Args:
-        directory: of the survey.
+        directory: directory of the survey.
         first_period: the calendar number of the window's first period.
-        values: of the items' fields, and how many of them are unknown.
+        values: values of the items' fields, and how many of them are unknown.
     """
     known = [dataclasses.asdict(one) for one in values]
     text = json.dumps({"first_period": first_period, "values": known}) + "\n"
@@ -138,7 +138,7 @@ def write_about(directory: Path, first_period: int, values: Sequence[Seen]) -> N
 
 
 def about(directory: Path) -> dict[str, Any]:
-    """What a first pass wrote of itself: the first period, and the runtime once settled.
+    """Reads the facts about a first pass: the first period, and the runtime once chosen.
 
     Raises:
         InputError: the file is missing or damaged.
@@ -159,7 +159,7 @@ def seal(directory: Path) -> None:
 
 
 def is_intact(directory: Path) -> bool:
-    """Whether a survey that an earlier session left is as it was written."""
+    """Checks whether a survey of an earlier session is unchanged."""
     try:
         about(directory)
         sums = read_json(directory / SEAL)
@@ -173,7 +173,7 @@ def is_intact(directory: Path) -> bool:
 
 
 def _checksum(path: Path) -> int:
-    """CRC-32 of a file: three times as fast as SHA-256, and enough to find an accident."""
+    """Returns the CRC-32 of a file: three times as fast as SHA-256, and enough for accidents."""
     found = 0
     with path.open("rb") as file:
         while part := file.read(1 << 20):
@@ -182,23 +182,23 @@ def _checksum(path: Path) -> int:
 
 
 def values(directory: Path) -> list[Seen]:
-    """How many values of the items' fields are unknown, from a survey."""
+    """Reads how many values of the items' fields are unknown, from a survey."""
     return [Seen(**one) for one in about(directory).get("values", [])]
 
 
 def first_period(directory: Path) -> int:
-    """The calendar number of the window's first period, from a survey."""
+    """Reads the calendar number of the window's first period, from a survey."""
     return about(directory)["first_period"]
 
 
 def period_of(fitted: Fitted, directory: Path) -> int | str:
-    """The period that a survey's scores are for, as users write it."""
+    """Returns the period that a survey's scores are for, as users write it."""
     number = first_period(directory) + fitted.spec.window - 1 + fitted.spec.horizon
     return fitted.calendar.label(number)
 
 
 def beside(found: Tables, name: str) -> bool:
-    """Whether vectors are a column of the items table itself."""
+    """Checks whether vectors are a column of the items table itself."""
     table = given_vectors(found, name)
     return (
         isinstance(table, ParquetTable)

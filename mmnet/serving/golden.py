@@ -1,8 +1,8 @@
-"""Golden rows: real inputs with the scores that they must get, which also warm a server up.
+"""Golden rows: real inputs with the scores that they must get; they also warm up a server.
 
-They lie in TensorFlow Serving's own warm-up file, a TFRecord of `PredictionLog` messages. The
-server plays the requests when it loads a version and ignores the responses; `--verify` plays them
-and compares. One record holds one batch of one signature.
+They are in TensorFlow Serving's own warm-up file, a TFRecord of `PredictionLog` messages. The
+server runs the requests when it loads a version and ignores the responses; `--verify` runs them and
+compares. One record has one batch of one signature.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from mmnet.serving.exported import Tolerance
 
 FILE = "assets.extra/tf_serving_warmup_requests"
 MODEL = "mmnet"
-"""Model name in the requests, whatever the system; a server plays them to the version that they lie
-in."""
+"""Model name in the requests, the same for both systems; a server sends them to the version whose
+directory contains them."""
 Arrays = dict[str, np.ndarray]
 
 
@@ -48,7 +48,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Golden:
-    """One batch of one signature, and what it must give."""
+    """One batch of one signature, with its expected outputs."""
 
     signature: str
     inputs: Arrays
@@ -56,18 +56,18 @@ class Golden:
 
 
 def rows(dataset: Dataset, windows: Windows, examples: Examples, number: int = 32) -> Rows:
-    """Evenly spaced examples; every other one has lost its history, as a new item has none.
+    """Chooses evenly spaced examples; every other one is without history, like a new item.
 
-    Raw columns are read back from the tensors: values of vocabularies, words of texts. What is
-    not in a vocabulary becomes a value that is in none.
+    Raw columns are reconstructed from the tensors: values of vocabularies, words of texts. Unknown
+    values become a value that is in no vocabulary.
 
     Args:
-        dataset: where the examples are from.
-        windows: of the dataset.
-        examples: to choose from.
-        number: rows wanted.
+        dataset: dataset of the examples.
+        windows: windows of the dataset.
+        examples: examples to choose from.
+        number: number of rows.
     """
-    from mmnet.evaluation.scenarios import disturb  # with Keras, which reading does without
+    from mmnet.evaluation.scenarios import disturb  # imports Keras, which `read` does not need
 
     chosen = np.unique(np.linspace(0, len(examples) - 1, number).astype(int))
     examples = Examples(examples.items[chosen], examples.times[chosen])
@@ -85,14 +85,14 @@ def rows(dataset: Dataset, windows: Windows, examples: Examples, number: int = 3
 
 
 def _histories(counts: np.ndarray, examples: Examples, window: int) -> np.ndarray:
-    """Counts of the last periods, int64 [examples, window], 0 before the first one."""
+    """Returns counts of the last periods, int64 [examples, window], 0 before the first one."""
     columns = examples.times[:, None].astype(np.int64) + np.arange(1 - window, 1)
     found = counts[examples.items[:, None], np.maximum(columns, 0)]
     return np.where(columns < 0, 0, found).astype(np.int64)
 
 
 def _periods(dataset: Dataset, examples: Examples) -> Arrays:
-    """Target periods, and those that ages count from, as tables write them."""
+    """Returns target periods, and the origins of ages, as text in the format of the tables."""
     spec, panel = dataset.fitted.spec, dataset.panel
     numbers = {}
     if spec.age or spec.cycles:
@@ -131,7 +131,7 @@ def _columns(tensors: Arrays, fitted: Fitted) -> Arrays:
 
 
 def _spelled(ids: np.ndarray, vocabulary: Sequence[str], joint: str) -> np.ndarray:
-    # A word that is in no vocabulary, of letters only so that a text keeps it whole.
+    # A word that is in no vocabulary, with letters only, so that it is one token.
     words = ["", "neverseenintraining", *vocabulary]
     texts = [joint.join(words[i] for i in row if i != schema.MISSING_ID) for row in ids]
     return np.array(texts, object)
@@ -141,7 +141,7 @@ def _spelled(ids: np.ndarray, vocabulary: Sequence[str], joint: str) -> np.ndarr
 
 
 def write(path: Path, goldens: Sequence[Golden]) -> None:
-    """Writes the warm-up file; of each batch its first row too, as a request of one item."""
+    """Writes the warm-up file; also with the first row of each batch, as a request of one item."""
     with tf.io.TFRecordWriter(str(path)) as writer:
         for golden in goldens:
             for part in (slice(1), slice(None)):
@@ -162,7 +162,7 @@ def write(path: Path, goldens: Sequence[Golden]) -> None:
 
 
 def read(path: Path) -> Iterator[Golden]:
-    """Reads the batches of a warm-up file back.
+    """Reads the batches of a warm-up file.
 
     Raises:
         ValueError: it cannot be read.
@@ -180,15 +180,15 @@ def read(path: Path) -> Iterator[Golden]:
 
 
 def differences(signatures: Mapping[str, Any], golden: Golden, tolerance: Tolerance) -> str:
-    """Plays one batch and says in what its outputs differ; empty where they do not.
+    """Runs one batch and describes the differences of its outputs; empty without any.
 
     Args:
-        signatures: of a loaded SavedModel.
+        signatures: signatures of a loaded SavedModel.
         golden: the batch.
         tolerance: the largest difference that is allowed.
     """
     if golden.signature not in signatures:
-        return f"there is no signature {golden.signature}"
+        return f"the signature {golden.signature} is missing"
     inputs = {name: tf.constant(array) for name, array in golden.inputs.items()}
     try:
         found = signatures[golden.signature](**inputs)
@@ -196,16 +196,16 @@ def differences(signatures: Mapping[str, Any], golden: Golden, tolerance: Tolera
         return f"{golden.signature} fails: {str(error).splitlines()[0]}"
     for name, wanted in golden.outputs.items():
         if name not in found:
-            return f"{golden.signature} does not give {name}"
+            return f"{golden.signature} does not return {name}"
         given = found[name].numpy()
         if given.shape != wanted.shape:
-            return f"{golden.signature} gives {name} of shape {given.shape}, not {wanted.shape}"
+            return f"{golden.signature} returns {name} of shape {given.shape}, not {wanted.shape}"
         scale = np.maximum(np.abs(wanted), tolerance.least.get(name, 1.0))
-        if wanted.dtype == bool:  # a flag has no difference but to be another one
+        if wanted.dtype == bool:  # flags are either equal or not
             far = given != wanted
         else:
             far = ~(np.abs(given - wanted) <= tolerance.relative * scale)
         if far.any():
             row = int(np.argmax(far.reshape(len(far), -1).any(axis=1)))
-            return f"{golden.signature} gives row {row} {given[row]}, it must be {wanted[row]}"
+            return f"{golden.signature} returns row {row} {given[row]}, it must be {wanted[row]}"
     return ""

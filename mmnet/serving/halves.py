@@ -1,8 +1,7 @@
-"""A trained network cut in two: what depends on the item alone, and what depends on the period.
+"""Division of a trained network in two: a part per item, and a part per period.
 
-An item's fields, texts and images stay what they are from period to period. The half of a network
-that reads nothing else is computed once per item and kept; each further period costs the other
-half only.
+An item's fields, texts and images do not change between periods. The half of a network that reads
+nothing else is computed once per item and cached; each further period only needs the other half.
 """
 
 from __future__ import annotations
@@ -22,37 +21,37 @@ from mmnet.schema import FeatureSpec
 from mmnet.serving.exported import STATIC
 
 DYNAMIC = schema.OF_PERIODS
-"""The inputs that change from period to period; all others belong to the item."""
+"""Inputs that change between periods; all others belong to the item."""
 WIDEST = 2048
-"""Most floats that are kept per item: 8 kB, so 80 GB for ten million items. What is wider costs
-about as much to keep and to read as the content that it stands for."""
+"""Maximum floats to cache per item: 8 kB, so 80 GB for ten million items. A wider cut would cost
+about as much to store and read as the content itself."""
 
 LARGEST_PART = 1e30
-"""Of what a static half gives: bounded content stays far below it, and the dynamic half, which
+"""Maximum output of a static half. Bounded content stays far below it, and the dynamic half, which
 multiplies parts by weights and flags but not by each other, does not overflow at it."""
 
 
 def halves(model: keras.Model, spec: FeatureSpec) -> tuple[keras.Model, keras.Model] | None:
     """Cuts a functional model where static and dynamic inputs meet.
 
-    The cut is made of every tensor that depends on static inputs only and that an operation
-    depending on a dynamic input reads. In MMNet those are the vectors u, c and v of the modalities
-    and the flags of their presence: 64 + 1 floats each.
+    The cut consists of every tensor that depends on static inputs only and is read by an operation
+    that depends on a dynamic input. In MMNet these are the vectors u, c and v of the modalities
+    and their presence flags: 64 + 1 floats each.
 
         model(inputs) = dynamic({history, taxonomies, "static": static(content)})
 
     Args:
-        model: functional, from a dict of all tensors of `spec`; any structure of outputs, as
-            `models.mmnet.explained` makes.
-        spec: what its inputs are.
+        model: functional model, from a dict of all tensors of `spec`; any structure of outputs,
+            such as that of `models.mmnet.explained`.
+        spec: its inputs.
 
     Returns:
-        `(static, dynamic)`, which share the layers of `model` and keep nothing of their own.
+        `(static, dynamic)`, which share the layers of `model` and have no layers of their own.
         static: from a dict of the static tensors to one float32 tensor, [batch, width]; float32
-        under any policy, so that it loses nothing of a bfloat16 tensor. dynamic: from a dict of
-        the dynamic tensors and "static" to what `model` gives. None where a cut saves nothing:
+        under any policy, so that it represents bfloat16 tensors exactly. dynamic: from a dict of
+        the dynamic tensors and "static" to the outputs of `model`. None if a cut saves nothing:
         the data have no static tensors, the network does not read them, it computes nothing from
-        them alone or gives some of that out, or the cut is wider than `WIDEST`.
+        them alone or returns some of that, or the cut is wider than `WIDEST`.
 
     Raises:
         ValueError: `model` is not functional, or its inputs are not the tensors of `spec`.
@@ -90,8 +89,8 @@ def halves(model: keras.Model, spec: FeatureSpec) -> tuple[keras.Model, keras.Mo
         part = ops.reshape(part, (-1, *tensor.shape[1:]))
         known[id(tensor)] = ops.cast(part, tensor.dtype)
         start += width
-    # Layers are called again, not `keras.Model(tensors, model.output)`: where some of the tensors
-    # are the model's own inputs, that breaks their history, and the model cannot be saved any more.
+    # Layers are called again. `keras.Model(tensors, model.output)` would break the history of
+    # tensors that are the model's own inputs, and the model could not be saved any more.
     for call in calls:
         arguments, keywords = call.arguments.fill_in(known)
         results = keras.tree.flatten(call.operation(*arguments, **keywords))
@@ -123,7 +122,7 @@ def _cut(
 
 
 def _limits(tensor: keras.KerasTensor) -> tuple[float, float]:
-    """What a part of `STATIC` can hold: flags, or vectors within `LARGEST_PART`."""
+    """Returns the range of a part of `STATIC`: flags, or vectors within `LARGEST_PART`."""
     flags = isinstance(tensor._keras_history.operation, Presence | ModalityDropout)
     return (0.0, 1.0) if flags else (-LARGEST_PART, LARGEST_PART)
 
@@ -133,6 +132,6 @@ def _is_input(tensor: keras.KerasTensor) -> bool:
 
 
 def _is_kept_exactly(tensor: Any) -> bool:
-    """Whether float32 holds every value of a tensor, and its shape is known."""
+    """Checks whether float32 represents a tensor exactly, and its shape is known."""
     exact = ("float32", "bfloat16", "float16", "bool")
     return tensor.dtype in exact and None not in tensor.shape[1:]

@@ -1,7 +1,7 @@
-"""Where the items of a scoring job come from, and what the model reads of them.
+"""The items of a scoring job, and the inputs of the model for them.
 
-They come from tables, after a first pass over the counts (`first_pass`), or from a prepared
-dataset. Everything behind this file is the same for both.
+Items come from tables, after a first pass over the counts (`first_pass`), or from a prepared
+dataset. All later files are the same for both.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ Arrays = dict[str, np.ndarray]
 
 
 class Source(Protocol):
-    """The items of a job, opened but not read.
+    """The items of a job, opened but not yet read.
 
     Attributes:
         items: one row per item, in the order of the scores.
-        files: that scores depend on.
-        digests: what else they depend on, name -> SHA-256.
+        files: files that scores depend on.
+        digests: other inputs that they depend on, name -> SHA-256.
     """
 
     items: Rows
@@ -52,20 +52,20 @@ class Source(Protocol):
     digests: Mapping[str, str]
 
     def survey(self, as_of: str, directory: Path) -> list[Rule]:
-        """Writes into a directory what spans blocks of items; returns the ledger of the counts.
+        """Writes the data shared by all blocks to a directory; returns the ledger of the counts.
 
         Raises:
-            InputError: the tables are not as the contract wants them.
+            InputError: the tables break a rule of the input format.
         """
         ...
 
     def inputs(self, directory: Path) -> Inputs:
-        """Opens what the model reads, after `survey` has written into the directory."""
+        """Opens the inputs of the model, after `survey` has written into the directory."""
         ...
 
 
 class Inputs(Protocol):
-    """What the model reads of some items.
+    """The inputs of the model for some items.
 
     Attributes:
         first_period: the calendar number of the window's first period.
@@ -74,24 +74,24 @@ class Inputs(Protocol):
     first_period: int
 
     def pieces(self, rows: int, blocks: Sequence[Block] | None = None) -> Iterator[Table]:
-        """Cuts the items, or some blocks of them, into runs of at most `rows` items."""
+        """Divides the items, or some blocks of them, into chunks of at most `rows` items."""
         ...
 
     def history(self, piece: Table) -> Arrays:
-        """Tensors that change from period to period, [items, window, ...]."""
+        """Returns tensors that change between periods, [items, window, ...]."""
         ...
 
     def static(self, piece: Table) -> Arrays:
-        """Tensors of an item alone, float32 and int32, [items, ...]."""
+        """Returns tensors of items alone, float32 and int32, [items, ...]."""
         ...
 
     def key(self, piece: Table) -> str:
-        """A hash of all that `static` is made of."""
+        """Returns a hash of all that `static` depends on."""
         ...
 
 
 def source_of(job: Job) -> Source:
-    """Opens the source of a job, in a process that knows nothing else."""
+    """Opens the source of a job, in any process."""
     fitted = exported.fitted(job.saved_model).model_copy(update={"tables": job.tables})
     allow_short = job.allow_short_history
     if job.dataset_dir:
@@ -101,7 +101,7 @@ def source_of(job: Job) -> Source:
 
 
 def _moment(fitted: Fitted, origins: np.ndarray, first_period: int) -> Arrays:
-    """Tensors of the target's moment; see `moments.tensors`."""
+    """Returns the age and calendar inputs; see `moments.tensors`."""
     spec = fitted.spec
     if not spec.age and not spec.cycles:
         return {}
@@ -114,11 +114,11 @@ def _moment(fitted: Fitted, origins: np.ndarray, first_period: int) -> Arrays:
 
 
 class TableSource:
-    """Items of tables.
+    """Items from tables.
 
     Args:
         found: the tables.
-        fitted: what the model was fitted with; its table flags are those of `found`.
+        fitted: values that the model was fitted with; its table flags are those of `found`.
         allow_short: see `moments.origins`.
     """
 
@@ -135,7 +135,7 @@ class TableSource:
         )
 
     def inputs(self, directory: Path) -> Inputs:
-        """Maps what the first pass has written."""
+        """Maps the files of the first pass."""
         return _TableInputs(self._found, self._fitted, directory)
 
 
@@ -210,7 +210,7 @@ class _TableInputs:
             for name, one in self._marks.items()
             if one != numbers.PLAIN
         }
-        if marks or self._fitted.tables.list_separator:  # the same text may mean something else
+        if marks or self._fitted.tables.list_separator:  # the same text may have another meaning
             about.append([marks, self._fitted.tables.list_separator])
         return content_key(piece.data.select(columns), *given, about=json.dumps(about))
 
@@ -219,11 +219,11 @@ class _TableInputs:
 
 
 class DatasetSource:
-    """Items of a prepared dataset.
+    """Items from a prepared dataset.
 
     Args:
         data: counts, histories and static tensors of all items.
-        fitted: what the model was fitted with, which the dataset was prepared with too.
+        fitted: values that the model was fitted with, which the dataset was prepared with too.
         allow_short: see `moments.origins`.
     """
 
@@ -234,7 +234,7 @@ class DatasetSource:
         self._data, self._fitted, self._allow_short = data, fitted, allow_short
 
     def survey(self, as_of: str, directory: Path) -> list[Rule]:
-        """Writes which window is read; all else has been prepared."""
+        """Writes the position of the window; everything else is already prepared."""
         last = first_pass.as_of_column(self._data.panel, as_of)
         first = self._data.panel.first_period + last + 1 - self._fitted.spec.window
         values = known_values.of_tensors(self._data.tensors, self._fitted)
@@ -249,12 +249,12 @@ class DatasetSource:
 
 
 class DatasetInputs:
-    """What the model reads of the items of a dataset as of one period.
+    """The inputs of the model for the items of a dataset as of one period.
 
     Args:
-        data: arrays of a dataset directory are read where they lie.
-        fitted: what the model was fitted with.
-        last: the panel's column of the last period that is read.
+        data: dataset; mapped arrays are not copied.
+        fitted: values that the model was fitted with.
+        last: the panel's column of the last as-of period.
         allow_short: see `moments.origins`.
     """
 
@@ -269,17 +269,17 @@ class DatasetInputs:
         self.first_period = data.panel.first_period + last + 1 - fitted.spec.window
 
     def pieces(self, rows: int, blocks: Sequence[Block] | None = None) -> Iterator[Table]:
-        """Runs of items, which have no columns but their ids."""
+        """Yields chunks of items, with ids as their only column."""
         return self._items.pieces(rows, blocks=blocks)
 
     def history(self, piece: Table) -> Arrays:
-        """Histories cut to the window, and the target's moment."""
+        """Returns histories cut to the window, and the age and calendar of the target."""
         history = self._data.history[piece.places, self._columns]
         moment = _moment(self._fitted, self._origins[piece.places], self.first_period)
         return histories.inputs(history, self._fitted.spec) | moment
 
     def static(self, piece: Table) -> Arrays:
-        """Static tensors; encoded vectors, kept as float16, as float32."""
+        """Returns static tensors; encoded vectors are converted from float16 to float32."""
         found = {name: array[piece.places] for name, array in self._data.tensors.items()}
         return {
             name: array.astype(np.float32) if array.dtype == np.float16 else array
@@ -287,7 +287,7 @@ class DatasetInputs:
         }
 
     def key(self, piece: Table) -> str:
-        """A hash of the tensors themselves."""
+        """Returns a hash of the tensors themselves."""
         static = self.static(piece)
         return content_key(pa.table({}), *static.values(), about=json.dumps(list(static)))
 

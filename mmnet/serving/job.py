@@ -1,4 +1,4 @@
-"""What a scoring job is: all that decides about its scores."""
+"""Scoring jobs: everything that determines the scores."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from mmnet.serving.runtimes import Precision, Runtime
 
 
 class Job(BaseModel):
-    """How a catalogue is scored; with the directory of its survey, all that a process needs.
+    """A scoring job; with the directory of its survey, everything that a process needs.
 
     Attributes:
-        saved_model: the version's directory.
-        model: its fingerprint.
-        tables: where the tables are and what their columns mean.
-        as_of: the last period read, as users write it; empty = the last there is.
-        modalities: names of the fusion's weights to write; none = they are not wanted.
-        runtime: what computes; "fastest" is what is fastest on some of the items.
-        precision: of the arithmetic.
-        static_cache: directory of static parts; empty = none is kept.
+        saved_model: directory of the version.
+        model: fingerprint of the model.
+        tables: flags of the tables.
+        as_of: the last as-of period, as users write it; empty = the last period.
+        modalities: names of the fusion's weights to write; empty = none.
+        runtime: inference runtime; "fastest" is the one that is fastest on some of the items.
+        precision: inference dtype.
+        static_cache: directory of static parts; empty = no cache.
         only_items: table of the items to score; empty = all.
-        dataset_dir: a prepared dataset whose items are scored; empty = those of `tables`.
-        rule: of the export's, to decide by; empty decides nothing.
+        dataset_dir: prepared dataset whose items are scored; empty = items of `tables`.
+        rule: rule of the export for decisions; empty = no decisions.
         explore: see `decision.decide`.
         allow_short_history: see `data.moments.origins`.
     """
@@ -52,16 +52,16 @@ class Job(BaseModel):
     allow_short_history: bool = False
 
     def fingerprint(self, files: Sequence[Path], digests: Mapping[str, str]) -> str:
-        """A hash of all that scores depend on; of files, size and time stand for contents.
+        """Returns a hash of all that scores depend on; files count by size and time.
 
         Args:
-            files: that the items come from.
-            digests: what else they come from, name -> SHA-256.
+            files: files of the items.
+            digests: other inputs, name -> SHA-256.
         """
         files = [*files, *_files(self.only_items, "only_items")]
-        # A dataset is known by its digest. Leaving its place out, and flags that were added later,
-        # also keeps the hash of jobs that versions before could begin. Tables that are read by
-        # other rules may have other rows.
+        # A dataset is identified by its digest. Leaving out its path, and flags that were added
+        # later, keeps the hash of jobs that earlier versions began. The version of the reading
+        # rules is included, since tables may then have other rows.
         left_out: dict[str, Any] = {"static_cache": True, "dataset_dir": True}
         left_out["tables"] = {*as_before(self.tables), "memory", "allow_remote"}
         left_out["allow_short_history"] = not self.allow_short_history

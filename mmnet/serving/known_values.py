@@ -1,7 +1,7 @@
-"""How many values of an input no training item had, field by field.
+"""Count of values of an input that no training item had, by field.
 
-A field whose values are mostly unknown is most likely written otherwise than in training: the
-scores are made without it, and nothing else shows that.
+A field whose values are mostly unknown most likely has another format than in training. Items are
+then scored without it, and nothing else reveals that.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from mmnet.data.tables import Rows, Table
 from mmnet.schema import FieldSpec
 
 EXAMPLES = 3
-"""Values that a message shows."""
+"""Maximum number of values in a message."""
 
 SHOWN = 40
-"""Characters of each."""
+"""Maximum number of characters of each."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Seen:
     """The values of one field.
 
     Attributes:
-        field: the column.
-        filled: values that are not empty.
-        unknown: those of them that training did not see.
+        field: name of the column.
+        filled: number of values that are not empty.
+        unknown: number of those that training did not see.
         examples: some unknown values, the most frequent ones first.
         known: some values of training.
     """
@@ -50,15 +50,15 @@ class Seen:
 
     @property
     def mostly_unknown(self) -> bool:
-        """Whether training knew the field, and more than half of its values are unknown."""
+        """True if training knew the field, but more than half of its values are unknown."""
         return bool(self.known) and 2 * self.unknown > self.filled
 
     def line(self) -> str:
-        """The numbers, for people."""
+        """The numbers as text."""
         return f"{self.field}: {self.unknown:,} of {self.filled:,} values are unknown to the model"
 
     def warning(self, origin: str) -> str:
-        """What to say where most values are unknown.
+        """Returns a warning for a field whose values are mostly unknown.
 
         >>> Seen("tags", 2, 2, ["a|b"], ["a", "b"]).warning("items.csv")
         "items.csv: tags: 2 of 2 values are unknown to the model, such as 'a|b', and are scored \
@@ -80,7 +80,7 @@ def of_items(table: Rows, fitted: Fitted) -> list[Seen]:
 
     Args:
         table: the items.
-        fitted: what the model was fitted with; its table flags are those of the items.
+        fitted: values that the model was fitted with; its table flags are those of the items.
     """
     counters = {}
     for field in fitted.spec.fields:
@@ -98,7 +98,7 @@ def of_tensors(tensors: Mapping[str, np.ndarray], fitted: Fitted) -> list[Seen]:
 
     Args:
         tensors: ids of the values by tensor name, [items, values].
-        fitted: what the model was fitted with.
+        fitted: values that the model was fitted with.
     """
     found = []
     for field in fitted.spec.fields:
@@ -111,7 +111,7 @@ def of_tensors(tensors: Mapping[str, np.ndarray], fitted: Fitted) -> list[Seen]:
 
 
 class _Counter:
-    """Counts the values of one column, piece by piece."""
+    """Counts the values of one column, chunk by chunk."""
 
     def __init__(self, column: str, flag: str, vocabulary: Sequence[str]):
         self.flag = flag
@@ -122,7 +122,7 @@ class _Counter:
     def add(self, piece: Table, flags: TableFlags) -> None:
         data = piece.need(self._column, self.flag)
         times = np.ones(len(data), np.int64)
-        if spelling.is_text(data.type):  # every different text is cut once
+        if spelling.is_text(data.type):  # each distinct text is split once
             counted = pc.value_counts(spelling.plain(data))
             data, times = counted.field("values"), counted.field("counts").to_numpy()
         distinct = Table(pa.table({self._column: data}), piece.name)
@@ -136,7 +136,7 @@ class _Counter:
             self._examples[value] = self._examples.get(value, 0) + int(number)
 
     def seen(self) -> Seen:
-        """The numbers so far."""
+        """Returns the numbers so far."""
         often = sorted(self._examples, key=lambda value: (-self._examples[value], value))
         known = self._known[:EXAMPLES]
         return Seen(self._column, self._filled, self._unknown, often[:EXAMPLES], known)
@@ -146,17 +146,17 @@ class _Counter:
 
 
 class ValueCounts:
-    """What a server knows of fields: how requests spell their values, and which are unknown.
+    """Spelling of field values in requests, and counts of unknown values, for a server.
 
     Args:
-        fitted: what the model was fitted with; None of a model without fields.
+        fitted: values that the model was fitted with; None for a model without fields.
 
     Attributes:
-        separators: inputs of `raw_columns` with the values of a field -> what separates several.
+        separators: inputs of `raw_columns` with the values of a field -> separator of values.
     """
 
     LEAST = 100
-    """Values of a field from which on it may be called mostly unknown."""
+    """Minimum number of values of a field to call it mostly unknown."""
 
     def __init__(self, fitted: Fitted | None):
         self.separators: dict[str, str] = {}
@@ -179,7 +179,7 @@ class ValueCounts:
 
         Returns:
             Unknown values by field, without fields that have none; and a sentence for each field
-            of which more than half of at least `LEAST` values are unknown by now, the first time.
+            when first more than half of its values, of at least `LEAST`, are unknown.
         """
         found, warnings = {}, []
         for name, (field, known) in self._fields.items():

@@ -11,8 +11,9 @@ checked in threads (`requests`, `request_rules`), and refused by one sentence wi
 With MLServer's batching (`max_batch_size`), MLServer merges requests before they are checked, so
 that one wrong request refuses those that it was merged with: batch trusted clients only.
 
-An answer says how many values of a field the model does not know: parameters `unknown_values_FIELD`
-of V2, the header `x-unknown-values` of the other. The log names a field once most are unknown.
+An answer reports how many values of a field are unknown to the model: parameters
+`unknown_values_FIELD` of V2, the header `x-unknown-values` of the other. The log names a field once
+most of its values are unknown.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ THREADS = max(4, os.cpu_count() or 1)
 
 logger = logging.getLogger("mmnet.serving")
 admission = Admission()
-"""Of all models of this process."""
+"""Limits shared by all models of this process."""
 threads = ThreadPoolExecutor(THREADS, "mmnet")
 
 Answer = tuple[Any, float, dict[str, int]]

@@ -1,4 +1,4 @@
-"""Periods in requests: text, as tables write them, read inside the exported graph."""
+"""Periods in requests: text in the format of the tables, parsed inside the exported graph."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mmnet.data.time_texts import first_of_month
 from mmnet.data.zones import DAY, SECOND
 
 TARGET = "target_period"
-"""Raw input: the period predicted."""
+"""Raw input: the predicted period."""
 RELEASE, FIRST_CLICK = "release_period", "first_click_period"
-"""Raw inputs: the period that the age counts from."""
+"""Raw inputs: the origin of the age."""
 NAMES = (TARGET, RELEASE, FIRST_CLICK)
-"""Raw inputs that a request may leave out."""
+"""Optional raw inputs of a request."""
 
 _WHOLE = r"[+-]?\d{1,15}"
 _TIME = r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d)(?::(\d\d)(?::(\d\d))?)?)?"
@@ -25,15 +25,15 @@ RULE = {
 
 
 def numbers(texts: tf.Tensor, calendar: Calendar, name: str) -> tf.Tensor:
-    """The numbers of periods, int64, in the shape of the texts; `NO_PERIOD` of an empty one.
+    """Parses periods into numbers, int64, in the shape of the texts; `NO_PERIOD` if empty.
 
     Args:
         texts: string, any shape.
-        calendar: what a period is.
-        name: of the input, for messages.
+        calendar: division of time into periods.
+        name: name of the input, for messages.
 
     Raises:
-        tf.errors.InvalidArgumentError: a text that is no period, when it is read.
+        tf.errors.InvalidArgumentError: during execution, if a text is not a period.
 
     >>> days = Calendar(kind="time", width=86_400)
     >>> texts = tf.constant(["2024-02-29", "2024-02-29T23:59"])

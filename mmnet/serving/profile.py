@@ -1,8 +1,8 @@
-"""What a model's inputs, scores and errors looked like where it was trained and validated.
+"""Profile of a model's inputs, scores and errors in training and validation.
 
-The profile lies in the export, so that whoever serves the model can tell when the world has left
-it. It describes examples whose outcome is known, (item, period) with clicks in the period: the
-same rows can be taken of any new period once its counts are in.
+The profile is part of the export, so that drift from it can be detected wherever the model is
+served. It describes examples with known outcomes, (item, period) with clicks in the period: the
+same kind of rows is available for any new period once its counts are known.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
     from mmnet.data.windows import Windows
 
 FILE = "profile.json"
-"""Of an export, in `assets.extra/`."""
+"""File of an export, in `assets.extra/`."""
 ROWS = 50_000
-"""Examples looked at; their distribution is known to half a percent."""
+"""Maximum number of examples; it determines distributions to half a percent."""
 BINS = 10
 PERIODS = 12
-"""Periods that say what is usual, the last ones of validation; as many before give the volume."""
+"""Number of periods that define normal variation, the last ones of validation; as many periods
+before them define the volume."""
 VALUES = 20
-"""Values of a category told apart; the rest is one."""
+"""Maximum number of values of a category to distinguish; the others are one group."""
 REST, UNKNOWN, ABSENT = "(rest)", "(unknown)", "(absent)"
 Values = dict[str, np.ndarray]
-"""Input -> its value of each row: float64 with NaN where absent, or text."""
+"""Input -> its value in each row: float64 with NaN where absent, or text."""
 
 
 class _Model(BaseModel):
@@ -40,17 +41,17 @@ class _Model(BaseModel):
 
 
 class Distribution(_Model):
-    """One input.
+    """Distribution of one input.
 
     Attributes:
-        n: rows.
+        n: number of rows.
         absent: share of rows without a value.
-        median: of the others; None for a category.
-        edges: inner borders of the bins of numbers, tenths where values are not tied.
-        values: of a category, the most frequent first.
-        shares: of rows in the bins, or with the values and then `REST`, and last absent.
-        quantiles: of present numbers at 0, 1, ..., 100 %; empty for a category.
-        usual_psi, usual_ks: the largest of any validation period against this.
+        median: median of the other rows; None for a category.
+        edges: inner borders of the bins of numbers, deciles unless values are tied.
+        values: values of a category, the most frequent first.
+        shares: shares of rows in the bins, or with the values and then `REST`, and last absent.
+        quantiles: quantiles of present numbers at 0, 1, ..., 100 %; empty for a category.
+        usual_psi, usual_ks: the largest values of any validation period compared with this.
     """
 
     n: int
@@ -64,7 +65,7 @@ class Distribution(_Model):
     usual_ks: float = 0.0
 
     def bins(self, values: np.ndarray) -> np.ndarray:
-        """Shares of other values in this one's bins."""
+        """Returns the shares of other values in the bins of this distribution."""
         if self.quantiles or values.dtype != object:
             present = values[~np.isnan(values)]
             place = np.searchsorted(self.edges, present, side="left")
@@ -79,10 +80,10 @@ class Distribution(_Model):
 
 
 def psi(distribution: Distribution, values: np.ndarray) -> float:
-    """Population stability index: sum over bins of (now - then) ln(now / then).
+    """Computes the population stability index: sum over bins of (now - then) ln(now / then).
 
-    Half a row is added to every bin of either side, so that an empty one counts as what it is: a
-    bin that so few rows did not reach.
+    Half a row is added to every bin on both sides, so that an empty bin counts as one that so few
+    rows did not reach.
 
     >>> round(psi(distribution(np.repeat([1.0, 2.0], 500)), np.repeat([1.0, 2.0], [900, 100])), 2)
     0.88
@@ -97,9 +98,9 @@ def _smoothed(shares: np.ndarray, rows: int) -> np.ndarray:
 
 
 def ks(distribution: Distribution, values: np.ndarray) -> float:
-    """Largest distance of two distribution functions, by this one's 101 quantiles: to 1 %.
+    """Computes the largest distance of two distribution functions, by 101 quantiles: to 1 %.
 
-    NaN for a category, or where either side has no value.
+    NaN for a category, or if either side has no values.
     """
     if not distribution.quantiles or values.dtype == object:
         return float("nan")
@@ -107,26 +108,26 @@ def ks(distribution: Distribution, values: np.ndarray) -> float:
     if not len(present):
         return float("nan")
     grid, place = np.unique(distribution.quantiles, return_index=True)
-    # At a value with several quantiles the function jumps, from the first of them to the last.
+    # At a value with several quantiles, the function jumps from the first to the last of them.
     below = place / 100
     last = np.append(place[1:], len(distribution.quantiles)) - 1
     upto = last / 100
     at_most = np.searchsorted(present, grid, side="right") / len(present)
     under = np.searchsorted(present, grid, side="left") / len(present)
     jumps = upto > below
-    # Between two quantiles all that is known is that the function is between their values.
+    # Between two quantiles, the function is only known to be between their values.
     return float(
         max(np.max(np.abs(at_most - upto)), np.max(np.abs(under - below)[jumps], initial=0))
     )
 
 
 class Period(_Model):
-    """What one period was like.
+    """Statistics of one period.
 
     Attributes:
-        rows: examples.
-        clicks: all clicks of the period.
-        bias: mean prediction minus mean true rate, percent; None in training, which knows them.
+        rows: number of examples.
+        clicks: total clicks of the period.
+        bias: mean prediction minus mean true rate, percent; None in training, which has seen them.
     """
 
     rows: int
@@ -138,11 +139,11 @@ class Profile(_Model):
     """`profile.json`.
 
     Attributes:
-        inputs: of the training examples, by name.
-        score: of the validation examples.
-        items: distinct items behind the training examples.
-        mean_rate: of the validation targets, percent.
-        bias: of validation, percent.
+        inputs: distributions of the training examples, by name.
+        score: distribution of the validation examples' scores.
+        items: number of distinct items in the training examples.
+        mean_rate: mean of the validation targets, percent.
+        bias: bias on validation, percent.
         periods: the last periods of training and validation, by label.
     """
 
@@ -155,10 +156,10 @@ class Profile(_Model):
 
     @property
     def constant_rate(self) -> float | None:
-        """The one rate of all targets that rules were solved on, percent; None where they differ.
+        """The common rate of all targets that rules were solved on, percent; None if they differ.
 
-        Of the targets only the mean is kept; that they have another rate than 0 in common is read
-        from the rates of the windows, which then have it too.
+        Only the mean of the targets is stored. Whether they all have the same rate, other than 0,
+        is inferred from the rates of the windows, which then have it too.
         """
         seen = self.inputs["history: share rate"].quantiles
         if self.mean_rate == 0:
@@ -168,17 +169,17 @@ class Profile(_Model):
 
 
 def sample(examples: Examples, number: int = ROWS) -> Examples:
-    """Evenly spaced examples, at most `number`."""
+    """Chooses evenly spaced examples, at most `number`."""
     chosen = np.unique(np.linspace(0, len(examples) - 1, number).astype(int))
     return Examples(examples.items[chosen], examples.times[chosen])
 
 
 def observe(dataset: Dataset, windows: Windows, examples: Examples) -> Values:
-    """Every input as one number, or one text, per example.
+    """Returns every input as one number, or one text, per example.
 
     Returns:
         `history: ...` (share rate, missing share, clicks), `taxonomy rate: <name>`, `numeric:
-        <name>`, `field: <name>`, `text: <name>` (words known), `vector: <name>` (its length) and
+        <name>`, `field: <name>`, `text: <name>` (known words), `vector: <name>` (its length) and
         `target clicks`.
     """
     spec = dataset.fitted.spec
@@ -227,7 +228,7 @@ def _mean(values: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def distribution(values: np.ndarray) -> Distribution:
-    """Describes one input's values."""
+    """Computes the distribution of one input's values."""
     if values.dtype == object:
         names, counts = np.unique(values[values != ABSENT], return_counts=True)
         often = [str(names[i]) for i in np.argsort(-counts, kind="stable")[:VALUES]]
@@ -259,13 +260,13 @@ def fit(
     validation: Examples,
     predicted: np.ndarray,
 ) -> Profile:
-    """Describes training, and how far each validation period is from it.
+    """Computes the profile of training, and the distance of each validation period from it.
 
     Args:
-        dataset: where the examples are from.
-        windows: of the dataset.
-        training: its examples.
-        validation: its examples.
+        dataset: dataset of the examples.
+        windows: windows of the dataset.
+        training: training examples.
+        validation: validation examples.
         predicted: scores of the validation examples, percent.
     """
     panel, horizon = dataset.panel, dataset.fitted.spec.horizon
@@ -273,8 +274,8 @@ def fit(
     inputs = {
         name: distribution(values) for name, values in observe(dataset, windows, training).items()
     }
-    # Targets of validation have more clicks than those of training; what is usual in a period is
-    # told by the same rows as of training: all that were clicked.
+    # Targets of validation need more clicks than those of training; normal variation is measured
+    # on the same kind of rows as in training: all with clicks.
     truth = windows.targets(validation).astype(np.float64)
     target = validation.times.astype(np.int64) + horizon
     usual = {name: [0.0, 0.0] for name in inputs}
@@ -318,12 +319,12 @@ def _raise_to(largest: list[float], then: Distribution, values: np.ndarray) -> N
 
 
 def of_period(dataset: Dataset, column: int, min_clicks: int | None = None) -> Examples:
-    """Examples whose target is this column of the panel: every item that was clicked in it.
+    """Returns examples whose target is this column of the panel: every item with clicks in it.
 
     Args:
-        dataset: where the examples are from.
-        column: of the panel; the window ends `horizon` before.
-        min_clicks: fewest clicks; those of a training target unless given.
+        dataset: dataset of the examples.
+        column: column of the panel; the window ends `horizon` before.
+        min_clicks: minimum clicks; default: those of a training target.
     """
     task, panel = dataset.fitted.task, dataset.panel
     least = task.min_train_clicks if min_clicks is None else min_clicks

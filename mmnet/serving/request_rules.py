@@ -1,4 +1,4 @@
-"""Which values the inputs of a request may hold: the rules of tables, applied to a request.
+"""Rules for the values of a request's inputs, which are the rules of tables.
 
 A table with a negative count, with more shares than clicks or with an infinite rate is refused
 when it is read. A request is held to the same rules, so that an export scores the same values
@@ -34,7 +34,7 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Rules:
-    """What the values of named inputs must fulfil; every other float must only be finite.
+    """Rules for the values of named inputs; all other floats must only be finite.
 
     Attributes:
         may_be_unknown: float inputs that may be null or NaN, which reads as unknown.
@@ -51,7 +51,7 @@ class Rules:
     columns: Mapping[str, tf.TensorSpec] = field(default_factory=dict)
 
     def problem(self, arrays: Arrays) -> str:
-        """Names the first value of a request that no table may hold; empty where there is none.
+        """Describes the first value of a request that breaks a rule; empty if all are valid.
 
         >>> rules = Rules(limits={"clicks": (0, 9, "a count")})
         >>> rules.problem({"clicks": np.array([[1, 2], [3, -4]])})

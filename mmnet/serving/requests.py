@@ -24,7 +24,7 @@ from mmnet.serving import period_texts
 from mmnet.serving.request_rules import MAX_TEXT_BYTES, Rules
 
 MAX_ROWS = 4096
-"""Of one request; a larger one belongs into `python -m mmnet.predict`."""
+"""Maximum rows of one request; use `python -m mmnet.predict` for more."""
 MAX_DEPTH = 16
 """Lists and objects inside one another in a body; an input has four at most."""
 MAX_LISTS = 1_000_000
@@ -106,7 +106,7 @@ def from_tf_serving(
     Args:
         document: parsed JSON: `{"instances": [{name: value, ...}, ...]}` or
             `{"inputs": {name: [value, ...], ...}}`, either with a `signature_name`. Where there is
-            one input only, its name may be left out. Bytes may stand as `{"b64": text}`.
+            one input only, its name may be left out. Bytes may be given as `{"b64": text}`.
         specs: of the signature's inputs.
         separators: text inputs that hold the values of a field -> what separates several. A value
             of them may be text, a number, true or false, a list of these, or null.

@@ -1,8 +1,8 @@
-"""How a rule that decides by scores is written.
+"""Format of rules that decide by scores.
 
-threshold=2.5      keep what is predicted to have a share rate of 2.5 % or more
+threshold=2.5      keep items with a predicted share rate of 2.5 % or more
 keep=0.3           keep the best 30 %
-recall=0.99        drop as much as possible while 99 % of the true top 5 % stay
+recall=0.99        drop as much as possible while keeping 99 % of the true top 5 %
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ KINDS = get_args(Kind)
 
 
 def parse(text: str) -> tuple[Kind, float]:
-    """Reads a rule as it is written.
+    """Parses a rule.
 
     >>> parse("recall=0.99")
     ('recall', 0.99)
@@ -32,7 +32,7 @@ def parse(text: str) -> tuple[Kind, float]:
         value = float("nan")
     if not sign or kind not in KINDS or not math.isfinite(value):
         raise InputError(
-            f"a rule is threshold=PERCENT, keep=SHARE or recall=SHARE. Received: {text!r}"
+            f"a rule must be threshold=PERCENT, keep=SHARE or recall=SHARE. Received: {text!r}"
             f"{did_you_mean(kind, KINDS)}"
         )
     if kind != "threshold" and not 0 < value <= 1:

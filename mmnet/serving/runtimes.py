@@ -1,7 +1,7 @@
-"""A signature of an export on one of several runtimes, with the same call for all.
+"""Signatures of an export on one of several runtimes, with the same interface for all.
 
 `tensorflow` runs the SavedModel as it is, `xla` compiles it with TensorFlow's own compiler; `onnx`
-(ONNX Runtime) and `openvino` run it converted, and come with the extra `fast`.
+(ONNX Runtime) and `openvino` run a converted model, and need the extra `fast`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Precision = Literal["float32", "bfloat16"]
 RUNTIMES: tuple[Runtime, ...] = ("tensorflow", "xla", "onnx", "openvino")
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 TILE = 256
-"""Rows computed at a time, whatever the batch: their activations still fit a core's cache."""
+"""Number of rows computed at a time: their activations fit into a core's cache."""
 SIZES = (1, 16, TILE)
-"""Rows of the programs of runtimes that compile for a size; a part is filled up to the next."""
+"""Batch sizes of runtimes that compile for a size; a smaller batch is padded to the next size."""
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
-"""Of a processor that multiplies in bfloat16; without them it is emulated, and slower."""
+"""CPU flags of native bfloat16; without them it is emulated, and slower."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -37,14 +37,14 @@ Arrays = dict[str, np.ndarray]
 class OpenSignature:
     """An open signature: arrays in and arrays out, by name, in batches of any size.
 
-    One thread at a time may call it; another thread opens its own.
+    Only one thread at a time may call it; other threads must open their own.
 
     Args:
         run: computes the outputs of one part of a batch.
         inputs: name -> dtype and shape after the batch axis.
-        runtime: which it is.
-        precision: of matrix products.
-        sizes: rows that `run` takes, ascending; none takes any number up to `TILE`.
+        runtime: name of the runtime.
+        precision: dtype of matrix products.
+        sizes: batch sizes that `run` accepts, ascending; empty: any size up to `TILE`.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class OpenSignature:
         """Returns every output, [batch, ...].
 
         Args:
-            tensors: every input, [batch, ...]; those of other names are not read. float16 and
+            tensors: every input, [batch, ...]; other names are ignored. float16 and
                 other dtypes are cast to the signature's own.
 
         Raises:
-            ValueError: an input is missing, has another shape, or another batch than the rest.
+            ValueError: an input is missing, has another shape, or another batch size.
         """
         given = self._checked(tensors)
         rows = len(next(iter(given.values())))
@@ -100,7 +100,7 @@ class OpenSignature:
         if len(rows) > 1 or any(given[name].shape[1:] != shape for name, shape in shapes.items()):
             found = ", ".join(f"{name} {array.shape}" for name, array in given.items())
             raise ValueError(
-                f"`tensors` must have one batch axis, and behind it the shapes {shapes}. "
+                f"`tensors` must have one batch axis, followed by the shapes {shapes}. "
                 f"Received: {found}"
             )
         return given
@@ -118,18 +118,19 @@ def opened(
     """Opens a signature of an export on a runtime.
 
     Args:
-        directory: a version's, or that of all versions, of which the newest is taken.
-        signature: of named tensors: `serving_default`, `explained`, `static` or `from_static`.
-        runtime: where it runs.
-        precision: "bfloat16" computes matrix products with 8 bits of mantissa: on OpenVINO, where
-            the processor can. Check `choosing.quality` first.
-        threads: that one batch is computed with. TensorFlow has one number of threads for the
-            whole process: it is set where TensorFlow has not been used before.
-        cache: where converted signatures are kept.
+        directory: directory of a version, or of all versions for the newest one.
+        signature: name of a signature of named tensors: `serving_default`, `explained`, `static`
+            or `from_static`.
+        runtime: name of the runtime.
+        precision: "bfloat16" computes matrix products with 8 bits of mantissa: on OpenVINO, if
+            the processor supports it. Check `choosing.quality` first.
+        threads: number of threads per batch. TensorFlow has one setting for the whole process,
+            which only takes effect if TensorFlow has not been used before.
+        cache: directory of converted signatures.
 
     Raises:
-        InputError: there is no such export, signature, runtime or precision, the signature cannot
-            be converted, the extra `fast` is not installed, or the processor has no bfloat16.
+        InputError: the export, signature, runtime or precision does not exist, the signature cannot
+            be converted, the extra `fast` is not installed, or the processor lacks bfloat16.
     """
     for flag, value, known in (
         ("runtime", runtime, RUNTIMES),
@@ -157,17 +158,17 @@ def opened(
 
 
 def _tensorflow(path: Path, signature: str, threads: int, *, compiled: bool) -> OpenSignature:
-    with contextlib.suppress(RuntimeError):  # it runs already, with the threads that it has
+    with contextlib.suppress(RuntimeError):  # TensorFlow is already in use, with its own threads
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     loaded, function = signature_of(path, signature)
     specs = function.structured_input_signature[1]
     if compiled and any(spec.dtype == tf.string for spec in specs.values()):
-        raise InputError(f"--runtime=xla reads no strings, as the signature {signature} does")
+        raise InputError(f"--runtime=xla cannot read strings, as the signature {signature} does")
     call = tf.function(lambda **tensors: function(**tensors), jit_compile=True)
 
     def run(part: Arrays, program: Any = (call if compiled else function, loaded)) -> Arrays:
-        # A signature does not keep its variables alive; the module that it is from does.
+        # A signature does not keep its variables alive; its module does.
         found = program[0](**{name: tf.constant(array) for name, array in part.items()})
         return {name: tensor.numpy() for name, tensor in found.items()}
 
@@ -212,18 +213,18 @@ def _openvino(
     with _readable(converted(path, signature, cache)) as file:
         model = core.read_model(file)
     settings = {
-        # Else it would choose bfloat16 by itself wherever the processor has it.
+        # Otherwise it would choose bfloat16 by itself if the processor has it.
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
-        "ENABLE_CPU_PINNING": False,  # two processes would be pinned to the same core
+        "ENABLE_CPU_PINNING": False,  # otherwise two processes would be pinned to the same core
     }
     requests: dict[int, Any] = {}
 
     def run(part: Arrays) -> Arrays:
         rows = len(next(iter(part.values())))
         if rows not in requests:
-            # Shapes without a free axis: a third faster than one program for all sizes.
+            # Fixed shapes: a third faster than one program for all sizes.
             sized = model.clone()
             sized.reshape(
                 {one.any_name: [rows, *list(one.partial_shape)[1:]] for one in sized.inputs}
@@ -250,13 +251,15 @@ def _missing(runtime: Runtime) -> InputError:
 def _readable(path: Path) -> Iterator[str]:
     try:
         yield str(path)
-    except Exception as error:  # each runtime has errors of its own
+    except Exception as error:  # each runtime has its own exceptions
         told = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} cannot be read ({told}); remove it, it is made anew") from error
+        raise InputError(
+            f"{path} cannot be read ({told}); delete it and it will be rebuilt"
+        ) from error
 
 
 def has_bfloat16() -> bool:
-    """Whether this processor multiplies in bfloat16, and OpenVINO knows how.
+    """Checks whether this processor has native bfloat16, and OpenVINO supports it.
 
     Raises:
         InputError: the extra `fast` is not installed.
@@ -272,7 +275,7 @@ def has_bfloat16() -> bool:
 
 @functools.cache
 def _openvino_core() -> Any:
-    # Importing OpenVINO tells its makers' analytics so; without that package it does not.
+    # Importing OpenVINO sends analytics to its vendor; without this package it does not.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino

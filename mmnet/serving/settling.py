@@ -1,4 +1,4 @@
-"""Which runtime computes a job, settled on its own items."""
+"""Choice of the runtime of a job, measured on its own items."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from mmnet.serving.job import Job
 
 CHOOSE = f"{__name__}:choose_runtime"
 SAMPLE = 4096
-"""Items that runtimes are tried on."""
+"""Number of items that runtimes are measured on."""
 
 
 def choose_runtime(job_text: str, directory: str) -> None:
-    """Settles what computes, and writes it beside the survey; for a process of its own.
+    """Chooses the runtime, and writes it next to the survey; for a separate process.
 
     Args:
         job_text: the job as JSON.
-        directory: of the survey.
+        directory: directory of the survey.
 
     Raises:
         InputError: the precision changes the scores too much.
@@ -50,7 +50,7 @@ def choose_runtime(job_text: str, directory: str) -> None:
 
 
 def settle_runtime(job: Job, directory: Path) -> list[str]:
-    """Has the runtime chosen where that is asked for; what was found out, in sentences."""
+    """Has the runtime chosen if requested; returns remarks about it as sentences."""
     if job.runtime != "fastest" and job.precision == "float32":
         return []
     if "runtime" not in first_pass.about(directory):

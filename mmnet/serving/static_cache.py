@@ -1,7 +1,7 @@
-"""What a model makes of an item alone, computed once and kept by content.
+"""Cache of the parts of a network that depend on items alone, by content.
 
-A file holds the static parts of one run of items. Its name is a hash of the model and of all that
-these parts are made of, so a period later, or in another catalogue, the same items find it again.
+A file has the static parts of one range of items. Its name is a hash of the model and of everything
+that these parts depend on, so the same items find it again in a later period or another catalogue.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from mmnet.files import UNREADABLE
 
 
 class StaticCache:
-    """Static parts of items in a directory.
+    """A cache of static parts of items in a directory.
 
     Args:
-        directory: made if need be; none: nothing is kept.
+        directory: cache directory, created if needed; None: no cache.
         model: fingerprint of the model.
     """
 
@@ -32,15 +32,15 @@ class StaticCache:
         self.hits = self.computed = 0
 
     def get(self, key: str, num_items: int, compute: Callable[[], np.ndarray]) -> np.ndarray:
-        """The static parts of a run of items.
+        """Returns the static parts of a range of items.
 
         Args:
             key: hash of their contents, see `content_key`.
-            num_items: how many they are.
-            compute: computes them, float32 [items, width].
+            num_items: number of items.
+            compute: function that computes them, float32 [items, width].
 
         Returns:
-            float32 [items, width]; a mapped file where it was kept.
+            float32 [items, width]; a mapped file if it was cached.
 
         Raises:
             InputError: the directory cannot be written.
@@ -71,7 +71,7 @@ def _checksum(static: np.ndarray) -> bytes:
 
 
 def _read(path: Path, num_items: int) -> np.ndarray | None:
-    """The parts in a file; None where it is absent, damaged or edited: it is then rebuilt.
+    """Reads the parts in a file; None if it is missing, damaged or edited, so that it is rebuilt.
 
     A file without a checksum, as earlier versions wrote it, is rebuilt too.
     """
@@ -87,12 +87,12 @@ def _read(path: Path, num_items: int) -> np.ndarray | None:
 
 
 def content_key(columns: pa.Table, *arrays: np.ndarray, about: str = "") -> str:
-    """A hash of what static parts are made of.
+    """Returns a hash of everything that static parts depend on.
 
     Args:
         columns: the items' columns that the model reads.
-        *arrays: more of them, such as vectors from other tables.
-        about: what else decides: encoders, image files.
+        *arrays: further inputs, such as vectors from other tables.
+        about: other dependencies: encoders, image files.
     """
     digest = hashlib.sha256(about.encode())
     sink = pa.PythonFile(_Hashing(digest), "w")
@@ -105,7 +105,7 @@ def content_key(columns: pa.Table, *arrays: np.ndarray, about: str = "") -> str:
 
 
 class _Hashing:
-    """A file that only hashes what is written to it."""
+    """A file object that only hashes what is written to it."""
 
     closed = False
 

@@ -1,6 +1,6 @@
-"""Who scores the blocks of a catalogue: this process, several on this host, or Spark's executors.
+"""Processes that score the blocks of a catalogue: this one, several on this host, or Spark's.
 
-They all do the same: take a block, score it, write its file. Nothing else passes between them.
+All of them do the same: take a block, score it, write its file. They share nothing else.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ ONE_THREAD = {
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
 }
-"""A process takes one core: more processes scale where more threads would wait for each other."""
+"""A process uses one core: several processes scale, whereas threads would wait for each other."""
 
 Make = str
-"""`module:function`: of the directory of a job makes what scores and writes one of its blocks and
-tells how many items it scored; its method `cost` tells what was spent."""
+"""`module:function`, which maps the directory of a job to a worker. The worker scores and writes a
+block by its number and returns the number of items; its method `cost` returns its cost so far."""
 
 
 def here(work: Any, blocks: Sequence[int], done: Callable[[int], None]) -> Cost:
-    """Scores blocks in this process, and tells what it spent.
+    """Scores blocks in this process, and returns its cost.
 
     Args:
         work: the worker.
-        blocks: their numbers.
-        done: is told the items of each block.
+        blocks: numbers of the blocks.
+        done: called with the number of items of each block.
     """
     for number in blocks:
         done(work(number))
@@ -47,11 +47,11 @@ def here(work: Any, blocks: Sequence[int], done: Callable[[int], None]) -> Cost:
 
 
 def apart(function: str, *arguments: Any) -> Any:
-    """Calls `module:function` in a process of one core, and gives back what it returned.
+    """Calls `module:function` in a process of one core, and returns its result.
 
     Raises:
-        InputError: what it found wrong with its input.
-        RuntimeError: it failed.
+        InputError: the function raised it.
+        RuntimeError: the function failed.
     """
     with pool(1) as one:
         return one.submit(guarded, _made, function, *arguments).result()
@@ -65,22 +65,21 @@ def processes(
     *,
     number: int,
 ) -> list[Cost]:
-    """Scores blocks in processes of this host, each on one core.
+    """Scores blocks in several processes of this host, each on one core.
 
     Args:
-        make: makes the worker in each process.
-        directory: of the job.
-        blocks: their numbers.
-        done: is told the items of each block.
-        number: of processes.
+        make: name of the function that makes the worker in each process.
+        directory: directory of the job.
+        blocks: numbers of the blocks.
+        done: called with the number of items of each block.
+        number: number of processes.
 
     Returns:
-        What each process spent.
+        The cost of each process.
 
     Raises:
-        InputError: what a process found wrong with its input; what the others have begun is
-            finished first.
-        RuntimeError: a process failed, or ended before its work did.
+        InputError: a process raised it; blocks already begun by the others are finished first.
+        RuntimeError: a process failed, or was killed.
     """
     costs: dict[str, Cost] = {}
     with pool(min(number, len(blocks))) as started:
@@ -96,23 +95,23 @@ def processes(
 
 @contextlib.contextmanager
 def pool(number: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes of one core each; they end with the block, at an interrupt, or with this process.
+    """Starts processes of one core each; they end with the block, an interrupt or this process.
 
     Raises:
-        RuntimeError: one of them ended before its work did.
+        RuntimeError: one of them was killed.
     """
     # TensorFlow does not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with _environment(ONE_THREAD):  # they are started as they are needed
+    with _environment(ONE_THREAD):  # processes are started on demand
         executor = ProcessPoolExecutor(number, context, initializer=_watch_parent)
         try:
             yield executor
         except BrokenProcessPool:
             raise RuntimeError(
-                "a scoring process ended before its work did, as one does that is killed; run the "
-                "same command again, which goes on from the files of a directory of scores"
+                "a scoring process was killed, possibly because it ran out of memory; run the same "
+                "command again, which resumes from the files in a directory of scores"
             ) from None
-        except KeyboardInterrupt:  # blocks may take minutes, and a part of one is never seen
+        except KeyboardInterrupt:  # blocks may take minutes, and partial ones are discarded
             for process in multiprocessing.active_children():
                 process.kill()
             raise
@@ -125,7 +124,7 @@ def _watch_parent() -> None:
 
 
 def _end_with_parent() -> None:
-    """Ends this process when the one that started it is gone, however it went."""
+    """Ends this process when its parent process has ended in any way."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -133,7 +132,7 @@ def _end_with_parent() -> None:
 
 
 def guarded(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a function; an error that is not the user's keeps its traceback in its message."""
+    """Calls a function; exceptions other than wrong input keep their traceback in the message."""
     try:
         return function(*arguments)
     except InputError:
@@ -143,18 +142,18 @@ def guarded(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _made(function: str, *arguments: Any) -> Any:
-    """What `module:function` makes of some arguments; the module is loaded here first."""
+    """Calls `module:function` with some arguments, after importing the module."""
     module, _, name = function.partition(":")
     load_tensorflow(keras=False)
     return getattr(importlib.import_module(module), name)(*arguments)
 
 
 _WORKERS: dict[str, Any] = {}
-"""Directory of a job -> the worker of this process, which is made once."""
+"""Directory of a job -> the worker of this process, which is created once."""
 
 
 def _scored(make: Make, directory: str, block: int) -> tuple[int, Cost]:
-    """Scores a block; gives its items, and what this process has spent so far."""
+    """Scores a block; returns its number of items, and the cost of this process so far."""
     if directory not in _WORKERS:
         _WORKERS[directory] = _made(make, directory)
     work = _WORKERS[directory]
@@ -163,7 +162,7 @@ def _scored(make: Make, directory: str, block: int) -> tuple[int, Cost]:
 
 @contextlib.contextmanager
 def _environment(settings: dict[str, str]) -> Iterator[None]:
-    """Sets environment variables, for the processes that are started meanwhile."""
+    """Sets environment variables for processes started inside the context."""
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:
@@ -182,20 +181,20 @@ def spark(
     """Scores blocks on Spark's executors; each task is a block, on one core.
 
     The paper's workers have one core and 8 GB. Executors must see the same files under the same
-    names as this process, and have the package installed.
+    paths as this process, and need the package installed.
 
     Args:
-        make: makes the worker, once in each executor's Python process.
-        directory: of the job.
-        blocks: their numbers.
-        done: is told the items of each block.
-        session: of Spark.
+        make: name of the function that makes the worker, once per executor's Python process.
+        directory: directory of the job.
+        blocks: numbers of the blocks.
+        done: called with the number of items of each block.
+        session: Spark session.
 
     Returns:
-        What each Python process spent, at its end.
+        The cost of each Python process, at its end.
 
     Raises:
-        InputError: what an executor found wrong with its input.
+        InputError: an executor raised it.
     """
     found = session.createDataFrame([(number,) for number in blocks], "block long")
     tasks = found.repartitionByRange(len(blocks), "block")
@@ -213,7 +212,7 @@ TASK = "items long, wrong string, cost string"
 
 
 class _Task:
-    """What a Spark task does with the numbers of its blocks."""
+    """Spark task that scores the blocks of its numbers."""
 
     def __init__(self, make: Make, directory: str):
         self._make, self._directory = make, directory

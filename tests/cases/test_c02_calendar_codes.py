@@ -62,7 +62,6 @@ def test_codes_have_a_width(drives, code, how, time_format, period):
 def test_months_as_text_are_no_days(drives):
     expected = write(lambda dates: dates.strftime("%Y-%m"), **MONTHS)
     assert drives.refused(*FLAGS) == (
-        "counts.csv, column period: its values name months, but periods are 1d long; "
-        "set --period=1M"
+        "counts.csv, column period: values are months, but periods are 1d long; set --period=1M"
     )
     worlds.holds(drives.made(*FLAGS, "--period=1M"), expected)

@@ -65,5 +65,5 @@ def iceberg(table):
 def test_a_table_format_with_a_log_is_refused_by_name(drives, table, write):
     write(table)
     said = drives.refused("--events=log", *FLAGS)
-    assert said.startswith(f"log is a {write.__name__.title()} table: its log decides which of")
+    assert said.startswith(f"log is a {write.__name__.title()} table, whose log lists its current")
     assert "(--events)" in said

@@ -13,7 +13,7 @@ SMALL, BIG = (
     for first, step in ((100_001, 1), (7_205_759_406_317_000_000, 37))
 )
 EVENTS = (worlds.TAXONOMIES, *worlds.COUNTED, "--bad_events=drop")
-LOST = "turned into a floating-point number, so that its last digits are lost"
+LOST = "converted to a floating-point number, so its last digits are lost"
 
 
 def renamed(table, ids):

@@ -30,11 +30,11 @@ def test_repeated_counts_are_named_and_left_out_by_a_flag(drives):
     table = worlds.counts()
     pd.concat([table, table[:5]]).to_csv("counts.csv", index=False)
     assert drives.refused(*COUNTS) == (
-        "counts.csv line 802: an exact repeat of line 2 (item 'v0000' in period 2024-03-04); "
+        "counts.csv line 802: exact duplicate of line 2 (item 'v0000' in period 2024-03-04); "
         "remove it, or set --repeats=drop"
     )
     worlds.holds(drives.made(*COUNTS, "--repeats=drop"), worlds.of_counts(table))
-    assert drives.rule("counts: is not an exact repeat").endswith(": 805 in, 5 dropped")
+    assert drives.rule("counts: is not an exact duplicate").endswith(": 805 in, 5 dropped")
 
 
 @pytest.mark.parametrize("flags", [[], ["--repeats=drop"]])
@@ -43,5 +43,5 @@ def test_two_rows_for_one_key_are_refused_whatever_the_flag(drives, flags):
     other = table[:1].assign(clicks=table["clicks"][0] + 1)
     pd.concat([table, table[3:5], other]).to_csv("counts.csv", index=False)
     said = drives.refused(*COUNTS, *flags)
-    assert said.startswith("counts.csv line 804: two different rows for item 'v0000' in period")
+    assert said.startswith("counts.csv line 804: duplicate row for item 'v0000' in period")
     assert f"clicks is '{table['clicks'][0]}' in line 2 and '{table['clicks'][0] + 1}' here" in said

@@ -97,7 +97,7 @@ def test_vectors_of_any_kind(drives, tables, write, place):
 
 def lost_digits(table):
     table.assign(item_id=7.2e18 + np.arange(len(table))).to_parquet("cover")
-    return "cover row 1, column item_id: 7.2e+18 is an id that was turned into a floating-point"
+    return "cover row 1, column item_id: 7.2e+18 is an id that was converted to a floating-point"
 
 
 def of_arrow(table):
@@ -113,7 +113,7 @@ def of_delta(table):
 
 def repeated(table):
     pd.concat([table, table[:1]]).to_parquet("cover")
-    return "cover row 41, column item_id: item 'v0000' and its vector were in an earlier row"
+    return "cover row 41, column item_id: duplicate of an earlier row of item 'v0000'"
 
 
 def in_capitals(table):
@@ -216,17 +216,17 @@ def test_items_with_names_in_chinese_are_encoded(encode):
 
 def of_lost_digits(table):
     table.assign(item_id=7.2e18 + np.arange(len(table))).to_parquet("i")
-    return "i row 1, column item_id: 7.2e+18 is an id that was turned into a floating-point"
+    return "i row 1, column item_id: 7.2e+18 is an id that was converted to a floating-point"
 
 
 def of_repeats(table):
     pd.concat([table, table[:1]]).to_json("i", orient="records", lines=True)
-    return "i line 41: an exact repeat of line 1 (item 'v0000'); remove it, or set --repeats=drop"
+    return "i line 41: exact duplicate of line 1 (item 'v0000'); remove it, or set --repeats=drop"
 
 
 def of_contradictions(table):
     pd.concat([table, table[:1].assign(title="other")]).to_csv("i", index=False)
-    return "i line 42: two different rows for item 'v0000': title is "
+    return "i line 42: duplicate row for item 'v0000': title is "
 
 
 def of_latin_letters(table):

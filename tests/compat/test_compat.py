@@ -149,7 +149,7 @@ def test_an_old_run_is_evaluated_again_once_its_dataset_is_named(old, tmp_path, 
     run_dir = shutil.copytree(old / "mmnet" / "run", tmp_path / "run")
     evaluation = old / "mmnet" / "run" / "evaluation"
     assert mmnet("evaluate", f"--run_dir={run_dir}") == driver.WRONG_INPUT
-    refused(capsys, "or name another by --dataset_dir")  # it was made on another machine
+    refused(capsys, "or choose another --dataset_dir")  # it was made on another machine
     where = f"--dataset_dir={old}/mmnet/dataset"
     assert mmnet("evaluate", f"--run_dir={run_dir}", where) == driver.OK
     for name in ("metrics.json", "attention.json", "outage.json"):

@@ -31,7 +31,7 @@ def enough_but_for(megabytes, monkeypatch):
     monkeypatch.setenv(budgets.VARIABLE, f"{megabytes}MB")
 
 
-OR_MORE = ", or use a machine with more memory (where this limit is wrong, set MMNET_MEMORY=64GB)"
+OR_MORE = ", or use a machine with more memory (if this limit is wrong, set MMNET_MEMORY=64GB)"
 
 # ------------------------------------------------------------------------ what there is
 
@@ -72,9 +72,9 @@ def test_items_times_periods_are_estimated(monkeypatch):
     enough_but_for(1000, monkeypatch)
     # 2,000 items in 20,000 periods, of 33 bytes each.
     assert refused(count, 20_000, 2000) == (
-        "counts table: 20,000 periods of 2,000 items need about 1.23 GB of memory, and there are "
-        "1000 MB; make --period wider, or start later by --first_period, or set a smaller "
-        "--shard_items" + OR_MORE
+        "counts table: 20,000 periods of 2,000 items need about 1.23 GB of memory, but only "
+        "1000 MB are available; make --period wider, or start later with --first_period, or set "
+        "a smaller --shard_items" + OR_MORE
     )
     assert count(20_000, 2000, shard_items=1000).num_periods == 20_000
 
@@ -82,8 +82,8 @@ def test_items_times_periods_are_estimated(monkeypatch):
 def test_an_array_of_all_items_is_estimated(monkeypatch):
     enough_but_for(1, monkeypatch)
     assert refused(arrays.in_memory, "history", (1000, 200, 3), "float32") == (
-        "1,000 rows of 'history' need about 2.29 MB of memory, and there are 1 MB; make --period "
-        "wider, or start later by --first_period" + OR_MORE
+        "1,000 rows of 'history' need about 2.29 MB of memory, but only 1 MB are available; make "
+        "--period wider, or start later with --first_period" + OR_MORE
     )
 
 
@@ -92,9 +92,9 @@ def test_an_array_in_a_file_counts_against_the_disk(monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=1 << 20))
     enough_but_for(0, monkeypatch)  # memory does not matter
     assert refused(arrays.new_array, tmp_path, "clicks", (1000, 200), "int64") == (
-        f"1,000 rows of 'clicks' need 1.53 MB on the disk of {tmp_path.parent}, where 1 MB are "
-        "free; free some, make --period wider, or start later by --first_period, or choose "
-        "another place"
+        f"1,000 rows of 'clicks' need 1.53 MB on the disk of {tmp_path.parent}, but only 1 MB are "
+        "free; free some space, make --period wider, or start later with --first_period, or choose "
+        "another directory"
     )
     assert not list(tmp_path.iterdir())
     assert not arrays.new_array(tmp_path, "clicks", (100, 200), "int64").any()
@@ -106,14 +106,15 @@ def test_an_array_in_a_file_counts_against_the_disk(monkeypatch, tmp_path):
         (  # 20,000 pairs in 1,000 periods, of 48 bytes each
             100,
             "the means of 20,000 values that some items have of taxonomy 'tags', in 1,000 periods, "
-            "need about 916 MB of memory, and there are 100 MB; make --period wider, or start "
-            "later by --first_period, set a smaller --shard_items, or leave it out of --taxonomies",
+            "need about 916 MB of memory, but only 100 MB are available; make --period wider, or "
+            "start later with --first_period, set a smaller --shard_items, or leave it out of "
+            "--taxonomies",
         ),
         (  # the sums of 20,000 values, of 16 bytes each
             100,
             "the sums of 20,000 values of taxonomy 'tags' in 1,000 periods need about 305 MB of "
-            "memory, and there are 100 MB; make --period wider, or start later by --first_period, "
-            "or leave it out of --taxonomies",
+            "memory, but only 100 MB are available; make --period wider, or start later with "
+            "--first_period, or leave it out of --taxonomies",
         ),
     ],
 )
@@ -150,8 +151,8 @@ def test_a_compressed_file_is_refused_as_it_grows(monkeypatch, tmp_path):
         f"{path}: its rows, {budgets.shown(path.stat().st_size)} in the file, need about "
     )
     assert said.endswith(
-        "there are 2 MB; write the table as Parquet, of which counts, items and vectors are read "
-        "in pieces" + OR_MORE
+        "but only 2 MB are available; convert the table to Parquet, which is read in chunks for "
+        "counts, items and vectors" + OR_MORE
     )
 
 
@@ -164,7 +165,7 @@ def test_a_parquet_file_is_refused_by_its_footer(monkeypatch, tmp_path):
     # 4 + 1 bytes of text, 8 and 1 bytes a row.
     assert refused(tables.read, str(path), "items").startswith(
         f"{path}: its 1,000,000 rows, {budgets.shown(path.stat().st_size)} in the file, need about "
-        "13.4 MB of memory, and there are 10 MB; read fewer rows"
+        "13.4 MB of memory, but only 10 MB are available; read fewer rows"
     )
 
 
@@ -208,5 +209,5 @@ def test_a_column_that_repeats_a_long_text_is_refused_before_it_is_read(
     opened = parquet.open_table(str(path), "items")
     assert " need about 47." in refused(opened.read)
     said = refused(list, opened.pieces(5000, {"t": "texts"}))
-    assert said.startswith(f"{path}: 5,000 rows of t need about 47.7 MB of memory, and there are")
+    assert said.startswith(f"{path}: 5,000 rows of t need about 47.7 MB of memory, but only")
     assert len(next(opened.pieces(500, {"t": "texts"}))) == 500  # in small pieces it fits

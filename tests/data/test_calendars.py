@@ -203,7 +203,7 @@ def test_one_m_may_be_a_minute_or_a_month():
     with pytest.raises(InputError) as caught:
         calendar_of_times(TableFlags(period="1m"))
     assert str(caught.value) == (
-        "--period=1m may be minutes or months; set --period=1min or --period=1M"
+        "--period=1m is ambiguous: it may be minutes or months; set --period=1min or --period=1M"
     )
 
 
@@ -223,7 +223,7 @@ def test_names_of_weeks_and_months_need_periods_of_their_length(values, period, 
     with pytest.raises(InputError) as caught:
         numbers(values, period=period)
     assert str(caught.value) == (
-        f"counts table, column period: its values name {names}s, but periods are {period} long; "
+        f"counts table, column period: values are {names}s, but periods are {period} long; "
         f"set --period={wide}"
     )
     found = numbers(values, period=wide)[1]

@@ -47,8 +47,8 @@ def test_a_text_is_left_as_it_is_written():
 @pytest.mark.parametrize("value", [7.2e18, "7.2e+18", "7205759406317000192.0", 2.0**53])
 def test_an_id_that_lost_its_digits_in_a_float_is_refused(value):
     assert sentence(id_texts, of([None, value]), "x", "item_column").startswith(
-        f"items table row 2, column x: {value} is an id that was turned into a floating-point "
-        "number, so that its last digits are lost; write ids as whole numbers or text"
+        f"items table row 2, column x: {value} is an id that was converted to a floating-point "
+        "number, so its last digits are lost; write ids as integers or text"
     )
 
 
@@ -60,14 +60,14 @@ def test_dictionaries_are_strings():
 
 def test_a_list_where_one_value_is_wanted_is_refused():
     assert sentence(strings, of([["a"]]), "x", "texts") == (
-        "items table: column 'x' named by --texts holds list<item: string> values; "
-        "one value per row is wanted"
+        "items table: column 'x' named by --texts has list<item: string> values; "
+        "each row must have a single value"
     )
 
 
 def test_bytes_that_are_no_text_are_refused():
     assert sentence(strings, of([b"\xff"]), "x", "texts") == (
-        "items table row 1, column x: not UTF-8 text; write the file again"
+        "items table row 1, column x: not UTF-8 text; write the file again as UTF-8"
     )
 
 
@@ -168,6 +168,6 @@ def test_ids_may_have_to_be_whole_numbers():
         assert whole_ids(of([value]), "x", "pairs").tolist() == [value]
     for value in ("a", "", None, -1, "1.5", str(2**63)):
         assert sentence(whole_ids, of([value]), "x", "pairs") == (
-            "items table row 1, column x: ids are whole numbers here, below 2**63. "
+            "items table row 1, column x: ids must be whole numbers below 2**63. "
             f"Received: {value!r}"
         )

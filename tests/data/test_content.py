@@ -88,7 +88,7 @@ def test_every_item_gets_the_vector_of_its_text(tmp_path):
 def test_the_ledger_says_what_has_no_vector_and_why(tmp_path):
     (encoded,) = Encoders(flags(tmp_path)).encode(items())
     rule = encoded.rule
-    assert (rule.rule, rule.rows_in, rule.dropped) == ("text of 'title' is there", 5, 2)
+    assert (rule.rule, rule.rows_in, rule.dropped) == ("text of 'title' exists", 5, 2)
     assert rule.note == "1 not readable: broken"
 
 
@@ -143,8 +143,8 @@ def test_a_model_is_not_given_vectors_of_another_encoder(tmp_path):
     [
         ({"images": ("cover",)}, r"--images=cover needs --image_encoder=resnet50 or hub"),
         ({"images": ("cover",), "image_encoder": "resnet50"}, "--images needs --image_root"),
-        ({"image_encoder": "resnet50"}, "--image_encoder=resnet50 has nothing to read"),
-        ({"texts": ()}, "--text_encoder=hub has nothing to read"),
+        ({"image_encoder": "resnet50"}, "--image_encoder=resnet50 has nothing to encode"),
+        ({"texts": ()}, "--text_encoder=hub has nothing to encode"),
     ],
 )
 def test_flags_that_miss_their_other_half_are_refused(tmp_path, given, message):
@@ -153,7 +153,7 @@ def test_flags_that_miss_their_other_half_are_refused(tmp_path, given, message):
 
 
 def test_a_text_column_of_numbers_is_refused(tmp_path):
-    with pytest.raises(InputError, match="holds number values, not text"):
+    with pytest.raises(InputError, match="has number values, not text"):
         pipeline.prepare(found(["1984", "2001"]), flags(tmp_path), TASK)
 
 
@@ -217,7 +217,7 @@ def test_vectors_of_a_source_can_be_left_out():
     kept = input_tables.load_tables(TableFlags(**given))
     assert list(kept.vectors) == ["cover"]
     assert not input_tables.load_tables(TableFlags(**given, leave_out_vectors=("cover",))).vectors
-    with pytest.raises(InputError, match=r"covers: the source has vectors cover\. Did"):
+    with pytest.raises(InputError, match=r"covers: no such vectors; the source has cover\. Did"):
         input_tables.load_tables(TableFlags(**given, leave_out_vectors=("covers",)))
 
 
@@ -230,7 +230,7 @@ def test_an_image_path_that_no_file_can_have_is_counted_and_one_outside_is_refus
         return encoders.files(Table(pa.table({"cover": list(paths)}), "items"))
 
     assert [name for name, *_ in files("a.png", "no\0file", "gone.png", "")] == ["a.png"]
-    with pytest.raises(InputError, match=r"image '\.\./passwd' lies outside --image_root="):
+    with pytest.raises(InputError, match=r"image '\.\./passwd' is outside --image_root="):
         files("a.png", "../passwd")
 
 

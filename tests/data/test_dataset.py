@@ -133,7 +133,7 @@ def test_other_files_are_never_replaced(dataset, tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set/thesis.txt").write_text("dear")
     assert sentence(datasets.save, dataset, tmp_path / "set") == (
-        f"{tmp_path}/set holds other files; choose another --dataset_dir"
+        f"{tmp_path}/set contains other files; choose another --dataset_dir"
     )
     assert (tmp_path / "set/thesis.txt").read_text() == "dear"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
@@ -145,7 +145,7 @@ def test_a_place_that_cannot_be_written_is_refused(dataset, tmp_path):
         with pytest.raises(NotADirectoryError) as caught:
             datasets.save(dataset, tmp_path / place)
         told = files.problem_of_place(caught.value)  # as a driver does
-        assert told.endswith(f"{place}: Not a directory; choose another")
+        assert told.endswith(f"{place}: Not a directory; choose another path")
     assert (tmp_path / "file").read_text() == "dear"
 
 
@@ -161,7 +161,7 @@ def test_a_part_that_is_missing_or_cut_off_is_refused(dataset, tmp_path, name, l
     if left is not None:
         file.write_bytes(content[: int(left * len(content))])
     assert sentence(datasets.load, tmp_path / "set") == (
-        f"{file} is missing or cut off; prepare the dataset again"
+        f"{file} is missing or truncated; prepare the dataset again"
     )
 
 
@@ -173,7 +173,7 @@ def test_nothing_in_it_is_a_pickle(dataset, tmp_path):
             assert not np.load(file, allow_pickle=False).dtype.hasobject
     class_of_trouble = np.array([{}], object)
     np.save(folder / "clicks.npy", class_of_trouble, allow_pickle=True)
-    assert "clicks.npy is missing or cut off" in sentence(datasets.load, tmp_path / "set")
+    assert "clicks.npy is missing or truncated" in sentence(datasets.load, tmp_path / "set")
 
 
 def test_a_dataset_of_an_earlier_version_has_its_files_at_the_top(dataset, tmp_path):
@@ -216,4 +216,4 @@ def test_arrays_that_do_not_go_together_are_refused(dataset, tmp_path, name, dam
     path = folder_of(tmp_path) / f"{name}.npy"
     np.save(path, damage(np.load(path)))
     told = sentence(datasets.load, tmp_path)
-    assert told.startswith(f"{path} is damaged: it does not go with the dataset's other arrays")
+    assert told.startswith(f"{path} is damaged: it does not match the dataset's other arrays")

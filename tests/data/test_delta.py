@@ -49,15 +49,15 @@ def test_a_log_that_cannot_be_followed_is_refused(tmp_path, monkeypatch):
     (place / "_delta_log").mkdir(parents=True)
     log = place / "_delta_log" / "00000000000000000000.json"
     log.write_text('{"add":{"path":"part-0.parquet"}}\n')
-    assert " is a Delta table: its log decides which of its files count, and cannot be read: " in (
+    assert " is a Delta table, whose log lists its current files, but the log cannot be read: " in (
         refused(place)
     )
     deltalake.write_deltalake(tmp_path / "set", TABLE)
     for path in (tmp_path / "set").glob("*.parquet"):
         path.unlink()
-    assert "names a file that is not there: " in refused(tmp_path / "set")
+    assert "lists a file that does not exist: " in refused(tmp_path / "set")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "pip install mmnet[lakehouse] (--counts)" in refused(place)
+    assert "pip install 'mmnet[lakehouse]' (--counts)" in refused(place)
 
 
 def test_features_that_the_files_do_not_show_are_refused(tmp_path):
@@ -74,5 +74,5 @@ def test_features_that_the_files_do_not_show_are_refused(tmp_path):
 def test_a_table_within_another_directory_is_not_mixed_with_it(tmp_path):
     deltalake.write_deltalake(tmp_path / "all" / "table", TABLE)
     said = refused(tmp_path / "all")
-    assert said.endswith("does not read it here; name its own directory alone, or export the table "
+    assert said.endswith("does not read here; name its own directory alone, or export the table "
                          "as plain Parquet (--counts)")  # fmt: skip

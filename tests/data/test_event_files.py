@@ -134,8 +134,8 @@ def test_columns_that_differ_in_case_only_are_told_apart(ending):
         (i, 1, n and 1) for i, _, n in COUNTED
     ]
     assert sentence(f"e{ending}", numerator="like > LIKE") == (
-        f"e{ending}: columns 'LIKE' and 'like' differ in case only, which engines do not tell "
-        "apart; rename one"
+        f"e{ending}: columns 'LIKE' and 'like' differ only in upper and lower case, which engines "
+        "cannot distinguish; rename one"
     )
 
 

@@ -529,8 +529,8 @@ def test_a_numerator_is_a_column_or_a_comparison(numerator, counted):
         ({"numerator": "play_ms == 'x'"}, "does not compare with the text 'x'; compare numbers"),
         ({"numerator": "when > 3"}, "does not compare with the number 3.0; compare numbers with"),
         ({"numerator": "when > liked"}, "does not compare with column 'liked', boolean values"),
-        ({"rate": ("liked/events",)}, "--rate takes NAME=NUMERATOR/DENOMINATOR, such as"),
-        ({"rate": ("a=liked/events/2",)}, "--rate takes NAME=NUMERATOR/DENOMINATOR, such as"),
+        ({"rate": ("liked/events",)}, "--rate must be NAME=NUMERATOR/DENOMINATOR, such as"),
+        ({"rate": ("a=liked/events/2",)}, "--rate must be NAME=NUMERATOR/DENOMINATOR, such as"),
         ({"rate": ("a=liked/events", "a=kind/events")}, "--rate names 'a' twice"),
         ({"period_column": "liked"}, "two columns named 'liked' (--item_column, --period_column"),
         (
@@ -539,7 +539,7 @@ def test_a_numerator_is_a_column_or_a_comparison(numerator, counted):
         ),
         (
             {"item_column": "tags"},
-            "plays.parquet: column 'tags' named by --item_column holds array",
+            "plays.parquet: column 'tags' named by --item_column has array",
         ),
         ({"time_column": "time"}, "has no column 'time' (named by --time_column); it has item_id"),
         ({"time_column": "tags"}, "column tags: a time must be a timestamp, a date, ISO 8601 text"),
@@ -554,17 +554,26 @@ def test_a_numerator_is_a_column_or_a_comparison(numerator, counted):
         ),
         ({"events_until": "soon"}, "--events_until: a period must be a date or time (ISO 8601)."),
         ({"max_delay": "1d"}, "--max_delay needs --ingestion_column, the column of arrival times"),
-        ({"max_delay": "1d", "ingestion_column": "play_ms"}, "say with --time_unit=s, ms, us or"),
+        (
+            {"max_delay": "1d", "ingestion_column": "play_ms"},
+            "set the unit of the numbers with --time_unit",
+        ),
         ({"max_delay": "x", "ingestion_column": "when"}, "--max_delay must be a width such as"),
         ({"event_key": ("id",)}, "has no column 'id' (named by --event_key); it has item_id,"),
-        ({"max_events_per_user_item_period": 3}, "needs --user_column, the column of users"),
-        ({"first_period": "2030-01-01"}, "no event is left after the rules; left out: 4 by 'not"),
+        ({"max_events_per_user_item_period": 3}, "needs --user_column, the column of user ids"),
+        ({"first_period": "2030-01-01"}, "no events are left after the rules; dropped: 4 by 'not"),
         ({"item_ids": ["a"]}, "item 'b' is not in the items table (1 such events); add it, or set"),
         ({"engine": "duckdb"}, "--engine must be a URL: duckdb://, duckdb://FILE, pyspark:// or"),
-        ({"engine": "duckbd://"}, "--engine=duckbd://... is no engine. Did you mean duckdb?; use"),
-        ({"engine": "duckdb://no.db"}, "--engine=duckdb://no.db: there is no DuckDB file no.db"),
+        (
+            {"engine": "duckbd://"},
+            "--engine=duckbd://... is not a known engine. Did you mean duckdb?; use",
+        ),
+        ({"engine": "duckdb://no.db"}, "--engine=duckdb://no.db: no DuckDB file no.db exists"),
         ({"engine_memory": "much"}, "--engine=duckdb:// with --engine_memory=much: "),
-        ({"engine_spill": "plays.parquet/x"}, "--engine_spill=plays.parquet/x cannot be made: "),
+        (
+            {"engine_spill": "plays.parquet/x"},
+            "--engine_spill=plays.parquet/x cannot be created:  ",
+        ),
     ],
 )
 def test_a_wrong_flag_is_one_sentence(flags, said):
@@ -588,8 +597,8 @@ def with_value(**columns):
         (with_value(item_id=None), "events.parquet, column item_id: 1 events have no item; correct "
          "them, or set --bad_events=drop. Received: None"),
         (with_value(timestamp="2024-02-30"), "events.parquet, column timestamp: 1 events have no "
-         "time of 1970 to 2099 (ISO 8601, or as --time_unit or --time_format says); correct them, "
-         "or set --bad_events=drop. Received: '2024-02-30'"),
+         "time of 1970 to 2099 (ISO 8601, or as set by --time_unit or --time_format); correct "
+         "them, or set --bad_events=drop. Received: '2024-02-30'"),
         (with_value(timestamp="1969-12-31"), "Received: '1969-12-31'"),
         (with_value(shares=-1), "events.parquet: 1 events of --numerator=shares and "
          "--denominator=clicks cannot be counted; values must be whole numbers of 0 or more, or "
@@ -621,7 +630,9 @@ def test_numbers_are_times_where_their_size_shows_it():
             assert [row[1:] for row in count(name)[0]] == [(datetime.date(2024, 5, 1), 2, 1)]
             assert count(name, time_unit=unit) == count(name)
     write("events.parquet", columns | {"timestamp": [now, now + 86_400]})
-    with pytest.raises(InputError, match="if these are times, say with --time_unit=s, ms, us or"):
+    with pytest.raises(
+        InputError, match="if these are times, set their unit with --time_unit=s, ms, us or"
+    ):
         count(time_unit="index")
 
 
@@ -645,7 +656,7 @@ def test_stray_events_are_named_and_left_out_when_asked():
     assert str(caught.value) == (
         "events.parquet, column timestamp: 2 of 242 rows are in periods far away from all others, "
         "2024-03-04 to 2024-05-02: 1970-01-01 (1), 2099-01-01 (1); correct them, or set "
-        "--stray_periods=drop (or keep, if they are right)"
+        "--stray_periods=drop (or keep, if they are correct)"
     )
     counted, ledger = count(stray_periods="drop")
     assert (len(counted), rows_of(ledger)[3]) == (60, (242, 240))
@@ -739,7 +750,7 @@ def test_a_message_about_times_names_the_format_that_fits(text, flag):
     write("events.csv", {"item_id": ["a"], "timestamp": [text], "shares": [1]})
     with pytest.raises(InputError) as caught:
         count("events.csv")
-    said = f"(ISO 8601, or as --time_unit or --time_format says); set {flag}. Received: {text!r}"
+    said = f"(ISO 8601, or as set by --time_unit or --time_format); set {flag}. Received: {text!r}"
     assert str(caught.value).endswith(said)
     assert len(count("events.csv", time_format=flag[15:-1])[0]) == 1
 
@@ -758,14 +769,14 @@ def test_numbers_of_two_units_are_refused_or_left_out():
         ({"e.csv": b""}, "e.csv is not a readable CSV file (events table): it is empty"),
         ({"e.csv": b"item_id,timestamp,shares\n"}, "e.csv: the events table has no rows"),
         ({"e.csv": b"item_id,timestamp,shares,shares\na,0,1,1\n"}, "e.csv has two columns named"),
-        ({"e.csv": b"item_id,timestamp,shares\na,0\n"}, "e.csv line 2: 2 fields where the header "),
+        ({"e.csv": b"item_id,timestamp,shares\na,0\n"}, "e.csv line 2: 2 fields, but the header "),
         ({"e.parquet": b"PAR1"}, "e.parquet is not a readable Parquet file (events table): "),
         (
             {"e.csv": b"item_id\n1\n", "f.csv": b"b\n1\n"},
             "f.csv has no column 'item_id', but e.csv",
         ),
         ({"e.csv": b"a\n1\n", "f.parquet": b""}, "f.parquet is not a readable Parquet file"),
-        ({}, "e.csv: no such file, directory or glob (--events)"),
+        ({}, "e.csv: no such file, directory or glob pattern (--events)"),
     ],
 )
 def test_an_unreadable_file_is_one_sentence(files, said):
@@ -910,11 +921,12 @@ def test_train_evaluate_and_predict_from_events(capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--counts=c.csv"], "--counts and --events are both given; the counts are made of the"),
-        (["--source=simulated"], "--source brings its own tables; leave out"),
+        (["--counts=c.csv"], "--counts and --events cannot both be given; remove one of"),
+        (["--source=simulated"], "--source has its own tables; remove"),
         (["--items="], "--items not given"),
         (["--numerator=play_ms"], "item 'i00' has 435,000 of 'play_ms' but 30 of 'events' in period"
-         " 2024-05-01; if the numerator is no part of the denominator, set --rate_may_exceed_one"),
+         " 2024-05-01; if the numerator is not a subset of the denominator, set "
+            "--rate_may_exceed_one",),
     ],
 )  # fmt: skip
 def test_tables_that_contradict_each_other_are_refused(arguments, said, capsys):
@@ -1038,7 +1050,7 @@ def test_a_count_that_float64_does_not_hold_is_refused():
         count(numerator="likes", denominator="seen")
     assert str(caught.value) == (
         "events.parquet: --numerator=likes adds up to 9.007e+15 for item 'a' in period 3, and a "
-        "count must stay below 2**53 = 9,007,199,254,740,992; give it in a larger unit, or make "
+        "count must stay below 2**53 = 9,007,199,254,740,992; use a larger unit, or make "
         "--period narrower"
     )
 
@@ -1092,7 +1104,7 @@ def test_most_events_are_not_recommended_to_be_dropped():
     with pytest.raises(InputError) as caught:
         count(numerator="likes")
     assert str(caught.value) == (
-        "events.parquet, column item_id: 25 events have no item; that is most of them, so that "
+        "events.parquet, column item_id: 25 events have no item; these are most of the events, so "
         "--item_column=item_id may be the wrong column. Received: None"
     )
     write("events.parquet", sparse([1] * 45) | {"item_id": ["x"] * 45})

@@ -180,8 +180,8 @@ def test_a_text_column_of_numbers_is_refused(values, kind):
     with pytest.raises(InputError) as caught:
         fit_texts(title=values)
     assert str(caught.value) == (
-        f"items table: column 'title' named by --texts holds {kind} values, not text; "
-        "name it in --numerics or --categoricals"
+        f"items table: column 'title' named by --texts has {kind} values, not text; "
+        "name it in --numerics or --categoricals instead"
     )
 
 
@@ -217,54 +217,55 @@ def test_vectors_are_lined_up_and_zero_where_missing(kind):
         (
             ["a", "b", "c"],
             [[1.0, 2.0], [3.0], None],
-            "vectors table row 2, column cover: a vector of 1 numbers; --vectors=cover has 2",
+            "vectors table row 2, column cover: this vector has 1 numbers, but "
+            "--vectors=cover needs 2",
         ),
         (
             ["a", "b"],
             [None, [1.0, float("nan")]],
-            "vectors table row 2, column cover: a vector must hold finite numbers",
+            "vectors table row 2, column cover: a vector must have finite numbers",
         ),
         (
             ["a", "b"],
             [[1.0, None], [1.0, 2.0]],
-            "vectors table row 1, column cover: a vector must hold finite numbers",
+            "vectors table row 1, column cover: a vector must have finite numbers",
         ),
         (
             ["a"],
             [[1.0, 1e39]],
-            "vectors table row 1, column cover: a vector must hold finite numbers, none beyond "
+            "vectors table row 1, column cover: a vector must have finite numbers, none beyond "
             "3.4e38 (float32)",
         ),
         (
             ["a", "a"],
             [[1.0], [2.0]],
-            "vectors table row 2, column item_id: item 'a' had another vector in an earlier row, "
-            "and --vectors=cover needs one per item; keep the right one",
+            "vectors table row 2, column item_id: item 'a' has another vector in an earlier row, "
+            "and --vectors=cover must have one row per item; keep the right one",
         ),
         (
             ["a", "b", "a"],
             [[1.0], None, [1.0]],
-            "vectors table row 3, column item_id: item 'a' and its vector were in an earlier row "
-            "(--vectors=cover); remove the repeat, or set --repeats=drop",
+            "vectors table row 3, column item_id: duplicate of an earlier row of item 'a' with "
+            "the same vector (--vectors=cover); remove it, or set --repeats=drop",
         ),
         (
             ["a"],
             [["x"]],
-            "vectors table: column 'cover' must hold lists of numbers. "
+            "vectors table: column 'cover' must have lists of numbers. "
             "Received: list<item: string>",
         ),
-        (["a"], [[]], "vectors table: --vectors=cover has no vector in it"),
+        (["a"], [[]], "vectors table: --vectors=cover contains no vectors"),
         (
             ["a", "b"],
             ["1 2", "1,5 2,5"],
-            "vectors table row 2, column cover: a vector in text must be numbers with spaces "
-            "between, or a list such as [0.1, 2]. Received: '1,5 2,5'",
+            "vectors table row 2, column cover: a vector in text must be numbers separated "
+            "by spaces, or a list such as [0.1, 2]. Received: '1,5 2,5'",
         ),
         (
             ["a"],
             [7],
             "vectors table: --vectors=cover needs exactly one list-of-floats column, or a column "
-            "called cover, which may be text: numbers with spaces between. Received: none among "
+            "named cover, which may be text: numbers separated by spaces. Received: none among "
             "item_id, cover",
         ),
     ],
@@ -287,7 +288,7 @@ def test_vectors_of_another_length_than_the_models_are_refused():
         items.encode_vectors, found, VectorSpec(name="cover", dim=3), IDS, TableFlags()
     )
     assert wrong == (
-        "vectors table row 1, column cover: a vector of 2 numbers; --vectors=cover has 3"
+        "vectors table row 1, column cover: this vector has 2 numbers, but --vectors=cover needs 3"
     )
 
 

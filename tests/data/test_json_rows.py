@@ -63,7 +63,9 @@ def test_lists_stay_lists_where_that_is_asked_for(new_file):
     assert table(path, lists=True)["t"].to_pylist() == [["a", "1", "true"], None, [], None]
     assert table(path)["t"].to_pylist() == ['["a", "1", true]', "", "[]", ""]
     wrong = sentence(new_file('{"t": ["a"]}\n\n{"t": "b"}\n'), lists=True)
-    assert wrong == (" line 3, column t: a single value where other rows have lists. Received: 'b'")
+    assert wrong == (
+        " line 3, column t: a single value, where other rows have lists. Received: 'b'"
+    )
 
 
 def test_batches_are_cut_between_rows(new_file, monkeypatch):
@@ -90,16 +92,16 @@ def test_a_row_is_named_by_its_line_or_its_number_in_an_array(new_file):
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ('{"a": 1}\n{"a": }\n', " line 2: not readable as JSON: Expecting value (column 7)"),
-        ('{\n "a": 1\n}\n', " line 1: not readable as JSON: Expecting property name"),
+        ('{"a": 1}\n{"a": }\n', " line 2: invalid JSON: Expecting value (column 7)"),
+        ('{\n "a": 1\n}\n', " line 1: invalid JSON: Expecting property name"),
         ('{"a": 1}\n[{"a": 2}]\n', " line 2: each row must be a JSON object"),
         ('\n[{"a": 1},\n {"a": 2},\n 3]', " object 3: each row must be a JSON object"),
-        ('\n\n[{"a": 1},\n {"a"]', " line 4: not readable as JSON: Expecting ':' delimiter"),
-        ('[{"a": 1}', " line 1: not readable as JSON: Expecting ',' delimiter (column 10)"),
-        ('{"a": ' + "[" * 100_000 + "\n", " line 1: not readable as JSON: too deep"),
-        ('{"a": "\\ud800"}', " line 1: not readable as JSON: half of a surrogate pair"),
-        ('{"\\udfff": 1}', " line 1: not readable as JSON: half of a surrogate pair"),
-        ('{"a": 1, "a": 2}', " line 1: not readable as JSON: the key 'a' is there twice"),
+        ('\n\n[{"a": 1},\n {"a"]', " line 4: invalid JSON: Expecting ':' delimiter"),
+        ('[{"a": 1}', " line 1: invalid JSON: Expecting ',' delimiter (column 10)"),
+        ('{"a": ' + "[" * 100_000 + "\n", " line 1: invalid JSON: nested too deeply"),
+        ('{"a": "\\ud800"}', " line 1: invalid JSON: it has half of a surrogate pair"),
+        ('{"\\udfff": 1}', " line 1: invalid JSON: it has half of a surrogate pair"),
+        ('{"a": 1, "a": 2}', " line 1: invalid JSON: duplicate key 'a'"),
     ],
 )
 def test_what_is_not_a_row_is_refused_with_its_place(new_file, text, wrong):

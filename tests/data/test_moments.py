@@ -216,7 +216,7 @@ def test_counts_that_begin_too_late_are_refused_with_both_dates():
         moments.origins(panel, spec, start=panel.first_period)
     assert str(caught.value) == (
         "the counts begin with 2024-02-04, but the model counts the age of an item from its first "
-        "click since 2024-02-01; give counts since then, or, to predict without ages, set "
+        "click since 2024-02-01; provide counts since then, or, to predict without ages, set "
         "--allow_short_history"
     )
     # Counts that reach further back show older items, which are as old as training could see.

@@ -53,8 +53,8 @@ def test_two_readings_that_differ_are_refused_unless_something_decides(values, o
     with pytest.raises(InputError) as caught:
         read(values)
     assert str(caught.value).startswith(
-        f"items table row 2, column x: {values[1]!r} may be {one} or {other}, and no value of the "
-        f"column decides which; set --thousands={mark} where "
+        f"items table row 2, column x: {values[1]!r} is ambiguous: it may be {one} or {other}, and "
+        f"no value of the column decides which; set --thousands={mark} where "
     )
     assert read(values, whole=True)[1] == [7, 1090]  # a count
     assert read(values, thousands=mark)[1] == [7, 1090]
@@ -63,7 +63,7 @@ def test_two_readings_that_differ_are_refused_unless_something_decides(values, o
 
 
 def test_counts_that_two_readings_make_whole_are_refused():
-    with pytest.raises(InputError, match=r"'1\.000' may be 1 or 1000"):
+    with pytest.raises(InputError, match=r"'1\.000' is ambiguous: it may be 1 or 1000"):
         read(["1.000", "2.000"], whole=True)
 
 

@@ -26,7 +26,7 @@ def written(directory, *files, row_group_size=3):
 def test_a_footer_that_counts_other_rows_is_refused(tmp_path, counted):
     found = parquet.open_table(str(written(tmp_path, {"x": [1, 2, 3, 4]})), "counts")
     damaged = dataclasses.replace(found, groups=(counted,))  # 3 and 1 in truth
-    with pytest.raises(InputError, match=r"part-0\.parquet .* counts other rows than"):
+    with pytest.raises(InputError, match=r"part-0\.parquet .* has another row count than"):
         list(damaged.pieces(2))
 
 

@@ -96,8 +96,8 @@ def test_periods_as_long_as_the_steps_are_read(times, period):
 
 def test_numbers_of_periods_must_count_them():
     assert refused([*range(0, 84, 7)]) == (
-        "period numbers are 7 apart (0, 7, 14, ...), so that all periods between them would be "
-        "empty; number them one by one, or set --time_unit=index if they are empty"
+        "period numbers are 7 apart (0, 7, 14, ...), so all periods in between would be "
+        "empty; number them consecutively, or set --time_unit=index if they are empty"
     )
     assert panel([*range(0, 84, 7)], time_unit="index")[0].num_periods == 78
     assert panel([0, 7, 14])[0].num_periods == 15
@@ -140,7 +140,7 @@ def test_a_stray_period_is_named_and_left_out_when_asked(day):
     assert str(caught.value) == (
         "counts table, column period: 1 of 121 rows are in periods far away from all others, "
         f"2024-03-04 to 2024-05-02: {day} (1); correct them, or set --stray_periods=drop (or keep, "
-        "if they are right)"
+        "if they are correct)"
     )
     found = strays(day, stray_periods="drop")
     assert (found.num_periods, found.panel().clicks.sum()) == (60, 120 * 60)

@@ -230,7 +230,8 @@ def test_two_columns_that_make_one_tensor_are_refused():
     with pytest.raises(InputError) as caught:
         pipeline.prepare(tables_of(clicks, clicks), twice, task())
     assert str(caught.value) == (
-        "columns 'category' and 'category' both make the tensor field_category; rename one, or "
+        "columns 'category' and 'category' would both become the tensor field_category; "
+        "rename one, or "
         "name it in one flag only"
     )
 
@@ -243,7 +244,7 @@ def test_new_tables_need_the_vectors_of_the_model():
     assert made.tensors["vector_cover"].tolist() == [[1, 2], *[[0, 0]] * 4]
     with pytest.raises(InputError) as caught:
         pipeline.transform(tables_of(clicks, clicks), made.fitted)
-    assert str(caught.value) == "the model reads vectors 'cover'; give --vectors=NAME:FILE"
+    assert str(caught.value) == "the model needs vectors 'cover'; set --vectors=NAME:FILE"
 
 
 def test_planted_rates_are_lined_up_with_the_panel():

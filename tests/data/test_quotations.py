@@ -87,18 +87,18 @@ def test_settling_is_done_once(new_file, monkeypatch):
             'id,t\n1,"a"b\n2,c,d\n',
             " line 2: a quotation mark is followed by more of the value; put quotation marks around"
             " the whole value and double those inside, or set --text_set=quote=none if they are "
-            "letters like others",
+            "ordinary characters",
         ),
         (
             'id,t\n1,"two\nlines, one value"\n',
-            " line 2: the quotation mark that opens there can be read in two ways; set "
+            " line 2: the quotation mark that opens there is ambiguous; set "
             "--text_set=quote=doubled (quotation marks enclose values) or --text_set=quote=none",
         ),
         (
             '"id","t"\n1,"a"b\n',
             " line 2: a quotation mark is followed by more of the value, but quotation marks "
             "enclose names in the header; put quotation marks around the whole value and double "
-            "those inside, or set --text_set=quote=none if they are letters like others, in the "
+            "those inside, or set --text_set=quote=none if they are ordinary characters, in the "
             "header too",
         ),
     ],

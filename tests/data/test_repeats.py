@@ -1,4 +1,4 @@
-"""Exact repeats of a row are dropped on request; two different rows for one key never are."""
+"""Exact repeats of a row are dropped on request; duplicate row for one key never are."""
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +37,7 @@ def test_what_is_dropped_are_exact_repeats_and_nothing_else(drawn):
     rows = [(*cell, country) for cell, country in drawn]
     once = list(dict.fromkeys(rows))
     if len({row[:2] for row in once}) < len(once):
-        with pytest.raises(InputError, match=r"two different rows for item '[abc]' in period"):
+        with pytest.raises(InputError, match=r"duplicate row for item '[abc]' in period"):
             counted(rows)
         return
     wanted, before = counted(once, TableFlags())
@@ -62,9 +62,10 @@ def test_two_times_in_one_period_are_no_repeat():
     with pytest.raises(InputError) as caught:
         counted(rows)
     assert str(caught.value) == (
-        "counts table row 2: two different rows for item 'a' in period 2024-05-01: period is "
-        "'2024-05-01T10:00' in row 1 and '2024-05-01T14:00' here; keep the right one, or add them "
-        "up if they are parts of one count, or make --period narrower if their times differ"
+        "counts table row 2: duplicate row for item 'a' in period 2024-05-01 with other values: "
+        "period is '2024-05-01T10:00' in row 1 and '2024-05-01T14:00' here; keep the right one, or "
+        "add them up if they are parts of one count, or make --period narrower if their times "
+        "differ"
     )
 
 
@@ -85,7 +86,7 @@ def test_repeated_items_are_dropped_and_the_rows_stay_in_order():
     assert rule == Rule("items", repeats.RULE, 4, 3)
     data = pa.table({"item_id": ["b", "a", "b"], "tags": [["x"], [], ["y"]]})
     with pytest.raises(
-        InputError, match=r"row 3: two different rows for item 'b': tags is \['x'\]"
+        InputError, match=r"row 3: duplicate row for item 'b' with other values: tags is \['x'\]"
     ):
         ids.without_repeats(Table(data, "items"), DROP)
 
@@ -100,7 +101,7 @@ def test_repeated_vectors_are_dropped_across_pieces(monkeypatch):
     np.testing.assert_array_equal(found, [[1.0], [0.0]])
     assert ledger == [Rule("vectors cover", repeats.RULE, 6, 4)]
     other = Table(pa.table({"item_id": ["a", "b", "a"], "cover": [[1.0], None, [2.0]]}), "vectors")
-    with pytest.raises(InputError, match="item 'a' had another vector in an earlier row"):
+    with pytest.raises(InputError, match="item 'a' has another vector in an earlier row"):
         items.encode_vectors(other, spec, known, DROP)
 
 
@@ -128,5 +129,5 @@ def test_tables_written_twice_make_the_same_dataset(tmp_path):
     assert once.panel.item_ids.tolist() == twice.panel.item_ids.tolist()
     dropped = [(rule.table, rule.dropped) for rule in twice.ledger if rule.dropped]
     assert dropped[:2] == [("items", 2), ("counts", 2 * periods)]
-    with pytest.raises(InputError, match=r"items/2.parquet row 1: an exact repeat of .*items/1"):
+    with pytest.raises(InputError, match=r"items/2.parquet row 1: exact duplicate of .*items/1"):
         prepared("twice")

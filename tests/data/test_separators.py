@@ -39,8 +39,8 @@ def test_few_lists_of_values_that_stand_alone_elsewhere_are_refused(separator):
     with pytest.raises(InputError) as caught:
         check(of([*TAGS * 20, *joined]), "tags", "taxonomies")
     assert str(caught.value) == (
-        f"items table row 81, column tags: {joined[0]!r} looks like a list, of values that the "
-        f"column has one by one too; set --list_separator='{name}' to read lists, or "
+        f"items table row 81, column tags: {joined[0]!r} looks like a list, of values that also "
+        f"occur alone in the column; set --list_separator='{name}' to read lists, or "
         "--list_separator=';' to keep such values whole"
     )
     numbers = [separator.join(pair) for pair in itertools.combinations("2345678", 2)]

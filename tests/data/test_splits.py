@@ -157,7 +157,7 @@ def test_too_few_periods_are_refused():
 def test_too_few_test_rows_are_refused():
     assert sentence(np.full((2, 21), 5), min_test_rows=5) == (
         "the test split has 4 examples, fewer than 5; lower --min_target_clicks (now 1) or "
-        "--min_test_rows, or bring more periods"
+        "--min_test_rows, or use data with more periods"
     )
 
 
@@ -201,7 +201,10 @@ def test_counts_after_an_origin_change_no_example():
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"origin": 9}, "--origin=9 leaves no periods to train on: 21 in all, 2 of them"),
+        (
+            {"origin": 9},
+            "--origin=9 leaves no periods to train on: of 21 periods, each test span has 2",
+        ),
         ({"origin": 1, "split": "by_item"}, "--origin=1 needs --split=chronological, not by_item"),
     ],
 )

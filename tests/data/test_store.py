@@ -97,7 +97,7 @@ def test_a_damaged_dataset_is_replaced_by_a_whole_one_of_the_same_fingerprint(
         found = STORE.unchanged(directory, fingerprint(1))
         if found is None:
             assert sentence(STORE.load, directory) == (
-                f"{folder_of(directory)}/a.npy is missing or cut off; prepare the dataset again"
+                f"{folder_of(directory)}/a.npy is missing or truncated; prepare the dataset again"
             )
             write(directory, 1)
         else:
@@ -171,7 +171,7 @@ def test_only_a_whole_dataset_of_the_same_fingerprint_is_unchanged(tmp_path):
 
 def test_a_directory_with_files_but_no_dataset_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("dear")
-    wanted = f"{tmp_path} holds other files; choose another --dataset_dir"
+    wanted = f"{tmp_path} contains other files; choose another --dataset_dir"
     assert sentence(write, tmp_path, 1) == wanted
     assert names(tmp_path) == ["thesis.txt"]
     (tmp_path / "thesis.txt").unlink()
@@ -188,7 +188,7 @@ def test_what_a_dataset_is_made_from_may_be_inside(tmp_path, monkeypatch):
     for source in (raw / "log.csv", raw, raw.parent, "set/raw"):
         with STORE.only_one("set", source):
             pass
-    with pytest.raises(InputError, match="holds other files"), STORE.only_one("set", tmp_path):
+    with pytest.raises(InputError, match="contains other files"), STORE.only_one("set", tmp_path):
         pass
     assert (raw / "log.csv").read_text() == "1\n"
 
@@ -209,8 +209,8 @@ def test_a_second_writer_is_refused(tmp_path):
     with STORE.only_one(tmp_path / "set"):
         told = sentence(write, tmp_path / "set", 1)
     assert told == (
-        f"--dataset_dir={tmp_path}/set is being made by another process; wait for it, or choose "
-        "another"
+        f"--dataset_dir={tmp_path}/set is being prepared by another process; wait for it, or "
+        "choose another directory"
     )
     assert not (tmp_path / "set").exists()  # it was made for the lock
 
@@ -219,8 +219,8 @@ def test_a_second_writer_is_refused(tmp_path):
 
 
 def test_a_directory_without_a_dataset_is_refused_and_the_driver_named(tmp_path):
-    wanted = "is not a dataset directory (no readable dataset.json); make one with python -m "
-    wanted += "mmnet.prepare, or name another by --dataset_dir"
+    wanted = "is not a dataset directory (no readable dataset.json); prepare one with python -m "
+    wanted += "mmnet.prepare, or choose another --dataset_dir"
     assert sentence(STORE.load, tmp_path / "none") == f"--dataset_dir={tmp_path}/none {wanted}"
     write(tmp_path, 1)
     about = store.read(tmp_path)
@@ -234,11 +234,11 @@ def test_a_directory_without_a_dataset_is_refused_and_the_driver_named(tmp_path)
 def test_another_format_and_a_document_that_lacks_something_are_refused(tmp_path):
     write(tmp_path, 1)
     assert sentence(Store("", 4, STORE.open).load, tmp_path) == (
-        f"{tmp_path} has another version's format; prepare it again"
+        f"{tmp_path} has the format of another version; delete it and prepare it again"
     )
     demanding = Store("", 3, lambda folder, about: about["fitted"])
     assert sentence(demanding.load, tmp_path) == (
-        f"{tmp_path}/dataset.json is missing or cut off; prepare the dataset again"
+        f"{tmp_path}/dataset.json is missing or truncated; prepare the dataset again"
     )
 
 
@@ -310,5 +310,5 @@ def test_whatever_a_reader_makes_of_a_damaged_file_it_is_refused(error):
     def reader(path):
         raise error
 
-    with pytest.raises(InputError, match=r"^clicks\.npy is missing or cut off; prepare the"):
+    with pytest.raises(InputError, match=r"^clicks\.npy is missing or truncated; prepare the"):
         store.opened(Path("clicks.npy"), reader)

@@ -120,22 +120,22 @@ def test_many_repeated_names_are_told_quickly():
         (
             'a,b\n1,"2\n3,4\n5\n',
             {},
-            "t.csv line 2: its quotation mark is never closed; put quotation marks around the "
-            "whole value and double those inside, or set --text_set=quote=none if they are letters "
-            "like others",
+            "t.csv line 2: a quotation mark is never closed; put quotation marks around the "
+            "whole value and double those inside, or set --text_set=quote=none if they are "
+            "ordinary characters",
         ),
         (
             'a,b\n1,"2\n3,4\n',
             {"quote": "doubled"},
-            "t.csv line 2: its quotation mark is never closed; close it, or set "
-            "--text_set=quote=none if quotation marks are letters like others",
+            "t.csv line 2: a quotation mark is never closed; close it, or set "
+            "--text_set=quote=none if quotation marks are ordinary characters",
         ),
-        ('a,b\n1,"2\n3,4\n', {"quote": "backslash"}, "t.csv line 2: its quotation mark is never "),
+        ('a,b\n1,"2\n3,4\n', {"quote": "backslash"}, "t.csv line 2: a quotation mark is never "),
         (
             "a,b\n1,2,3\n",
             {},
-            "t.csv line 2: 3 fields where the header of the items table has 2; put quotes around a "
-            "value that holds a comma or a line break",
+            "t.csv line 2: 3 fields, but the header of the items table has 2; put quotes around a "
+            "value that contains a comma or a line break",
         ),
         (
             b"a,b\n1,2",
@@ -143,7 +143,7 @@ def test_many_repeated_names_are_told_quickly():
             "t.csv is not a readable CSV file (items table): it is not utf-16-le text; set its "
             "encoding, as in --text_set=encoding=gbk",
         ),
-        ('{"a": 1}\n{"a"', {}, "t.csv line 2: not readable as JSON: Expecting ':' delimiter"),
+        ('{"a": 1}\n{"a"', {}, "t.csv line 2: invalid JSON: Expecting ':' delimiter"),
         (b"PAR1 and no more", {}, "t.csv is not a readable Parquet file (items table): Parquet"),
     ],
 )
@@ -157,7 +157,7 @@ def test_an_open_quote_swallows_no_rows():
 
 def test_an_open_quote_in_a_publishers_file_is_refused():
     write('id,n\n1,2\n2,"3\n4,5\n')
-    with pytest.raises(InputError, match=r"^t.csv line 3: its quotation mark is never closed"):
+    with pytest.raises(InputError, match=r"^t.csv line 3: a quotation mark is never closed"):
         Scan([Path("t.csv")], ["id"], "log").whole()
 
 

@@ -158,8 +158,8 @@ def test_a_table_with_a_log_of_its_own_is_refused(log, kind):
     way_out = " here; name its own directory alone, or" if kind == "Delta" else ";"
     for pattern in ("t", "t*"):
         assert sentence(pattern) == (
-            f"{place} is a {kind} table: its log decides which of its files count, and mmnet does "
-            f"not read it{way_out} export the table as plain Parquet (--counts)"
+            f"{place} is a {kind} table, whose log lists its current files, which mmnet does "
+            f"not read{way_out} export the table as plain Parquet (--counts)"
         )
 
 
@@ -167,7 +167,7 @@ def test_a_table_with_a_log_of_its_own_is_refused(log, kind):
 def test_a_name_of_nothing_is_refused(pattern):
     shown = pattern.replace("\0", "\\x00")
     shown = shown if len(shown) <= 200 else shown[:199] + "…"
-    assert sentence(pattern) == f"{shown}: no such file, directory or glob (--counts)"
+    assert sentence(pattern) == f"{shown}: no such file, directory or glob pattern (--counts)"
 
 
 def test_a_directory_without_a_table_lists_what_it_has():
@@ -216,4 +216,4 @@ def test_a_part_of_a_table_with_a_log_is_refused_too(pattern):
         "log/day=1/2.parquet",
     )
     said = sentence(pattern)
-    assert said.startswith("log is a Delta table: its log decides which of its files count")
+    assert said.startswith("log is a Delta table, whose log lists its current files")

@@ -111,13 +111,13 @@ def test_kept_rows_keep_their_places():
     [
         (
             "item_id,clicks\na,1\nb\n",
-            "counts.csv line 3: 1 fields where the header of the counts table has 2; put quotes "
-            "around a value that holds a comma or a line break",
+            "counts.csv line 3: 1 fields, but the header of the counts table has 2; put quotes "
+            "around a value that contains a comma or a line break",
         ),
         (
             'item_id,title\na,"two\nlines"\nb,no, quotes\n',
-            "counts.csv line 4: 3 fields where the header of the counts table has 2; put quotes "
-            "around a value that holds a comma or a line break",
+            "counts.csv line 4: 3 fields, but the header of the counts table has 2; put quotes "
+            "around a value that contains a comma or a line break",
         ),
         ("", "counts.csv is not a readable CSV file (counts table): it is empty"),
         ("item_id,clicks\n", "counts.csv: the counts table has no rows"),
@@ -180,7 +180,7 @@ def test_a_key_that_comes_late_is_a_column(monkeypatch):
 def test_a_place_without_a_table_is_refused(here):
     (here / "empty").mkdir()
     assert sentence(tables.read, "none.csv", "items") == (
-        "none.csv: no such file, directory or glob (--items)"
+        "none.csv: no such file, directory or glob pattern (--items)"
     )
     assert sentence(tables.read, "empty", "items") == (
         "empty: no file of a table in this directory (--items)"

@@ -199,16 +199,16 @@ def test_a_column_in_no_time_format_is_read_without_it():
     ("text", "said"),
     [
         ("%Q", "%Q is not a known code; the codes are %Y, %y, %m, %d, "),
-        ("%d.%m", "it must name one year"),
-        ("%Y-%y", "it must name one year"),
-        ("%Y %j %m", "it must name one year, with a month and day, a day of the year or an ISO"),
+        ("%d.%m", "it must have one year"),
+        ("%Y-%y", "it must have one year"),
+        ("%Y %j %m", "it must have one year, with a month and day, a day of the year or an ISO"),
         ("%Y-%d", "a day (%d) needs a month"),
         ("%Y-W%V", "an ISO week needs both %G and %V"),
         ("%G-%m", "%G is the year of an ISO week"),
         ("%Y-%m-%d %I:%M", "%I and %p belong together"),
         ("%m %b %Y", "the month is given twice"),
         ("%Y-%m-%d %", "% is not a known code"),
-        ("plainly", "it must name one year"),
+        ("plainly", "it must have one year"),
     ],
 )
 def test_a_time_format_that_leaves_the_date_open_is_refused(text, said):

@@ -307,7 +307,7 @@ def test_a_foreign_cache_is_refused(tmp_path, name, value):
     encoded_by(tmp_path, "cat")
     path = folder_of(tmp_path) / "encoder.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
-    with pytest.raises(InputError, match=rf"another encoder, or .*: {name} is .*remove the folder"):
+    with pytest.raises(InputError, match=rf"another encoder, or .*: {name} is .*delete the folder"):
         VectorCache(tmp_path, Letters())
 
 
@@ -315,20 +315,20 @@ def test_a_foreign_cache_is_refused(tmp_path, name, value):
 def test_a_description_that_is_none_is_refused(tmp_path, text):
     encoded_by(tmp_path, "cat")
     (folder_of(tmp_path) / "encoder.json").write_text(text)
-    with pytest.raises(InputError, match=r"encoder\.json is no description of an encoder"):
+    with pytest.raises(InputError, match=r"encoder\.json is not a description of an encoder"):
         VectorCache(tmp_path, Letters())
 
 
 def test_vectors_without_a_description_are_refused(tmp_path):
     encoded_by(tmp_path, "cat")
     (folder_of(tmp_path) / "encoder.json").unlink()
-    with pytest.raises(InputError, match=r"no encoder\.json that says whose"):
+    with pytest.raises(InputError, match=r"no encoder\.json that describes their encoder"):
         VectorCache(tmp_path, Letters())
 
 
 def test_one_encoders_folder_is_no_cache(tmp_path):
     encoded_by(tmp_path, "cat")
-    with pytest.raises(InputError, match="name the directory it stands in"):
+    with pytest.raises(InputError, match="use its parent directory"):
         VectorCache(folder_of(tmp_path), Letters())
 
 
@@ -380,7 +380,7 @@ def test_a_damaged_segment_is_refused(tmp_path, kind, damage):
 def test_keys_without_vectors_are_refused(tmp_path):
     encoded_by(tmp_path, "cat")
     (folder_of(tmp_path) / "segment-000000.vectors.npy").unlink()
-    with pytest.raises(InputError, match="missing, though the keys are there"):
+    with pytest.raises(InputError, match="missing, although its keys exist"):
         VectorCache(tmp_path, Letters()).vectors(["cat"])
 
 

@@ -211,7 +211,9 @@ def test_bfloat16_is_near_and_does_not_stay_on(tiny_bert_dir):
 
 def test_bfloat16_that_changes_nothing_is_refused(tiny_bert_dir, monkeypatch):
     monkeypatch.setattr(hub_text, "_bfloat16", lambda wanted: contextlib.nullcontext())
-    with pytest.raises(InputError, match=r"bfloat16 changes nothing here: .*choose float32"):
+    with pytest.raises(
+        InputError, match=r"bfloat16 has no effect here: .*--text_precision=float32"
+    ):
         first_use(tiny_bert_dir, max_tokens=32, precision="bfloat16")
 
 
@@ -248,7 +250,7 @@ def test_a_server_that_is_silent_is_not_waited_for(tmp_path, monkeypatch):
 
 
 def test_an_encoders_handle_alone_is_not_enough():
-    with pytest.raises(InputError, match="name its preprocessor's handle as well, or a local"):
+    with pytest.raises(InputError, match="set --text_preprocessor as well, or use a local"):
         HubTextEncoder(URL)
 
 
@@ -300,15 +302,15 @@ class NoMask(tf.Module):
 @pytest.mark.parametrize(
     ("part", "model", "message"),
     [
-        ("preprocess", NoBert, "it has no tokenize; name the preprocessor"),
-        ("preprocess", NoMask, "it gives no input_mask. Received: input_word_ids"),
+        ("preprocess", NoBert, "it has no tokenize; use the preprocessor"),
+        ("preprocess", NoMask, "it returns no input_mask. Received: input_word_ids"),
         (
             "encoder",
             NoBert,
-            "it does not take a dict with input_mask, input_type_ids, ",
+            "it does not accept a dict with input_mask, input_type_ids, ",
         ),
-        ("encoder", OtherOutput, "it gives no pooled_output. Received: sequence_output"),
-        ("encoder", tf.Module, "it cannot be called"),
+        ("encoder", OtherOutput, "it returns no pooled_output. Received: sequence_output"),
+        ("encoder", tf.Module, "it is not callable"),
     ],
 )
 def test_a_model_that_is_no_bert_is_refused(tiny_bert_dir, tmp_path, part, model, message):

@@ -306,9 +306,12 @@ def test_a_network_that_only_serves_is_called_as_it_serves(root, tmp_path):
     ("network", "why"),
     [
         (lambda: FeatureMap(WEIGHTS), r"gives \[2, 16, 16, 4\]"),
-        (lambda: MeanColour(WEIGHTS[:1], (None, SIDE, SIDE, 1)), "no image feature-vector network"),
+        (
+            lambda: MeanColour(WEIGHTS[:1], (None, SIDE, SIDE, 1)),
+            "not an image feature-vector network",
+        ),
         (lambda: MeanColour(np.full((3, 2), np.nan, "float32")), "not finite"),
-        (lambda: tf.Module(), "nothing to call"),
+        (lambda: tf.Module(), "no callable function"),
     ],
 )
 def test_another_kind_of_network_is_told(network, why, root, tmp_path):
@@ -328,7 +331,7 @@ def test_a_broken_savedmodel_is_told(part, network, root, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(network, broken)
     (broken / part).write_bytes(b"broken")
-    with pytest.raises(InputError, match="not a SavedModel that loads") as caught:
+    with pytest.raises(InputError, match="this SavedModel cannot be loaded") as caught:
         encoder(str(broken), root)
     assert "\n" not in str(caught.value)
 

@@ -83,5 +83,5 @@ def test_a_flag_that_helps_with_periods_is_found():
 
 
 def test_a_table_of_mistakes_only_is_refused():
-    with pytest.raises(InputError, match="no row of the table is left"):
+    with pytest.raises(InputError, match="every row is wrong, so no rows are left"):
         read([("x", 1, 5, 1)])

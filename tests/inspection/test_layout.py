@@ -80,9 +80,9 @@ def test_events_have_rates_of_their_columns_of_0_and_1():
 @pytest.mark.parametrize(
     ("log", "said"),
     [
-        ({"id": ["v1"], "day": [1], "n": [2]}, "no column in common"),
-        ({"video": ["v1", "v2"], "day": [1, 1], "n": [2, 3]}, "give them one name"),
-        ({"vid": ["v1", "v1"], "n": [2.5, 3.5]}, "no column of times"),
+        ({"id": ["v1"], "day": [1], "n": [2]}, "no common column of item ids"),
+        ({"video": ["v1", "v2"], "day": [1, 1], "n": [2, 3]}, "give both columns the same name"),
+        ({"vid": ["v1", "v1"], "n": [2.5, 3.5]}, "no column that is recognised as times"),
         ({"vid": ["v1", "v1"], "day": [1, 2]}, "no column of counts"),
         ({"vid": ["v1"] * 3, "day": [1, 2, 3], "n": [5, 0, 4], "m": [0, 5, 4]}, "no count is"),
     ],

@@ -84,7 +84,9 @@ def test_a_category_that_cuts_the_rates_of_many_clicks_is_named(part):
     shares = draw.binomial(100_000, draw.beta(2, 20, 300))[:, None]
     codes = (shares[:, 0] > np.quantile(shares, 1 - part)).astype(int)
     (found,) = leaks.of_groups("hot", codes, outcomes(clicks, shares), NAMES)
-    assert found.reason.startswith("its values are runs of the items ordered by shares per clicks")
+    assert found.reason.startswith(
+        "its values are ranges of the items ordered by shares per clicks"
+    )
 
 
 def test_a_tiny_category_with_the_most_clicks_is_no_run():

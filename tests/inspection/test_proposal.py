@@ -49,7 +49,7 @@ def test_lists_share_one_separator():
     flags, _, unused = proposed(one=tags("|"), two=tags("|"), other=tags(";"))
     assert flags.list_separator == "|"
     assert {*flags.taxonomies, *flags.categoricals} == {"one", "two"}
-    assert "one --list_separator holds for all" in unused["other"]
+    assert "all columns need the same --list_separator" in unused["other"]
 
 
 def test_a_time_after_the_first_clicks_is_no_release():
@@ -61,7 +61,7 @@ def test_a_time_after_the_first_clicks_is_no_release():
 
     flags, _, unused = proposed(days, born=dates(-3 - np.arange(N) % 4), updated=dates(5))
     assert flags.release == "born"
-    assert "no release: after the first clicks of 100%" in unused["updated"]
+    assert "not a release: after the first clicks of 100%" in unused["updated"]
 
 
 def test_images_need_a_flag_more():

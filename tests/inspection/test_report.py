@@ -36,7 +36,7 @@ def test_every_proposed_flag_has_a_reason_and_every_column_a_place(found):
 def test_the_report_has_a_part_for_each_question(found):
     text = report.text(found)
     for part in (
-        "Nothing in the tables would be refused",
+        "Training would accept the tables without errors",
         "views equals the clicks in all periods of 100 % of the items",
         "sampling noise:",
         "| category | 100.0% |",

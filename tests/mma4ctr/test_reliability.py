@@ -143,7 +143,7 @@ def test_an_array_that_is_cut_off_is_told_and_made_anew(tmp_path, capsys):
     whole = array.read_bytes()
     array.write_bytes(whole[:-3])
     assert run("train", flags[1], f"--run_dir={tmp_path / 'run'}") == 1
-    assert "label.npy is missing or cut off; prepare the dataset again" in capsys.readouterr().err
+    assert "label.npy is missing or truncated; prepare the dataset again" in capsys.readouterr().err
     assert run("prepare", *flags) == 0
     assert (dataset.load(tmp_path / "data").folder / "label.npy").read_bytes() == whole
 
@@ -328,7 +328,7 @@ def test_two_processes_do_not_share_a_directory(straight, tmp_path, capsys):
     with only_one(tmp_path / "set", ""):
         for arguments in (["prepare", *made], ["train", *made, f"--run_dir={tmp_path / 'run'}"]):
             assert run(*arguments) == 1
-            assert "is being made by another process" in capsys.readouterr().err
+            assert "is being prepared by another process" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     cells = [*ROWS, f"--cells={tmp_path / 'cells'}", f"--results={tmp_path / 'results'}"]
     with only_one(tmp_path / "cells", ""):

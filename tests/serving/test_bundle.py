@@ -90,7 +90,7 @@ def test_a_line_too_many_a_cut_file_and_a_stranger_are_named(exported):
     path = exported / AboutShareRates.FILE
     text = path.read_text(encoding="utf-8")
     path.write_text(text[:100], encoding="utf-8")
-    assert "is no JSON any more" in problems(exported)[0]
+    assert "is no longer valid JSON" in problems(exported)[0]
     path.write_text(text, encoding="utf-8")
     rewrite(path, lambda about: about["fitted"]["vocabularies"]["text_title"].append("new"))
     (found,) = problems(exported)
@@ -175,7 +175,7 @@ def test_another_model_under_fresh_checksums_fails_its_golden_rows(exported):
 def test_weights_that_are_cut_off_are_refused(exported):
     data = exported / f"{checksums.VARIABLES}.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[:-4])  # of the last entry, which says what the others are
-    with pytest.raises(InputError, match=r"cannot be loaded .*; --verify says what is damaged"):
+    with pytest.raises(InputError, match=r"cannot be loaded .*; find the damage with --verify"):
         export.load(exported)
     data.write_bytes(b"")
     assert all(": weight " in one for one in problems(exported)[:5])

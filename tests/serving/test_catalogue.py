@@ -256,11 +256,11 @@ def test_a_directory_of_other_scores_is_refused(run_dir, catalogue, tmp_path, ca
     output = tmp_path / "scores"
     predict(run_dir, catalogue, output)
     error = refused(run_dir, catalogue, capsys, f"--output={output}", "--as_of=12")
-    assert f"--output={output} holds scores of other tables, or of another model, period" in error
+    assert f"--output={output} has scores of other tables, or of another model, period" in error
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").touch()
     error = refused(run_dir, catalogue, capsys, f"--output={tmp_path / 'other'}")
-    assert "holds other files; choose another directory" in error
+    assert "contains other files; choose another directory" in error
 
 
 def test_two_jobs_in_one_directory_are_refused(run_dir, catalogue, tmp_path, capsys):
@@ -369,7 +369,7 @@ def test_what_a_process_finds_wrong_is_one_sentence(run_dir, catalogue, tmp_path
     ("more", "said"),
     [
         (["--as_of=99"], "--as_of=99 is outside the counts, which run from 0 to 23"),
-        (["--precision=bfloat16"], "--precision=bfloat16 is checked on 1,000 rows or more"),
+        (["--precision=bfloat16"], "--precision=bfloat16 is checked on at least 1,000 rows"),
         (["--only_items=nowhere.parquet"], "nowhere.parquet: no such file"),
     ],
 )

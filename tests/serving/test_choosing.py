@@ -127,7 +127,7 @@ def test_one_score_for_all_is_not_kept():
 
 
 def test_too_few_rows_are_refused(directory):
-    with pytest.raises(InputError, match="checked on 1,000 rows or more, and there are 999"):
+    with pytest.raises(InputError, match="checked on at least 1,000 rows, but there are only 999"):
         quality(directory, "serving_default", batch(SPEC, 999))
 
 

@@ -195,7 +195,7 @@ def test_a_model_without_a_gate_has_nothing_to_explain(light, batch, tmp_path):
     }
     scored = loaded.signatures["from_static"](**in_two_steps(loaded.signatures, batch))
     assert set(scored) == {export.OUTPUT}
-    with pytest.raises(InputError, match="has no gated fusion whose weights could be shown"):
+    with pytest.raises(InputError, match="has no gated fusion with weights to show"):
         exported.modalities(tmp_path)
 
 

@@ -64,7 +64,9 @@ def test_an_export_that_fails_its_checks_is_not_served(clicks, tmp_path):
     directory = exported.write(tmp_path, clicks)
     path = directory / checksums.FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
-    with pytest.raises(InputError, match=r"is not what was exported: .*checksums.json is damaged"):
+    with pytest.raises(
+        InputError, match=r"has changed since it was exported: .*checksums.json is damaged"
+    ):
         asyncio.run(runtime(directory).load())
 
 

@@ -36,7 +36,7 @@ def killed(begun):
 
 
 def test_a_process_that_is_killed_is_reported_and_what_waits_is_not_begun(tmp_path):
-    with pytest.raises(RuntimeError, match="ended before its work did, as one does that is killed"):
+    with pytest.raises(RuntimeError, match="a scoring process was killed"):
         killed(tmp_path / "begun")
     assert not (tmp_path / "begun").exists()
 

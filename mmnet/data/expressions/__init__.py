@@ -1,13 +1,13 @@
-"""What may be counted of an event: a small language of columns, arithmetic and conditions.
+"""A small language for what to count of an event: columns, arithmetic and conditions.
 
     events                                       every event
     is_click                                     a column of numbers or true/false
     play_ms >= 0.9 * length_ms and not is_ad     1 where a condition holds, 0 elsewhere
     coins * 100                                  a number that is computed
 
-An expression is read into a tree (`grammar`, `tree`), and a tree into an Ibis expression
-(`in_ibis`); nothing is evaluated. `reading` reads the flags. docs/expressions.md is the language's
-page for users.
+An expression is parsed into a tree (`grammar`, `tree`), and a tree is translated into an Ibis
+expression (`in_ibis`); user text is never evaluated. `reading` reads the flags.
+docs/expressions.md documents the language for users.
 """
 
 from mmnet.data.expressions.in_ibis import NUMBERS, counted, filled, kind_of, number

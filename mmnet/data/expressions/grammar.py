@@ -1,12 +1,12 @@
-"""How an expression is written, and read into a tree; nothing is evaluated.
+"""The grammar of expressions, and the parser into trees; user text is never evaluated.
 
-Words may be written in capitals. What binds more tightly comes later:
+Words may be in upper or lower case. Operators that bind more tightly come later:
 
     or    and    not    == != < <= > >=, in, between, is null    + -    * /    -x
 
-A column's name stands as it is, or in double quotes where it has other characters than letters,
-digits, `_` and `.`, or is a word of the language (`""` is a double quote in it). A text stands in
-single quotes (`''` is a single quote in it).
+A column's name is written as it is, or in double quotes if it has other characters than letters,
+digits, `_` and `.`, or is a word of the language (`""` is a double quote in it). A text is written
+in single quotes (`''` is a single quote in it).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 EVERY_EVENT = "events"
 
 TABLE = "the events table"
-"""What messages call it where they cannot name it."""
+"""Name of the events table in messages that cannot be more specific."""
 
 LONGEST, DEEPEST, LARGEST_SIZE = 10_000, 50, 2_000
-"""Most characters, levels and operands (see `tree.depth_and_size`) of an expression."""
+"""Maximum number of characters, levels and operands of an expression, see `tree.depth_and_size`."""
 
 # The parser says which of these may come next, and only those are looked for: `in` is a word of
 # the language after a value, and a column's name where a value begins. `not` begins a value too,
@@ -113,7 +113,7 @@ _WANTED = (
     ({"_CLOSE"}, ")"),
     ({"$END"}, "nothing more"),
 )
-"""Terminals of the grammar that may come next, and what a message calls them."""
+"""Terminals of the grammar that may come next, and their description in messages."""
 
 _SIGNS = {"PLUS", "MINUS", "TIMES", "OVER", "_AND", "_OR", "_NOT", "_IN", "_BETWEEN", "_IS"}
 _OTHER_LANGUAGES = {
@@ -130,16 +130,16 @@ def _parser() -> lark.Lark:
 
 
 def parse(text: str, flag: str, columns: Collection[str], origin: str = TABLE) -> Node:
-    """Reads an expression.
+    """Parses an expression.
 
     Args:
         text: the expression.
-        flag: where it was written, for messages.
-        columns: of the events table; `true`, `false` and `events` are columns where it has them.
-        origin: names the table, for messages.
+        flag: flag that contains it, for messages.
+        columns: columns of the events table; they may include `true`, `false` and `events`.
+        origin: name of the table in messages.
 
     Raises:
-        InputError: it cannot be read, names a column that is not there, or is too long or deep.
+        InputError: it cannot be parsed, names an unknown column, or is too long or deep.
 
     >>> parse("likes > 3 or not seen", "numerator", ["likes", "seen"]).word
     'or'

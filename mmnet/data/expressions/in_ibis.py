@@ -1,4 +1,4 @@
-"""Expressions in Ibis: the same result on every engine, whose SQL a user never writes.
+"""Expressions in Ibis, with the same result on every engine; users never write SQL.
 
 Logic has three values, true, false and not known, as in SQL (Kleene's logic):
 
@@ -13,9 +13,9 @@ Logic has three values, true, false and not known, as in SQL (Kleene's logic):
     not known  false      false      not known  not known
     not known  not known  not known  not known  not known
 
-A comparison is not known where a side of it has no value: null, a NaN, a text that is not a number
-where numbers are compared, a division by zero. `is null` is always known. Whether an event whose
-condition is not known in the end is a bad event or one that is not counted is a flag.
+A comparison is not known if a side of it has no value: null, a NaN, a text that is not a number
+where numbers are compared, or a division by zero. `is null` is always known. A flag decides whether
+an event whose condition is not known is a bad event or is not counted.
 
 Arithmetic is in float64, as IEEE 754 says, on every engine and for every type of column: whole
 numbers are exact below 2**53, and no integer overflows. Division by zero has no value, and neither
@@ -62,11 +62,11 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 SPACED = r"^[\t-\r ]|[\t-\r ]$"
-"""Text with something around it that `strip` takes away."""
+"""Matches text that `strip` would change."""
 
 
 def kind_of(value: ir.Value) -> str:
-    """Of a column: truth, number, text, time, or else the name of its type."""
+    """Returns the kind of a column: truth, number, text, time, or else the name of its type."""
     of = value.type()
     if of.is_boolean():
         return "truth"
@@ -81,7 +81,7 @@ def filled(text: ir.StringValue) -> ir.StringValue:
     """Text without spaces around it, null where empty."""
     import ibis
 
-    # Few values have any, and to look for them takes half the time of taking them away.
+    # Few values need stripping, and testing for that is twice as fast as stripping all.
     return ibis.ifelse(text.re_search(SPACED), text.strip(), text).nullif("")  # type: ignore[arg-type]
 
 
@@ -114,12 +114,12 @@ def _without_nan(value: Any) -> Any:
 def counted(
     counts: Sequence[Count], table: ir.Table, null_comparisons: Literal["bad", "false"]
 ) -> tuple[ir.Table, list[tuple[ir.IntegerValue, ir.BooleanValue]]]:
-    """What each event of a table adds, 0 where there is no telling, and whether there is.
+    """Computes what each event adds to counts, 0 if unknown, and whether it is known.
 
     Args:
-        counts: what is counted.
+        counts: the expressions to count.
         table: the events.
-        null_comparisons: what a condition that is not known is: bad, or false.
+        null_comparisons: how a condition that is not known counts: bad, or false.
 
     Returns:
         The table, with a column added for each number that is computed, and for every count the
@@ -129,7 +129,7 @@ def counted(
         InputError: a column is of a kind that cannot be counted, compared or calculated with.
     """
     translations = [_Translation(count, table) for count in counts]
-    computed = {  # a step of its own: what is used several times would be written out as often
+    computed = {  # a separate step, since an expression is repeated in SQL for each of its uses
         f"mmnet count {place}": translation.arithmetic(translation.count.expression)
         for place, translation in enumerate(translations)
         if tree.is_arithmetic(translation.count.expression)
@@ -151,7 +151,7 @@ class _Translation:
         self.unread = f"--{count.flag}: cannot read {quoted(count.text)}"
 
     def counted(self, computed: Any, unknown_is_bad: bool) -> tuple[Any, Any]:
-        """What each event adds, and whether that is known.
+        """Returns the value that each event adds, 0 if unknown, and whether it is known.
 
         Args:
             computed: the column of a number that is computed; None for other expressions.
@@ -183,7 +183,7 @@ class _Translation:
         return self.number(node)
 
     def kind(self, node: Node) -> str:
-        """Of a value: that of its column, or what it is computed to be."""
+        """Returns the kind of a value: that of its column, or of its operation."""
         if isinstance(node, Column):
             return kind_of(self.table[node.name])
         if isinstance(node, Constant) and isinstance(node.value, str):

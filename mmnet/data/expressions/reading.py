@@ -1,4 +1,4 @@
-"""What the flags count of the events: rates, each with a numerator and a denominator."""
+"""Rates to count from the events, by the flags; each has a numerator and a denominator."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _PIECE = re.compile(r"""(?P<slash>/)|(?P<open>\()|(?P<close>\))|"[^"]*"|'[^']*'|
 
 @dataclass(frozen=True)
 class Count:
-    """What one event adds to a count.
+    """The value that one event adds to a count.
 
     Attributes:
         expression: a column, `events`, a condition (1 where it holds) or a number.
-        flag: where it was written, for messages.
-        text: how it was written.
+        flag: flag that contains it, for messages.
+        text: the expression as it was written.
     """
 
     expression: Node
@@ -35,18 +35,18 @@ class Count:
 
     @property
     def is_condition(self) -> bool:
-        """Whether it is true, false or not known, whatever the columns hold."""
+        """True if it is a condition, whatever the columns contain."""
         return tree.is_condition(self.expression)
 
     @property
     def title(self) -> str:
-        """How it was written, on one line, cut where it is long."""
+        """The expression on one line, truncated if it is long."""
         return shown(self.text)
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Two counts, and what their columns in the counts table are called."""
+    """Two counts, and the names of their columns in the counts table."""
 
     name: str
     numerator: Count
@@ -113,7 +113,7 @@ def read_rate(setting: str, columns: Collection[str], origin: str = grammar.TABL
     parts = _numerator_and_denominator(text, columns)
     if not re.fullmatch(r"\w+", name) or not parts:
         raise InputError(
-            "--rate takes NAME=NUMERATOR/DENOMINATOR, such as finish='play_ms >= 3000/events', "
+            "--rate must be NAME=NUMERATOR/DENOMINATOR, such as finish='play_ms >= 3000/events', "
             "with a division in parentheses, such as seconds='(play_ms / 1000)/events'. "
             f"Received: {quoted(setting)}"
         )
@@ -164,7 +164,7 @@ def rates(flags: TableFlags, columns: Collection[str], origin: str = grammar.TAB
     names = [rate.name for rate in found]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"--rate names {name!r} twice; each rate has a name of its own")
+            raise InputError(f"--rate names {name!r} twice; use a different name for each rate")
     main = (flags.numerator, flags.denominator)
     if main not in [(rate.numerator_column, rate.denominator_column) for rate in found]:
         numerator = read_count(flags.numerator, "numerator", columns, origin)
@@ -176,7 +176,7 @@ def rates(flags: TableFlags, columns: Collection[str], origin: str = grammar.TAB
             if column in taken:
                 raise InputError(
                     f"the counts table would have two columns named {quoted(column)} "
-                    "(--item_column, --period_column, --numerator, --denominator, --rate); give "
+                    "(--item_column, --period_column, --numerator, --denominator, --rate); choose "
                     "other names"
                 )
             taken.append(column)

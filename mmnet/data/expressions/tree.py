@@ -1,4 +1,4 @@
-"""What an expression is once it is read: a tree of columns, constants and operations.
+"""Parsed expressions: a tree of columns, constants and operations.
 
     play_ms >= 0.9 * length_ms and not is_ad
 
@@ -7,8 +7,8 @@
                    Arithmetic("*", Constant(0.9), Column("length_ms"))),
         Negation(Column("is_ad"))))
 
-Which words mean the same is settled when a tree is made: `=` is `==`, `<>` is `!=`, and `x not in`
-is `not x in`. `written` prints a tree in the language that it was read from.
+Synonyms are resolved when a tree is built: `=` is `==`, `<>` is `!=`, and `x not in` is `not x in`.
+`written` prints a tree in the language that it was parsed from.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SAME, ORDER = ("==", "!="), ("<", "<=", ">", ">=")
 
 KEYWORDS = ("and", "or", "not", "in", "between", "is", "null", "true", "false", "events")
 BARE_NAME = r"[^\W\d][\w.]*"
-"""What a column's name looks like where it needs no double quotes."""
+"""Matches column names that need no double quotes."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ _CONDITIONS = (Comparison, Membership, Interval, Emptiness, Negation, Junction)
 
 
 def is_condition(node: Node) -> bool:
-    """Whether it is true, false or not known, whatever the columns hold.
+    """Checks whether a node is true, false or not known, whatever the columns contain.
 
     A column is not: its type decides.
     """
@@ -171,7 +171,7 @@ def is_condition(node: Node) -> bool:
 
 
 def is_arithmetic(node: Node) -> bool:
-    """Whether it is a number that is computed."""
+    """Checks whether a node is a computed number."""
     return isinstance(node, (Negative, Arithmetic))
 
 
@@ -209,7 +209,7 @@ def columns_of(node: Node) -> list[str]:
 
 
 def depth_and_size(node: Node) -> tuple[int, int]:
-    """How deep a tree is, and how many operands it has once an engine's query is written of it.
+    """Returns the depth of a tree, and the number of operands in the query of an engine.
 
     A query repeats what is tested before it is used: a divisor, the value of `between`, and a
     computed number that is compared or counted.
@@ -251,7 +251,7 @@ def written(node: Node) -> str:
 
 
 _OR, _AND, _NOT, _COMPARED, _SUM, _PRODUCT, _SIGNED, _WHOLE = range(8)
-"""How tightly an operation holds its parts together."""
+"""Binding strength of operations."""
 
 
 def _written(node: Node, least: int) -> str:
@@ -260,7 +260,7 @@ def _written(node: Node, least: int) -> str:
 
 
 def _parts_written(node: Node) -> tuple[int, str]:
-    """How tightly a tree holds together, and its text without parentheses around it."""
+    """Returns the binding strength of a tree, and its text without outer parentheses."""
     match node:
         case Column(name):
             bare = re.fullmatch(BARE_NAME, name) and name.lower() not in KEYWORDS

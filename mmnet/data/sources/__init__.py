@@ -1,4 +1,4 @@
-"""Public logs and generators, one file each, all yielding the contract tables.
+"""Public logs and a simulator, one file each; all return the same input tables.
 
 A source is a function `(directory, flags, *, options...) -> Tables`; its keyword options are what
 `--source_set=name=value` may set.
@@ -28,7 +28,7 @@ def load(flags: TableFlags) -> Tables:
     """Loads the source that `--source` names.
 
     Raises:
-        InputError: an unknown source or option, or files that are not as the source wants them.
+        InputError: a source or an option is unknown, or the files do not have the source's format.
     """
     try:
         one_of(SOURCES, source=flags.source)

@@ -59,10 +59,10 @@ def kuairec(
     categories: str | None = CATEGORIES,
     disagreeing: str = "fail",
 ) -> Tables:
-    """Takes two of the publisher's daily counters per video and day.
+    """Counts two of the publisher's daily counters per video and day.
 
     Items have the publisher's columns as they were on the video's first day, with its tags as
-    lists, and what the captions and categories say of it; a video without counts is an item too.
+    lists, and the texts of captions and categories; a video without counts is an item too.
 
     Args:
         directory: where the publisher's files are.
@@ -150,9 +150,9 @@ def _counts(
         at = int(np.argmax(differs))
         column = below if frame[below][at] != first[below][at] else above
         raise InputError(
-            f"{log.where(keys['row'][at], column)}: {frame[column][at]} where an earlier row of "
-            f"video {frame['video'][at]} and {frame['day'][at]} has {first[column][at]}; mend the "
-            "file, or set --source_set=disagreeing=drop"
+            f"{log.where(keys['row'][at], column)}: {frame[column][at]}, but an earlier row of "
+            f"video {frame['video'][at]} and {frame['day'][at]} has {first[column][at]}; correct "
+            "the file, or set --source_set=disagreeing=drop"
         )
     once = frame.assign(differs=differs).groupby(["video", "day"], sort=False, as_index=False)
     days = once.agg({below: "first", above: "first", "differs": "any"})
@@ -161,7 +161,7 @@ def _counts(
     ]
     steps = [
         ("the rows of a video and day agree", ~days["differs"]),
-        (f"{below} and {above} are there", (days[[below, above]] >= 0).all(axis=1)),
+        (f"{below} and {above} are not empty", (days[[below, above]] >= 0).all(axis=1)),
     ]
     if not flags.rate_may_exceed_one:
         steps.append((f"no more {above} than {below}", days[above] <= days[below]))
@@ -172,7 +172,7 @@ def _counts(
         kept = left
     days = days[kept]
     if not len(days):
-        raise InputError(f"{log.origin()}: no row is left after the rules of the ledger")
+        raise InputError(f"{log.origin()}: no rows are left after the rules of the ledger")
     return (
         pa.table(
             {
@@ -187,7 +187,7 @@ def _counts(
 
 
 def _items(log: Table, keys: pd.DataFrame) -> tuple[pa.Table, list[Rule]]:
-    """What each video's first day says of it; a later day's would tell the future."""
+    """Describes each video by its first day, since later days would leak the future."""
     columns = {name: reading.id_column(log, name).to_pandas() for name in (*IDS, "upload_dt")}
     columns |= {name: pd.Series(floats(log, name, "source_set=daily")) for name in NUMBERS}
     attributes = pd.DataFrame(columns).iloc[keys["row"]].reset_index(drop=True)
@@ -219,7 +219,7 @@ def _items(log: Table, keys: pd.DataFrame) -> tuple[pa.Table, list[Rule]]:
 
 
 def _beside(items: pa.Table, side: pa.Table) -> pa.Table:
-    """Puts a table's columns beside the items', with a row for every video of either."""
+    """Joins a table's columns to the items', with a row for every video of either."""
     more = side["video_id"].filter(pc.invert(pc.is_in(side["video_id"], items["video_id"])))
     everyone = pa.concat_tables(
         [items, pa.table({"video_id": more})], promote_options="default"
@@ -234,7 +234,7 @@ def _captions(path: Path, said: TextOptions) -> tuple[pa.Table, list[Rule]]:
     records, pieces = _mended(path, said)
     columns = dict(zip(CAPTION_COLUMNS, zip(*records, strict=True), strict=True))
     number = len(records)
-    note = f"{pieces - number} unquoted line breaks were mended"
+    note = f"{pieces - number} unquoted line breaks were repaired"
     rules = [Rule("captions", "is a whole row", pieces, number, note)]
     side: dict[str, pa.Array] = {}
     for name, values in columns.items():
@@ -246,7 +246,7 @@ def _captions(path: Path, said: TextOptions) -> tuple[pa.Table, list[Rule]]:
 
 
 def _mended(path: Path, said: TextOptions) -> tuple[list[list[str]], int]:
-    """Rows of the captions, where a line break without quotes has cut some in pieces."""
+    """Reads the rows of the captions, and joins those that an unquoted line break has split."""
     file = table_files.laid_out(path, "captions", table_files.CSV, ("video_id",), said)
     with table_files.readable(path, "captions"):
         found = list(table_files.records(path, file.dialect))
@@ -271,14 +271,14 @@ def _mended(path: Path, said: TextOptions) -> tuple[list[list[str]], int]:
             start = line
         if len(fields) > width:
             raise InputError(
-                f"{path} line {start}: {len(fields)} fields where {width} are expected; put quotes "
-                "around a value that holds a comma"
+                f"{path} line {start}: {len(fields)} fields, but {width} are expected; put quotes "
+                "around a value that contains a comma"
             )
         open_row = fields if len(fields) < width else []
         if not open_row:
             rows.append(fields)
     if open_row:
-        raise InputError(f"{path} line {start}: {len(open_row)} fields where {width} are expected")
+        raise InputError(f"{path} line {start}: {len(open_row)} fields, but {width} are expected")
     if not rows:
         raise InputError(f"{path} has no rows")
     return rows, pieces

@@ -1,6 +1,6 @@
-"""Publishers' files, in batches: what came against what was expected, and sums by key.
+"""Publishers' files, read in batches, with checks against their layout; and sums by key.
 
-A log of hundreds of millions of rows passes through in pieces; what stays in memory are the sums.
+A log of hundreds of millions of rows is read in chunks; only the sums stay in memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mmnet.data.table_files import TableFile
 from mmnet.data.tables import Table
 
 MISSING = ("", "nan", "NaN")
-"""How publishers write that there is nothing."""
+"""Texts that publishers write for empty values."""
 
 ARCHIVES = (".zip", ".tgz", ".tar", ".tar.gz", ".7z", ".rar")
 
@@ -34,10 +34,10 @@ ARCHIVES = (".zip", ".tgz", ".tar", ".tar.gz", ".7z", ".rar")
 
 
 def given(source_dir: str) -> Path | None:
-    """The directory that `--source_dir` names, if it names one.
+    """Returns the directory of `--source_dir`, if it is set.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not a directory.
     """
     directory = Path(source_dir) if source_dir else None
     if directory and not directory.is_dir():
@@ -46,7 +46,7 @@ def given(source_dir: str) -> Path | None:
 
 
 def needed(directory: Path | None, source: str) -> Path:
-    """The directory that a source cannot do without.
+    """Returns the directory of a source that needs one.
 
     Raises:
         InputError: it was not given.
@@ -59,10 +59,10 @@ def needed(directory: Path | None, source: str) -> Path:
 
 
 def find(directory: Path, pattern: str, option: str) -> list[Path]:
-    """The files of a publisher that a name or glob finds, sorted.
+    """Finds the files of a publisher by name or glob pattern, sorted.
 
     Raises:
-        InputError: there is none; the sentence says what there is instead.
+        InputError: no file matches; the sentence lists files that exist.
     """
     table_paths.refuse_table_formats(directory, "source_dir")
     found = _globbed(directory, pattern)
@@ -80,17 +80,17 @@ def find(directory: Path, pattern: str, option: str) -> list[Path]:
 
 
 def _globbed(directory: Path, pattern: str) -> list[Path]:
-    if (directory / pattern).is_file():  # its name may look like a glob
+    if (directory / pattern).is_file():  # its name may look like a glob pattern
         return [directory / pattern]
     paths = sorted(directory / path for path in globbing.glob(pattern, root_dir=directory))
     return [path for path in paths if path.is_file()]
 
 
 def optional(directory: Path, pattern: str | None, default: str | None, option: str) -> list[Path]:
-    """The same for a file that a source can do without: none where its usual name is absent.
+    """Finds optional files of a source: none if the default name does not exist.
 
     Raises:
-        InputError: another name was given, and there is no such file.
+        InputError: another name was given, and no such file exists.
     """
     if pattern is None or (pattern == default and not _globbed(directory, pattern)):
         return []
@@ -98,20 +98,20 @@ def optional(directory: Path, pattern: str | None, default: str | None, option: 
 
 
 def refuse_text_set(text_set: Sequence[str], names: Sequence[str]) -> None:
-    """Refuses settings of text files for files of a source that are lines of JSON.
+    """Raises an error for settings of text files that concern JSON files of a source.
 
     Args:
-        text_set: what the user says of text files.
-        names: of the tables that such files are.
+        text_set: settings of the user for text files.
+        names: names of the tables with JSON files.
 
     Raises:
-        InputError: a setting is for one of them.
+        InputError: a setting concerns one of them.
     """
     for setting in text_set:
         if setting.partition(".")[0] in names:
             raise InputError(
                 f"--text_set={setting}: the publisher's {setting.partition('.')[0]} are lines of "
-                "JSON in UTF-8, of which nothing can be set; leave it out"
+                "JSON in UTF-8, which has no such settings; remove it"
             )
 
 
@@ -120,22 +120,22 @@ def refuse_text_set(text_set: Sequence[str], names: Sequence[str]) -> None:
 
 @dataclass
 class Scan:
-    """One pass over the files of one layout, in batches that know where their rows stand.
+    """One pass over the files of one layout, in batches that know the places of their rows.
 
-    Columns of text files come as strings, empty where empty, unless `types` says otherwise. A
-    header line that is repeated further down (files that were joined) is left out.
+    Columns of text files are read as strings, empty where empty, unless `types` sets a type. A
+    header line that is repeated further down (in joined files) is left out.
 
     Attributes:
         paths: CSV (also .gz, .bz2, .zst) or Parquet files.
-        columns: those to read.
+        columns: names of the columns to read.
         option: the source's option that names the files, for messages.
         names: all columns of a file without a header line.
-        delimiter: between columns.
-        types: of columns to read as numbers at once; all their values must be numbers then.
-        name: what the rows are, for the ledger.
-        said: what the user says of text files.
-        rows: how many rows were read so far.
-        repeated_headers: how many repeated header lines were left out so far.
+        delimiter: separator of columns.
+        types: types of columns to read as numbers; all their values must be numbers.
+        name: description of the rows, for the ledger.
+        said: settings of the user for text files.
+        rows: number of rows read so far.
+        repeated_headers: number of repeated header lines left out so far.
     """
 
     paths: Sequence[Path]
@@ -150,10 +150,10 @@ class Scan:
     repeated_headers: int = 0
 
     def __iter__(self) -> Iterator[Table]:
-        """The batches of all files, in their order.
+        """Yields the batches of all files, in order.
 
         Raises:
-            InputError: a file cannot be read, a column is not there, or there is no row at all.
+            InputError: a file cannot be read, a column does not exist, or there are no rows.
         """
         for path in self.paths:
             yield from self._batches(path)
@@ -161,20 +161,20 @@ class Scan:
             raise table_files.no_rows(self.paths[0], self.option)
 
     def rule(self) -> Rule:
-        """What the pass left out."""
+        """Returns the ledger's line about the pass."""
         before = self.rows + self.repeated_headers
-        return Rule(self.name, "is no repeated header line", before, self.rows)
+        return Rule(self.name, "is not a repeated header line", before, self.rows)
 
     def whole(self) -> Table:
-        """All rows at once, of files that are small."""
+        """Returns all rows at once, for small files."""
         batches = list(self)
         parts = [batch.data for batch in batches]
         try:
             data = pa.concat_tables(parts, promote_options="permissive")
         except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
             raise InputError(
-                f"{self.paths[0].parent}: the {self.option} files hold values of different types "
-                f"({shown(error)}); write them alike"
+                f"{self.paths[0].parent}: the {self.option} files have values of different types "
+                f"({shown(error)}); write all files with the same types"
             ) from None
         files, starts, places, before = [], [], [], 0
         for path in self.paths:
@@ -187,7 +187,7 @@ class Scan:
         return Table(data, self.name, tuple(files), tuple(starts), np.concatenate(places))
 
     def _batches(self, path: Path) -> Iterator[Table]:
-        """The batches of one file, once its columns are known to be those expected."""
+        """Yields the batches of one file, after checking its columns."""
         file = self.opened(path)
         start = 0
         for batch in table_reading.batches(file, self.columns, types=self.types):
@@ -210,7 +210,7 @@ class Scan:
         return batch.keep(~again)
 
     def opened(self, path: Path) -> TableFile:
-        """One of the files, once the columns to read are known to be there.
+        """Opens one of the files, and checks that it has the columns to read.
 
         Raises:
             InputError: one of them is not there, or is there twice; a record of a file without a
@@ -231,7 +231,7 @@ class Scan:
         return file
 
     def _check_first(self, file: TableFile) -> None:
-        """Refuses a file without a header line whose first record is of another layout."""
+        """Raises an error if the first record of a file without header has another layout."""
         path, dialect = file.path, file.dialect
         with table_files.readable(path, self.option):
             line, fields = next(table_files.records(path, dialect), (0, []))
@@ -371,7 +371,7 @@ def chosen(
     given, wanted = (f"source_set={option}", default) if name == contract else (flag, name)
     if wanted not in columns:
         raise InputError(
-            f"--{given}={wanted}: no such column to count; there are {', '.join(columns)}"
+            f"--{given}={wanted}: no such column to count; available: {', '.join(columns)}"
             f"{did_you_mean(wanted, columns)}"
         )
     return wanted
@@ -388,7 +388,7 @@ def lists_of(rows: np.ndarray, values: pa.Array, number: int) -> pa.ListArray:
 
 
 def pieces(text: pa.ChunkedArray, separator: str) -> tuple[np.ndarray, pa.Array]:
-    """Cuts texts at a separator: the row and the text of each piece, empty pieces left out."""
+    """Splits texts at a separator: row and text of each part, without empty parts."""
     cut = pc.split_pattern(text.combine_chunks(), separator)
     rows = pc.list_parent_indices(cut)
     parts = pc.utf8_trim_whitespace(pc.list_flatten(cut))
@@ -404,7 +404,7 @@ def unique(rows: np.ndarray, values: pa.Array) -> tuple[np.ndarray, pa.Array]:
 
 
 def one_row_each(table: Table, key: str, name: str) -> tuple[Table, Rule]:
-    """Leaves out rows that repeat an earlier row of the same key, value for value.
+    """Leaves out exact duplicates of an earlier row with the same key.
 
     Raises:
         InputError: two rows of one key that differ.
@@ -453,14 +453,14 @@ class Totals:
         self._at_once, self._limit, self._waiting = at_once, at_once, 0
 
     def add(self, rows: pa.Table) -> None:
-        """Adds rows; columns are the keys and what is put together."""
+        """Adds rows; columns are the keys and the values to aggregate."""
         self._parts.append(rows)
         self._waiting += len(rows)
         if self._waiting > self._limit:
             self._settle()
 
     def table(self) -> pa.Table:
-        """One row per key, sorted by the keys; no columns if nothing came."""
+        """Returns one row per key, sorted by the keys; no columns if there were no rows."""
         if not self._parts:
             return pa.table({})
         self._settle()
@@ -480,7 +480,7 @@ class Totals:
 
 
 def ones(number: int) -> pa.Array:
-    """A column that counts rows once it is summed."""
+    """Returns a column of ones, whose sum is the number of rows."""
     return pa.repeat(pa.scalar(1, pa.int64()), number)
 
 
@@ -488,7 +488,7 @@ def ones(number: int) -> pa.Array:
 
 
 class Vectors:
-    """Content vectors of one kind, gathered batch by batch into the form of a `--vectors` table.
+    """Content vectors of one kind, gathered batch by batch into a `--vectors` table.
 
     A shorter vector is filled up with zeros at its end, an empty one stays empty: none. Of two
     vectors of one item the first counts.
@@ -505,7 +505,7 @@ class Vectors:
         self._filled = 0
 
     def add(self, who: pa.ChunkedArray, lists: pa.ListArray, where: Callable[[int], str]) -> None:
-        """Adds the vectors of one batch; `where` names the place of a row.
+        """Adds the vectors of one batch; `where` returns the place of a row.
 
         Raises:
             InputError: a vector is too long.
@@ -514,21 +514,20 @@ class Vectors:
         if (lengths > self._length).any():
             row = int(np.argmax(lengths > self._length))
             raise InputError(
-                f"{where(row)}: a vector of {lengths[row]} numbers where {self._length} are "
-                "expected"
+                f"{where(row)}: a vector of {lengths[row]} numbers, but {self._length} are expected"
             )
         self._who.extend(who.chunks)
         self._lists.append(padded(lists, lengths, self._length))
         self._filled += int(((lengths > 0) & (lengths < self._length)).sum())
 
     def table(self, flags: TableFlags) -> tuple[Table, list[Rule]]:
-        """Item ids and vectors, and the ledger of what was left out and filled up."""
+        """Returns item ids and vectors, and the ledger of what was left out and padded."""
         who = pa.chunked_array(self._who, pa.string())
         lists = pa.chunked_array(self._lists, pa.list_(pa.float32()))
         there = pc.and_(pc.not_equal(who, ""), pc.greater(pc.list_value_length(lists), 0))
         found = pa.table({flags.item_column: who, "vector": lists}).filter(there)
         first = ~found[flags.item_column].to_pandas().duplicated().to_numpy()
-        note = f"{self._filled} shorter ones were filled up with zeros"
+        note = f"{self._filled} shorter ones were padded with zeros"
         rules = [
             Rule(self._name, "is not empty", len(who), len(found), note),
             Rule(self._name, "is the item's first", len(found), int(first.sum())),

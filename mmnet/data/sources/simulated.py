@@ -1,7 +1,7 @@
-"""A simulated log with planted true rates: events, counts, items and what generated them.
+"""A simulated log with known true rates: events, counts, items and the effects behind them.
 
-Every other source has shares and nobody knows the rate behind them. Here the logit of the rate is
-a sum of known effects, so that an error splits into what a model missed and what nobody can know:
+Other sources have shares, but the rates behind them are unknown. Here the logit of the rate is
+a sum of known effects, so that an error splits into what a model missed and what is unknowable:
 
     lambda = logistic(base + category + trend + lift + tags + author + title + cover + duration
                       + age + item level + item walk)             shares ~ Binomial(clicks, lambda)
@@ -30,7 +30,7 @@ from mmnet.data.columns import SEPARATOR, separator_of
 from mmnet.data.tables import Table, Tables
 
 REGIME, ITEMS, PERIODS, CLICKS = "history", 4000, 40, 2_000_000
-"""What is drawn unless asked otherwise."""
+"""Default sizes of the simulation."""
 
 START = np.datetime64("2024-01-01", "ms")
 """Start of period 0 (UTC, a Monday); a period of the event stream is one day."""
@@ -66,7 +66,7 @@ class Parameters:
     lift_block: int = 24  # a category has at most one event in every block of so many periods
     lift_probability: float = 0.6  # that a block has one
     lift_periods: tuple[int, int] = (3, 6)  # an event lasts so long, both ends included
-    lift_range: tuple[float, float] = (0.4, 0.9)  # by which it raises the logit
+    lift_range: tuple[float, float] = (0.4, 0.9)  # increase of the logit
     age_drop: float = 0.3  # what the logit loses with age in the long run
     age_scale: float = 5.0  # age at which 63 percent of that is lost
 
@@ -177,10 +177,10 @@ def simulated(
     """
     if directory is not None:
         raise InputError(
-            f"--source=simulated reads no files; leave out --source_dir. Received: {directory}"
+            f"--source=simulated reads no files; remove --source_dir. Received: {directory}"
         )
     what = f"--source_set: {items:,} items in {periods:,} periods"
-    budgets.check_memory(16 * items * periods, what, "draw fewer of either")
+    budgets.check_memory(16 * items * periods, what, "simulate fewer items or periods")
     try:
         simulation = simulate(regime=regime, items=items, periods=periods, clicks=clicks, seed=seed)
     except ValueError as error:
@@ -504,7 +504,7 @@ def _draw_clicks(sizes: Parameters, age: np.ndarray, clicks: int, seed: int) -> 
         shown[:, period] &= ~out
     if not shown.any():
         raise ValueError(
-            "`items` and `periods` must leave an item to show; take more of either. "
+            "`items` and `periods` must leave an item to show; use more of either. "
             f"Received: items={items}, periods={periods}, seed={seed}"
         )
     intensity = (volume * noise / (1 + np.maximum(age, 0) / sizes.volume_age_scale))[shown]
@@ -517,7 +517,7 @@ def _draw_clicks(sizes: Parameters, age: np.ndarray, clicks: int, seed: int) -> 
 
 
 def _stream(seed: int, name: str) -> np.random.Generator:
-    """A generator of its own for each purpose: a change in one draw leaves the others alone."""
+    """Returns a separate generator for each purpose, so that draws do not affect each other."""
     return np.random.default_rng([seed, *name.encode()])
 
 

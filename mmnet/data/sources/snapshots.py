@@ -1,7 +1,7 @@
-"""Cumulative counters, as any site shows that publishes running totals.
+"""Snapshots of cumulative counters, as published by any site with running totals.
 
-A snapshot says how many stars and forks (or plays and shares) an item has gathered so far; the
-difference between two snapshots one period apart says how many it gathered in that period.
+A snapshot has the number of stars and forks (or plays and shares) that an item has gathered so far;
+the difference of two snapshots one period apart is the number gathered in that period.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ TITLES, VIDEOS, AUDIOS = "track1_title.txt", "track1_video_*.txt", "track1_audio
 VIDEO_KEY, AUDIO_KEY = "video_feature_dim_128", "audio_feature_128_dim"
 VECTOR_LENGTH = 128
 MOST_WORDS = 100_000
-"""Of a title: a line of a few bytes can ask for billions."""
+"""Maximum number of words of a title: a line of a few bytes can ask for billions."""
 
 _BLOCK_BYTES = 1 << 24
 
@@ -160,7 +160,7 @@ def tiktok(
 def _totals(
     plays: Scan, above: str, width: int, rows_per_period: int, part_of_items: float
 ) -> tuple[pa.Table, list[Rule]]:
-    """Counts per item (a number) and period, with the extremes of what describes the item."""
+    """Counts plays per item (a number) and period, with the extremes of the item's columns."""
     extremes = {f"{how}_{name}": how for name in ATTRIBUTES for how in ("min", "max")}
     totals = Totals(["item", "period"], {"below": "sum", "above": "sum"} | extremes)
     taken = complete = 0
@@ -193,10 +193,10 @@ def _totals(
         totals.add(rows)
     counts = totals.table()
     if not len(counts):
-        raise InputError(f"{plays.paths[0]}: no play is left after the rules of the ledger")
+        raise InputError(f"{plays.paths[0]}: no plays are left after the rules of the ledger")
     rules = [
         Rule("plays", f"the item is in the part of {part_of_items:g}", plays.rows, taken),
-        Rule("plays", f"item, time and {above} are there", taken, complete),
+        Rule("plays", f"item, time and {above} are not empty", taken, complete),
         Rule(
             "plays", "counted by item and period", complete, complete, f"{len(counts)} counts rows"
         ),
@@ -218,7 +218,7 @@ def _items(totals: pa.Table) -> tuple[np.ndarray, dict[str, pa.ChunkedArray], li
         agree &= pc.fill_null(pc.equal(low, high), True).to_numpy()
         columns[name] = low.cast(pa.float64()) if name == "duration_time" else reading.ids(low)
     once = int((found["periods"].to_numpy() == 1).sum())
-    differ = f"of {int((~agree).sum())} that differ, the smallest value is taken"
+    differ = f"of {int((~agree).sum())} that differ, the smallest value is used"
     rules = [
         Rule(
             "items", "rows agree on author, city, music, duration", len(found), len(found), differ
@@ -229,7 +229,7 @@ def _items(totals: pa.Table) -> tuple[np.ndarray, dict[str, pa.ChunkedArray], li
 
 
 def blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
-    """Lines of a file, many at a time, and the number of the first; empty lines are none."""
+    """Yields lines of a file in chunks, with the number of the first; skips empty lines."""
     with pa.input_stream(str(path)) as file:
         lines, number = io.BufferedReader(file, _BLOCK_BYTES), 1
         while block := lines.readlines(_BLOCK_BYTES):
@@ -258,8 +258,8 @@ def _titles(paths: list[Path], numbers: np.ndarray) -> tuple[pa.Array, Rule]:
                     raise
                 except UNREADABLE:
                     raise InputError(
-                        f"{path} line {line}: must be JSON with item_id and title_features, how "
-                        f"often each word id is there. Received: {shown(text)}"
+                        f"{path} line {line}: must be JSON with item_id and title_features, the "
+                        f"count of each word id. Received: {shown(text)}"
                     ) from None
                 place = np.searchsorted(numbers, item)
                 if place < len(numbers) and numbers[place] == item and titles[place] is None:
@@ -269,7 +269,7 @@ def _titles(paths: list[Path], numbers: np.ndarray) -> tuple[pa.Array, Rule]:
 
 
 def check_title(path: Path, line: int, words: Mapping[str, int]) -> None:
-    """Refuses a title that would be written out to far more words than a title has.
+    """Raises an error for a title that would expand to far more words than a title has.
 
     Raises:
         InputError: the sentence names the line and the word.
@@ -278,9 +278,9 @@ def check_title(path: Path, line: int, words: Mapping[str, int]) -> None:
     if (total := sum(words.values())) > MOST_WORDS:
         word = max(words, key=lambda word: words[word])
         raise InputError(
-            f"{path} line {line}, key title_features: a title of {total:,} words, and at most "
-            f"{MOST_WORDS:,} are read; correct how often word {word[:40]!r} is there, "
-            f"{words[word]:,} times"
+            f"{path} line {line}, key title_features: a title of {total:,} words, but at most "
+            f"{MOST_WORDS:,} are supported; correct the count of word {word[:40]!r}, "
+            f"{words[word]:,}"
         )
 
 

@@ -144,10 +144,10 @@ def _counts(plays: Scan, above: str, flags: TableFlags) -> tuple[pa.Table, list[
         totals.add(rows)
     counts = totals.table()
     if not len(counts):
-        raise InputError(f"{plays.paths[0]}: no play is left after the rules of the ledger")
+        raise InputError(f"{plays.paths[0]}: no plays are left after the rules of the ledger")
     rules = [
         plays.rule(),
-        Rule("plays", f"feedid, date_ and {above} are there", plays.rows, complete),
+        Rule("plays", f"feedid, date_ and {above} are not empty", plays.rows, complete),
         Rule("plays", "counted by feed and day", complete, complete, f"{len(counts)} counts rows"),
     ]
     names = [flags.item_column, flags.period_column, flags.denominator, flags.numerator]
@@ -179,7 +179,7 @@ def _items(
             rows, entries = rows[likely], entries.filter(pa.array(likely))
             entries = pc.replace_substring_regex(entries, r"\s.*$", "")
         kept, values = reading.unique(rows, entries)
-        rules.append(Rule(name, "names a value once per feed", len(rows), len(kept)))
+        rules.append(Rule(name, "is not a duplicate value of its feed", len(rows), len(kept)))
         columns[name] = reading.lists_of(kept, values, len(data))
     items = pa.table(columns)
 
@@ -187,14 +187,14 @@ def _items(
     unknown = pc.unique(played).filter(pc.invert(pc.is_in(pc.unique(played), known)))
     number = len(items) + len(unknown)
     note = f"{len(unknown)} feeds that were played have no row in {feeds.paths[0].name}"
-    rules.append(Rule("feeds", "is an item, with empty columns if need be", number, number, note))
+    rules.append(Rule("feeds", "is an item, with empty columns if needed", number, number, note))
     more = pa.table({flags.item_column: unknown})
     items = pa.concat_tables([items, more], promote_options="default")
     return Table(items, "items"), rules
 
 
 def _probabilities(feeds: Table, rows: np.ndarray, entries: pa.Array) -> np.ndarray:
-    """The second half of "id probability" entries; 1 where there is none."""
+    """Returns the second half of "id probability" entries; 1 where it is missing."""
     written = pc.replace_substring_regex(entries, r"^\S+\s*", "")
     try:
         numbers = pc.if_else(pc.equal(written, ""), "1", written).cast(pa.float64())
@@ -223,13 +223,13 @@ def _embeddings(scan: Scan, flags: TableFlags) -> tuple[Table, list[Rule]]:
 
 
 def _numbers(batch: Table, rows: np.ndarray, entries: pa.Array) -> pa.Array:
-    """Numbers from text, or the place of the first that is none."""
+    """Parses numbers from text, or returns the place of the first that is not a number."""
     try:
         return entries.cast(pa.float32())
     except pa.ArrowInvalid:
         numbers = pd.to_numeric(entries.to_pandas(), errors="coerce")
         wrong = int(numbers.isna().to_numpy().argmax())
         raise InputError(
-            f"{batch.where(rows[wrong], 'feed_embedding')}: must be numbers between spaces. "
+            f"{batch.where(rows[wrong], 'feed_embedding')}: must be numbers separated by spaces. "
             f"Received: {entries[wrong].as_py()!r}"
         ) from None

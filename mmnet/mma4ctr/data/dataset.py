@@ -110,7 +110,9 @@ def prepare(flags: InteractionFlags, directory: Path) -> Dataset:
             return found
     with STORE.only_one(directory, directory / RAW, place):
         if flags.generate:
-            refusal = f"{place} is being made by another process; wait for it, or choose another"
+            refusal = (
+                f"{place} is being prepared by another process; wait for it, or choose another"
+            )
             inside = directory in (place, *place.parents)  # and locked with it
             with contextlib.nullcontext() if inside else only_one(place, refusal, remove=True):
                 _generate(flags, place)

@@ -169,7 +169,7 @@ def test_a_condition_on_an_empty_value_is_bad_or_false(name, tmp_path, monkeypat
     numerator = "plays >= 0.9 * likes and not \"is ad\" or kind in ('share', 'it''s')"
     with pytest.raises(InputError) as caught:
         count(name, numerator=numerator)
-    assert "correct them, or set --bad_events=drop, or --null_comparisons=false where an" in str(
+    assert "correct them, or set --bad_events=drop, or --null_comparisons=false if an" in str(
         caught.value
     )
     read = expressions.read_count(numerator, "numerator", trees.TABLE.column_names)

@@ -45,7 +45,7 @@ def test_a_rate_is_cut_at_its_only_slash(setting, parts):
 def test_a_rate_that_could_be_cut_twice_or_not_at_all_is_refused(setting):
     with pytest.raises(InputError) as caught:
         read_rate(setting, COLUMNS)
-    assert "--rate takes NAME=NUMERATOR/DENOMINATOR, such as finish='play_ms" in str(caught.value)
+    assert "--rate must be NAME=NUMERATOR/DENOMINATOR, such as finish='play_ms" in str(caught.value)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 450
 

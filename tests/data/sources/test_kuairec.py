@@ -115,8 +115,8 @@ def test_any_two_counters_make_a_rate(tmp_path, settings, flags):
 def test_counters_that_disagree_are_refused_or_left_out(tmp_path):
     write(tmp_path, [*ROWS, row(2, 20200706, play_cnt=7, share_cnt=3)])
     assert sentence(tmp_path) == (
-        f"{tmp_path}/item_daily_features.csv line 7, column share_cnt: 3 where an earlier row of "
-        "video 2 and 2020-07-06 has 0; mend the file, or set --source_set=disagreeing=drop"
+        f"{tmp_path}/item_daily_features.csv line 7, column share_cnt: 3, but an earlier row of "
+        "video 2 and 2020-07-06 has 0; correct the file, or set --source_set=disagreeing=drop"
     )
     found = load(tmp_path, "disagreeing=drop")
     assert [found[0] for found in rows_of(found)] == ["1", "1"]
@@ -182,7 +182,7 @@ def test_captions_are_mended_and_cleaned(tmp_path):
     ]
     rule = next(rule for rule in found.ledger if rule.table == "captions")
     assert (rule.rows_in, rule.rows_out) == (6, 4)
-    assert rule.note == "2 unquoted line breaks were mended"
+    assert rule.note == "2 unquoted line breaks were repaired"
 
 
 def test_a_video_of_any_file_is_an_item(tmp_path):
@@ -234,8 +234,8 @@ def test_windows_bom_and_repeated_headers_change_nothing(tmp_path):
         (
             "item_daily_features.csv",
             DAILY_HEADER + "\n1,20200705\n",
-            "{} line 2: 2 fields where the header of the daily table has 20; put quotes around a "
-            "value that holds a comma or a line break",
+            "{} line 2: 2 fields, but the header of the daily table has 20; put quotes around a "
+            "value that contains a comma or a line break",
         ),
         (
             "kuairec_caption_category.csv",
@@ -245,13 +245,13 @@ def test_windows_bom_and_repeated_headers_change_nothing(tmp_path):
         (
             "kuairec_caption_category.csv",
             CAPTIONS_HEADER + "\n1,UNKNOWN,one, two,[],8,faces,673,selfies,-124,UNKNOWN\n",
-            "{} line 2: 11 fields where 10 are expected; put quotes around a value that holds a "
+            "{} line 2: 11 fields, but 10 are expected; put quotes around a value that contains a "
             "comma",
         ),
         (
             "kuairec_caption_category.csv",
             CAPTIONS_HEADER + "\n1,UNKNOWN,one\n",
-            "{} line 2: 3 fields where 10 are expected",
+            "{} line 2: 3 fields, but 10 are expected",
         ),
         (
             "item_categories.csv",
@@ -313,7 +313,7 @@ def test_the_real_captions_and_categories(real_log, tmp_path):
     found = load(tmp_path)
     data = found.items.data
     assert len(data) == 10_728
-    assert "4 unquoted line breaks were mended" in [rule.note for rule in found.ledger]
+    assert "4 unquoted line breaks were repaired" in [rule.note for rule in found.ledger]
     assert item(found, "1613")["caption"].endswith("你绕明白了吗？~")
     assert item(found, "1613")["topic_tag"] == ["井柏然", "宋威龙", "张公案"]
     names = {

@@ -33,7 +33,7 @@ def sentence(found):
 
 
 RAGGED = (
-    " the header of the log table has 2; put quotes around a value that holds a comma or a line "
+    " the header of the log table has 2; put quotes around a value that contains a comma or a line "
     "break"
 )
 HEADERLESS = {"names": ("id", "n", "other"), "delimiter": "\t", "types": {"n": pa.int64()}}
@@ -98,7 +98,7 @@ def test_a_file_without_a_header_names_its_lines_too(tmp_path):
             "{} has no column 'n' (named by --source_set=log); it has id, m",
         ),
         ("", {}, "{} has no column 'id' (named by --source_set=log); it has nothing in it"),
-        ("id\tm\n1\t2\n", {}, "{}: its columns are separated by tabs where commas are expected"),
+        ("id\tm\n1\t2\n", {}, "{}: its columns are separated by tabs, but commas are expected"),
         ("id,n\n1,2\n1,2,3\n", {}, "{} line 3: 3 fields where" + RAGGED),
         ("id,n\n1,2\n1\n", {}, "{} line 3: 1 fields where" + RAGGED),
         ("id,n", {}, "{}: the log table has no rows"),
@@ -116,15 +116,15 @@ def test_a_file_without_a_header_names_its_lines_too(tmp_path):
         (
             "1,2,3\n",
             HEADERLESS,
-            "{} line 1: its columns are separated by commas where tabs are expected",
+            "{} line 1: its columns are separated by commas, but tabs are expected",
         ),
         (
             "id\tn\tother\n1\t2\t3\n",
             HEADERLESS,
             "{} line 1: unexpected header line; remove it",
         ),
-        ("1\t2\n", HEADERLESS, "{} line 1: 2 fields where 3 are expected (id, n, other)"),
-        ("a\t2\t3\na\t2\n", HEADERLESS, "{} line 2: 2 fields where 3 are expected (id, n, other)"),
+        ("1\t2\n", HEADERLESS, "{} line 1: 2 fields, but 3 are expected (id, n, other)"),
+        ("a\t2\t3\na\t2\n", HEADERLESS, "{} line 2: 2 fields, but 3 are expected (id, n, other)"),
         (
             "a\t2\t3\nb\ttwo\t3\n",
             HEADERLESS,
@@ -269,8 +269,8 @@ def test_vectors_are_filled_up_and_the_first_of_an_item_counts():
         "vector": [[1.0, 2.0, 0.0], [3.0, 4.0, 5.0]],
     }
     assert [rule.dropped for rule in ledger] == [1, 1]
-    assert ledger[0].note == "1 shorter ones were filled up with zeros"
-    with pytest.raises(InputError, match=r"^row 0: a vector of 4 numbers where 3 are expected$"):
+    assert ledger[0].note == "1 shorter ones were padded with zeros"
+    with pytest.raises(InputError, match=r"^row 0: a vector of 4 numbers, but 3 are expected$"):
         vectors.add(pa.chunked_array([["d"]]), pa.array([[0.0] * 4]), lambda row: f"row {row}")
 
 

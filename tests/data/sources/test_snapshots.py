@@ -79,7 +79,7 @@ def test_two_snapshots_of_an_item_in_one_period_are_refused(tmp_path):
     with pytest.raises(InputError) as caught:
         load(tmp_path, rows)
     assert str(caught.value) == (
-        f"{tmp_path}/snapshots.csv line 4: two different rows for item 'a' in period 2024-01-01: "
+        f"{tmp_path}/snapshots.csv line 4: duplicate row for item 'a' in period 2024-01-01: "
         "week is '2024-01-01' in line 2 and '2024-01-07' here; keep one of the snapshots, or make "
         "--period narrower"
     )
@@ -92,7 +92,7 @@ def test_exact_repeats_of_a_snapshot_are_left_out_by_a_flag(tmp_path):
     with pytest.raises(InputError) as caught:
         load(tmp_path, rows)
     assert str(caught.value) == (
-        f"{tmp_path}/snapshots.csv line 4: an exact repeat of line 2 (item 'a' in period "
+        f"{tmp_path}/snapshots.csv line 4: exact duplicate of line 2 (item 'a' in period "
         "2024-01-01); remove it, or set --repeats=drop"
     )
     found = load(tmp_path, rows, repeats="drop")

@@ -87,7 +87,7 @@ def test_what_rows_of_an_item_disagree_on_is_the_smallest_known_value(tmp_path):
     write(tmp_path, [play(1, author_id=9), play(1, author_id=-1), play(1, author_id=8)])
     found = load(tmp_path)
     assert found.items.data["author_id"].to_pylist() == ["8"]
-    assert found.ledger[-2].note == "of 1 that differ, the smallest value is taken"
+    assert found.ledger[-2].note == "of 1 that differ, the smallest value is used"
 
 
 def test_periods_may_follow_the_order_of_the_rows(tmp_path):
@@ -178,7 +178,7 @@ def test_a_kind_of_vectors_that_no_item_has_is_left_out(tmp_path):
         (
             "final_track1_train.txt",
             line(play(1)).replace("\t", ","),
-            "{} line 1: its columns are separated by commas where tabs are expected",
+            "{} line 1: its columns are separated by commas, but tabs are expected",
         ),
         (
             "final_track1_train.txt",
@@ -188,7 +188,7 @@ def test_a_kind_of_vectors_that_no_item_has_is_left_out(tmp_path):
         (
             "final_track1_train.txt",
             line(play(1)) + "\n" + line(play(1)) + "\t1\n",
-            "{} line 2: 13 fields where 12 are expected (" + ", ".join(COLUMNS) + ")",
+            "{} line 2: 13 fields, but 12 are expected (" + ", ".join(COLUMNS) + ")",
         ),
         (
             "final_track1_train.txt",
@@ -203,8 +203,8 @@ def test_a_kind_of_vectors_that_no_item_has_is_left_out(tmp_path):
         (
             "track1_title.txt",
             '{"item_id": 10, "title_features": {"5": 20000000, "6": 1}}\n',
-            "{} line 1, key title_features: a title of 20,000,001 words, and at most 100,000 are "
-            "read; correct how often word '5' is there, 20,000,000 times",
+            "{} line 1, key title_features: a title of 20,000,001 words, but at most 100,000 are "
+            "supported; correct the count of word '5', 20,000,000",
         ),
         (
             "track1_title.txt",
@@ -221,14 +221,14 @@ def test_a_kind_of_vectors_that_no_item_has_is_left_out(tmp_path):
         (
             "track1_title.txt",
             '{"item_id": 10, "title_features": ["5"]}\n',
-            "{} line 1: must be JSON with item_id and title_features, how often each word id is "
-            'there. Received: \'{{"item_id": 10, "title_features": ["5"]}}\'',
+            "{} line 1: must be JSON with item_id and title_features, the count of each word id. "
+            'Received: \'{{"item_id": 10, "title_features": ["5"]}}\'',
         ),
         (
             "track1_title.txt",
             '{"item_id": 10, "title_features": {"5": 1}}\n{"item_id": 10\n',
-            "{} line 2: must be JSON with item_id and title_features, how often each word id is "
-            "there. Received: '{{\"item_id\": 10'",
+            "{} line 2: must be JSON with item_id and title_features, the count of each word id. "
+            "Received: '{{\"item_id\": 10'",
         ),
         (
             "track1_video_features_part1.txt",
@@ -240,7 +240,7 @@ def test_a_kind_of_vectors_that_no_item_has_is_left_out(tmp_path):
             "track1_video_features_part1.txt",
             '\n{"item_id": 7, "video_feature_dim_128": []}\n'
             + json.dumps({"item_id": 10, "video_feature_dim_128": [1.0] * 129}),
-            "{} line 3, key video_feature_dim_128: a vector of 129 numbers where 128 are expected",
+            "{} line 3, key video_feature_dim_128: a vector of 129 numbers, but 128 are expected",
         ),
         (
             "track1_audio_features_part1.txt",

@@ -246,12 +246,13 @@ def test_files_that_were_saved_again_with_other_separators_are_read(tmp_path):
         (
             "feed_embeddings.csv",
             "feedid,feed_embedding\n1,0.5 half\n",
-            "{} line 2, column feed_embedding: must be numbers between spaces. Received: 'half'",
+            "{} line 2, column feed_embedding: must be numbers separated by spaces. "
+            "Received: 'half'",
         ),
         (
             "feed_embeddings.csv",
             "feedid,feed_embedding\n1,1\n2," + "1 " * 513 + "\n",
-            "{} line 3, column feed_embedding: a vector of 513 numbers where 512 are expected",
+            "{} line 3, column feed_embedding: a vector of 513 numbers, but 512 are expected",
         ),
     ],
 )

@@ -49,10 +49,14 @@ def test_a_moved_dataset_knows_its_truth_without_the_files(place, tmp_path):
 def test_a_dataset_that_lost_its_truth_is_not_whole_and_is_prepared_again(place):
     lost = dataset.load(place / "dataset").folder / "truth.npz"
     lost.write_bytes(b"PK")
-    with pytest.raises(InputError, match=r"truth\.npz is missing or cut off; prepare the dataset"):
+    with pytest.raises(
+        InputError, match=r"truth\.npz is missing or truncated; prepare the dataset"
+    ):
         dataset.truth(dataset.load(place / "dataset"))
     lost.unlink()
-    with pytest.raises(InputError, match=r"truth\.npz is missing or cut off; prepare the dataset"):
+    with pytest.raises(
+        InputError, match=r"truth\.npz is missing or truncated; prepare the dataset"
+    ):
         dataset.load(place / "dataset")
     again = InteractionFlags(source_dir=str(place / "files"), min_rows=2)
     assert dataset.truth(dataset.prepare(again, place / "dataset")) is not None
@@ -152,5 +156,5 @@ def test_what_files_hold_decides_and_not_their_times_or_their_place(tmp_path):
 def test_arrays_that_do_not_go_together_are_refused(place, name, damage):
     folder = dataset.load(place / "dataset").folder
     np.save(folder / f"{name}.npy", damage(np.load(folder / f"{name}.npy")))
-    with pytest.raises(InputError, match=r"\.npy is damaged: it does not go with the dataset's"):
+    with pytest.raises(InputError, match=r"\.npy is damaged: it does not match the dataset's"):
         dataset.load(place / "dataset")

@@ -94,10 +94,10 @@ def test_tiktok_with_commas_or_fields_missing_is_refused(tmp_path):
     path = tmp_path / "final_track1_train.txt"
     text = path.read_text()
     path.write_text(text.replace("\t", ","))
-    with pytest.raises(InputError, match="separated by commas where tabs are expected"):
+    with pytest.raises(InputError, match="separated by commas, but tabs are expected"):
         read(tmp_path, source="tiktok")
     path.write_text(text + "1\t2\t3\n")
-    with pytest.raises(InputError, match=r"line 3: 3 fields where 12 are expected"):
+    with pytest.raises(InputError, match=r"line 3: 3 fields, but 12 are expected"):
         read(tmp_path, source="tiktok")
     path.write_text(text)
     with pytest.raises(InputError, match="lower --min_rows"):

@@ -36,7 +36,10 @@ def test_what_was_decided_to_drop_is_dropped(tmp_path):
     ("columns", "sentence"),
     [
         ({"item_id": ["3"]}, "no column 'predicted_share_rate'"),
-        ({"item_id": ["3", "a"], "predicted_share_rate": [1.0, 1.0]}, "numbers here.*'a'"),
+        (
+            {"item_id": ["3", "a"], "predicted_share_rate": [1.0, 1.0]},
+            "ids must be whole numbers.*'a'",
+        ),
         (
             {"item_id": ["3", "3"], "predicted_share_rate": [1.0, 1.0]},
             "row 2, .* duplicate item 3",

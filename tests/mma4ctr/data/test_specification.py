@@ -43,7 +43,7 @@ def test_a_document_without_one_of_its_keys_is_refused(name, tmp_path):
     about = {"format": dataset.STORE.format, "folder": "0" * 16, "fingerprint": "1"}
     (tmp_path / "dataset.json").write_text(json.dumps({**about, **DOCUMENT, name: None}))
     with pytest.raises(
-        InputError, match=r"dataset.json is missing or cut off; prepare the dataset"
+        InputError, match=r"dataset.json is missing or truncated; prepare the dataset"
     ):
         dataset.load(tmp_path)
 

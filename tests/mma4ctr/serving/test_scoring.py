@@ -200,7 +200,7 @@ def test_a_flag_that_differs_from_its_golden_row_is_found(copied):
     checksums.write(copied, {})
     assert problems(copied) == [
         "serving_default gives row 0 True, it must be False",
-        "there are none of this signature",
+        "no golden rows of this signature",
     ]
 
 
@@ -214,7 +214,7 @@ def test_an_export_of_an_earlier_version_scores_but_is_not_verified(copied):
         scoring.load(str(copied)).signatures["serving_default"], USERS, ITEMS[:3], 9
     )
     assert scored.num_rows == 3
-    sentence = r"checksums.json is missing, as an earlier version .* export it again by running"
+    sentence = r"checksums.json is missing, as an earlier version .* export it again with the"
     with pytest.raises(InputError, match=sentence):
         bundle.check(copied)
 
