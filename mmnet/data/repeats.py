@@ -80,7 +80,7 @@ def _codes(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def refusal(table: Rows, one: int, other: int, key: str, advice: str) -> InputError:
-    r"""Returns the error about two rows for one key.
+    """Returns the error about two rows for one key.
 
     Args:
         table: table of the rows.
