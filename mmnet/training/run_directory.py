@@ -19,7 +19,7 @@ from mmnet import config
 from mmnet.checks import InputError
 from mmnet.config import TrainConfig, TrainRunFlags
 from mmnet.files import make_directory, only_one, write_atomic
-from mmnet.flags import parse, to_flagfile
+from mmnet.flags import parse, to_flagfile, without_secrets
 from mmnet.recipes import reading
 
 F = TypeVar("F", bound=TrainRunFlags)
@@ -28,6 +28,12 @@ SEARCH = "recipe"
 """The folder, in a run directory, of the search that found the run's flags."""
 OF_THE_RUN = ("run_dir", "dataset_dir", "outputs", "resume", "profile_steps", "ensemble")
 """Flags of a search that apply to the final run, not to its candidates."""
+
+
+def _urls(flags: TrainRunFlags) -> list[str]:
+    """The flags whose stored value lacks the secrets of its URLs."""
+    values = dict(flags)
+    return [name for name, value in values.items() if value != without_secrets(value)]
 
 
 _OF_A_RUN = ("flags.txt", "checkpoints", SEARCH)
@@ -83,12 +89,13 @@ class RunKind(Generic[F]):
         # A recipe's flags were not given; where others were, the run has those.
         free = {*self.places, *reading.names_from_recipe(flags)}
         for name in sorted(flags.model_fields_set - free):
-            if getattr(flags, name) != getattr(own, name):
+            stored = without_secrets(getattr(flags, name))
+            if stored != without_secrets(getattr(own, name)):
                 raise InputError(
                     f"--{name}={getattr(flags, name)} differs from the run to resume, which has "
                     f"{getattr(own, name)!r}; leave it out, or start a new run"
                 )
-        given = flags.model_fields_set & set(self.places)
+        given = flags.model_fields_set & {*self.places, *_urls(flags)}
         return own.model_copy(update={name: getattr(flags, name) for name in given})
 
     def write(self, flags: F, run_dir: Path, *, only_given: bool = False) -> None:

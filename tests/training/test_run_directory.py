@@ -68,6 +68,19 @@ def test_a_resumed_run_has_its_own_flags_and_new_places(kind, here):
         kind.open(given(kind, "--resume"))
 
 
+def test_a_run_is_resumed_with_the_secrets_that_its_files_leave_out(here):
+    def url(host, key):
+        return f"--text_handle=https://me:{key}@{host}/bert"
+
+    kind = SHARE_RATES
+    flags, run_dir = kind.open(given(kind, "--run_dir=run", url("h", "first-key")))
+    kind.write(flags, run_dir)
+    again = given(kind, "--run_dir=run", "--resume", url("h", "second-key"))
+    assert kind.open(again)[0].text_handle == "https://me:second-key@h/bert"
+    with pytest.raises(InputError, match=r"--text_handle=https://\*\*\*@other/bert differs"):
+        kind.open(given(kind, "--run_dir=run", "--resume", url("other", "second-key")))
+
+
 def test_a_run_that_was_moved_finds_the_dataset_inside_it(kind, here):
     inside = here / "run" / "dataset"
     kind.write(*kind.open(given(kind, "--run_dir=run", f"--dataset_dir={inside}")))
