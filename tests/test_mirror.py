@@ -11,7 +11,6 @@ CLICKS_DRIVERS, GENERATOR = "mma4ctr/test_drivers.py", "mma4ctr/data/test_genera
 MODALITIES, CATALOGUE = "mma4ctr/data/test_modalities.py", "serving/test_catalogue.py"
 WITHOUT_OWN_FILE = {
     "checks.py": "test_bad_input.py",
-    "console.py": DRIVERS,
     "data/arrays.py": "data/test_pipeline.py",
     "data/event_times.py": "data/test_events.py",
     "data/histories.py": "data/test_pipeline.py",

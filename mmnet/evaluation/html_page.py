@@ -123,6 +123,17 @@ class Table:
         return [[one if isinstance(one, Cell) else Cell(one) for one in row] for row in self.rows]
 
     @property
+    def texts(self) -> frozenset[int]:
+        """Columns of words, which are left-aligned."""
+        columns = zip(*self.cells, strict=True)
+        return frozenset(
+            n
+            for n, column in enumerate(columns)
+            if all(one.value is None for one in column)
+            and any(re.search(r"[^\W\d_]{2}", one.text) for one in column)
+        )
+
+    @property
     def starts(self) -> frozenset[int]:
         """Columns that a group begins with."""
         ends = [sum(n for _, n in self.groups[:number]) for number in range(len(self.groups))]
@@ -171,7 +182,18 @@ class Text:
     text: str
 
 
-Block: TypeAlias = Table | Plot | Facts | Text
+@dataclass(frozen=True)
+class Items:
+    """A list.
+
+    Attributes:
+        texts: one per item.
+    """
+
+    texts: Sequence[str]
+
+
+Block: TypeAlias = Table | Plot | Facts | Text | Items
 
 
 @dataclass(frozen=True)
@@ -325,8 +347,8 @@ def _without_size(text: str) -> str:
 def of_markdown(text: str, figures: dict[str, Figure]) -> list[Section]:
     """Make sections of a page of results that this package wrote in Markdown.
 
-    It reads what those pages hold: headings, paragraphs, tables and images, each on lines of its
-    own; bold cells; links, of which the text is kept.
+    It reads what those pages hold: headings, paragraphs, lists, tables and images, each on
+    lines of its own; bold cells; links, of which the text is kept.
 
     Args:
         text: of the page.
@@ -355,10 +377,21 @@ def of_markdown(text: str, figures: dict[str, Figure]) -> list[Section]:
         elif lines[0].startswith("|"):
             header, _, *rows = [_cells(line) for line in lines]
             found: list[Row] = [[_cell(cell) for cell in row] for row in rows]
-            blocks.append(Table(caption or "Results", [_plain(one) for one in header], found))
+            blocks.append(Table(_caption(caption, blocks), [_plain(one) for one in header], found))
+        elif lines[0].startswith("- "):
+            blocks.append(Items([_plain(line.strip().removeprefix("- ")) for line in lines]))
         else:
             blocks.append(Text(_plain(" ".join(lines))))
     return [Section(title, blocks) for title, blocks in sections]
+
+
+def _caption(heading: str, before: Sequence[Block]) -> str:
+    """The heading; of a further table under it the beginning of the paragraph before, too."""
+    heading = heading or "Results"
+    if not any(isinstance(one, Table) and one.caption == heading for one in before):
+        return heading
+    said = before[-1].text if isinstance(before[-1], Text) else "continued"
+    return f"{heading}: {re.split(r'[:.,] ', said)[0].rstrip(':.')}"
 
 
 def _cells(line: str) -> list[str]:

@@ -131,9 +131,23 @@ def metrics(frame: pd.DataFrame, setting: Setting) -> dict[str, Any]:
 
 
 def table(metrics_by_system: Mapping[str, Mapping[str, Any]]) -> str:
-    """Table 1 of Yu et al. (2021) in Markdown: one row per system, the best of a column in bold.
+    """Table 1 of Yu et al. (2021) in Markdown; see `table_cells`."""
+    return markdown_table(*table_cells(metrics_by_system))
+
+
+OPTIONAL = (3, 6, 9)
+"""Columns of `table_cells` that a narrow terminal can do without: P@10."""
+
+
+def table_cells(
+    metrics_by_system: Mapping[str, Mapping[str, Any]],
+) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Table 1 of Yu et al. (2021): one row per system, the best of a column between `**`.
 
     Numbers that print alike are best together. † marks a P@N whose true top is decided by ties.
+
+    Returns:
+        The header, and the rows.
     """
     columns = [
         (f"{plots.TITLES[scenario]} {short}", scenario, key)
@@ -155,7 +169,7 @@ def table(metrics_by_system: Mapping[str, Mapping[str, Any]]) -> str:
         )
     cells.append([f"{system['normal']['n']:,}" for system in metrics_by_system.values()])
     header = ["System", *(title for title, _, _ in columns), "n"]
-    return markdown_table(header, zip(*cells, strict=True))
+    return header, list(zip(*cells, strict=True))
 
 
 def write_predictions(

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 
 import mmnet
 from mmnet.checks import in_spreadsheet
+from mmnet.evaluation import html_page, html_report
+from mmnet.evaluation.html_page import Page, Section, Table
 from mmnet.experiments.plan import Cell, ExperimentFlags, Plan
 from mmnet.files import read_json, write_atomic
 from mmnet.training.records import Record
@@ -47,7 +49,9 @@ def write(
     before = _read_state(stored)
     if before.get("made_from") == state and all((directory / n).exists() for n in before["files"]):
         return 0
-    found = {name: _bytes(content) for name, content in files(planned, records, flags).items()}
+    made = dict(files(planned, records, flags))
+    made[html_page.FILE] = html_page.render(_page(made, planned, records, flags))
+    found = {name: _bytes(content) for name, content in made.items()}
     # Made from nothing until all files are the new ones; killed, the next run knows the old ones.
     _write_state(stored, None, {*before.get("files", ()), *found})
     changed = 0
@@ -60,6 +64,31 @@ def write(
         (directory / name).unlink(missing_ok=True)
     _write_state(stored, state, found)
     return changed
+
+
+def _page(
+    made: Mapping[str, Content], planned: Plan, records: Records, flags: ExperimentFlags
+) -> Page:
+    """Make the page of results.md and its figures for readers of `report.html`."""
+    figures = {name: one for name, one in made.items() if isinstance(one, Figure)}
+    sections = html_page.of_markdown(str(made["results.md"]), figures)
+    rows = Table(
+        "Systems of the experiment, and their differences",
+        ["Row", "System", "Note", "Runs"],
+        [
+            [name, row.title, row.note, html_page.count(sum(c.row == name for c in records))]
+            for name, row in planned.rows.items()
+        ],
+    )
+    record = next(iter(records.values())).model_dump(
+        mode="json", include={"versions", "machine", "git_commit", "git_clean", "inputs"}
+    )
+    title = flags.title or Path(flags.experiment).name or "Results"
+    subtitle = (
+        f"{len(planned.rows):,} systems, {len(records):,} runs, compared on the same test rows"
+    )
+    more = [Section("Systems", [rows]), Section("Provenance", html_report.provenance(record))]
+    return Page(f"Experiment: {title}", subtitle, sections=[*sections, *more])
 
 
 def _write_state(path: Path, made_from: dict[str, Any] | None, files: Iterable[str]) -> None:

@@ -105,22 +105,31 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
     resume.save_arrays(weights, run_dir / WEIGHTS, made.digest)
     with stages.stage("evaluate"):
         report = made.report(fitted)
-        _write_evaluation(made, report, fitted, run_dir / "evaluation", flags.outputs)
+        record = Record.of_this_process(
+            flags=flags.model_dump(mode="json"),
+            inputs=data.spec.inputs,
+            rows_per_rule=data.spec.ledger,
+            parameters=made.parameters,
+            fitted={"best_epoch": fitted.best_epoch, "history": fitted.history}
+            | {"retries": fitted.retries, "training_seconds": fitted.seconds},
+            metrics=report.model_dump(),
+        )
+        so_far = record.finished(stages)
+        _write_evaluation(made, report, fitted, run_dir / "evaluation", flags.outputs, so_far)
     if flags.outputs == "all" and made.builder.hidden:
         with stages.stage("export"):
             made.export(run_dir / "export")
-    record = Record.of_this_process(
-        flags=flags.model_dump(mode="json"),
-        inputs=data.spec.inputs,
-        rows_per_rule=data.spec.ledger,
-        parameters=made.parameters,
-        fitted={"best_epoch": fitted.best_epoch, "history": fitted.history}
-        | {"retries": fitted.retries, "training_seconds": fitted.seconds},
-        metrics=report.model_dump(),
-    )
     record.finished(stages).write(run_dir / "record.json")
-    console.print(report.table())
-    console.print(f"run {run_dir}")
+    _print_end(report, run_dir)
+
+
+def _print_end(report: Report, run_dir: Path) -> None:
+    console.table(*report.cells())
+    console.print()
+    page = run_dir / "evaluation" / "report.html"
+    if page.exists():
+        console.print(f"report  {page}")
+    console.print(f"run     {run_dir}")
 
 
 def as_prepared(flags: TrainConfig, data: Dataset) -> TrainConfig:
@@ -208,10 +217,11 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
     history = [cast("fitting.Epoch", epoch.model_dump()) for epoch in told.history]
     fitted = fitting.Fit(history, told.best_epoch)
     report = made.report(fitted).model_copy(update={"at_epoch": told.at_epoch})
-    _write_evaluation(made, report, fitted, run_dir / "evaluation", "all")
+    record = Record.read(run_dir / "record.json")
+    _write_evaluation(made, report, fitted, run_dir / "evaluation", "all", record)
     if flags.umap:
         _write_maps(made, run_dir / "evaluation", flags.umap)
-    console.print(report.table())
+    _print_end(report, run_dir)
     shown.print_remarks(made.protocol.remarks(own.label))
 
 
@@ -231,7 +241,7 @@ def restored(data: Dataset, own: TrainConfig, run_dir: Path) -> System:
 
 
 def _write_evaluation(
-    made: System, report: Report, fitted: Fit, directory: Path, outputs: str
+    made: System, report: Report, fitted: Fit, directory: Path, outputs: str, record: Record
 ) -> None:
     document = json.dumps(report.model_dump(), indent=1)
     write_atomic(directory / "metrics.json", document + "\n")
@@ -255,16 +265,32 @@ def _write_evaluation(
     )
     if outputs == "predictions":
         return
+    from mmnet.evaluation import html_page
     from mmnet.evaluation.plots import write_figure
-    from mmnet.mma4ctr.evaluation import figures, references
+    from mmnet.mma4ctr.evaluation import figures, html_report, references
 
     label = protocol.label[part]
     rates = references.rates(protocol, len(data.user_ids), len(data.item_ids))
     curves = {report.title: (label, score)}
     curves |= {name: (label, values[part]) for name, values in rates.items()}
-    write_figure(directory / "roc.png", figures.roc(curves))
-    write_figure(directory / "training.png", figures.training(fitted.history))
-    write_figure(directory / "rows.png", figures.pies(np.asarray(data.user), np.asarray(data.item)))
+    drawn = {
+        "roc.png": figures.roc(curves),
+        "training.png": figures.training(fitted.history),
+        "rows.png": figures.pies(np.asarray(data.user), np.asarray(data.item)),
+    }
+    for name, figure in drawn.items():
+        write_figure(directory / name, figure)
+    known = record.model_dump(mode="json")
+    known["flags"] = {n: v for n, v in known["flags"].items() if n not in config.PLACES}
+    evaluated = html_report.Evaluated(
+        report,
+        {name: rows[name].to_numpy() for name in rows.column_names},
+        label=made.flags.label,
+        figures=drawn,
+        record=known,
+        remarks=protocol.remarks(made.flags.label),
+    )
+    write_atomic(directory / html_page.FILE, html_page.render(html_report.page(evaluated)))
 
 
 def _write_maps(made: System, directory: Path, number: int) -> None:
@@ -327,7 +353,7 @@ def experiment(flags: ExperimentConfig) -> None:
         return _dataset(cell, directory).spec.content
 
     folder = running.run(flags, SYSTEM, prepare)
-    console.print((folder / "results.md").read_text(encoding="utf-8"))
+    console.print(f"report  {folder / 'report.html'}")
 
 
 def trainer() -> tuple[type[TrainConfig], Callable[[TrainConfig], None]]:

@@ -17,15 +17,16 @@ from mmnet.config import (
 from mmnet.data.dataset import Dataset
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
-from mmnet.evaluation import conformal, filtering, intervals, plots, report
+from mmnet.evaluation import conformal, filtering, html_page, intervals, plots, report
 from mmnet.evaluation.attention import Attention, Looks
 from mmnet.evaluation.halves import Halves, halves
 from mmnet.evaluation.predicting import Predict, Predicted, Predictor, ScenarioSet
+from mmnet.files import UNREADABLE, read_json
 from mmnet.models.ensemble import averaged
 from mmnet.serving import decision
-from mmnet.tasks.building import built, members_of, model_options, weights_of
+from mmnet.tasks.building import MEMBERS, built, members_of, model_options, weights_of
 from mmnet.tasks.shown import console, print_remarks, target_remarks
-from mmnet.training import resume
+from mmnet.training import resume, tensorboard
 from mmnet.training.records import Record
 
 MISSING_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -102,8 +103,57 @@ def evaluate(
     path = run_dir / "record.json"
     record = Record.read(path) if path.exists() else None
     report_on(system, dataset, windows, flags, run_dir / name, validation, record)
-    console.print((run_dir / name / "table.md").read_text(encoding="utf-8"))
+    log_plots(run_dir, run_dir / name)
+    print_systems(run_dir / name, title_of(flags))
+    console.print(f"\nreport  {run_dir / name / html_page.FILE}")
     print_remarks(target_remarks(dataset, "validation", "test"))
+
+
+def print_systems(directory: Path, own: str) -> None:
+    """Prints the metrics of the system of an evaluation, and of the simple baselines.
+
+    Args:
+        directory: of the evaluation, in a run directory.
+        own: name of the system.
+
+    Raises:
+        InputError: its metrics are missing or damaged.
+    """
+    path = directory / "systems.json"
+    try:
+        systems = read_json(path)
+        header, rows = report.table_cells({own: systems.pop(own), **systems})
+    except UNREADABLE:
+        raise InputError(
+            f"{path} is missing or damaged; python -m mmnet.evaluate --run_dir={directory.parent} "
+            "writes it again"
+        ) from None
+    console.table([title.replace(" ", "\n") for title in header], rows, report.OPTIONAL)
+
+
+LOGGED = ("calibration", "gates", "degradation")
+"""Plots of an evaluation that TensorBoard shows."""
+
+
+def log_plots(run_dir: Path, directory: Path) -> None:
+    """Logs plots of an evaluation for TensorBoard, in place of those of an earlier one.
+
+    Args:
+        run_dir: the run directory; one without logs gets none.
+        directory: of the evaluation, in it.
+    """
+    logs = run_dir / "logs"
+    if not (logs.exists() or (run_dir / MEMBERS).exists()):
+        return
+    found = {name: directory / f"{name}.png" for name in LOGGED}
+    pngs = {name: path.read_bytes() for name, path in found.items() if path.exists()}
+    place = logs / directory.name
+    for earlier in place.glob("events.*"):
+        earlier.unlink()
+    with tensorboard.Logs(place) as writer:
+        for name, png in pngs.items():
+            if png:
+                writer.image(0, f"{directory.name}/{name}", png)
 
 
 def restored(dataset: Dataset, flags: TrainConfig, run_dir: Path) -> Any:

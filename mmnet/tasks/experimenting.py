@@ -25,7 +25,8 @@ def experiment(flags: ExperimentConfig) -> None:
     if flags.tune:
         _tune(flags)
     else:
-        running.run(flags, SYSTEM, _prepare)
+        folder = running.run(flags, SYSTEM, _prepare)
+        console.print(f"report  {folder / 'report.html'}")
 
 
 def _prepare(flags: TrainConfig, directory: Path) -> str:

@@ -15,10 +15,10 @@ from mmnet.config import (
 )
 from mmnet.data.dataset import Dataset
 from mmnet.data.windows import Windows
-from mmnet.evaluation import report
+from mmnet.evaluation import html_page
 from mmnet.evaluation.predicting import Predicted
 from mmnet.evaluation.scenarios import SCENARIOS
-from mmnet.files import UNREADABLE, read_json, write_atomic
+from mmnet.files import write_atomic
 from mmnet.models import picture
 from mmnet.models.ensemble import mean_prediction
 from mmnet.models.estimator import Estimator, check_network
@@ -29,7 +29,6 @@ from mmnet.serving import (
     profile,
 )
 from mmnet.tasks.building import (
-    MEMBERS,
     WEIGHTS,
     built,
     member_directory,
@@ -40,10 +39,11 @@ from mmnet.tasks.evaluating import (
     System,
     Validation,
     choosing_set,
+    log_plots,
+    print_systems,
     report_on,
     restored,
     scenario_set,
-    title_of,
     validation_halves,
     validation_of,
 )
@@ -173,6 +173,7 @@ def train(
         directory = run_dir / "evaluation"
         so_far = record.finished(stages)
         found = report_on(system, dataset, windows, flags, directory, validation, so_far)
+        log_plots(run_dir, directory)
     record.finished(stages, metrics=found).write(run_dir / "record.json")
     if validation is None:
         return
@@ -392,23 +393,14 @@ def _export(
 
 
 def _print_end(run_dir: Path, flags: TrainConfig, stages: Stages) -> None:
-    path = run_dir / "evaluation" / "systems.json"
-    try:
-        systems = read_json(path)
-        own = title_of(flags)
-        shown = report.table({own: systems.pop(own), **systems})
-    except UNREADABLE:
-        raise InputError(
-            f"{path} is missing or damaged; python -m mmnet.evaluate --run_dir={run_dir} "
-            "writes it again"
-        ) from None
     console.print()
-    console.print(shown)
+    print_systems(run_dir / "evaluation", title_of(flags))
+    console.print()
     seconds = ", ".join(f"{name} {spent:.0f} s" for name, spent in stages.seconds.items())
     console.print(f"time         {seconds}")
-    console.print(f"report       {run_dir / 'evaluation' / 'table.md'}, with plots next to it")
+    console.print(f"report       {run_dir / 'evaluation' / html_page.FILE}")
     if (run_dir / "export" / "1").exists():
         console.print(f"SavedModel   {run_dir / 'export' / '1'}")
-    logs = run_dir / ("logs" if flags.ensemble == 1 else MEMBERS)
+    logs = run_dir / "logs" if flags.ensemble == 1 else run_dir
     if any(logs.rglob("events.*")):
         console.print(f"TensorBoard  tensorboard --logdir {logs}")

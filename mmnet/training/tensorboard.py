@@ -1,7 +1,8 @@
-"""TensorBoard event files of a run: scalars and hyperparameters."""
+"""TensorBoard event files of a run: scalars, hyperparameters and plots."""
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,9 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from mmnet.layers.disturbance import MODES
 from mmnet.training.resume import model_variables, to_array
+
+PNG = b"\x89PNG\r\n\x1a\n"
+"""The bytes that a PNG file begins with."""
 
 
 class Logs:
@@ -52,6 +56,18 @@ class Logs:
         """Logs named values at a step; a `/` in a name makes a group."""
         for name, value in named.items():
             self._add(step, summary=scalar_pb(name, float(value)))
+
+    def image(self, step: int, name: str, png: bytes) -> None:
+        """Log a picture at a step; a `/` in its name makes a group.
+
+        Raises:
+            ValueError: the bytes are no PNG file.
+        """
+        if png[:8] != PNG or len(png) < 24:
+            raise ValueError(f"`png` must be a PNG file. Received: {len(png)} other bytes")
+        width, height = struct.unpack(">II", png[16:24])  # of the header, which comes first
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+        self._add(step, summary=Summary(value=[Summary.Value(tag=name, image=image)]))
 
     def hparams(self, flags: Mapping[str, Any], metrics: list[str]) -> None:
         """Names the run's flags, and the scalars that compare runs, in the HParams tab."""

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from mmnet.evaluation import html_page
-from mmnet.evaluation.html_page import Facts, Page, Plot, Section, Table, Text, count, number
+from mmnet.evaluation.html_page import Facts, Items, Page, Plot, Section, Table, Text, count, number
 from tests import pages
 
 # The control character that is tested is in no font.
@@ -70,19 +70,22 @@ def test_sections_with_one_title_are_one():
 
 def test_a_page_of_results_keeps_its_tables_figures_and_texts():
     markdown = (
-        "# Results\n\n3 cells; [every cell](cells.csv).\n\n## Table 1\n\nOf all.\n\n"
-        "| System | MSE |\n| --- | ---: |\n| **a** &lt;b> | **1,234.5** ± 2 a |\n| c\\|d | – |\n\n"
-        "![Table 1, bars](bars.png)\n"
+        "# Results\n\n3 cells; [every cell](cells.csv).\n\n- **C1**: holds\n  - more\n\n"
+        "## Table 1\n\nOf all.\n\n"
+        "| System | MSE |\n| --- | ---: |\n| **a** &lt;b> | **1,234.5** ± 2 a |\n| cc\\|d | – |\n\n"
+        "![Table 1, bars](bars.png)\n\nThe paper's, as printed:\n\n| a |\n| --- |\n| b |\n"
     )
     first, second = html_page.of_markdown(markdown, {"bars.png": figure()})
-    assert first.blocks == [Text("3 cells; every cell.")]
-    text, table, plot = second.blocks
+    assert first.blocks == [Text("3 cells; every cell."), Items(["C1: holds", "more"])]
+    text, table, plot, _, other_table = second.blocks
+    assert other_table.caption == "Table 1: The paper's"
+    assert (table.texts, other_table.texts) == ({0}, set())  # a letter is no word
     assert (second.title, text) == ("Table 1", Text("Of all."))
     assert table.caption == "Table 1"
     (name, mse), (other, unknown) = table.cells
     assert (name.text, name.strong) == ("a <b>", True)
     assert (mse.text, mse.value, mse.strong) == ("1,234.5 ± 2 a", 1234.5, True)
-    assert (other.text, unknown.value) == ("c|d", None)
+    assert (other.text, unknown.value) == ("cc|d", None)
     assert (plot.name, plot.caption) == ("bars.png", "Table 1, bars")
 
 

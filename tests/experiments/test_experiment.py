@@ -23,6 +23,7 @@ from mmnet.experiments.share_rates import SYSTEM
 from mmnet.flags import parse
 from mmnet.tasks import starting, training
 from tests.conftest import SIMULATED, SMALL
+from tests.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -112,7 +113,20 @@ def test_rows_tested_on_other_windows_are_not_compared(folder):
 def test_every_kind_of_file_is_there(folder):
     names = set(contents(folder / "results"))
     assert {"results.md", "cells.csv", "claims.json", "one.csv", "one.tex", "state.json"} <= names
-    assert {"one_bars.png", "one_degradation.png", "one_age.png"} <= names
+    assert {"one_bars.png", "one_degradation.png", "one_age.png", "report.html"} <= names
+
+
+def test_the_page_has_the_numbers_of_results_md(folder):
+    text = (folder / "results" / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    frame = pd.read_csv(folder / "results" / "one.csv")
+    mses = frame.query("metric == 'mse' and scenario == 'normal'").set_index("system")["value"]
+    for row, title in {"ha": "HA", "smoothed": "Smoothed"}.items():
+        mse = mses[row]
+        # Seeds, and the MSE with four digits.
+        assert page.values("One")[title][:2] == [1, pytest.approx(mse, rel=5e-4)]
+    assert text.count("<svg") == len(list((folder / "results").glob("*.png")))
+    assert page.values("Systems of the experiment, and their differences")["ha"][-1] == 1
 
 
 def test_a_finished_experiment_changes_no_file(folder):

@@ -23,6 +23,7 @@ from mmnet.training.records import Record
 from tests.experiments.test_experiment import workers_here
 from tests.mma4ctr.conftest import FAST, LOG
 from tests.mma4ctr.files import feed, play, write_tiktok, write_wechat
+from tests.pages import Page
 from tests.test_credentials import secrets_in
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +49,13 @@ def test_a_run_leaves_what_the_design_says(place):
     for name in (
         *("flags.txt", "places.txt", "record.json", "weights.npz", "export/1/saved_model.pb"),
         *("evaluation/metrics.json", "evaluation/table.md", "evaluation/predictions.parquet"),
-        *("evaluation/roc.png", "evaluation/training.png", "evaluation/rows.png", "logs"),
+        *(
+            "evaluation/report.html",
+            "evaluation/roc.png",
+            "evaluation/training.png",
+            "evaluation/rows.png",
+            "logs",
+        ),
     ):
         assert (place / "run" / name).exists(), name
     record = Record.read(place / "run" / "record.json")
@@ -178,8 +185,11 @@ def test_a_baseline_runs_and_exports_nothing(place, tmp_path, capsys):
     table = (run_dir / "evaluation" / "table.md").read_text()
     assert "| bpr, c1 |" in table
     told = capsys.readouterr().out
-    assert table in told  # lines as long as they are
-    assert f"run {run_dir}" in told  # brackets and all
+    # Every cell of the table is there, and a row is a line, however long.
+    for row in [line.strip("| ").split(" | ") for line in table.splitlines() if "---" not in line]:
+        assert any(line.split() == " ".join(row).split() for line in told.splitlines()), row
+    assert f"run     {run_dir}" in told  # brackets and all
+    assert f"report  {run_dir / 'evaluation' / 'report.html'}" in told
 
 
 def columns_of(page, row):
@@ -217,6 +227,8 @@ def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, caps
     text = (tmp_path / "results" / "results.csv").read_text().splitlines()
     assert sum(",chosen," in line for line in text) == 4
     assert (tmp_path / "results" / "epochs.png").exists()
+    shown = Page((tmp_path / "results" / "report.html").read_text(encoding="utf-8")).values("rows")
+    assert set(shown) == {"P0", "P0-r"}
     frame = pd.read_csv(tmp_path / "results" / "rows.csv").set_index(["metric", "system"])
     means = pd.read_csv(tmp_path / "results" / "results.csv").query("at == 'chosen'")
     for row, mean in means.groupby("row")["auc"].mean().items():

@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 
 from mmnet.checks import InputError
 from mmnet.training.sessions import Interrupted
+from mmnet.training.tensorboard import PNG, Logs
 
 
 class Call(keras.callbacks.Callback):
@@ -248,6 +249,19 @@ def test_tensorboard_has_the_hyperparameters(uninterrupted):
     content = logged.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     assert b"ratios" in content
     assert b"8,1,1" in content
+
+
+def test_tensorboard_shows_a_picture(tmp_path):
+    png = PNG + b"\0\0\0\rIHDR" + (640).to_bytes(4, "big") + (480).to_bytes(4, "big")
+    with Logs(tmp_path) as logs:
+        logs.image(3, "evaluation/gates", png)
+        with pytest.raises(ValueError, match="must be a PNG file"):
+            logs.image(3, "evaluation/none", b"GIF")
+    found = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
+    assert found.Tags()["tensors"] == ["evaluation/gates"]
+    assert "evaluation/gates" in found.PluginTagToContent("images")
+    (event,) = found.Tensors("evaluation/gates")
+    assert (event.step, *event.tensor_proto.string_val) == (3, b"640", b"480", png)
 
 
 def test_tensorboard_forgets_what_a_killed_session_logged_after_its_checkpoint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from mmnet.evaluation.report import markdown_table
 from mmnet.mma4ctr.evaluation.metrics import Scores
 from mmnet.mma4ctr.models import REGISTRY
 
@@ -46,14 +47,18 @@ class Report(BaseModel):
         AUC is over all rows, and user AUC is the mean over users of their own AUC. Compare PR-AUC
         with the share of positives, which is the score of a constant.
         """
-        lines = [
-            "| system | AUC | user AUC | PR-AUC | LogLoss | calibrated | rows | positives |",
-            "|---|---:|---:|---:|---:|---:|---:|---:|",
+        return markdown_table(*self.cells())
+
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """The header and the rows of the table."""
+        header = ["system", "AUC", "user AUC", "PR-AUC", "LogLoss", "calibrated"]
+        metrics = ("auc", "user_auc", "pr_auc", "log_loss", "log_loss_calibrated")
+        rows = [
+            [
+                name,
+                *(f"{row[metric]:.4f}" for metric in metrics),
+                *(f"{row[size]:,}" for size in ("rows", "positives")),
+            ]
+            for name, row in {self.title: self.test, **self.references}.items()
         ]
-        for name, row in {self.title: self.test, **self.references}.items():
-            lines.append(
-                f"| {name} | {row['auc']:.4f} | {row['user_auc']:.4f} | {row['pr_auc']:.4f} | "
-                f"{row['log_loss']:.4f} | {row['log_loss_calibrated']:.4f} | {row['rows']:,} | "
-                f"{row['positives']:,} |"
-            )
-        return "\n".join(lines) + "\n"
+        return [*header, "rows", "positives"], rows
