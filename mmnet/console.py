@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -13,6 +13,8 @@ from rich.status import Status
 from rich.text import Text
 
 from mmnet.checks import printable, printable_lines
+
+Thing = TypeVar("Thing")
 
 
 class PlainConsole(Console):
@@ -142,8 +144,12 @@ class Progress:
         self.done += steps
         self.title = title or self.title
 
+    def at(self, done: int, total: int | None = None) -> None:
+        """Set how many steps are done in all, and of how many."""
+        self.done, self.total = done, self.total if total is None else total
+
     def line(self) -> str:
-        """What is done, how much of it, and the time that it has taken."""
+        """Describe what is done, how much of it, and the time that it has taken."""
         seconds = time.monotonic() - self._start
         told = f"{self.title}: {seconds:.0f} s"
         if not self.total:
@@ -177,3 +183,11 @@ class Progress:
                 status = None
         if status:
             status.stop()
+
+
+def tracked(things: Sequence[Thing], title: str) -> Iterator[Thing]:
+    """The things in turn, with a `Progress` of a step for each."""
+    with Progress(title, len(things)) as progress:
+        for thing in things:
+            yield thing
+            progress.advance()

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from mmnet.console import PlainConsole, Progress
+from mmnet.console import PlainConsole, Progress, tracked
 
 HEADER = ["System", "Normal\nMSE", "Normal\nP@5", "n"]
 ROWS = [["mmnet", "**1.000**", "**0.500**†", "1,234"], ["a 类别", "12.500", "–", "1,234"]]
@@ -84,4 +84,12 @@ def test_of_two_the_inner_one_is_shown():
 def test_an_error_ends_it():
     with pytest.raises(ValueError, match="wrong"), Progress("scoring", silence=60):
         raise ValueError("wrong")
+    assert not Progress._running
+
+
+def test_what_is_tracked_comes_in_turn_and_ends_its_progress():
+    things = tracked(["a", "b", "c"], "reading")
+    assert next(things) == "a"
+    assert [one.title for one in Progress._running] == ["reading"]
+    assert list(things) == ["b", "c"]
     assert not Progress._running

@@ -12,11 +12,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from rich.markup import escape
-from rich.progress import Progress
 
 from mmnet.checks import InputError, shown
 from mmnet.config import ContentFlags
+from mmnet.console import Progress
 from mmnet.data import items as items_room
 from mmnet.data.columns import strings
 from mmnet.data.ledger import Rule
@@ -28,8 +27,6 @@ from mmnet.schema import VectorSpec
 from mmnet.startup import load_tensorflow
 
 Kind = Literal["text", "image"]
-SHOWN_FROM = 2000
-"""Minimum number of rows for which encoding shows its progress."""
 ROWS_AT_ONCE = 16_384
 """Number of vectors to write to Parquet at a time."""
 
@@ -160,12 +157,8 @@ class Encoders:
         encoder = self.encoder(column.kind)
         cache = VectorCache(self._flags.encoder_cache, encoder)
         told = Counter({problem.reason: problem.count for problem in encoder.problems()})
-        with Progress(disable=len(found) < SHOWN_FROM, transient=True) as bar:
-            task = bar.add_task(f"encoding {escape(shown(column.name, 60))}", total=None)
-            vectors = cache.vectors(
-                found,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
+        with Progress(f"encoding {shown(column.name, 60)}") as progress:
+            vectors = cache.vectors(found, progress=progress.at)
         there = len(found) - cache.absent
         notes = [
             f"{problem.count - told[problem.reason]:,} {problem.reason}: "

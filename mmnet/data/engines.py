@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mmnet import memory_limit
 from mmnet.checks import InputError, did_you_mean, shown
 from mmnet.config import TableFlags
+from mmnet.console import Progress
 from mmnet.credentials import redacted
 from mmnet.data import table_files, table_paths
 from mmnet.data.ledger import Rule
@@ -83,17 +83,11 @@ class Engine:
                 raise
 
     def _show(self, future: concurrent.futures.Future[Any], what: str) -> None:
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.percentage:.0f} %"),
-        )
-        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), transient=True) as bar:
-            task = bar.add_task(shown(what), total=None)
+        with Progress(shown(what), silence=0) as progress:
             while not future.done():
                 percent = self.backend.con.query_progress() if self.name == "duckdb" else -1
                 if percent > 0:
-                    bar.update(task, total=100, completed=percent)
+                    progress.at(round(percent), 100)
                 concurrent.futures.wait([future], timeout=0.2)
 
     def _interrupt(self) -> None:

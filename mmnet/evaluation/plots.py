@@ -35,6 +35,8 @@ def write_figure(path: Path, figure: Figure) -> None:
     """Writes a figure as PNG, whole or not at all."""
     # The software's version would change the bytes, and says nothing about the plot.
     write_atomic(path, functools.partial(figure.savefig, dpi=150, metadata={"Software": None}))
+    # Its parts have their places now; to find them again for report.html takes half of a drawing.
+    figure.set_layout_engine("none")
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -40,8 +40,4 @@
     label();
   });
   label();
-  // Printing shows what is folded.
-  addEventListener("beforeprint", () => {
-    document.querySelectorAll("details").forEach((one) => { one.open = true; });
-  });
 })();

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mmnet.checks import InputError
-from mmnet.console import console
+from mmnet.console import Progress, console
 from mmnet.experiments import cells, plan
 from mmnet.experiments.plan import ExperimentFlags, Row, System, TrainFlags
 
@@ -52,7 +52,8 @@ def run(flags: ExperimentFlags, system: System, prepare: Prepare) -> Path:
         ran = cells.run(todo, flags.jobs, console, lock, system)
         from mmnet.experiments import results  # pandas and matplotlib, after the cells
 
-        changed = results.write(planned, todo, flags, folder, system.files)
+        with Progress("comparing the systems"):
+            changed = results.write(planned, todo, flags, folder, system.files)
     console.print(f"{len(todo)} cells, {ran} of them run now; {changed} files changed in {folder}")
     return folder
 

@@ -13,7 +13,7 @@ import pyarrow.parquet
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mmnet.checks import InputError
-from mmnet.console import console
+from mmnet.console import Progress, console
 from mmnet.data.outputs import write_tables
 from mmnet.data.store import LEDGER
 from mmnet.experiments import running
@@ -54,7 +54,8 @@ def prepare(flags: PrepareConfig) -> None:
     """The publisher's files in, a dataset directory out."""
     if not flags.dataset_dir:
         raise InputError("--dataset_dir not given; name the directory to write")
-    found = dataset.prepare(flags, Path(flags.dataset_dir))
+    with Progress("preparing the dataset"):
+        found = dataset.prepare(flags, Path(flags.dataset_dir))
     print_dataset(found)
 
 
@@ -91,19 +92,20 @@ def train(flags: TrainConfig) -> None:
 
 def _train(flags: TrainConfig, run_dir: Path) -> None:
     stages = Stages()
-    with stages.stage("prepare"):
+    with stages.stage("prepare"), Progress("preparing the dataset"):
         data = _dataset(flags, run_dir)
     load_tensorflow()
     from mmnet.mma4ctr.system import System
 
     flags = as_prepared(flags, data)
-    made = System(data, flags, stages)
+    with Progress("making rows of features"):
+        made = System(data, flags, stages)
     RUNS.write(flags, run_dir)
     shown.print_remarks(made.protocol.remarks(flags.label))
     fitted = made.fit(run_dir)
     weights = {str(n): array for n, array in enumerate(made.model.net.get_weights())}
     resume.save_arrays(weights, run_dir / WEIGHTS, made.digest)
-    with stages.stage("evaluate"):
+    with stages.stage("evaluate"), Progress("evaluating"):
         report = made.report(fitted)
         record = Record.of_this_process(
             flags=flags.model_dump(mode="json"),
@@ -117,7 +119,7 @@ def _train(flags: TrainConfig, run_dir: Path) -> None:
         so_far = record.finished(stages)
         _write_evaluation(made, report, fitted, run_dir / "evaluation", flags.outputs, so_far)
     if flags.outputs == "all" and made.builder.hidden:
-        with stages.stage("export"):
+        with stages.stage("export"), Progress("exporting the model"):
             made.export(run_dir / "export")
     record.finished(stages).write(run_dir / "record.json")
     _print_end(report, run_dir)
@@ -216,7 +218,8 @@ def _evaluate(flags: EvaluateConfig, own: TrainConfig, run_dir: Path) -> None:
 
     history = [cast("fitting.Epoch", epoch.model_dump()) for epoch in told.history]
     fitted = fitting.Fit(history, told.best_epoch)
-    report = made.report(fitted).model_copy(update={"at_epoch": told.at_epoch})
+    with Progress("evaluating"):
+        report = made.report(fitted).model_copy(update={"at_epoch": told.at_epoch})
     record = Record.read(run_dir / "record.json")
     _write_evaluation(made, report, fitted, run_dir / "evaluation", "all", record)
     if flags.umap:

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
-from rich.progress import track
 
 from mmnet.checks import InputError
+from mmnet.console import tracked
 from mmnet.data.dataset import Dataset
 from mmnet.serving import decision
 from mmnet.serving.blocks import Scorer
@@ -60,7 +60,7 @@ def tables(
     inputs_as_of = functools.partial(
         DatasetInputs, dataset, fitted, allow_short=job.allow_short_history
     )
-    for column in track(range(start, end + 1), "features", disable=end - start < 20):
+    for column in tracked(range(start, end + 1), "features"):
         scores = scorer.scores(inputs_as_of(column))
         found = decision.add(pa.concat_tables(scores), decisions)
         found = found.filter(pa.array(panel.release <= column + known_ahead))

@@ -14,6 +14,7 @@ from mmnet.checks import InputError
 from mmnet.config import (
     TrainConfig,
 )
+from mmnet.console import Progress
 from mmnet.data.dataset import Dataset
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
@@ -241,12 +242,29 @@ def report_on(
     Returns:
         The content of metrics.json.
     """
+    with Progress("evaluating the three scenarios", 5) as progress:
+        return _report_on(system, dataset, windows, flags, directory, validation, record, progress)
+
+
+def _report_on(
+    system: System,
+    dataset: Dataset,
+    windows: Windows,
+    flags: TrainConfig,
+    directory: Path,
+    validation: Validation | None,
+    record: Record | None,
+    progress: Progress,
+) -> dict[str, Any]:
     test = scenario_set(dataset, windows, "test", flags)
     predict, attention = system.predict, system.attention
     predicted, looks = system.outcomes(test)
     rows = test.frame(predicted)
+    progress.advance(title="evaluating with ever more of the history hidden")
+    degradation = test.degradation(predict, MISSING_RATES, predicted)
+    progress.advance(title="evaluating with one input removed at a time")
     probes = report.Probes(
-        degradation=test.degradation(predict, MISSING_RATES, predicted),
+        degradation=degradation,
         outage=test.outage(predict, predicted),
         attention_rows=attention.frame(test, looks) if attention and flags.explain else None,
     )
@@ -258,6 +276,7 @@ def report_on(
     )
     if validation is None:
         return report.write_predictions(directory, rows, setting, probes)
+    progress.advance(title="evaluating simple baselines and the filter")
     floors = {
         name: test.frame(test.predictions(predictor_of(builder(dataset.fitted.spec), False)))
         for name, builder in models.REGISTRY.items()
@@ -273,6 +292,7 @@ def report_on(
         system=title_of(flags),
         level=flags.interval_level,
     )
+    progress.advance(title="writing the report")
     return report.write_report(
         directory,
         rows,
@@ -337,7 +357,8 @@ def validation_of(
         return None
     fitting = validation_halves(dataset, flags).fitting
     scenarios = scenario_set(dataset, windows, "validation", flags, fitting)
-    predicted = scenarios.predictions(predict)
+    with Progress("predicting the validation rows"):
+        predicted = scenarios.predictions(predict)
     decisions = decision.fit(
         scenarios.frame(predicted),
         flags.rules,

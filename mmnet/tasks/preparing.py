@@ -12,6 +12,7 @@ from mmnet.config import (
     TableFlags,
     TrainConfig,
 )
+from mmnet.console import Progress
 from mmnet.data import content, input_tables, kept_counts, pipeline, store, table_files, tables
 from mmnet.data import dataset as datasets
 from mmnet.data.arrays import new_array
@@ -44,7 +45,7 @@ def dataset_of_tables(flags: PrepareConfig | TrainConfig, directory: Path) -> Da
     Raises:
         InputError: another process is making it.
     """
-    with datasets.STORE.only_one(directory):
+    with datasets.STORE.only_one(directory), Progress("reading the tables") as progress:
         table_flags, task_flags = input_tables.table_flags(flags)
         encoders = Encoders(table_flags)
         try:
@@ -57,6 +58,7 @@ def dataset_of_tables(flags: PrepareConfig | TrainConfig, directory: Path) -> Da
         fingerprint, hashes = input_tables.fingerprint(found, table_flags, task_flags, encoders)
 
         def fill(folder: Path) -> store.About:
+            progress.advance(title="making the dataset")
             allocate = functools.partial(new_array, folder)
             try:
                 made = pipeline.prepare(found, table_flags, task_flags, encoders, allocate)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from rich.progress import Progress
 
 from mmnet import config
 from mmnet.checks import InputError
@@ -18,6 +17,7 @@ from mmnet.config import (
     PredictConfig,
     TableFlags,
 )
+from mmnet.console import Progress
 from mmnet.data import dataset as datasets
 from mmnet.data import engines, input_tables, pipeline, table_files, tables
 from mmnet.data.dataset import Dataset, Fitted
@@ -32,9 +32,6 @@ from mmnet.tasks.shown import console, print_ledger, print_rules, print_values
 if TYPE_CHECKING:
     from mmnet.serving import catalogue
     from mmnet.serving.job import Job
-
-SHOWN_ITEMS = 50_000
-"""Number of items from which scoring shows its progress."""
 
 
 def predict(flags: PredictConfig) -> None:
@@ -210,11 +207,10 @@ def _score(flags: PredictConfig) -> None:
         if table_flags.engine.startswith("pyspark:") and not one_file:
             spill = stack.enter_context(scratch_directory(table_flags.engine_spill))
             session = stack.enter_context(engines.connected(table_flags, Path(spill))).session
-        bar = stack.enter_context(Progress(disable=len(source.items) < SHOWN_ITEMS, transient=True))
-        task = bar.add_task("first pass over the counts", total=len(source.items))
+        progress = stack.enter_context(Progress("first pass over the counts", len(source.items)))
 
         def done(items: int) -> None:
-            bar.update(task, description="scoring", advance=items)
+            progress.advance(items, "scoring")
 
         write = catalogue.to_file if one_file else catalogue.to_directory
         scored = write(job, source, flags.output, done, processes=flags.processes, session=session)

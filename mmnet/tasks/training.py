@@ -9,10 +9,10 @@ import keras
 import numpy as np
 
 from mmnet import config
-from mmnet.checks import InputError
 from mmnet.config import (
     TrainConfig,
 )
+from mmnet.console import Progress
 from mmnet.data.dataset import Dataset
 from mmnet.data.windows import Windows
 from mmnet.evaluation import html_page
@@ -44,6 +44,7 @@ from mmnet.tasks.evaluating import (
     report_on,
     restored,
     scenario_set,
+    title_of,
     validation_halves,
     validation_of,
 )
@@ -178,7 +179,7 @@ def train(
     if validation is None:
         return
     if builder.kind != "floor":
-        with stages.stage("export"):
+        with stages.stage("export"), Progress("exporting the model"):
             network = _network(system.model)
             if network is not None:
                 _export(network, system, dataset, windows, flags, run_dir, validation)

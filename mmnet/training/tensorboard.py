@@ -61,7 +61,7 @@ class Logs:
         """Log a picture at a step; a `/` in its name makes a group.
 
         Raises:
-            ValueError: the bytes are no PNG file.
+            ValueError: the bytes are not a PNG file.
         """
         if png[:8] != PNG or len(png) < 24:
             raise ValueError(f"`png` must be a PNG file. Received: {len(png)} other bytes")

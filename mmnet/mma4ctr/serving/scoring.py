@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
-from rich.progress import track
 
+from mmnet.console import tracked
 from mmnet.mma4ctr.data import fusion
 from mmnet.mma4ctr.data.pca import slices
 from mmnet.mma4ctr.evaluation.metrics import FLOAT32_EPSILON, Platt
@@ -208,7 +208,7 @@ def score(
     """Scores pairs batch by batch: user_id, item_id, and what `serving_default` returns."""
     parts: list[dict[str, np.ndarray]] = []
     number = -(-len(user_id) // batch_size)
-    for at in track(range(number), "scoring", disable=number < 50):
+    for at in tracked(range(number), "scoring"):
         rows = slice(at * batch_size, (at + 1) * batch_size)
         found = predict(user_id=tf.constant(user_id[rows]), item_id=tf.constant(item_id[rows]))
         parts.append({name: value.numpy() for name, value in found.items()})

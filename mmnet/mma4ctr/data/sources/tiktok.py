@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from rich.progress import track
 
 from mmnet.checks import InputError
+from mmnet.console import tracked
 from mmnet.data import budgets
 from mmnet.data.ledger import Rule
 from mmnet.data.sources import reading, tiktok
@@ -30,9 +30,6 @@ from mmnet.schema import LARGEST_ENTRY
 
 TITLE_WORD_BYTES = 16
 """Columns of a word of a title: its number as it is read, and in the titles of all items."""
-
-SHOWN_FROM_BYTES = 500_000_000
-"""Total size of feature files, in bytes, from which reading shows its progress."""
 
 
 def catalogue(directory: Path, item_ids: np.ndarray, text_set: Sequence[str] = ()) -> Catalogue:
@@ -86,8 +83,7 @@ def _vectors(
     vectors = np.zeros((len(item_ids), width), np.float32)
     part = np.full(len(item_ids), -1, np.int16)
     lines = known = short = 0
-    shown = track(paths, f"reading {name} features", disable=_size(paths) < SHOWN_FROM_BYTES)
-    for number, path in enumerate(shown):
+    for number, path in enumerate(tracked(paths, f"reading {name} features")):
         for first, block in tiktok.blocks(path):
             data = tiktok.read_json(path, first, block, key)
             lines += len(data)
@@ -125,10 +121,6 @@ def _vectors(
         Rule(name, "is the item's last", known, int(present.sum())),
     ]
     return Raw(present, vectors=vectors, part=part), rules
-
-
-def _size(paths: Sequence[Path]) -> int:
-    return sum(path.stat().st_size for path in paths)
 
 
 def _line(first: int, block: Sequence[bytes], row: int) -> int:
