@@ -50,15 +50,16 @@ def test_users_text_does_not_control_the_terminal():
 def progress(*, every=0.05, silence=0.0, terminal=False, seconds=0.2, total=4):
     out = io.StringIO()
     to = PlainConsole(file=out, force_terminal=terminal, width=100)
-    with Progress("scoring", total, to=to, silence=silence, every=every) as shown:
-        shown.advance(1, "reading")
+    shown = Progress("scoring", total, to=to, silence=silence, every=every)
+    shown.advance(1, "reading")
+    with shown:
         time.sleep(seconds)
     return out.getvalue()
 
 
 def test_progress_is_a_line_now_and_then():
     lines = progress().splitlines()
-    assert 2 <= len(lines) <= 6
+    assert 1 <= len(lines) <= 6  # a busy machine prints fewer
     assert re.fullmatch(r"reading: 0 s, 1 of 4, about \d+ s left", lines[-1])
 
 

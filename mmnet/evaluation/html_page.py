@@ -130,7 +130,7 @@ class Table:
             n
             for n, column in enumerate(columns)
             if all(one.value is None for one in column)
-            and any(re.search(r"[^\W\d_]{2}", one.text) for one in column)
+            and any(re.search(r"[^\W\d_]", one.text) for one in column)
         )
 
     @property

@@ -79,7 +79,7 @@ def test_a_page_of_results_keeps_its_tables_figures_and_texts():
     assert first.blocks == [Text("3 cells; every cell."), Items(["C1: holds", "more"])]
     text, table, plot, _, other_table = second.blocks
     assert other_table.caption == "Table 1: The paper's"
-    assert (table.texts, other_table.texts) == ({0}, set())  # a letter is no word
+    assert (table.texts, other_table.texts) == ({0}, {0})
     assert (second.title, text) == ("Table 1", Text("Of all."))
     assert table.caption == "Table 1"
     (name, mse), (other, unknown) = table.cells

@@ -227,7 +227,7 @@ def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, caps
     text = (tmp_path / "results" / "results.csv").read_text().splitlines()
     assert sum(",chosen," in line for line in text) == 4
     assert (tmp_path / "results" / "epochs.png").exists()
-    shown = Page((tmp_path / "results" / "report.html").read_text(encoding="utf-8")).values("rows")
+    shown = Page((tmp_path / "results" / "report.html").read_text(encoding="utf-8")).values("Rows")
     assert set(shown) == {"P0", "P0-r"}
     frame = pd.read_csv(tmp_path / "results" / "rows.csv").set_index(["metric", "system"])
     means = pd.read_csv(tmp_path / "results" / "results.csv").query("at == 'chosen'")

@@ -39,6 +39,8 @@ METRICS = {
     "log_loss_calibrated": "Calibrated",
 }
 LOWER_IS_BETTER = ("log_loss", "log_loss_calibrated")
+PLANTED = "planted probability"
+"""The truth of a generated log, which no system can be expected to reach."""
 CAPTIONS = {
     "roc.png": "ROC curves of the model and of smoothed rates.",
     "training.png": "Loss and validation AUC by epoch.",
@@ -98,7 +100,7 @@ def page(found: Evaluated) -> Page:
     users = len(np.unique(found.rows["user_id"]))
     interval = auc_interval(found.rows, test["auc"])
     subtitle = (
-        f"Predicts {found.label} of a user and an item; tested on {test['rows']:,} rows of "
+        f"Predicts the label “{found.label}” of a user and an item; tested on {test['rows']:,} rows of "
         f"{users:,} users, protocol {report.protocol}"
     )
     sections = [
@@ -123,7 +125,7 @@ def _best(report: Report, metric: str) -> tuple[str, float] | None:
     values = {
         name: scores[metric]
         for name, scores in report.references.items()
-        if name != "planted probability" and np.isfinite(scores[metric])
+        if name != PLANTED and np.isfinite(scores[metric])
     }
     if not values:
         return None
@@ -138,7 +140,7 @@ def _summary(report: Report, interval: Estimate | None) -> list[str]:
         change = test["auc"] - best[1]
         found.append(
             f"The model's AUC is {test['auc']:.4f}{ends}: {abs(change):.4f} "
-            f"{'above' if change > 0 else 'below'} the best rate, the {best[0]} ({best[1]:.4f}). "
+            f"{'above' if change > 0 else 'below'} the best of the rates ({best[0]}, {best[1]:.4f}). "
             "0.5 is chance."
         )
     if np.isfinite(test["user_auc"]):
@@ -169,7 +171,7 @@ def _tiles(report: Report, interval: Estimate | None) -> list[Tile]:
 def _task(found: Evaluated, users: int) -> list[Block]:
     test, flags = found.report.test, found.record.get("flags", {})
     pairs = [
-        ("Predicted", f"probability of {found.label}"),
+        ("Predicted", f"probability of the label “{found.label}”"),
         ("Source", flags.get("source")),
         ("Protocol", found.report.protocol),
         ("Test rows", f"{test['rows']:,}, {test['positives']:,} of them positive"),
@@ -186,11 +188,15 @@ def _comparison(found: Evaluated, interval: Estimate | None) -> list[Block]:
     for name, scores in systems.items():
         row: Row = [name]
         for metric in METRICS:
-            texts = [f"{one[metric]:.4f}" for one in systems.values() if np.isfinite(one[metric])]
+            texts = [
+                f"{one[metric]:.4f}"
+                for other, one in systems.items()
+                if np.isfinite(one[metric]) and other != PLANTED
+            ]
             best = (min if metric in LOWER_IS_BETTER else max)(map(float, texts), default=None)
             value = scores[metric]
             text = f"{value:.4f}" if np.isfinite(value) else ""
-            strong = bool(text) and float(text) == best
+            strong = bool(text) and name != PLANTED and float(text) == best
             row.append(number(value, text=text, strong=strong))
         rows.append([*row, count(int(scores["rows"])), count(int(scores["positives"]))])
     header = ["System", *METRICS.values(), "Rows", "Positives"]
@@ -250,7 +256,7 @@ def _card(found: Evaluated) -> list[Block]:
         ("Best epoch", report.epoch),
         (
             "Meant for",
-            f"ranking items for a user by the probability of {found.label}, on the log that it "
+            f"ranking items for a user by the probability of “{found.label}”, on the log that it "
             "was trained on",
         ),
         (

@@ -52,7 +52,7 @@ def test_every_number_is_that_of_the_report():
     assert [row[0] for row in tenths.values()] == [40] * 10
     # The planted probability is no competitor, so the best rate is chance.
     assert f"AUC is {found.test['auc']:.4f}" in made.summary[0]
-    assert "above the best rate, the user rate (0.5000)" in made.summary[0]
+    assert "above the best of the rates (user rate, 0.5000)" in made.summary[0]
 
 
 def test_the_interval_of_one_row_per_user_is_that_of_delong():
