@@ -100,8 +100,8 @@ def page(found: Evaluated) -> Page:
     users = len(np.unique(found.rows["user_id"]))
     interval = auc_interval(found.rows, test["auc"])
     subtitle = (
-        f"Predicts the label “{found.label}” of a user and an item; tested on {test['rows']:,} rows of "
-        f"{users:,} users, protocol {report.protocol}"
+        f"Predicts the label “{found.label}” of a user and an item; tested on {test['rows']:,} "
+        f"rows of {users:,} users, protocol {report.protocol}"
     )
     sections = [
         Section("What was predicted", _task(found, users)),
@@ -140,8 +140,8 @@ def _summary(report: Report, interval: Estimate | None) -> list[str]:
         change = test["auc"] - best[1]
         found.append(
             f"The model's AUC is {test['auc']:.4f}{ends}: {abs(change):.4f} "
-            f"{'above' if change > 0 else 'below'} the best of the rates ({best[0]}, {best[1]:.4f}). "
-            "0.5 is chance."
+            f"{'above' if change > 0 else 'below'} the best of the rates "
+            f"({best[0]}, {best[1]:.4f}). 0.5 is chance."
         )
     if np.isfinite(test["user_auc"]):
         found.append(
