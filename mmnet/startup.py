@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -29,6 +30,8 @@ def load_tensorflow(*, keras: bool = True) -> None:
     with startup_notes_hidden(), _not_installed(UNUSED if keras else (KERAS, *UNUSED)):
         for name in missing:
             importlib.import_module(name)
+    if "tensorflow" in missing:  # in a notebook it would log each file that it writes
+        logging.getLogger("tensorflow").setLevel(logging.WARNING)
 
 
 @contextlib.contextmanager

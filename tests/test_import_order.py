@@ -376,8 +376,9 @@ def test_a_mistake_is_answered_without_tensorflow(answers, name):
 
 
 LOADED = """
-import sys
+import logging, sys
 from mmnet import startup
+sys.ps1 = "In: "  # as in a notebook, where TensorFlow would log at INFO
 
 def loaded(*names):
     print(*[name for name in names if name in sys.modules])
@@ -389,6 +390,7 @@ startup.load_tensorflow()
 import mmnet.tasks.training, mmnet.tasks.evaluating
 loaded("keras", "sklearn", "matplotlib.pyplot", "tensorflow_hub", "tf_keras", "tensorflow_text")
 import matplotlib, sklearn  # which only looked as if they were not there
+print(logging.getLogger("tensorflow").level == logging.WARNING)
 """
 
 
@@ -396,5 +398,5 @@ def test_scoring_loads_no_keras_and_training_no_second_one():
     done = subprocess.run(
         [sys.executable, "-c", LOADED], capture_output=True, text=True, check=True, env=ENVIRONMENT
     )
-    assert done.stdout.splitlines() == ["tensorflow", "keras"]
+    assert done.stdout.splitlines() == ["tensorflow", "keras", "True"]
     assert done.stderr == ""  # no notes of TensorFlow's

@@ -14,11 +14,13 @@ from mmnet.api.given import GivenTable, flags_of, in_memory, silent
 from mmnet.checks import InputError
 from mmnet.config import TASK, EvaluateConfig, TrainConfig
 from mmnet.data import dataset as datasets
+from mmnet.schema import SCENARIOS
 from mmnet.table_flags import TableFlags
 from mmnet.training.run_directory import SHARE_RATES, removed_if_unused
 
 if TYPE_CHECKING:
     import keras
+    import pandas as pd
 
 
 class Run(RunDirectory[TrainConfig]):
@@ -91,6 +93,31 @@ class Run(RunDirectory[TrainConfig]):
         with flags_of(TrainConfig, given | options) as flags, silent(verbose):
             train(flags)
         return cls(run_dir)
+
+    @property
+    def systems(self) -> pd.DataFrame:
+        """The model compared with simple rules: a row per system and scenario.
+
+        Columns are `system`, `scenario`, and the metrics as in `metrics`: `mse` and `mae` (of rates
+        in percent), `precision_at_5`, `precision_at_10`, `spearman` and `n`.
+
+        Raises:
+            InputError: the run has not been evaluated.
+        """
+        import pandas as pd
+
+        # `outputs="predictions"` leaves out the simple rules.
+        if Path(self.directory, "evaluation/systems.json").exists():
+            systems = self._json("evaluation/systems.json")
+        else:
+            systems = {self.flags.model: self.metrics}
+        rows = [
+            {"system": system, "scenario": one} | found[one]
+            for system, found in systems.items()
+            for one in SCENARIOS
+        ]
+        metrics = ["mse", "mae", "precision_at_5", "precision_at_10", "spearman", "n"]
+        return pd.DataFrame(rows)[["system", "scenario", *metrics]]
 
     @property
     def export(self) -> Export:

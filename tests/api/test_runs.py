@@ -31,8 +31,16 @@ def test_a_run_shows_what_it_left(run_dir):
     assert run.record["metrics"] == run.metrics
     assert set(run.predictions["scenario"]) == {"normal", "cold_start", "noisy"}
     assert "mmnet" in run.table
+    row = run.systems.query("system == 'mmnet' and scenario == 'cold_start'").iloc[0]
+    assert row["mse"] == run.metrics["cold_start"]["mse"]
+    assert {"ha", "last_rate", "taxonomy_mean"} < set(run.systems["system"])
     assert run.dataset.describe()["items"] == len(run.dataset.item_ids)
     assert repr(run.export) == f"Export({str(run_dir / 'export' / '1')!r})"
+
+
+def test_a_run_without_simple_rules_has_a_row_of_its_own_only(own_copy):
+    (own_copy / "evaluation" / "systems.json").unlink()
+    assert set(mmnet.Run.open(own_copy).systems["system"]) == {"mmnet"}
 
 
 def test_its_model_is_the_exported_one(run_dir):
