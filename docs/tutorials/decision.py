@@ -189,7 +189,7 @@ summary["true_rate"].agg(["count", "mean"]).round(2)
 # %% [markdown]
 # The last table is only possible because these tables are generated: it shows the true mean share
 # rate of what is kept and what is dropped. With your own tables, wait for the next days and compare
-# the scores with what happened; [every night](nightly.py) does that.
+# the scores with what happened; [every night](nightly.md) does that.
 #
 # A score can be asked for any earlier day, and then reads nothing later:
 

@@ -159,4 +159,4 @@ print("same forecasts:", np.array_equal(again, forecasts["with MultiMode"]))
 # %% [markdown]
 # All layers, with their shapes and formulas, are on the page about [layers](../layers.md). In MMNet
 # the same layers hide the share rates of items: see [from your two tables to a
-# decision](decision.py).
+# decision](decision.md).
