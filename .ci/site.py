@@ -96,8 +96,8 @@ def _rewritten(link, page, files):
     source = next((name for name, uri in TOP.items() if uri == page), None)
     source = source or (page if page.startswith("experiments/") else f"docs/{page}")
     place = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
-    if place.startswith("docs/tutorials/"):
-        place = place.removesuffix(".py").removesuffix(".md") + ".md"  # the page that it becomes
+    if place.startswith("docs/tutorials/") and place.endswith(".py"):
+        place = place.removesuffix(".py") + ".md"  # the page that it becomes
     made = files.get_file_from_path(place.removeprefix("docs/"))  # of a tutorial, for example
     if made is None and (place.startswith("..") or not (ROOT / place).exists()):
         raise PluginError(f"{source}: the link to {target} leads to no file")
