@@ -178,9 +178,9 @@ GLOSSARY = (
     Phrase(
         "there is none",
         "none exists, no X was found",
-        r"\bthere (?:is|are|was|were) none\b|\bwhere there (?:is|are) none\b",
+        r"(?<!if )\bthere (?:is|are|was|were) none\b",
         ("the recipe, or defaults where there is none",),
-        ("there is no file", "none of them is there"),
+        ("there is no file", "leave it out if there is none"),
     ),
     Phrase(
         "wants",
