@@ -86,7 +86,7 @@ def remarks(
             few.append(f"{targets.positive} of {targets.number:,} {name}")
     lines = [
         f"note: all {_listed(parts)} targets have the same rate, {rate:g} %: nothing can be "
-        "learned from them, and P@N and thresholds mean nothing on them; check how "
+        "learned from them, and P@N and thresholds are meaningless on them; check how "
         f"{numerator!r} is counted"
         for rate, parts in constant.items()
     ]

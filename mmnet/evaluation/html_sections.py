@@ -60,8 +60,8 @@ class Evaluated:
         figures: file name -> figure.
         decision: content of decision.json; empty without one.
         intervals: content of intervals.json, see `intervals.estimate`; empty without one.
-        record: content of record.json as far as it is known; empty without one.
-        remarks: sentences on why numbers may mean nothing.
+        record: content of record.json, or the part known so far; empty without one.
+        remarks: sentences on why numbers may be meaningless.
     """
 
     system: str
@@ -81,7 +81,7 @@ class Evaluated:
 
     @property
     def flags(self) -> Mapping[str, Any]:
-        """Flags of the run, as far as they are known."""
+        """Flags of the run; empty without a record."""
         return self.record.get("flags", {})
 
     @property
@@ -107,7 +107,7 @@ class Evaluated:
         return best, values[best]
 
     def plots(self, captions: Mapping[str, str]) -> list[Block]:
-        """Figures by file name with their captions, as far as they are there."""
+        """Existing figures by file name, with their captions."""
         return [
             Plot(name, caption, self.figures[name])
             for name, caption in captions.items()

@@ -87,7 +87,7 @@ class Told:
     Attributes:
         decision: content of decision.json, see `filtering.write`; empty without one.
         intervals: see `intervals.estimate`; empty without one.
-        record: content of the run's record.json as far as it is known.
+        record: content of the run's record.json, or the part known so far.
         figures: file name -> figure, of files that others write.
         columns: name of a categorical column -> its values as text, several joined by `;`, one per
             row of a scenario, in the order of the predictions.

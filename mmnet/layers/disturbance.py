@@ -297,7 +297,7 @@ class UnknownDisturbance(keras.layers.Layer):
 
     Two things come of it: the row of the unknown value is trained, which every value that
     training never saw will meet; and an item's content is no longer its fingerprint, by which a
-    network would learn the level of each training item by heart instead of reading its history.
+    network would memorize the level of each training item instead of reading its history.
 
     Args:
         rate: probability of each id to read as unknown, in [0, 1].

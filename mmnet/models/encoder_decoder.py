@@ -20,7 +20,7 @@ def encoder_decoder(spec: FeatureSpec, options: EncoderDecoderOptions) -> keras.
     """Builds the encoder-decoder baseline.
 
     Yu et al. (2021) section 6.2, after Cho et al. (2014). Meta-info, gated fusion and prediction
-    are MMNet's own, in the place of Cho's maxout read-out; q is the decoder's last state. The
+    are MMNet's own, instead of Cho's maxout read-out; q is the decoder's last state. The
     loss sees the prediction at the horizon only, so the rates on the way are free.
 
     Args:

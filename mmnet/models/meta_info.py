@@ -19,7 +19,7 @@ class Modality(NamedTuple):
     """Vector of one kind of content of an item, and whether the item has it.
 
     Attributes:
-        vector: [batch, units]; means nothing where it is absent.
+        vector: [batch, units]; undefined where it is absent.
         present: 1.0 where the item has it, else 0.0, [batch].
     """
 

@@ -181,7 +181,7 @@ class _Trainings:
     Attributes:
         journal: journal of the search.
         items: the item of each validation row that chooses.
-        remarks: what is to be said of validation.
+        remarks: lines about validation for the report.
     """
 
     def __init__(self, flags: TrainConfig, dataset: Dataset, directory: Path):

@@ -46,7 +46,7 @@ def test_one_line_for_a_rate_that_all_targets_have(each, rate):
     same = np.full(ITEMS, each)
     means_nothing = (
         f"targets have the same rate, {rate} %: nothing can be learned from them, and P@N and "
-        "thresholds mean nothing on them; check how 'likes' is counted"
+        "thresholds are meaningless on them; check how 'likes' is counted"
     )
     assert remarks(same, same, same) == [
         f"note: all 40 train, 40 validation and 40 test {means_nothing}"

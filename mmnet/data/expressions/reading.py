@@ -72,7 +72,7 @@ def read_count(
         origin: names the table, for messages.
 
     Raises:
-        InputError: it cannot be read, or names no column or one that is not there.
+        InputError: it cannot be read, or names no column or an unknown one.
 
     >>> read_count("play_ms - ad_ms", "numerator", ["play_ms", "ad_ms"]).columns
     ['play_ms', 'ad_ms']

@@ -62,7 +62,7 @@ def kuairand(
         videos: glob of the video features.
 
     Raises:
-        InputError: no directory, a missing file or column, a value that is none of its kind.
+        InputError: no directory, a missing file or column, a value of the wrong kind.
     """
     directory = reading.needed(directory, "kuairand")
     log = Scan(

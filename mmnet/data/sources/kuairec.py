@@ -76,7 +76,7 @@ def kuairec(
         disagreeing: fail or drop, what to do with a video and day whose rows have other counters.
 
     Raises:
-        InputError: no directory, a missing file or column, a value that is none of its kind, rows
+        InputError: no directory, a missing file or column, a value of the wrong kind, rows
             of one video and day that disagree.
     """
     directory = reading.needed(directory, "kuairec")

@@ -213,7 +213,7 @@ class Scan:
         """Opens one of the files, and checks that it has the columns to read.
 
         Raises:
-            InputError: one of them is not there, or is there twice; a record of a file without a
+            InputError: one of them is missing or duplicate; a record of a file without a
                 header line is of another layout.
         """
         dialect = Dialect(self.delimiter, names=self.names)

@@ -68,7 +68,7 @@ def wechat(
         tag_probability: machine tags of a smaller probability are left out.
 
     Raises:
-        InputError: no directory, a missing file or column, a value that is none of its kind.
+        InputError: no directory, a missing file or column, a value of the wrong kind.
     """
     directory = reading.needed(directory, "wechat")
     above = reading.chosen(

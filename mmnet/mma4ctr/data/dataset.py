@@ -90,7 +90,7 @@ def prepare(flags: InteractionFlags, directory: Path) -> Dataset:
     """Prepare a dataset directory from files, or reuse it if nothing has changed.
 
     Raises:
-        InputError: the files are not as the source's layout says, or are not there; or another
+        InputError: the files are missing or do not match the source's layout; or another
             process prepares the same directory.
     """
     flags = flags.model_copy(update={"label": interactions.label_of(flags)})

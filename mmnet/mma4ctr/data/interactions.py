@@ -142,7 +142,7 @@ def _scan(path: Path, layout: Layout, needed: Sequence[str], said: TextOptions) 
 def _look_again(
     path: Path, layout: Layout, needed: Sequence[str], judged: Sequence[str], said: TextOptions
 ) -> None:
-    """Raises InputError with the place of the first value that is none of its kind."""
+    """Raise InputError with the place of the first value of the wrong kind."""
     for batch in _scan(path, layout, needed, said):
         for column in judged:
             reading.zero_or_one(batch, column, "log", allow_empty=True)

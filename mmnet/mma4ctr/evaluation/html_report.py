@@ -57,8 +57,8 @@ class Evaluated:
         rows: `label`, `probability`, `calibrated_probability` and `user_id` of the test rows.
         label: what a 1 means.
         figures: file name -> figure.
-        record: content of record.json as far as it is known.
-        remarks: sentences on why numbers may mean nothing.
+        record: content of record.json, or the part known so far.
+        remarks: sentences on why numbers may be meaningless.
     """
 
     report: Report
@@ -69,7 +69,7 @@ class Evaluated:
     remarks: Sequence[str] = ()
 
     def plots(self, *names: str) -> list[Block]:
-        """Figures by file name, as far as they are there."""
+        """Existing figures by file name."""
         return [
             Plot(name, CAPTIONS[name], self.figures[name]) for name in names if name in self.figures
         ]

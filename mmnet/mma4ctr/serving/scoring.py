@@ -120,7 +120,7 @@ def _folded(table, low, factor, kernel, bias, known: np.ndarray) -> np.ndarray:
 
 
 def _find(ids: tf.Variable, wanted: tf.Tensor) -> tf.Tensor:
-    """Places of ids, one past the end for those that are not there."""
+    """Places of ids, one past the end for unknown ones."""
     ids = tf.convert_to_tensor(ids)
     number = tf.shape(ids)[0]
     place = tf.minimum(tf.searchsorted(ids, wanted), number - 1)

@@ -45,7 +45,7 @@ class Objective:
         rows: from protocol, seed and epoch to places of training rows, always as many.
         together: number of consecutive rows that must be in one batch.
         base_rate: whether the last layer may start at the share of positives; where the level of
-            probabilities means nothing, its bias is drawn like the others.
+            probabilities is arbitrary, its bias is drawn like the others.
     """
 
     loss: Callable[[], keras.losses.Loss]
