@@ -826,7 +826,7 @@ def test_a_table_of_a_warehouse_is_read_and_left_as_it_is():
     before = Path("logs.db").read_bytes()
     flags = {"engine": "duckdb://logs.db", "time_column": "t"}
     assert count("web.plays", **flags)[0] == [("a", 3, 1, 1)]
-    with pytest.raises(InputError, match=r"\(it has: plays\). Did you mean plays\?"):
+    with pytest.raises(InputError, match=r"\(available: plays\). Did you mean plays\?"):
         count("web.play", **flags)
     assert Path("logs.db").read_bytes() == before
 

@@ -321,7 +321,7 @@ def test_another_kind_of_network_is_told(network, why, root, tmp_path):
 
 def test_a_directory_that_is_no_savedmodel_is_told(root, tmp_path):
     for wrong in (str(root), str(tmp_path / "none"), str(root / "red.png")):
-        with pytest.raises(InputError, match=r"no saved_model\.pb") as caught:
+        with pytest.raises(InputError, match=r"saved_model\.pb is missing") as caught:
             encoder(wrong, root)
         assert f"--image_weights={wrong}" in str(caught.value)
 

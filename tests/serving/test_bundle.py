@@ -169,7 +169,7 @@ def test_another_model_under_fresh_checksums_fails_its_golden_rows(exported):
     checksums.write(exported, {})
     found = problems(exported)
     assert len(found) == 5  # all but `static`, which gives no scores
-    assert found[0].startswith("serving_default gives row 0 ")
+    assert found[0].startswith("serving_default returns row 0 ")
 
 
 def test_weights_that_are_cut_off_are_refused(exported):
@@ -197,7 +197,7 @@ def test_a_changed_export_scores_nothing(exported):
         words[0], words[1] = words[1], words[0]
 
     rewrite(exported / AboutShareRates.FILE, swap)
-    told = r"not what was exported: .*field_category, line 1 has changed, and 1 more; copy it again"
+    told = r"exported: .*field_category, line 1 has changed, and 1 more; copy it again"
     given = {"saved_model": str(exported.parent), "dataset_dir": "nowhere"}
     for flags in (
         config.PredictConfig(**given),

@@ -286,7 +286,7 @@ def test_a_half_that_would_score_otherwise_is_not_exported(light, batch, tmp_pat
         lambda self, **inputs: {"static": real(self, **inputs)["static"] * 1.1},
     )
     check = {name: tensor.numpy() for name, tensor in batch.items()}
-    with pytest.raises(RuntimeError, match=r"from_static gives row .*not exported"):
+    with pytest.raises(RuntimeError, match=r"not exported: .*from_static returns row"):
         export.export(*light, tmp_path / "out", check=check)
 
 

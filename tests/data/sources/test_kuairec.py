@@ -107,8 +107,8 @@ def test_any_two_counters_make_a_rate(tmp_path, settings, flags):
     write(tmp_path)
     assert rows_of(load(tmp_path, *settings, **flags))[0] == ("1", day(5), 40, 4)
     assert sentence(tmp_path, "behaviour=shares_cnt") == (
-        "--source_set=behaviour=shares_cnt: no such column to count; there are show_cnt, play_cnt, "
-        "like_cnt, share_cnt. Did you mean share_cnt?"
+        "--source_set=behaviour=shares_cnt: no such column to count; available: show_cnt, "
+        "play_cnt, like_cnt, share_cnt. Did you mean share_cnt?"
     )
 
 

@@ -33,8 +33,8 @@ def sentence(found):
 
 
 RAGGED = (
-    " the header of the log table has 2; put quotes around a value that contains a comma or a line "
-    "break"
+    " but the header of the log table has 2; put quotes around a value that contains a comma or a "
+    "line break"
 )
 HEADERLESS = {"names": ("id", "n", "other"), "delimiter": "\t", "types": {"n": pa.int64()}}
 
@@ -99,8 +99,8 @@ def test_a_file_without_a_header_names_its_lines_too(tmp_path):
         ),
         ("", {}, "{} has no column 'id' (named by --source_set=log); it has nothing in it"),
         ("id\tm\n1\t2\n", {}, "{}: its columns are separated by tabs, but commas are expected"),
-        ("id,n\n1,2\n1,2,3\n", {}, "{} line 3: 3 fields where" + RAGGED),
-        ("id,n\n1,2\n1\n", {}, "{} line 3: 1 fields where" + RAGGED),
+        ("id,n\n1,2\n1,2,3\n", {}, "{} line 3: 3 fields," + RAGGED),
+        ("id,n\n1,2\n1\n", {}, "{} line 3: 1 fields," + RAGGED),
         ("id,n", {}, "{}: the log table has no rows"),
         (
             "id,n,n\n1,2,3\n",

@@ -79,9 +79,9 @@ def test_two_snapshots_of_an_item_in_one_period_are_refused(tmp_path):
     with pytest.raises(InputError) as caught:
         load(tmp_path, rows)
     assert str(caught.value) == (
-        f"{tmp_path}/snapshots.csv line 4: duplicate row for item 'a' in period 2024-01-01: "
-        "week is '2024-01-01' in line 2 and '2024-01-07' here; keep one of the snapshots, or make "
-        "--period narrower"
+        f"{tmp_path}/snapshots.csv line 4: duplicate row for item 'a' in period 2024-01-01 "
+        "with other values: week is '2024-01-01' in line 2 and '2024-01-07' here; keep one of the "
+        "snapshots, or make --period narrower"
     )
     with pytest.raises(InputError):
         load(tmp_path, rows, repeats="drop")
@@ -147,7 +147,7 @@ def test_a_directory_is_needed_and_a_source_must_be_known(tmp_path):
         )
     assert str(caught.value) == (
         "--source_set=tme=week: snapshots has no option 'tme'. Did you mean time? "
-        "(it has: snapshots, items, time)"
+        "(available: snapshots, items, time)"
     )
 
 

@@ -209,14 +209,14 @@ def test_a_kind_of_vectors_that_no_item_has_is_left_out(tmp_path):
         (
             "track1_title.txt",
             '{"item_id": 1e400, "title_features": {"5": 1}}\n',
-            "{} line 1: must be JSON with item_id and title_features, how often each word id is "
-            'there. Received: \'{{"item_id": 1e400, "title_features": {{"5": 1}}}}\'',
+            "{} line 1: must be JSON with item_id and title_features, the count of each word id. "
+            'Received: \'{{"item_id": 1e400, "title_features": {{"5": 1}}}}\'',
         ),
         (
             "track1_title.txt",
             "[" * 100_000 + "\n",
-            "{} line 1: must be JSON with item_id and title_features, how often each word id is "
-            f"there. Received: '{'[' * 80}'",
+            "{} line 1: must be JSON with item_id and title_features, the count of each word id. "
+            f"Received: '{'[' * 80}'",
         ),
         (
             "track1_title.txt",
