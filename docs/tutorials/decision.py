@@ -144,6 +144,14 @@ limit = run.metrics["normal"]["sampling_noise_mse"]
 print(f"mean squared error caused by sampling alone: {limit:.1f} percent²")
 
 # %% [markdown]
+# `run.report()` is the path of one HTML file with all of this, calibration, errors by age and by
+# category, and what happens when an input is missing. Open it in a browser, or send it to a
+# colleague.
+
+# %%
+print(run.report().relative_to(workspace))
+
+# %% [markdown]
 # ## What does a filter keep and lose?
 #
 # The curve answers the question of a product owner: if only the best part of the items is kept, how

@@ -41,8 +41,8 @@ SCENARIOS = ["normal", "cold_start", "noisy"]
 # %% [markdown]
 # ## A small log
 #
-# The simulator draws items with categories, tags, authors and titles whose effects on the share
-# rate are known. All systems below get this one dataset, so they share examples, splits and inputs.
+# The simulator draws items whose categories, tags and authors have a known effect on the share
+# rate. All systems below get this one dataset, so they share examples, splits and inputs.
 
 # %%
 dataset = mmnet.Dataset.from_source(
@@ -50,8 +50,6 @@ dataset = mmnet.Dataset.from_source(
     source_set={"items": 400, "periods": 24, "clicks": 600_000},
     taxonomies=["category", "tags"],
     categoricals=["author"],
-    numerics=["duration"],
-    texts=["title"],
     release="release",
     min_test_rows=50,
 )

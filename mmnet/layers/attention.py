@@ -25,6 +25,12 @@ class HANAttention(keras.layers.Layer):
 
     Returns:
         `(pooled, weights)`: [..., width], zeros where no vector is present, and α, [..., n].
+
+    Examples:
+        >>> text, image = ops.ones((2, 8)), ops.zeros((2, 8))
+        >>> pooled, weights = HANAttention()([text, image], present=ops.array([[1, 1], [1, 0]]))
+        >>> tuple(pooled.shape), float(weights[1, 1])  # what is not there has no weight
+        ((2, 8), 0.0)
     """
 
     def __init__(self, softmax_axis: int = -2, **kwargs):

@@ -99,6 +99,12 @@ class ColdStartDisturbance(_Disturbance):
 
     Raises:
         ValueError: the shapes differ.
+
+    Examples:
+        >>> rate, missing = [[2.0, 4.0]], [[0.0, 0.0]]
+        >>> hidden = ColdStartDisturbance()(ops.array(rate), ops.array(missing), training=True)
+        >>> [ops.convert_to_numpy(one).tolist() for one in hidden]
+        [[[0.0, 0.0]], [[1.0, 1.0]]]
     """
 
     def hidden(self, missing_flag, clicks=None):
@@ -121,6 +127,12 @@ class NoisyDisturbance(_Disturbance):
 
     Raises:
         ValueError: `noisy_rate` is outside [0, 1], or the shapes differ.
+
+    Examples:
+        >>> rate, missing = ops.full((1, 1000), 2.0), ops.zeros((1, 1000))
+        >>> _, flag = NoisyDisturbance(0.3, seed=0)(rate, missing, training=True)
+        >>> 0.25 < float(ops.mean(flag)) < 0.35  # about 30 % of the steps
+        True
     """
 
     def __init__(self, noisy_rate: float, seed: int | None = None, **kwargs):
@@ -172,6 +184,13 @@ class MultiMode(_Disturbance):
         ValueError: `mode_weights` are not three numbers, one is negative or all are zero;
             `noisy_rate` is outside [0, 1]; `adaptive_modes` is unknown; `adaptive_clicks` is not
             above 0; the shapes differ; or "evidence" came without clicks.
+
+    Examples:
+        >>> layer = MultiMode((2, 1, 1), 0.5, adaptive_modes="none", adaptive_clicks=50, seed=0)
+        >>> rate, missing = ops.full((100, 6), 2.0), ops.zeros((100, 6))
+        >>> shown, flag = layer(rate, missing, training=True)
+        >>> int(ops.sum(layer.mode_counts)), bool(ops.all(shown == 2.0 * (1 - flag)))
+        (100, True)
     """
 
     def __init__(
@@ -311,6 +330,11 @@ class UnknownDisturbance(keras.layers.Layer):
 
     Raises:
         ValueError: `rate` is outside [0, 1].
+
+    Examples:
+        >>> ids = ops.array([[5, 7, 0]])
+        >>> ops.convert_to_numpy(UnknownDisturbance(1.0)(ids, training=True)).tolist()
+        [[1, 1, 0]]
     """
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs):
@@ -349,6 +373,11 @@ class ModalityDropout(keras.layers.Layer):
 
     Raises:
         ValueError: `rate` is outside [0, 1].
+
+    Examples:
+        >>> present = [ops.ones(3), ops.ones(3)]  # of two modalities, for three examples
+        >>> [ops.convert_to_numpy(p).tolist() for p in ModalityDropout(1.0)(present, training=True)]
+        [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs):

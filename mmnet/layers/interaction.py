@@ -36,6 +36,11 @@ class CompressedInteraction(keras.layers.Layer):
 
     Raises:
         ValueError: `sizes` is empty, or `split_half` meets an odd size before the last.
+
+    Examples:
+        >>> fields = ops.ones((32, 4, 8))  # four fields of width 8
+        >>> tuple(CompressedInteraction(sizes=(16, 10))(fields).shape)  # 16 / 2 + 10 maps
+        (32, 18)
     """
 
     def __init__(
