@@ -40,12 +40,18 @@ def page(source: str, name: str) -> tuple[str, dict[str, bytes], str]:
         _run(notebook)
     for cell in notebook.cells:
         if "outputs" in cell:  # progress is for whoever waits
-            cell.outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
+            cell.outputs = [one for one in cell.outputs if not _is_progress(one)]
     exporter = MarkdownExporter()
     text, resources = exporter.from_notebook_node(
         notebook, {"output_files_dir": f"{name}_files", "unique_key": name}
     )
     return FRAME.sub("", text), resources["outputs"], nbformat.writes(notebook)
+
+
+def _is_progress(output: nbformat.NotebookNode) -> bool:
+    """Whether an output was written to stderr, or by rich, which displays lines in notebooks."""
+    shown = output.get("data", {}).get("text/html", "")
+    return output.get("name") == "stderr" or shown.startswith('<pre style="white-space:pre;')
 
 
 def _run(notebook: nbformat.NotebookNode) -> None:
