@@ -52,7 +52,7 @@ class Scored:
     def __post_init__(self):
         checks.same_shape(label=self.label, probability=self.probability, user=self.user)
         if not 0 < np.count_nonzero(self.label) < len(self.label):
-            raise ValueError("`Scored` needs rows of both labels. Received: rows of one")
+            raise ValueError("`label` must contain both 0 and 1. Received: a single value")
 
 
 def auc_influence(rows: Scored) -> np.ndarray:

@@ -51,7 +51,7 @@ def letters(different: np.ndarray) -> list[str]:
     """
     different = np.asarray(different, bool)
     if different.ndim != 2 or (different != different.T).any() or different.diagonal().any():
-        raise ValueError("`different` must be symmetric with an empty diagonal. Received: another")
+        raise ValueError("`different` must be symmetric, and False on the diagonal")
     groups = {frozenset(range(len(different)))}
     for one, other in zip(*np.nonzero(np.triu(different)), strict=True):
         split = [group for group in groups if {one, other} <= group]

@@ -69,7 +69,7 @@ class Predictions:
                 f"Received: truth of shape {self.truth.shape}, {len(self.predicted)} systems"
             )
         if pd.MultiIndex.from_arrays([self.item, self.period]).has_duplicates:
-            raise ValueError("`item` and `period` must name a row once. Received: one named twice")
+            raise ValueError("`item` and `period` must identify a row. Received: a duplicate pair")
         for system, runs in self.predicted.items():
             if runs.ndim != 2 or not len(runs) or runs.shape[1:] != self.truth.shape:
                 raise ValueError(
@@ -156,15 +156,15 @@ def _in_order(first: pd.DataFrame, rows: pd.DataFrame, cell: str) -> np.ndarray:
     position = index.get_indexer(wanted)
     if len(rows) != len(first) or (position < 0).any():
         raise ValueError(
-            f"Cells must be of the same test rows. Received: {cell} has {len(rows)} rows, "
-            f"{np.count_nonzero(position >= 0)} of the first cell's {len(first)} among them"
+            f"Cells must have the same test rows. Received: {cell} has {len(rows)} rows, "
+            f"which include {np.count_nonzero(position >= 0)} of the first cell's {len(first)}"
         )
     rows = rows.iloc[position]
     # Share rates are float32 at heart; other versions of the arithmetic may round them elsewhere.
     truths = rows["share_rate"].to_numpy(float), first["share_rate"].to_numpy(float)
     if (differ := ~np.isclose(*truths, rtol=1e-6, atol=1e-9)).any():
         raise ValueError(
-            f"Cells must be of the same truth. Received: {cell} has another share_rate in "
+            f"Cells must have the same truth. Received: {cell} has a different share_rate in "
             f"{np.count_nonzero(differ)} rows, such as {wanted[differ][0]}"
         )
     return rows["predicted_share_rate"].to_numpy(np.float64)
@@ -189,7 +189,7 @@ class Clusters:
         self.codes = [np.unique(np.asarray(way), return_inverse=True)[1] for way in ways.values()]
         for name, code in zip(ways, self.codes, strict=True):
             if code.max(initial=0) < 1:
-                raise ValueError(f"`{name}` must name at least two clusters. Received: fewer")
+                raise ValueError(f"`{name}` must have at least two values. Received: fewer")
         if period is not None:
             pair = self.codes[0] * (self.codes[1].max() + 1) + self.codes[1]
             self._both = np.unique(pair, return_inverse=True)[1]

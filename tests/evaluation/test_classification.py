@@ -136,5 +136,5 @@ def test_an_interval_covers_the_true_auc_where_users_are_few_and_differ():
 
 def test_rows_of_one_label_are_refused():
     one = np.ones(3)
-    with pytest.raises(ValueError, match="rows of both labels"):
+    with pytest.raises(ValueError, match="must contain both 0 and 1"):
         Scored(one, one, one, one)

@@ -82,10 +82,13 @@ def test_aligns_cells_by_item_and_period_in_any_order_of_rows():
     [
         (cell([1, 2, 3]).drop(columns="period"), "b lacks the column period"),
         (cell([1, 2, 3], scenarios=["normal"]), "same scenarios"),
-        (cell([1, 2, 3]).iloc[1:], "b in normal has 2 rows, 2 of the first cell's 3"),
-        (cell([1, 2, 3], item_id=["x", "x", "z"]), "b in normal has 3 rows, 2 of the first"),
+        (cell([1, 2, 3]).iloc[1:], "b in normal has 2 rows, which include 2 of the first cell's 3"),
+        (cell([1, 2, 3], item_id=["x", "x", "z"]), "b in normal has 3 rows, which include 2"),
         (cell([1, 2, 3], item_id=["x", "y", "y"], period=[0, 1, 1]), "two of .* in a cell of b"),
-        (cell([1, 2, 3], share_rate=[1, 2.1, 3]), r"another share_rate in 1 rows, .*'x', .*01-08"),
+        (
+            cell([1, 2, 3], share_rate=[1, 2.1, 3]),
+            r"a different share_rate in 1 rows.*'x', .*01-08",
+        ),
         (cell([1, 2, np.nan]), "finite"),
     ],
 )
@@ -100,7 +103,7 @@ def test_refuses_cells_that_cannot_be_compared(other, message):
         ({"predicted": {}}, "one system"),
         ({"predicted": {"a": np.ones(4)}}, "seeds, 4 rows"),
         ({"predicted": {"a": np.ones((0, 4))}}, "seeds, 4 rows"),
-        ({"period": np.zeros(4)}, "once"),
+        ({"period": np.zeros(4)}, "a duplicate pair"),
         ({"item": np.zeros(3)}, "one shape"),
         ({"predicted": {"a": np.eye(4)}, "deterministic": {"a"}}, "a, whose runs differ"),
     ],
@@ -165,9 +168,9 @@ def test_degrees_of_freedom_count_clusters_of_one_size_and_fewer_of_unequal_ones
 
 
 def test_refuses_a_single_cluster():
-    with pytest.raises(ValueError, match="`item` must name at least two"):
+    with pytest.raises(ValueError, match="`item` must have at least two"):
         Clusters(np.zeros(3))
-    with pytest.raises(ValueError, match="`period` must name at least two"):
+    with pytest.raises(ValueError, match="`period` must have at least two values"):
         Clusters(np.arange(3), np.zeros(3))
 
 
