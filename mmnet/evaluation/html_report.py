@@ -182,7 +182,10 @@ def _task(found: Evaluated, normal: pd.DataFrame) -> list[Block]:
         (f"{found.denominator} per test row".capitalize(), f"median {clicks.median():,.0f}"),
         ("True rate", f"mean {_rate(truth.mean())}, highest {_rate(truth.max())}"),
     ]
-    scenarios = [[plots.TITLES[name], text] for name, text in SCENARIO_TEXTS.items()]
+    texts = dict(SCENARIO_TEXTS)
+    if "test_missing_rate" in flags:
+        texts["noisy"] += f" ({percent_text(flags['test_missing_rate'], 0)} of its steps)"
+    scenarios = [[plots.TITLES[name], text] for name, text in texts.items()]
     return [
         facts("Task", pairs),
         Text(

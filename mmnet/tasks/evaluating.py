@@ -103,6 +103,9 @@ def evaluate(
     validation = validation_of(system.predict, dataset, windows, flags)
     path = run_dir / "record.json"
     record = Record.read(path) if path.exists() else None
+    if record:  # the scenarios may be other ones than those of the run
+        scored = flags.model_dump(mode="json", include={"test_missing_rate", "scenario_seed"})
+        record = record.model_copy(update={"flags": record.flags | scored})
     report_on(system, dataset, windows, flags, run_dir / name, validation, record)
     log_plots(run_dir, run_dir / name)
     print_systems(run_dir / name, title_of(flags))

@@ -9,7 +9,7 @@ from datetime import timedelta
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-PLAIN_SECONDS = 30.0
+PLAIN_SECONDS = 10.0
 """Longest time between two lines within an epoch, where the output is not a terminal."""
 
 

@@ -50,7 +50,10 @@ def write(directory):
         told=Told(
             decision=decision,
             intervals=intervals.estimate(rows, floors, "MMNet"),
-            record={"flags": {"model": "mmnet", "texts": [HOSTILE]}, "inputs": {"a.csv": "12ab"}},
+            record={
+                "flags": {"model": "mmnet", "texts": [HOSTILE], "test_missing_rate": 0.3},
+                "inputs": {"a.csv": "12ab"},
+            },
             figures={"decision.png": figure},
             columns={"creator": np.array([f"c{n % 20}" for n in range(120)], object)},
         ),
@@ -134,6 +137,7 @@ def test_it_is_complete_and_small(written):
     assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org", "")
     assert len(text) < 3e6
     assert "12ab" in text  # a checksum of an input file
+    assert "a random part of every history is missing (30\xa0% of its steps)" in text
 
 
 def test_what_is_not_known_has_no_section():
