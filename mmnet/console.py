@@ -86,6 +86,10 @@ notes = PlainConsole(stderr=True)
 """Standard error, for detected formats and warnings, so that they stay apart from results."""
 
 
+EVEN_STEPS = 10
+"""Number of steps from which they are alike enough to estimate the time left."""
+
+
 class Progress:
     """Shows how far something has come that takes long; silent for the first seconds.
 
@@ -155,7 +159,7 @@ class Progress:
         if not self.total:
             return told
         told += f", {self.done:,} of {self.total:,}"
-        if 0 < self.done < self.total:
+        if 0 < self.done < self.total and self.total >= EVEN_STEPS:
             told += f", about {seconds / self.done * (self.total - self.done):.0f} s left"
         return told
 

@@ -47,7 +47,7 @@ def test_users_text_does_not_control_the_terminal():
     assert r"b\x07" in out.getvalue()
 
 
-def progress(*, every=0.05, silence=0.0, terminal=False, seconds=0.2, total=4):
+def progress(*, every=0.05, silence=0.0, terminal=False, seconds=0.2, total=40):
     out = io.StringIO()
     to = PlainConsole(file=out, force_terminal=terminal, width=100)
     shown = Progress("scoring", total, to=to, silence=silence, every=every)
@@ -60,7 +60,11 @@ def progress(*, every=0.05, silence=0.0, terminal=False, seconds=0.2, total=4):
 def test_progress_is_a_line_now_and_then():
     lines = progress().splitlines()
     assert 1 <= len(lines) <= 6  # a busy machine prints fewer
-    assert re.fullmatch(r"reading: 0 s, 1 of 4, about \d+ s left", lines[-1])
+    assert re.fullmatch(r"reading: 0 s, 1 of 40, about \d+ s left", lines[-1])
+
+
+def test_a_few_steps_may_differ_too_much_to_estimate_the_time_left():
+    assert progress(total=4).splitlines()[0] == "reading: 0 s, 1 of 4"
 
 
 def test_what_is_quick_shows_nothing():

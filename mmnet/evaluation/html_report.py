@@ -167,7 +167,7 @@ def _task(found: Evaluated, normal: pd.DataFrame) -> list[Block]:
         "Vectors": flags.get("vectors"),
     }
     dates = found.record.get("split_dates", {})
-    dated = pd.api.types.is_datetime64_any_dtype(normal["period"])
+    dated = not pd.api.types.is_numeric_dtype(normal["period"])
     clicks, truth = normal["clicks"], normal["share_rate"]
     pairs = [
         ("Predicted", f"{found.rate}, in percent"),

@@ -257,7 +257,8 @@ def calibration(found: Evaluated) -> list[Block]:
             ]
             for row in coverage
         ]
-        header = ["Scenario, clicks seen", "Rows", "Items", "Covered", "Standard error", "Width, %"]
+        header = [f"Scenario, {found.denominator} seen", "Rows", "Items", "Covered"]
+        header += ["Standard error", "Width, %"]
         caption = f"How often the {percent_text(level, 0)} prediction intervals hold the true rate"
         blocks.append(Table(caption, header, covered))
     return blocks
@@ -288,15 +289,18 @@ def errors(found: Evaluated) -> list[Block]:
             for row in table.to_dict("records")
         ]
         titles = [plots.TITLES[scenario] for scenario in SCENARIOS]
-        header = [title[0].upper() + title[1:], "Rows", *titles, "Sampling noise"]
+        words = title
+        if title == SECTIONS["clicks"]:
+            words = f"{found.denominator} of the target period"
+        header = [words[0].upper() + words[1:], "Rows", *titles, "Sampling noise"]
         groups = [("", 2), ("Mean squared error", 4)]
         if columns:
             header, groups = [*header, *titles], [*groups, ("Kept", len(columns))]
-        blocks.append(Table(f"By {title}", header, rows, groups))
+        blocks.append(Table(f"By {words}", header, rows, groups))
         safe = re.sub(r"[^0-9A-Za-z_]", "_", title)
         blocks += found.plots(
             {
-                FIGURES.get(title, ""): f"Mean squared error by {title}.",
+                FIGURES.get(title, ""): f"Mean squared error by {words}.",
                 f"share_rate_by_{safe}.png": f"Mean true and predicted rate by {title}.",
             }
         )

@@ -46,7 +46,7 @@ def write(directory):
         others={name: metrics(frame, SETTING) for name, frame in floors.items()},
         taxonomies=["taxonomy_kind"],
         numerator="shares\x1b[2J",
-        denominator="clicks",
+        denominator="stars",
         told=Told(
             decision=decision,
             intervals=intervals.estimate(rows, floors, "MMNet"),
@@ -111,7 +111,7 @@ def test_the_filter_is_that_of_decision_json(written):
 
 def test_groups_of_every_column_cover_all_rows(written):
     page = Page(written[1])
-    for name in ("clicks of the target period", "kind", "creator"):
+    for name in ("stars of the target period", "kind", "creator"):
         groups = page.values(f"By {name}")
         assert sum(row[0] for row in groups.values()) == 120
         # Groups' kept rows are those of the filter.
@@ -129,7 +129,7 @@ def test_what_users_wrote_stays_text(written):
     assert HOSTILE in page.values("By kind")
     assert HOSTILE in page.text
     assert "\x1b" not in text
-    assert r"shares\x1b[2J per 100 clicks" in page.text
+    assert r"shares\x1b[2J per 100 stars" in page.text
 
 
 def test_it_is_complete_and_small(written):
