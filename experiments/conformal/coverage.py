@@ -36,12 +36,12 @@ def run(flags, directory):
     return json.loads((directory / "evaluation" / "decision.json").read_text(encoding="utf-8"))
 
 
-MEANING = """Split-conformal intervals promise their level on average over calibration and test rows
-that are exchangeable, which a split by item gives. ± is the standard error of the test rows as a
-sample of items, whose rows miss together. The items calibrated on add as much again, and items of
-one author or topic are not drawn one by one either, so worlds differ by more than ± says, most of
-all in cold-start. Split by time nothing is promised: what is calibrated on one span holds in the
-next as far as the two are alike.
+MEANING = """Split-conformal intervals have their level on average if calibration and test rows are
+exchangeable, as in a split by item. ± is the standard error over a sample of test items, because
+the rows of an item miss together. The sample of calibration items adds an error of the same size,
+and items of one author or topic are not independent either, so worlds differ by more than ±, most
+of all in cold-start. In a split by time there is no guarantee: intervals that are calibrated on one
+span hold in the next one only if the two are alike.
 """
 
 

@@ -297,13 +297,13 @@ def main():
                 f"thread{'s' * (threads > 1)}, vectors of {text} and {image}",
                 "",
                 f"Matrix products per row: {work[WHOLE] / 1e6:.2f} MFLOP whole, "
-                f"{work[HALF] / 1e6:.2f} from a kept static part of {width.shape[-1]} floats: "
+                f"{work[HALF] / 1e6:.2f} from a cached static part of {width.shape[-1]} floats: "
                 f"{work[WHOLE] / work[HALF]:.2f} times less. One product of two {SQUARE} × "
                 f"{SQUARE} float32 matrices: {bench.spread(rate, '.0f')} GFLOP per CPU second.",
                 "",
                 *table(found, work, processes=processes, batches=batches),
                 "",
-                "What the kept part saves: CPU of the whole / CPU of from_static.",
+                "Savings of the cached part: CPU of the whole / CPU of from_static.",
                 "",
                 *kept(found, batches),
             ]

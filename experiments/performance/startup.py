@@ -153,7 +153,7 @@ def page(seconds: dict[str, list[float]], loaded: dict[str, str], rounds: int) -
     lines = [
         "# Start-up",
         "",
-        f"A mistake is answered within {worst:.2f} CPU seconds (goal: 1.5), whichever driver it is "
+        f"A mistake is reported within {worst:.2f} CPU seconds (goal: 1.5), whichever driver it is "
         f"made with; `import mmnet` takes {mine:.2f} (goal: .3).",
         "",
         f"`python experiments/performance/startup.py --rounds={rounds}`, on "

@@ -319,11 +319,11 @@ def main():
             f"`python experiments/reliability/kill_many.py --kills={flags.kills} "
             f"--seed={flags.seed}`\n",
             f"{len(lines)} SIGKILLs of {len(drivers)} drivers: {len(broken)} left a file that "
-            "bears its final name and is not whole. Run to the end afterwards, the drivers gave "
-            "what undisturbed ones give"
+            "has its final name but is not complete. After a restart, the drivers finished with "
+            "the same results as undisturbed ones"
             + (f", except for {', '.join(differences)}." if differences else ", bit for bit.")
             + f" Hidden files left: {', '.join(litter) or 'none'}"
-            f"{' (the next write of that file an hour later takes them away)' if litter else ''}. "
+            f"{' (the next write of that file an hour later removes them)' if litter else ''}. "
             f"The export {'passes' if verified == 0 else 'FAILS'} `--verify`.\n",
             "| # | driver | killed after (s) | files re-read | not whole |",
             "| ---: | --- | ---: | ---: | --- |",
