@@ -203,8 +203,10 @@ class _Run:
             if own.epochs == 1 < clock.epochs:  # its only epoch includes compilation
                 each = min(each, 2 * entry.candidate.cost * clock.epoch_seconds)
             return 0.0 if own.finished else max(0, epochs - own.epochs) * each
-        start = max(0.0, clock.seconds - clock.epochs * clock.epoch_seconds)
-        return start + epochs * clock.epoch_seconds * entry.candidate.cost
+        known = (self.found.outcomes.get(one.name) for one in self.entries if one.network)
+        # Building and compiling, of the network for which it took longest.
+        start = max(one.seconds - one.epochs * one.epoch_seconds for one in known if one)
+        return max(0.0, start) + epochs * clock.epoch_seconds * entry.candidate.cost
 
     def _reserved(self, but: Entry) -> float:
         """Seconds still needed by the candidates that are always trained."""

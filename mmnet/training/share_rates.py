@@ -10,6 +10,7 @@ import numpy as np
 from mmnet.config import TrainingFlags
 from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.training import losses
+from mmnet.training.adam import Adam
 from mmnet.training.fitting import Monitor, Trainer
 from mmnet.training.stepping import Batches
 
@@ -45,7 +46,7 @@ def trainer(
         batches,
         steps_per_epoch,
         flags,
-        optimizer=keras.optimizers.Adam(rate),
+        optimizer=Adam(rate),
         loss=losses.loss_named(flags.loss, rate_scale),
         monitor=Monitor(
             flags.monitor, lambda metrics: monitored(flags.monitor, metrics), shown=MSE_NAMES

@@ -21,6 +21,7 @@ from mmnet.mma4ctr.models.baselines.model import Baseline
 from mmnet.mma4ctr.models.baselines.rows import paired_rows, taken_rows
 from mmnet.mma4ctr.models.network import Clicks, ListwiseCrossEntropy
 from mmnet.mma4ctr.training import old_checkpoints
+from mmnet.training.adam import Adam
 from mmnet.training.fitting import EpochHooks, Metrics, Monitor, Trainer
 from mmnet.training.resume import Progress
 
@@ -232,7 +233,7 @@ def fit(
         batches,
         batches.steps_per_epoch,
         flags,
-        optimizer=keras.optimizers.Adam(flags.learning_rate, epsilon=EPSILON),
+        optimizer=Adam(flags.learning_rate, epsilon=EPSILON),
         loss=objective.loss(),
         monitor=Monitor(
             AUC,
