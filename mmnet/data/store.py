@@ -21,6 +21,7 @@ import json
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ from mmnet.checks import InputError
 
 ABOUT = "dataset.json"
 LEDGER = "ledger.md"
+SUMS = "checksums.json"
+"""Size and checksum of every array in the folder; earlier versions wrote none."""
 REPLACED = "replaced.json"
 """Lists the files of a dataset without a folder until they are removed, after it is replaced."""
 
@@ -116,6 +119,8 @@ class Store(Generic[T]):
                 f"{directory} has the format of another version; delete it and prepare it again"
             )
         folder = directory / about.get("folder", "")
+        if "folder" in about:
+            _check_sums(folder)
         return opened(directory / ABOUT, lambda _: self.open(folder, about))
 
     def unchanged(self, directory: str | Path, fingerprint: str) -> T | None:
@@ -154,6 +159,8 @@ class Store(Generic[T]):
                     one.name for one in directory.iterdir() if _AT_THE_TOP.fullmatch(one.name)
                 ]
                 (folder / REPLACED).write_text(json.dumps(replaced), encoding="utf-8")
+            sums = {path.name: _sum(path) for path in _arrays(folder)}
+            (folder / SUMS).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
             text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
             (folder / ABOUT).write_text(text, encoding="utf-8")
 
@@ -201,6 +208,47 @@ def mapped(folder: Path, name: str) -> np.ndarray:
     return opened(
         folder / f"{name}.npy", lambda file: np.load(file, mmap_mode="c", allow_pickle=False)
     )
+
+
+_BLOCK, _BLOCKS = 1 << 20, 16
+"""Bytes of a block, and blocks of a file that its checksum is of."""
+
+
+def _arrays(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix in (".npy", ".npz", ".parquet"))
+
+
+def _sum(path: Path) -> list[int]:
+    """Size of a file, and the CRC-32 of its bytes; of a large one only of blocks spread over it.
+
+    That takes milliseconds however large the dataset is, and finds files that were cut off, swapped
+    or prepared by another command, but not every flipped bit.
+    """
+    size, found = path.stat().st_size, 0
+    starts = list(range(0, size, _BLOCK))
+    if len(starts) > _BLOCKS:
+        starts = [number * (size - _BLOCK) // (_BLOCKS - 1) for number in range(_BLOCKS)]
+    with path.open("rb") as file:
+        for start in starts:
+            file.seek(start)
+            found = zlib.crc32(file.read(_BLOCK), found)
+    return [size, found]
+
+
+def _check_sums(folder: Path) -> None:
+    """Refuses a dataset of which an array is not the one that was written."""
+    if not (folder / SUMS).exists():
+        return
+    sums = opened(folder / SUMS, lambda path: dict(files.read_json(path)))
+    for name, wanted in sums.items():
+        size, found = opened(folder / name, _sum)
+        if [size, found] == wanted:
+            continue
+        if not isinstance(wanted, list) or size != wanted[0]:
+            raise InputError(f"{folder / name} is missing or cut off; prepare the dataset again")
+        raise InputError(
+            f"{folder / name} is not the file that was prepared; prepare the dataset again"
+        )
 
 
 def check(folder: Path, right: Mapping[str, bool]) -> None:

@@ -61,6 +61,9 @@ logger = logging.getLogger("mmnet.serving")
 admission = Admission()
 """Limits shared by all models of this process."""
 threads = ThreadPoolExecutor(THREADS, "mmnet")
+LARGE_BYTES = 1 << 20
+large = ThreadPoolExecutor(1, "mmnet-large")
+"""Parses bodies of more than `LARGE_BYTES`, one after another: parsed, one may take 500 MB."""
 
 Answer = tuple[Any, float, dict[str, int]]
 
@@ -108,7 +111,8 @@ class LimitedRequest(ServerRequest):
             body = await self.body()
             read = _parsed_v2 if _V2.search(self.url.path) else requests.parse
             try:
-                self._json = await _in_thread(read, body)
+                pool = large if len(body) > LARGE_BYTES else threads
+                self._json = await _in_thread(read, body, pool=pool)
             except RequestError as error:
                 raise Refusal(error) from None
         return self._json
@@ -145,8 +149,10 @@ def _parsed_v2(body: bytes) -> Any:
     return document
 
 
-async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
+async def _in_thread(
+    function: Callable[..., Any], *arguments: Any, pool: ThreadPoolExecutor = threads
+) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
 
 
 class ShareRates(MLModel):

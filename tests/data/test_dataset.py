@@ -168,7 +168,7 @@ def test_a_part_that_is_missing_or_cut_off_is_refused(dataset, tmp_path, name, l
 def test_nothing_in_it_is_a_pickle(dataset, tmp_path):
     folder = folder_of(datasets.save(dataset, tmp_path / "set"))
     for file in folder.iterdir():
-        assert file.suffix in (".npy", ".parquet", ".md")
+        assert file.suffix in (".npy", ".parquet", ".md", ".json")
         if file.suffix == ".npy":
             assert not np.load(file, allow_pickle=False).dtype.hasobject
     class_of_trouble = np.array([{}], object)
@@ -179,7 +179,8 @@ def test_nothing_in_it_is_a_pickle(dataset, tmp_path):
 def test_a_dataset_of_an_earlier_version_has_its_files_at_the_top(dataset, tmp_path):
     directory = datasets.save(dataset, tmp_path / "set")
     folder, about = folder_of(directory), store.read(directory)
-    (folder / "release_given.npy").unlink()
+    for name in ("release_given.npy", "checksums.json"):
+        (folder / name).unlink()
     for path in folder.iterdir():
         shutil.move(path, directory / path.name)
     folder.rmdir()
@@ -214,6 +215,7 @@ def test_a_dataset_of_an_earlier_version_has_its_files_at_the_top(dataset, tmp_p
 def test_arrays_that_do_not_go_together_are_refused(dataset, tmp_path, name, damage):
     datasets.save(dataset, tmp_path)
     path = folder_of(tmp_path) / f"{name}.npy"
+    path.with_name("checksums.json").unlink()  # as an earlier version wrote it
     np.save(path, damage(np.load(path)))
     told = sentence(datasets.load, tmp_path)
     assert told.startswith(f"{path} is damaged: it does not match the dataset's other arrays")

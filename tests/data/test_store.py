@@ -242,6 +242,30 @@ def test_another_format_and_a_document_that_lacks_something_are_refused(tmp_path
     )
 
 
+def test_a_file_that_is_swapped_or_edited_is_refused(tmp_path):
+    write(tmp_path, 1)
+    other = write(tmp_path / "other", 2)
+    array = folder_of(tmp_path) / "a.npy"
+    np.save(array, other)  # of the same shape and type
+    told = f"{array} is not the file that was prepared; prepare the dataset again"
+    assert sentence(STORE.load, tmp_path) == told
+    (folder_of(tmp_path) / "checksums.json").write_text("[" * 10_000)
+    assert "checksums.json is missing or cut off" in sentence(STORE.load, tmp_path)
+
+
+def test_a_large_file_is_checked_in_blocks_from_its_start_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "_BLOCK", 4)
+    path = tmp_path / "a.npy"
+    content = bytes(range(200))
+    for place in (0, 3, 196, 199):
+        path.write_bytes(content)
+        whole = store._sum(path)
+        path.write_bytes(content[:place] + b"x" + content[place + 1 :])
+        changed = store._sum(path)
+        assert whole[0] == changed[0] == 200
+        assert whole[1] != changed[1]
+
+
 # ------------------------------------------------------------------- earlier versions
 
 
@@ -249,6 +273,7 @@ def at_the_top(directory, value):
     """A dataset as the first system wrote it before it had folders."""
     write(directory, value)
     folder, about = folder_of(directory), store.read(directory)
+    (folder / "checksums.json").unlink()
     for path in folder.iterdir():
         shutil.move(path, directory / path.name.replace("a.npy", "history.npy"))
     folder.rmdir()
