@@ -245,7 +245,7 @@ def _check_sums(folder: Path) -> None:
         if [size, found] == wanted:
             continue
         if not isinstance(wanted, list) or size != wanted[0]:
-            raise InputError(f"{folder / name} is missing or cut off; prepare the dataset again")
+            raise InputError(f"{folder / name} is missing or truncated; prepare the dataset again")
         raise InputError(
             f"{folder / name} is not the file that was prepared; prepare the dataset again"
         )

@@ -250,7 +250,7 @@ def test_a_file_that_is_swapped_or_edited_is_refused(tmp_path):
     told = f"{array} is not the file that was prepared; prepare the dataset again"
     assert sentence(STORE.load, tmp_path) == told
     (folder_of(tmp_path) / "checksums.json").write_text("[" * 10_000)
-    assert "checksums.json is missing or cut off" in sentence(STORE.load, tmp_path)
+    assert "checksums.json is missing or truncated" in sentence(STORE.load, tmp_path)
 
 
 def test_a_large_file_is_checked_in_blocks_from_its_start_to_its_end(tmp_path, monkeypatch):

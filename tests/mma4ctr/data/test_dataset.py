@@ -115,7 +115,7 @@ def test_an_earlier_version_says_that_its_truth_is_gone(place, tmp_path, capsys)
     gone = tmp_path / "gone" / "truth.npz"
     assert dataset.truth(as_an_earlier_version(place / "dataset", gone)) is None
     told = capsys.readouterr().out
-    assert f"{gone} is gone" in told
+    assert f"{gone} is missing" in told
     assert "prepare the dataset again" in told.lower()
     assert told.count("\n") == 1
 
