@@ -21,6 +21,7 @@ from tests.mma4ctr.exported import ITEMS, USERS
 mlserver = pytest.importorskip("mlserver")
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "performance" / "serving.py"
+HOSTILE = SCRIPT.with_name("hostile.py")
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +149,7 @@ def test_both_protocols_answer_the_same(application):
         ([b"{}"], {"content_length": "x"}, "400: Content-Length must be a whole number"),
         ([b"{}"], {"content_type": "text/plain"}, "415: Content-Type must be application/json"),
         ([b"{}"], {"content_encoding": "gzip"}, "400: the body is not valid gzip"),
+        ([b"0," * (1 << 20)], {}, "400: the body is not valid JSON"),
         ([b"[" * 600 + b"]" * 600], {}, "400: the body's lists may be nested 16 deep"),
         ([b"7"], {}, "400: the body "),
         ([b'{"instances": [{}], "inputs": 7}'], {}, "400: the body "),
@@ -219,6 +221,16 @@ def test_an_answer_that_is_no_number_is_not_given(clicks, tmp_path):
     with pytest.raises(mlserver.errors.MLServerError, match="no finite probability") as caught:
         asyncio.run(served.predict(inputs))
     assert caught.value.status_code == 422
+
+
+@pytest.mark.slow
+def test_hostile_requests_among_the_others_change_no_answer(tmp_path):
+    few = ["--requests=600", "--first=300", "--clients=16", f"--output={tmp_path / 'page.md'}"]
+    done = subprocess.run(
+        [sys.executable, str(HOSTILE), *few], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 0 wrong. Wrong would be" in (tmp_path / "page.md").read_text()
 
 
 @pytest.mark.slow
