@@ -33,7 +33,7 @@ ALLOWED = 1.15
 FEW = ["--window=3", "--min_test_rows=1", "--min_target_clicks=1"]
 SIMULATED = ["--source=simulated", "--source_set=items=400", "--source_set=periods=24"]
 SIMULATED += ["--source_set=clicks=600000", "--taxonomies=category,tags", "--texts=title"]
-SIMULATED += ["--release=release", "--min_test_rows=30"]
+SIMULATED += ["--release=release", "--min_test_rows=30", "--leave_out_vectors=cover"]
 SMALL = ["--set=units=4", "--set=field_width=2", "--epochs=1", "--outputs=all", "--nojit"]
 
 
@@ -157,12 +157,13 @@ def catalogue(place):
     table |= {"release": np.zeros(500_000, int), "tags": texts(500_000, 4)}
     pq.write_table(pa.table(table), place / "items.parquet")
     tables = [f"--items={place / 'items.parquet'}", f"--saved_model={run / 'export'}"]
-    return [*small_counts(place), *tables, "--processes=2"]
+    counts, *_ = small_counts(place)
+    return [counts, *tables, "--processes=2"]
 
 
 def clicks(place):
     """A generated log of the second system."""
-    log = [f"--source_dir={place / 'log'}", "--min_rows=1", "--label=like"]
+    log = [f"--source_dir={place / 'log'}", "--min_rows=1"]
     generate = ["--generate=users=2000", "--generate=feeds=60000", "--generate=rows=2500000"]
     return [*log, *generate, "--generate=text_scale=0.05"]
 
