@@ -556,7 +556,7 @@ def test_a_numerator_is_a_column_or_a_comparison(numerator, counted):
         ({"max_delay": "1d"}, "--max_delay needs --ingestion_column, the column of arrival times"),
         (
             {"max_delay": "1d", "ingestion_column": "play_ms"},
-            "set the unit of the numbers with --time_unit",
+            "set --time_unit=s, ms, us or ns",
         ),
         ({"max_delay": "x", "ingestion_column": "when"}, "--max_delay must be a width such as"),
         ({"event_key": ("id",)}, "has no column 'id' (named by --event_key); it has item_id,"),
@@ -572,7 +572,7 @@ def test_a_numerator_is_a_column_or_a_comparison(numerator, counted):
         ({"engine_memory": "much"}, "--engine=duckdb:// with --engine_memory=much: "),
         (
             {"engine_spill": "plays.parquet/x"},
-            "--engine_spill=plays.parquet/x cannot be created:  ",
+            "--engine_spill=plays.parquet/x cannot be created: ",
         ),
     ],
 )
@@ -601,9 +601,9 @@ def with_value(**columns):
          "them, or set --bad_events=drop. Received: '2024-02-30'"),
         (with_value(timestamp="1969-12-31"), "Received: '1969-12-31'"),
         (with_value(shares=-1), "events.parquet: 1 events of --numerator=shares and "
-         "--denominator=clicks cannot be counted; values must be whole numbers of 0 or more, or "
-         "both sides of a comparison filled in: correct them, or set --bad_events=drop. Received: "
-         "shares=-1, clicks=1 (item 'a')"),
+         "--denominator=clicks cannot be counted; values must be whole numbers of 0 or more, and "
+         "both sides of a comparison must not be empty: correct them, or set --bad_events=drop. "
+         "Received: shares=-1, clicks=1 (item 'a')"),
         (with_value(shares=None), "Received: shares=None, clicks=1 (item 'a')"),
         (with_value(clicks=float("nan")), "Received: shares=1, clicks=nan (item 'a')"),
         (with_value(clicks=1.5), "Received: shares=1, clicks=1.5 (item 'a')"),
@@ -1049,7 +1049,7 @@ def test_a_count_that_float64_does_not_hold_is_refused():
     with pytest.raises(InputError) as caught:
         count(numerator="likes", denominator="seen")
     assert str(caught.value) == (
-        "events.parquet: --numerator=likes adds up to 9.007e+15 for item 'a' in period 3, and a "
+        "events.parquet: --numerator=likes adds up to 9.007e+15 for item 'a' in period 3, but a "
         "count must stay below 2**53 = 9,007,199,254,740,992; use a larger unit, or make "
         "--period narrower"
     )

@@ -305,7 +305,7 @@ def test_a_network_that_only_serves_is_called_as_it_serves(root, tmp_path):
 @pytest.mark.parametrize(
     ("network", "why"),
     [
-        (lambda: FeatureMap(WEIGHTS), r"gives \[2, 16, 16, 4\]"),
+        (lambda: FeatureMap(WEIGHTS), r"returns \[2, 16, 16, 4\]"),
         (
             lambda: MeanColour(WEIGHTS[:1], (None, SIDE, SIDE, 1)),
             "not an image feature-vector network",
