@@ -128,7 +128,7 @@ print("published version", publish(first).name)
 def score(last):
     """Scores all items for the day after `last`."""
     export = mmnet.Export.load(versions)
-    return export.score(until(last), items, as_of=f"{last:%Y-%m-%d}", rule="stored")
+    return export.score(until(last), items, as_of=last, rule="stored")
 
 
 tonight = score(dates[27])
@@ -184,10 +184,11 @@ figure.tight_layout()
 # %%
 export = mmnet.Export.load(versions)
 for number in (27, 31):
-    checked = f"{dates[number]:%Y-%m-%d}"
-    report = export.drift(until(dates[number]), items, checked=checked)
+    report = export.drift(until(dates[number]), items, checked=dates[number])
     found = [finding for finding in report["findings"] if finding["drifted"]]
-    print(checked, "drifted" if report["drifted"] else "no drift", f"({len(found)} findings)")
+    print(
+        report["period"], "drifted" if report["drifted"] else "no drift", f"({len(found)} findings)"
+    )
 
 pd.DataFrame(found)[["name", "measure", "value", "limit", "then", "now"]]
 
@@ -217,7 +218,7 @@ print("exit code", done.returncode)
 
 # %%
 if done.returncode == 3:
-    second = train(dates[57], first_period=f"{dates[CHANGE]:%Y-%m-%d}")
+    second = train(dates[57], first_period=dates[CHANGE])
     print("published version", publish(second).name)
 
 print("versions:", sorted(path.name for path in versions.iterdir()))
@@ -232,7 +233,7 @@ day = log[log["period"] == dates[59]].query("clicks >= 20")
 truth = day.assign(share_rate=100 * day["shares"] / day["clicks"])
 for number in (1, 2):
     scores = mmnet.Export.load(versions / str(number)).score(
-        until(dates[58]), items, as_of=f"{dates[58]:%Y-%m-%d}"
+        until(dates[58]), items, as_of=dates[58]
     )
     both = truth.merge(scores, on="item_id")
     difference = both["predicted_share_rate"] - both["share_rate"]

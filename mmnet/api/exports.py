@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmnet.api.datasets import Dataset
 from mmnet.api.directories import ExportDirectory
-from mmnet.api.given import GivenTable, flags_of, silent
+from mmnet.api.given import GivenPeriod, GivenTable, flags_of, silent
 from mmnet.checks import InputError
 from mmnet.config import DriftConfig, PredictConfig
 from mmnet.files import read_json, scratch_directory
@@ -72,7 +72,7 @@ class Export(ExportDirectory):
         events: GivenTable | None = None,
         vectors: Mapping[str, GivenTable] | None = None,
         dataset: Dataset | None = None,
-        as_of: str = "",
+        as_of: GivenPeriod = "",
         rule: str = "",
         explore: bool = False,
         explain: bool = False,
@@ -123,7 +123,7 @@ class Export(ExportDirectory):
         *,
         events: GivenTable | None = None,
         vectors: Mapping[str, GivenTable] | None = None,
-        checked: str = "",
+        checked: GivenPeriod = "",
         verbose: bool = False,
         **options: Any,
     ) -> dict[str, Any]:

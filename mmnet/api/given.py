@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
@@ -20,6 +22,9 @@ from mmnet.memory_limit import limited
 
 if TYPE_CHECKING:
     import pandas as pd
+
+GivenPeriod: TypeAlias = "str | int | datetime.date"
+"""A period as the tables write it: text, a whole number, a date, or a time such as a Timestamp."""
 
 GivenTable: TypeAlias = "str | os.PathLike[str] | pd.DataFrame | pa.Table"
 """A table: a file, directory or glob of CSV, JSON lines or Parquet, or one that is in memory."""
@@ -87,11 +92,25 @@ def _value(config: type[Flags], name: str, value: Any, scratch: Path) -> Any:
         return tuple(f"{of}:{placed(one, of, scratch)}" for of, one in value.items())
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if config.model_fields[name].annotation is str:
+        return _text(value)
     if "repeatable" in metadata or "comma-separated" in metadata:
         if isinstance(value, Mapping):
             return tuple(f"{key}={_written(one)}" for key, one in value.items())
         return (value,) if isinstance(value, str | int | float) else tuple(value)
     return value
+
+
+def _text(value: Any) -> Any:
+    """Returns a period, as tables in memory have them, as a flag spells it.
+
+    >>> _text(datetime.date(2024, 5, 31)), _text(20), _text(np.datetime64("2024-05-31"))
+    ('2024-05-31', '20', '2024-05-31')
+    """
+    if isinstance(value, datetime.date):  # of which pandas' Timestamp is one
+        return value.isoformat()
+    is_number = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return str(value) if is_number or isinstance(value, np.datetime64) else value
 
 
 def _written(value: Any) -> str:

@@ -43,7 +43,7 @@ def test_scores_frames_as_predict_scores_files(run_dir, export, tables, tmp_path
 def test_says_nothing_unless_asked(export, tables, capsys):
     export.score(**tables, as_of="20")
     assert capsys.readouterr().out == ""
-    export.score(**tables, as_of="20", verbose=True)
+    export.score(**tables, as_of=20, verbose=True)
     assert "items scored for 21" in capsys.readouterr().out
 
 
@@ -55,7 +55,7 @@ def test_verifies(run_dir, tmp_path):
 
 
 def test_watches_for_drift(export, tables):
-    told = export.drift(**tables, checked="20")
+    told = export.drift(**tables, checked=20)
     assert (told["period"], told["drifted"]) == (20, any(f["drifted"] for f in told["findings"]))
     counts = tables["counts"].assign(clicks=tables["counts"]["clicks"] * 100)
     assert export.drift(**tables | {"counts": counts}, checked="20")["drifted"]

@@ -11,7 +11,7 @@ import pytest
 
 from mmnet.api.given import flags_of, in_memory, silent
 from mmnet.checks import InputError
-from mmnet.config import PrepareConfig, TrainConfig
+from mmnet.config import PredictConfig, PrepareConfig, TrainConfig
 from mmnet.console import console
 
 FRAME = pd.DataFrame({"item_id": ["a", "b"], "n": [1, 2]})
@@ -54,6 +54,12 @@ def test_options_are_flags():
         assert flags.set == ("evidence=true", "tcn_filters=8,4")
         assert (flags.epochs, flags.seed) == (3, 0)
         assert flags.model_fields_set == {"taxonomies", "texts", "source_set", "set", "epochs"}
+
+
+@pytest.mark.parametrize("at", [pd.Timestamp(2024, 5, 1, 13), "2024-05-01T13:00:00"])
+def test_periods_are_given_as_tables_have_them(at):
+    with flags_of(PredictConfig, {"as_of": at}) as flags:
+        assert flags.as_of == "2024-05-01T13:00:00"
 
 
 @pytest.mark.parametrize(
