@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 from mmnet import tasks
 from mmnet.checks import InputError
@@ -26,11 +27,12 @@ from mmnet.serving import exported
 from mmnet.serving.bundle import verify
 from mmnet.tasks import starting, training
 from mmnet.tasks.building import model_options
-from mmnet.tasks.evaluating import restored, title_of
+from mmnet.tasks.evaluating import log_plots, restored, title_of
 from mmnet.training import fitting
 from mmnet.training.records import Record
 from mmnet.training.resume import load_arrays
 from mmnet.training.run_directory import SHARE_RATES
+from mmnet.training.tensorboard import PNG
 from tests.conftest import without_drawing
 
 MSE = [f"{scenario}_mse" for scenario in SCENARIOS]
@@ -282,3 +284,19 @@ def test_an_ensemble_of_which_a_member_is_missing_is_refused(pair, tmp_path):
         InputError, match=r"members.1.checkpoints.best\.npz: no weights of a finished"
     ):
         tasks.evaluate(EvaluateConfig(run_dir=str(run)))
+
+
+def test_tensorboard_shows_the_plots_of_the_last_evaluation(tmp_path):
+    directory = tmp_path / "evaluation"
+    directory.mkdir()
+    log_plots(tmp_path, directory)
+    assert not (tmp_path / "logs").exists()  # the run of a baseline, which logs nothing
+    (tmp_path / "logs").mkdir()
+    for width in (3, 4):
+        png = PNG + b"\0\0\0\rIHDR" + width.to_bytes(4, "big") + (2).to_bytes(4, "big")
+        (directory / "calibration.png").write_bytes(png)
+        log_plots(tmp_path, directory)
+    found = EventAccumulator(str(tmp_path / "logs" / "evaluation"), {"tensors": 0}).Reload()
+    assert found.Tags()["tensors"] == ["evaluation/calibration"]
+    (event,) = found.Tensors("evaluation/calibration")
+    assert event.tensor_proto.string_val[:2] == [b"4", b"2"]
