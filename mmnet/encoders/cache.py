@@ -18,6 +18,7 @@ import json
 import os
 import re
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -432,6 +433,8 @@ class _Index:
             mapped = _map_vectors(
                 segment, self._dim
             )  # the previous one is unmapped, to save memory
+            path = _vectors_path(segment.folder, segment.number)
+            _check_contents(path, mapped.offset, mapped.nbytes)
             for part in _parts(high - low, ROWS_AT_ONCE):
                 inside = rows[low:high][part] - segment.start
                 into[places[low:high][part]] = mapped[inside]
@@ -445,9 +448,7 @@ def _append(folder: Path, keys: np.ndarray, vectors: np.ndarray) -> None:
     for path in folder.glob(".segment-*"):  # temporary files of `write_atomic`
         path.unlink()
     number = max(numbers, default=-1) + 1
-    write_atomic(
-        _vectors_path(folder, number), lambda path: np.save(path, vectors, allow_pickle=False)
-    )
+    write_atomic(_vectors_path(folder, number), lambda path: _save_vectors(path, vectors))
     write_atomic(_keys_path(folder, number), lambda path: np.save(path, keys, allow_pickle=False))
 
 
@@ -475,7 +476,35 @@ def _load_keys(path: Path) -> np.ndarray:
     return keys
 
 
-def _map_vectors(segment: _Segment, dim: int) -> np.ndarray:
+def _save_vectors(path: Path, vectors: np.ndarray) -> None:
+    """Writes vectors and, after them, where NumPy reads nothing, the CRC-32 of their bytes."""
+    with path.open("wb") as file:
+        np.save(file, vectors, allow_pickle=False)
+        file.write(zlib.crc32(np.ascontiguousarray(vectors).data).to_bytes(_SUM_BYTES, "big"))
+
+
+_SUM_BYTES = 4
+_intact: set[tuple[str, int, int]] = set()
+"""Path, size and time of the segments that this process has read to their end."""
+
+
+def _check_contents(path: Path, start: int, size: int) -> None:
+    """Refuses vectors that were edited; earlier versions wrote no checksum to compare with."""
+    stat = path.stat()
+    known = str(path), stat.st_size, stat.st_mtime_ns
+    if stat.st_size == start + size or known in _intact:
+        return
+    found = 0
+    with path.open("rb") as file:
+        file.seek(start)
+        while part := file.read(min(size, 1 << 20)):
+            found, size = zlib.crc32(part, found), size - len(part)
+        if file.read() != found.to_bytes(_SUM_BYTES, "big"):
+            raise _damaged(path, "its vectors are not those that were written")
+    _intact.add(known)
+
+
+def _map_vectors(segment: _Segment, dim: int) -> np.memmap:
     path = _vectors_path(segment.folder, segment.number)
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -487,6 +516,8 @@ def _map_vectors(segment: _Segment, dim: int) -> np.ndarray:
         raise _damaged(
             path, f"{vectors.dtype} {list(vectors.shape)}, not float16 [{segment.rows}, {dim}]"
         )
+    if path.stat().st_size - vectors.offset - vectors.nbytes not in (0, _SUM_BYTES):
+        raise _damaged(path, "it does not end where its vectors do")
     return vectors
 
 

@@ -373,8 +373,19 @@ def test_a_damaged_segment_is_refused(tmp_path, kind, damage):
     damage(folder_of(tmp_path) / f"segment-000000.{kind}.npy")
     one = VectorCache(tmp_path, Letters())
     for refused in (lambda: one.vectors(["cow"]), lambda: one.prune(["cow"])):
-        with pytest.raises(InputError, match=r"segment-000000\.\w+\.npy is damaged \(.*remove"):
+        with pytest.raises(InputError, match=r"segment-000000\.\w+\.npy is damaged \(.*delete"):
             refused()
+
+
+def test_edited_vectors_are_refused(tmp_path):
+    encoded_by(tmp_path, "cat", "dog")
+    path = folder_of(tmp_path) / "segment-000000.vectors.npy"
+    content = path.read_bytes()
+    path.write_bytes(content[:-4])  # as an earlier version wrote it
+    VectorCache(tmp_path, Letters()).vectors(["cat"])
+    path.write_bytes(content[:-6] + bytes([content[-6] ^ 1]) + content[-5:])
+    with pytest.raises(InputError, match="its vectors are not those that were written"):
+        VectorCache(tmp_path, Letters()).vectors(["cat"])
 
 
 def test_keys_without_vectors_are_refused(tmp_path):
