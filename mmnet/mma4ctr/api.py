@@ -18,7 +18,7 @@ from mmnet.api.directories import ExportDirectory, RunDirectory
 from mmnet.api.given import GivenTable, flags_of, in_memory, placed, silent, write_csv
 from mmnet.checks import InputError
 from mmnet.files import make_directory, scratch_directory
-from mmnet.mma4ctr import tasks
+from mmnet.mma4ctr import config, tasks
 from mmnet.mma4ctr.config import (
     EvaluateConfig,
     InteractionFlags,
@@ -309,12 +309,14 @@ class Run(RunDirectory[TrainConfig]):
             KeyboardInterrupt: on Ctrl-C, after a checkpoint; `resume=True` continues exactly.
         """
         run_dir = Path(run_dir)
-        options = {**options, "item_scores": item_scores, "run_dir": str(run_dir)}
-        if not options.get("resume"):
-            tasks.RUNS.open(TrainConfig(run_dir=str(run_dir)))  # refused before files are written
-        if dataset is not None:
-            of_dataset = {name: one for name, one in dataset._options.items() if one is not None}
-            options = of_dataset | {name: o for name, o in options.items() if o is not None}
+        given = {**options, "item_scores": item_scores, "run_dir": str(run_dir)}
+        options = dict(dataset._options) if dataset is not None else {}
+        options |= {name: one for name, one in given.items() if one is not None}
+        with flags_of(TrainConfig, options) as flags:  # refused before anything is written
+            config.check(flags)
+            if not flags.resume:
+                tasks.RUNS.open(TrainConfig(run_dir=str(run_dir)))
+        if dataset is not None and not flags.resume:
             if dataset._owned is None:
                 options["dataset_dir"] = str(dataset._prepared.folder.parent)
             else:  # it goes with the object, and the run needs it to be evaluated

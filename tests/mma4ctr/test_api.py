@@ -125,6 +125,12 @@ def test_a_dataset_and_frames_of_scores_become_a_run(dataset, tmp_path, capsys):
         mma4ctr.Run.train(tmp_path / "run", dataset, **fast)
     with pytest.raises(mmnet.InputError, match="no SavedModel"):
         run.export  # noqa: B018
+    again = mma4ctr.Run.train(tmp_path / "run", dataset, item_scores=scores, resume=True, **fast)
+    assert again.metrics == run.metrics
+    for wrong in ({"epochs": 0}, {"matrix": "none", "user_features": "none"}):
+        with pytest.raises(mmnet.InputError):
+            mma4ctr.Run.train(tmp_path / "refused", dataset, **fast | wrong)
+        assert not (tmp_path / "refused").exists()
 
 
 def test_an_export_scores_frames_and_verifies_itself(place, run, tmp_path, capsys):
