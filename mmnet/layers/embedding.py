@@ -39,6 +39,11 @@ class SequenceEmbedding(keras.layers.Layer):
 
     Raises:
         ValueError: `units` is below 1, the shapes differ, or `evidence` came without clicks.
+
+    Examples:
+        >>> rates, missing = ops.ones((2, 6)), ops.zeros((2, 6))
+        >>> tuple(SequenceEmbedding(units=8)(rates, missing).shape)
+        (2, 6, 8)
     """
 
     def __init__(self, units: int, flags: bool = True, evidence: bool = False, **kwargs):
@@ -102,6 +107,11 @@ class FieldEmbedding(keras.layers.Layer):
 
     Raises:
         ValueError: `pooling` is unknown, or there is neither field nor number.
+
+    Examples:
+        >>> tags = ops.array([[2, 3, 0], [0, 0, 0]])  # two tags; none
+        >>> tuple(FieldEmbedding([10], units=4, pooling="max")([tags]).shape)
+        (2, 1, 4)
     """
 
     def __init__(

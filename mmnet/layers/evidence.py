@@ -92,6 +92,12 @@ class SmoothedRate(keras.layers.Layer):
 
     Raises:
         ValueError: `prior_rate` and `prior_clicks`, or `share_rate` and `clicks`, differ in shape.
+
+    Examples:
+        >>> prior, worth = ops.array([2.0]), ops.array([30.0])  # percent, clicks
+        >>> rate, own = SmoothedRate()(prior, worth, ops.full((1, 6), 8.0), ops.zeros((1, 6)))
+        >>> float(rate[0]), float(own[0])  # no clicks: the prior
+        (2.0, 0.0)
     """
 
     def __init__(self, max_rate: float | None = 100.0, **kwargs):

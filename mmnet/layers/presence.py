@@ -24,6 +24,11 @@ class Presence(keras.layers.Layer):
 
     Returns:
         A flag per modality, [batch]: 1.0 where any entry is not 0, else 0.0.
+
+    Examples:
+        >>> words, vector = ops.array([[5, 0], [0, 0]]), ops.ones((2, 3))
+        >>> [ops.convert_to_numpy(flag).tolist() for flag in Presence()([[words], [vector]])]
+        [[1.0, 0.0], [1.0, 1.0]]
     """
 
     def __init__(self, **kwargs):
