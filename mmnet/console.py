@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.status import Status
 from rich.text import Text
 
 from mmnet.checks import printable, printable_lines
+
+if TYPE_CHECKING:
+    from rich.status import Status
 
 Thing = TypeVar("Thing")
 
