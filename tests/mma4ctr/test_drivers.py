@@ -83,7 +83,7 @@ def test_evaluating_again_gives_the_same_numbers(place, tmp_path):
     [
         ({"fitted": {}}, "history is missing or damaged"),
         ({"fitted": {"history": [{"epoch": 1}], "best_epoch": 1}}, "history.0.loss is missing"),
-        ({"fitted": "x"}, "record.json is missing or damaged"),
+        ({"fitted": "x"}, "record.json, the record of the run, is missing or damaged"),
     ],
 )
 def test_a_damaged_record_is_refused(place, tmp_path, capsys, change, wrong):
@@ -241,7 +241,7 @@ def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, caps
     assert len(cells) == 4
     assert run("experiment", *arguments) == 0  # no worker is started
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").glob("*/record.json")} == cells
-    assert page in capsys.readouterr().out  # as wide as it is
+    assert f"report  {tmp_path / 'results' / 'report.html'}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_one(
 def test_nothing_to_read_is_refused(place, tmp_path, capsys):
     data = [f"--dataset_dir={place / 'dataset'}", f"--run_dir={tmp_path / 'run'}"]
     assert run("train", *data, "--matrix=none") == 1
-    assert "--matrix=none has no modality" in capsys.readouterr().err
+    assert "--matrix=none leaves no modality" in capsys.readouterr().err
     assert run("train", *data, "--source=tiktok") == 1
     assert "--source=tiktok differs" in capsys.readouterr().err
 
