@@ -156,7 +156,7 @@ def made(run_dir: Path) -> Path:
     try:
         make_directory(run_dir)
     except OSError as error:
-        raise InputError(f"--run_dir={run_dir} cannot be made: {error.strerror}") from None
+        raise InputError(f"--run_dir={run_dir} cannot be created: {error.strerror}") from None
     return run_dir
 
 
@@ -170,7 +170,7 @@ def _fresh(stem: str) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise InputError(f"{run_dir} cannot be made: {error.strerror}") from None
+            raise InputError(f"{run_dir} cannot be created: {error.strerror}") from None
         return run_dir
     raise AssertionError
 
