@@ -326,7 +326,7 @@ def test_counts_and_ledger_are_those_of_a_loop(rows, how, form):
     copies = [dict(row) for row in rows]
     wanted, wanted_ledger = oracle(copies, how, form, rates, raw_rows(read["name"]))
     if not wanted:
-        with pytest.raises(InputError, match="no event is left"):
+        with pytest.raises(InputError, match="no events are left"):
             count(**read)
         return
     if any(cannot_be_dropped(wanted, number, wanted_ledger) for number in range(len(rates))):
