@@ -1,11 +1,14 @@
-"""Kills the drivers by SIGKILL at random moments, many times, and looks at what they leave.
+"""Ends the drivers by signals at random moments, many times, and looks at what they leave.
 
-    python experiments/reliability/kill_many.py [--kills=60] [--seed=0] [--output=FILE]
+    python experiments/reliability/kill_many.py [--kills=60] [--minutes=M] [--seed=0]
+        [--signals=KILL,TERM,INT] [--output=FILE]
 
 First every driver of both systems runs once undisturbed, on small simulated logs. Then, again and
-again, one of them is started in a directory that earlier kills have left behind, and killed after
-a random time; half of the time the processes that it started are killed with it. After each kill
-every file that bears its final name is read to its end. At last all drivers that were killed run
+again, one of them is started in a directory that earlier kills have left behind, and sent a signal
+after a random time. Half of the SIGKILLs also kill the processes that it started. After SIGTERM and
+SIGINT the driver must end by itself with exit code 130 within a minute, or by the signal if it had
+not come beyond its imports, and leave no temporary file that was not there before. After each
+signal every file with its final name is read to its end. At last all drivers that were killed run
 through in the directories of the victims, and what they end with must be what the undisturbed ones
 gave: weights, scores, metrics, datasets, vectors and tables to the last bit, and exports that score
 as they should.
@@ -114,9 +117,10 @@ def needed(drivers):
     return wanted
 
 
-def start(driver, arguments, log):
+def start(driver, arguments, log, **environment):
     """A driver in a process of its own, which leads a group of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    own = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ, **own, **environment}
     return subprocess.Popen(
         [sys.executable, "-m", f"mmnet.{driver}", *arguments],
         env=environment,
@@ -205,6 +209,28 @@ def kill(process, everything, cells):
             time.sleep(0.2)
 
 
+IMPORTING = (-signal.SIGTERM, -signal.SIGINT)
+"""Exit codes of a driver that a signal met before it could handle one."""
+
+
+def asked_to_end(process, number):
+    """Sends SIGTERM or SIGINT; returns what is wrong with how the driver ended, if anything."""
+    process.send_signal(number)
+    try:
+        code = process.wait(60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return "was still running a minute later"
+    return "" if code in (0, 3, 130, *IMPORTING) else f"ended with exit code {code}"
+
+
+def hidden(*places):
+    """Files and directories that wait for their names, and scratch directories."""
+    found = {path for place in places for path in place.rglob(".*") if path.name != ".cache"}
+    return found | {path for place in places for path in place.glob("mmnet-*")}
+
+
 def outcome(driver, place):
     """What two runs of a driver must agree in to the last bit: name -> bytes, arrays, tables."""
     run, clicks = place / "run", place / "clicks"
@@ -264,14 +290,42 @@ def different(reference, victim, drivers):
     return found
 
 
+def signalled(driver, victim, seconds, number, draws, log):
+    """Starts a driver and sends it a signal; returns when, and what is wrong, or None if it ended.
+
+    What is wrong covers the driver's own end and temporary files, not the files with final names.
+    """
+    temporary = victim.parent / "temporary"
+    temporary.mkdir(exist_ok=True)
+    before = hidden(victim, temporary)
+    delay = draws.uniform(0.4, 1.0) * seconds
+    everything = draws.random() < 0.5
+    process = start(driver, commands(victim)[driver], log, TMPDIR=str(temporary))
+    try:
+        if code := process.wait(delay):
+            raise ended(driver, code, log)
+        return None
+    except subprocess.TimeoutExpired:
+        pass
+    if number == signal.SIGKILL:
+        kill(process, everything, victim / "cells")
+        return delay, ""
+    problem = asked_to_end(process, number)
+    left = sorted(path.name for path in hidden(victim, temporary) - before)
+    return delay, problem or (f"left {', '.join(left)}" if left else "")
+
+
 def main():
-    """Kills, looks, and writes what was found."""
+    """Sends signals, looks, and writes what was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--signals", default="KILL")
     parser.add_argument("--output", default=str(Path(__file__).with_suffix(".md")))
     flags = parser.parse_args()
     draws = random.Random(flags.seed)
+    until = time.monotonic() + 60 * flags.minutes
     with tempfile.TemporaryDirectory() as directory:
         directory = Path(directory)
         reference, victim = directory / "reference", directory / "victim"
@@ -281,62 +335,69 @@ def main():
             shutil.copytree(reference, victim, dirs_exist_ok=True)
             lines, turns, whole = [], [], Wholeness(victim)
             whole()
-            while len(lines) < flags.kills:
+            while len(lines) < flags.kills and time.monotonic() < until:
                 turns = turns or draws.sample(list(seconds), len(seconds))
-                driver = turns.pop()
+                driver, name = turns.pop(), draws.choice(flags.signals.split(","))
                 disturb(driver, victim, draws)
-                delay = draws.uniform(0.4, 1.0) * seconds[driver]
-                everything = draws.random() < 0.5
-                process = start(driver, commands(victim)[driver], log)
-                try:
-                    code = process.wait(delay)
-                except subprocess.TimeoutExpired:
-                    kill(process, everything, victim / "cells")
-                    code = None
-                problem, read = "", whole.read
+                number = signal.Signals[f"SIG{name}"]
+                found = signalled(driver, victim, seconds[driver], number, draws, log)
+                read = whole.read
                 try:
                     whole()
                 except AssertionError as error:
-                    problem = str(error).replace(str(victim), "")
-                if code is None:
-                    lines.append((driver, delay, whole.read - read, problem))
-                elif code:
-                    raise ended(driver, code, log)
-            drivers = [name for name in seconds if name in {line[0] for line in lines}]
+                    found = (found or (0, ""))[0], str(error).replace(str(victim), "")
+                if found is not None:
+                    lines.append((name, driver, found[0], whole.read - read, found[1]))
+            drivers = [name for name in seconds if name in {line[1] for line in lines}]
             run_through(victim, log, drivers)
             whole()
         differences = different(reference, victim, drivers)
-        litter = sorted(
-            str(path.relative_to(victim)) for path in victim.rglob(".*") if path.name != ".cache"
-        )
+        litter = sorted(str(path.relative_to(victim)) for path in hidden(victim))
         verified = start(
             "predict", ["--verify", f"--saved_model={victim / 'run/export'}"], subprocess.DEVNULL
         ).wait()
+    write_atomic(flags.output, page(flags, lines, drivers, differences, litter, verified))
+    print("\n".join(Path(flags.output).read_text(encoding="utf-8").splitlines()[:9]))
+    sys.exit(bool([line for line in lines if line[-1]] or differences or verified))
+
+
+def page(flags, lines, drivers, differences, litter, verified):
+    """The results as Markdown."""
     broken = [line for line in lines if line[-1]]
-    text = "\n".join(
+    kinds = [name for name in flags.signals.split(",") if any(line[0] == name for line in lines)]
+    counts = ", ".join(f"{sum(line[0] == kind for line in lines)} SIG{kind}" for kind in kinds)
+    return "\n".join(
         [
             "# Killed at random moments\n",
             f"`python experiments/reliability/kill_many.py --kills={flags.kills} "
-            f"--seed={flags.seed}`\n",
-            f"{len(lines)} SIGKILLs of {len(drivers)} drivers: {len(broken)} left a file that "
-            "has its final name but is not complete. After a restart, the drivers finished with "
-            "the same results as undisturbed ones"
+            f"--seed={flags.seed} --signals={flags.signals}`\n",
+            f"{counts} to {len(drivers)} drivers: {len(broken)} left a file with its final name "
+            "that is not complete, or did not end as they should. After a restart, the drivers "
+            "finished with the same results as undisturbed ones"
             + (f", except for {', '.join(differences)}." if differences else ", bit for bit.")
             + f" Hidden files left: {', '.join(litter) or 'none'}"
             f"{' (the next write of that file an hour later removes them)' if litter else ''}. "
             f"The export {'passes' if verified == 0 else 'FAILS'} `--verify`.\n",
-            "| # | driver | killed after (s) | files re-read | not whole |",
-            "| ---: | --- | ---: | ---: | --- |",
+            "| driver | " + " | ".join(f"SIG{kind}" for kind in kinds) + " | files re-read |",
+            "| --- |" + " ---: |" * (len(kinds) + 1),
             *(
-                f"| {number} | {driver} | {delay:.2f} | {read} | {problem} |"
-                for number, (driver, delay, read, problem) in enumerate(lines, 1)
+                f"| {driver} | "
+                + " | ".join(
+                    str(sum(line[:2] == (kind, driver) for line in lines)) for kind in kinds
+                )
+                + f" | {sum(line[3] for line in lines if line[1] == driver)} |"
+                for driver in drivers
+            ),
+            "",
+            "| # | signal | driver | after (s) | files re-read | problem |",
+            "| ---: | --- | --- | ---: | ---: | --- |",
+            *(
+                f"| {number} | {kind} | {driver} | {delay:.2f} | {read} | {problem} |"
+                for number, (kind, driver, delay, read, problem) in enumerate(lines, 1)
             ),
             "",
         ]
     )
-    write_atomic(flags.output, text)
-    print("\n".join(text.splitlines()[:5]))
-    sys.exit(bool(broken or differences or verified))
 
 
 if __name__ == "__main__":
