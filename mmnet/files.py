@@ -10,7 +10,6 @@ import re
 import shutil
 import struct
 import tempfile
-import time
 import uuid
 import weakref
 import zipfile
@@ -53,7 +52,6 @@ def write_atomic(
     make_directory(path.parent)
     # Not `tempfile`: its files are readable by their owner only, and the rename would keep that.
     beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{path.suffix}")
-    _clear_stale(path)
     _begin(beside)
     try:
         if callable(content):
@@ -61,6 +59,7 @@ def write_atomic(
         else:
             beside.write_bytes(content.encode() if isinstance(content, str) else content)
         _to_disk(beside)
+        _clear_stale(path, now=beside.stat().st_mtime)
         rename(beside, path)
     finally:
         beside.unlink(missing_ok=True)
@@ -107,14 +106,15 @@ STALE_SECONDS = 3600
 """Age after which the process that wrote a temporary file is assumed to be dead."""
 
 
-def _clear_stale(path: Path) -> None:
+def _clear_stale(path: Path, now: float) -> None:
+    # `now` is of the clock that stamps files, which is a server's on a network file system.
     name = re.compile(rf"\.{re.escape(path.stem)}\.[0-9a-f]{{12}}{re.escape(path.suffix)}")
     with os.scandir(path.parent) as entries:
         for entry in entries:
             if not name.fullmatch(entry.name):
                 continue
             with contextlib.suppress(OSError):  # another process was faster
-                if time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS:
+                if now - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS:
                     os.unlink(entry.path)
 
 

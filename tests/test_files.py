@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from mmnet import files
 from mmnet.checks import InputError
 from mmnet.files import problem_of_place, scratch_directory, write_atomic
 
@@ -154,3 +156,15 @@ def test_scratch_directories_are_made_where_they_are_wanted_or_refused(tmp_path)
     told = r"temporary files: Not a directory; choose another directory with --engine_spill$"
     with pytest.raises(InputError, match=told):
         scratch_directory(tmp_path / "file")
+
+
+def test_a_clock_that_jumps_makes_no_file_of_a_live_process_stale(tmp_path, monkeypatch):
+    live = tmp_path / ".a.0123456789ab.json"
+    live.write_text("{")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 2 * files.STALE_SECONDS)
+    write_atomic(tmp_path / "a.json", "{}")
+    assert live.read_text() == "{"
+    os.utime(live, (now - 2 * files.STALE_SECONDS,) * 2)
+    write_atomic(tmp_path / "a.json", "{}")
+    assert files_in(tmp_path) == ["a.json"]
