@@ -98,7 +98,7 @@ class LimitedRequest(ServerRequest):
             except TimeoutError:
                 slow = RequestError(f"the body must arrive within {MAX_SECONDS} seconds", 408)
                 raise Refusal(slow) from None
-            weakref.finalize(self, admission.release, len(self._body))
+            self._release = weakref.finalize(self, admission.release, len(self._body))
         return self._body
 
     async def json(self) -> Any:
@@ -107,15 +107,18 @@ class LimitedRequest(ServerRequest):
         Raises:
             Refusal: it is not JSON, or not a request.
         """
-        if not hasattr(self, "_json"):
-            body = await self.body()
-            read = _parsed_v2 if _V2.search(self.url.path) else requests.parse
-            try:
-                pool = large if len(body) > LARGE_BYTES else threads
-                self._json = await _in_thread(read, body, pool=pool)
-            except RequestError as error:
-                raise Refusal(error) from None
-        return self._json
+        body = await self.body()
+        read = _parsed_v2 if _V2.search(self.url.path) else requests.parse
+        try:
+            pool = large if len(body) > LARGE_BYTES else threads
+            return await _in_thread(read, body, pool=pool)
+        except RequestError as error:
+            raise Refusal(error) from None
+        finally:
+            # A request may be in a cycle, which waits for the garbage collector: it keeps
+            # neither its body nor what was parsed of it, which no one asks for again.
+            self._body = b""
+            self._release()
 
 
 # The class that MLServer's routes make their requests of. Middleware would be the place, but

@@ -4,7 +4,6 @@ Runs where the extra `[serving]` is installed, as in the stage "mlserver" of `.c
 """
 
 import asyncio
-import gc
 import json
 import subprocess
 import sys
@@ -209,7 +208,6 @@ def test_a_wrong_v2_request_is_refused_in_a_sentence(application, change, told):
 def test_no_bytes_are_held_once_requests_are_answered(application):
     from mmnet.serving.mlserver_runtime import admission
 
-    gc.collect()  # refusals keep their request in a cycle with the traceback
     assert admission._bytes == admission._requests == 0
 
 
@@ -218,7 +216,7 @@ def test_an_answer_that_is_no_number_is_not_given(clicks, tmp_path):
     asyncio.run(served.load())
     served._loaded.user_table.assign(np.full(served._loaded.user_table.shape, np.nan))
     inputs = mlserver.types.InferenceRequest.model_validate({"inputs": [USER, ITEM]})
-    with pytest.raises(mlserver.errors.MLServerError, match="no finite probability") as caught:
+    with pytest.raises(mlserver.errors.MLServerError, match=r"no finite .*probability") as caught:
         asyncio.run(served.predict(inputs))
     assert caught.value.status_code == 422
 
