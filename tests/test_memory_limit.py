@@ -109,7 +109,9 @@ def test_estimates_compare_with_the_limit(monkeypatch):
     monkeypatch.setenv(VARIABLE, "2GB")
     with limited("64MB"):
         assert budgets.memory() == 64 << 20
-        with pytest.raises(InputError, match="need about 128 MB of memory, and there are 64 MB;"):
+        with pytest.raises(
+            InputError, match="need about 128 MB of memory, but only 64 MB are available;"
+        ):
             budgets.check_memory(128 << 20, "rows", "read fewer")
     with limited("4GB"):
         assert budgets.memory() == 2 << 30

@@ -216,7 +216,12 @@ def test_tables_half_of_which_are_new_are_made_again(tmp_path, monkeypatch, how)
     planned, flags = plan.Plan({}, (), (0,), origins=1), config.ExperimentConfig()
 
     def write(place, title):
-        found = {"a.csv": f"{title}\n", "b.tex": f"{title}\n", "same.md": "same\n", title: "one\n"}
+        found = {
+            "a.csv": f"{title}\n",
+            "results.md": f"{title}\n",
+            title: "one\n",
+            "same.md": "same\n",
+        }
         titled = flags.model_copy(update={"title": title})
         return results.write(planned, [], titled, place, lambda *_: found)
 
@@ -225,12 +230,19 @@ def test_tables_half_of_which_are_new_are_made_again(tmp_path, monkeypatch, how)
         return tmp_path / name
 
     for place, _ in every_moment(lambda place: write(place, "new"), fresh, monkeypatch, how):
-        for name in ("a.csv", "b.tex"):
+        for name in ("a.csv", "results.md"):
             assert (place / name).read_text() in ("old\n", "new\n")
         age_hidden(place)
         write(place, "new")
-        assert [(place / name).read_text() for name in ("a.csv", "b.tex")] == ["new\n"] * 2
-        assert visible(place) == ["a.csv", "b.tex", "new", "same.md", "state.json"]
+        assert [(place / name).read_text() for name in ("a.csv", "results.md")] == ["new\n"] * 2
+        assert visible(place) == [
+            "a.csv",
+            "new",
+            "report.html",
+            "results.md",
+            "same.md",
+            "state.json",
+        ]
         assert write(place, "new") == 0  # it says so, and is right
 
 
@@ -386,7 +398,7 @@ def test_a_path_below_a_file_is_one_sentence(run_dir, tmp_path):
             [],
             config.ExperimentConfig(),
             Path(below),
-            lambda *_: {"a.csv": "a\n"},
+            lambda *_: {"results.md": "a\n"},
         ),
         lambda: content.write(encoded, np.array(["a"]), "item_id", below),
         lambda: VectorCache(below, encoder),

@@ -80,15 +80,17 @@ def _page(
             for name, row in planned.rows.items()
         ],
     )
-    record = next(iter(records.values())).model_dump(
-        mode="json", include={"versions", "machine", "git_commit", "git_clean", "inputs"}
-    )
+    origin = {"versions", "machine", "git_commit", "git_clean", "inputs"}
+    provenance = [
+        Section("Provenance", html_report.provenance(one.model_dump(mode="json", include=origin)))
+        for one in list(records.values())[:1]
+    ]
     title = flags.title or Path(flags.experiment).name or "Results"
     subtitle = (
         f"{len(planned.rows):,} systems, {len(records):,} runs, compared on the same test rows"
     )
-    more = [Section("Systems", [rows]), Section("Provenance", html_report.provenance(record))]
-    return Page(f"Experiment: {title}", subtitle, sections=[*sections, *more])
+    sections += [Section("Systems", [rows]), *provenance]
+    return Page(f"Experiment: {title}", subtitle, sections=sections)
 
 
 def _write_state(path: Path, made_from: dict[str, Any] | None, files: Iterable[str]) -> None:

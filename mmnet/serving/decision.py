@@ -90,8 +90,8 @@ class Decisions(BaseModel):
             return Rule(kind=kind, value=value, threshold=value, kept_share=nan, recall=nan, n=0)
         raise InputError(
             f"--rule={name} was not solved when this model was trained, only "
-            f"{', '.join(self.rules)}{did_you_mean(name, self.rules)}; train with --rules={name}, "
-            "or set --rule=threshold=PERCENT"
+            f"{', '.join(self.rules)}{did_you_mean(name, self.rules) or '.'} Train with "
+            f"--rules={name}, or set --rule=threshold=PERCENT"
         )
 
 

@@ -226,7 +226,7 @@ def of_repeats(table):
 
 def of_contradictions(table):
     pd.concat([table, table[:1].assign(title="other")]).to_csv("i", index=False)
-    return "i line 42: duplicate row for item 'v0000': title is "
+    return "i line 42: duplicate row for item 'v0000' with other values: title is "
 
 
 def of_latin_letters(table):
@@ -321,7 +321,7 @@ def test_a_publishers_log_that_is_refused(drives):
     ):
         kuairand.load(".")
     Path("_delta_log").mkdir()
-    with pytest.raises(InputError, match=r"is a Delta table: .* \(--source_dir\)$"):
+    with pytest.raises(InputError, match=r"is a Delta table, .* \(--source_dir\)$"):
         kuairand.load(".")
 
 

@@ -167,4 +167,5 @@ def unusual_files(draws, place):
         with contextlib.suppress(pa.ArrowException, UnicodeEncodeError):  # no table of Arrow's
             content = make(draws)
         path.write_bytes(damaged(packed(damaged(content, draws), draws), draws))
-    return str(place) if len(places) > 1 else str(places[0])
+    whole = len(places) > 1 or "\n" in places[0].name  # which no flag may have
+    return str(place if whole else places[0])

@@ -34,9 +34,9 @@ def read(*chunks, gate=None, **headers):
 
 def test_a_body_in_pieces_is_put_together():
     assert read(b'{"a":', b" 1}") == (b'{"a": 1}', 2)
-    assert read(gzip.compress(b"{}", mtime=0)[:9], gzip.compress(b"{}")[9:], content_encoding="gzip") == (
-        (b"{}", 2)
-    )
+    assert read(
+        gzip.compress(b"{}", mtime=0)[:9], gzip.compress(b"{}")[9:], content_encoding="gzip"
+    ) == ((b"{}", 2))
 
 
 def test_a_body_without_a_length_is_refused_at_the_limit():

@@ -95,7 +95,9 @@ def test_stored_is_the_first_rule_and_what_was_not_solved_is_refused():
     stored = decisions()
     assert stored.rule("stored") == stored.rules["keep=0.5"]
     assert stored.rule("threshold=7").threshold == 7
-    with pytest.raises(InputError, match=r"solved keep=0\.5, recall=0\.9"):
+    with pytest.raises(
+        InputError, match=r"only keep=0\.5, recall=0\.9\. Did you mean keep=0\.5\? Train with"
+    ):
         stored.rule("keep=0.6")
 
 

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import subprocess
 import sys
@@ -197,7 +198,8 @@ def test_nothing_is_told_to_openvinos_makers(directory, cache, tmp_path):
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_a_damaged_file_of_the_cache_is_named(runtime, directory, tmp_path):
     needs(runtime)
-    name = f"{conversion.fingerprint(directory)[:16]}-static.onnx"
+    digest = hashlib.sha256(b"damaged").hexdigest()[:16]  # the file is what its name says
+    name = f"{conversion.fingerprint(directory)[:16]}-static-{digest}.onnx"
     (tmp_path / name).write_bytes(b"damaged")
     with pytest.raises(InputError, match=rf"{name} cannot be read .*; delete it and it"):
         opened(directory, "static", runtime=runtime, cache=tmp_path)

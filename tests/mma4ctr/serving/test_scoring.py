@@ -199,7 +199,7 @@ def test_a_flag_that_differs_from_its_golden_row_is_found(copied):
     golden.write(copied / golden.FILE, flipped)
     checksums.write(copied, {})
     assert problems(copied) == [
-        "serving_default gives row 0 True, it must be False",
+        "serving_default returns row 0 True, it must be False",
         "no golden rows of this signature",
     ]
 

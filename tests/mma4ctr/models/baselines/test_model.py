@@ -311,7 +311,7 @@ def test_every_baseline_learns_who_takes_what(name):
 
 
 def test_numbers_of_users_mean_nothing_where_no_user_is_known():
-    with pytest.raises(InputError, match="take --protocol=c1"):
+    with pytest.raises(InputError, match="use --protocol=c1"):
         System(log(), TrainConfig(model="bpr", protocol="p0"))
 
 
