@@ -27,6 +27,7 @@ from mmnet.files import scratch_directory, write_atomic, write_directory
 from mmnet.memory_limit import private_bytes
 
 how, place = sys.argv[1], Path(sys.argv[2])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
 def write(beside):
     beside.touch()

@@ -326,6 +326,7 @@ def main():
     flags = parser.parse_args()
     draws = random.Random(flags.seed)
     until = time.monotonic() + 60 * flags.minutes
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     with tempfile.TemporaryDirectory() as directory:
         directory = Path(directory)
         reference, victim = directory / "reference", directory / "victim"
