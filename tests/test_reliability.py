@@ -197,7 +197,8 @@ def test_whatever_an_experiment_is_killed_at_it_ends_the_same(tmp_path, monkeypa
         return {
             path.name: path.read_bytes()
             for path in results
-            if path.name not in ("results.md", "cells.csv", "state.json")  # which tell seconds
+            # These four report seconds.
+            if path.name not in ("results.md", "report.html", "cells.csv", "state.json")
         } | {"names": [path.name for path in results]}
 
     copies = every_state(place, tmp_path / "copies", monkeypatch, lambda: tasks.experiment(flags))
