@@ -161,7 +161,7 @@ def _listen(alive: int) -> None:
 
 @contextlib.contextmanager
 def _forwarded(child: int) -> Iterator[None]:
-    """Passes signals on to the child, whose exit code says what came of them."""
+    """Passes signals on to the child, whose exit code reports the outcome."""
 
     def forward(number: int, frame: Any) -> None:
         with contextlib.suppress(OSError):

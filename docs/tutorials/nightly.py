@@ -212,7 +212,7 @@ print("exit code", done.returncode)
 # %% [markdown]
 # ## Train again, and keep the old version
 #
-# Autoplays will stay, so the job trains on what came after the change, once there are enough days.
+# Autoplays will stay, so the job trains on the days after the change, once there are enough days.
 # `first_period` leaves out the counts before it. The new run gets its own directory, and its export
 # the next number.
 

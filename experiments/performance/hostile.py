@@ -101,7 +101,7 @@ async def endless():
 
 
 class Mixed:
-    """Right and hostile requests, what came of them, and the server's memory meanwhile."""
+    """Right and hostile requests, their outcomes, and the server's memory meanwhile."""
 
     def __init__(self, server, asked, wanted, bad, flags):
         self.server, self.asked, self.wanted, self.bad = server, asked, wanted, bad

@@ -39,7 +39,7 @@ def predict(flags: PredictConfig) -> None:
     if not flags.saved_model:
         raise InputError("--saved_model not given; name a run's export directory")
     if flags.verify:
-        exported.version_directory(flags.saved_model)  # refused at once where there is none
+        exported.version_directory(flags.saved_model)  # refuses at once without an export
         load_tensorflow(keras=False)
         from mmnet.serving import bundle
 
