@@ -6,9 +6,9 @@ Needs strace. Every driver of both systems runs on small simulated logs, first u
 under strace, in a directory where an earlier run has left its results. From the recorded system
 calls come the states that a crash after any of them may leave (`crashes.py` says which). In each
 state every file with its final name must hold bytes that were published under that name and be
-readable; a file that existed before and after the run must exist; datasets and exports must load.
-Some states, drawn by a seed, are written back, hidden files included; the driver runs again in
-them, and must end with what the undisturbed run gave, to the last bit.
+readable; a file that existed before and after the run must exist; datasets must load, and exports
+pass their checksums. Some states, drawn by a seed, are written back, hidden files included; the
+driver runs again in them, and must end with what the undisturbed run gave, to the last bit.
 """
 
 import argparse
@@ -190,8 +190,8 @@ def main():
             f"--seed={flags.seed}`\n",
             f"{len(rows)} runs of {len(set(chosen))} drivers, {sum(row[2] for row in rows)} "
             f"different states. In {len(rows) - len(broken)} of the runs every file with its "
-            "final name was whole in each state, none was missing, every dataset and export "
-            "loaded, and nothing was lost after the end; runs that started in "
+            "final name was whole in each state, none was missing, every dataset loaded, every "
+            "export passed its checksums, and nothing was lost after the end; runs that started in "
             f"{sum(row[6] for row in rows)} of the states ended with what an "
             "undisturbed run gives, bit for bit.\n",
             "*Lost after the end* counts files of a finished driver that a power cut right after "
