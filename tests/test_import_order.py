@@ -39,7 +39,7 @@ ROOMS = (
     ("evaluation",),
     ("training",),
     ("serving",),
-    ("mma4ctr",),
+    ("mma4ctr", "promotion"),
     ("experiments", "search"),
     ("tasks",),
     ("api",),
