@@ -127,6 +127,12 @@ class TaskFlags(Flags):
     split_ratios: Annotated[tuple[float, ...], "comma-separated"] = Field(
         (8, 1, 1), description="Relative sizes of train, validation and test."
     )
+    test_periods: Annotated[int, "added later"] = Field(
+        0,
+        ge=0,
+        description="Number of target periods to test on with --split=chronological, whatever "
+        "--split_ratios says; 0: by --split_ratios.",
+    )
     split_seed: Annotated[int, "added later"] = Field(
         0, description="Random seed of the splits by_item and random_window; not --seed."
     )

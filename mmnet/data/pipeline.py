@@ -44,6 +44,8 @@ def prepare(
     task: TaskFlags,
     encoders: Encoders | None = None,
     allocate: Allocate = in_memory,
+    *,
+    refit: bool = False,
 ) -> Dataset:
     """Builds a dataset from tables, and fits vocabularies and scales on the training span.
 
@@ -53,6 +55,7 @@ def prepare(
         task: how examples are built.
         encoders: encoders of the flags, if they are already loaded.
         allocate: allocates the arrays of items by name, shape and dtype, filled with zeros.
+        refit: whether to train and fit on the targets of validation and test as well.
 
     Raises:
         InputError: the tables break a rule of the input format.
@@ -74,7 +77,7 @@ def prepare(
     encoders = encoders or Encoders(flags)
     done = [*found.ledger]
     with so_far(lambda: done):
-        return _prepared(found, flags, task, encoders, allocate, done)
+        return _prepared(found, flags, task, encoders, allocate, done, refit)
 
 
 def _prepared(
@@ -84,6 +87,7 @@ def _prepared(
     encoders: Encoders,
     allocate: Allocate,
     done: list[Rule],
+    refit: bool,
 ) -> Dataset:
     """Does the work of `prepare`; rules that have run are added to `done`."""
     marks = numbers.of_numerics(found.items, flags)
@@ -93,7 +97,9 @@ def _prepared(
     grouped = groups.hashes(found.items, found.vectors, counted.ids, flags, task)
     hashes, of_groups = (None, []) if grouped is None else (grouped[0], [grouped[1]])
     done += of_groups
-    split, example_ledger = splits.split_examples(panel, task, shards=shards, groups=hashes)
+    split, example_ledger = splits.split_examples(
+        panel, task, shards=shards, groups=hashes, refit=refit
+    )
     done += example_ledger
     of_moment, moment_ledger = moments.fit(counted, flags, task, split.train)
     fitted_on = np.zeros(len(found.items), bool)

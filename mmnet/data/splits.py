@@ -96,6 +96,8 @@ def split_examples(
     task: TaskFlags,
     shards: Sequence[slice] = (),
     groups: np.ndarray | None = None,
+    *,
+    refit: bool = False,
 ) -> tuple[Split, list[Rule]]:
     """Builds all examples and splits them.
 
@@ -104,9 +106,10 @@ def split_examples(
     `min_target_clicks`, of training `min_train_clicks`.
 
     The chronological split divides the calendar: targets before t1 train, before t2 validate, the
-    rest test. With `origin` k all boundaries are k test spans earlier, and targets after the test
-    span are in no split. by_item and random_window split by a hash of the item (and
-    period) and `split_seed`; all items of a group have the same hash.
+    rest test; with `test_periods` k, the last k targets test. With `origin` k all boundaries are k
+    test spans earlier, and targets after the test span are in no split. by_item and random_window
+    split by a hash of the item (and period) and `split_seed`; all items of a group have the same
+    hash.
 
     Args:
         panel: counts of all items.
@@ -114,6 +117,8 @@ def split_examples(
         shards: ranges of items to process together; default: all at once.
         groups: uint64 [items], equal for items that by_item keeps together; see
             `groups.hashes`. None: each item is its own group.
+        refit: whether targets of validation and test train as well; for a model whose recipe has
+            been chosen and tested before.
 
     Returns:
         The examples, and the ledger of what the rules left out.
@@ -135,10 +140,11 @@ def split_examples(
     cuts = _cuts(panel.num_periods, task) if task.split == "chronological" else ()
     shards = shards or [slice(0, len(panel.clicks))]
     hashes = hash_items(panel.item_ids) if groups is None else groups
-    parts = [_split_shard(panel.part(rows), hashes[rows], task, cuts) for rows in shards]
+    parts = [_split_shard(panel.part(rows), hashes[rows], task, cuts, refit) for rows in shards]
     ledger: list[Rule] = []
     if task.origin:
-        inside = sum(found.candidates for part, _ in parts for found in part.values())
+        names = ("train",) if refit else SPLITS  # which then has the targets of all of them
+        inside = sum(part[name].candidates for part, _ in parts for name in names)
         rule = f"before origin {task.origin}"
         ledger.append(Rule("examples", rule, sum(number for _, number in parts), inside))
     splits = {}
@@ -187,12 +193,19 @@ def _check(panel: Panel, task: TaskFlags) -> None:
     if len(ratios) != 3 or not (np.isfinite(ratios) & (ratios > 0)).all():
         given = ",".join(f"{ratio:g}" for ratio in ratios)
         raise InputError(f"--split_ratios must be three positive numbers. Received: {given}")
-    if task.origin and task.split != "chronological":
-        raise InputError(f"--origin={task.origin} needs --split=chronological, not {task.split}")
+    for name in ("origin", "test_periods"):
+        if (value := getattr(task, name)) and task.split != "chronological":
+            raise InputError(f"--{name}={value} needs --split=chronological, not {task.split}")
+    # Of a span, the first h - 1 targets are left out.
+    if task.test_periods and num_periods <= 2 * task.horizon + _test_span(task):
+        raise InputError(
+            f"--test_periods={task.test_periods} leaves no periods to train on and to validate on: "
+            f"the counts table spans {num_periods} periods; lower it, or use data with more periods"
+        )
 
 
 def _split_shard(
-    panel: Panel, hashes: np.ndarray, task: TaskFlags, cuts: tuple[int, ...]
+    panel: Panel, hashes: np.ndarray, task: TaskFlags, cuts: tuple[int, ...], refit: bool
 ) -> tuple[dict[str, Candidates], int]:
     """Returns the examples of one shard of items by split, and their number of candidates."""
     seen = share_rates.observed(panel, 1)
@@ -203,7 +216,7 @@ def _split_shard(
     times = (targets - task.horizon).astype(np.int32)
     found = {}
     for number, name in enumerate(SPLITS):
-        candidates = which == number
+        candidates = which < len(SPLITS) if refit and name == "train" else which == number
         in_time = candidates
         if _has_late(name, task, cuts):
             # For an earlier t, the weights would have been fitted on targets that are after t.
@@ -244,7 +257,7 @@ def _cuts(num_periods: int, task: TaskFlags) -> tuple[int, int, int, int]:
     borders = np.cumsum(task.split_ratios) / np.sum(task.split_ratios)
     num_targets = num_periods - task.horizon
     # The first h - 1 targets of a span are left out, so it needs at least h.
-    test = max(task.horizon, round(num_targets * (1 - borders[1])))
+    test = _test_span(task) or max(task.horizon, round(num_targets * (1 - borders[1])))
     validation = max(task.horizon, round(num_targets * (borders[1] - borders[0])))
     end = num_periods - task.origin * test
     if task.origin and end - test - validation <= task.horizon:
@@ -253,3 +266,8 @@ def _cuts(num_periods: int, task: TaskFlags) -> tuple[int, int, int, int]:
             f"periods, each test span has {test}; lower it, or use data with more periods"
         )
     return task.horizon, max(task.horizon, end - test - validation), end - test, end
+
+
+def _test_span(task: TaskFlags) -> int:
+    """Returns the columns of the test span that `--test_periods` asks for; 0 without it."""
+    return task.test_periods + task.horizon - 1 if task.test_periods else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -21,6 +21,8 @@ WEIGHTS = "fusion_weights"
 STATIC = "static"
 """Name of the output of the static half, which is an input of the dynamic half."""
 ABOUT_DIRECTORY = "assets.extra"
+CHAMPION = "champion"
+"""File among the versions that has the number of the one to use; without it, the newest is used."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,12 @@ Document = TypeVar("Document", bound=BaseModel)
 
 
 def version_directory(path: str | os.PathLike[str]) -> Path:
-    """Returns the directory of a SavedModel: the path itself, or the newest version inside.
+    """Returns the directory of a SavedModel: the path itself, or one of the versions inside.
+
+    That is the version that a file `champion` names, or else the newest.
 
     Raises:
-        InputError: there is no SavedModel.
+        InputError: there is no SavedModel, or not the one that `champion` names.
     """
     path = Path(path)
     if not path.exists():
@@ -122,7 +126,32 @@ def version_directory(path: str | os.PathLike[str]) -> Path:
     }
     if not versions:
         raise InputError(f"--saved_model={path}: no SavedModel there, nor in a version inside")
-    return versions[max(versions)]
+    return versions[champion(path, versions) or max(versions)]
+
+
+def champion(path: Path, versions: Collection[int]) -> int:
+    """Returns the number of the version that the file `champion` names; 0 if there is no such file.
+
+    Args:
+        path: directory of the versions.
+        versions: the numbers of those that are there.
+
+    Raises:
+        InputError: the file cannot be read, or names a version that is not there.
+    """
+    file = path / CHAMPION
+    try:
+        text = file.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return 0
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    if text.isdecimal() and text.isascii() and int(text) in versions:
+        return int(text)
+    raise InputError(
+        f"{file} must name one of the versions {', '.join(map(str, sorted(versions)))}; name one "
+        f"with python -m mmnet.nightly --models={path} --rollback=VERSION. Received: {text!r}"
+    )
 
 
 def changes(directory: Path) -> Iterator[str]:

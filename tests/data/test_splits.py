@@ -175,6 +175,29 @@ def test_ratios_that_are_none_are_refused(ratios):
     )
 
 
+def test_a_number_of_test_periods_counts_from_the_end():
+    # Targets stand in columns 1 to 20; validation keeps its tenth of them.
+    assert split(np.full((2, 21), 5), test_periods=3).first_targets == (1, 16, 18)
+
+
+def test_test_periods_are_those_that_are_left_of_a_longer_horizon():
+    # The first target of a span is left out: a span of 4 columns has 3 targets.
+    found = split(np.full((1, 20), 5), horizon=2, test_periods=3)
+    assert found.first_targets == (2, 14, 16)
+    assert (found.test.times + 2).tolist() == [17, 18, 19]
+
+
+def test_a_refit_trains_on_the_targets_of_all_spans_and_keeps_the_others_as_they_are():
+    clicks = np.random.default_rng(0).integers(0, 3, (4, 21))
+    before = split(clicks, test_periods=3)
+    panel_, task_ = panel(clicks), task(test_periods=3)
+    found, ledger = split_examples(panel_, task_, refit=True)
+    assert pairs(found.train) == everything(before)
+    assert pairs(found.validation) == pairs(before.validation)
+    assert pairs(found.test) == pairs(before.test)
+    assert ledger[0].rows_out == len(found.train)
+
+
 def test_an_earlier_origin_moves_every_span_by_whole_test_spans():
     # Targets stand in columns 1 to 20: a test span is 2 columns.
     found = split(np.full((2, 21), 5), origin=1)
@@ -206,6 +229,15 @@ def test_counts_after_an_origin_change_no_example():
             "--origin=9 leaves no periods to train on: of 21 periods, each test span has 2",
         ),
         ({"origin": 1, "split": "by_item"}, "--origin=1 needs --split=chronological, not by_item"),
+        (
+            {"test_periods": 1, "split": "by_item"},
+            "--test_periods=1 needs --split=chronological, not by_item",
+        ),
+        (
+            {"test_periods": 19},
+            "--test_periods=19 leaves no periods to train on and to validate on: the counts table "
+            "spans 21 periods; lower it",
+        ),
     ],
 )
 def test_an_origin_that_cannot_be_is_one_clear_sentence(flags, message):

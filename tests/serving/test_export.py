@@ -244,6 +244,20 @@ def test_a_version_that_was_moved_aside_is_found_until_the_new_one_is_there(tmp_
     assert exported.version_directory(tmp_path / "2") == tmp_path / "2"
 
 
+def test_a_pointer_names_the_version_to_use(tmp_path):
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "saved_model.pb").touch()
+    pointer = tmp_path / exported.CHAMPION
+    pointer.write_text("1\n")
+    assert exported.version_directory(tmp_path) == tmp_path / "1"
+    assert exported.version_directory(tmp_path / "2") == tmp_path / "2"
+    for text in ("3\n", "", "²"):
+        pointer.write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match="champion must name one of the versions 1, 2; .*roll"):
+            exported.version_directory(tmp_path)
+
+
 def test_signatures_share_one_trace_of_the_network(small_export):
     library = parse_saved_model(str(small_export)).meta_graphs[0].graph_def.library
     head = "/standardised_share_rate"  # in the network itself, and in its half of the history
