@@ -14,7 +14,8 @@ from typing import Any
 
 from mmnet.checks import InputError, printable, printable_lines
 from mmnet.files import problem_of_place
-from mmnet.flags import Flags, parse, usage
+from mmnet.flags import Flags, log_format, parse, usage
+from mmnet.json_logs import printed_as_json
 from mmnet.memory_limit import EXCEEDED, interrupted_by_memory, limited, watched
 
 OK, WRONG_INPUT, INTERNAL, INTERRUPTED = 0, 1, 2, 130
@@ -49,7 +50,15 @@ def run(
         rules that had run), 2 internal error (a traceback on stderr), 130 interrupted by Ctrl-C
         or SIGTERM, 141 the reader of stdout has closed it, or the task's own code (3 drift found).
     """
-    return _coded(lambda: _run(flags, summary, task, arguments, tasks))
+    with contextlib.ExitStack() as stack:
+        if log_format(arguments) == "json":
+            stack.enter_context(printed_as_json(_name(flags)))
+        return _coded(lambda: _run(flags, summary, task, arguments, tasks))
+
+
+def _name(flags: type[Flags]) -> str:
+    """Returns the name of a driver by the class of its flags, such as `mmnet.mma4ctr.train`."""
+    return f"{flags.__module__.rpartition('.')[0]}.{flags.__name__.removesuffix('Config').lower()}"
 
 
 def _run(

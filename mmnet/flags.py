@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 from absl import flags as absl_flags
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from mmnet import credentials
@@ -72,6 +72,33 @@ class Flags(BaseModel):
 
     def check(self) -> None:
         """Raises `InputError` if flags contradict each other."""
+
+
+class LogFlags(Flags):
+    """Output of every command."""
+
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = ()
+
+    log_format: Literal["text", "json"] = Field(
+        "text",
+        description="Format of printed lines. json writes one JSON object per message to the "
+        "standard error, with time, level, driver and message, for log collectors.",
+    )
+
+
+def log_format(arguments: Sequence[str]) -> str:
+    """Reads `--log_format` of command-line arguments, which may be wrong in every other flag.
+
+    >>> log_format(["--epochs=3", "--log_format=json"])
+    'json'
+    """
+    values = _FlagValues()
+    define(LogFlags, values)
+    try:
+        values(["mmnet", *arguments], known_only=True)
+    except (absl_flags.Error, ValueError):  # `parse` explains it
+        return "text"
+    return str(values["log_format"].value)
 
 
 def define(config: type[BaseModel], values: absl_flags.FlagValues) -> None:
@@ -173,6 +200,7 @@ def read(config: type[BaseModel], arguments: Sequence[str]) -> dict[str, Any]:
     """
     values = _FlagValues()
     define(config, values)
+    define(LogFlags, values)  # of the driver, which has read it: it is no part of a config
     try:
         rest = values(["mmnet", *arguments])[1:]
     except absl_flags.UnrecognizedFlagError as error:
@@ -355,7 +383,8 @@ def usage(config: type[Flags], summary: str, *, full: bool) -> str:
         hidden += len(names) - len(shown)
         if shown:
             lines += [(group.__doc__ or "").splitlines()[0]]
-            lines += [_described(name, config.model_fields[name]) for name in shown]
+            fields = group.model_fields | config.model_fields  # a driver's own defaults count
+            lines += [_described(name, fields[name]) for name in shown]
             lines.append("")
     if hidden:
         lines.append(f"--helpfull shows {hidden} more flags.")
@@ -378,7 +407,8 @@ def _described(name: str, field: FieldInfo) -> str:
 def _groups(config: type[Flags]) -> list[type[Flags]]:
     """Returns the classes that declare flags, the driver's own first and bases last."""
     bases = [base for parent in config.__bases__ for base in parent.__mro__]
-    return [config, *(base for base in bases if issubclass(base, Flags) and base is not Flags)]
+    own = (base for base in bases if issubclass(base, Flags) and base is not Flags)
+    return [config, *own, LogFlags]
 
 
 def _choices(field: FieldInfo) -> str:

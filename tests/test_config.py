@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mmnet.checks import InputError
 from mmnet.config import PLACES, PredictConfig, PrepareConfig, TableFlags, TaskFlags, TrainConfig
-from mmnet.flags import Flags, as_before, build, named_options, parse, to_flagfile, usage
+from mmnet.flags import Flags, LogFlags, as_before, build, named_options, parse, to_flagfile, usage
 
 # What a line of a flagfile can hold: no line breaks, no spaces at the ends.
 words = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=8)
@@ -204,7 +204,8 @@ def test_usage_shows_a_drivers_own_flags_first_and_the_essential_ones_of_its_gro
     text = usage(PredictConfig, "Scores.", full=False)
     assert 0 < text.index("--as_of=") < text.index("--counts=")
     assert "--engine_spill=" not in text
-    hidden = len(PredictConfig.model_fields) - len(re.findall(r"^  --", text, re.MULTILINE))
+    every = len(PredictConfig.model_fields) + len(LogFlags.model_fields)
+    hidden = every - len(re.findall(r"^  --", text, re.MULTILINE))
     assert f"--helpfull shows {hidden} more flags." in text
 
 

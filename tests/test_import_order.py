@@ -33,6 +33,7 @@ ROOMS = (
         "memory_limit",
         "startup",
         "console",
+        "json_logs",
     ),
     ("data", "encoders", "layers"),
     ("models", "inspection"),

@@ -14,6 +14,9 @@ that one wrong request refuses those that it was merged with: batch trusted clie
 An answer reports how many values of a field are unknown to the model: parameters
 `unknown_values_FIELD` of V2, the header `x-unknown-values` of the other. The log names a field once
 most of its values are unknown.
+
+`/ready` answers 200 once an export has passed its checks and is loaded; before and after, the path
+does not exist. MLServer's metrics endpoint also has the counters of `server_metrics`.
 """
 
 from __future__ import annotations
@@ -45,13 +48,15 @@ from mlserver.utils import get_model_uri
 from pydantic import ValidationError
 
 from mmnet.checks import quoted, shown
-from mmnet.serving import bundle, exported, request_rules, requests
+from mmnet.serving import bundle, exported, request_rules, requests, server_metrics
 from mmnet.serving.admission import Admission
 from mmnet.serving.exported import AboutShareRates
 from mmnet.serving.known_values import ValueCounts
 from mmnet.serving.requests import RequestError, Specs
 
 DEFAULT = "serving_default"
+V2, TF_SERVING = "v2", "tf_serving"
+"""Names of the protocols in metrics."""
 MAX_SECONDS = 60
 """In which a body must arrive."""
 THREADS = max(4, os.cpu_count() or 1)
@@ -71,7 +76,8 @@ Answer = tuple[Any, float, dict[str, int]]
 class Refusal(MLServerError, HTTPException):
     """A refused request; FastAPI passes it on, and MLServer answers `{"error": sentence}`."""
 
-    def __init__(self, error: RequestError):
+    def __init__(self, error: RequestError, protocol: str):
+        server_metrics.of_this_process().refused(protocol, error.status)
         HTTPException.__init__(self, error.status, str(error))
         self.args = (str(error),)
 
@@ -94,10 +100,10 @@ class LimitedRequest(ServerRequest):
                 with anyio.fail_after(MAX_SECONDS):
                     self._body = await admission.body(self.stream(), self.headers)
             except RequestError as error:
-                raise Refusal(error) from None
+                raise Refusal(error, self._protocol) from None
             except TimeoutError:
                 slow = RequestError(f"the body must arrive within {MAX_SECONDS} seconds", 408)
-                raise Refusal(slow) from None
+                raise Refusal(slow, self._protocol) from None
             self._release = weakref.finalize(self, admission.release, len(self._body))
         return self._body
 
@@ -108,17 +114,21 @@ class LimitedRequest(ServerRequest):
             Refusal: it is not JSON, or not a request.
         """
         body = await self.body()
-        read = _parsed_v2 if _V2.search(self.url.path) else requests.parse
+        read = _parsed_v2 if self._protocol == V2 else requests.parse
         try:
             pool = large if len(body) > LARGE_BYTES else threads
             return await _in_thread(read, body, pool=pool)
         except RequestError as error:
-            raise Refusal(error) from None
+            raise Refusal(error, self._protocol) from None
         finally:
             # A request may be in a cycle, which waits for the garbage collector: it keeps
             # neither its body nor what was parsed of it, which no one asks for again.
             self._body = b""
             self._release()
+
+    @property
+    def _protocol(self) -> str:
+        return V2 if _V2.search(self.url.path) else TF_SERVING
 
 
 # The class that MLServer's routes make their requests of. Middleware would be the place, but
@@ -167,6 +177,7 @@ class ShareRates(MLModel):
         Raises:
             InputError: it is not what was exported.
         """
+        self._metrics = server_metrics.of_this_process()
         path = bundle.check(await get_model_uri(self._settings))
         about = exported.about_any(path)
         fitted = about.fitted if isinstance(about, AboutShareRates) else None
@@ -196,7 +207,11 @@ class ShareRates(MLModel):
         try:
             outputs, seconds, values = await self._answer(signature, read, requests.to_v2)
         except RequestError as error:
-            raise Refusal(error) from None
+            raise Refusal(error, V2) from None
+        except Exception:
+            self._metrics.failed(V2)
+            raise
+        self._metrics.answered(V2)
         return types.InferenceResponse(
             model_name=self.name,
             model_version=self._version,
@@ -225,11 +240,26 @@ class ShareRates(MLModel):
 
             name = document.get("signature_name") if isinstance(document, dict) else None
             answer, seconds, values = await self._answer(name, read, write)
-        except (RequestError, Refusal) as error:
-            status = error.status if isinstance(error, RequestError) else error.status_code
-            return _response(json.dumps({"error": str(error)}), status)
+        except RequestError as error:
+            refusal = Refusal(error, TF_SERVING)
+            return _response(json.dumps({"error": str(refusal)}), refusal.status_code)
+        except Refusal as refusal:  # of the body, and counted
+            return _response(json.dumps({"error": str(refusal)}), refusal.status_code)
+        except Exception:
+            self._metrics.failed(TF_SERVING)
+            raise
+        self._metrics.answered(TF_SERVING)
         headers = {"x-model-seconds": f"{seconds:.6f}", "x-unknown-values": json.dumps(values)}
         return _response(answer, 200, headers)
+
+    @custom_handler(rest_path="/ready", rest_method="GET")
+    async def answer_ready(self) -> Response:
+        """Answers 200: a route exists only once its export has passed its checks and is loaded.
+
+        MLServer's own `/v2/health/ready` also answers 200 where no model is loaded.
+        """
+        ready = {"ready": bool(self.ready), "model": self.name, "version": self._version}
+        return _response(json.dumps(ready), 200 if self.ready else 503)
 
     async def _answer(
         self,
@@ -260,6 +290,8 @@ class ShareRates(MLModel):
         for warning in warnings:
             logger.warning(warning)
         outputs, seconds = _run(function, arrays)
+        rows = len(next(iter(outputs.values())))
+        self._metrics.scored(self.name, name, rows, seconds, unknown)
         return write(outputs), seconds, unknown
 
 

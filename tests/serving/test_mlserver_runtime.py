@@ -4,6 +4,7 @@ Runs where the extra `[serving]` is installed, as in the stage "mlserver" of `.c
 """
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -84,22 +85,30 @@ class Application:
         from mlserver.rest import RESTServer
 
         settings = mlserver.Settings(metrics_endpoint=None)
-        registry = MultiModelRegistry()
-        repository = ModelRepositoryHandlers(SchemalessModelRepository(""), registry)
-        server = RESTServer(settings, DataPlane(settings, registry), repository)
-        await server.add_custom_handlers(await registry.load(runtime(directory).settings))
-        self.app = server._app
+        self.registry = MultiModelRegistry()
+        repository = ModelRepositoryHandlers(SchemalessModelRepository(""), self.registry)
+        self.server = RESTServer(settings, DataPlane(settings, self.registry), repository)
+        self.app, self.directory = self.server._app, directory
+        await self._load()
+
+    async def _load(self):
+        loaded = await self.registry.load(runtime(self.directory).settings)
+        await self.server.add_custom_handlers(loaded)
 
     def post(self, path, *chunks, **headers):
         """Status and JSON of an answer; a body in chunks, without a Content-Length."""
-        return self.loop.run_until_complete(self._post(path, chunks, headers))
+        return self.loop.run_until_complete(self._asked("POST", path, chunks, headers))
 
-    async def _post(self, path, chunks, headers):
+    def get(self, path):
+        """Status and JSON of an answer."""
+        return self.loop.run_until_complete(self._asked("GET", path, [b""], {}))
+
+    async def _asked(self, method, path, chunks, headers):
         headers = {"content-type": "application/json"} | {
             name.replace("_", "-"): value for name, value in headers.items()
         }
         scope = {
-            **{"type": "http", "method": "POST", "path": path, "query_string": b""},
+            **{"type": "http", "method": method, "path": path, "query_string": b""},
             "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
         }
         left = [{"type": "http.request", "body": one, "more_body": True} for one in chunks]
@@ -114,7 +123,22 @@ class Application:
 
         await self.app(scope, receive, send)
         body = b"".join(one.get("body", b"") for one in sent[1:])
-        return sent[0]["status"], json.loads(body)
+        return sent[0]["status"], json.loads(body or "null")
+
+    @contextlib.contextmanager
+    def unloaded(self):
+        """Removes the model as MLServer does, and loads it again in the end."""
+
+        async def unload():
+            (model,) = await self.registry.get_models()
+            await self.registry.unload(model.name)
+            await self.server.delete_custom_handlers(model)
+
+        self.loop.run_until_complete(unload())
+        try:
+            yield
+        finally:
+            self.loop.run_until_complete(self._load())
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +227,64 @@ def test_a_wrong_v2_request_is_refused_in_a_sentence(application, change, told):
     assert (status, list(answer)) == (413 if "4,096" in told else 400, ["error"])
     assert answer["error"].startswith(told)
     assert len(answer["error"]) <= 300
+
+
+def test_ready_is_answered_while_the_model_is_loaded(application):
+    wanted = {"ready": True, "model": "clicks", "version": "1"}
+    assert application.get("/ready") == (200, wanted)
+    with application.unloaded():
+        assert application.get("/ready")[0] == 404
+        assert application.get("/v2/health/ready")[0] == 200  # which is why there is a path of ours
+    assert application.get("/ready") == (200, wanted)
+
+
+def counted():
+    """All samples of our metrics that the metrics endpoint shows, as in its text."""
+    from prometheus_client import REGISTRY, generate_latest
+
+    lines = (line.rpartition(" ") for line in generate_latest(REGISTRY).decode().splitlines())
+    return {name: float(value) for name, _, value in lines if name.startswith("mmnet_")}
+
+
+def test_requests_are_counted_where_prometheus_reads_them(application):
+    two = json.dumps({"instances": [ROW] * 2}).encode()
+    application.post(PREDICT, two)  # so that every counter exists
+    before = counted()
+    assert application.post(PREDICT, two)[0] == 200
+    assert application.post(INFER, json.dumps({"inputs": [USER, ITEM]}).encode())[0] == 200
+    assert application.post(INFER, b"{")[0] == 400
+    assert application.post(PREDICT, b"{}", content_type="text/plain")[0] == 415
+    large = json.dumps({"instances": [ROW] * 5000}).encode()
+    assert application.post(PREDICT, large)[0] == 413
+    after = counted()
+    changed = {name: now - before.get(name, 0) for name, now in after.items()}
+    model = 'model="clicks",signature="serving_default"'
+    wanted = {
+        'mmnet_requests_total{outcome="answered",protocol="v2"}': 1,
+        'mmnet_requests_total{outcome="answered",protocol="tf_serving"}': 1,
+        'mmnet_requests_total{outcome="refused",protocol="v2"}': 1,
+        'mmnet_requests_total{outcome="refused",protocol="tf_serving"}': 2,
+        'mmnet_refusals_total{protocol="v2",reason="wrong"}': 1,
+        'mmnet_refusals_total{protocol="tf_serving",reason="content_type"}': 1,
+        'mmnet_refusals_total{protocol="tf_serving",reason="too_large"}': 1,
+        f"mmnet_rows_total{{{model}}}": 3,
+        f"mmnet_model_seconds_count{{{model}}}": 2,
+    }
+    assert {name: changed[name] for name in wanted} == wanted
+    others = [
+        name
+        for name, more in changed.items()
+        if more and name not in wanted and not name.startswith("mmnet_model_seconds_")
+    ]
+    assert not [name for name in others if "_created" not in name]
+
+
+def test_a_request_cannot_name_a_label(application):
+    for changed in ({"signature_name": "made up"}, {"instances": [ROW | {"made up": 1}]}):
+        body = json.dumps({"instances": [ROW]} | changed).encode()
+        assert application.post(PREDICT, body)[0] == 400
+    assert counted()
+    assert "made up" not in " ".join(counted())
 
 
 def test_no_bytes_are_held_once_requests_are_answered(application):
