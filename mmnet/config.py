@@ -302,6 +302,34 @@ class RecipeFlags(Flags):
         reading.check(self)
 
 
+class EarlierFlags(Flags):
+    """Earlier model to start from."""
+
+    warm_start: Annotated[str, "added later"] = Field(
+        "",
+        description="Run directory or exported SavedModel of an earlier network to start from: "
+        "its weights and scales are kept, and new values are added to its vocabularies.",
+    )
+
+
+class WarmStartFlags(EarlierFlags):
+    """Earlier model to start from."""
+
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("warm_start",)
+
+    warm_epochs: Annotated[int, "added later"] = Field(
+        2,
+        ge=0,
+        description="Maximum number of passes over the training data with --warm_start, instead of "
+        "--epochs; 0 keeps the weights and refits thresholds and intervals.",
+    )
+    warm_learning_rate: Annotated[float, "added later"] = Field(
+        0.0003,
+        gt=0,
+        description="Initial learning rate with --warm_start, instead of --learning_rate.",
+    )
+
+
 class DecisionFlags(Flags):
     """Decision rules and prediction intervals; both are fitted on validation."""
 
@@ -339,7 +367,7 @@ class PlaceFlags(RunFlags, ExplainFlags):
 # ------------------------------------------------------------------------------------- drivers
 
 
-class PrepareConfig(TableFlags, TaskFlags):
+class PrepareConfig(TableFlags, TaskFlags, EarlierFlags):
     """Flags of `python -m mmnet.prepare`."""
 
     dataset_dir: str = Field("", description="Dataset directory to write.")
@@ -360,6 +388,7 @@ class TrainConfig(
     ScenarioFlags,
     ModelFlags,
     TrainingFlags,
+    WarmStartFlags,
     DecisionFlags,
     PlaceFlags,
     TrainRunFlags,

@@ -27,8 +27,9 @@ from mmnet.data import (
     tables,
 )
 from mmnet.data.content import Encoders
-from mmnet.data.dataset import FORMAT
+from mmnet.data.dataset import FORMAT, Fitted
 from mmnet.data.dialects import text_options
+from mmnet.data.earlier import digest
 from mmnet.data.ids import item_ids, without_repeats
 from mmnet.data.ledger import Rule
 from mmnet.data.tables import InMemory, Rows, Table, Tables
@@ -138,7 +139,11 @@ def open_catalogue(flags: TableFlags) -> Tables:
 
 
 def fingerprint(
-    found: InMemory, flags: TableFlags, task: TaskFlags, encoders: Encoders
+    found: InMemory,
+    flags: TableFlags,
+    task: TaskFlags,
+    encoders: Encoders,
+    earlier: Fitted | None = None,
 ) -> tuple[str, dict[str, str]]:
     """Returns a hash of all that a dataset depends on, and the SHA-256 of each input file by name.
 
@@ -158,6 +163,8 @@ def fingerprint(
         "encoders": encoders.fingerprints(),
         "images": encoders.files(found.items),
     }
+    if earlier is not None:  # left out otherwise: fingerprints stay as they were before it
+        about["earlier"] = digest(earlier)
     text = json.dumps(about, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest(), found.digests | dict(
         zip(table_paths.short_names(found.inputs), hashes, strict=True)

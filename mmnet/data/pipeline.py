@@ -23,6 +23,7 @@ from mmnet.data.columns import separator_of
 from mmnet.data.content import Encoders
 from mmnet.data.counts import Counted, Panel
 from mmnet.data.dataset import Dataset, Fitted
+from mmnet.data.earlier import carried
 from mmnet.data.input_tables import without_places
 from mmnet.data.item_tensors import (
     check_tensor_names,
@@ -45,6 +46,7 @@ def prepare(
     encoders: Encoders | None = None,
     allocate: Allocate = in_memory,
     *,
+    earlier: Fitted | None = None,
     refit: bool = False,
 ) -> Dataset:
     """Builds a dataset from tables, and fits vocabularies and scales on the training span.
@@ -55,10 +57,12 @@ def prepare(
         task: how examples are built.
         encoders: encoders of the flags, if they are already loaded.
         allocate: allocates the arrays of items by name, shape and dtype, filled with zeros.
+        earlier: values that a model was trained with from which training starts, see
+            `earlier.carried`; None fits all values on these tables.
         refit: whether to train and fit on the targets of validation and test as well.
 
     Raises:
-        InputError: the tables break a rule of the input format.
+        InputError: the tables break a rule of the input format, or do not fit `earlier`.
 
     >>> import pyarrow as pa
     >>> periods = [*range(12), *range(12)]
@@ -77,7 +81,7 @@ def prepare(
     encoders = encoders or Encoders(flags)
     done = [*found.ledger]
     with so_far(lambda: done):
-        return _prepared(found, flags, task, encoders, allocate, done, refit)
+        return _prepared(found, flags, task, encoders, allocate, done, earlier, refit)
 
 
 def _prepared(
@@ -87,6 +91,7 @@ def _prepared(
     encoders: Encoders,
     allocate: Allocate,
     done: list[Rule],
+    earlier: Fitted | None,
     refit: bool,
 ) -> Dataset:
     """Does the work of `prepare`; rules that have run are added to `done`."""
@@ -140,6 +145,8 @@ def _prepared(
         encoders=encoders.fingerprints(),
         marks={column: one for column, one in marks.items() if one != numbers.PLAIN},
     )
+    if earlier is not None:
+        fitted = carried(fitted, earlier)
     dataset = _assemble(found, counted, panel, fitted, encoders, marks, allocate)
     dataset.split = split
     before = (found.ledger, counted.ledger, of_groups)

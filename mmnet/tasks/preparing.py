@@ -17,9 +17,10 @@ from mmnet.data import content, input_tables, kept_counts, pipeline, store, tabl
 from mmnet.data import dataset as datasets
 from mmnet.data.arrays import new_array
 from mmnet.data.content import Encoders
-from mmnet.data.dataset import Dataset
+from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.dialects import text_options
 from mmnet.data.ids import item_ids, without_repeats
+from mmnet.serving import parent
 from mmnet.tasks.shown import (
     console,
     print_ledger,
@@ -33,14 +34,22 @@ def prepare(flags: PrepareConfig) -> None:
     """Tables in, a dataset directory out."""
     if not flags.dataset_dir:
         raise InputError("--dataset_dir not given; name the directory to write")
-    dataset = dataset_of_tables(flags, Path(flags.dataset_dir))
+    earlier = parent.read(flags.warm_start).fitted if flags.warm_start else None
+    dataset = dataset_of_tables(flags, Path(flags.dataset_dir), earlier)
     print_ledger(dataset)
     print_remarks(target_remarks(dataset, "train", "validation"))  # test stays closed
     console.print(f"dataset: {flags.dataset_dir}")
 
 
-def dataset_of_tables(flags: PrepareConfig | TrainConfig, directory: Path) -> Dataset:
+def dataset_of_tables(
+    flags: PrepareConfig | TrainConfig, directory: Path, earlier: Fitted | None = None
+) -> Dataset:
     """Prepare a dataset directory from the tables, or reuse it if it is complete and unchanged.
+
+    Args:
+        flags: flags of the tables and of the examples.
+        directory: the dataset directory.
+        earlier: see `pipeline.prepare`.
 
     Raises:
         InputError: another process is making it.
@@ -55,13 +64,15 @@ def dataset_of_tables(flags: PrepareConfig | TrainConfig, directory: Path) -> Da
         except InputError as error:
             error.of_tables = bool(error.ledger)  # rows of events were judged
             raise
-        fingerprint, hashes = input_tables.fingerprint(found, table_flags, task_flags, encoders)
+        fingerprint, hashes = input_tables.fingerprint(
+            found, table_flags, task_flags, encoders, earlier
+        )
 
         def fill(folder: Path) -> store.About:
             progress.advance(title="making the dataset")
             allocate = functools.partial(new_array, folder)
             try:
-                made = pipeline.prepare(found, table_flags, task_flags, encoders, allocate)
+                made = pipeline.prepare(found, table_flags, task_flags, encoders, allocate, earlier)
             except InputError as error:
                 error.of_tables = bool(flags.items)  # those of a source have a known layout
                 raise

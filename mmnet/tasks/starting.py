@@ -15,7 +15,9 @@ from mmnet.data.dataset import Dataset
 from mmnet.recipes import reading
 from mmnet.search import candidates
 from mmnet.serving import rules
+from mmnet.serving.parent import Parent
 from mmnet.startup import load_tensorflow
+from mmnet.tasks import warming
 from mmnet.tasks.building import model_options, weights_of
 from mmnet.tasks.preparing import dataset_of_tables
 from mmnet.tasks.shown import console
@@ -48,11 +50,16 @@ def train(flags: TrainConfig, series: Series | None = None) -> None:
     if flags.recipe == reading.AUTO:  # what it cannot look for is refused, too
         within_one = not flags.rate_may_exceed_one
         candidates.entries(flags, within_one=within_one, candidates=candidates.CANDIDATES)
+    if not flags.resume:
+        warming.earlier_model(flags)
     flags, run_dir = SHARE_RATES.open(flags, SEARCH if searched else "")
     stages = Stages()
     with only_run(run_dir), removed_if_unused(run_dir, was_there=was_there):
         with stages.stage("prepare"):
-            dataset, flags = _dataset_of_run(flags, run_dir)
+            earlier = warming.earlier_model(flags)  # of the run to resume, where it is one
+            dataset, flags = _dataset_of_run(flags, run_dir, earlier)
+            if earlier:
+                warming.check_start(dataset, earlier)
         load_tensorflow()
         from mmnet.tasks import choosing_recipe, training
 
@@ -60,7 +67,7 @@ def train(flags: TrainConfig, series: Series | None = None) -> None:
             with stages.stage("search"):
                 flags, dataset, found = choosing_recipe.choose(flags, dataset, run_dir)
             series = found or series
-        training.train(flags, dataset, run_dir, stages, series)
+        training.train(flags, dataset, run_dir, stages, series, earlier)
 
 
 def _is_search(flags: TrainConfig) -> bool:
@@ -76,7 +83,9 @@ def trainer() -> tuple[type[TrainConfig], Callable[[TrainConfig], None]]:
     return TrainConfig, functools.partial(train, series=Series())
 
 
-def _dataset_of_run(flags: TrainConfig, run_dir: Path) -> tuple[Dataset, TrainConfig]:
+def _dataset_of_run(
+    flags: TrainConfig, run_dir: Path, earlier: Parent | None
+) -> tuple[Dataset, TrainConfig]:
     """The dataset to train on, and the flags with those that it was prepared with.
 
     Raises:
@@ -88,7 +97,7 @@ def _dataset_of_run(flags: TrainConfig, run_dir: Path) -> tuple[Dataset, TrainCo
             with contextlib.suppress(InputError):  # missing or damaged: it is made again
                 # The checkpoint says whether it is the run's own.
                 return datasets.load(directory), flags
-        return dataset_of_tables(flags, directory), flags
+        return dataset_of_tables(flags, directory, earlier.fitted if earlier else None), flags
     if not flags.dataset_dir:
         raise InputError(
             "no tables given; name --counts or --events and --items, a --source or --dataset_dir"

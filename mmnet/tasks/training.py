@@ -28,6 +28,7 @@ from mmnet.serving import (
     golden,
     profile,
 )
+from mmnet.serving.parent import Parent
 from mmnet.tasks.building import (
     WEIGHTS,
     built,
@@ -49,7 +50,7 @@ from mmnet.tasks.evaluating import (
     validation_of,
 )
 from mmnet.tasks.shown import console, print_ledger, print_remarks, target_remarks
-from mmnet.training import fitting, losses, resume, share_rates
+from mmnet.training import fitting, losses, resume, share_rates, warm_start
 from mmnet.training.records import Record, Stages
 from mmnet.training.run_directory import SHARE_RATES
 
@@ -120,6 +121,7 @@ def train(
     run_dir: Path,
     stages: Stages,
     series: Series | None = None,
+    earlier: Parent | None = None,
 ) -> None:
     """Train on a dataset, and write all files of a run.
 
@@ -130,6 +132,7 @@ def train(
             invalid.
         stages: times are added to.
         series: state shared with the runs before and after it; None shares nothing.
+        earlier: the model whose weights a network starts with; None draws them.
 
     Raises:
         InputError: an option that the model refuses.
@@ -140,6 +143,7 @@ def train(
         model = built(builder, options, dataset, flags)
         if builder.kind == "network":
             losses.check_loss(flags.loss, model)
+            _start(model, dataset, flags, flags, earlier)
         system = series.system(model, dataset, flags)  # --explain is refused before training
         model = system.model
     SHARE_RATES.write(flags, run_dir)
@@ -151,7 +155,7 @@ def train(
     record = Record.of_this_process(
         flags=flags.model_dump(mode="json", exclude=set(config.PLACES))
         | {"mode_weights": list(options["mode_weights"])},
-        inputs=dataset.inputs,
+        inputs=dataset.inputs | ({"--warm_start": earlier.digest} if earlier else {}),
         split_dates=dataset.first_targets,
         rows_per_rule={f"{r.table}: {r.rule}": r.rows_out for r in dataset.ledger},
         missing_share=dataset.missing_share(),
@@ -162,7 +166,7 @@ def train(
         write_atomic(run_dir / "architecture.md", _architecture(model))
         record = record.model_copy(update={"parameters": flags.ensemble * _parameters(model)})
     if builder.kind != "floor":
-        fitted = _fit_members(series, system, dataset, windows, flags, run_dir, stages)
+        fitted = _fit_members(series, system, dataset, windows, flags, run_dir, stages, earlier)
         record = record.model_copy(update={"fitted": fitted})
     if flags.outputs == "validation":
         record.finished(stages).write(run_dir / "record.json")
@@ -195,6 +199,7 @@ def _fit_members(
     flags: TrainConfig,
     run_dir: Path,
     stages: Stages,
+    earlier: Parent | None,
 ) -> dict[str, Any]:
     """Fits the models of a run in turn: the members of an ensemble, or its only one.
 
@@ -206,6 +211,7 @@ def _fit_members(
         flags: flags of the run.
         run_dir: the run directory, to which the weights are written.
         stages: the time is added to.
+        earlier: see `train`.
 
     Returns:
         The record's `fitted`: what fitting told of the only model; or `members`, which has the
@@ -222,11 +228,14 @@ def _fit_members(
             builder, options = model_options(member)
             with stages.stage("prepare"):
                 model = built(builder, options, dataset, member)
+                _start(model, dataset, flags, member, earlier)
                 system = series.system(model, dataset, member)
         directory = member_directory(flags, member)
         told: dict[str, Any]
         if isinstance(system.model, keras.Model):
-            result = fit_network(series, system, dataset, windows, member, run_dir, directory)
+            result = fit_network(
+                series, system, dataset, windows, member, run_dir, directory, earlier=earlier
+            )
             before = stages.seconds.get("train", 0.0)
             stages.seconds["train"] = before + result.seconds  # of all sessions of the run
             resume.save_weights(system.model, run_dir / directory / WEIGHTS, dataset.fingerprint)
@@ -235,6 +244,7 @@ def _fit_members(
                 "epochs": result.epochs,
                 "validation": result.metrics,
             }
+            told |= {"start": result.start} if result.start else {}
             console.print(f"best epoch {result.best_epoch} of {result.epochs}")
         else:
             with stages.stage("train"):
@@ -270,6 +280,7 @@ def fit_network(
     run_dir: Path,
     directory: Path = Path(),
     epochs: int | None = None,
+    earlier: Parent | None = None,
 ) -> fitting.FitResult:
     """Trains the network of a system, or resumes its training.
 
@@ -282,7 +293,11 @@ def fit_network(
         run_dir: the run directory.
         directory: the folder in it where checkpoints and logs go.
         epochs: see `Trainer.fit`.
+        earlier: the model that the network's weights are from, if it starts warm.
     """
+    if earlier:
+        warm = {"epochs": flags.warm_epochs, "learning_rate": flags.warm_learning_rate}
+        flags = flags.model_copy(update=warm)
     batches, steps_per_epoch = windows.training_batches(
         dataset.examples("train"),
         flags.batch_size,
@@ -312,13 +327,30 @@ def fit_network(
         within=directory,
         resume=flags.resume,
         epochs=epochs,
+        from_start=earlier is not None,
         hparams=flags.model_dump(mode="json", include={*config.ModelFlags.model_fields, "seed"}),
         fixed={
             "batch_size": flags.batch_size,
             "half_weight_clicks": flags.half_weight_clicks,
             "dataset": dataset.fingerprint,
+            **({"warm_start": earlier.digest} if earlier else {}),
         },
     )
+
+
+def _start(
+    model: Any, dataset: Dataset, flags: TrainConfig, member: TrainConfig, earlier: Parent | None
+) -> None:
+    """Puts the weights of an earlier model into a network, or those of its member."""
+    if earlier and isinstance(model, keras.Model):
+        warm_start.start(
+            model,
+            earlier.arrays,
+            dataset.fitted,
+            earlier.fitted,
+            member=member.seed - flags.seed,
+            members=flags.ensemble,
+        )
 
 
 def fit_estimator(

@@ -89,7 +89,7 @@ class FitResult:
     """Result of a fit; the model itself holds the best epoch's weights.
 
     Attributes:
-        best_epoch: counted from 1.
+        best_epoch: counted from 1; 0 are the weights that training started with, where they count.
         best_value: its monitored value.
         metrics: what `validate` returned for it.
         history: one row per epoch: epoch, step, loss, monitor (the value), learning_rate (at its
@@ -103,6 +103,7 @@ class FitResult:
         stopped_early: patience ran out.
         undone: epochs that `EpochHooks.after` undid, with their metrics.
         reached: epoch -> the model's arrays at its end, of the epochs asked for.
+        start: metrics before the first step, where the weights then count as epoch 0; else None.
     """
 
     best_epoch: int
@@ -116,6 +117,7 @@ class FitResult:
     stopped_early: bool
     undone: list[dict[str, Any]]
     reached: dict[int, Arrays]
+    start: dict[str, float] | None = None
 
 
 class Trainer:
@@ -212,6 +214,7 @@ class Trainer:
         within: Path = Path(),
         resume: bool,
         epochs: int | None = None,
+        from_start: bool = False,
         callbacks: Iterable[keras.callbacks.Callback] = (),
         hooks: EpochHooks | None = None,
         keep_epochs: Collection[int] = (),
@@ -238,6 +241,8 @@ class Trainer:
                 share the settings that the weights depend on (`epochs`, `patience` and the
                 bookkeeping ones may change).
             epochs: maximum number of epochs, including those before a resume; None: the flag's.
+            from_start: validate the weights before the first step as epoch 0, and keep them where
+                no epoch is better; there need not be an epoch then.
             callbacks: called at the beginning and end of this session, of each epoch (validation
                 not included) and of each execution, which is a "batch" to them. They only watch:
                 no checkpoint has what they keep, and `stop_training` has no effect.
@@ -280,6 +285,8 @@ class Trainer:
                 run.display.line(f"resuming from step {done:,}")
             watch = keras.callbacks.CallbackList([*callbacks], model=model)
             watch.on_train_begin()
+            if from_start:
+                run.validate_start(validate)
             while not run.ended:
                 run.begin_epoch()
                 watch.on_epoch_begin(run.progress.epoch)
@@ -386,6 +393,34 @@ class _Run:
 
     # ---------------------------------------------------------------- between executions
 
+    def validate_start(self, validate: Callable[[keras.Model], Metrics]) -> None:
+        """Validates the weights before the first step, unless an earlier session has."""
+        if self.progress.start is not None:
+            return
+        before = resuming.values(self.variables, "model/")
+        metrics, value = self._validated(validate, before, "before the first step")
+        self.best = before
+        self.progress = replace(self.progress, start=metrics, best_value=value)
+        shown = {name: metrics[name] for name in self.monitor.shown} | {self.monitor.name: value}
+        self.display.start(shown)
+        self.logs.scalars(0, {f"monitor/{self.monitor.name}": value} | metrics)
+        self.save()
+
+    def _validated(
+        self, validate: Callable[[keras.Model], Metrics], trained: Arrays, when: str
+    ) -> tuple[dict[str, float], float]:
+        """Metrics and the monitored value; then the model is as it was trained."""
+        metrics = {name: float(value) for name, value in validate(self.model).items()}
+        resuming.assign(self.variables, trained)
+        value = self.monitor.value(metrics)
+        if not math.isfinite(value):
+            raise InputError(
+                f"{self.monitor.name} is {value} on the validation rows {when}: "
+                f"lower --learning_rate (now {self.flags.learning_rate:g}), or look for extreme "
+                "values in the rows of the tables; nothing was exported"
+            )
+        return metrics, value
+
     def begin_epoch(self) -> None:
         """Prepares an epoch; one that was resumed keeps its running loss."""
         if self.steps_left == self.steps_per_epoch:
@@ -445,16 +480,7 @@ class _Run:
         if self.average:
             self.average.show()
             reached = resuming.values(self.variables, "model/")
-        metrics = {name: float(value) for name, value in validate(self.model).items()}
-        resuming.assign(self.variables, trained)
-
-        value = monitor.value(metrics)
-        if not math.isfinite(value):
-            raise InputError(
-                f"{monitor.name} is {value} on the validation rows after epoch {epoch}: "
-                f"lower --learning_rate (now {self.flags.learning_rate:g}), or look for extreme "
-                "values in the rows of the tables; nothing was exported"
-            )
+        metrics, value = self._validated(validate, trained, f"after epoch {epoch}")
         verdict = self.hooks.after(progress, metrics)
         begin = self.others.pop(_BEGIN, {})
         if verdict == "undo":
@@ -530,7 +556,9 @@ class _Run:
         """Load the best weights into the model, and return their metrics."""
         resuming.assign(self.variables, self.best)
         progress, (steps, seconds) = self.progress, self._timed
-        metrics = progress.history[progress.best_epoch - 1]["metrics"]
+        metrics = progress.start or {}
+        if progress.best_epoch:
+            metrics = progress.history[progress.best_epoch - 1]["metrics"]
         reached = [name for name in self.others if name.startswith(_REACHED)]
         self.logs.scalars(progress.step, {f"best/{name}": v for name, v in metrics.items()})
         self.logs.ended(progress.step)
@@ -547,6 +575,7 @@ class _Run:
             stopped_early=self.stopped_early,
             undone=progress.undone,
             reached={int(name.removeprefix(_REACHED)): self.others[name] for name in reached},
+            start=progress.start,
         )
 
     def _seconds(self) -> float:

@@ -49,6 +49,11 @@ class Display:
         self._spoke = time.monotonic()
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def start(self, metrics: Mapping[str, float]) -> None:
+        """Shows the metrics before the first step."""
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        self.line(f"start  {shown}")
+
     def step(self, step: int, epoch: int, loss: float) -> None:
         """Shows that `step` steps are taken, in `epoch` (counted from 1)."""
         self._seen = step

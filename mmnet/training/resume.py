@@ -48,6 +48,8 @@ class Progress:
         seconds: wall time spent so far, over all sessions.
         undone: one row per epoch that was undone: epoch (counted from 1) and metrics.
         epoch_seconds: wall time of the running epoch's steps so far, over all sessions.
+        start: metrics before the first step, if the weights that training started with count as
+            epoch 0; else None.
     """
 
     step: int = 0
@@ -58,6 +60,7 @@ class Progress:
     seconds: float = 0.0
     undone: list[dict[str, Any]] = field(default_factory=list)
     epoch_seconds: float = 0.0
+    start: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,10 @@ class Checkpoints:
             undone: later steps were undone, so their checkpoints are deleted as well.
         """
         progress = checkpoint.progress
-        described = json.dumps({"progress": asdict(progress), "settings": checkpoint.settings})
+        told = asdict(progress)
+        if progress.start is None:  # left out otherwise: checkpoints stay as they were before it
+            del told["start"]
+        described = json.dumps({"progress": told, "settings": checkpoint.settings})
         contents: dict[str, Any] = {
             **checkpoint.arrays,
             **_prefixed("best", checkpoint.best),
