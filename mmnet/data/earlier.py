@@ -153,11 +153,13 @@ def differences(now: Fitted, earlier: Fitted) -> Iterator[str]:
 def moved(now: FeatureSpec, earlier: FeatureSpec) -> Iterator[str]:
     """Yields scales that have moved too far from those of an earlier model."""
     scales = [
-        (f"of column {shown(new.name)}", (new.mean, new.sd), (old.mean, old.sd))
+        (f"of column {shown(new.name)}", new.mean, new.sd, old.mean, old.sd)
         for new, old in zip(now.numerics, earlier.numerics, strict=True)
     ]
-    rates = [(spec.rate_mean, spec.rate_scale) for spec in (now, earlier)]
-    for what, (mean, sd), (old_mean, old_sd) in [*scales, ("of the rates", *rates)]:
+    scales.append(
+        ("of the rates", now.rate_mean, now.rate_scale, earlier.rate_mean, earlier.rate_scale)
+    )
+    for what, mean, sd, old_mean, old_sd in scales:
         if not abs(mean - old_mean) <= MOST_SDS * old_sd:
             yield (
                 f"the mean {what} moved from {old_mean:.4g} to {mean:.4g}, by more than "

@@ -72,7 +72,9 @@ def dataset_of_tables(
             progress.advance(title="making the dataset")
             allocate = functools.partial(new_array, folder)
             try:
-                made = pipeline.prepare(found, table_flags, task_flags, encoders, allocate, earlier)
+                made = pipeline.prepare(
+                    found, table_flags, task_flags, encoders, allocate, earlier=earlier
+                )
             except InputError as error:
                 error.of_tables = bool(flags.items)  # those of a source have a known layout
                 raise
