@@ -318,15 +318,10 @@ class WarmStartFlags(EarlierFlags):
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("warm_start",)
 
     warm_epochs: Annotated[int, "added later"] = Field(
-        2,
+        3,
         ge=0,
         description="Maximum number of passes over the training data with --warm_start, instead of "
         "--epochs; 0 keeps the weights and refits thresholds and intervals.",
-    )
-    warm_learning_rate: Annotated[float, "added later"] = Field(
-        0.0003,
-        gt=0,
-        description="Initial learning rate with --warm_start, instead of --learning_rate.",
     )
 
 

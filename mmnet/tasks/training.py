@@ -296,8 +296,7 @@ def fit_network(
         earlier: the model that the network's weights are from, if it starts warm.
     """
     if earlier:
-        warm = {"epochs": flags.warm_epochs, "learning_rate": flags.warm_learning_rate}
-        flags = flags.model_copy(update=warm)
+        flags = flags.model_copy(update={"epochs": flags.warm_epochs})
     batches, steps_per_epoch = windows.training_batches(
         dataset.examples("train"),
         flags.batch_size,

@@ -123,7 +123,7 @@ def test_a_dataset_that_was_prepared_otherwise_is_refused():
     check_carried(carried(now, earlier), earlier)
     with pytest.raises(NotAlike, match="vocabulary of field_category does not begin with that"):
         check_carried(now, earlier)
-    with pytest.raises(NotAlike, match="its numerics differ from .*; prepare it again with"):
+    with pytest.raises(NotAlike, match=r"its numerics differ from .*; prepare it again with"):
         check_carried(fitted(mean=10.5), earlier)
     with pytest.raises(NotAlike, match="--window=4 differs"):
         check_carried(fitted(window=4), earlier)

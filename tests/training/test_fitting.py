@@ -151,6 +151,71 @@ def test_early_stopping_keeps_the_best_weights(tiny, tmp_path):
 # -------------------------------------------------------------------- what goes wrong
 
 
+# ----------------------------------------------------------------- weights to start from
+
+
+def worse_and_worse(values):
+    """A validation whose MSE are these, one after the other."""
+    left = iter(values)
+
+    def validate(_):
+        mse = next(left)
+        return {"normal_mse": mse, "cold_start_mse": mse, "noisy_mse": mse}
+
+    return validate
+
+
+def test_weights_to_start_from_stay_where_no_epoch_is_better(tiny, tmp_path):
+    start = tiny.arrays(tiny.model())
+    validate = worse_and_worse([1.0, 2.0, 3.0])
+    trained, result = tiny.train(tmp_path, validate=validate, epochs=2, from_start=True)
+    assert (result.best_epoch, result.epochs) == (0, 2)
+    assert result.metrics == result.start == validate_once(1.0)
+    for array, wanted in zip(tiny.arrays(trained), start, strict=True):
+        np.testing.assert_array_equal(array, wanted)
+
+
+def validate_once(mse):
+    return worse_and_worse([mse])(None)
+
+
+def test_no_epoch_at_all_validates_the_weights_to_start_from(tiny, tmp_path):
+    validate = worse_and_worse([1.0])
+    _, result = tiny.train(
+        tmp_path, validate=validate, max_epochs=0, from_start=True, weight_average=0.5
+    )
+    assert (result.best_epoch, result.epochs, result.steps) == (0, 0, 0)
+    assert result.metrics == validate_once(1.0)
+
+
+def test_an_epoch_that_is_better_than_the_start_is_kept(tiny, uninterrupted, tmp_path):
+    trained, result = tiny.train(tmp_path, from_start=True)
+    # Nothing else changes: the weights are those of a run that does not look at its start.
+    for array, wanted in zip(tiny.arrays(trained), tiny.arrays(uninterrupted[0]), strict=True):
+        np.testing.assert_array_equal(array, wanted)
+    assert result.start["normal_mse"] > result.metrics["normal_mse"]
+    assert result.metrics == uninterrupted[1].metrics
+
+
+def test_the_start_is_validated_once_however_often_a_run_is_resumed(tiny, tmp_path):
+    validate = worse_and_worse([1.0, 2.0])
+    tiny.train(tmp_path, validate=validate, epochs=1, from_start=True)
+    start = tiny.arrays(tiny.model())
+    again = worse_and_worse([3.0])
+    trained, result = tiny.train(
+        tmp_path, tiny.model(seed=9), validate=again, epochs=2, from_start=True, resume=True
+    )
+    assert (result.best_epoch, result.epochs, result.best_value) == (0, 2, 0.0)
+    for array, wanted in zip(tiny.arrays(trained), start, strict=True):
+        np.testing.assert_array_equal(array, wanted)
+
+
+def test_patience_counts_from_the_start(tiny, tmp_path):
+    validate = worse_and_worse([1.0, 2.0, 3.0, 4.0])
+    _, result = tiny.train(tmp_path, validate=validate, epochs=9, patience=2, from_start=True)
+    assert (result.best_epoch, result.epochs, result.stopped_early) == (0, 2, True)
+
+
 def test_a_loss_that_is_no_number_stops_training(tiny, tmp_path):
     def batches(first_step):
         def spoil(step, batch):

@@ -97,9 +97,11 @@ def train(run_dir, trained=None, resume=False, validate=validate, batches=batche
     trained = trained or model()
     given = {"hparams": kwargs.pop("hparams", None), "callbacks": kwargs.pop("callbacks", ())}
     given |= {
-        name: kwargs.pop(name) for name in ("fixed", "hooks", "keep_epochs") if name in kwargs
+        name: kwargs.pop(name)
+        for name in ("fixed", "hooks", "keep_epochs", "from_start")
+        if name in kwargs
     }
-    given |= {"run_dir": Path(run_dir), "resume": resume}
+    given |= {"run_dir": Path(run_dir), "resume": resume, "epochs": kwargs.pop("max_epochs", None)}
     return trained, trainer(trained, batches, **kwargs).fit(batches, validate, **given)
 
 
