@@ -58,7 +58,7 @@ Together:
 store.py            a dataset directory: locked, reused, replaced atomically
 dataset.py          the arrays, the fitted values, and the ledger
 item_tensors.py     tensors that depend on an item alone
-earlier.py          what is kept of the data of an earlier model, for a warm start
+earlier.py          fitted values taken over from an earlier model, for a warm start
 input_tables.py     the tables that the flags name, and the fingerprint of a dataset
 pipeline.py         all steps of preparation, on one page
 windows.py          examples -> batches of model inputs (Eq. 2)

@@ -1,4 +1,4 @@
-"""What a dataset keeps of the one that an earlier model was trained on, for a warm start.
+"""Fitted values that a dataset takes over from an earlier model, for a warm start.
 
 The weights of a network belong to the ids and scales that it was trained with. So vocabularies only
 grow: every value keeps its id, and new ones get the next ids. Scales stay as they are while the
@@ -23,12 +23,12 @@ from mmnet.data.items import Vocabularies
 from mmnet.schema import FIRST_ID, AgeSpec, CycleSpec, FeatureSpec, FieldSpec, TextSpec
 
 MOST_SDS = 1.0
-"""How far the mean of a column, or of the rates, may move from that of the earlier model, in its
+"""Maximum distance of the mean of a column, or of the rates, from that of the earlier model, in its
 standard deviations. Within it, and within `MOST_TIMES`, most standardised values stay between -3
 and 3, where a network has seen values before."""
 
 MOST_TIMES = 2.0
-"""By which factor a standard deviation may grow or shrink."""
+"""Maximum factor by which a standard deviation may grow or shrink."""
 
 FIX = "remove --warm_start to train from scratch"
 

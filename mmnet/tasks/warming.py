@@ -1,4 +1,4 @@
-"""Training that starts from an earlier model: what must be alike, and what may not be learned."""
+"""Training that starts from an earlier model, and checks that the two models are compatible."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def earlier_model(flags: TrainConfig) -> Parent | None:
     builder, _ = model_options(flags)
     if builder.kind != "network":
         console.print(
-            f"--warm_start is not used: --model={flags.model} is fitted on all training rows anew"
+            f"--warm_start is not used: --model={flags.model} is fitted on all training rows again"
         )
         return None
     found = parent.read(flags.warm_start)

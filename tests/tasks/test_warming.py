@@ -81,7 +81,7 @@ def test_what_is_fitted_in_one_go_says_that_it_starts_anew(run_dir, capsys):
     own = parse(TrainConfig, [f"--warm_start={run_dir}", "--model=lightgbm"])
     assert warming.earlier_model(own) is None
     said = capsys.readouterr().out.replace("\n", " ")
-    assert "--warm_start is not used: --model=lightgbm is fitted on all training rows anew" in said
+    assert "--warm_start is not used: --model=lightgbm is fitted on all training rows again" in said
 
 
 def test_flags_of_training_may_differ(run_dir):
