@@ -89,8 +89,12 @@ def check_start(dataset: Dataset, earlier: Parent) -> None:
         return
     calendar = dataset.fitted.calendar
     test = calendar.number(str(dataset.first_targets["test"]), "warm_start")
-    unseen = earlier.first_targets["test"]
-    learned = calendar.number(str(unseen), "warm_start") - 1
+    if "test" not in earlier.first_targets:
+        raise NotAlike(
+            "--warm_start: the earlier model was exported without the periods of its split, so "
+            f"that it may have learned from test periods; {FIX}"
+        )
+    learned = calendar.number(str(earlier.first_targets["test"]), "warm_start") - 1
     if earlier.refitted_until is not None:
         learned = max(learned, calendar.number(str(earlier.refitted_until), "warm_start"))
     if learned >= test:

@@ -109,6 +109,12 @@ def test_a_model_that_has_learned_from_the_test_is_refused(dataset, run_dir):
         warming.check_start(dataset, dataclasses.replace(earlier, refitted_until=first))
 
 
+def test_a_model_that_does_not_say_what_it_has_learned_from_is_refused(dataset, run_dir):
+    earlier = dataclasses.replace(parent.read(run_dir), first_targets={})
+    with pytest.raises(NotAlike, match="exported without the periods of its split, so that it"):
+        warming.check_start(dataset, earlier)
+
+
 def test_without_a_split_by_time_the_splits_must_be_alike(dataset, run_dir):
     earlier = parent.read(run_dir)
 
