@@ -25,6 +25,7 @@ DRIVERS = {
     "evaluate": config.EvaluateConfig,
     "predict": config.PredictConfig,
     "drift": config.DriftConfig,
+    "nightly": config.NightlyConfig,
     "experiment": config.ExperimentConfig,
     "mma4ctr.prepare": clicks.PrepareConfig,
     "mma4ctr.train": clicks.TrainConfig,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mmnet.api.exports import Export
     from mmnet.api.networks import DFTC, GRU, MMVED, EncoderDecoder, MMNet, Transformer
     from mmnet.api.runs import Run
+    from mmnet.api.versions import Versions
     from mmnet.checks import InputError
     from mmnet.evaluation import metrics
     from mmnet.training import losses
@@ -32,6 +33,7 @@ __all__ = [
     "MMNet",
     "Run",
     "Transformer",
+    "Versions",
     "layers",
     "losses",
     "metrics",
@@ -46,7 +48,10 @@ _CLASSES = _NETWORKS | {
     "Export": "api.exports",
     "InputError": "checks",
     "Run": "api.runs",
+    "Versions": "api.versions",
 }
+_LIGHT = ("checks", "api.datasets", "api.exports", "api.runs", "api.versions", "mma4ctr")
+"""Modules that do without TensorFlow until it is needed."""
 _MODULES = {
     "layers": "layers",
     "losses": "training.losses",
@@ -74,7 +79,7 @@ def __dir__() -> list[str]:
 
 def _quietly(module: str) -> Any:
     """Imports a module of the package; TensorFlow, where it needs it, without its notes."""
-    if module not in ("checks", "api.datasets", "api.exports", "api.runs", "mma4ctr"):
+    if module not in _LIGHT:
         from mmnet.startup import load_tensorflow
 
         load_tensorflow()

@@ -14,7 +14,8 @@ from pathlib import Path
 from mmnet.checks import did_you_mean, shown
 
 COMMANDS = (
-    *("inspect", "prepare", "encode", "train", "evaluate", "predict", "drift", "experiment"),
+    *("inspect", "prepare", "encode", "train", "evaluate", "predict", "drift", "nightly"),
+    "experiment",
     *("mma4ctr prepare", "mma4ctr train", "mma4ctr evaluate", "mma4ctr predict"),
     "mma4ctr experiment",
 )

@@ -13,7 +13,9 @@ from pydantic import Field
 
 from mmnet.experiment_flags import GridFlags, StudyFlags
 from mmnet.flags import Columns, Flags, Numbers, Repeated
+from mmnet.promotion_flags import ChallengerFlags, LoggedFlags, PromotionFlags, VersionFlags
 from mmnet.recipes import durations, reading
+from mmnet.scoring_flags import DriftFlags, ScoringFlags
 from mmnet.table_flags import ContentFlags, EngineFlags, MemoryFlags, TableFlags
 
 # ---------------------------------------------------------------------- groups of both systems
@@ -415,7 +417,7 @@ class EncodeConfig(ContentFlags, MemoryFlags):
     )
 
 
-class PredictConfig(ScoreFlags, TableFlags):
+class PredictConfig(ScoreFlags, ScoringFlags, TableFlags):
     """Flags of `python -m mmnet.predict`. Table flags default to those of the export."""
 
     dataset_dir: str = Field(
@@ -427,27 +429,6 @@ class PredictConfig(ScoreFlags, TableFlags):
     explain: bool = Field(
         False, description="Add a column weight_<modality> with the attention weight per modality."
     )
-    allow_short_history: bool = Field(
-        False,
-        description="Score although the counts begin later than the training log did; ages that "
-        "--inputs=age counts from first clicks are then unknown.",
-    )
-    only_items: str = Field(
-        "", description="Table of the items to score; taxonomy means still use all items."
-    )
-    processes: int = Field(
-        1, ge=1, description="Number of scoring processes; each uses one CPU core."
-    )
-    static_cache: str = Field(
-        "",
-        description="Directory to cache the parts of the network that depend on items alone, so "
-        "that the next period is scored faster.",
-    )
-    runtime: Literal["tensorflow", "xla", "onnx", "openvino", "fastest"] = Field(
-        "tensorflow",
-        description="Inference runtime; fastest measures all on a sample of the items and uses the "
-        "fastest. onnx and openvino need `pip install 'mmnet[fast]'`.",
-    )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
         description="Inference dtype. bfloat16 needs --runtime=openvino, and is refused if it "
@@ -455,16 +436,6 @@ class PredictConfig(ScoreFlags, TableFlags):
     )
     items_a_day: int = Field(
         1_000_000, ge=1, description="Items per day for which to estimate the number of workers."
-    )
-    rule: str = Field(
-        "",
-        description="Add a column with the decision of a rule: stored (the export's first rule), "
-        "another rule of the export's --rules, or threshold=PERCENT.",
-    )
-    explore: bool = Field(
-        False,
-        description="Decide `explore` instead of `drop` for items below the threshold whose "
-        "interval reaches above it.",
     )
     ranking_features: str = Field(
         "",
@@ -482,7 +453,7 @@ class PredictConfig(ScoreFlags, TableFlags):
     )
 
 
-class DriftConfig(ExportFlags, TableFlags):
+class DriftConfig(ExportFlags, DriftFlags, TableFlags):
     """Flags of `python -m mmnet.drift`. Table flags default to those of the export."""
 
     dataset_dir: str = Field(
@@ -492,22 +463,24 @@ class DriftConfig(ExportFlags, TableFlags):
     checked: str = Field(
         "", description="Period to check; default: the last complete period of the counts."
     )
-    psi: float = Field(
-        0.2, gt=0, description="Population stability index (PSI) above which a column drifts."
+
+
+class NightlyConfig(
+    VersionFlags,
+    ChallengerFlags,
+    PromotionFlags,
+    LoggedFlags,
+    DriftFlags,
+    ScoringFlags,
+    TrainConfig,
+):
+    """Flags of `python -m mmnet.nightly`. The flags of train apply to the challenger."""
+
+    output: str = Field(
+        "", description="Scores of all items by the champion, as of `predict`; empty scores none."
     )
-    ks: float = Field(
-        0.2, gt=0, description="Kolmogorov-Smirnov distance above which a column drifts."
-    )
-    volume: float = Field(
-        2.0,
-        gt=1,
-        description="Factor of change in the total clicks of a period above which it drifts.",
-    )
-    bias: float = Field(
-        0.2,
-        gt=0,
-        description="Change in bias (mean prediction minus mean rate), as a fraction of the mean "
-        "rate, above which predictions drift.",
+    exit_code_kept: int = Field(
+        0, ge=0, le=255, description="Exit code of a night that keeps the champion."
     )
 
 

@@ -115,6 +115,10 @@ def _define_one(name: str, field: FieldInfo, values: absl_flags.FlagValues) -> N
         absl_flags.DEFINE_multi_string(name, list(default), text, **how)
     elif "comma-separated" in field.metadata:
         absl_flags.DEFINE_list(name, [str(value) for value in default], text, **how)
+    elif "optional value" in field.metadata:
+        flag = absl_flags.Flag(absl_flags.ArgumentParser(), None, name, default, text)
+        flag.boolean = True  # without a value, absl gives such a flag the text "true"
+        absl_flags.DEFINE_flag(flag, values)
     elif typing.get_origin(kind) is Literal:
         absl_flags.DEFINE_enum(name, default, list(typing.get_args(kind)), text, **how)
     elif kind is bool:

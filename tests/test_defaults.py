@@ -13,7 +13,14 @@ PACKAGE = Path(mmnet.__file__).parent
 OTHER_NAMES = ("data/sources/", "mma4ctr/data/generator/")
 """Where the arguments of functions are the names of --source_set and --generate, not flags."""
 
-DECLARING = ("config.py", "table_flags.py", "mma4ctr/config.py", "models/options.py")
+DECLARING = (
+    "config.py",
+    "table_flags.py",
+    "promotion_flags.py",
+    "scoring_flags.py",
+    "mma4ctr/config.py",
+    "models/options.py",
+)
 TWO_SYSTEMS = "each system has its own choices"
 ALLOWED = {
     "mma4ctr/config.py": {
@@ -28,6 +35,11 @@ ALLOWED = {
         "output": "of drift: a directory",
         "precision": "of predict: what a runtime can do, not what training can",
     },
+    "promotion_flags.py": {
+        "alpha": "of a promotion",
+        "keep": "of versions; training keeps checkpoints",
+    },
+    "models/heads.py": {"clip": "of predictions; the flag's is of weights"},
     "models/options.py": {"learning_rate": "LightGBM's own parameter"},
     "layers/attention.py": {"softmax_axis": "an axis; the option names one of two"},
     "data/calendars.py": {"time_zone": "of periods that are no times"},

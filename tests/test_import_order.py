@@ -24,6 +24,8 @@ ROOMS = (
         "config",
         "table_flags",
         "experiment_flags",
+        "promotion_flags",
+        "scoring_flags",
         "flags",
         "recipes",
         "checks",
@@ -47,7 +49,7 @@ ROOMS = (
     ("driver", "__main__"),
     (
         *("inspect", "prepare", "encode", "train", "series", "evaluate", "predict", "drift"),
-        "experiment",
+        *("nightly", "experiment"),
     ),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
@@ -258,6 +260,22 @@ MISTAKES = {
         (["--psi=0"], "--psi: "),
         (["--saved_model=no", *TABLES], "--saved_model=no: no SavedModel there"),
         (["--saved_model=export", *TABLES], "profile.json is missing"),
+    ],
+    "nightly": [
+        (["--model=s"], "--models not given"),
+        (["--modles=m"], "unknown flag --modles"),
+        (["--models=m", "--rollback=last"], "--rollback: must be the number of a version"),
+        (["--models=m", "--rollback"], "--models=m: no such directory"),
+        (["--models=m", "--history"], "no night has ended there yet"),
+        (["--models=m"], "--counts and --items not given"),
+        (["--models=m", *TABLES, "--run_dir=r"], "--run_dir is set by the night itself"),
+        (["--models=m", *TABLES, "--split=by_item"], "--split=by_item: models of different"),
+        (["--models=m", *TABLES, "--model=ha"], "--model=ha is not exported"),
+        (["--models=m", *TABLES, "--promote=best"], "--promote must be better or not_worse"),
+        (["--models=m", *TABLES, "--decisions=no.csv"], "no.csv: no such file"),
+        (["--models=m", *TABLES, "--decisions=items.csv"], "items.csv has no column 'period'"),
+        (["--models=m", "--counts=no.csv", "--items=items.csv"], "no.csv: no such file"),
+        (["--models=m", *TABLES, "--taxonomies=categry"], "items.csv has no column 'categry'"),
     ],
     "experiment": [
         (["--experimnet=no"], "unknown flag --experimnet"),

@@ -13,12 +13,14 @@
 # %% [markdown]
 # # Every night
 #
-# **Conclusion.** A nightly job needs five steps, and each is one call or one command: check for
-# drift, score as of yesterday, compare the last scores with what happened, train again if one of
-# the two checks asks for it, and publish the new export as a new version. The old version stays, so
-# that a rollback is one path.
+# **Conclusion.** `python -m mmnet.nightly` is the whole job in one command: it checks for drift,
+# trains a challenger, compares it with the champion, promotes the better one, scores, and rolls
+# back. This tutorial takes the steps one by one, for those who want to see what happens in each, or
+# to build another job of them.
 #
-# The job below is written in Python. Every step exists as a command with an exit code as well.
+# The steps are: check for drift, score as of yesterday, compare the last scores with what happened,
+# train again if one of the two checks asks for it, and publish the new export as a new version. The
+# old version stays, so that a rollback is one path.
 
 # %%
 import mmnet
@@ -241,17 +243,13 @@ for number in (1, 2):
 pd.DataFrame(rows).T.round(2)
 
 # %% [markdown]
-# ## The same as a script for cron
+# ## The same as one command for cron
+#
+# The command also compares challenger and champion with a test, on periods from which neither has
+# learned; refuses fields that are filled in later; resumes what was killed; and keeps a history.
 #
 # ```bash
-# python -m mmnet.drift --saved_model=versions --counts=counts.parquet --items=items.parquet \
-#     --output=drift
-# case $? in
-#     0) ;;
-#     3) python -m mmnet.train --flagfile=flags.txt --counts=counts.parquet \
-#            --items=items.parquet --run_dir="runs/$(date +%F)" ;;
-#     *) exit 1 ;;
-# esac
-# python -m mmnet.predict --saved_model=versions --counts=counts.parquet --items=items.parquet \
-#     --rule=stored --output="scores-$(date +%F).parquet"
+# python -m mmnet.nightly --models=models/mmnet --flagfile=flags.txt --counts=counts.parquet \
+#     --items=items.parquet --rule=stored --output=scores.parquet
+# python -m mmnet.nightly --models=models/mmnet --rollback
 # ```

@@ -6,6 +6,7 @@ datasets.py    `Dataset`: tables in, batches for any Keras model out
 networks.py    `MMNet` and its baselines, as ordinary Keras models
 exports.py     `Export`: scores, decisions and drift of an exported model
 runs.py        `Run`: a training run and its files
+versions.py    `Versions`: versions of a model, night after night, and the champion among them
 
 `mmnet` itself exports all of it; the API of MMa4CTR is in `mma4ctr/api.py`.
 """

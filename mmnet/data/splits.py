@@ -164,7 +164,9 @@ def split_examples(
     with so_far(lambda: ledger):
         for name, part in splits.items():
             _check_rows(name, len(part), task)
-    return Split(**splits, first_targets=cuts[:3]), ledger
+    # After a refit, no period of the log is one that the model has not learned from.
+    first_targets = (*cuts[:1], *[panel.num_periods] * 2) if refit and cuts else cuts[:3]
+    return Split(**splits, first_targets=first_targets), ledger
 
 
 def _check_rows(name: str, number: int, task: TaskFlags) -> None:

@@ -17,12 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmnet.checks import InputError, did_you_mean
-from mmnet.promotion.comparing import Comparison
-from mmnet.promotion.outages import Outages
 from mmnet.schema import SCENARIOS
+
+if TYPE_CHECKING:  # they need TensorFlow, and a rule is checked without it
+    from mmnet.promotion.comparing import Comparison
+    from mmnet.promotion.outages import Outages
 
 FEWEST_ITEMS = 30
 """Minimum number of test items. With fewer, squared errors are too skewed for a t test."""

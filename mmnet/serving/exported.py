@@ -137,7 +137,7 @@ def champion(path: Path, versions: Collection[int]) -> int:
         versions: the numbers of those that are there.
 
     Raises:
-        InputError: the file cannot be read, or names a version that is not there.
+        InputError: the file cannot be read, or names a version that does not exist.
     """
     file = path / CHAMPION
     try:

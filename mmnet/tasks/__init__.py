@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmnet.tasks.experimenting import experiment
     from mmnet.tasks.inspecting import inspect
+    from mmnet.tasks.night import nightly
     from mmnet.tasks.preparing import encode, prepare
     from mmnet.tasks.scoring import drift, predict
     from mmnet.tasks.starting import evaluate, train, trainer
@@ -22,6 +23,7 @@ __all__ = [
     "evaluate",
     "experiment",
     "inspect",
+    "nightly",
     "predict",
     "prepare",
     "train",
@@ -38,6 +40,7 @@ _FILES = {
     "predict": "scoring",
     "drift": "scoring",
     "experiment": "experimenting",
+    "nightly": "night",
 }
 
 

@@ -42,7 +42,11 @@ def prepare(flags: PrepareConfig) -> None:
 
 
 def dataset_of_tables(
-    flags: PrepareConfig | TrainConfig, directory: Path, earlier: Fitted | None = None
+    flags: PrepareConfig | TrainConfig,
+    directory: Path,
+    earlier: Fitted | None = None,
+    *,
+    refit: bool = False,
 ) -> Dataset:
     """Prepare a dataset directory from the tables, or reuse it if it is complete and unchanged.
 
@@ -50,6 +54,7 @@ def dataset_of_tables(
         flags: flags of the tables and of the examples.
         directory: the dataset directory.
         earlier: see `pipeline.prepare`.
+        refit: likewise.
 
     Raises:
         InputError: another process is making it.
@@ -67,13 +72,16 @@ def dataset_of_tables(
         fingerprint, hashes = input_tables.fingerprint(
             found, table_flags, task_flags, encoders, earlier
         )
+        fingerprint += "-refit" if refit else ""
 
         def fill(folder: Path) -> store.About:
             progress.advance(title="making the dataset")
             allocate = functools.partial(new_array, folder)
             try:
                 made = pipeline.prepare(
-                    found, table_flags, task_flags, encoders, allocate, earlier=earlier
+                    *(found, table_flags, task_flags, encoders, allocate),
+                    earlier=earlier,
+                    refit=refit,
                 )
             except InputError as error:
                 error.of_tables = bool(flags.items)  # those of a source have a known layout

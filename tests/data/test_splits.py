@@ -196,6 +196,7 @@ def test_a_refit_trains_on_the_targets_of_all_spans_and_keeps_the_others_as_they
     assert pairs(found.validation) == pairs(before.validation)
     assert pairs(found.test) == pairs(before.test)
     assert ledger[0].rows_out == len(found.train)
+    assert found.first_targets == (1, 21, 21)  # nothing in the log is unseen
 
 
 def test_an_earlier_origin_moves_every_span_by_whole_test_spans():

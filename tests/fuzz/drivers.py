@@ -124,6 +124,12 @@ COMMANDS = [
         ("ranking.parquet",),
     ),
     Command(
+        "mmnet.nightly",
+        (*worlds.TABLES, "--model=smoothed_history", "--models=new"),
+        TABLES,
+        ("new",),
+    ),
+    Command(
         "mmnet.encode",
         (*worlds.PICTURES, "--output=vectors"),
         ("items.csv", "pictures", "network"),

@@ -254,7 +254,7 @@ def test_a_pointer_names_the_version_to_use(tmp_path):
     assert exported.version_directory(tmp_path / "2") == tmp_path / "2"
     for text in ("3\n", "", "²"):
         pointer.write_text(text, encoding="utf-8")
-        with pytest.raises(InputError, match="champion must name one of the versions 1, 2; .*roll"):
+        with pytest.raises(InputError, match="champion must name one of the versions 1, 2; "):
             exported.version_directory(tmp_path)
 
 
