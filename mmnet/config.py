@@ -335,7 +335,16 @@ class DecisionFlags(Flags):
         min_length=1,
         description="Decision rules: threshold=PERCENT keeps items predicted at that rate or more, "
         "keep=SHARE keeps that share of the items, recall=SHARE drops as many items as possible "
-        "while keeping that share of the true top 5 %. predict calls the first one `stored`.",
+        "while keeping that share of the true top 5 %, keep=SHARE per COLUMN keeps that share of "
+        "the items of each value of a taxonomy or categorical column. predict calls the first one "
+        "`stored`.",
+    )
+    explore_share: Annotated[float, "added later"] = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Largest expected share of items that are explored: items that a rule would "
+        "drop, although the upper end of their interval reaches its threshold.",
     )
     interval_level: float = Field(
         0.9, gt=0, lt=1, description="Target coverage of the prediction intervals."
@@ -427,7 +436,9 @@ class PredictConfig(ScoreFlags, ScoringFlags, TableFlags):
         "", description="Last period to use as history; default: the last complete period."
     )
     explain: bool = Field(
-        False, description="Add a column weight_<modality> with the attention weight per modality."
+        False,
+        description="Add a column weight_<modality> with the attention weight per modality, and "
+        "reason_<input> with the change of the score, in percentage points, if an input is hidden.",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
@@ -436,6 +447,17 @@ class PredictConfig(ScoreFlags, ScoringFlags, TableFlags):
     )
     items_a_day: int = Field(
         1_000_000, ge=1, description="Items per day for which to estimate the number of workers."
+    )
+    rule: str = Field(
+        "",
+        description="Add a column with the decision of a rule: stored (the export's first rule), "
+        "another rule of the export's --rules, or threshold=PERCENT.",
+    )
+    explore: bool = Field(
+        False,
+        description="Decide `explore` instead of `drop` for some of the items below the threshold "
+        "whose interval reaches it, at the rate that --explore_share of train set, and add a "
+        "column with the propensity: the probability with which an item is kept or explored.",
     )
     ranking_features: str = Field(
         "",

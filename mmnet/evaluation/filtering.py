@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -233,11 +234,24 @@ def rule_scores(frame: pd.DataFrame, predictions: Mapping[str, pd.DataFrame]) ->
 # --------------------------------------------------------------------------------- the report
 
 
+@dataclass(frozen=True)
+class Applied:
+    """Thresholds of a rule.
+
+    Attributes:
+        threshold: keep rows predicted at this rate or more, percent; of a quota, what is shown.
+        of_rows: of a quota: the threshold of each row of a scenario, percent, [rows].
+    """
+
+    threshold: float
+    of_rows: np.ndarray | None = None
+
+
 def write(
     directory: Path,
     frame: pd.DataFrame,
     floors: Mapping[str, pd.DataFrame],
-    rules: Mapping[str, float],
+    rules: Mapping[str, Applied],
     coverage: pd.DataFrame,
     *,
     system: str,
@@ -250,7 +264,7 @@ def write(
         directory: directory of the evaluation.
         frame: the system's predictions of the test rows, all scenarios, see `report`.
         floors: name -> predictions of the same rows, in the same order.
-        rules: name -> its threshold, solved on validation.
+        rules: name -> its thresholds, solved on validation.
         coverage: coverage of prediction intervals, see `conformal.coverage`.
         system: its name.
         level: that the intervals are calibrated for.
@@ -267,20 +281,17 @@ def write(
         if len(np.unique(item)) < 2:
             return {}, None
         sweeps[scenario] = sweep(truth, predicted, item, replicates=replicates)
-        table = sweep(
-            truth,
-            predicted,
-            item,
-            kept_shares=(),
-            thresholds=list(rules.values()),
-            replicates=replicates,
-        ).set_index("threshold")
-        applied[scenario] = pd.DataFrame(
-            [
-                {"rule": name, "threshold": at, **table.loc[at], **kept(truth, predicted, item, at)}
-                for name, at in rules.items()
-            ]
-        )
+        single = [rule.threshold for rule in rules.values() if rule.of_rows is None]
+        table = _at(truth, predicted, item, single, replicates)
+        lines = []
+        for name, rule in rules.items():
+            line, score, at = table, predicted, rule.threshold
+            if rule.of_rows is not None:  # of a score's distance from its own threshold
+                score, at = predicted - rule.of_rows, 0.0
+                line = _at(truth, score, item, [at], replicates)
+            told = {**line.loc[at], **kept(truth, score, item, at)}
+            lines.append({"rule": name, "threshold": rule.threshold, **told})
+        applied[scenario] = pd.DataFrame(lines)
         parts = {name: plots.by_scenario(other)[scenario] for name, other in floors.items()}
         pools[scenario] = replay(
             truth,
@@ -300,6 +311,19 @@ def write(
     figure = plots.filter_plot(sweeps, pools)
     plots.write_figure(directory / "decision.png", figure)
     return found, figure
+
+
+def _at(
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    item: np.ndarray,
+    thresholds: Sequence[float],
+    replicates: int,
+) -> pd.DataFrame:
+    found = sweep(
+        truth, predicted, item, kept_shares=(), thresholds=thresholds, replicates=replicates
+    )
+    return found.set_index("threshold")
 
 
 def kept(

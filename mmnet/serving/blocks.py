@@ -18,8 +18,9 @@ from mmnet.data.dialects import text_options
 from mmnet.data.ids import ItemIds, check_unknown, item_ids
 from mmnet.data.ledger import Rule
 from mmnet.data.tables import Block, Rows, Table
-from mmnet.serving import bundle, decision, exported, runtimes
+from mmnet.serving import bundle, decision, exported, reasons, runtimes
 from mmnet.serving.budget import Measured
+from mmnet.serving.decision import Asked
 from mmnet.serving.exported import STATIC
 from mmnet.serving.inputs import Arrays, Inputs
 from mmnet.serving.job import Job
@@ -43,9 +44,11 @@ class Scorer:
         wanted = runtime or job.runtime
         self._model = _Model(job, "tensorflow" if wanted == "fastest" else wanted)
         self.signature = self._model.signature
-        self._decisions = None
+        self._decisions = self._quota = None
         if job.rule:
             self._decisions = exported.document(job.saved_model, decision.FILE, decision.Decisions)
+            self._threshold = self._decisions.rule(job.rule).threshold
+            self._quota = self._decisions.quota(job.rule, self._fitted)
         self.measured = Measured()
 
     def sample(self, inputs: Inputs, rows: int) -> Arrays:
@@ -62,8 +65,8 @@ class Scorer:
         Yields:
             item_id, period (the predicted one, in the input's type), predicted_share_rate
             (percent), observed_periods (window entries that were not missing), seen_clicks (their
-            clicks), weight_<modality> for each of the job's modalities, which sum to 1, and the
-            decision of its rule; one row per item.
+            clicks), weight_<modality> for each of the job's modalities, which sum to 1, the reasons
+            if it asks for them, and the decision of its rule; one row per item.
         """
         for piece in inputs.pieces(self._job.tables.shard_items, blocks):
             yield self._score(inputs, piece)
@@ -76,6 +79,7 @@ class Scorer:
             piece, ids = piece.keep(wanted), ids.filter(pa.array(wanted))
         tensors = self._read(inputs, piece) if len(piece) else {}
         scores = np.empty(len(piece), np.float32)
+        found_reasons = self._reasons(inputs, piece)
         weights = np.empty((len(piece), len(job.modalities)), np.float32)
         for part in tables.runs(slice(0, len(piece)), runtimes.TILE):
             start = time.perf_counter()
@@ -96,11 +100,32 @@ class Scorer:
                 "observed_periods": (spec.window - missing).astype(np.int32),
                 "seen_clicks": clicks.astype(np.int64),
                 **{f"weight_{name}": weights[:, n] for n, name in enumerate(job.modalities)},
+                **found_reasons,
             }
         )
         if self._decisions is None:
             return scored
-        return decision.add(scored, self._decisions, job.rule, explore=job.explore)
+        threshold = self._threshold
+        if self._quota is not None:
+            field, thresholds = self._quota
+            threshold = thresholds[inputs.groups(piece, field)]
+        asked = Asked(job.rule, threshold, explore=job.explore, period=target)
+        return decision.add(scored, self._decisions, asked)
+
+    def _reasons(self, inputs: Inputs, piece: Table) -> Arrays:
+        """Returns the reasons of the scores of some items by column, float32 [items]."""
+        if not self._job.reasons:
+            return {}
+        spec = self._fitted.spec
+        names = reasons.columns(spec)
+        if not len(piece):
+            return {name: np.zeros(0, np.float32) for name in names}
+        tensors = inputs.history(piece) | inputs.static(piece)
+        score = self._model.whole(tensors)
+        found = {}
+        for name, gone in zip(names, reasons.hidden(spec).values(), strict=True):
+            found[name] = score - self._model.whole(tensors | reasons.filled(tensors, gone))
+        return found
 
     def _read(self, inputs: Inputs, piece: Table) -> Arrays:
         """Returns the inputs of the model's last signature for some items."""
@@ -142,6 +167,12 @@ class _Model:
         )
         if self.is_cut:  # always in float32, so that cached parts are valid for every job
             self._static = runtimes.opened(job.saved_model, "static", runtime=runtime)
+        if job.reasons:  # in float32, since they are small differences
+            self._whole = runtimes.opened(job.saved_model, "serving_default", runtime=runtime)
+
+    def whole(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Returns the scores of items by `serving_default`, percent, float32 [items]."""
+        return _tile_by_tile(self._whole, tensors)[exported.OUTPUT]
 
     def static(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
         """Returns the static parts of items, float32 [items, width]."""

@@ -4,9 +4,9 @@
 strings, numbers) and looks up vocabularies inside the graph. Both return `predicted_share_rate`, in
 percent. `explained`, if the model has a gated fusion, reads the inputs of `serving_default` and
 also returns the fusion's weights. `examples` reads the raw columns as serialized
-`tf.train.Example`. `static` and `from_static`, if the model can be cut (`serving.halves`), are the
-same computation in two steps: the part that depends on the item alone, which can be cached, and the
-rest.
+`tf.train.Example`. `decide` reads raw columns, an id and a period, and decides, see `online`.
+`static` and `from_static`, if the model can be cut (`serving.halves`), are the same computation in
+two steps: the part that depends on the item alone, which can be cached, and the rest.
 
 See `bundle` for the files next to the SavedModel, and for how it is checked.
 """
@@ -30,11 +30,22 @@ from mmnet.data.share_rates import share_rate
 from mmnet.encoders.tokens import TokenLookup, lookup_table
 from mmnet.models.mmnet import explained, explained_names
 from mmnet.schema import FeatureSpec, NumericSpec
-from mmnet.serving import bundle, checksums, examples, golden, period_texts
+from mmnet.serving import bundle, checksums, decision, examples, golden, period_texts, reasons
 from mmnet.serving.bundle import Signature
-from mmnet.serving.exported import OUTPUT, STATIC, WEIGHTS, AboutShareRates
+from mmnet.serving.decision import Decisions
+from mmnet.serving.exported import (
+    DECIDE,
+    DECISION,
+    OUTPUT,
+    PROPENSITY,
+    STATIC,
+    WEIGHTS,
+    AboutShareRates,
+    Tolerance,
+)
 from mmnet.serving.golden import Arrays, Golden
 from mmnet.serving.halves import DYNAMIC, halves
+from mmnet.serving.online import Decider
 
 PARITY = {"float32": 1e-5, "mixed_bfloat16": 5e-2}
 """Maximum difference between the SavedModel and the Keras model, relative to the prediction, or to
@@ -45,11 +56,17 @@ two digits; bfloat16 rounds at 4e-3 in each of a dozen layers."""
 class Servable(tf.Module):
     """The signatures, with all variables and tables that they need.
 
+    Args:
+        model: see `export`.
+        fitted: likewise.
+        decisions: likewise.
+
     Attributes:
         width: width of `static`; 0 if the model cannot be cut.
+        decider: computation of `decide`; None without decisions.
     """
 
-    def __init__(self, model: keras.Model, fitted: Fitted):
+    def __init__(self, model: keras.Model, fitted: Fitted, decisions: Decisions | None = None):
         super().__init__(name="mmnet")
         both = explained(model)
         whole = model if both is None else both
@@ -68,6 +85,7 @@ class Servable(tf.Module):
             static, dynamic = parts
             self._static = lambda inputs: static(inputs, training=False)
             self._from_static = lambda inputs: dynamic(inputs, training=False)
+        self.decider = None if decisions is None else Decider(fitted, decisions)
         self._variables = [variable.value for variable in model.variables]
         self._fitted = fitted
         self._separator = separator_of(fitted.tables)
@@ -88,6 +106,8 @@ class Servable(tf.Module):
         }
         if WEIGHTS in self._outputs:
             found["explained"] = (self.explained, named)
+        if self.decider is not None:
+            found[DECIDE] = (self.decide, raw_inputs(self._fitted) | self.decider.keys())
         if self.width:
             kept = tf.TensorSpec([None, self.width], tf.float32, STATIC)
             static = {name: one for name, one in named.items() if name not in DYNAMIC}
@@ -121,6 +141,12 @@ class Servable(tf.Module):
         """`examples`: raw columns as serialized `tf.train.Example`, string [batch]."""
         columns = examples.parse(inputs[examples.INPUT], raw_inputs(self._fitted), self._separator)
         return self.raw_columns(**columns)
+
+    def decide(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`decide`: raw columns and `Decider.keys` -> score, interval, decision and reasons."""
+        if self.decider is None:
+            raise ValueError("`decisions` were not given")
+        return self.decider(lambda inputs: self._call(inputs)[0], self.read(**columns), columns)
 
     def read(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
         """Converts raw columns to tensors."""
@@ -261,6 +287,7 @@ def export(
     rows: golden.Rows | None = None,
     assets: Mapping[str, Any] | None = None,
     about: Mapping[str, Any] | None = None,
+    decisions: Decisions | None = None,
 ) -> Path:
     """Writes `directory/<version>/` atomically.
 
@@ -274,6 +301,8 @@ def export(
         rows: golden rows to include; every signature must score them like the model.
         assets: more JSON documents to include, by file name in `assets.extra/`.
         about: more facts to include: the flags of the run.
+        decisions: rules and intervals to include, as `decision.json` and as the signature `decide`;
+            None exports neither.
 
     Returns:
         The directory of the version.
@@ -281,21 +310,24 @@ def export(
     Raises:
         RuntimeError: the SavedModel returns other scores than the model.
     """
-    servable = Servable(model, fitted)
+    servable = Servable(model, fitted, decisions)
+    own = {} if decisions is None else {decision.FILE: decisions.model_dump(mode="json")}
+    described = AboutShareRates(
+        fitted=fitted,
+        modalities=tuple(explained_names(model)),
+        reasons=tuple(reasons.hidden(fitted.spec)),
+        relative_tolerance=PARITY[model.dtype_policy.name],
+        **(about or {}),
+    )
     checked = [] if check is None else _of_tensors(model, servable, check)
     return bundle.write(
         directory,
         servable,
         servable.signatures(),
-        AboutShareRates(
-            fitted=fitted,
-            modalities=tuple(explained_names(model)),
-            relative_tolerance=PARITY[model.dtype_policy.name],
-            **(about or {}),
-        ),
+        described,
         version=version,
-        assets=assets,
-        goldens=[] if rows is None else _of_rows(model, servable, rows),
+        assets=own | dict(assets or {}),
+        goldens=[] if rows is None else _of_rows(model, servable, rows, described.tolerance),
         checked=[
             Golden(one.signature, one.inputs, {OUTPUT: one.outputs[OUTPUT]})
             for one in checked
@@ -333,7 +365,9 @@ def _of_tensors(model: keras.Model, servable: Servable, tensors: Arrays) -> list
     return found
 
 
-def _of_rows(model: keras.Model, servable: Servable, rows: golden.Rows) -> list[Golden]:
+def _of_rows(
+    model: keras.Model, servable: Servable, rows: golden.Rows, tolerance: Tolerance
+) -> list[Golden]:
     """Returns golden rows for every signature, with the Keras model's own scores."""
     columns = {name: tf.constant(array) for name, array in rows.columns.items()}
     read = {name: np.asarray(tensor) for name, tensor in servable.read(**columns).items()}
@@ -343,7 +377,38 @@ def _of_rows(model: keras.Model, servable: Servable, rows: golden.Rows) -> list[
         first,
         Golden("raw_columns", rows.columns, scored),
         Golden("examples", {examples.INPUT: examples.serialize(rows.columns)}, scored),
+        *_decided(model, servable.decider, rows, read, tolerance),
         *others,
+    ]
+
+
+def _decided(
+    model: keras.Model,
+    decider: Decider | None,
+    rows: golden.Rows,
+    read: Arrays,
+    tolerance: Tolerance,
+) -> list[Golden]:
+    """Returns golden rows of `decide`, without those that rounding could decide otherwise."""
+    if decider is None:
+        return []
+    variants = [read]
+    for gone in reasons.hidden(decider.fitted.spec).values():
+        variants.append(read | reasons.filled(read, gone))
+    scores = np.stack([_scores(model, one)[OUTPUT] for one in variants])
+    outputs, far = decider.expected(scores, read, rows.keys, tolerance)
+    if not far.any():  # every row has the same score: at least its number must be right
+        outputs = {
+            name: array for name, array in outputs.items() if name not in (DECISION, PROPENSITY)
+        }
+        far[:] = True
+    inputs = rows.columns | rows.keys
+    return [
+        Golden(
+            DECIDE,
+            {name: array[far] for name, array in inputs.items()},
+            {name: array[far] for name, array in outputs.items()},
+        )
     ]
 
 

@@ -14,12 +14,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mmnet.checks import InputError
 from mmnet.data.dataset import Fitted
 from mmnet.files import directories, read_json
-from mmnet.serving import checksums
+from mmnet.serving import checksums, reasons
 
 OUTPUT = "predicted_share_rate"
 WEIGHTS = "fusion_weights"
 STATIC = "static"
 """Name of the output of the static half, which is an input of the dynamic half."""
+ITEM = "id"
+"""Input of `decide`: the item's id. No column of an items table makes an input of this name."""
+LOW, HIGH = "share_rate_low", "share_rate_high"
+DECISION, PROPENSITY = "decision", "propensity"
+"""Outputs of `decide`, named as the columns of `predict`."""
+DECIDE = "decide"
 ABOUT_DIRECTORY = "assets.extra"
 CHAMPION = "champion"
 """File among the versions that has the number of the one to use; without it, the newest is used."""
@@ -63,6 +69,8 @@ class AboutShareRates(About):
     Attributes:
         fitted: values that the model was fitted with.
         modalities: names of the weights that the signature `explained` returns.
+        reasons: inputs whose reasons `decide` and `predict` return, see `reasons`; empty in exports
+            of earlier versions.
         relative_tolerance: tolerance of scores, relative to a score or to the sd of rates.
         first_targets: first period of validation and of test, if the split is by time.
     """
@@ -72,13 +80,23 @@ class AboutShareRates(About):
 
     fitted: Fitted
     modalities: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
     relative_tolerance: float = 1e-5
     first_targets: dict[str, int | str] = {}
 
     @property
     def tolerance(self) -> Tolerance:
-        """Tolerance relative to a score, to the standard deviation of rates, or to 1 percent."""
-        return Tolerance(self.relative_tolerance, {OUTPUT: max(1.0, self.fitted.spec.rate_scale)})
+        """Tolerance relative to a score, to the standard deviation of rates, or to 1 percent.
+
+        A reason is a difference of scores, and has their rounding however small it is; the end of
+        an interval has that of its score times the interval's width. Scores of ten standard
+        deviations are the largest that they are compared with.
+        """
+        scale = max(1.0, self.fitted.spec.rate_scale)
+        derived = (LOW, HIGH, *reasons.columns(self.fitted.spec))
+        return Tolerance(
+            self.relative_tolerance, {OUTPUT: scale, **dict.fromkeys(derived, 10 * scale)}
+        )
 
 
 class AboutPairs(About):

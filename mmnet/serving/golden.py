@@ -24,7 +24,7 @@ from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
 from mmnet.serving import period_texts
-from mmnet.serving.exported import Tolerance
+from mmnet.serving.exported import ITEM, Tolerance
 
 FILE = "assets.extra/tf_serving_warmup_requests"
 MODEL = "mmnet"
@@ -40,10 +40,12 @@ class Rows:
     Attributes:
         tensors: inputs of `serving_default` by name, [rows, ...].
         columns: inputs of `raw_columns` by name, [rows, ...].
+        keys: further inputs of `decide`: `id` and `target_period`, text [rows].
     """
 
     tensors: Arrays
     columns: Arrays
+    keys: Arrays
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,11 @@ def rows(dataset: Dataset, windows: Windows, examples: Examples, number: int = 3
         name: np.where(gone, 0, _histories(getattr(panel, name), examples, windows.window))
         for name in ("clicks", "shares")
     }
-    periods = _periods(dataset, examples)
-    return Rows(tensors, counts | _columns(tensors, dataset.fitted) | periods)
+    target = panel.first_period + examples.times + dataset.fitted.spec.horizon
+    ids = panel.item_ids[examples.items].astype(str).astype(object)
+    keys = {ITEM: ids, period_texts.TARGET: _labels(dataset, target)}
+    columns = counts | _columns(tensors, dataset.fitted) | _periods(dataset, examples)
+    return Rows(tensors, columns, keys)
 
 
 def _histories(counts: np.ndarray, examples: Examples, window: int) -> np.ndarray:
@@ -102,12 +107,14 @@ def _periods(dataset: Dataset, examples: Examples) -> Arrays:
         name = period_texts.RELEASE if of_release else period_texts.FIRST_CLICK
         numbers[name] = panel.origins(given=of_release)[examples.items]
 
-    def label(number: int) -> str:
-        return "" if number == NO_PERIOD else str(panel.calendar.label(number))
+    return {name: _labels(dataset, found) for name, found in numbers.items()}
 
-    return {
-        name: np.array([label(one) for one in found], object) for name, found in numbers.items()
-    }
+
+def _labels(dataset: Dataset, numbers: np.ndarray) -> np.ndarray:
+    """Returns periods as text in the format of the tables, [rows]; empty for `NO_PERIOD`."""
+    calendar = dataset.panel.calendar
+    labels = ["" if one == NO_PERIOD else str(calendar.label(one)) for one in numbers]
+    return np.array(labels, object)
 
 
 def _columns(tensors: Arrays, fitted: Fitted) -> Arrays:
@@ -200,10 +207,10 @@ def differences(signatures: Mapping[str, Any], golden: Golden, tolerance: Tolera
         given = found[name].numpy()
         if given.shape != wanted.shape:
             return f"{golden.signature} returns {name} of shape {given.shape}, not {wanted.shape}"
-        scale = np.maximum(np.abs(wanted), tolerance.least.get(name, 1.0))
-        if wanted.dtype == bool:  # flags are either equal or not
+        if wanted.dtype.kind in "bO":  # flags and texts are either equal or not
             far = given != wanted
         else:
+            scale = np.maximum(np.abs(wanted), tolerance.least.get(name, 1.0))
             far = ~(np.abs(given - wanted) <= tolerance.relative * scale)
         if far.any():
             row = int(np.argmax(far.reshape(len(far), -1).any(axis=1)))

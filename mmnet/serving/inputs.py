@@ -31,6 +31,7 @@ from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.item_tensors import static_tensors
 from mmnet.data.ledger import Rule
 from mmnet.data.tables import Block, Rows, Table, Tables
+from mmnet.schema import FieldSpec
 from mmnet.serving import exported, first_pass, known_values
 from mmnet.serving.job import Job
 from mmnet.serving.static_cache import content_key
@@ -83,6 +84,10 @@ class Inputs(Protocol):
 
     def static(self, piece: Table) -> Arrays:
         """Returns tensors of items alone, float32 and int32, [items, ...]."""
+        ...
+
+    def groups(self, piece: Table, field: FieldSpec) -> np.ndarray:
+        """Returns the ids of a field that has one value per item, int32 [items]."""
         ...
 
     def key(self, piece: Table) -> str:
@@ -201,6 +206,12 @@ class _TableInputs:
                 tensors[vector.tensor] = numbers
         return tensors
 
+    def groups(self, piece: Table, field: FieldSpec) -> np.ndarray:
+        flags = self._fitted.tables
+        flag = "taxonomies" if field.name in flags.taxonomies else "categoricals"
+        vocabulary = self._fitted.vocabularies[field.tensor]
+        return items.encode_field(piece, field, vocabulary, flag, separator_of(flags))[:, 0]
+
     def key(self, piece: Table) -> str:
         columns = [name for name, flag in self._columns.items() if flag != "item_column"]
         given = [array[piece.places] for array in self._given.values()]
@@ -285,6 +296,10 @@ class DatasetInputs:
             name: array.astype(np.float32) if array.dtype == np.float16 else array
             for name, array in found.items()
         }
+
+    def groups(self, piece: Table, field: FieldSpec) -> np.ndarray:
+        """Returns prepared ids."""
+        return self._data.tensors[field.tensor][piece.places, 0]
 
     def key(self, piece: Table) -> str:
         """Returns a hash of the tensors themselves."""

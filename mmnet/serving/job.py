@@ -25,13 +25,14 @@ class Job(BaseModel):
         tables: flags of the tables.
         as_of: the last as-of period, as users write it; empty = the last period.
         modalities: names of the fusion's weights to write; empty = none.
+        reasons: whether to write the reasons of the scores, see `reasons`.
         runtime: inference runtime; "fastest" is the one that is fastest on some of the items.
         precision: inference dtype.
         static_cache: directory of static parts; empty = no cache.
         only_items: table of the items to score; empty = all.
         dataset_dir: prepared dataset whose items are scored; empty = items of `tables`.
         rule: rule of the export for decisions; empty = no decisions.
-        explore: see `decision.decide`.
+        explore: whether to explore, see `decision`.
         allow_short_history: see `data.moments.origins`.
     """
 
@@ -44,6 +45,7 @@ class Job(BaseModel):
     precision: Precision
     as_of: str = ""
     modalities: tuple[str, ...] = ()
+    reasons: bool = False
     static_cache: str = ""
     only_items: str = ""
     dataset_dir: str = ""
@@ -65,11 +67,14 @@ class Job(BaseModel):
         left_out: dict[str, Any] = {"static_cache": True, "dataset_dir": True}
         left_out["tables"] = {*as_before(self.tables), "memory", "allow_remote"}
         left_out["allow_short_history"] = not self.allow_short_history
+        left_out["reasons"] = not self.reasons
         about: dict[str, Any] = {
             "job": self.model_dump(mode="json", exclude=left_out),
             "files": [(str(path), *_size_and_time(path)) for path in files],
             "digests": dict(digests),
         }
+        if self.explore:  # earlier versions wrote no propensity
+            about["explore"] = "propensity"
         if not self.dataset_dir:
             about["rules"] = table_reading.RULES
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()

@@ -47,7 +47,7 @@ from mlserver.rest.requests import Request as ServerRequest
 from mlserver.utils import get_model_uri
 from pydantic import ValidationError
 
-from mmnet.checks import quoted, shown
+from mmnet.checks import shown
 from mmnet.serving import bundle, exported, request_rules, requests, server_metrics
 from mmnet.serving.admission import Admission
 from mmnet.serving.exported import AboutShareRates
@@ -279,10 +279,7 @@ class ShareRates(MLModel):
 
     def _scored(self, name: Any, read: Any, write: Any) -> Answer:
         if not isinstance(name, str) or name not in self._signatures:
-            raise RequestError(
-                f"there is no signature {quoted(name, 60)}; there are "
-                f"{', '.join(sorted(self._signatures))}"
-            )
+            raise requests.no_signature(name, self._signatures)
         function = self._signatures[name]
         arrays = read(requests.input_specs(function))
         with self._counting:

@@ -12,7 +12,7 @@ import base64
 import binascii
 import json
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -21,6 +21,7 @@ import tensorflow as tf
 from mmnet.checks import did_you_mean, quoted, shown
 from mmnet.data import spelling
 from mmnet.serving import period_texts
+from mmnet.serving.exported import DECIDE
 from mmnet.serving.request_rules import MAX_TEXT_BYTES, Rules
 
 MAX_ROWS = 4096
@@ -58,6 +59,21 @@ class RequestError(ValueError):
 def input_specs(signature: Any) -> dict[str, tf.TensorSpec]:
     """Inputs of a loaded SavedModel's signature, by name."""
     return dict(signature.structured_input_signature[1])
+
+
+def no_signature(name: Any, signatures: Iterable[str]) -> RequestError:
+    """Returns the refusal of a signature that an export does not have.
+
+    >>> str(no_signature("explained", ["serving_default", "raw_columns"]))
+    "there is no signature 'explained'; there are raw_columns, serving_default"
+    """
+    if name == DECIDE and "raw_columns" in signatures:  # it decides on share rates
+        return RequestError(
+            "this export has no signature decide, as an earlier version of mmnet wrote it; export "
+            "the model again with this version, or ask raw_columns for scores"
+        )
+    there = ", ".join(sorted(signatures))
+    return RequestError(f"there is no signature {quoted(name, _SHOWN)}; there are {there}")
 
 
 def parse(body: bytes) -> Any:
@@ -146,8 +162,10 @@ def to_tf_serving(outputs: Mapping[str, np.ndarray], *, by_row: bool) -> dict[st
 
     >>> to_tf_serving({"y": np.array([1.5], "float32")}, by_row=True)
     {'predictions': [1.5]}
+    >>> to_tf_serving({"decision": np.array([b"keep"], object)}, by_row=False)
+    {'outputs': ['keep']}
     """
-    columns = {name: array.tolist() for name, array in outputs.items()}
+    columns = {name: _listed(array) for name, array in outputs.items()}
     if len(columns) == 1:
         (values,) = columns.values()
         return {"predictions" if by_row else "outputs": values}
@@ -217,12 +235,19 @@ def to_v2(outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "datatype": _v2_name(array.dtype.name),
+            "datatype": _v2_name("O" if array.dtype == object else array.dtype.name),
             "shape": list(array.shape),
-            "data": array.ravel().tolist(),
+            "data": _listed(array.ravel()),
         }
         for name, array in outputs.items()
     ]
+
+
+def _listed(array: np.ndarray) -> list[Any]:
+    """Values as JSON has them: texts of a signature are UTF-8."""
+    if array.dtype == object:
+        return [value.decode("utf-8") for value in array.tolist()]
+    return array.tolist()
 
 
 class _Shaped:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mmnet import models
+from mmnet import models, schema
 from mmnet.checks import InputError
 from mmnet.config import (
     TrainConfig,
@@ -24,7 +24,8 @@ from mmnet.evaluation.halves import Halves, halves
 from mmnet.evaluation.predicting import Predict, Predicted, Predictor, ScenarioSet
 from mmnet.files import UNREADABLE, read_json
 from mmnet.models.ensemble import averaged
-from mmnet.serving import decision
+from mmnet.schema import FieldSpec
+from mmnet.serving import decision, rules
 from mmnet.tasks.building import MEMBERS, built, members_of, model_options, weights_of
 from mmnet.tasks.shown import console, print_remarks, target_remarks
 from mmnet.training import resume, tensorboard
@@ -290,7 +291,7 @@ def _report_on(
         directory,
         rows,
         floors,
-        {text: rule.threshold for text, rule in decisions.rules.items()},
+        {text: _thresholds(rule, test) for text, rule in decisions.rules.items()},
         conformal.coverage(decisions.intervals, rows),
         system=title_of(flags),
         level=flags.interval_level,
@@ -320,6 +321,25 @@ def _report_on(
             },
         ),
     )
+
+
+def _groups(dataset: Dataset, examples: Examples, field: FieldSpec) -> np.ndarray:
+    """Values of a field with one value per item, text [examples]; empty where they are unknown."""
+    vocabulary = dataset.fitted.vocabularies[field.tensor]
+    names = np.array([""] * schema.FIRST_ID + list(vocabulary), object)
+    return names[dataset.tensors[field.tensor][examples.items, 0]]
+
+
+def _thresholds(rule: decision.Rule, rows: ScenarioSet) -> filtering.Applied:
+    """Thresholds of a rule for the rows of each scenario."""
+    spec = rows.dataset.fitted.spec
+    groups = [
+        _groups(rows.dataset, rows.examples, field)
+        for field in spec.fields
+        if field.name == rule.per
+    ]
+    of_rows = rule.of_groups(groups[0]) if groups else None
+    return filtering.Applied(rule.threshold, of_rows)
 
 
 def attention_of(system: Any, dataset: Dataset, flags: TrainConfig) -> Attention | None:
@@ -362,10 +382,15 @@ def validation_of(
     scenarios = scenario_set(dataset, windows, "validation", flags, fitting)
     with Progress("predicting the validation rows"):
         predicted = scenarios.predictions(predict)
+    fields = [rules.quota_field(rule, dataset.fitted.spec) for rule in flags.rules]
     decisions = decision.fit(
         scenarios.frame(predicted),
         flags.rules,
         level=flags.interval_level,
         max_rate=dataset.fitted.spec.max_rate,
+        explore_share=flags.explore_share,
+        groups={
+            field.name: _groups(dataset, fitting, field) for field in fields if field is not None
+        },
     )
     return Validation(fitting, predicted, decisions)

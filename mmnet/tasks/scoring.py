@@ -151,6 +151,8 @@ def _decisions(flags: PredictConfig) -> decision.Decisions | None:
         return None
     found = exported.document(flags.saved_model, decision.FILE, decision.Decisions)
     found.rule(flags.rule or "stored")  # refused before anything is read
+    if flags.explore:
+        found.explore_probability(flags.rule or "stored")
     if not exported.has_asset(flags.saved_model, profile.FILE):  # exported by an earlier version
         return found
     described = exported.document(flags.saved_model, profile.FILE, profile.Profile)
@@ -169,8 +171,13 @@ def _score(flags: PredictConfig) -> None:
             "--ranking_from needs --ranking_features; to score as of one period, give --as_of"
         )
     decisions = _decisions(flags)
-    modalities = exported.modalities(flags.saved_model) if flags.explain else ()
-    fitted = exported.fitted(flags.saved_model)
+    about = exported.about(flags.saved_model, exported.AboutShareRates)
+    explained: dict[str, Any] = {}
+    if flags.explain:
+        explained = {"modalities": about.modalities, "reasons": bool(about.reasons)}
+        if not about.reasons:  # exported by an earlier version
+            exported.modalities(flags.saved_model)  # refused where there are no weights either
+    fitted = about.fitted
     if flags.as_of:
         fitted.calendar.number(flags.as_of, "as_of")
     if flags.only_items:
@@ -198,7 +205,7 @@ def _score(flags: PredictConfig) -> None:
     else:
         source = inputs.TableSource(found, fitted, allow_short=flags.allow_short_history)
     rule = (flags.rule or "stored") if decisions else ""
-    job = _job(flags, table_flags, modalities=modalities, rule=rule)
+    job = _job(flags, table_flags, rule=rule, **explained)
     if job.only_items:
         print_rules([known_only(job, source.items)])
     one_file = flags.output.endswith(".parquet")

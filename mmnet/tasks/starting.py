@@ -60,6 +60,8 @@ def train(flags: TrainConfig, series: Series | None = None) -> None:
             dataset, flags = _dataset_of_run(flags, run_dir, earlier)
             if earlier:
                 warming.check_start(dataset, earlier)
+            for rule in flags.rules:
+                rules.quota_field(rule, dataset.fitted.spec)
         load_tensorflow()
         from mmnet.tasks import choosing_recipe, training
 

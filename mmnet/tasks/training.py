@@ -23,7 +23,6 @@ from mmnet.models import picture
 from mmnet.models.ensemble import mean_prediction
 from mmnet.models.estimator import Estimator, check_network
 from mmnet.serving import (
-    decision,
     export,
     golden,
     profile,
@@ -409,18 +408,15 @@ def _export(
         validation.examples,
         validation.predicted["normal"],
     )
-    assets = {
-        decision.FILE: validation.decisions.model_dump(mode="json"),
-        profile.FILE: described.model_dump(mode="json"),
-    }
     export.export(
         network,
         dataset.fitted,
         run_dir / "export",
         check=check,
         rows=golden.rows(dataset, windows, dataset.examples("validation")),
-        assets=assets,
+        assets={profile.FILE: described.model_dump(mode="json")},
         about=about,
+        decisions=validation.decisions,
     )
 
 
