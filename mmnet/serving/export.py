@@ -89,6 +89,13 @@ class Servable(tf.Module):
         self._variables = [variable.value for variable in model.variables]
         self._fitted = fitted
         self._separator = separator_of(fitted.tables)
+        raw = raw_inputs(fitted)
+
+        def read(columns):
+            return self._read(columns)
+
+        reading = tf.function(read, input_signature=[raw], autograph=False)  # likewise one trace
+        self._read_raw = lambda columns: reading({name: columns[name] for name in raw})
         spec, vocabularies = fitted.spec, fitted.vocabularies
         self._fields = {f.tensor: lookup_table(vocabularies[f.tensor]) for f in spec.fields}
         self._texts = {
@@ -149,7 +156,10 @@ class Servable(tf.Module):
         return self.decider(lambda inputs: self._call(inputs)[0], self.read(**columns), columns)
 
     def read(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Converts raw columns to tensors."""
+        """Converts raw columns to tensors; further columns are ignored."""
+        return self._read_raw(columns)
+
+    def _read(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         spec = self._fitted.spec
         clicks, shares = columns["clicks"], columns["shares"]
         seen = clicks >= self._fitted.task.min_clicks
@@ -395,7 +405,8 @@ def _decided(
     variants = [read]
     for gone in reasons.hidden(decider.fitted.spec).values():
         variants.append(read | reasons.filled(read, gone))
-    scores = np.stack([_scores(model, one)[OUTPUT] for one in variants])
+    joined = {name: np.concatenate([one[name] for one in variants]) for name in read}
+    scores = _scores(model, joined)[OUTPUT].reshape(len(variants), -1)
     outputs, far = decider.expected(scores, read, rows.keys, tolerance)
     if not far.any():  # every row has the same score: at least its number must be right
         outputs = {

@@ -5,6 +5,7 @@ import shutil
 import hypothesis
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import strategies as st
@@ -15,14 +16,15 @@ from mmnet.data import dataset as datasets
 from mmnet.data.windows import Windows
 from mmnet.evaluation.conformal import Group, Intervals
 from mmnet.flags import parse
-from mmnet.serving import decision, exported
+from mmnet.schema import FeatureSpec, FieldSpec
+from mmnet.serving import decision, exported, rules
 from mmnet.serving.bundle import verify
 from mmnet.tasks import evaluating
 
-rows = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=40)
+ROWS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=40)
 
 
-@hypothesis.given(rows, st.floats(0.05, 1.0))
+@hypothesis.given(ROWS, st.floats(0.05, 1.0))
 def test_recall_is_reached_and_no_higher_threshold_reaches_it(pairs, wanted):
     truth, predicted = (np.array(column, float) for column in zip(*pairs, strict=True))
     rule = decision.solve(f"recall={wanted}", truth, predicted, top_percent=20)
@@ -32,7 +34,7 @@ def test_recall_is_reached_and_no_higher_threshold_reaches_it(pairs, wanted):
     assert top[higher].sum() / top.sum() < wanted
 
 
-@hypothesis.given(rows, st.floats(0.05, 1.0))
+@hypothesis.given(ROWS, st.floats(0.05, 1.0))
 def test_at_least_the_share_is_kept_and_ties_stay_together(pairs, share):
     truth, predicted = (np.array(column, float) for column in zip(*pairs, strict=True))
     rule = decision.solve(f"keep={share}", truth, predicted)
@@ -73,6 +75,95 @@ def test_what_is_no_rule_is_said(text, told):
         decision.parse(text)
 
 
+LOW_AND_HIGH = np.tile(np.arange(200.0), 2) + np.repeat([0.0, 1000.0], 200)  # two groups of 200
+GROUPS = np.repeat(np.array(["low", "high"], object), 200)
+
+
+def test_a_quota_keeps_its_share_of_every_group():
+    rule = decision.solve_quota("keep=0.25 per x", LOW_AND_HIGH, LOW_AND_HIGH, GROUPS)
+    assert rule.per == "x"
+    # The best 50 of 0..199 begin at 150; overall the best 100 begin at 1100.
+    assert rule.thresholds == {"low": 149.5, "high": 1149.5}
+    assert rule.threshold == 1099.5
+    assert rule.kept_share == 0.25
+    assert rule.by_id(["high", "new", "low"]).tolist() == [1099.5, 1099.5, 1149.5, 1099.5, 149.5]
+
+
+def test_small_and_unknown_groups_have_the_threshold_of_all():
+    groups = GROUPS.copy()
+    groups[: 201 - decision.FEWEST] = ""  # the low ones that remain are one too few
+    rule = decision.solve_quota("keep=0.25 per x", LOW_AND_HIGH, LOW_AND_HIGH, groups)
+    assert set(rule.thresholds) == {"high"}
+    assert rule.of_groups(np.array(["", "low", "high"], object)).tolist() == [
+        1099.5,
+        1099.5,
+        1149.5,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("keep=0.3 per", "keep=SHARE per COLUMN"),
+        ("recall=0.9 per category", "only keep=SHARE can be a quota"),
+        ("keep=2 per category", "at most 1"),
+    ],
+)
+def test_what_is_no_quota_is_said(text, told):
+    with pytest.raises(InputError, match=told):
+        decision.parse(text)
+
+
+def test_a_quota_needs_a_column_with_one_value_per_item():
+    fields = (FieldSpec(name="category", size=9), FieldSpec(name="tags", size=9, max_values=3))
+    spec = FeatureSpec(window=2, horizon=1, fields=fields)
+    assert rules.quota_field("keep=0.3 per category", spec) == fields[0]
+    assert rules.quota_field("keep=0.3", spec) is None
+    with pytest.raises(InputError, match="up to 3 values of 'tags'"):
+        rules.quota_field("keep=0.3 per tags", spec)
+    with pytest.raises(InputError, match=r"'categry' is not one of .*Did you mean category"):
+        rules.quota_field("keep=0.3 per categry", spec)
+
+
+def validation(predicted):
+    """Validation rows without any residual but ± 1, so that an interval is predicted ± 1."""
+    rows = len(predicted)
+    return pd.DataFrame(
+        {
+            "scenario": "normal",
+            "item_id": np.arange(rows).astype(str),
+            "seen_clicks": 10,
+            "share_rate": predicted + np.where(np.arange(rows) % 2, 1.0, -1.0),
+            "predicted_share_rate": predicted,
+        }
+    )
+
+
+def test_the_expected_share_of_explored_items_is_the_cap():
+    # Nine of ten are at 1.0, so that s = 1: their intervals end at 2.
+    predicted = np.where(np.arange(1000) % 10 == 0, 1.5, 1.0)
+    fitted = {"rules": ["threshold=1.5", "threshold=9"], "level": 0.9, "max_rate": None}
+    found = decision.fit(validation(predicted), explore_share=0.09, **fitted)
+    assert found.rules["threshold=1.5"].band_share == pytest.approx(0.9)
+    assert found.explore_probability("threshold=1.5") == pytest.approx(0.1)
+    # No interval reaches 9 %: nothing is known of that band, and nothing in it is explored.
+    assert found.explore_probability("threshold=9") == 0
+    whole = decision.fit(validation(predicted), explore_share=1.0, **fitted)
+    assert whole.explore_probability("threshold=1.5") == 1
+    with pytest.raises(InputError, match="was not solved for --rule=threshold=3"):
+        found.explore_probability("threshold=3")
+
+
+def test_the_same_model_has_the_same_salt_and_another_model_another():
+    fitted = {"rules": ["threshold=1"], "level": 0.9, "max_rate": None}
+    predicted = np.linspace(1, 2, 50)
+    first, again, other = (
+        decision.fit(validation(one), **fitted).explore.salt
+        for one in (predicted, predicted, predicted + 1e-6)
+    )
+    assert first == again != other
+
+
 def intervals(*scenarios, starts=(0, 1)):
     groups = [
         Group(scenario=scenario, clicks=start, n=500, low=-1.0, high=float(2 + number + start))
@@ -83,11 +174,11 @@ def intervals(*scenarios, starts=(0, 1)):
 
 
 def decisions(**changed):
-    rules = {
+    solved = {
         text: decision.solve(text, np.arange(10.0), np.arange(10.0))
         for text in ("keep=0.5", "recall=0.9")
     }
-    given = {"top_percent": 5, "rules": rules, "intervals": intervals("normal", "cold_start")}
+    given = {"top_percent": 5, "rules": solved, "intervals": intervals("normal", "cold_start")}
     return decision.Decisions(**given | changed)
 
 
@@ -114,6 +205,53 @@ def test_what_is_stored_comes_back():
     stored = decisions()
     document = json.loads(json.dumps(stored.model_dump(mode="json")))
     assert decision.Decisions.model_validate(document) == stored
+
+
+SCORES = pa.table(
+    {
+        "item_id": [f"i{number}" for number in range(2000)],
+        "predicted_share_rate": np.tile([5.0, 3.0, 1.0, 0.0], 500),
+        "seen_clicks": np.tile([0, 0, 5, 5], 500),
+    }
+)  # with the intervals above they end at 5 + 2√5, 3 + 2√3, 4 and 3
+EXPLORE = decision.Explore(salt="0123456789abcdef" * 2, share=0.1)
+
+
+def explored(probability, period=7, explore=EXPLORE):
+    rule = decision.solve("threshold=4", np.arange(9.0), np.arange(9.0))
+    rule = rule.model_copy(update={"explore_probability": probability})
+    found = decisions(rules={"threshold=4": rule}, explore=explore)
+    asked = decision.Asked("threshold=4", 4.0, explore=True, period=period)
+    return decision.add(SCORES, found, asked).to_pandas()
+
+
+def test_items_in_the_band_are_explored_with_the_propensity_that_is_logged():
+    found = explored(0.25)
+    kept, near, new, far = (found[number::4] for number in range(4))
+    assert set(kept["decision"]) == {"keep"}
+    assert set(kept["propensity"]) == {1}
+    assert set(far["decision"]) == {"drop"}
+    assert set(far["propensity"]) == {0}
+    band = pd.concat([near, new])
+    assert set(band["propensity"]) == {0.25}
+    # Three standard errors of a Bernoulli(0.25) mean over 1,000 items.
+    assert (band["decision"] == "explore").mean() == pytest.approx(0.25, abs=0.041)
+
+
+def test_a_lower_probability_explores_some_of_the_same_items():
+    more, fewer = (
+        set(found[found["decision"] == "explore"]["item_id"])
+        for found in (explored(0.25), explored(0.1))
+    )
+    assert fewer < more
+    other = explored(0.25, period=8)
+    assert set(other[other["decision"] == "explore"]["item_id"]) != more
+
+
+def test_an_export_of_an_earlier_version_explores_the_whole_band():
+    found = explored(None, explore=None)
+    assert found["decision"].tolist()[:4] == ["keep", "explore", "explore", "drop"]
+    assert found["propensity"].tolist()[:4] == [1, 1, 1, 0]
 
 
 # ------------------------------------------------------------------------- the small run's own
@@ -157,16 +295,18 @@ def test_predict_decides_by_the_stored_rule(run_dir, tmp_path):
     tasks.predict(config.PredictConfig(**common, rule="stored", explore=True))
     found = pq.read_table(output).to_pandas()
     threshold = stored.rules["recall=0.99"].threshold
-    expected = np.where(
-        found["predicted_share_rate"] >= threshold,
-        "keep",
-        np.where(found["share_rate_high"] >= threshold, "explore", "drop"),
-    )
-    assert found["decision"].tolist() == expected.tolist()
+    kept = found["predicted_share_rate"] >= threshold
+    band = ~kept & (found["share_rate_high"] >= threshold)
+    assert ((found["decision"] == "keep") == kept).all()
+    assert band[found["decision"] == "explore"].all()
+    probability = stored.rules["recall=0.99"].explore_probability
+    expected = np.where(kept, 1.0, np.where(band, probability, 0.0))
+    np.testing.assert_array_equal(found["propensity"], expected)
     assert (found["share_rate_low"] <= found["predicted_share_rate"]).all()
     tasks.predict(config.PredictConfig(**common, rule="threshold=4.5"))
     found = pq.read_table(output).to_pandas()
     assert set(found["decision"]) == {"keep", "drop"}
+    assert "propensity" not in found
     with pytest.raises(InputError, match="was not solved when this model was trained"):
         tasks.predict(config.PredictConfig(**common, rule="keep=0.123"))
 
