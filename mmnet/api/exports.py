@@ -89,8 +89,10 @@ class Export(ExportDirectory):
             dataset: a dataset that was prepared for this model, in place of tables.
             as_of: the last period that is read; default: the last complete one.
             rule: adds a decision: "stored", a rule of `rules`, or "threshold=PERCENT".
-            explore: below the threshold, explores what may prove better.
-            explain: adds a column `weight_<modality>` for each modality.
+            explore: explores some of what is below the threshold and may prove better, and adds the
+                column `propensity`.
+            explain: adds a column `weight_<modality>` for each modality, and `reason_<input>` for
+                each input.
             verbose: prints what every rule left out.
             **options: further flags of `mmnet.predict`, such as `only_items` or `runtime`.
 

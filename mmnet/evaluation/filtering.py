@@ -282,7 +282,7 @@ def write(
             return {}, None
         sweeps[scenario] = sweep(truth, predicted, item, replicates=replicates)
         single = [rule.threshold for rule in rules.values() if rule.of_rows is None]
-        table = _at(truth, predicted, item, single, replicates)
+        table = _at(truth, predicted, item, single, replicates) if single else pd.DataFrame()
         lines = []
         for name, rule in rules.items():
             line, score, at = table, predicted, rule.threshold

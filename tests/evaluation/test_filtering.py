@@ -168,7 +168,11 @@ def test_the_report_holds_every_rule_in_every_scenario(tmp_path):
         tmp_path,
         rows,
         {"last_rate": rows},
-        {"recall=0.99": 1.0, "keep=0.3": 5.0, "keep=0.30": 5.0},
+        {
+            "recall=0.99": filtering.Applied(1.0),
+            "keep=0.3": filtering.Applied(5.0),
+            "keep=0.30": filtering.Applied(5.0),
+        },
         covered,
         system="mmnet",
         level=0.9,
@@ -191,3 +195,26 @@ def test_the_report_holds_every_rule_in_every_scenario(tmp_path):
     text = (tmp_path / "decision.md").read_text()
     assert "| Normal | all | 300 | 40 | 90.0% ± 2.0% | 4 |" in text
     assert (tmp_path / "decision.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_quota_keeps_what_reaches_the_threshold_of_its_group(tmp_path):
+    one = pd.DataFrame(
+        {
+            "item_id": ["a", "b", "c", "d"],
+            "period": 0,
+            "share_rate": [4.0, 3.0, 2.0, 1.0],
+            "predicted_share_rate": [9.0, 8.0, 2.0, 1.0],
+        }
+    )
+    rows = pd.concat([one.assign(scenario=scenario) for scenario in SCENARIOS])
+    own = filtering.Applied(8.5, np.array([8.5, 8.5, 1.5, 1.5]))
+    filtering.write(
+        *(tmp_path, rows, {}, {"keep=0.5 per x": own}, pd.DataFrame()),
+        system="mmnet",
+        level=0.9,
+        replicates=5,
+    )
+    (rule,) = json.loads((tmp_path / "decision.json").read_text())["rules"]["normal"]
+    assert (rule["threshold"], rule["kept_share"], rule["kept_rows"]) == (8.5, 0.5, 2)
+    assert (rule["pool_rate"], rule["lost_rate"]) == (3.0, 2.0)  # of a and c, and of b and d
+    assert rule["oracle_rate"] == 3.5  # of a and b

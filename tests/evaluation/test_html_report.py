@@ -32,7 +32,7 @@ def write(directory):
     coverage = [dict(scenario="normal", clicks="all", n=120, items=120, coverage=0.9)]
     coverage = rows.head(0).from_records([coverage[0] | dict(standard_error=0.01, mean_width=2.5)])
     decision, figure = filtering.write(
-        *(directory, rows, floors, {"keep=0.5": 3.0}, coverage),
+        *(directory, rows, floors, {"keep=0.5": filtering.Applied(3.0)}, coverage),
         system="MMNet",
         level=0.9,
         replicates=20,

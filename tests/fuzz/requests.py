@@ -11,7 +11,7 @@ from tests.fuzz.outcomes import REFUSED, WELL
 REFUSALS = (tf.errors.InvalidArgumentError, TypeError, ValueError)
 """What TensorFlow Serving answers with 400."""
 
-SIGNATURES = ["examples", "raw_columns", "serving_default"]
+SIGNATURES = ["decide", "examples", "raw_columns", "serving_default"]
 VALUES = [-1, 0, 1, 2**31 - 1, -(2**31)]
 FLOATS = [float("nan"), float("inf"), -float("inf"), -0.0, 1e-45, -3.4e38, 3.4e38, 0.5, 100.0]
 TEXTS = ["", " ", "\x00", "猫" * 7, "a;b", "None", "x" * 5000, "\u2028", '"', "i0"]

@@ -28,7 +28,7 @@ def problems(directory):
 
 
 SIGNATURES = (
-    *("serving_default", "raw_columns", "examples", "explained"),
+    *("serving_default", "raw_columns", "examples", "decide", "explained"),
     *("static", "from_static"),
 )
 
