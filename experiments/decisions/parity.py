@@ -156,7 +156,7 @@ def text(lines, listed, seconds):
         head = ["Model", "Item", "Threshold", "Score", "Upper end", "predict", "decide"]
         parts.append(markdown_table(head, listed))
     command = "python experiments/decisions/parity.py"
-    parts.append(f"Written by `{command}` in {seconds:.0f} s, at commit {git_state()[0][:7]}.\n")
+    parts.append(f"Written by `{command}` in {seconds:.0f} s, at commit {(git_state()[0] or "unknown")[:7]}.\n")
     return "\n".join(parts)
 
 

@@ -8,7 +8,7 @@ period; for a modality no content; for `age` and `calendar` an unknown one. This
 report's table of lost inputs, for one item: it applies to every model, since it needs nothing but
 scores, and is 0 for an input that the item lacks or the model does not read.
 
-Reasons are not a decomposition: two inputs that say the same replace each other, so that each of
+Reasons are not a decomposition: two inputs with the same information replace each other, so that each of
 them may have a reason near 0, and reasons do not sum to the score. They describe the model, and not
 what would happen to the item's rate if its content were changed.
 """
@@ -23,7 +23,7 @@ from mmnet import schema
 from mmnet.schema import FeatureSpec
 
 PREFIX = "reason_"
-"""Of the names of outputs and columns."""
+"""Prefix of the names of outputs and columns."""
 OWN_CLICKS = "own_clicks"
 
 

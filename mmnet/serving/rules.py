@@ -81,7 +81,7 @@ def quota_field(text: str, spec: FeatureSpec) -> FieldSpec | None:
     if per not in fields:
         raise InputError(
             f"--rules={shown(text)}: {quoted(per)} is not one of the model's --taxonomies and "
-            f"--categoricals ({', '.join(fields) or 'there are none'}){did_you_mean(per, fields)}"
+            f"--categoricals ({', '.join(fields) or 'it has none'}){did_you_mean(per, fields)}"
         )
     if fields[per].max_values > 1:
         raise InputError(
