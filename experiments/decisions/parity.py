@@ -156,7 +156,9 @@ def text(lines, listed, seconds):
         head = ["Model", "Item", "Threshold", "Score", "Upper end", "predict", "decide"]
         parts.append(markdown_table(head, listed))
     command = "python experiments/decisions/parity.py"
-    parts.append(f"Written by `{command}` in {seconds:.0f} s, at commit {(git_state()[0] or "unknown")[:7]}.\n")
+    commit, clean = git_state()
+    state = f"{commit or 'unknown'}"[:7] + ("" if clean else ", with changes")
+    parts.append(f"Written by `{command}` in {seconds:.0f} s, at commit {state}.\n")
     return "\n".join(parts)
 
 
