@@ -8,9 +8,9 @@ period; for a modality no content; for `age` and `calendar` an unknown one. This
 report's table of lost inputs, for one item: it applies to every model, since it needs nothing but
 scores, and is 0 for an input that the item lacks or the model does not read.
 
-Reasons are not a decomposition: two inputs with the same information replace each other, so that each of
-them may have a reason near 0, and reasons do not sum to the score. They describe the model, and not
-what would happen to the item's rate if its content were changed.
+Reasons are not a decomposition: two inputs with the same information replace each other, so that
+each of them may have a reason near 0, and reasons do not sum to the score. They describe the model,
+and not what would happen to the item's rate if its content were changed.
 """
 
 from __future__ import annotations

@@ -45,6 +45,8 @@ def test_items_are_read_as_training_reads_them(data, tmp_path, of):
     for name, tensor in wanted.items():
         np.testing.assert_array_equal(read[name], tensor, err_msg=name)
         assert read[name].dtype == tensor.dtype.as_numpy_dtype
+    (category,) = (field for field in data.fitted.spec.fields if field.name == "category")
+    np.testing.assert_array_equal(inputs.groups(piece, category), wanted["field_category"][:, 0])
 
 
 def test_the_key_of_static_parts_follows_their_contents(data, tmp_path):
