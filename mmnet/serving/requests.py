@@ -227,7 +227,7 @@ def from_v2(
 
 
 def to_v2(outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """The outputs of a V2 answer.
+    """The outputs of a V2 answer; texts are bytes, which MLServer writes as JSON text over REST.
 
     >>> to_v2({"known": np.array([True, False])})
     [{'name': 'known', 'datatype': 'BOOL', 'shape': [2], 'data': [True, False]}]
@@ -237,7 +237,7 @@ def to_v2(outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
             "name": name,
             "datatype": _v2_name("O" if array.dtype == object else array.dtype.name),
             "shape": list(array.shape),
-            "data": _listed(array.ravel()),
+            "data": array.ravel().tolist(),
         }
         for name, array in outputs.items()
     ]
