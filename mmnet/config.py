@@ -448,17 +448,6 @@ class PredictConfig(ScoreFlags, ScoringFlags, TableFlags):
     items_a_day: int = Field(
         1_000_000, ge=1, description="Items per day for which to estimate the number of workers."
     )
-    rule: str = Field(
-        "",
-        description="Add a column with the decision of a rule: stored (the export's first rule), "
-        "another rule of the export's --rules, or threshold=PERCENT.",
-    )
-    explore: bool = Field(
-        False,
-        description="Decide `explore` instead of `drop` for some of the items below the threshold "
-        "whose interval reaches it, at the rate that --explore_share of train set, and add a "
-        "column with the propensity: the probability with which an item is kept or explored.",
-    )
     ranking_features: str = Field(
         "",
         description="Parquet file to write instead of --output, as features for a ranker: scores, "

@@ -42,8 +42,9 @@ class ScoringFlags(Flags):
     )
     explore: bool = Field(
         False,
-        description="Decide `explore` instead of `drop` for items below the threshold whose "
-        "interval reaches above it.",
+        description="Decide `explore` instead of `drop` for some of the items below the threshold "
+        "whose interval reaches it, at the rate that --explore_share of train set, and add a "
+        "column with the propensity: the probability with which an item is kept or explored.",
     )
 
 
