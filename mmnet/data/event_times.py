@@ -292,6 +292,11 @@ def _of_text(
     return table, When(f"{name} local", f"{name} order", f"{name} instant")
 
 
+FAN_OUT = 16
+"""Branches of a case in the tree of `_offset`. A tree of two makes a query half as long again, and
+an engine parses it longer than it would compare."""
+
+
 def _offset(instant: Any, flags: TableFlags) -> Any:
     """Returns the UTC offset of the time zone in microseconds, as a tree of comparisons."""
     import ibis
@@ -299,14 +304,15 @@ def _offset(instant: Any, flags: TableFlags) -> Any:
     zones.check(flags.time_zone)
     starts, offsets = zones.offsets_of(flags.time_zone)
 
-    def between(first: int, last: int) -> Any:
-        if first == last:
+    def among(first: int, end: int) -> Any:
+        if end - first == 1:
             return ibis.literal(offsets[first], "int64")
-        middle = (first + last + 1) // 2
-        return ibis.ifelse(
-            instant < ibis.literal(starts[middle], "int64"),
-            between(first, middle - 1),
-            between(middle, last),
-        )
+        size = -(-(end - first) // FAN_OUT)
+        *edges, last = range(first, end, size)
+        branches = [
+            (instant < ibis.literal(starts[edge + size], "int64"), among(edge, edge + size))
+            for edge in edges
+        ]
+        return ibis.cases(*branches, else_=among(last, end))
 
-    return between(0, len(starts) - 1)
+    return among(0, len(starts))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
-from mmnet.data import event_times, time_columns, time_texts
+from mmnet.data import event_times, time_columns, time_texts, zones
 from mmnet.data.engines import Engine, Events
 from mmnet.data.tables import Table
 
@@ -150,6 +150,16 @@ def test_another_engine_reads_alike():
     arrow, sqlite = both(texts, "Europe/Berlin", engines=("sqlite",))
     assert arrow == sqlite
     assert [local is None for local, _ in arrow] == [False, False, True, False, True]
+
+
+@pytest.mark.parametrize("time_zone", ["UTC", "Europe/Berlin", "Africa/Casablanca"])
+def test_engines_change_the_clock_when_python_does(time_zone):
+    starts, _ = zones.offsets_of(time_zone)
+    around = [start + step for start in starts for step in (-1, 0) if start + step >= 0]
+    times = [EPOCH + one * MICROSECOND for one in around]
+    right = [wanted(time, 0, time_zone) for time in times]
+    for found in both([f"{time.isoformat()}Z" for time in times], time_zone):
+        assert found == right
 
 
 def test_names_and_the_clock_of_twelve_hours_are_read_in_any_case():
