@@ -123,7 +123,7 @@ class OurFit(Fit):
     def __init__(self, dataset, batches):
         super().__init__(dataset, batches)
         self.model.optimizer.build(self.model.trainable_variables)
-        size = affordable(batches, PER_EXECUTION)
+        size = affordable(batches(0).element_spec, PER_EXECUTION)
         self.take = Steps(self.model, jit=True, size=size)
 
     def train(self, first, steps):

@@ -173,7 +173,7 @@ class Windows:
     @functools.cached_property
     def _gather_compiled(self):
         shape = tf.TensorSpec([None], tf.int32)
-        return tf.function(self.gather, input_signature=[shape, shape])
+        return tf.function(self.gather, input_signature=[shape, shape], autograph=False)
 
 
 class TrainingBatches:
@@ -222,7 +222,7 @@ class TrainingBatches:
 
         def stack(first: tf.Tensor):
             steps = tf.range(first, tf.minimum(first + size, end))
-            return self._batches(steps, (len(steps),))
+            return self._batches(steps, (tf.shape(steps)[0],))
 
         return self._read(tf.data.Dataset.range(first_step, end, size), stack, 1)
 
@@ -251,7 +251,9 @@ class TrainingBatches:
         options = tf.data.Options()
         options.experimental_optimization.apply_default_optimizations = False
         options.autotune.enabled = False
-        found = steps.map(batches, num_parallel_calls=1, deterministic=True)
+        # AutoGraph has nothing to convert here, and would take longer than building the graph.
+        plain = tf.autograph.experimental.do_not_convert(batches)
+        found = steps.map(plain, num_parallel_calls=1, deterministic=True)
         return found.prefetch(ahead).with_options(options)
 
 

@@ -38,7 +38,7 @@ class Predictor:
         def call(inputs):
             return model(inputs, training=False)
 
-        self._call = tf.function(call, jit_compile=jit)
+        self._call = tf.function(call, jit_compile=jit, autograph=False)
 
     def __call__(self, inputs: Mapping[str, tf.Tensor], of: str | None = None):
         """Returns arrays; a batch shorter than `BATCH` is filled up, and cut again.

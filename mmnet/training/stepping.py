@@ -42,16 +42,22 @@ def steps_for(model: keras.Model, batches: Batches, jit: bool, size: int) -> Ste
         jit: see `Steps`.
         size: most steps per call, as far as the memory for their batches allows.
     """
-    specs = tf.nest.flatten(batches(0).element_spec)
-    if not all(spec.shape.is_fully_defined() for spec in specs):
+    element = batches(0).element_spec
+    if not all(spec.shape.is_fully_defined() for spec in tf.nest.flatten(element)):
         return KerasSteps(model, size)
-    return Steps(model, jit, affordable(batches, size))
+    return Steps(model, jit, affordable(element, size))
 
 
-def affordable(batches: Batches, steps: int) -> int:
-    """Number of steps per call that memory allows: at most `steps`, at least one."""
-    shapes = tf.nest.flatten(batches(0).element_spec)
-    one = sum((spec.shape.num_elements() or 0) * spec.dtype.size for spec in shapes)
+def affordable(element: Any, steps: int) -> int:
+    """Number of steps per call that memory allows: at most `steps`, at least one.
+
+    Args:
+        element: the `element_spec` of the batches.
+        steps: most steps.
+    """
+    one = sum(
+        (spec.shape.num_elements() or 0) * spec.dtype.size for spec in tf.nest.flatten(element)
+    )
     return max(1, min(steps, MOST_STACKED_BYTES // max(one, 1)))
 
 

@@ -161,7 +161,9 @@ class Batches:
             inputs = {"state": state[rows], "item": item[rows]}
             return inputs, tf.cast(label[rows], tf.float32)
 
-        made = tf.data.Dataset.range(first, self.steps_per_epoch).map(batch).prefetch(4)
+        # AutoGraph has nothing to convert here, and would take longer than building the graph.
+        plain = tf.autograph.experimental.do_not_convert(batch)
+        made = tf.data.Dataset.range(first, self.steps_per_epoch).map(plain).prefetch(4)
         options = tf.data.Options()
         # To rewrite a pipeline, tf.data first copies all the arrays that it slices.
         options.experimental_optimization.apply_default_optimizations = False
@@ -187,11 +189,16 @@ def _compiled(model: Model) -> tuple[Callable, Callable]:
     """Functions for probabilities and for hidden vectors, kept with the model and gone with it."""
     if "_mma4ctr_scoring" not in model.__dict__:
         places = [tf.TensorSpec([None], tf.int32)] * 2  # one trace for all sizes of batches
-        both = (
-            tf.function(lambda state, item: model({"state": state, "item": item}), places),
-            tf.function(lambda state, item: model.hidden({"state": state, "item": item}), places),
+
+        def probability(state: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
+            return model({"state": state, "item": item})
+
+        def hidden(state: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
+            return model.hidden({"state": state, "item": item})
+
+        model.__dict__["_mma4ctr_scoring"] = tuple(
+            tf.function(call, places, autograph=False) for call in (probability, hidden)
         )
-        model.__dict__["_mma4ctr_scoring"] = both
     return model.__dict__["_mma4ctr_scoring"]
 
 
