@@ -33,10 +33,14 @@ def by_scenario(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def write_figure(path: Path, figure: Figure) -> None:
     """Writes a figure as PNG, whole or not at all."""
+    figure.set_dpi(150)
+    if layout := figure.get_layout_engine():
+        # While a figure has a layout engine, even one that has nothing left to do, Matplotlib draws
+        # it twice each time that it is saved, here and in report.html.
+        layout.execute(figure)
+        figure.set_layout_engine(None)
     # The software's version would change the bytes, and says nothing about the plot.
     write_atomic(path, functools.partial(figure.savefig, dpi=150, metadata={"Software": None}))
-    # Its parts have their places now; to find them again for report.html takes half of a drawing.
-    figure.set_layout_engine("none")
 
 
 def _figure(width: float, height: float) -> Figure:
