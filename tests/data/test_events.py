@@ -317,8 +317,20 @@ def cannot_be_dropped(counts, number, ledger):
     return good < rows and good >= events.TELLING and above in (0, below)
 
 
-@settings(deadline=None, max_examples=40)
-@given(event_lists(), rules, st.sampled_from(TIMES))
+def tried_on(*strategies, few, many):
+    """A property, tried on few examples by default and on many with the slow tests."""
+
+    def decorated(check):
+        @pytest.mark.parametrize("examples", [few, pytest.param(many, marks=pytest.mark.slow)])
+        def test(examples):
+            settings(max_examples=examples)(given(*strategies)(check))()
+
+        return test
+
+    return decorated
+
+
+@tried_on(event_lists(), rules, st.sampled_from(TIMES), few=12, many=40)
 def test_counts_and_ledger_are_those_of_a_loop(rows, how, form):
     rates = [("play >= length", "events"), ("shows", "events"), ("liked", "shows")]
     rates.append(("kind == 'share'", "kind != 'none'"))
@@ -339,8 +351,7 @@ def test_counts_and_ledger_are_those_of_a_loop(rows, how, form):
     assert counted == sorted(counted, key=lambda row: row[:2])
 
 
-@settings(deadline=None, max_examples=10)
-@given(event_lists(), rules, st.randoms())
+@tried_on(event_lists(), rules, st.randoms(), few=3, many=10)
 def test_the_order_of_the_rows_decides_nothing(rows, how, random):
     read = flags_of(how) | {"numerator": "shows"}
     shuffled = list(rows)
@@ -354,8 +365,7 @@ def test_the_order_of_the_rows_decides_nothing(rows, how, random):
     assert found[0] == found[1]
 
 
-@settings(deadline=None, max_examples=10)
-@given(event_lists(), rules)
+@tried_on(event_lists(), rules, few=3, many=10)
 def test_several_rates_in_one_pass_are_single_passes(rows, how):
     read = file_of(rows, "instant") | flags_of(how)
     try:
