@@ -18,6 +18,8 @@ from mmnet import config, driver
 from mmnet.mma4ctr import config as clicks_config
 from mmnet.training.records import Record
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 HERE = pathlib.Path(__file__).parent
 COMMITS = sorted({path.parent.name for path in HERE.glob("*/*.tar.xz")})
 

@@ -26,6 +26,8 @@ from tests.mma4ctr.files import feed, play, write_tiktok, write_wechat
 from tests.pages import Page
 from tests.test_credentials import secrets_in
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ROOT = Path(__file__).parents[2]
 DRIVERS = {
     "prepare": config.PrepareConfig,

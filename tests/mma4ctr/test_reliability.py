@@ -19,6 +19,7 @@ from mmnet.mma4ctr.experiments import tables
 from mmnet.mma4ctr.experiments.clicks import SYSTEM
 from mmnet.training.records import Record
 from mmnet.training.resume import Checkpoints
+from tests.conftest import without_drawing
 from tests.experiments.test_experiment import workers_here
 from tests.faults import (
     age_hidden,
@@ -32,6 +33,8 @@ from tests.faults import (
 from tests.mma4ctr.files import feed, play, write_wechat
 from tests.mma4ctr.logs import log
 from tests.mma4ctr.test_drivers import FAST, run
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
 
@@ -59,7 +62,8 @@ def outcome(place):
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
     """A run that nobody disturbed."""
-    return trained(tmp_path_factory.mktemp("straight") / "run")
+    with without_drawing():
+        return trained(tmp_path_factory.mktemp("straight") / "run")
 
 
 def litter(place):
