@@ -637,8 +637,9 @@ def test_numbers_are_times_where_their_size_shows_it():
         columns = {"item_id": ["a"] * 2, "timestamp": times, "shares": [1, 0]}
         for name in ("events.parquet", "events.csv"):
             write(name, columns)
-            assert [row[1:] for row in count(name)[0]] == [(datetime.date(2024, 5, 1), 2, 1)]
-            assert count(name, time_unit=unit) == count(name)
+            found = count(name)
+            assert [row[1:] for row in found[0]] == [(datetime.date(2024, 5, 1), 2, 1)]
+            assert count(name, time_unit=unit) == found
     write("events.parquet", columns | {"timestamp": [now, now + 86_400]})
     with pytest.raises(
         InputError, match="if these are times, set their unit with --time_unit=s, ms, us or"

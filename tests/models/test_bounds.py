@@ -44,6 +44,16 @@ NETWORKS = {
     "transformer": {"evidence": True, "num_layers": 1, "num_heads": 2},
 }
 OTHERS = sorted(set(REGISTRY) - set(NETWORKS))
+MIXED = "mmnet in bfloat16"
+# XLA compiles each for seconds, after it has compiled the whole network for the test before.
+DYNAMIC_PARTS = [
+    *("mmnet", "gru"),
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in (*NETWORKS, MIXED)
+        if name not in ("mmnet", "gru")
+    ),
+]
 
 
 def predictor(name, **options):
@@ -60,7 +70,7 @@ def compiled(model):
     return tf.function(lambda inputs: model(inputs, training=False), jit_compile=True)
 
 
-@pytest.fixture(scope="module", params=[*NETWORKS, "mmnet in bfloat16"])
+@pytest.fixture(scope="module", params=[*NETWORKS, MIXED])
 def network(request):
     name, _, half = request.param.partition(" in ")
     policy = keras.config.dtype_policy()
@@ -78,6 +88,7 @@ def test_a_network_scores_extreme_numbers_with_finite_ones(network, drawn):
     assert np.isfinite(predict(as_tensors(extremes.made_extreme(BATCH, drawn)))).all()
 
 
+@pytest.mark.parametrize("network", DYNAMIC_PARTS, indirect=True)
 @settings(max_examples=10)
 @given(drawn=extremes.draws([STATIC]))
 def test_an_extreme_static_part_is_scored_with_finite_numbers(network, drawn):
