@@ -27,3 +27,11 @@ def pytest_collection_finish():
     """Spares the garbage collector what the imports made: half a million objects that stay."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish():
+    """Does what TensorFlow would do at exit, which xdist's workers skip."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        from tests import autograph_files
+
+        autograph_files.remove()

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from mmnet import config, driver
 from mmnet.mma4ctr import config as clicks_config
+from tests import autograph_files
 from tests.fuzz import disturbances, worlds
 from tests.fuzz.outcomes import HINT, LEDGER_LINE, LONGEST, REFUSED, WELL, check_ledger
 
@@ -230,6 +231,7 @@ def start(command, place, out, err):
             with contextlib.suppress(OSError):
                 sys.stdout.flush()
                 sys.stderr.flush()
+                autograph_files.remove()
             os._exit(code)
 
 
