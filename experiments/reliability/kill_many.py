@@ -11,7 +11,7 @@ not come beyond its imports, and leave no temporary file that was not there befo
 signal every file with its final name is read to its end. At last all drivers that were killed run
 through in the directories of the victims, and what they end with must be what the undisturbed ones
 gave: weights, scores, metrics, datasets, vectors and tables to the last bit, and exports that score
-as they should.
+as they should. Runs with several seeds, also at the same time, become one page by `kill_pages.py`.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
+from kill_pages import page
 from wholeness import Wholeness
 
 from mmnet.checks import InputError
@@ -225,10 +226,9 @@ def asked_to_end(process, number):
     return "" if code in (0, 3, 130, *IMPORTING) else f"ended with exit code {code}"
 
 
-def hidden(*places):
-    """Files and directories that wait for their names, and scratch directories."""
-    found = {path for place in places for path in place.rglob(".*") if path.name != ".cache"}
-    return found | {path for place in places for path in place.glob("mmnet-*")}
+def hidden(place):
+    """Files and directories that wait for their names."""
+    return {path for path in place.rglob(".*") if path.name != ".cache"}
 
 
 def outcome(driver, place):
@@ -297,7 +297,7 @@ def signalled(driver, victim, seconds, number, draws, log):
     """
     temporary = victim.parent / "temporary"
     temporary.mkdir(exist_ok=True)
-    before = hidden(victim, temporary)
+    before = hidden(victim) | set(temporary.iterdir())
     delay = draws.uniform(0.4, 1.0) * seconds
     everything = draws.random() < 0.5
     process = start(driver, commands(victim)[driver], log, TMPDIR=str(temporary))
@@ -311,8 +311,9 @@ def signalled(driver, victim, seconds, number, draws, log):
         kill(process, everything, victim / "cells")
         return delay, ""
     problem = asked_to_end(process, number)
-    left = sorted(path.name for path in hidden(victim, temporary) - before)
-    return delay, problem or (f"left {', '.join(left)}" if left else "")
+    left = (hidden(victim) | set(temporary.iterdir())) - before
+    names = ", ".join(sorted(path.name for path in left))
+    return delay, problem or (f"left {names}" if left else "")
 
 
 def main():
@@ -360,45 +361,6 @@ def main():
     write_atomic(flags.output, page(flags, lines, drivers, differences, litter, verified))
     print("\n".join(Path(flags.output).read_text(encoding="utf-8").splitlines()[:9]))
     sys.exit(bool([line for line in lines if line[-1]] or differences or verified))
-
-
-def page(flags, lines, drivers, differences, litter, verified):
-    """The results as Markdown."""
-    broken = [line for line in lines if line[-1]]
-    kinds = [name for name in flags.signals.split(",") if any(line[0] == name for line in lines)]
-    counts = ", ".join(f"{sum(line[0] == kind for line in lines)} SIG{kind}" for kind in kinds)
-    return "\n".join(
-        [
-            "# Killed at random moments\n",
-            f"`python experiments/reliability/kill_many.py --kills={flags.kills} "
-            f"--seed={flags.seed} --signals={flags.signals}`\n",
-            f"{counts} to {len(drivers)} drivers: {len(broken)} left a file with its final name "
-            "that is not complete, or did not end as they should. After a restart, the drivers "
-            "finished with the same results as undisturbed ones"
-            + (f", except for {', '.join(differences)}." if differences else ", bit for bit.")
-            + f" Hidden files left: {', '.join(litter) or 'none'}"
-            f"{' (the next write of that file an hour later removes them)' if litter else ''}. "
-            f"The export {'passes' if verified == 0 else 'FAILS'} `--verify`.\n",
-            "| driver | " + " | ".join(f"SIG{kind}" for kind in kinds) + " | files re-read |",
-            "| --- |" + " ---: |" * (len(kinds) + 1),
-            *(
-                f"| {driver} | "
-                + " | ".join(
-                    str(sum(line[:2] == (kind, driver) for line in lines)) for kind in kinds
-                )
-                + f" | {sum(line[3] for line in lines if line[1] == driver)} |"
-                for driver in drivers
-            ),
-            "",
-            "| # | signal | driver | after (s) | files re-read | problem |",
-            "| ---: | --- | --- | ---: | ---: | --- |",
-            *(
-                f"| {number} | {kind} | {driver} | {delay:.2f} | {read} | {problem} |"
-                for number, (kind, driver, delay, read, problem) in enumerate(lines, 1)
-            ),
-            "",
-        ]
-    )
 
 
 if __name__ == "__main__":
