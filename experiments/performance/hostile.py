@@ -1,13 +1,14 @@
 """The load test of `serving.py` with hostile requests mixed in: answers, refusals and memory.
 
     pip install -e ".[serving]"
-    python experiments/performance/hostile.py [--requests=100000] [--first=10000] [--seconds=S]
+    python experiments/performance/hostile.py [--requests=100000] [--first=10000] [--every=5000]
 
 Coroutines of this process keep one connection each and ask again as soon as they are answered; one
 request in four is hostile, drawn by seed. A right request must get the score that the SavedModel
 gives in this process; a hostile one must be refused by a status of 4xx with one sentence of at most
-300 characters. The server's resident memory is read after `--first` requests and at the end, which
-comes after `--seconds` even where fewer requests than `--requests` were sent.
+300 characters. After every `--every` requests the clients wait until all are answered and
+`REST_SECONDS` have passed, and the server's resident memory is read: with requests in progress the
+reading would be that of their bodies, one of which takes 64 MiB and more once it is parsed.
 """
 
 import asyncio
@@ -31,6 +32,8 @@ from mmnet.training.records import machine, versions
 
 MOST_GROWTH = 20
 """MiB of resident memory between `--first` requests and the end."""
+REST_SECONDS = 3
+"""Pause before a reading, in which the server forgets requests and closes what they have left."""
 PREDICT, INFER = "/v1/models/mmnet:predict", "/v2/models/mmnet/infer"
 JSON = {"content-type": "application/json"}
 LARGE = {"20 MiB without a length", "20 MiB with a length", "64 MiB in 64 KiB of gzip", "16 MiB"}
@@ -108,22 +111,19 @@ class Mixed:
         self.flags, self.sent, self.right = flags, 0, 0
         self.wrong = []
         self.refused = {name: Counter() for name in bad}
-        self.memory, self.end = {}, float("inf")
+        self.memory, self.goal = {}, 0
         self.draws = random.Random(flags.seed)
         self.weights = [0.05 if name in LARGE else 1.0 for name in bad]
 
-    def resident(self):
-        """MiB of the server."""
+    def resident(self, field="VmRSS"):
+        """MiB of the server; `VmHWM` is the highest so far."""
         told = Path(f"/proc/{self.server.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", told)[1]) / 1024
+        return int(re.search(rf"{field}:\s+(\d+)", told)[1]) / 1024
 
     async def client(self, session):
         """Sends one request after another."""
-        while time.perf_counter() < self.end and self.sent < self.flags.requests:
+        while self.sent < self.goal:
             self.sent += 1
-            if self.sent == self.flags.first or self.sent % 10_000 == 0:
-                self.memory[self.sent] = self.resident()
-                print(f"{self.sent:,} requests, {self.memory[self.sent]:.0f} MiB", flush=True)
             if self.draws.random() < 0.25:
                 (name,) = self.draws.choices(list(self.bad), self.weights)
                 await self.refuse(session, name)
@@ -168,14 +168,20 @@ class Mixed:
             self.wrong.append(f"{name}: {answer.status}: {text[:200]}")
 
     async def run(self):
-        """Sends everything; returns wall seconds."""
-        began = time.perf_counter()
-        self.end = began + (self.flags.seconds or float("inf"))
+        """Sends everything; returns wall seconds, without the pauses."""
+        seconds, every = 0.0, self.flags.every
         connector = aiohttp.TCPConnector(limit=self.flags.clients)
         async with aiohttp.ClientSession(connector=connector) as session:
-            await asyncio.gather(*(self.client(session) for _ in range(self.flags.clients)))
-        self.memory[self.sent] = self.resident()
-        return time.perf_counter() - began
+            for goal in range(every, self.flags.requests + 1, every):
+                self.goal = goal
+                began = time.perf_counter()
+                await asyncio.gather(*(self.client(session) for _ in range(self.flags.clients)))
+                seconds += time.perf_counter() - began
+                await asyncio.sleep(REST_SECONDS)
+                self.memory[self.sent] = self.resident()
+                print(f"{self.sent:,} requests, {self.memory[self.sent]:.0f} MiB", flush=True)
+        self.highest = self.resident("VmHWM")
+        return seconds
 
 
 async def measure(flags, directory):
@@ -204,10 +210,12 @@ def main():
         requests=100_000,
         first=10_000,
         clients=64,
-        seconds=0.0,
+        every=5_000,
         seed=0,
         output=str(Path(__file__).with_suffix(".md")),
     )
+    if flags.first % flags.every or flags.requests % flags.every:
+        raise SystemExit("--first and --requests must be multiples of --every, which reads memory")
     busy = os.getloadavg()[0]  # a machine that does other work makes other numbers
     with tempfile.TemporaryDirectory() as directory:
         mixed, seconds = asyncio.run(measure(flags, Path(directory)))
@@ -218,7 +226,8 @@ def main():
         [
             "# Serving with hostile requests mixed in\n",
             f"`python experiments/performance/hostile.py --requests={flags.requests} "
-            f"--first={flags.first} --clients={flags.clients} --seed={flags.seed}`, "
+            f"--first={flags.first} --every={flags.every} --clients={flags.clients} "
+            f"--seed={flags.seed}`, "
             f"{about['processor']}, {about['cores']} cores shared by server, clients and other "
             f"work (load average {busy:.1f} before the start); TensorFlow "
             f"{versions()['tensorflow']}, {bench.versions('MLServer')}.\n",
@@ -227,7 +236,9 @@ def main():
             "Wrong would be another score than the SavedModel's, a NaN, an answer of 5xx, or a "
             "refusal that is not one sentence of at most 300 characters.\n",
             f"Resident memory of the server grew by {growth:.1f} MiB between {flags.first:,} and "
-            f"{mixed.sent:,} requests; at most {MOST_GROWTH} are allowed.\n",
+            f"{mixed.sent:,} requests; at most {MOST_GROWTH} are allowed. Readings are "
+            f"{REST_SECONDS} s after the last answer, when no request is in progress; meanwhile "
+            f"the highest was {mixed.highest:.0f} MiB.\n",
             "| requests | resident memory (MiB) |",
             "| ---: | ---: |",
             *(f"| {sent:,} | {size:.0f} |" for sent, size in sorted(mixed.memory.items())),

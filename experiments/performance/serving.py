@@ -279,7 +279,7 @@ class Server:
     async def ready(self):
         """Waits until the model is loaded."""
         async with aiohttp.ClientSession() as session:
-            for _ in range(600):
+            for _ in range(3000):  # ten minutes, on a machine that does other work
                 if self.process.poll() is not None:
                     break
                 try:

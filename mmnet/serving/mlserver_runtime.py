@@ -22,6 +22,7 @@ does not exist. MLServer's metrics endpoint also has the counters of `server_met
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -51,6 +52,7 @@ from mmnet.checks import shown
 from mmnet.serving import bundle, exported, request_rules, requests, server_metrics
 from mmnet.serving.admission import Admission
 from mmnet.serving.exported import AboutShareRates
+from mmnet.serving.freed_memory import return_large_blocks
 from mmnet.serving.known_values import ValueCounts
 from mmnet.serving.requests import RequestError, Specs
 
@@ -97,8 +99,9 @@ class LimitedRequest(ServerRequest):
         if not hasattr(self, "_body"):
             try:
                 _check_content_type(self.headers.get("content-type", "application/json"))
-                with anyio.fail_after(MAX_SECONDS):
-                    self._body = await admission.body(self.stream(), self.headers)
+                async with contextlib.aclosing(self.stream()) as chunks:
+                    with anyio.fail_after(MAX_SECONDS):
+                        self._body = await admission.body(chunks, self.headers)
             except RequestError as error:
                 raise Refusal(error, self._protocol) from None
             except TimeoutError:
@@ -178,6 +181,7 @@ class ShareRates(MLModel):
             InputError: it is not what was exported.
         """
         self._metrics = server_metrics.of_this_process()
+        return_large_blocks()
         path = bundle.check(await get_model_uri(self._settings))
         about = exported.about_any(path)
         fitted = about.fitted if isinstance(about, AboutShareRates) else None
