@@ -284,6 +284,11 @@ def _duckdb(url: str, flags: TableFlags, spill: Path) -> Engine:
     return Engine(backend, "duckdb")
 
 
+_SUBSTITUTE = "spark.sql.variable.substitute"
+"""Spark's setting that replaces `${name}` in a statement, also in the name of a column, by another
+setting or an environment variable."""
+
+
 def _pyspark(url: str, flags: TableFlags, spill: Path) -> Engine:
     if importlib.util.find_spec("pyspark") is None:
         raise InputError("--engine=pyspark:// needs PySpark and Java 17: pip install mmnet[spark]")
@@ -314,6 +319,8 @@ def _pyspark(url: str, flags: TableFlags, spill: Path) -> Engine:
                 f"--engine={url}: Spark does not start: {_first_line(error)}"
             ) from None
         session.sparkContext.setLogLevel("ERROR")
+    if _SUBSTITUTE not in options:
+        session.conf.set(_SUBSTITUTE, "false")
     return Engine(ibis.pyspark.connect(session), "pyspark", session, owned)
 
 

@@ -1,5 +1,7 @@
 """Other engines, by the example of SQLite; and engines read nothing that was not named."""
 
+import importlib.util
+import shutil
 import sqlite3
 
 import duckdb
@@ -130,3 +132,45 @@ def test_with_the_flag_the_engine_reads_a_url(log, tmp_path):
     rows, _ = counted("duckdb://", f"file://{tmp_path}/events.parquet", allow_remote=True)
     others, _ = counted("duckdb://", "events.parquet")
     pd.testing.assert_frame_equal(rows, others)
+
+
+HEADERS = {
+    "i` STRING, `j": "item_id",
+    "t`; DROP VIEW mmnet_events; --": "timestamp",
+    'c"; DROP TABLE plays; --\u202e': "clicks",
+    "${spark.app.name}.s'\\": "shares",
+}
+"""Column names that would be a statement, a type, a path or a variable in an engine's SQL."""
+UNUSED = ["a\nb`c", "*", "`", "x INT", "a.b", "\x1b[2J"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("pyspark") is None or shutil.which("java") is None,
+    reason="needs PySpark (the extra spark) and Java 17",
+)
+@pytest.mark.parametrize("kind", ["csv", "parquet", "csv by Spark", "parquet by Spark"])
+def test_hostile_headers_are_names_and_nothing_else_in_spark(log, tmp_path, kind):
+    found = pd.read_parquet("events.parquet")
+    wanted, rules = counted("duckdb://", "events.parquet")
+    renamed = found.rename(columns={name: hostile for hostile, name in HEADERS.items()})
+    for name in UNUSED:
+        renamed[name] = name
+    form, _, far = kind.partition(" ")
+    path = tmp_path / f"hostile.{form}"
+    renamed.to_csv(path, index=False) if form == "csv" else renamed.to_parquet(path)
+    item, time, clicks, shares = HEADERS
+    pd.DataFrame({item: [str(n) for n in range(40)]}).to_csv("items.csv", index=False)
+    rows, ledger = counted(
+        "pyspark://?spark.sql.shuffle.partitions=2",
+        f"file://{path}" if far else path.name,
+        allow_remote=bool(far),
+        item_column=item,
+        time_column=time,
+        denominator='"' + clicks.replace('"', '""') + '"',
+        numerator=f'"{shares}"',
+        engine_threads=2,
+    )
+    assert [rule.rows_out for rule in ledger] == [rule.rows_out for rule in rules]
+    assert rows.to_numpy().tolist() == wanted.to_numpy().tolist()
+    assert len(rows) > 500
