@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from mmnet.checks import InputError
+from mmnet.checks import InputError, quoted
 from mmnet.config import TableFlags
 from mmnet.data import dialects, engines, expressions, table_files, table_reading
 from mmnet.data.engines import Engine, Events
@@ -192,6 +192,12 @@ def events_of(engine: Engine, flags: TableFlags, place: Path) -> Events:
         # The first rows of a JSON file may lack some columns.
         found = opened([file.complete() for file in files])
         columns = _columns(found, flags)
+    replaced = next((name for name in columns if "${" in name), "")
+    if replaced and engine.session is not None:  # Hadoop replaces ${name} in what is to be read
+        raise InputError(
+            f"{found.origin}: column {quoted(replaced)}: Spark cannot read a column whose name "
+            "contains ${; rename it, or count with --engine=duckdb://"
+        )
     if as_they_are(found, columns):
         paths, rows = [file.path for file in found.files], found.rows
     else:

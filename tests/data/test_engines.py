@@ -134,21 +134,25 @@ def test_with_the_flag_the_engine_reads_a_url(log, tmp_path):
     pd.testing.assert_frame_equal(rows, others)
 
 
+def needs_spark(test):
+    """Marks a test that starts a JVM."""
+    missing = importlib.util.find_spec("pyspark") is None or shutil.which("java") is None
+    skip = pytest.mark.skipif(missing, reason="needs PySpark (the extra spark) and Java 17")
+    return pytest.mark.slow(skip(test))
+
+
 HEADERS = {
     "i` STRING, `j": "item_id",
     "t`; DROP VIEW mmnet_events; --": "timestamp",
     'c"; DROP TABLE plays; --\u202e': "clicks",
-    "${spark.app.name}.s'\\": "shares",
+    ".s'\\": "shares",
 }
 """Column names that would be a statement, a type, a path or a variable in an engine's SQL."""
-UNUSED = ["a\nb`c", "*", "`", "x INT", "a.b", "\x1b[2J"]
+VARIABLE = "${spark.app.name}"
+UNUSED = ["a\nb`c", VARIABLE, "*", "`", "x INT", "a.b", "\x1b[2J"]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("pyspark") is None or shutil.which("java") is None,
-    reason="needs PySpark (the extra spark) and Java 17",
-)
+@needs_spark
 @pytest.mark.parametrize("kind", ["csv", "parquet", "csv by Spark", "parquet by Spark"])
 def test_hostile_headers_are_names_and_nothing_else_in_spark(log, tmp_path, kind):
     found = pd.read_parquet("events.parquet")
@@ -174,3 +178,15 @@ def test_hostile_headers_are_names_and_nothing_else_in_spark(log, tmp_path, kind
     assert [rule.rows_out for rule in ledger] == [rule.rows_out for rule in rules]
     assert rows.to_numpy().tolist() == wanted.to_numpy().tolist()
     assert len(rows) > 500
+
+
+@needs_spark
+def test_spark_neither_replaces_variables_in_names_nor_reads_them_as_empty(log, tmp_path):
+    renamed = pd.read_parquet("events.parquet").rename(columns={"shares": VARIABLE})
+    renamed.to_parquet("hostile.parquet")
+    spark = {"engine": "pyspark://?spark.sql.shuffle.partitions=2", "engine_threads": 2}
+    with pytest.raises(InputError, match=r"column '\$\{spark\.app\.name\}': Spark cannot read"):
+        counted(events="hostile.parquet", numerator=f'"{VARIABLE}"', **spark)
+    with engines.connected(TableFlags(events="hostile.parquet", **spark), tmp_path) as opened:
+        found = opened.session.sql(f"SELECT '{VARIABLE}' AS `{VARIABLE}`")
+        assert found.columns == [found.first()[0]] == [VARIABLE]
