@@ -54,17 +54,29 @@ def write_atomic(
     beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{path.suffix}")
     _begin(beside)
     try:
-        if callable(content):
-            content(beside)
-        else:
-            beside.write_bytes(content.encode() if isinstance(content, str) else content)
-        _to_disk(beside)
-        _clear_stale(path, now=beside.stat().st_mtime)
-        rename(beside, path)
+        with _named(path):
+            if callable(content):
+                content(beside)
+            else:
+                beside.write_bytes(content.encode() if isinstance(content, str) else content)
+            _to_disk(beside)
+            _clear_stale(path, now=beside.stat().st_mtime)
+            rename(beside, path)
     finally:
         beside.unlink(missing_ok=True)
         _end(beside)
     return path
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Names a file or directory in errors of the system that name none, as a write's do."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 _journal = -1
@@ -150,9 +162,10 @@ def write_directory(path: str | os.PathLike[str], write: Callable[[Path], object
     _begin(beside)
     try:
         beside.mkdir()  # not `tempfile`: its directories are readable by their owner only
-        write(beside)
-        for file in [*beside.rglob("*"), beside]:
-            _to_disk(file)
+        with _named(path):
+            write(beside)
+            for file in [*beside.rglob("*"), beside]:
+                _to_disk(file)
         if place.exists():
             os.replace(place, old)
         rename(beside, place)
@@ -343,6 +356,16 @@ _SHORT_WRITE = r"\d+ requested and \d+ written"
 """NumPy's complete message when a write falls short."""
 
 
+def reason(error: OSError) -> str:
+    """Returns the system's words for an error, also if a library embeds them in its own.
+
+    >>> reason(OSError(errno.ENOSPC, "Error writing bytes to file. No space left on device"))
+    'No space left on device'
+    """
+    told, system = error.strerror or str(error), os.strerror(error.errno) if error.errno else ""
+    return system if system and system in told else told
+
+
 def problem_of_place(error: BaseException) -> str:
     """Describes an error of the disk or of a path, for which a traceback would not help.
 
@@ -359,7 +382,7 @@ def problem_of_place(error: BaseException) -> str:
     where = getattr(error, "filename", None)
     named = f"{where}: " if where else ""
     if isinstance(error, OSError) and error.errno in _PLACES:
-        told = error.strerror or os.strerror(error.errno)
+        told = reason(error)
     elif isinstance(error, OSError) and re.search(_SHORT_WRITE, str(error)):
         told = "a file could not be written completely; the disk is full or a limit was reached"
     else:  # TensorFlow and Arrow embed the system's message in their own

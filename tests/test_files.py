@@ -1,5 +1,6 @@
 """A file is the old one or the new one, never a part."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -168,3 +169,17 @@ def test_a_clock_that_jumps_makes_no_file_of_a_live_process_stale(tmp_path, monk
     os.utime(live, (now - 2 * files.STALE_SECONDS,) * 2)
     write_atomic(tmp_path / "a.json", "{}")
     assert files_in(tmp_path) == ["a.json"]
+
+
+def test_what_a_library_says_of_the_disk_becomes_a_sentence_with_the_file(tmp_path):
+    def fill(path):
+        raise OSError(errno.ENOSPC, f"Error writing bytes. Detail: {os.strerror(errno.ENOSPC)}")
+
+    with pytest.raises(OSError, match="Detail") as caught:
+        write_atomic(tmp_path / "a.parquet", fill)
+    assert problem_of_place(caught.value) == (
+        f"{tmp_path / 'a.parquet'}: No space left on device; free some space or choose another path"
+    )
+    with pytest.raises(OSError, match="Detail") as caught:
+        files.write_directory(tmp_path / "set", fill)
+    assert problem_of_place(caught.value).startswith(f"{tmp_path / 'set'}: No space left on device")

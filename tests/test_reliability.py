@@ -346,7 +346,7 @@ def test_a_full_disk_is_one_sentence_and_the_old_file_stays(tmp_path, monkeypatc
     with pytest.raises(OSError, match="No space left on device") as caught:
         write_atomic(tmp_path / "a.json", "new" * 10_000)
     assert files.problem_of_place(caught.value).startswith(
-        "No space left on device; free some space"
+        f"{tmp_path / 'a.json'}: No space left on device; free some space"
     )
     assert (tmp_path / "a.json").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

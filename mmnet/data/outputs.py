@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from mmnet.checks import InputError
-from mmnet.files import write_atomic
+from mmnet.files import reason, write_atomic
 
 
 def write_tables(tables: Iterable[pa.Table], path: str | os.PathLike[str], flag: str) -> Path:
@@ -52,4 +52,4 @@ def write_named(
     try:
         return write_atomic(path, content)
     except OSError as error:
-        raise InputError(f"--{flag}={path}: {error.strerror or error}") from None
+        raise InputError(f"--{flag}={path}: {reason(error)}") from None

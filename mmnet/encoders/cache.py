@@ -28,7 +28,7 @@ import numpy as np
 
 from mmnet.checks import InputError
 from mmnet.encoders.problems import Problem, Problems
-from mmnet.files import UNREADABLE, read_json, write_atomic
+from mmnet.files import UNREADABLE, read_json, reason, write_atomic
 
 FORMAT = 1
 """Version of the format; it is increased when older files can no longer be read."""
@@ -122,7 +122,7 @@ class VectorCache:
             self._open()
         except OSError as error:
             raise InputError(
-                f"{self._folder} cannot be used as an encoder cache: {error.strerror or error}; "
+                f"{self._folder} cannot be used as an encoder cache: {reason(error)}; "
                 "choose a writable directory"
             ) from None
 

@@ -26,7 +26,14 @@ from mmnet.checks import InputError
 from mmnet.data import engines
 from mmnet.data.outputs import write_tables
 from mmnet.data.tables import Rule
-from mmnet.files import UNREADABLE, only_one, read_json, scratch_directory, write_atomic
+from mmnet.files import (
+    UNREADABLE,
+    only_one,
+    read_json,
+    reason,
+    scratch_directory,
+    write_atomic,
+)
 from mmnet.serving import (
     exported,
     first_pass,
@@ -172,7 +179,7 @@ def to_directory(
                 costs = [workers.here(_Worker(directory, job, source), todo, done)]
             shutil.rmtree(directory / SURVEY)
     except OSError as error:
-        raise InputError(f"--{flag}={directory}: {error.strerror or error}") from None
+        raise InputError(f"--{flag}={directory}: {reason(error)}") from None
     return Scored(ledger, notes, period, led.cost(), costs, seconds, processes, values)
 
 
