@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import signal
@@ -21,6 +22,9 @@ from mmnet.memory_limit import EXCEEDED, interrupted_by_memory, limited, watched
 OK, WRONG_INPUT, INTERNAL, INTERRUPTED = 0, 1, 2, 130
 NOBODY_READS = 141
 """Exit code of a program that writes into a closed pipe, as in `… | head`: 128 + SIGPIPE."""
+
+AUTOGRAPH_FILE = "__autograph_generated_file"
+"""First part of the names of TensorFlow's temporary files, which it removes at exit."""
 
 INSPECT = "to list everything that is wrong with the tables, run: python -m mmnet.inspect"
 """Printed before an error about rows, which is the last line."""
@@ -106,6 +110,8 @@ def _coded(work: Callable[[], int]) -> int:
 
 
 def _told(error: BaseException) -> int:
+    if getattr(sys.unraisablehook, "func", None) is not _unraisable:
+        sys.unraisablehook = functools.partial(_unraisable, sys.unraisablehook)
     if isinstance(error, InputError):
         for line in error.ledger:
             print(f"  {printable(line)}", file=sys.stderr)
@@ -123,6 +129,12 @@ def _told(error: BaseException) -> int:
         return WRONG_INPUT
     print(printable_lines("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     return INTERNAL
+
+
+def _unraisable(before: Callable[[Any], object], raised: Any) -> None:
+    """Reports an error at exit, unless TensorFlow cannot remove a file from a read-only disk."""
+    if AUTOGRAPH_FILE not in str(getattr(raised.exc_value, "filename", "")):
+        before(raised)
 
 
 @contextlib.contextmanager

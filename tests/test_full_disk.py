@@ -99,3 +99,32 @@ def test_a_full_disk_ends_a_driver_in_a_sentence_and_leaves_what_was_there(tmp_p
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "8 runs of 2 drivers with a disk that was full or read-only" in page.read_text()
+
+
+AT_EXIT = """
+import atexit, errno, os, sys
+from mmnet import config, driver
+
+def work(flags):
+    for name in ("__autograph_generated_file1.py", "other.py"):
+        atexit.register(lambda name=name: failed(name))
+    failed("a.json")
+
+def failed(name):
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS), name)
+
+sys.exit(driver.run(config.PrepareConfig, "", work, []))
+"""
+
+
+def test_a_file_of_tensorflow_that_cannot_be_removed_at_exit_adds_no_traceback():
+    done = subprocess.run(
+        [sys.executable, "-c", AT_EXIT], capture_output=True, text=True, check=False
+    )
+    sentence, _, rest = done.stderr.partition("\n")
+    assert (done.returncode, sentence) == (
+        1,
+        "error: a.json: Read-only file system; choose another path",
+    )
+    assert "'other.py'" in rest
+    assert "__autograph_generated_file" not in rest
