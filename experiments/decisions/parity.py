@@ -8,7 +8,6 @@ the dataset; `decide` reads the raw columns of the same items, as a user's table
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ from mmnet.evaluation.report import markdown_table
 from mmnet.files import write_atomic
 from mmnet.flags import parse
 from mmnet.serving import decision, export, exported, golden, reasons
-from mmnet.training.records import git_state
 
 HERE = Path(__file__).parent
 NEAR = 1e-5
@@ -63,7 +61,7 @@ def raw_columns(dataset, column):
 
 
 def decided(directory, columns):
-    """Outputs of `decide` for all rows, and the seconds that it took."""
+    """Outputs of `decide` for all rows."""
     signature = export.load(directory)[0].signatures[exported.DECIDE]
     parts = []
     for start in range(0, len(columns["id"]), BATCH):
@@ -124,7 +122,7 @@ def main():
     parser.add_argument("--model", action="append", choices=MODELS, help="default: all of them")
     parser.add_argument("--output", default=str(HERE / "README.md"))
     flags = parser.parse_args()
-    lines, listed, began = [], [], time.perf_counter()
+    lines, listed = [], []
     with tempfile.TemporaryDirectory() as place:
         for number, title in enumerate(flags.model or MODELS):
             run_dir, own = Path(place, str(number)), MODELS[title]
@@ -134,10 +132,10 @@ def main():
             print(*line, flush=True)
             lines.append(line)
             listed += some
-    write_atomic(Path(flags.output), text(lines, listed, time.perf_counter() - began))
+            write_atomic(Path(flags.output), text(lines, listed))
 
 
-def text(lines, listed, seconds):
+def text(lines, listed):
     """The page."""
     differing = sum(int(line[-1]) for line in lines)
     head = ["Model", "Items", "Score", "Interval", "Reasons", "Keep", "Explore", "Drop"]
@@ -156,9 +154,7 @@ def text(lines, listed, seconds):
         head = ["Model", "Item", "Threshold", "Score", "Upper end", "predict", "decide"]
         parts.append(markdown_table(head, listed))
     command = "python experiments/decisions/parity.py"
-    commit, clean = git_state()
-    state = f"{commit or 'unknown'}"[:7] + ("" if clean else ", with changes")
-    parts.append(f"Written by `{command}` in {seconds:.0f} s, at commit {state}.\n")
+    parts.append(f"Written by `{command}`, which rewrites the page after each model.\n")
     return "\n".join(parts)
 
 
