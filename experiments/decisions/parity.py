@@ -148,7 +148,9 @@ def text(lines, listed):
         "orders for batches of other sizes.\n",
         markdown_table(head, lines),
         f"## Rows within {NEAR:g} of a threshold\n",
-        "By the score, or by the upper end of the interval.\n" if listed else "There are none.\n",
+        "By the score, or by the upper end of the interval.\n"
+        if listed
+        else "No row is that close.\n",
     ]
     if listed:
         head = ["Model", "Item", "Threshold", "Score", "Upper end", "predict", "decide"]
