@@ -299,6 +299,12 @@ MISTAKES = {
             "leave the model without inputs",
         ),
         (["--run_dir=r", "--model=din", "--protocol=p0"], "--model=din identifies users by"),
+        (["--run_dir=r", "--faithful=x"], "--faithful=x: --model=mma4ctr has no deviation 'x'"),
+        (
+            ["--run_dir=r", "--protocol=recbole", "--shuffle_labels"],
+            "--protocol=recbole reads none",
+        ),
+        (["--run_dir=r", "--protocol=recbole", "--negatives=shown"], "every row is a positive"),
     ],
     "mma4ctr.evaluate": [(["--run_dir=no"], "--run_dir=no contains no run")],
     "mma4ctr.predict": [

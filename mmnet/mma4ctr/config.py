@@ -11,7 +11,7 @@ from mmnet.checks import InputError
 from mmnet.config import EngineFlags, EvaluateFlags, FitFlags, ScoreFlags, TrainRunFlags
 from mmnet.experiment_flags import GridFlags
 from mmnet.flags import Columns, Flags, Numbers, Repeated
-from mmnet.mma4ctr.models import REGISTRY
+from mmnet.mma4ctr.models import REGISTRY, deviations
 from mmnet.table_flags import MemoryFlags, TextFlags
 
 MODALITIES = ("visual", "acoustic", "textual")
@@ -70,11 +70,13 @@ class ProtocolFlags(Flags):
         "item_scores",
     )
 
-    protocol: Literal["p0", "c1", "c2"] = Field(
+    protocol: Literal["p0", "c1", "c2", "recbole"] = Field(
         "c1",
         description="Evaluation protocol: p0 as published, where test labels leak into test "
         "features; c1 with features from strictly earlier times only; c2 with new users, whose "
-        "features come from one half of their rows and whose scores from the other.",
+        "features come from one half of their rows and whose scores from the other; recbole as the "
+        "published baselines were trained and scored, where every row is a positive, whatever its "
+        "label, and negatives are items drawn at random.",
     )
     shuffle_labels: bool = Field(
         False,
@@ -154,7 +156,7 @@ class NetworkFlags(FitFlags):
     model: Literal[tuple(REGISTRY)] = Field(  # type: ignore[valid-type]
         "mma4ctr",
         description="Name of the model. mma4ctr and lr use content features; the others use user "
-        "and item numbers and the items that the user interacted with before (c1 and c2 only).",
+        "and item numbers and the items that the user interacted with before (not in p0).",
     )
     arch: Literal["readme", "head_adaptive"] = Field(
         "readme",
@@ -164,6 +166,18 @@ class NetworkFlags(FitFlags):
     loss: Literal["listwise", "bce"] = Field(
         "listwise",
         description="Loss function: listwise as published, or binary cross-entropy (bce).",
+    )
+    faithful: Columns = Field(
+        ("auto",),
+        description="Definition of the baselines: paper, each paper's own; recbole, that of "
+        "RecBole 1.1.1 with its deviations; or deviations by name, comma-separated "
+        "(docs/mma4ctr.md); auto means recbole under --protocol=recbole, else paper.",
+    )
+    negatives: Literal["untaken", "shown"] = Field(
+        "untaken",
+        description="Negative of a positive row in the pairwise models (bpr, fpmc, lightgcn, "
+        "ngcf): untaken, a random item that the user took in no training row, as in their papers; "
+        "or shown, a random training row that the user did not take.",
     )
     epochs: int = Field(10, ge=1, description="Number of passes over the training rows.")
     batch_size: int = Field(
@@ -259,8 +273,21 @@ def check(flags: TrainConfig) -> None:
     """Raises an error if flags contradict each other.
 
     Raises:
-        InputError: the model has no inputs, or it cannot know the test users.
+        InputError: the model has no inputs, it cannot know the test users, it lacks a deviation, or
+            the protocol lacks what a flag asks for.
     """
+    deviations.of(flags.model, flags.faithful, flags.protocol)
+    if flags.protocol == "recbole":
+        if flags.shuffle_labels:
+            raise InputError(
+                "--shuffle_labels permutes labels, and --protocol=recbole reads none: every row is "
+                "a positive; use another protocol"
+            )
+        if flags.negatives == "shown":
+            raise InputError(
+                "--negatives=shown needs rows that a user did not take, and under "
+                "--protocol=recbole every row is a positive; leave it out"
+            )
     if flags.matrix == "none" and flags.user_features == "none":
         raise InputError(
             "--matrix=none and --user_features=none leave the model without inputs; change one of "
@@ -295,6 +322,8 @@ DECIDES = {
     "model",
     "arch",
     "loss",
+    "faithful",
+    "negatives",
     "seed",
 }
 """Flags that distinguish models; TensorBoard shows them next to the metrics."""

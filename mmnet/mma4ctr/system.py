@@ -17,9 +17,9 @@ from mmnet.mma4ctr.data.protocols import Protocol
 from mmnet.mma4ctr.evaluation import metrics, references
 from mmnet.mma4ctr.evaluation.metrics import Platt, Scores
 from mmnet.mma4ctr.evaluation.report import Report
-from mmnet.mma4ctr.models import REGISTRY, NumberSpec, RowSpec
+from mmnet.mma4ctr.models import REGISTRY, NumberSpec, RowSpec, deviations
 from mmnet.mma4ctr.models.baselines.model import Baseline
-from mmnet.mma4ctr.models.baselines.rows import graph, histories
+from mmnet.mma4ctr.models.baselines.rows import graph, histories, other_histories
 from mmnet.mma4ctr.models.network import Clicks
 from mmnet.mma4ctr.serving import scoring
 from mmnet.mma4ctr.training import fitting
@@ -55,7 +55,9 @@ class System:
                 scores = item_scores.read(flags.item_scores, ids, flags.text_set)
                 self.needed &= scores.kept
                 more = scores.columns if flags.score_column else None
-            self.protocol = protocols.build(data, flags, self.needed, flags.seed)
+            self.protocol = protocols.build(
+                data, flags, self.needed, flags.seed, sequential=self.builder.sequential
+            )
         self.features = None
         if self.builder.reads == "rows":
             with stages.stage("features"), console.status("building tables of users and items"):
@@ -66,7 +68,14 @@ class System:
     @property
     def loss(self) -> str:
         """Loss that the model is trained with; `--loss` applies to models without their own."""
+        if self.builder.loss == "pairs" and self.flags.negatives == "shown":
+            return "shown_pairs"
         return self.builder.loss or self.flags.loss
+
+    @property
+    def deviations(self) -> frozenset[str]:
+        """Deviations from its paper that the model is built with; see `--faithful`."""
+        return deviations.of(self.flags.model, self.flags.faithful, self.flags.protocol)
 
     def fresh(self, again: int = 0) -> fitting.Model:
         """Build the model with new weights; `again` draws different ones."""
@@ -74,18 +83,22 @@ class System:
         label, seed = protocol.label[protocol.parts["train"]], flags.seed + 1_000_003 * again
         bias = float(metrics.logit(label.mean()))
         if self.features is None:
-            history = histories(protocol, self.builder.history)
+            length, others = self.builder.history, None
+            if "fixed_auxiliary_negatives" in self.deviations:
+                others = other_histories(protocol, length, flags.seed)
             spec = NumberSpec(
                 users=len(self.data.user_ids),
                 items=len(self.data.item_ids),
-                history=self.builder.history,
+                history=length,
                 pairs=graph(protocol),
                 batch_size=flags.batch_size,
                 seed=seed,
                 output_bias=bias,
+                deviations=self.deviations,
+                others=others is not None,
             )
-            net = self.builder(spec)
-            return Baseline(net, protocol.state_user, history, self.builder.score_rows)
+            net, history = self.builder(spec), histories(protocol, length)
+            return Baseline(net, protocol.state_user, history, self.builder.score_rows, others)
         start = bias if fitting.OBJECTIVES[self.loss].base_rate else None
         try:
             net = self.builder(RowSpec(self.features.in_features, flags.arch, seed, start))
@@ -115,13 +128,13 @@ class System:
             return fitting.fit(
                 self.model,
                 self.protocol,
-                lambda model: metrics.auc(
-                    self.protocol.label[part], fitting.scores(model, self.protocol, "validation")
-                ),
+                lambda _: metrics.auc(self.protocol.label[part], self.outputs("validation")),
                 flags,
                 self.loss,
                 run_dir=run_dir,
-                fixed={"dataset": self.digest, "protocol": flags.protocol, "model": flags.model},
+                fixed={"dataset": self.digest, "protocol": flags.protocol, "model": flags.model}
+                # A model without deviations goes on with checkpoints of earlier versions.
+                | ({"deviations": sorted(self.deviations)} if self.deviations else {}),
                 fresh=lambda again: self.fresh(again).net.get_weights(),
                 hparams=flags.model_dump(mode="json", include=config.DECIDES),
             )
@@ -129,6 +142,14 @@ class System:
     def scores(self, split: str) -> np.ndarray:
         """Probabilities of a split's rows."""
         return fitting.scores(self.model, self.protocol, split)
+
+    def outputs(self, split: str) -> np.ndarray:
+        """Ranking of a split's rows: probabilities, or under recbole what RecBole's models return.
+
+        Those of DIN and DIEN return probabilities, all others scores of any size.
+        """
+        raw = self.flags.protocol == "recbole" and self.loss in ("pairs", "items")
+        return fitting.scores(self.model, self.protocol, split, "raw" if raw else "probability")
 
     def calibration(self) -> Platt:
         """Calibration fitted to the validation rows."""
@@ -143,6 +164,7 @@ class System:
             self.scores("test"),
             self.protocol.user[part],
             self.calibration(),
+            self.outputs("test") if self.flags.protocol == "recbole" else None,
         )
 
     def report(self, fitted: fitting.Fit) -> Report:

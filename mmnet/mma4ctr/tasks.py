@@ -239,7 +239,13 @@ def restored(data: Dataset, own: TrainConfig, run_dir: Path) -> System:
 
     made = System(data, own)
     stored = resume.load_arrays(run_dir / WEIGHTS, made.digest)
-    made.model.net.set_weights([stored[str(n)] for n in range(len(stored))])
+    weights = [stored[str(n)] for n in range(len(stored))]
+    if [one.shape for one in weights] != [tuple(one.shape) for one in made.model.net.weights]:
+        raise InputError(
+            f"{run_dir / WEIGHTS} does not fit --model={own.model}: the run is of an earlier "
+            "version, which built another network; train it again"
+        )
+    made.model.net.set_weights(weights)
     return made
 
 
@@ -288,7 +294,7 @@ def _write_evaluation(
     evaluated = html_report.Evaluated(
         report,
         {name: rows[name].to_numpy() for name in rows.column_names},
-        label=made.flags.label,
+        label="shown" if made.flags.protocol == "recbole" else made.flags.label,
         figures=drawn,
         record=known,
         remarks=protocol.remarks(made.flags.label),
@@ -311,7 +317,7 @@ def _write_maps(made: System, directory: Path, number: int) -> None:
             "--umap maps MMa4CTR's rows and hidden vectors; this run has another model"
         )
     inputs = made.features.rows(state, item, "test")
-    hidden = fitting.scores(made.model, protocol, "test", hidden=True)[chosen]
+    hidden = fitting.scores(made.model, protocol, "test", "hidden")[chosen]
     for name, rows, seed in (("inputs", inputs, 12), ("hidden", hidden, 2)):
         for dimensions in (2, 3):
             figure = figures.maps(

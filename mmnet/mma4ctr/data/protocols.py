@@ -5,16 +5,22 @@
 | p0 | all rows of the user, also the row itself and test rows | users in blocks, 8:1:1 of rows |
 | c1 | the user's rows of earlier times only | by time |
 | c2 | one half of the user's pairs, which are never scored | users in blocks, 8:1:1 of rows |
+| recbole | the user's training rows | each user's rows in time, 8:1:1 |
 
 p0 is the published protocol: test users are in no other split, so any information about labels in a
 test user's features comes from test labels. c1 and c2 have no such leak.
 
+recbole is how RecBole 1.1.1 trained and scored the baselines of the paper. It reads no labels: each
+row is a positive, and is followed by a negative, the same user with an item drawn at random.
+
 A *state* is a user as known at some moment. p0 and c2 have one state per user; c1 one per user and
-time bin, and one more for the time after the log's end.
+time bin, and one more for the time after the log's end. recbole has one per user, and one per row
+of the log for models that read what the user took before.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +29,12 @@ from mmnet import hashing
 from mmnet.checks import InputError
 from mmnet.mma4ctr.config import ProtocolFlags
 from mmnet.mma4ctr.data.dataset import Dataset
+from mmnet.mma4ctr.data.negatives import Untaken, other_items
 
 SPLITS = ("train", "validation", "test")
+
+Negatives = Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]
+"""Maps a source of draws, users and items that they took to as many items drawn."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ class Protocol:
     """Rows to train and test on, split by split, and what their features may read.
 
     Attributes:
-        name: p0, c1 or c2.
+        name: p0, c1, c2 or recbole.
         user, item: places, int32 [rows].
         state: int32 [rows].
         label: int8 [rows].
@@ -60,6 +70,10 @@ class Protocol:
         state_device: device of each state, int64 [states]; 0 where none is known.
         fit_items: items that statistics are fitted to, bool [items].
         per_split_scaling: each split's features are scaled by its own extremes, as published.
+        negatives: draws other items for the negative training rows; None where all rows are of the
+            log. Then rows come in pairs, a positive and its negative.
+        edge_states: each edge is a state, of the moment before it; edges are in the order of user
+            and time.
     """
 
     name: str
@@ -75,6 +89,8 @@ class Protocol:
     state_device: np.ndarray
     fit_items: np.ndarray
     per_split_scaling: bool
+    negatives: Negatives | None = None
+    edge_states: bool = False
 
     def __len__(self) -> int:
         return len(self.label)
@@ -83,6 +99,11 @@ class Protocol:
     def num_states(self) -> int:
         """Number of states."""
         return len(self.state_user)
+
+    @property
+    def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """State, item and label of the rows."""
+        return self.state, self.item, self.label
 
     @property
     def last_state(self) -> np.ndarray:
@@ -109,7 +130,14 @@ class Protocol:
         ]
 
 
-def build(dataset: Dataset, flags: ProtocolFlags, needed: np.ndarray, seed: int) -> Protocol:
+def build(
+    dataset: Dataset,
+    flags: ProtocolFlags,
+    needed: np.ndarray,
+    seed: int,
+    *,
+    sequential: bool = False,
+) -> Protocol:
     """Build the rows of a protocol.
 
     Args:
@@ -117,11 +145,15 @@ def build(dataset: Dataset, flags: ProtocolFlags, needed: np.ndarray, seed: int)
         flags: which protocol.
         needed: items that have all the modalities which rows are made of, bool [items]; rows of
             others are left out, after they have served as edges.
-        seed: seed of row order, halves, and shuffled labels.
+        seed: seed of row order, halves, shuffled labels and drawn items.
+        sequential: the model reads what a user took before; decides states and drawn items of the
+            protocol recbole.
 
     Raises:
         InputError: a split is left without rows, or without a positive or negative one.
     """
+    if flags.protocol == "recbole":
+        return _as_recbole(dataset, needed, seed, sequential=sequential)
     label = np.asarray(dataset.label)
     if flags.shuffle_labels:
         label = label[np.random.default_rng([seed, 1]).permutation(len(label))]
@@ -285,6 +317,111 @@ def _past_only(
         fit_items=fit_items,
         per_split_scaling=False,
     )
+
+
+def _as_recbole(dataset: Dataset, needed: np.ndarray, seed: int, *, sequential: bool) -> Protocol:
+    """RecBole's: exposures as positives, one negative each, each user's rows split in time."""
+    kept = np.flatnonzero(needed[dataset.item])  # rows are in the order of user and time
+    log_user, log_item = dataset.user[kept], dataset.item[kept]
+    items, users = np.unique(log_item), len(dataset.user_ids)
+    begins = np.append(True, log_user[1:] != log_user[:-1])
+    # A model that continues a history has no row where there is none yet.
+    place = np.flatnonzero(~begins) if sequential else np.arange(len(kept))
+    split = recbole_splits(log_user[place])
+    place = place[np.argsort(split, kind="stable")]
+    ends = np.searchsorted(np.sort(split), np.arange(len(SPLITS) + 1))
+    _check_sizes(np.diff(ends), len(items), "four" if sequential else "three")
+    user, item = log_user[place], log_item[place]
+
+    def of_split(number: int) -> Negatives:
+        if sequential:
+            return lambda draw, user, item: other_items(draw, items, item)
+        # What a user took in earlier splits, or in this one, is no negative; later items may be.
+        known = slice(0, ends[number + 1])
+        untaken = Untaken.of(items, user[known], item[known], users)
+        _check_left(untaken, dataset)
+        return lambda draw, user, item: untaken.draw(draw, user)
+
+    draw, negatives = np.random.default_rng([seed, 8]), [of_split(n) for n in range(len(SPLITS))]
+    drawn = [
+        negatives[n](draw, user[ends[n] : ends[n + 1]], item[ends[n] : ends[n + 1]])
+        for n in range(len(SPLITS))
+    ]
+    train = slice(0, ends[1])
+    edge = np.arange(len(kept)) if sequential else place[train]
+    bins = np.zeros(len(edge), np.int32)
+    fit_items = np.zeros(len(dataset.item_ids), bool)
+    fit_items[item[train]] = True
+    device = np.asarray(dataset.device)[kept[place[train]]]
+    state = place.astype(np.int32) if sequential else user
+    return Protocol(
+        name="recbole",
+        user=np.repeat(user, 2),
+        item=np.stack([item, np.concatenate(drawn)], axis=1).ravel(),
+        state=np.repeat(state, 2),
+        label=np.tile(np.array([1, 0], np.int8), len(place)),
+        time=np.repeat(dataset.time[kept[place]], 2),
+        parts={name: slice(2 * ends[n], 2 * ends[n + 1]) for n, name in enumerate(SPLITS)},
+        edges=Edges(log_user[edge], log_item[edge], np.ones(len(edge), np.int8), bins),
+        bins=0,
+        state_user=log_user if sequential else np.arange(users, dtype=np.int32),
+        state_device=np.zeros(len(kept), np.int64)
+        if sequential
+        else _usual_device(user[train], device, bins, users, 0),
+        fit_items=fit_items,
+        per_split_scaling=False,
+        negatives=negatives[0],
+        edge_states=sequential,
+    )
+
+
+def recbole_splits(user: np.ndarray) -> np.ndarray:
+    """Split each user's rows 8:1:1 in their order, as RecBole 1.1.1 does.
+
+    A tenth, rounded down, is test and another validation. Of users with fewer than ten rows one is
+    test and one is validation, test first, as long as one is left for training.
+
+    >>> recbole_splits(np.repeat([4, 7, 8], [1, 2, 12])).tolist()
+    [0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2]
+
+    Args:
+        user: user of each row, int [rows], each user's rows together.
+
+    Returns:
+        0 train, 1 validation, 2 test; int64 [rows].
+    """
+    begins = np.flatnonzero(np.append(True, user[1:] != user[:-1])) if len(user) else user
+    size = np.diff(np.append(begins, len(user)))
+    tenth = np.floor(0.1 * size).astype(np.int64)
+    test = np.where((size > 1) & (size < 10), 1, tenth)
+    validation = np.where((size > 2) & (size < 10), 1, tenth)
+    from_end = np.repeat(begins + size, size) - np.arange(len(user))
+    test, held = np.repeat(test, size), np.repeat(test + validation, size)
+    return np.where(from_end <= test, 2, np.where(from_end <= held, 1, 0))
+
+
+def _check_sizes(sizes: np.ndarray, items: int, least: str) -> None:
+    for split, size in zip(SPLITS, sizes.tolist(), strict=True):
+        if not size:
+            raise InputError(
+                f"--protocol=recbole: {split} has no rows; a user needs {least} rows to have one "
+                "in each split. Use a larger log"
+            )
+    if items < 2:
+        raise InputError(
+            "--protocol=recbole draws negative items, and the log has a single item; use a larger "
+            "log"
+        )
+
+
+def _check_left(untaken: Untaken, dataset: Dataset) -> None:
+    full = np.flatnonzero(untaken.left == 0)
+    if len(full):
+        raise InputError(
+            f"--protocol=recbole: user {dataset.user_ids[full[0]]} was shown all "
+            f"{len(untaken.items):,} items, so that no negative item can be drawn ({len(full):,} "
+            "such users); use a log with more items, or without those users"
+        )
 
 
 def time_bins(time: np.ndarray, daily: bool, number: int) -> tuple[np.ndarray, int, int, int]:

@@ -29,6 +29,7 @@ from mmnet.evaluation.html_page import (
 from mmnet.evaluation.html_report import provenance
 from mmnet.evaluation.metrics import calibration_by_decile
 from mmnet.evaluation.significance import Estimate
+from mmnet.mma4ctr.evaluation.metrics import RAW
 from mmnet.mma4ctr.evaluation.report import Report
 
 METRICS = {
@@ -153,6 +154,11 @@ def _summary(report: Report, interval: Estimate | None) -> list[str]:
         f"calibrated LogLoss is {test['log_loss_calibrated']:.4f}, compared with "
         f"{test['log_loss_of_base_rate']:.4f} for that share alone."
     )
+    if RAW in test:
+        found.append(
+            f"RecBole's LogLoss, of the model's outputs as they are, is {test[RAW]:.4f}. Outputs "
+            "need not be probabilities, so it does not compare models."
+        )
     return found
 
 

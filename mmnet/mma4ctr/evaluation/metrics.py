@@ -16,6 +16,12 @@ FLOAT32_EPSILON = float(np.finfo(np.float32).eps)
 RECBOLE_EPSILON = 1e-15
 """Clipping of the baselines' published LogLoss; the two are not comparable."""
 
+RAW = "log_loss_raw"
+"""LogLoss of a model's outputs, clipped to (0, 1) even if they are not probabilities.
+
+RecBole's, and that of the published baselines: of as many positives as negatives, outputs of 1 or
+more everywhere cost 17.27.
+"""
 
 Scores = dict[str, float | int]
 """Metric -> value; see `report`."""
@@ -161,15 +167,31 @@ def predict_logistic(coefficients: np.ndarray, columns: np.ndarray) -> np.ndarra
     return 1 / (1 + np.exp(-np.clip(coefficients[0] + columns @ coefficients[1:], -50, 50)))
 
 
-def report(label: np.ndarray, score: np.ndarray, user: np.ndarray, calibration: Platt) -> Scores:
-    """Everything that is reported of one set of rows."""
-    per_user, users = user_auc(label, score, user)
+def report(
+    label: np.ndarray,
+    score: np.ndarray,
+    user: np.ndarray,
+    calibration: Platt,
+    output: np.ndarray | None = None,
+) -> Scores:
+    """Compute everything that is reported of one set of rows.
+
+    Args:
+        label: 0 or 1, [rows].
+        score: probabilities, [rows].
+        user: user of each row, int [rows].
+        calibration: of the scores.
+        output: what a model returned, which need not be a probability, [rows]; if given, it ranks
+            the rows, and `log_loss_raw` is RecBole's LogLoss of it.
+    """
+    ranked = score if output is None else output
+    per_user, users = user_auc(label, ranked, user)
     calibrated = calibration(score)
-    return {
-        "auc": auc(label, score),
+    found: Scores = {
+        "auc": auc(label, ranked),
         "user_auc": per_user,
         "users_with_both": users,
-        "pr_auc": pr_auc(label, score),
+        "pr_auc": pr_auc(label, ranked),
         "log_loss": log_loss(label, score),
         "log_loss_1e-15": log_loss(label, score, RECBOLE_EPSILON),
         "log_loss_calibrated": log_loss(label, calibrated),
@@ -177,3 +199,6 @@ def report(label: np.ndarray, score: np.ndarray, user: np.ndarray, calibration: 
         "rows": len(label),
         "positives": int(np.count_nonzero(label)),
     }
+    if output is not None:
+        found[RAW] = log_loss(label, output, RECBOLE_EPSILON)
+    return found

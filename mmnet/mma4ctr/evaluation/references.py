@@ -16,12 +16,16 @@ PRIOR_ROWS = {"user": 400.0, "item": 400.0}
 
 
 def rates(protocol: Protocol, users: int, items: int) -> dict[str, np.ndarray]:
-    """Smoothed rates of the user and of the item of each row, float64 [rows].
+    """Smoothed rates of the user and of the item of each row by name, float64 [rows].
+
+    Where negatives are drawn items, no row has a rate, and `popularity` takes their place.
 
     They read the edges that the protocol lets user features read: in p0 test labels too. An item's
     rate is of edges of the training span (c1: earlier than the row; otherwise of training rows and
     of the support of training users).
     """
+    if protocol.negatives is not None:
+        return {"item popularity": popularity(protocol)}
     edges, bins = protocol.edges, protocol.bins
     positives, number = user_embedding.positive_rates(edges, users=users, bins=bins)
     train = protocol.parts["train"]
@@ -40,6 +44,22 @@ def rates(protocol: Protocol, users: int, items: int) -> dict[str, np.ndarray]:
     return {"user rate": user, "item rate": _smoothed(positives[row], number[row], base, "item")}
 
 
+def popularity(protocol: Protocol) -> np.ndarray:
+    """Probability that a row's item was taken and not drawn, from the training rows; [rows].
+
+    A positive row has an item as often as it was taken, and a drawn one has each item alike.
+
+    Returns:
+        float64 [rows]; each item counts as taken once more.
+    """
+    part = protocol.parts["train"]
+    taken = protocol.item[part][protocol.label[part] == 1]
+    items, place = np.unique(protocol.item, return_inverse=True)
+    number = 1.0 + np.bincount(np.searchsorted(items, taken), minlength=len(items))
+    odds = number / number.mean()
+    return (odds / (1 + odds))[place]
+
+
 def _smoothed(positives: np.ndarray, number: np.ndarray, base: float, of: str) -> np.ndarray:
     prior = PRIOR_ROWS[of]
     return (positives + prior * base) / (number + prior)
@@ -49,7 +69,8 @@ def evaluate(dataset: Dataset, protocol: Protocol, *, shuffled: bool) -> dict[st
     """Compute test metrics of the references that need no network.
 
     These are the base rate; the rates of user and item; both in a logistic regression, which is
-    fitted to validation rows; and, where the log was generated, the planted probability.
+    fitted to validation rows; and, where the log was generated, the planted probability. Where
+    negatives are drawn items, these are the base rate and the item's popularity.
 
     Args:
         dataset: the log.
@@ -58,12 +79,14 @@ def evaluate(dataset: Dataset, protocol: Protocol, *, shuffled: bool) -> dict[st
     """
     found = rates(protocol, len(dataset.user_ids), len(dataset.item_ids))
     parts = {split: protocol.parts[split] for split in SPLITS}
-    both = np.log(np.stack(list(found.values()), axis=1))
-    fitted = metrics.logistic(both[parts["validation"]], protocol.label[parts["validation"]])
-    found["both rates"] = metrics.predict_logistic(fitted, both)
+    if len(found) > 1:
+        both = np.log(np.stack(list(found.values()), axis=1))
+        fitted = metrics.logistic(both[parts["validation"]], protocol.label[parts["validation"]])
+        found["both rates"] = metrics.predict_logistic(fitted, both)
     base = float(protocol.label[parts["train"]].mean())
     found["base rate"] = np.full(len(protocol), base)
     planted = dataset.source.labels[dataset.spec.label].planted and not shuffled
+    planted = planted and protocol.negatives is None  # it is of labels, which are not read
     truth = datasets.truth(dataset) if planted else None
     if truth is not None:
         ids = dataset.user_ids[protocol.user], dataset.item_ids[protocol.item]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from mmnet.evaluation.report import markdown_table
-from mmnet.mma4ctr.evaluation.metrics import Scores
+from mmnet.mma4ctr.evaluation.metrics import RAW, Scores
 from mmnet.mma4ctr.models import REGISTRY
 
 
@@ -13,7 +13,7 @@ class Report(BaseModel):
     """Test metrics of a run and of its references.
 
     Attributes:
-        protocol: p0, c1 or c2.
+        protocol: p0, c1, c2 or recbole.
         seed: seed of the run.
         model: a key of `models.REGISTRY`.
         in_features: columns of a row of features; 0 for a model of numbers.
@@ -45,18 +45,21 @@ class Report(BaseModel):
         """Metrics as a Markdown table, the model first.
 
         AUC is over all rows, and user AUC is the mean over users of their own AUC. Compare PR-AUC
-        with the share of positives, which is the score of a constant.
+        with the share of positives, which is the score of a constant. Raw LogLoss is RecBole's, of
+        outputs that need not be probabilities; only runs of its protocol have it.
         """
         return markdown_table(*self.cells())
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """The header and the rows of the table."""
         header = ["system", "AUC", "user AUC", "PR-AUC", "LogLoss", "calibrated"]
-        metrics = ("auc", "user_auc", "pr_auc", "log_loss", "log_loss_calibrated")
+        metrics = ["auc", "user_auc", "pr_auc", "log_loss", "log_loss_calibrated"]
+        if RAW in self.test:
+            header, metrics = [*header, "raw LogLoss"], [*metrics, RAW]
         rows = [
             [
                 name,
-                *(f"{row[metric]:.4f}" for metric in metrics),
+                *(f"{row[metric]:.4f}" if metric in row else "" for metric in metrics),
                 *(f"{row[size]:,}" for size in ("rows", "positives")),
             ]
             for name, row in {self.title: self.test, **self.references}.items()

@@ -33,7 +33,7 @@ COLUMNS = [
     Column("test", metric, title, "{:.4f}".format, ".4f", ".4f")
     for metric, title in METRICS.items()
 ]
-REFERENCES = ("planted probability", "user rate", "item rate", "both rates")
+REFERENCES = ("planted probability", "user rate", "item rate", "both rates", "item popularity")
 CHOSEN = "chosen"
 """Marks the line of the epoch that `--select` chose, among the lines of a cell."""
 SIZES = {"rows": "test rows", "positives": "positives"}
@@ -160,6 +160,9 @@ def _more(
         found["published"] = published(flags)
     for name, title in at.items():
         found[title] = {row: _mean(aucs.get((row, name), [])) for row in rows}
+    if metrics.RAW in frame:
+        raw = frame[frame["at"] == CHOSEN].groupby("row")[metrics.RAW].agg(list)
+        found["raw LogLoss"] = {row: _mean(raw[row]) for row in rows if not np.isnan(raw[row][0])}
     for row in rows:
         auc, (first, *_) = part.cell(row, "test", "auc"), (_report(r) for _, r in _of(records, row))
         found["AUC, 95 % interval"][row] = f"[{auc['low']:.4f}, {auc['high']:.4f}]"
@@ -201,6 +204,8 @@ def _lines(cell: Cell, record: Record) -> Iterable[dict[str, Any]]:
         yield head | {
             "at": at,
             **{name: found[name] for name in (*METRICS, *SIZES)},
+            # Only runs of the protocol recbole have it.
+            **{name: found[name] for name in (metrics.RAW,) if name in found},
             "training_seconds": seconds.get(at),
         }
 

@@ -40,6 +40,8 @@ class NumberSpec:
         batch_size: rows of a training step.
         seed: seed of the weights.
         output_bias: initial bias of the last layer, where it has one.
+        deviations: of RecBole from the model's paper, keys of `deviations.DEVIATIONS[model]`.
+        others: whether the network also reads another item for each of the history.
     """
 
     users: int
@@ -49,6 +51,8 @@ class NumberSpec:
     batch_size: int
     seed: int
     output_bias: float = 0.0
+    deviations: frozenset[str] = frozenset()
+    others: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Builder:
             user took before, with a `NumberSpec`.
         loss: what it is trained by, a key of `training.fitting.OBJECTIVES`; None where `--loss`
             says.
-        history: last items of a user that a model of numbers may read.
+        history: last items of a user that a model of numbers reads; 0 where it reads none.
         score_rows: how many rows a model of numbers scores at a time.
         hidden: whether rows of features pass hidden layers; such a network is exported, and
             `--umap` maps its hidden vectors.
@@ -74,10 +78,15 @@ class Builder:
     function: str
     reads: Literal["rows", "numbers"] = "numbers"
     loss: str | None = None
-    history: int = 10
+    history: int = 0
     score_rows: int = 65_536
     hidden: bool = False
     title: str | None = None
+
+    @property
+    def sequential(self) -> bool:
+        """True for a model that reads what the user took before."""
+        return self.history > 0
 
     def __call__(self, spec: RowSpec | NumberSpec) -> keras.Model:
         """Builds the network.
@@ -93,12 +102,12 @@ REGISTRY: dict[str, Builder] = {
     "mma4ctr": Builder("network.mma4ctr", "rows", hidden=True, title="MMa4CTR"),
     "lr": Builder("network.lr", "rows", loss="bce"),
     "bpr": Builder("baselines.factors.bpr", loss="pairs"),
-    "fpmc": Builder("baselines.factors.fpmc", loss="pairs"),
+    "fpmc": Builder("baselines.factors.fpmc", loss="pairs", history=1),
     "lightgcn": Builder("baselines.graphs.lightgcn", loss="pairs"),
     "ngcf": Builder("baselines.graphs.ngcf", loss="pairs"),
-    "din": Builder("baselines.interest.din", loss="bce"),
-    "dien": Builder("baselines.interest.dien", loss="bce"),
     # 50 items are RecBole's own; so many vectors of so many rows do not fit into memory at a time.
+    "din": Builder("baselines.interest.din", loss="logits", history=50, score_rows=4096),
+    "dien": Builder("baselines.interest.dien", loss="logits", history=50, score_rows=4096),
     "bert4rec": Builder("baselines.sequences.bert4rec", loss="items", history=50, score_rows=4096),
     "gcsan": Builder("baselines.sequences.gcsan", loss="items", history=50, score_rows=4096),
 }

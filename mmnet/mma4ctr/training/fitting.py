@@ -18,7 +18,13 @@ from mmnet.mma4ctr.config import NetworkFlags
 from mmnet.mma4ctr.data.protocols import Protocol
 from mmnet.mma4ctr.models.baselines.losses import LogLikelihood, PairLoss
 from mmnet.mma4ctr.models.baselines.model import Baseline
-from mmnet.mma4ctr.models.baselines.rows import paired_rows, taken_rows
+from mmnet.mma4ctr.models.baselines.rows import (
+    TrainingRows,
+    paired_rows,
+    permuted_rows,
+    shown_pairs,
+    taken_rows,
+)
 from mmnet.mma4ctr.models.network import Clicks, ListwiseCrossEntropy
 from mmnet.mma4ctr.training import old_checkpoints
 from mmnet.training.adam import Adam
@@ -28,13 +34,7 @@ from mmnet.training.resume import Progress
 Model = Clicks | Baseline
 
 
-Rows = Callable[[Protocol, int, int], np.ndarray]
-
-
-def permuted_rows(protocol: Protocol, seed: int, epoch: int) -> np.ndarray:
-    """Positions of the training rows in random order, each once."""
-    part = protocol.parts["train"]
-    return np.random.default_rng([seed, 4, epoch]).permutation(part.stop - part.start)
+Rows = Callable[[Protocol, int, int], TrainingRows]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Objective:
 
     Attributes:
         loss: makes the loss.
-        rows: from protocol, seed and epoch to places of training rows, always as many.
+        rows: from protocol, seed and epoch to training rows, always as many.
         together: number of consecutive rows that must be in one batch.
         base_rate: whether the last layer may start at the share of positives; where the level of
             probabilities is arbitrary, its bias is drawn like the others.
@@ -58,7 +58,9 @@ class Objective:
 OBJECTIVES: dict[str, Objective] = {
     "listwise": Objective(ListwiseCrossEntropy, base_rate=False),
     "bce": Objective(keras.losses.BinaryCrossentropy),
+    "logits": Objective(functools.partial(keras.losses.BinaryCrossentropy, from_logits=True)),
     "pairs": Objective(PairLoss, paired_rows, together=2),
+    "shown_pairs": Objective(PairLoss, shown_pairs, together=2),
     "items": Objective(LogLikelihood, taken_rows),
 }
 AUC = "validation/auc"
@@ -141,19 +143,16 @@ class Batches:
         seed: int,
         rows: Rows = permuted_rows,
     ):
-        part = protocol.parts["train"]
-        self._columns = (protocol.state[part], protocol.item[part], protocol.label[part])
-        self._order = functools.partial(rows, protocol, seed)
+        self._rows = functools.partial(rows, protocol, seed)
         self._batch_size = batch_size
-        self.steps_per_epoch = -(-len(self._order(0)) // batch_size)
+        self.steps_per_epoch = -(-len(self._rows(0).label) // batch_size)
         if not self.steps_per_epoch:
             raise InputError("no training rows remain after filtering; use a larger log")
 
     def __call__(self, first_step: int) -> tf.data.Dataset:
         """The batches of an epoch from a global step on: ({state, item}, label)."""
         epoch, first = divmod(first_step, self.steps_per_epoch)
-        order = self._order(epoch)
-        state, item, label = (tf.constant(column[order]) for column in self._columns)
+        state, item, label = (tf.constant(column) for column in self._rows(epoch))
         size = self._batch_size
 
         def batch(step: tf.Tensor):
@@ -171,12 +170,25 @@ class Batches:
         return made.with_options(options)
 
 
-def scores(model: Model, protocol: Protocol, split: str, *, hidden: bool = False) -> np.ndarray:
-    """Probabilities of a split's rows, float32 [rows]; or the last hidden layer, [rows, 4]."""
+def scores(
+    model: Model,
+    protocol: Protocol,
+    split: str,
+    what: Literal["probability", "hidden", "raw"] = "probability",
+) -> np.ndarray:
+    """Probabilities of a split's rows, float32 [rows].
+
+    Args:
+        model: network with its tables.
+        protocol: the rows.
+        split: which of them.
+        what: hidden returns the last hidden layer of `Clicks` instead, [rows, 4]; raw the scores
+            of a `Baseline` before the sigmoid, [rows].
+    """
     part = protocol.parts[split]
     state, item = protocol.state[part], protocol.item[part]
     model.scale_for(split)
-    run, size = _compiled(model)[hidden], model.score_rows
+    run, size = _compiled(model, what), model.score_rows
     found = [
         run(tf.constant(state[rows]), tf.constant(item[rows])).numpy()
         for rows in (slice(at, at + size) for at in range(0, len(state), size))
@@ -185,21 +197,18 @@ def scores(model: Model, protocol: Protocol, split: str, *, hidden: bool = False
     return np.concatenate(found)
 
 
-def _compiled(model: Model) -> tuple[Callable, Callable]:
-    """Functions for probabilities and for hidden vectors, kept with the model and gone with it."""
-    if "_mma4ctr_scoring" not in model.__dict__:
+def _compiled(model: Model, what: str) -> Callable:
+    """Function of states and items, kept with the model and gone with it."""
+    kept = model.__dict__.setdefault("_mma4ctr_scoring", {})
+    if what not in kept:
+        call = model if what == "probability" else getattr(model, what)
         places = [tf.TensorSpec([None], tf.int32)] * 2  # one trace for all sizes of batches
 
-        def probability(state: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
-            return model({"state": state, "item": item})
+        def run(state: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
+            return call({"state": state, "item": item})
 
-        def hidden(state: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
-            return model.hidden({"state": state, "item": item})
-
-        model.__dict__["_mma4ctr_scoring"] = tuple(
-            tf.function(call, places, autograph=False) for call in (probability, hidden)
-        )
-    return model.__dict__["_mma4ctr_scoring"]
+        kept[what] = tf.function(run, places, autograph=False)
+    return kept[what]
 
 
 def fit(

@@ -10,14 +10,16 @@ from mmnet.checks import InputError
 from mmnet.mma4ctr.config import ModalityFlags, ProtocolFlags
 from mmnet.mma4ctr.data import features, protocols
 from mmnet.mma4ctr.data.protocols import SPLITS
+from mmnet.mma4ctr.models.baselines.rows import histories
 from tests.mma4ctr.logs import log, reduction
 
 SEEDS = st.integers(0, 1000)
 
 
-def build(data, protocol, seed=0, needed=None, **flags):
+def build(data, protocol, seed=0, needed=None, sequential=False, **flags):
     needed = np.ones(len(data.item_ids), bool) if needed is None else needed
-    return protocols.build(data, ProtocolFlags(protocol=protocol, **flags), needed, seed)
+    flags = ProtocolFlags(protocol=protocol, **flags)
+    return protocols.build(data, flags, needed, seed, sequential=sequential)
 
 
 def tables(data, protocol, monkeypatch=None, **flags):
@@ -269,6 +271,92 @@ def test_the_last_state_knows_all():
     found = build(log(), "c1")
     assert found.last_state.tolist() == [user * 15 + 14 for user in range(12)]
     assert build(log(), "p0").last_state.tolist() == list(range(12))
+
+
+def sizes_of_splits(rows):
+    """RecBole's rule for the rows of a user, step by step."""
+    sizes = [rows - 2 * int(0.1 * rows), int(0.1 * rows), int(0.1 * rows)]
+    for part in (2, 1):
+        if sizes[0] > 1 and 0 < 0.1 * rows < 1:
+            sizes[0], sizes[part] = sizes[0] - 1, sizes[part] + 1
+    return sizes
+
+
+def test_a_users_rows_are_split_in_time_as_recbole_does():
+    for rows in range(1, 45):
+        expected = np.repeat([0, 1, 2], sizes_of_splits(rows))
+        found = protocols.recbole_splits(np.repeat([3, 8], [rows, 2]))
+        np.testing.assert_array_equal(found, [*expected, 0, 2])
+    assert protocols.recbole_splits(np.zeros(0, int)).tolist() == []
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_recbole_takes_each_row_for_a_positive_and_draws_a_negative(sequential):
+    # Users of 2 to 50 rows, some of them the same item again, and an item that nobody was shown.
+    data = log(users=12, rows=300, items=60)
+    data = dataclasses.replace(data, item_ids=np.append(data.item_ids, 9999))
+    needed = np.arange(61) != 7
+    found = build(data, "recbole", needed=needed, sequential=sequential)
+    shown, expected = {}, {split: [] for split in SPLITS}
+    for user, item, time in zip(data.user.tolist(), data.item.tolist(), data.time, strict=True):
+        if item != 7:
+            shown.setdefault(user, []).append((item, int(time)))
+    for user, rows in shown.items():
+        rows = rows[1:] if sequential else rows
+        place = iter(rows)
+        for split, size in zip(SPLITS, sizes_of_splits(len(rows)), strict=True):
+            expected[split] += [(user, *next(place)) for _ in range(size)]
+    known, all_items = set(), {item for rows in shown.values() for item, _ in rows}
+    for split in SPLITS:
+        part = found.parts[split]
+        user, item, time = (x[part].tolist() for x in (found.user, found.item, found.time))
+        assert list(zip(user, item, time, strict=True))[::2] == expected[split]
+        np.testing.assert_array_equal(found.label[part], np.tile([1, 0], len(expected[split])))
+        assert user[::2] == user[1::2]
+        assert set(item[1::2]) <= all_items
+        if sequential:
+            assert not any(a == b for a, b in zip(item[::2], item[1::2], strict=True))
+            continue
+        # No item that the user was shown in this split or before; those of later ones may come.
+        known |= {(u, i) for u, i, _ in expected[split]}
+        assert not known & set(zip(user[1::2], item[1::2], strict=True))
+        if split == "train":
+            later = {(u, i) for u, rows in shown.items() for i, _ in rows} - known
+            assert later & set(zip(user[1::2], item[1::2], strict=True))
+    train = [item for _, item, _ in expected["train"]]
+    assert set(np.flatnonzero(found.fit_items).tolist()) == set(train)
+
+
+def test_recbole_histories_are_all_that_a_user_was_shown_before():
+    data = log(users=12, rows=300, items=60)
+    found = build(data, "recbole", sequential=True)
+    rows = histories(found, 5)[found.state]
+    for at in range(0, len(found), 2):
+        own = np.flatnonzero(data.user == found.user[at])
+        last = found.state[at]  # a state is a row of the log, before which it knows all
+        expected = (data.item[own[own < last]] + 1)[-5:].tolist()
+        assert data.item[last] == found.item[at]
+        assert rows[at].tolist() == [0] * (5 - len(expected)) + expected
+        assert (rows[at + 1] == rows[at]).all()
+
+
+def test_recbole_features_know_training_rows_only():
+    data = log(users=12, rows=300, items=60)
+    found = build(data, "recbole")
+    assert set(found.edges.label.tolist()) == {1}
+    part = found.parts["train"]
+    edges = zip(found.edges.user, found.edges.item, strict=True)
+    rows = zip(found.user[part][::2], found.item[part][::2], strict=True)
+    assert sorted(edges) == sorted(rows)
+
+
+def test_recbole_refuses_a_log_without_an_item_to_draw():
+    with pytest.raises(InputError, match="user 1000 was shown all 2 items"):
+        build(log(users=3, items=2, rows=60), "recbole")
+    with pytest.raises(InputError, match="the log has a single item"):
+        build(log(users=3, items=1, rows=60), "recbole")
+    with pytest.raises(InputError, match="train has no rows; a user needs four rows"):
+        build(log(users=60, items=9, rows=4), "recbole", sequential=True)
 
 
 def test_a_split_of_one_kind_is_refused():

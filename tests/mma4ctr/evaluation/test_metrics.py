@@ -122,3 +122,29 @@ def test_calibration_finds_the_level_that_the_loss_does_not_know():
     assert metrics.log_loss(label, calibrated) == pytest.approx(best, rel=2e-3)
     constant = metrics.platt(label, np.full(200_000, 0.7))
     assert constant(np.array([0.7]))[0] == pytest.approx(label.mean())
+
+
+def test_recboles_log_loss_takes_any_output_for_a_probability():
+    user, calibration = np.zeros(4, int), metrics.Platt(1.0, 0.0)
+    label = np.array([1, 0, 1, 0])
+
+    def raw(output):
+        found = metrics.report(label, np.full(4, 0.5), user, calibration, np.array(output))
+        return found[metrics.RAW]
+
+    # As many positives as negatives: outputs of 1 or more cost a half of ln 1e15 everywhere.
+    assert raw([5.0, 5.0, 7.0, 1.0]) == pytest.approx(np.log(1e15) / 2, abs=1e-3)
+    assert raw([0.5] * 4) == pytest.approx(np.log(2))
+    # One by one: 1 + 1e-15 has no loss, and 1 - 1e-15 is known to 1e-16 only, a tenth of it.
+    expected = np.mean([np.log(1e15), -np.log(1 - 0.25), -np.log(0.75), 0.0])
+    assert raw([-3.0, 0.25, 0.75, -8.0]) == pytest.approx(expected)
+
+
+def test_outputs_rank_the_rows_where_they_are_given():
+    label, user, calibration = np.array([1, 0, 1, 0]), np.zeros(4, int), metrics.Platt(1.0, 0.0)
+    saturated = np.ones(4)
+    plain = metrics.report(label, saturated, user, calibration)
+    assert plain["auc"] == 0.5
+    assert metrics.RAW not in plain
+    found = metrics.report(label, saturated, user, calibration, np.array([40.0, 30.0, 50.0, 45.0]))
+    assert found["auc"] == found["user_auc"] == 0.75

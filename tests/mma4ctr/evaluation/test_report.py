@@ -46,3 +46,14 @@ def test_the_table_has_the_model_first_and_then_its_references():
 @pytest.mark.parametrize(("model", "title"), [("mma4ctr", "MMa4CTR, p0"), ("bpr", "bpr, p0")])
 def test_a_baseline_has_its_own_name(model, title):
     assert Report.model_validate(DOCUMENT | {"model": model, "protocol": "p0"}).title == title
+
+
+def test_recboles_log_loss_has_a_column_where_it_was_computed():
+    scores = metrics.report(LABEL, SCORE, USER, Platt(1.0, 0.0), np.array([2.0, 0.5, 0.25]))
+    header, _, first, second = (
+        Report.model_validate(DOCUMENT | {"test": scores}).table().splitlines()
+    )
+    assert header.endswith("| calibrated | raw LogLoss | rows | positives |")
+    # -(ln 1e-15 + ln 0.5 + ln 0.75) / 3, where 1 - (1 - 1e-15) is 9.99e-16.
+    assert first.endswith("| 11.8401 | 3 | 1 |")
+    assert second.endswith("|  | 3 | 1 |")

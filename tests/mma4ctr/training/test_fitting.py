@@ -267,5 +267,5 @@ def test_scores_are_scaled_as_their_split_is(protocol, tables):
         rows = tables.rows(protocol.state[part], protocol.item[part], split)
         expected = model.net(rows)
         np.testing.assert_allclose(fitting.scores(model, protocol, split), expected[0], rtol=1e-5)
-        hidden = fitting.scores(model, protocol, split, hidden=True)
+        hidden = fitting.scores(model, protocol, split, "hidden")
         np.testing.assert_allclose(hidden, expected[1], rtol=1e-4, atol=1e-5)

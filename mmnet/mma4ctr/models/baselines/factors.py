@@ -17,21 +17,22 @@ WIDTH = 64
 @reads_numbers
 def bpr(inputs: Inputs, spec: NumberSpec, seeds: Iterator[int]):
     """See `Factors`."""
-    score = Factors(spec.users, spec.items, next(seeds))([inputs.user, inputs.item])
-    return ops.sigmoid(score)
+    return Factors(spec.users, spec.items, next(seeds))([inputs.user, inputs.item])
 
 
 @reads_numbers
 def fpmc(inputs: Inputs, spec: NumberSpec, seeds: Iterator[int]):
     """See `Chain`."""
-    return ops.sigmoid(Chain(spec.users, spec.items, [*itertools.islice(seeds, 4)])(list(inputs)))
+    chain = Chain(spec.users, spec.items, [*itertools.islice(seeds, 4)])
+    return chain([inputs.user, inputs.item, inputs.history])
 
 
-def table(layer: keras.layers.Layer, rows: int, width: int, name: str, seed: int):
-    """RecBole's xavier normal start of an embedding."""
-    return layer.add_weight(
-        [rows, width], keras.initializers.GlorotNormal(seed), name=name, trainable=True
-    )
+def table(
+    layer: keras.layers.Layer, rows: int, width: int, name: str, seed: int, *, uniform: bool = False
+):
+    """An embedding with Glorot's start, normal or uniform."""
+    start = keras.initializers.GlorotUniform if uniform else keras.initializers.GlorotNormal
+    return layer.add_weight([rows, width], start(seed), name=name, trainable=True)
 
 
 @keras.saving.register_keras_serializable(package="mmnet")

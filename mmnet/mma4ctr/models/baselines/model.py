@@ -11,29 +11,46 @@ class Baseline(keras.Model):
     """(state, item) to the probability of a positive, as `network.Clicks` does.
 
     Args:
-        net: network of user, item and history; in training its outputs are what its loss reads.
+        net: network of user, item, history and, if it reads them, other items; to scores, whose
+            sigmoid is the probability, and in training to what its loss reads.
         state_user: user of each state.
-        history: see `histories`.
+        history: see `rows.histories`.
         score_rows: how many rows are scored at a time.
+        others: see `rows.histories`, where the network reads them.
     """
 
     def __init__(
-        self, net: keras.Model, state_user: np.ndarray, history: np.ndarray, score_rows: int
+        self,
+        net: keras.Model,
+        state_user: np.ndarray,
+        history: np.ndarray,
+        score_rows: int,
+        others: np.ndarray | None = None,
     ):
         super().__init__(name=f"baseline_{net.name}")
-        self.rows = StateRows(history.shape, name="rows")
+        self.rows = StateRows(history.shape, others=others is not None, name="rows")
         self.rows.users.assign(state_user)
         self.rows.history.assign(history)
+        if self.rows.others is not None:
+            self.rows.others.assign(others)
         self.net, self.score_rows = net, score_rows
 
     def scale_for(self, split: str) -> None:
         """Nothing is scaled here."""
 
     def call(self, inputs, training=False):
-        """Probabilities, [batch]."""
-        user, history = self.rows(inputs["state"])
+        """Probabilities, [batch]; in training what the loss reads, [batch]."""
+        found = self._outputs(inputs, training)
+        return found if training else ops.sigmoid(found)
+
+    def raw(self, inputs):
+        """Scores, [batch], of any size."""
+        return self._outputs(inputs, training=False)
+
+    def _outputs(self, inputs, training):
+        user, *tables = self.rows(inputs["state"])
         item = ops.cast(inputs["item"], "int32")
-        return self.net([user, item, history], training=training)
+        return self.net([user, item, *tables], training=training)
 
 
 @keras.saving.register_keras_serializable(package="mmnet")
@@ -42,26 +59,31 @@ class StateRows(keras.layers.Layer):
 
     Args:
         shape: number of states, and length of their histories.
+        others: whether there is another item for each one of a history.
 
     Call arguments:
         state: int32 [batch].
 
     Returns:
-        User, int32 [batch], and history, int32 [batch, length].
+        User, int32 [batch], and history, int32 [batch, length]; with `others` also those, of the
+        shape of the history.
     """
 
-    def __init__(self, shape: tuple[int, int], **kwargs):
+    def __init__(self, shape: tuple[int, int], *, others: bool = False, **kwargs):
         kwargs.setdefault("trainable", False)
         super().__init__(**kwargs)
         self.shape = tuple(shape)
         how = {"initializer": "zeros", "dtype": "int32", "trainable": False}
         self.users = self.add_weight([shape[0]], name="users", **how)
         self.history = self.add_weight(shape, name="history", **how)
+        self.others = self.add_weight(shape, name="others", **how) if others else None
 
     def call(self, state):
-        """User, int32 [batch], and history, int32 [batch, length]."""
-        return ops.take(self.users, state, axis=0), ops.take(self.history, state, axis=0)
+        """See the class."""
+        tables = [self.users, self.history, *([] if self.others is None else [self.others])]
+        return tuple(ops.take(one, state, axis=0) for one in tables)
 
     def get_config(self):
         """The arguments."""
-        return {**super().get_config(), "shape": list(self.shape)}
+        own = {"shape": list(self.shape), "others": self.others is not None}
+        return {**super().get_config(), **own}

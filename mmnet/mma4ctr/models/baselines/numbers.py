@@ -21,11 +21,14 @@ class Inputs(NamedTuple):
         item: number of the item, int32 [batch].
         history: the items that the user took last, counted from 1, the newest at the right and 0
             for nothing, int32 [batch, history].
+        others: another item for each, drawn once, int32 [batch, history]; None where the model
+            draws them itself, or none.
     """
 
     user: keras.KerasTensor
     item: keras.KerasTensor
     history: keras.KerasTensor
+    others: keras.KerasTensor | None = None
 
 
 Outputs = Callable[[Inputs, NumberSpec, Iterator[int]], keras.KerasTensor]
@@ -37,8 +40,7 @@ def reads_numbers(outputs: Outputs) -> Callable[[NumberSpec], keras.Model]:
     The network's name is the function's.
 
     Args:
-        outputs: from inputs, spec and seeds of the weights to probabilities, [batch]; see
-            `Baseline`.
+        outputs: from inputs, spec and seeds of the weights to scores, [batch]; see `Baseline`.
     """
 
     @functools.wraps(outputs)
@@ -48,9 +50,14 @@ def reads_numbers(outputs: Outputs) -> Callable[[NumberSpec], keras.Model]:
             keras.Input([], dtype="int32", name="item"),
             keras.Input([spec.history], dtype="int32", name="history"),
         )
+        if spec.others:
+            inputs = inputs._replace(
+                others=keras.Input([spec.history], dtype="int32", name="others")
+            )
         seeds = iter(np.random.default_rng([spec.seed, 5]).integers(0, 2**31, 40).tolist())
         with seeded(spec.seed):  # initialisers inside Keras' attention take no seeds of their own
             found = outputs(inputs, spec, seeds)
-        return keras.Model(list(inputs), found, name=outputs.__name__)
+        given = [one for one in inputs if one is not None]
+        return keras.Model(given, found, name=outputs.__name__)
 
     return build

@@ -2,7 +2,7 @@
 
 Both read a history, item numbers counted from 1 with the newest at the right and 0 for nothing, and
 the item in question, counted from 0. In training they return the log of the item's probability
-among all items; otherwise the sigmoid of its score, which ranks items in the same order.
+among all items; otherwise its score, which ranks items in the same order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from keras import ops
 from mmnet.checks import InputError
 from mmnet.mma4ctr.models import NumberSpec
 from mmnet.mma4ctr.models.baselines.factors import WIDTH
+from mmnet.mma4ctr.models.baselines.losses import total_norm
 from mmnet.mma4ctr.models.baselines.numbers import Inputs, reads_numbers
+from mmnet.mma4ctr.models.deviations import NORM
 
 INNER = 256
 """Units of a transformer's first dense layer."""
@@ -36,14 +38,17 @@ MOST_LOGITS_BYTES = 2 << 30
 def bert4rec(inputs: Inputs, spec: NumberSpec, seeds: Iterator[int]):
     """See `Cloze`."""
     _check_logits("bert4rec", spec, holes_of(spec.history))
-    return Cloze(spec.items, spec.history, next(seeds))(inputs.item, inputs.history)
+    oldest = "oldest_item_not_predicted" not in spec.deviations
+    cloze = Cloze(spec.items, spec.history, next(seeds), oldest=oldest)
+    return cloze(inputs.item, inputs.history)
 
 
 @reads_numbers
 def gcsan(inputs: Inputs, spec: NumberSpec, seeds: Iterator[int]):
     """See `SessionGraph`."""
     _check_logits("gcsan", spec, 1)
-    return SessionGraph(spec.items, next(seeds))(inputs.item, inputs.history)
+    graph = SessionGraph(spec.items, next(seeds), norm=NORM in spec.deviations)
+    return graph(inputs.item, inputs.history)
 
 
 def _check_logits(name: str, spec: NumberSpec, holes: int) -> None:
@@ -143,6 +148,8 @@ class Cloze(keras.layers.Layer):
         items: number of items.
         length: length of the history.
         seed: seed of the hidden items.
+        oldest: whether a hole at the oldest item counts. RecBole marks places that are no holes by
+            the number of the first place, so that a hole there is lost.
 
     Call arguments:
         item: int32 [batch].
@@ -152,9 +159,9 @@ class Cloze(keras.layers.Layer):
         [batch], see above.
     """
 
-    def __init__(self, items: int, length: int, seed: int, **kwargs):
+    def __init__(self, items: int, length: int, seed: int, *, oldest: bool = True, **kwargs):
         super().__init__(**kwargs)
-        self._config = {"items": items, "length": length, "seed": seed}
+        self._config = {"items": items, "length": length, "seed": seed, "oldest": oldest}
         self.hole = items + 1
         self.holes = holes_of(length)
         self.items = self.add_weight([items + 2, WIDTH], _normal(), name="items")
@@ -172,17 +179,22 @@ class Cloze(keras.layers.Layer):
         return keras.KerasTensor(item.shape, self.compute_dtype)
 
     def call(self, item, history, training=False):
-        """Log probabilities in training, else sigmoids of scores."""
+        """Log probabilities in training, else scores."""
         whole = ops.concatenate([history, item[:, None] + 1], axis=1)
         if not training:
             hidden = self.fill(ops.concatenate([history, self.hole + 0 * item[:, None]], axis=1))
-            return ops.sigmoid(ops.sum(hidden[:, -1] * ops.take(self.items, item + 1, 0), axis=-1))
+            return ops.sum(hidden[:, -1] * ops.take(self.items, item + 1, 0), axis=-1)
         place, is_hole = self.hide(whole)
         here = ops.sum(ops.one_hot(place, whole.shape[1]) * is_hole[..., None], axis=1) > 0
         hidden = self.fill(ops.where(here, self.hole, whole), training=True)
         hidden = ops.take_along_axis(hidden, place[..., None], axis=1)
         wanted = ops.maximum(ops.take_along_axis(whole, place, axis=1) - 1, 0)
         found = log_probability(hidden, self.items[1 : self.hole], wanted)
+        if not self._config["oldest"]:
+            first = ops.sum(ops.cast(whole == 0, "int32"), axis=1, keepdims=True)
+            # Except that a row's last place always counts, which without a history is its oldest.
+            counts = ops.logical_or(place != first, place == whole.shape[1] - 1)
+            is_hole = is_hole * ops.cast(counts, is_hole.dtype)
         return ops.sum(found * is_hole, axis=1) / ops.sum(is_hole, axis=1)
 
     def get_config(self):
@@ -222,6 +234,8 @@ class SessionGraph(keras.layers.Layer):
     Args:
         items: number of items.
         seed: seed of the weights.
+        norm: adds RecBole's regularizer in training, 5e-5 times the norm of the item table over its
+            rows.
 
     Call arguments:
         item: int32 [batch].
@@ -233,9 +247,9 @@ class SessionGraph(keras.layers.Layer):
 
     WEIGHT = 0.6
 
-    def __init__(self, items: int, seed: int, **kwargs):
+    def __init__(self, items: int, seed: int, *, norm: bool = False, **kwargs):
         super().__init__(**kwargs)
-        self._config = {"items": items, "seed": seed}
+        self._config = {"items": items, "seed": seed, "norm": norm}
         around = WIDTH**-0.5
         uniform = [keras.initializers.RandomUniform(-around, around, seed + n) for n in range(4)]
         self.items = self.add_weight([items + 1, WIDTH], _normal(), name="items")
@@ -256,7 +270,7 @@ class SessionGraph(keras.layers.Layer):
         return keras.KerasTensor(item.shape, self.compute_dtype)
 
     def call(self, item, history, training=False):
-        """Log probabilities in training, else sigmoids of scores."""
+        """Log probabilities in training, else scores."""
         there = history > 0
         nodes = self.hear(ops.take(self.items, history, 0), *neighbours(history))
         steps = ops.arange(history.shape[1])
@@ -264,9 +278,11 @@ class SessionGraph(keras.layers.Layer):
         attended = self.attention(nodes, past, training=training)
         last = self.WEIGHT * attended[:, -1] + (1 - self.WEIGHT) * nodes[:, -1]
         last = last * ops.cast(there[:, -1:], last.dtype)
+        if training and self._config["norm"]:
+            self.add_loss(5e-5 * total_norm([self.items]) / self.items.shape[0])
         if training:
             return log_probability(last, self.items[1:], item)
-        return ops.sigmoid(ops.sum(last * ops.take(self.items, item + 1, 0), axis=-1))
+        return ops.sum(last * ops.take(self.items, item + 1, 0), axis=-1)
 
     def get_config(self):
         """The arguments."""

@@ -1,14 +1,24 @@
 import numpy as np
 import pytest
 
-from mmnet.mma4ctr.models.baselines.losses import LogLikelihood, PairLoss
+from mmnet.mma4ctr.models.baselines.losses import (
+    LogLikelihood,
+    PairLoss,
+    total_norm,
+    total_square,
+)
 
 
 def test_the_pair_loss_by_hand():
-    p = np.array([0.8, 0.4, 0.3, 0.6], np.float32)
-    logit = np.log(p / (1 - p))
-    expected = np.mean(np.log1p(np.exp([logit[1] - logit[0], logit[3] - logit[2]])))
-    assert float(PairLoss()(np.array([1.0, 0, 1, 0]), p)) == pytest.approx(expected, rel=1e-5)
+    score = np.array([0.8, -0.4, -30.0, 60.0], np.float32)  # a sigmoid would be 1 or 0
+    expected = np.mean(np.log1p(np.exp([-0.4 - 0.8, 60.0 + 30.0])))
+    assert float(PairLoss()(np.array([1.0, 0, 1, 0]), score)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_squares_and_norms_by_hand():
+    tensors = [np.array([[3.0, 4.0]], "float32"), np.zeros((2, 2), "float32")]
+    assert float(total_square(tensors)) == 25
+    assert float(total_norm(tensors)) == pytest.approx(5)
 
 
 def test_the_likelihood_counts_what_was_taken():
