@@ -288,9 +288,9 @@ def report(flags, found):
         f"--chains={flags.chains} --undisturbed={flags.undisturbed}"
         f"{'' if flags.minutes == float('inf') else f' --minutes={flags.minutes:g}'}`\n",
         f"**{nights} nights were killed {len(kills)} times at random moments: {len(wrong)} "
-        "problems.** A problem is a version that is not whole, a pointer to a version that does not "
-        "exist or is not the one that the history names, a night that is missing from the history "
-        "or in it twice, a version that fails `--verify`, or a decision that differs from that of "
+        "problems.** A problem is a version that is not whole, a pointer to a version that does "
+        "not exist or is not the one that the history names, a night that is missing from the "
+        "history or in it twice, a version that fails `--verify`, or a decision that differs from that of "
         f"an undisturbed night (the first {found[0]['compared']} of each chain).\n",
         "| what | measured |",
         "|---|---|",
