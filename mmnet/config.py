@@ -182,6 +182,12 @@ class TaskFlags(Flags):
     text_vocabulary: int = Field(
         20_000, ge=1, description="Maximum vocabulary size of each text column."
     )
+    hash_vocabularies: Annotated[bool, "added later"] = Field(
+        False,
+        description="Store hashes of taxonomies, categorical values and words in the dataset's "
+        "vocabularies and in the export, instead of the values; scores stay the same. A hash hides "
+        "a value only if it cannot be guessed.",
+    )
 
 
 class ScenarioFlags(Flags):

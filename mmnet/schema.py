@@ -134,6 +134,9 @@ OF_PERIODS = {
 SCENARIOS = ("normal", "cold_start", "noisy")
 """Evaluation scenarios: how much of an item's history a model sees. See `evaluation.scenarios`."""
 
+HASH_PREFIX = "h64x"
+"""Beginning of a value in a vocabulary of hashes; see `encoders.value_hashes`."""
+
 MISSING_ID, UNKNOWN_ID, FIRST_ID = 0, 1, 2
 """Rows of every vocabulary: 0 = empty or padding, 1 = not seen in training, 2... = the values."""
 

@@ -49,19 +49,19 @@ def static_tensors(
     Returns:
         Tensor name -> [rows, ...].
     """
-    spec, flags = fitted.spec, fitted.tables
+    spec, flags, hashed = fitted.spec, fitted.tables, fitted.task.hash_vocabularies
     tensors = {}
     for field in spec.fields:
         flag = "taxonomies" if field.name in flags.taxonomies else "categoricals"
         vocabulary = fitted.vocabularies[field.tensor]
         tensors[field.tensor] = items.encode_field(
-            part, field, vocabulary, flag, separator_of(flags)
+            part, field, vocabulary, flag, separator_of(flags), hashed=hashed
         )
     for numeric in spec.numerics:
         tensors[numeric.tensor] = items.encode_numeric(part, numeric, marks[numeric.name])
     for text in spec.texts:
         vocabulary = fitted.vocabularies[text.tensor]
-        tensors[text.tensor] = items.encode_text(part, text, vocabulary)
+        tensors[text.tensor] = items.encode_text(part, text, vocabulary, hashed=hashed)
     computed = {(one.column.name, one.column.kind): one.vectors for one in encoded}
     for vector in spec.vectors:
         if vector.of != "given":

@@ -42,6 +42,9 @@ SMALLEST = float(np.finfo(np.float64).tiny)
 HUGEST = float(np.finfo(np.float64).max)
 """The largest finite float64, 1.8e308."""
 
+_OF_HASHES = f"{schema.HASH_PREFIX}0123456789"
+"""Characters of a hashed value; see `encoders.value_hashes`."""
+
 Vocabularies = dict[str, list[str]]
 """Column, or the name of its tensor -> the values of ids 2, 3, ..."""
 
@@ -60,7 +63,7 @@ def columns(flags: TableFlags) -> dict[str, str]:
 
 
 def fit_fields(
-    items: Table, fitted_on: np.ndarray, flags: TableFlags
+    items: Table, fitted_on: np.ndarray, flags: TableFlags, *, hashed: bool = False
 ) -> tuple[list[FieldSpec], Vocabularies]:
     """Fits the vocabulary of every taxonomy and categorical column.
 
@@ -68,10 +71,19 @@ def fit_fields(
         items: the items table.
         fitted_on: bool [items], True for items that have a training example.
         flags: flags that name the columns.
+        hashed: whether the vocabularies hold hashes instead of values.
 
     Returns:
         A spec per field, and the vocabularies by column, most frequent value first.
+
+    Raises:
+        InputError: two values have the same hash, or hashes would be split like a list.
     """
+    if hashed and set(separator_of(flags)) <= set(_OF_HASHES):
+        raise InputError(
+            "--hash_vocabularies: a list's separator must not consist of the letters and digits of "
+            f"a hash. Received: --list_separator={flags.list_separator}"
+        )
     specs, vocabularies = [], {}
     for column in (*flags.taxonomies, *flags.categoricals):
         flag = "taxonomies" if column in flags.taxonomies else "categoricals"
@@ -88,12 +100,34 @@ def fit_fields(
             max_values=min(longest, MAX_VALUES),
         )
         specs.append(spec)
-        vocabularies[column] = [value for value, _ in ranked]
+        values_by_rank = [value for value, _ in ranked]
+        vocabularies[column] = _stored(values_by_rank, items, column, hashed=hashed)
     return specs, vocabularies
 
 
+def _stored(values: list[str], items: Table, column: str, *, hashed: bool) -> list[str]:
+    """Returns a vocabulary as it is stored."""
+    if not hashed:
+        return values
+    return _value_hashes().hash_vocabulary(values, f"{items.origin()}: column {column!r}")
+
+
+def _value_hashes() -> Any:
+    """Returns the hash function, which needs TensorFlow, only for vocabularies of hashes."""
+    load_tensorflow(keras=False)
+    from mmnet.encoders import value_hashes
+
+    return value_hashes
+
+
 def encode_field(
-    items: Table, spec: FieldSpec, vocabulary: list[str], flag: str, separator: str = SEPARATOR
+    items: Table,
+    spec: FieldSpec,
+    vocabulary: list[str],
+    flag: str,
+    separator: str = SEPARATOR,
+    *,
+    hashed: bool = False,
 ) -> np.ndarray:
     """Returns the ids of a field's values, int32 [items, max_values]; 0 pads, 1 is unknown.
 
@@ -104,7 +138,7 @@ def encode_field(
            [2, 0]], dtype=int32)
     """
     rows, values = values_of(items, spec.name, flag, separator)
-    ids = ids_of(values, vocabulary)
+    ids = ids_of(values, vocabulary, hashed=hashed)
     place = np.arange(len(rows)) - np.searchsorted(rows, rows)
     inside = place < spec.max_values
     encoded = np.zeros((len(items), spec.max_values), np.int32)
@@ -112,7 +146,7 @@ def encode_field(
     return encoded
 
 
-def ids_of(values: np.ndarray, vocabulary: Sequence[str]) -> np.ndarray:
+def ids_of(values: np.ndarray, vocabulary: Sequence[str], *, hashed: bool = False) -> np.ndarray:
     """Returns the ids of values, int64; 1 is unknown.
 
     Vocabularies of earlier versions may have a value in other spellings; of several spellings of
@@ -123,6 +157,8 @@ def ids_of(values: np.ndarray, vocabulary: Sequence[str]) -> np.ndarray:
     spelled = pd.Index(spelling.texts(pa.array(vocabulary, pa.string())).to_pylist(), dtype=object)
     first = ~spelled.duplicated()
     places = np.append(np.flatnonzero(first) + schema.FIRST_ID, schema.UNKNOWN_ID)
+    if hashed:
+        values = _value_hashes().hash_texts(values)
     return places[spelled[first].get_indexer(values)]
 
 
@@ -205,7 +241,7 @@ def fit_texts(
         words = _tokens().fit_vocabulary(texts[fitted_on], task.text_vocabulary)
         spec = TextSpec(name=column, size=len(words) + schema.FIRST_ID, max_tokens=task.text_tokens)
         specs.append(spec)
-        vocabularies[column] = words
+        vocabularies[column] = _stored(words, items, column, hashed=task.hash_vocabularies)
     return specs, vocabularies
 
 
@@ -240,9 +276,12 @@ def _all_numbers(texts: np.ndarray) -> bool:
     return bool(pd.to_numeric(written, errors="coerce").notna().all())
 
 
-def encode_text(items: Table, spec: TextSpec, vocabulary: list[str]) -> np.ndarray:
+def encode_text(
+    items: Table, spec: TextSpec, vocabulary: list[str], *, hashed: bool = False
+) -> np.ndarray:
     """Token ids, int32 [items, max_tokens]."""
-    return _tokens().encode(texts_of(items, spec.name), vocabulary, spec.max_tokens)
+    texts = texts_of(items, spec.name)
+    return _tokens().encode(texts, vocabulary, spec.max_tokens, hashed=hashed)
 
 
 def _tokens() -> Any:

@@ -110,7 +110,9 @@ def _prepared(
     fitted_on = np.zeros(len(found.items), bool)
     fitted_on[split.train.items] = True
 
-    fields, field_vocabularies = items.fit_fields(found.items, fitted_on, flags)
+    fields, field_vocabularies = items.fit_fields(
+        found.items, fitted_on, flags, hashed=task.hash_vocabularies
+    )
     texts, text_vocabularies = items.fit_texts(found.items, fitted_on, flags, task)
     vectors = [items.fit_vector(name, table) for name, table in found.vectors.items()]
     vectors += encoders.specs()

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmnet import schema
+from mmnet.encoders import value_hashes
 
 _UNSEGMENTED = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
 
@@ -68,28 +69,35 @@ class TokenLookup(tf.Module):
     Args:
         vocabulary: tokens, from id 2 on.
         max_tokens: maximum number of tokens per text.
+        hashed: whether the vocabulary holds hashes of tokens.
     """
 
-    def __init__(self, vocabulary: Sequence[str], max_tokens: int):
+    def __init__(self, vocabulary: Sequence[str], max_tokens: int, *, hashed: bool = False):
         super().__init__()
-        self.max_tokens = max_tokens
+        self.max_tokens, self._hashed = max_tokens, hashed
         self.table = lookup_table(vocabulary)
 
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
         """Maps string [batch] to int32 [batch, max_tokens]."""
-        ids = tf.ragged.map_flat_values(self.table.lookup, tokenize(texts))
+        tokens = tokenize(texts)
+        if self._hashed:
+            tokens = tf.ragged.map_flat_values(value_hashes.hashed, tokens)
+        ids = tf.ragged.map_flat_values(self.table.lookup, tokens)
         return ids.to_tensor(schema.MISSING_ID, shape=(None, self.max_tokens))
 
 
-def encode(texts: np.ndarray, vocabulary: Sequence[str], max_tokens: int) -> np.ndarray:
+def encode(
+    texts: np.ndarray, vocabulary: Sequence[str], max_tokens: int, *, hashed: bool = False
+) -> np.ndarray:
     """Returns the token ids of texts, int32 [items, max_tokens].
 
     Args:
         texts: str [items].
         vocabulary: tokens, from id 2 on.
         max_tokens: maximum number of tokens per text.
+        hashed: whether the vocabulary holds hashes of tokens.
     """
-    lookup = TokenLookup(vocabulary, max_tokens)
+    lookup = TokenLookup(vocabulary, max_tokens, hashed=hashed)
     pieces = [
         lookup(tf.constant(texts[start : start + TEXTS_AT_ONCE])).numpy()
         for start in range(0, len(texts), TEXTS_AT_ONCE)

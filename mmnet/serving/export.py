@@ -28,6 +28,7 @@ from mmnet.data.columns import separator_of
 from mmnet.data.dataset import Fitted
 from mmnet.data.share_rates import share_rate
 from mmnet.encoders.tokens import TokenLookup, lookup_table
+from mmnet.encoders.value_hashes import hashed
 from mmnet.models.mmnet import explained, explained_names
 from mmnet.schema import FeatureSpec, NumericSpec
 from mmnet.serving import bundle, checksums, decision, examples, golden, period_texts, reasons
@@ -99,7 +100,10 @@ class Servable(tf.Module):
         spec, vocabularies = fitted.spec, fitted.vocabularies
         self._fields = {f.tensor: lookup_table(vocabularies[f.tensor]) for f in spec.fields}
         self._texts = {
-            t.tensor: TokenLookup(vocabularies[t.tensor], t.max_tokens) for t in spec.texts
+            t.tensor: TokenLookup(
+                vocabularies[t.tensor], t.max_tokens, hashed=fitted.task.hash_vocabularies
+            )
+            for t in spec.texts
         }
 
     def signatures(self) -> dict[str, Signature]:
@@ -175,6 +179,8 @@ class Servable(tf.Module):
                 inputs[name] = columns[name]
         for field in spec.fields:
             values = _split_values(columns[raw_name(spec, field.name)], self._separator)
+            if self._fitted.task.hash_vocabularies:
+                values = tf.ragged.map_flat_values(hashed, values)
             ids = tf.ragged.map_flat_values(self._fields[field.tensor].lookup, values)
             inputs[field.tensor] = ids.to_tensor(schema.MISSING_ID, shape=(None, field.max_values))
         for numeric in spec.numerics:
@@ -235,8 +241,9 @@ def raw_inputs(fitted: Fitted) -> dict[str, tf.TensorSpec]:
     clicks. `taxonomy_rate`, `taxonomy_missing_flag`, `vector_<name>`: as in the tensors.
     `item_<column>`: a taxonomy, categorical or text as string [batch] (several values joined by the
     separator of lists, `;` unless `--list_separator` was set, without duplicates, empty if
-    unknown). `number_<column>`: float32 [batch], NaN if unknown. With `--inputs`: `target_period`,
-    and `release_period` or `first_click_period`, string [batch], in the format of the tables.
+    unknown; with `--hash_vocabularies` also hashes of values). `number_<column>`: float32 [batch],
+    NaN if unknown. With `--inputs`: `target_period`, and `release_period` or `first_click_period`,
+    string [batch], in the format of the tables.
     """
     spec = fitted.spec
     counts = tf.TensorSpec([None, spec.window], tf.int64)

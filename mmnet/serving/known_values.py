@@ -65,9 +65,11 @@ class Seen:
 as unknown; values of training are 'a', 'b'. Check how the column is written"
         """
         such_as = f", such as {_listed(self.examples)}," if self.examples else ""
+        hashed = all(value.startswith(schema.HASH_PREFIX) for value in self.known)
+        known = "stored as hashes" if hashed else _listed(self.known)
         return (
             f"{origin}: {self.line()}{such_as} and are scored as unknown; values of training are "
-            f"{_listed(self.known)}. Check how the column is written"
+            f"{known}. Check how the column is written"
         )
 
 
@@ -85,7 +87,10 @@ def of_items(table: Rows, fitted: Fitted) -> list[Seen]:
     counters = {}
     for field in fitted.spec.fields:
         flag = "taxonomies" if field.name in fitted.tables.taxonomies else "categoricals"
-        counters[field.name] = _Counter(field.name, flag, fitted.vocabularies[field.tensor])
+        counters[field.name] = _Counter(
+            *(field.name, flag, fitted.vocabularies[field.tensor]),
+            hashed=fitted.task.hash_vocabularies,
+        )
     wanted = {name: counter.flag for name, counter in counters.items()}
     for piece in table.pieces(PIECE_ROWS, wanted) if wanted else ():
         for counter in counters.values():
@@ -113,8 +118,8 @@ def of_tensors(tensors: Mapping[str, np.ndarray], fitted: Fitted) -> list[Seen]:
 class _Counter:
     """Counts the values of one column, chunk by chunk."""
 
-    def __init__(self, column: str, flag: str, vocabulary: Sequence[str]):
-        self.flag = flag
+    def __init__(self, column: str, flag: str, vocabulary: Sequence[str], *, hashed: bool):
+        self.flag, self._hashed = flag, hashed
         self._column, self._known = column, vocabulary
         self._filled = self._unknown = 0
         self._examples: dict[str, int] = {}
@@ -128,7 +133,7 @@ class _Counter:
         distinct = Table(pa.table({self._column: data}), piece.name)
         separator = columns.separator_of(flags)
         rows, values = columns.values_of(distinct, self._column, self.flag, separator)
-        unknown = items.ids_of(values, self._known) == schema.UNKNOWN_ID
+        unknown = items.ids_of(values, self._known, hashed=self._hashed) == schema.UNKNOWN_ID
         self._filled += int(times[rows].sum())
         self._unknown += int(times[rows[unknown]].sum())
         sums = pd.Series(times[rows[unknown]]).groupby(values[unknown]).sum()
@@ -163,6 +168,7 @@ class ValueCounts:
         self._fields: dict[str, tuple[FieldSpec, frozenset[str]]] = {}
         self._sums: dict[str, Seen] = {}
         self._told: set[str] = set()
+        self._hashed = fitted is not None and fitted.task.hash_vocabularies
         if fitted is None:
             return
         for field in fitted.spec.fields:
@@ -188,7 +194,10 @@ class ValueCounts:
                 unknown = [""] * values.count(schema.UNKNOWN_ID)
             else:
                 values = self._values(arrays.get(name, np.zeros(0)), self.separators[name])
-                unknown = [value for value in values if value not in known]
+                names = self._stored(values)
+                unknown = [
+                    value for value, name in zip(values, names, strict=True) if name not in known
+                ]
             if unknown:
                 found[field.name] = len(unknown)
             sums = self._sums[name]
@@ -203,6 +212,14 @@ class ValueCounts:
                 self._told.add(name)
                 warnings.append(sums.warning("requests"))
         return found, warnings
+
+    def _stored(self, values: list[str]) -> Sequence[str]:
+        """Returns values as the vocabularies have them."""
+        if not self._hashed:
+            return values
+        from mmnet.encoders import value_hashes  # needs TensorFlow, which a server has loaded
+
+        return value_hashes.hash_texts(values).tolist()
 
     def _values(self, texts: np.ndarray, separator: str) -> list[str]:
         joined = (text.decode("utf-8", "replace") for text in texts.tolist())
