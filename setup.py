@@ -23,6 +23,7 @@ HPO = ["optuna>=4,<6"]
 SERVING = ["mlserver>=1.7,<2"]  # wants protobuf 6, so best in an environment of its own
 UMAP = ["umap-learn>=0.5.5,<0.6"]
 LAKEHOUSE = ["deltalake>=1,<2"]
+MLFLOW = ["mlflow-skinny>=3.1,<4", "alembic>=1.13,<2", "sqlalchemy>=2,<3"]  # the latter for SQLite
 SPARK = ["pyspark>=4,<5"]  # and Java 17
 
 # Lower bounds have no known vulnerability, and upper bounds are majors that have not been tried:
@@ -89,6 +90,7 @@ setup(
         "fast": FAST,
         "hpo": HPO,
         "lakehouse": LAKEHOUSE,
+        "mlflow": MLFLOW,
         "serving": SERVING,
         "spark": SPARK,
         "umap": UMAP,

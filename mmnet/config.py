@@ -105,7 +105,9 @@ class ScoreFlags(ExportFlags):
     output: str = Field(
         "scores.parquet",
         description="Parquet file to write. If the name does not end in .parquet, `mmnet.predict` "
-        "writes a directory of Parquet files and resumes there after an interruption.",
+        "writes a directory of Parquet files and resumes there after an interruption. With "
+        "delta:PATH, `mmnet.predict` replaces the rows of the period in a Delta table, which needs "
+        "`pip install 'mmnet[lakehouse]'`.",
     )
 
 
@@ -366,6 +368,30 @@ class ExplainFlags(Flags):
     )
 
 
+class MlflowFlags(Flags):
+    """MLflow tracking; these flags are not part of a run's flags.txt."""
+
+    ESSENTIAL: ClassVar[tuple[str, ...] | None] = ("mlflow",)
+
+    mlflow: str = Field(
+        "",
+        description="Tracking URI of the MLflow server or database in which to log the finished "
+        "run, e.g. http://HOST:5000 or sqlite:///mlflow.db. ${NAME} is replaced by the value of an "
+        "environment variable. Needs `pip install 'mmnet[mlflow]'`.",
+    )
+    mlflow_experiment: str = Field(
+        "mmnet", min_length=1, description="MLflow experiment of the run, created if needed."
+    )
+    mlflow_model: str = Field(
+        "",
+        description="Registered model in MLflow of which the export becomes a version; default: "
+        "no version is created.",
+    )
+    mlflow_alias: str = Field(
+        "candidate", min_length=1, description="Alias of that version, moved from the last one."
+    )
+
+
 class PlaceFlags(RunFlags, ExplainFlags):
     """Results to write, and their directories; these flags are not part of a run's flags.txt."""
 
@@ -402,6 +428,7 @@ class TrainConfig(
     TrainingFlags,
     WarmStartFlags,
     DecisionFlags,
+    MlflowFlags,
     PlaceFlags,
     TrainRunFlags,
 ):
@@ -507,4 +534,5 @@ ENGINE = (*EngineFlags.model_fields, "shard_items")
 PLACES = (
     *("dataset_dir", "run_dir", "outputs", "explain", "resume", "profile_steps"),
     *("source_dir", "image_root", "encoder_cache", *ENGINE),
+    *MlflowFlags.model_fields,
 )

@@ -37,6 +37,7 @@ from mmnet.files import (
 from mmnet.serving import (
     exported,
     first_pass,
+    lakehouse,
     runtimes,
     settling,
     workers,
@@ -107,6 +108,40 @@ def to_file(
 
     Several processes first write the parts into a temporary directory.
     """
+
+    def write(parts: Iterator[pa.Table]) -> None:
+        write_tables(parts, path, "output")
+
+    return _to_one(job, source, write, done, processes=processes, session=session)
+
+
+def to_delta(
+    job: Job,
+    source: Source,
+    place: str,
+    done: Callable[[int], None],
+    *,
+    processes: int,
+    session: Any = None,
+) -> Scored:
+    """Scores items into the partition of their period in a Delta table; see `lakehouse`."""
+
+    def write(parts: Iterator[pa.Table]) -> None:
+        lakehouse.write(parts, place, Path(job.saved_model).name)
+
+    return _to_one(job, source, write, done, processes=processes, session=session)
+
+
+def _to_one(
+    job: Job,
+    source: Source,
+    write: Callable[[Iterator[pa.Table]], object],
+    done: Callable[[int], None],
+    *,
+    processes: int,
+    session: Any,
+) -> Scored:
+    """Scores items into a temporary directory, from which `write` receives the parts."""
     with scratch_directory(job.tables.engine_spill) as scratch:
         place = Path(scratch, "scores")
         scored = []
@@ -118,7 +153,7 @@ def to_file(
             for number in range(len(source.items.blocks(job.tables.shard_items))):
                 yield pa.parquet.read_table(_part(place, number)).replace_schema_metadata(None)
 
-        write_tables(parts(), path, "output")
+        write(parts())
     return scored[0]
 
 

@@ -25,7 +25,7 @@ from mmnet.data.dialects import text_options
 from mmnet.data.outputs import write_tables
 from mmnet.files import scratch_directory, write_atomic
 from mmnet.flags import build
-from mmnet.serving import decision, exported, known_values, profile
+from mmnet.serving import decision, exported, known_values, lakehouse, profile
 from mmnet.startup import load_tensorflow
 from mmnet.tasks.shown import console, print_ledger, print_rules, print_values
 
@@ -170,6 +170,9 @@ def _score(flags: PredictConfig) -> None:
         raise InputError(
             "--ranking_from needs --ranking_features; to score as of one period, give --as_of"
         )
+    delta_place = lakehouse.place_of(flags.output)
+    if delta_place:
+        lakehouse.check(delta_place)
     decisions = _decisions(flags)
     about = exported.about(flags.saved_model, exported.AboutShareRates)
     explained: dict[str, Any] = {}
@@ -208,7 +211,7 @@ def _score(flags: PredictConfig) -> None:
     job = _job(flags, table_flags, rule=rule, **explained)
     if job.only_items:
         print_rules([known_only(job, source.items)])
-    one_file = flags.output.endswith(".parquet")
+    one_file = bool(delta_place) or flags.output.endswith(".parquet")
     with contextlib.ExitStack() as stack:
         session = None
         if table_flags.engine.startswith("pyspark:") and not one_file:
@@ -220,7 +223,9 @@ def _score(flags: PredictConfig) -> None:
             progress.advance(items, "scoring")
 
         write = catalogue.to_file if one_file else catalogue.to_directory
-        scored = write(job, source, flags.output, done, processes=flags.processes, session=session)
+        write = catalogue.to_delta if delta_place else write
+        place = delta_place or flags.output
+        scored = write(job, source, place, done, processes=flags.processes, session=session)
     print_rules(scored.ledger)
     for note in scored.notes:
         console.print(f"  {note}")

@@ -21,7 +21,7 @@ from mmnet.tasks import warming
 from mmnet.tasks.building import model_options, weights_of
 from mmnet.tasks.preparing import dataset_of_tables
 from mmnet.tasks.shown import console
-from mmnet.training import resume
+from mmnet.training import mlflow_log, resume
 from mmnet.training.records import Stages
 from mmnet.training.run_directory import (
     SEARCH,
@@ -45,6 +45,7 @@ def train(flags: TrainConfig, series: Series | None = None) -> None:
     model_options(flags)  # wrong ones are refused before a directory is made
     for rule in flags.rules:
         rules.parse(rule)
+    mlflow_log.check(flags)
     was_there = is_there(flags)
     searched = _is_search(flags)
     if flags.recipe == reading.AUTO:  # what it cannot look for is refused, too
@@ -70,6 +71,7 @@ def train(flags: TrainConfig, series: Series | None = None) -> None:
                 flags, dataset, found = choosing_recipe.choose(flags, dataset, run_dir)
             series = found or series
         training.train(flags, dataset, run_dir, stages, series, earlier)
+        mlflow_log.log(flags, run_dir)
 
 
 def _is_search(flags: TrainConfig) -> bool:
