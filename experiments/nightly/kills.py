@@ -291,7 +291,8 @@ def report(flags, found):
         "problems.** A problem is a version that is not whole, a pointer to a version that does "
         "not exist or is not the one that the history names, a night that is missing from the "
         "history or in it twice, a version that fails `--verify`, or a decision that "
-        f"differs from that of an undisturbed night (the first {found[0]['compared']} of each chain).\n",
+        f"differs from that of an undisturbed night (the first "
+        f"{found[0]['compared']} of each chain).\n",
         "| what | measured |",
         "|---|---|",
         f"| nights that ended | {nights} |",
