@@ -25,6 +25,7 @@ from pydantic.fields import FieldInfo
 
 from mmnet import credentials
 from mmnet.checks import InputError, did_you_mean, quoted
+from mmnet.deprecations import Deprecated
 
 Columns = Annotated[tuple[str, ...], "comma-separated"]
 Numbers = Annotated[tuple[int, ...], "comma-separated"]
@@ -219,6 +220,10 @@ def read(config: type[BaseModel], arguments: Sequence[str]) -> dict[str, Any]:
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}; write settings as --flag=value")
     given = [name for name in config.model_fields if values[name].present]
+    for name in given:
+        for one in config.model_fields[name].metadata:
+            if isinstance(one, Deprecated):
+                one.warn(f"--{name}")
     return {name: getattr(values, name) for name in given}
 
 

@@ -36,6 +36,7 @@ ROOMS = (
         "startup",
         "console",
         "json_logs",
+        "deprecations",
     ),
     ("data", "encoders", "layers"),
     ("models", "inspection"),

@@ -36,7 +36,9 @@ def test_what_a_driver_prints_warns_of_and_logs_is_a_line_each(capsys):
         logging.getLogger("other").error("of a library")
         print("without a line break", end="")
 
-    code, lines = logged(capsys, task, "--rows=7")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        code, lines = logged(capsys, task, "--rows=7")
     assert code == 0
     assert [line["level"] for line in lines] == ["INFO", "INFO", "WARNING", "ERROR", "INFO"]
     messages = [line["message"] for line in lines]

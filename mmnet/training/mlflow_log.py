@@ -142,15 +142,19 @@ def _by_epoch(run_dir: Path) -> Iterator[tuple[str, float, int, int]]:
     An ensemble has a folder of logs per member, whose seed begins its tags.
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
 
     for logs in sorted(run_dir.rglob("logs")):
         member = logs.parent.relative_to(run_dir).name
-        # All scalars; it drops what an interrupted session logged after its last checkpoint.
-        events = EventAccumulator(str(logs), size_guidance={"scalars": 0}).Reload()
-        for tag in events.Tags()["scalars"]:
+        # All values; it drops what an interrupted session logged after its last checkpoint.
+        events = EventAccumulator(str(logs), size_guidance={"tensors": 0}).Reload()
+        for tag in events.Tags()["tensors"]:
+            if events.SummaryMetadata(tag).plugin_data.plugin_name != "scalars":
+                continue  # pictures and hyperparameters
             name = f"{member}/{tag}" if member else tag
-            for one in events.Scalars(tag):
-                yield name, one.value, int(one.wall_time * 1000), one.step
+            for one in events.Tensors(tag):
+                value = float(make_ndarray(one.tensor_proto))
+                yield name, value, int(one.wall_time * 1000), one.step
 
 
 def _numbers(metrics: Mapping[str, Any], path: str) -> Iterator[tuple[str, float]]:

@@ -34,7 +34,11 @@ def tables(place):
     tags = VALUES["tags"]
     rows["tags"] = [f"{tags[one]};{tags[(one + 1) % 4]}" for one in of["tags"]]
     rows["title"] = [f"{WORDS[n % 3]} {WORDS[n % 2]}!" for n in range(ITEMS)]
-    rows["item_id"] = [f"item-{n}" for n in range(ITEMS)]
+    rows["title"][5] += " wordrare"
+    rows["item_id"] = [f"itemid{n}" for n in range(ITEMS)]
+    unseen = {"genre": "genre-unseen", "author": "author-unseen", "tags": "tag-unseen"}
+    for name, value in (unseen | {"title": "wordlate wordlate", "item_id": "itemidlate"}).items():
+        rows[name].append(value)  # an item without counts
     pa.parquet.write_table(pa.table(rows), place / "items.parquet")
     item, period = np.divmod(np.arange(ITEMS * PERIODS), PERIODS)
     clicks = draw.integers(50, 90, len(item))
@@ -134,6 +138,9 @@ def test_no_value_of_a_column_of_texts_is_in_the_export(exports):
     values += [word.encode() for word in WORDS]
     plain, hashed = map(bytes_of, exports[0].values())
     assert [value for value in values if value not in plain] == []  # the search finds them
+    # What docs/compatibility.md says that no export contains.
+    others = [b"itemid", b"wordrare", b"wordlate", b"unseen", b"wordalpaca wordalpaca!"]
+    assert [value for value in others if value in plain or value in hashed] == []
     assert [value for value in values if value in hashed] == []
 
 

@@ -6,13 +6,12 @@ What needs MLflow runs where the extra `[mlflow]` is installed, as in the stage 
 
 import importlib.util
 import json
-import shutil
 
 import pytest
 
 from mmnet import credentials, driver
 from mmnet.config import MlflowFlags, TrainConfig
-from mmnet.training import mlflow_log
+from mmnet.training import mlflow_log, tensorboard
 from mmnet.training.records import Record
 
 needs_mlflow = pytest.mark.skipif(
@@ -20,55 +19,77 @@ needs_mlflow = pytest.mark.skipif(
 )
 
 
+LOSSES = [3.0, 2.0, 1.5]  # by epoch of ten steps
+METRICS = {"normal": {"mse": 2.5, "n": 40}, "cold_start": {"mse": 4.0, "note": "text"}}
+
+
+def write_run(directory):
+    """The files of a finished run, as training writes them."""
+    flags = {"taxonomies": ["category", "tags"], "epochs": 3, "jit": False, "events": ""}
+    record = Record.of_this_process(flags=flags, metrics=METRICS)
+    record.write(directory / "record.json")
+    for name in ("flags.txt", "evaluation/report.html", "evaluation/predictions.parquet"):
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(name)
+    for name in ("saved_model.pb", "assets.extra/fitted.json"):
+        (directory / "export" / "1" / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / "export" / "1" / name).write_text(name)
+    with tensorboard.Logs(directory / "logs") as logs:
+        for epoch, loss in enumerate(LOSSES, 1):
+            logs.scalars(10 * epoch, {"train/epoch_loss": loss, "attention/tags & more": 0.5})
+    return directory
+
+
 @pytest.fixture(scope="module")
-def store(run_dir, tmp_path_factory):
+def store(tmp_path_factory):
     """A run logged twice, as after `--resume`: the flags, the run directory, a client."""
     from mlflow.tracking import MlflowClient
 
     place = tmp_path_factory.mktemp("mlflow")
-    own = shutil.copytree(run_dir, place / "run", ignore=shutil.ignore_patterns("dataset"))
+    own = write_run(place / "run")
     asked = MlflowFlags(mlflow=f"sqlite:///{place}/mlflow.db", mlflow_model="share_rates")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)  # where a SQLite store keeps its artifacts
         for _ in range(2):
             mlflow_log.log(asked, own)
-    return asked, own, MlflowClient(tracking_uri=asked.mlflow, registry_uri=asked.mlflow), place
+    return own, MlflowClient(tracking_uri=asked.mlflow, registry_uri=asked.mlflow)
 
 
 @needs_mlflow
-def test_a_run_is_logged_once_with_its_flags_and_metrics(store):
-    _, own, client, _ = store
+def test_a_run_is_logged_once_with_its_flags_and_metrics_by_epoch(store):
+    own, client = store
     experiment = client.get_experiment_by_name("mmnet")
     (run,) = client.search_runs([experiment.experiment_id])
-    record = Record.read(own / "record.json")
-    assert run.info.status == "FINISHED"
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "run")
     assert run.info.run_id == json.loads((own / mlflow_log.FILE).read_text())["run_id"]
-    assert run.data.params["taxonomies"] == "category,tags"
-    assert set(run.data.params) == set(record.flags)
-    assert run.data.metrics["test/normal/mse"] == record.metrics["normal"]["mse"]
-    losses = client.get_metric_history(run.info.run_id, "epoch/loss")
-    assert [one.step for one in losses] == sorted({one.step for one in losses})
-    assert len(losses) == record.fitted["epochs"]
+    params = {"taxonomies": "category,tags", "epochs": "3", "jit": "false", "events": ""}
+    assert run.data.params == params
+    tests = {name: value for name, value in run.data.metrics.items() if name.startswith("test/")}
+    assert tests == {"test/normal/mse": 2.5, "test/normal/n": 40, "test/cold_start/mse": 4.0}
+    losses = client.get_metric_history(run.info.run_id, "train/epoch_loss")
+    found = sorted((one.step, one.value) for one in losses)
+    assert found == [(10, 3.0), (20, 2.0), (30, 1.5)]
+    assert "attention/tags _ more" in run.data.metrics
 
 
 @needs_mlflow
-def test_the_export_is_a_version_with_an_alias_and_tables_by_item_stay_here(store):
-    _, own, client, _ = store
+def test_the_export_is_a_version_with_an_alias_and_tables_by_item_stay(store):
+    _, client = store
     version = client.get_model_version_by_alias("share_rates", "candidate")
-    assert (version.version, len(client.search_model_versions("name = 'share_rates'"))) == ("1", 1)
-    run_id = version.run_id
+    assert int(version.version) == len(client.search_model_versions("name = 'share_rates'")) == 1
     assert version.source.endswith("/artifacts/export/1")
-    logged = {one.path for one in client.list_artifacts(run_id, "export/1")}
-    assert {"export/1/saved_model.pb", "export/1/assets.extra"} <= logged
-    evaluation = {one.path for one in client.list_artifacts(run_id, "evaluation")}
-    assert "evaluation/report.html" in evaluation
-    assert (own / "evaluation" / "predictions.parquet").exists()
-    assert not [path for path in evaluation if path.endswith(".parquet")]
+
+    def logged(folder):
+        return {one.path for one in client.list_artifacts(version.run_id, folder)}
+
+    assert logged("export/1") == {"export/1/saved_model.pb", "export/1/assets.extra"}
+    assert logged("evaluation") == {"evaluation/report.html"}
+    assert logged(None) == {"record.json", "flags.txt", "evaluation", "export"}
 
 
 @needs_mlflow
-def test_a_store_that_fails_is_a_warning_without_its_password(store, tmp_path, capsys):
-    _, own, _, _ = store
+def test_a_store_that_fails_is_a_warning_without_its_password(tmp_path, capsys):
+    own = write_run(tmp_path / "run")
     flags = MlflowFlags(mlflow="postgresql://me:mark3d-word@localhost:1/mlflow")
     mlflow_log.log(flags, own)
     err = capsys.readouterr().err

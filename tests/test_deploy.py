@@ -1,0 +1,151 @@
+"""The files of docs/deploy/: parsed, and run as far as that needs no other program."""
+
+import importlib.util
+import json
+import logging.config
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
+
+from mmnet.json_logs import Formatter
+
+DEPLOY = Path(__file__).parents[1] / "docs" / "deploy"
+PAGE = DEPLOY.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def text_of(name):
+    return (DEPLOY / name).read_text(encoding="utf-8")
+
+
+def test_every_file_is_on_the_page_or_copied_by_a_dockerfile():
+    copied = " ".join(text_of(f"{name}/Dockerfile") for name in ("mlserver", "tf_serving"))
+    for path in DEPLOY.rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            name = path.relative_to(DEPLOY).as_posix()
+            known = f"docs/deploy/{name}" in PAGE or path.name in copied
+            assert known or f"docs/deploy/{path.parent.name}" in PAGE, name
+
+
+def test_a_dockerfile_copies_what_is_there():
+    for name in ("mlserver", "tf_serving"):
+        for line in re.findall(r"^COPY (.+) \S+$", text_of(f"{name}/Dockerfile"), re.MULTILINE):
+            for file in line.split():
+                assert file == "mmnet-*.whl" or (DEPLOY / name / file).exists()
+
+
+def test_tensorflow_serving_serves_the_version_that_is_written():
+    config = model_server_config_pb2.ModelServerConfig()
+    text_format.Parse(text_of("tf_serving/models.config"), config)
+    (model,) = config.model_config_list.config
+    assert (model.name, model.model_platform) == ("mmnet", "tensorflow")
+    assert list(model.model_version_policy.specific.versions) == [1]
+    # What the page's sed changes, and nothing else.
+    assert len(re.findall("versions: [0-9]+", text_of("tf_serving/models.config"))) == 1
+
+
+def test_mlserver_logs_with_its_settings(capsys):
+    settings = json.loads(text_of("mlserver/settings.json"))
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    try:
+        logging.config.dictConfig(settings["logging_settings"])
+        (handler,) = root.handlers
+        assert isinstance(handler.formatter, Formatter)
+        logging.getLogger("mmnet.serving").warning("tags: %d unknown", 3)
+    finally:
+        root.handlers[:], root.level = before
+    line = json.loads(capsys.readouterr().err)
+    wanted = {"level": "WARNING", "driver": "mlserver", "message": "tags: 3 unknown"}
+    assert {name: line[name] for name in wanted} == wanted
+
+
+@pytest.mark.parametrize("name", ["mlserver", "tf_serving"])
+def test_kserve_finds_one_service(name):
+    yaml = pytest.importorskip("yaml")
+    service = yaml.safe_load(text_of(f"kserve/{name}.yaml"))
+    assert (service["apiVersion"], service["kind"]) == (
+        "serving.kserve.io/v1beta1",
+        "InferenceService",
+    )
+    (container,) = service["spec"]["predictor"].get("containers", [{}])
+    if name == "mlserver":
+        assert container["readinessProbe"]["httpGet"] == {"path": "/ready", "port": 8080}
+        mounts = {one["name"] for one in container["volumeMounts"]}
+        assert mounts == {one["name"] for one in service["spec"]["predictor"]["volumes"]}
+
+
+def module(path, **others):
+    """A file of docs/deploy/ as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    found = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, other in others.items():
+            patch.setitem(sys.modules, name.replace("_", "."), other)
+        spec.loader.exec_module(found)
+    return found
+
+
+def test_triton_gets_the_signature_of_named_tensors(small_export, onnx_cache, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from mmnet.serving import conversion
+
+    convert = module(DEPLOY / "triton" / "convert.py")
+    # The cache that other tests have filled.
+    convert.converted = lambda *of: conversion.converted(*of, cache=onnx_cache)
+    path = convert.write(str(small_export), str(tmp_path / "mmnet"))
+    assert path == tmp_path / "mmnet" / "1" / "model.onnx"
+    session = onnxruntime.InferenceSession(str(path))
+    assert [one.name for one in session.get_outputs()] == ["predicted_share_rate"]
+    assert {one.shape[0] for one in session.get_inputs()} != {1}  # the batch axis is free
+
+
+# ----------------------------------------------------------------------------- the nightly DAG
+
+
+@pytest.fixture
+def dag():
+    return module(DEPLOY / "nightly_dag.py")
+
+
+def test_a_night_ends_in_its_newest_report_or_in_an_error(dag, tmp_path, monkeypatch):
+    codes, commands = [0, 1, 3], []
+
+    def ran(command, check):
+        commands.append(command)
+        night = tmp_path / "nights" / "2026-11-29"
+        night.mkdir(parents=True, exist_ok=True)
+        (night / "nightly.json").write_text('{"outcome": "kept"}')
+        return types.SimpleNamespace(returncode=codes.pop(0))
+
+    monkeypatch.setattr(subprocess, "run", ran)
+    found = dag.run_night(str(tmp_path), "nightly.txt", "--cold")
+    assert found == {"outcome": "kept"}
+    assert commands[0][1:] == [
+        *("-m", "mmnet.nightly", f"--models={tmp_path}", "--log_format=json"),
+        *("--flagfile=nightly.txt", "--cold"),
+    ]
+    with pytest.raises(RuntimeError, match="exit code 1"):
+        dag.run_night(str(tmp_path))
+    with pytest.raises(RuntimeError, match="drift stopped the night"):
+        dag.run_night(str(tmp_path))
+
+
+def test_with_airflow_there_is_one_task_a_night():
+    made = []
+
+    def named(kind):
+        return lambda **how: lambda function: lambda *_: made.append((kind, how)) or function()
+
+    sdk = types.SimpleNamespace(
+        dag=named("dag"), task=lambda **how: lambda function: lambda: made.append(("task", how))
+    )
+    module(DEPLOY / "nightly_dag.py", airflow_sdk=sdk, airflow=types.SimpleNamespace(sdk=sdk))
+    (_, of_dag), (_, of_task) = made
+    assert (of_dag["schedule"], of_dag["max_active_runs"]) == ("0 3 * * *", 1)
+    assert of_task["retries"] == 2
