@@ -18,6 +18,7 @@ DECLARING = (
     "table_flags.py",
     "promotion_flags.py",
     "scoring_flags.py",
+    "run_flags.py",
     "mma4ctr/config.py",
     "models/options.py",
 )

@@ -26,6 +26,7 @@ ROOMS = (
         "experiment_flags",
         "promotion_flags",
         "scoring_flags",
+        "run_flags",
         "flags",
         "recipes",
         "checks",

@@ -72,6 +72,7 @@ WITHOUT_OWN_FILE = {
     "predict.py": DRIVERS,
     "prepare.py": DRIVERS,
     "promotion_flags.py": "tasks/test_night.py",
+    "run_flags.py": "test_config.py",
     "series.py": EXPERIMENT,
     "scoring_flags.py": DRIVERS,
     "serving/blocks.py": CATALOGUE,

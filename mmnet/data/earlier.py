@@ -34,7 +34,7 @@ FIX = "remove --warm_start to train from scratch"
 
 TASK = (
     *("window", "horizon", "min_clicks", "taxonomy_mean", "taxonomy_weighting"),
-    *("inputs", "text_tokens"),
+    *("inputs", "text_tokens", "hash_vocabularies"),
 )
 TABLES = (
     *("numerator", "denominator", "rate_may_exceed_one", "taxonomies", "categoricals"),

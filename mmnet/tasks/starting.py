@@ -45,7 +45,8 @@ def train(flags: TrainConfig, series: Series | None = None) -> None:
     model_options(flags)  # wrong ones are refused before a directory is made
     for rule in flags.rules:
         rules.parse(rule)
-    mlflow_log.check(flags)
+    asked = flags  # the flags of a run to resume do not say where to log it
+    mlflow_log.check(asked)
     was_there = is_there(flags)
     searched = _is_search(flags)
     if flags.recipe == reading.AUTO:  # what it cannot look for is refused, too
@@ -71,7 +72,7 @@ def train(flags: TrainConfig, series: Series | None = None) -> None:
                 flags, dataset, found = choosing_recipe.choose(flags, dataset, run_dir)
             series = found or series
         training.train(flags, dataset, run_dir, stages, series, earlier)
-        mlflow_log.log(flags, run_dir)
+        mlflow_log.log(asked, run_dir)
 
 
 def _is_search(flags: TrainConfig) -> bool:

@@ -16,9 +16,9 @@ from typing import Any
 
 from mmnet import credentials, flags
 from mmnet.checks import InputError, shown
-from mmnet.config import MlflowFlags
 from mmnet.console import notes
 from mmnet.files import read_json, write_atomic
+from mmnet.run_flags import MlflowFlags
 from mmnet.training.records import Record
 
 FILE = "mlflow.json"

@@ -103,6 +103,7 @@ def test_another_spelling_of_an_earlier_value_is_no_new_value():
         ({"window": 4}, "--window=4 differs from 6 of the earlier model"),
         ({"min_clicks": 2}, "--min_clicks=2 differs from 1 of the earlier model"),
         ({"inputs": ("age",)}, "--inputs=age differs from none of the earlier model"),
+        ({"hash_vocabularies": True}, "--hash_vocabularies=True differs from False"),
         ({"dim": 5}, r"the vectors cover are 5 numbers \(given\), and 4 numbers \(given\) in"),
         ({"width": 3600}, "the periods are .*, and .* in the earlier model"),
     ],

@@ -10,7 +10,8 @@ import json
 import pytest
 
 from mmnet import credentials, driver
-from mmnet.config import MlflowFlags, TrainConfig
+from mmnet.config import TrainConfig
+from mmnet.run_flags import MlflowFlags
 from mmnet.training import mlflow_log, tensorboard
 from mmnet.training.records import Record
 
