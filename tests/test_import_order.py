@@ -313,6 +313,7 @@ MISTAKES = {
         (["--saved_model=no", "--pairs=counts.csv"], "--saved_model=no: no SavedModel there"),
         (["--saved_model=export", "--pairs=counts.csv"], "export is not a SavedModel of mma4ctr"),
         (["--saved_model=clicks"], "--pairs not given"),
+        (["--saved_model=clicks", "--output=delta:d"], "--output=delta:d: scores of pairs are"),
         (["--saved_model=clicks", "--pairs=no.csv"], "no.csv: no such file"),
         (["--saved_model=clicks", "--pairs=items.csv"], "items.csv has no column 'user_id'"),
     ],

@@ -30,7 +30,7 @@ from mmnet.mma4ctr.data import dataset, item_scores
 from mmnet.mma4ctr.data.dataset import Dataset
 from mmnet.mma4ctr.experiments.clicks import SYSTEM
 from mmnet.mma4ctr.serving import pairs
-from mmnet.serving import exported
+from mmnet.serving import exported, lakehouse
 from mmnet.startup import load_tensorflow
 from mmnet.tasks import shown
 from mmnet.training import resume
@@ -338,6 +338,11 @@ def predict(flags: PredictConfig) -> None:
 
         bundle.check(flags.saved_model, report=shown.console.print)
         return
+    if lakehouse.place_of(flags.output):
+        raise InputError(
+            f"--output={flags.output}: scores of pairs are written to a Parquet file, not to a "
+            "Delta table; name a file"
+        )
     exported.check_unchanged(flags.saved_model)
     user_id, item_id = pairs.read(flags.pairs, flags.text_set)
     shown.print_rules(pairs.found_out(flags.pairs, flags.text_set))

@@ -222,10 +222,14 @@ def _score(flags: PredictConfig) -> None:
         def done(items: int) -> None:
             progress.advance(items, "scoring")
 
-        write = catalogue.to_file if one_file else catalogue.to_directory
-        write = catalogue.to_delta if delta_place else write
-        place = delta_place or flags.output
-        scored = write(job, source, place, done, processes=flags.processes, session=session)
+        place = flags.output
+        how: dict[str, Any] = {"processes": flags.processes, "session": session}
+        if delta_place:
+            scored = catalogue.to_delta(job, source, delta_place, done, **how)
+        elif one_file:
+            scored = catalogue.to_file(job, source, place, done, **how)
+        else:
+            scored = catalogue.to_directory(job, source, place, done, **how)
     print_rules(scored.ledger)
     for note in scored.notes:
         console.print(f"  {note}")
