@@ -86,6 +86,15 @@ def loaded(exports):
     return [tf.saved_model.load(str(path)) for path in exports[0].values()]
 
 
+def test_the_ids_of_values_are_those_without_hashes(exports):
+    plain, hashed = (datasets.load(path.parents[1] / name) for name, path in exports[0].items())
+    assert plain.tensors.keys() == hashed.tensors.keys()
+    for name, array in plain.tensors.items():
+        np.testing.assert_array_equal(hashed.tensors[name], array)
+    assert plain.fingerprint != hashed.fingerprint
+
+
+@pytest.mark.slow
 def test_scores_of_tables_are_those_without_hashes_bit_for_bit(exports, tmp_path):
     found, where = [], exports[1]
     for name, path in exports[0].items():

@@ -14,8 +14,9 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from mmnet.json_logs import Formatter
+from tests import examples
 
-DEPLOY = Path(__file__).parents[1] / "docs" / "deploy"
+DEPLOY = Path(__file__).parents[2] / "docs" / "deploy"
 PAGE = DEPLOY.with_suffix(".md").read_text(encoding="utf-8")
 
 
@@ -49,20 +50,19 @@ def test_tensorflow_serving_serves_the_version_that_is_written():
     assert len(re.findall("versions: [0-9]+", text_of("tf_serving/models.config"))) == 1
 
 
-def test_mlserver_logs_with_its_settings(capsys):
-    settings = json.loads(text_of("mlserver/settings.json"))
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    try:
-        logging.config.dictConfig(settings["logging_settings"])
-        (handler,) = root.handlers
-        assert isinstance(handler.formatter, Formatter)
-        logging.getLogger("mmnet.serving").warning("tags: %d unknown", 3)
-    finally:
-        root.handlers[:], root.level = before
-    line = json.loads(capsys.readouterr().err)
+def test_mlserver_logs_with_its_settings():
+    settings = json.loads(text_of("mlserver/settings.json"))["logging_settings"]
+    # Only the formatter: to configure would close the handlers of everything else in this process.
+    configurator = logging.config.DictConfigurator(settings)
+    formatter = configurator.configure_formatter(configurator.config["formatters"]["json"])
+    record = logging.LogRecord("mmnet", logging.WARNING, "", 1, "tags: %d unknown", (3,), None)
+    line = json.loads(formatter.format(record))
     wanted = {"level": "WARNING", "driver": "mlserver", "message": "tags: 3 unknown"}
+    assert isinstance(formatter, Formatter)
     assert {name: line[name] for name in wanted} == wanted
+    # MLServer gives its own logger a handler of text, which goes where a list of none is set.
+    assert settings["loggers"]["mlserver"]["handlers"] == []
+    assert settings["handlers"][settings["root"]["handlers"][0]]["formatter"] == "json"
 
 
 @pytest.mark.parametrize("name", ["mlserver", "tf_serving"])
@@ -149,3 +149,17 @@ def test_with_airflow_there_is_one_task_a_night():
     (_, of_dag), (_, of_task) = made
     assert (of_dag["schedule"], of_dag["max_active_runs"]) == ("0 3 * * *", 1)
     assert of_task["retries"] == 2
+
+
+@pytest.mark.slow
+def test_the_callable_runs_a_night_and_may_run_it_again(dag, tmp_path, monkeypatch):
+    examples.write_tables(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nightly.txt").write_text(
+        "--counts=counts.parquet\n--items=items.csv\n--taxonomies=category\n"
+        "--model=smoothed_history\n--min_target_clicks=1\n--min_test_rows=1\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(DEPLOY.parents[1]))
+    found = [dag.run_night("models", "nightly.txt") for _ in range(2)]
+    assert [one["outcome"] for one in found] == ["promoted"] * 2
+    assert (tmp_path / "models" / "champion").read_text().strip() == "1"
