@@ -1,4 +1,4 @@
-"""What is to go away: it works for two more minor versions, and says so once."""
+"""Deprecated flags and functions: they work for two more minor versions, and warn once."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ LONGEST = 500
 AT_ONCE = 1000
 """Maximum number of metrics of a request, MLflow's own limit."""
 SECONDS, RETRIES = "30", "2"
-"""How long to wait for a server, and how often to ask it again, unless its variables are set."""
+"""Timeout of a request and number of retries, unless MLflow's own variables set them."""
 
 
 def check(asked: MlflowFlags) -> None:
