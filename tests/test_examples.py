@@ -74,7 +74,7 @@ def test_every_flag_that_a_page_names_exists(generate, extras):
     known |= {"quick", "logdir", "strict", "site-dir"}  # of .ci/run, TensorBoard and MkDocs
     known |= LogFlags.model_fields.keys()
     known |= {"tag", "publish", "volume", "wheel", "outdir", "nonblock"}  # of docs/deploy.md
-    known |= {"model-repository", "filename"}
+    known |= {"model-repository", "filename", "model_config_file_poll_wait_seconds"}
     for page in examples.PAGES:
         unknown = examples.flags_named(page.read_text("utf-8")) - known - {"flag"}
         assert not unknown, page.name

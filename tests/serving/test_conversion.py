@@ -1,4 +1,6 @@
+import importlib.util
 import sys
+from pathlib import Path
 
 import keras
 import pytest
@@ -122,3 +124,18 @@ def test_a_model_in_bfloat16_stays_with_tensorflow(tmp_path):
         keras.config.set_dtype_policy(before)
     with pytest.raises(InputError, match=r"\(it was trained with --precision=mixed_bfloat16\)"):
         conversion.converted(directory, "from_static", tmp_path / "cache")
+
+
+def test_triton_gets_the_signature_of_named_tensors(small_export, onnx_cache, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    place = Path(__file__).parents[2] / "docs" / "deploy" / "triton" / "convert.py"
+    spec = importlib.util.spec_from_file_location("convert", place)
+    convert = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(convert)
+    # The cache that other tests have filled.
+    convert.converted = lambda *of: conversion.converted(*of, cache=onnx_cache)
+    path = convert.write(str(small_export), str(tmp_path / "mmnet"))
+    assert path == tmp_path / "mmnet" / "1" / "model.onnx"
+    session = onnxruntime.InferenceSession(str(path))
+    assert [one.name for one in session.get_outputs()] == ["predicted_share_rate"]
+    assert {one.shape[0] for one in session.get_inputs()} != {1}  # the batch axis is free
