@@ -225,10 +225,10 @@ def _of(row, column):
 
 
 MEANING = """A warm challenger's errors correlate by 0.9 with the champion's, and its own part by
-0.9 with the night before; a cold one's by 0.6, and not at all with the night before. Weighted: half
-of the items are let through with probability 0.1 and have weight 10. Light tails: errors of one size,
-nearly normal. Heavy tails: errors in proportion to the item's rate, t distributed with 5 degrees of
-freedom. ± is a standard error over runs.
+0.9 with the night before; a cold one's by 0.6, and not at all with the night before. Weighted:
+half of the items are let through with probability 0.1 and have weight 10. Light tails: errors of
+one size, nearly normal. Heavy tails: errors in proportion to the item's rate, t distributed with
+5 degrees of freedom. ± is a standard error over runs.
 
 - Testing at 0.05 every night promotes wrongly in most runs.
 - Spending 0.05 once and for all, as 6 / (π² k²), holds its level over any number of nights, but a

@@ -1,0 +1,184 @@
+"""Real challengers against a real champion: who is promoted, and who is not.
+
+    python experiments/promotion/end_to_end.py [--worlds=40] [--output=FILE]
+
+Every world is a simulated log with another seed. Champion and challengers are LightGBM models,
+which are trained in seconds; all of them stop on validation and are compared on the last three
+periods, on 2,000 test items, by the code that compares exports. Challengers learn from labels
+that are shuffled among some of the training rows, or from half of the items. A challenger whose
+true MSE is 10 % lower is made with the simulator's true rates: a model's predictions are moved
+towards them until its expected MSE is 0.9 times the champion's.
+"""
+
+import argparse
+import dataclasses
+import time
+from pathlib import Path
+
+import numpy as np
+
+from mmnet.config import PrepareConfig, TrainConfig
+from mmnet.data import input_tables, pipeline
+from mmnet.data.splits import Examples
+from mmnet.data.windows import Windows
+from mmnet.evaluation.report import markdown_table
+from mmnet.evaluation.scenarios import SCENARIOS
+from mmnet.files import write_atomic
+from mmnet.flags import parse
+from mmnet.promotion import deciding
+from mmnet.promotion.comparing import Comparison
+from mmnet.tasks.building import built, model_options
+from mmnet.tasks.evaluating import System, scenario_set
+from mmnet.tasks.training import fit_estimator
+from mmnet.training.records import git_state
+
+HERE = Path(__file__).parent
+FLAGS = f"--flagfile={HERE / 'flags.txt'}"
+MODEL = (
+    *("--model=lightgbm", "--set=num_trees=60", "--set=learning_rate=0.1"),
+    *("--set=num_leaves=15", "--set=min_data_in_leaf=50"),
+)
+ITEMS, LOWER = 2000, 0.9
+SHUFFLED = (0.05, 0.2, 1.0)
+TRUE = "true MSE 10 % lower, "
+
+
+def prepared(world):
+    """The dataset of a world."""
+    given = parse(PrepareConfig, [FLAGS, f"--source_set=seed={world}"])
+    tables, task = input_tables.table_flags(given)
+    return pipeline.prepare(input_tables.load_tables(tables, task), tables, task)
+
+
+def shuffled(dataset, share, draws):
+    """The same inputs, with the labels of a share of the training rows in another order."""
+    train, horizon = dataset.examples("train"), dataset.fitted.spec.horizon
+    rows = np.flatnonzero(draws.uniform(size=len(train)) < share)
+    cells = train.items[rows], train.times[rows] + horizon
+    order = draws.permutation(len(rows))
+    arrays = {}
+    for name in ("clicks", "shares"):  # histories are an array of their own, and stay
+        arrays[name] = np.array(getattr(dataset.panel, name))
+        arrays[name][cells] = arrays[name][cells][order]
+    return dataclasses.replace(dataset, panel=dataclasses.replace(dataset.panel, **arrays))
+
+
+def halved(dataset, draws):
+    """The training rows of half of the items."""
+    train = dataset.examples("train")
+    rows = (draws.uniform(size=len(dataset.panel.item_ids)) < 0.5)[train.items]
+    split = dataclasses.replace(dataset.split, train=Examples(train.items[rows], train.times[rows]))
+    return dataclasses.replace(dataset, split=split)
+
+
+def trained(dataset, flags, test):
+    """Trains on a dataset; returns the predictions on the test rows by scenario."""
+    builder, options = model_options(flags)
+    system = System.of(built(builder, options, dataset, flags), dataset, flags)
+    fit_estimator(system, dataset, Windows(dataset), flags)
+    return test.predictions(system.predict)
+
+
+def moved(predicted, true, observed, wanted):
+    """Predictions in each scenario, moved towards the true rates until the MSE is `wanted`."""
+    found = {}
+    for scenario, rates in predicted.items():
+        noise = np.mean((observed - true) ** 2)
+        error = np.mean((rates - true) ** 2)
+        left = np.sqrt(max(0.0, wanted[scenario] - noise) / error)
+        found[scenario] = true + left * (rates - true)
+    return found
+
+
+def world_of(world, draws):
+    """One world: challenger -> its comparison with the champion on 2,000 test items."""
+    dataset = prepared(world)
+    flags = parse(TrainConfig, [FLAGS, *MODEL])
+    test = scenario_set(dataset, Windows(dataset), "test", flags)
+    items = np.unique(test.examples.items)
+    chosen = np.isin(test.examples.items, draws.choice(items, min(ITEMS, len(items)), False))
+    true = dataset.true_share_rate[test.examples.items, test.target_column]
+    champion = trained(dataset, flags, test)
+    other = flags.model_copy(update={"seed": 1})
+    challengers = {
+        f"labels of {share:.0%} of the rows shuffled": trained(
+            shuffled(dataset, share, draws), other, test
+        )
+        for share in SHUFFLED
+    }
+    challengers["half of the items"] = half = trained(halved(dataset, draws), other, test)
+    noise = np.mean((test.truth - true) ** 2)
+    wanted = {s: LOWER * (noise + np.mean((champion[s] - true) ** 2)) for s in SCENARIOS}
+    for name, start in (("from the champion", champion), ("from half of the items", half)):
+        challengers[TRUE + name] = moved(start, true, test.truth, wanted)
+    rows = test.keys()
+    rows["share_rate"], rows["weight"] = test.truth.astype(np.float64), 1.0
+    for scenario in SCENARIOS:
+        rows[f"champion_{scenario}"] = champion[scenario]
+    found = {}
+    for name, predicted in challengers.items():
+        own = rows.assign(**{f"challenger_{s}": predicted[s] for s in SCENARIOS})[chosen]
+        found[name] = Comparison("champion", name, (), own.reset_index(drop=True))
+    return found
+
+
+def main():
+    """Runs all worlds, and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--worlds", type=int, default=40)
+    parser.add_argument("--output", default=str(HERE / "end_to_end.md"))
+    flags = parser.parse_args()
+    rule, begun = deciding.parse("better"), time.process_time()
+    ratios, promoted, items = {}, {}, []
+    for world in range(flags.worlds):
+        for name, comparison in world_of(world, np.random.default_rng(world)).items():
+            paired = comparison.paired("normal")
+            items.append(paired.num_items)
+            ratios.setdefault(name, []).append(paired.ratio().value)
+            promoted.setdefault(name, []).append(
+                [
+                    deciding.decide(comparison, rule, alpha=0.05, nights=nights).promote
+                    for nights in (1, 30)
+                ]
+            )
+        print(world, f"{time.process_time() - begun:.0f} s", flush=True)
+    lines, right = [], []
+    for name, found in promoted.items():
+        once, thirty = np.sum(found, axis=0)
+        needed = int(np.ceil(0.8 * flags.worlds)) if name.startswith(TRUE) else 0
+        allowed = int(0.05 * flags.worlds)
+        right.append(thirty >= needed if needed else thirty <= allowed)
+        lines.append(
+            [
+                name,
+                f"{np.mean(ratios[name]):.3f} ({np.std(ratios[name], ddof=1):.3f})",
+                f"{once} of {flags.worlds}",
+                f"**{thirty} of {flags.worlds}**",
+                f"at least {needed}" if needed else f"at most {allowed}",
+            ]
+        )
+    commit, clean = git_state()
+    text = "\n".join(
+        [
+            "# Promotion of real challengers, simulated log\n",
+            f"`python experiments/promotion/end_to_end.py --worlds={flags.worlds}`, flags "
+            f"[flags.txt](flags.txt), commit {commit}{'' if clean else ' with changes'}, "
+            f"{time.process_time() - begun:,.0f} CPU seconds. Rule `better`, alpha .05 for 30 "
+            f"nights: {sum(right)} of {len(right)} requirements hold.\n",
+            f"Test items of a comparison: {min(items):,} to {max(items):,}. The ratio of MSEs is "
+            "the challenger's to the champion's in the normal scenario, mean and standard "
+            "deviation over worlds.\n",
+            markdown_table(
+                [
+                    *("Challenger", "Ratio (sd)", "Promoted, .05 for one night"),
+                    *("Promoted, .05 for 30 nights", "Required"),
+                ],
+                lines,
+            ),
+        ]
+    )
+    write_atomic(flags.output, text)
+
+
+if __name__ == "__main__":
+    main()
