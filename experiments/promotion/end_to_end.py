@@ -19,17 +19,16 @@ import numpy as np
 
 from mmnet.config import PrepareConfig, TrainConfig
 from mmnet.data import input_tables, pipeline
-from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
 from mmnet.evaluation.report import markdown_table
 from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.files import write_atomic
 from mmnet.flags import parse
+from mmnet.models.estimator import Sample
 from mmnet.promotion import deciding
 from mmnet.promotion.comparing import Comparison
 from mmnet.tasks.building import built, model_options
-from mmnet.tasks.evaluating import System, scenario_set
-from mmnet.tasks.training import fit_estimator
+from mmnet.tasks.evaluating import scenario_set
 from mmnet.training.records import git_state
 
 HERE = Path(__file__).parent
@@ -50,33 +49,19 @@ def prepared(world):
     return pipeline.prepare(input_tables.load_tables(tables, task), tables, task)
 
 
-def shuffled(dataset, share, draws):
-    """The same inputs, with the labels of a share of the training rows in another order."""
-    train, horizon = dataset.examples("train"), dataset.fitted.spec.horizon
-    rows = np.flatnonzero(draws.uniform(size=len(train)) < share)
-    cells = train.items[rows], train.times[rows] + horizon
-    order = draws.permutation(len(rows))
-    arrays = {}
-    for name in ("clicks", "shares"):  # histories are an array of their own, and stay
-        arrays[name] = np.array(getattr(dataset.panel, name))
-        arrays[name][cells] = arrays[name][cells][order]
-    return dataclasses.replace(dataset, panel=dataclasses.replace(dataset.panel, **arrays))
+def shuffled(sample, share, draws):
+    """The same inputs, with the labels of a share of the rows in another order."""
+    rows = np.flatnonzero(draws.uniform(size=len(sample)) < share)
+    places = np.arange(len(sample))
+    places[rows] = draws.permutation(rows)
+    labels = ("share_rate", "clicks", "weight")
+    return dataclasses.replace(sample, **{name: getattr(sample, name)[places] for name in labels})
 
 
-def halved(dataset, draws):
-    """The training rows of half of the items."""
-    train = dataset.examples("train")
-    rows = (draws.uniform(size=len(dataset.panel.item_ids)) < 0.5)[train.items]
-    split = dataclasses.replace(dataset.split, train=Examples(train.items[rows], train.times[rows]))
-    return dataclasses.replace(dataset, split=split)
-
-
-def trained(dataset, flags, test):
-    """Trains on a dataset; returns the predictions on the test rows by scenario."""
-    builder, options = model_options(flags)
-    system = System.of(built(builder, options, dataset, flags), dataset, flags)
-    fit_estimator(system, dataset, Windows(dataset), flags)
-    return test.predictions(system.predict)
+def part(sample, rows):
+    """Some rows of a sample."""
+    inputs = {name: array[rows] for name, array in sample.inputs.items()}
+    return Sample(inputs, sample.share_rate[rows], sample.clicks[rows], sample.weight[rows])
 
 
 def moved(predicted, true, observed, wanted):
@@ -94,19 +79,31 @@ def world_of(world, draws):
     """One world: challenger -> its comparison with the champion on 2,000 test items."""
     dataset = prepared(world)
     flags = parse(TrainConfig, [FLAGS, *MODEL])
-    test = scenario_set(dataset, Windows(dataset), "test", flags)
+    windows = Windows(dataset)
+    train, validation, test = (
+        scenario_set(dataset, windows, split, flags) for split in ("train", "validation", "test")
+    )
+    samples = {scenario: validation.sample(scenario) for scenario in SCENARIOS}
+    inputs = {scenario: test.sample(scenario).inputs for scenario in SCENARIOS}
+
+    def trained(sample, seed):
+        builder, options = model_options(flags.model_copy(update={"seed": seed}))
+        estimator = built(builder, options, dataset, flags)
+        estimator.fit(sample, samples)
+        return {scenario: estimator.predict(shown) for scenario, shown in inputs.items()}
+
+    sample = train.sample("normal")
     items = np.unique(test.examples.items)
     chosen = np.isin(test.examples.items, draws.choice(items, min(ITEMS, len(items)), False))
     true = dataset.true_share_rate[test.examples.items, test.target_column]
-    champion = trained(dataset, flags, test)
-    other = flags.model_copy(update={"seed": 1})
+    champion = trained(sample, 0)
     challengers = {
-        f"labels of {share:.0%} of the rows shuffled": trained(
-            shuffled(dataset, share, draws), other, test
-        )
+        f"labels of {share:.0%} of the rows shuffled": trained(shuffled(sample, share, draws), 1)
         for share in SHUFFLED
     }
-    challengers["half of the items"] = half = trained(halved(dataset, draws), other, test)
+    kept = draws.uniform(size=len(dataset.panel.item_ids)) < 0.5
+    half = trained(part(sample, kept[train.examples.items]), 1)
+    challengers["half of the items"] = half
     noise = np.mean((test.truth - true) ** 2)
     wanted = {s: LOWER * (noise + np.mean((champion[s] - true) ** 2)) for s in SCENARIOS}
     for name, start in (("from the champion", champion), ("from half of the items", half)):
