@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmnet.api.datasets import Dataset
 from mmnet.api.directories import ExportDirectory
-from mmnet.api.given import GivenPeriod, GivenTable, flags_of, silent
+from mmnet.api.given import GivenPeriod, GivenTable, flags_of, placed, silent
 from mmnet.checks import InputError
 from mmnet.config import DriftConfig, PredictConfig
 from mmnet.files import read_json, scratch_directory
@@ -155,6 +156,96 @@ class Export(ExportDirectory):
             with flags_of(DriftConfig, {**own, **tables, **options}) as flags, silent(verbose):
                 drift(flags)
             return read_json(Path(scratch, "drift.json"))
+
+    def compare(
+        self,
+        champion: Export,
+        counts: GivenTable | None = None,
+        items: GivenTable | None = None,
+        *,
+        periods: int,
+        events: GivenTable | None = None,
+        vectors: Mapping[str, GivenTable] | None = None,
+        decisions: GivenTable | None = None,
+        clip: float = math.inf,
+        verbose: bool = False,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Compares the export with another one on the last periods of newer tables.
+
+        Both are scored on the same rows with the same hidden steps, each with its own vocabularies.
+        Neither may have learned from these periods.
+
+        Args:
+            champion: the other export.
+            counts: see `score`.
+            items: likewise, with fields as they were known when each item was released.
+            periods: number of periods, the last ones.
+            events: see `score`.
+            vectors: likewise.
+            decisions: logged decisions, `item_id`, `period`, `decision` and `propensity`; rows are
+                then weighted by 1 / propensity, and weights above `clip` are clipped.
+            clip: the largest weight.
+            verbose: prints what every rule left out.
+            **options: further flags of `mmnet.predict` about the tables.
+
+        Returns:
+            `rows`, `items`, `periods`, `weighting`, and for each scenario the MSE of both, in
+            percent², their `difference` and `ratio` with 95 % intervals clustered by item, and the
+            one-sided p-value of "not better".
+
+        Raises:
+            InputError: a table or an option is invalid, or a model has learned from these periods.
+        """
+        from mmnet.tasks.comparing import compare
+
+        tables = {"counts": counts, "items": items, "events": events, "vectors": vectors}
+        own = {"saved_model": str(self.path)}
+        with (
+            scratch_directory(options.get("engine_spill", "")) as scratch,
+            flags_of(PredictConfig, {**own, **tables, **options}) as flags,
+            silent(verbose),
+        ):
+            logged = "" if decisions is None else placed(decisions, "decisions", Path(scratch))
+            return compare(
+                flags, champion.path, periods=periods, decisions=logged, clip=clip
+            ).to_json()
+
+    def evaluate(
+        self,
+        counts: GivenTable | None = None,
+        items: GivenTable | None = None,
+        *,
+        periods: int,
+        events: GivenTable | None = None,
+        vectors: Mapping[str, GivenTable] | None = None,
+        verbose: bool = False,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Measures the export's errors on the last periods of newer tables.
+
+        Args:
+            counts: see `score`.
+            items: likewise.
+            periods: number of periods, the last ones, which the model must not have learned from.
+            events: see `score`.
+            vectors: likewise.
+            verbose: prints what every rule left out.
+            **options: further flags of `mmnet.predict` about the tables.
+
+        Returns:
+            The content of a run's metrics.json: `normal`, `cold_start` and `noisy`, each with
+            `mse`, `mae`, `precision_at_5`, `precision_at_10`, `spearman` and `n`.
+
+        Raises:
+            InputError: as `compare`.
+        """
+        from mmnet.tasks.comparing import evaluate
+
+        tables = {"counts": counts, "items": items, "events": events, "vectors": vectors}
+        own = {"saved_model": str(self.path)}
+        with flags_of(PredictConfig, {**own, **tables, **options}) as flags, silent(verbose):
+            return evaluate(flags, periods=periods)
 
     @staticmethod
     def _one_file(options: Mapping[str, Any]) -> None:

@@ -64,7 +64,7 @@ def _dataset_of_export(flags: PredictConfig | DriftConfig, fitted: Fitted) -> Da
                 "tables instead, so that they are read with this model's vocabularies"
             )
         return dataset
-    table_flags = _tables_of_export(flags, fitted)
+    table_flags = tables_of_export(flags, fitted)
     return pipeline.transform(
         input_tables.load_tables(table_flags, fitted.task),
         fitted.model_copy(update={"tables": table_flags}),
@@ -77,7 +77,7 @@ def _tables_given(flags: PredictConfig | DriftConfig) -> dict[str, Any]:
     return {name: getattr(flags, name) for name in names}
 
 
-def _tables_of_export(flags: PredictConfig | DriftConfig, fitted: Fitted) -> TableFlags:
+def tables_of_export(flags: PredictConfig | DriftConfig, fitted: Fitted) -> TableFlags:
     """Where the tables are; what is not said is as the exported model's were.
 
     Raises:
@@ -194,7 +194,7 @@ def _score(flags: PredictConfig) -> None:
         engine = {name: getattr(flags, name) for name in config.ENGINE}
         table_flags = found.fitted.tables.model_copy(update=engine)
     else:
-        table_flags = _tables_of_export(flags, fitted)
+        table_flags = tables_of_export(flags, fitted)
         found = input_tables.open_tables(table_flags, fitted.task)
         print_rules(found.ledger)
     fitted = fitted.model_copy(update={"tables": table_flags})

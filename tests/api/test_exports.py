@@ -68,3 +68,26 @@ def test_refuses_in_a_sentence(export, tables, tmp_path):
         export.score(**tables, output="x.parquet")
     with pytest.raises(mmnet.InputError, match="no tables given"):
         export.score()
+
+
+def test_errors_on_newer_tables_are_those_of_the_runs_own_test(run_dir, export, tables):
+    test = export.first_targets["test"]
+    periods = int(tables["counts"]["period"].max()) - test + 1
+    found = export.evaluate(**tables, periods=periods)
+    evaluated = mmnet.Run.open(run_dir).metrics
+    for scenario in ("normal", "cold_start", "noisy"):
+        assert found[scenario]["n"] == evaluated[scenario]["n"]
+        # The SavedModel sums float32 in another order.
+        assert found[scenario]["mse"] == pytest.approx(evaluated[scenario]["mse"], rel=1e-5)
+    with pytest.raises(mmnet.InputError, match="has learned from the periods before"):
+        export.evaluate(**tables, periods=periods + 1)
+
+
+def test_two_exports_are_compared_on_the_same_rows(export, tables):
+    found = export.compare(export, **tables, periods=2)
+    assert found["periods"] == [22, 23]
+    assert found["scenarios"]["noisy"]["unweighted"]["ratio"]["value"] == 1
+    logged = tables["items"][["item_id"]].assign(period=20, decision="explore", propensity=0.1)
+    found = export.compare(export, **tables, periods=2, decisions=logged, clip=5)
+    assert found["weighting"]["clipped"] == 1
+    assert found["weighting"]["largest"] == 10
