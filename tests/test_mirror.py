@@ -87,6 +87,7 @@ WITHOUT_OWN_FILE = {
     "serving/settling.py": CATALOGUE,
     "serving/static_cache.py": CATALOGUE,
     "tasks/building.py": "models/test_registry.py",
+    "tasks/comparing.py": "api/test_exports.py",
     "tasks/evaluating.py": DRIVERS,
     "tasks/experimenting.py": EXPERIMENT,
     "tasks/night_steps.py": "tasks/test_night.py",
