@@ -78,7 +78,7 @@ def _tables_given(flags: PredictConfig | DriftConfig) -> dict[str, Any]:
 
 
 def tables_of_export(flags: PredictConfig | DriftConfig, fitted: Fitted) -> TableFlags:
-    """Where the tables are; what is not said is as the exported model's were.
+    """Returns the table flags: those that were given, and the exported model's own for the rest.
 
     Raises:
         InputError: no tables are given.
