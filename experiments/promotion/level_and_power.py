@@ -198,7 +198,7 @@ def main():
             "# Level and power of the promotion rule, simulated errors\n",
             f"`python experiments/promotion/level_and_power.py --runs={flags.runs}`, commit "
             f"{commit}{'' if clean else ' with changes'}. Tested at 0.05 / 30 every night, at most "
-            f"{_of(worst, 4)} % of runs of 30 nights with equal challengers have a wrong promotion "
+            f"{worst[4]} of runs of 30 nights with equal challengers have a wrong promotion "
             "(required: 5 %). Runs that promote a challenger whose true MSE is 10 % lower on its "
             f"first night, with 2,000 test items (required: 80 %): {found}.\n",
             MEANING,
@@ -234,11 +234,12 @@ one size, nearly normal. Heavy tails: errors in proportion to the item's rate, t
 - Spending 0.05 once and for all, as 6 / (π² k²), holds its level over any number of nights, but a
   champion that has served for 100 nights can hardly be replaced any more.
 - A constant level of 0.05 / 30 holds for any 30 nights in a row by the union bound, however they
-  depend on each other, and does not wear out. A larger constant that counts on the overlap of test
-  rows is right for one challenger that is tested 30 times, not for 30 challengers.
+  depend on each other, and does not wear out. The bound leaves no room where challengers are unlike
+  each other and test items are many. A larger constant that counts on the overlap of test rows is
+  right for one challenger that is tested 30 times, not for 30 challengers.
 - Power depends on how alike the two models are: what both get wrong cancels in a paired test. Two
   unlike models on items of which few have most of the squared error need more items, or more
-  nights.
+  nights: the same challenger has another chance with new items on the next night.
 """
 
 
