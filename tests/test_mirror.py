@@ -55,7 +55,6 @@ WITHOUT_OWN_FILE = {
     "mma4ctr/data/generator/writing.py": GENERATOR,
     "mma4ctr/data/modalities/raw.py": MODALITIES,
     "mma4ctr/data/modalities/reduction.py": MODALITIES,
-    "mma4ctr/serving/pairs.py": "mma4ctr/serving/test_scoring.py",
     "mma4ctr/predict.py": CLICKS_DRIVERS,
     "mma4ctr/prepare.py": CLICKS_DRIVERS,
     "mma4ctr/evaluation/references.py": "mma4ctr/test_leak.py",

@@ -28,7 +28,9 @@ MATRICES = (
 class InteractionFlags(EngineFlags, TextFlags):
     """The click log: its files, and which of their rows are used."""
 
-    source: str = Field("wechat", description="Layout of the files: wechat or tiktok.")
+    source: str = Field(
+        "wechat", description="Layout of the files: wechat, tiktok or tiktok_track2."
+    )
     source_dir: str = Field("", description="Directory of the files of --source.")
     generate: Repeated = Field(
         (),
@@ -45,7 +47,7 @@ class InteractionFlags(EngineFlags, TextFlags):
         -1,
         ge=-1,
         description="Minimum number of rows of a user; users with fewer are left out. -1 means 100 "
-        "for wechat and 4000 for tiktok.",
+        "for wechat, 4000 for tiktok and 100 for tiktok_track2.",
     )
     unknown_items: Literal["drop", "fail"] = Field(
         "fail",

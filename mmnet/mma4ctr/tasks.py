@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -344,16 +345,26 @@ def predict(flags: PredictConfig) -> None:
             "Delta table; name a file"
         )
     exported.check_unchanged(flags.saved_model)
-    user_id, item_id = pairs.read(flags.pairs, flags.text_set)
-    shown.print_rules(pairs.found_out(flags.pairs, flags.text_set))
+    files = pairs.opened(flags.pairs, flags.text_set)
+    shown.print_rules(pairs.rules(flags.pairs, files))
     load_tensorflow()
     from mmnet.mma4ctr.serving import scoring
 
-    loaded = scoring.load(flags.saved_model)
-    scores = scoring.score(loaded.signatures["serving_default"], user_id, item_id, flags.batch_size)
-    path = write_tables([scores], flags.output, "output")
-    unknown = int(np.count_nonzero(~(np.asarray(scores["known_user"]))))
-    console.print(f"{len(user_id):,} pairs scored, {unknown:,} of unknown users: {path}")
+    serve = scoring.load(flags.saved_model).signatures["serving_default"]
+    unknown = {"users": 0, "items": 0}
+
+    def scored(progress: Progress) -> Iterator[pa.Table]:
+        for piece in pairs.pieces(files):
+            scores = scoring.score(serve, piece, flags.batch_size)
+            unknown["users"] += pc.sum(pc.invert(scores["known_user"])).as_py()
+            unknown["items"] += pc.sum(pc.invert(scores["known_item"])).as_py()
+            progress.advance(len(scores))
+            yield scores
+
+    with Progress("scoring", pairs.number(files)) as progress:
+        path = write_tables(scored(progress), flags.output, "output")
+    told = ", ".join(f"{count:,} of unknown {name}" for name, count in unknown.items())
+    console.print(f"{progress.done:,} pairs scored, {told}: {path}")
 
 
 # ------------------------------------------------------------------------------ experiment

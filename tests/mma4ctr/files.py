@@ -58,7 +58,7 @@ def write_tiktok(directory, rows, *, videos=(), audios=(), titles=()):
     """Features are lists of files of (item, vector), and (item, {word: count}) of titles."""
     directory.mkdir(parents=True, exist_ok=True)
     lines = ["\t".join(str(row[name]) for name in tiktok.COLUMNS) for row in rows]
-    (directory / tiktok.LOG).write_text("\n".join(lines) + "\n")
+    (directory / tiktok.TRACK_1.log).write_text("\n".join(lines) + "\n")
     for name, key, parts in (
         ("video", tiktok.VIDEO_KEY, videos),
         ("audio", tiktok.AUDIO_KEY, audios),
@@ -68,5 +68,5 @@ def write_tiktok(directory, rows, *, videos=(), audios=(), titles=()):
             (directory / f"track1_{name}_features_part{number}.txt").write_text(text)
     if titles:
         text = "".join(json.dumps({"item_id": i, "title_features": t}) + "\n" for i, t in titles)
-        (directory / tiktok.TITLES).write_text(text)
+        (directory / tiktok.TRACK_1.titles).write_text(text)
     return directory

@@ -24,6 +24,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -46,8 +47,28 @@ COLUMNS = (
 )
 BEHAVIOURS = ("finish", "like")
 ATTRIBUTES = ("author_id", "item_city", "music_id", "duration_time")
-LOG = "final_track1_train.txt"
-TITLES, VIDEOS, AUDIOS = "track1_title.txt", "track1_video_*.txt", "track1_audio_*.txt"
+
+
+class Files(NamedTuple):
+    """Files of a track: names, or globs of what may be in parts."""
+
+    log: str
+    titles: str
+    videos: str
+    audios: str
+
+
+def files_of(track: int) -> Files:
+    """Names the files of a track.
+
+    >>> files_of(2).log
+    'final_track2_train.txt'
+    """
+    sides = (f"track{track}_title.txt", f"track{track}_video_*.txt", f"track{track}_audio_*.txt")
+    return Files(f"final_track{track}_train.txt", *sides)
+
+
+TRACK_1, TRACK_2 = files_of(1), files_of(2)
 VIDEO_KEY, AUDIO_KEY = "video_feature_dim_128", "audio_feature_128_dim"
 VECTOR_LENGTH = 128
 MOST_WORDS = 100_000
@@ -61,13 +82,13 @@ def tiktok(
     flags: TableFlags,
     *,
     behaviour: str = "finish",
-    log: str = LOG,
+    log: str = TRACK_1.log,
     bin_seconds: int = 86_400,
     rows_per_period: int = 0,
     part_of_items: float = 1.0,
-    titles: str | None = TITLES,
-    videos: str | None = VIDEOS,
-    audios: str | None = AUDIOS,
+    titles: str | None = TRACK_1.titles,
+    videos: str | None = TRACK_1.videos,
+    audios: str | None = TRACK_1.audios,
 ) -> Tables:
     """Counts plays and finished (or liked) plays per item and period.
 
@@ -134,13 +155,13 @@ def tiktok(
     )
     inputs = list(plays.paths)
     vectors: dict[str, Rows] = {}
-    if paths := reading.optional(directory, titles, TITLES, "titles"):
+    if paths := reading.optional(directory, titles, TRACK_1.titles, "titles"):
         items["title"], rule = _titles(paths, numbers)
         ledger.append(rule)
         inputs += paths
     for name, pattern, default, key in (
-        ("video", videos, VIDEOS, VIDEO_KEY),
-        ("audio", audios, AUDIOS, AUDIO_KEY),
+        ("video", videos, TRACK_1.videos, VIDEO_KEY),
+        ("audio", audios, TRACK_1.audios, AUDIO_KEY),
     ):
         if paths := reading.optional(directory, pattern, default, f"{name}s"):
             table, rules = _vectors(paths, name, key, numbers, flags)

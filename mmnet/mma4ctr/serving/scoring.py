@@ -18,11 +18,12 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from mmnet.console import tracked
+from mmnet.data.tables import runs
 from mmnet.mma4ctr.data import fusion
 from mmnet.mma4ctr.data.pca import slices
 from mmnet.mma4ctr.evaluation.metrics import FLOAT32_EPSILON, Platt
 from mmnet.mma4ctr.models.network import Clicks
+from mmnet.mma4ctr.serving.pairs import Pairs
 from mmnet.serving import bundle
 from mmnet.serving.bundle import Signature
 from mmnet.serving.exported import AboutPairs
@@ -31,6 +32,8 @@ from mmnet.serving.golden import Arrays, Golden
 PARITY = 1e-5
 """Largest difference to the model's probabilities: float32 sums of 200 products in another order
 lose two digits of the 6e-8 that it rounds at, and a sigmoid steepens nothing."""
+SCORES = ("probability", "calibrated_probability", "known_user", "known_item")
+"""Outputs of `serving_default`, in the order of the columns."""
 GOLDEN_PAIRS = 32
 """Pairs that go along with an export, scored again by --verify."""
 
@@ -199,22 +202,21 @@ def load(path: str) -> Any:
     return bundle.load(path, AboutPairs)[0]
 
 
-def score(
-    predict: Callable[..., dict[str, tf.Tensor]],
-    user_id: np.ndarray,
-    item_id: np.ndarray,
-    batch_size: int,
-) -> pa.Table:
-    """Scores pairs batch by batch: user_id, item_id, and what `serving_default` returns."""
+def score(predict: Callable[..., dict[str, tf.Tensor]], pairs: Pairs, batch_size: int) -> pa.Table:
+    """Scores pairs batch by batch.
+
+    Args:
+        predict: `serving_default` of an export.
+        pairs: user and item ids.
+        batch_size: number of pairs of a batch.
+
+    Returns:
+        user_id, item_id, and what `serving_default` returns.
+    """
     parts: list[dict[str, np.ndarray]] = []
-    number = -(-len(user_id) // batch_size)
-    for at in tracked(range(number), "scoring"):
-        rows = slice(at * batch_size, (at + 1) * batch_size)
-        found = predict(user_id=tf.constant(user_id[rows]), item_id=tf.constant(item_id[rows]))
+    for rows in runs(slice(0, len(pairs.user_id)), batch_size):
+        ids = (tf.constant(column[rows]) for column in pairs)
+        found = predict(**dict(zip(pairs._fields, ids, strict=True)))
         parts.append({name: value.numpy() for name, value in found.items()})
-    names = ("probability", "calibrated_probability", "known_user", "known_item")
-    columns = {
-        name: np.concatenate([part[name] for part in parts]) if parts else np.zeros(0)
-        for name in names
-    }
-    return pa.table({"user_id": user_id, "item_id": item_id, **columns})
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in SCORES}
+    return pa.table({**pairs._asdict(), **columns})

@@ -127,6 +127,23 @@ def test_tiktok_truth_is_of_likes(tmp_path):
     )
 
 
+def test_both_tracks_of_tiktok_have_one_layout(tmp_path):
+    options = {"users": 8, "items": 60, "rows": 400, "video_parts": 2}
+    found = {}
+    for source in ("tiktok", "tiktok_track2"):
+        raw = tmp_path / source
+        SOURCES[source].generate(raw, options)
+        flags = InteractionFlags(source=source, source_dir=str(raw), min_rows=1)
+        found[source] = dataset.prepare(flags, tmp_path / "datasets" / source)
+    assert {path.name for path in (tmp_path / "tiktok_track2").glob("*track*")} == {
+        path.name.replace("track1", "track2") for path in (tmp_path / "tiktok").glob("*track*")
+    }
+    one, two = found.values()
+    np.testing.assert_array_equal(two.label, one.label)
+    for name, raw in one.modalities.items():
+        np.testing.assert_array_equal(two.modalities[name].present, raw.present)
+
+
 def test_an_option_out_of_range_is_told(tmp_path):
     with pytest.raises(InputError, match="--generate: `rate` must be in"):
         SOURCES["wechat"].generate(tmp_path, {"rate": 2.0})

@@ -15,6 +15,7 @@ from mmnet.mma4ctr.data.features import Features, Scaler
 from mmnet.mma4ctr.evaluation.metrics import Platt
 from mmnet.mma4ctr.models.network import Clicks, network
 from mmnet.mma4ctr.serving import pairs, scoring
+from mmnet.mma4ctr.serving.pairs import Pairs
 from mmnet.serving import bundle, checksums, golden
 from mmnet.serving.exported import AboutPairs, AboutShareRates
 from tests.mma4ctr import exported
@@ -121,24 +122,14 @@ def test_what_scores_otherwise_is_not_exported(folded, tmp_path):
 def test_scores_are_the_same_in_any_batch_size(folded, tmp_path):
     draw = np.random.default_rng(0)
     user, item = draw.choice(USERS, 25), draw.choice(ITEMS, 25)
-    whole = scoring.score(folded.pairs, user, item, 100)
-    parts = scoring.score(folded.pairs, user, item, 7)
+    whole = scoring.score(folded.pairs, Pairs(user, item), 100)
+    parts = scoring.score(folded.pairs, Pairs(user, item), 7)
     np.testing.assert_allclose(parts["probability"], whole["probability"], rtol=1e-6)
     path = write_tables([whole], tmp_path / "scores.parquet", "output")
     assert pyarrow.parquet.read_table(path).equals(whole)
-    assert len(scoring.score(folded.pairs, user[:0], item[:0], 7)) == 0
 
 
-def test_what_is_wrong_with_pairs_or_model_is_told(tmp_path):
-    path = tmp_path / "pairs.csv"
-    path.write_text("user_id,item_id\n1,2\nx,3\n")
-    with pytest.raises(InputError, match=r"pairs.csv line 3, column user_id"):
-        pairs.read(str(path))
-    path.write_text("user,item_id\n1,2\n")
-    with pytest.raises(InputError, match="has no column 'user_id'"):
-        pairs.read(str(path))
-    with pytest.raises(InputError, match="--pairs not given"):
-        pairs.read("")
+def test_a_path_without_a_saved_model_is_refused(tmp_path):
     with pytest.raises(InputError, match="no SavedModel there"):
         scoring.load(str(tmp_path))
 
@@ -210,9 +201,8 @@ def test_an_export_of_an_earlier_version_scores_but_is_not_verified(copied):
     about = json.loads((copied / AboutPairs.FILE).read_text())
     del about["relative_tolerance"]
     (copied / AboutPairs.FILE).write_text(json.dumps(about))
-    scored = scoring.score(
-        scoring.load(str(copied)).signatures["serving_default"], USERS, ITEMS[:3], 9
-    )
+    serve = scoring.load(str(copied)).signatures["serving_default"]
+    scored = scoring.score(serve, Pairs(USERS, ITEMS[:3]), 9)
     assert scored.num_rows == 3
     sentence = r"checksums.json is missing, as an earlier version .* export it again with the"
     with pytest.raises(InputError, match=sentence):

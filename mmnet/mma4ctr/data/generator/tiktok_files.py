@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from mmnet import checks
 from mmnet.data.sources import tiktok
+from mmnet.data.sources.tiktok import TRACK_1, Files
 from mmnet.mma4ctr.data.generator.plays import plays, stream
 from mmnet.mma4ctr.data.generator.truth import TRUTH, Truth
 from mmnet.mma4ctr.data.generator.writing import joined, write_csv, write_lines
@@ -17,6 +18,7 @@ from mmnet.mma4ctr.data.generator.writing import joined, write_csv, write_lines
 
 def tiktok_files(
     directory: Path,
+    files: Files = TRACK_1,
     *,
     users: int = 336,
     items: int = 60_922,
@@ -34,12 +36,13 @@ def tiktok_files(
     ugly: bool = True,
     seed: int = 0,
 ) -> Truth:
-    """Write final_track1_train.txt, the features' JSON lines and the truth behind them.
+    """Write a track's log, the features' JSON lines and the truth behind them.
 
     The defaults are 1/50 of the rows and items that the method keeps, and a fifth of its users.
 
     Args:
         directory: made if need be.
+        files: names of the files; those of features end in `features_part<number>.txt`.
         users: number of users.
         items: number of items.
         rows: number of plays, before repeated ones are added.
@@ -98,14 +101,14 @@ def tiktok_files(
     }
     order = draw.permutation(number)
     log = pa.table({name: columns[name][order] for name in tiktok.COLUMNS})
-    write_csv(directory / tiktok.LOG, log, delimiter="\t", header=False)
+    write_csv(directory / files.log, log, delimiter="\t", header=False)
 
     centre = stream(seed, "centres").normal(size=(2, topics, tiktok.VECTOR_LENGTH))
     parts = (
-        ("video", tiktok.VIDEO_KEY, video_parts, 0.95, 1.0),
-        ("audio", tiktok.AUDIO_KEY, audio_parts, 0.9, 0.3),
+        ("video", files.videos, tiktok.VIDEO_KEY, video_parts, 0.95, 1.0),
+        ("audio", files.audios, tiktok.AUDIO_KEY, audio_parts, 0.9, 0.3),
     )
-    for kind, (name, key, files, coverage, width) in enumerate(parts):
+    for kind, (name, pattern, key, number, coverage, width) in enumerate(parts):
         draw = stream(seed, name)
         noise = width * draw.normal(size=(items, tiktok.VECTOR_LENGTH))
         vectors = (centre[kind, truth.topic] + noise).astype(np.float32).round(4)
@@ -114,19 +117,19 @@ def tiktok_files(
         if ugly:
             lengths[draw.random(items) < 0.01] = 100
             lengths[draw.random(items) < 0.01] = 0
-        file_of = draw.integers(0, files, items)
-        for part in range(files):
+        file_of = draw.integers(0, number, items)
+        for part in range(number):
             chosen = np.flatnonzero(there & (file_of == part))
             again = chosen[:2] if ugly else chosen[:0]  # an item that comes a second time
             _write_vectors(
-                directory / f"track1_{name}_features_part{part + 1}.txt",
+                directory / pattern.replace("*", f"features_part{part + 1}"),
                 truth.item_ids,
                 np.concatenate([chosen, again]),
                 vectors,
                 lengths,
                 key,
             )
-    _write_titles(directory / tiktok.TITLES, truth, topics, ugly, seed)
+    _write_titles(directory / files.titles, truth, topics, ugly, seed)
     truth.write(directory / TRUTH)
     return truth
 

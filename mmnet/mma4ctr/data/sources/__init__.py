@@ -6,7 +6,11 @@ from mmnet.checks import InputError, one_of
 from mmnet.mma4ctr.data.sources import tiktok, wechat
 from mmnet.mma4ctr.data.sources.source import Source
 
-SOURCES: dict[str, Source] = {"wechat": wechat.SOURCE, "tiktok": tiktok.SOURCE}
+SOURCES: dict[str, Source] = {
+    "wechat": wechat.SOURCE,
+    "tiktok": tiktok.SOURCE,
+    "tiktok_track2": tiktok.SOURCE_2,
+}
 """`--source` -> how its log is written, read, labelled and generated."""
 
 

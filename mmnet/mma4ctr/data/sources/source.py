@@ -64,8 +64,9 @@ class Source:
         catalogue: returns the items with their raw modalities, from the directory, the log's item
             ids (int64, sorted) and the user's settings of text files; it may have more items than
             the log.
-        generator: from a directory and keyword options, which `--generate` sets, to the truth of
-            the files that it writes there.
+        generator: from a directory, `generated` and keyword options, which `--generate` sets, to
+            the truth of the files that it writes there.
+        generated: arguments of the generator after the directory.
         narrowed: whether modalities that are joined, and what they are joined to, are reduced to
             `fusion.MOST` columns.
         components_per_file: as published, vectors of each file have principal components of
@@ -81,6 +82,7 @@ class Source:
     generator: Callable[..., Truth]
     narrowed: bool
     components_per_file: bool
+    generated: tuple[Any, ...] = ()
 
     def generate(self, directory: Path, options: Mapping[str, Any]) -> Truth:
         """Writes the files of a generated log.
@@ -89,6 +91,6 @@ class Source:
             InputError: an option is out of range.
         """
         try:
-            return self.generator(directory, **options)
+            return self.generator(directory, *self.generated, **options)
         except ValueError as error:
             raise InputError(f"--generate: {error}") from None
