@@ -1,7 +1,7 @@
 """Ends the drivers by signals at random moments, many times, and looks at what they leave.
 
     python experiments/reliability/kill_many.py [--kills=60] [--minutes=M] [--seed=0]
-        [--signals=KILL,TERM,INT] [--output=FILE]
+        [--signals=KILL,TERM,INT] [--forked] [--output=FILE]
 
 First every driver of both systems runs once undisturbed, on small simulated logs. Then, again and
 again, one of them is started in a directory that earlier kills have left behind, and sent a signal
@@ -12,12 +12,17 @@ signal every file with its final name is read to its end. At last all drivers th
 through in the directories of the victims, and what they end with must be what the undisturbed ones
 gave: weights, scores, metrics, datasets, vectors and tables to the last bit, and exports that score
 as they should. Runs with several seeds, also at the same time, become one page by `kill_pages.py`.
+
+With `--forked` a driver is not a new interpreter but a fork of one that has imported TensorFlow and
+executed nothing, so that its imports take no time and more signals meet it at work.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
+import runpy
 import shutil
 import signal
 import subprocess
@@ -118,10 +123,52 @@ def needed(drivers):
     return wanted
 
 
+class Forked:
+    """A driver in a fork of a process that has imported TensorFlow; used like a `Popen`."""
+
+    def __init__(self, driver, arguments, log, environment):
+        given = driver, arguments, log.name, environment
+        self._process = FORKS.Process(target=in_fork, args=given)
+        self._process.start()
+        self.pid = self._process.pid
+
+    def wait(self, timeout=None):
+        """Waits for its end; returns the exit code."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout)
+        return self._process.exitcode
+
+    def send_signal(self, number):
+        """Sends a signal to this process only."""
+        os.kill(self.pid, number)
+
+    def kill(self):
+        """Sends SIGKILL to this process only."""
+        self._process.kill()
+
+
+FORKS = multiprocessing.get_context("forkserver")
+
+
+def in_fork(driver, arguments, log, environment):
+    """Runs a driver as `python -m` does; called in the forked process."""
+    os.setsid()
+    with open(log, "ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(environment)
+    tempfile.tempdir = None  # it may have been looked up before
+    sys.argv = [driver, *arguments]
+    runpy.run_module(f"mmnet.{driver}", run_name="__main__", alter_sys=True)
+
+
 def start(driver, arguments, log, **environment):
     """A driver in a process of its own, which leads a group of its own."""
     own = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment = {**os.environ, **own, **environment}
+    if start.forked:
+        return Forked(driver, arguments, log, environment)
     return subprocess.Popen(
         [sys.executable, "-m", f"mmnet.{driver}", *arguments],
         env=environment,
@@ -129,6 +176,9 @@ def start(driver, arguments, log, **environment):
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+
+
+start.forked = False
 
 
 def ended(driver, code, log):
@@ -323,8 +373,14 @@ def main():
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--signals", default="KILL")
+    parser.add_argument("--forked", action="store_true")
     parser.add_argument("--output", default=str(Path(__file__).with_suffix(".md")))
     flags = parser.parse_args()
+    if flags.forked:
+        paths = [str(ROOT), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        FORKS.set_forkserver_preload(["imported"])
+        start.forked = True
     draws = random.Random(flags.seed)
     until = time.monotonic() + 60 * flags.minutes
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
@@ -355,9 +411,9 @@ def main():
             whole()
         differences = different(reference, victim, drivers)
         litter = sorted(str(path.relative_to(victim)) for path in hidden(victim))
-        verified = start(
-            "predict", ["--verify", f"--saved_model={victim / 'run/export'}"], subprocess.DEVNULL
-        ).wait()
+        with (directory / "log.txt").open("ab") as log:
+            export = f"--saved_model={victim / 'run/export'}"
+            verified = start("predict", ["--verify", export], log).wait()
     write_atomic(flags.output, page(flags, lines, drivers, differences, litter, verified))
     print("\n".join(Path(flags.output).read_text(encoding="utf-8").splitlines()[:9]))
     sys.exit(bool([line for line in lines if line[-1]] or differences or verified))

@@ -24,7 +24,7 @@ def page(flags, lines, drivers, differences, litter, verified):
     """The page of one run.
 
     Args:
-        flags: of the run: `kills`, `seed` and `signals`.
+        flags: of the run: `kills`, `seed`, `signals` and `forked`.
         lines: (signal, driver, seconds, files read, problem) of each signal.
         drivers: those that were restarted at last.
         differences: what they ended with that an undisturbed run does not give.
@@ -35,7 +35,7 @@ def page(flags, lines, drivers, differences, litter, verified):
         [
             TITLE,
             f"`python experiments/reliability/kill_many.py --kills={flags.kills} "
-            f"--seed={flags.seed} --signals={flags.signals}`\n",
+            f"--seed={flags.seed} --signals={flags.signals}{' --forked' * flags.forked}`\n",
             f"{summary(lines)}{_AFTER}the drivers finished with the same results as undisturbed "
             "ones"
             + (f", except for {', '.join(differences)}." if differences else ", bit for bit.")

@@ -117,20 +117,23 @@ def test_new_items_with_unknown_values_are_scored(run_dir, tables, tmp_path):
     assert np.isfinite(last["predicted_share_rate"])
 
 
-def test_explained_scores_name_the_weight_of_each_modality(run_dir, tables, tmp_path):
+def test_explained_scores_have_the_weights_and_reasons_of_each_input(run_dir, tables, tmp_path):
     flags = [f"--saved_model={run_dir / 'export'}", *table_flags(tables)]
     predict(*flags, f"--output={tmp_path / 'plain.parquet'}")
     predict(*flags, "--explain", f"--output={tmp_path / 'explained.parquet'}")
     plain, explained = (
         pq.read_table(tmp_path / f"{name}.parquet").to_pandas() for name in ("plain", "explained")
     )
-    weights = [f"weight_{name}" for name in ("history", "meta", "text_title", "vector_cover")]
-    assert list(explained) == [*plain, *weights]
+    content = ("meta", "text_title", "vector_cover")
+    weights = [f"weight_{name}" for name in ("history", *content)]
+    reasons = [f"reason_{name}" for name in ("own_clicks", "taxonomies", *content)]
+    assert list(explained) == [*plain, *weights, *reasons]
     # Two graphs of the same model: another order of float32 sums.
     np.testing.assert_allclose(
         explained["predicted_share_rate"], plain["predicted_share_rate"], rtol=1e-5, atol=1e-5
     )
     np.testing.assert_allclose(explained[weights].sum(axis=1), 1, rtol=1e-5)
+    assert (explained[reasons].std() > 0).all()
 
 
 @pytest.mark.parametrize(
