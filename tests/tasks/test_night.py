@@ -17,7 +17,7 @@ from mmnet.promotion import nights
 from mmnet.promotion.history import Event, History
 from mmnet.promotion.nights import Begun, Night, Verdict
 from mmnet.promotion.versions import Origin, Versions
-from mmnet.serving import bundle
+from mmnet.serving import bundle, exported
 from mmnet.tasks import night as nights_task
 from tests.faults import Dead, Moments
 from tests.promotion import fake_exports
@@ -290,3 +290,61 @@ def test_nights_train_compare_decide_score_and_stop_at_drift(log, tmp_path, caps
     assert document["drift"]["drifted"] is True
     assert not (models / "nights/19/run").exists()
     assert [event.outcome for event in History(models).events()] == ["promoted", "kept", "drift"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
+def test_a_refit_is_served_and_the_next_night_compares_without_it(log, tmp_path):
+    models = tmp_path / "models"
+    assert run(*arguments(log, models, 17), "--refit") == 0
+    versions = Versions(models)
+    origin = versions.origin(1)
+    assert (origin.trained_until, origin.refitted_until) == ("15", "17")
+    assert versions.compared_path(1) != versions.path(1)
+    decisions = [
+        exported.asset(path, "decision.json")
+        for path in (versions.path(1), versions.compared_path(1))
+    ]
+    assert decisions[0] == decisions[1]
+    assert run(*arguments(log, models, 18), "--psi=9") == 0
+    assert Night(models / "nights/18").document()["outcome"] == "kept"
+    # What drift stopped goes on when it is allowed.
+    assert run(*arguments(log, models, 19)) == 3
+    assert run(*arguments(log, models, 19), "--allow_drift") == 0
+    assert Night(models / "nights/19-2").document()["outcome"] == "kept"
+    # A smaller distance than that of the two fits: the compared model is served.
+    other = tmp_path / "other"
+    assert run(*arguments(log, other, 17), "--refit", "--refit_distance=1e-9") == 0
+    assert Versions(other).origin(1).refitted_until is None
+    (remark,) = Night(other / "nights/17").document()["remarks"]
+    assert "the refit on all periods is not served" in remark
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
+def test_a_network_starts_from_the_champion_and_a_new_field_is_refused_by_name(
+    log, tmp_path, capsys
+):
+    models = tmp_path / "models"
+    network = ["--model=gru", "--set=units=4", "--epochs=2", "--warm_epochs=1", "--nojit"]
+    flags = [*arguments(log, models, 17), *network]
+    assert run(*flags) == 0
+    items = pd.read_csv(log / "items.csv")
+    items["label"] = items["item_id"] % 5
+    items.to_csv(tmp_path / "items.csv", index=False)
+    more = [f"--items={tmp_path / 'items.csv'}", "--categoricals=label"]
+    later = [
+        "--psi=9",
+        *(flag for flag in arguments(log, models, 18) if not flag.startswith("--items")),
+    ]
+    assert run(*later, *network, f"--items={log / 'items.csv'}", "--promote=not_worse=0.5") == 0
+    assert Versions(models).origin(2).warm
+    capsys.readouterr()
+    assert run(*later, *network, *more, "--promote=not_worse=0.5") == 0
+    said = capsys.readouterr().out
+    assert "field label: the champion does not read it" in said
+    assert "the challenger does not start warm" in said
+    assert Versions(models).champion() == 2
+    accepted = ["--promote=not_worse=0.5", "--accept_field=label"]
+    assert run(*later, *network, *more, *accepted) == 0
+    assert "field label" not in capsys.readouterr().out
