@@ -342,7 +342,8 @@ def test_a_network_starts_from_the_champion_and_a_new_field_is_refused_by_name(
     capsys.readouterr()
     assert run(*later, *network, *more, "--promote=not_worse=0.5") == 0
     said = capsys.readouterr().out
-    assert "field label: the champion does not read it" in said
+    # All items were there before the column was.
+    assert "field label: 100.0% of the items have another value" in said
     assert "the challenger does not start warm" in said
     assert Versions(models).champion() == 2
     accepted = ["--promote=not_worse=0.5", "--accept_field=label"]
