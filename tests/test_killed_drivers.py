@@ -29,7 +29,7 @@ def test_five_kills_lose_and_break_nothing(tmp_path):
 
 
 def test_pages_of_several_runs_become_one():
-    asked = SimpleNamespace(kills=2, seed=1, signals="KILL,INT")
+    asked = SimpleNamespace(kills=2, seed=1, signals="KILL,INT", forked=True)
     lines = [("KILL", "train", 1.5, 5, ""), ("INT", "encode", 2.0, 0, "left .a, b")]
     one = kill_pages.page(asked, lines, ["train", "encode"], [], [], 0)
     other = kill_pages.page(asked, lines[:1], ["train"], ["train: scores"], [], 0)

@@ -31,7 +31,7 @@ def uniform(items: tf.Tensor, periods: tf.Tensor, salt: str) -> tf.Tensor:
 
     >>> items = tf.constant(["a", "b"])
     >>> uniform(items, tf.constant([7, 7], tf.int64), "0" * 32).numpy().round(4).tolist()
-    [0.1, 0.2]
+    [0.3557, 0.548]
     """
     keys = [int(half, 16) & (2**63 - 1) for half in (salt[:16], salt[16:])]
     texts = tf.strings.join([tf.strings.as_string(periods), items], ":")

@@ -401,8 +401,12 @@ def test_an_export_is_verified_scores_and_watches_without_the_library(
     assert scores["predicted_share_rate"].between(0, 100).all()
     assert scores["predicted_share_rate"].nunique() > 100
     capsys.readouterr()
-    assert run("predict", config.PredictConfig, dataset, "--explain") == driver.WRONG_INPUT
-    assert "--explain" in capsys.readouterr().err
+    explained = tmp_path / "explained.parquet"
+    more = [f"--output={explained}", "--explain"]
+    assert run("predict", config.PredictConfig, dataset, *more) == driver.OK
+    reasons = pd.read_parquet(explained).filter(like="reason_")
+    assert "reason_own_clicks" in reasons
+    assert (reasons.std() > 0).any()
     report = [f"--output={tmp_path / 'drift'}", "--checked=20"]
     assert run("drift", config.DriftConfig, dataset, *report) in (driver.OK, 3)
     assert (tmp_path / "drift" / "drift.md").exists()

@@ -222,7 +222,7 @@ def test_evaluate_finds_the_metrics_of_an_ensemble_again(pair, undrawn):
 
 
 def test_the_export_of_an_ensemble_is_one_model_that_scores_as_the_run_does(pair, tmp_path):
-    assert [one.problem for one in verify(pair / "export")] == [""] * 8  # six signatures
+    assert [one.problem for one in verify(pair / "export")] == [""] * 9  # seven signatures
     assert exported.modalities(pair / "export") == ("history", "vector_cover")
     own = SHARE_RATES.read(pair)
     flags = {"saved_model": str(pair / "export"), "dataset_dir": own.dataset_dir}
