@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import urllib.parse
@@ -98,6 +99,20 @@ def _is_saved_model(folder: Path) -> bool:
 
 def _is_url(handle: str) -> bool:
     return len(urllib.parse.urlparse(handle).scheme) > 1  # C: is a drive
+
+
+def check_fingerprint(folder: Path) -> None:
+    """Raises an error if the fingerprint of a SavedModel is damaged.
+
+    TensorFlow would print a traceback and load it.
+
+    Raises:
+        RuntimeError: it is there, but not readable.
+    """
+    from tensorflow import saved_model
+
+    with contextlib.suppress(FileNotFoundError):
+        saved_model.experimental.read_fingerprint(str(folder))
 
 
 def check_resnet50(weights: str) -> None:

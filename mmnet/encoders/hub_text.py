@@ -171,6 +171,7 @@ class _Bert:
 
 def _load(hub: Any, folder: Path, role: str) -> Any:
     try:
+        handles.check_fingerprint(folder)
         return hub.load(str(folder))
     except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
         raise InputError(

@@ -272,6 +272,7 @@ def hub(weights: str) -> Network:
     """Loads a SavedModel with the image feature-vector signature, from a directory or a handle."""
     directory = handles.image_folder(weights)
     try:
+        handles.check_fingerprint(directory)
         loaded = tf.saved_model.load(str(directory))
     except Exception as error:  # each part of a broken file raises its own
         raise InputError(

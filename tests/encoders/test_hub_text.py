@@ -265,9 +265,10 @@ def test_a_directory_without_both_models_is_refused(tiny_bert_dir, tmp_path):
         HubTextEncoder(tmp_path / "nowhere", preprocessor=tmp_path / "preprocess")
 
 
-def test_a_damaged_model_is_refused(tiny_bert_dir, tmp_path):
+@pytest.mark.parametrize("part", ["saved_model.pb", "fingerprint.pb"])
+def test_a_damaged_model_is_refused(part, tiny_bert_dir, tmp_path):
     copied = shutil.copytree(tiny_bert_dir, tmp_path / "copied")
-    (copied / "encoder" / "saved_model.pb").write_bytes(b"\xff" * 100)
+    (copied / "encoder" / part).write_bytes(b"\xff" * 100)
     with pytest.raises(InputError, match=r"encoder: the encoder cannot be loaded: .*again"):
         first_use(copied)
 

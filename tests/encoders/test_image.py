@@ -326,7 +326,7 @@ def test_a_directory_that_is_no_savedmodel_is_told(root, tmp_path):
         assert f"--image_weights={wrong}" in str(caught.value)
 
 
-@pytest.mark.parametrize("part", ["saved_model.pb", "variables/variables.index"])
+@pytest.mark.parametrize("part", ["saved_model.pb", "variables/variables.index", "fingerprint.pb"])
 def test_a_broken_savedmodel_is_told(part, network, root, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(network, broken)

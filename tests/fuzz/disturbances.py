@@ -49,7 +49,7 @@ def _bytes(content, draws):
 
 
 def _table(content, draws):
-    rows = list(csv.reader(io.StringIO(content.decode())))
+    rows = list(csv.reader(io.StringIO(content.decode(), newline=None)))
     for _ in range(draws.choice([0, 1, 1, 2])):
         disturb_cells(rows, draws)
     width = range(len(rows[0]))
