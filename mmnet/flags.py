@@ -205,7 +205,7 @@ def read(config: type[BaseModel], arguments: Sequence[str]) -> dict[str, Any]:
     """
     values = _FlagValues()
     define(config, values)
-    define(LogFlags, values)  # of the driver, which has read it: it is no part of a config
+    define(LogFlags, values)  # of the driver, which has read it, and not part of a config
     try:
         rest = values(["mmnet", *arguments])[1:]
     except absl_flags.UnrecognizedFlagError as error:

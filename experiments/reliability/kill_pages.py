@@ -82,7 +82,7 @@ def table(lines, drivers):
 
 
 def read(text):
-    """Command, signals, and what came of the restart, of the page of one run.
+    """Reads the command, the signals and the results of the restart from the page of one run.
 
     Raises:
         ValueError: it is not such a page.

@@ -133,7 +133,7 @@ class System:
                 self.loss,
                 run_dir=run_dir,
                 fixed={"dataset": self.digest, "protocol": flags.protocol, "model": flags.model}
-                # A model without deviations goes on with checkpoints of earlier versions.
+                # A model without deviations resumes from checkpoints of earlier versions.
                 | ({"deviations": sorted(self.deviations)} if self.deviations else {}),
                 fresh=lambda again: self.fresh(again).net.get_weights(),
                 hparams=flags.model_dump(mode="json", include=config.DECIDES),

@@ -114,7 +114,7 @@ def promoted_before(events: list[Event], champion: int) -> int:
         champion: the current champion.
 
     Returns:
-        The version; 0 if there is none.
+        The version; 0 without one.
 
     >>> def event(number, before, after, outcome="promoted"):
     ...     moved = {"champion_before": before, "champion": after}

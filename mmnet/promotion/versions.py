@@ -89,7 +89,7 @@ class Versions:
         return self._found(self.directory / COMPARED).get(number, self.path(number))
 
     def champion(self) -> int:
-        """Returns the number of the champion; 0 if there is none yet.
+        """Returns the number of the champion; 0 before the first one.
 
         Raises:
             InputError: the pointer is damaged, or names a version that does not exist.

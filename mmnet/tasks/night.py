@@ -276,7 +276,7 @@ def _roll_back(models: Versions, version: str) -> None:
     """Makes an earlier version the champion.
 
     Raises:
-        InputError: there is none, it is the champion already, or it does not pass its checks.
+        InputError: no such version, it is the champion already, or it does not pass its checks.
     """
     events, champion = History(models.directory), models.champion()
     if not champion:

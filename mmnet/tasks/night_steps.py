@@ -360,7 +360,7 @@ class Steps:
             outcome: what it decided.
             reasons: why.
             comparison: of the champion and the challenger.
-            origin: origin of the new version; None if there is none.
+            origin: origin of the new version; None without a new one.
             exports: the one to serve, and the one to compare by, if that is another.
         """
         events, champion = History(self._models.directory), self._begun.champion

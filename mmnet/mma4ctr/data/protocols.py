@@ -325,7 +325,7 @@ def _as_recbole(dataset: Dataset, needed: np.ndarray, seed: int, *, sequential: 
     log_user, log_item = dataset.user[kept], dataset.item[kept]
     items, users = np.unique(log_item), len(dataset.user_ids)
     begins = np.append(True, log_user[1:] != log_user[:-1])
-    # A model that continues a history has no row where there is none yet.
+    # A model that continues a history has no row where the history is empty.
     place = np.flatnonzero(~begins) if sequential else np.arange(len(kept))
     split = recbole_splits(log_user[place])
     place = place[np.argsort(split, kind="stable")]
