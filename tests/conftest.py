@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import io
 import os
 import pathlib
 import random
@@ -13,6 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import hypothesis
 import pytest
+from PIL import Image
 
 # A machine that does other work too may need seconds for what takes milliseconds.
 hypothesis.settings.register_profile("no_deadline", deadline=None)
@@ -50,7 +52,7 @@ def seeded():
 
 @contextlib.contextmanager
 def without_drawing():
-    """Leaves the files of figures empty: drawing them is most of what an evaluation costs.
+    """Files of figures get one pixel: drawing them is most of what an evaluation costs.
 
     They are still made; `run_dir` and evaluation/test_report.py draw them too.
     """
@@ -58,14 +60,17 @@ def without_drawing():
 
     from mmnet.evaluation import html_page
 
-    def leave_empty(figure, file, **_):
-        if not hasattr(file, "write"):
-            pathlib.Path(file).touch()
+    pixel = io.BytesIO()
+    Image.new("L", (1, 1)).save(pixel, "PNG")
+
+    def one_pixel(figure, file, **_):
+        write = file.write if hasattr(file, "write") else pathlib.Path(file).write_bytes
+        write(pixel.getvalue())
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(html_page, "svg", lambda figure, name: "")
         patch.setattr(Figure, "get_layout_engine", lambda figure: None)  # its parts get no places
-        patch.setattr(Figure, "savefig", leave_empty)
+        patch.setattr(Figure, "savefig", one_pixel)
         yield
 
 

@@ -83,7 +83,7 @@ def test_a_search_that_is_killed_goes_on_and_ends_in_a_run(tmp_path, few, monkey
     def last(*arguments):
         trained.append(arguments[:2])
         assert (directory / "recipe.md").exists()
-        series = arguments[-1]
+        series = arguments[4]
         if len(trained) == 1:
             trainer = series.trainer  # of the search, which is not compiled a second time
             real(*arguments)

@@ -38,7 +38,7 @@ def test_equal_data_and_no_epoch_score_as_the_earlier_model_to_the_bit(run_dir, 
 
 @pytest.mark.slow
 def test_a_killed_warm_run_ends_as_if_it_had_not_been(run_dir, tmp_path):
-    own = [f"--dataset_dir={run_dir / 'dataset'}", "--outputs=validation", "--deterministic"]
+    own = [f"--dataset_dir={tmp_path / 'dataset'}", "--outputs=validation", "--deterministic"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     tasks.train(flags(run_dir, *own, "--warm_epochs=1", f"--run_dir={whole}"))
     tasks.train(flags(run_dir, *own, "--warm_epochs=0", f"--run_dir={parts}"))
