@@ -248,16 +248,17 @@ def changed(about):
         write_atomic(about, json.dumps(document | {"fingerprint": "of other files"}))
 
 
-def kill(process, everything, cells):
+def kill(process, everything, victim):
     """SIGKILL to a process, or to all that it started too; returns when no cell is at work."""
     os.killpg(process.pid, signal.SIGKILL) if everything else process.kill()
     process.wait()
-    while cells.exists():
-        try:  # a cell that has lost its parent goes on to its end, and holds the lock as long
-            with only_one(cells, "in use"):
-                return
-        except InputError:
-            time.sleep(0.2)
+    for cells in (victim / "cells", victim / "clicks/cells"):
+        while cells.exists():
+            try:  # a cell that has lost its parent goes on to its end, and holds the lock as long
+                with only_one(cells, "in use"):
+                    break
+            except InputError:
+                time.sleep(0.2)
 
 
 IMPORTING = (-signal.SIGTERM, -signal.SIGINT)
@@ -358,7 +359,7 @@ def signalled(driver, victim, seconds, number, draws, log):
     except subprocess.TimeoutExpired:
         pass
     if number == signal.SIGKILL:
-        kill(process, everything, victim / "cells")
+        kill(process, everything, victim)
         return delay, ""
     problem = asked_to_end(process, number)
     left = (hidden(victim) | set(temporary.iterdir())) - before
