@@ -292,7 +292,7 @@ def test_a_users_rows_are_split_in_time_as_recbole_does():
 
 @pytest.mark.parametrize("sequential", [False, True])
 def test_recbole_takes_each_row_for_a_positive_and_draws_a_negative(sequential):
-    # Users of 2 to 50 rows, some of them the same item again, and an item that nobody was shown.
+    # Users of 2 to 50 rows, some of them the same item again, and an item that no user was shown.
     data = log(users=12, rows=300, items=60)
     data = dataclasses.replace(data, item_ids=np.append(data.item_ids, 9999))
     needed = np.arange(61) != 7

@@ -51,7 +51,7 @@ def test_published_numbers_of_parameters(name):
     small = parameters(baseline(name, 2, 3, deviations=whole))
     more = parameters(baseline(name, 3, 3, deviations=whole)) - small
     per_item = parameters(baseline(name, 2, 4, deviations=whole)) - small
-    # RecBole's tables have a row for nobody; so have ours of sequential models but FPMC.
+    # RecBole's tables have a padding row; so have ours of sequential models but FPMC.
     spare = REGISTRY[name].history > 1
     for data, (users, items) in enumerate(((20_001, 96_565), (1_679, 3_046_140))):
         if name in SEQUENTIAL and data == 0:  # given all feeds, not only the ones that were shown
