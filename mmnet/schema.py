@@ -12,7 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
@@ -281,8 +281,42 @@ class CycleSpec(_OfColumn):
         return FIRST_ID + CYCLES[self.name]
 
 
+class RateSpec(_OfColumn):
+    """A further rate, predicted along with the main one; its tensors are `SEQUENCES` of its own.
+
+    Attributes:
+        name: NAME of `--rate=NAME=NUMERATOR/DENOMINATOR`.
+        rate_scale: as in `FeatureSpec`, of this rate.
+        rate_mean: likewise.
+        max_rate: likewise.
+    """
+
+    KIND: ClassVar[str] = "rate"
+    rate_scale: float
+    rate_mean: float
+    max_rate: float | None
+
+
+class Output(NamedTuple):
+    """One prediction of a network: of a rate, so many periods after the window.
+
+    Attributes:
+        rate: name of a further rate; empty for the main one, `--numerator` over `--denominator`.
+        horizon: periods from the end of the window to the target, h.
+        name: name of the prediction in a signature, such as `predicted_like_h2`.
+    """
+
+    rate: str
+    horizon: int
+    name: str
+
+
+PREDICTED = "predicted_share_rate"
+"""Name of the main prediction, in signatures and tables."""
+
+
 class FeatureSpec(_Spec):
-    """The inputs of a model: their shapes and fitted statistics.
+    """The inputs of a model, their shapes and fitted statistics; and its outputs.
 
     Attributes:
         window: length of the history in periods, ω1.
@@ -298,6 +332,8 @@ class FeatureSpec(_Spec):
             divided by it.
         rate_mean: mean of the training targets, in percent; it is added to the output only.
         max_rate: predictions are clipped to [0, max_rate] percent; None if rates may exceed one.
+        horizons: further horizons, ascending, each longer than `horizon`.
+        rates: further rates.
     """
 
     window: int
@@ -313,6 +349,8 @@ class FeatureSpec(_Spec):
     rate_scale: float = 1.0
     rate_mean: float = 0.0
     max_rate: float | None = 100.0
+    horizons: tuple[int, ...] = Field((), exclude_if=lambda horizons: not horizons)
+    rates: tuple[RateSpec, ...] = Field((), exclude_if=lambda rates: not rates)
     _tags: dict[str, dict[str, str]] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
@@ -323,7 +361,8 @@ class FeatureSpec(_Spec):
         self._tags = dict.fromkeys(("field", "text", "item", "taxonomy"), of_strings)
         self._tags |= dict.fromkeys(("numeric", "number"), of_numbers)
         self._tags["vector"] = tags([one.name for one in self.vectors])
-        for part in ("fields", "numerics", "texts", "vectors"):
+        self._tags["rate"] = tags([one.name for one in self.rates])
+        for part in ("fields", "numerics", "texts", "vectors", "rates"):
             own = [
                 one.tagged(self._tags[one.KIND].get(one.name, "")) for one in getattr(self, part)
             ]
@@ -352,6 +391,8 @@ class FeatureSpec(_Spec):
         if taxonomies:
             for tensor in (TAXONOMY_RATE, TAXONOMY_MISSING_FLAG):
                 found[tensor.name] = ((window, taxonomies), tensor.dtype)
+        for rate in self.rates:
+            found |= {own: found[main] for main, own in self.sequences(rate.name).items()}
         if self.age:
             found |= {tensor.name: ((), tensor.dtype) for tensor in (AGE, AGE_AT_LEAST)}
         for cycle in self.cycles:
@@ -366,6 +407,50 @@ class FeatureSpec(_Spec):
             found[vector.tensor] = ((vector.dim,), "float32")
         return found
 
+    def sequences(self, rate: str = "") -> dict[str, str]:
+        """Returns the tensors of a rate's history and taxonomy means: of the main rate -> its own.
+
+        Args:
+            rate: name of a further rate; empty for the main one.
+
+        >>> like = RateSpec(name="like", rate_scale=1, rate_mean=2, max_rate=100)
+        >>> FeatureSpec(window=6, horizon=1, rates=(like,)).sequences("like")["clicks"]
+        'clicks_like'
+        """
+        main = [tensor.name for tensor in (SEQUENCES if self.taxonomies else HISTORY)]
+        if not rate:
+            return dict(zip(main, main, strict=True))
+        tag = self._tags["rate"].get(rate, "")
+        return {name: tensor_name(name, rate, tag) for name in main}
+
+    def outputs(self) -> tuple[Output, ...]:
+        """Returns what is predicted, the main prediction first; rates in turn, each by horizon.
+
+        >>> like = RateSpec(name="like", rate_scale=1, rate_mean=2, max_rate=100)
+        >>> both = FeatureSpec(window=6, horizon=1, horizons=(3,), rates=(like,))
+        >>> [output.name for output in both.outputs()]
+        ['predicted_share_rate', 'predicted_share_rate_h3', 'predicted_like', 'predicted_like_h3']
+        """
+        names = [("", PREDICTED)]
+        names += [
+            (rate.name, f"predicted_{rate.tensor.removeprefix('rate_')}") for rate in self.rates
+        ]
+        return tuple(
+            Output(rate, horizon, name if horizon == self.horizon else f"{name}_h{horizon}")
+            for rate, name in names
+            for horizon in (self.horizon, *self.horizons)
+        )
+
+    def of_rate(self, rate: str) -> FeatureSpec:
+        """Returns the spec of a model that predicts only this rate, from the main rate's tensors.
+
+        Args:
+            rate: name of a further rate; empty for the main one.
+        """
+        of = next((one for one in self.rates if one.name == rate), self)
+        statistics = {name: getattr(of, name) for name in ("rate_scale", "rate_mean", "max_rate")}
+        return self.model_copy(update={"rates": (), **statistics})
+
     def limits(self) -> dict[str, tuple[float, float]]:
         """Returns name -> (lowest, highest) value of every float tensor.
 
@@ -373,6 +458,8 @@ class FeatureSpec(_Spec):
         (0.0, 1.0)
         """
         found = {tensor.name: tensor.limits for tensor in (*SEQUENCES, AGE, AGE_AT_LEAST)}
+        for rate in self.rates:
+            found |= {own: found[main] for main, own in self.sequences(rate.name).items()}
         for numeric in self.numerics:
             found[numeric.tensor] = (-LARGEST_NUMBER, LARGEST_NUMBER)
         for vector in self.vectors:
