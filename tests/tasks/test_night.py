@@ -349,3 +349,43 @@ def test_a_network_starts_from_the_champion_and_a_new_field_is_refused_by_name(
     accepted = ["--promote=not_worse=0.5", "--accept_field=label"]
     assert run(*later, *network, *more, *accepted) == 0
     assert "field label" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
+def test_a_filled_in_column_is_refused_by_name_and_promoted_once_it_is_accepted(tmp_path, capsys):
+    # Rates are those of the label, which is filled in after the first night; the category of an item
+    # says nothing.
+    who, when = np.divmod(np.arange(120 * 19), 19)
+    draws = np.random.default_rng(0)
+    counts = pd.DataFrame({"item_id": who, "period": when})
+    counts["clicks"] = draws.poisson(40, len(counts)) + 1
+    counts["shares"] = draws.binomial(counts["clicks"], 0.02 + 0.08 * (who % 5))
+    counts.to_csv(tmp_path / "counts-18.csv", index=False)
+    counts[counts["period"] < 18].to_csv(tmp_path / "counts-17.csv", index=False)
+    number = np.arange(120)
+    items = pd.DataFrame({"item_id": number, "category": number % 3, "label": number % 5})
+    models = tmp_path / "models"
+
+    def night(last, label, *more):
+        items.assign(label=label).to_csv(tmp_path / "items.csv", index=False)
+        flags = [*arguments(tmp_path, models, last), "--taxonomies=label", "--psi=99"]
+        assert run(*flags, "--promote=better@cold_start", *more) == 0
+        return capsys.readouterr().out
+
+    full = items["label"].astype(str)
+    night(17, np.where(number < 10, "soon", ""))
+    said = night(18, full)
+    assert "field label: 100.0% of the items have another value than when they were first" in said
+    # Compared without the values that were filled in, the challenger is no better.
+    assert "which does not exclude 1" in said
+    assert Versions(models).champion() == 1
+    # An accepted field has its current values; what leans on it is still refused if it is gone.
+    said = night(18, full, "--accept_field=label")
+    assert "field label" not in said
+    assert "without column label, the challenger's MSE is" in said
+    said = night(18, full, "--accept_field=label", "--outage_budget=9")
+    assert Versions(models).champion() == 2
+    document = Night(models / "nights/18-3").document()
+    assert document["changed_fields"] == {"label": 1.0}
+    assert document["comparison"]["scenarios"]["cold_start"]["unweighted"]["ratio"]["high"] < 0.5
