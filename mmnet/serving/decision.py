@@ -30,8 +30,8 @@ from mmnet.data.dataset import Fitted
 from mmnet.evaluation import conformal
 from mmnet.evaluation.conformal import Intervals
 from mmnet.evaluation.precision import TOP_PERCENT, in_top
-from mmnet.schema import FIRST_ID, FieldSpec
-from mmnet.serving.rules import Kind, parse
+from mmnet.schema import FIRST_ID, PREDICTED, FieldSpec, Output
+from mmnet.serving.rules import Kind, output_of, parse
 
 FILE = "decision.json"
 """File of an export, in `assets.extra/`."""
@@ -111,6 +111,8 @@ class Decisions(BaseModel):
         rules: rules by their text; the first is the default.
         intervals: prediction intervals.
         explore: exploration; None in exports of earlier versions, which explored the whole band.
+        others: name of each further output -> its intervals and exploration. `rules` has the rules
+            of all outputs, and those of the others are empty.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -119,6 +121,22 @@ class Decisions(BaseModel):
     rules: dict[str, Rule]
     intervals: Intervals
     explore: Explore | None = Field(None, exclude_if=lambda explore: explore is None)
+    others: dict[str, Decisions] = Field({}, exclude_if=lambda others: not others)
+
+    def of(self, output: Output) -> Decisions:
+        """Returns the decisions by one output, with its own intervals and the rules of all.
+
+        Raises:
+            InputError: the export has none.
+        """
+        if output.name == PREDICTED:
+            return self
+        if output.name not in self.others:
+            raise InputError(
+                f"{FILE} has no intervals of {output.name}; export the model again with this "
+                "version of mmnet"
+            )
+        return self.others[output.name].model_copy(update={"rules": self.rules})
 
     def bounds(self, clicks: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns interval ends of live rows, percent, by the clicks in their windows.
@@ -144,7 +162,7 @@ class Decisions(BaseModel):
             return next(iter(self.rules.values()))
         if name in self.rules:
             return self.rules[name]
-        kind, value, _ = parse(name)
+        kind, value, *_ = parse(name)
         if kind == "threshold":
             nan = float("nan")
             return Rule(kind=kind, value=value, threshold=value, kept_share=nan, recall=nan, n=0)
@@ -208,7 +226,7 @@ def solve(
     >>> solve("recall=1", truth, np.array([5.0, 8, 1, 2, 3]), top_percent=20).threshold
     4.0
     """
-    kind, value, _ = parse(text)
+    kind, value, *_ = parse(text)
     truth, predicted = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
     top = in_top(top_percent, truth)
     order = np.argsort(-predicted, kind="stable")
@@ -235,7 +253,13 @@ def solve(
     )
 
 
-def solve_quota(text: str, truth: np.ndarray, predicted: np.ndarray, groups: np.ndarray) -> Rule:
+def solve_quota(
+    text: str,
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    groups: np.ndarray,
+    outputs: Sequence[Output] = (),
+) -> Rule:
     """Finds the thresholds of a quota on validation.
 
     Args:
@@ -243,13 +267,14 @@ def solve_quota(text: str, truth: np.ndarray, predicted: np.ndarray, groups: np.
         truth: share rates, percent, [rows].
         predicted: percent, [rows].
         groups: value of the column, text [rows]; empty where it is not known.
+        outputs: see `rules.parse`.
 
     >>> predicted = np.tile(np.arange(100.0), 2) + np.repeat([0.0, 1000.0], 100)
     >>> found = solve_quota("keep=0.5 per x", predicted, predicted, np.repeat(["a", "b"], 100))
     >>> found.thresholds, found.threshold, found.kept_share
     ({'a': 49.5, 'b': 1049.5}, 549.5, 0.5)
     """
-    parsed = parse(text)
+    parsed = parse(text, outputs)
     overall = solve(f"{parsed.kind}={parsed.value!r}", truth, predicted)
     groups = np.asarray(groups, object)
     thresholds = {}
@@ -273,6 +298,7 @@ def fit(
     max_rate: float | None,
     explore_share: float = 0.0,
     groups: Mapping[str, np.ndarray] | None = None,
+    outputs: Sequence[Output] = (),
 ) -> Decisions:
     """Solves rules, calibrates intervals, and solves how often their bands are explored.
 
@@ -285,6 +311,7 @@ def fit(
         explore_share: see `Explore.share`.
         groups: column of a quota -> its value in each row of the normal scenario, text [rows];
             empty where it is not known.
+        outputs: what the model predicts; see `rules.parse`.
     """
     normal = frame[frame["scenario"] == "normal"]
     truth, predicted = (normal[name].to_numpy() for name in ("share_rate", "predicted_share_rate"))
@@ -294,10 +321,10 @@ def fit(
     _, high = found.bounds(normal["seen_clicks"].to_numpy(), predicted)
     solved = {}
     for text in rules:
-        per = parse(text).per
+        per = parse(text, outputs).per
         if per:
             of_rows = (groups or {})[per]
-            rule = solve_quota(text, truth, predicted, of_rows)
+            rule = solve_quota(text, truth, predicted, of_rows, outputs)
             threshold: Thresholds = rule.of_groups(of_rows)
         else:
             rule = solve(text, truth, predicted)
@@ -309,6 +336,25 @@ def fit(
             update={"band_share": band, "explore_probability": probability}
         )
     return found.model_copy(update={"rules": solved})
+
+
+def joined(
+    of_outputs: Mapping[str, Decisions], rules: Sequence[str], outputs: Sequence[Output]
+) -> Decisions:
+    """Joins the decisions of several outputs, each with the rules that name it.
+
+    Args:
+        of_outputs: name of each output -> result of `fit`.
+        rules: all rules in the order of `--rules`.
+        outputs: what the model predicts, the main prediction first.
+    """
+    solved = {text: of_outputs[output_of(text, outputs).name].rules[text] for text in rules}
+    main, *others = (of_outputs[output.name] for output in outputs)
+    further = {
+        output.name: one.model_copy(update={"rules": {}})
+        for output, one in zip(outputs[1:], others, strict=True)
+    }
+    return main.model_copy(update={"rules": solved, "others": further})
 
 
 def _salt(rows: pd.DataFrame) -> str:

@@ -16,7 +16,7 @@ from mmnet.data import dataset as datasets
 from mmnet.data.windows import Windows
 from mmnet.evaluation.conformal import Group, Intervals
 from mmnet.flags import parse
-from mmnet.schema import FeatureSpec, FieldSpec
+from mmnet.schema import FeatureSpec, FieldSpec, RateSpec
 from mmnet.serving import decision, exported, rules
 from mmnet.serving.bundle import verify
 from mmnet.tasks import evaluating
@@ -68,6 +68,8 @@ def test_a_threshold_is_taken_as_it_is():
         ("recal=0.9", "Did you mean recall"),
         ("threshold=nan", "threshold=PERCENT"),
         ("keep=many", "keep=SHARE"),
+        ("keep=0.3 of ", "keep=SHARE"),
+        ("keep=0.3 at tomorrow", "keep=SHARE"),
     ],
 )
 def test_what_is_no_rule_is_said(text, told):
@@ -123,6 +125,69 @@ def test_a_quota_needs_a_column_with_one_value_per_item():
         rules.quota_field("keep=0.3 per tags", spec)
     with pytest.raises(InputError, match=r"'categry' is not one of .*Did you mean category"):
         rules.quota_field("keep=0.3 per categry", spec)
+
+
+def likes(*names, horizons=()):
+    """A spec with further rates and horizons."""
+    rates = [RateSpec(name=name, rate_scale=1, rate_mean=1, max_rate=100) for name in names]
+    return FeatureSpec(window=2, horizon=1, horizons=horizons, rates=tuple(rates))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("keep=0.3", "predicted_share_rate"),
+        ("keep=0.3 at 1", "predicted_share_rate"),
+        ("keep=0.3 at 3", "predicted_share_rate_h3"),
+        ("recall=0.9 of like", "predicted_like"),
+        ("threshold=2.5 of like at 3", "predicted_like_h3"),
+        ("keep=0.3 per time of day of like at 3", "predicted_like_h3"),
+        ("keep=0.3 per time of day", "predicted_share_rate"),
+    ],
+)
+def test_a_rule_names_the_output_that_it_decides_by(text, name):
+    outputs = likes("like", horizons=(3,)).outputs()
+    assert rules.output_of(text, outputs).name == name
+    wanted = "time of day" if "per" in text else ""
+    assert rules.parse(text, outputs).per == wanted
+
+
+def test_with_one_output_a_column_may_contain_of_and_at():
+    for text in ("keep=0.3 per time of day", "keep=0.3 per rank at 3"):
+        assert rules.parse(text, likes().outputs()).per == text.removeprefix("keep=0.3 per ")
+
+
+@pytest.mark.parametrize(
+    ("text", "spec", "told"),
+    [
+        ("keep=0.3 of lke", likes("like"), "rate 'lke', only like. Did you mean like"),
+        ("keep=0.3 of like", likes(), "rate 'like', as --also_predict names none"),
+        ("keep=0.3 at 2", likes(horizons=(3,)), "2 periods ahead, only --horizon=1,3"),
+    ],
+)
+def test_a_rule_of_what_is_not_predicted_is_refused(text, spec, told):
+    with pytest.raises(InputError, match=f"--rules={text}: the model does not predict .*{told}"):
+        rules.output_of(text, spec.outputs())
+
+
+def test_the_decisions_of_several_outputs_are_joined_in_the_order_of_the_rules():
+    outputs, texts = likes("like").outputs(), ["keep=0.5 of like", "keep=0.3"]
+    found = {
+        output.name: decision.fit(
+            validation(np.linspace(1, 2, 200)), [text], level=0.9, max_rate=100.0, outputs=outputs
+        )
+        for output, text in zip(outputs, reversed(texts), strict=True)
+    }
+    joined = decision.joined(found, texts, outputs)
+    assert list(joined.rules) == texts
+    assert decision.Decisions.model_validate_json(joined.model_dump_json()) == joined
+    main, like = (joined.of(output) for output in outputs)
+    assert main == joined
+    assert like.intervals == found["predicted_like"].intervals
+    assert like.rule("stored").kept_share == 0.5
+    assert "others" not in found["predicted_like"].model_dump()
+    with pytest.raises(InputError, match="no intervals of predicted_like"):
+        found["predicted_share_rate"].of(outputs[1])
 
 
 def validation(predicted):
