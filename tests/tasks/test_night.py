@@ -354,8 +354,8 @@ def test_a_network_starts_from_the_champion_and_a_new_field_is_refused_by_name(
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_a_filled_in_column_is_refused_by_name_and_promoted_once_it_is_accepted(tmp_path, capsys):
-    # Rates are those of the label, which is filled in after the first night; the category of an item
-    # says nothing.
+    # Rates are those of the label, which is filled in after the first night; the category says
+    # nothing.
     who, when = np.divmod(np.arange(120 * 19), 19)
     draws = np.random.default_rng(0)
     counts = pd.DataFrame({"item_id": who, "period": when})
