@@ -17,7 +17,7 @@ from mmnet.config import NightlyConfig, PredictConfig
 from mmnet.data import input_tables, table_paths, tables
 from mmnet.data.dialects import text_options
 from mmnet.files import only_one
-from mmnet.flags import build
+from mmnet.flags import as_before, build
 from mmnet.hashing import sha256
 from mmnet.promotion import history, nights, versions
 from mmnet.promotion.history import Event, History
@@ -138,7 +138,7 @@ def _night(models: Versions, flags: NightlyConfig) -> Night:
     steps = Steps(models, flags)
     identity = nights.identity(
         steps.fingerprint,
-        flags.model_dump(mode="json", exclude={*config.PLACES, *NOT_DECIDING}),
+        deciding_flags(flags),
         [sha256(path) for path in table_paths.find(flags.decisions, "decisions")]
         if flags.decisions
         else [],
@@ -149,6 +149,16 @@ def _night(models: Versions, flags: NightlyConfig) -> Night:
         console.print(f"this night has been decided already: {night.directory}")
         return night
     return steps.decided(identity)
+
+
+def deciding_flags(flags: NightlyConfig) -> dict[str, Any]:
+    """Returns the flags that make a night another night.
+
+    A flag that later versions add is left out at its default, so that after an upgrade the same
+    command still finds the night that it has ended.
+    """
+    left_out = {*config.PLACES, *NOT_DECIDING, *as_before(flags)}
+    return flags.model_dump(mode="json", exclude=left_out)
 
 
 def _finish_all(models: Versions, flags: NightlyConfig) -> None:

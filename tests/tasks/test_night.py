@@ -157,6 +157,13 @@ def test_the_anchor_of_not_worse_is_kept(models):
     assert Versions(models).numbers() == [1, 2, 3, 4]  # 1 was the champion three nights ago
 
 
+def test_flags_that_are_added_later_change_no_night_that_does_not_give_them():
+    before = nights_task.deciding_flags(NightlyConfig())
+    assert not {"ensemble", "warm_epochs", "models", "counts"} & set(before)
+    changed = nights_task.deciding_flags(parse(NightlyConfig, ["--ensemble=3", "--alpha=0.1"]))
+    assert {name for name in changed if changed[name] != before.get(name)} == {"ensemble", "alpha"}
+
+
 # ------------------------------------------------------------------------------------ rollback
 
 
