@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+import itertools
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 from pydantic import Field
@@ -121,7 +122,11 @@ class TaskFlags(Flags):
     )
 
     window: int = Field(6, ge=1, description="Length of the input history, in periods (ω1).")
-    horizon: int = Field(1, ge=1, description="How many periods after the window to predict (h).")
+    horizon: Annotated[tuple[Annotated[int, Field(ge=1)], ...], "comma-separated"] = Field(
+        (1,),
+        description="How many periods after the window to predict (h). Several, e.g. 1,2,3, are "
+        "predicted by one network; the first is the main one.",
+    )
     split: Literal["chronological", "by_item", "random_window"] = Field(
         "chronological",
         description="How examples are split into train, validation and test; random_window leaks "
@@ -189,6 +194,35 @@ class TaskFlags(Flags):
         "vocabularies and in the export, instead of the values; scores stay the same. A hash hides "
         "a value only if it cannot be guessed.",
     )
+
+    @property
+    def main_horizon(self) -> int:
+        """The first horizon; reports are about it."""
+        return self.horizon[0]
+
+    @property
+    def longest_horizon(self) -> int:
+        """The last horizon, for which a span of the calendar must have room."""
+        return self.horizon[-1]
+
+    @pydantic.field_validator("horizon", mode="before")
+    @classmethod
+    def _one_or_more(cls, horizon: Any) -> Any:
+        return (horizon,) if isinstance(horizon, int) else horizon
+
+    @pydantic.field_validator("horizon")
+    @classmethod
+    def _ascending(cls, horizon: tuple[int, ...]) -> tuple[int, ...]:
+        if not horizon:
+            raise ValueError("must be a number of periods, or several")
+        if any(one >= other for one, other in itertools.pairwise(horizon)):
+            raise ValueError("must be different horizons in ascending order, such as 1,2,3")
+        return horizon
+
+    @pydantic.field_serializer("horizon", when_used="json")
+    def _as_before(self, horizon: tuple[int, ...]) -> int | list[int]:
+        """A single horizon is stored as the number that it was before there could be several."""
+        return horizon[0] if len(horizon) == 1 else list(horizon)
 
 
 class ScenarioFlags(Flags):

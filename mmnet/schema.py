@@ -310,6 +310,11 @@ class Output(NamedTuple):
     horizon: int
     name: str
 
+    @property
+    def words(self) -> str:
+        """Rate and horizon as users write them in rules, such as `like at 3`, or `at 3`."""
+        return f"{self.rate} at {self.horizon}".lstrip()
+
 
 PREDICTED = "predicted_share_rate"
 """Name of the main prediction, in signatures and tables."""

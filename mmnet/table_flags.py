@@ -245,6 +245,12 @@ class TableFlags(ContentFlags, EventFlags, TimeFlags):
     denominator: str = Field(
         "clicks", description="Column with the denominator of the rate, e.g. clicks."
     )
+    also_predict: Annotated[Columns, "added later"] = Field(
+        (),
+        description="Names of further rates that one network predicts along with the main one, "
+        "each given by --rate=NAME=NUMERATOR/DENOMINATOR; without --events, NUMERATOR and "
+        "DENOMINATOR are columns of the counts, e.g. like=likes/views.",
+    )
     taxonomies: Columns = Field(
         (), description="Items columns to use as taxonomies, such as category or tags."
     )

@@ -69,7 +69,7 @@ def test_flagfiles_may_name_others_and_the_later_line_wins(tmp_path):
     (tmp_path / "full.txt").write_text("# the full model\n--window=4\n--seed=3\n")
     (tmp_path / "less.txt").write_text(f"--flagfile={tmp_path / 'full.txt'}\n--seed=5\n")
     flags = parse(TrainConfig, [f"--flagfile={tmp_path / 'less.txt'}", "--horizon=2"])
-    assert (flags.window, flags.seed, flags.horizon) == (4, 5, 2)
+    assert (flags.window, flags.seed, flags.horizon) == (4, 5, (2,))
 
 
 def test_a_flagfile_in_another_encoding_is_one_sentence(tmp_path):
@@ -156,6 +156,27 @@ def test_a_wrong_value_is_one_sentence(argument, said):
 def test_build_says_what_is_wrong_with_a_stored_value():
     with pytest.raises(InputError, match=r"^--horizon: .* Received: 0$"):
         build(TrainConfig, {"horizon": 0})
+
+
+def test_a_single_horizon_is_stored_and_written_as_a_number():
+    for value in (2, "2", (2,), ["2"]):
+        flags = build(TaskFlags, {"horizon": [value] if value == "2" else value})
+        assert flags.horizon == (2,)
+        assert flags.model_dump(mode="json")["horizon"] == 2
+        assert "--horizon=2\n" in to_flagfile(flags, leave_out=())
+
+
+def test_several_horizons_are_a_list():
+    flags = parse(TaskFlags, ["--horizon=1,2,4"])
+    assert (flags.main_horizon, flags.longest_horizon) == (1, 4)
+    assert TaskFlags.model_validate_json(flags.model_dump_json()) == flags
+    assert "--horizon=1,2,4\n" in to_flagfile(flags, leave_out=())
+
+
+@pytest.mark.parametrize("wrong", ["2,1", "1,1", ""])
+def test_horizons_ascend(wrong):
+    with pytest.raises(InputError, match=r"^--horizon: must be .*"):
+        parse(TaskFlags, [f"--horizon={wrong}"])
 
 
 def model(

@@ -37,6 +37,7 @@ events.py           events -> counts
 kept_counts.py      cached counts of unchanged events
 
 Counts to examples:
+rates.py            the columns of the further rates
 spool.py            rows on disk that need not fit in memory
 counts.py           counts table -> panel, [items, periods]
 share_rates.py      panel -> share rates and missing flags (Eq. 1)

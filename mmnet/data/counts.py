@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -48,6 +49,13 @@ NO_PERIOD = np.iinfo(np.int64).min
 """Number of an unknown period."""
 
 
+class Counts(NamedTuple):
+    """The counts of a further rate; as `clicks` and `shares` of `Panel`."""
+
+    clicks: np.ndarray
+    shares: np.ndarray
+
+
 @dataclass
 class Panel:
     """Dense counts, one row per item of the items table, one column per period.
@@ -61,6 +69,7 @@ class Panel:
         calendar: division of time into periods.
         first_period: the calendar number of column 0.
         release_given: bool [items], whether the items table has the release; None: for no item.
+        rates: name of a further rate -> its counts, in the order of `--also_predict`.
     """
 
     item_ids: np.ndarray
@@ -70,6 +79,17 @@ class Panel:
     calendar: Calendar
     first_period: int
     release_given: np.ndarray | None = None
+    rates: dict[str, Counts] = field(default_factory=dict)
+
+    def of_rate(self, rate: str) -> Panel:
+        """Returns the panel of one rate, without the others.
+
+        Args:
+            rate: name of a further rate; empty for the main one.
+        """
+        if not rate:
+            return dataclasses.replace(self, rates={}) if self.rates else self
+        return dataclasses.replace(self, **self.rates[rate]._asdict(), rates={})
 
     def origins(self, *, given: bool) -> np.ndarray:
         """Returns the numbers of the periods that ages are counted from, int64 [items].
@@ -106,20 +126,25 @@ class Panel:
             shares=self.shares[items],
             release=self.release[items],
             release_given=None if self.release_given is None else self.release_given[items],
+            rates={
+                name: Counts(*(array[items] for array in counts))
+                for name, counts in self.rates.items()
+            },
         )
 
     def columns(self, first: int, stop: int) -> Panel:
         """Returns the panel of a range of periods; negative `first` adds periods without clicks."""
-        clicks, shares = (
-            np.pad(array[:, max(first, 0) : stop], ((0, 0), (max(-first, 0), 0)))
-            for array in (self.clicks, self.shares)
-        )
+
+        def cut(array: np.ndarray) -> np.ndarray:
+            return np.pad(array[:, max(first, 0) : stop], ((0, 0), (max(-first, 0), 0)))
+
         return dataclasses.replace(
             self,
-            clicks=clicks,
-            shares=shares,
+            clicks=cut(self.clicks),
+            shares=cut(self.shares),
             release=self.release - first,
             first_period=self.first_period + first,
+            rates={name: Counts(*map(cut, counts)) for name, counts in self.rates.items()},
         )
 
 

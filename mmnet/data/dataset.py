@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,14 +13,14 @@ import pyarrow.parquet
 from pydantic import BaseModel, ConfigDict, Field
 
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import histories, store
+from mmnet.data import histories, rates, store
 from mmnet.data.calendars import Calendar
-from mmnet.data.counts import Panel
+from mmnet.data.counts import Counts, Panel
 from mmnet.data.items import Vocabularies
 from mmnet.data.ledger import Rule, ledger_table
 from mmnet.data.numbers import Marks
 from mmnet.data.splits import SPLITS, Examples, Split
-from mmnet.schema import FeatureSpec
+from mmnet.schema import FeatureSpec, Output
 
 FORMAT = 3
 ROWS_AT_ONCE = 1 << 18
@@ -65,6 +66,8 @@ class Dataset:
         fingerprint: hash of the inputs and flags that the dataset was built from.
         true_share_rate: float64 [items, periods], true rates of simulated data in percent, NaN
             where unknown; None for real data.
+        rate_histories: name of a further rate -> its history, like `history`.
+        inputs_of: the whole dataset, whose inputs the examples of a view have; see `of_output`.
     """
 
     fitted: Fitted
@@ -76,6 +79,49 @@ class Dataset:
     inputs: dict[str, str] = field(default_factory=dict)
     fingerprint: str = ""
     true_share_rate: np.ndarray | None = None
+    rate_histories: dict[str, np.ndarray] = field(default_factory=dict)
+    inputs_of: Dataset | None = None
+
+    def alone(self, output: Output) -> Dataset:
+        """Returns the dataset of one output: its rate is the main one, and the only one.
+
+        Args:
+            output: one of the outputs of the spec.
+        """
+        outputs, spec = self.fitted.spec.outputs(), self.fitted.spec
+        if len(outputs) == 1:
+            return self
+        tables, task = self.fitted.tables, self.fitted.task
+        spec = spec.of_rate(output.rate)
+        spec = spec.model_copy(update={"horizon": output.horizon, "horizons": ()})
+        fitted = self.fitted.model_copy(
+            update={
+                "spec": spec,
+                "task": task.model_copy(update={"horizon": (output.horizon,)}),
+                "tables": rates.alone(tables, output.rate),
+            }
+        )
+        return dataclasses.replace(
+            self,
+            fitted=fitted,
+            panel=self.panel.of_rate(output.rate),
+            history=self.rate_histories.get(output.rate, self.history),
+            rate_histories={},
+            split=self.split and self.split.of_output(outputs.index(output)),
+            true_share_rate=None if output.rate else self.true_share_rate,
+        )
+
+    def of_output(self, output: Output) -> Dataset:
+        """Returns a view, whose targets and examples are those of one output.
+
+        Everything is as in `alone`, except that `Windows` gathers the inputs of this dataset, which
+        a network of all outputs reads.
+
+        Args:
+            output: one of the outputs of the spec.
+        """
+        found = self.alone(output)
+        return found if found is self else dataclasses.replace(found, inputs_of=self)
 
     @property
     def share_rate(self) -> np.ndarray:
@@ -175,6 +221,11 @@ def write(dataset: Dataset, folder: Path) -> store.About:
     if split:
         for name in SPLITS:
             arrays |= {f"{name}-items": split[name].items, f"{name}-times": split[name].times}
+            if (eligible := split[name].eligible) is not None:
+                arrays[f"{name}-eligible"] = eligible
+    for rate, counts in panel.rates.items():
+        arrays |= {f"clicks-{rate}": counts.clicks, f"shares-{rate}": counts.shares}
+        arrays[f"history-{rate}"] = dataset.rate_histories[rate]
     if dataset.true_share_rate is not None:
         arrays["true_share_rate"] = dataset.true_share_rate
     for name, array in arrays.items():
@@ -211,12 +262,24 @@ def _open(folder: Path, about: store.About) -> Dataset:
         first_period=about["first_period"],
         # Earlier versions did not record which releases were given.
         release_given=array("release_given") if about.get("release_given") else None,
+        rates={
+            rate.name: Counts(array(f"clicks-{rate.name}"), array(f"shares-{rate.name}"))
+            for rate in fitted.spec.rates
+        },
     )
     # Earlier versions did not record whether there is one.
     truth = about.get("true_share_rate", (folder / "true_share_rate.npy").exists())
     split = None
     if about["first_targets"] is not None:
-        parts = {name: Examples(array(f"{name}-items"), array(f"{name}-times")) for name in SPLITS}
+        several = len(fitted.spec.outputs()) > 1
+        parts = {
+            name: Examples(
+                array(f"{name}-items"),
+                array(f"{name}-times"),
+                array(f"{name}-eligible") if several else None,
+            )
+            for name in SPLITS
+        }
         split = Split(**parts, first_targets=tuple(about["first_targets"]))
     found = Dataset(
         fitted=fitted,
@@ -228,6 +291,7 @@ def _open(folder: Path, about: store.About) -> Dataset:
         inputs=about["inputs"],
         fingerprint=about["fingerprint"],
         true_share_rate=array("true_share_rate") if truth else None,
+        rate_histories={rate.name: array(f"history-{rate.name}") for rate in fitted.spec.rates},
     )
     store.check(folder, _right(found))
     return found
@@ -243,6 +307,9 @@ def _right(dataset: Dataset) -> dict[str, bool]:
         "release": panel.release.shape == (items,),
         "history": dataset.history.shape == histories.shape(items, shape[-1], spec),
     }
+    for rate, counts in panel.rates.items():
+        right |= {f"{name}-{rate}": getattr(counts, name).shape == shape for name in counts._fields}
+        right[f"history-{rate}"] = dataset.rate_histories[rate].shape == dataset.history.shape
     if panel.release_given is not None:
         right["release_given"] = panel.release_given.shape == (items,)
     if dataset.true_share_rate is not None:
@@ -254,6 +321,9 @@ def _right(dataset: Dataset) -> dict[str, bool]:
         right[f"{name}-times"] = part.times.shape == part.items.shape and store.within(
             part.times, shape[1] - spec.horizon
         )
+        if part.eligible is not None:
+            of_outputs = (len(part), len(spec.outputs()))
+            right[f"{name}-eligible"] = part.eligible.shape == of_outputs
     return right
 
 

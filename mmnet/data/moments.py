@@ -128,7 +128,7 @@ def fit(
         found["age"], note = _fit_age(counted, flags)
         ledger.append(_line(len(counted.ids), "age at the target", [note]))
     if "calendar" in task.inputs:
-        targets = np.unique(train.times).astype(np.int64) + counted.first_period + task.horizon
+        targets = np.unique(train.times).astype(np.int64) + counted.first_period + task.main_horizon
         cycles, notes = fit_cycles(counted.calendar, targets)
         if not cycles_of(counted.calendar):
             notes = [f"none: {counted.calendar.describe()} have no position in a week or a year"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -35,8 +35,9 @@ from mmnet.data.ledger import Rule, joined_rules, so_far
 from mmnet.data.numbers import Marks
 from mmnet.data.rate_scale import rate_scale
 from mmnet.data.share_rates import true_share_rates
+from mmnet.data.splits import Examples
 from mmnet.data.tables import InMemory, Table
-from mmnet.schema import FeatureSpec
+from mmnet.schema import FeatureSpec, RateSpec
 
 
 def prepare(
@@ -116,10 +117,17 @@ def _prepared(
     texts, text_vocabularies = items.fit_texts(found.items, fitted_on, flags, task)
     vectors = [items.fit_vector(name, table) for name, table in found.vectors.items()]
     vectors += encoders.specs()
-    scale, mean = rate_scale(panel, split.train, task, shards, flags.engine_spill or None)
+    most = None if flags.rate_may_exceed_one else 100.0
+    (_, scale, mean), *others = _scales(panel, split.train, task, shards, flags)
+    further = [
+        RateSpec(name=name, rate_scale=sd, rate_mean=of_targets, max_rate=most)
+        for name, sd, of_targets in others
+    ]
     spec = FeatureSpec(
         window=task.window,
-        horizon=task.horizon,
+        horizon=task.main_horizon,
+        horizons=task.horizon[1:],
+        rates=tuple(further),
         taxonomies=flags.taxonomies,
         fields=tuple(fields),
         numerics=tuple(items.fit_numerics(found.items, fitted_on, flags, marks)),
@@ -128,7 +136,7 @@ def _prepared(
         **of_moment,
         rate_scale=scale,
         rate_mean=mean,
-        max_rate=None if flags.rate_may_exceed_one else 100.0,
+        max_rate=most,
     )
     check_tensor_names(spec)
     fitted = Fitted(
@@ -155,6 +163,18 @@ def _prepared(
     rules = (*before, dataset.ledger, example_ledger, moment_ledger)
     dataset.ledger = [rule for part in rules for rule in part]
     return dataset
+
+
+def _scales(
+    panel: Panel, train: Examples, task: TaskFlags, shards: Sequence[slice], flags: TableFlags
+) -> Iterator[tuple[str, float, float]]:
+    """Yields the name, the scale and the mean of every rate, the main one first."""
+    horizons = len(task.horizon)
+    for number, rate in enumerate(("", *panel.rates)):
+        outputs = range(number * horizons, (number + 1) * horizons)
+        targets = [train.of_output(output) for output in outputs]
+        of_rate = panel.of_rate(rate)
+        yield rate, *rate_scale(of_rate, train, targets, task, shards, flags.engine_spill or None)
 
 
 def transform(found: InMemory, fitted: Fitted, allocate: Allocate = in_memory) -> Dataset:

@@ -36,10 +36,15 @@ def share_rate(shares: Any, clicks: Any) -> Any:
 def observed(panel: Panel, min_clicks: int) -> np.ndarray:
     """Marks where an item's rate is observed: released, with at least `min_clicks` clicks.
 
+    A release that is not given is the first click of the main rate, before which a further rate may
+    have counts; so it is not applied.
+
     Returns:
         bool [items, periods]; the opposite of the missing flag.
     """
-    released = np.arange(panel.num_periods) >= panel.release[:, None]
+    given = panel.release_given
+    release = panel.release if given is None else np.where(given, panel.release, 0)
+    released = np.arange(panel.num_periods) >= release[:, None]
     return released & (panel.clicks >= min_clicks)
 
 

@@ -11,8 +11,10 @@ import tensorflow as tf
 
 from mmnet import schema
 from mmnet.data import moments
+from mmnet.data.counts import Counts
 from mmnet.data.share_rates import share_rate
 from mmnet.data.splits import Examples
+from mmnet.schema import Output
 
 if TYPE_CHECKING:
     from mmnet.data.dataset import Dataset
@@ -34,21 +36,33 @@ def places(items: tf.Tensor, times: tf.Tensor, width: int) -> tf.Tensor:
 class Windows:
     """Cuts windows of a dataset into model inputs.
 
-    A window is one gather from the history array, which begins before the first period.
+    A window is one gather from the history array of each rate, which begins before period 0.
 
     Args:
-        dataset: the dataset; mapped arrays of a dataset directory are not copied.
+        dataset: the dataset; mapped arrays of a dataset directory are not copied. Of a view, see
+            `Dataset.of_output`, the inputs are those of its whole dataset, and the targets its own.
+
+    Attributes:
+        outputs: what is predicted, in the order of the last axis of the targets.
     """
 
     def __init__(self, dataset: Dataset):
+        self.outputs = dataset.fitted.spec.outputs()
+        self._num_periods = dataset.panel.num_periods
+        counts = {"": Counts(dataset.panel.clicks, dataset.panel.shares), **dataset.panel.rates}
+        self._counts = {
+            rate: Counts(*(_tensor(array.reshape(-1)) for array in of))
+            for rate, of in counts.items()
+        }
+        dataset = dataset.inputs_of or dataset
         spec = dataset.fitted.spec
         self.window, self.horizon = spec.window, spec.horizon
         self.has_taxonomies = bool(spec.taxonomies)
         _, self.width, channels = dataset.history.shape
-        self._num_periods = dataset.panel.num_periods
-        self._history = _tensor(dataset.history.reshape(-1, channels))
-        self._clicks = _tensor(dataset.panel.clicks.reshape(-1))
-        self._shares = _tensor(dataset.panel.shares.reshape(-1))
+        self._histories = {
+            rate: _tensor(history.reshape(-1, channels))
+            for rate, history in {"": dataset.history, **dataset.rate_histories}.items()
+        }
         self._spec, self._calendar = spec, dataset.fitted.calendar
         self._first_period = dataset.panel.first_period
         if spec.age:
@@ -86,12 +100,15 @@ class Windows:
         """
         first = places(items, times, self.width)  # t is column window - 1 of its padded window
         steps = first[:, None] + tf.range(self.window, dtype=tf.int64)[None, :]
-        history = tf.gather(self._history, steps)
-        inputs = {tensor.name: history[..., i] for i, tensor in enumerate(schema.HISTORY)}
-        if self.has_taxonomies:
-            rate, flag = tf.split(history[..., len(schema.HISTORY) :], 2, axis=-1)
-            inputs[schema.TAXONOMY_RATE.name] = rate
-            inputs[schema.TAXONOMY_MISSING_FLAG.name] = flag
+        inputs = {}
+        for rate, array in self._histories.items():
+            history, names = tf.gather(array, steps), self._spec.sequences(rate)
+            for i, tensor in enumerate(schema.HISTORY):
+                inputs[names[tensor.name]] = history[..., i]
+            if self.has_taxonomies:
+                mean, flag = tf.split(history[..., len(schema.HISTORY) :], 2, axis=-1)
+                inputs[names[schema.TAXONOMY_RATE.name]] = mean
+                inputs[names[schema.TAXONOMY_MISSING_FLAG.name]] = flag
         for name, array in self._static.items():
             rows = tf.gather(array, items)
             inputs[name] = tf.cast(rows, tf.float32) if rows.dtype == tf.float16 else rows
@@ -105,23 +122,37 @@ class Windows:
         return moments.tensors(self._spec, self._calendar, origin, target)
 
     def target(self, items: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
-        """Returns the share rate at t + horizon, float32 [batch], percent; 0 without clicks.
+        """Returns the rates at t + h, float32 [batch(, outputs)], percent; 0 without clicks.
 
-        A single click makes a target: --min_clicks only concerns the history.
+        A single click makes a target: --min_clicks only concerns the history. With several outputs,
+        a target after the last period is 0 as well, and not eligible.
         """
-        cells = self._target_cells(items, times)
-        shares = tf.cast(tf.gather(self._shares, cells), tf.float64)
-        clicks = tf.cast(tf.gather(self._clicks, cells), tf.float64)
-        rate = share_rate(shares, tf.maximum(clicks, 1))
-        return tf.cast(tf.where(clicks > 0, rate, 0), tf.float32)
+        found = []
+        for output in self.outputs:
+            counts, cells, inside = self._counts[output.rate], *self._cells(items, times, output)
+            shares = tf.cast(tf.gather(counts.shares, cells), tf.float64)
+            clicks = tf.cast(tf.gather(counts.clicks, cells), tf.float64)
+            rate = share_rate(shares, tf.maximum(clicks, 1))
+            found.append(tf.cast(tf.where(inside & (clicks > 0), rate, 0), tf.float32))
+        return tf.stack(found, axis=-1) if len(found) > 1 else found[0]
 
     def target_clicks(self, examples: Examples) -> np.ndarray:
-        """Returns clicks at t + horizon, int64 [examples]."""
+        """Returns clicks at t + h, int64 [examples] or [examples, outputs]; 0 after the log."""
         items, times = tf.constant(examples.items), tf.constant(examples.times)
-        return tf.gather(self._clicks, self._target_cells(items, times)).numpy()
+        found = []
+        for output in self.outputs:
+            cells, inside = self._cells(items, times, output)
+            clicks = tf.gather(self._counts[output.rate].clicks, cells)
+            found.append(tf.where(inside, clicks, 0).numpy())
+        return np.stack(found, axis=-1) if len(found) > 1 else found[0]
 
-    def _target_cells(self, items: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
-        return places(items, times, self._num_periods) + self.horizon
+    def _cells(
+        self, items: tf.Tensor, times: tf.Tensor, output: Output
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns places of targets in a flattened panel, and which are not after its end."""
+        column = tf.cast(times, tf.int64) + output.horizon
+        inside = column < self._num_periods
+        return places(items, tf.minimum(column, self._num_periods - 1), self._num_periods), inside
 
     def training_batches(
         self,
@@ -140,6 +171,9 @@ class Windows:
         have this form. Without c the weighting "clicks" uses p divided by the mean of p, which
         makes a loss per click the likelihood of all clicks.
 
+        With several outputs there are always weights, [batch, outputs]: 0 for a target that does
+        not belong to the split, and of mean 1 over the other targets of each output.
+
         Every epoch is a new permutation; examples that do not fill its last batch are skipped.
 
         Args:
@@ -152,11 +186,17 @@ class Windows:
         Returns:
             The batches, as a function of the first step, and the number of steps per epoch.
         """
-        weights = None
+        weights, eligible = None, examples.eligible
         if half_weight_clicks or weighting == "clicks":
             clicks = self.target_clicks(examples)
             weights = clicks / (clicks + half_weight_clicks) if half_weight_clicks else clicks
-            weights = weights / weights.mean()
+            if eligible is None:
+                weights = weights / weights.mean()
+            else:
+                weights = np.where(eligible, weights, 0)
+                weights = weights / weights.mean(axis=0, where=eligible)
+        elif eligible is not None:
+            weights = eligible.astype(np.float32)
         batches = TrainingBatches(self, examples, batch_size, seed, weights)
         return batches, batches.steps_per_epoch
 
@@ -167,7 +207,7 @@ class Windows:
             yield part, self._gather_compiled(examples.items[part], examples.times[part])
 
     def targets(self, examples: Examples) -> np.ndarray:
-        """Returns the targets of all examples, float32 [examples], percent."""
+        """Returns the targets of all examples, float32 [examples(, outputs)], percent."""
         return self.target(tf.constant(examples.items), tf.constant(examples.times)).numpy()
 
     @functools.cached_property
@@ -184,7 +224,7 @@ class TrainingBatches:
         examples: the training examples.
         batch_size: examples per step, at most the number of examples.
         seed: seed of the permutations.
-        weights: weights of the examples, [examples]; None for no weights.
+        weights: weights of the examples, [examples] or [examples, outputs]; None for no weights.
 
     Attributes:
         steps_per_epoch: number of batches of one epoch.

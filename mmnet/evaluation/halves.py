@@ -45,7 +45,7 @@ def halves(examples: Examples, item_ids: np.ndarray) -> Halves:
         item_ids: ids of all items of the dataset, text [items].
     """
     first = uniform(SALT, hash_items(item_ids))[examples.items] < 0.5
-    parts = [Examples(examples.items[rows], examples.times[rows]) for rows in (first, ~first)]
+    parts = [examples.taken(rows) for rows in (first, ~first)]
     rows = min(map(len, parts))
     items = min(len(np.unique(part.items)) for part in parts)
     if rows < FEWEST_ROWS or items < FEWEST_ITEMS:

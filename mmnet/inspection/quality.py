@@ -193,7 +193,7 @@ def least_clicks(panel: Panel, task: TaskFlags, shards: Sequence[slice]) -> tupl
     Targets are counted in the periods of validation and test, for any kind of split.
     """
     ratios = np.array(task.split_ratios) / sum(task.split_ratios)
-    start = max(int(panel.num_periods * ratios[0]), task.horizon)
+    start = max(int(panel.num_periods * ratios[0]), task.main_horizon)
     clicks = np.concatenate(
         [
             panel.clicks[part][:, start:][share_rates.observed(panel.part(part), 1)[:, start:]]

@@ -157,9 +157,10 @@ def _splits(found: Look) -> list[str]:
         return []
     parts = _joined(f"{number:,} {name}" for name, number in found.splits.items())
     flags = found.choices.task
+    horizon = _joined(map(str, flags.horizon))
     return [
         "",
-        f"Examples: {parts} (window {flags.window}, horizon {flags.horizon}; targets of validation "
+        f"Examples: {parts} (window {flags.window}, horizon {horizon}; targets of validation "
         f"and test have {flags.min_target_clicks} {found.choices.tables.denominator} or more).",
     ]
 

@@ -92,7 +92,8 @@ def survey(
     np.save(directory / "release.npy", release, allow_pickle=False)
     panel = Panel(
         item_ids=np.arange(len(release)),  # means only need row numbers, not ids
-        **arrays,
+        clicks=arrays["clicks"],
+        shares=arrays["shares"],
         release=release,
         calendar=fitted.calendar,
         first_period=first_period,

@@ -127,9 +127,12 @@ def _dataset_of_run(
                     f"{directory} was prepared with --inputs={','.join(prepared[name])}; prepare "
                     "another dataset"
                 )
+            one, other = str(getattr(flags, name)), repr(prepared[name])
+            if name == "horizon":
+                one, other = (",".join(map(str, of)) for of in (flags.horizon, prepared[name]))
             raise InputError(
-                f"--{name}={getattr(flags, name)} differs from how {directory} was prepared, with "
-                f"{prepared[name]!r}; leave it out, or prepare another dataset"
+                f"--{name}={one} differs from how {directory} was prepared, with {other}; leave it "
+                "out, or prepare another dataset"
             )
     return dataset, flags.model_copy(update=prepared)
 

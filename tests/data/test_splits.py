@@ -4,15 +4,19 @@ import pytest
 from mmnet.checks import InputError
 from mmnet.config import TaskFlags
 from mmnet.data.calendars import Calendar
-from mmnet.data.counts import Panel
+from mmnet.data.counts import Counts, Panel
 from mmnet.data.splits import SPLITS, split_examples
+from mmnet.hashing import hash_items, uniform
 
 
-def panel(clicks, *, release=None, ids=None):
+def panel(clicks, *, release=None, ids=None, likes=None):
     clicks = np.asarray(clicks, np.int64)
     ids = np.array([f"item {i}" for i in range(len(clicks))] if ids is None else ids, object)
     release = np.zeros(len(clicks), np.int64) if release is None else np.asarray(release)
-    return Panel(ids, clicks, np.zeros_like(clicks), release, Calendar(kind="integer"), 100)
+    given = None if likes is None else np.arange(len(clicks)) % 2 == 0  # every second release
+    rates = {} if likes is None else {"like": Counts(likes, np.zeros_like(likes))}
+    days = Calendar(kind="integer")
+    return Panel(ids, clicks, np.zeros_like(clicks), release, days, 100, given, rates)
 
 
 def task(**flags):
@@ -244,3 +248,120 @@ def test_counts_after_an_origin_change_no_example():
 def test_an_origin_that_cannot_be_is_one_clear_sentence(flags, message):
     with pytest.raises(InputError, match=message):
         split(np.full((2, 21), 5), **flags)
+
+
+# ----------------------------------------------------------------- several horizons and rates
+
+
+def naive_targets(counted, flags, *, refit=False):
+    """(item, t, rate, horizon) of every split, one target at a time, by the rules in words."""
+    found = {name: set() for name in SPLITS}
+    whole = (
+        split_examples(counted.of_rate(""), flags)[0] if flags.split == "chronological" else None
+    )
+    hashes = hash_items(counted.item_ids)
+    for rate in ("", *counted.rates):
+        clicks = counted.of_rate(rate).clicks
+        for (item, column), number in np.ndenumerate(clicks):
+            released = not counted.release_given[item] or column >= counted.release[item]
+            if not number or not released:
+                continue
+            for horizon in flags.horizon:
+                t = column - horizon
+                if t < 0:
+                    continue
+                if whole:
+                    starts = whole.first_targets
+                    name = SPLITS[int(np.searchsorted(starts, column, side="right")) - 1]
+                    before = starts[SPLITS.index(name)] - 1
+                    if name != "train" and t < before:
+                        continue
+                else:
+                    period = 100 + column if flags.split == "random_window" else 0
+                    draw = uniform(hashes[[item]], flags.split_seed, np.array([period]))[0]
+                    name = SPLITS[int(np.searchsorted([0.8, 0.9], draw, side="right"))]
+                name = "train" if refit else name
+                least = flags.min_train_clicks if name == "train" else flags.min_target_clicks
+                if number >= least:
+                    found[name].add((item, t, rate, horizon))
+    return found
+
+
+def targets_of(examples, outputs):
+    return {
+        (int(item), int(t), *outputs[number])
+        for item, t, row in zip(examples.items, examples.times, examples.eligible, strict=True)
+        for number in np.flatnonzero(row)
+    }
+
+
+@pytest.mark.parametrize("how", ["chronological", "by_item", "random_window"])
+@pytest.mark.parametrize("shards", [(), (slice(0, 7), slice(7, 40))])
+def test_a_target_belongs_to_the_split_of_its_own_period_and_clicks(how, shards):
+    rng = np.random.default_rng(1)
+    clicks, likes = (rng.integers(0, 5, (40, 30)) for _ in range(2))
+    counted = panel(clicks, likes=likes, release=rng.integers(0, 9, 40))
+    flags = task(split=how, horizon=(1, 2, 4), min_target_clicks=3, min_train_clicks=2)
+    found, ledger = split_examples(counted, flags, shards)
+    outputs = [(rate, horizon) for rate in ("", "like") for horizon in (1, 2, 4)]
+    wanted = naive_targets(counted, flags)
+    for name in SPLITS:
+        part = found[name]
+        assert targets_of(part, outputs) == wanted[name]
+        assert part.eligible.any(axis=1).all()
+        order = [*zip(part.items.tolist(), part.times.tolist(), strict=True)]
+        assert order == sorted(set(order))
+        for number, (rate, horizon) in enumerate(outputs):
+            of = {(i, t) for i, t, *output in wanted[name] if output == [rate, horizon]}
+            alone = part.of_output(number)
+            assert {*zip(alone.items.tolist(), alone.times.tolist(), strict=True)} == of
+    lines = [line.rule for line in ledger]
+    assert "test target of like at horizon 4 has 3 clicks or more" in lines
+    assert "test target has 3 clicks or more" in lines
+
+
+def test_no_target_of_a_later_span_trains():
+    rng = np.random.default_rng(2)
+    counted = panel(rng.integers(1, 5, (9, 40)), likes=rng.integers(1, 5, (9, 40)))
+    found, _ = split_examples(counted, task(horizon=(1, 3), origin=1))
+    _, validate, test = found.first_targets
+    for name, end in (("train", validate), ("validation", test)):
+        items = found[name]
+        for number, horizon in enumerate((1, 3, 1, 3)):
+            assert (items.times[items.eligible[:, number]] + horizon < end).all()
+    # For a longer horizon, too, validation and test begin at the end of the span before.
+    assert found.validation.times.min() == validate - 1
+    assert found.test.times.min() == test - 1
+
+
+def test_the_first_output_is_split_as_if_it_were_alone():
+    rng = np.random.default_rng(3)
+    clicks, likes = (rng.integers(0, 5, (40, 30)) for _ in range(2))
+    both, _ = split_examples(panel(clicks, likes=likes), task())
+    alone, _ = split_examples(panel(clicks), task())
+    assert alone.train.eligible is None
+    for name in SPLITS:
+        one, other = both.of_output(0)[name], alone[name]
+        np.testing.assert_array_equal(one.items, other.items)
+        np.testing.assert_array_equal(one.times, other.times)
+        assert one.items.dtype == other.items.dtype
+        assert one.times.dtype == other.times.dtype
+
+
+def test_an_output_with_too_few_targets_is_named():
+    clicks, likes = np.full((9, 30), 5), np.full((9, 30), 5)
+    likes[:, 20:] = 0
+    with pytest.raises(
+        InputError, match=r"^the validation split has 0 examples of like at horizon 2, f"
+    ):
+        split_examples(panel(clicks, likes=likes), task(horizon=(1, 2), test_periods=7))
+    clicks[:, 28:] = 0  # test begins in column 27, and 28 is the first that is 2 periods ahead
+    with pytest.raises(InputError, match=r"^the test split has 0 examples at horizon 2, fewer"):
+        split_examples(panel(clicks), task(horizon=(1, 2)))
+
+
+def test_the_test_split_of_an_output_is_closed_too():
+    found, _ = split_examples(panel(np.full((9, 30), 5)), task(horizon=(1, 2)))
+    assert len(found.closed().of_output(1)["validation"])
+    with pytest.raises(RuntimeError, match="closed"):
+        found.closed().of_output(1)["test"]

@@ -1,0 +1,90 @@
+"""The further rates of `--also_predict`: which columns of the counts table they are read from."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from mmnet.checks import InputError, did_you_mean, quoted
+from mmnet.config import TableFlags
+
+
+class Columns(NamedTuple):
+    """The columns of a rate in the counts table."""
+
+    denominator: str
+    numerator: str
+
+
+def further(flags: TableFlags) -> dict[str, Columns]:
+    """Returns the further rates by name, in the order of `--also_predict`.
+
+    With `--events`, a rate has the columns into which its events are counted; otherwise `--rate`
+    names columns of the counts table.
+
+    Raises:
+        InputError: a rate is not given by `--rate`, or is not NAME=NUMERATOR/DENOMINATOR.
+
+    >>> further(TableFlags(also_predict=("like",), rate=("like=likes/views",)))
+    {'like': Columns(denominator='views', numerator='likes')}
+    """
+    if not flags.also_predict:
+        return {}
+    given: dict[str, str] = {}
+    for setting in flags.rate:
+        name, _, text = setting.partition("=")
+        if name.strip() in given:
+            raise InputError(
+                f"--rate names {quoted(name.strip())} twice; use a different name for each rate"
+            )
+        given[name.strip()] = text
+    found: dict[str, Columns] = {}
+    for name in flags.also_predict:
+        if name not in given:
+            raise InputError(
+                f"--also_predict={quoted(name)}: no --rate has this name"
+                f"{did_you_mean(name, given)}; add --rate={name}=NUMERATOR/DENOMINATOR"
+            )
+        if name in found:
+            raise InputError(f"--also_predict names {quoted(name)} twice; name each rate once")
+        if not re.fullmatch(r"\w+", name, re.ASCII):
+            raise InputError(
+                f"--also_predict={quoted(name)}: a rate that is predicted needs a name of letters "
+                "a-z, digits and underscores"
+            )
+        found[name] = _columns(name, given[name], flags)
+    main = Columns(flags.denominator, flags.numerator)
+    for name, columns in found.items():
+        if columns == main:
+            raise InputError(
+                f"--also_predict={name}: its rate is that of --numerator and --denominator; leave "
+                "it out"
+            )
+    return found
+
+
+def _columns(name: str, text: str, flags: TableFlags) -> Columns:
+    if flags.events:  # what is counted is read by `expressions`
+        return Columns(f"{name}_denominator", f"{name}_numerator")
+    numerator, _, denominator = (part.strip() for part in text.partition("/"))
+    if not numerator or not denominator or "/" in denominator:
+        raise InputError(
+            f"--rate={name}={text}: without --events it must be NAME=NUMERATOR/DENOMINATOR with "
+            f"two columns of the counts table, such as {name}=likes/views"
+        )
+    return Columns(denominator, numerator)
+
+
+def alone(flags: TableFlags, rate: str) -> TableFlags:
+    """Returns the flags of a dataset that has one rate only, for its name in reports.
+
+    Args:
+        flags: flags with further rates.
+        rate: name of a further one; empty for the main one.
+    """
+    update: dict[str, object] = {"also_predict": ()}
+    if rate:
+        texts = dict(setting.split("=", 1) for setting in flags.rate)
+        numerator, _, denominator = texts[rate].rpartition("/")
+        update |= {"numerator": numerator.strip(), "denominator": denominator.strip()}
+    return flags.model_copy(update=update)

@@ -1,0 +1,52 @@
+import pytest
+
+from mmnet.checks import InputError
+from mmnet.config import TableFlags
+from mmnet.data import rates
+from mmnet.data.rates import Columns
+
+
+def flags(*settings, names=("like",), **others):
+    return TableFlags(also_predict=names, rate=settings, **others)
+
+
+def test_a_rate_of_counts_names_two_columns():
+    found = rates.further(flags("x=a/b", "like=likes / views", "2=c/d", names=("like", "2")))
+    assert found == {"like": Columns("views", "likes"), "2": Columns("d", "c")}
+
+
+def test_a_rate_of_events_has_the_columns_that_it_is_counted_into():
+    found = rates.further(flags("like=(ms / 1000)/events", events="log.csv"))
+    assert found == {"like": Columns("like_denominator", "like_numerator")}
+
+
+def test_without_also_predict_no_rate_is_read():
+    assert rates.further(flags("like=not a rate", names=())) == {}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (flags("likes=a/b"), "--also_predict='like': no --rate has this name. Did you mean likes?"),
+        (flags(), "--also_predict='like': no --rate has this name; add --rate=like=NUM"),
+        (flags("like=a/b", names=("like", "like")), "--also_predict names 'like' twice"),
+        (flags("like=a/b", "like=c/d"), "--rate names 'like' twice"),
+        (flags("like=a"), "--rate=like=a: without --events it must be NAME=NUMERATOR/DENOM"),
+        (flags("like=a/b/c"), "--rate=like=a/b/c: without --events it must be"),
+        (flags("l-i=a/b", names=("l-i",)), "--also_predict='l-i': a rate that is predicted needs"),
+        (flags("zählt=a/b", names=("zählt",)), "--also_predict='zählt': a rate that is predicted"),
+        (flags("like=shares/clicks"), "--also_predict=like: its rate is that of --numerator"),
+    ],
+)
+def test_a_wrong_rate_is_one_sentence(wrong, said):
+    with pytest.raises(InputError) as error:
+        rates.further(wrong)
+    assert str(error.value).startswith(said)
+
+
+def test_a_rate_alone_is_called_by_its_own_columns():
+    both = flags("like=(ms / 1000)/plays")
+    alone = rates.alone(both, "like")
+    assert (alone.numerator, alone.denominator) == ("(ms / 1000)", "plays")
+    assert alone.also_predict == ()
+    assert rates.alone(both, "").numerator == both.numerator
