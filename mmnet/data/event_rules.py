@@ -24,6 +24,9 @@ ITEM, PERIOD, LOST = "mmnet item", "mmnet period", "mmnet lost digits"
 LOST_DIGITS = -1
 """Number of the rule that no flag can turn off: ids must keep their digits."""
 
+NO_ITEM = 1
+"""Number of the rule that an event has an item."""
+
 
 class Marking:
     """Events with the number of the rule that each breaks, and the values to count.
@@ -113,16 +116,25 @@ class Marking:
                 "remove --max_delay, or set the unit of the numbers with --time_unit"
             )
 
-    def marked(self, extra: dict[str, ir.Value] | None = None) -> ir.Table:
-        """Returns every event with item, period, values, and the number of the rule it breaks."""
+    def marked(self, extra: dict[str, ir.Value] | None = None, *, spelled: bool = True) -> ir.Table:
+        """Returns every event with item, period, values, and the number of the rule it breaks.
+
+        Args:
+            extra: further columns.
+            spelled: False returns ids as they are in the events, and ignores the rules about them.
+        """
         import ibis
 
         flags, table = self.flags, self.table
         broken = [(breaks, number) for number, (_, breaks) in enumerate(self.rules, 1)]
-        cases = [(table[LOST], LOST_DIGITS)]
-        cases += [(breaks, number) for breaks, number in broken if breaks is not None]
+        cases = [(table[LOST], LOST_DIGITS)] if spelled else []
+        cases += [
+            (breaks, number)
+            for breaks, number in broken
+            if breaks is not None and (spelled or number != NO_ITEM)
+        ]
         columns: dict[str, Any] = {
-            "item": table[ITEM],
+            "item": table[ITEM if spelled else flags.item_column],
             "period": table[PERIOD],
             "rule": ibis.cases(*cases, else_=0).cast("int64"),
             "time": table[self.when.local],
@@ -171,8 +183,30 @@ class Marking:
         """Returns sums by item and period; dropped events are under item '' and their rule."""
         import ibis
 
-        marked = self.marked()
-        stays = marked.rule == 0
+        # The spelling of an id is searched for in every cell, not in every event, unless a rule
+        # about several events needs it.
+        spelled = any(breaks is None for _, breaks in self.rules)
+        marked = self.marked(spelled=spelled)
+        cells = marked.group_by(
+            item=marked.item,
+            rule=marked.rule,
+            period=ibis.ifelse(marked.rule == 0, marked.period, marked.rule),
+        ).agg(**self._sums(marked))
+        if not spelled:
+            item = spelling.in_ibis(cells.item)
+            lost = spelling.lost_in_ibis(cells.item)
+            rule = ibis.cases((lost, LOST_DIGITS), (item == "", NO_ITEM), else_=cells.rule)
+            cells = cells.mutate(item=item, rule=rule.cast("int64"))
+        stays = cells.rule == 0
+        return cells.group_by(
+            item=ibis.ifelse(stays, cells.item, ""),
+            period=ibis.ifelse(stays, cells.period, cells.rule),
+        ).agg(**self._sums_of_sums(cells))
+
+    def _sums(self, marked: ir.Table) -> dict[str, Any]:
+        """Returns the sums of marked events."""
+        import ibis
+
         sums: dict[str, Any] = {
             "num_events": marked.count(),
             "first_time": marked.time.min(),
@@ -184,10 +218,18 @@ class Marking:
                 # As floats, so that no engine overflows: exact up to 2**53, which is the limit.
                 sums[name] = ibis.ifelse(good, marked[name], 0).cast("float64").sum()
             sums[f"good_{number}"] = good.ifelse(1, 0).cast("int64").sum().cast("int64")
-        return marked.group_by(
-            item=ibis.ifelse(stays, marked.item, ""),
-            period=ibis.ifelse(stays, marked.period, marked.rule),
-        ).agg(**sums)
+        return sums
+
+    def _sums_of_sums(self, cells: ir.Table) -> dict[str, Any]:
+        """Returns the same sums of cells that are joined."""
+        kinds = {"first_time": "min", "last_time": "max"}
+        found = {
+            name: getattr(cells[name], kinds.get(name, "sum"))()
+            for name in cells.columns
+            if name not in ("item", "rule", "period")
+        }
+        whole = ("num_events", *(f"good_{number}" for number in range(len(self.rates))))
+        return found | {name: found[name].cast("int64") for name in whole}
 
 
 def _item_text(events: Events, flags: TableFlags) -> ir.StringValue:
