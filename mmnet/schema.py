@@ -129,7 +129,7 @@ OF_PERIODS = {
     *(tensor.name for tensor in (*SEQUENCES, AGE, AGE_AT_LEAST)),
     *(f"target_{cycle}" for cycle in CYCLES),
 }
-"""Tensors that change between periods; all others depend on the item alone."""
+"""Tensors that change between periods, of the main rate; see `FeatureSpec.of_periods`."""
 
 SCENARIOS = ("normal", "cold_start", "noisy")
 """Evaluation scenarios: how much of an item's history a model sees. See `evaluation.scenarios`."""
@@ -427,6 +427,42 @@ class FeatureSpec(_Spec):
             return dict(zip(main, main, strict=True))
         tag = self._tags["rate"].get(rate, "")
         return {name: tensor_name(name, rate, tag) for name in main}
+
+    def counts(self, rate: str = "") -> tuple[str, str]:
+        """Returns the names of a rate's denominators and numerators, as raw inputs of a model.
+
+        Args:
+            rate: name of a further rate; empty for the main one.
+
+        >>> like = RateSpec(name="like", rate_scale=1, rate_mean=2, max_rate=100)
+        >>> FeatureSpec(window=6, horizon=1, rates=(like,)).counts("like")
+        ('clicks_like', 'shares_like')
+        """
+        if not rate:
+            return CLICKS.name, "shares"
+        tag = self._tags["rate"].get(rate, "")
+        return tensor_name(CLICKS.name, rate, tag), tensor_name("shares", rate, tag)
+
+    def of_periods(self) -> set[str]:
+        """Returns the tensors that change between periods; all others depend on the item alone."""
+        own = (name for rate in self.rates for name in self.sequences(rate.name).values())
+        return (OF_PERIODS & set(self.tensors())).union(own)
+
+    def hidden(self, rate: str = "") -> tuple[dict[str, float], dict[str, float]]:
+        """Returns tensors of one rate -> values, of an item without clicks: its own, taxonomies'.
+
+        Args:
+            rate: name of a further rate; empty for the main one.
+
+        >>> FeatureSpec(window=6, horizon=1).hidden()
+        ({'share_rate': 0, 'missing_flag': 1, 'clicks': 0}, {})
+        """
+        flags = (MISSING_FLAG.name, TAXONOMY_MISSING_FLAG.name)
+        gone: dict[str, float] = {
+            own: int(main in flags) for main, own in self.sequences(rate).items()
+        }
+        own, trends = list(gone.items())[: len(HISTORY)], list(gone.items())[len(HISTORY) :]
+        return dict(own), dict(trends)
 
     def outputs(self) -> tuple[Output, ...]:
         """Returns what is predicted, the main prediction first; rates in turn, each by horizon.

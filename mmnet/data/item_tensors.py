@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.data import items
 from mmnet.data.columns import separator_of
@@ -30,8 +29,9 @@ def static_arrays(spec: FeatureSpec) -> Iterator[tuple[str, tuple[int, ...], str
     [('numeric_duration', (), 'float32')]
     """
     encoded = {vector.tensor for vector in spec.vectors if vector.of != "given"}
+    of_periods = spec.of_periods()
     for name, (inner, dtype) in spec.tensors().items():
-        if name not in schema.OF_PERIODS:
+        if name not in of_periods:
             yield name, inner, "float16" if name in encoded else dtype
 
 

@@ -2,11 +2,12 @@
 
 `serving_default` reads the tensors of `FeatureSpec`; `raw_columns` reads what users have (counts,
 strings, numbers) and looks up vocabularies inside the graph. Both return `predicted_share_rate`, in
-percent. `explained`, if the model has a gated fusion, reads the inputs of `serving_default` and
-also returns the fusion's weights. `examples` reads the raw columns as serialized
-`tf.train.Example`. `decide` reads raw columns, an id and a period, and decides, see `online`.
-`static` and `from_static`, if the model can be cut (`serving.halves`), are the same computation in
-two steps: the part that depends on the item alone, which can be cached, and the rest.
+percent, and each further one of `FeatureSpec.outputs` by its name. `explained`, if the model has a
+gated fusion, reads the inputs of `serving_default` and also returns the fusion's weights.
+`examples` reads the raw columns as serialized `tf.train.Example`. `decide` reads raw columns, an id
+and a period, and decides, see `online`. `static` and `from_static`, if the model can be cut
+(`serving.halves`), are the same computation in two steps: the part that depends on the item alone,
+which can be cached, and the rest.
 
 See `bundle` for the files next to the SavedModel, and for how it is checked.
 """
@@ -37,15 +38,15 @@ from mmnet.serving.decision import Decisions
 from mmnet.serving.exported import (
     DECIDE,
     DECISION,
-    OUTPUT,
     PROPENSITY,
     STATIC,
     WEIGHTS,
     AboutShareRates,
     Tolerance,
+    named,
 )
 from mmnet.serving.golden import Arrays, Golden
-from mmnet.serving.halves import DYNAMIC, halves
+from mmnet.serving.halves import halves
 from mmnet.serving.online import Decider
 
 PARITY = {"float32": 1e-5, "mixed_bfloat16": 5e-2}
@@ -63,6 +64,7 @@ class Servable(tf.Module):
         decisions: likewise.
 
     Attributes:
+        fitted: see above.
         width: width of `static`; 0 if the model cannot be cut.
         decider: computation of `decide`; None without decisions.
     """
@@ -79,7 +81,7 @@ class Servable(tf.Module):
         # traced, saved, loaded and optimised once per signature.
         traced = tf.function(network, input_signature=[tensor_specs(fitted.spec)], autograph=False)
         self._call = lambda inputs: traced(inputs)  # a `tf.function` would be saved as well
-        self._outputs = (OUTPUT,) if both is None else (OUTPUT, WEIGHTS)
+        self._has_weights = both is not None
         parts = halves(whole, fitted.spec)
         self.width = 0 if parts is None else parts[0].output.shape[-1]
         if parts is not None:
@@ -88,7 +90,7 @@ class Servable(tf.Module):
             self._from_static = lambda inputs: dynamic(inputs, training=False)
         self.decider = None if decisions is None else Decider(fitted, decisions)
         self._variables = [variable.value for variable in model.variables]
-        self._fitted = fitted
+        self.fitted = fitted
         self._separator = separator_of(fitted.tables)
         raw = raw_inputs(fitted)
 
@@ -108,32 +110,32 @@ class Servable(tf.Module):
 
     def signatures(self) -> dict[str, Signature]:
         """Returns all signatures by name."""
-        named = tensor_specs(self._fitted.spec)
+        tensors = tensor_specs(self.fitted.spec)
         text = tf.TensorSpec([None], tf.string, examples.INPUT)
         found: dict[str, Signature] = {
-            "serving_default": (self.tensors, named),
-            "raw_columns": (self.raw_columns, raw_inputs(self._fitted)),
+            "serving_default": (self.tensors, tensors),
+            "raw_columns": (self.raw_columns, raw_inputs(self.fitted)),
             "examples": (self.examples, {examples.INPUT: text}),
         }
-        if WEIGHTS in self._outputs:
-            found["explained"] = (self.explained, named)
+        if self._has_weights:
+            found["explained"] = (self.explained, tensors)
         if self.decider is not None:
-            found[DECIDE] = (self.decide, raw_inputs(self._fitted) | self.decider.keys())
+            found[DECIDE] = (self.decide, raw_inputs(self.fitted) | self.decider.keys())
         if self.width:
             kept = tf.TensorSpec([None, self.width], tf.float32, STATIC)
-            static = {name: one for name, one in named.items() if name not in DYNAMIC}
-            dynamic = {name: one for name, one in named.items() if name in DYNAMIC}
+            static, dynamic = _parted(self.fitted.spec, tensors)
             found["static"] = (self.static, static)
             found["from_static"] = (self.from_static, dynamic | {STATIC: kept})
         return found
 
     def tensors(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """`serving_default`: the tensors of `FeatureSpec.tensors`, batched."""
-        return {OUTPUT: self._call(inputs)[0]}
+        return named(self.fitted.spec, self._call(inputs)[0])
 
     def explained(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """`explained`: the same, and the weights behind it, see `models.mmnet.explained`."""
-        return dict(zip((OUTPUT, WEIGHTS), self._call(inputs), strict=True))
+        predicted, weights = self._call(inputs)
+        return {**named(self.fitted.spec, predicted), WEIGHTS: weights}
 
     def static(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """`static`: the network's output for an item's own tensors, [batch, width]."""
@@ -141,8 +143,8 @@ class Servable(tf.Module):
 
     def from_static(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """`from_static`: history, taxonomies and `static` -> the scores (and weights)."""
-        found = self._from_static(inputs)
-        return dict(zip(self._outputs, keras.tree.flatten(found), strict=True))
+        predicted, *weights = keras.tree.flatten(self._from_static(inputs))
+        return named(self.fitted.spec, predicted) | dict(zip([WEIGHTS], weights, strict=False))
 
     def raw_columns(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
         """`raw_columns`: counts and items columns as in the tables, see `raw_inputs`."""
@@ -150,7 +152,7 @@ class Servable(tf.Module):
 
     def examples(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """`examples`: raw columns as serialized `tf.train.Example`, string [batch]."""
-        columns = examples.parse(inputs[examples.INPUT], raw_inputs(self._fitted), self._separator)
+        columns = examples.parse(inputs[examples.INPUT], raw_inputs(self.fitted), self._separator)
         return self.raw_columns(**columns)
 
     def decide(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -164,22 +166,16 @@ class Servable(tf.Module):
         return self._read_raw(columns)
 
     def _read(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        spec = self._fitted.spec
-        clicks, shares = columns["clicks"], columns["shares"]
-        seen = clicks >= self._fitted.task.min_clicks
-        rate = share_rate(tf.cast(shares, tf.float64), tf.cast(tf.maximum(clicks, 1), tf.float64))
-        nothing = tf.zeros_like(rate)
-        inputs = {
-            schema.SHARE_RATE.name: tf.cast(tf.where(seen, rate, nothing), tf.float32),
-            schema.MISSING_FLAG.name: 1 - tf.cast(seen, tf.float32),
-            schema.CLICKS.name: tf.cast(tf.where(seen, clicks, 0), tf.float32),
-        }
+        spec = self.fitted.spec
+        inputs = self._history(columns)
+        for rate in spec.rates:
+            inputs |= self._history(columns, rate.name)
         for name in spec.tensors():
             if name in columns and name not in inputs:  # taxonomy sequences, vectors
                 inputs[name] = columns[name]
         for field in spec.fields:
             values = _split_values(columns[raw_name(spec, field.name)], self._separator)
-            if self._fitted.task.hash_vocabularies:
+            if self.fitted.task.hash_vocabularies:
                 values = tf.ragged.map_flat_values(hashed, values)
             ids = tf.ragged.map_flat_values(self._fields[field.tensor].lookup, values)
             inputs[field.tensor] = ids.to_tensor(schema.MISSING_ID, shape=(None, field.max_values))
@@ -191,8 +187,22 @@ class Servable(tf.Module):
             inputs[text.tensor] = self._texts[text.tensor](columns[raw_name(spec, text.name)])
         return inputs | self._moment(columns)
 
+    def _history(self, columns: Mapping[str, tf.Tensor], of: str = "") -> dict[str, tf.Tensor]:
+        """Returns the history of a rate from its counts."""
+        clicks, shares = (columns[name] for name in self.fitted.spec.counts(of))
+        seen = clicks >= self.fitted.task.min_clicks
+        rate = share_rate(tf.cast(shares, tf.float64), tf.cast(tf.maximum(clicks, 1), tf.float64))
+        names = self.fitted.spec.sequences(of)
+        return {
+            names[schema.SHARE_RATE.name]: tf.cast(
+                tf.where(seen, rate, tf.zeros_like(rate)), tf.float32
+            ),
+            names[schema.MISSING_FLAG.name]: 1 - tf.cast(seen, tf.float32),
+            names[schema.CLICKS.name]: tf.cast(tf.where(seen, clicks, 0), tf.float32),
+        }
+
     def _moment(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        spec, calendar = self._fitted.spec, self._fitted.calendar
+        spec, calendar = self.fitted.spec, self.fitted.calendar
         periods = {
             name: period_texts.numbers(columns[name], calendar, name) for name in _periods(spec)
         }
@@ -209,6 +219,13 @@ def tensor_specs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
         name: tf.TensorSpec([None, *shape], dtype, name)
         for name, (shape, dtype) in spec.tensors().items()
     }
+
+
+def _parted(spec: FeatureSpec, tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Divides what is given per tensor into that of items and that of periods."""
+    of_periods = spec.of_periods()
+    static = {name: one for name, one in tensors.items() if name not in of_periods}
+    return static, {name: one for name, one in tensors.items() if name in of_periods}
 
 
 def standardised(number: tf.Tensor, spec: NumericSpec) -> tf.Tensor:
@@ -238,7 +255,8 @@ def raw_inputs(fitted: Fitted) -> dict[str, tf.TensorSpec]:
     """Returns the inputs of the raw signature.
 
     `clicks` and `shares`: int64 [batch, window], the counts of the last periods, 0 without
-    clicks. `taxonomy_rate`, `taxonomy_missing_flag`, `vector_<name>`: as in the tensors.
+    clicks; `clicks_<rate>` and `shares_<rate>` of each further rate. `taxonomy_rate`,
+    `taxonomy_missing_flag` (likewise of each rate), `vector_<name>`: as in the tensors.
     `item_<column>`: a taxonomy, categorical or text as string [batch] (several values joined by the
     separator of lists, `;` unless `--list_separator` was set, without duplicates, empty if
     unknown; with `--hash_vocabularies` also hashes of values). `number_<column>`: float32 [batch],
@@ -247,8 +265,11 @@ def raw_inputs(fitted: Fitted) -> dict[str, tf.TensorSpec]:
     """
     spec = fitted.spec
     counts = tf.TensorSpec([None, spec.window], tf.int64)
-    found = {"clicks": counts, "shares": counts}
+    found = dict.fromkeys(spec.counts(), counts)
     kept = {schema.TAXONOMY_RATE.name, schema.TAXONOMY_MISSING_FLAG.name}
+    for rate in spec.rates:
+        found |= dict.fromkeys(spec.counts(rate.name), counts)
+        kept |= set(spec.hidden(rate.name)[1])
     kept |= {vector.tensor for vector in spec.vectors}
     for name, (shape, dtype) in spec.tensors().items():
         if name in kept:
@@ -346,9 +367,9 @@ def export(
         assets=own | dict(assets or {}),
         goldens=[] if rows is None else _of_rows(model, servable, rows, described.tolerance),
         checked=[
-            Golden(one.signature, one.inputs, {OUTPUT: one.outputs[OUTPUT]})
+            Golden(one.signature, one.inputs, scores)
             for one in checked
-            if OUTPUT in one.outputs
+            if (scores := _without_weights(one.outputs, fitted.spec))
         ],
         names={
             f"_variables/{number}{checksums.VALUE}": variable.path
@@ -369,13 +390,13 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, Fitted]:
 
 def _of_tensors(model: keras.Model, servable: Servable, tensors: Arrays) -> list[Golden]:
     """Returns a batch for every signature of tensors, with the Keras model's own scores."""
-    scored = _scores(model, tensors)
-    found = [Golden("serving_default", tensors, {OUTPUT: scored[OUTPUT]})]
+    spec = servable.fitted.spec
+    scored = _scores(model, spec, tensors)
+    found = [Golden("serving_default", tensors, _without_weights(scored, spec))]
     if WEIGHTS in scored:
         found.append(Golden("explained", tensors, scored))
     if servable.width:
-        dynamic = {name: array for name, array in tensors.items() if name in DYNAMIC}
-        static = {name: array for name, array in tensors.items() if name not in DYNAMIC}
+        static, dynamic = _parted(spec, tensors)
         kept = servable.static(**{name: tf.constant(array) for name, array in static.items()})
         parts = {name: np.asarray(tensor) for name, tensor in kept.items()}
         found += [Golden("static", static, parts), Golden("from_static", dynamic | parts, scored)]
@@ -388,7 +409,7 @@ def _of_rows(
     """Returns golden rows for every signature, with the Keras model's own scores."""
     columns = {name: tf.constant(array) for name, array in rows.columns.items()}
     read = {name: np.asarray(tensor) for name, tensor in servable.read(**columns).items()}
-    scored = {OUTPUT: _scores(model, read)[OUTPUT]}
+    scored = _without_weights(_scores(model, servable.fitted.spec, read), servable.fitted.spec)
     first, *others = _of_tensors(model, servable, rows.tensors)
     return [
         first,
@@ -413,7 +434,11 @@ def _decided(
     for gone in reasons.hidden(decider.fitted.spec).values():
         variants.append(read | reasons.filled(read, gone))
     joined = {name: np.concatenate([one[name] for one in variants]) for name in read}
-    scores = _scores(model, joined)[OUTPUT].reshape(len(variants), -1)
+    scores = {
+        name: array.reshape(len(variants), -1)
+        for name, array in _scores(model, decider.fitted.spec, joined).items()
+        if name != WEIGHTS
+    }
     outputs, far = decider.expected(scores, read, rows.keys, tolerance)
     if not far.any():  # every row has the same score: at least its number must be right
         outputs = {
@@ -430,11 +455,15 @@ def _decided(
     ]
 
 
-def _scores(model: keras.Model, inputs: Arrays) -> Arrays:
+def _without_weights(outputs: Arrays, spec: FeatureSpec) -> Arrays:
+    names = [output.name for output in spec.outputs()]
+    return {name: outputs[name] for name in names if name in outputs}
+
+
+def _scores(model: keras.Model, spec: FeatureSpec, inputs: Arrays) -> Arrays:
     """Returns the Keras model's scores and, if it has a gated fusion, its weights."""
     tensors = {name: tf.constant(array) for name, array in inputs.items()}
     both = explained(model)
-    if both is None:
-        return {OUTPUT: np.asarray(model(tensors, training=False))}
-    predicted, weights = both(tensors, training=False)
-    return {OUTPUT: np.asarray(predicted), WEIGHTS: np.asarray(weights)}
+    found = [model(tensors, training=False)] if both is None else both(tensors, training=False)
+    scored = named(spec, found[0]) | dict(zip([WEIGHTS], found[1:], strict=False))
+    return {name: np.asarray(array) for name, array in scored.items()}

@@ -11,12 +11,14 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.data.dataset import Fitted
 from mmnet.files import directories, read_json
+from mmnet.schema import FeatureSpec, Output
 from mmnet.serving import checksums, reasons
 
-OUTPUT = "predicted_share_rate"
+OUTPUT = schema.PREDICTED
 WEIGHTS = "fusion_weights"
 STATIC = "static"
 """Name of the output of the static half, which is an input of the dynamic half."""
@@ -26,9 +28,39 @@ LOW, HIGH = "share_rate_low", "share_rate_high"
 DECISION, PROPENSITY = "decision", "propensity"
 """Outputs of `decide`, named as the columns of `predict`."""
 DECIDE = "decide"
+HORIZON = "horizon"
+"""Column of `predict` with the horizon of a row, where a model predicts several."""
 ABOUT_DIRECTORY = "assets.extra"
 CHAMPION = "champion"
 """File among the versions that has the number of the one to use; without it, the newest is used."""
+
+
+def bounds_of(output: Output) -> tuple[str, str]:
+    """Returns the names of the ends of an output's interval, in signatures.
+
+    >>> bounds_of(Output("like", 3, "predicted_like_h3"))
+    ('like_h3_low', 'like_h3_high')
+    """
+    of = output.name.removeprefix("predicted_")
+    return f"{of}_low", f"{of}_high"
+
+
+def named(spec: FeatureSpec, predicted: Any) -> dict[str, Any]:
+    """Returns what a network predicts by name, [batch] each.
+
+    Args:
+        spec: inputs and outputs of the network.
+        predicted: its predictions, [batch], or of several outputs [batch, outputs].
+    """
+    outputs = spec.outputs()
+    if len(outputs) == 1:
+        return {outputs[0].name: predicted}
+    return {output.name: predicted[:, number] for number, output in enumerate(outputs)}
+
+
+def scales(spec: FeatureSpec) -> dict[str, float]:
+    """Returns output by name -> standard deviation of its rate in training, percent."""
+    return {one.name: spec.of_rate(one.rate).rate_scale for one in spec.outputs()}
 
 
 @dataclass(frozen=True)
@@ -92,11 +124,13 @@ class AboutShareRates(About):
         an interval has that of its score times the interval's width. Scores of ten standard
         deviations are the largest that they are compared with.
         """
-        scale = max(1.0, self.fitted.spec.rate_scale)
-        derived = (LOW, HIGH, *reasons.columns(self.fitted.spec))
-        return Tolerance(
-            self.relative_tolerance, {OUTPUT: scale, **dict.fromkeys(derived, 10 * scale)}
-        )
+        spec = self.fitted.spec
+        least = {name: max(1.0, scale) for name, scale in scales(spec).items()}
+        for output in spec.outputs():
+            least |= dict.fromkeys(bounds_of(output), 10 * least[output.name])
+        # Reasons are of the output that the first rule decides by, which may be any.
+        least |= dict.fromkeys(reasons.columns(spec), 10 * max(1.0, *scales(spec).values()))
+        return Tolerance(self.relative_tolerance, least)
 
 
 class AboutPairs(About):

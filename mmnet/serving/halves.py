@@ -13,15 +13,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from mmnet import schema
 from mmnet.layers.bounds import Bounded
 from mmnet.layers.disturbance import ModalityDropout
 from mmnet.layers.presence import Presence
 from mmnet.schema import FeatureSpec
 from mmnet.serving.exported import STATIC
 
-DYNAMIC = schema.OF_PERIODS
-"""Inputs that change between periods; all others belong to the item."""
 WIDEST = 2048
 """Maximum floats to cache per item: 8 kB, so 80 GB for ten million items. A wider cut would cost
 about as much to store and read as the content itself."""
@@ -60,8 +57,9 @@ def halves(model: keras.Model, spec: FeatureSpec) -> tuple[keras.Model, keras.Mo
         spec.tensors()
     ):
         raise ValueError("`model` must be functional, with the tensors of `spec` as its inputs")
-    dynamic = {name: tensor for name, tensor in model.input.items() if name in DYNAMIC}
-    static = {name: tensor for name, tensor in model.input.items() if name not in DYNAMIC}
+    of_periods = spec.of_periods()
+    dynamic = {name: tensor for name, tensor in model.input.items() if name in of_periods}
+    static = {name: tensor for name, tensor in model.input.items() if name not in of_periods}
     cut, calls = _cut(model, dynamic.values())
     if all(map(_is_input, cut)) or not all(map(_is_kept_exactly, cut)):
         return None

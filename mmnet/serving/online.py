@@ -18,9 +18,21 @@ from mmnet import schema
 from mmnet.data.counts import NO_PERIOD
 from mmnet.data.dataset import Fitted
 from mmnet.evaluation.conformal import Group
+from mmnet.schema import Output
 from mmnet.serving import decision, draws, period_texts, reasons
 from mmnet.serving.decision import DROP, EXPLORE, KEEP, Asked, Decisions
-from mmnet.serving.exported import DECISION, HIGH, ITEM, LOW, OUTPUT, PROPENSITY, Tolerance
+from mmnet.serving.exported import (
+    DECISION,
+    HIGH,
+    ITEM,
+    LOW,
+    OUTPUT,
+    PROPENSITY,
+    Tolerance,
+    bounds_of,
+    named,
+)
+from mmnet.serving.rules import output_of
 
 Tensors = Mapping[str, tf.Tensor]
 Arrays = dict[str, np.ndarray]
@@ -36,13 +48,15 @@ class Decider:
     Attributes:
         fitted: see above.
         rule: text of the rule.
+        output: what it decides by.
     """
 
     def __init__(self, fitted: Fitted, decisions: Decisions):
         self.rule = next(iter(decisions.rules))
-        self.fitted, self._decisions = fitted, decisions
+        outputs = fitted.spec.outputs()
+        self.output = output_of(self.rule, outputs)
+        self.fitted, self._decisions = fitted, {one: decisions.of(one) for one in outputs}
         self._probability = decisions.explore_probability(self.rule)
-        self._groups = _merged(decisions)
         self._field, self._thresholds = None, np.array([decisions.rule(self.rule).threshold])
         if (quota := decisions.quota(self.rule, fitted)) is not None:
             self._field, self._thresholds = quota
@@ -52,7 +66,7 @@ class Decider:
         """Returns the inputs in addition to raw columns.
 
         `id`: the item's id as in the tables, string [batch]. `target_period`: the predicted period
-        in the format of the tables, string [batch].
+        in the format of the tables, string [batch]; with several horizons, that of the first one.
         """
         return {
             name: tf.TensorSpec([None], tf.string, name) for name in (ITEM, period_texts.TARGET)
@@ -64,25 +78,37 @@ class Decider:
         """Decides on a batch.
 
         Args:
-            score: the network, from tensors of `FeatureSpec` to percent, [batch].
+            score: the network, from tensors of `FeatureSpec` to percent, [batch] or, of several
+                outputs, [batch, outputs].
             inputs: the tensors.
             keys: see `keys`.
 
         Returns:
             `predicted_share_rate`, `share_rate_low`, `share_rate_high`: percent, float32 [batch];
-            an interval without an upper end ends at `schema.LARGEST_RATE`. `decision`: keep, drop
-            or explore, string [batch]. `propensity`: probability that the item is kept or
-            explored, float32 [batch]. `reason_<input>`: percentage points, float32 [batch].
+            an interval without an upper end ends at `schema.LARGEST_RATE`; likewise for further
+            outputs, see `exported.bounds_of`. `decision`: keep, drop or explore, string [batch].
+            `propensity`: probability that the item is kept or explored, float32 [batch].
+            `reason_<input>`: percentage points of what the rule decides by, float32 [batch].
 
         Raises:
             tf.errors.InvalidArgumentError: during execution, if an id or a period is missing that
                 a draw depends on.
         """
         predicted, found = self._reasons(score, inputs)
-        exact = tf.cast(predicted, tf.float64)
-        low, high = self._bounds(tf.cast(inputs[schema.CLICKS.name], tf.float64), exact)
+        spec, outputs = self.fitted.spec, {}
+        for output in spec.outputs():
+            clicks = tf.cast(inputs[spec.sequences(output.rate)[schema.CLICKS.name]], tf.float64)
+            score_of = tf.cast(predicted[output.name], tf.float64)
+            ends = self._bounds(output, clicks, score_of)
+            if output == self.output:
+                exact, high = score_of, ends[1]
+            names = bounds_of(output)
+            outputs[output.name] = predicted[output.name]
+            outputs |= {
+                name: tf.cast(end, tf.float32) for name, end in zip(names, ends, strict=True)
+            }
         thresholds = tf.constant(self._thresholds, tf.float64)
-        at = tf.zeros_like(predicted, tf.int32)
+        at = tf.zeros_like(exact, tf.int32)
         if self._field is not None:
             at = inputs[self._field.tensor][:, 0]
         threshold = tf.gather(thresholds, at)
@@ -92,9 +118,7 @@ class Decider:
         below = tf.where(explored, EXPLORE, DROP)
         chance = tf.where(band, tf.constant(self._probability, tf.float32), 0.0)
         return {
-            OUTPUT: predicted,
-            LOW: tf.cast(low, tf.float32),
-            HIGH: tf.cast(high, tf.float32),
+            **outputs,
             DECISION: tf.where(kept, KEEP, below),
             PROPENSITY: tf.where(kept, 1.0, chance),
             **found,
@@ -102,27 +126,33 @@ class Decider:
 
     def _reasons(
         self, score: Callable[[Tensors], tf.Tensor], inputs: Tensors
-    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Scores the rows as they are, and with each input hidden in turn."""
         hidden = reasons.hidden(self.fitted.spec)
         variants = [inputs, *(_without(inputs, gone) for gone in hidden.values())]
         joined = {name: tf.concat([one[name] for one in variants], 0) for name in inputs}
-        scores = tf.reshape(score(joined), [len(variants), -1])
-        names = reasons.columns(self.fitted.spec)
-        found = {name: scores[0] - scores[number] for number, name in enumerate(names, 1)}
-        return scores[0], found
+        scores = {
+            name: tf.reshape(predicted, [len(variants), -1])
+            for name, predicted in named(self.fitted.spec, score(joined)).items()
+        }
+        names, own = reasons.columns(self.fitted.spec), scores[self.output.name]
+        found = {name: own[0] - own[number] for number, name in enumerate(names, 1)}
+        return {name: predicted[0] for name, predicted in scores.items()}, found
 
-    def _bounds(self, clicks: tf.Tensor, predicted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _bounds(
+        self, output: Output, clicks: tf.Tensor, predicted: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """As `Decisions.bounds`, in float64; clicks [batch, window]."""
-        starts = tf.constant([start for start, _ in self._groups], tf.float64)
+        groups = _merged(self._decisions[output])
+        starts = tf.constant([start for start, _ in groups], tf.float64)
         place = tf.searchsorted(starts, tf.reduce_sum(clicks, axis=1), side="right") - 1
-        intervals = self._decisions.intervals
+        intervals = self._decisions[output].intervals
         top = intervals.max_rate or schema.LARGEST_RATE
         spread = tf.sqrt(tf.maximum(predicted, intervals.floor))
         ends = []
         for open_end, bounds in (
-            (-np.inf, [group.low for _, group in self._groups]),
-            (np.inf, [group.high for _, group in self._groups]),
+            (-np.inf, [group.low for _, group in groups]),
+            (np.inf, [group.high for _, group in groups]),
         ):
             known = tf.constant([open_end if one is None else one for one in bounds], tf.float64)
             end = predicted + tf.gather(known, place) * spread
@@ -133,7 +163,7 @@ class Decider:
         """Draws of the rows; they are only needed where not all or none of the band is explored."""
         text = keys[period_texts.TARGET]
         periods = period_texts.numbers(text, self.fitted.calendar, period_texts.TARGET)
-        explore = self._decisions.explore
+        explore = self._decisions[self.output].explore
         if explore is None or not 0 < self._probability < 1:
             return tf.zeros_like(periods, tf.float64)
         missing = tf.reduce_any((keys[ITEM] == "") | (periods == NO_PERIOD))
@@ -141,16 +171,21 @@ class Decider:
             f"{ITEM} and {period_texts.TARGET} must not be empty: what is explored is drawn by them"
         )
         with tf.control_dependencies([tf.debugging.Assert(tf.logical_not(missing), [message])]):
-            return draws.uniform(keys[ITEM], periods, explore.salt)
+            return draws.uniform(keys[ITEM], periods + self._later, explore.salt)
+
+    @property
+    def _later(self) -> int:
+        """Periods from the main target to that of the rule."""
+        return self.output.horizon - self.fitted.spec.horizon
 
     def expected(
-        self, predicted: np.ndarray, inputs: Arrays, keys: Arrays, tolerance: Tolerance
+        self, predicted: Arrays, inputs: Arrays, keys: Arrays, tolerance: Tolerance
     ) -> tuple[Arrays, np.ndarray]:
         """Computes the outputs in NumPy, as `predict` does, for golden rows.
 
         Args:
-            predicted: the score of each row, then the scores with each input hidden in turn,
-                percent, float32 [1 + reasons, rows].
+            predicted: output by name -> the score of each row, then the scores with each input
+                hidden in turn, percent, float32 [1 + reasons, rows].
             inputs: tensors of `FeatureSpec`.
             keys: see `keys`.
             tolerance: of scores.
@@ -159,39 +194,41 @@ class Decider:
             The outputs, and which rows are so far from a threshold that no rounding within the
             tolerance changes their decision, bool [rows].
         """
+        spec, own = self.fitted.spec, predicted[self.output.name]
         at = (
-            np.zeros(predicted.shape[1], int)
-            if self._field is None
-            else inputs[self._field.tensor][:, 0]
+            np.zeros(own.shape[1], int) if self._field is None else inputs[self._field.tensor][:, 0]
         )
         threshold = self._thresholds[at]
         periods = [
-            self.fitted.calendar.number(one, period_texts.TARGET)
+            self.fitted.calendar.number(one, period_texts.TARGET) + self._later
             for one in keys[period_texts.TARGET]
         ]
-        scores = pa.table(
-            {
-                "item_id": pa.array(keys[ITEM], pa.string()),
-                "predicted_share_rate": predicted[0].astype(np.float64),
-                "seen_clicks": inputs[schema.CLICKS.name].sum(axis=1, dtype=np.float64),
-            }
-        )
         asked = Asked(self.rule, threshold, explore=True, period=np.array(periods))
-        found = decision.add(scores, self._decisions, asked)
-        ends = {name: found[name].to_numpy() for name in (LOW, HIGH)}
-        outputs = {
-            OUTPUT: predicted[0],
-            **{
-                name: np.minimum(end, schema.LARGEST_RATE).astype(np.float32)
-                for name, end in ends.items()
-            },
-            DECISION: np.array([one.encode() for one in found[DECISION].to_pylist()], object),
-            PROPENSITY: found[PROPENSITY].to_numpy().astype(np.float32),
-        }
-        for number, name in enumerate(reasons.columns(self.fitted.spec), 1):
-            outputs[name] = predicted[0] - predicted[number]
-        far = np.ones(predicted.shape[1], bool)
-        for name in (OUTPUT, HIGH):
+        outputs: Arrays = {}
+        for output, decisions in self._decisions.items():
+            clicks = inputs[spec.sequences(output.rate)[schema.CLICKS.name]]
+            scores = pa.table(
+                {
+                    "item_id": pa.array(keys[ITEM], pa.string()),
+                    OUTPUT: predicted[output.name][0].astype(np.float64),
+                    "seen_clicks": clicks.sum(axis=1, dtype=np.float64),
+                }
+            )
+            of_rule = output == self.output
+            found = decision.add(scores, decisions, asked if of_rule else None)
+            outputs[output.name] = predicted[output.name][0]
+            for name, column in zip(bounds_of(output), (LOW, HIGH), strict=True):
+                end = np.minimum(found[column].to_numpy(), schema.LARGEST_RATE)
+                outputs[name] = end.astype(np.float32)
+            if of_rule:
+                decided = found
+        texts = [one.encode() for one in decided[DECISION].to_pylist()]
+        outputs[DECISION] = np.array(texts, object)
+        outputs[PROPENSITY] = decided[PROPENSITY].to_numpy().astype(np.float32)
+        for number, name in enumerate(reasons.columns(spec), 1):
+            outputs[name] = own[0] - own[number]
+        far = np.ones(own.shape[1], bool)
+        for name in (self.output.name, bounds_of(self.output)[1]):
             scale = np.maximum(np.abs(outputs[name]), tolerance.least[name])
             far &= np.abs(outputs[name] - threshold) > 2 * tolerance.relative * scale
         return outputs, far

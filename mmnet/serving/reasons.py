@@ -4,9 +4,10 @@
 
 Without k, the tensors of k hold what they hold for an item that lacks it: for `own_clicks` no
 clicks in the window, as in the cold-start scenario; for `taxonomies` no item with clicks in any
-period; for a modality no content; for `age` and `calendar` an unknown one. This is the error of the
-report's table of lost inputs, for one item: it applies to every model, since it needs nothing but
-scores, and is 0 for an input that the item lacks or the model does not read.
+period; both are hidden for all rates that the model reads. For a modality it is no content; for
+`age` and `calendar` an unknown one. This is the error of the report's table of lost inputs, for one
+item: it applies to every model, since it needs nothing but scores, and is 0 for an input that the
+item lacks or the model does not read.
 
 Reasons are not a decomposition: two inputs with the same information replace each other, so that
 each of them may have a reason near 0, and reasons do not sum to the score. They describe the model,
@@ -33,15 +34,12 @@ def hidden(spec: FeatureSpec) -> dict[str, dict[str, float]]:
     >>> sorted(hidden(FeatureSpec(window=6, horizon=1, taxonomies=("category",))))
     ['own_clicks', 'taxonomies']
     """
-    gone = {schema.SHARE_RATE: 0, schema.MISSING_FLAG: 1, schema.CLICKS: 0}
-    found: dict[str, dict[str, float]] = {
-        OWN_CLICKS: {tensor.name: value for tensor, value in gone.items()}
-    }
-    if spec.taxonomies:
-        found["taxonomies"] = {
-            schema.TAXONOMY_RATE.name: 0,
-            schema.TAXONOMY_MISSING_FLAG.name: 1,
-        }
+    own: dict[str, float] = {}
+    trends: dict[str, float] = {}
+    for rate in ("", *(one.name for one in spec.rates)):
+        of_rate, of_taxonomies = spec.hidden(rate)
+        own, trends = own | of_rate, trends | of_taxonomies
+    found = {OWN_CLICKS: own} | ({"taxonomies": trends} if trends else {})
     found |= {name: dict.fromkeys(tensors, 0) for name, tensors in spec.modalities().items()}
     if spec.age:
         found["age"] = {schema.AGE.name: -1, schema.AGE_AT_LEAST.name: 0}

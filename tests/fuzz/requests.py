@@ -5,7 +5,7 @@ import random
 import numpy as np
 import tensorflow as tf
 
-from mmnet.serving import examples, export, golden
+from mmnet.serving import examples, export, exported, golden
 from tests.fuzz.outcomes import REFUSED, WELL
 
 REFUSALS = (tf.errors.InvalidArgumentError, TypeError, ValueError)
@@ -37,7 +37,7 @@ def check(seed, place, served):
         found = signatures[signature](**{key: tf.constant(one) for key, one in request.items()})
     except REFUSALS:
         return REFUSED
-    score = found[export.OUTPUT].numpy()
+    score = found[exported.OUTPUT].numpy()
     assert score.dtype == np.float32
     if signature == "examples":
         assert np.isnan(score).all() or ((score >= 0) & (score <= 100)).all(), score

@@ -16,11 +16,12 @@ from mmnet.schema import (
     LARGEST_ENTRY,
     LARGEST_NUMBER,
     LARGEST_RATE,
+    OF_PERIODS,
     AgeSpec,
     CycleSpec,
     VectorSpec,
 )
-from mmnet.serving.halves import DYNAMIC, STATIC, halves
+from mmnet.serving.halves import STATIC, halves
 from tests import extremes
 from tests.extremes import ROWS
 from tests.models import tiny
@@ -93,7 +94,7 @@ def test_a_network_scores_extreme_numbers_with_finite_ones(network, drawn):
 @given(drawn=extremes.draws([STATIC]))
 def test_an_extreme_static_part_is_scored_with_finite_numbers(network, drawn):
     _, _, (width, predict) = network
-    dynamic = {name: one for name, one in BATCH.items() if name in DYNAMIC}
+    dynamic = {name: one for name, one in BATCH.items() if name in OF_PERIODS}
     static = extremes.made_extreme({STATIC: np.zeros((ROWS, width), "float32")}, drawn)
     assert np.isfinite(predict(as_tensors(dynamic | static))).all()
 

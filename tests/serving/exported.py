@@ -9,8 +9,8 @@ from mmnet.config import TableFlags, TaskFlags
 from mmnet.data.counts import Calendar
 from mmnet.data.dataset import Fitted
 from mmnet.models import REGISTRY
+from mmnet.schema import OF_PERIODS
 from mmnet.serving import export
-from mmnet.serving.halves import DYNAMIC
 from tests.models.tiny import SPEC
 
 NEEDS = {"onnx": ("onnxruntime", "tf2onnx"), "openvino": ("openvino", "tf2onnx")}
@@ -42,9 +42,11 @@ def write(directory, name="mmnet", spec=SPEC, **options):
 
 def in_two_steps(signatures, batch):
     """The inputs of `from_static`, made of a batch by the signature `static`."""
-    kept = signatures["static"](**{name: one for name, one in batch.items() if name not in DYNAMIC})
+    kept = signatures["static"](
+        **{name: one for name, one in batch.items() if name not in OF_PERIODS}
+    )
     return {
-        **{name: one for name, one in batch.items() if name in DYNAMIC},
+        **{name: one for name, one in batch.items() if name in OF_PERIODS},
         **{name: np.asarray(one) for name, one in kept.items()},
     }
 

@@ -14,7 +14,7 @@ from mmnet import config, tasks
 from mmnet.checks import InputError
 from mmnet.serving import checksums, export, golden
 from mmnet.serving.bundle import verify
-from mmnet.serving.exported import AboutShareRates, version_directory
+from mmnet.serving.exported import OUTPUT, AboutShareRates, version_directory
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_another_model_under_fresh_checksums_fails_its_golden_rows(exported):
     moved = [
         dataclasses.replace(
             one,
-            outputs={n: a + 1 if n == export.OUTPUT else a for n, a in one.outputs.items()},
+            outputs={n: a + 1 if n == OUTPUT else a for n, a in one.outputs.items()},
         )
         for one in batches
     ]

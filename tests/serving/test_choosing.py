@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmnet.checks import InputError
-from mmnet.serving import choosing, export, runtimes
+from mmnet.serving import choosing, exported, runtimes
 from mmnet.serving.choosing import compare, fastest, quality
 from mmnet.serving.runtimes import RUNTIMES, OpenSignature
 from tests.models.tiny import SPEC, batch
@@ -31,7 +31,7 @@ def stand_ins(monkeypatch, **behaviour):
 
         def run(part):
             time.sleep(seconds)
-            return {export.OUTPUT: part["share_rate"][:, 0] + error * SPEC.rate_scale}
+            return {exported.OUTPUT: part["share_rate"][:, 0] + error * SPEC.rate_scale}
 
         inputs = {"share_rate": (np.dtype(np.float32), (6,))}
         return OpenSignature(run, inputs, runtime=runtime)
@@ -68,10 +68,10 @@ def test_without_tensorflow_there_is_no_reference(directory, monkeypatch):
 
 def test_a_relative_difference_is_allowed_where_a_score_is_large():
     wanted = np.array([100.0, 0.0])
-    found = {export.OUTPUT: np.array([101.0, 0.1])}
+    found = {exported.OUTPUT: np.array([101.0, 0.1])}
     # 1 of 100, and 0.1 of a sd of 20: the first is the larger one.
-    assert choosing._deviation({export.OUTPUT: wanted}, found, 20) == pytest.approx(0.01)
-    assert choosing._deviation({export.OUTPUT: wanted}, found, 2) == pytest.approx(0.05)
+    assert choosing._deviation({exported.OUTPUT: wanted}, found, 20) == pytest.approx(0.01)
+    assert choosing._deviation({exported.OUTPUT: wanted}, found, 2) == pytest.approx(0.05)
 
 
 def test_the_runtimes_that_are_there_pass_on_a_real_export(directory, cache):
@@ -81,7 +81,7 @@ def test_the_runtimes_that_are_there_pass_on_a_real_export(directory, cache):
     assert [trial.refused for trial in trials] == [""] * 4
     # float32 in another order of sums: two digits of 6e-8 lost.
     assert max(trial.deviation for trial in trials) < 1e-5
-    assert scorer(sample)[export.OUTPUT].shape == (300,)
+    assert scorer(sample)[exported.OUTPUT].shape == (300,)
 
 
 # ------------------------------------------------------------------------------------ quality

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies as st
 
-from mmnet.serving import examples, export, golden
+from mmnet.serving import examples, export, exported, golden
 
 COLUMNS = {
     "clicks": tf.TensorSpec([None, 2], tf.int64),
@@ -100,9 +100,9 @@ def test_examples_score_as_the_raw_columns_do(run_dir):
         b for b in batches if b.signature == "raw_columns" and len(b.inputs["clicks"]) > 1
     )
     raw = {name: tf.constant(array) for name, array in columns.inputs.items()}
-    wanted = loaded.signatures["raw_columns"](**raw)[export.OUTPUT]
+    wanted = loaded.signatures["raw_columns"](**raw)[exported.OUTPUT]
     serialized = examples.serialize(columns.inputs)
-    found = loaded.signatures["examples"](examples=tf.constant(serialized))[export.OUTPUT]
+    found = loaded.signatures["examples"](examples=tf.constant(serialized))[exported.OUTPUT]
     # The same graph on the same values.
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
     assert len(set(found.numpy().tolist())) > 10

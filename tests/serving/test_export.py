@@ -60,7 +60,7 @@ def light(trained):
 
 def test_named_tensors_score_as_the_model_does(loaded, trained, batch):
     model, _ = trained
-    found = loaded.signatures["serving_default"](**batch)[export.OUTPUT]
+    found = loaded.signatures["serving_default"](**batch)[exported.OUTPUT]
     # Two orders of float32 sums: relative 1e-5 of rates of a few percent.
     np.testing.assert_allclose(found, model(batch, training=False), rtol=1e-5, atol=1e-5)
 
@@ -88,9 +88,9 @@ def test_raw_columns_score_as_the_named_tensors_do(loaded, trained, batch):
         },
     }
     scored = loaded.signatures["raw_columns"](**{k: tf.constant(v) for k, v in raw.items()})
-    wanted = loaded.signatures["serving_default"](**batch)[export.OUTPUT]
+    wanted = loaded.signatures["serving_default"](**batch)[exported.OUTPUT]
     # The same graph on inputs equal up to one float32 rounding of the rate and the number.
-    np.testing.assert_allclose(scored[export.OUTPUT], wanted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(scored[exported.OUTPUT], wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_raw_columns_take_what_training_never_saw(loaded, trained):
@@ -102,7 +102,7 @@ def test_raw_columns_take_what_training_never_saw(loaded, trained):
         for name, spec in export.raw_inputs(fitted).items()
     }
     raw["number_duration"] = tf.constant([np.nan, 1e30])
-    scored = loaded.signatures["raw_columns"](**raw)[export.OUTPUT].numpy()
+    scored = loaded.signatures["raw_columns"](**raw)[exported.OUTPUT].numpy()
     assert np.isfinite(scored).all()
 
 
@@ -166,8 +166,8 @@ def test_the_explained_signature_gives_the_probes_weights_beside_the_score(
     )
     found = signatures["explained"](**batch)
     # The same graph twice; another order of float32 sums.
-    wanted = signatures["serving_default"](**batch)[export.OUTPUT]
-    np.testing.assert_allclose(found[export.OUTPUT], wanted, rtol=1e-5, atol=1e-5)
+    wanted = signatures["serving_default"](**batch)[exported.OUTPUT]
+    np.testing.assert_allclose(found[exported.OUTPUT], wanted, rtol=1e-5, atol=1e-5)
     weights = found[export.WEIGHTS].numpy()
     np.testing.assert_allclose(weights, attention_probe(model)(batch)["fusion"], rtol=1e-5)
     assert exported.modalities(run_dir / "export") == tuple(fusion_names(model))
@@ -194,7 +194,7 @@ def test_a_model_without_a_gate_has_nothing_to_explain(light, batch, tmp_path):
         "from_static",
     }
     scored = loaded.signatures["from_static"](**in_two_steps(loaded.signatures, batch))
-    assert set(scored) == {export.OUTPUT}
+    assert set(scored) == {exported.OUTPUT}
     with pytest.raises(InputError, match="has no gated fusion with weights to show"):
         exported.modalities(tmp_path)
 
@@ -214,7 +214,7 @@ def test_a_model_that_would_score_otherwise_is_not_exported(light, batch, tmp_pa
     monkeypatch.setattr(
         export.Servable,
         "tensors",
-        lambda self, **inputs: {export.OUTPUT: real(self, **inputs)[export.OUTPUT] + 0.01},
+        lambda self, **inputs: {exported.OUTPUT: real(self, **inputs)[exported.OUTPUT] + 0.01},
     )
     with pytest.raises(RuntimeError, match="not exported"):
         export.export(*light, tmp_path / "out", check={k: v.numpy() for k, v in batch.items()})
@@ -287,9 +287,9 @@ def test_the_two_halves_score_as_the_whole_does(loaded, trained, batch):
     assert inputs["static"].shape == (64, 3 * (8 + 1))
     found, wanted = signatures["from_static"](**inputs), signatures["explained"](**batch)
     # The same operations in two graphs; another order of float32 sums.
-    for name in (export.OUTPUT, export.WEIGHTS):
+    for name in (exported.OUTPUT, export.WEIGHTS):
         np.testing.assert_allclose(found[name], wanted[name], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(found[export.OUTPUT], model(batch), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found[exported.OUTPUT], model(batch), rtol=1e-5, atol=1e-5)
 
 
 def test_a_half_that_would_score_otherwise_is_not_exported(light, batch, tmp_path, monkeypatch):

@@ -5,8 +5,8 @@ import pytest
 from mmnet.models import REGISTRY
 from mmnet.models.mmnet import explained, fusion_names, mmnet
 from mmnet.models.options import MMNetOptions
-from mmnet.schema import FeatureSpec, TextSpec, VectorSpec
-from mmnet.serving.halves import DYNAMIC, STATIC, WIDEST, halves
+from mmnet.schema import OF_PERIODS, FeatureSpec, TextSpec, VectorSpec
+from mmnet.serving.halves import STATIC, WIDEST, halves
 from tests.models.tiny import SPEC, batch
 
 SMALL = {"units": 8, "field_width": 4}
@@ -87,8 +87,8 @@ def test_two_halves_are_the_whole_to_the_bit(name, options, spec, policy):
 
 def test_each_half_reads_its_own_inputs_only():
     static, dynamic = halves(mmnet(SPEC, MMNetOptions(**SMALL)), SPEC)
-    assert set(dynamic.input) == {STATIC} | DYNAMIC & set(SPEC.tensors())
-    assert set(static.input) == set(SPEC.tensors()) - DYNAMIC
+    assert set(dynamic.input) == {STATIC} | OF_PERIODS & set(SPEC.tensors())
+    assert set(static.input) == set(SPEC.tensors()) - OF_PERIODS
 
 
 def test_mmnet_keeps_a_vector_and_a_flag_for_each_modality():

@@ -122,7 +122,7 @@ def test_many_rows_are_decided_as_numpy_decides(fitted):
     network = model()
     scores = np.stack([np.asarray(network(one)) for one in variants])
     tolerance = AboutShareRates(fitted=fitted).tolerance
-    wanted, far = served.decider.expected(scores, read, given, tolerance)
+    wanted, far = served.decider.expected({exported.OUTPUT: scores}, read, given, tolerance)
     found = decided(served, given)
     assert set(found) == set(wanted)
     assert set(wanted["decision"]) == {b"keep", b"explore", b"drop"}

@@ -9,8 +9,9 @@ from mmnet.data import dataset as datasets
 from mmnet.data import input_tables
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
-from mmnet.serving import examples, export, golden
-from mmnet.serving.halves import DYNAMIC, STATIC
+from mmnet.schema import OF_PERIODS
+from mmnet.serving import examples, export, exported, golden
+from mmnet.serving.halves import STATIC
 
 NETWORKS = [name for name, builder in models.REGISTRY.items() if builder.kind == "network"]
 SMALL = {"units": 8, "field_width": 4, "seed": 0}
@@ -46,7 +47,7 @@ def test_every_signature_scores_as_the_keras_model_does(everything, tmp_path, na
     assert np.std(wanted) > 0.01
     export.export(model, dataset.fitted, tmp_path)
     loaded, _ = export.load(tmp_path)
-    static = {name: array for name, array in tensors.items() if name not in DYNAMIC}
+    static = {name: array for name, array in tensors.items() if name not in OF_PERIODS}
     inputs = {
         "serving_default": tensors,
         "explained": tensors,
@@ -55,11 +56,11 @@ def test_every_signature_scores_as_the_keras_model_does(everything, tmp_path, na
         "static": static,
     }
     kept = called(loaded.signatures["static"], static, STATIC)
-    inputs["from_static"] = {name: tensors[name] for name in tensors if name in DYNAMIC}
+    inputs["from_static"] = {name: tensors[name] for name in tensors if name in OF_PERIODS}
     inputs["from_static"][STATIC] = kept
     assert set(loaded.signatures) <= set(inputs)
     for signature in set(loaded.signatures) - {"static"}:  # which gives no scores
-        found = called(loaded.signatures[signature], inputs[signature], export.OUTPUT)
+        found = called(loaded.signatures[signature], inputs[signature], exported.OUTPUT)
         # Relative to the prediction, or to the sd of the rates where that is more.
         scale = np.maximum(np.abs(wanted), dataset.fitted.spec.rate_scale)
         worst = float(np.max(np.abs(found - wanted) / scale))

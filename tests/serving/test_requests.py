@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tensorflow_serving.apis import predict_pb2
 
 from mmnet.data.counts import Calendar
-from mmnet.serving import export, golden, period_texts, request_rules, requests
+from mmnet.serving import export, exported, golden, period_texts, request_rules, requests
 from mmnet.serving.requests import RequestError
 
 SPECS = {
@@ -336,5 +336,9 @@ def test_golden_rows_score_the_same_in_every_format(run_dir):
         found = signature(**{name: tf.constant(array) for name, array in arrays.items()})
         # The same graph on the same values.
         np.testing.assert_allclose(
-            found[export.OUTPUT], batch.outputs[export.OUTPUT], rtol=1e-5, atol=1e-5, err_msg=form
+            found[exported.OUTPUT],
+            batch.outputs[exported.OUTPUT],
+            rtol=1e-5,
+            atol=1e-5,
+            err_msg=form,
         )
