@@ -96,7 +96,7 @@ def measure(
     rows = compared_rows((champion, challenger), periods)
     if len(rows) > most_rows:
         chosen = np.linspace(0, len(rows) - 1, most_rows).astype(np.int64)
-        rows = Examples(rows.items[chosen], rows.times[chosen])
+        rows = rows.taken(chosen)
     start = challenger.dataset.panel.first_period
     before = start - champion.dataset.panel.first_period
     ours = _errors(champion, Examples(rows.items, (rows.times + before).astype(np.int32)))

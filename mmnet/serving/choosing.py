@@ -13,8 +13,8 @@ import numpy as np
 from mmnet.checks import InputError, at_least
 from mmnet.evaluation import metrics
 from mmnet.evaluation.precision import precision_at
+from mmnet.serving import exported
 from mmnet.serving.conversion import CACHE
-from mmnet.serving.exported import OUTPUT, fitted
 from mmnet.serving.runtimes import PRECISIONS, RUNTIMES, Arrays, OpenSignature, Runtime, opened
 
 PARITY = 1e-4
@@ -73,7 +73,7 @@ def fastest(
         InputError: the export or signature does not exist.
     """
     at_least(1, rounds=rounds)
-    scale = _rate_scale(directory)
+    scale = exported.scales(exported.fitted(directory).spec)
     scorers: dict[Runtime, OpenSignature] = {}
     refused: dict[Runtime, str] = {}
     deviation: dict[Runtime, float] = {}
@@ -119,19 +119,14 @@ def fastest(
     return scorers[min(medians, key=lambda runtime: medians[runtime])], trials
 
 
-def _deviation(wanted: Arrays, found: Arrays, rate_scale: float) -> float:
+def _deviation(wanted: Arrays, found: Arrays, scales: Mapping[str, float]) -> float:
     """Returns the largest difference, relative to a score or the sd of rates; for others to 1."""
     far = [0.0]
     for name, array in wanted.items():
-        least = rate_scale if name == OUTPUT else 1.0
+        least = scales.get(name, 1.0)
         relative = np.abs(found[name] - array) / np.maximum(np.abs(array), least)
         far.append(float(np.max(relative, initial=0.0)))
     return float(np.max(far))  # NaN if any is
-
-
-def _rate_scale(directory: str | Path) -> float:
-    """Returns the sd of the training rates, in percent."""
-    return fitted(directory).spec.rate_scale
 
 
 # ------------------------------------------------------------------------------------ quality
@@ -193,7 +188,8 @@ def quality(
         cache: directory of converted signatures.
 
     Returns:
-        The similarity of its scores to those of float32.
+        The similarity of its scores to those of float32; of the least similar ones, where a model
+        has several outputs.
 
     Raises:
         InputError: they are not similar enough, the sample is too small, or as for `opened`.
@@ -212,10 +208,13 @@ def quality(
             precision=precision,
             threads=threads,
             cache=cache,
-        )(sample)[OUTPUT]
+        )(sample)
         for precision in PRECISIONS
     )
-    found = compare(wanted, lower, _rate_scale(directory))
+    scales = exported.scales(exported.fitted(directory).spec)
+    found = least_similar(
+        [compare(wanted[name], lower[name], scale) for name, scale in scales.items()]
+    )
     if not found.is_kept:
         raise InputError(
             "--precision=bfloat16 changes the scores of this model too much: by "
@@ -224,6 +223,16 @@ def quality(
             f"top 5 % {found.overlap:.3f} ({LEAST_OVERLAP:g} at least); use --precision=float32"
         )
     return found
+
+
+def least_similar(found: Sequence[Quality]) -> Quality:
+    """Returns the worst of each measure, NaN if any is."""
+    return Quality(
+        float(np.max([one.deviation for one in found])),
+        float(np.max([one.largest for one in found])),
+        float(np.min([one.correlation for one in found])),
+        float(np.min([one.overlap for one in found])),
+    )
 
 
 def compare(wanted: np.ndarray, found: np.ndarray, rate_scale: float) -> Quality:

@@ -52,7 +52,7 @@ def _nothing(name: str, spec: tf.TensorSpec) -> np.ndarray:
     """Returns the value of an absent feature."""
     shape = spec.shape[1:]
     nothing = 0.0
-    if name == schema.TAXONOMY_MISSING_FLAG.name:
+    if name.startswith(schema.TAXONOMY_MISSING_FLAG.name):  # of any rate
         nothing = 1.0
     if shape.rank == 0:  # a number of the items table
         nothing = np.nan

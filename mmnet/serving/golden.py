@@ -72,17 +72,18 @@ def rows(dataset: Dataset, windows: Windows, examples: Examples, number: int = 3
     from mmnet.evaluation.scenarios import disturb  # imports Keras, which `read` does not need
 
     chosen = np.unique(np.linspace(0, len(examples) - 1, number).astype(int))
-    examples = Examples(examples.items[chosen], examples.times[chosen])
+    examples = examples.taken(chosen)
     (_, found), *_ = windows.batches(examples, len(examples))
     gone = np.zeros((len(examples), windows.window), bool)
     gone[1::2] = True
     tensors = {name: np.asarray(tensor) for name, tensor in disturb(found, gone).items()}
-    panel = dataset.panel
-    counts = {
-        name: np.where(gone, 0, _histories(getattr(panel, name), examples, windows.window))
-        for name in ("clicks", "shares")
-    }
-    target = panel.first_period + examples.times + dataset.fitted.spec.horizon
+    panel, spec = dataset.panel, dataset.fitted.spec
+    counts: Arrays = {}
+    for rate in ("", *(one.name for one in spec.rates)):
+        of_rate = panel.of_rate(rate)
+        for name, array in zip(spec.counts(rate), (of_rate.clicks, of_rate.shares), strict=True):
+            counts[name] = np.where(gone, 0, _histories(array, examples, windows.window))
+    target = panel.first_period + examples.times + spec.horizon
     ids = panel.item_ids[examples.items].astype(str).astype(object)
     keys = {ITEM: ids, period_texts.TARGET: _labels(dataset, target)}
     columns = counts | _columns(tensors, dataset.fitted) | _periods(dataset, examples)
@@ -120,9 +121,8 @@ def _labels(dataset: Dataset, numbers: np.ndarray) -> np.ndarray:
 def _columns(tensors: Arrays, fitted: Fitted) -> Arrays:
     spec, separator = fitted.spec, separator_of(fitted.tables)
     columns: Arrays = {}
-    for name in (schema.TAXONOMY_RATE.name, schema.TAXONOMY_MISSING_FLAG.name):
-        if name in tensors:
-            columns[name] = tensors[name]
+    for rate in ("", *(one.name for one in spec.rates)):
+        columns |= {name: tensors[name] for name in spec.hidden(rate)[1]}
     for vector in spec.vectors:
         columns[vector.tensor] = tensors[vector.tensor]
     for field in spec.fields:

@@ -171,7 +171,7 @@ class Profile(_Model):
 def sample(examples: Examples, number: int = ROWS) -> Examples:
     """Chooses evenly spaced examples, at most `number`."""
     chosen = np.unique(np.linspace(0, len(examples) - 1, number).astype(int))
-    return Examples(examples.items[chosen], examples.times[chosen])
+    return examples.taken(chosen)
 
 
 def observe(dataset: Dataset, windows: Windows, examples: Examples) -> Values:

@@ -7,7 +7,7 @@ whichever way they arrive, and no answer is NaN because an input was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +26,7 @@ MAX_TEXTS_BYTES = 8 << 20
 MAX_EXAMPLE_BYTES = 1 << 20
 """Bytes of one serialized example, vectors and texts included."""
 COUNT = "a whole number of 0 or more, below 2**53"
+FLAGS = (schema.MISSING_FLAG.name, schema.TAXONOMY_MISSING_FLAG.name)
 ROUNDING = 1e-4
 """By how much a rate of float32 may pass 100 percent: its own rounding there is 8e-6."""
 
@@ -41,6 +42,9 @@ class Rules:
         limits: name -> lowest and highest value, both allowed, and the rule in words.
         whole: float inputs that hold counts.
         shares_within_clicks: whether `shares` may not exceed `clicks`.
+        counts: names of clicks and shares, of each rate.
+        may_be_absent: groups of inputs that a request may leave out together: name -> the value
+            that stands for nothing.
         columns: inputs that a serialized example holds; empty = there are no such examples.
     """
 
@@ -48,6 +52,8 @@ class Rules:
     limits: Mapping[str, tuple[float, float, str]] = field(default_factory=dict)
     whole: frozenset[str] = frozenset()
     shares_within_clicks: bool = False
+    counts: Sequence[tuple[str, str]] = (("clicks", "shares"),)
+    may_be_absent: Sequence[Mapping[str, float]] = ()
     columns: Mapping[str, tf.TensorSpec] = field(default_factory=dict)
 
     def problem(self, arrays: Arrays) -> str:
@@ -71,7 +77,8 @@ class Rules:
             except ValueError as error:
                 return str(error)
         checked = (self._of_input(name, array) for name, array in arrays.items())
-        return next(filter(None, checked), "") or _of_texts(arrays) or self._of_shares(arrays)
+        of_shares = (self._of_shares(arrays, *names) for names in self.counts)
+        return next(filter(None, checked), "") or _of_texts(arrays) or "".join(of_shares)
 
     def _of_input(self, name: str, array: np.ndarray) -> str:
         if array.dtype == object:
@@ -91,16 +98,16 @@ class Rules:
                 return _refused(name, array, bad, rule)
         return ""
 
-    def _of_shares(self, arrays: Arrays) -> str:
-        clicks, shares = arrays.get("clicks"), arrays.get("shares")
+    def _of_shares(self, arrays: Arrays, of_clicks: str, of_shares: str) -> str:
+        clicks, shares = arrays.get(of_clicks), arrays.get(of_shares)
         if clicks is None or shares is None or clicks.shape != shares.shape:
             return ""
         if self.shares_within_clicks:
-            rule, bad = "not above clicks", shares > clicks
+            rule, bad = f"not above {of_clicks}", shares > clicks
         else:
-            rule = f"below a rate of {schema.LARGEST_RATE:,.0f} percent of clicks"
+            rule = f"below a rate of {schema.LARGEST_RATE:,.0f} percent of {of_clicks}"
             bad = 100.0 * shares / np.maximum(clicks, 1) >= schema.LARGEST_RATE
-        return _refused("shares", shares, bad, rule) if bad.any() else ""
+        return _refused(of_shares, shares, bad, rule) if bad.any() else ""
 
 
 def of(fitted: Fitted | None, columns: Mapping[str, tf.TensorSpec]) -> Rules:
@@ -117,20 +124,29 @@ def of(fitted: Fitted | None, columns: Mapping[str, tf.TensorSpec]) -> Rules:
     counts = (0.0, LARGEST - 1, COUNT)
     rates = (0.0, most + ROUNDING, f"a rate in percent, from 0 to {most:,.0f}")
     flags = (0.0, 1.0, "0 or 1")
+    limits: dict[str, tuple[float, float, str]] = {}
+    whole: set[str] = set()
+    all_rates = ("", *(rate.name for rate in spec.rates))
+    for rate in all_rates:
+        names = spec.sequences(rate)
+        limits |= dict.fromkeys((*spec.counts(rate), names[schema.CLICKS.name]), counts)
+        limits |= {
+            own: flags if main in FLAGS else rates
+            for main, own in names.items()
+            if main != schema.CLICKS.name
+        }
+        whole |= {own for main, own in names.items() if main in (schema.CLICKS.name, *FLAGS)}
+    absent: list[dict[str, float]] = []
+    for rate in all_rates[1:]:
+        own, trends = spec.hidden(rate)
+        absent += [own | dict.fromkeys(spec.counts(rate), 0), trends]
     return Rules(
         may_be_unknown=frozenset(spec.column_tensor("number", one.name) for one in spec.numerics),
-        limits={
-            schema.CLICKS.name: counts,
-            "shares": counts,
-            schema.SHARE_RATE.name: rates,
-            schema.TAXONOMY_RATE.name: rates,
-            schema.MISSING_FLAG.name: flags,
-            schema.TAXONOMY_MISSING_FLAG.name: flags,
-        },
-        whole=frozenset(
-            {schema.CLICKS.name, schema.MISSING_FLAG.name, schema.TAXONOMY_MISSING_FLAG.name}
-        ),
+        limits=limits,
+        whole=frozenset(whole),
         shares_within_clicks=not above,
+        counts=tuple(spec.counts(rate) for rate in all_rates),
+        may_be_absent=absent,
         columns=columns,
     )
 

@@ -325,7 +325,11 @@ def _checked(
     for name in columns:
         if name not in specs:
             raise _unknown_input(name, specs)
-    missing = [name for name in specs if name not in columns and name not in period_texts.NAMES]
+    absent = dict.fromkeys(period_texts.NAMES, 0.0)
+    for group in rules.may_be_absent:
+        if not any(name in columns for name in group):
+            absent |= group
+    missing = [name for name in specs if name not in columns and name not in absent]
     if missing:
         raise RequestError(f"input {missing[0]!r} is missing ({len(missing)} are)")
     rows = {name: _rows(name, columns[name]) for name in specs if name in columns}
@@ -336,16 +340,22 @@ def _checked(
             f"all inputs must have as many rows. Received: {rows[few]} of {few}, {rows[many]} of "
             f"{many}"
         )
-    left_out = np.full(rows[many], b"", object)
     arrays = {
         name: _array(name, columns[name], spec, separators.get(name))
         if name in columns
-        else left_out
+        else _left_out(spec, rows[many], absent[name])
         for name, spec in specs.items()
     }
     if problem := rules.problem(arrays):
         raise RequestError(problem)
     return arrays
+
+
+def _left_out(spec: tf.TensorSpec, rows: int, nothing: float) -> np.ndarray:
+    """Returns an input that a request leaves out: an empty period, or no history of a rate."""
+    if spec.dtype == tf.string:
+        return np.full(rows, b"", object)
+    return np.full((rows, *spec.shape[1:]), nothing, spec.dtype.as_numpy_dtype)
 
 
 def _unknown_input(name: Any, specs: Specs) -> RequestError:

@@ -70,8 +70,12 @@ def test_a_relative_difference_is_allowed_where_a_score_is_large():
     wanted = np.array([100.0, 0.0])
     found = {exported.OUTPUT: np.array([101.0, 0.1])}
     # 1 of 100, and 0.1 of a sd of 20: the first is the larger one.
-    assert choosing._deviation({exported.OUTPUT: wanted}, found, 20) == pytest.approx(0.01)
-    assert choosing._deviation({exported.OUTPUT: wanted}, found, 2) == pytest.approx(0.05)
+    assert choosing._deviation(
+        {exported.OUTPUT: wanted}, found, {exported.OUTPUT: 20}
+    ) == pytest.approx(0.01)
+    assert choosing._deviation(
+        {exported.OUTPUT: wanted}, found, {exported.OUTPUT: 2}
+    ) == pytest.approx(0.05)
 
 
 def test_the_runtimes_that_are_there_pass_on_a_real_export(directory, cache):
