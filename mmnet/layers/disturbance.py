@@ -60,21 +60,29 @@ class _Disturbance(keras.layers.Layer):
         # Rates and clicks pass through untouched, also under a mixed precision policy.
         super().__init__(autocast=False, **kwargs)
 
-    def call(self, share_rate, missing_flag, clicks=None, training=False):
+    def call(self, share_rate, missing_flag, clicks=None, further=(), training=False):
         evidence = () if clicks is None else (clicks,)
         named = {} if clicks is None else {"clicks": clicks}
         checks.same_shape(share_rate=share_rate, missing_flag=missing_flag, **named)
         if not training:
-            return share_rate, missing_flag, *evidence
+            return share_rate, missing_flag, *evidence, *keras.tree.flatten(further)
+        hidden = self.hidden(missing_flag, clicks)
         missing_flag, share_rate, *evidence = hide_steps(
-            self.hidden(missing_flag, clicks), missing_flag, share_rate, *evidence
+            hidden, missing_flag, share_rate, *evidence
         )
-        return share_rate, missing_flag, *evidence
+        others = []
+        for rate, flag, counted in further:
+            flag, rate, counted = hide_steps(hidden, flag, rate, counted)
+            others += [rate, flag, counted]
+        return share_rate, missing_flag, *evidence, *others
 
-    def compute_output_spec(self, share_rate, missing_flag, clicks=None, training=False):
+    def compute_output_spec(
+        self, share_rate, missing_flag, clicks=None, further=(), training=False
+    ):
         inputs = (
             (share_rate, missing_flag) if clicks is None else (share_rate, missing_flag, clicks)
         )
+        inputs = (*inputs, *keras.tree.flatten(further))
         return tuple(keras.KerasTensor(x.shape, x.dtype) for x in inputs)
 
     def hidden(self, missing_flag, clicks=None):
@@ -92,10 +100,12 @@ class ColdStartDisturbance(_Disturbance):
         share_rate: y, [batch, window], in percent.
         missing_flag: m, [batch, window], 1.0 where a step is missing.
         clicks: evidence behind each rate, [batch, window]; may be left out.
+        further: `(share_rate, missing_flag, clicks)` of each further rate, [batch, window] each;
+            the same steps are hidden as in the main one. May be left out.
 
     Returns:
         `(share_rate, missing_flag)`, or with clicks `(share_rate, missing_flag, clicks)`; same
-        shapes and units.
+        shapes and units. Those of further rates follow in the same tuple.
 
     Raises:
         ValueError: the shapes differ.
@@ -164,7 +174,7 @@ class MultiMode(_Disturbance):
     history is disturbed more often (up to twice the weight), and one that is poor by nature, an
     example of a disturbed mode already, is left what little it has. Where all windows have c
     clicks, these are the fixed weights. Clicks rather than seen steps are counted, since a step
-    seen through one click tells nothing.
+    seen through one click tells nothing. With further rates, the clicks are the main one's.
 
     Args:
         mode_weights: relative frequencies of (normal, cold, noisy); need not sum to 1.

@@ -10,7 +10,7 @@ from mmnet import checks
 from mmnet.layers.attention import HANAttention
 from mmnet.layers.embedding import SequenceEmbedding
 from mmnet.layers.tcn import TemporalConvolution
-from mmnet.models.fine_granularity import in_standard_deviations
+from mmnet.models.fine_granularity import added, in_standard_deviations, of_rate
 from mmnet.schema import FeatureSpec
 
 SOFTMAX_AXES = {"granularity": -2, "time": -3}
@@ -27,6 +27,8 @@ def attend_to_taxonomies(
 ):
     """Attend to the item and its taxonomies at each step: Yu et al. (2021) section 4.3, Eq. 5, 6.
 
+    A taxonomy has one vector per step for all rates: the sum of those of its means.
+
     Args:
         item: h^m of the fine-granularity module, [batch, window, units].
         inputs: tensors of the dataset.
@@ -40,11 +42,18 @@ def attend_to_taxonomies(
         h^mg, [batch, window, units].
     """
     checks.one_of(SOFTMAX_AXES, softmax_axis=softmax_axis)
-    rate = in_standard_deviations(inputs["taxonomy_rate"], spec, "scaled_taxonomy_rate")
     # One vector per step and taxonomy. [batch, window, taxonomies, units]
-    taxonomies = SequenceEmbedding(units, flags=taxonomy_flags, name="taxonomy_embedding")(
-        rate, inputs["taxonomy_missing_flag"]
-    )
+    embedded = []
+    for rate in (None, *spec.rates):
+        own = spec.sequences(rate.name if rate else "")
+        means = in_standard_deviations(
+            inputs[own["taxonomy_rate"]], rate or spec, of_rate("scaled_taxonomy_rate", rate)
+        )
+        embedding = SequenceEmbedding(
+            units, flags=taxonomy_flags, name=of_rate("taxonomy_embedding", rate)
+        )
+        embedded.append(embedding(means, inputs[own["taxonomy_missing_flag"]]))
+    taxonomies = added(embedded, "all_taxonomy_rates")
     # At each step, how far to trust the item and how far each taxonomy. [batch, window, units]
     item = keras.layers.Reshape((spec.window, 1, units), name="item_granularity")(item)
     granularities = keras.layers.Concatenate(axis=2, name="granularities")([item, taxonomies])

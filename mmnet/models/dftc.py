@@ -31,7 +31,8 @@ def dftc(spec: FeatureSpec, options: DftcOptions) -> keras.Model:
         options: see `DftcOptions`.
 
     Returns:
-        A model from a dict of all tensors of `spec` to percent, [batch].
+        A model from a dict of all tensors of `spec` to percent, [batch]; with several
+        `spec.outputs()` [batch, outputs].
 
     Raises:
         ValueError: an argument is out of its range, the window is shorter than `kernel`, or

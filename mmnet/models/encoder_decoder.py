@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -21,14 +23,16 @@ def encoder_decoder(spec: FeatureSpec, options: EncoderDecoderOptions) -> keras.
 
     Yu et al. (2021) section 6.2, after Cho et al. (2014). Meta-info, gated fusion and prediction
     are MMNet's own, instead of Cho's maxout read-out; q is the decoder's last state. The
-    loss sees the prediction at the horizon only, so the rates on the way are free.
+    loss sees the prediction at the horizon only, so the rates on the way are free. With several
+    horizons q is made of the states at all of them.
 
     Args:
         spec: the tensors of the dataset and their fitted statistics.
         options: see `EncoderDecoderOptions`.
 
     Returns:
-        A model from a dict of all tensors of `spec` to percent, [batch].
+        A model from a dict of all tensors of `spec` to percent, [batch]; with several
+        `spec.outputs()` [batch, outputs].
 
     Raises:
         ValueError: an argument is out of its range, or "rate_only" with evidence.
@@ -44,8 +48,10 @@ def encoder_decoder(spec: FeatureSpec, options: EncoderDecoderOptions) -> keras.
         summary = keras.layers.Dense(units, "tanh", name="summary")(encoded)
         start = keras.layers.Dense(units, "tanh", name="decoder_start")(summary)
         # Its state at the horizon: q. [batch, units]
-        decoder = RateDecoder(spec.horizon, name="decoder")
+        decoder = RateDecoder(spec.horizon, spec.horizons, name="decoder")
         history = decoder(summary, start, steps.share_rate, steps.missing_flag)
+        if spec.horizons:
+            history = keras.layers.Dense(units, name="all_horizons")(history)
         # What the item itself says: u, c, v, as far as it has them. [batch, units] each
         content = meta_info(tensors, spec, options)
         # How far to trust each of them, and the prediction. [batch]
@@ -66,6 +72,7 @@ class RateDecoder(keras.layers.Layer):
 
     Args:
         horizon: h, periods from the window's end to the target.
+        horizons: further ones, ascending, each above h.
 
     Call arguments:
         summary: e, [batch, units].
@@ -74,35 +81,44 @@ class RateDecoder(keras.layers.Layer):
         missing_flag: m, [batch, window]; None always uses the last step.
 
     Returns:
-        s_h, [batch, units].
+        s_h, [batch, units]; with further horizons, the states at all of them side by side,
+        [batch, horizons * units].
 
     Raises:
         ValueError: `horizon` is below 1.
     """
 
-    def __init__(self, horizon: int, **kwargs):
+    def __init__(self, horizon: int, horizons: Sequence[int] = (), **kwargs):
         super().__init__(**kwargs)
-        self.horizon = checks.at_least(1, horizon=horizon)
+        self.horizon, self.horizons = checks.at_least(1, horizon=horizon), tuple(horizons)
 
     def build(self, summary_shape, start_shape, *_, **__):
         units = start_shape[-1]
         self._cell = keras.layers.GRUCell(units, dtype=self.dtype_policy, name="cell")
         self._cell.build((None, 1 + summary_shape[-1]))
-        if self.horizon > 1:  # the read-out after the last step would be read by nobody
+        if (
+            self.horizon > 1 or self.horizons
+        ):  # the read-out after the last step would be read by nobody
             self._read_out = keras.layers.Dense(1, dtype=self.dtype_policy, name="read_out")
             self._read_out.build((None, units))
         self.built = True
 
     def call(self, summary, start, share_rate, missing_flag=None):
         rate, state = _last_seen(share_rate, missing_flag), start
-        for period in range(self.horizon):
+        asked, states = (self.horizon, *self.horizons), []
+        for period in range(asked[-1]):
             if period:
                 rate = self._read_out(state)
             state, _ = self._cell(ops.concatenate([rate, summary], axis=-1), [state])
-        return state
+            if period + 1 in asked:
+                states.append(state)
+        return ops.concatenate(states, axis=-1) if self.horizons else state
 
     def get_config(self):
-        return {**super().get_config(), "horizon": self.horizon}
+        config = {"horizon": self.horizon}
+        if self.horizons:  # left out else: the configuration stays that of earlier versions
+            config["horizons"] = list(self.horizons)
+        return {**super().get_config(), **config}
 
 
 def _last_seen(share_rate, missing_flag):

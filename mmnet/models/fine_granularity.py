@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
 
 from mmnet.layers.bounds import Bounded
-from mmnet.layers.disturbance import MultiMode
+from mmnet.layers.disturbance import HiddenHistory, MultiMode
 from mmnet.layers.embedding import SequenceEmbedding
 from mmnet.models.options import DisturbanceOptions
-from mmnet.schema import FeatureSpec
+from mmnet.schema import HISTORY, FeatureSpec, RateSpec
 
 
 def model_inputs(spec: FeatureSpec) -> dict[str, keras.KerasTensor]:
@@ -32,20 +33,61 @@ def bounded(
     }
 
 
-def in_standard_deviations(rate: keras.KerasTensor, spec: FeatureSpec, name: str):
+def in_standard_deviations(rate: keras.KerasTensor, spec: FeatureSpec | RateSpec, name: str):
     """Divide percent by the training sd, without centring: a missing step must stay 0."""
     return keras.layers.Rescaling(1 / spec.rate_scale, name=name)(rate)
 
 
+def of_rate(name: str, rate: RateSpec | None) -> str:
+    """Name a layer that each rate has: as it is for the main rate.
+
+    >>> like = RateSpec(name="like", rate_scale=1, rate_mean=2, max_rate=100)
+    >>> of_rate("sequence_embedding", None), of_rate("sequence_embedding", like)
+    ('sequence_embedding', 'sequence_embedding_of_like')
+    """
+    return name if rate is None else f"{name}_of_{rate.tensor.removeprefix('rate_')}"
+
+
 class History(NamedTuple):
-    """An item's own history, [batch, window] each, in training with some of it hidden."""
+    """An item's own history, [batch, window] each, in training with some of it hidden.
+
+    Attributes:
+        share_rate: percent, of the main rate.
+        missing_flag: likewise.
+        clicks: likewise.
+        further: the same of each further rate, in the order of `FeatureSpec.rates`; the same steps
+            are hidden.
+    """
 
     share_rate: keras.KerasTensor
     missing_flag: keras.KerasTensor
     clicks: keras.KerasTensor
+    further: tuple[History, ...] = ()
+
+    def of(self, rate: str, spec: FeatureSpec) -> History:
+        """Returns the history of one rate; the empty name is that of the main one."""
+        names = [one.name for one in spec.rates]
+        return self.further[names.index(rate)] if rate else self._replace(further=())
+
+    def hidden(self, spec: FeatureSpec) -> History:
+        """Returns the history of a cold start, for layers that must not read this one."""
+        own = HiddenHistory(name="hidden_history")(*self[:3])
+        further = [
+            HiddenHistory(name=of_rate("hidden_history", rate))(*history[:3])
+            for rate, history in zip(spec.rates, self.further, strict=True)
+        ]
+        return _joined([*own, *(tensor for one in further for tensor in one)])
 
 
-def disturbed_history(inputs: dict[str, keras.KerasTensor], options: DisturbanceOptions) -> History:
+def _joined(tensors: Sequence[keras.KerasTensor]) -> History:
+    """A history from the tensors of all rates, three of each."""
+    main, *further = (History(*tensors[start : start + 3]) for start in range(0, len(tensors), 3))
+    return main._replace(further=tuple(further))
+
+
+def disturbed_history(
+    inputs: dict[str, keras.KerasTensor], options: DisturbanceOptions, spec: FeatureSpec
+) -> History:
     """Disturb each example by its mode: Yu et al. (2021) section 4.2 and Fig. 2."""
     modes = MultiMode(
         options.mode_weights,
@@ -55,17 +97,34 @@ def disturbed_history(inputs: dict[str, keras.KerasTensor], options: Disturbance
         options.seed,
         name="multi_mode",
     )
-    return History(*modes(inputs["share_rate"], inputs["missing_flag"], inputs["clicks"]))
+    names = [spec.sequences(rate.name) for rate in spec.rates]
+    further = [[inputs[own[tensor.name]] for tensor in HISTORY] for own in names]
+    main = [inputs[tensor.name] for tensor in HISTORY]
+    return _joined(modes(*main, further=further) if further else modes(*main))
 
 
 def fine_granularity(history: History, spec: FeatureSpec, *, units: int, evidence: bool):
     """Yu et al. (2021) section 4.2, Eq. 3.
 
+    Further rates have vectors of their own, which are added step by step: the modules behind read
+    as many vectors as of one rate.
+
     Returns:
         h^m, one vector per step, which knows whether the step was seen; [batch, window, units].
     """
-    share_rate = in_standard_deviations(history.share_rate, spec, "scaled_share_rate")
-    embedding = SequenceEmbedding(units, evidence=evidence, name="sequence_embedding")
-    if evidence:
-        return embedding(share_rate, history.missing_flag, history.clicks)
-    return embedding(share_rate, history.missing_flag)
+    embedded = []
+    for rate in (None, *spec.rates):
+        own = history if rate is None else history.of(rate.name, spec)
+        scaled = of_rate("scaled_share_rate", rate)
+        share_rate = in_standard_deviations(own.share_rate, rate or spec, scaled)
+        embedding = SequenceEmbedding(
+            units, evidence=evidence, name=of_rate("sequence_embedding", rate)
+        )
+        clicks = (own.clicks,) if evidence else ()
+        embedded.append(embedding(share_rate, own.missing_flag, *clicks))
+    return added(embedded, "all_rates")
+
+
+def added(vectors: Sequence[keras.KerasTensor], name: str) -> keras.KerasTensor:
+    """Adds the vectors of several rates; those of a single one are returned as they are."""
+    return keras.layers.Add(name=name)(list(vectors)) if len(vectors) > 1 else vectors[0]

@@ -27,7 +27,8 @@ def gru(spec: FeatureSpec, options: GruOptions) -> keras.Model:
         options: see `GruOptions`.
 
     Returns:
-        A model from a dict of all tensors of `spec` to percent, [batch].
+        A model from a dict of all tensors of `spec` to percent, [batch]; with several
+        `spec.outputs()` [batch, outputs].
 
     Raises:
         ValueError: an argument is out of its range, or "rate_only" with gru_mask or evidence.

@@ -7,6 +7,7 @@ Three heads: "direct" is the paper's, "smoothed" corrects a prior by the item's 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple, get_args
 
 import keras
@@ -17,10 +18,23 @@ from mmnet.layers.attention import HANAttention
 from mmnet.layers.evidence import PriorClicks, SmoothedRate, TaxonomyCentre, clipped
 from mmnet.layers.mixture import DirectWeight, MixedRate
 from mmnet.layers.presence import AbsentVectors
-from mmnet.models.fine_granularity import History, in_standard_deviations
+from mmnet.models.fine_granularity import History, in_standard_deviations, of_rate
 from mmnet.models.meta_info import Modality
 from mmnet.models.options import HeadOptions, Link, NetworkOptions
-from mmnet.schema import FeatureSpec
+from mmnet.schema import PREDICTED, FeatureSpec, Output
+
+
+def part_of(part: str, output: str = PREDICTED) -> str:
+    """Name a layer that each output has: as it is for the main output.
+
+    Args:
+        part: its name for the main output.
+        output: `Output.name`.
+
+    >>> part_of("prior_clicks"), part_of("prior_clicks", "predicted_like_h2")
+    ('prior_clicks', 'prior_clicks_of_like_h2')
+    """
+    return part if output == PREDICTED else f"{part}_of_{output.removeprefix('predicted_')}"
 
 
 class Prior(NamedTuple):
@@ -28,11 +42,12 @@ class Prior(NamedTuple):
 
     Attributes:
         vector: [batch, any width].
-        centre: z of the taxonomies' as-of means, [batch, 1]; None where no taxonomy is read.
+        centres: z of the taxonomies' as-of means of each output's rate, [batch, 1] each; none
+            where no taxonomy is read.
     """
 
     vector: keras.KerasTensor
-    centre: keras.KerasTensor | None
+    centres: tuple[keras.KerasTensor, ...]
 
 
 def prediction(
@@ -52,6 +67,10 @@ def prediction(
     `prior` as well, that is one of two predictions, made from the prior's own vector; the other
     one is the paper's, and a weight g mixes them per example.
 
+    With several outputs (`spec.outputs()`) they share the hidden units and have the rest each: the
+    prior, its clicks, the weights of the steps, g. A prior is corrected by the clicks of its own
+    rate alone.
+
     Args:
         vector: vector of each example, [batch, any width].
         spec: statistics of the rates.
@@ -64,27 +83,50 @@ def prediction(
             `vector`, which then must not have read the history.
 
     Returns:
-        Percent, [batch].
+        Percent, [batch]; with several outputs [batch, outputs].
     """
+    outputs = spec.outputs()
     hidden = _hidden(vector, options, moment, name="mlp", joined="fused_and_moment")
     # In float32 under any policy: bfloat16 would tie predictions that differ by less than 0.4 %.
-    standardised = keras.layers.Dense(1, dtype="float32", name="standardised_share_rate")(hidden)
+    standardised = _standardised(hidden, outputs, "standardised_share_rate")
     if smoothed is None:
-        return _rate(spec, options, "predicted_share_rate")(standardised)
+        return _joined(
+            [
+                _rate(spec, options, output, output.name)(one)
+                for output, one in zip(outputs, standardised, strict=True)
+            ],
+            outputs,
+        )
     if prior is None:
-        return _smoothed(standardised, hidden, smoothed, spec, options, "predicted_share_rate")[0]
-    # f, which has read the history. [batch]
-    direct = _rate(spec, options, "direct_share_rate")(standardised)
-    # s, of all but the history, and then of its clicks. [batch]
+        return _joined(
+            [
+                _smoothed(one, hidden, smoothed, spec, options, output, output.name)[0]
+                for output, one in zip(outputs, standardised, strict=True)
+            ],
+            outputs,
+        )
+    # What all but the history says. [batch, units]
     known = _hidden(prior.vector, options, moment, name="prior_mlp", joined="prior_and_moment")
-    standardised = keras.layers.Dense(1, dtype="float32", name="standardised_prior_rate")(known)
-    if prior.centre is not None:
-        add = keras.layers.Add(dtype="float32", name="centred_prior_rate")
-        standardised = add([standardised, prior.centre])
-    rate, own = _smoothed(standardised, known, smoothed, spec, options, "smoothed_share_rate")
-    # g, and what it makes of the two. [batch]
-    weight = DirectWeight(name="direct_weight")([hidden, known], smoothed.clicks, own)
-    return MixedRate(name="predicted_share_rate")(rate, direct, weight)
+    of_prior = _standardised(known, outputs, "standardised_prior_rate")
+    rates = []
+    for number, output in enumerate(outputs):
+        # f, which has read the history. [batch]
+        name = part_of("direct_share_rate", output.name)
+        direct = _rate(spec, options, output, name)(standardised[number])
+        # s, of all but the history, and then of its clicks. [batch]
+        centred = of_prior[number]
+        if prior.centres:
+            name = part_of("centred_prior_rate", output.name)
+            add = keras.layers.Add(dtype="float32", name=name)
+            centred = add([centred, prior.centres[number]])
+        name = part_of("smoothed_share_rate", output.name)
+        rate, own = _smoothed(centred, known, smoothed, spec, options, output, name)
+        # g, and what it makes of the two. [batch]
+        clicks = smoothed.of(output.rate, spec).clicks
+        weigh = DirectWeight(name=part_of("direct_weight", output.name))
+        weight = weigh([hidden, known], clicks, own)
+        rates.append(MixedRate(name=output.name)(rate, direct, weight))
+    return _joined(rates, outputs)
 
 
 def mixed_prior(
@@ -104,30 +146,43 @@ def mixed_prior(
         options: `coarse_granularity=False` leaves the taxonomies out, `taxonomy_flags=False`
             their missing flags.
     """
-    vectors, centre = [], None
+    vectors, centres = [], []
     if options.coarse_granularity and spec.taxonomies:
-        rate, missing_flag = inputs["taxonomy_rate"], inputs["taxonomy_missing_flag"]
-        trend = in_standard_deviations(rate, spec, "scaled_trend")
-        if options.taxonomy_flags:
-            trend = keras.layers.Concatenate(name="flagged_trend")([trend, missing_flag])
+        trends = []
+        for rate in (None, *spec.rates):
+            own = spec.sequences(rate.name if rate else "")
+            means = inputs[own["taxonomy_rate"]]
+            trends.append(
+                in_standard_deviations(means, rate or spec, of_rate("scaled_trend", rate))
+            )
+            if options.taxonomy_flags:
+                trends.append(inputs[own["taxonomy_missing_flag"]])
+        trend = trends[0]
+        if len(trends) > 1:
+            trend = keras.layers.Concatenate(name="flagged_trend")(trends)
         trend = keras.layers.Flatten(name="flat_trend")(trend)
         # One dense layer: a second tower of convolutions would double a training step.
         vectors.append(keras.layers.Dense(options.units, "relu", name="taxonomy_trend")(trend))
-        centre = TaxonomyCentre(
-            spec.rate_scale,
-            spec.rate_mean,
-            spec.max_rate,
-            link=options.link,
-            name="taxonomy_centre",
-        )(rate, missing_flag)
+        for output in spec.outputs():
+            own, of = spec.sequences(output.rate), spec.of_rate(output.rate)
+            centre = TaxonomyCentre(
+                of.rate_scale,
+                of.rate_mean,
+                of.max_rate,
+                link=options.link,
+                name=part_of("taxonomy_centre", output.name),
+            )
+            centres.append(
+                centre(inputs[own["taxonomy_rate"]], inputs[own["taxonomy_missing_flag"]])
+            )
     vectors += [modality.vector for modality in content]
     if not vectors:  # a constant prior
-        return Prior(keras.layers.Rescaling(0.0, name="nothing_known")(history.missing_flag), None)
+        return Prior(keras.layers.Rescaling(0.0, name="nothing_known")(history.missing_flag), ())
     present = [modality.present for modality in content]
     fused = HANAttention(name="prior_fusion")(vectors, present or None)[0]
     if content:
         fused = AbsentVectors(name="absent_from_prior")(fused, present)
-    return Prior(fused, centre)
+    return Prior(fused, tuple(centres))
 
 
 def _hidden(vector, options: HeadOptions, moment, *, name: str, joined: str):
@@ -141,10 +196,30 @@ def _hidden(vector, options: HeadOptions, moment, *, name: str, joined: str):
     return hidden
 
 
-def _rate(spec: FeatureSpec, options: HeadOptions, name: str, *, clip: bool = True):
-    """The layer that brings z back to percent."""
+def _standardised(hidden, outputs: Sequence[Output], name: str) -> list[keras.KerasTensor]:
+    """The z of each output, [batch, 1] each."""
+    return [
+        keras.layers.Dense(1, dtype="float32", name=part_of(name, output.name))(hidden)
+        for output in outputs
+    ]
+
+
+def _joined(rates: Sequence[keras.KerasTensor], outputs: Sequence[Output]) -> keras.KerasTensor:
+    """One tensor of all outputs, [batch, outputs]; a single one stays [batch]."""
+    if len(rates) == 1:
+        return rates[0]
+    columns = [
+        keras.layers.Reshape((1,), dtype="float32", name=f"column_of_{output.name}")(rate)
+        for output, rate in zip(outputs, rates, strict=True)
+    ]
+    return keras.layers.Concatenate(dtype="float32", name="all_outputs")(columns)
+
+
+def _rate(spec: FeatureSpec, options: HeadOptions, output: Output, name: str, *, clip: bool = True):
+    """The layer that brings z of an output back to percent."""
+    of = spec.of_rate(output.rate)
     return PredictedRate(
-        spec.rate_scale, spec.rate_mean, spec.max_rate, link=options.link, clip=clip, name=name
+        of.rate_scale, of.rate_mean, of.max_rate, link=options.link, clip=clip, name=name
     )
 
 
@@ -154,13 +229,16 @@ def _smoothed(
     history: History,
     spec: FeatureSpec,
     options: HeadOptions,
+    output: Output,
     name: str,
 ):
     """The smoothed rate and the weight of the item's own clicks in it, [batch] each."""
-    prior_rate = _rate(spec, options, "prior_share_rate", clip=False)(standardised)
-    prior_clicks = PriorClicks(name="prior_clicks")(hidden)
-    layer = SmoothedRate(spec.max_rate, name=name)
-    return layer(prior_rate, prior_clicks, history.share_rate, history.clicks)
+    prior_name = part_of("prior_share_rate", output.name)
+    prior_rate = _rate(spec, options, output, prior_name, clip=False)(standardised)
+    prior_clicks = PriorClicks(name=part_of("prior_clicks", output.name))(hidden)
+    layer = SmoothedRate(spec.of_rate(output.rate).max_rate, name=name)
+    own = history.of(output.rate, spec)
+    return layer(prior_rate, prior_clicks, own.share_rate, own.clicks)
 
 
 @keras.saving.register_keras_serializable(package="mmnet")

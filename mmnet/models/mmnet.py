@@ -6,7 +6,6 @@ import keras
 from keras import ops
 
 from mmnet.layers.attention import HANAttention
-from mmnet.layers.disturbance import HiddenHistory
 from mmnet.layers.evidence import SmoothedRate
 from mmnet.layers.presence import AbsentVectors
 from mmnet.models.coarse_granularity import attend_to_taxonomies, temporal_mining
@@ -18,12 +17,12 @@ from mmnet.models.fine_granularity import (
     fine_granularity,
     model_inputs,
 )
-from mmnet.models.heads import Prior, mixed_prior, prediction
+from mmnet.models.heads import Prior, mixed_prior, part_of, prediction
 from mmnet.models.meta_info import Modality, meta_info
 from mmnet.models.moment import moment_vector
 from mmnet.models.options import HeadOptions, MMNetOptions
 from mmnet.models.seeding import seeded
-from mmnet.schema import FeatureSpec
+from mmnet.schema import PREDICTED, FeatureSpec
 
 
 def mmnet(spec: FeatureSpec, options: MMNetOptions) -> keras.Model:
@@ -36,7 +35,8 @@ def mmnet(spec: FeatureSpec, options: MMNetOptions) -> keras.Model:
         options: see `MMNetOptions`.
 
     Returns:
-        A model from a dict of all tensors of `spec` to percent, [batch].
+        A model from a dict of all tensors of `spec` to percent, [batch]; with several
+        `spec.outputs()` [batch, outputs].
 
     Raises:
         ValueError: an argument is out of its range, `tcn_filters` does not end in `units`, or
@@ -52,12 +52,12 @@ def mmnet(spec: FeatureSpec, options: MMNetOptions) -> keras.Model:
         inputs = model_inputs(spec)
         tensors = bounded(inputs, spec)
         # The item's own history: as it is, or all or some of it hidden. [batch, window] each
-        own = disturbed_history(tensors, options)
+        own = disturbed_history(tensors, options, spec)
         # The same as vectors. [batch, window, units]
         read = own
         if options.head == "smoothed":
             # A prior that had read the history would count its clicks twice.
-            read = History(*HiddenHistory(name="hidden_history")(*own))
+            read = own.hidden(spec)
         steps = fine_granularity(read, spec, units=units, evidence=options.evidence)
         # Beside it, step by step, its taxonomies. [batch, window, units]
         if options.coarse_granularity and spec.taxonomies:
@@ -113,7 +113,7 @@ def gated_prediction(
         prior: likewise.
 
     Returns:
-        Percent, [batch].
+        Percent, [batch]; with several outputs [batch, outputs].
     """
     vectors = [*histories, *(modality.vector for modality in content)]
     present = [modality.present for modality in content]
@@ -135,7 +135,7 @@ def attention_probe(model: keras.Model) -> keras.Model | None:
         softmax_axis="time"), "temporal" [batch, window], "context" [batch, texts], "fusion"
         [batch, modalities], whose names are `fusion_names(model)`, "prior_fusion" of the mixed
         head, whose names are `fusion_names(model, "prior_fusion")`, and "head" [batch, parts] of
-        `head_weights(model)`. None if it has none.
+        `head_weights(model)`, of the main output. None if it has none.
     """
     attentions = {
         "granularity": "granularity_attention",
@@ -154,29 +154,31 @@ def attention_probe(model: keras.Model) -> keras.Model | None:
     return keras.Model(model.input, weights, name="attention_probe") if weights else None
 
 
-def head_weights(model: keras.Model) -> dict[str, keras.KerasTensor]:
+def head_weights(model: keras.Model, output: str = PREDICTED) -> dict[str, keras.KerasTensor]:
     """Find the weights of the parts of the head in a prediction.
 
     Args:
         model: a network, or an ensemble: the weights are then the means over its members.
+        output: the prediction, `schema.Output.name`.
 
     Returns:
         "own_clicks", the rates of the item's own history, "prior", and with the mixed head
         "direct"; [batch] each, and they sum to 1. Nothing for the direct head.
     """
-    members = _head_weights(model)
+    members = _head_weights(model, output)
     names = members[0] if members else []
-    return {name: mean_of([one[name] for one in members], f"mean_{name}") for name in names}
+    means = {name: part_of(f"mean_{name}", output) for name in names}
+    return {name: mean_of([one[name] for one in members], mean) for name, mean in means.items()}
 
 
-def _head_weights(model: keras.Model) -> list[dict[str, keras.KerasTensor]]:
+def _head_weights(model: keras.Model, output: str) -> list[dict[str, keras.KerasTensor]]:
     """What the parts of the head count for, of each member; nothing for the direct head."""
-    names = {own_name(layer.name) for layer in model.layers if isinstance(layer, SmoothedRate)}
-    if not names:
+    directs = [layer.output for layer in layers_named(model, part_of("direct_weight", output))]
+    smoothed = part_of("smoothed_share_rate", output) if directs else output
+    layers = layers_named(model, smoothed)
+    if not all(isinstance(layer, SmoothedRate) for layer in layers):
         return []
-    (name,) = names
-    owns = [layer.output[1] for layer in layers_named(model, name)]
-    directs = [layer.output for layer in layers_named(model, "direct_weight")]
+    owns = [layer.output[1] for layer in layers]
     if not directs:
         return [{"own_clicks": own, "prior": 1 - own} for own in owns]
     return [
@@ -185,26 +187,31 @@ def _head_weights(model: keras.Model) -> list[dict[str, keras.KerasTensor]]:
     ]
 
 
-def explained(model: keras.Model) -> keras.Model | None:
+def explained(model: keras.Model, output: str = PREDICTED) -> keras.Model | None:
     """Make a model that returns the prediction and the weights behind it.
 
+    Args:
+        model: a network, or an ensemble.
+        output: the prediction that the mixed head's weights are of, `schema.Output.name`; all
+            predictions share the gated fusion.
+
     Returns:
-        A model from the same inputs to `[prediction, weights]`, [batch] and [batch, names] of
-        `explained_names(model)`: the weights of the gated fusion; with the mixed head, what
-        counts in both of its parts, which is the item's own clicks too. None for a model without
-        gated fusion.
+        A model from the same inputs to `[prediction, weights]`: what `model` returns, and
+        [batch, names] of `explained_names(model)`: the weights of the gated fusion; with the mixed
+        head, what counts in both of its parts, which is the item's own clicks too. None for a
+        model without gated fusion.
     """
     if not (found := layers_named(model, "gated_fusion")):
         return None
     weights = [fusion.output[1] for fusion in found]
     if layers_named(model, "direct_weight"):
-        priors, parts = layers_named(model, "prior_fusion"), _head_weights(model)
+        priors, parts = layers_named(model, "prior_fusion"), _head_weights(model, output)
         weights = [
             _behind_both(model, fusion, priors[number : number + 1], parts[number])
             for number, fusion in enumerate(weights)
         ]
-    output = mean_of(weights, "mean_gated_fusion")
-    return keras.Model(model.input, [model.output, output], name="explained")
+    mean = mean_of(weights, "mean_gated_fusion")
+    return keras.Model(model.input, [model.output, mean], name="explained")
 
 
 def _mean_weights(attentions: list[keras.layers.Layer]) -> keras.KerasTensor:
@@ -272,7 +279,10 @@ def modality_name(modality: keras.KerasTensor) -> str:
         "history" (q; DFTC: "history_long" and "history_short"), "meta" (u), "context" or
         "text_<name>" (c), "vector_<name>" (v); "taxonomies" (their trends, in a prior).
     """
-    histories = ("temporal_attention", "gru", "projected_gru", "decoder", "transformer")
+    histories = (
+        *("temporal_attention", "gru", "projected_gru", "transformer"),
+        *("decoder", "all_horizons"),
+    )
     shown = {
         "xdeepfm": "meta",
         "taxonomy_trend": "taxonomies",

@@ -39,7 +39,8 @@ def mmved(spec: FeatureSpec, options: MmvedOptions) -> keras.Model:
         options: see `MmvedOptions`.
 
     Returns:
-        A model from a dict of all tensors of `spec` to percent, [batch].
+        A model from a dict of all tensors of `spec` to percent, [batch]; with several
+        `spec.outputs()` [batch, outputs].
 
     Raises:
         ValueError: an argument is out of its range, or "rate_only" with evidence.
@@ -69,9 +70,9 @@ def mmved(spec: FeatureSpec, options: MmvedOptions) -> keras.Model:
             name="product_of_experts",
         )
         code = experts(means, log_sds, [one.present for one in content] or None)
-        # The way to the horizon, and the prediction. [batch]
-        if spec.horizon > 1:
-            code = TimeDecoder(spec.horizon, name="time_decoder")(code)
+        # The way to the horizon, or to all of them, and the prediction. [batch]
+        if spec.horizon > 1 or spec.horizons:
+            code = TimeDecoder(spec.horizon, spec.horizons, name="time_decoder")(code)
         ahead = moment_vector(tensors, spec, steps.history.missing_flag, units=units)
         predicted = prediction(code, spec, options, moment=ahead)
     return keras.Model(inputs, predicted, name="mmved")
@@ -161,20 +162,22 @@ class TimeDecoder(keras.layers.Layer):
 
     Args:
         horizon: h, periods from the window's end to the target.
+        horizons: further ones, ascending, each above h; the time is then in parts of the last.
 
     Call arguments:
         code: z, [batch, latent_units].
 
     Returns:
-        The last state, of the same shape.
+        The last state, of the same shape; with further horizons, the states at all of them side by
+        side, [batch, horizons * latent_units].
 
     Raises:
         ValueError: `horizon` is below 1.
     """
 
-    def __init__(self, horizon: int, **kwargs):
+    def __init__(self, horizon: int, horizons: Sequence[int] = (), **kwargs):
         super().__init__(**kwargs)
-        self.horizon = checks.at_least(1, horizon=horizon)
+        self.horizon, self.horizons = checks.at_least(1, horizon=horizon), tuple(horizons)
 
     def build(self, code_shape):
         self._cell = keras.layers.SimpleRNNCell(
@@ -184,10 +187,16 @@ class TimeDecoder(keras.layers.Layer):
         self.built = True
 
     def call(self, code):
-        for period in range(1, self.horizon + 1):
-            time = ops.full_like(code[:, :1], period / self.horizon)
+        asked, states = (self.horizon, *self.horizons), []
+        for period in range(1, asked[-1] + 1):
+            time = ops.full_like(code[:, :1], period / asked[-1])
             code, _ = self._cell(time, [code])
-        return code
+            if period in asked:
+                states.append(code)
+        return ops.concatenate(states, axis=-1) if self.horizons else code
 
     def get_config(self):
-        return {**super().get_config(), "horizon": self.horizon}
+        config = {"horizon": self.horizon}
+        if self.horizons:  # left out else: the configuration stays that of earlier versions
+            config["horizons"] = list(self.horizons)
+        return {**super().get_config(), **config}

@@ -7,8 +7,12 @@ import keras
 from mmnet.layers.bounds import Bounded
 
 MODULES = {
-    "Fine-granularity module": ("multi_mode", "sequence_embedding"),
-    "Coarse-granularity module": ("taxonomy_embedding", "granularity_attention"),
+    "Fine-granularity module": ("multi_mode", "sequence_embedding", "all_rates"),
+    "Coarse-granularity module": (
+        "taxonomy_embedding",
+        "all_taxonomy_rates",
+        "granularity_attention",
+    ),
     "Temporal mining layer": ("tcn", "temporal_attention"),
     "Meta-info module": (
         "presence",

@@ -8,8 +8,12 @@ import keras
 from keras import ops
 
 from mmnet import checks
-from mmnet.layers.disturbance import HiddenHistory
-from mmnet.models.fine_granularity import History, disturbed_history, in_standard_deviations
+from mmnet.models.fine_granularity import (
+    History,
+    disturbed_history,
+    in_standard_deviations,
+    of_rate,
+)
 from mmnet.models.options import RecurrentOptions
 from mmnet.schema import FeatureSpec
 
@@ -44,7 +48,8 @@ def step_vectors(
 
     Yu et al. (2021) section 6.2: every system gets the same inputs. With s the sd of the observed
     training rates, a step is [y/s, m, g/s, mg] of width 2 + 2 · taxonomies; a missing rate is 0
-    and never centred, so that hiding a step does not quietly put the mean there.
+    and never centred, so that hiding a step does not quietly put the mean there. Further rates are
+    further columns of the step.
 
     Args:
         inputs: tensors of the dataset.
@@ -60,21 +65,28 @@ def step_vectors(
     rate_only = options.baseline_inputs == "rate_only"
     if rate_only and options.evidence:
         raise ValueError('`evidence` must be False with baseline_inputs="rate_only"')
-    history = disturbed_history(inputs, options)
-    read = History(*HiddenHistory(name="hidden_history")(*history)) if hide_history else history
-    share_rate, missing_flag, clicks = read
-    share_rate = in_standard_deviations(share_rate, spec, "scaled_share_rate")
-    sequences = [share_rate]
-    if not rate_only:
-        sequences.append(missing_flag)
+    history = disturbed_history(inputs, options, spec)
+    read = history.hidden(spec) if hide_history else history
+    sequences, evidence = [], []
+    for rate in (None, *spec.rates):
+        own = read if rate is None else read.of(rate.name, spec)
+        scaled = of_rate("scaled_share_rate", rate)
+        sequences.append(in_standard_deviations(own.share_rate, rate or spec, scaled))
+        evidence.append(own.clicks)
+        if rate_only:
+            continue
+        sequences.append(own.missing_flag)
         if options.coarse_granularity and spec.taxonomies:
-            taxonomy_rate = inputs["taxonomy_rate"]
-            sequences.append(in_standard_deviations(taxonomy_rate, spec, "scaled_taxonomy_rate"))
+            names = spec.sequences(rate.name if rate else "")
+            means = inputs[names["taxonomy_rate"]]
+            scaled = of_rate("scaled_taxonomy_rate", rate)
+            sequences.append(in_standard_deviations(means, rate or spec, scaled))
             if options.taxonomy_flags:
-                sequences.append(inputs["taxonomy_missing_flag"])
+                sequences.append(inputs[names["taxonomy_missing_flag"]])
     layer = StepLayer(options.units, name="step_layer")
+    clicks = evidence[0] if len(evidence) == 1 else evidence
     vectors = layer(sequences, clicks) if options.evidence else layer(sequences)
-    return Steps(vectors, share_rate, None if rate_only else missing_flag, history)
+    return Steps(vectors, sequences[0], None if rate_only else read.missing_flag, history)
 
 
 def recurrent(
@@ -97,7 +109,8 @@ class StepLayer(keras.layers.Layer):
 
     Call arguments:
         sequences: list of [batch, window] and [batch, window, any], in units around 1.
-        clicks: optional, [batch, window]; enters as log(1 + clicks).
+        clicks: optional, [batch, window], or a list of those of each rate; enters as
+            log(1 + clicks).
 
     Returns:
         x, [batch, window, units].
@@ -112,14 +125,16 @@ class StepLayer(keras.layers.Layer):
 
     def build(self, sequences_shape, clicks_shape=None):
         widths = [1 if len(shape) == 2 else shape[-1] for shape in sequences_shape]
-        width = sum(widths) + (clicks_shape is not None)
+        several = clicks_shape is not None and isinstance(clicks_shape[0], (list, tuple))
+        width = sum(widths) + (len(clicks_shape) if several else clicks_shape is not None)
         self.kernel = self.add_weight((width, self.units), name="kernel")
         self.bias = self.add_weight((self.units,), "zeros", name="bias")
         self.built = True
 
     def call(self, sequences, clicks=None):
         if clicks is not None:
-            sequences = [*sequences, ops.log1p(clicks)]
+            of_rates = clicks if isinstance(clicks, (list, tuple)) else [clicks]
+            sequences = [*sequences, *(ops.log1p(one) for one in of_rates)]
         columns = [ops.expand_dims(s, -1) if len(s.shape) == 2 else s for s in sequences]
         return ops.dot(ops.concatenate(columns, axis=-1), self.kernel) + self.bias
 

@@ -31,7 +31,8 @@ def transformer(spec: FeatureSpec, options: TransformerOptions) -> keras.Model:
         options: see `TransformerOptions`.
 
     Returns:
-        A model from a dict of all tensors of `spec` to percent, [batch].
+        A model from a dict of all tensors of `spec` to percent, [batch]; with several
+        `spec.outputs()` [batch, outputs].
 
     Raises:
         ValueError: an argument is out of its range, `num_heads` does not divide `units`, or

@@ -231,7 +231,8 @@ class Trainer:
             batches: the training batches `(inputs, target)` or `(inputs, target, weight)` from a
                 global step on, a pure function of the step; an epoch later than the one asked for
                 need not be in it. See `stepping.steps_for` for what reads them. The inputs are the
-                model's, the target is [batch].
+                model's, the target is [batch] or, with weights of that shape,
+                [batch, outputs].
             validate: returns the metrics that the monitor reads and shows, and any others, which
                 are logged under their names. It may call the model in any way: its random
                 states and statistics are put back afterwards.

@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from mmnet.schema import FeatureSpec, FieldSpec, NumericSpec, TextSpec, VectorSpec
+from mmnet.schema import (
+    FeatureSpec,
+    FieldSpec,
+    NumericSpec,
+    RateSpec,
+    TextSpec,
+    VectorSpec,
+)
 
 SPEC = FeatureSpec(
     window=6,
@@ -18,6 +25,15 @@ SPEC = FeatureSpec(
     rate_scale=2.0,
     rate_mean=3.0,
 )
+
+SEVERAL = FeatureSpec(
+    **{
+        **SPEC.model_dump(),
+        "horizons": (3,),
+        "rates": (RateSpec(name="like", rate_scale=0.5, rate_mean=1.0, max_rate=100.0),),
+    }
+)
+"""Two rates at two horizons."""
 
 
 def batch(spec=SPEC, examples=4, seed=0):
@@ -45,4 +61,22 @@ def batch(spec=SPEC, examples=4, seed=0):
     found["clicks"] *= 1 - found["missing_flag"]
     if "taxonomy_rate" in found:
         found["taxonomy_rate"] *= 1 - found["taxonomy_missing_flag"]
+    for rate in spec.rates:
+        _fill_rate(found, spec.sequences(rate.name), draw)
     return found
+
+
+def _fill_rate(found, names, draw):
+    """Random sequences of a further rate, a third of the main one, with flags of its own."""
+    for flag, *others in (
+        ("missing_flag", "share_rate", "clicks"),
+        ("taxonomy_missing_flag", "taxonomy_rate"),
+    ):
+        if flag in names:
+            shape = found[names[flag]].shape
+            found[names[flag]] = (draw.random(shape) < 0.2).astype("float32")
+            for name in others:
+                values = (
+                    draw.poisson(30, shape) if name == "clicks" else draw.gamma(3, 1 / 3, shape)
+                )
+                found[names[name]] = (values * (1 - found[names[flag]])).astype("float32")
