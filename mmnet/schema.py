@@ -131,6 +131,18 @@ OF_PERIODS = {
 }
 """Tensors that change between periods, of the main rate; see `FeatureSpec.of_periods`."""
 
+
+def histories(names: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Returns the tensors of the history of every rate, `HISTORY`, among the inputs of a model.
+
+    >>> histories(["share_rate", "missing_flag", "clicks", "clicks_like", "share_rate_like"])[1]
+    ('share_rate_like', 'missing_flag_like', 'clicks_like')
+    """
+    rate, flag, clicks = (tensor.name for tensor in HISTORY)
+    ends = [name.removeprefix(rate) for name in names if f"{name}_".startswith(f"{rate}_")]
+    return [(rate + end, flag + end, clicks + end) for end in ends]
+
+
 SCENARIOS = ("normal", "cold_start", "noisy")
 """Evaluation scenarios: how much of an item's history a model sees. See `evaluation.scenarios`."""
 

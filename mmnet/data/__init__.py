@@ -22,6 +22,7 @@ spelling.py         one spelling per value, whichever program wrote it
 numbers.py          numbers written as text: decimal commas, thousands separators
 columns.py          a column as text, numbers or lists
 separators.py       separators of the values of a list in text
+rates.py            the columns of the further rates
 repeats.py          two rows for one key: exact duplicates, or contradictions
 ids.py              lookup of items by id
 zones.py            UTC offsets of a time zone, and its ambiguous hours
@@ -37,7 +38,6 @@ events.py           events -> counts
 kept_counts.py      cached counts of unchanged events
 
 Counts to examples:
-rates.py            the columns of the further rates
 spool.py            rows on disk that need not fit in memory
 counts.py           counts table -> panel, [items, periods]
 share_rates.py      panel -> share rates and missing flags (Eq. 1)

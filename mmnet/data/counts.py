@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from mmnet import schema
 from mmnet.checks import InputError, quoted
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import budgets, periods, repeats, time_columns
+from mmnet.data import budgets, periods, rates, repeats, time_columns
 from mmnet.data.arrays import FEWER, Allocate, exact_sum, in_memory
 from mmnet.data.calendars import MAX_PERIODS, Calendar
 from mmnet.data.columns import id_texts, integers
@@ -36,17 +36,26 @@ LARGEST_RATE_SUM = int(schema.LARGEST_RATE)
 """Percent; taxonomy means add up rates as int64 multiples of 2**-24 percent."""
 
 CELL_BYTES = 33
-"""Bytes per item and period of a shard: clicks, shares, a flag, and two running sums."""
+"""Bytes per item, period and rate of a shard: clicks, shares, a flag, and two running sums."""
 
 ROW = np.dtype(
     [(name, "i8") for name in ("item", "period", "clicks", "shares", "at")] + [("again", "?")]
 )
 """A row in the spool: the item's row in its table, the period's number, its counts, its row in the
-counts table, and whether the clock shows the period for the second time."""
+counts table, and whether the clock shows the period for the second time. `row_type` adds the counts
+of further rates."""
 
 
 NO_PERIOD = np.iinfo(np.int64).min
 """Number of an unknown period."""
+
+
+def row_type(rates: int) -> np.dtype:
+    """Returns `ROW` with the counts of further rates, `clicks 0` and `shares 0` of the first."""
+    further = [
+        (f"{name} {number}", "i8") for number in range(rates) for name in ("clicks", "shares")
+    ]
+    return np.dtype([*ROW.descr, *further]) if rates else ROW
 
 
 class Counts(NamedTuple):
@@ -178,21 +187,28 @@ class Counted:
     _spool: Spool = field(repr=False)
     _table: Rows = field(repr=False)
     _flags: TableFlags = field(repr=False)
-    _repeats: dict[int, tuple[int, int]] = field(repr=False, default_factory=dict)
+    _rates: tuple[str, ...] = field(repr=False, default=())
+    _repeats: dict[int, tuple[int, ...]] = field(repr=False, default_factory=dict)
 
     @property
     def ledger(self) -> list[Rule]:
         """Rows that each rule of the table dropped."""
         if self._flags.repeats == "fail":
             return self._rules
-        *rules, release = self._rules
-        repeated, early = map(sum, zip((0, 0), *self._repeats.values(), strict=True))
-        rows = release.rows_in - repeated
+        rates = 1 + len(self._rates)
+        rules, releases = self._rules[:-rates], self._rules[-rates:]
+        nothing = (0,) * (1 + rates)
+        repeated, *early = map(sum, zip(nothing, *self._repeats.values(), strict=True))
+        rows_in = releases[0].rows_in
+        rows = rows_in - repeated
         return [
             *rules,
-            Rule("counts", repeats.RULE, release.rows_in, rows),
-            dataclasses.replace(
-                release, rows_in=rows, rows_out=release.rows_out - repeated + early
+            Rule("counts", repeats.RULE, rows_in, rows),
+            *(
+                dataclasses.replace(
+                    release, rows_in=rows, rows_out=release.rows_out - repeated + of_rate
+                )
+                for release, of_rate in zip(releases, early, strict=True)
             ),
         ]
 
@@ -217,9 +233,10 @@ class Counted:
             with so_far(lambda: self._rules):
                 kept = self._without_repeats(rows, items)
             left_out = rows[~kept]
-            seen = left_out[left_out["clicks"] > 0]
-            early = seen["period"] - self.first_period < self.release[seen["item"]]
-            self._repeats[number] = len(left_out), int(early.sum())
+            early = left_out["period"] - self.first_period < self.release[left_out["item"]]
+            clicks = ["clicks", *(f"clicks {of}" for of in range(len(self._rates)))]
+            of_rates = (int((early & (left_out[name] > 0)).sum()) for name in clicks)
+            self._repeats[number] = len(left_out), *of_rates
             yield items, self._panel(rows[kept], items)
 
     def panel(self, allocate: Allocate = in_memory) -> Panel:
@@ -233,31 +250,45 @@ class Counted:
         """
         shape = (len(self.ids), self.num_periods)
         clicks, shares = (allocate(name, shape, "int64") for name in ("clicks", "shares"))
+        rates = {
+            rate: Counts(*(allocate(f"{name}-{rate}", shape, "int64") for name in Counts._fields))
+            for rate in self._rates
+        }
         for items, part in self.panels():
             clicks[items], shares[items] = part.clicks, part.shares
+            for rate, counts in rates.items():
+                for array, of_part in zip(counts, part.rates[rate], strict=True):
+                    array[items] = of_part
         ids = self.ids.part(slice(0, len(self.ids)))
         return Panel(
             *(ids, clicks, shares, self.release, self.calendar, self.first_period),
-            self.release_given,
+            *(self.release_given, rates),
         )
 
     def _panel(self, rows: np.ndarray, items: slice) -> Panel:
         shape = (items.stop - items.start, self.num_periods)
         cells = self._cells(rows, items)
-        clicks, shares = (np.zeros(shape[0] * shape[1], np.int64) for _ in range(2))
-        for again in (False, True):  # the repeated hour at the end of summer time is added up
-            part = rows["again"] == again
-            if part.any():
-                clicks[cells[part]] += rows["clicks"][part]
-                shares[cells[part]] += rows["shares"][part]
+
+        def filled(name: str) -> np.ndarray:
+            found = np.zeros(shape[0] * shape[1], np.int64)
+            for again in (False, True):  # the repeated hour at the end of summer time is added up
+                part = rows["again"] == again
+                if part.any():
+                    found[cells[part]] += rows[name][part]
+            return found.reshape(shape)
+
         return Panel(
             self.ids.part(items),
-            clicks.reshape(shape),
-            shares.reshape(shape),
+            filled("clicks"),
+            filled("shares"),
             self.release[items],
             self.calendar,
             self.first_period,
             self.release_given[items],
+            {
+                rate: Counts(filled(f"clicks {number}"), filled(f"shares {number}"))
+                for number, rate in enumerate(self._rates)
+            },
         )
 
     def _cells(self, rows: np.ndarray, items: slice) -> np.ndarray:
@@ -299,7 +330,10 @@ class Counted:
 def columns(flags: TableFlags) -> dict[str, str]:
     """Returns the columns of the counts table -> the flags that name them."""
     names = ("item_column", "period_column", "denominator", "numerator")
-    return {getattr(flags, name): name for name in names}
+    found = {getattr(flags, name): name for name in names}
+    for of_rate in rates.further(flags).values():
+        found |= {column: "rate" for column in of_rate if column not in found}
+    return found
 
 
 def count(
@@ -343,13 +377,16 @@ def count(
     surveyed = periods.survey(counts, flags, task, calendar)
     calendar = surveyed.calendar
     given = _given_release(items, flags, calendar, len(ids))
+    further = rates.further(flags)
     counted = {flags.denominator: "denominator", flags.numerator: "numerator"}
+    for of_rate in further.values():
+        counted |= {column: "rate" for column in of_rate if column not in counted}
     marks = {
         column: recognised(counts, column, flag, flags, whole=True)
         for column, flag in counted.items()
     }
     reader = _Reader(ids, flags, task, surveyed, given, marks)
-    spool = Spool(ROW, len(borders) - 1, flags.engine_spill or None)
+    spool = Spool(row_type(len(further)), len(borders) - 1, flags.engine_spill or None)
     # Each lookup of ids first hashes all of them, so with many items the chunks are larger.
     with so_far(reader.ledger):
         for piece in counts.pieces(max(PIECE_ROWS, len(ids)), columns(flags)):
@@ -358,7 +395,7 @@ def count(
         first, num_periods = reader.span(counts)
     largest = int(np.diff(borders).max(initial=0))
     budgets.check_memory(
-        largest * num_periods * CELL_BYTES,
+        largest * num_periods * CELL_BYTES * (1 + len(further)),
         f"{counts.origin()}: {num_periods:,} periods of {largest:,} items",
         f"{FEWER}, or set a smaller --shard_items",
     )
@@ -378,6 +415,7 @@ def count(
         spool,
         counts,
         flags,
+        tuple(further),
     )
 
 
@@ -407,7 +445,8 @@ class _Reader:
         self._read = self._known = self._dated = self._in_time = self._near = 0
         self._counted = self._again = 0
         self._first, self._last = _NEVER, -_NEVER
-        self._rates: dict[int, float] = {}
+        self._further = rates.further(flags)
+        self._rates: dict[tuple[rates.Columns, int], float] = {}
         self._per_period: list[pd.DataFrame] = []
         self._partial: Rule | None = None
 
@@ -431,9 +470,10 @@ class _Reader:
             piece, items, numbers = piece.keep(near), items[near], numbers[near]
             again = again[near]
         self._near += len(piece)
-        clicks = self._counts(piece, flags.denominator, "denominator")
-        shares = self._counts(piece, flags.numerator, "numerator")
-        self._check_rates(piece, numbers, clicks, shares)
+        own = rates.Columns(flags.denominator, flags.numerator)
+        clicks = self._counts(piece, own.denominator, "denominator")
+        shares = self._counts(piece, own.numerator, "numerator")
+        self._check_rates(piece, numbers, own, clicks, shares)
         if len(piece):
             self._first = min(self._first, int(numbers.min()))
             self._last = max(self._last, int(numbers.max()))
@@ -442,9 +482,15 @@ class _Reader:
         np.minimum.at(self.first_seen, items[seen], numbers[seen])
         self._again += int(again.sum())
         here = {"rows": 1, "clicks": clicks.astype(float)}
-        here["early"] = seen & (numbers < self._release[items])
+        early = numbers < self._release[items]
+        here["early"] = seen & early
+        rows = np.empty(len(piece), row_type(len(self._further)))
+        for number, (rate, columns) in enumerate(self._further.items()):
+            below, above = (self._counts(piece, column, "rate") for column in columns)
+            self._check_rates(piece, numbers, columns, below, above)
+            here[f"early {rate}"] = (below > 0) & early
+            rows[f"clicks {number}"], rows[f"shares {number}"] = below, above
         self._per_period.append(pd.DataFrame(here, index=numbers).groupby(level=0).sum())
-        rows = np.empty(len(piece), ROW)
         rows["item"], rows["period"], rows["at"] = items, numbers, piece.places
         rows["clicks"], rows["shares"], rows["again"] = clicks, shares, again
         return rows
@@ -470,13 +516,13 @@ class _Reader:
                 f"{label(self._last)}, which are {num_periods}; write dates as 2024-05-31, "
                 "or use a wider --period"
             )
-        if max(self._rates.values(), default=0.0) >= LARGEST_RATE_SUM:
-            flags = self._flags
-            raise InputError(
-                f"{counts.origin()}: rates add up to more than {LARGEST_RATE_SUM:,} percent in one "
-                f"period; use a smaller unit for {flags.denominator}, or a larger one for "
-                f"{flags.numerator}"
-            )
+        for columns, number in self._rates:
+            if self._rates[columns, number] >= LARGEST_RATE_SUM:
+                raise InputError(
+                    f"{counts.origin()}: rates add up to more than {LARGEST_RATE_SUM:,} percent in "
+                    f"one period; use a smaller unit for {columns.denominator}, or a larger one "
+                    f"for {columns.numerator}"
+                )
         return self._first, num_periods - self._leave_out_partial(num_periods)
 
     def _leave_out_partial(self, num_periods: int) -> bool:
@@ -507,9 +553,11 @@ class _Reader:
             rule = "both occurrences of the repeated hour at the end of summer time are added up"
             note = f"{self._again:,} rows were of the second one"
             found.append(Rule("counts", rule, left, left, note))
-        early = int(sum(table["early"].sum() for table in self._per_period))
         note = "earlier periods count as missing"
-        found.append(Rule("counts", "not before the item's release", left, left - early, note))
+        for rate in ("", *self._further):
+            column, stage = (f"early {rate}", f"counts, {rate}") if rate else ("early", "counts")
+            early = int(sum(table[column].sum() for table in self._per_period))
+            found.append(Rule(stage, "not before the item's release", left, left - early, note))
         return [rule for rule in found if rule.rows_in]
 
     def _of_known_items(self, piece: Table) -> tuple[Table, np.ndarray]:
@@ -533,21 +581,26 @@ class _Reader:
         return piece.keep(known), items[known]
 
     def _check_rates(
-        self, piece: Table, numbers: np.ndarray, clicks: np.ndarray, shares: np.ndarray
+        self,
+        piece: Table,
+        numbers: np.ndarray,
+        columns: rates.Columns,
+        clicks: np.ndarray,
+        shares: np.ndarray,
     ) -> None:
         """Raises an error if shares exceed clicks; if that is allowed, sums the rates by period."""
-        flags = self._flags
         above = shares > clicks
-        if flags.rate_may_exceed_one:
-            rates = pd.Series(100.0 * shares / np.maximum(clicks, 1)).groupby(numbers).sum()
-            for number, rate in rates.items():
-                self._rates[number] = self._rates.get(number, 0.0) + rate
+        if self._flags.rate_may_exceed_one:
+            found = pd.Series(100.0 * shares / np.maximum(clicks, 1)).groupby(numbers).sum()
+            for number, rate in found.items():
+                key = columns, number
+                self._rates[key] = self._rates.get(key, 0.0) + rate
         elif above.any():
             row = int(np.argmax(above))
             raise InputError(
-                f"{piece.where(row, flags.numerator)}: {shares[row]} {flags.numerator} of "
-                f"{clicks[row]} {flags.denominator}; {flags.numerator} must not exceed "
-                f"{flags.denominator}. If they are not a subset, set --rate_may_exceed_one"
+                f"{piece.where(row, columns.numerator)}: {shares[row]} {columns.numerator} of "
+                f"{clicks[row]} {columns.denominator}; {columns.numerator} must not exceed "
+                f"{columns.denominator}. If they are not a subset, set --rate_may_exceed_one"
             )
 
 

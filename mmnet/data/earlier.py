@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmnet.checks import InputError, shown
-from mmnet.data import spelling
+from mmnet.data import rates, spelling
 from mmnet.data.dataset import Fitted
 from mmnet.data.items import Vocabularies
 from mmnet.schema import FIRST_ID, AgeSpec, CycleSpec, FeatureSpec, FieldSpec, TextSpec
@@ -37,7 +37,8 @@ TASK = (
     *("inputs", "text_tokens", "hash_vocabularies"),
 )
 TABLES = (
-    *("numerator", "denominator", "rate_may_exceed_one", "taxonomies", "categoricals"),
+    *("numerator", "denominator", "rate_may_exceed_one", "also_predict"),
+    *("taxonomies", "categoricals"),
     *("numerics", "texts", "text_encoder", "images", "image_encoder"),
 )
 """Flags that decide what the inputs and the target of a network mean."""
@@ -92,6 +93,7 @@ def carried(fresh: Fitted, earlier: Fitted) -> Fitted:
             "cycles": tuple(_cycles(fresh.spec.cycles, before.cycles)),
             "rate_scale": before.rate_scale,
             "rate_mean": before.rate_mean,
+            "rates": before.rates,
         }
     )
     return fresh.model_copy(update={"spec": spec, "vocabularies": vocabularies})
@@ -110,7 +112,7 @@ def check_carried(now: Fitted, earlier: Fitted) -> None:
         for tensor, words in earlier.vocabularies.items()
         if now.vocabularies[tensor][: len(words)] != words
     ]
-    for name in ("numerics", "rate_scale", "rate_mean"):
+    for name in ("numerics", "rate_scale", "rate_mean", "rates"):
         if getattr(now.spec, name) != getattr(earlier.spec, name):
             wrong.append(f"its {name} differ from those of the earlier model")
     if [one.name for one in now.spec.cycles] != [one.name for one in earlier.spec.cycles]:
@@ -129,6 +131,13 @@ def differences(now: Fitted, earlier: Fitted) -> Iterator[str]:
             one, other = (getattr(getattr(both, part), name) for both in (now, earlier))
             if one != other:
                 yield f"--{name}={_text(one)} differs from {_text(other)} of the earlier model"
+    ours, theirs = (rates.definitions(both.tables) for both in (now, earlier))
+    for name in ours if ours.keys() == theirs.keys() else ():
+        if ours[name] != theirs[name]:
+            yield (
+                f"--rate={name}={shown(ours[name])} differs from {shown(theirs[name])} of the "
+                "earlier model"
+            )
     if now.calendar != earlier.calendar:
         yield (
             f"the periods are {now.calendar.describe()}, and {earlier.calendar.describe()} in the "
@@ -159,6 +168,10 @@ def moved(now: FeatureSpec, earlier: FeatureSpec) -> Iterator[str]:
     scales.append(
         ("of the rates", now.rate_mean, now.rate_scale, earlier.rate_mean, earlier.rate_scale)
     )
+    scales += [
+        (f"of {new.name}", new.rate_mean, new.rate_scale, old.rate_mean, old.rate_scale)
+        for new, old in zip(now.rates, earlier.rates, strict=True)
+    ]
     for what, mean, sd, old_mean, old_sd in scales:
         if not abs(mean - old_mean) <= MOST_SDS * old_sd:
             yield (

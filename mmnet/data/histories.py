@@ -60,11 +60,18 @@ def fill(
         seen[..., first_flag + number] = taxonomy_missing
 
 
-def inputs(history: np.ndarray, spec: FeatureSpec) -> dict[str, np.ndarray]:
-    """Splits a history cut to the window into its tensors: float32 [items, window, ...]."""
-    found = {tensor.name: history[..., i] for i, tensor in enumerate(schema.HISTORY)}
+def inputs(history: np.ndarray, spec: FeatureSpec, rate: str = "") -> dict[str, np.ndarray]:
+    """Splits a history cut to the window into its tensors: float32 [items, window, ...].
+
+    Args:
+        history: the history array of the rate.
+        spec: inputs of the model.
+        rate: name of a further rate; empty for the main one.
+    """
+    names = spec.sequences(rate)
+    found = {names[tensor.name]: history[..., i] for i, tensor in enumerate(schema.HISTORY)}
     if spec.taxonomies:
-        rate, missing = np.split(history[..., TAXONOMIES:], 2, axis=-1)
-        found[schema.TAXONOMY_RATE.name] = rate
-        found[schema.TAXONOMY_MISSING_FLAG.name] = missing
+        mean, missing = np.split(history[..., TAXONOMIES:], 2, axis=-1)
+        found[names[schema.TAXONOMY_RATE.name]] = mean
+        found[names[schema.TAXONOMY_MISSING_FLAG.name]] = missing
     return {name: np.ascontiguousarray(array) for name, array in found.items()}

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 import mmnet
 from mmnet import config
-from mmnet.checks import InputError, did_you_mean
+from mmnet.checks import InputError, did_you_mean, quoted, shown
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import (
     counts,
@@ -20,6 +20,7 @@ from mmnet.data import (
     items,
     kept_counts,
     parquet,
+    rates,
     sources,
     table_files,
     table_paths,
@@ -98,6 +99,7 @@ def open_tables(
     if flags.source:
         found = sources.load(flags)
         _leave_out(found.vectors, flags.leave_out_vectors)
+        _check_rates_of_source(found.counts, flags)
         tables.need_columns(found.counts, counts.columns(flags))
         tables.need_columns(found.items, _items_columns(flags, grouped_by, found.vectors))
     elif flags.counts and flags.items:
@@ -169,6 +171,20 @@ def fingerprint(
     return hashlib.sha256(text.encode()).hexdigest(), found.digests | dict(
         zip(table_paths.short_names(found.inputs), hashes, strict=True)
     )
+
+
+def _check_rates_of_source(counted: Rows, flags: TableFlags) -> None:
+    """Raises an error if the counts of a source do not have the columns of a further rate."""
+    for name, columns in rates.further(flags).items():
+        for column in columns:
+            if column not in counted.names:
+                keys = {flags.item_column, flags.period_column}
+                there = ", ".join(shown(one) for one in counted.names if one not in keys)
+                raise InputError(
+                    f"--also_predict={name}: --source={flags.source} does not count "
+                    f"{quoted(column)}, only {there}; use one of these in --rate, or count the "
+                    "source's files yourself, for --counts"
+                )
 
 
 def _items_columns(

@@ -22,7 +22,7 @@ import mmnet
 from mmnet.checks import InputError, quoted
 from mmnet.config import ENGINE, TableFlags, TaskFlags
 from mmnet.credentials import redacted
-from mmnet.data import engines, events, parquet, table_paths, table_reading
+from mmnet.data import engines, events, parquet, rates, table_paths, table_reading
 from mmnet.data.ledger import Rule
 from mmnet.data.parquet import PIECE_ROWS
 from mmnet.data.tables import Rows
@@ -164,18 +164,18 @@ def _read(path: Path, flags: TableFlags) -> Rows:
         InputError: a numerator exceeds its denominator.
     """
     found = parquet.open_table(str(path), "counts")
+    columns = [(flags.denominator, flags.numerator), *rates.further(flags).values()]
     for piece in found.pieces(PIECE_ROWS):
-        numerator, denominator = piece.data[flags.numerator], piece.data[flags.denominator]
-        above = pc.greater(numerator, denominator)
-        if not flags.rate_may_exceed_one and pc.any(above).as_py():
-            row = piece.data.filter(above).slice(0, 1).to_pylist()[0]
-            item = quoted(row[flags.item_column])
-            raise InputError(
-                f"{flags.events}: item {item} has {row[flags.numerator]:,} of "
-                f"{flags.numerator!r} but {row[flags.denominator]:,} of {flags.denominator!r} in "
-                f"period {row[flags.period_column]}; if the numerator is not a subset of the "
-                "denominator, set --rate_may_exceed_one"
-            )
+        for below, above in () if flags.rate_may_exceed_one else columns:
+            wrong = pc.greater(piece.data[above], piece.data[below])
+            if pc.any(wrong).as_py():
+                row = piece.data.filter(wrong).slice(0, 1).to_pylist()[0]
+                item = quoted(row[flags.item_column])
+                raise InputError(
+                    f"{flags.events}: item {item} has {row[above]:,} of {above!r} but "
+                    f"{row[below]:,} of {below!r} in period {row[flags.period_column]}; if the "
+                    "numerator is not a subset of the denominator, set --rate_may_exceed_one"
+                )
     return found
 
 

@@ -15,6 +15,7 @@ from mmnet.data import (
     items,
     moments,
     numbers,
+    rates,
     splits,
     taxonomies,
 )
@@ -182,8 +183,9 @@ def transform(found: InMemory, fitted: Fitted, allocate: Allocate = in_memory) -
 
     Raises:
         InputError: the tables break a rule of the input format, their periods differ from those
-            of the fitted calendar, or the encoders differ from those of training.
+            of the fitted calendar, or the encoders or further rates from those of training.
     """
+    rates.check_same(fitted.tables, fitted.spec)
     encoders = Encoders(fitted.tables)
     content.check_same(encoders.fingerprints(), fitted.encoders)
     marks = numbers.of_numerics(found.items, fitted.tables, fitted.marks)
@@ -209,20 +211,12 @@ def _assemble(
     allocate: Allocate,
 ) -> Dataset:
     """Fills the arrays that a model reads, one shard of items at a time."""
-    spec, task, shards = fitted.spec, fitted.task, counted.shards
-
-    def parts(column: str = "") -> Iterator[tuple[Panel, Table]]:
-        del column  # the items are in memory, with all of their columns
-        return ((panel.part(rows), found.items.rows(rows)) for rows in shards)
-
-    # Two passes over the shards, since every mean needs the sums of all of them.
-    fitted_taxonomies = taxonomies.fit(
-        *(spec.taxonomies, task, panel.num_periods, parts, len(shards)),
-        separator=separator_of(fitted.tables),
-    )
-    means = [one.means_of_shards(parts(), len(shards)) for one in fitted_taxonomies]
-    shape = histories.shape(len(panel.clicks), panel.num_periods, spec)
-    history = allocate("history", shape, "float32")
+    spec, shards = fitted.spec, counted.shards
+    history = _history(found, panel, shards, fitted, allocate, "history")
+    rate_histories = {
+        rate: _history(found, panel.of_rate(rate), shards, fitted, allocate, f"history-{rate}")
+        for rate in panel.rates
+    }
     tensors = {
         name: allocate(f"tensor-{name}", (len(panel.clicks), *inner), dtype)
         for name, inner, dtype in static_arrays(spec)
@@ -235,8 +229,8 @@ def _assemble(
             out = tensors[vector.tensor]
             items.encode_vectors(table, vector, counted.ids, fitted.tables, out, of_vectors)
     ledger: list[list[Rule]] = []
-    for rows, (part_of_panel, part) in zip(shards, parts(), strict=True):
-        histories.fill(history[rows], part_of_panel, [next(one) for one in means], task.min_clicks)
+    for rows in shards:
+        part = found.items.rows(rows)
         encoded = list(encoders.encode(part))
         ledger.append([one.rule for one in encoded])
         for name, array in static_tensors(part, fitted, encoded, marks).items():
@@ -246,6 +240,7 @@ def _assemble(
         panel=panel,
         history=history,
         tensors=tensors,
+        rate_histories=rate_histories,
         ledger=[
             *of_vectors,
             *numbers.reported(found.items, marks),
@@ -253,3 +248,31 @@ def _assemble(
         ],
         true_share_rate=None if found.truth is None else true_share_rates(found.truth, panel),
     )
+
+
+def _history(
+    found: InMemory,
+    panel: Panel,
+    shards: Sequence[slice],
+    fitted: Fitted,
+    allocate: Allocate,
+    name: str,
+) -> np.ndarray:
+    """Fills the history array of one rate, one shard of items at a time."""
+    spec, task = fitted.spec, fitted.task
+
+    def parts(column: str = "") -> Iterator[tuple[Panel, Table]]:
+        del column  # the items are in memory, with all of their columns
+        return ((panel.part(rows), found.items.rows(rows)) for rows in shards)
+
+    # Two passes over the shards, since every mean needs the sums of all of them.
+    fitted_taxonomies = taxonomies.fit(
+        *(spec.taxonomies, task, panel.num_periods, parts, len(shards)),
+        separator=separator_of(fitted.tables),
+    )
+    means = [one.means_of_shards(parts(), len(shards)) for one in fitted_taxonomies]
+    shape = histories.shape(len(panel.clicks), panel.num_periods, spec)
+    history = allocate(name, shape, "float32")
+    for rows, (part, _) in zip(shards, parts(), strict=True):
+        histories.fill(history[rows], part, [next(one) for one in means], task.min_clicks)
+    return history

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from mmnet.checks import InputError, did_you_mean, quoted
 from mmnet.config import TableFlags
+from mmnet.schema import FeatureSpec
 
 
 class Columns(NamedTuple):
@@ -33,11 +34,11 @@ def further(flags: TableFlags) -> dict[str, Columns]:
     given: dict[str, str] = {}
     for setting in flags.rate:
         name, _, text = setting.partition("=")
-        if name.strip() in given:
+        if name in given:
             raise InputError(
-                f"--rate names {quoted(name.strip())} twice; use a different name for each rate"
+                f"--rate names {quoted(name)} twice; use a different name for each rate"
             )
-        given[name.strip()] = text
+        given[name] = text
     found: dict[str, Columns] = {}
     for name in flags.also_predict:
         if name not in given:
@@ -53,6 +54,7 @@ def further(flags: TableFlags) -> dict[str, Columns]:
                 "a-z, digits and underscores"
             )
         found[name] = _columns(name, given[name], flags)
+    _check_names(flags)
     main = Columns(flags.denominator, flags.numerator)
     for name, columns in found.items():
         if columns == main:
@@ -61,6 +63,38 @@ def further(flags: TableFlags) -> dict[str, Columns]:
                 "it out"
             )
     return found
+
+
+def check_same(flags: TableFlags, spec: FeatureSpec) -> None:
+    """Makes sure that tables are read for the further rates of a model.
+
+    Raises:
+        InputError: the flags name other rates.
+    """
+    names = tuple(rate.name for rate in spec.rates)
+    if flags.also_predict != names:
+        said, own = (",".join(some) or "no further rate" for some in (flags.also_predict, names))
+        raise InputError(
+            f"--also_predict={said} differs from what the model predicts, {own}; leave it out"
+        )
+
+
+def _check_names(flags: TableFlags) -> None:
+    """Refuses a name that would make two outputs, or two columns of a table, be called alike."""
+    folded = [name.casefold() for name in flags.also_predict]
+    for name in flags.also_predict:
+        if folded.count(name.casefold()) > 1:  # files of some systems would be the same
+            raise InputError(
+                f"--also_predict={name}: another rate has the same name in other letters; use "
+                "another name in --also_predict and --rate"
+            )
+        if re.fullmatch(r"share_rate(_h\d+)?", name) or (
+            (found := re.fullmatch(r"(.+)_h\d+", name)) and found[1] in flags.also_predict
+        ):
+            raise InputError(
+                f"--also_predict={name}: the prediction of another output is called "
+                f"predicted_{name}; use another name in --also_predict and --rate"
+            )
 
 
 def _columns(name: str, text: str, flags: TableFlags) -> Columns:
@@ -75,6 +109,12 @@ def _columns(name: str, text: str, flags: TableFlags) -> Columns:
     return Columns(denominator, numerator)
 
 
+def definitions(flags: TableFlags) -> dict[str, str]:
+    """Returns NUMERATOR/DENOMINATOR of the further rates by name, as `--rate` gives them."""
+    texts = dict(setting.split("=", 1) for setting in flags.rate if "=" in setting)
+    return {name: texts[name] for name in flags.also_predict}
+
+
 def alone(flags: TableFlags, rate: str) -> TableFlags:
     """Returns the flags of a dataset that has one rate only, for its name in reports.
 
@@ -84,7 +124,6 @@ def alone(flags: TableFlags, rate: str) -> TableFlags:
     """
     update: dict[str, object] = {"also_predict": ()}
     if rate:
-        texts = dict(setting.split("=", 1) for setting in flags.rate)
-        numerator, _, denominator = texts[rate].rpartition("/")
+        numerator, _, denominator = definitions(flags)[rate].rpartition("/")
         update |= {"numerator": numerator.strip(), "denominator": denominator.strip()}
     return flags.model_copy(update=update)

@@ -77,20 +77,21 @@ def hidden_steps(
 def disturb(inputs: Mapping[str, Any], hidden: Any) -> dict[str, Any]:
     """Hide steps of one batch: rate, evidence and flag read as if there had been no clicks.
 
-    Taxonomy sequences and content stay, in every scenario.
+    The same steps of all rates are hidden. Taxonomy sequences and content stay, in every scenario.
 
     Args:
-        inputs: the tensors of a batch by name, `schema.HISTORY` among them.
+        inputs: the tensors of a batch by name, `schema.HISTORY` among them, of one or more rates.
         hidden: bool [batch, window], True where to hide.
 
     Returns:
         A new dict of the same names; all other tensors are unchanged.
     """
-    rate, flag, clicks = (tensor.name for tensor in schema.HISTORY)
-    missing_flag, share_rate, seen_clicks = hide_steps(
-        hidden, inputs[flag], inputs[rate], inputs[clicks]
-    )
-    return {**inputs, rate: share_rate, flag: missing_flag, clicks: seen_clicks}
+    found = dict(inputs)
+    for rate, flag, clicks in schema.histories(inputs):
+        found[flag], found[rate], found[clicks] = hide_steps(
+            hidden, inputs[flag], inputs[rate], inputs[clicks]
+        )
+    return found
 
 
 def outages(spec: FeatureSpec) -> dict[str, tuple[str, ...]]:
@@ -110,7 +111,9 @@ def outages(spec: FeatureSpec) -> dict[str, tuple[str, ...]]:
     if spec.cycles:
         found["calendar"] = tuple(cycle.tensor for cycle in spec.cycles)
     if spec.taxonomies:
-        found["taxonomies"] = (schema.TAXONOMY_RATE.name, schema.TAXONOMY_MISSING_FLAG.name)
+        of_rates = [spec.sequences(rate) for rate in ("", *(one.name for one in spec.rates))]
+        means = (schema.TAXONOMY_RATE.name, schema.TAXONOMY_MISSING_FLAG.name)
+        found["taxonomies"] = tuple(names[mean] for names in of_rates for mean in means)
     content = spec.modalities()
     found |= content
     if len(content) > 1:
@@ -131,6 +134,10 @@ def remove(inputs: Mapping[str, Any], tensors: Iterable[str]) -> dict[str, Any]:
     Returns:
         A new dict of the same names; everything else is passed on untouched.
     """
-    unknown = {schema.TAXONOMY_MISSING_FLAG.name: 1, schema.AGE.name: -1}
-    gone = {name: ops.full_like(inputs[name], unknown.get(name, 0)) for name in tensors}
+    gone = {}
+    for name in tensors:
+        value = -1 if name == schema.AGE.name else 0
+        if f"{name}_".startswith(f"{schema.TAXONOMY_MISSING_FLAG.name}_"):  # of any rate
+            value = 1
+        gone[name] = ops.full_like(inputs[name], value)
     return {**inputs, **gone}

@@ -19,7 +19,7 @@ from mmnet.config import (
 )
 from mmnet.console import Progress
 from mmnet.data import dataset as datasets
-from mmnet.data import engines, input_tables, pipeline, table_files, tables
+from mmnet.data import engines, input_tables, pipeline, rates, table_files, tables
 from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.dialects import text_options
 from mmnet.data.outputs import write_tables
@@ -81,7 +81,7 @@ def tables_of_export(flags: PredictConfig | DriftConfig, fitted: Fitted) -> Tabl
     """Returns the table flags: those that were given, and the exported model's own for the rest.
 
     Raises:
-        InputError: no tables are given.
+        InputError: no tables are given, or further rates other than the model's.
     """
     given = _tables_given(flags)
     if not given:
@@ -94,7 +94,9 @@ def tables_of_export(flags: PredictConfig | DriftConfig, fitted: Fitted) -> Tabl
     if flags.checked if isinstance(flags, DriftConfig) else flags.as_of:
         given["use_partial"] = True  # a period that is named is used, complete or not
     engine = {name: getattr(flags, name) for name in config.ENGINE}
-    return build(TableFlags, own | given | engine)
+    found = build(TableFlags, own | given | engine)
+    rates.check_same(found, fitted.spec)
+    return found
 
 
 SCORES_ONLY = (
