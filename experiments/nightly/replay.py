@@ -258,6 +258,7 @@ def report(work: Path, seeds: list[int], nights: int, days: list[str]) -> str:
     columns = [
         f"{one}, {scenario.replace('_', '-')}" for scenario in SCENARIOS for one in SCHEDULES
     ]
+    weekly = [str(one) for one in range(1, nights + 1, WEEK)]
     commit, clean = git_state()
     asked = f"--seeds={','.join(map(str, seeds))} --nights={nights}"
     return f"""# A real log, replayed day by day
