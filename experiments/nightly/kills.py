@@ -11,7 +11,8 @@ whole by its checksums, and `champion` must name one that is there. In the end e
 in the history once, the pointer must be where the history says, and every version must pass
 `--verify`. The first nights also run undisturbed in a directory of their own: their decisions and
 errors must be the same, to the last bit. Several chains of nights run side by side, each with
-a directory and moments of its own.
+a directory and moments of its own. After each night the loss of its champion is measured against
+the anchor and an oracle (`losses.py`).
 
 To save the seconds of its import, every process is forked from one that has imported TensorFlow and
 executed nothing. Figures are not drawn.
@@ -36,6 +37,7 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+import losses  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 from mmnet import config, driver  # noqa: E402
@@ -50,29 +52,36 @@ from mmnet.startup import load_tensorflow  # noqa: E402
 
 FIRST = 18
 """Last period of the first night's log."""
-ITEMS = 150
+ITEMS, ANCHOR = 150, 5
 FLAGS = [
     *("--model=smoothed_history", "--taxonomies=category", "--window=3", "--min_target_clicks=5"),
     *("--min_test_rows=10", "--compare_periods=2", "--keep=3", "--allow_drift"),
-    *("--promote=not_worse=0.02", "--rule=stored", "--anchor=5"),
+    *("--promote=not_worse=0.02", "--rule=stored", f"--anchor={ANCHOR}"),
 ]
 ROLLBACK_EVERY = 10
 
 
 def write_log(directory, nights):
-    """Writes the items, and the counts as each night finds them."""
+    """Writes the items, and the counts as each night finds them.
+
+    Returns:
+        The true rates of the period after each night, percent, [nights, items].
+    """
     draws = np.random.default_rng(0)
     periods = FIRST + nights
     who, when = np.divmod(np.arange(ITEMS * periods), periods)
     counts = pd.DataFrame({"item_id": who, "period": when})
     counts["clicks"] = draws.poisson(30, len(counts)) + 1
-    level = draws.beta(2, 20, ITEMS)[who] * (1 + 0.3 * np.sin(when / 6 + who))
+    base = draws.beta(2, 20, ITEMS)
+    level = base[who] * (1 + 0.3 * np.sin(when / 6 + who))
     counts["shares"] = draws.binomial(counts["clicks"], np.clip(level, 0, 1))
     items = pd.DataFrame({"item_id": np.arange(ITEMS), "category": np.arange(ITEMS) % 5})
     items.to_csv(directory / "items.csv", index=False)
     for night in range(nights):
         part = counts[counts["period"] <= FIRST + night]
         part.to_csv(directory / f"counts-{night}.csv", index=False)
+    after = np.arange(FIRST + 1, FIRST + nights + 1)[:, None]
+    return 100 * np.clip(base * (1 + 0.3 * np.sin(after / 6 + np.arange(ITEMS))), 0, 1)
 
 
 def arguments(log, models, night):
@@ -192,7 +201,7 @@ def chain(directory, flags, seed):
     until = time.monotonic() + 60 * flags.minutes
     draws = random.Random(seed)
     log_file = directory / "log.txt"
-    write_log(directory, flags.nights)
+    truth = write_log(directory, flags.nights)
     reference, models = directory / "reference", directory / "models"
     seconds = []
     for night in range(flags.undisturbed):
@@ -230,6 +239,11 @@ def chain(directory, flags, seed):
             if code:
                 wrong.append(f"{what} {done} ended with exit code {code}")
                 told(log_file.read_text()[-2000:])
+            elif what == "night":
+                tables = [one for one in command if one.startswith(("--counts", "--items"))]
+                given = models, directory, tables, truth[done], ANCHOR
+                if ended(forked(losses.measure, *given)):
+                    wrong.append(f"the loss of night {done} could not be measured")
         done += 1
         told(f"chain {seed}, night {done}: {len(kills)} kills so far, {len(wrong)} problems")
     wrong += final_problems(models, reference, done, min(flags.undisturbed, done))
@@ -241,6 +255,7 @@ def chain(directory, flags, seed):
         "wrong": wrong,
         "typical": typical,
         "outcomes": outcomes,
+        "losses": read_json(directory / losses.FILE),
         "compared": min(flags.undisturbed, done),
         "versions": len(Versions(models).numbers()),
     }
@@ -304,6 +319,7 @@ def report(flags, found):
         f"| events in the histories | {counts} |",
         "",
     ]
+    lines.append(losses.page([chain["losses"] for chain in found]))
     if wrong:
         lines += ["Problems:", "", *(f"- {one}" for one in wrong), ""]
     return "\n".join(lines)
