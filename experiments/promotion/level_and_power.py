@@ -1,22 +1,31 @@
 """Level and power of promotion rules over many nights, on simulated errors.
 
-    python experiments/promotion/level_and_power.py [--runs=1000] [--output=FILE]
+    python experiments/promotion/level_and_power.py [--runs=1000] [--work=DIR] [--output=FILE]
 
 Every night a challenger is compared with the champion on the last three periods, so the tests of
 neighbouring nights share two thirds of their rows. Items live for three periods. Rates, clicks
 and errors are drawn so that the models' errors have the skew of real ones: the rate of a row is
 binomial, and both models err by item. The comparison is `mmnet.promotion.paired`, as in production;
 what differs is the level at which a single night is tested.
+
+The p values of 50 runs at a time are a file in --work. A killed process continues where it was,
+more runs can be added, and several processes share the work; whichever finds all files writes the
+page.
 """
 
 import argparse
+import contextlib
+import io
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
+from mmnet.checks import InputError
 from mmnet.evaluation.report import markdown_table
-from mmnet.files import write_atomic
+from mmnet.files import only_one, write_atomic
 from mmnet.promotion.paired import Paired
 from mmnet.training.records import git_state
 
@@ -33,8 +42,13 @@ POWERS = (
     *((2000, 0.9, "warm", "light"), (2000, 0.9, "cold", "light")),
     *((2000, 0.9, "warm", "heavy"), (2000, 0.9, "cold", "heavy")),
     *((500, 0.9, "warm", "light"), (2000, 0.95, "warm", "light"), (8000, 0.98, "warm", "light")),
+    *((4500, 0.9, "cold", "heavy"), (6000, 0.9, "cold", "heavy")),
 )
 """Test items, true ratio of MSEs, challengers, tails."""
+CHUNK = 50
+"""Runs of a file of p values."""
+WANTED = 0.8
+"""Power that is required."""
 KEPT_BEFORE = 100
 """Nights without a promotion, after which the power is looked at again."""
 ALIKE = {"warm": (0.9, 0.9), "cold": (0.6, 0.0)}
@@ -140,6 +154,7 @@ def rules(constant):
         "0.05 · 6 / (π² k²) on night k": lambda k: ALPHA * 6 / (np.pi * k) ** 2,
         f"{constant:.4f} every night (5 % if all challengers were one model)": lambda k: constant,
         OURS: lambda k: ALPHA / NIGHTS,
+        "0.05 / 5 every night (`--alpha_nights=5`)": lambda k: ALPHA / 5,
     }
 
 
@@ -153,54 +168,133 @@ def told(share, runs):
     return f"{share:.1%} ± {100 * np.sqrt(max(share * (1 - share), 1 / runs) / runs):.1f}"
 
 
+def settings():
+    """All settings in order: name of the files -> arguments of `run`."""
+    found = {}
+    for items, start, tails, biased in LEVELS:
+        name = f"level-{items}-{start}-{tails}{'-weighted' if biased else ''}"
+        given = {"items": items, "start": start, "tails": tails, "biased": biased}
+        found[name] = given | {"nights": NIGHTS}
+    for items, ratio, start, tails in POWERS:
+        given = {"items": items, "ratio": ratio, "start": start, "tails": tails}
+        found[f"power-{items}-{ratio:g}-{start}-{tails}"] = given | {"nights": WEEK}
+    return found
+
+
+def work_on(work, runs):
+    """Computes all files of p values that no other process has or is computing."""
+    for number, (name, given) in enumerate(settings().items()):
+        for first in range(0, runs, CHUNK):
+            place = work / f"{name}-{first:05d}.npy"
+            if place.exists():
+                continue
+            with (
+                contextlib.suppress(InputError),
+                only_one(work / f".{place.stem}", "", remove=True),
+            ):
+                if place.exists():  # another process has just written it
+                    continue
+                draws = [
+                    np.random.default_rng(np.random.SeedSequence((number, first + one)))
+                    for one in range(CHUNK)
+                ]
+                content = io.BytesIO()
+                np.save(content, np.array([run(one, **given) for one in draws]))
+                write_atomic(place, content.getvalue())
+        print(f"{name}: done", flush=True)
+
+
+def p_values(work, runs):
+    """The p values of each setting by name, [runs, nights]; None while files lack."""
+    found = {}
+    for name in settings():
+        places = [work / f"{name}-{first:05d}.npy" for first in range(0, runs, CHUNK)]
+        if not all(place.exists() for place in places):
+            return None
+        found[name] = np.concatenate([np.load(place) for place in places])[:runs]
+    return found
+
+
+def arithmetic(p, items):
+    """Why the power is what it is: the cells of a setting's row.
+
+    The statistic z of a night is about normal. With its mean m and standard deviation s over runs,
+    the power at a level with the quantile q is that of a normal value above (q - m) / s; m grows
+    with the root of the number of test items.
+    """
+    z = stats.norm.isf(p[:, 0])
+    mean, spread = z.mean(), z.std(ddof=1)
+    cells = [f"{mean:.2f}", f"{spread:.2f}"]
+    for level in (ALPHA, ALPHA / 5, ALPHA / NIGHTS):
+        cells.append(f"{stats.norm.sf((stats.norm.isf(level) - mean) / spread):.0%}")
+    for level in (ALPHA, ALPHA / 5, ALPHA / NIGHTS):
+        needed = stats.norm.isf(level) + stats.norm.ppf(WANTED) * spread
+        cells.append(f"{items * (needed / mean) ** 2:,.0f}")
+    return cells
+
+
 def main():
-    """Runs all, and writes the tables."""
+    """Runs what is missing, and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--work", default="", help="directory of the runs; default: none is kept")
     parser.add_argument("--output", default=str(HERE / "level_and_power.md"))
     flags = parser.parse_args()
-    seeds = np.random.SeedSequence(0)
-    constant = of_one_challenger(np.random.default_rng(seeds.spawn(1)[0]))
+    if flags.runs < 2:
+        parser.error("--runs must be at least 2")
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(flags.work or scratch)
+        work_on(work, flags.runs)
+        found = p_values(work, flags.runs)
+    if found is None:
+        print("the rest is being computed by other processes; the last one writes the page")
+        return 0
+    write_atomic(flags.output, page(found, flags.runs))
+    return 0
 
-    def p_values(**given):
-        drawn = [np.random.default_rng(seed) for seed in seeds.spawn(flags.runs)]
-        return np.array([run(draws, **given) for draws in drawn])
 
-    level, power = [], []
-    for items, start, tails, biased in LEVELS:
-        found = p_values(nights=NIGHTS, items=items, start=start, tails=tails, biased=biased)
+def page(found, runs):
+    """The tables as Markdown.
+
+    Args:
+        found: result of `p_values`.
+        runs: number of runs.
+    """
+    constant = of_one_challenger(np.random.default_rng(0))
+    level, power, reasons = [], [], []
+    for (items, start, tails, biased), p in zip(LEVELS, found.values(), strict=False):
         for name, rule in rules(constant).items():
             what = f"{start}{', weighted' if biased else ''}"
-            share = any_night(found, rule)
-            level.append([name, f"{items:,}", what, tails, told(share, flags.runs)])
-            print(*level[-1], flush=True)
-    for items, ratio, start, tails in POWERS:
-        found = p_values(nights=WEEK, items=items, ratio=ratio, start=start, tails=tails)
+            share = any_night(p, rule)
+            level.append([name, f"{items:,}", what, tails, told(share, runs)])
+    for (items, ratio, start, tails), p in zip(
+        POWERS, list(found.values())[len(LEVELS) :], strict=True
+    ):
         for name, rule in rules(constant).items():
             ways = (
-                any_night(found[:, :1], rule),
-                any_night(found, rule),
-                float((found[:, 0] <= rule(KEPT_BEFORE + 1)).mean()),
+                any_night(p[:, :1], rule),
+                any_night(p, rule),
+                float((p[:, 0] <= rule(KEPT_BEFORE + 1)).mean()),
             )
             row = [name, f"{items:,}", f"{1 - ratio:.0%}", start, tails]
-            power.append([*row, *(told(share, flags.runs) for share in ways)])
-            print(*power[-1], flush=True)
+            power.append([*row, *(told(share, runs) for share in ways)])
+        reasons.append([*power[-1][1:5], *arithmetic(p, items)])
     commit, clean = git_state()
     worst = max((row for row in level if row[0] == OURS), key=lambda row: float(_of(row, 4)))
     key = [row for row in power if row[0] == OURS and row[1:3] == ["2,000", "10%"]]
-    found = "; ".join(
+    powers = "; ".join(
         f"{start} challengers, {tails} tails: {_of(row, 5)} %"
         for row in key
         for start, tails in [row[3:5]]
     )
-    text = "\n".join(
+    return "\n".join(
         [
             "# Level and power of the promotion rule, simulated errors\n",
-            f"`python experiments/promotion/level_and_power.py --runs={flags.runs}`, commit "
+            f"`python experiments/promotion/level_and_power.py --runs={runs}`, commit "
             f"{commit}{'' if clean else ' with changes'}. Tested at 0.05 / 30 every night, at most "
             f"{worst[4]} of runs of 30 nights with equal challengers have a wrong promotion "
             "(required: 5 %). Runs that promote a challenger whose true MSE is 10 % lower on its "
-            f"first night, with 2,000 test items (required: 80 %): {found}.\n",
+            f"first night, with 2,000 test items (required: 80 %): {powers}.\n",
             MEANING,
             "## Runs of 30 nights with a wrong promotion, all challengers equal to the champion\n",
             markdown_table(
@@ -215,9 +309,18 @@ def main():
                 ],
                 power,
             ),
+            "## Why the power is what it is\n",
+            WHY,
+            markdown_table(
+                [
+                    *("Test items", "Lower MSE", "Challengers", "Tails", "Mean z", "sd of z"),
+                    *("Power at 0.05", "at 0.05 / 5", "at 0.05 / 30"),
+                    *("Items for 80 % at 0.05", "at 0.05 / 5", "at 0.05 / 30"),
+                ],
+                reasons,
+            ),
         ]
     )
-    write_atomic(flags.output, text)
 
 
 def _of(row, column):
@@ -243,5 +346,23 @@ one size, nearly normal. Heavy tails: errors in proportion to the item's rate, t
 """
 
 
+WHY = """The statistic z of a night's test is about normal with the mean and the standard deviation
+of the table, and promotes where z is above 1.64 at a level of 0.05, above 2.33 at 0.05 / 5, and
+above 2.94 at 0.05 / 30. The columns of powers follow from that for the first night; the table above
+is what was counted. So where the power is low, most of what is missing is the price of the promise
+over 30 nights: the same test at 0.05 has it. The mean of z grows with the root of the number of
+test items; the last columns are how many are needed.
+
+What a user can set, none of which touches the promised level:
+
+- `--compare_periods`: more periods are more test items. A challenger does not learn from them, but
+  with `--refit` the version that serves does.
+- `--alpha_nights`: the number of comparisons that `--alpha` is for. A model that is retrained once
+  a week has five comparisons in 30 days, so `--alpha_nights=5` promises the same for these 30 days.
+- Warm starts: a challenger that starts from the champion has most of its errors in common with it.
+- Waiting: the next nights have new test items. Within a week nearly all are promoted.
+"""
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
