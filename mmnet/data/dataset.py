@@ -323,7 +323,8 @@ def _right(dataset: Dataset) -> dict[str, bool]:
         )
         if part.eligible is not None:
             of_outputs = (len(part), len(spec.outputs()))
-            right[f"{name}-eligible"] = part.eligible.shape == of_outputs
+            fits = part.eligible.shape == of_outputs and part.eligible.dtype == bool
+            right[f"{name}-eligible"] = fits
     return right
 
 

@@ -73,9 +73,10 @@ def check_same(flags: TableFlags, spec: FeatureSpec) -> None:
     """
     names = tuple(rate.name for rate in spec.rates)
     if flags.also_predict != names:
-        said, own = (",".join(some) or "no further rate" for some in (flags.also_predict, names))
+        said, own = (",".join(some) or "none" for some in (flags.also_predict, names))
         raise InputError(
-            f"--also_predict={said} differs from what the model predicts, {own}; leave it out"
+            f"--also_predict={said} differs from the further rates of the model, {own}; leave it "
+            "out"
         )
 
 

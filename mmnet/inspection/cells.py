@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from mmnet.checks import InputError, quoted
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import calendars, numbers, periods, repeats, spelling, time_columns
+from mmnet.data import calendars, numbers, periods, rates, repeats, spelling, time_columns
 from mmnet.data.arrays import Allocate, in_memory, new_array
 from mmnet.data.calendars import MAX_PERIODS, Calendar
 from mmnet.data.columns import LARGEST, id_texts, integers
@@ -213,7 +213,8 @@ def read(counts: Rows, ids: ItemIds, flags: TableFlags, task: TaskFlags, survey:
 
 def _columns(flags: TableFlags) -> list[str]:
     names = ("item_column", "period_column", "denominator", "numerator")
-    return [getattr(flags, name) for name in names]
+    further = (column for of_rate in rates.further(flags).values() for column in of_rate)
+    return list(dict.fromkeys([*(getattr(flags, name) for name in names), *further]))
 
 
 def _place(size: int, flags: TableFlags) -> tuple[Allocate, Any]:
@@ -235,7 +236,10 @@ class _Reader:
             self._first_period = survey.calendar.number(task.first_period, "first_period")
         self._marks: dict[str, Marks] = {}
         self._wrong: dict[str, Problem] = {}
-        for column, flag in ((flags.denominator, "denominator"), (flags.numerator, "numerator")):
+        self._further = rates.further(flags)
+        counted = [(flags.denominator, "denominator"), (flags.numerator, "numerator")]
+        counted += [(column, "rate") for of_rate in self._further.values() for column in of_rate]
+        for column, flag in counted:
             try:
                 self._marks[column] = numbers.recognised(counts, column, flag, flags, whole=True)
             except InputError as error:
@@ -266,6 +270,7 @@ class _Reader:
                 f"{clicks[row]:,} {flags.denominator}"
             )
         self.above += int(above.sum())
+        self._check_further(piece)
         found = np.empty(int(good.sum()), ROW)
         named = {"item": items, "period": numbers_of_periods, "at": piece.places, "again": again}
         for name, values in (named | {"clicks": clicks, "shares": shares}).items():
@@ -275,6 +280,22 @@ class _Reader:
             self.first, self.last = min(self.first, int(here[0])), max(self.last, int(here[-1]))
             self.periods.update(here.tolist())
         return found
+
+    def _check_further(self, piece: Table) -> None:
+        """Records mistakes in the counts of further rates."""
+        for rate, columns in self._further.items():
+            below, fine = self._counts(piece, columns.denominator, "rate")
+            numerator, also = self._counts(piece, columns.numerator, "rate")
+            above = fine & also & (numerator > below)
+            if above.any() and not self._flags.rate_may_exceed_one:
+                row = int(np.argmax(above))
+                sentence = (
+                    f"{piece.where(row, columns.numerator)}: {numerator[row]:,} "
+                    f"{columns.numerator} of {below[row]:,} {columns.denominator}: the numerator "
+                    f"of --also_predict={rate} is above its denominator; correct the counts, or "
+                    "set --rate_may_exceed_one"
+                )
+                self._add(f"rate {rate}", sentence, int(above.sum()))
 
     def _add(self, key: str, sentence: str, rows: int, fix: tuple[str, str] | None = None) -> None:
         before = self._wrong.get(key)

@@ -16,12 +16,14 @@ from mmnet.data.tables import InMemory, Table
 ARRAYS = ("share_rate", "missing_flag", "taxonomy_rate", "taxonomy_missing_flag")
 
 
-def prepared(taxonomies=("category",)):
+def prepared(taxonomies=("category",), *, further=False):
     rng = np.random.default_rng(0)
     items = ["007", "café", "猫"]
     counts = {"item_id": np.repeat(items, 12), "period": np.tile(np.arange(5, 17), 3)}
     counts["clicks"] = rng.integers(1, 9, 36)
     counts["shares"] = rng.integers(0, counts["clicks"] + 1)
+    if further:
+        counts |= {"views": counts["clicks"] + 1, "likes": counts["shares"]}
     truth = {
         "item_id": counts["item_id"],
         "period": counts["period"],
@@ -33,6 +35,12 @@ def prepared(taxonomies=("category",)):
     )
     flags = TableFlags(taxonomies=taxonomies, texts=("title",))
     task = TaskFlags(window=2, min_target_clicks=1, min_test_rows=1)
+    if further:
+        rate = {"also_predict": ("like",), "rate": ("like=likes/views",)}
+        flags, task = (
+            flags.model_copy(update=rate),
+            task.model_copy(update={"horizon": (1, 2)}),
+        )
     made = pipeline.prepare(found, flags, task)
     made.fingerprint, made.inputs = "abc", {"counts.csv": "123"}
     return made
@@ -62,6 +70,12 @@ def same(first, second):
     assert first.panel.item_ids.tolist() == second.panel.item_ids.tolist()
     assert first.first_targets == second.first_targets
     assert (first.ledger, first.inputs) == (second.ledger, second.inputs)
+
+
+@pytest.fixture(scope="module")
+def both():
+    """A dataset of two rates at two horizons."""
+    return prepared(further=True)
 
 
 def folder_of(directory):
@@ -216,6 +230,52 @@ def test_arrays_that_do_not_go_together_are_refused(dataset, tmp_path, name, dam
     datasets.save(dataset, tmp_path)
     path = folder_of(tmp_path) / f"{name}.npy"
     path.with_name("checksums.json").unlink()  # as an earlier version wrote it
+    np.save(path, damage(np.load(path)))
+    told = sentence(datasets.load, tmp_path)
+    assert told.startswith(f"{path} is damaged: it does not match the dataset's other arrays")
+
+
+def test_further_rates_and_horizons_read_back_bit_for_bit(both, tmp_path):
+    found = datasets.load(datasets.save(both, tmp_path / "set"))
+    same(both, found)
+    pairs = [(both.rate_histories["like"], found.rate_histories["like"])]
+    pairs += zip(both.panel.rates["like"], found.panel.rates["like"], strict=True)
+    pairs += [(both.split[name].eligible, found.split[name].eligible) for name in SPLITS]
+    for one, other in pairs:
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
+def test_with_one_output_nothing_new_is_written(dataset, both, tmp_path):
+    names = []
+    for number, made in enumerate((dataset, both)):
+        datasets.save(made, tmp_path / str(number))
+        names.append({path.name for path in folder_of(tmp_path / str(number)).iterdir()})
+    assert names[0] < names[1]
+    assert names[1] - names[0] == {
+        *("clicks-like.npy", "shares-like.npy", "history-like.npy"),
+        *(f"{name}-eligible.npy" for name in SPLITS),
+    }
+    about = store.read(tmp_path / "0")["fitted"]
+    assert about["task"]["horizon"] == 1
+    assert not {"horizons", "rates"} & set(about["spec"])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("clicks-like", lambda array: array[:, 1:]),
+        ("shares-like", lambda array: array[:2]),
+        ("history-like", lambda array: array[..., :2]),
+        ("train-eligible", lambda array: array[:-1]),
+        ("test-eligible", lambda array: array[:, :1]),
+        ("validation-eligible", lambda array: array.astype("i8")),
+    ],
+)
+def test_arrays_of_further_outputs_that_do_not_fit_are_refused(both, tmp_path, name, damage):
+    datasets.save(both, tmp_path)
+    path = folder_of(tmp_path) / f"{name}.npy"
+    path.with_name("checksums.json").unlink()
     np.save(path, damage(np.load(path)))
     told = sentence(datasets.load, tmp_path)
     assert told.startswith(f"{path} is damaged: it does not match the dataset's other arrays")

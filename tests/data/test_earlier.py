@@ -10,6 +10,7 @@ from mmnet.schema import (
     FeatureSpec,
     FieldSpec,
     NumericSpec,
+    RateSpec,
     TextSpec,
     VectorSpec,
 )
@@ -27,6 +28,8 @@ def fitted(
     hidden=True,
     dim=4,
     width=86_400,
+    like=None,
+    rate="likes/views",
     **task,
 ):
     """Values fitted on a log with one column of each kind."""
@@ -41,8 +44,14 @@ def fitted(
         cycles=(CycleSpec(name="weekday", seen=days),),
         rate_mean=rates[0],
         rate_scale=rates[1],
+        rates=() if like is None else (RateSpec(name="like", max_rate=100, **like),),
     )
-    columns = {"categoricals": ("category",), "numerics": ("duration",), "texts": ("title",)}
+    further = {} if like is None else {"also_predict": ("like",), "rate": (f"like={rate}",)}
+    columns = further | {
+        "categoricals": ("category",),
+        "numerics": ("duration",),
+        "texts": ("title",),
+    }
     return Fitted(
         spec=spec,
         calendar=Calendar(kind="time", width=width),
@@ -134,3 +143,30 @@ def test_a_digest_is_of_everything_that_is_carried():
     found = {digest(one) for one in (fitted(), fitted(("a",)), fitted(mean=1.0), fitted(days=(1,)))}
     assert len(found) == 4
     assert digest(fitted()) == digest(fitted())
+
+
+LIKE = {"rate_mean": 10.0, "rate_scale": 2.0}
+
+
+def test_scales_of_further_rates_stay():
+    now = fitted(like={"rate_mean": 11.0, "rate_scale": 3.0})
+    found = carried(now, fitted(like=LIKE))
+    assert found.spec.rates == fitted(like=LIKE).spec.rates
+    check_carried(found, fitted(like=LIKE))
+    with pytest.raises(NotAlike, match="its rates differ from those of the earlier model"):
+        check_carried(now, fitted(like=LIKE))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"like": None}, "--also_predict=none differs from like"),
+        ({"rate": "loves/views"}, "--rate=like=loves/views differs from likes/views"),
+        ({"like": LIKE | {"rate_mean": 13.0}}, "the mean of like moved from 10 to 13"),
+        ({"like": LIKE | {"rate_scale": 5.0}}, "the standard deviation of like moved from 2 to 5"),
+        ({"horizon": (1, 2)}, "--horizon=1,2 differs from 1"),
+    ],
+)
+def test_other_rates_or_horizons_are_refused(change, sentence):
+    with pytest.raises(NotAlike, match=rf"^--warm_start: {sentence}.*; remove --warm_start to"):
+        carried(fitted(**{"like": LIKE} | change), fitted(like=LIKE))

@@ -4,8 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from mmnet.checks import InputError
 from mmnet.config import PrepareConfig, TableFlags, TaskFlags
-from mmnet.data import input_tables, table_reading
+from mmnet.data import counts, input_tables, table_reading
 from mmnet.data.content import Encoders
 from mmnet.data.parquet import ParquetTable
 from mmnet.data.tables import InMemory, Table
@@ -81,3 +82,70 @@ def test_items_are_in_memory_for_preparing_and_in_pieces_for_scoring(tmp_path):
     assert in_memory.items.data.to_pydict() == items
     assert in_memory.items.where(2, "tag") == f"{tmp_path}/items.parquet row 3, column tag"
     assert in_memory.inputs == in_pieces.inputs
+
+
+# ----------------------------------------------------------------------------- further rates
+
+LIKE = {"also_predict": ("like",), "rate": ("like=likes/views",)}
+
+
+def test_columns_of_a_further_rate_are_needed_before_any_row_is_read(files):
+    flags = TableFlags(counts=f"{files}/counts.csv", items=f"{files}/items.csv", **LIKE)
+    with pytest.raises(InputError, match=r"counts\.csv has no column 'views' \(named by --rate\)"):
+        input_tables.load_tables(flags)
+
+
+def test_a_source_that_does_not_count_a_further_rate_is_named():
+    flags = TableFlags(source="simulated", source_set=("items=20", "periods=4"), **LIKE)
+    with pytest.raises(InputError) as caught:
+        input_tables.load_tables(flags)
+    assert str(caught.value) == (
+        "--also_predict=like: --source=simulated does not count 'views', only clicks, shares; use "
+        "one of these in --rate, or count the source's files yourself, for --counts"
+    )
+
+
+def test_a_further_rate_and_its_columns_are_part_of_the_fingerprint(files):
+    (files / "counts.csv").write_text("item_id,period,clicks,shares,likes,views\na,1,2,1,3,4\n")
+
+    def of(**flags):
+        tables = TableFlags(counts=f"{files}/counts.csv", items=f"{files}/items.csv", **flags)
+        found = input_tables.load_tables(tables)
+        return input_tables.fingerprint(found, tables, TaskFlags(), Encoders(tables))[0]
+
+    found = [of(), of(**LIKE), of(**LIKE | {"rate": ("like=likes/clicks",)})]
+    assert len(set(found)) == 3
+
+
+def test_events_are_counted_into_the_columns_of_a_further_rate(files):
+    (files / "events.csv").write_text(
+        "item_id,timestamp,shared,ms\na,3,1,900\na,3,0,40\na,4,0,2000\n"
+    )
+    flags = TableFlags(
+        events=f"{files}/events.csv",
+        items=f"{files}/items.csv",
+        denominator="events",
+        numerator="shared",
+        also_predict=("long",),
+        rate=("long=ms >= 1000/events", "late=ms >= 40/events"),
+    )
+    found = input_tables.load_tables(flags)
+    panel = counts.count(found.counts, found.items, flags, TaskFlags()).panel()
+    assert panel.clicks.tolist() == panel.rates["long"].clicks.tolist() == [[2, 1]]
+    assert panel.rates["long"].shares.tolist() == [[0, 1]]
+    assert panel.shares.tolist() == [[1, 0]]
+
+
+def test_a_further_rate_of_events_above_one_is_refused(files):
+    (files / "events.csv").write_text("item_id,timestamp,shared,many\na,3,1,5\n")
+    flags = TableFlags(
+        events=f"{files}/events.csv",
+        items=f"{files}/items.csv",
+        denominator="events",
+        numerator="shared",
+        also_predict=("much",),
+        rate=("much=many/events",),
+    )
+    said = r"item 'a' has 5 of 'much_numerator' but 1 of 'much_denominator' in period 3; if"
+    with pytest.raises(InputError, match=said):
+        input_tables.load_tables(flags)

@@ -264,4 +264,115 @@ def test_planted_rates_are_lined_up_with_the_panel():
     np.testing.assert_array_equal(made.true_share_rate, expected)
 
 
+# ------------------------------------------------------------- several horizons and rates
+
+BOTH = FLAGS.model_copy(update={"also_predict": ("like",), "rate": ("like=likes/views",)})
+AHEAD = {"horizon": (1, 2)}
+
+
+def tables_of_both(main, like):
+    """The tables of two panels; a counts row per cell with clicks or views."""
+    found = tables_of(*main)
+    item, period = np.nonzero((main[0] > 0) | (like[0] > 0))
+    columns = {"item_id": [f"item {i}" for i in item], "period": period}
+    for names, panel in ((("clicks", "shares"), main), (("views", "likes"), like)):
+        columns |= {n: counts[item, period] for n, counts in zip(names, panel, strict=True)}
+    return InMemory(Table(pa.table(columns), "counts"), found.items)
+
+
+@settings(deadline=None, max_examples=6)
+@given(panels(), panels(), st.integers(0, PERIODS - 2), st.integers(0, 99))
+def test_counts_after_t_of_any_rate_move_no_input_at_t(main, like, t, seed):
+    fitted = pipeline.prepare(tables_of_both(main, like), BOTH, task(**AHEAD)).fitted
+    before = pipeline.transform(tables_of_both(main, like), fitted)
+    changed = (rewritten(panel, t + 1, seed + i) for i, panel in enumerate((main, like)))
+    after = pipeline.transform(tables_of_both(*changed), fitted)
+    assert "taxonomy_rate_like" in inputs_at(before, t)
+    for as_of in range(t + 1):
+        same_bits(inputs_at(before, as_of), inputs_at(after, as_of))
+
+
+@settings(deadline=None, max_examples=6)
+@given(panels(), panels(), st.integers(0, 99))
+def test_counts_of_any_rate_after_training_move_nothing_fitted(main, like, seed):
+    before = pipeline.prepare(tables_of_both(main, like), BOTH, task(**AHEAD))
+    start = before.split.first_targets[1]
+    changed = (rewritten(panel, start, seed + i) for i, panel in enumerate((main, like)))
+    after = pipeline.prepare(tables_of_both(*changed), BOTH, task(**AHEAD))
+    assert before.fitted == after.fitted
+
+
+@settings(deadline=None, max_examples=6)
+@given(panels(), panels())
+def test_each_rate_has_the_inputs_that_it_would_have_alone(main, like):
+    both = pipeline.prepare(tables_of_both(main, like), BOTH, task())
+    found = inputs_at(both, PERIODS - 1)
+    for rate, panel in (("", main), ("like", like)):
+        # Releases that are not given are those of the main rate, and hide no period of another.
+        alone = pipeline.prepare(tables_of(*panel), FLAGS, task())
+        names = both.fitted.spec.sequences(rate)
+        wanted = {names.get(name, name): x for name, x in inputs_at(alone, PERIODS - 1).items()}
+        same_bits(
+            {name: found[name] for name in names.values()},
+            {name: wanted[name] for name in names.values()},
+        )
+        assert both.fitted.spec.of_rate(rate).rate_mean == alone.fitted.spec.rate_mean
+
+
+@pytest.mark.parametrize("item", range(ITEMS))
+def test_an_items_own_counts_show_in_no_taxonomy_inputs_of_any_rate(item):
+    clicks, rng = np.full((ITEMS, PERIODS), 8), np.random.default_rng(item)
+    panels_of = [(clicks, rng.integers(0, 9, clicks.shape)) for _ in range(2)]
+    fitted = pipeline.prepare(tables_of_both(*panels_of), BOTH, task()).fitted
+    changed = [(x.copy(), y.copy()) for x, y in panels_of]
+    for x, y in changed:
+        x[item] = rng.integers(1, 99, PERIODS)
+        y[item] = rng.integers(0, x[item] + 1)
+    found = [
+        inputs_at(pipeline.transform(tables_of_both(*of), fitted), PERIODS - 1)
+        for of in (panels_of, changed)
+    ]
+    assert (found[0]["share_rate_like"][item] != found[1]["share_rate_like"][item]).any()
+    for name in ("taxonomy_rate", "taxonomy_rate_like", "taxonomy_missing_flag_like"):
+        np.testing.assert_array_equal(found[0][name][item], found[1][name][item])
+    others = np.arange(ITEMS) != item
+    assert (found[0]["taxonomy_rate_like"][others] != found[1]["taxonomy_rate_like"][others]).any()
+
+
+def test_shards_change_no_byte_of_a_further_rate():
+    rng = np.random.default_rng(0)
+    clicks = rng.integers(0, 9, (2, ITEMS, PERIODS))
+    clicks[:, 0] += 1
+    found = tables_of_both(*((of, rng.integers(0, of + 1)) for of in clicks))
+    one, other = (
+        pipeline.prepare(
+            found,
+            BOTH.model_copy(update={"shard_items": size, "taxonomies": ("tags",)}),
+            task(**AHEAD),
+        )
+        for size in (2, 100)
+    )
+    assert one.fitted.spec == other.fitted.spec
+    assert one.rate_histories["like"].tobytes() == other.rate_histories["like"].tobytes()
+    assert one.split.train.eligible.tobytes() == other.split.train.eligible.tobytes()
+
+
+def test_statistics_are_of_all_training_targets_of_a_rate():
+    clicks, shares = np.zeros((ITEMS, PERIODS), int), np.zeros((ITEMS, PERIODS), int)
+    clicks[0] = 10
+    shares[0] = [1, 3, *[2] * 8, 10, 10, 10]
+    made = pipeline.prepare(tables_of(clicks, shares), FLAGS, task(horizon=(1, 2)))
+    # Validation begins in column 9: targets in columns 1 to 8, and 2 to 8 for two periods ahead.
+    assert made.split.first_targets[1] == 9
+    assert made.fitted.spec.rate_mean == pytest.approx((30 + 7 * 20 + 7 * 20) / 15)
+
+
+def test_new_tables_with_other_rates_are_refused():
+    clicks = np.full((ITEMS, PERIODS), 3)
+    found = tables_of_both((clicks, clicks // 3), (clicks, clicks // 3))
+    fitted = pipeline.prepare(found, FLAGS, task()).fitted
+    with pytest.raises(InputError, match=r"^--also_predict=like differs from the further"):
+        pipeline.transform(found, fitted.model_copy(update={"tables": BOTH}))
+
+
 # ---------------------------------------------------------------------------- fingerprint

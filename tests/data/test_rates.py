@@ -4,6 +4,7 @@ from mmnet.checks import InputError
 from mmnet.config import TableFlags
 from mmnet.data import rates
 from mmnet.data.rates import Columns
+from mmnet.schema import FeatureSpec, RateSpec
 
 
 def flags(*settings, names=("like",), **others):
@@ -35,6 +36,18 @@ def test_without_also_predict_no_rate_is_read():
         (flags("like=a/b/c"), "--rate=like=a/b/c: without --events it must be"),
         (flags("l-i=a/b", names=("l-i",)), "--also_predict='l-i': a rate that is predicted needs"),
         (flags("zählt=a/b", names=("zählt",)), "--also_predict='zählt': a rate that is predicted"),
+        (
+            flags("a=x/y", "A=u/v", names=("a", "A")),
+            "--also_predict=a: another rate has the same name in other letters; use another name",
+        ),
+        (
+            flags("share_rate=a/b", names=("share_rate",)),
+            "--also_predict=share_rate: the prediction of another output is called predicted_share",
+        ),
+        (
+            flags("like=a/b", "like_h2=a/c", names=("like", "like_h2")),
+            "--also_predict=like_h2: the prediction of another output is called predicted_like_h2",
+        ),
         (flags("like=shares/clicks"), "--also_predict=like: its rate is that of --numerator"),
     ],
 )
@@ -50,3 +63,18 @@ def test_a_rate_alone_is_called_by_its_own_columns():
     assert (alone.numerator, alone.denominator) == ("(ms / 1000)", "plays")
     assert alone.also_predict == ()
     assert rates.alone(both, "").numerator == both.numerator
+
+
+def test_a_model_reads_its_own_further_rates():
+    like = RateSpec(name="like", rate_scale=1, rate_mean=2, max_rate=100)
+    both = FeatureSpec(window=2, horizon=1, rates=(like,))
+    rates.check_same(flags("like=a/b"), both)
+    with pytest.raises(InputError) as error:
+        rates.check_same(flags(names=()), both)
+    assert str(error.value) == (
+        "--also_predict=none differs from the further rates of the model, like; leave it out"
+    )
+    with pytest.raises(
+        InputError, match=r"^--also_predict=like differs from .*, none; leave it out$"
+    ):
+        rates.check_same(flags("like=a/b"), FeatureSpec(window=2, horizon=1))

@@ -261,3 +261,125 @@ def test_rows_beyond_int32_are_found():
     # 40 million items of 60 periods are 2.4e9 steps, more than int32 numbers.
     found = places(tf.constant([40_000_000]), tf.constant([59]), 60)
     assert found.numpy().tolist() == [2_400_000_059]
+
+
+# ----------------------------------------------------------------- several horizons and rates
+
+
+@pytest.fixture(scope="module")
+def several():
+    """Seven items, two rates at two horizons, and two fields."""
+    rng = np.random.default_rng(1)
+    views, clicks = (rng.integers(0, 6, (ITEMS, PERIODS)) for _ in range(2))
+    views[:, 4:] += 1
+    item, period = np.nonzero(views + clicks)
+    counts = {"item_id": [f"item {i}" for i in item], "period": period}
+    for below, above, panel in (("clicks", "shares", clicks), ("views", "likes", views)):
+        counts |= {below: panel[item, period]}
+        counts[above] = rng.integers(0, counts[below] + 1)
+    items = {"item_id": [f"item {i}" for i in range(ITEMS)], "category": [*"ababa", "", "c"]}
+    found = InMemory(Table(pa.table(counts), "counts"), Table(pa.table(items), "items"))
+    flags = TableFlags(taxonomies=("category",), also_predict=("like",), rate=("like=likes/views",))
+    task = TaskFlags(
+        window=3, horizon=(1, 3), min_target_clicks=2, min_test_rows=1, inputs=("age",)
+    )
+    return pipeline.prepare(found, flags, task)
+
+
+def naive_target(dataset, item, t, output):
+    """The rate and the clicks of one target; none after the last period."""
+    counts = dataset.panel.rates["like"] if output.rate else dataset.panel
+    column = t + output.horizon
+    if column >= PERIODS or not counts.clicks[item, column]:
+        return 0.0, 0
+    return (
+        100 * counts.shares[item, column] / counts.clicks[item, column],
+        counts.clicks[item, column],
+    )
+
+
+def test_targets_of_several_outputs_are_those_of_a_loop(several):
+    windows, outputs = Windows(several), several.fitted.spec.outputs()
+    items, times = (x.ravel().astype(np.int32) for x in np.indices((ITEMS, PERIODS - 1)))
+    wanted = [
+        [naive_target(several, item, t, output) for output in outputs]
+        for item, t in zip(items, times, strict=True)
+    ]
+    examples = Examples(items, times)
+    # float32 against float64.
+    np.testing.assert_allclose(windows.targets(examples), np.array(wanted)[..., 0], rtol=1e-6)
+    np.testing.assert_array_equal(windows.target_clicks(examples), np.array(wanted)[..., 1])
+
+
+def test_inputs_of_a_further_rate_are_its_own(several):
+    windows = Windows(several)
+    items, times = (x.ravel().astype(np.int32) for x in np.indices((ITEMS, PERIODS)))
+    found = windows.gather(tf.constant(items), tf.constant(times))
+    declared = {name: (tuple(x.shape[1:]), x.dtype.name) for name, x in found.items()}
+    assert declared == several.fitted.spec.tensors()
+    alone = several.alone(several.fitted.spec.outputs()[2])  # of likes, with a spec of its own
+    own = Windows(alone).gather(tf.constant(items), tf.constant(times))
+    for main, name in several.fitted.spec.sequences("like").items():
+        np.testing.assert_array_equal(found[name], own[main])
+    views = several.panel.rates["like"].clicks
+    np.testing.assert_array_equal(found["clicks_like"][:, -1], views.ravel())
+
+
+@pytest.mark.parametrize("half_weight_clicks", [0, 5])
+def test_a_target_that_is_not_eligible_weighs_nothing_and_others_one_on_average(
+    several, half_weight_clicks
+):
+    train, windows = several.split.train, Windows(several)
+    batches, steps = windows.training_batches(
+        train, len(train), seed=0, half_weight_clicks=half_weight_clicks
+    )
+    assert steps == 1
+    _, target, weight = next(iter(batches(0)))
+    assert target.shape == weight.shape == train.eligible.shape
+    weight = weight.numpy()
+    np.testing.assert_array_equal((weight > 0).sum(axis=0), train.eligible.sum(axis=0))
+    # float32 sums of some dozens of weights.
+    np.testing.assert_allclose(weight.sum(axis=0) / (weight > 0).sum(axis=0), 1, rtol=1e-5)
+    if not half_weight_clicks:
+        assert set(np.unique(weight)) == {0, 1}
+
+
+def test_weights_follow_the_clicks_of_their_own_rate(several):
+    train, windows = several.split.train, Windows(several)
+    batches, _ = windows.training_batches(train, len(train), seed=0, weighting="clicks")
+    _, _, weight = next(iter(batches(0)))
+    clicks = np.where(train.eligible, windows.target_clicks(train), 0)
+    wanted = clicks / clicks.mean(axis=0, where=train.eligible)
+    np.testing.assert_allclose(np.sort(weight, axis=0), np.sort(wanted, axis=0), rtol=1e-6)
+
+
+def test_a_view_has_the_targets_of_one_output_and_all_inputs(several):
+    whole = Windows(several)
+    for number, output in enumerate(several.fitted.spec.outputs()):
+        view = several.of_output(output)
+        windows = Windows(view)
+        for split in ("train", "validation", "test"):
+            rows = several.split[split].eligible[:, number]
+            examples = several.split[split].taken(rows)
+            own = view.examples(split)
+            assert own.eligible is None
+            np.testing.assert_array_equal(own.items, examples.items)
+            np.testing.assert_array_equal(own.times, examples.times)
+            wanted = whole.targets(examples)[:, number]
+            np.testing.assert_array_equal(windows.targets(own), wanted)
+            clicks = whole.target_clicks(examples)[:, number]
+            np.testing.assert_array_equal(windows.target_clicks(own), clicks)
+        items, times = tf.constant(own.items), tf.constant(own.times)
+        found, inputs = windows.gather(items, times), whole.gather(items, times)
+        assert set(found) == set(inputs) == set(several.fitted.spec.tensors())
+        for name, tensor in inputs.items():  # the age, too, is that of the main target
+            np.testing.assert_array_equal(found[name], tensor)
+        assert view.fitted.spec.horizon == output.horizon
+        rate = several.fitted.spec.of_rate(output.rate)
+        assert view.fitted.spec.rate_scale == rate.rate_scale
+
+
+def test_one_output_is_its_own_view(dataset):
+    [output] = dataset.fitted.spec.outputs()
+    assert dataset.of_output(output) is dataset
+    assert dataset.alone(output) is dataset

@@ -8,7 +8,7 @@ import pytest
 from mmnet.evaluation.scenarios import SCENARIOS, disturb, hidden_steps, outages, remove
 from mmnet.hashing import mix, uniform
 from mmnet.layers.disturbance import hide_all
-from mmnet.schema import FeatureSpec, FieldSpec, NumericSpec, TextSpec, VectorSpec
+from mmnet.schema import FeatureSpec, FieldSpec, NumericSpec, RateSpec, TextSpec, VectorSpec
 
 WINDOW = 6
 ITEMS = np.random.default_rng(1).integers(0, 2**64, 400, dtype=np.uint64)
@@ -259,3 +259,47 @@ def test_a_removed_input_reads_as_if_it_were_not_known():
     for name in ("share_rate", "missing_flag", "clicks", "vector_cover"):
         assert found[name] is inputs[name]
     np.testing.assert_array_equal(inputs["field_category"], [[2], [3]])  # the batch itself stays
+
+
+# --------------------------------------------------------------------------- further rates
+
+LIKED = EVERY_KIND.model_copy(
+    update={"rates": (RateSpec(name="like", rate_scale=1, rate_mean=2, max_rate=100),)}
+)
+
+
+def batch_of_both():
+    one = batch()
+    own = LIKED.sequences("like")
+    return (
+        one
+        | {own[name]: one[name] + 1 for name in own if "flag" not in name}
+        | {own[name]: one[name].copy() for name in own if "flag" in name}
+    )
+
+
+def test_the_same_steps_of_every_rate_are_hidden():
+    inputs = batch_of_both()
+    hidden = np.array([[True, False, False], [False, True, True]])
+    found = disturb(inputs, hidden)
+    assert list(found) == list(inputs)
+    for names in (LIKED.sequences(), LIKED.sequences("like")):
+        for main in ("share_rate", "clicks"):
+            tensor, name = np.asarray(found[names[main]]), names[main]
+            assert not tensor[hidden].any()
+            seen = ~hidden & (inputs[names["missing_flag"]] == 0)
+            np.testing.assert_array_equal(tensor[seen], inputs[name][seen])
+        assert np.asarray(found[names["missing_flag"]])[hidden].all()
+        assert found[names["taxonomy_rate"]] is inputs[names["taxonomy_rate"]]
+
+
+def test_lost_taxonomies_are_those_of_every_rate():
+    gone = outages(LIKED)["taxonomies"]
+    assert gone == (
+        *("taxonomy_rate", "taxonomy_missing_flag"),
+        *("taxonomy_rate_like", "taxonomy_missing_flag_like"),
+    )
+    found = remove(batch_of_both(), gone)
+    for rate in ("", "_like"):
+        np.testing.assert_array_equal(found[f"taxonomy_rate{rate}"], np.zeros((2, 3, 1)))
+        np.testing.assert_array_equal(found[f"taxonomy_missing_flag{rate}"], np.ones((2, 3, 1)))

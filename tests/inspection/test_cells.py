@@ -85,3 +85,27 @@ def test_a_flag_that_helps_with_periods_is_found():
 def test_a_table_of_mistakes_only_is_refused():
     with pytest.raises(InputError, match="every row is wrong, so no rows are left"):
         read([("x", 1, 5, 1)])
+
+
+@pytest.mark.parametrize("rate_may_exceed_one", [False, True])
+def test_mistakes_in_the_counts_of_a_further_rate_are_named(rate_may_exceed_one):
+    columns = {"item_id": ["a"] * 4, "period": [1, 2, 3, 4], "clicks": [5] * 4, "shares": [1] * 4}
+    columns |= {"views": ["9", "9", "", "9"], "likes": ["1", "10", "2", "11"]}
+    flags = TableFlags(
+        also_predict=("like",),
+        rate=("like=likes/views",),
+        rate_may_exceed_one=rate_may_exceed_one,
+    )
+    table = Table(pa.table(columns), "counts")
+    survey, _ = cells.surveyed(table, flags, TaskFlags())
+    found = cells.read(table, IDS, flags, TaskFlags(), survey)
+    said = [one.sentence for one in found.problems]
+    assert any("row 3, column views" in one for one in said)
+    above = (
+        "counts table row 2, column likes: 10 likes of 9 views: the numerator of "
+        "--also_predict=like is above its denominator; correct the counts, or set "
+        "--rate_may_exceed_one"
+    )
+    assert (above in said) is not rate_may_exceed_one
+    assert [one.rows for one in found.problems if one.sentence == above] in ([2], [])
+    assert found.panel.clicks.sum() == 20  # mistakes in another rate leave the main one as it is
