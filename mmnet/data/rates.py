@@ -65,6 +65,13 @@ def further(flags: TableFlags) -> dict[str, Columns]:
     return found
 
 
+def columns_of(flags: TableFlags) -> list[str]:
+    """Returns the columns of further rates that are not those of the main rate, each once."""
+    own = {flags.denominator, flags.numerator}
+    found = (column for of_rate in further(flags).values() for column in of_rate)
+    return [column for column in dict.fromkeys(found) if column not in own]
+
+
 def check_same(flags: TableFlags, spec: FeatureSpec) -> None:
     """Makes sure that tables are read for the further rates of a model.
 

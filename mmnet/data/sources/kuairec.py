@@ -17,7 +17,7 @@ written UNKNOWN, -124 or [].
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +25,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmnet.checks import InputError, one_of
+from mmnet.checks import InputError, did_you_mean, one_of, quoted
 from mmnet.config import TableFlags
-from mmnet.data import table_files
+from mmnet.data import rates, table_files
 from mmnet.data.columns import floats
 from mmnet.data.dialects import TextOptions, text_options
 from mmnet.data.ledger import Rule
@@ -59,7 +59,7 @@ def kuairec(
     categories: str | None = CATEGORIES,
     disagreeing: str = "fail",
 ) -> Tables:
-    """Counts two of the publisher's daily counters per video and day.
+    """Counts two of the publisher's daily counters per video and day, and those of further rates.
 
     Items have the publisher's columns as they were on the video's first day, with its tags as
     lists, and the texts of captions and categories; a video without counts is an item too.
@@ -99,10 +99,18 @@ def kuairec(
             ("denominator", flags.denominator, "clicks", "base", base),
         )
     )
-    scan.columns = (*scan.columns, below, above)
+    further = rates.columns_of(flags)
+    for column in further:
+        if column not in counters:
+            raise InputError(
+                f"--rate: no such column to count: {quoted(column)}; available: "
+                f"{', '.join(counters)}{did_you_mean(column, counters)}"
+            )
+    scan.columns = tuple(dict.fromkeys((*scan.columns, below, above, *further)))
     log = scan.whole()
     keys, ledger = _keys(log, scan)
-    counts, rules = _counts(log, keys, below, above, flags, disagreeing)
+    named = {flags.denominator: below, flags.numerator: above} | {name: name for name in further}
+    counts, rules = _counts(log, keys, named, flags, disagreeing)
     items, more_rules = _items(log, keys)
     ledger += [*rules, *more_rules]
     inputs = list(scan.paths)
@@ -137,33 +145,37 @@ def _keys(log: Table, scan: Scan) -> tuple[pd.DataFrame, list[Rule]]:
 
 
 def _counts(
-    log: Table, keys: pd.DataFrame, below: str, above: str, flags: TableFlags, disagreeing: str
+    log: Table, keys: pd.DataFrame, named: Mapping[str, str], flags: TableFlags, disagreeing: str
 ) -> tuple[pa.Table, list[Rule]]:
+    """Returns the counts, whose columns `named` maps to counters, and the ledger."""
+    counters = list(dict.fromkeys(named.values()))
     frame = keys[["video", "day"]].copy()
-    for column in (below, above):
+    for column in counters:
         numbers = reading.whole_numbers(log, column, "daily", what="a counter", allow_empty=True)
         frame[column] = pc.fill_null(numbers, -1).to_numpy()[keys["row"]]
     grouped = frame.groupby(["video", "day"], sort=False)
-    first = grouped[[below, above]].transform("first")
-    differs = (frame[[below, above]] != first).any(axis=1).to_numpy()
+    first = grouped[counters].transform("first")
+    differs = (frame[counters] != first).any(axis=1).to_numpy()
     if differs.any() and disagreeing == "fail":
         at = int(np.argmax(differs))
-        column = below if frame[below][at] != first[below][at] else above
+        column = next(name for name in counters if frame[name][at] != first[name][at])
         raise InputError(
             f"{log.where(keys['row'][at], column)}: {frame[column][at]}, but an earlier row of "
             f"video {frame['video'][at]} and {frame['day'][at]} has {first[column][at]}; correct "
             "the file, or set --source_set=disagreeing=drop"
         )
     once = frame.assign(differs=differs).groupby(["video", "day"], sort=False, as_index=False)
-    days = once.agg({below: "first", above: "first", "differs": "any"})
+    days = once.agg(dict.fromkeys(counters, "first") | {"differs": "any"})
     rules = [
         Rule("videos by day and tag", "is the first of its video and day", len(frame), len(days))
     ]
     steps = [
         ("the rows of a video and day agree", ~days["differs"]),
-        (f"{below} and {above} are not empty", (days[[below, above]] >= 0).all(axis=1)),
+        (f"{' and '.join(counters)} are not empty", (days[counters] >= 0).all(axis=1)),
     ]
-    if not flags.rate_may_exceed_one:
+    every = [rates.Columns(flags.denominator, flags.numerator), *rates.further(flags).values()]
+    for of_rate in () if flags.rate_may_exceed_one else every:
+        below, above = (named[column] for column in of_rate)
         steps.append((f"no more {above} than {below}", days[above] <= days[below]))
     kept = np.ones(len(days), bool)
     for rule, holds in steps:
@@ -173,15 +185,12 @@ def _counts(
     days = days[kept]
     if not len(days):
         raise InputError(f"{log.origin()}: no rows are left after the rules of the ledger")
+    columns = {
+        flags.item_column: pa.array(days["video"], pa.string()),
+        flags.period_column: pa.array(days["day"], pa.date32()),
+    }
     return (
-        pa.table(
-            {
-                flags.item_column: pa.array(days["video"], pa.string()),
-                flags.period_column: pa.array(days["day"], pa.date32()),
-                flags.denominator: pa.array(days[below], pa.int64()),
-                flags.numerator: pa.array(days[above], pa.int64()),
-            }
-        ),
+        pa.table(columns | {name: pa.array(days[of], pa.int64()) for name, of in named.items()}),
         rules,
     )
 

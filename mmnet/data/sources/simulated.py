@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -34,6 +35,10 @@ REGIME, ITEMS, PERIODS, CLICKS = "history", 4000, 40, 2_000_000
 
 START = np.datetime64("2024-01-01", "ms")
 """Start of period 0 (UTC, a Monday); a period of the event stream is one day."""
+
+LIKE_LOGIT, LIKE_SLOPE, LIKE_LEVEL_SD, SHARE_LOGIT = -2.2, 0.7, 0.4, -3.15
+"""Likes: logit at the usual share rate, part of the share rate's deviation that they have, sd of an
+item's own level, and the logit of the usual share rate."""
 
 _DAY_MILLISECONDS = 24 * 60 * 60 * 1000
 
@@ -160,6 +165,7 @@ def simulated(
     periods: int = PERIODS,
     clicks: int = CLICKS,
     seed: int = 0,
+    likes: bool = False,
 ) -> Tables:
     """The source `--source=simulated`: what `simulate` draws, with the columns the flags name.
 
@@ -171,6 +177,7 @@ def simulated(
         periods: number of periods.
         clicks: total clicks.
         seed: repeats the same log.
+        likes: whether the counts have a column `likes`, see `draw_likes`.
 
     Raises:
         InputError: a directory, or an option out of range.
@@ -186,12 +193,15 @@ def simulated(
     except ValueError as error:
         raise InputError(f"--source_set: {error}") from None
     counts = [flags.item_column, flags.period_column, flags.denominator, flags.numerator]
+    of_counts = simulation.counts.rename_columns(counts)
+    if likes:
+        of_counts = of_counts.append_column("likes", pa.array(draw_likes(simulation, seed=seed)))
     catalogue = [flags.item_column, *simulation.items.column_names[1:]]
     tags = pc.replace_substring(simulation.items["tags"], SEPARATOR, separator_of(flags))
     items_table = simulation.items.rename_columns(catalogue)
     place = items_table.schema.get_field_index("tags")
     return Tables(
-        counts=Table(simulation.counts.rename_columns(counts), "counts"),
+        counts=Table(of_counts, "counts"),
         items=Table(items_table.set_column(place, "tags", tags), "items"),
         vectors={
             name: Table(vectors.rename_columns([flags.item_column, "vector"]), name)
@@ -306,6 +316,35 @@ def simulate(
         lifts=lifts,
         variance_shares=_variance_shares(known | own, logit),
     )
+
+
+def draw_likes(simulation: Simulation, *, seed: int = 0) -> np.ndarray:
+    """Draws the likes of every row of the counts, a second numerator that goes with the shares.
+
+    The logit of the rate of likes is that of the true share rate, around a mean of its own and with
+    `LIKE_SLOPE` of its size, plus a level of the item that shares tell nothing about. All other
+    draws of the simulation stay as they are.
+
+    Args:
+        simulation: the counts and true share rates.
+        seed: repeats the same likes.
+
+    Returns:
+        int64 [rows of the counts], at most the clicks.
+
+    >>> draw_likes(simulate(items=30, periods=5, clicks=2000))[:4]
+    array([2, 5, 1, 1])
+    """
+    stream = _stream(seed, "likes")
+    counts, truth = simulation.counts, simulation.truth
+    names = simulation.items["item_id"].to_pandas()
+    level = pd.Series(LIKE_LEVEL_SD * stream.standard_normal(len(names)), index=names)
+    keys = ["item_id", "period"]
+    true = counts.select(keys).to_pandas().merge(truth.to_pandas(), on=keys, how="left")
+    rate = true["true_share_rate"].to_numpy() / 100
+    logit = LIKE_LOGIT + LIKE_SLOPE * (np.log(rate / (1 - rate)) - SHARE_LOGIT)
+    logit += level.loc[true["item_id"]].to_numpy()
+    return stream.binomial(counts["clicks"].to_numpy(), _logistic(logit))
 
 
 def events(

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from mmnet.checks import InputError, quoted
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import periods, repeats, tables
+from mmnet.data import periods, rates, repeats, tables
 from mmnet.data.columns import id_texts, integers
 from mmnet.data.dialects import text_options
 from mmnet.data.ledger import Rule
@@ -35,7 +35,7 @@ def snapshots(
     A period's counts are its snapshot minus the one exactly one period before. They are left out,
     so that the period is missing, where there is no such snapshot (the item is new, or a snapshot
     was skipped), where a counter fell, and, unless `--rate_may_exceed_one`, where the numerator
-    grew by more than the denominator.
+    grew by more than the denominator. The counters of further rates are held to the same rules.
 
     Args:
         directory: where the files are.
@@ -51,10 +51,12 @@ def snapshots(
     """
     if directory is None:
         raise InputError("--source=snapshots needs --source_dir, the directory of its files")
+    counted = {flags.denominator: "denominator", flags.numerator: "numerator"}
+    counted |= dict.fromkeys(rates.columns_of(flags), "rate")
     taken = tables.read(
         str(directory / snapshots),
         "counts",
-        columns=[flags.item_column, flags.denominator, flags.numerator, time],
+        columns=[flags.item_column, *counted, time],
         said=text_options(flags.text_set, "counts"),
     )
     wanted = flags.model_copy(update={"period_column": time})
@@ -68,11 +70,10 @@ def snapshots(
         ledger.append(Rule("snapshots", periods.STRAY, numbers_in, len(numbers), surveyed.stray))
         taken = taken.keep(near)
     counters = {}
-    for name, flag in (("below", "denominator"), ("above", "numerator")):
-        column = getattr(flags, flag)
+    for number, (column, flag) in enumerate(counted.items()):
         marks = recognised(taken, column, flag, flags, whole=True)
         ledger += reported(taken, {column: marks})
-        counters[name] = integers(taken, column, flag, what="a counter", marks=marks)
+        counters[f"counter {number}"] = integers(taken, column, flag, what="a counter", marks=marks)
     frame = pd.DataFrame(
         {
             "item": id_texts(taken, flags.item_column, "item_column").to_pandas(),
@@ -87,13 +88,13 @@ def snapshots(
         differs = repeats.differences(taken, *pairs) != ""
         if differs.any() or flags.repeats == "fail":
             row = int(np.argmax(differs))
-            number = calendar.label(numbers[again[row]])
+            period = calendar.label(numbers[again[row]])
             one, other = (int(place[row]) for place in pairs)
             raise repeats.refusal(
                 taken,
                 one,
                 other,
-                f"item {quoted(frame['item'][again[row]])} in period {number}",
+                f"item {quoted(frame['item'][again[row]])} in period {period}",
                 "keep one of the snapshots, or make --period narrower",
             )
     if flags.repeats == "drop":
@@ -103,20 +104,16 @@ def snapshots(
     frame = frame.sort_values(["item", "number"], kind="stable", ignore_index=True)
     same = frame["item"].eq(frame["item"].shift())
     step = frame["number"].diff()
-    grown = frame[["below", "above"]].diff()
+    grown = frame[[*counters]].diff().set_axis([*counted], axis=1)
 
     kept = np.ones(len(frame), bool)
     rules = [
         ("the item has a snapshot one period before", same & (step == 1)),
         ("no counter fell", (grown >= 0).all(axis=1)),
     ]
-    if not flags.rate_may_exceed_one:
-        rules.append(
-            (
-                f"no more {flags.numerator} than {flags.denominator}",
-                grown["above"] <= grown["below"],
-            )
-        )
+    every = [rates.Columns(flags.denominator, flags.numerator), *rates.further(flags).values()]
+    for below, above in () if flags.rate_may_exceed_one else every:
+        rules.append((f"no more {above} than {below}", grown[above] <= grown[below]))
     for rule, holds in rules:
         left = kept & holds.to_numpy()
         ledger.append(Rule("snapshots", rule, int(kept.sum()), int(left.sum())))
@@ -126,8 +123,7 @@ def snapshots(
         {
             flags.item_column: pa.array(frame["item"][kept], pa.string()),
             flags.period_column: pa.array(frame["number"][kept].map(labels)),
-            flags.denominator: pa.array(grown["below"][kept], pa.int64()),
-            flags.numerator: pa.array(grown["above"][kept], pa.int64()),
+            **{name: pa.array(grown[name][kept], pa.int64()) for name in counted},
         }
     )
     catalogue = tables.read(

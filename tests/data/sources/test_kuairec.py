@@ -112,6 +112,21 @@ def test_any_two_counters_make_a_rate(tmp_path, settings, flags):
     )
 
 
+def test_counters_of_further_rates_are_counted_in_the_same_way(tmp_path):
+    write(tmp_path)
+    further = {"also_predict": ("like",), "rate": ("like=like_cnt/show_cnt",)}
+    found = load(tmp_path, **further)
+    assert found.counts.data.column_names[2:] == ["clicks", "shares", "show_cnt", "like_cnt"]
+    assert rows_of(found)[0] == ("1", day(5), 10, 1, 40, 4)
+    write(tmp_path, [*ROWS, row(3, 20200705, like_cnt=41), row(4, 20200705, like_cnt="")])
+    assert [rows[0] for rows in rows_of(load(tmp_path, **further))] == ["1", "1", "2"]
+    assert dropped(load(tmp_path, **further), "videos by day") == [0, 1, 0, 1]
+    assert sentence(tmp_path, **further | {"rate": ("like=likes_cnt/show_cnt",)}) == (
+        "--rate: no such column to count: 'likes_cnt'; available: show_cnt, play_cnt, like_cnt, "
+        "share_cnt. Did you mean like_cnt?"
+    )
+
+
 def test_counters_that_disagree_are_refused_or_left_out(tmp_path):
     write(tmp_path, [*ROWS, row(2, 20200706, play_cnt=7, share_cnt=3)])
     assert sentence(tmp_path) == (

@@ -322,6 +322,18 @@ def test_the_source_names_columns_as_the_flags_do():
     assert found.truth.equals(simulation.truth)
 
 
+def test_likes_go_with_the_shares_and_change_no_other_draw():
+    plain = simulated(None, TableFlags(), **SMALL)
+    found = simulated(None, TableFlags(), **SMALL, likes=True)
+    assert found.counts.data.drop_columns(["likes"]).equals(plain.counts.data)
+    clicks, shares, likes = (found.counts.data[n].to_numpy() for n in ("clicks", "shares", "likes"))
+    assert (likes <= clicks).all()
+    assert shares.sum() < likes.sum() < clicks.sum() / 4
+    many = clicks >= 50
+    rates = [numbers[many] / clicks[many] for numbers in (shares, likes)]
+    assert 0.2 < np.corrcoef(*rates)[0, 1] < 0.9
+
+
 def test_the_source_turns_mistakes_into_input_errors(tmp_path):
     with pytest.raises(InputError, match="--source=simulated reads no files"):
         simulated(tmp_path, TableFlags())

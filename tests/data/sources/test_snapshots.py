@@ -166,3 +166,18 @@ def test_the_real_snapshots(real_log):
         rule.rows_out for rule in found.ledger[:-1]
     ]
     assert len(found.counts) == found.ledger[-1].rows_out
+
+
+def test_counters_of_further_rates_are_held_to_the_same_rules(tmp_path):
+    further = {"also_predict": ("issue",), "rate": ("issue=issues/stars",)}
+    rows = ["a,3,5,1,2", "a,4,9,2,4", "a,5,12,3,3", "a,6,13,3,9", "a,7,15,4,10"]
+    (tmp_path / "snapshots.csv").write_text("\n".join(["repo,week,stars,forks,issues", *rows]))
+    (tmp_path / "items.csv").write_text(ITEMS)
+    named = {"source": "snapshots", "source_dir": str(tmp_path), "source_set": ("time=week",)}
+    found = sources.load(TableFlags(**named, **FLAGS, **further))
+    assert found.counts.data.to_pylist() == [
+        {"repo": "a", "period": 4, "stars": 4, "forks": 1, "issues": 2},
+        {"repo": "a", "period": 7, "stars": 2, "forks": 1, "issues": 1},
+    ]
+    # Issues fell once, and grew once by more than the stars.
+    assert dropped(found) == [1, 1, 0, 1]
