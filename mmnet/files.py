@@ -10,6 +10,7 @@ import re
 import shutil
 import struct
 import tempfile
+import traceback
 import uuid
 import weakref
 import zipfile
@@ -380,7 +381,10 @@ def problem_of_place(error: BaseException) -> str:
     ''
     """
     where = getattr(error, "filename", None)
+    temporary = where is None and _of_temporary_file(error)
     named = f"{where}: " if where else ""
+    if temporary:
+        named = f"{tempfile.gettempdir()}: cannot write temporary files: "
     if isinstance(error, OSError) and error.errno in _PLACES:
         told = reason(error)
     elif isinstance(error, OSError) and re.search(_SHORT_WRITE, str(error)):
@@ -392,8 +396,14 @@ def problem_of_place(error: BaseException) -> str:
             return ""
         told = words[0]
     full = any(os.strerror(code) == told for code in _PLACES[:3]) or "full" in told
-    fix = "free some space or choose another path" if full else "choose another path"
-    return f"{named}{told}; {fix}"
+    fix = "set TMPDIR to another directory" if temporary else "choose another path"
+    return f"{named}{told}; {'free some space or ' if full else ''}{fix}"
+
+
+def _of_temporary_file(error: BaseException) -> bool:
+    """Checks whether an error passed through a temporary file, which libraries leave unnamed."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code.co_filename == tempfile.__file__ for frame, _ in frames)
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -183,3 +184,21 @@ def test_what_a_library_says_of_the_disk_becomes_a_sentence_with_the_file(tmp_pa
     with pytest.raises(OSError, match="Detail") as caught:
         files.write_directory(tmp_path / "set", fill)
     assert problem_of_place(caught.value).startswith(f"{tmp_path / 'set'}: No space left on device")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_of_temporary_files_is_named_whatever_library_writes_them(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(OSError, match="No space left") as caught, written_by_a_library() as file:
+        file.write("x")
+    assert problem_of_place(caught.value) == (
+        f"{tmp_path}: cannot write temporary files: No space left on device; free some space or "
+        "set TMPDIR to another directory"
+    )
+
+
+def written_by_a_library():
+    """A temporary file on a full disk: what was written is lost when it is closed."""
+    return tempfile._TemporaryFileWrapper(open("/dev/full", "w"), "/dev/full", delete=False)
