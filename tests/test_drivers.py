@@ -399,6 +399,10 @@ def test_flags_that_a_prepared_dataset_contradicts_are_refused(run_dir, tmp_path
     given = [f"--dataset_dir={run_dir / 'dataset'}", f"--run_dir={tmp_path / 'run'}"]
     assert run(TrainConfig, "train", *given, "--taxonomy_mean=paper") == driver.WRONG_INPUT
     assert "--taxonomy_mean=paper differs from how" in capsys.readouterr().err
+    assert run(TrainConfig, "train", *given, "--horizon=1,2") == driver.WRONG_INPUT
+    said = capsys.readouterr().err
+    assert "--horizon=1,2 differs from how" in said
+    assert "was prepared, with 1; leave it out" in said
     assert not (tmp_path / "run").exists()
 
 

@@ -199,7 +199,9 @@ class Dataset:
 
         Returns:
             `(inputs, target)`: a dict of the tensors of `spec`, batch first, and the share rate
-            of the target period, float32 [batch], percent.
+            of the target period, float32 [batch], percent. With several outputs
+            `(inputs, target, weight)`: targets and weights are [batch, outputs], and the weight is
+            1 where a target belongs to the split and 0 elsewhere.
 
         Raises:
             ValueError: there is no such split or scenario, or a number is out of range.
@@ -227,11 +229,14 @@ class Dataset:
         )
         items, times = tf.constant(examples.items), tf.constant(examples.times)
         hidden = tf.constant(shown.hidden[scenario])
+        belongs = examples.eligible
+        weights = None if belongs is None else tf.constant(belongs.astype(np.float32))
 
-        def batch(rows: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        def batch(rows: tf.Tensor) -> tuple[tf.Tensor | dict[str, tf.Tensor], ...]:
             who, when = tf.gather(items, rows), tf.gather(times, rows)
             inputs = disturb(windows.gather(who, when), tf.gather(hidden, rows))
-            return inputs, windows.target(who, when)
+            found = inputs, windows.target(who, when)
+            return found if weights is None else (*found, tf.gather(weights, rows))
 
         order = tf.data.Dataset.range(len(examples))
         if shuffle_seed is not None:

@@ -25,6 +25,16 @@ def target_remarks(dataset: Dataset, *names: str) -> list[str]:
     """Remarks about the targets of some splits; see `targets.remarks`."""
     if dataset.split is None:
         return []
+    main, *further = dataset.fitted.spec.outputs()
+    lines = _remarks(dataset.alone(main), names)
+    for output in further:  # which the rate's numerator alone would not name
+        of_output = _remarks(dataset.alone(output), names)
+        lines += [line.replace("note:", f"note on {output.words}:", 1) for line in of_output]
+    return lines
+
+
+def _remarks(dataset: Dataset, names: tuple[str, ...]) -> list[str]:
+    assert dataset.split is not None
     horizon, numerator = dataset.fitted.spec.horizon, dataset.fitted.tables.numerator
     return targets.remarks(dataset.panel, dataset.split, horizon, numerator, names)
 

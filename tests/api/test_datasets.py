@@ -105,6 +105,24 @@ def test_shuffled_batches_have_every_example_once_in_another_order_each_time(dat
         assert np.array_equal(np.sort(one), np.sort(ordered))
 
 
+def test_several_outputs_have_weights_that_say_which_targets_belong_to_the_split(tables):
+    counts, items, _ = tables
+    counts = counts.assign(views=counts["clicks"] + 1, likes=counts["shares"])
+    ahead = {"horizon": [1, 3], "also_predict": "like", "rate": {"like": "likes/views"}}
+    found = mmnet.Dataset.from_tables(counts, items, **SMALL | ahead)
+    names = [output.name for output in found.spec.outputs()]
+    assert names[::3] == ["predicted_share_rate", "predicted_like_h3"]
+    batches = [*found.batches("test", 7, scenario="cold_start").as_numpy_iterator()]
+    prepared = found._prepared
+    examples = prepared.examples("test")
+    target, weight = (np.concatenate(parts) for parts in [*zip(*batches, strict=True)][1:])
+    assert np.array_equal(target, Windows(prepared).targets(examples))
+    assert np.array_equal(weight, examples.eligible)
+    for inputs, *_ in batches:
+        assert inputs["missing_flag_like"].all()
+        assert not inputs["clicks_like"].any()
+
+
 def test_refuses_in_a_sentence(tables, dataset):
     with pytest.raises(mmnet.InputError, match="there is no option 'windw'"):
         mmnet.Dataset.from_tables(*tables[:2], windw=3)

@@ -12,6 +12,7 @@ from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import pipeline
 from mmnet.data.tables import InMemory, Table
 from mmnet.data.windows import Windows
+from mmnet.tasks.shown import target_remarks
 
 ITEMS, PERIODS = 5, 13
 TAGS = ["x;y", "x", "y", "alone", ""]
@@ -365,6 +366,15 @@ def test_statistics_are_of_all_training_targets_of_a_rate():
     # Validation begins in column 9: targets in columns 1 to 8, and 2 to 8 for two periods ahead.
     assert made.split.first_targets[1] == 9
     assert made.fitted.spec.rate_mean == pytest.approx((30 + 7 * 20 + 7 * 20) / 15)
+
+
+def test_targets_of_another_output_that_are_all_equal_are_remarked_on():
+    clicks, shares = np.full((ITEMS, PERIODS), 9), np.arange(ITEMS * PERIODS) % 10
+    found = tables_of_both((clicks, shares.reshape(clicks.shape)), (clicks, 0 * clicks))
+    lines = target_remarks(pipeline.prepare(found, BOTH, task(**AHEAD)), "train")
+    for line, words in zip(lines, ("like at 1", "like at 2"), strict=True):
+        assert line.startswith(f"note on {words}: all ")
+        assert line.endswith("check how 'likes' is counted")
 
 
 def test_new_tables_with_other_rates_are_refused():

@@ -4,6 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmnet import config, driver, tasks
+from mmnet.checks import InputError
 from mmnet.config import PredictConfig, TrainConfig
 from mmnet.data import dataset as datasets
 from mmnet.data import input_tables
@@ -169,3 +170,9 @@ def test_a_dataset_of_another_model_is_refused(run_dir, simulated_flags, tmp_pat
     flags = [f"--saved_model={run_dir / 'export'}", f"--dataset_dir={tmp_path / 'other'}"]
     assert driver.run(PredictConfig, "", "predict", flags) == driver.WRONG_INPUT
     assert "was prepared for another model" in capsys.readouterr().err
+
+
+def test_further_rates_that_the_model_does_not_have_are_refused(run_dir, tables):
+    where = [f"--saved_model={run_dir / 'export'}", *table_flags(tables)]
+    with pytest.raises(InputError, match=r"^--also_predict=like differs from .* model, none; leav"):
+        predict(*where, "--also_predict=like", "--rate=like=shares/clicks")
