@@ -60,7 +60,7 @@ powers that a compressed interaction network computes stay below 1e16 times its 
 """
 
 LARGEST_RATE = float(1 << 38)
-"""Largest rate, in percent; beyond it, sums of rates would overflow int64. See `data.counts`."""
+"""Largest rate, in percent; beyond it, sums of rates overflow int64. See `data.counts_reading`."""
 
 LARGEST_COUNT = float(1 << 63)
 """Upper end of int64, the type of counts."""

@@ -39,6 +39,7 @@ kept_counts.py      cached counts of unchanged events
 
 Counts to examples:
 spool.py            rows on disk that need not fit in memory
+counts_reading.py   rows of a counts table, checked
 counts.py           counts table -> panel, [items, periods]
 share_rates.py      panel -> share rates and missing flags (Eq. 1)
 splits.py           panel -> examples (item, t), and their split into train, validation and test

@@ -43,7 +43,7 @@ MOST_PAIRS = 1000
 ROW = np.dtype(
     [*((name, "i8") for name in ("item", "period", "clicks", "shares", "at")), ("again", "?")]
 )
-"""As `counts.ROW`: `again` marks the second occurrence of a repeated hour."""
+"""As `counts_reading.ROW`: `again` marks the second occurrence of a repeated hour."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from mmnet.config import TaskFlags
 from mmnet.data import taxonomies
 from mmnet.data.calendars import Calendar
 from mmnet.data.columns import LARGEST
-from mmnet.data.counts import LARGEST_RATE_SUM, Panel
+from mmnet.data.counts import Panel
+from mmnet.data.counts_reading import LARGEST_RATE_SUM
 from mmnet.data.share_rates import FIXED_POINT
 from mmnet.data.tables import Table
 
