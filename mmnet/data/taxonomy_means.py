@@ -6,8 +6,9 @@ depend on how items were divided into shards. A mean at period t uses period t a
 at t. If there are several shards, `over_shards` runs either function in a `tf.data` pipeline.
 
 No sum overflows. Rates add up to less than 2**62 in fixed point, see
-`counts_reading.LARGEST_RATE_SUM`. Clicks and shares, up to 2**53 per item, and an item's means over many values may exceed int64; in
-that case they are added up in halves of 32 bits, which have room for 2**31 terms.
+`counts_reading.LARGEST_RATE_SUM`. Clicks and shares, up to 2**53 per item, and an item's means over
+many values may exceed int64; in that case they are added up in halves of 32 bits, which have room
+for 2**31 terms.
 """
 
 from __future__ import annotations
