@@ -195,7 +195,7 @@ async def measure(flags, directory):
     asked = serving.bodies(columns, specs, "V2")
     rest = serving.bodies(columns, specs, "REST of TensorFlow Serving")
     bad = hostile(json.loads(rest[0][1])["instances"][0])
-    server = await serving.Server(directory / "server", path, batched=False).ready()
+    server = await serving.Server(directory / "server", path).ready()
     try:
         mixed = Mixed(server, asked + rest, wanted, bad, flags)
         return mixed, await mixed.run()

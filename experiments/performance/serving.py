@@ -1,7 +1,7 @@
 """Sustained requests per second of an export behind MLServer, and where the time goes.
 
     pip install -e ".[serving]"
-    python experiments/performance/serving.py [--seconds=5] [--output=FILE]
+    python experiments/performance/serving.py [--seconds=5] [--load_seconds=30] [--output=FILE]
 
 The model has the paper's sizes and untrained weights (their values cost nothing), on a simulated
 log. A request asks for one item by `raw_columns`, the signature that does the most. Clients are
@@ -9,11 +9,17 @@ coroutines of a process beside the server's, each with one connection, which ask
 it has its answer; both share the machine's cores. Every answer is compared with the score that the
 SavedModel gives in this process. Model time is what the server measured around the signature's
 call; the rest of an answer's time is the server, the network, and the queue before both.
+
+Where `wrk` is installed, it asks too, for longer: it is compiled, and takes little of the cores
+that it shares with the server. The CPU time is that of the server's process, and the share of the
+cores that `wrk` took is printed next to it.
 """
 
 import asyncio
 import json
 import os
+import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -123,6 +129,53 @@ async def load(url, asked, wanted, clients, seconds):
         await asyncio.gather(*(client(session, number) for number in range(clients)))
         spent = time.perf_counter() - began
     return np.array(latencies), np.array(inside), wrong, spent
+
+
+SCRIPT = """
+local number = 0
+request = function()
+  number = number + 1
+  local body = bodies[number % #bodies + 1]
+  return wrk.format("POST", path, {["content-type"] = "application/json"}, body)
+end
+done = function(summary, latency, requests)
+  local errors = summary.errors
+  local failed = errors.connect + errors.read + errors.write + errors.status + errors.timeout
+  io.write(string.format("%d %d %f %f %f\\n", summary.requests, failed, summary.duration,
+    latency:percentile(50), latency:percentile(99)))
+end
+"""
+
+
+def wrk(server, asked, clients, seconds, directory):
+    """One line of a table: what the compiled generator measured, and the CPU of both processes."""
+    script = directory / "requests.lua"
+    texts = ",\n".join(f"[==[{body}]==]" for _, body in asked)
+    script.write_text(f'path = "{asked[0][0]}"\nbodies = {{{texts}}}\n{SCRIPT}')
+    command = ["wrk", "--threads=1", f"--connections={clients}", "--timeout=30s"]
+    before, own = cpu_seconds(server.process.pid), resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [*command, f"--duration={seconds:g}s", f"--script={script}", server.url],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    spent = cpu_seconds(server.process.pid) - before
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    generator = after.ru_utime + after.ru_stime - own.ru_utime - own.ru_stime
+    requests_sent, failed, duration, half, late = map(float, done.stdout.split("\n")[-2].split())
+    return (
+        f"{requests_sent / duration * 1e6:.0f} | {half / 1e3:.2f} | {late / 1e3:.2f} | "
+        f"{late / half:.1f} | {spent / requests_sent * 1e3:.2f} | "
+        f"{generator / duration * 1e6 / bench.cores():.0%} | "
+        f"{failed:.0f} of {requests_sent:,.0f} |"
+    )
+
+
+def cpu_seconds(process):
+    """User and system time of a running process."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def load_grpc(address, asked, wanted, clients, seconds):
@@ -255,20 +308,19 @@ async def refused(url, specs):
 class Server:
     """MLServer in a process of its own, on free ports."""
 
-    def __init__(self, directory, path, batched):
+    def __init__(self, directory, path):
         ports = [free_port() for _ in range(3)]
         self.url, self.grpc = f"http://127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}"
         directory.mkdir()
         settings = dict(zip(("http_port", "grpc_port", "metrics_port"), ports, strict=True))
-        settings |= {"host": "127.0.0.1", "parallel_workers": 0, "logging_settings": None}
+        settings |= {"host": "127.0.0.1", "parallel_workers": 0}
+        settings |= {"logging_settings": None, "debug": False}
         (directory / "settings.json").write_text(json.dumps(settings))
         model = {
             "name": "mmnet",
             "implementation": "mmnet.serving.mlserver_runtime.ShareRates",
             "parameters": {"uri": str(path.resolve())},
         }
-        if batched:
-            model |= {"max_batch_size": 64, "max_batch_time": 0.002}
         (directory / "model-settings.json").write_text(json.dumps(model))
         self.log = (directory / "log.txt").open("w+")
         program = Path(sys.executable).with_name("mlserver")
@@ -320,13 +372,13 @@ async def measure(flags, directory):
         signature(**one)
         alone.append(time.perf_counter() - began)
     lines, said = [], []
-    for name, batched, ask in (
-        ("V2", False, load),
-        ("V2 by gRPC", False, load_grpc),
-        ("REST of TensorFlow Serving", False, load),
-        ("V2, batched", True, load),
+    by_wrk = []
+    for name, ask in (
+        ("V2", load),
+        ("V2 by gRPC", load_grpc),
+        ("REST of TensorFlow Serving", load),
     ):
-        server = await Server(directory / name.replace(" ", "_"), path, batched).ready()
+        server = await Server(directory / name.replace(" ", "_"), path).ready()
         try:
             asked = bodies(columns, specs, name)
             address = server.grpc if ask is load_grpc else server.url
@@ -343,6 +395,11 @@ async def measure(flags, directory):
                     f"{wrong} of {len(latencies):,} |"
                 )
                 print(lines[-1], flush=True)
+            if ask is load and shutil.which("wrk"):
+                for clients in CLIENTS:
+                    line = wrk(server, asked, clients, flags.load_seconds, directory)
+                    by_wrk.append(f"| {name} | {clients} | {line}")
+                    print(by_wrk[-1], flush=True)
             if name == "V2 by gRPC":
                 said += await refused_grpc(server.grpc, asked[0][1])
                 *_, wrong, _ = await ask(address, asked, wanted, 1, 0.2)  # it lives on
@@ -353,20 +410,23 @@ async def measure(flags, directory):
                 said = await refused(server.url, default) + said
         finally:
             server.stop()
-    return np.median(alone) * 1e3, lines, said
+    return np.median(alone) * 1e3, lines, by_wrk, said
 
 
 def main():
     """Measures, and writes what came of it."""
-    flags = bench.options(__doc__, seconds=5.0, output=str(Path(__file__).with_suffix(".md")))
+    flags = bench.options(
+        __doc__, seconds=5.0, load_seconds=30.0, output=str(Path(__file__).with_suffix(".md"))
+    )
     busy = os.getloadavg()[0]  # a machine that does other work makes other numbers
     with tempfile.TemporaryDirectory() as directory:
-        alone, lines, said = asyncio.run(measure(flags, Path(directory)))
+        alone, lines, by_wrk, said = asyncio.run(measure(flags, Path(directory)))
     about = machine()
     bench.publish(
         [
             "# Serving over the network\n",
-            f"`python experiments/performance/serving.py --seconds={flags.seconds:g}`, "
+            f"`python experiments/performance/serving.py --seconds={flags.seconds:g} "
+            f"--load_seconds={flags.load_seconds:g}`, "
             f"{about['processor']}, {about['cores']} cores shared by server and clients "
             f"(and by other work: load average {busy:.1f} before the start); "
             f"TensorFlow {versions()['tensorflow']}, {bench.versions('MLServer')}.\n",
@@ -377,9 +437,15 @@ def main():
             "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
             *lines,
             "",
-            "Time outside the model: HTTP or gRPC, JSON or messages, checks and the queue. With "
-            "batching, requests that came in within 2 ms share one call, and each of them counts "
-            "all of its time.\n",
+            "Time outside the model: HTTP or gRPC, JSON or messages, checks and the queue. "
+            "Requests that arrive while the model is busy share its next call, and each of them "
+            "counts all of its time.\n",
+            "## Asked by wrk\n",
+            "| interface | clients | requests/s | p50 (ms) | p99 (ms) | p99 / p50 | CPU of the "
+            "server per request (ms) | share of the cores that wrk took | failed |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+            *by_wrk,
+            "",
             "## Invalid requests\n",
             "| request | status | answer |",
             "| --- | ---: | --- |",

@@ -7,9 +7,10 @@ parameter `signature`, and TensorFlow Serving's REST at `/v1/models/mmnet:predic
 does not pass its own checks is not served.
 
 Requests are held to limits and rules: bodies are measured as they arrive (`admission`), parsed and
-checked in threads (`requests`, `request_rules`), and refused by one sentence with a status of 4xx.
-With MLServer's batching (`max_batch_size`), MLServer merges requests before they are checked, so
-that one wrong request refuses those that it was merged with: batch trusted clients only.
+checked (`requests`, `request_rules`; in threads unless they are small), and refused by one sentence
+with a status of 4xx. Those that wait while the model is busy share its next call (`shared_calls`).
+With MLServer's own batching (`max_batch_size`), which is not needed, requests are merged before
+they are checked, so that one wrong request refuses those that it was merged with.
 
 An answer reports how many values of a field are unknown to the model: parameters
 `unknown_values_FIELD` of V2, the header `x-unknown-values` of the other. The log names a field once
@@ -23,14 +24,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import os
 import re
 import threading
-import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -55,6 +56,7 @@ from mmnet.serving.exported import AboutShareRates
 from mmnet.serving.freed_memory import return_large_blocks
 from mmnet.serving.known_values import ValueCounts
 from mmnet.serving.requests import RequestError, Specs
+from mmnet.serving.shared_calls import SharedCalls
 
 DEFAULT = "serving_default"
 V2, TF_SERVING = "v2", "tf_serving"
@@ -68,6 +70,11 @@ logger = logging.getLogger("mmnet.serving")
 admission = Admission()
 """Limits shared by all models of this process."""
 threads = ThreadPoolExecutor(THREADS, "mmnet")
+CALLS = max(1, (os.cpu_count() or 1) // 2)
+"""Calls of a signature at a time."""
+SMALL = 4096
+"""Bytes of a body, and values of a request or an answer, that are converted in less time than a
+thread takes to be asked."""
 LARGE_BYTES = 1 << 20
 large = ThreadPoolExecutor(1, "mmnet-large")
 """Parses bodies of more than `LARGE_BYTES`, one after another: parsed, one may take 500 MB."""
@@ -119,6 +126,8 @@ class LimitedRequest(ServerRequest):
         body = await self.body()
         read = _parsed_v2 if self._protocol == V2 else requests.parse
         try:
+            if len(body) <= SMALL:
+                return read(body)
             pool = large if len(body) > LARGE_BYTES else threads
             return await _in_thread(read, body, pool=pool)
         except RequestError as error:
@@ -154,15 +163,27 @@ def _check_content_type(kind: str) -> None:
 
 def _parsed_v2(body: bytes) -> Any:
     document = requests.parse(body)
-    try:
-        types.InferenceRequest.model_validate(document)
+    try:  # FastAPI validates a model no second time
+        return types.InferenceRequest.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(shown(part, 30) for part in first["loc"])
         raise RequestError(
             f"the body is not a V2 inference request: {place or 'all of it'}: {first['msg']}"
         ) from None
-    return document
+
+
+def _left(values: Iterable[Any], budget: int) -> int:
+    """Returns what values and the lengths of texts leave of a budget; negative if it is spent."""
+    for value in values:
+        budget -= 1
+        if isinstance(value, str | bytes):
+            budget -= len(value)
+        elif isinstance(value, list):
+            budget = _left(value, budget)
+        if budget < 0:
+            break
+    return budget
 
 
 async def _in_thread(
@@ -188,6 +209,10 @@ class ShareRates(MLModel):
         self._values, self._counting = ValueCounts(fitted), threading.Lock()
         self._loaded = tf.saved_model.load(str(path))  # keeps the variables alive
         self._signatures = self._loaded.signatures
+        self._calls = {
+            name: SharedCalls(functools.partial(_run, function), _in_thread, calls=CALLS)
+            for name, function in self._signatures.items()
+        }
         raw = self._signatures.get("raw_columns")
         self._rules = request_rules.of(fitted, requests.input_specs(raw) if raw else {})
         self._version = path.name
@@ -208,8 +233,11 @@ class ShareRates(MLModel):
 
         # Asked for by name: a dump of all parameters would follow those that are nested deep.
         signature = getattr(payload.parameters, "signature", None)
+        small = _left([one.data.root for one in payload.inputs], SMALL) >= 0
         try:
-            outputs, seconds, values = await self._answer(signature, read, requests.to_v2)
+            outputs, seconds, values = await self._answer(
+                signature, read, requests.to_v2, small=small
+            )
         except RequestError as error:
             raise Refusal(error, V2) from None
         except Exception:
@@ -232,6 +260,7 @@ class ShareRates(MLModel):
     async def tf_serving(self, request: Request) -> Response:
         """Answers TensorFlow Serving's REST JSON."""
         try:
+            small = len(await request.body()) <= SMALL
             document = await request.json()
 
             def read(specs: Specs) -> requests.Arrays:
@@ -243,7 +272,7 @@ class ShareRates(MLModel):
                 return json.dumps(answer, allow_nan=False)
 
             name = document.get("signature_name") if isinstance(document, dict) else None
-            answer, seconds, values = await self._answer(name, read, write)
+            answer, seconds, values = await self._answer(name, read, write, small=small)
         except RequestError as error:
             refusal = Refusal(error, TF_SERVING)
             return _response(json.dumps({"error": str(refusal)}), refusal.status_code)
@@ -270,8 +299,10 @@ class ShareRates(MLModel):
         name: Any,
         read: Callable[[Specs], requests.Arrays],
         write: Callable[[dict[str, np.ndarray]], Any],
+        *,
+        small: bool,
     ) -> Answer:
-        """Calls a signature in a thread, where the request is read and the answer is written too.
+        """Calls a signature; a request that is not small is read and answered in threads.
 
         Returns:
             What is written of the outputs, the seconds that the model took, unknown values by
@@ -279,32 +310,36 @@ class ShareRates(MLModel):
         """
         name = DEFAULT if name in (None, "") else name
         with admission.request():
-            return await _in_thread(self._scored, name, read, write)
+            step = _at_once if small else _in_thread
+            arrays, unknown = await step(self._read, name, read)
+            outputs, seconds = await self._calls[name](arrays)
+            rows = len(next(iter(outputs.values())))
+            self._metrics.scored(self.name, name, rows, seconds, unknown)
+            few = sum(array.size for array in outputs.values()) <= SMALL
+            return await (_at_once if few else _in_thread)(write, outputs), seconds, unknown
 
-    def _scored(self, name: Any, read: Any, write: Any) -> Answer:
+    def _read(self, name: Any, read: Any) -> tuple[requests.Arrays, dict[str, int]]:
+        """Returns the checked inputs of a request, and unknown values by field."""
         if not isinstance(name, str) or name not in self._signatures:
             raise requests.no_signature(name, self._signatures)
-        function = self._signatures[name]
-        arrays = read(requests.input_specs(function))
+        arrays = read(requests.input_specs(self._signatures[name]))
         with self._counting:
             unknown, warnings = self._values.count(arrays)
         for warning in warnings:
             logger.warning(warning)
-        outputs, seconds = _run(function, arrays)
-        rows = len(next(iter(outputs.values())))
-        self._metrics.scored(self.name, name, rows, seconds, unknown)
-        return write(outputs), seconds, unknown
+        return arrays, unknown
 
 
-def _run(function: Any, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], float]:
-    began = time.perf_counter()
+async def _at_once(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+def _run(function: Any, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     try:
         found = function(**{name: tf.constant(array) for name, array in arrays.items()})
-        outputs = {name: tensor.numpy() for name, tensor in found.items()}
+        return {name: tensor.numpy() for name, tensor in found.items()}
     except tf.errors.InvalidArgumentError as error:
         raise RequestError(requests.reason(error.message)) from None
-    requests.check_finite(outputs)
-    return outputs, time.perf_counter() - began
 
 
 def _response(body: str, status: int, headers: dict[str, str] | None = None) -> Response:

@@ -6,6 +6,7 @@ Runs where the extra `[serving]` is installed, as in the stage "mlserver" of `.c
 import asyncio
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -320,7 +321,7 @@ def test_hostile_requests_among_the_others_change_no_answer(tmp_path):
 def test_answers_are_right_under_load_and_mistakes_are_refused(tmp_path):
     output = tmp_path / "serving.md"
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--seconds=0.5", f"--output={output}"],
+        [sys.executable, str(SCRIPT), "--seconds=0.5", "--load_seconds=0.5", f"--output={output}"],
         capture_output=True,
         text=True,
         check=False,
@@ -332,7 +333,7 @@ def test_answers_are_right_under_load_and_mistakes_are_refused(tmp_path):
     loads = [
         line for line in lines if line[-1].endswith(tuple("0123456789")) and " of " in line[-1]
     ]
-    assert len(loads) == 12
+    assert len(loads) == 9 + 6 * bool(shutil.which("wrk"))
     for line in loads:
         wrong, answers = line[-1].replace(",", "").split(" of ")
         assert (int(wrong), int(answers) > 0) == (0, True)

@@ -1,0 +1,135 @@
+"""Requests that arrive while a model is busy share its next call.
+
+A call for sixty rows takes little longer than a call for one. No request waits for others to come:
+an idle model is called at once. Requests are joined after their inputs were checked, so that a
+wrong one is refused alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from mmnet.serving import requests
+from mmnet.serving.requests import Arrays, RequestError
+
+Scored = tuple[Arrays, float]
+"""Outputs of a request, and the seconds of the call that it shared."""
+
+
+class _Waiting(NamedTuple):
+    arrays: Arrays
+    rows: int
+    answer: asyncio.Future[Scored]
+
+
+class SharedCalls:
+    """Calls one signature for all requests that wait for it.
+
+    All methods belong to one event loop at a time.
+
+    Args:
+        call: maps checked inputs to outputs, [rows, ...] each; raises `RequestError` for inputs
+            that the model refuses.
+        in_thread: runs a function outside the event loop.
+        calls: number of calls at a time.
+        most_rows: maximum rows of a call for more than one request.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[Arrays], Arrays],
+        in_thread: Callable[..., Awaitable[list[Scored | Exception]]],
+        *,
+        calls: int = 1,
+        most_rows: int = requests.MAX_ROWS,
+    ):
+        self._call, self._in_thread = call, in_thread
+        self._calls, self._most_rows = calls, most_rows
+        self._waiting: deque[_Waiting] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running = 0
+
+    async def __call__(self, arrays: Arrays) -> Scored:
+        """Returns the outputs for the inputs of one request.
+
+        Raises:
+            RequestError: the model refuses these inputs, or has no finite answer for them.
+        """
+        loop = asyncio.get_running_loop()
+        rows = len(next(iter(arrays.values())))
+        waiting = _Waiting(arrays, rows, loop.create_future())
+        self._waiting.append(waiting)
+        if self._running < self._calls:
+            self._running += 1
+            task = loop.create_task(self._serve())
+            self._tasks.add(task)  # the loop itself keeps no task alive
+            task.add_done_callback(self._tasks.discard)
+        return await waiting.answer
+
+    async def _serve(self) -> None:
+        """Answers requests until none is waiting."""
+        try:
+            while self._waiting:
+                await self._answer(self._next())
+        finally:
+            self._running -= 1  # at once: a request that comes now starts the next task
+
+    async def _answer(self, together: list[_Waiting]) -> None:
+        found: list[Scored | Exception]
+        try:
+            found = await self._in_thread(self._scored, together)
+        except Exception as error:
+            found = [error] * len(together)
+        for one, result in zip(together, found, strict=True):
+            if one.answer.done():  # its client has gone
+                continue
+            if isinstance(result, Exception):
+                one.answer.set_exception(result)
+            else:
+                one.answer.set_result(result)
+
+    def _next(self) -> list[_Waiting]:
+        together = [self._waiting.popleft()]
+        rows = together[0].rows
+        while self._waiting and rows + self._waiting[0].rows <= self._most_rows:
+            together.append(self._waiting.popleft())
+            rows += together[-1].rows
+        return together
+
+    def _scored(self, together: list[_Waiting]) -> list[Scored | Exception]:
+        """Calls the signature once; or once per request, if one of several has wrong inputs."""
+        began = time.perf_counter()
+        try:
+            outputs = self._call(_joined([one.arrays for one in together]))
+        except RequestError as error:
+            if len(together) == 1:
+                return [error]
+            return [self._scored([one])[0] for one in together]
+        seconds = time.perf_counter() - began
+        ends = np.cumsum([one.rows for one in together])
+        return [
+            _checked(
+                {name: array[end - one.rows : end] for name, array in outputs.items()}, seconds
+            )
+            for one, end in zip(together, ends, strict=True)
+        ]
+
+
+def _joined(parts: list[Arrays]) -> Arrays:
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _checked(outputs: Arrays, seconds: float) -> Scored | Exception:
+    try:
+        requests.check_finite(outputs)
+    except RequestError as error:
+        return error
+    return outputs, seconds
