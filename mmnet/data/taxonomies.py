@@ -209,13 +209,20 @@ def fit(
     return found
 
 
-def save(taxonomies: Sequence[Taxonomy], directory: Path) -> None:
-    """Writes fitted taxonomies to files, for other processes to read."""
+def save(taxonomies: Sequence[Taxonomy], directory: Path, rate: str = "") -> None:
+    """Writes fitted taxonomies to files, for other processes to read.
+
+    Args:
+        taxonomies: taxonomies whose means are those of one rate.
+        directory: directory of the files.
+        rate: name of a further rate; empty for the main one.
+    """
     for number, taxonomy in enumerate(taxonomies):
+        stem = f"taxonomy-{number}-{rate}".removesuffix("-")
         table = pa.table({taxonomy.column: pa.array(list(taxonomy.numbers), pa.string())})
-        pa.parquet.write_table(table, directory / f"taxonomy-{number}.parquet")
+        pa.parquet.write_table(table, directory / f"{stem}.parquet")
         for name in SUMS:
-            file = directory / f"taxonomy-{number}-{name}.npy"
+            file = directory / f"{stem}-{name}.npy"
             np.save(file, getattr(taxonomy, name), allow_pickle=False)
 
 
@@ -225,15 +232,15 @@ def load(
     num_periods: int,
     directory: Path,
     separator: str = SEPARATOR,
+    rate: str = "",
 ) -> list[Taxonomy]:
     """Reads the files of `save`; large sums are mapped, not read."""
     found = []
     for number, column in enumerate(columns):
-        values = pa.parquet.read_table(directory / f"taxonomy-{number}.parquet")[column]
+        stem = f"taxonomy-{number}-{rate}".removesuffix("-")
+        values = pa.parquet.read_table(directory / f"{stem}.parquet")[column]
         sums = {
-            name: np.load(
-                directory / f"taxonomy-{number}-{name}.npy", mmap_mode="r", allow_pickle=False
-            )
+            name: np.load(directory / f"{stem}-{name}.npy", mmap_mode="r", allow_pickle=False)
             for name in SUMS
         }
         numbers = {value: number for number, value in enumerate(values.to_pylist())}

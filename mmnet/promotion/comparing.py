@@ -52,7 +52,8 @@ class Judged:
     Attributes:
         path: directory of the version.
         about: the export's description.
-        dataset: the tables as this model reads them; its `split` is not used.
+        dataset: the tables as this model reads them, as a view of its main output; its `split` is
+            not used.
     """
 
     path: Path
@@ -101,6 +102,7 @@ def judge(path: str | os.PathLike[str], found: InMemory, tables: TableFlags) -> 
     names = (*input_tables.PLACES, *ENGINE, "vectors", "use_partial")
     own = about.fitted.tables.model_copy(update={name: getattr(tables, name) for name in names})
     dataset = pipeline.transform(found, about.fitted.model_copy(update={"tables": own}))
+    dataset = dataset.of_output(about.fitted.spec.outputs()[0])
     loaded, _ = bundle.load(directory, AboutShareRates)
     return Judged(directory, about, dataset, loaded)
 
@@ -362,3 +364,9 @@ def _check_alike(champion: Judged, challenger: Judged) -> None:
                 "errors cannot be compared; train the challenger with the champion's, or begin a "
                 "new directory of --models"
             )
+    served = {output.name for output in one.spec.outputs()}
+    if lost := sorted(served - {output.name for output in other.spec.outputs()}):
+        raise NotComparableError(
+            f"the challenger does not return {lost[0]}, which the champion serves; train it with "
+            "the champion's --horizon and --also_predict, or begin a new directory of --models"
+        )

@@ -113,7 +113,7 @@ def measure(
 
 def _errors(judged: Judged, rows: Examples) -> dict[str, float]:
     """Returns the MSE by the input that is gone."""
-    spec = judged.dataset.fitted.spec
+    spec = judged.about.fitted.spec
     gone = outages(spec)
     columns = columns_of(spec)
     names = [*gone, HISTORY, *columns]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +19,10 @@ from mmnet.data.dialects import text_options
 from mmnet.data.ids import ItemIds, check_unknown, item_ids
 from mmnet.data.ledger import Rule
 from mmnet.data.tables import Block, Rows, Table
-from mmnet.serving import bundle, decision, exported, reasons, runtimes
+from mmnet.schema import FeatureSpec, Tensor
+from mmnet.serving import bundle, decision, exported, reasons, runtimes, score_rows
 from mmnet.serving.budget import Measured
-from mmnet.serving.decision import Asked
+from mmnet.serving.decision import Asked, Thresholds
 from mmnet.serving.exported import STATIC
 from mmnet.serving.inputs import Arrays, Inputs
 from mmnet.serving.job import Job
@@ -34,11 +36,17 @@ class Scorer:
     Args:
         job: the items, and how to score them.
         runtime: inference runtime; default: that of the job.
+
+    Attributes:
+        signature: name of the signature that returns the scores.
+        measured: cost of scoring so far.
+        rows_per_item: rows of scores of each item.
     """
 
     def __init__(self, job: Job, runtime: Runtime | None = None):
         self._job = job
         self._fitted = exported.fitted(job.saved_model)
+        self.rows_per_item = len(score_rows.horizons(self._fitted.spec))
         self._cache = StaticCache(job.static_cache, job.model)
         self._only = _only(job.only_items, job.tables)
         wanted = runtime or job.runtime
@@ -47,7 +55,7 @@ class Scorer:
         self._decisions = self._quota = None
         if job.rule:
             self._decisions = exported.document(job.saved_model, decision.FILE, decision.Decisions)
-            self._threshold = self._decisions.rule(job.rule).threshold
+            self._threshold: Thresholds = self._decisions.rule(job.rule).threshold
             self._quota = self._decisions.quota(job.rule, self._fitted)
         self.measured = Measured()
 
@@ -66,7 +74,8 @@ class Scorer:
             item_id, period (the predicted one, in the input's type), predicted_share_rate
             (percent), observed_periods (window entries that were not missing), seen_clicks (their
             clicks), weight_<modality> for each of the job's modalities, which sum to 1, the reasons
-            if it asks for them, and the decision of its rule; one row per item.
+            if it asks for them, and the decision of its rule; one row per item, or per item and
+            horizon with further columns, see `score_rows`.
         """
         for piece in inputs.pieces(self._job.tables.shard_items, blocks):
             yield self._score(inputs, piece)
@@ -78,53 +87,73 @@ class Scorer:
             wanted = self._only.rows(ids) >= 0
             piece, ids = piece.keep(wanted), ids.filter(pa.array(wanted))
         tensors = self._read(inputs, piece) if len(piece) else {}
-        scores = np.empty(len(piece), np.float32)
+        scores = {one.name: np.empty(len(piece), np.float32) for one in spec.outputs()}
         found_reasons = self._reasons(inputs, piece)
         weights = np.empty((len(piece), len(job.modalities)), np.float32)
         for part in tables.runs(slice(0, len(piece)), runtimes.TILE):
             start = time.perf_counter()
             found = self._model.score({name: array[part] for name, array in tensors.items()})
-            scores[part] = found[exported.OUTPUT]
+            for name, predicted in scores.items():
+                predicted[part] = found[name]
             if job.modalities:
                 weights[part] = found[exported.WEIGHTS]
             self.measured.batch(part.stop - part.start, time.perf_counter() - start)
-        target = inputs.first_period + spec.window - 1 + spec.horizon
-        period = pa.array(self._fitted.calendar.periods(np.array([target])))
-        missing = _sums(tensors[schema.MISSING_FLAG.name]) if len(piece) else np.zeros(0)
-        clicks = _sums(tensors[schema.CLICKS.name]) if len(piece) else np.zeros(0)
-        scored = pa.table(
-            {
+        last = inputs.first_period + spec.window - 1
+        missing = _sums(tensors, spec, schema.MISSING_FLAG)
+        shared: Arrays = {"observed_periods": (spec.window - missing).astype(np.int32)}
+        for rate in ("", *(one.name for one in spec.rates)):
+            clicks = _sums(tensors, spec, schema.CLICKS, rate)
+            shared[score_rows.seen_clicks(rate)] = clicks.astype(np.int64)
+        shared |= {f"weight_{name}": weights[:, n] for n, name in enumerate(job.modalities)}
+        parts = []
+        for horizon in score_rows.horizons(spec):
+            period = pa.array(self._fitted.calendar.periods(np.array([last + horizon])))
+            columns: dict[str, Any] = {
                 "item_id": ids.cast(pa.string()),
                 "period": period.take(pa.array(np.zeros(len(piece), np.int64))),
-                "predicted_share_rate": scores.astype(np.float64),
-                "observed_periods": (spec.window - missing).astype(np.int32),
-                "seen_clicks": clicks.astype(np.int64),
-                **{f"weight_{name}": weights[:, n] for n, name in enumerate(job.modalities)},
-                **found_reasons,
             }
-        )
+            if not score_rows.is_single(spec):
+                columns[exported.HORIZON] = np.full(len(piece), horizon, np.int32)
+            for rate, name in self._names(horizon).items():
+                columns[self._names(spec.horizon)[rate]] = scores[name].astype(np.float64)
+            parts.append(pa.table(columns | shared | found_reasons.get(horizon, {})))
+        scored = score_rows.joined(parts)
         if self._decisions is None:
             return scored
         threshold = self._threshold
         if self._quota is not None:
             field, thresholds = self._quota
             threshold = thresholds[inputs.groups(piece, field)]
-        asked = Asked(job.rule, threshold, explore=job.explore, period=target)
-        return decision.add(scored, self._decisions, asked)
+        by = self._decisions.output_of(job.rule, spec.outputs())
+        asked = Asked(job.rule, threshold, explore=job.explore, period=last + by.horizon)
+        return score_rows.add(scored, self._decisions, spec, asked)
 
-    def _reasons(self, inputs: Inputs, piece: Table) -> Arrays:
-        """Returns the reasons of the scores of some items by column, float32 [items]."""
+    def _names(self, horizon: int) -> dict[str, str]:
+        """Returns rate -> name of its prediction at a horizon."""
+        outputs = self._fitted.spec.outputs()
+        return {one.rate: one.name for one in outputs if one.horizon == horizon}
+
+    def _reasons(self, inputs: Inputs, piece: Table) -> dict[int, Arrays]:
+        """Returns the reasons of the scores of some items by horizon and column, float32 [items].
+
+        They are of the rate that the job's rule decides by, or else of the main one.
+        """
         if not self._job.reasons:
             return {}
         spec = self._fitted.spec
-        names = reasons.columns(spec)
+        names, rate = reasons.columns(spec), ""
+        if self._decisions is not None:
+            rate = self._decisions.output_of(self._job.rule, spec.outputs()).rate
+        own = {one.horizon: one.name for one in spec.outputs() if one.rate == rate}
         if not len(piece):
-            return {name: np.zeros(0, np.float32) for name in names}
+            return {h: {name: np.zeros(0, np.float32) for name in names} for h in own}
         tensors = inputs.history(piece) | inputs.static(piece)
         score = self._model.whole(tensors)
-        found = {}
+        found: dict[int, Arrays] = {horizon: {} for horizon in own}
         for name, gone in zip(names, reasons.hidden(spec).values(), strict=True):
-            found[name] = score - self._model.whole(tensors | reasons.filled(tensors, gone))
+            without = self._model.whole(tensors | reasons.filled(tensors, gone))
+            for horizon, output in own.items():
+                found[horizon][name] = score[output] - without[output]
         return found
 
     def _read(self, inputs: Inputs, piece: Table) -> Arrays:
@@ -141,13 +170,16 @@ class Scorer:
         return history | {STATIC: self._cache.get(key, len(piece), compute)}
 
 
-def _sums(sequence: np.ndarray) -> np.ndarray:
+def _sums(tensors: Arrays, spec: FeatureSpec, of: Tensor, rate: str = "") -> np.ndarray:
     """Returns sums over the window, float64 [items]: float32 has no odd numbers above 2**24.
 
-    >>> _sums(np.array([[2**24, 1]], np.float32)).tolist()
+    >>> spec, clicks = FeatureSpec(window=2, horizon=1), np.array([[2**24, 1]], np.float32)
+    >>> _sums({"clicks": clicks}, spec, schema.CLICKS).tolist()
     [16777217.0]
     """
-    return sequence.sum(axis=1, dtype=np.float64)
+    if not tensors:  # no items
+        return np.zeros(0)
+    return tensors[spec.sequences(rate)[of.name]].sum(axis=1, dtype=np.float64)
 
 
 class _Model:
@@ -170,9 +202,9 @@ class _Model:
         if job.reasons:  # in float32, since they are small differences
             self._whole = runtimes.opened(job.saved_model, "serving_default", runtime=runtime)
 
-    def whole(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Returns the scores of items by `serving_default`, percent, float32 [items]."""
-        return _tile_by_tile(self._whole, tensors)[exported.OUTPUT]
+    def whole(self, tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """Returns the scores of items by `serving_default`, percent, float32 [items] by name."""
+        return _tile_by_tile(self._whole, tensors)
 
     def static(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
         """Returns the static parts of items, float32 [items, width]."""

@@ -39,6 +39,7 @@ from mmnet.serving import (
     first_pass,
     lakehouse,
     runtimes,
+    score_rows,
     settling,
     workers,
 )
@@ -193,13 +194,17 @@ def to_directory(
             ledger = _begin(job, source, directory)
             notes = settling.settle_runtime(job, directory / SURVEY)
             seconds = led.cost().wall_seconds
-            period = first_pass.period_of(exported.fitted(job.saved_model), directory / SURVEY)
             values = first_pass.values(directory / SURVEY)
+            fitted = exported.fitted(job.saved_model)
+            period = first_pass.period_of(fitted, directory / SURVEY)
+            rows = len(score_rows.horizons(fitted.spec))
             todo = []
             for number, block in enumerate(source.items.blocks(job.tables.shard_items)):
                 items = block.rows.stop - block.rows.start
                 if (part := _part(directory, number)).exists():
-                    _check_part(part, _id_of_part(directory, number), items)
+                    _check_part(
+                        part, _id_of_part(directory, number), items * rows, bool(job.only_items)
+                    )
                     done(items)
                 else:
                     todo.append(number)
@@ -298,12 +303,13 @@ def _id_of_part(directory: Path, number: int) -> bytes:
     return f"{about.get('fingerprint')} {number}".encode()
 
 
-def _check_part(path: Path, wanted: bytes, items: int) -> None:
+def _check_part(path: Path, wanted: bytes, rows: int, only_some: bool) -> None:
     """Refuses a finished part that is damaged, or is not a part of this job."""
     try:
         found = pa.parquet.read_table(path, page_checksum_verification=True)
         metadata = found.schema.metadata or {}
-        problem = "" if len(found) == items and metadata.get(_PART) == wanted else "of another job"
+        complete = len(found) <= rows if only_some else len(found) == rows
+        problem = "" if complete and metadata.get(_PART) == wanted else "of another job"
     except (*UNREADABLE, pa.ArrowException):
         problem = "damaged"
     if problem:
@@ -341,7 +347,7 @@ class _Worker:
             path,
             lambda beside: pa.parquet.write_table(scored, beside, write_page_checksum=True),
         )
-        return len(scored)
+        return len(scored) // self._scorer.rows_per_item
 
     def cost(self) -> Cost:
         return self._scorer.measured.cost()

@@ -172,6 +172,19 @@ class Decisions(BaseModel):
             f"--rules={name}, or set --rule=threshold=PERCENT"
         )
 
+    def output_of(self, name: str, outputs: Sequence[Output]) -> Output:
+        """Returns the output that a rule decides by.
+
+        Args:
+            name: see `rule`.
+            outputs: what the model predicts.
+
+        Raises:
+            InputError: the rule names what the model does not predict.
+        """
+        text = next(iter(self.rules)) if name == "stored" else name
+        return output_of(text, outputs, "rule")
+
     def quota(self, name: str, fitted: Fitted) -> tuple[FieldSpec, np.ndarray] | None:
         """Returns the field of a quota, and the threshold of each of its ids, percent.
 

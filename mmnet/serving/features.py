@@ -3,6 +3,9 @@
     item_id, period (the one predicted), predicted_share_rate, share_rate_low, share_rate_high,
     observed_periods, seen_clicks, weight_<modality>..., in_training
 
+A model with several horizons has a row per item and horizon as of every period, so that a period
+has one row of each horizon.
+
 A row uses nothing of its own or later periods. `in_training` marks periods that the model was
 trained on: the model may have memorised their outcomes, so a ranker should not learn from them.
 """
@@ -18,7 +21,7 @@ import pyarrow as pa
 from mmnet.checks import InputError
 from mmnet.console import tracked
 from mmnet.data.dataset import Dataset
-from mmnet.serving import decision
+from mmnet.serving import score_rows
 from mmnet.serving.blocks import Scorer
 from mmnet.serving.decision import Decisions
 from mmnet.serving.first_pass import as_of_column
@@ -56,14 +59,18 @@ def tables(
     if start > end:
         raise InputError(f"--ranking_from={first} is after --as_of={panel.label(end)}")
     scorer = Scorer(job)
-    known_ahead = fitted.spec.horizon if fitted.tables.release else 0
+    spec = fitted.spec
     inputs_as_of = functools.partial(
         DatasetInputs, dataset, fitted, allow_short=job.allow_short_history
     )
     for column in tracked(range(start, end + 1), "features"):
         scores = scorer.scores(inputs_as_of(column))
-        found = decision.add(pa.concat_tables(scores), decisions)
-        found = found.filter(pa.array(panel.release <= column + known_ahead))
-        target = panel.first_period + column + fitted.spec.horizon
-        trained = trained_before is None or target < trained_before
-        yield found.append_column("in_training", pa.array(np.full(len(found), trained)))
+        found = score_rows.add(pa.concat_tables(scores), decisions, spec)
+        # Rows of an item are together, one per horizon.
+        horizon = np.tile(score_rows.horizons(spec), len(panel.release))
+        release = np.repeat(panel.release, scorer.rows_per_item)
+        known = release <= column + (horizon if fitted.tables.release else 0)
+        target = panel.first_period + column + horizon
+        trained = np.ones(len(target), bool) if trained_before is None else target < trained_before
+        found = found.append_column("in_training", pa.array(trained))
+        yield found.filter(pa.array(known))

@@ -7,6 +7,7 @@ tables, aligned with the items.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import zlib
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from mmnet.checks import InputError
 from mmnet.data import counts, items, moments, numbers, tables, taxonomies
 from mmnet.data.arrays import new_array
 from mmnet.data.columns import separator_of
-from mmnet.data.counts import Counted, Panel
+from mmnet.data.counts import Counted, Counts, Panel
 from mmnet.data.dataset import Fitted
 from mmnet.data.item_tensors import given_vectors
 from mmnet.data.ledger import Rule
@@ -83,36 +84,44 @@ def survey(
     )
     last = as_of_column(counted, as_of)
     shape = (len(counted.ids), window)
-    arrays = {name: new_array(directory, name, shape, "int64") for name in ("clicks", "shares")}
+    rates = {
+        rate: Counts(*(new_array(directory, name, shape, "int64") for name in names_of(rate)))
+        for rate in ("", *(one.name for one in fitted.spec.rates))
+    }
     for rows, panel in counted.panels():
         recent = panel.columns(last + 1 - window, last + 1)
-        arrays["clicks"][rows], arrays["shares"][rows] = recent.clicks, recent.shares
+        for rate, arrays in rates.items():
+            of_rate = recent.of_rate(rate)
+            arrays.clicks[rows], arrays.shares[rows] = of_rate.clicks, of_rate.shares
     first_period = counted.first_period + last + 1 - window
     release = counted.release - (last + 1 - window)
     np.save(directory / "release.npy", release, allow_pickle=False)
     panel = Panel(
         item_ids=np.arange(len(release)),  # means only need row numbers, not ids
-        clicks=arrays["clicks"],
-        shares=arrays["shares"],
+        **rates[""]._asdict(),
         release=release,
         calendar=fitted.calendar,
         first_period=first_period,
         release_given=counted.release_given,
+        rates={rate: arrays for rate, arrays in rates.items() if rate},
     )
     start = counted.first_period
     origins = moments.origins(panel, fitted.spec, start=start, allow_short=allow_short)
     np.save(directory / "origins.npy", origins, allow_pickle=False)
 
-    def shards(column: str) -> Iterator[tuple[Panel, Table]]:
+    def shards(column: str, rate: str) -> Iterator[tuple[Panel, Table]]:
         pieces = found.items.pieces(flags.shard_items, {column: "taxonomies"})
+        of_rate = panel.of_rate(rate)
         for rows, piece in zip(counted.shards, pieces, strict=True):
-            yield panel.part(rows), piece
+            yield of_rate.part(rows), piece
 
-    fitted_taxonomies = taxonomies.fit(
-        *(fitted.spec.taxonomies, fitted.task, window, shards, len(counted.shards)),
-        separator=separator_of(flags),
-    )
-    taxonomies.save(fitted_taxonomies, directory)
+    for rate in rates:
+        fitted_taxonomies = taxonomies.fit(
+            *(fitted.spec.taxonomies, fitted.task, window, functools.partial(shards, rate=rate)),
+            len(counted.shards),
+            separator=separator_of(flags),
+        )
+        taxonomies.save(fitted_taxonomies, directory, rate)
     of_vectors: list[Rule] = []
     for vector in fitted.spec.vectors:
         if vector.of == "given" and not beside(found, vector.name):
@@ -123,6 +132,15 @@ def survey(
     write_about(directory, first_period, known_values.of_items(found.items, fitted))
     marks = numbers.of_numerics(found.items, flags, fitted.marks)
     return [*counted.ledger, *of_vectors, *numbers.reported(found.items, marks)]
+
+
+def names_of(rate: str) -> tuple[str, str]:
+    """Returns the names of the files with the counts of a rate.
+
+    >>> names_of(""), names_of("like")
+    (('clicks', 'shares'), ('clicks-like', 'shares-like'))
+    """
+    return tuple(f"{name}-{rate}".removesuffix("-") for name in Counts._fields)  # type: ignore
 
 
 def write_about(directory: Path, first_period: int, values: Sequence[Seen]) -> None:
@@ -193,9 +211,10 @@ def first_period(directory: Path) -> int:
 
 
 def period_of(fitted: Fitted, directory: Path) -> int | str:
-    """Returns the period that a survey's scores are for, as users write it."""
-    number = first_period(directory) + fitted.spec.window - 1 + fitted.spec.horizon
-    return fitted.calendar.label(number)
+    """Returns the period that a survey's scores are for, as users write it; several in one text."""
+    spec, last = fitted.spec, first_period(directory) + fitted.spec.window - 1
+    found = [fitted.calendar.label(last + horizon) for horizon in (spec.horizon, *spec.horizons)]
+    return found[0] if len(found) == 1 else ", ".join(map(str, found))
 
 
 def beside(found: Tables, name: str) -> bool:

@@ -26,7 +26,7 @@ from mmnet.data import (
 )
 from mmnet.data.columns import separator_of
 from mmnet.data.content import Encoders
-from mmnet.data.counts import Panel
+from mmnet.data.counts import Counts, Panel
 from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.item_tensors import static_tensors
 from mmnet.data.ledger import Rule
@@ -152,12 +152,19 @@ class _TableInputs:
         def array(name: str) -> np.ndarray:
             return np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
-        self._counts = {name: array(name) for name in ("clicks", "shares", "release")}
-        self._origins = array("origins")
-        self._taxonomies = taxonomies.load(
-            *(fitted.spec.taxonomies, fitted.task, fitted.spec.window, directory),
-            separator=separator_of(fitted.tables),
-        )
+        self._release, self._origins = array("release"), array("origins")
+        rates = ("", *(rate.name for rate in fitted.spec.rates))
+        self._counts = {
+            rate: Counts(*(array(name) for name in first_pass.names_of(rate))) for rate in rates
+        }
+        self._taxonomies = {
+            rate: taxonomies.load(
+                *(fitted.spec.taxonomies, fitted.task, fitted.spec.window, directory),
+                separator=separator_of(fitted.tables),
+                rate=rate,
+            )
+            for rate in rates
+        }
         self._marks = numbers.of_numerics(found.items, fitted.tables, fitted.marks)
         self._encoders = Encoders(fitted.tables)
         content.check_same(self._encoders.fingerprints(), fitted.encoders)
@@ -176,18 +183,21 @@ class _TableInputs:
 
     def history(self, piece: Table) -> Arrays:
         fitted, rows = self._fitted, piece.places
-        panel = Panel(
-            item_ids=rows,
-            **{name: array[rows] for name, array in self._counts.items()},
-            calendar=fitted.calendar,
-            first_period=self.first_period,
-        )
-        means = [taxonomy.means(panel, piece) for taxonomy in self._taxonomies]
-        _, _, channels = histories.shape(len(piece), fitted.spec.window, fitted.spec)
-        history = np.empty((len(piece), fitted.spec.window, channels), np.float32)
-        histories.fill(history, panel, means, fitted.task.min_clicks)
-        moment = _moment(fitted, self._origins[rows], self.first_period)
-        return histories.inputs(history, fitted.spec) | moment
+        found: Arrays = {}
+        for rate, counts in self._counts.items():
+            panel = Panel(
+                item_ids=rows,
+                **{name: array[rows] for name, array in counts._asdict().items()},
+                release=self._release[rows],
+                calendar=fitted.calendar,
+                first_period=self.first_period,
+            )
+            means = [taxonomy.means(panel, piece) for taxonomy in self._taxonomies[rate]]
+            _, _, channels = histories.shape(len(piece), fitted.spec.window, fitted.spec)
+            history = np.empty((len(piece), fitted.spec.window, channels), np.float32)
+            histories.fill(history, panel, means, fitted.task.min_clicks)
+            found |= histories.inputs(history, fitted.spec, rate)
+        return found | _moment(fitted, self._origins[rows], self.first_period)
 
     def static(self, piece: Table) -> Arrays:
         encoded = list(self._encoders.encode(piece))
@@ -285,9 +295,11 @@ class DatasetInputs:
 
     def history(self, piece: Table) -> Arrays:
         """Returns histories cut to the window, and the age and calendar of the target."""
-        history = self._data.history[piece.places, self._columns]
-        moment = _moment(self._fitted, self._origins[piece.places], self.first_period)
-        return histories.inputs(history, self._fitted.spec) | moment
+        found: Arrays = {}
+        for rate, history in {"": self._data.history, **self._data.rate_histories}.items():
+            of_window = history[piece.places, self._columns]
+            found |= histories.inputs(of_window, self._fitted.spec, rate)
+        return found | _moment(self._fitted, self._origins[piece.places], self.first_period)
 
     def static(self, piece: Table) -> Arrays:
         """Returns static tensors; encoded vectors are converted from float16 to float32."""

@@ -8,15 +8,18 @@ leaves files that no commit lists, which `VACUUM` removes.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 
 import pyarrow as pa
 
 from mmnet.checks import InputError, shown
 from mmnet.data import delta
+from mmnet.schema import FeatureSpec
+from mmnet.serving.exported import HORIZON
 
 PREFIX = "delta:"
 """Beginning of an `--output` that is a Delta table, new or not."""
@@ -24,6 +27,17 @@ _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 """Terminal codes of colours, which the package's errors have."""
 PERIOD = "period"
 """Column of the predicted period, by which the table is partitioned."""
+
+
+def keys(spec: FeatureSpec) -> list[str]:
+    """Returns the columns that a table of a model's scores is partitioned by.
+
+    A model with several horizons predicts a period more than once, from ever later counts.
+
+    >>> keys(FeatureSpec(window=6, horizon=1, horizons=(2,)))
+    ['period', 'horizon']
+    """
+    return [PERIOD] if len(spec.outputs()) == 1 else [PERIOD, HORIZON]
 
 
 def place_of(output: str) -> str:
@@ -44,12 +58,16 @@ def place_of(output: str) -> str:
     return output if os.path.isdir(os.path.join(output, delta.LOG)) else ""
 
 
-def check(place: str) -> None:
+def check(place: str, by: Sequence[str] = (PERIOD,)) -> None:
     """Refuses a table that scores cannot be written to, before anything is scored.
+
+    Args:
+        place: path or URL of the table.
+        by: columns that it must be partitioned by, see `keys`.
 
     Raises:
         InputError: the extra is not installed, the place holds something else, or the table is not
-            partitioned by period.
+            partitioned by these columns.
     """
     if importlib.util.find_spec("deltalake") is None:
         raise InputError(
@@ -71,10 +89,11 @@ def check(place: str) -> None:
         partitions = deltalake.DeltaTable(place).metadata().partition_columns
     except (DeltaError, OSError, ValueError) as error:
         raise _unusable(place, error) from None
-    if partitions != [PERIOD]:
+    if partitions != list(by):
         raise InputError(
-            f"--output={shown(place)} must be a Delta table that is partitioned by {PERIOD}, so "
-            "that scores can replace those of their period; choose another directory. Received: "
+            f"--output={shown(place)} must be a Delta table that is partitioned by "
+            f"{' and '.join(by)}, so that scores can replace those of their period; choose "
+            "another directory. Received: "
             f"partitioned by {', '.join(partitions) or 'nothing'}"
         )
 
@@ -83,7 +102,8 @@ def write(tables: Iterable[pa.Table], place: str, version: str) -> None:
     """Replaces the rows of one period in a Delta table, which is created if needed.
 
     Args:
-        tables: at least one, all with the same columns and rows of one period in all.
+        tables: at least one, all with the same columns and rows of one period in all; with a column
+            `horizon` of one period for each horizon, which every item has a row of.
         place: path or URL of the table.
         version: version of the export, for the column `model_version`.
 
@@ -95,12 +115,15 @@ def write(tables: Iterable[pa.Table], place: str, version: str) -> None:
     from deltalake.exceptions import CommitFailedError, DeltaError
 
     parts = iter(tables)
-    first = next(parts)
+    held = [next(parts)]
+    while not len(held[-1]) and (part := next(parts, None)) is not None:
+        held.append(part)  # a block without any of the items to score
+    first = held[-1]
+    by = [name for name in (PERIOD, HORIZON) if name in first.column_names]
     now = datetime.now(timezone.utc)
 
     def batches() -> Iterator[pa.RecordBatch]:
-        yield from _described(first, version, now).to_batches()
-        for part in parts:
+        for part in itertools.chain(held, parts):
             yield from _described(part, version, now).to_batches()
 
     schema = _described(first.slice(0, 0), version, now).schema
@@ -109,12 +132,16 @@ def write(tables: Iterable[pa.Table], place: str, version: str) -> None:
         if not deltalake.DeltaTable.is_deltatable(place):
             if "://" not in place:
                 os.makedirs(place, exist_ok=True)
-            deltalake.write_deltalake(place, data, partition_by=[PERIOD])
+            deltalake.write_deltalake(place, data, partition_by=by)
             return
         table = deltalake.DeltaTable(place)
         _check_columns(table, schema, place)
         if len(first):
-            same = f"{PERIOD} = {_literal(first[PERIOD][0].as_py())}"
+            groups = first.select(by).group_by(by).aggregate([]).to_pylist()
+            same = " OR ".join(
+                f"({' AND '.join(f'{name} = {_literal(one[name])}' for name in by)})"
+                for one in groups
+            )
             deltalake.write_deltalake(table, data, mode="overwrite", predicate=same)
     except CommitFailedError:
         raise InputError(

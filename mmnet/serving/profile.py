@@ -178,8 +178,8 @@ def observe(dataset: Dataset, windows: Windows, examples: Examples) -> Values:
     """Returns every input as one number, or one text, per example.
 
     Returns:
-        `history: ...` (share rate, missing share, clicks), `taxonomy rate: <name>`, `numeric:
-        <name>`, `field: <name>`, `text: <name>` (known words), `vector: <name>` (its length) and
+        `history: ...` (share rate, missing share, clicks), likewise `history of <rate>: ...`,
+        `taxonomy rate: <name>`, `numeric: <name>`, `field: <name>`, `text: <name>` (known words), `vector: <name>` (its length) and
         `target clicks`.
     """
     spec = dataset.fitted.spec
@@ -194,13 +194,19 @@ def observe(dataset: Dataset, windows: Windows, examples: Examples) -> Values:
 
 
 def _observed(inputs: Mapping[str, np.ndarray], dataset: Dataset) -> Values:
-    spec, vocabularies = dataset.fitted.spec, dataset.fitted.vocabularies
-    rate, flag, clicks = (inputs[tensor.name].astype(np.float64) for tensor in schema.HISTORY)
-    found = {
-        "history: share rate": _mean(rate, flag == 0),
-        "history: missing share": flag.mean(axis=1),
-        "history: clicks": clicks.sum(axis=1),
-    }
+    fitted = (dataset.inputs_of or dataset).fitted
+    spec, vocabularies = fitted.spec, fitted.vocabularies
+    found: Values = {}
+    for of in ("", *(one.name for one in spec.rates)):
+        own, title = spec.sequences(of), f"history of {of}" if of else "history"
+        rate, flag, clicks = (
+            inputs[own[tensor.name]].astype(np.float64) for tensor in schema.HISTORY
+        )
+        found |= {
+            f"{title}: share rate": _mean(rate, flag == 0),
+            f"{title}: missing share": flag.mean(axis=1),
+            f"{title}: clicks": clicks.sum(axis=1),
+        }
     for number, name in enumerate(spec.taxonomies):
         rates = inputs[schema.TAXONOMY_RATE.name][..., number].astype(np.float64)
         seen = inputs[schema.TAXONOMY_MISSING_FLAG.name][..., number] == 0

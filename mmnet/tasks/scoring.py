@@ -143,7 +143,7 @@ def _ranking_features(flags: PredictConfig) -> None:
     console.print(f"{rows:,} rows of ranking features: {path}")
 
 
-def _decisions(flags: PredictConfig) -> decision.Decisions | None:
+def _decisions(flags: PredictConfig, fitted: Fitted) -> decision.Decisions | None:
     """What scores are to be decided by; None where nothing is.
 
     Raises:
@@ -152,9 +152,11 @@ def _decisions(flags: PredictConfig) -> decision.Decisions | None:
     if not (flags.rule or flags.explore):
         return None
     found = exported.document(flags.saved_model, decision.FILE, decision.Decisions)
-    found.rule(flags.rule or "stored")  # refused before anything is read
+    name = flags.rule or "stored"
+    found.rule(name)  # refused before anything is read
+    found.of(found.output_of(name, fitted.spec.outputs()))
     if flags.explore:
-        found.explore_probability(flags.rule or "stored")
+        found.explore_probability(name)
     if not exported.has_asset(flags.saved_model, profile.FILE):  # exported by an earlier version
         return found
     described = exported.document(flags.saved_model, profile.FILE, profile.Profile)
@@ -173,10 +175,10 @@ def _score(flags: PredictConfig) -> None:
             "--ranking_from needs --ranking_features; to score as of one period, give --as_of"
         )
     delta_place = lakehouse.place_of(flags.output)
-    if delta_place:
-        lakehouse.check(delta_place)
-    decisions = _decisions(flags)
     about = exported.about(flags.saved_model, exported.AboutShareRates)
+    if delta_place:
+        lakehouse.check(delta_place, lakehouse.keys(about.fitted.spec))
+    decisions = _decisions(flags, about.fitted)
     explained: dict[str, Any] = {}
     if flags.explain:
         explained = {"modalities": about.modalities, "reasons": bool(about.reasons)}
@@ -285,6 +287,7 @@ def drift(flags: DriftConfig) -> int:
     fitted = exported.fitted(flags.saved_model)
     described = exported.document(flags.saved_model, profile.FILE, profile.Profile)
     dataset = _dataset_of_export(flags, fitted)
+    dataset = dataset.of_output(fitted.spec.outputs()[0])  # drift is about the main one
     load_tensorflow(keras=False)
     from mmnet.data.windows import Windows
     from mmnet.serving import bundle, first_pass

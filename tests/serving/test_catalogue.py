@@ -131,6 +131,15 @@ def test_some_items_of_a_dataset_with_their_static_parts_kept(
     assert len(sizes) == 1
 
 
+def test_a_job_of_some_items_resumes(run_dir, whole, tmp_path):
+    pq.write_table(whole.select(["item_id"]).slice(100, 50), tmp_path / "wanted.parquet")
+    for _ in range(2):
+        more = f"--only_items={tmp_path / 'wanted.parquet'}"
+        scored = predict_dataset(run_dir, tmp_path / "scores", more, *SHARD)
+        assert scored.equals(whole.slice(100, 50))
+        parts(tmp_path / "scores")[3].unlink()
+
+
 @pytest.mark.parametrize("of", ["tables", "dataset"])
 def test_the_runtime_is_the_one_that_is_asked_for(run_dir, catalogue, tmp_path, monkeypatch, of):
     asked, opened = set(), runtimes.opened
