@@ -179,8 +179,8 @@ def observe(dataset: Dataset, windows: Windows, examples: Examples) -> Values:
 
     Returns:
         `history: ...` (share rate, missing share, clicks), likewise `history of <rate>: ...`,
-        `taxonomy rate: <name>`, `numeric: <name>`, `field: <name>`, `text: <name>` (known words), `vector: <name>` (its length) and
-        `target clicks`.
+        `taxonomy rate: <name>`, `numeric: <name>`, `field: <name>`, `text: <name>` (known words),
+        `vector: <name>` (its length) and `target clicks`.
     """
     spec = dataset.fitted.spec
     parts: dict[str, list[np.ndarray]] = {}
