@@ -156,3 +156,11 @@ def run_dir(made_once):
 def own_copy(run_dir, tmp_path):
     """A copy of the run directory for a test that writes there."""
     return shutil.copytree(run_dir, tmp_path / "own_copy")
+
+
+@pytest.fixture(scope="session")
+def several_outputs(made_once):
+    """Tables, a dataset and an export of a model of two rates and two horizons."""
+    from tests.serving import several
+
+    return made_once("several_outputs", several.write)

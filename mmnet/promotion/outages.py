@@ -113,7 +113,7 @@ def measure(
 
 def _errors(judged: Judged, rows: Examples) -> dict[str, float]:
     """Returns the MSE by the input that is gone."""
-    spec = judged.about.fitted.spec
+    spec = (judged.dataset.inputs_of or judged.dataset).fitted.spec  # of all that it reads
     gone = outages(spec)
     columns = columns_of(spec)
     names = [*gone, HISTORY, *columns]
@@ -156,8 +156,8 @@ def without_column(
     own = (*spec.fields, *spec.numerics, *spec.texts)
     found = remove(inputs, [one.tensor for one in own if one.name == column])
     if column in spec.taxonomies:
-        rate, flag = schema.TAXONOMY_RATE.name, schema.TAXONOMY_MISSING_FLAG.name
         lost = np.array([name == column for name in spec.taxonomies])
-        found[rate] = tf.where(lost, tf.zeros_like(found[rate]), found[rate])
-        found[flag] = tf.where(lost, tf.ones_like(found[flag]), found[flag])
+        for rate in ("", *(one.name for one in spec.rates)):
+            for name, value in spec.hidden(rate)[1].items():
+                found[name] = tf.where(lost, tf.cast(value, found[name].dtype), found[name])
     return found

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -305,6 +306,8 @@ def reason(message: str) -> str:
     >>> reason("Graph execution error:\n\nDetected at node a\nindices[0] = 9 is not in [0, 5)\n"
     ...        "\t [[{{node a}}]] [Op:__inference_1]")
     'the model refuses the inputs: indices[0] = 9 is not in [0, 5)'
+    >>> reason("assertion failed: [id must not be empty]")
+    'the model refuses the inputs: id must not be empty'
     """
     lines = [line.partition("[[{{")[0].strip() for line in message.splitlines()]
     notes = ("Graph execution error", "Detected at node", "Stack trace")
@@ -313,7 +316,9 @@ def reason(message: str) -> str:
         for line in lines
         if line and not line.startswith(notes)
     ]
-    return f"the model refuses the inputs: {shown(told[-1]) if told else 'no reason is given'}"
+    last = told[-1] if told else "no reason is given"
+    asserted = re.fullmatch(r"assertion failed: \[(.*)\]", last)
+    return f"the model refuses the inputs: {shown(asserted[1] if asserted else last)}"
 
 
 # ------------------------------------------------------------------------------------ both

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mmnet import config
 from mmnet.checks import InputError
 from mmnet.data import pipeline
 from mmnet.data.windows import Windows
@@ -16,6 +17,7 @@ from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.promotion import comparing
 from mmnet.promotion.comparing import Comparison, Judged, NotComparableError
 from mmnet.serving import exported
+from mmnet.tasks import comparing as tasks_comparing
 
 
 def compare(champion, challenger, **more):
@@ -138,6 +140,14 @@ def test_models_of_other_rates_and_horizons_are_refused(judged):
             compare(judged, other)
 
 
+def test_a_challenger_without_an_output_of_the_champion_is_refused(judged):
+    dataset, spec = judged.dataset, judged.dataset.fitted.spec
+    more = dataset.fitted.model_copy(update={"spec": spec.model_copy(update={"horizons": (3,)})})
+    champion = of_dataset(dataclasses.replace(dataset, fitted=more))
+    with pytest.raises(NotComparableError, match="does not return predicted_share_rate_h3, which"):
+        compare(champion, judged)
+
+
 def test_a_target_has_enough_clicks(judged):
     dataset = judged.dataset
     task = dataset.fitted.task.model_copy(update={"min_target_clicks": 10**9})
@@ -163,3 +173,22 @@ def test_a_damaged_export_and_a_table_without_a_column_are_refused(run_dir, nigh
 def test_windows_are_made_once(judged):
     assert judged.windows is judged.windows
     assert isinstance(judged.windows, Windows)
+
+
+def test_models_of_several_outputs_are_compared_by_the_main_one(several_outputs, tmp_path):
+    flags = config.PredictConfig(
+        saved_model=str(several_outputs / "export"),
+        counts=str(several_outputs / "counts.parquet"),
+        items=str(several_outputs / "items.parquet"),
+    )
+    found = tasks_comparing.compare(
+        flags, several_outputs / "export", periods=2, decisions="", clip=9
+    )
+    assert found.rows["period"].tolist() == sorted([22, 23] * 60)
+    counts = pd.read_parquet(several_outputs / "counts.parquet").set_index(["item_id", "period"])
+    wanted = counts.loc[list(zip(found.rows["item_id"], found.rows["period"], strict=True))]
+    np.testing.assert_allclose(
+        found.rows["share_rate"], 100 * wanted["shares"] / wanted["clicks"], rtol=1e-6
+    )
+    assert (found.rows["champion_normal"] != found.rows["champion_cold_start"]).any()
+    assert found.rows["champion_normal"].equals(found.rows["challenger_normal"])

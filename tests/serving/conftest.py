@@ -18,11 +18,3 @@ def small_export(made_once):
 def onnx_cache(tmp_path_factory):
     """Where its signatures are kept as ONNX."""
     return tmp_path_factory.mktemp("onnx_cache")
-
-
-@pytest.fixture(scope="session")
-def several_outputs(made_once):
-    """Tables, a dataset and an export of a model of two rates and two horizons."""
-    from tests.serving import several
-
-    return made_once("several_outputs", several.write)

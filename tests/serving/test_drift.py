@@ -5,6 +5,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -201,3 +202,31 @@ def test_a_period_without_rows_and_a_strange_profile_are_refused(run_dir, tmp_pa
     checksums.write(copy, {})
     with pytest.raises(InputError, match=r"profile\.json: inputs: .*export the model again"):
         tasks.drift(flags(run_dir, tmp_path, saved_model=str(copy)))
+
+
+def test_drift_of_several_outputs_is_about_the_main_one_and_the_histories_of_all(
+    several_outputs, tmp_path
+):
+    flags = config.DriftConfig(
+        saved_model=str(several_outputs / "export"),
+        counts=str(several_outputs / "counts.parquet"),
+        items=str(several_outputs / "items.parquet"),
+        output=str(tmp_path / "same"),
+        checked="20",
+    )
+    tasks.drift(flags)
+    found = json.loads((tmp_path / "same" / "drift.json").read_text())["findings"]
+    names = {one["name"] for one in found}
+    assert {"history: clicks", "history of like: clicks", "score", "bias"} <= names
+    # A source that has lost the further rate.
+    counts = pd.read_parquet(several_outputs / "counts.parquet")
+    counts.loc[counts["period"] > 15, ["views", "likes"]] = 0
+    counts.to_parquet(tmp_path / "counts.parquet")
+    lost = flags.model_copy(
+        update={"counts": str(tmp_path / "counts.parquet"), "output": str(tmp_path / "lost")}
+    )
+    assert tasks.drift(lost) == drift.EXIT_CODE
+    found = json.loads((tmp_path / "lost" / "drift.json").read_text())["findings"]
+    drifted = {one["name"] for one in found if one["drifted"]}
+    assert "history of like: missing share" in drifted
+    assert "history: missing share" not in drifted

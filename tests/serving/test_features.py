@@ -112,3 +112,24 @@ def test_a_range_that_runs_backwards_is_refused(run_dir, tables, tmp_path):
     with pytest.raises(InputError, match="is after --as_of=5"):
         written(run_dir, tables, tmp_path / "a.parquet", "--ranking_from=9", "--as_of=5")
     assert not (tmp_path / "a.parquet").exists()
+
+
+def test_of_several_horizons_a_period_has_a_row_of_each(several_outputs, tmp_path):
+    place = several_outputs
+    arguments = [
+        f"--saved_model={place / 'export'}",
+        *(f"--{name}={place / name}.parquet" for name in ("counts", "items")),
+        f"--ranking_features={tmp_path / 'a.parquet'}",
+        *("--ranking_from=16", "--as_of=19"),
+    ]
+    tasks.predict(parse(config.PredictConfig, arguments))
+    found = pq.read_table(tmp_path / "a.parquet").to_pandas()
+    assert not found.duplicated(["item_id", "period", "horizon"]).any()
+    both = found[found["period"] == 19].groupby("item_id")["horizon"].agg(tuple)
+    assert set(both) == {(3, 1)}  # as of 16, and later as of 18
+    assert {"like_low", "like_high", "predicted_like"} <= set(found)
+    # Validation begins with period 18, whose outcomes no row was trained on.
+    assert found.groupby("period")["in_training"].agg(set).to_dict() == {
+        17: {True},
+        **{period: {False} for period in (18, 19, 20, 21, 22)},
+    }

@@ -138,3 +138,31 @@ def test_predict_writes_what_it_writes_to_a_file(run_dir, tmp_path, capsys):
     assert found.select(wanted.column_names).sort_by(by_item) == wanted.sort_by(by_item)
     assert set(found["model_version"].to_pylist()) == {"1"}
     assert deltalake.DeltaTable(str(place)).metadata().partition_columns == ["period"]
+
+
+def horizons(*rows):
+    """Scores of one item: (horizon, period, rate) each."""
+    horizon, period, rate = zip(*rows, strict=True)
+    columns = {"item_id": ["i0"] * len(rows), "period": period, "horizon": horizon, "rate": rate}
+    return pa.table(columns)
+
+
+def test_a_horizon_of_a_period_is_replaced_and_its_other_horizons_stay(tmp_path):
+    place = str(tmp_path / "scores")
+    lakehouse.write([horizons((1, 7, 1.0), (2, 8, 2.0))], place, "1")
+    lakehouse.write([horizons((1, 8, 3.0), (2, 9, 4.0))], place, "1")  # a period later
+    lakehouse.write([horizons((1, 8, 5.0), (2, 9, 6.0))], place, "1")  # and once again
+    pairs, _ = read(place)
+    assert pairs == [(7, 1.0), (8, 2.0), (8, 5.0), (9, 6.0)]
+    lakehouse.check(place, ["period", "horizon"])
+    with pytest.raises(
+        InputError, match=r"partitioned by period, so .*: partitioned by period, hor"
+    ):
+        lakehouse.check(place)
+
+
+def test_a_first_block_without_any_item_loses_no_other(tmp_path):
+    place = str(tmp_path / "scores")
+    lakehouse.write([scores(3, 1.0)], place, "1")
+    lakehouse.write([scores(3, 1.0).slice(0, 0), scores(3, 2.0)], place, "1")
+    assert read(place)[0] == [(3, 2.0)]

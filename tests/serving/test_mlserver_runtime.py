@@ -230,6 +230,53 @@ def test_a_wrong_v2_request_is_refused_in_a_sentence(application, change, told):
     assert len(answer["error"]) <= 300
 
 
+def test_both_protocols_decide_as_the_signature(several_outputs):
+    from mmnet.serving import golden
+
+    batch = next(
+        one
+        for one in golden.read(several_outputs / "export" / "1" / golden.FILE)
+        if one.signature == "decide" and len(one.inputs["id"]) > 1
+    )
+    columns = {
+        name: [one.decode() for one in array] if array.dtype == object else array.tolist()
+        for name, array in batch.inputs.items()
+    }
+    served = Application(several_outputs / "export")
+    body = {"signature_name": "decide", "inputs": columns}
+    status, answer = served.post(PREDICT, json.dumps(body).encode())
+    assert status == 200
+    kinds = {"O": "BYTES", "int64": "INT64", "int32": "INT32", "float32": "FP32"}
+    inputs = [
+        {
+            "name": name,
+            "datatype": kinds["O" if array.dtype == object else array.dtype.name],
+            "shape": list(array.shape),
+            "data": np.ravel(columns[name]).tolist(),
+        }
+        for name, array in batch.inputs.items()
+    ]
+    v2 = {"parameters": {"signature": "decide"}, "inputs": inputs}
+    status, found = served.post(INFER, json.dumps(v2).encode())
+    assert status == 200
+    outputs = {one["name"]: one["data"] for one in found["outputs"]}
+    assert outputs["decision"] == answer["outputs"]["decision"]
+    for name, wanted in batch.outputs.items():
+        given = answer["outputs"][name]
+        if wanted.dtype == object:
+            assert given == [one.decode() for one in wanted]
+        else:  # float32 sums in another order
+            np.testing.assert_allclose(given, wanted, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(outputs[name], wanted, rtol=1e-4, atol=1e-4)
+    body["inputs"] = columns | {"id": [""] * len(columns["id"])}
+    status, answer = served.post(PREDICT, json.dumps(body).encode())
+    assert status == 400
+    assert answer["error"].startswith("the model refuses the inputs: id and target_period must not")
+    # Without the history of the further rate, which is then hidden.
+    body["inputs"] = {name: one for name, one in columns.items() if not name.endswith("_like")}
+    assert served.post(PREDICT, json.dumps(body).encode())[0] == 200
+
+
 def test_ready_is_answered_while_the_model_is_loaded(application):
     wanted = {"ready": True, "model": "clicks", "version": "1"}
     assert application.get("/ready") == (200, wanted)

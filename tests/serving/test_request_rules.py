@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mmnet.schema import FeatureSpec, NumericSpec
+from mmnet.schema import FeatureSpec, NumericSpec, RateSpec
 from mmnet.serving import examples, request_rules
 from tests.serving import exported
 
@@ -82,3 +82,30 @@ def test_serialized_examples_are_held_to_the_same_rules():
 def test_a_model_of_ids_has_no_limits():
     found = request_rules.of(None, {})
     assert not found.problem({"user_id": np.array([-5, 2**62])})
+
+
+LIKES = FeatureSpec(
+    window=2,
+    horizon=1,
+    taxonomies=("category",),
+    rates=(RateSpec(name="like", rate_scale=1, rate_mean=1, max_rate=100),),
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, ""),
+        ({"shares_like": np.array([[7, 0]])}, "shares_like[0][0] must be not above clicks_like"),
+        ({"clicks_like": np.array([[-1, 0]])}, "clicks_like[0][0] must be a whole number"),
+        ({"missing_flag_like": np.array([[0.5, 1]])}, "missing_flag_like[0][0] must be 0 or 1"),
+        ({"share_rate_like": np.array([[101.0, 0]])}, "share_rate_like[0][0] must be a rate"),
+        ({"taxonomy_rate_like": np.array([[[-1.0]]])}, "taxonomy_rate_like[0][0][0] must be a"),
+    ],
+)
+def test_the_counts_of_a_further_rate_are_held_to_the_same_rules(change, told):
+    own = {"clicks_like": np.array([[6, 0]]), "shares_like": np.array([[6, 0]])}
+    main = {name: GOOD[name] for name in ("clicks", "shares")}
+    found = request_rules.of(exported.fitted(LIKES), {}).problem(main | own | change)
+    assert told in found
+    assert bool(found) == bool(told)

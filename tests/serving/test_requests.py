@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from tensorflow_serving.apis import predict_pb2
 
 from mmnet.data.counts import Calendar
-from mmnet.serving import export, exported, golden, period_texts, request_rules, requests
+from mmnet.serving import (
+    examples,
+    export,
+    exported,
+    golden,
+    period_texts,
+    request_rules,
+    requests,
+)
 from mmnet.serving.requests import RequestError
 
 SPECS = {
@@ -342,3 +350,40 @@ def test_golden_rows_score_the_same_in_every_format(run_dir):
             atol=1e-5,
             err_msg=form,
         )
+
+
+def test_the_history_of_a_further_rate_may_be_left_out_and_is_then_hidden(several_outputs):
+    loaded, fitted = export.load(several_outputs / "export")
+    signature = loaded.signatures["raw_columns"]
+    specs = requests.input_specs(signature)
+    rules = request_rules.of(fitted, specs)
+    batch = next(
+        one
+        for one in golden.read(several_outputs / "export" / "1" / golden.FILE)
+        if one.signature == "raw_columns" and len(one.inputs["clicks"]) > 1
+    )
+    of_like = ["clicks_like", "shares_like", "taxonomy_rate_like", "taxonomy_missing_flag_like"]
+    given = {
+        name: [one.decode() for one in array] if array.dtype == object else array.tolist()
+        for name, array in batch.inputs.items()
+        if name not in of_like
+    }
+    read = requests.from_tf_serving({"inputs": given}, specs, rules=rules)
+    for name in of_like:
+        assert (read[name] == (name == "taxonomy_missing_flag_like")).all()
+    scored = signature(**read)
+    outputs = fitted.spec.outputs()
+    answer = requests.to_tf_serving(
+        {name: one.numpy() for name, one in scored.items()}, by_row=True
+    )
+    assert set(answer["predictions"][0]) == {output.name for output in outputs}
+    # The same values as serialized examples, in which features may be absent as well.
+    columns = {name: read[name] for name in given}
+    serialized = examples.serialize(columns)
+    found = loaded.signatures["examples"](examples=tf.constant(serialized))
+    for output in outputs:
+        np.testing.assert_allclose(found[output.name], scored[output.name], rtol=1e-5)
+    # All or nothing: clicks without shares would be a rate of 0.
+    half = given | {"clicks_like": batch.inputs["clicks_like"].tolist()}
+    with pytest.raises(RequestError, match="input 'shares_like' is missing"):
+        requests.from_tf_serving({"inputs": half}, specs, rules=rules)
