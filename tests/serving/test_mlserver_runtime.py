@@ -129,17 +129,28 @@ class Application:
     @contextlib.contextmanager
     def unloaded(self):
         """Removes the model as MLServer does, and loads it again in the end."""
-
-        async def unload():
-            (model,) = await self.registry.get_models()
-            await self.registry.unload(model.name)
-            await self.server.delete_custom_handlers(model)
-
-        self.loop.run_until_complete(unload())
+        self.loop.run_until_complete(self._unload())
         try:
             yield
         finally:
             self.loop.run_until_complete(self._load())
+
+    @contextlib.contextmanager
+    def serving(self, directory):
+        """Serves another export in place of the model; a process has one application."""
+        with self.unloaded():
+            own, self.directory = self.directory, directory
+            self.loop.run_until_complete(self._load())
+            try:
+                yield
+            finally:
+                self.loop.run_until_complete(self._unload())
+                self.directory = own
+
+    async def _unload(self):
+        (model,) = await self.registry.get_models()
+        await self.registry.unload(model.name)
+        await self.server.delete_custom_handlers(model)
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +241,7 @@ def test_a_wrong_v2_request_is_refused_in_a_sentence(application, change, told):
     assert len(answer["error"]) <= 300
 
 
-def test_both_protocols_decide_as_the_signature(several_outputs):
+def test_both_protocols_decide_as_the_signature(application, several_outputs):
     from mmnet.serving import golden
 
     batch = next(
@@ -242,10 +253,6 @@ def test_both_protocols_decide_as_the_signature(several_outputs):
         name: [one.decode() for one in array] if array.dtype == object else array.tolist()
         for name, array in batch.inputs.items()
     }
-    served = Application(several_outputs / "export")
-    body = {"signature_name": "decide", "inputs": columns}
-    status, answer = served.post(PREDICT, json.dumps(body).encode())
-    assert status == 200
     kinds = {"O": "BYTES", "int64": "INT64", "int32": "INT32", "float32": "FP32"}
     inputs = [
         {
@@ -257,24 +264,28 @@ def test_both_protocols_decide_as_the_signature(several_outputs):
         for name, array in batch.inputs.items()
     ]
     v2 = {"parameters": {"signature": "decide"}, "inputs": inputs}
-    status, found = served.post(INFER, json.dumps(v2).encode())
-    assert status == 200
+    no_ids = columns | {"id": [""] * len(columns["id"])}
+    without_likes = {name: one for name, one in columns.items() if not name.endswith("_like")}
+    with application.serving(several_outputs / "export"):
+        answers = [
+            application.post(
+                PREDICT, json.dumps({"signature_name": "decide", "inputs": one}).encode()
+            )
+            for one in (columns, no_ids, without_likes)
+        ]
+        status, found = application.post(INFER, json.dumps(v2).encode())
+    assert [status, *(one for one, _ in answers)] == [200, 200, 400, 200]
+    by_column = answers[0][1]["outputs"]
     outputs = {one["name"]: one["data"] for one in found["outputs"]}
-    assert outputs["decision"] == answer["outputs"]["decision"]
+    assert outputs["decision"] == by_column["decision"]
     for name, wanted in batch.outputs.items():
-        given = answer["outputs"][name]
         if wanted.dtype == object:
-            assert given == [one.decode() for one in wanted]
+            assert by_column[name] == [one.decode() for one in wanted]
         else:  # float32 sums in another order
-            np.testing.assert_allclose(given, wanted, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(by_column[name], wanted, rtol=1e-4, atol=1e-4)
             np.testing.assert_allclose(outputs[name], wanted, rtol=1e-4, atol=1e-4)
-    body["inputs"] = columns | {"id": [""] * len(columns["id"])}
-    status, answer = served.post(PREDICT, json.dumps(body).encode())
-    assert status == 400
-    assert answer["error"].startswith("the model refuses the inputs: id and target_period must not")
-    # Without the history of the further rate, which is then hidden.
-    body["inputs"] = {name: one for name, one in columns.items() if not name.endswith("_like")}
-    assert served.post(PREDICT, json.dumps(body).encode())[0] == 200
+    told = "the model refuses the inputs: id and target_period must not be empty"
+    assert answers[1][1]["error"].startswith(told)
 
 
 def test_ready_is_answered_while_the_model_is_loaded(application):
