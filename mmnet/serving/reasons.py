@@ -4,10 +4,10 @@
 
 Without k, the tensors of k hold what they hold for an item that lacks it: for `own_clicks` no
 clicks in the window, as in the cold-start scenario; for `taxonomies` no item with clicks in any
-period; both are hidden for all rates that the model reads. Without a modality there is no content; for
-`age` and `calendar` they are unknown. This is the error of the report's table of lost inputs, for one
-item: it applies to every model, since it needs nothing but scores, and is 0 for an input that the
-item lacks or the model does not read.
+period; both are hidden for all rates that the model reads. Without a modality, an item has no
+content; without `age` and `calendar`, they are unknown. This is the error of the report's table of
+lost inputs, for one item: it applies to every model, since it needs nothing but scores, and is 0
+for an input that the item lacks or the model does not read.
 
 Reasons are not a decomposition: two inputs with the same information replace each other, so that
 each of them may have a reason near 0, and reasons do not sum to the score. They describe the model,
