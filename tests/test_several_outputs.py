@@ -1,17 +1,33 @@
 """Networks that predict several rates at several horizons."""
 
+import json
+
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
+from mmnet.checks import InputError
+from mmnet.config import TrainConfig, TrainingFlags
+from mmnet.data import dataset as datasets
+from mmnet.data.windows import Windows
+from mmnet.evaluation.output_sets import metric_of, parts_of
+from mmnet.evaluation.predicting import Predictor
+from mmnet.experiments import comparison
+from mmnet.flags import parse
 from mmnet.layers.disturbance import ColdStartDisturbance, MultiMode, NoisyDisturbance
 from mmnet.layers.evidence import LOG_CLICKS
 from mmnet.models import REGISTRY
 from mmnet.models.ensemble import ensemble
+from mmnet.models.fine_granularity import model_inputs
 from mmnet.models.mmnet import attention_probe, explained, explained_names, head_weights
+from mmnet.models.seeding import seeded
 from mmnet.schema import RateSpec
+from mmnet.tasks import evaluating, starting
 from mmnet.training import losses, share_rates
+from mmnet.training.run_directory import SHARE_RATES
+from tests import two_rates
 from tests.conformance import check_config, check_layer, check_model
 from tests.models.tiny import SEVERAL, SPEC, batch
 
@@ -277,7 +293,7 @@ def test_a_rate_that_never_occurs_does_not_outweigh_all():
 def test_the_monitor_is_the_mean_over_outputs_in_units_of_the_main_rate():
     units = share_rates.mse_units(SEVERAL)  # (2 / 0.5)² = 16 for the further rate
     metrics = {
-        share_rates.metric_of(output, f"{scenario}_mse"): value
+        metric_of(output, f"{scenario}_mse"): value
         for output, value in zip(OUTPUTS, (4.0, 8.0, 0.25, 1.0), strict=True)
         for scenario in ("normal", "cold_start", "noisy")
     }
@@ -285,3 +301,171 @@ def test_the_monitor_is_the_mean_over_outputs_in_units_of_the_main_rate():
     logs = np.log([4, 8, 4, 16])
     assert share_rates.monitored("mean_log_mse", metrics, units) == pytest.approx(logs.mean())
     assert share_rates.mse_units(SPEC) == {}
+
+
+# -------------------------------------------------------------------------------- whole runs
+
+RULES = ["keep=0.3", "keep=0.5 of like at 2", "keep=0.4 per category of like"]
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    return two_rates.write(tmp_path_factory.mktemp("two_rates"))
+
+
+@pytest.fixture(scope="module")
+def run(given, tmp_path_factory):
+    """One epoch of a small network with every output, and all that is made of it."""
+    run_dir = tmp_path_factory.mktemp("runs") / "run"
+    options = ["--model=gru", "--set=units=4", "--set=field_width=2"]
+    rules = f"--rules={','.join(RULES)}"
+    starting.train(
+        parse(
+            TrainConfig,
+            [*given, *options, rules, "--epochs=1", "--nojit", f"--run_dir={run_dir}"],
+        )
+    )
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def predictions(run):
+    return pd.read_parquet(run / "evaluation" / "predictions.parquet")
+
+
+def test_metrics_of_every_output_are_those_of_its_predictions(run, predictions):
+    found = json.loads((run / "evaluation" / "metrics.json").read_text())
+    nested = {
+        ("share_rate", 1): found,
+        ("share_rate", 2): found["horizons"]["2"],
+        ("share_rate_like", 1): found["rates"]["like"],
+        ("share_rate_like", 2): found["rates"]["like"]["horizons"]["2"],
+    }
+    for (truth, horizon), metrics in nested.items():
+        predicted = "predicted_like" if truth.endswith("like") else "predicted_share_rate"
+        rows = predictions[(predictions["horizon"] == horizon) & predictions[truth].notna()]
+        for scenario, part in rows.groupby("scenario"):
+            assert metrics[scenario]["n"] == len(part)
+            mse = np.mean(np.square(part[truth] - part[predicted]))
+            assert metrics[scenario]["mse"] == pytest.approx(mse, rel=1e-6)
+    recorded = json.loads((run / "record.json").read_text())["metrics"]
+    assert recorded["rates"] == found["rates"]
+
+
+def test_the_reports_show_the_further_outputs(run):
+    evaluation = run / "evaluation"
+    table = (evaluation / "table.md").read_text().split("## Other horizons and rates")[1]
+    assert [line.split(" | ")[0] for line in table.split("\n")[4:7]] == [
+        "| at horizon 2",
+        "| like",
+        "| like at horizon 2",
+    ]
+    page = (evaluation / "report.html").read_text()
+    assert "Other horizons and rates" in page
+    assert "like at horizon 2" in page
+    assert set(json.loads((evaluation / "systems.json").read_text())["gru"]) >= {"normal"}
+
+
+def test_rules_decide_by_the_output_that_they_name(run):
+    stored = json.loads((run / "export" / "1" / "assets.extra" / "decision.json").read_text())
+    assert list(stored["rules"]) == RULES
+    assert set(stored["others"]) == {
+        "predicted_share_rate_h2",
+        "predicted_like",
+        "predicted_like_h2",
+    }
+    evaluated = json.loads((run / "evaluation" / "decision.json").read_text())
+    assert [rule["rule"] for rule in evaluated["rules"]["normal"]] == RULES[:1]
+    others = {
+        name: [rule["rule"] for rule in rules["normal"]]
+        for name, rules in evaluated["others"].items()
+    }
+    assert others == {"predicted_like_h2": RULES[1:2], "predicted_like": RULES[2:]}
+
+
+def test_a_threshold_of_another_output_is_solved_on_its_own_predictions(run):
+    flags, dataset = SHARE_RATES.read(run), datasets.load(run / "dataset")
+    system = evaluating.System.of(evaluating.restored(dataset, flags, run), dataset, flags)
+    windows = Windows(dataset)
+    split = evaluating.scenario_set(dataset, windows, "validation", flags)
+    later = parts_of(split)[3]
+    predicted = np.sort(later.of(split.predictions(system.predict))["normal"])
+    found = evaluating.validation_of(system.predict, dataset, windows, flags).decisions
+    rule = found.rules["keep=0.5 of like at 2"]
+    assert rule.n == len(predicted)
+    assert np.mean(predicted >= rule.threshold) == pytest.approx(0.5, abs=1 / len(predicted))
+
+
+def dense(spec):
+    """A network that compiles in no time, with a random state."""
+    inputs = model_inputs(spec)
+    with seeded(3):
+        both = keras.layers.Concatenate()([inputs["share_rate"], inputs["share_rate_like"]])
+        hidden = keras.layers.Dropout(0.3, seed=4)(keras.layers.Dense(8, "relu")(both))
+        return keras.Model(inputs, keras.layers.Dense(len(spec.outputs()))(hidden))
+
+
+def test_training_of_several_outputs_resumes_bit_for_bit(run, tmp_path):
+    flags, dataset = SHARE_RATES.read(run), datasets.load(run / "dataset")
+    spec, windows = dataset.fitted.spec, Windows(dataset)
+    batches, steps = windows.training_batches(dataset.examples("train"), 64, 0)
+    _, target, weight = next(iter(batches(0)))
+    assert target.shape == weight.shape == (64, 4)
+    assert 0 < float(tf.reduce_mean(tf.cast(weight == 0, "float32"))) < 1
+    validation = evaluating.choosing_set(dataset, windows, flags)
+
+    def trained(place, epochs):
+        for until in epochs:
+            model = dense(spec)
+            settings = TrainingFlags(epochs=until, jit=False, seed=3, monitor="mean_log_mse")
+            trainer = share_rates.trainer(
+                model, batches, steps, settings, rate_scale=spec.rate_scale, spec=spec
+            )
+            predict = Predictor(model, jit=False)
+            trainer.fit(
+                batches,
+                lambda _, predict=predict: validation.mse(validation.predictions(predict)),
+                run_dir=place,
+                resume=until != epochs[0],
+            )
+        return model.get_weights()
+
+    whole, resumed = trained(tmp_path / "whole", [2]), trained(tmp_path / "resumed", [1, 2])
+    for one, other in zip(whole, resumed, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("model", ["lightgbm", "smoothed_history", "ha"])
+def test_a_model_of_one_output_is_refused_before_anything_is_read(given, model, tmp_path):
+    for flags in (["--horizon=1"], ["--also_predict="]):
+        with pytest.raises(InputError) as error:
+            starting.train(
+                parse(
+                    TrainConfig, [*given, *flags, f"--model={model}", f"--run_dir={tmp_path}/run"]
+                )
+            )
+        assert str(error.value) == (
+            f"--model={model} predicts one rate at one horizon; give one --horizon and no "
+            "--also_predict, or use one of the networks: mmnet, gru, encoder_decoder, mmved, dftc, "
+            "transformer"
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_search_for_a_recipe_is_refused(given, tmp_path):
+    with pytest.raises(InputError, match=r"^--recipe=auto compares models of one rate at one"):
+        starting.train(parse(TrainConfig, [*given, "--recipe=auto", f"--run_dir={tmp_path}/run"]))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_rule_of_an_unknown_output_is_refused_before_training(given, run, tmp_path):
+    flags = [f"--dataset_dir={run}/dataset", "--rules=keep=0.3 of shop", f"--run_dir={tmp_path}/r"]
+    with pytest.raises(InputError, match=r"^--rules=keep=0\.3 of shop: the model does not predict"):
+        starting.train(parse(TrainConfig, flags))
+
+
+def test_experiments_compare_the_main_output(run, predictions):
+    read = comparison._read(run / "evaluation" / "predictions.parquet")
+    main = predictions[(predictions["horizon"] == 1) & predictions["share_rate"].notna()]
+    np.testing.assert_array_equal(read["share_rate"], main["share_rate"])
+    assert read["share_rate"].notna().all()

@@ -69,7 +69,7 @@ class RunDirectory(Generic[F]):
 
     @property
     def predictions(self) -> pd.DataFrame:
-        """evaluation/predictions.parquet: a row per test example, and per scenario if any.
+        """evaluation/predictions.parquet: a row per test example, horizon, and scenario if any.
 
         Raises:
             InputError: the run has not been evaluated.

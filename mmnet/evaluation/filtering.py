@@ -256,6 +256,7 @@ def write(
     *,
     system: str,
     level: float,
+    others: Mapping[str, tuple[pd.DataFrame, Mapping[str, Applied]]] | None = None,
     replicates: int = REPLICATES,
 ) -> tuple[dict[str, Any], Figure | None]:
     """Write decision.json, decision.md and decision.png: what the filter would have done.
@@ -268,6 +269,7 @@ def write(
         coverage: coverage of prediction intervals, see `conformal.coverage`.
         system: its name.
         level: that the intervals are calibrated for.
+        others: name of a further output -> its predictions, and the rules that decide by it.
         replicates: number of bootstrap replicates.
 
     Returns:
@@ -281,17 +283,7 @@ def write(
         if len(np.unique(item)) < 2:
             return {}, None
         sweeps[scenario] = sweep(truth, predicted, item, replicates=replicates)
-        single = [rule.threshold for rule in rules.values() if rule.of_rows is None]
-        table = _at(truth, predicted, item, single, replicates) if single else pd.DataFrame()
-        lines = []
-        for name, rule in rules.items():
-            line, score, at = table, predicted, rule.threshold
-            if rule.of_rows is not None:  # of a score's distance from its own threshold
-                score, at = predicted - rule.of_rows, 0.0
-                line = _at(truth, score, item, [at], replicates)
-            told = {**line.loc[at], **kept(truth, score, item, at)}
-            lines.append({"rule": name, "threshold": rule.threshold, **told})
-        applied[scenario] = pd.DataFrame(lines)
+        applied[scenario] = _applied(rows, rules, replicates)
         parts = {name: plots.by_scenario(other)[scenario] for name, other in floors.items()}
         pools[scenario] = replay(
             truth,
@@ -305,12 +297,42 @@ def write(
         for name, tables in {"rules": applied, "sweep": sweeps, "replay": pools}.items()
     }
     found |= {"coverage": _records(coverage), "level": level, "top_percent": TOP_PERCENT}
+    of_others = {
+        name: {
+            scenario: _applied(rows, own, replicates)
+            for scenario, rows in plots.by_scenario(predictions).items()
+        }
+        for name, (predictions, own) in (others or {}).items()
+        if own and predictions["item_id"].nunique() > 1
+    }
+    if of_others:
+        found["others"] = {
+            name: {scenario: _records(table) for scenario, table in tables.items()}
+            for name, tables in of_others.items()
+        }
     write_atomic(directory / "decision.json", json.dumps(found, indent=1) + "\n")
     text = _text(applied, sweeps, pools, coverage, level)
     write_atomic(directory / "decision.md", text)
     figure = plots.filter_plot(sweeps, pools)
     plots.write_figure(directory / "decision.png", figure)
     return found, figure
+
+
+def _applied(rows: pd.DataFrame, rules: Mapping[str, Applied], replicates: int) -> pd.DataFrame:
+    """What each rule keeps of the rows of one scenario."""
+    truth, predicted = rows["share_rate"].to_numpy(), rows["predicted_share_rate"].to_numpy()
+    item = rows["item_id"].to_numpy()
+    single = [rule.threshold for rule in rules.values() if rule.of_rows is None]
+    table = _at(truth, predicted, item, single, replicates) if single else pd.DataFrame()
+    lines = []
+    for name, rule in rules.items():
+        line, score, at = table, predicted, rule.threshold
+        if rule.of_rows is not None:  # of a score's distance from its own threshold
+            score, at = predicted - rule.of_rows, 0.0
+            line = _at(truth, score, item, [at], replicates)
+        told = {**line.loc[at], **kept(truth, score, item, at)}
+        lines.append({"rule": name, "threshold": rule.threshold, **told})
+    return pd.DataFrame(lines)
 
 
 def _at(

@@ -46,7 +46,7 @@ def halves(examples: Examples, item_ids: np.ndarray) -> Halves:
     """
     first = uniform(SALT, hash_items(item_ids))[examples.items] < 0.5
     parts = [examples.taken(rows) for rows in (first, ~first)]
-    rows = min(map(len, parts))
+    rows = min(map(_fewest_rows, parts))
     items = min(len(np.unique(part.items)) for part in parts)
     if rows < FEWEST_ROWS or items < FEWEST_ITEMS:
         remark = (
@@ -56,3 +56,10 @@ def halves(examples: Examples, item_ids: np.ndarray) -> Halves:
         )
         return Halves(examples, examples, remark)
     return Halves(parts[0], parts[1])
+
+
+def _fewest_rows(examples: Examples) -> int:
+    """Rows of the output that has the fewest of them."""
+    if examples.eligible is None or not len(examples):
+        return len(examples)
+    return int(examples.eligible.sum(axis=0).min())

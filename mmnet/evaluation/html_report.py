@@ -30,9 +30,11 @@ from mmnet.evaluation.html_sections import (
     calibration,
     comparison,
     errors,
+    other_outputs,
     outage,
     signed,
 )
+from mmnet.evaluation.other_outputs import TITLE
 
 __all__ = ["Evaluated", "page", "provenance"]
 
@@ -52,6 +54,7 @@ def page(found: Evaluated) -> Page:
     sections = [
         Section("What was predicted", _task(found, normal)),
         Section("Compared with simple baselines", comparison(found)),
+        *([Section(TITLE, other_outputs(found))] if found.further[1] else []),
         Section("What the filter keeps and loses", filtered(found)),
         Section("Calibration", calibration(found)),
         Section("Errors by kind of item", errors(found)),
@@ -172,7 +175,7 @@ def _task(found: Evaluated, normal: pd.DataFrame) -> list[Block]:
     pairs = [
         ("Predicted", f"{found.rate}, in percent"),
         ("Length of a period", flags.get("period") if dated else None),
-        ("Periods ahead", flags.get("horizon")),
+        ("Periods ahead", _horizons(flags.get("horizon"))),
         ("Periods of history read", flags.get("window")),
         *((name, ", ".join(map(str, values))) for name, values in inputs.items() if values),
         ("Test rows", f"{len(normal):,}, of {normal['item_id'].nunique():,} items"),
@@ -194,6 +197,11 @@ def _task(found: Evaluated, normal: pd.DataFrame) -> list[Block]:
             + "."
         ),
     ]
+
+
+def _horizons(given: int | list[int] | None) -> int | str | None:
+    """The horizon, or all of them, the main one first."""
+    return ", ".join(map(str, given)) if isinstance(given, list) else given
 
 
 def _card(found: Evaluated, normal: pd.DataFrame) -> list[Block]:

@@ -62,6 +62,7 @@ class Evaluated:
         intervals: content of intervals.json, see `intervals.estimate`; empty without one.
         record: content of record.json, or the part known so far; empty without one.
         remarks: sentences on why numbers may be meaningless.
+        further: header and rows of the table of further outputs; no rows for a single output.
     """
 
     system: str
@@ -78,6 +79,7 @@ class Evaluated:
     intervals: Mapping[str, Any] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
     remarks: Sequence[str] = ()
+    further: tuple[Sequence[str], Sequence[Sequence[str]]] = ((), ())
 
     @property
     def flags(self) -> Mapping[str, Any]:
@@ -139,6 +141,18 @@ def comparison(found: Evaluated) -> list[Block]:
             "scenario, 1 is cold-start."
         }
     )
+
+
+def other_outputs(found: Evaluated) -> list[Block]:
+    """Metrics of the horizons and rates that the network predicts besides the main output."""
+    header, rows = found.further
+    return [
+        Text(
+            "The same network predicts these as well. Each is tested on the rows that have a "
+            "target of it; the rest of this page is about the main output."
+        ),
+        Table("Further outputs of the system", header, [list(row) for row in rows]),
+    ]
 
 
 def _systems_table(found: Evaluated) -> Table:

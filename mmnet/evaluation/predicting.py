@@ -69,6 +69,8 @@ class ScenarioSet:
         examples: examples of one split.
         missing_rate: probability of hiding a step in noisy.
         scenario_seed: seed of the masks.
+        drawn_for: column of the period that the masks of each example are drawn for, [examples];
+            None: that of its target.
     """
 
     def __init__(
@@ -79,9 +81,11 @@ class ScenarioSet:
         *,
         missing_rate: float,
         scenario_seed: int,
+        drawn_for: np.ndarray | None = None,
     ):
         self.dataset, self.windows, self.examples = dataset, windows, examples
         self.target_column = examples.times.astype(np.int64) + dataset.fitted.spec.horizon
+        self._drawn_for = self.target_column if drawn_for is None else drawn_for
         self.truth = windows.targets(examples)
         self.scenario_seed = scenario_seed
         self.hashes = hash_items(dataset.panel.item_ids)[examples.items]
@@ -99,7 +103,7 @@ class ScenarioSet:
         return hidden_steps(
             scenario,
             self.hashes,
-            self.dataset.panel.first_period + self.target_column,
+            self.dataset.panel.first_period + self._drawn_for,
             window=self.dataset.fitted.spec.window,
             missing_rate=missing_rate,
             seed=self.scenario_seed,

@@ -26,7 +26,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mmnet import checks
-from mmnet.evaluation import html_page, html_report, plots
+from mmnet.evaluation import html_page, html_report, other_outputs, plots
 from mmnet.evaluation.error_tables import SECTIONS, error_table, grouped_errors
 from mmnet.evaluation.html_page import number_text as _number
 from mmnet.evaluation.metrics import (
@@ -63,6 +63,19 @@ class Setting:
     taxonomy_mean: str
     seed: int
     binomial: bool = True
+
+
+@dataclass(frozen=True)
+class Further:
+    """Results of a system's further outputs.
+
+    Attributes:
+        metrics: `horizons` and `rates` of metrics.json, see `other_outputs.nested`.
+        rows: predictions of all outputs, see `OutputSet.table`.
+    """
+
+    metrics: Mapping[str, Any]
+    rows: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -177,6 +190,7 @@ def write_predictions(
     frame: pd.DataFrame,
     setting: Setting,
     probes: Probes,
+    further: Further | None = None,
 ) -> dict[str, Any]:
     """Write predictions.parquet, the results of probes, and last metrics.json.
 
@@ -187,11 +201,15 @@ def write_predictions(
         frame: predictions of one system in all three scenarios, see the module.
         setting: how the system was trained and tested.
         probes: what else was found on the test rows.
+        further: results of further outputs; None: there is one output.
 
     Returns:
         The content of metrics.json.
     """
     found = metrics(frame, setting)
+    if further:
+        found |= _plain(further.metrics)
+        frame = further.rows
     directory = Path(directory)
     first = [*COLUMNS, *(column for column in frame if column not in COLUMNS)]
     write_atomic(
@@ -224,6 +242,7 @@ def write_report(
     denominator: str,
     remarks: Sequence[str] = (),
     told: Told | None = None,
+    further: Further | None = None,
 ) -> dict[str, Any]:
     """Write all files about one system's predictions, each whole or not at all.
 
@@ -246,6 +265,7 @@ def write_report(
         denominator: name of the denominator, for the plots' labels.
         remarks: warnings about numbers that are not meaningful, for the end of table.md.
         told: more of what report.html shows.
+        further: see `write_predictions`.
 
     Returns:
         The content of metrics.json.
@@ -279,6 +299,9 @@ def write_report(
     if told.intervals:
         write_atomic(directory / "intervals.json", _json(told.intervals))
     text = _report_text(rows, found, systems, errors, probes.outage, gates)
+    header, lines = other_outputs.cells(further.metrics if further else {})
+    if lines:
+        text += f"\n## {other_outputs.TITLE}\n\n{markdown_table(header, lines)}"
     text += "".join(f"\n{remark[0].upper()}{remark[1:]}.\n" for remark in remarks)
     write_atomic(directory / "table.md", text)
     write_atomic(directory / "systems.json", _json(systems))
@@ -299,9 +322,10 @@ def write_report(
         intervals=told.intervals,
         record=told.record,
         remarks=remarks,
+        further=(header, lines),
     )
     write_atomic(directory / html_page.FILE, html_page.render(html_report.page(evaluated)))
-    return write_predictions(directory, frame, setting, probes)
+    return write_predictions(directory, frame, setting, probes, further)
 
 
 def _figures(

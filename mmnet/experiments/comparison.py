@@ -11,7 +11,7 @@ import pandas as pd
 
 from mmnet.checks import InputError
 from mmnet.config import ExperimentConfig, TrainConfig
-from mmnet.evaluation import comparisons, significance
+from mmnet.evaluation import comparisons, other_outputs, significance
 from mmnet.evaluation.significance import Measure, Predictions
 from mmnet.experiments.plan import Cell, ExperimentFlags, Plan, TablePlan
 
@@ -146,5 +146,5 @@ def groups(planned: Plan, cells: Sequence[Cell], flags: ExperimentConfig) -> lis
 
 
 def _read(path: Path) -> pd.DataFrame:
-    known = pd.read_parquet(path)
+    known = other_outputs.main_rows(pd.read_parquet(path))
     return known[[column for column in COLUMNS if column in known]]

@@ -46,16 +46,28 @@ def weights_of(flags: TrainConfig, run_dir: Path) -> list[Path]:
     return [run_dir / member_directory(flags, one) / WEIGHTS for one in members_of(flags)]
 
 
+def has_several_outputs(flags: TrainConfig) -> bool:
+    """Return whether the flags ask for further horizons or rates."""
+    return len(flags.horizon) > 1 or bool(flags.also_predict)
+
+
 def model_options(flags: TrainConfig) -> tuple[models.Builder, dict[str, Any]]:
     """The builder of `--model`, and the options that all systems share with `--set` over them.
 
     Raises:
-        InputError: an unknown model or option, or an ensemble of a model that draws nothing.
+        InputError: an unknown model or option, an ensemble of a model that draws nothing, or
+            several outputs of a model that has one.
     """
     named = models.resolve_options(flags.model, flags.set)
     for name in sorted(set(named) & {*config.ModelFlags.model_fields, "seed"}):
         raise InputError(f"--set={name}=...: this option has its own flag; use --{name}")
     builder = models.REGISTRY[flags.model]
+    if builder.kind != "network" and has_several_outputs(flags):
+        networks = (name for name, one in models.REGISTRY.items() if one.kind == "network")
+        raise InputError(
+            f"--model={flags.model} predicts one rate at one horizon; give one --horizon and no "
+            f"--also_predict, or use one of the networks: {', '.join(networks)}"
+        )
     if flags.ensemble > 1 and not builder.seeded:
         raise InputError(
             f"--ensemble={flags.ensemble}: --model={flags.model} draws nothing at random, so that "

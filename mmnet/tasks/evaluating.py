@@ -18,13 +18,22 @@ from mmnet.console import Progress
 from mmnet.data.dataset import Dataset
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
-from mmnet.evaluation import conformal, filtering, html_page, intervals, plots, report
+from mmnet.evaluation import (
+    conformal,
+    filtering,
+    html_page,
+    intervals,
+    other_outputs,
+    output_sets,
+    plots,
+    report,
+)
 from mmnet.evaluation.attention import Attention, Looks
 from mmnet.evaluation.halves import Halves, halves
 from mmnet.evaluation.predicting import Predict, Predicted, Predictor, ScenarioSet
 from mmnet.files import UNREADABLE, read_json
 from mmnet.models.ensemble import averaged
-from mmnet.schema import FieldSpec
+from mmnet.schema import FieldSpec, Output
 from mmnet.serving import decision, rules
 from mmnet.tasks.building import MEMBERS, built, members_of, model_options, weights_of
 from mmnet.tasks.shown import console, print_remarks, target_remarks
@@ -44,7 +53,7 @@ class System:
 
     Attributes:
         model: a Keras model, an estimator or a baseline.
-        predict: maps the inputs of a batch to percent, [batch].
+        predict: maps the inputs of a batch to percent, [batch] or [batch, outputs].
         attention: attention and gate weights; None for a model without any.
     """
 
@@ -75,8 +84,8 @@ class Validation:
     """Results of a system on the validation split, or on the half that calibrates.
 
     Attributes:
-        examples: examples of the split, or the half.
-        predicted: predictions of its examples in all scenarios.
+        examples: examples of the split, or the half, with a target of the main output.
+        predicted: predictions of their main output in all scenarios.
         decisions: rules and prediction intervals.
     """
 
@@ -191,8 +200,8 @@ def scenario_set(
     flags: TrainConfig,
     examples: Examples | None = None,
 ) -> ScenarioSet:
-    """The examples of a split, or some of them, in all scenarios."""
-    return ScenarioSet(
+    """The examples of a split, or some of them, in all scenarios, for all outputs."""
+    return output_sets.set_of(
         dataset,
         windows,
         dataset.examples(split) if examples is None else examples,
@@ -260,9 +269,13 @@ def _report_on(
     record: Record | None,
     progress: Progress,
 ) -> dict[str, Any]:
-    test = scenario_set(dataset, windows, "test", flags)
-    predict, attention = system.predict, system.attention
-    predicted, looks = system.outcomes(test)
+    whole = scenario_set(dataset, windows, "test", flags)
+    attention = system.attention
+    of_all, looks = system.outcomes(whole)
+    main, *others = output_sets.parts_of(whole)
+    # From here on the main output is evaluated as if it were the only one.
+    test, predicted, predict = main.examples, main.of(of_all), main.alone(system.predict)
+    looks = main.looks(looks)
     rows = test.frame(predicted)
     progress.advance(title="evaluating with ever more of the history hidden")
     degradation = test.degradation(predict, MISSING_RATES, predicted)
@@ -278,23 +291,40 @@ def _report_on(
         seed=flags.seed,
         binomial=not dataset.fitted.tables.rate_may_exceed_one,
     )
+    of_others = [(part, part.examples.frame(part.of(of_all))) for part in others]
+    further = None
+    if isinstance(whole, output_sets.OutputSet):
+        metrics: dict[Output, dict[str, Any]] = {main.output: {}}
+        for part, frame in of_others:
+            metrics[part.output] = report.metrics(frame, setting)
+        further = report.Further(other_outputs.nested(metrics), whole.table(of_all))
     if validation is None:
-        return report.write_predictions(directory, rows, setting, probes)
+        return report.write_predictions(directory, rows, setting, probes, further)
     progress.advance(title="evaluating simple baselines and the filter")
     floors = {
-        name: test.frame(test.predictions(predictor_of(builder(dataset.fitted.spec), False)))
+        name: test.frame(test.predictions(predictor_of(builder(test.dataset.fitted.spec), False)))
         for name, builder in models.REGISTRY.items()
         if builder.kind == "floor" and name != flags.model
     }
     decisions = validation.decisions
+    outputs = dataset.fitted.spec.outputs()
+
+    def rules_of(part: output_sets.Part) -> dict[str, filtering.Applied]:
+        return {
+            text: _thresholds(rule, part.examples)
+            for text, rule in decisions.rules.items()
+            if rules.output_of(text, outputs) == part.output
+        }
+
     decision_found, figure = filtering.write(
         directory,
         rows,
         floors,
-        {text: _thresholds(rule, test) for text, rule in decisions.rules.items()},
+        rules_of(main),
         conformal.coverage(decisions.intervals, rows),
         system=title_of(flags),
         level=flags.interval_level,
+        others={part.output.name: (frame, rules_of(part)) for part, frame in of_others},
     )
     progress.advance(title="writing the report")
     return report.write_report(
@@ -320,6 +350,7 @@ def _report_on(
                 if field.name not in dataset.fitted.spec.taxonomies
             },
         ),
+        further=further,
     )
 
 
@@ -382,15 +413,26 @@ def validation_of(
     scenarios = scenario_set(dataset, windows, "validation", flags, fitting)
     with Progress("predicting the validation rows"):
         predicted = scenarios.predictions(predict)
+    outputs = dataset.fitted.spec.outputs()
     fields = [rules.quota_field(rule, dataset.fitted.spec) for rule in flags.rules]
-    decisions = decision.fit(
-        scenarios.frame(predicted),
-        flags.rules,
-        level=flags.interval_level,
-        max_rate=dataset.fitted.spec.max_rate,
-        explore_share=flags.explore_share,
-        groups={
-            field.name: _groups(dataset, fitting, field) for field in fields if field is not None
-        },
-    )
-    return Validation(fitting, predicted, decisions)
+    main, *others = output_sets.parts_of(scenarios)
+    found = {}
+    for part in (main, *others):
+        examples = part.examples
+        found[part.output.name] = decision.fit(
+            examples.frame(part.of(predicted)),
+            [text for text in flags.rules if rules.output_of(text, outputs) == part.output],
+            level=flags.interval_level,
+            max_rate=examples.dataset.fitted.spec.max_rate,
+            explore_share=flags.explore_share,
+            groups={
+                field.name: _groups(dataset, examples.examples, field)
+                for field in fields
+                if field is not None
+            },
+            outputs=outputs,
+        )
+    decisions = found[main.output.name]
+    if others:
+        decisions = decision.joined(found, flags.rules, outputs)
+    return Validation(main.examples.examples, main.of(predicted), decisions)

@@ -18,7 +18,7 @@ from mmnet.serving import rules
 from mmnet.serving.parent import Parent
 from mmnet.startup import load_tensorflow
 from mmnet.tasks import warming
-from mmnet.tasks.building import model_options, weights_of
+from mmnet.tasks.building import has_several_outputs, model_options, weights_of
 from mmnet.tasks.preparing import dataset_of_tables
 from mmnet.tasks.shown import console
 from mmnet.training import mlflow_log, resume
@@ -50,6 +50,7 @@ def train(flags: TrainConfig, series: Series | None = None) -> None:
     was_there = is_there(flags)
     searched = _is_search(flags)
     if flags.recipe == reading.AUTO:  # what it cannot look for is refused, too
+        _check_search(flags)
         within_one = not flags.rate_may_exceed_one
         candidates.entries(flags, within_one=within_one, candidates=candidates.CANDIDATES)
     if not flags.resume:
@@ -62,7 +63,10 @@ def train(flags: TrainConfig, series: Series | None = None) -> None:
             dataset, flags = _dataset_of_run(flags, run_dir, earlier)
             if earlier:
                 warming.check_start(dataset, earlier)
+            if searched:
+                _check_search(flags)
             for rule in flags.rules:
+                rules.output_of(rule, dataset.fitted.spec.outputs())
                 rules.quota_field(rule, dataset.fitted.spec)
         load_tensorflow()
         from mmnet.tasks import choosing_recipe, training
@@ -73,6 +77,14 @@ def train(flags: TrainConfig, series: Series | None = None) -> None:
             series = found or series
         training.train(flags, dataset, run_dir, stages, series, earlier)
         mlflow_log.log(asked, run_dir)
+
+
+def _check_search(flags: TrainConfig) -> None:
+    if has_several_outputs(flags):
+        raise InputError(
+            "--recipe=auto compares models of one rate at one horizon; name a recipe for networks "
+            "with several, such as --recipe=mixed"
+        )
 
 
 def _is_search(flags: TrainConfig) -> bool:

@@ -262,7 +262,9 @@ def _fit_members(
         {scenario: mean_prediction([one[scenario] for one in predicted]) for scenario in SCENARIOS}
     )
     shown = {name: metrics[name] for name in share_rates.MSE_NAMES}
-    shown[flags.monitor] = share_rates.monitored(flags.monitor, metrics)
+    shown[flags.monitor] = share_rates.monitored(
+        flags.monitor, metrics, share_rates.mse_units(dataset.fitted.spec)
+    )
     values = (f"{name} {value:.4g}" for name, value in shown.items())
     console.print(f"ensemble of {flags.ensemble}  {'  '.join(values)}")
     seeds = [member.seed for member in members_of(flags)]
@@ -317,6 +319,7 @@ def fit_network(
             steps_per_epoch,
             flags,
             rate_scale=dataset.fitted.spec.rate_scale,
+            spec=dataset.fitted.spec,
         )
     return series.trainer.fit(
         batches,

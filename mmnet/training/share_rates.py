@@ -8,8 +8,9 @@ import keras
 import numpy as np
 
 from mmnet.config import TrainingFlags
+from mmnet.evaluation.output_sets import metric_of
 from mmnet.evaluation.scenarios import SCENARIOS
-from mmnet.schema import PREDICTED, FeatureSpec
+from mmnet.schema import FeatureSpec
 from mmnet.training import losses
 from mmnet.training.adam import Adam
 from mmnet.training.fitting import Monitor, Trainer
@@ -69,15 +70,6 @@ def trainer(
         },
         weight_average=flags.weight_average,
     )
-
-
-def metric_of(output: str, metric: str) -> str:
-    """Name a validation metric of one of several outputs: as it is for the main one.
-
-    >>> metric_of("predicted_like_h2", "normal_mse")
-    'predicted_like_h2/normal_mse'
-    """
-    return metric if output == PREDICTED else f"{output}/{metric}"
 
 
 def mse_units(spec: FeatureSpec) -> dict[str, float]:
