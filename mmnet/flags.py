@@ -14,7 +14,7 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -64,7 +64,8 @@ class Flags(BaseModel):
     @pydantic.model_serializer(mode="wrap", when_used="json")
     def _without_secrets(self, dump: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
         """The flags as they are stored."""
-        return {name: without_secrets(value) for name, value in dump(self).items()}
+        gone = left_out(self)
+        return {name: without_secrets(v) for name, v in dump(self).items() if name not in gone}
 
     @classmethod
     def beneath(cls, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,9 +244,9 @@ def build(config: type[Parsed], given: dict[str, Any]) -> Parsed:
         raise InputError(f"--{name}: {rule}. Received: {quoted(first['input'])}") from None
 
 
-def to_flagfile(config: BaseModel, *, leave_out: Sequence[str]) -> str:
+def to_flagfile(config: BaseModel, *, leave_out: Collection[str]) -> str:
     """Writes every flag but those left out, with defaults resolved, one per line for `parse`."""
-    lines = []
+    lines, leave_out = [], {*leave_out, *left_out(config)}
     for name, field in type(config).model_fields.items():
         if name in leave_out:
             continue
@@ -305,6 +306,25 @@ def as_before(flags: BaseModel) -> set[str]:
         for name, field in type(flags).model_fields.items()
         if "added later" in field.metadata and getattr(flags, name) == field.default
     }
+
+
+def left_out(flags: BaseModel) -> set[str]:
+    """Returns the flags marked "left out if empty" that are: files are as before they existed."""
+    return {
+        name
+        for name, field in type(flags).model_fields.items()
+        if "left out if empty" in field.metadata and not getattr(flags, name)
+    }
+
+
+def as_text(value: Any) -> str:
+    """Returns the value of a flag for a message; a tuple of numbers as the flag has it.
+
+    >>> as_text((1, 2)), as_text("a"), as_text(3)
+    ('1,2', 'a', '3')
+    """
+    numbers = isinstance(value, tuple) and all(isinstance(one, int) for one in value)
+    return _joined(value) if numbers and value else str(value)
 
 
 def _joined(values: Sequence[Any]) -> str:

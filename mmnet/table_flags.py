@@ -245,7 +245,7 @@ class TableFlags(ContentFlags, EventFlags, TimeFlags):
     denominator: str = Field(
         "clicks", description="Column with the denominator of the rate, e.g. clicks."
     )
-    also_predict: Annotated[Columns, "added later"] = Field(
+    also_predict: Annotated[Columns, "added later", "left out if empty"] = Field(
         (),
         description="Names of further rates that one network predicts along with the main one, "
         "each given by --rate=NAME=NUMERATOR/DENOMINATOR; without --events, NUMERATOR and "

@@ -166,6 +166,15 @@ def test_a_single_horizon_is_stored_and_written_as_a_number():
         assert "--horizon=2\n" in to_flagfile(flags, leave_out=())
 
 
+def test_further_rates_are_written_only_if_there_are_some():
+    assert "also_predict" not in to_flagfile(TableFlags(), leave_out=())
+    assert "also_predict" not in TableFlags().model_dump(mode="json")
+    assert TableFlags().model_dump()["also_predict"] == ()
+    some = TableFlags(also_predict=("like", "b"))
+    assert "--also_predict=like,b\n" in to_flagfile(some, leave_out=())
+    assert TableFlags.model_validate_json(some.model_dump_json()) == some
+
+
 def test_several_horizons_are_a_list():
     flags = parse(TaskFlags, ["--horizon=1,2,4"])
     assert (flags.main_horizon, flags.longest_horizon) == (1, 4)

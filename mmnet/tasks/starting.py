@@ -12,6 +12,7 @@ from mmnet.checks import InputError
 from mmnet.config import EvaluateConfig, TrainConfig
 from mmnet.data import dataset as datasets
 from mmnet.data.dataset import Dataset
+from mmnet.flags import as_text
 from mmnet.recipes import reading
 from mmnet.search import candidates
 from mmnet.serving import rules
@@ -139,12 +140,11 @@ def _dataset_of_run(
                     f"{directory} was prepared with --inputs={','.join(prepared[name])}; prepare "
                     "another dataset"
                 )
-            one, other = str(getattr(flags, name)), repr(prepared[name])
-            if name == "horizon":
-                one, other = (",".join(map(str, of)) for of in (flags.horizon, prepared[name]))
+            before = prepared[name]
             raise InputError(
-                f"--{name}={one} differs from how {directory} was prepared, with {other}; leave it "
-                "out, or prepare another dataset"
+                f"--{name}={as_text(getattr(flags, name))} differs from how {directory} was "
+                f"prepared, with {repr(before) if isinstance(before, str) else as_text(before)}; "
+                "leave it out, or prepare another dataset"
             )
     return dataset, flags.model_copy(update=prepared)
 

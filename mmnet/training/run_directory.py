@@ -19,7 +19,7 @@ from mmnet import config
 from mmnet.checks import InputError
 from mmnet.config import TrainConfig, TrainRunFlags
 from mmnet.files import make_directory, only_one, write_atomic
-from mmnet.flags import parse, to_flagfile, without_secrets
+from mmnet.flags import as_text, parse, to_flagfile, without_secrets
 from mmnet.recipes import reading
 
 F = TypeVar("F", bound=TrainRunFlags)
@@ -91,9 +91,11 @@ class RunKind(Generic[F]):
         for name in sorted(flags.model_fields_set - free):
             stored = without_secrets(getattr(flags, name))
             if stored != without_secrets(getattr(own, name)):
+                before = getattr(own, name)
                 raise InputError(
-                    f"--{name}={getattr(flags, name)} differs from the run to resume, which has "
-                    f"{getattr(own, name)!r}; leave it out, or start a new run"
+                    f"--{name}={as_text(getattr(flags, name))} differs from the run to resume, "
+                    f"which has {repr(before) if isinstance(before, str) else as_text(before)}; "
+                    "leave it out, or start a new run"
                 )
         given = flags.model_fields_set & {*self.places, *_urls(flags)}
         return own.model_copy(update={name: getattr(flags, name) for name in given})
