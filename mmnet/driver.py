@@ -6,13 +6,12 @@ import contextlib
 import functools
 import importlib
 import os
-import signal
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from mmnet import interrupts
 from mmnet.checks import InputError, printable, printable_lines
 from mmnet.files import problem_of_place
 from mmnet.flags import Flags, log_format, parse, usage
@@ -57,6 +56,7 @@ def run(
     with contextlib.ExitStack() as stack:
         if log_format(arguments) == "json":
             stack.enter_context(printed_as_json(_name(flags)))
+        stack.callback(interrupts.forget)
         return _coded(lambda: _run(flags, summary, task, arguments, tasks))
 
 
@@ -83,7 +83,7 @@ def _run(
 
     def work() -> int:
         called = getattr(importlib.import_module(tasks), task) if isinstance(task, str) else task
-        with _terminated_as_interrupted():
+        with interrupts.handled():
             code = called(parsed) or OK
         sys.stdout.flush()
         return code
@@ -101,6 +101,8 @@ def _coded(work: Callable[[], int]) -> int:
     except (KeyboardInterrupt, Exception) as error:
         if interrupted_by_memory():
             return EXCEEDED
+        if interrupts.came() and not isinstance(error, KeyboardInterrupt):
+            return _told(KeyboardInterrupt())  # a library has replaced it
         return _told(error)
     except SystemExit as ended:
         # Rich exits with code 1 if the reader of stdout is gone, which here means wrong input.
@@ -135,19 +137,6 @@ def _unraisable(before: Callable[[Any], object], raised: Any) -> None:
     """Reports an error at exit, unless TensorFlow cannot remove a file from a read-only disk."""
     if AUTOGRAPH_FILE not in str(getattr(raised.exc_value, "filename", "")):
         before(raised)
-
-
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Handles SIGTERM like Ctrl-C, so that temporary and partial files are removed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python lets only the main thread handle signals
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _nobody_reads() -> bool:

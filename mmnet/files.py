@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mmnet import interrupts
 from mmnet.checks import InputError
 
 
@@ -167,6 +168,7 @@ def write_directory(path: str | os.PathLike[str], write: Callable[[Path], object
             write(beside)
             for file in [*beside.rglob("*"), beside]:
                 _to_disk(file)
+        interrupts.check()
         if place.exists():
             os.replace(place, old)
         rename(beside, place)
@@ -180,7 +182,12 @@ def write_directory(path: str | os.PathLike[str], write: Callable[[Path], object
 
 
 def rename(source: Path, target: Path) -> None:
-    """Renames a file or directory durably, so that the rename survives a power cut."""
+    """Renames a file or directory durably, so that the rename survives a power cut.
+
+    Raises:
+        KeyboardInterrupt: a signal has asked this process to end.
+    """
+    interrupts.check()
     os.replace(source, target)
     if os.name == "posix":  # elsewhere a directory cannot be opened
         _to_disk(target.parent)

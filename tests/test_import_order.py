@@ -32,6 +32,7 @@ ROOMS = (
         "checks",
         "credentials",
         "files",
+        "interrupts",
         "hashing",
         "memory_limit",
         "startup",

@@ -1,9 +1,10 @@
 """Ends the drivers by signals at random moments, many times, and looks at what they leave.
 
     python experiments/reliability/kill_many.py [--kills=60] [--minutes=M] [--seed=0]
-        [--signals=KILL,TERM,INT] [--forked] [--output=FILE]
+        [--signals=KILL,TERM,INT] [--forked] [--drivers=predict,drift] [--output=FILE]
 
-First every driver of both systems runs once undisturbed, on small simulated logs. Then, again and
+First every driver of both systems, or those asked for and what they read from, runs once
+undisturbed, on small simulated logs. Then, again and
 again, one of them is started in a directory that earlier kills have left behind, and sent a signal
 after a random time. Half of the SIGKILLs also kill the processes that it started. After SIGTERM and
 SIGINT the driver must end by itself with exit code 130 within a minute, or by the signal if it had
@@ -160,7 +161,11 @@ def in_fork(driver, arguments, log, environment):
     os.environ.update(environment)
     tempfile.tempdir = None  # it may have been looked up before
     sys.argv = [driver, *arguments]
-    runpy.run_module(f"mmnet.{driver}", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(f"mmnet.{driver}", run_name="__main__", alter_sys=True)
+    except KeyboardInterrupt:  # before the driver could handle it: Python ends by the signal
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def start(driver, arguments, log, **environment):
@@ -265,7 +270,7 @@ IMPORTING = (-signal.SIGTERM, -signal.SIGINT)
 """Exit codes of a driver that a signal met before it could handle one."""
 
 
-def asked_to_end(process, number):
+def asked_to_end(process, number, log):
     """Sends SIGTERM or SIGINT; returns what is wrong with how the driver ended, if anything."""
     process.send_signal(number)
     try:
@@ -274,7 +279,11 @@ def asked_to_end(process, number):
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         return "was still running a minute later"
-    return "" if code in (0, 3, 130, *IMPORTING) else f"ended with exit code {code}"
+    if code in (0, 3, 130, *IMPORTING):
+        return ""
+    lines = Path(log.name).read_text(errors="replace").splitlines()[-30:]
+    print("\n".join(lines), file=sys.stderr, flush=True)
+    return f"ended with exit code {code}: {lines[-1][:200] if lines else 'nothing was printed'}"
 
 
 def hidden(place):
@@ -361,7 +370,7 @@ def signalled(driver, victim, seconds, number, draws, log):
     if number == signal.SIGKILL:
         kill(process, everything, victim)
         return delay, ""
-    problem = asked_to_end(process, number)
+    problem = asked_to_end(process, number, log)
     left = (hidden(victim) | set(temporary.iterdir())) - before
     names = ", ".join(sorted(path.name for path in left))
     return delay, problem or (f"left {names}" if left else "")
@@ -375,6 +384,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--signals", default="KILL")
     parser.add_argument("--forked", action="store_true")
+    parser.add_argument("--drivers", default="")
     parser.add_argument("--output", default=str(Path(__file__).with_suffix(".md")))
     flags = parser.parse_args()
     if flags.forked:
@@ -390,7 +400,9 @@ def main():
         reference, victim = directory / "reference", directory / "victim"
         set_up(directory)
         with (directory / "log.txt").open("ab") as log:
-            seconds = run_through(reference, log, commands(reference))
+            asked = flags.drivers.split(",") if flags.drivers else [*commands(reference)]
+            seconds = run_through(reference, log, needed(asked))
+            seconds = {driver: seconds[driver] for driver in asked}
             shutil.copytree(reference, victim, dirs_exist_ok=True)
             lines, turns, whole = [], [], Wholeness(victim)
             whole()
@@ -414,7 +426,8 @@ def main():
         litter = sorted(str(path.relative_to(victim)) for path in hidden(victim))
         with (directory / "log.txt").open("ab") as log:
             export = f"--saved_model={victim / 'run/export'}"
-            verified = start("predict", ["--verify", export], log).wait()
+            there = (victim / "run/export").exists()
+            verified = start("predict", ["--verify", export], log).wait() if there else 0
     write_atomic(flags.output, page(flags, lines, drivers, differences, litter, verified))
     print("\n".join(Path(flags.output).read_text(encoding="utf-8").splitlines()[:9]))
     sys.exit(bool([line for line in lines if line[-1]] or differences or verified))
