@@ -158,7 +158,7 @@ class EventFlags(EngineFlags):
         (),
         description="Additional rate to count in the same pass, as NAME=NUMERATOR/DENOMINATOR, "
         "into the columns NAME_numerator and NAME_denominator (repeatable). Put divisions inside "
-        "an expression in parentheses.",
+        "an expression in parentheses. --also_predict predicts it, also from counts.",
     )
     bad_events: Literal["drop", "fail"] = Field(
         "fail",

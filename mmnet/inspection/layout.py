@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from mmnet.checks import InputError
+from mmnet.data import rates as data_rates
 from mmnet.data import table_files
 from mmnet.data.calendars import MAX_PERIODS
 from mmnet.data.columns import id_texts
@@ -75,7 +76,8 @@ def of_log(
     _numerator(made, log, choices)
     if totals:
         _snapshots(time.name, totals, choices)
-    used = {choices.tables.numerator, choices.tables.denominator}
+    flags = choices.tables
+    used = {flags.numerator, flags.denominator, *data_rates.columns_of(flags)}
     for one in columns:
         if one.name not in used:
             choices.leave_out(log.name, one.name, _why_unused(one, made))

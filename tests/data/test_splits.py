@@ -253,7 +253,7 @@ def test_an_origin_that_cannot_be_is_one_clear_sentence(flags, message):
 # ----------------------------------------------------------------- several horizons and rates
 
 
-def naive_targets(counted, flags, *, refit=False):
+def naive_targets(counted, flags):
     """(item, t, rate, horizon) of every split, one target at a time, by the rules in words."""
     found = {name: set() for name in SPLITS}
     whole = (
@@ -280,7 +280,6 @@ def naive_targets(counted, flags, *, refit=False):
                     period = 100 + column if flags.split == "random_window" else 0
                     draw = uniform(hashes[[item]], flags.split_seed, np.array([period]))[0]
                     name = SPLITS[int(np.searchsorted([0.8, 0.9], draw, side="right"))]
-                name = "train" if refit else name
                 least = flags.min_train_clicks if name == "train" else flags.min_target_clicks
                 if number >= least:
                     found[name].add((item, t, rate, horizon))
@@ -332,6 +331,17 @@ def test_no_target_of_a_later_span_trains():
     # For a longer horizon, too, validation and test begin at the end of the span before.
     assert found.validation.times.min() == validate - 1
     assert found.test.times.min() == test - 1
+
+
+def test_after_a_refit_every_target_trains():
+    rng = np.random.default_rng(4)
+    counted = panel(rng.integers(0, 5, (9, 30)), likes=rng.integers(0, 5, (9, 30)))
+    found, _ = split_examples(counted, task(horizon=(1, 2), min_train_clicks=2), refit=True)
+    for number, (rate, horizon) in enumerate((r, h) for r in ("", "like") for h in (1, 2)):
+        clicks = counted.of_rate(rate).clicks
+        of_train = found.train.of_output(number)
+        wanted = {(i, c - horizon) for i, c in np.argwhere(clicks >= 2).tolist() if c >= horizon}
+        assert {*zip(of_train.items.tolist(), of_train.times.tolist(), strict=True)} == wanted
 
 
 def test_the_first_output_is_split_as_if_it_were_alone():

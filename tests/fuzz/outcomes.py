@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from mmnet.driver import INSPECT
 
-LEDGER_LINE = re.compile(r"  ([\w ]+): (.+): ([\d,]+) in, ([\d,]+) dropped(  \(.*\))?")
+LEDGER_LINE = re.compile(r"  ([\w ,]+): (.+): ([\d,]+) in, ([\d,]+) dropped(  \(.*\))?")
 HINT = f"  {INSPECT}"
 """What stands between the ledger of tables and the sentence that refuses them."""
 CHAINS = ("counts", "events", "log")

@@ -10,6 +10,8 @@ from mmnet.config import PrepareConfig
 from tests.fuzz import tables
 from tests.fuzz.outcomes import HINT, LEDGER_LINE, REFUSED, WELL, check_ledger, check_sentence
 
+FURTHER = ("--horizon=1,2", "--also_predict=all", "--rate=all=clicks/clicks")
+
 
 def check(seed, place, ready=None):
     """Prepares one disturbed pair of tables."""
@@ -23,6 +25,7 @@ def check(seed, place, ready=None):
         *("--taxonomies=category", "--numerics=duration", "--texts=title"),
         *(["--release=release"] if draws.random() < 0.5 else []),
         *("--min_test_rows=1", "--min_target_clicks=1", "--window=3"),
+        *(FURTHER if draws.random() < 0.3 else []),
     ]
     printed, said = io.StringIO(), io.StringIO()
     try:

@@ -113,3 +113,17 @@ def test_a_source_is_looked_at_too():
     found = looking.look(InspectConfig(source="simulated", source_set=sizes))
     assert not alarms(found)
     assert set(found.choices.tables.texts) == {"title"}
+
+
+def test_further_rates_are_kept_and_their_columns_are_not_left_out(tmp_path):
+    counts = COUNTS | {"views": COUNTS["clicks"] + 3, "likes": COUNTS["shares"] + 1}
+    given = {"also_predict": ("like",), "rate": ("like=likes/views",), "horizon": (1, 2)}
+    found = look(tmp_path, counts, ITEMS, **given)
+    assert not alarms(found)
+    assert not {"views", "likes"} & {one.column for one in found.choices.unused}
+    assert found.choices.tables.also_predict == ("like",)
+    counts["likes"][3] = counts["views"][3] + 1
+    (said,) = alarms(look(tmp_path, counts, ITEMS, **given))
+    assert "the numerator of --also_predict=like is above its denominator" in said
+    with pytest.raises(InputError, match="--also_predict='like': no --rate has this name"):
+        look(tmp_path, counts, ITEMS, also_predict=("like",))

@@ -46,7 +46,7 @@ class Line(Builder):
         chosen = self.options(**options)
         with seeded(chosen.seed):
             inputs = model_inputs(spec)
-            own = disturbed_history(bounded(inputs, spec), chosen)
+            own = disturbed_history(bounded(inputs, spec), chosen, spec)
             history = keras.layers.Dense(3, name="gru")(own.share_rate)
             cover = keras.layers.Dense(3, name="encoded_vector_cover")(inputs["vector_cover"])
             fused = HANAttention(name="gated_fusion")([history, cover])[0]
