@@ -5,6 +5,9 @@ Run it once for every commit whose formats are to stay readable, with that commi
     git clone . ../old && git -C ../old checkout a63bf34
     PYTHONPATH=$PWD/../old python tests/compat/make.py tests/compat/a63bf34
 
+`--small` trains smaller networks, since weights cannot be compressed, and leaves the interrupted
+run of clicks out: both systems have one trainer. All since a63bf34 were made with it.
+
 It uses nothing but `python -m` entry points, flags and files, so that it runs with any commit. The
 artefacts are made in a temporary directory that is gone afterwards: they are also the test that a
 directory may be moved.
@@ -16,16 +19,25 @@ there three times, as the best ones, in the export and in the checkpoint.
     mmnet/dataset/      python -m mmnet.prepare
     mmnet/run/          python -m mmnet.train on that dataset: finished, evaluated, exported
     mmnet/interrupted/  the same run, stopped within its last epoch
+    mmnet/plain/, straight/   with --small, the dataset and the whole run that the interrupted one
+                        belongs to: without columns that have values, and so with few weights
     mmnet/scores.parquet, explained.parquet    python -m mmnet.predict of the dataset and the tables
     mma4ctr/dataset/    python -m mmnet.mma4ctr.prepare, with generated files in raw/
     mma4ctr/run/        python -m mmnet.mma4ctr.train on that dataset
     mma4ctr/interrupted/  the same run without its last epoch
     mma4ctr/pairs.csv, scores.parquet          python -m mmnet.mma4ctr.predict
+    nights/tables/      counts of three nights; items, of which some are new on each
+    nights/models/      two nights of python -m mmnet.nightly; the second one's model is refitted
+    nights/scores.parquet                      of the champion, written by the second night
+
+A commit without `mmnet.nightly` has no nights.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -53,6 +65,15 @@ MMNET_RUN = [
     *("--nojit", "--deterministic", "--steps_per_execution=1", "--checkpoint_seconds=0"),
     *("--rules=recall=0.9,keep=0.5",),
 ]
+SMALL = ["--model=gru"]
+PLAIN = ["--numerics=duration", "--texts=title", "--release=release", "--window=4"]
+PLAIN += ["--min_test_rows=10", "--text_vocabulary=20"]
+NIGHTS_RUN = [
+    *("--taxonomies=category,tags", "--categoricals=author", "--numerics=duration"),
+    *("--texts=title", "--release=release", "--window=4", "--min_test_rows=10"),
+    *("--model=smoothed_history", "--compare_periods=2", "--allow_drift", "--seed=5"),
+    *("--promote=not_worse=0.9", "--outage_budget=9", "--rules=keep=0.5", "--rule=keep=0.5"),
+]
 CLICKS = [
     *("--generate=users=24", "--generate=feeds=40", "--generate=rows=1200", "--min_rows=5"),
     *("--generate=rate=0.15", "--generate=text_scale=0.002", "--generate=topics=4"),
@@ -68,11 +89,11 @@ def run(module: str, *flags: str) -> None:
     subprocess.run([sys.executable, "-m", module, *flags], cwd=PLACE, check=True)
 
 
-def write_tables(directory: pathlib.Path) -> None:
+def write_tables(directory: pathlib.Path, items: int = ITEMS, periods: int = PERIODS) -> None:
     """Counts and items with every kind of column, and one table of vectors."""
     directory.mkdir(parents=True)
     draw = np.random.default_rng(15)
-    ids = [f"i{n:02}" for n in range(ITEMS)]
+    ids = [f"i{n:02}" for n in range(items)]
     words = np.array(["red", "blue", "dance", "cook", "goal", "the"])
     with open(directory / "items.csv", "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
@@ -85,24 +106,30 @@ def write_tables(directory: pathlib.Path) -> None:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["item_id", "period", "clicks", "shares"])
         for n, name in enumerate(ids):
-            for period in range(n % 5, PERIODS):
+            for period in range(n % 5, periods):
                 clicks = int(draw.integers(0, 120))
                 if clicks > 15:  # or the period is missing
                     shares = int(draw.binomial(clicks, 0.05 + 0.04 * (n % 3)))
                     rows.writerow([name, period, clicks, shares])
-    vectors = draw.normal(size=(ITEMS, 4)).astype("float32").round(2)
+    vectors = draw.normal(size=(items, 4)).astype("float32").round(2)
     column = pa.array(list(vectors), pa.list_(pa.float32()))
     pa.parquet.write_table(pa.table({"item_id": ids, "cover": column}), directory / "cover.parquet")
 
 
-def mmnet() -> None:
+def mmnet(small: bool) -> None:
     """The share rate system."""
+    training = [*MMNET_RUN, *(SMALL if small else [])]
     write_tables(PLACE / "mmnet" / "tables")
     where = ["--counts=mmnet/tables/counts.csv", "--items=mmnet/tables/items.csv"]
     where += ["--vectors=cover:mmnet/tables/cover.parquet"]
     run("mmnet.prepare", *where, *MMNET, "--dataset_dir=mmnet/dataset")
-    run("mmnet.train", "--dataset_dir=mmnet/dataset", "--run_dir=mmnet/run", *MMNET_RUN)
-    kill_in_the_last_epoch(PLACE / "mmnet/interrupted", "--dataset_dir=mmnet/dataset", *MMNET_RUN)
+    run("mmnet.train", "--dataset_dir=mmnet/dataset", "--run_dir=mmnet/run", *training)
+    resumed = "--dataset_dir=mmnet/dataset"
+    if small:
+        resumed = "--dataset_dir=mmnet/plain"
+        run("mmnet.prepare", *where[:2], *PLAIN, "--split_ratios=3,1,1", resumed)
+        run("mmnet.train", resumed, "--run_dir=mmnet/straight", *training)
+    kill_in_the_last_epoch(PLACE / "mmnet/interrupted", resumed, *training)
     model = "--saved_model=mmnet/run/export"
     dataset = ["--dataset_dir=mmnet/dataset", "--output=mmnet/scores.parquet"]
     run("mmnet.predict", model, *dataset)
@@ -110,14 +137,15 @@ def mmnet() -> None:
     run("mmnet.predict", model, *where, *explained)
 
 
-def mma4ctr() -> None:
+def mma4ctr(small: bool) -> None:
     """The click system."""
     run("mmnet.mma4ctr.prepare", *CLICKS, "--dataset_dir=mma4ctr/dataset")
     run(
         *("mmnet.mma4ctr.train", "--dataset_dir=mma4ctr/dataset", "--run_dir=mma4ctr/run"),
         *CLICKS_RUN,
     )
-    without_its_last_epoch(PLACE / "mma4ctr/run", PLACE / "mma4ctr/interrupted")
+    if not small:
+        without_its_last_epoch(PLACE / "mma4ctr/run", PLACE / "mma4ctr/interrupted")
     rows = pa.parquet.read_table(PLACE / "mma4ctr/run/evaluation/predictions.parquet")
     pairs = sorted(set(zip(rows["user_id"].to_pylist(), rows["item_id"].to_pylist(), strict=True)))
     pairs = [*pairs[:30], (999_999, pairs[0][1])]  # one user is not in the export
@@ -127,6 +155,20 @@ def mma4ctr() -> None:
         *("mmnet.mma4ctr.predict", "--saved_model=mma4ctr/run/export"),
         *("--pairs=mma4ctr/pairs.csv", "--output=mma4ctr/scores.parquet"),
     )
+
+
+def nights() -> None:
+    """Two nights, and the tables of a third one."""
+    directory = PLACE / "nights"
+    for night in range(3):
+        # Every night has one more period, and two items that were not seen before.
+        tables = directory / "tables" / str(night + 1)
+        write_tables(tables, ITEMS + 2 * night, PERIODS + night)
+        (tables / "cover.parquet").unlink()
+    for night, more in enumerate(([], ["--refit", "--output=nights/scores.parquet"]), start=1):
+        where = f"nights/tables/{night}"
+        tables = [f"--counts={where}/counts.csv", f"--items={where}/items.csv"]
+        run("mmnet.nightly", "--models=nights/models", *tables, *NIGHTS_RUN, *more)
 
 
 def kill_in_the_last_epoch(run_dir: pathlib.Path, *flags: str) -> None:
@@ -153,11 +195,13 @@ def without_its_last_epoch(finished: pathlib.Path, left: pathlib.Path) -> None:
 
 def packed(path: pathlib.Path) -> bool:
     """Whether a file goes into the archive: one that a test reads."""
-    part = path.relative_to(PLACE).parts[1]
-    shown = path.suffix == ".png" or "logs" in path.parts
+    parts = path.relative_to(PLACE).parts
+    shown = path.suffix in (".png", ".html") or "logs" in path.parts
     # A finished run has no use for its checkpoints, an interrupted one for the newest.
     newest = max(path.parent.glob("epoch_*.npz"), default=path)
-    kept = part == "interrupted" and path == newest
+    kept = parts[1] == "interrupted" and path == newest
+    if parts[1] == "straight" and path.name not in ("record.json", "best.npz"):
+        return False
     return path.is_file() and not shown and (kept or not path.name.startswith("epoch_"))
 
 
@@ -173,18 +217,25 @@ def pack(system: str, directory: pathlib.Path) -> None:
     print(f"{target}: {target.stat().st_size:,} bytes")
 
 
-def main(directory: pathlib.Path) -> None:
+def main() -> None:
     """Makes everything anew and packs it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("directory", type=pathlib.Path)
+    parser.add_argument("--small", action="store_true")
+    given = parser.parse_args()
+    directory = given.directory.resolve()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     directory.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(PLACE, ignore_errors=True)
     PLACE.mkdir()
-    mmnet()
-    mma4ctr()
-    for system in ("mmnet", "mma4ctr"):
+    mmnet(given.small)
+    mma4ctr(given.small)
+    if importlib.util.find_spec("mmnet.nightly"):
+        nights()
+    for system in sorted(path.name for path in PLACE.iterdir()):
         pack(system, directory)
     shutil.rmtree(PLACE)
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]).resolve())
+    main()
