@@ -336,6 +336,7 @@ def count(
         InputError: a row breaks a rule of the counts table; the message has file, row and column.
 
     >>> import pyarrow as pa
+    >>> from mmnet.data.tables import Table
     >>> columns = {"item_id": ["b", "b"], "period": [3, 5], "clicks": [4, 2], "shares": [1, 0]}
     >>> counts = Table(pa.table(columns), "counts")
     >>> items = Table(pa.table({"item_id": ["a", "b"]}), "items")

@@ -23,7 +23,8 @@ from mmnet.schema import FeatureSpec
 def static_arrays(spec: FeatureSpec) -> Iterator[tuple[str, tuple[int, ...], str]]:
     """Yields tensor, shape without the items' axis, and dtype of inputs that depend on items alone.
 
-    >>> length = schema.NumericSpec(name="duration", mean=0, sd=1)
+    >>> from mmnet.schema import NumericSpec
+    >>> length = NumericSpec(name="duration", mean=0, sd=1)
     >>> spec = FeatureSpec(window=2, horizon=1, numerics=(length,))
     >>> list(static_arrays(spec))
     [('numeric_duration', (), 'float32')]
