@@ -27,7 +27,7 @@ import bench
 import serving
 import tensorflow as tf
 
-from mmnet.serving import export, requests
+from mmnet.serving import export, exported, requests
 from mmnet.training.records import machine, versions
 
 MOST_GROWTH = 20
@@ -191,7 +191,7 @@ async def measure(flags, directory):
     signature = loaded.signatures["raw_columns"]
     specs = requests.input_specs(signature)
     wanted = signature(**{name: tf.constant(array) for name, array in columns.items()})
-    wanted = wanted[export.OUTPUT].numpy()
+    wanted = wanted[exported.OUTPUT].numpy()
     asked = serving.bodies(columns, specs, "V2")
     rest = serving.bodies(columns, specs, "REST of TensorFlow Serving")
     bad = hostile(json.loads(rest[0][1])["instances"][0])

@@ -40,7 +40,7 @@ from mmnet import models
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import input_tables, pipeline
 from mmnet.data.windows import Windows
-from mmnet.serving import export, golden, requests
+from mmnet.serving import export, exported, golden, requests
 from mmnet.training.records import machine, versions
 
 CLIENTS = (1, 8, 64)
@@ -364,7 +364,7 @@ async def measure(flags, directory):
     signature = loaded.signatures["raw_columns"]
     specs = requests.input_specs(signature)
     tensors = {name: tf.constant(array) for name, array in columns.items()}
-    wanted = signature(**tensors)[export.OUTPUT].numpy()
+    wanted = signature(**tensors)[exported.OUTPUT].numpy()
     one = {name: tensor[:1] for name, tensor in tensors.items()}
     alone = []
     for _ in range(300):
