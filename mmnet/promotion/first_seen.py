@@ -178,13 +178,7 @@ def refusals(
         InputError: the challenger does not read a field that is accepted.
     """
     before, now = fields_of(champion), fields_of(challenger)
-    for name in (accepted := tuple(accepted)):
-        if name not in now:
-            known = ", ".join(now) or "none"
-            raise InputError(
-                f"--accept_field={name}: the challenger does not read such a field, only "
-                f"{shown(known)}{checks.did_you_mean(name, now)}"
-            )
+    check_accepted(challenger, accepted := tuple(accepted))
     found = []
     for name in now:
         if name in accepted:
@@ -198,6 +192,21 @@ def refusals(
         elif name not in before:
             found.append(f"field {shown(name)}: the champion does not read it; {advice}")
     return tuple(found)
+
+
+def check_accepted(challenger: Fitted, accepted: Iterable[str]) -> None:
+    """Makes sure that a challenger reads the fields that are to be accepted.
+
+    Raises:
+        InputError: it does not read one of them.
+    """
+    known = fields_of(challenger)
+    for name in accepted:
+        if name not in known:
+            raise InputError(
+                f"--accept_field={name}: the challenger does not read such a field, only "
+                f"{shown(', '.join(known) or 'none')}{checks.did_you_mean(name, known)}"
+            )
 
 
 def fields_of(fitted: Fitted) -> tuple[str, ...]:

@@ -75,6 +75,7 @@ class Steps:
         """
         champion = self._models.champion()
         dataset, earlier = self._dataset(champion)
+        first_seen.check_accepted(dataset.fitted, self._flags.accept_field)
         self._period = str(dataset.panel.label(dataset.panel.num_periods - 1))
         self._begun = Begun(identity=identity, champion=champion)
         night = nights.begin(self._models.directory, self._period, self._begun)

@@ -267,6 +267,12 @@ def arguments(log, models, last):
 @pytest.mark.usefixtures("undrawn")
 def test_nights_train_compare_decide_score_and_stop_at_drift(log, tmp_path, capsys):
     models = tmp_path / "models"
+    assert run(*arguments(log, models, 17), "--accept_field=categry") == 1
+    told = capsys.readouterr().err
+    assert (
+        "--accept_field=categry: the challenger does not read such a field, only category" in told
+    )
+    assert not (models / "nights").exists()  # it is said before anything is trained
     assert run(*arguments(log, models, 17)) == 0
     assert "there is no champion yet" in capsys.readouterr().out
     versions = Versions(models)
