@@ -208,7 +208,7 @@ class TaskFlags(Flags):
     @pydantic.field_validator("horizon", mode="before")
     @classmethod
     def _one_or_more(cls, horizon: Any) -> Any:
-        return (horizon,) if isinstance(horizon, int) else horizon
+        return horizon if isinstance(horizon, tuple | list) else (horizon,)
 
     @pydantic.field_validator("horizon")
     @classmethod

@@ -163,7 +163,7 @@ def train_night(log: Log, night: int, place: Path, earlier: Path | None, *more: 
     test = scenario_set(dataset, windows, "test", flags)
     predicted = test.predictions(system.predict)
     examples = dataset.examples("test")
-    truth = dataset.true_share_rate[examples.items, examples.times + flags.horizon]
+    truth = dataset.true_share_rate[examples.items, examples.times + flags.main_horizon]
     arrays = {str(n): resume.to_array(one) for n, one in enumerate(model.variables)}
     values = json.dumps(dataset.fitted.model_dump(mode="json"))
     found = {

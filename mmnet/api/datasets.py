@@ -161,9 +161,12 @@ class Dataset:
         return len(self._prepared.examples(checks.one_of(SPLITS, split=split)))
 
     def describe(self) -> dict[str, Any]:
-        """Summarize items, periods, examples, rates (percent) and inputs, as JSON values."""
+        """Summarize items, periods, examples, rates (percent) and inputs, as JSON values.
+
+        With several outputs, also the number of targets of each in every split.
+        """
         spec, periods = self.spec, self.periods
-        return {
+        found: dict[str, Any] = {
             "items": len(self.item_ids),
             "periods": len(periods),
             "first_period": periods[0],
@@ -175,6 +178,15 @@ class Dataset:
             "rate_scale": spec.rate_scale,
             "inputs": list(spec.tensors()),
         }
+        outputs = spec.outputs()
+        if len(outputs) > 1:
+            found["targets"] = {
+                output.name: {
+                    split: len(self._prepared.examples(split).of_output(number)) for split in SPLITS
+                }
+                for number, output in enumerate(outputs)
+            }
+        return found
 
     def batches(
         self,

@@ -97,7 +97,7 @@ def _value(config: type[Flags], name: str, value: Any, scratch: Path) -> Any:
     if "repeatable" in metadata or "comma-separated" in metadata:
         if isinstance(value, Mapping):
             return tuple(f"{key}={_written(one)}" for key, one in value.items())
-        return (value,) if isinstance(value, str | int | float) else tuple(value)
+        return (value,) if isinstance(value, str | int | float | np.integer) else tuple(value)
     return value
 
 

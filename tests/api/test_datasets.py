@@ -76,6 +76,7 @@ def test_describes_itself(dataset):
     assert (told["items"], told["periods"]) == (30, 16) == (len(dataset.item_ids), told["periods"])
     assert (told["first_period"], told["last_period"]) == (0, 15) == tuple(dataset.periods[::15])
     assert told["inputs"] == list(dataset.spec.tensors())
+    assert "targets" not in told  # of several outputs
     assert told["examples"] == {s: dataset.num_examples(s) for s in ("train", "validation", "test")}
     assert f"train={told['examples']['train']}" in repr(dataset)
     assert any("test target has 1 clicks or more" in line for line in dataset.ledger)
@@ -112,6 +113,9 @@ def test_several_outputs_have_weights_that_say_which_targets_belong_to_the_split
     found = mmnet.Dataset.from_tables(counts, items, **SMALL | ahead)
     names = [output.name for output in found.spec.outputs()]
     assert names[::3] == ["predicted_share_rate", "predicted_like_h3"]
+    targets = found.describe()["targets"]
+    assert list(targets) == names
+    assert 0 < targets["predicted_like_h3"]["test"] < targets["predicted_like"]["test"]
     batches = [*found.batches("test", 7, scenario="cold_start").as_numpy_iterator()]
     prepared = found._prepared
     examples = prepared.examples("test")
