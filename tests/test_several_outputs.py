@@ -27,7 +27,7 @@ from mmnet.schema import RateSpec
 from mmnet.tasks import evaluating, starting
 from mmnet.training import losses, share_rates
 from mmnet.training.run_directory import SHARE_RATES
-from tests import two_rates
+from tests import extremes, two_rates
 from tests.conformance import check_config, check_layer, check_model
 from tests.models.tiny import SEVERAL, SPEC, batch
 
@@ -229,6 +229,13 @@ def test_an_ensemble_averages_every_output():
     assert set(head_weights(model, LIKE)) == {"own_clicks", "prior", "direct"}
 
 
+def test_extreme_numbers_of_any_rate_score_finite_ones(mixed):
+    inputs = batch(SEVERAL, examples=extremes.ROWS)
+    for seed in range(4):
+        drawn = [name for name in inputs if seed % 2 or name.endswith("_like")], seed
+        assert np.isfinite(mixed(extremes.made_extreme(inputs, drawn))).all()
+
+
 # ------------------------------------------------------------------------------------ losses
 
 
@@ -381,6 +388,14 @@ def test_rules_decide_by_the_output_that_they_name(run):
         for name, rules in evaluated["others"].items()
     }
     assert others == {"predicted_like_h2": RULES[1:2], "predicted_like": RULES[2:]}
+
+
+def test_the_decisions_page_has_a_table_of_each_output_with_rules(run):
+    text = (run / "evaluation" / "decision.md").read_text()
+    for output, rule in (("predicted_like", RULES[2]), ("predicted_like_h2", RULES[1])):
+        part = text.split(f"## The rules of {output}\n")[1].split("## ")[0]
+        assert f"| {rule} |" in part
+    assert RULES[1] not in text.split("## The rules of")[0]
 
 
 def test_a_threshold_of_another_output_is_solved_on_its_own_predictions(run):

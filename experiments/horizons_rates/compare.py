@@ -18,7 +18,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ class Setting:
         source = [f"--source_dir={data}"] if "kuairand" in str(LOGS[name]) else []
         self.flags = parse(config.TrainConfig, [*LOGS[name], *source, *NETWORK])
         self._dataset: Dataset | None = None
-        self._made: dict[str, tuple[Trainer, Callable[[], Iterator[Any]]]] = {}
+        self._made: dict[str, tuple[Trainer, Callable[[], Mapping[str, float]]]] = {}
 
     @property
     def dataset(self) -> Dataset:
@@ -208,7 +208,7 @@ class Clock(keras.callbacks.Callback):
         self.cpu += time.process_time() - self._start[1]
 
 
-def _errors(part: Part, predicted: dict[str, np.ndarray]) -> dict[str, Any]:
+def _errors(part: Part, predicted: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Items and squared errors of the test rows of one output."""
     truth = part.examples.truth.astype(np.float64)
     return {

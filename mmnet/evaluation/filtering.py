@@ -311,7 +311,7 @@ def write(
             for name, tables in of_others.items()
         }
     write_atomic(directory / "decision.json", json.dumps(found, indent=1) + "\n")
-    text = _text(applied, sweeps, pools, coverage, level)
+    text = _text(applied, of_others, sweeps, pools, coverage, level)
     write_atomic(directory / "decision.md", text)
     figure = plots.filter_plot(sweeps, pools)
     plots.write_figure(directory / "decision.png", figure)
@@ -384,6 +384,7 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _text(
     applied: Mapping[str, pd.DataFrame],
+    others: Mapping[str, Mapping[str, pd.DataFrame]],
     sweeps: Mapping[str, pd.DataFrame],
     pools: Mapping[str, pd.DataFrame],
     coverage: pd.DataFrame,
@@ -397,6 +398,10 @@ def _text(
         "the difference. Brackets hold 95 % intervals from a bootstrap of items.\n",
         "## The rules\n",
         _sweep_text(applied, "rule", "Rule"),
+        *(
+            f"## The rules of {name}\n\n{_sweep_text(tables, 'rule', 'Rule')}"
+            for name, tables in others.items()
+        ),
         "## Every threshold\n",
         _sweep_text(sweeps, "kept_share", "Wanted"),
         "## Pools of equal size, chosen per period\n",

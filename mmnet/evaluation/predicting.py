@@ -171,7 +171,8 @@ class ScenarioSet:
         Returns:
             Each name of `outages` -> scenario -> `mse`, `precision_at_5`, `precision_at_10`.
         """
-        gone = outages(self.dataset.fitted.spec)
+        whole = self.dataset.inputs_of or self.dataset  # a network may read further rates
+        gone = outages(whole.fitted.spec)
         predicted = {
             (name, scenario): np.empty(len(self.examples), np.float32)
             for name in gone

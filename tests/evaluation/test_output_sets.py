@@ -122,6 +122,20 @@ def test_readers_of_the_main_output_find_its_rows(whole):
     assert main_rows(expected) is expected
 
 
+def test_the_loss_of_the_taxonomies_is_that_of_all_rates(whole):
+    def read(inputs):
+        """The same for every example, unless a mean of either rate can be seen."""
+        flags = [inputs[name] for name in ("taxonomy_missing_flag", "taxonomy_missing_flag_like")]
+        seen = np.sum([1 - np.asarray(flag) for flag in flags], axis=(0, 2, 3))
+        return np.stack([seen] * 4, axis=1).astype("float32")
+
+    part = parts_of(whole)[0]
+    found = part.examples.outage(part.alone(read))
+    nothing_seen = float(np.mean(np.square(part.examples.truth)))
+    assert found["taxonomies"]["normal"]["mse"] == pytest.approx(nothing_seen, rel=1e-5)
+    assert found["nothing"]["normal"]["mse"] != found["taxonomies"]["normal"]["mse"]
+
+
 def test_examples_without_eligibility_are_refused(dataset):
     examples = dataset.examples("test")
     bare = Examples(examples.items, examples.times)
