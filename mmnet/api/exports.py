@@ -27,6 +27,7 @@ class Export(ExportDirectory):
     Attributes:
         path: directory of the version.
         spec: the tensors that the model reads.
+        outputs: names of the predictions that its signatures return, the main one first.
         modalities: names of the gated fusion's inputs, in the order of its weights; empty for a
             model without one.
         first_targets: first period of validation and of test, where the split is by time.
@@ -37,6 +38,7 @@ class Export(ExportDirectory):
     def __init__(self, path: Path, about: exported.AboutShareRates):
         super().__init__(path)
         self.spec: FeatureSpec = about.fitted.spec
+        self.outputs: tuple[str, ...] = tuple(output.name for output in self.spec.outputs())
         self.modalities: tuple[str, ...] = about.modalities
         self.first_targets: dict[str, int | str] = about.first_targets
 
@@ -99,7 +101,8 @@ class Export(ExportDirectory):
 
         Returns:
             A row per item, in the order of `items`, as `mmnet.predict` writes it: `item_id`,
-            `period`, `predicted_share_rate` (percent), and the columns that were requested.
+            `period`, `predicted_share_rate` (percent), and the columns that were requested. With
+            several horizons or rates a row per item and `horizon`, and `predicted_<rate>`.
 
         Raises:
             InputError: a table or an option is invalid.

@@ -15,6 +15,7 @@ margin is tested against the anchor, the best model of the last nights.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,11 @@ def parse(text: str) -> Rule:
     ('normal',)
     """
     wanted, at, named = text.partition("@")
+    if found := re.search(" (of|at) .*", text):
+        raise InputError(
+            f"--promote={text}: models are compared by the main rate at the first horizon; leave "
+            f"out {found[0]!r}"
+        )
     scenarios = tuple(dict.fromkeys(named.split(","))) if at else ("normal",)
     for scenario in scenarios:
         if scenario not in SCENARIOS:

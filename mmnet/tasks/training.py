@@ -404,10 +404,11 @@ def _export(
         "flags": flags.model_dump(mode="json", exclude=set(config.PLACES)),
         "first_targets": dataset.first_targets,
     }
+    main = dataset.of_output(dataset.fitted.spec.outputs()[0])
     described = profile.fit(
-        dataset,
-        windows,
-        dataset.examples("train"),
+        main,
+        windows if main is dataset else Windows(main),
+        main.examples("train"),
         validation.examples,
         validation.predicted["normal"],
     )

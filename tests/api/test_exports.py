@@ -91,3 +91,17 @@ def test_two_exports_are_compared_on_the_same_rows(export, tables):
     found = export.compare(export, **tables, periods=2, decisions=logged, clip=5)
     assert found["weighting"]["clipped"] == 1
     assert found["weighting"]["largest"] == 10
+
+
+def test_scores_of_several_outputs_have_a_row_per_horizon(several_outputs):
+    export = mmnet.Export.load(several_outputs / "export")
+    assert export.outputs == (
+        *("predicted_share_rate", "predicted_share_rate_h3"),
+        *("predicted_like", "predicted_like_h3"),
+    )
+    tables = {name: f"{several_outputs / name}.parquet" for name in ("counts", "items")}
+    found = export.score(**tables, rule="keep=0.5")
+    assert found["horizon"].tolist() == [1, 3] * 60
+    assert found["decision"].notna().tolist() == [True, False] * 60
+    assert found["predicted_like"].notna().all()
+    assert list(export.rules) == ["keep=0.3 per category of like at 3", "keep=0.5"]
