@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -139,6 +140,7 @@ def _convert(directory: Path, signature: str) -> Any:
                 output_names=[tensor.name for tensor in frozen.outputs],
                 tensors_to_rename=names,
                 opset=OPSET,
+                custom_op_handlers={"Log1p": (_log1p, [])},
             )
     except Exception as error:  # of many kinds, depending on the rewriter
         first = str(error).partition("\n")[0]
@@ -152,6 +154,17 @@ def _convert(directory: Path, signature: str) -> Any:
     for tensor in (*model.graph.input, *model.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
     return model
+
+
+def _log1p(graph: Any, node: Any, name: str, arguments: Any) -> None:
+    """Replaces log1p, which ONNX lacks, by log(1 + x); its inputs are counts and ages, not tiny."""
+    del arguments
+    (x,) = node.input
+    one = graph.make_const(f"{name}_one", np.float32(1).reshape(()))
+    shape, dtype = graph.get_shape(x), graph.get_dtype(x)
+    added = graph.make_node("Add", [x, one.output[0]], shapes=[shape], dtypes=[dtype])
+    graph.replace_input(node, x, added.output[0], 0)
+    node.type = "Log"
 
 
 def _unknown(directory: Path, signature: str, what: str) -> InputError:

@@ -98,3 +98,8 @@ def test_the_anchor_is_the_version_with_the_least_error_along_the_chain():
     assert deciding.anchor([(1, 5.0)]) == 1
     assert deciding.anchor([(1, 1.0), (2, 1.01), (3, 1.01)]) == 1
     assert deciding.anchor([(1, 1.0), (2, 1.01), (3, 0.98), (4, 1.005)]) == 3
+
+
+def test_a_rule_of_another_output_is_refused():
+    with pytest.raises(InputError, match=r"by the main rate at the first horizon.*' of like'"):
+        deciding.parse("not_worse=0.02 of like")

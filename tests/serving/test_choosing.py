@@ -78,6 +78,22 @@ def test_a_relative_difference_is_allowed_where_a_score_is_large():
     ) == pytest.approx(0.05)
 
 
+def test_every_output_is_compared_in_the_scale_of_its_rate():
+    scales = {exported.OUTPUT: 20, "predicted_like": 2}
+    wanted = dict.fromkeys(scales, np.array([0.0, 1.0]))
+    found = wanted | {"predicted_like": np.array([0.1, 1.0])}
+    assert choosing._deviation(wanted, found, scales) == pytest.approx(0.05)
+
+
+def test_the_least_similar_output_decides():
+    good, bad = compare(SCORES, SCORES, 2.0), compare(SCORES, SCORES + 0.05, 2.0)
+    found = choosing.least_similar([good, bad])
+    assert not found.is_kept
+    assert found.deviation == bad.deviation
+    assert found.correlation == min(good.correlation, bad.correlation)
+    assert not choosing.least_similar([good, compare(SCORES, SCORES * np.nan, 2.0)]).is_kept
+
+
 def test_the_runtimes_that_are_there_pass_on_a_real_export(directory, cache):
     needs("onnx"), needs("openvino")
     sample = batch(SPEC, 300)

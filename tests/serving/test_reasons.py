@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from mmnet.evaluation import scenarios
 from mmnet.schema import AgeSpec, CycleSpec
@@ -14,21 +15,27 @@ SPEC = tiny.SPEC.model_copy(
 BATCH = tiny.batch(SPEC)
 
 
-def hidden(name):
-    return BATCH | reasons.filled(BATCH, reasons.hidden(SPEC)[name])
+def hidden(name, spec=SPEC, batch=BATCH):
+    return batch | reasons.filled(batch, reasons.hidden(spec)[name])
 
 
 def same(found, wanted):
     for name, array in wanted.items():
-        assert found[name].dtype == BATCH[name].dtype
+        assert found[name].dtype == np.asarray(array).dtype
         np.testing.assert_array_equal(found[name], array)
 
 
-def test_hidden_inputs_are_those_of_the_evaluation():
+@pytest.mark.parametrize("spec", [SPEC, tiny.SEVERAL], ids=["one output", "several"])
+def test_hidden_inputs_are_those_of_the_evaluation(spec):
     """A reason is what the report's table of lost inputs and its cold start show."""
-    lost = scenarios.outages(SPEC)
-    assert set(reasons.hidden(SPEC)) == {"own_clicks", *lost} - {"nothing", "content"}
-    for name in set(reasons.hidden(SPEC)) - {"own_clicks"}:
-        same(hidden(name), scenarios.remove(BATCH, lost[name]))
-    everything = np.ones(BATCH["clicks"].shape, bool)
-    same(hidden("own_clicks"), scenarios.disturb(BATCH, everything))
+    lost, batch = scenarios.outages(spec), tiny.batch(spec)
+    assert set(reasons.hidden(spec)) == {"own_clicks", *lost} - {"nothing", "content"}
+    for name in set(reasons.hidden(spec)) - {"own_clicks"}:
+        same(hidden(name, spec, batch), scenarios.remove(batch, lost[name]))
+    everything = np.ones(batch["clicks"].shape, bool)
+    found = hidden("own_clicks", spec, batch)
+    same(found, scenarios.disturb(batch, everything))
+    for rate in spec.rates:  # the histories of all rates are hidden together
+        names = spec.sequences(rate.name)
+        assert not found[names["clicks"]].any()
+        assert found[names["missing_flag"]].all()

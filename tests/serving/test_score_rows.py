@@ -13,6 +13,7 @@ from mmnet.data.windows import Windows
 from mmnet.flags import parse
 from mmnet.serving import decision, export, exported, golden, reasons
 from tests.serving import several
+from tests.serving.exported import needs
 
 NAMES = {
     (1, "predicted_share_rate"): 0,
@@ -154,6 +155,14 @@ def test_a_directory_of_blocks_resumes(scored, several_outputs, tmp_path):
     again = predict(several_outputs, tmp_path / "scores", *more)
     assert again.equals(first)
     np.testing.assert_allclose(first["predicted_like"], scored["predicted_like"], rtol=1e-6)
+
+
+def test_another_runtime_returns_every_output(scored, several_outputs, tmp_path):
+    needs("onnx")
+    more = [*of_tables(several_outputs), "--as_of=20", "--runtime=onnx"]
+    found = predict(several_outputs, tmp_path / "scores.parquet", *more)
+    for column in ("predicted_share_rate", "predicted_like"):
+        np.testing.assert_allclose(found[column], scored[column], rtol=1e-4)
 
 
 @pytest.mark.parametrize(
