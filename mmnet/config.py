@@ -322,7 +322,8 @@ class DecisionFlags(Flags):
         description="Decision rules: threshold=PERCENT keeps items predicted at that rate or more, "
         "keep=SHARE keeps that share of the items, recall=SHARE drops as many items as possible "
         "while keeping that share of the true top 5 %, keep=SHARE per COLUMN keeps that share of "
-        "the items of each value of a taxonomy or categorical column. predict calls the first one "
+        "the items of each value of a taxonomy or categorical column. With several horizons or "
+        "rates, a rule may end in ' of RATE' and ' at HORIZON'. predict calls the first one "
         "`stored`.",
     )
     explore_share: Annotated[float, "added later"] = Field(
