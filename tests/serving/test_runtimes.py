@@ -13,6 +13,7 @@ from hypothesis import given
 from mmnet.checks import InputError
 from mmnet.schema import FeatureSpec
 from mmnet.serving import conversion, export, runtimes
+from mmnet.serving.exported import OUTPUT
 from mmnet.serving.runtimes import RUNTIMES, SIZES, TILE, OpenSignature, opened
 from tests.models.tiny import SPEC, batch
 from tests.serving import exported
@@ -65,13 +66,11 @@ def test_gives_what_the_saved_model_gives(runtime, signature, directory, cache, 
 def test_a_row_scores_the_same_in_any_batch(runtime, directory, cache, rows):
     needs(runtime)
     scorer = opened(directory, "from_static", runtime=runtime, cache=cache)
-    wanted = scorer(rows)[exported.OUTPUT]
+    wanted = scorer(rows)[OUTPUT]
     for size in (0, 1, 2, 17, TILE, TILE + 1):
         part = {name: array[:size] for name, array in rows.items()}
         # A program for another number of rows adds in another order.
-        np.testing.assert_allclose(
-            scorer(part)[exported.OUTPUT], wanted[:size], rtol=1e-5, atol=1e-5
-        )
+        np.testing.assert_allclose(scorer(part)[OUTPUT], wanted[:size], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -109,8 +108,8 @@ def test_a_recurrent_network_over_a_long_window_stays_with_tensorflow(tmp_path):
     with pytest.raises(InputError, match=r"cannot be converted to ONNX \(TensorList"):
         opened(directory, "serving_default", runtime="onnx", cache=tmp_path / "cache")
     inputs = batch(spec, 40)
-    wanted = opened(directory, "serving_default")(inputs)[exported.OUTPUT]
-    found = opened(directory, "serving_default", runtime="xla")(inputs)[exported.OUTPUT]
+    wanted = opened(directory, "serving_default")(inputs)[OUTPUT]
+    found = opened(directory, "serving_default", runtime="xla")(inputs)[OUTPUT]
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -121,7 +120,7 @@ def test_raw_columns_are_read_by_tensorflow_alone(directory, cache):
     }
     columns = {n: np.array(["w1", ""]) if c.dtype == object else c for n, c in columns.items()}
     found = opened(directory, "raw_columns")(columns)
-    assert np.isfinite(found[exported.OUTPUT]).all()
+    assert np.isfinite(found[OUTPUT]).all()
     with pytest.raises(InputError, match="--runtime=xla cannot read strings"):
         opened(directory, "raw_columns", runtime="xla")
 
@@ -135,8 +134,8 @@ def test_bfloat16_is_near_and_not_the_same(directory, cache, rows):
         pytest.skip("this processor has no bfloat16")
     lower = opened(directory, "from_static", runtime="openvino", precision="bfloat16", cache=cache)(
         rows
-    )[exported.OUTPUT]
-    wanted = opened(directory, "from_static")(rows)[exported.OUTPUT]
+    )[OUTPUT]
+    wanted = opened(directory, "from_static")(rows)[OUTPUT]
     assert not np.array_equal(lower, wanted)
     # bfloat16 rounds at 4e-3, in each of a dozen layers; rates here have an sd of 2 percent.
     np.testing.assert_allclose(lower, wanted, atol=0.05 * SPEC.rate_scale)
