@@ -402,6 +402,9 @@ def problem_of_place(error: BaseException) -> str:
         if not own or not words:
             return ""
         told = words[0]
+        path, embedded, _ = str(error).partition(f"; {told}")  # as TensorFlow writes it
+        if embedded and os.sep in path and not named:
+            named = f"{path}: "
     full = any(os.strerror(code) == told for code in _PLACES[:3]) or "full" in told
     fix = "set TMPDIR to another directory" if temporary else "choose another path"
     return f"{named}{told}; {'free some space or ' if full else ''}{fix}"

@@ -186,6 +186,18 @@ def test_what_a_library_says_of_the_disk_becomes_a_sentence_with_the_file(tmp_pa
     assert problem_of_place(caught.value).startswith(f"{tmp_path / 'set'}: No space left on device")
 
 
+def test_the_path_that_tensorflow_names_is_in_the_sentence():
+    class PermissionDeniedError(Exception):
+        __module__ = "tensorflow.python.framework.errors_impl"
+
+    error = PermissionDeniedError(f"/runs/export/variables; {os.strerror(errno.EROFS)}")
+    assert problem_of_place(error) == (
+        "/runs/export/variables: Read-only file system; choose another path"
+    )
+    error = PermissionDeniedError(f"{{{{node Save}}}} {os.strerror(errno.EROFS)}")
+    assert problem_of_place(error) == "Read-only file system; choose another path"
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_a_full_disk_of_temporary_files_is_named_whatever_library_writes_them(
     tmp_path, monkeypatch
