@@ -233,6 +233,12 @@ MISTAKES = {
         ([*TABLES, "--mode_weights=1,0"], "--mode_weights must be three numbers"),
         (["--counts=no.csv", "--items=items.csv"], "no.csv: no such file"),
         ([*TABLES, "--taxonomies=categry"], "items.csv has no column 'categry'"),
+        ([*TABLES, "--horizon=2,1"], "--horizon: must be different horizons"),
+        ([*TABLES, "--also_predict=like"], "--also_predict='like': no --rate has this name"),
+        (
+            [*TABLES, "--also_predict=like", "--rate=like=likes/views"],
+            "counts.csv has no column 'views'",
+        ),
         (["--dataset_dir=no"], "no is not a dataset directory"),
         (["--run_dir=new"], "no tables given"),
         (["--resume"], "--resume needs --run_dir"),
