@@ -96,6 +96,11 @@ def _check_names(flags: TableFlags) -> None:
                 f"--also_predict={name}: another rate has the same name in other letters; use "
                 "another name in --also_predict and --rate"
             )
+        if name in ("low", "high"):
+            raise InputError(
+                f"--also_predict={name}: share_rate_{name} is an end of the intervals; use another "
+                "name in --also_predict and --rate"
+            )
         if re.fullmatch(r"share_rate(_h\d+)?", name) or (
             (found := re.fullmatch(r"(.+)_h\d+", name)) and found[1] in flags.also_predict
         ):

@@ -45,6 +45,10 @@ def test_without_also_predict_no_rate_is_read():
             "--also_predict=share_rate: the prediction of another output is called predicted_share",
         ),
         (
+            flags("low=a/b", names=("low",)),
+            "--also_predict=low: share_rate_low is an end of the intervals; use another name in",
+        ),
+        (
             flags("like=a/b", "like_h2=a/c", names=("like", "like_h2")),
             "--also_predict=like_h2: the prediction of another output is called predicted_like_h2",
         ),
