@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from mmnet.checks import InputError, did_you_mean, quoted
+from mmnet.checks import InputError, did_you_mean, quoted, shown
 from mmnet.config import TableFlags
 from mmnet.schema import FeatureSpec
 
@@ -41,6 +41,11 @@ def further(flags: TableFlags) -> dict[str, Columns]:
         given[name] = text
     found: dict[str, Columns] = {}
     for name in flags.also_predict:
+        if not re.fullmatch(r"\w+", name, re.ASCII):
+            raise InputError(
+                f"--also_predict={quoted(name)}: a rate that is predicted needs a name of letters "
+                "a-z, digits and underscores"
+            )
         if name not in given:
             raise InputError(
                 f"--also_predict={quoted(name)}: no --rate has this name"
@@ -48,11 +53,6 @@ def further(flags: TableFlags) -> dict[str, Columns]:
             )
         if name in found:
             raise InputError(f"--also_predict names {quoted(name)} twice; name each rate once")
-        if not re.fullmatch(r"\w+", name, re.ASCII):
-            raise InputError(
-                f"--also_predict={quoted(name)}: a rate that is predicted needs a name of letters "
-                "a-z, digits and underscores"
-            )
         found[name] = _columns(name, given[name], flags)
     _check_names(flags)
     main = Columns(flags.denominator, flags.numerator)
@@ -80,7 +80,7 @@ def check_same(flags: TableFlags, spec: FeatureSpec) -> None:
     """
     names = tuple(rate.name for rate in spec.rates)
     if flags.also_predict != names:
-        said, own = (",".join(some) or "none" for some in (flags.also_predict, names))
+        said, own = (shown(",".join(some)) or "none" for some in (flags.also_predict, names))
         raise InputError(
             f"--also_predict={said} differs from the further rates of the model, {own}; leave it "
             "out"
@@ -116,7 +116,7 @@ def _columns(name: str, text: str, flags: TableFlags) -> Columns:
     numerator, _, denominator = (part.strip() for part in text.partition("/"))
     if not numerator or not denominator or "/" in denominator:
         raise InputError(
-            f"--rate={name}={text}: without --events it must be NAME=NUMERATOR/DENOMINATOR with "
+            f"--rate={name}={shown(text)}: without --events it must be NAME=NUMERATOR/DENOMINATOR with "
             f"two columns of the counts table, such as {name}=likes/views"
         )
     return Columns(denominator, numerator)
