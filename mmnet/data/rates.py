@@ -116,8 +116,8 @@ def _columns(name: str, text: str, flags: TableFlags) -> Columns:
     numerator, _, denominator = (part.strip() for part in text.partition("/"))
     if not numerator or not denominator or "/" in denominator:
         raise InputError(
-            f"--rate={name}={shown(text)}: without --events it must be NAME=NUMERATOR/DENOMINATOR with "
-            f"two columns of the counts table, such as {name}=likes/views"
+            f"--rate={name}={shown(text)}: without --events it must be NAME=NUMERATOR/DENOMINATOR "
+            f"with two columns of the counts table, such as {name}=likes/views"
         )
     return Columns(denominator, numerator)
 
