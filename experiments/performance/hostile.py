@@ -170,7 +170,8 @@ class Mixed:
     async def run(self):
         """Sends everything; returns wall seconds, without the pauses."""
         seconds, every = 0.0, self.flags.every
-        connector = aiohttp.TCPConnector(limit=self.flags.clients)
+        # The server closes idle connections after five seconds, which a pause may take.
+        connector = aiohttp.TCPConnector(limit=self.flags.clients, keepalive_timeout=1)
         async with aiohttp.ClientSession(connector=connector) as session:
             for goal in range(every, self.flags.requests + 1, every):
                 self.goal = goal
