@@ -91,7 +91,6 @@ WITHOUT_OWN_FILE = {
     "tasks/experimenting.py": EXPERIMENT,
     "tasks/night_steps.py": "tasks/test_night.py",
     "tasks/preparing.py": DRIVERS,
-    "tasks/refitting.py": "tasks/test_night.py",
     "tasks/shown.py": DRIVERS,
     "tasks/starting.py": DRIVERS,
     "train.py": DRIVERS,

@@ -17,9 +17,9 @@ import tensorflow as tf
 
 from mmnet.data import dataset as datasets
 from mmnet.data.windows import Windows
+from mmnet.schema import OF_PERIODS
 from mmnet.serving import export
 from mmnet.serving.exported import STATIC
-from mmnet.serving.halves import DYNAMIC
 from mmnet.tasks.building import built, model_options, weights_of
 from mmnet.tasks.evaluating import restored
 from mmnet.training import resume
@@ -59,10 +59,10 @@ class Exported:
         self.bytes = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
         self.loaded = tf.saved_model.load(str(place))  # keeps the signatures' variables alive
         signatures = self.loaded.signatures
-        items = {name: tensor for name, tensor in inputs.items() if name not in DYNAMIC}
+        items = {name: tensor for name, tensor in inputs.items() if name not in OF_PERIODS}
         kept = signatures["static"](**items)
         self.width = kept[STATIC].shape[1]
-        read = {name: tensor for name, tensor in inputs.items() if name in DYNAMIC} | kept
+        read = {name: tensor for name, tensor in inputs.items() if name in OF_PERIODS} | kept
         self.whole = lambda: signatures["serving_default"](**inputs)
         self.from_static = lambda: signatures["from_static"](**read)
 

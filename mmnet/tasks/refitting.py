@@ -89,12 +89,18 @@ def distance(compared: Judged, refitted: Judged, periods: int) -> Distance:
     if not batches:
         raise InputError(f"{compared.path} has no golden rows of the signature {RAW}")
     signature = bundle.load(refitted.path, AboutShareRates)[0].signatures[RAW]
-    differences = []
+    scales = exported.scales(compared.about.fitted.spec)
+    differences: dict[str, list[np.ndarray]] = {name: [] for name in scales}
     for batch in batches:
         inputs = {name: tf.constant(array) for name, array in batch.inputs.items()}
-        scores = signature(**inputs)[exported.OUTPUT].numpy()
-        differences.append(scores - batch.outputs[exported.OUTPUT])
-    apart = float(np.sqrt(np.mean(np.concatenate(differences).astype(np.float64) ** 2)))
+        scores = signature(**inputs)
+        for name, found in differences.items():
+            found.append(scores[name].numpy() - batch.outputs[name])
+    # The output that has moved most, where a model has several.
+    apart = max(
+        float(np.sqrt(np.mean(np.concatenate(found).astype(np.float64) ** 2))) / scales[name]
+        for name, found in differences.items()
+    )
     rows = comparing.compared_rows((compared,), periods)
     pair = (refitted, compared)
     shown = comparing.scenario_sets(pair, rows, missing_rate=0.0, scenario_seed=0)
@@ -104,4 +110,4 @@ def distance(compared: Judged, refitted: Judged, periods: int) -> Distance:
         for one, judged in zip(shown, pair, strict=True)
     )
     growth = after / before - 1 if before else float(after > 0)
-    return Distance(apart / compared.about.fitted.spec.rate_scale, growth)
+    return Distance(apart, growth)
