@@ -1,8 +1,9 @@
 """Ctrl-C and SIGTERM, remembered until the driver has ended.
 
 Both raise `KeyboardInterrupt` in the main thread, wherever it is. Libraries that call Python from C
-may drop that exception or raise another one in its place, and continue with what they have by then. So
-the driver reports any error after a signal as an interruption, and no file gets its name any more.
+may drop that exception or raise another one in its place, and continue with what they have by then.
+So the driver reports any error after a signal as an interruption, and no file gets its name any
+more.
 """
 
 from __future__ import annotations
