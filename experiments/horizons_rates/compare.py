@@ -1,13 +1,14 @@
 """One network for two rates, or for two horizons, against a network for each of them.
 
     python experiments/horizons_rates/compare.py --work=DIR [--data=DIR] [--seeds=0,1,2]
-        [--rounds=5] [--output=experiments/horizons_rates/results.md]
+        [--rounds=5] [--logs=NAME,...] [--output=experiments/horizons_rates/results.md]
 
 DIR of --data has KuaiRand-Pure (see `mmnet/data/sources/kuairand.py`); without it, only simulated
-logs are used. All networks of a log have the same examples, scales and options. Errors are of the
-test rows, each network at its best epoch. Times are of one epoch and its validation: in every round
-each network in turn trains an epoch in this process, after a round that compiles, so that whatever
-else the machine does hits all of them alike.
+logs are used. --logs chooses among simulated_rates, simulated_horizons and kuairand_rates. All
+networks of a log have the same examples, scales and options. Errors are of the test rows, each
+network at its best epoch. Times are of one epoch and its validation: in every round each network in
+turn trains an epoch in this process, after a round that compiles, so that whatever else the machine
+does hits all of them alike.
 
 The plan is printed first. What a network has predicted or a round has measured is a file in --work,
 so that a killed run continues, and other seeds can be added later. Training itself continues from
@@ -55,9 +56,14 @@ KUAIRAND = [
     *("--numerics=video_duration", "--release=upload_dt", "--min_target_clicks=10", "--epochs=6"),
 ]
 LOGS = {
-    "simulated, shares and likes": [*SIMULATED, *LIKES],
-    "simulated, horizons 1 and 3": [*SIMULATED, "--horizon=1,3"],
-    "KuaiRand, long views and likes": KUAIRAND,
+    "simulated_rates": [*SIMULATED, *LIKES],
+    "simulated_horizons": [*SIMULATED, "--horizon=1,3"],
+    "kuairand_rates": KUAIRAND,
+}
+TITLES = {
+    "simulated_rates": "Simulated, shares and likes",
+    "simulated_horizons": "Simulated, horizons 1 and 3",
+    "kuairand_rates": "KuaiRand, long views and likes",
 }
 NETWORK = ["--model=mmnet", "--set=head=mixed", "--half_weight_clicks=50"]
 TOGETHER = "together"
@@ -80,8 +86,8 @@ class Setting:
 
     def __init__(self, name: str, data: Path | None, work: Path):
         self.name = name
-        self.place = work / name.replace(",", "").replace(" ", "-")
-        source = [f"--source_dir={data}"] if "kuairand" in str(LOGS[name]) else []
+        self.place = work / name
+        source = [f"--source_dir={data}"] if LOGS[name] is KUAIRAND else []
         self.flags = parse(config.TrainConfig, [*LOGS[name], *source, *NETWORK])
         self._dataset: Dataset | None = None
         self._made: dict[str, tuple[Trainer, Callable[[], Mapping[str, float]]]] = {}
@@ -268,7 +274,7 @@ def time_rows(setting: Setting, rounds: int) -> list[list[str]]:
             )
             rows.append(
                 [
-                    f"{setting.name}: {title}, {clock}",
+                    f"{TITLES[setting.name]}: {title}, {clock}",
                     f"{np.mean([one[main][key] for one in measured]):.2f}",
                     f"{np.mean([one[TOGETHER][key] for one in measured]):.2f}",
                     f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})",
@@ -286,7 +292,7 @@ def report(settings: list[Setting], seeds: list[int], rounds: int) -> str:
     header = ["Output and scenario", "MSE alone", "MSE together", "Change (95 %)", "Test rows"]
     for setting in settings:
         parts.append(
-            f"\n### {setting.name}\n\n{markdown_table(header, error_rows(setting, seeds))}"
+            f"\n### {TITLES[setting.name]}\n\n{markdown_table(header, error_rows(setting, seeds))}"
         )
     times = [row for setting in settings for row in time_rows(setting, rounds)]
     columns = ["Log, what, clock", "Alone, s", "Together, s", "Ratio", "Against both alone"]
@@ -317,13 +323,17 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="directory of KuaiRand-Pure")
     parser.add_argument("--work", type=Path, required=True, help="directory of results")
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--logs", default=",".join(LOGS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("results.md"))
     given = parser.parse_args()
     if given.rounds < 1 or (given.data and not given.data.is_dir()):
         parser.error("--rounds must be at least 1, and --data a directory")
     seeds = [int(one) for one in given.seeds.split(",")]
-    names = [name for name in LOGS if given.data or LOGS[name] is not KUAIRAND]
+    names = given.logs.split(",")
+    if unknown := set(names) - set(LOGS):
+        parser.error(f"--logs must be among {', '.join(LOGS)}. Received: {', '.join(unknown)}")
+    names = [name for name in names if given.data or LOGS[name] is not KUAIRAND]
     settings = [Setting(name, given.data, given.work.resolve()) for name in names]
     print(
         f"plan: {len(settings)} logs, each with {3 * len(seeds)} trainings and {given.rounds} "
