@@ -28,7 +28,8 @@ def MMNet(data: Dataset | FeatureSpec, **options: Any) -> keras.Model:
         **options: see `mmnet.models.options.MMNetOptions`, such as `units=32`.
 
     Returns:
-        A model from a dict of the tensors of the spec to the share rate, percent, [batch].
+        A model from a dict of the tensors of the spec to the share rate, percent, [batch]; with
+        several `spec.outputs()`, [batch, outputs].
 
     Raises:
         InputError: an unknown option, or a value of another type.
