@@ -288,6 +288,7 @@ def report(settings: list[Setting], seeds: list[int], rounds: int) -> str:
     """The results as Markdown."""
     commit, clean = git_state()
     asked = f"--seeds={','.join(map(str, seeds))} --rounds={rounds}"
+    asked += f" --logs={','.join(setting.name for setting in settings)}"
     parts = []
     header = ["Output and scenario", "MSE alone", "MSE together", "Change (95 %)", "Test rows"]
     for setting in settings:
@@ -298,8 +299,9 @@ def report(settings: list[Setting], seeds: list[int], rounds: int) -> str:
     columns = ["Log, what, clock", "Alone, s", "Together, s", "Ratio", "Against both alone"]
     return f"""# Two rates or horizons by one network
 
-`python experiments/horizons_rates/compare.py --data=DIR --work=DIR {asked}`, commit
-{commit}{"" if clean else " with changes"}, {machine()["processor"]}, {machine()["cores"]} cores.
+`python experiments/horizons_rates/compare.py --data=DIR --work=DIR {asked}`,
+commit {commit}{"" if clean else " with changes"},
+{machine()["processor"]}, {machine()["cores"]} cores.
 MMNet with the mixed head, {len(seeds)} seed{"s" if len(seeds) > 1 else ""}.
 
 ## Time
