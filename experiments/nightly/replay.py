@@ -110,22 +110,29 @@ def night_here(place: Path, command: list[str]) -> int:
 def run_night(work: Path, seed: int, kind: str, night: int) -> None:
     """Runs a night in a process of its own, and writes what it cost."""
     place = work / f"seed-{seed}"
+    models, before = place / f"{kind}-{night:02d}", place / f"{kind}-{night - 1:02d}"
+    timing = place / f"{kind}-{night:02d}.timing.json"
+    # A night that was killed begins again where the night before has ended, so that it costs once.
+    shutil.rmtree(models, ignore_errors=True)
     if (kind, night) == ("warm", 1):  # it starts from nothing, as the cold one does
-        shutil.rmtree(place / "warm", ignore_errors=True)
-        shutil.copytree(place / "cold", place / "warm")
+        before = next(one for one in sorted(place.glob("cold-??")))
+        shutil.copytree(before, models)
         shutil.copyfile(place / "cold-01.json", place / "warm-01.json")
         return
-    models, timing = place / kind, place / f"{kind}-{night:02d}.timing.json"
+    if night > 1:
+        shutil.copytree(before, models)
     command = [f"--models={models}", f"--seed={seed}", *tables(work, FIRST + night - 1)]
     command += [*COLUMNS, *FLAGS, *(["--cold"] if kind == "cold" else [])]
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    spent_before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     with (place / f"{kind}.log").open("a") as log:
         asked = [sys.executable, __file__, "--night-here", str(timing), *command]
         done = subprocess.run(asked, stdout=log, stderr=log, check=False)
     if done.returncode:
         sys.exit(f"night {night} ended with {done.returncode}; see {place / kind}.log")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = sum(getattr(after, one) - getattr(before, one) for one in ("ru_utime", "ru_stime"))
+    spent = sum(
+        getattr(after, one) - getattr(spent_before, one) for one in ("ru_utime", "ru_stime")
+    )
     events = sorted((models / "history").glob("*.json"))
     event = read_json(events[-1])
     if event["outcome"] != "promoted" or event["champion"] != night:
@@ -136,6 +143,7 @@ def run_night(work: Path, seed: int, kind: str, night: int) -> None:
         "warm": read_json(models / str(night) / "assets.extra" / "night.json")["warm"],
     }
     write_atomic(place / f"{kind}-{night:02d}.json", json.dumps(found) + "\n")
+    shutil.rmtree(before, ignore_errors=True)  # later versions are kept with the earlier ones
 
 
 def measure(work: Path, seed: int, night: int) -> None:
@@ -147,11 +155,12 @@ def measure(work: Path, seed: int, night: int) -> None:
     versions = dict(
         zip(SCHEDULES, (("cold", night), ("warm", night), ("cold", week), ("cold", 1)), strict=True)
     )
+    newest = {kind: max(place.glob(f"{kind}-??")) for kind in KINDS}
     flags = parse(config.TrainConfig, [*tables(work, FIRST + night), *COLUMNS, "--window=2"])
     about, task = input_tables.table_flags(flags)
     found = input_tables.load_tables(about, task)
     exports = {
-        one: comparing.judge(place / one[0] / str(one[1]), found, about)
+        one: comparing.judge(newest[one[0]] / str(one[1]), found, about)
         for one in dict.fromkeys(versions.values())
     }
     judged = list(exports.values())
