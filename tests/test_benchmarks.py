@@ -1,12 +1,18 @@
 """What the benchmarks share: turns, medians and ratios are right, and no option is lost."""
 
+import ast
+import functools
+import importlib
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from experiments.performance import bench
+
+ROOT = Path(__file__).parents[1]
 
 
 def parsed(monkeypatch, *given, **arguments):
@@ -110,3 +116,47 @@ def test_scripts_are_importable_as_modules():
     from experiments.performance import events, startup
 
     assert events.bench.spread is startup.bench.spread
+
+
+def names_of_the_package(script):
+    """(line, module, name) of what a script takes from mmnet: imported, or an attribute of that."""
+    tree = ast.parse(script.read_text(encoding="utf-8"))
+    modules = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mmnet":
+            for one in node.names:
+                yield node.lineno, node.module, one.name
+                modules[one.asname or one.name] = f"{node.module}.{one.name}"
+    assigned = {node.id for node in ast.walk(tree) if _is_assigned(node)}
+    assigned |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = modules.get(node.value.id, "")
+            if module and node.value.id not in assigned and importable(module):
+                yield node.lineno, module, node.attr
+
+
+def _is_assigned(node):
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+
+
+@functools.cache
+def importable(name):
+    """The module of this name, or None."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+SCRIPTS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("experiments/**/*.py"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_names_what_the_package_has(script):
+    missing = [
+        f"{script}:{line}: {module} has no {name}"
+        for line, module, name in names_of_the_package(ROOT / script)
+        if not hasattr(importlib.import_module(module), name) and not importable(f"{module}.{name}")
+    ]
+    assert not missing

@@ -111,7 +111,7 @@ def tiktok_log(directory: Path, scale: float):
     import pyarrow as pa
     import pyarrow.csv
 
-    from mmnet.data.sources.tiktok import COLUMNS, LOG
+    from mmnet.data.sources.tiktok import COLUMNS, TRACK_1
     from mmnet.mma4ctr.data.sources import SOURCES
 
     users, items, rows = (
@@ -126,7 +126,7 @@ def tiktok_log(directory: Path, scale: float):
     options = pa.csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
     shown = np.zeros(items, bool)
     chunk = 1_000_000
-    with (directory / LOG).open("wb") as file:
+    with (directory / TRACK_1.log).open("wb") as file:
         for start in range(0, rows, chunk):
             number = min(chunk, rows - start)
             # A stride that shares no factor with the rows visits every row once, users mixed.
@@ -158,9 +158,9 @@ def tiktok_features(directory: Path, item_ids) -> None:
         words = draw.choice(100_000, 1 + number % 30, replace=False)
         titles.append("{" + ", ".join(f'"{word}": 1' for word in words) + "}")
     for pattern, key, parts, values in (
-        (layout.VIDEOS, layout.VIDEO_KEY, 11, vectors),
-        (layout.AUDIOS, layout.AUDIO_KEY, 4, vectors),
-        (layout.TITLES, "title_features", 1, titles),
+        (layout.TRACK_1.videos, layout.VIDEO_KEY, 11, vectors),
+        (layout.TRACK_1.audios, layout.AUDIO_KEY, 4, vectors),
+        (layout.TRACK_1.titles, "title_features", 1, titles),
     ):
         for part, chosen in enumerate(np.array_split(item_ids, parts), start=1):
             which = draw.integers(0, len(values), len(chosen))
