@@ -2,7 +2,8 @@
 
 A call for sixty rows takes little longer than a call for one. No request waits for others to come:
 an idle model is called at once. Requests are joined after their inputs were checked, so that a
-wrong one is refused alone.
+wrong one is refused alone. Calls are filled up to a few numbers of rows, since libraries keep a
+program in memory for each shape that they have met.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import numpy as np
 
 from mmnet.serving import requests
 from mmnet.serving.requests import Arrays, RequestError
+
+FEW = 64
+"""Calls have a power of two of rows up to here, and multiples of it beyond."""
 
 Scored = tuple[Arrays, float]
 """Outputs of a request, and the seconds of the call that it shared."""
@@ -106,7 +110,7 @@ class SharedCalls:
         """Calls the signature once; or once per request, if one of several has wrong inputs."""
         began = time.perf_counter()
         try:
-            outputs = self._call(_joined([one.arrays for one in together]))
+            outputs = self._call(_filled(_joined([one.arrays for one in together])))
         except RequestError as error:
             if len(together) == 1:
                 return [error]
@@ -125,6 +129,25 @@ def _joined(parts: list[Arrays]) -> Arrays:
     if len(parts) == 1:
         return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _filled(arrays: Arrays) -> Arrays:
+    """Repeats the last row, up to the next number of rows that calls have."""
+    rows = len(next(iter(arrays.values())))
+    missing = filled_rows(rows) - rows
+    if not missing:
+        return arrays
+    places = np.minimum(np.arange(rows + missing), rows - 1)
+    return {name: array[places] for name, array in arrays.items()}
+
+
+def filled_rows(rows: int) -> int:
+    """Returns the number of rows of a call.
+
+    >>> [filled_rows(rows) for rows in (1, 3, 33, 65)]
+    [1, 4, 64, 128]
+    """
+    return -(-rows // FEW) * FEW if rows > FEW else 1 << (rows - 1).bit_length()
 
 
 def _checked(outputs: Arrays, seconds: float) -> Scored | Exception:

@@ -57,7 +57,7 @@ def test_an_idle_model_is_called_at_once_and_a_busy_one_for_all_that_wait():
     model = Model()
     found = asyncio.run(while_busy(model, SharedCalls(model, in_thread), [1, 2], [3], [4]))
     assert found == [[2, 4], [6], [8]]
-    assert model.rows == [1, 4]
+    assert model.rows == [1, 4]  # a power of two
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_call_has_no_more_rows_than_allowed_but_one_request_may():
     calls = SharedCalls(model, in_thread, most_rows=3)
     found = asyncio.run(while_busy(model, calls, [1, 2], [3], [4], [5, 6, 7, 8]))
     assert found == [[2, 4], [6], [8], [10, 12, 14, 16]]
-    assert model.rows == [1, 3, 1, 4]
+    assert model.rows == [1, 4, 1, 4]  # three rows are filled up
 
 
 def test_a_client_that_has_gone_stops_nobody():
@@ -130,4 +130,12 @@ def test_every_request_gets_its_own_answer_whenever_it_comes(number_of_calls):
         await asyncio.wait_for(asyncio.gather(*(client(calls) for _ in range(20))), 60)
 
     asyncio.run(run())
-    assert max(model.rows) <= 6
+    assert set(model.rows) <= {1, 2, 4, 8}  # at most six rows, filled up
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 63, 64, 65, 200])
+def test_a_call_has_one_of_few_numbers_of_rows_and_the_answer_those_of_the_request(rows):
+    model = Model()
+    found = asyncio.run(SharedCalls(model, in_thread)({"x": 100 + np.arange(rows)}))
+    assert found[0]["y"].tolist() == [200 + 2 * number for number in range(rows)]
+    assert model.rows == [next(n for n in (1, 2, 4, 8, 16, 32, 64, 128, 192, 256) if n >= rows)]
