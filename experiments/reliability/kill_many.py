@@ -19,6 +19,7 @@ executed nothing, so that its imports take no time and more signals meet it at w
 """
 
 import argparse
+import atexit
 import json
 import multiprocessing
 import os
@@ -166,6 +167,8 @@ def in_fork(driver, arguments, log, environment):
     except KeyboardInterrupt:  # before the driver could handle it: Python ends by the signal
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        atexit._run_exitfuncs()  # which a fork of `multiprocessing` leaves out
 
 
 def start(driver, arguments, log, **environment):
