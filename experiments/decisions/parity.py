@@ -40,6 +40,10 @@ MODELS = {
     "mmnet": NETWORK,
     "smoothed_history": ["--model=smoothed_history"],
     "lightgbm": ["--model=lightgbm"],
+    "mmnet, ensemble of 2": [*NETWORK, "--ensemble=2"],
+    "mmnet, two rates": [
+        *(*NETWORK, "--source_set=likes=true", "--also_predict=like", "--rate=like=likes/clicks"),
+    ],
 }
 
 
@@ -53,6 +57,8 @@ def raw_columns(dataset, column):
     steps = slice(column - fitted.spec.window + 1, column + 1)
     # Golden rows hide the history of every other item.
     found |= {name: getattr(panel, name)[:, steps] for name in ("clicks", "shares")}
+    for rate, counts in panel.rates.items():
+        found |= {f"{name}_{rate}": getattr(counts, name)[:, steps] for name in counts._fields}
     table = input_tables.load_tables(fitted.tables).items.data.to_pandas()
     for name in ("category", "tags", "author", "title"):
         found[f"item_{name}"] = table[name].to_numpy(object)

@@ -1,8 +1,9 @@
 """Pages about drivers ended by signals: that of one run of `kill_many.py`, and of several.
 
-    python experiments/reliability/kill_pages.py --pages=PAGE,PAGE,… [--output=FILE]
+    python experiments/reliability/kill_pages.py --pages=PAGE,PAGE,… [--note=TEXT] [--output=FILE]
 
-The page of several runs has their sums; its signals are in a CSV file of the same name.
+The page of several runs has their sums, and what the reader should know of the problems; its
+signals are in a CSV file of the same name.
 """
 
 import argparse
@@ -98,12 +99,13 @@ def read(text):
     return command[1], lines, after[1]
 
 
-def merged(texts, name):
+def merged(texts, name, note=""):
     """The page of several runs, and their signals as CSV.
 
     Args:
         texts: pages of single runs.
         name: of the CSV file.
+        note: a paragraph about the problems.
     """
     runs = [read(text) for text in texts]
     lines = [line for _, signals, _ in runs for line in signals]
@@ -118,6 +120,7 @@ def merged(texts, name):
         TITLE,
         f"{len(lines)} signals in {len(runs)} runs. {summary(lines)} All of them are in "
         f"[{name}]({name}).\n",
+        *([f"{note}\n"] if note else []),
         *(
             f"{number}. `{command}`, {len(signals)} signals. After a restart, {after}"
             for number, (command, signals, after) in enumerate(runs, 1)
@@ -137,11 +140,12 @@ def main():
     """Merges pages."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pages", required=True)
+    parser.add_argument("--note", default="")
     parser.add_argument("--output", default=str(Path(__file__).with_name("kill_many.md")))
     flags = parser.parse_args()
     texts = [Path(name).read_text(encoding="utf-8") for name in flags.pages.split(",")]
     records = Path(flags.output).with_suffix(".csv")
-    text, rows = merged(texts, records.name)
+    text, rows = merged(texts, records.name, flags.note)
     write_atomic(records, rows)
     write_atomic(flags.output, text)
     print(text)
