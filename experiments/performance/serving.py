@@ -17,6 +17,7 @@ cores that `wrk` took is printed next to it.
 
 import asyncio
 import json
+import math
 import os
 import resource
 import shutil
@@ -155,7 +156,7 @@ def wrk(server, asked, clients, seconds, directory):
     command = ["wrk", "--threads=1", f"--connections={clients}", "--timeout=30s"]
     before, own = cpu_seconds(server.process.pid), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        [*command, f"--duration={seconds:g}s", f"--script={script}", server.url],
+        [*command, f"--duration={math.ceil(seconds)}s", f"--script={script}", server.url],
         capture_output=True,
         text=True,
         check=True,
