@@ -96,9 +96,7 @@ class RateDecoder(keras.layers.Layer):
         units = start_shape[-1]
         self._cell = keras.layers.GRUCell(units, dtype=self.dtype_policy, name="cell")
         self._cell.build((None, 1 + summary_shape[-1]))
-        if (
-            self.horizon > 1 or self.horizons
-        ):  # the read-out after the last step would be read by nobody
+        if self.horizon > 1 or self.horizons:  # the read-out after the last step would not be used
             self._read_out = keras.layers.Dense(1, dtype=self.dtype_policy, name="read_out")
             self._read_out.build((None, units))
         self.built = True
