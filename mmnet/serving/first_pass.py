@@ -140,7 +140,8 @@ def names_of(rate: str) -> tuple[str, str]:
     >>> names_of(""), names_of("like")
     (('clicks', 'shares'), ('clicks-like', 'shares-like'))
     """
-    return tuple(f"{name}-{rate}".removesuffix("-") for name in Counts._fields)  # type: ignore
+    ending = f"-{rate}" if rate else ""
+    return f"clicks{ending}", f"shares{ending}"
 
 
 def write_about(directory: Path, first_period: int, values: Sequence[Seen]) -> None:
