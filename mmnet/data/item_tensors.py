@@ -7,6 +7,7 @@ and when a catalogue is scored.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +16,13 @@ from mmnet.data import items
 from mmnet.data.columns import separator_of
 from mmnet.data.content import Encoded
 from mmnet.data.dataset import Fitted
+from mmnet.data.items import ValueIds
 from mmnet.data.numbers import Marks
 from mmnet.data.tables import Rows, Table, Tables
-from mmnet.schema import FeatureSpec
+from mmnet.schema import FeatureSpec, FieldSpec, TextSpec
+
+if TYPE_CHECKING:
+    from mmnet.encoders.tokens import TokenLookup
 
 
 def static_arrays(spec: FeatureSpec) -> Iterator[tuple[str, tuple[int, ...], str]]:
@@ -36,8 +41,44 @@ def static_arrays(spec: FeatureSpec) -> Iterator[tuple[str, tuple[int, ...], str
             yield name, inner, "float16" if name in encoded else dtype
 
 
+class Lookups:
+    """The ids of the values of fields and of the words of texts.
+
+    Every vocabulary is numbered once, when it is first needed: doing so for each range of items
+    would cost ranges × values.
+
+    Args:
+        fitted: vocabularies.
+    """
+
+    def __init__(self, fitted: Fitted):
+        self._vocabularies, self._hashed = fitted.vocabularies, fitted.task.hash_vocabularies
+        self._fields: dict[str, ValueIds] = {}
+        self._texts: dict[str, TokenLookup] = {}
+
+    def of_field(self, field: FieldSpec) -> ValueIds:
+        """Returns the ids of a field's values."""
+        name = field.tensor
+        if name not in self._fields:
+            self._fields[name] = ValueIds(self._vocabularies[name], hashed=self._hashed)
+        return self._fields[name]
+
+    def of_text(self, text: TextSpec) -> TokenLookup:
+        """Returns the ids of a text's words."""
+        name = text.tensor
+        if name not in self._texts:
+            self._texts[name] = items.token_lookup(
+                self._vocabularies[name], text.max_tokens, hashed=self._hashed
+            )
+        return self._texts[name]
+
+
 def static_tensors(
-    part: Table, fitted: Fitted, encoded: Sequence[Encoded], marks: Mapping[str, Marks]
+    part: Table,
+    fitted: Fitted,
+    encoded: Sequence[Encoded],
+    marks: Mapping[str, Marks],
+    lookups: Lookups,
 ) -> dict[str, np.ndarray]:
     """Computes the tensors that depend on an item alone, except for given vectors.
 
@@ -46,23 +87,21 @@ def static_tensors(
         fitted: vocabularies and scales.
         encoded: the vectors of their texts and images.
         marks: numeric column -> decimal mark and thousands separator of its numbers.
+        lookups: ids by the vocabularies of `fitted`.
 
     Returns:
         Tensor name -> [rows, ...].
     """
-    spec, flags, hashed = fitted.spec, fitted.tables, fitted.task.hash_vocabularies
+    spec, flags = fitted.spec, fitted.tables
     tensors = {}
     for field in spec.fields:
         flag = "taxonomies" if field.name in flags.taxonomies else "categoricals"
-        vocabulary = fitted.vocabularies[field.tensor]
-        tensors[field.tensor] = items.encode_field(
-            part, field, vocabulary, flag, separator_of(flags), hashed=hashed
-        )
+        ids = lookups.of_field(field)
+        tensors[field.tensor] = items.encode_field(part, field, ids, flag, separator_of(flags))
     for numeric in spec.numerics:
         tensors[numeric.tensor] = items.encode_numeric(part, numeric, marks[numeric.name])
     for text in spec.texts:
-        vocabulary = fitted.vocabularies[text.tensor]
-        tensors[text.tensor] = items.encode_text(part, text, vocabulary, hashed=hashed)
+        tensors[text.tensor] = items.encode_text(part, text, lookups.of_text(text))
     computed = {(one.column.name, one.column.kind): one.vectors for one in encoded}
     for vector in spec.vectors:
         if vector.of != "given":

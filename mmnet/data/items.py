@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,9 @@ from mmnet.data.numbers import PLAIN, Marks
 from mmnet.data.tables import Rows, Table
 from mmnet.schema import FieldSpec, NumericSpec, TextSpec, VectorSpec
 from mmnet.startup import load_tensorflow
+
+if TYPE_CHECKING:
+    from mmnet.encoders.tokens import TokenLookup
 
 MAX_VALUES = 16
 """Maximum number of values of a multi-valued field; further values of a longer list are ignored."""
@@ -120,46 +123,52 @@ def _value_hashes() -> Any:
     return value_hashes
 
 
+class ValueIds:
+    """The ids of a field's values: 1 is unknown. A vocabulary is numbered once for all values.
+
+    Vocabularies of earlier versions may have a value in other spellings; of several spellings of
+    the same value, the most frequent one counts.
+
+    Args:
+        vocabulary: values of ids 2, 3, ...
+        hashed: whether the vocabulary holds hashes of values.
+
+    >>> ValueIds(["a", "True", "true"])(np.array(["true", "b"], object))
+    array([3, 1])
+    """
+
+    def __init__(self, vocabulary: Sequence[str], *, hashed: bool = False):
+        texts = spelling.texts(pa.array(vocabulary, pa.string())).to_pylist()
+        spelled = pd.Index(texts, dtype=object)
+        first = ~spelled.duplicated()
+        self._places = np.append(np.flatnonzero(first) + schema.FIRST_ID, schema.UNKNOWN_ID)
+        self._values, self._hashed = spelled[first], hashed
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Returns the ids of values, int64 [values]."""
+        if self._hashed:
+            values = _value_hashes().hash_texts(values)
+        return self._places[self._values.get_indexer(values)]
+
+
 def encode_field(
-    items: Table,
-    spec: FieldSpec,
-    vocabulary: list[str],
-    flag: str,
-    separator: str = SEPARATOR,
-    *,
-    hashed: bool = False,
+    items: Table, spec: FieldSpec, ids: ValueIds, flag: str, separator: str = SEPARATOR
 ) -> np.ndarray:
     """Returns the ids of a field's values, int32 [items, max_values]; 0 pads, 1 is unknown.
 
     >>> table = Table(pa.table({"tags": ["b;x", "", "a"]}), "items")
-    >>> encode_field(table, FieldSpec(name="tags", size=4, max_values=2), ["a", "b"], "taxonomies")
+    >>> spec = FieldSpec(name="tags", size=4, max_values=2)
+    >>> encode_field(table, spec, ValueIds(["a", "b"]), "taxonomies")
     array([[3, 1],
            [0, 0],
            [2, 0]], dtype=int32)
     """
     rows, values = values_of(items, spec.name, flag, separator)
-    ids = ids_of(values, vocabulary, hashed=hashed)
     place = np.arange(len(rows)) - np.searchsorted(rows, rows)
     inside = place < spec.max_values
     encoded = np.zeros((len(items), spec.max_values), np.int32)
-    encoded[rows[inside], place[inside]] = ids[inside]
+    encoded[rows[inside], place[inside]] = ids(values[inside])
     return encoded
-
-
-def ids_of(values: np.ndarray, vocabulary: Sequence[str], *, hashed: bool = False) -> np.ndarray:
-    """Returns the ids of values, int64; 1 is unknown.
-
-    Vocabularies of earlier versions may have a value in other spellings; of several spellings of
-    the same value, the most frequent one counts.
-    >>> ids_of(np.array(["true", "b"], object), ["a", "True", "true"])
-    array([3, 1])
-    """
-    spelled = pd.Index(spelling.texts(pa.array(vocabulary, pa.string())).to_pylist(), dtype=object)
-    first = ~spelled.duplicated()
-    places = np.append(np.flatnonzero(first) + schema.FIRST_ID, schema.UNKNOWN_ID)
-    if hashed:
-        values = _value_hashes().hash_texts(values)
-    return places[spelled[first].get_indexer(values)]
 
 
 def fit_numerics(
@@ -276,12 +285,14 @@ def _all_numbers(texts: np.ndarray) -> bool:
     return bool(pd.to_numeric(written, errors="coerce").notna().all())
 
 
-def encode_text(
-    items: Table, spec: TextSpec, vocabulary: list[str], *, hashed: bool = False
-) -> np.ndarray:
+def encode_text(items: Table, spec: TextSpec, lookup: TokenLookup) -> np.ndarray:
     """Token ids, int32 [items, max_tokens]."""
-    texts = texts_of(items, spec.name)
-    return _tokens().encode(texts, vocabulary, spec.max_tokens, hashed=hashed)
+    return _tokens().encode(texts_of(items, spec.name), lookup)
+
+
+def token_lookup(vocabulary: Sequence[str], max_tokens: int, *, hashed: bool) -> TokenLookup:
+    """Returns the ids of a text's words; see `tokens.TokenLookup`."""
+    return _tokens().TokenLookup(vocabulary, max_tokens, hashed=hashed)
 
 
 def _tokens() -> Any:

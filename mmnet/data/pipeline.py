@@ -27,6 +27,7 @@ from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.earlier import carried
 from mmnet.data.input_tables import without_places
 from mmnet.data.item_tensors import (
+    Lookups,
     check_tensor_names,
     given_vectors,
     static_arrays,
@@ -229,11 +230,12 @@ def _assemble(
             out = tensors[vector.tensor]
             items.encode_vectors(table, vector, counted.ids, fitted.tables, out, of_vectors)
     ledger: list[list[Rule]] = []
+    lookups = Lookups(fitted)
     for rows in shards:
         part = found.items.rows(rows)
         encoded = list(encoders.encode(part))
         ledger.append([one.rule for one in encoded])
-        for name, array in static_tensors(part, fitted, encoded, marks).items():
+        for name, array in static_tensors(part, fitted, encoded, marks, lookups).items():
             tensors[name][rows] = array
     return Dataset(
         fitted=fitted,

@@ -17,6 +17,9 @@ from mmnet.encoders import value_hashes
 
 _UNSEGMENTED = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
 
+CHARACTERS = 16
+"""Characters per token that are read of a text at first, more than most languages need."""
+
 TEXTS_AT_ONCE = 8192
 """Number of texts to tokenize at a time, so that memory grows with the vocabulary only."""
 
@@ -86,23 +89,34 @@ class TokenLookup(tf.Module):
         return ids.to_tensor(schema.MISSING_ID, shape=(None, self.max_tokens))
 
 
-def encode(
-    texts: np.ndarray, vocabulary: Sequence[str], max_tokens: int, *, hashed: bool = False
-) -> np.ndarray:
+def encode(texts: np.ndarray, lookup: TokenLookup) -> np.ndarray:
     """Returns the token ids of texts, int32 [items, max_tokens].
 
     Args:
         texts: str [items].
-        vocabulary: tokens, from id 2 on.
-        max_tokens: maximum number of tokens per text.
-        hashed: whether the vocabulary holds hashes of tokens.
+        lookup: maps texts to ids.
     """
-    lookup = TokenLookup(vocabulary, max_tokens, hashed=hashed)
     pieces = [
-        lookup(tf.constant(texts[start : start + TEXTS_AT_ONCE])).numpy()
+        _encoded(texts[start : start + TEXTS_AT_ONCE], lookup)
         for start in range(0, len(texts), TEXTS_AT_ONCE)
     ]
     return np.concatenate(pieces)
+
+
+def _encoded(texts: np.ndarray, lookup: TokenLookup) -> np.ndarray:
+    """Returns the token ids of some texts, of which only the beginnings are read if they suffice.
+
+    What precedes a space has the same tokens whatever follows: no rule of a letter's case looks
+    beyond it.
+    """
+    most = CHARACTERS * lookup.max_tokens
+    begun = [text if len(text) <= most else text[: text.rfind(" ", 0, most) + 1] for text in texts]
+    ids = lookup(tf.constant(begun, tf.string)).numpy()
+    cut = np.fromiter(map(len, begun), np.int64) < np.fromiter(map(len, texts), np.int64)
+    short = cut & (ids[:, -1] == schema.MISSING_ID)  # the next token is after the beginning
+    if short.any():
+        ids[short] = lookup(tf.constant(list(texts[short]), tf.string)).numpy()
+    return ids
 
 
 def lookup_table(vocabulary: Sequence[str]) -> tf.lookup.StaticHashTable:

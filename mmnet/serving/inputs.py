@@ -28,7 +28,7 @@ from mmnet.data.columns import separator_of
 from mmnet.data.content import Encoders
 from mmnet.data.counts import Counts, Panel
 from mmnet.data.dataset import Dataset, Fitted
-from mmnet.data.item_tensors import static_tensors
+from mmnet.data.item_tensors import Lookups, static_tensors
 from mmnet.data.ledger import Rule
 from mmnet.data.tables import Block, Rows, Table, Tables
 from mmnet.schema import FieldSpec
@@ -166,6 +166,7 @@ class _TableInputs:
             for rate in rates
         }
         self._marks = numbers.of_numerics(found.items, fitted.tables, fitted.marks)
+        self._lookups = Lookups(fitted)
         self._encoders = Encoders(fitted.tables)
         content.check_same(self._encoders.fingerprints(), fitted.encoders)
         given = [vector for vector in fitted.spec.vectors if vector.of == "given"]
@@ -201,7 +202,7 @@ class _TableInputs:
 
     def static(self, piece: Table) -> Arrays:
         encoded = list(self._encoders.encode(piece))
-        tensors = static_tensors(piece, self._fitted, encoded, self._marks)
+        tensors = static_tensors(piece, self._fitted, encoded, self._marks, self._lookups)
         for vector in self._fitted.spec.vectors:
             if vector.of != "given":
                 tensors[vector.tensor] = tensors[vector.tensor].astype(np.float32)
@@ -219,8 +220,8 @@ class _TableInputs:
     def groups(self, piece: Table, field: FieldSpec) -> np.ndarray:
         flags = self._fitted.tables
         flag = "taxonomies" if field.name in flags.taxonomies else "categoricals"
-        vocabulary = self._fitted.vocabularies[field.tensor]
-        return items.encode_field(piece, field, vocabulary, flag, separator_of(flags))[:, 0]
+        ids = self._lookups.of_field(field)
+        return items.encode_field(piece, field, ids, flag, separator_of(flags))[:, 0]
 
     def key(self, piece: Table) -> str:
         columns = [name for name, flag in self._columns.items() if flag != "item_column"]

@@ -119,8 +119,8 @@ class _Counter:
     """Counts the values of one column, chunk by chunk."""
 
     def __init__(self, column: str, flag: str, vocabulary: Sequence[str], *, hashed: bool):
-        self.flag, self._hashed = flag, hashed
-        self._column, self._known = column, vocabulary
+        self.flag, self._column, self._known = flag, column, vocabulary[:EXAMPLES]
+        self._ids = items.ValueIds(vocabulary, hashed=hashed)
         self._filled = self._unknown = 0
         self._examples: dict[str, int] = {}
 
@@ -133,7 +133,7 @@ class _Counter:
         distinct = Table(pa.table({self._column: data}), piece.name)
         separator = columns.separator_of(flags)
         rows, values = columns.values_of(distinct, self._column, self.flag, separator)
-        unknown = items.ids_of(values, self._known, hashed=self._hashed) == schema.UNKNOWN_ID
+        unknown = self._ids(values) == schema.UNKNOWN_ID
         self._filled += int(times[rows].sum())
         self._unknown += int(times[rows[unknown]].sum())
         sums = pd.Series(times[rows[unknown]]).groupby(values[unknown]).sum()
@@ -143,8 +143,7 @@ class _Counter:
     def seen(self) -> Seen:
         """Returns the numbers so far."""
         often = sorted(self._examples, key=lambda value: (-self._examples[value], value))
-        known = self._known[:EXAMPLES]
-        return Seen(self._column, self._filled, self._unknown, often[:EXAMPLES], known)
+        return Seen(self._column, self._filled, self._unknown, often[:EXAMPLES], self._known)
 
 
 # -------------------------------------------------------------------------------- requests

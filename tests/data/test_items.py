@@ -45,7 +45,7 @@ def test_a_field_knows_padding_unknown_and_its_values():
     (spec,), found = items.fit_fields(
         table(tags=["a;b", "a", "c"]), ALL[:3], TableFlags(taxonomies=("tags",))
     )
-    encoded = items.encode_field(tags, spec, found[spec.name], "taxonomies")
+    encoded = items.encode_field(tags, spec, items.ValueIds(found[spec.name]), "taxonomies")
     # a 2, b 3, c 4; a third value does not fit the two that training had.
     np.testing.assert_array_equal(encoded, [[3, 2], [0, 0], [1, 0], [4, 1]])
     assert encoded.dtype == np.int32
@@ -55,7 +55,9 @@ def test_a_field_without_values_in_training_still_has_a_place():
     specs, found = items.fit_fields(
         table(author=["x"]), ~ALL[:1], TableFlags(categoricals=("author",))
     )
-    encoded = items.encode_field(table(author=["x"]), specs[0], found["author"], "categoricals")
+    encoded = items.encode_field(
+        table(author=["x"]), specs[0], items.ValueIds(found["author"]), "categoricals"
+    )
     assert (specs[0].size, specs[0].max_values, encoded.tolist()) == (2, 1, [[1]])
 
 
@@ -63,7 +65,7 @@ def test_a_long_list_is_cut():
     tags = table(tags=[[f"tag {i:02}" for i in range(40)]])
     (spec,), found = items.fit_fields(tags, ALL[:1], TableFlags(taxonomies=("tags",)))
     assert spec.max_values == items.MAX_VALUES
-    encoded = items.encode_field(tags, spec, found[spec.name], "taxonomies")
+    encoded = items.encode_field(tags, spec, items.ValueIds(found[spec.name]), "taxonomies")
     np.testing.assert_array_equal(encoded, [np.arange(2, 18)])
 
 
@@ -154,17 +156,22 @@ def fit_texts(**columns):
     return items.fit_texts(table(**columns), ALL, flags, TaskFlags(text_tokens=3))
 
 
+def encode_text(spec, words, titles):
+    lookup = items.token_lookup(words, spec.max_tokens, hashed=False)
+    return items.encode_text(table(title=titles), spec, lookup)
+
+
 def test_a_text_is_read_as_token_ids():
     titles = ["cats and dogs", "cats, cats!", None, "dogs"]
     (spec,), found = fit_texts(title=titles)
     assert found == {"title": ["cats", "dogs"]}
-    encoded = items.encode_text(table(title=titles), spec, found["title"])
+    encoded = encode_text(spec, found["title"], titles)
     np.testing.assert_array_equal(encoded, [[2, 1, 3], [2, 2, 0], [0, 0, 0], [3, 0, 0]])
 
 
 def test_texts_without_a_common_word_are_all_unknown():
     (spec,), found = fit_texts(title=["one", "two", "", None])
-    encoded = items.encode_text(table(title=["one", ""]), spec, found["title"])
+    encoded = encode_text(spec, found["title"], ["one", ""])
     np.testing.assert_array_equal(encoded, [[1, 0, 0], [0, 0, 0]])
 
 
@@ -187,7 +194,7 @@ def test_a_text_column_of_numbers_is_refused(values, kind):
 
 def test_one_title_that_is_a_number_is_a_title():
     (spec,), found = fit_texts(title=["1984", "1984 again", "", ""])
-    assert items.encode_text(table(title=["1984"]), spec, found[spec.name]).tolist() == [[2, 0, 0]]
+    assert encode_text(spec, found["title"], ["1984"]).tolist() == [[2, 0, 0]]
 
 
 # --------------------------------------------------------------------------------- vectors

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import pipeline
+from mmnet.data import item_tensors, pipeline
 from mmnet.data.tables import InMemory, Table
 from mmnet.data.windows import Windows
 from mmnet.tasks.shown import target_remarks
@@ -356,6 +356,21 @@ def test_shards_change_no_byte_of_a_further_rate():
     assert one.fitted.spec == other.fitted.spec
     assert one.rate_histories["like"].tobytes() == other.rate_histories["like"].tobytes()
     assert one.split.train.eligible.tobytes() == other.split.train.eligible.tobytes()
+
+
+def test_a_vocabulary_is_numbered_once_for_all_shards(monkeypatch):
+    numbered = []
+
+    class ValueIds(item_tensors.ValueIds):
+        def __init__(self, vocabulary, **how):
+            numbered.append(vocabulary)
+            super().__init__(vocabulary, **how)
+
+    monkeypatch.setattr(item_tensors, "ValueIds", ValueIds)
+    counts = np.full((ITEMS, PERIODS), 4)
+    flags = FLAGS.model_copy(update={"shard_items": 1})
+    fitted = pipeline.prepare(tables_of(counts, counts // 2), flags, task()).fitted
+    assert numbered == [fitted.vocabularies[field.tensor] for field in fitted.spec.fields]
 
 
 def test_statistics_are_of_all_training_targets_of_a_rate():

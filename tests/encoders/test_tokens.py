@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mmnet.encoders.tokens import TokenLookup, fit_vocabulary, tokenize
+from mmnet.encoders import tokens
+from mmnet.encoders.tokens import TokenLookup, encode, fit_vocabulary, tokenize
 
 
 def words(*texts):
@@ -66,3 +67,33 @@ def test_looks_tokens_up_and_pads():
 def test_an_empty_vocabulary_knows_nothing():
     found = TokenLookup([], max_tokens=2)(tf.constant(["a", ""]))
     np.testing.assert_array_equal(found, [[1, 0], [0, 0]])
+
+
+def test_beginnings_of_long_texts_have_the_ids_of_the_whole_texts(monkeypatch):
+    texts = np.array(
+        [
+            "ΟΔΟΣ ΣΑΣ " * 9,  # a final sigma has a letter of its own
+            "猫と犬" * 30,  # no space to cut at
+            "a" * 200 + " b c d e",  # a word longer than the beginning
+            "! " * 100 + "b a c b",  # no token in the beginning
+            "b a",
+            "",
+            "d c " * 50,
+        ],
+        object,
+    )
+    lookup = TokenLookup(["οδος", "σας", "b", "猫", "犬", "a", "d"], max_tokens=3)
+    whole = lookup(tf.constant(list(texts))).numpy()
+    read, tokens_of = [], tokens.tokenize
+    monkeypatch.setattr(
+        tokens,
+        "tokenize",
+        lambda part: read.append([len(text.decode()) for text in part.numpy()]) or tokens_of(part),
+    )
+    np.testing.assert_array_equal(encode(texts, lookup), whole)
+    assert (whole[:, -1] > 0).tolist() == [True, True, True, True, False, False, True]
+    # 48 characters at first, up to a space; then the three texts that have more tokens, as a whole.
+    begun, again = read
+    assert max(begun) <= 48
+    assert begun[4:6] == [3, 0]
+    assert len(again) == 3

@@ -13,8 +13,10 @@ from mmnet.data import dataset as datasets
 from mmnet.data import input_tables, pipeline
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
+from mmnet.encoders import value_hashes
 from mmnet.models.mmnet import mmnet
 from mmnet.models.options import MMNetOptions
+from mmnet.schema import FIRST_ID
 from mmnet.serving import golden
 from mmnet.serving.export import Servable
 from mmnet.serving.inputs import DatasetSource, TableSource
@@ -47,6 +49,23 @@ def test_items_are_read_as_training_reads_them(data, tmp_path, of):
         assert read[name].dtype == tensor.dtype.as_numpy_dtype
     (category,) = (field for field in data.fitted.spec.fields if field.name == "category")
     np.testing.assert_array_equal(inputs.groups(piece, category), wanted["field_category"][:, 0])
+
+
+def test_values_of_a_quota_are_known_by_their_hashes(data, tmp_path):
+    hashed = {
+        name: value_hashes.hash_vocabulary(values, name)
+        for name, values in data.fitted.vocabularies.items()
+    }
+    task = data.fitted.task.model_copy(update={"hash_vocabularies": True})
+    fitted = data.fitted.model_copy(update={"vocabularies": hashed, "task": task})
+    source = TableSource(input_tables.open_tables(data.fitted.tables), fitted)
+    source.survey("", tmp_path)
+    inputs = source.inputs(tmp_path)
+    (piece,) = inputs.pieces(len(source.items))
+    (category,) = (field for field in fitted.spec.fields if field.name == "category")
+    ids = inputs.groups(piece, category)
+    np.testing.assert_array_equal(ids, data.tensors["field_category"][:, 0])
+    assert (ids >= FIRST_ID).any()
 
 
 def test_the_key_of_static_parts_follows_their_contents(data, tmp_path):

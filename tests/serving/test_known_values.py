@@ -33,7 +33,9 @@ def test_values_of_tables_are_counted(columns):
     assert author == Seen("author", 5, 2, ["7"], ["12"])
     assert (tags.mostly_unknown, author.mostly_unknown) == (True, False)
     tensors = {
-        spec.tensor: items.encode_field(table, spec, FITTED.vocabularies[spec.tensor], flag)
+        spec.tensor: items.encode_field(
+            table, spec, items.ValueIds(FITTED.vocabularies[spec.tensor]), flag
+        )
         for spec, flag in zip(FIELDS, ("taxonomies", "categoricals"), strict=True)
     }
     prepared = known_values.of_tensors(tensors, FITTED)
