@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,6 +31,9 @@ Means = tuple[np.ndarray, np.ndarray]
 
 PAIR_BYTES = 48
 """Bytes per value of an item and period: two sums, each without the item too, and halves."""
+
+PIECE_BYTES = 1 << 28
+"""Bytes of the sums of items that are computed at a time, except for an item that needs more."""
 
 SUMS = ("sums", "counts", "all_sums", "all_counts")
 
@@ -59,6 +64,20 @@ def members(
     codes, found = pd.factorize(values)
     of_codes = [numbers.setdefault(value, len(numbers)) for value in found]
     return rows.astype(np.int64), np.asarray(of_codes, np.int64)[codes]
+
+
+class Range(NamedTuple):
+    """Some items of a shard, and their values.
+
+    Attributes:
+        items: the items.
+        rows: int64 [pairs], the row of the item, counted from the first of them, ascending.
+        values: int64 [pairs], number of the value.
+    """
+
+    items: slice
+    rows: np.ndarray
+    values: np.ndarray
 
 
 @dataclass
@@ -104,15 +123,23 @@ class Taxonomy:
             num_periods=self.num_periods,
         )
 
+        pieces: deque[int] = deque()  # of the shards that were read and not yet yielded
+
         def elements() -> Iterator[tuple]:
             for panel, part in shards:
-                shard = self._shard(panel, part)
-                # Large sums may be a mapped file: read only the rows of this shard's values.
-                of_pairs = self.sums[shard.values], self.counts[shard.values]
-                yield shard, tf_means.Sums(*of_pairs, self.all_sums, self.all_counts)
+                cut = self._cut(panel, part)
+                pieces.append(len(cut))
+                for shard in self._pieces(panel, cut):
+                    # Large sums may be a mapped file: read only the rows of these values.
+                    of_pairs = self.sums[shard.values], self.counts[shard.values]
+                    yield shard, tf_means.Sums(*of_pairs, self.all_sums, self.all_counts)
 
         signature = (tf_means.SHARD, tf_means.OF_PAIRS)
-        return tf_means.over_shards(function, elements(), signature, num_shards)
+        found = tf_means.over_shards(function, elements(), signature, num_shards)
+        for first in found:
+            parts = [first, *itertools.islice(found, pieces.popleft() - 1)]
+            rates, flags = zip(*parts, strict=True)
+            yield (np.concatenate(rates), np.concatenate(flags)) if len(parts) > 1 else first
 
     def add_shards(self, shards: Iterable[tuple[Panel, Table]], num_shards: int) -> bool:
         """Adds the sums of all shards; returns False if int64 overflowed."""
@@ -121,17 +148,18 @@ class Taxonomy:
 
         def elements() -> Iterator[tuple]:
             for panel, part in shards:
-                shard = self._shard(panel, part)
-                for total, counts in zip(about, (shard.above, shard.below), strict=True):
-                    total += counts.sum(axis=0, dtype=np.float64)
-                yield (shard,)
+                for shard in self._pieces(panel, self._cut(panel, part)):
+                    for total, counts in zip(about, (shard.above, shard.below), strict=True):
+                        total += counts.sum(axis=0, dtype=np.float64)
+                    yield (shard,)
 
         found = tf_means.over_shards(tf_means.sums, elements(), (tf_means.SHARD,), num_shards)
         for values, sums in found:
             self._check_values()
-            if more := len(self.numbers) - len(self.sums):  # grow only for new values: it copies
-                self.sums = np.pad(self.sums, ((0, more), (0, 0)))
-                self.counts = np.pad(self.counts, ((0, more), (0, 0)))
+            shape = len(self.numbers), len(self.all_sums)
+            for array in (self.sums, self.counts):
+                # In place: a copy for every shard would cost shards × values.
+                array.resize(shape, refcheck=False)
             # Only the values of this shard, which may be few.
             self.sums[values] += sums.above
             self.counts[values] += sums.below
@@ -140,18 +168,39 @@ class Taxonomy:
         # Half of int64's range is a margin for the rounding of the float copies.
         return bool(about.max(initial=0) < 1 << 62)
 
-    def _shard(self, panel: Panel, part: Table) -> Any:
-        """Returns numerators, denominators, and the values of each item in a shard."""
-        seen = share_rates.observed(panel, self.task.min_clicks)
-        if self.task.taxonomy_weighting == "clicks":
-            above, below = panel.shares * seen, panel.clicks * seen
-            if len(self.all_sums) > self.num_periods:
-                above, below = map(_tf_means().halves, (above, below))
-        else:
-            above, below = share_rates.fixed_point(panel, seen), seen.astype(np.int64)
+    def _cut(self, panel: Panel, part: Table) -> list[Range]:
+        """Cuts a shard into ranges of items whose sums take `PIECE_BYTES`, or of a single item."""
         rows, values = members(part, self.column, self.numbers, self.separator)
-        self._check_pairs(len(rows))
-        return _tf_means().Shard(above, below, rows, values)
+        # What comes before each item: its pairs, and one more per item for its own counts.
+        items = np.arange(len(panel.clicks) + 1)
+        pairs = np.searchsorted(rows, items)
+        most = max(1, PIECE_BYTES // (PAIR_BYTES * len(self.all_sums) or 1))
+        found: list[Range] = []
+        start = 0
+        while start < len(panel.clicks) or not found:
+            full = np.searchsorted(pairs + items, pairs[start] + start + most, side="right") - 1
+            stop = min(max(int(full), start + 1), len(panel.clicks))
+            self._check_pairs(int(pairs[stop] - pairs[start]))
+            of_range = slice(pairs[start], pairs[stop])
+            found.append(Range(slice(start, stop), rows[of_range] - start, values[of_range]))
+            start = stop
+        return found
+
+    def _pieces(self, panel: Panel, cut: Sequence[Range]) -> Iterator[Any]:
+        """Yields numerators, denominators, and the values of each item, of each range of items."""
+        for items, rows, values in cut:
+            above, below = self._terms(panel.part(items))
+            yield _tf_means().Shard(above, below, rows, values)
+
+    def _terms(self, panel: Panel) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the numerators and denominators that are added up, int64 [items, periods]."""
+        seen = share_rates.observed(panel, self.task.min_clicks)
+        if self.task.taxonomy_weighting != "clicks":
+            return share_rates.fixed_point(panel, seen), seen.astype(np.int64)
+        above, below = panel.shares * seen, panel.clicks * seen
+        if len(self.all_sums) > self.num_periods:
+            above, below = map(_tf_means().halves, (above, below))
+        return above, below
 
     def _check_values(self) -> None:
         """Raises an error if the sums of all values do not fit in memory."""
@@ -161,13 +210,13 @@ class Taxonomy:
         budgets.check_memory(needed, what, f"{FEWER}, or leave it out of --taxonomies")
 
     def _check_pairs(self, pairs: int) -> None:
-        """Raises an error if the sums of a shard's items for each value do not fit in memory."""
+        """Raises an error if the sums of a range's items for each value do not fit in memory."""
         periods = len(self.all_sums)
         what = (
-            f"the means of {pairs:,} values that some items have of taxonomy {self.column!r}, in "
+            f"the means of {pairs:,} values that an item has of taxonomy {self.column!r}, in "
             f"{periods:,} periods,"
         )
-        fix = f"{FEWER}, set a smaller --shard_items, or leave it out of --taxonomies"
+        fix = f"{FEWER}, or leave it out of --taxonomies"
         budgets.check_memory(PAIR_BYTES * pairs * periods, what, fix)
 
 

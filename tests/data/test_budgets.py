@@ -105,10 +105,9 @@ def test_an_array_in_a_file_counts_against_the_disk(monkeypatch, tmp_path):
     [
         (  # 20,000 pairs in 1,000 periods, of 48 bytes each
             100,
-            "the means of 20,000 values that some items have of taxonomy 'tags', in 1,000 periods, "
+            "the means of 20,000 values that an item has of taxonomy 'tags', in 1,000 periods, "
             "need about 916 MB of memory, but only 100 MB are available; make --period wider, or "
-            "start later with --first_period, set a smaller --shard_items, or leave it out of "
-            "--taxonomies",
+            "start later with --first_period, or leave it out of --taxonomies",
         ),
         (  # the sums of 20,000 values, of 16 bytes each
             100,

@@ -113,6 +113,47 @@ def test_the_size_of_a_shard_changes_no_bit(world, num_shards, weighting):
     np.testing.assert_array_equal(whole[1], cut[1])
 
 
+@pytest.mark.parametrize("num_shards", [1, 3])
+@pytest.mark.parametrize("weighting", ["items", "clicks"])
+def test_the_items_that_are_computed_at_a_time_change_no_bit(num_shards, weighting, monkeypatch):
+    draw = np.random.default_rng(0)
+    clicks = draw.integers(0, 9, (40, 5))
+    made = panel(clicks, draw.integers(0, clicks + 1))
+    tags = tagged(*(draw.choice([*"abcdefgh"], draw.integers(0, 6), False) for _ in range(40)))
+    how = {"num_shards": num_shards, "weighting": weighting}
+    whole = taxonomy_means(made, tags, **how)
+    computed = []
+    of_items = taxonomies.Taxonomy._terms
+    monkeypatch.setattr(
+        taxonomies.Taxonomy,
+        "_terms",
+        lambda self, part: computed.append(len(part.clicks)) or of_items(self, part),
+    )
+    # Room for ten values or items in five periods; no item has more than five values.
+    monkeypatch.setattr(taxonomies, "PIECE_BYTES", 10 * 5 * taxonomies.PAIR_BYTES)
+    cut = taxonomy_means(made, tags, **how)
+    np.testing.assert_array_equal(whole[0], cut[0])
+    np.testing.assert_array_equal(whole[1], cut[1])
+    assert sum(computed) == 2 * 40  # each item for the sums and for the means
+    assert 1 < max(computed) < 10
+
+
+def test_sums_of_new_values_are_added_in_place():
+    task = TaskFlags()
+    tags = [tagged("a", "b"), tagged("b", "c"), tagged("d", "a")]
+    two = panel([[10], [20]], [[1], [4]])  # 10 and 20 percent
+    empty = np.zeros((0, 1), np.int64)
+    found = taxonomies.Taxonomy(
+        *("tags", task, 1, empty, empty.copy()), *(np.zeros(1, np.int64) for _ in range(2))
+    )
+    sums, counts = found.sums, found.counts
+    assert found.add_shards([(two, part) for part in tags], 3)
+    assert (found.sums is sums, found.counts is counts) == (True, True)
+    assert found.numbers == {"a": 0, "b": 1, "c": 2, "d": 3}
+    np.testing.assert_array_equal(found.sums[:, 0] / FIXED_POINT, [10 + 20, 20 + 10, 20, 10])
+    np.testing.assert_array_equal(found.counts[:, 0], [2, 2, 1, 1])
+
+
 # Rates of the three items in the one period: 10, 20 and 60 percent.
 THREE = panel([[10], [100], [5]], [[1], [20], [3]])
 
