@@ -30,6 +30,9 @@ from mmnet.data.tables import Rows
 CELL_BYTES = 33
 """Bytes per item, period and rate of a shard: clicks, shares, a flag, and two running sums."""
 
+SHARD_CELLS = 1 << 24
+"""Most items × periods × rates of a shard, unless one item has more: half a gigabyte."""
+
 NO_PERIOD = np.iinfo(np.int64).min
 """Number of an unknown period."""
 
@@ -139,7 +142,8 @@ class Counted:
 
     Attributes:
         ids: ids of all items.
-        borders: first item of each shard, and the number of items.
+        borders: first item of each shard, and the number of items; shards of `count`, divided where
+            they would have more than `SHARD_CELLS`.
         calendar: division of time into periods.
         first_period: the calendar number of a panel's column 0.
         num_periods: number of columns of a panel.
@@ -161,6 +165,7 @@ class Counted:
     first_seen: np.ndarray
     _rules: list[Rule] = field(repr=False)
     _spool: Spool = field(repr=False)
+    _spooled: np.ndarray = field(repr=False)
     _table: Rows = field(repr=False)
     _flags: TableFlags = field(repr=False)
     _rates: tuple[str, ...] = field(repr=False, default=())
@@ -203,17 +208,28 @@ class Counted:
         Raises:
             InputError: an item has two rows for one period.
         """
-        for number, items in enumerate(self.shards):
-            rows = self._spool.shard(number)
-            rows = rows[rows["period"] < self.first_period + self.num_periods]
+        for items, rows in self._rows():
             with so_far(lambda: self._rules):
                 kept = self._without_repeats(rows, items)
             left_out = rows[~kept]
             early = left_out["period"] - self.first_period < self.release[left_out["item"]]
             clicks = ["clicks", *(f"clicks {of}" for of in range(len(self._rates)))]
             of_rates = (int((early & (left_out[name] > 0)).sum()) for name in clicks)
-            self._repeats[number] = len(left_out), *of_rates
+            self._repeats[items.start] = len(left_out), *of_rates
             yield items, self._panel(rows[kept], items)
+
+    def _rows(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yields the items and the rows of each shard."""
+        read = -1
+        for items in self.shards:
+            number = int(np.searchsorted(self._spooled, items.start, side="right")) - 1
+            if number != read:
+                rows, read = self._spool.shard(number), number
+                rows = rows[rows["period"] < self.first_period + self.num_periods]
+            if (items.start, items.stop) == tuple(self._spooled[number : number + 2]):
+                yield items, rows
+            else:
+                yield items, rows[(rows["item"] >= items.start) & (rows["item"] < items.stop)]
 
     def panel(self, allocate: Allocate = in_memory) -> Panel:
         """Builds the panel of all items, shard by shard.
@@ -329,8 +345,8 @@ def count(
         flags: column names, and how to handle unknown items.
         task: the first period to read.
         calendar: a fitted calendar that the period column must match; default: detect it.
-        borders: first item of each shard, and the number of items; default: shards of
-            `flags.shard_items`.
+        borders: first item of each shard, and the number of items; default: shards of at most
+            `flags.shard_items` and `SHARD_CELLS`.
 
     Raises:
         InputError: a row breaks a rule of the counts table; the message has file, row and column.
@@ -348,9 +364,10 @@ def count(
     array([3, 0])
     """
     ids = item_ids(items, flags)
+    divide = borders is None
     if borders is None:
         borders = [*range(0, len(ids), flags.shard_items), len(ids)]
-    borders = np.asarray(borders, np.int64)
+    spooled = np.asarray(borders, np.int64)
     surveyed = periods.survey(counts, flags, task, calendar)
     calendar = surveyed.calendar
     given = _given_release(items, flags, calendar, len(ids))
@@ -363,14 +380,17 @@ def count(
         for column, flag in counted.items()
     }
     reader = Reader(ids, flags, task, surveyed, given, marks)
-    spool = Spool(row_type(len(further)), len(borders) - 1, flags.engine_spill or None)
+    spool = Spool(row_type(len(further)), len(spooled) - 1, flags.engine_spill or None)
     # Each lookup of ids first hashes all of them, so with many items the chunks are larger.
     with so_far(reader.ledger):
         for piece in counts.pieces(max(PIECE_ROWS, len(ids)), columns(flags)):
             rows = reader.read(piece)
-            spool.add(np.searchsorted(borders, rows["item"], side="right") - 1, rows)
+            spool.add(np.searchsorted(spooled, rows["item"], side="right") - 1, rows)
         first, num_periods = reader.span(counts)
-    largest = int(np.diff(borders).max(initial=0))
+    finer = spooled
+    if divide:
+        finer = divided(spooled, SHARD_CELLS // max(1, num_periods * (1 + len(further))))
+    largest = int(np.diff(finer).max(initial=0))
     budgets.check_memory(
         largest * num_periods * CELL_BYTES * (1 + len(further)),
         f"{counts.origin()}: {num_periods:,} periods of {largest:,} items",
@@ -381,7 +401,7 @@ def count(
     release = np.where(np.isnan(given), observed, given - first).astype(np.int64)
     return Counted(
         ids,
-        borders,
+        finer,
         calendar,
         first,
         num_periods,
@@ -390,10 +410,21 @@ def count(
         np.where(never, NO_PERIOD, reader.first_seen),
         [*reported(counts, marks), *reader.ledger()],
         spool,
+        spooled,
         counts,
         flags,
         tuple(further),
     )
+
+
+def divided(borders: np.ndarray, most: int) -> np.ndarray:
+    """Divides ranges of items into ranges of at most `most` items, or of one.
+
+    >>> divided(np.array([0, 5, 7]), 2)
+    array([0, 2, 4, 5, 7])
+    """
+    parts = [np.arange(start, stop, max(most, 1)) for start, stop in itertools.pairwise(borders)]
+    return np.concatenate([*parts, borders[-1:]])
 
 
 def _given_release(

@@ -61,22 +61,24 @@ def test_a_stated_limit_counts(monkeypatch):
 # ------------------------------------------------------------------ items, periods, values
 
 
-def count(periods, items, **flags):
+def count(periods, items, borders=None):
     columns = {"item_id": ["i0", "i0"], "period": [0, periods - 1], "clicks": [1, 1]}
     found = Table(pa.table(columns | {"shares": [0, 0]}), "counts")
     catalogue = Table(pa.table({"item_id": [f"i{i}" for i in range(items)]}), "items")
-    return counts.count(found, catalogue, TableFlags(**flags), TaskFlags())
+    return counts.count(found, catalogue, TableFlags(), TaskFlags(), borders=borders)
 
 
 def test_items_times_periods_are_estimated(monkeypatch):
     enough_but_for(1000, monkeypatch)
     # 2,000 items in 20,000 periods, of 33 bytes each.
-    assert refused(count, 20_000, 2000) == (
+    assert refused(count, 20_000, 2000, [0, 2000]) == (
         "counts table: 20,000 periods of 2,000 items need about 1.23 GB of memory, but only "
         "1000 MB are available; make --period wider, or start later with --first_period, or set "
         "a smaller --shard_items" + OR_MORE
     )
-    assert count(20_000, 2000, shard_items=1000).num_periods == 20_000
+    assert count(20_000, 2000, [0, 1000, 2000]).num_periods == 20_000
+    # Shards that are not given are divided: 2 ** 24 cells have 838 items.
+    assert count(20_000, 2000).borders.tolist() == [0, 838, 1676, 2000]
 
 
 def test_an_array_of_all_items_is_estimated(monkeypatch):

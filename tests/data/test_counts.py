@@ -53,6 +53,26 @@ def test_the_order_of_the_items_only_permutes():
     np.testing.assert_array_equal(found.release, [0, 2, 1])
 
 
+def test_shards_that_are_divided_change_nothing(monkeypatch):
+    rows = [("b", 5, 2, 0), ("c", 4, 9, 1), ("a", 3, 4, 1), ("b", 4, 1, 1), ("c", 4, 9, 1)]
+    items = {"item_id": ["a", "b", "c", "d"], "since": [4, None, 5, None]}
+    whole, ledger = panel(rows, items=items, release="since", repeats="drop", shard_items=3)
+    filled = []
+    monkeypatch.setattr(counts, "SHARD_CELLS", 3)  # one item in three periods
+    of_shard = counts.Counted._panel
+    monkeypatch.setattr(
+        counts.Counted,
+        "_panel",
+        lambda self, *of: filled.append(of_shard(self, *of)) or filled[-1],
+    )
+    divided, same = panel(rows, items=items, release="since", repeats="drop", shard_items=3)
+    assert [part.clicks.shape for part in filled] == [(1, 3)] * 4
+    np.testing.assert_array_equal(divided.clicks, whole.clicks)
+    np.testing.assert_array_equal(divided.shares, whole.shares)
+    np.testing.assert_array_equal(divided.release, whole.release)
+    assert same == ledger
+
+
 def test_an_item_is_released_when_first_clicked_unless_the_table_says_otherwise():
     rows = [("a", 3, 0, 0), ("a", 4, 9, 1), ("b", 3, 4, 1)]
     assert panel(rows)[0].release.tolist() == [1, 0]
