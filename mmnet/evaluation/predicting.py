@@ -88,7 +88,9 @@ class ScenarioSet:
         self._drawn_for = self.target_column if drawn_for is None else drawn_for
         self.truth = windows.targets(examples)
         self.scenario_seed = scenario_seed
-        self.hashes = hash_items(dataset.panel.item_ids)[examples.items]
+        # Of the items with an example alone: there may be few of a large table's.
+        items, of_examples = np.unique(examples.items, return_inverse=True)
+        self.hashes = hash_items(dataset.panel.item_ids[items])[of_examples]
         self.hidden = {scenario: self._hidden(scenario, missing_rate) for scenario in SCENARIOS}
 
     def outputs(self, scenario: str, predict: Predict):

@@ -8,7 +8,7 @@ same kind of rows is available for any new period once its counts are known.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -217,8 +217,10 @@ def _observed(inputs: Mapping[str, np.ndarray], dataset: Dataset) -> Values:
     for numeric in spec.numerics:
         found[f"numeric: {numeric.name}"] = inputs[numeric.tensor].astype(np.float64)
     for field in spec.fields:
-        names = np.array([ABSENT, UNKNOWN, *vocabularies[field.tensor]], object)
-        found[f"field: {field.name}"] = names[inputs[field.tensor][:, 0]]
+        # Of the ids at hand alone: a batch has few of a large vocabulary's.
+        ids, of_rows = np.unique(inputs[field.tensor][:, 0], return_inverse=True)
+        names = [_value(number, vocabularies[field.tensor]) for number in ids.tolist()]
+        found[f"field: {field.name}"] = np.array(names, object)[of_rows]
     for text in spec.texts:
         known = (inputs[text.tensor] >= schema.FIRST_ID).sum(axis=1).astype(np.float64)
         found[f"text: {text.name}"] = np.where(inputs[text.tensor].any(axis=1), known, np.nan)
@@ -226,6 +228,13 @@ def _observed(inputs: Mapping[str, np.ndarray], dataset: Dataset) -> Values:
         length = np.linalg.norm(inputs[vector.tensor].astype(np.float64), axis=1)
         found[f"vector: {vector.name}"] = np.where(length > 0, length, np.nan)
     return found
+
+
+def _value(number: int, vocabulary: Sequence[str]) -> str:
+    """Returns the value of an id, or why it has none."""
+    if number >= schema.FIRST_ID:
+        return vocabulary[number - schema.FIRST_ID]
+    return UNKNOWN if number == schema.UNKNOWN_ID else ABSENT
 
 
 def _mean(values: np.ndarray, known: np.ndarray) -> np.ndarray:

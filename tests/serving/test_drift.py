@@ -161,6 +161,27 @@ def test_a_broken_log_is_found_in_the_history(described):
     assert {"history: missing share", "history: clicks", "history: share rate"} <= found
 
 
+class Unread(list):
+    """A vocabulary of which only single values may be read."""
+
+    def __iter__(self):
+        raise AssertionError("a large vocabulary would be read for every batch")
+
+
+def test_a_batch_reads_its_own_values_of_a_vocabulary(described):
+    _, data = described
+    examples = data.examples("validation").taken(np.arange(50))
+    known = data.fitted.vocabularies
+    unread = {name: Unread(values) for name, values in known.items()}
+    fitted = data.fitted.model_copy(update={"vocabularies": unread})
+    data = dataclasses.replace(data, fitted=fitted)
+    found = profile.observe(data, Windows(data), examples)
+    for field in fitted.spec.fields:
+        names = np.array([profile.ABSENT, profile.UNKNOWN, *known[field.tensor]], object)
+        wanted = names[data.tensors[field.tensor][examples.items, 0]]
+        np.testing.assert_array_equal(found[f"field: {field.name}"], wanted)
+
+
 def flags(run_dir, tmp_path, **more):
     given = {
         "saved_model": str(run_dir / "export"),
