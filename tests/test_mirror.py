@@ -14,7 +14,6 @@ WITHOUT_OWN_FILE = {
     "data/arrays.py": "data/test_pipeline.py",
     "data/event_times.py": "data/test_events.py",
     "data/histories.py": "data/test_pipeline.py",
-    "data/ids.py": "data/test_items.py",
     "data/item_tensors.py": "data/test_pipeline.py",
     "data/rate_scale.py": "data/test_pipeline.py",
     "data/taxonomy_means.py": "data/test_taxonomies.py",

@@ -39,6 +39,7 @@ kept_counts.py      cached counts of unchanged events
 
 Counts to examples:
 spool.py            rows on disk that need not fit in memory
+threads.py          parts of a table, read by several threads
 counts_reading.py   rows of a counts table, checked
 counts.py           counts table -> panel, [items, periods]
 share_rates.py      panel -> share rates and missing flags (Eq. 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -16,6 +18,9 @@ from mmnet.data.tables import Table
 
 SEPARATOR = ";"
 """Default separator of the values of a multi-valued column that is written as text."""
+
+FEW_VALUES = 16
+"""Number of values in a row up to which duplicates are found by comparing neighbours."""
 
 _LARGEST_ID = str((1 << 63) - 1)
 
@@ -130,6 +135,10 @@ def integers(
     """
     data = table.need(column, flag)
     rule = f"{what} must be a whole number of 0 or more, below 2**53"
+    if pa.types.is_integer(data.type) and not data.null_count:
+        limits = pc.min_max(data).as_py()
+        if not len(data) or (limits["min"] >= 0 and limits["max"] < LARGEST):
+            return data.cast(pa.int64()).to_numpy()
     values = _numbers(table, data, column, rule, marks)
     if empty_is_zero:
         values = np.where(np.isnan(values), 0.0, values)
@@ -197,6 +206,20 @@ def _numbers(
 # ----------------------------------------------------------------------------------- lists
 
 
+class Values(NamedTuple):
+    """The values of a single- or multi-valued column; each distinct text is there once.
+
+    Attributes:
+        rows: int64 [pairs], row of each value, ascending.
+        codes: int64 [pairs], position of the value in `texts`.
+        texts: object [distinct], str, in the order in which they first occur.
+    """
+
+    rows: np.ndarray
+    codes: np.ndarray
+    texts: np.ndarray
+
+
 def values_of(
     table: Table, column: str, flag: str, separator: str = SEPARATOR
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -215,27 +238,65 @@ def values_of(
     >>> values_of(table, "tags", "taxonomies")
     (array([0, 0, 2, 3, 3]), array(['a', 'b', 'b', 'a', 'c;d'], dtype=object))
     """
+    found = coded_values(table, column, flag, separator)
+    return found.rows, found.texts[found.codes]
+
+
+def coded_values(table: Table, column: str, flag: str, separator: str = SEPARATOR) -> Values:
+    """Returns the pairs of `values_of`, with numbers in place of the texts.
+
+    >>> table = Table(pa.table({"tags": ["b", "a;b", "b"]}), "items")
+    >>> rows, codes, texts = coded_values(table, "tags", "taxonomies")
+    >>> rows.tolist(), codes.tolist(), texts.tolist()
+    ([0, 1, 1, 2], [0, 1, 0, 0], ['b', 'a'])
+    """
     data = table.need(column, flag).combine_chunks()
-    rows, flat = _flattened(data, separator)
-    if pa.types.is_nested(flat.type):
+    rows, places, distinct = _flattened(data, separator)
+    if pa.types.is_nested(distinct.type):
         raise InputError(
             f"{table.origin()}: column {column!r} named by --{flag} has {data.type} values; "
             "each row must have a list of single values"
         )
-    values = spelling.texts(flat).to_numpy(zero_copy_only=False)
-    pairs = pd.DataFrame({"row": rows, "value": values.astype(object)})
-    pairs = pairs[pairs["value"] != ""].drop_duplicates()
-    return pairs["row"].to_numpy(), pairs["value"].to_numpy().astype(object)
+    # A value is spelled by itself, so that it is enough to spell each distinct one once.
+    spelled = spelling.texts(distinct).to_numpy(zero_copy_only=False).astype(object)
+    spelled[spelled == ""] = None
+    of_distinct, texts = pd.factorize(spelled)
+    codes = np.append(of_distinct, -1)[places]
+    kept = codes >= 0
+    if not kept.all():
+        rows, codes = rows[kept], codes[kept]
+    again = _repeated(rows, codes, len(texts))
+    if again.any():
+        rows, codes = rows[~again], codes[~again]
+    return Values(rows, codes.astype(np.int64), texts)
 
 
-def _flattened(data: pa.Array, separator: str) -> tuple[np.ndarray, pa.Array]:
-    """Returns the row of each value, int64, ascending; and the values."""
+def _repeated(rows: np.ndarray, codes: np.ndarray, distinct: int) -> np.ndarray:
+    """Marks pairs that equal an earlier pair, bool [pairs]; rows are ascending."""
+    again = np.zeros(len(rows), bool)
+    if not len(rows) or (np.diff(rows) > 0).all():
+        return again
+    longest = int(np.bincount(rows - rows[0]).max())
+    if longest > FEW_VALUES:
+        return pd.Series(rows * distinct + codes).duplicated().to_numpy()
+    for back in range(1, longest):
+        again[back:] |= (rows[back:] == rows[:-back]) & (codes[back:] == codes[:-back])
+    return again
+
+
+def _flattened(data: pa.Array, separator: str) -> tuple[np.ndarray, np.ndarray, pa.Array]:
+    """Returns the values of a column, each distinct one once.
+
+    Returns:
+        The row of each value, int64, ascending; its position in the third array, -1 if it is null;
+        and the distinct values.
+    """
     if is_list(data.type):
         rows = pc.list_parent_indices(data).to_numpy(zero_copy_only=False)
-        return rows.astype(np.int64), pc.list_flatten(data)
+        return rows.astype(np.int64), *_coded(pc.list_flatten(data))
     if not spelling.is_text(data.type):
-        return np.arange(len(data)), data
-    text = pc.fill_null(spelling.plain(data), "")
+        return np.arange(len(data)), *_coded(data)
+    of_rows, text = _coded(pc.fill_null(spelling.plain(data), ""))  # each text is cut once
     cut = pc.split_pattern(text, separator)
     maybe = pc.match_substring_regex(text, rf"^[{spelling.SPACES}]*\[")
     if pc.any(maybe).as_py():
@@ -245,8 +306,25 @@ def _flattened(data: pa.Array, separator: str) -> tuple[np.ndarray, pa.Array]:
             if found is not None:
                 whole[row] = [spelling.spelled(value) for value in found]
         cut = pa.array(whole, pa.list_(pa.string()))
-    rows = pc.list_parent_indices(cut).to_numpy(zero_copy_only=False)
-    return rows.astype(np.int64), pc.list_flatten(cut)
+    lengths = pc.list_value_length(cut).to_numpy(zero_copy_only=False).astype(np.int64)
+    starts = np.cumsum(lengths) - lengths
+    flat = pc.list_flatten(cut)
+    if (lengths == 1).all():
+        return np.arange(len(of_rows)), of_rows, flat
+    values = lengths[of_rows]
+    before = np.repeat(starts[of_rows] - (np.cumsum(values) - values), values)
+    return np.repeat(np.arange(len(values)), values), np.arange(len(before)) + before, flat
+
+
+def _coded(data: pa.Array) -> tuple[np.ndarray, pa.Array]:
+    """Returns the position of each value in the array of distinct ones, -1 for nulls; and those."""
+    data = spelling.plain(data)
+    try:
+        coded = data.dictionary_encode()
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # lists, for example
+        return np.arange(len(data)), data
+    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return codes.astype(np.int64), coded.dictionary
 
 
 def is_list(kind: pa.DataType) -> bool:

@@ -19,13 +19,14 @@ from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import budgets, periods, rates, repeats, time_columns
 from mmnet.data.arrays import FEWER, Allocate, exact_sum, in_memory
 from mmnet.data.calendars import Calendar
-from mmnet.data.counts_reading import NEVER, Reader, row_type
+from mmnet.data.counts_reading import NEVER, Chunk, Reader, row_type
 from mmnet.data.ids import ItemIds, item_ids
 from mmnet.data.ledger import Rule, so_far
 from mmnet.data.numbers import recognised, reported
 from mmnet.data.parquet import PIECE_ROWS
 from mmnet.data.spool import Spool
-from mmnet.data.tables import Rows
+from mmnet.data.tables import Block, Rows
+from mmnet.data.threads import in_order
 
 CELL_BYTES = 33
 """Bytes per item, period and rate of a shard: clicks, shares, a flag, and two running sums."""
@@ -209,14 +210,28 @@ class Counted:
             InputError: an item has two rows for one period.
         """
         for items, rows in self._rows():
-            with so_far(lambda: self._rules):
-                kept = self._without_repeats(rows, items)
-            left_out = rows[~kept]
-            early = left_out["period"] - self.first_period < self.release[left_out["item"]]
-            clicks = ["clicks", *(f"clicks {of}" for of in range(len(self._rates)))]
-            of_rates = (int((early & (left_out[name] > 0)).sum()) for name in clicks)
-            self._repeats[items.start] = len(left_out), *of_rates
-            yield items, self._panel(rows[kept], items)
+            yield items, self._checked(rows, items)
+
+    def panel_of(self, number: int) -> Panel:
+        """Builds the panel of one shard; several threads may build those of different shards.
+
+        Raises:
+            InputError: an item has two rows for one period.
+        """
+        items = slice(int(self.borders[number]), int(self.borders[number + 1]))
+        spooled = int(np.searchsorted(self._spooled, items.start, side="right")) - 1
+        return self._checked(self._own(self._read(spooled), items, spooled), items)
+
+    def _checked(self, rows: np.ndarray, items: slice) -> Panel:
+        """Builds the panel of a shard from its rows, without duplicates."""
+        with so_far(lambda: self._rules):
+            kept = self._without_repeats(rows, items)
+        left_out = rows[~kept]
+        early = left_out["period"] - self.first_period < self.release[left_out["item"]]
+        clicks = ["clicks", *(f"clicks {of}" for of in range(len(self._rates)))]
+        of_rates = (int((early & (left_out[name] > 0)).sum()) for name in clicks)
+        self._repeats[items.start] = len(left_out), *of_rates
+        return self._panel(rows[kept], items)
 
     def _rows(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Yields the items and the rows of each shard."""
@@ -224,12 +239,19 @@ class Counted:
         for items in self.shards:
             number = int(np.searchsorted(self._spooled, items.start, side="right")) - 1
             if number != read:
-                rows, read = self._spool.shard(number), number
-                rows = rows[rows["period"] < self.first_period + self.num_periods]
-            if (items.start, items.stop) == tuple(self._spooled[number : number + 2]):
-                yield items, rows
-            else:
-                yield items, rows[(rows["item"] >= items.start) & (rows["item"] < items.stop)]
+                rows, read = self._read(number), number
+            yield items, self._own(rows, items, number)
+
+    def _read(self, number: int) -> np.ndarray:
+        """Returns the rows of a range of items as spooled, without those of later periods."""
+        rows = self._spool.shard(number)
+        return rows[rows["period"] < self.first_period + self.num_periods]
+
+    def _own(self, rows: np.ndarray, items: slice, number: int) -> np.ndarray:
+        """Returns the rows of some items of a range as spooled."""
+        if (items.start, items.stop) == tuple(self._spooled[number : number + 2]):
+            return rows
+        return rows[(rows["item"] >= items.start) & (rows["item"] < items.stop)]
 
     def panel(self, allocate: Allocate = in_memory) -> Panel:
         """Builds the panel of all items, shard by shard.
@@ -336,6 +358,7 @@ def count(
     *,
     calendar: Calendar | None = None,
     borders: Sequence[int] | np.ndarray | None = None,
+    threads: int = 1,
 ) -> Counted:
     """Checks a counts table, and sorts its rows into shards of items.
 
@@ -347,6 +370,7 @@ def count(
         calendar: a fitted calendar that the period column must match; default: detect it.
         borders: first item of each shard, and the number of items; default: shards of at most
             `flags.shard_items` and `SHARD_CELLS`.
+        threads: number of threads that read the table.
 
     Raises:
         InputError: a row breaks a rule of the counts table; the message has file, row and column.
@@ -381,11 +405,22 @@ def count(
     }
     reader = Reader(ids, flags, task, surveyed, given, marks)
     spool = Spool(row_type(len(further)), len(spooled) - 1, flags.engine_spill or None)
-    # Each lookup of ids first hashes all of them, so with many items the chunks are larger.
+
+    def read(block: Block) -> list[tuple[Chunk, tuple[np.ndarray, np.ndarray]]]:
+        found = []
+        for piece in counts.pieces(PIECE_ROWS, columns(flags), [block]):
+            chunk = reader.read(piece)
+            shards = np.searchsorted(spooled, chunk.rows["item"], side="right") - 1
+            found.append((chunk, spool.sorted(shards, chunk.rows)))
+            if chunk.error is not None:
+                break
+        return found
+
     with so_far(reader.ledger):
-        for piece in counts.pieces(max(PIECE_ROWS, len(ids)), columns(flags)):
-            rows = reader.read(piece)
-            spool.add(np.searchsorted(spooled, rows["item"], side="right") - 1, rows)
+        for chunks in in_order(read, counts.blocks(PIECE_ROWS), threads):
+            for chunk, by_shard in chunks:
+                reader.add(chunk)
+                spool.hold(*by_shard)
         first, num_periods = reader.span(counts)
     finer = spooled
     if divide:

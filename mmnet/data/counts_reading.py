@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -44,6 +46,30 @@ NEVER = np.iinfo(np.int64).max
 """Period of the first click of an item that has none."""
 
 
+@dataclass
+class Chunk:
+    """The contents of a chunk of a counts table, up to its first mistake.
+
+    Attributes:
+        rows: the rows that are kept, as `row_type`.
+        reached: number of rows that reached the rule of each name, after it was applied.
+        again: number of rows of a period that the clock shows for the second time.
+        first, last: numbers of the first and last period.
+        per_period: rows, clicks, and rows before the release, by number of the period.
+        rates: columns of a rate, number of a period -> sum of rates.
+        error: the mistake.
+    """
+
+    rows: np.ndarray
+    reached: dict[str, int] = field(default_factory=dict)
+    again: int = 0
+    first: int = NEVER
+    last: int = -NEVER
+    per_period: pd.DataFrame | None = None
+    rates: dict[tuple[rates.Columns, int], float] = field(default_factory=dict)
+    error: InputError | None = None
+
+
 class Reader:
     """Reads and checks chunks of a counts table, and keeps the state between chunks."""
 
@@ -63,21 +89,46 @@ class Reader:
         if task.first_period:
             self._first_period = self._calendar.number(task.first_period, "first_period")
         self.first_seen = np.full(len(ids), NEVER)
-        # Rows that reached each rule after it was applied, and rows that it kept.
-        self._read = self._known = self._dated = self._in_time = self._near = 0
-        self._counted = self._again = 0
+        self._reached: collections.Counter[str] = collections.Counter()
+        self._again = 0
         self._first, self._last = NEVER, -NEVER
         self._further = rates.further(flags)
         self._rates: dict[tuple[rates.Columns, int], float] = {}
         self._per_period: list[pd.DataFrame] = []
         self._partial: Rule | None = None
 
-    def read(self, piece: Table) -> np.ndarray:
-        """Returns the rows of a chunk that are kept, as `ROW`."""
-        flags = self._flags
+    def read(self, piece: Table) -> Chunk:
+        """Reads a chunk, in any thread; `add` takes it into account."""
+        chunk = Chunk(np.zeros(0, row_type(len(self._further))))
+        try:
+            self._read(piece, chunk)
+        except InputError as error:
+            chunk.error = error
+        return chunk
+
+    def add(self, chunk: Chunk) -> None:
+        """Adds a chunk to those before, in the order of the table.
+
+        Raises:
+            InputError: the chunk has a mistake.
+        """
+        self._reached.update(chunk.reached)
+        for key, rate in chunk.rates.items():
+            self._rates[key] = self._rates.get(key, 0.0) + rate
+        self._again += chunk.again
+        self._first, self._last = min(self._first, chunk.first), max(self._last, chunk.last)
+        if chunk.error is not None:
+            raise chunk.error
+        if chunk.per_period is not None:
+            self._per_period.append(chunk.per_period)
+        seen = chunk.rows["clicks"] > 0
+        np.minimum.at(self.first_seen, chunk.rows["item"][seen], chunk.rows["period"][seen])
+
+    def _read(self, piece: Table, chunk: Chunk) -> None:
+        flags, reached = self._flags, chunk.reached
         rows_in = len(piece)
         piece, items = self._of_known_items(piece)
-        self._read, self._known = self._read + rows_in, self._known + len(piece)
+        reached |= {"read": rows_in, "known": len(piece)}
         found = self._calendar.read(
             piece, flags.period_column, "period_column", self._surveyed.reading
         )
@@ -86,36 +137,33 @@ class Reader:
             late = numbers >= self._first_period
             piece, items, numbers = piece.keep(late), items[late], numbers[late]
             again = again[late]
-        self._dated, self._in_time = self._dated + rows_in, self._in_time + len(piece)
+        reached |= {"dated": rows_in, "in_time": len(piece)}
         if self._surveyed.stray:
             near = (numbers >= self._surveyed.first) & (numbers <= self._surveyed.last)
             piece, items, numbers = piece.keep(near), items[near], numbers[near]
             again = again[near]
-        self._near += len(piece)
+        reached["near"] = len(piece)
         own = rates.Columns(flags.denominator, flags.numerator)
         clicks = self._counts(piece, own.denominator, "denominator")
         shares = self._counts(piece, own.numerator, "numerator")
-        self._check_rates(piece, numbers, own, clicks, shares)
+        self._check_rates(piece, numbers, own, clicks, shares, chunk)
         if len(piece):
-            self._first = min(self._first, int(numbers.min()))
-            self._last = max(self._last, int(numbers.max()))
-        self._counted += len(piece)
-        seen = clicks > 0
-        np.minimum.at(self.first_seen, items[seen], numbers[seen])
-        self._again += int(again.sum())
-        here = {"rows": 1, "clicks": clicks.astype(float)}
+            chunk.first, chunk.last = int(numbers.min()), int(numbers.max())
+        reached["counted"] = len(piece)
+        chunk.again = int(again.sum())
+        here = {"rows": np.ones(len(piece)), "clicks": clicks.astype(float)}
         early = numbers < self._release[items]
-        here["early"] = seen & early
+        here["early"] = (clicks > 0) & early
         rows = np.empty(len(piece), row_type(len(self._further)))
         for number, (rate, columns) in enumerate(self._further.items()):
             below, above = (self._counts(piece, column, "rate") for column in columns)
-            self._check_rates(piece, numbers, columns, below, above)
+            self._check_rates(piece, numbers, columns, below, above, chunk)
             here[f"early {rate}"] = (below > 0) & early
             rows[f"clicks {number}"], rows[f"shares {number}"] = below, above
-        self._per_period.append(pd.DataFrame(here, index=numbers).groupby(level=0).sum())
+        chunk.per_period = _by_period(numbers, here)
         rows["item"], rows["period"], rows["at"] = items, numbers, piece.places
         rows["clicks"], rows["shares"], rows["again"] = clicks, shares, again
-        return rows
+        chunk.rows = rows
 
     def _counts(self, piece: Table, column: str, flag: str) -> np.ndarray:
         zero = self._flags.empty_counts == "zero"
@@ -128,7 +176,7 @@ class Reader:
         Raises:
             InputError: there are no periods, or too many.
         """
-        if not self._near:
+        if not self._reached["near"]:
             raise InputError(f"{counts.origin()}: no rows are left after the rules above")
         num_periods = self._last - self._first + 1
         if num_periods > MAX_PERIODS:
@@ -157,20 +205,24 @@ class Reader:
         lost = int(table["rows"].iloc[-1])
         reason = f"has {int(clicks.iloc[-1]):,} {self._flags.denominator}, {periods.FEWER}"
         label = self._calendar.label(self._last)
-        self._partial = periods.partial_rule("counts", label, reason, self._near, self._near - lost)
+        rows = self._reached["near"]
+        self._partial = periods.partial_rule("counts", label, reason, rows, rows - lost)
         self._per_period = [table.iloc[:-1]]
         return True
 
     def ledger(self) -> list[Rule]:
         """Returns how many rows each rule has dropped so far."""
-        found = [Rule("counts", "item is in the items table", self._read, self._known)]
+        reached = self._reached
+        found = [Rule("counts", "item is in the items table", reached["read"], reached["known"])]
         if self._first_period is not None:
-            found.append(Rule("counts", "not before --first_period", self._dated, self._in_time))
+            dated, in_time = reached["dated"], reached["in_time"]
+            found.append(Rule("counts", "not before --first_period", dated, in_time))
         if stray := self._surveyed.stray:
-            found.append(Rule("counts", periods.STRAY, self._in_time, self._near, stray))
+            rows_in, rows_out = reached["in_time"], reached["near"]
+            found.append(Rule("counts", periods.STRAY, rows_in, rows_out, stray))
         if self._partial:
             found.append(self._partial)
-        left = self._partial.rows_out if self._partial else self._counted
+        left = self._partial.rows_out if self._partial else reached["counted"]
         if self._again:
             rule = "both occurrences of the repeated hour at the end of summer time are added up"
             note = f"{self._again:,} rows were of the second one"
@@ -209,14 +261,14 @@ class Reader:
         columns: rates.Columns,
         clicks: np.ndarray,
         shares: np.ndarray,
+        chunk: Chunk,
     ) -> None:
         """Raises an error if shares exceed clicks; if that is allowed, sums the rates by period."""
         above = shares > clicks
         if self._flags.rate_may_exceed_one:
             found = pd.Series(100.0 * shares / np.maximum(clicks, 1)).groupby(numbers).sum()
             for number, rate in found.items():
-                key = columns, number
-                self._rates[key] = self._rates.get(key, 0.0) + rate
+                chunk.rates[columns, int(number)] = rate
         elif above.any():
             row = int(np.argmax(above))
             raise InputError(
@@ -224,3 +276,20 @@ class Reader:
                 f"{clicks[row]} {columns.denominator}; {columns.numerator} must not exceed "
                 f"{columns.denominator}. If they are not a subset, set --rate_may_exceed_one"
             )
+
+
+def _by_period(numbers: np.ndarray, columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Sums columns by the number of the period.
+
+    >>> _by_period(np.array([7, 5, 7]), {"clicks": np.array([1.0, 2.0, 3.0])})
+       clicks
+    5     2.0
+    7     4.0
+    """
+    if not len(numbers) or numbers.max() - numbers.min() > MAX_PERIODS:  # refused later
+        return pd.DataFrame(columns, index=numbers).groupby(level=0).sum()
+    first = numbers.min()
+    places = numbers - first
+    there = np.flatnonzero(np.bincount(places))
+    sums = {name: np.bincount(places, column)[there] for name, column in columns.items()}
+    return pd.DataFrame(sums, index=first + there)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,6 +16,15 @@ from mmnet.data.columns import id_texts, strings
 from mmnet.data.ledger import Rule
 from mmnet.data.parquet import PIECE_ROWS
 from mmnet.data.tables import Rows, Table
+
+MOST_WORDS = 8
+"""Length of ids, in words of 8 bytes, up to which they are looked up by keys."""
+
+_ALL = slice(None)
+_MASKS = np.array([(1 << (8 * size)) - 1 for size in range(9)], np.uint64)
+"""Masks of the first bytes of a word, by their number."""
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+"""2**64 over the golden ratio, which spreads bits when multiplied."""
 
 
 class ItemIds:
@@ -32,8 +42,28 @@ class ItemIds:
 
     def rows(self, who: pa.ChunkedArray) -> np.ndarray:
         """Returns the row of each id, int64 [who]; -1 for unknown ids."""
-        found = pc.index_in(who.cast(pa.large_string()), value_set=self.values)
-        return pc.fill_null(found, -1).to_numpy().astype(np.int64)
+        if self._index is None:
+            found = pc.index_in(who.cast(pa.large_string()), value_set=self.values)
+            return pc.fill_null(found, -1).to_numpy().astype(np.int64)
+        index, values = self._index
+        asked = _Texts(who)
+        rows = index.get_indexer(asked.keys(values.num_words)).astype(np.int64)
+        # Another id may have the same key as a known one.
+        rows[~asked.equal(values, rows)] = -1
+        return rows
+
+    @functools.cached_property
+    def _index(self) -> tuple[pd.Index, _Texts] | None:
+        """The ids by keys of 64 bits; None if ids are long, or two have the same key."""
+        values = _Texts(self.values)
+        if values.num_words > MOST_WORDS:
+            return None
+        index = pd.Index(values.keys(values.num_words))
+        return (index, values) if index.is_unique else None
+
+    def are_unique(self) -> bool:
+        """Checks whether there are no duplicates."""
+        return self._index is not None or pc.count_distinct(self.values).as_py() == len(self)
 
     def respelled(self, unknown: pa.Array) -> list[tuple[str, str]]:
         """Returns unknown ids that differ from a known id only in spelling, with that id.
@@ -55,6 +85,51 @@ class ItemIds:
         """Returns a range of the ids as an object array of str."""
         part = self.values.slice(items.start, items.stop - items.start)
         return part.to_numpy(zero_copy_only=False).astype(object)
+
+
+class _Texts:
+    """Texts as words of 8 bytes, so that NumPy can hash and compare millions of them at a time.
+
+    Args:
+        texts: string or large_string; nulls count as empty.
+    """
+
+    def __init__(self, texts: pa.ChunkedArray):
+        filled = pc.fill_null(texts.cast(pa.large_string()), "")
+        whole = pa.concat_arrays(filled.chunks) if filled.num_chunks else pa.array([], filled.type)
+        _, offsets, data = whole.buffers()
+        every = np.zeros(1, np.int64)
+        if len(whole):
+            every = np.frombuffer(offsets, np.int64)[whole.offset : whole.offset + len(whole) + 1]
+        first, last = int(every[0]), int(every[-1])
+        self._starts, self._lengths = every[:-1] - first, np.diff(every)
+        self.num_words = -(-int(self._lengths.max(initial=0)) // 8)
+        # Every word can be read in full: behind the last text are 8 more bytes.
+        padded = np.zeros(last - first + 8, np.uint8)
+        if last > first:
+            padded[: last - first] = np.frombuffer(data, np.uint8)[first:last]
+        self._words = np.ndarray((last - first + 1,), "<u8", padded, strides=(1,))
+
+    def word(self, number: int, rows: np.ndarray | slice = _ALL) -> np.ndarray:
+        """Returns one word of some texts, uint64; bytes behind the end of a text are 0."""
+        starts = self._starts[rows] + 8 * number
+        left = np.clip(self._lengths[rows] - 8 * number, 0, 8)
+        return self._words[np.where(left > 0, starts, 0)] & _MASKS[left]
+
+    def keys(self, num_words: int) -> np.ndarray:
+        """Returns a hash of the length and the first words of each text, uint64."""
+        keys = self._lengths.astype(np.uint64)
+        for number in range(num_words):
+            keys = (keys ^ self.word(number)) * _ODD
+            keys ^= keys >> np.uint64(29)
+        return keys
+
+    def equal(self, others: _Texts, rows: np.ndarray) -> np.ndarray:
+        """Checks whether each text is that of a row of other texts, bool; -1 matches no text."""
+        same = (rows >= 0) & (self._lengths == others._lengths[rows])
+        for number in range(others.num_words):
+            same &= self.word(number) == others.word(number, rows)
+        return same
 
 
 def _loosened(ids: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
@@ -111,14 +186,15 @@ def item_ids(items: Rows, flags: TableFlags) -> ItemIds:
             raise InputError(f"{piece.where(row, column)}: an item id is empty")
         parts += ids.cast(pa.large_string()).chunks
     found = pa.chunked_array(parts, pa.large_string())
-    if pc.count_distinct(found).as_py() < len(found):
+    ids = ItemIds(found)
+    if not ids.are_unique():
         first = repeats.firsts(found.to_numpy(zero_copy_only=False))
         again = np.flatnonzero(first < np.arange(len(found)))
         differs = repeats.differences(items, first[again], again) != ""
         row = int(again[np.argmax(differs)])
         key = f"item {quoted(found[row].as_py())}"
         raise repeats.refusal(items, int(first[row]), row, key, "keep the right one")
-    return ItemIds(found)
+    return ids
 
 
 def without_repeats(items: Rows, flags: TableFlags) -> tuple[Rows, Rule]:

@@ -16,6 +16,7 @@ from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import repeats, separators, spelling
 from mmnet.data.columns import (
     SEPARATOR,
+    coded_values,
     floats,
     id_texts,
     is_list,
@@ -163,11 +164,12 @@ def encode_field(
            [0, 0],
            [2, 0]], dtype=int32)
     """
-    rows, values = values_of(items, spec.name, flag, separator)
-    place = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    rows, codes, texts = coded_values(items, spec.name, flag, separator)
+    starts = np.flatnonzero(np.diff(rows, prepend=-1))
+    place = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
     inside = place < spec.max_values
     encoded = np.zeros((len(items), spec.max_values), np.int32)
-    encoded[rows[inside], place[inside]] = ids(values[inside])
+    encoded[rows[inside], place[inside]] = ids(texts)[codes[inside]]
     return encoded
 
 

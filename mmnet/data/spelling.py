@@ -20,6 +20,7 @@ import decimal
 import json
 import re
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,12 +99,41 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def _of_text(text: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    text = pc.utf8_trim_whitespace(text)
-    if pc.any(pc.match_substring(text, ".0")).as_py():
+    # Most columns have no text that is spelled differently, which their bytes show at once.
+    if not all(_is_dense(one) for one in _bytes_of(text)):
+        text = pc.utf8_trim_whitespace(text)
+    if _have(text, ".") and pc.any(pc.match_substring(text, ".0")).as_py():
         text = pc.replace_substring_regex(text, ZERO, r"\1")
         text = pc.replace_substring_regex(text, WHOLE, r"\1")
+    short = pc.is_in(pc.binary_length(text), pa.array((4, 5)).cast(_length_type(text)))
+    if not pc.any(pc.match_substring_regex(text.filter(short), TRUTH)).as_py():
+        return text
     truth = pc.match_substring_regex(text, TRUTH)
-    return pc.if_else(truth, pc.utf8_lower(text), text) if pc.any(truth).as_py() else text
+    return pc.if_else(truth, pc.utf8_lower(text), text)
+
+
+def _length_type(text: pa.Array | pa.ChunkedArray) -> pa.DataType:
+    return pa.int64() if pa.types.is_large_string(text.type) else pa.int32()
+
+
+def _bytes_of(text: pa.Array | pa.ChunkedArray) -> Iterator[np.ndarray]:
+    """Yields the bytes of all texts of each chunk, uint8."""
+    offset = np.int64 if pa.types.is_large_string(text.type) else np.int32
+    for chunk in text.chunks if isinstance(text, pa.ChunkedArray) else [text]:
+        _, offsets, data = chunk.buffers()
+        if len(chunk) and data is not None:
+            ends = np.frombuffer(offsets, offset)[chunk.offset : chunk.offset + len(chunk) + 1]
+            yield np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
+
+
+def _is_dense(found: np.ndarray) -> bool:
+    """Checks whether bytes are ASCII without any of `SPACES`."""
+    return not len(found) or bool(found.min() > ord(" ") and found.max() < 0x80)
+
+
+def _have(text: pa.Array | pa.ChunkedArray, characters: str) -> bool:
+    """Checks whether any text has one of some ASCII characters."""
+    return any((part == ord(one)).any() for part in _bytes_of(text) for one in characters)
 
 
 def _of_floats(data: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
@@ -142,6 +172,8 @@ def lost_digits(data: pa.Array | pa.ChunkedArray) -> np.ndarray:
         lost = pc.and_(pc.is_finite(numbers), pc.greater_equal(pc.abs(numbers), LARGEST))
         return pc.fill_null(lost, False).to_numpy(zero_copy_only=False)
     if not is_text(data.type):
+        return np.zeros(len(data), bool)
+    if not _have(data, ".+"):  # `FLOATED` has one of them
         return np.zeros(len(data), bool)
     text = pc.utf8_trim_whitespace(pc.fill_null(data, ""))
     lost = pc.match_substring_regex(text, FLOATED)

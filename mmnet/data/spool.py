@@ -41,9 +41,18 @@ class Spool:
             shards: int [rows], number of each row's shard.
             rows: [rows] of the dtype.
         """
-        order = np.argsort(shards, kind="stable")
-        starts = np.searchsorted(shards[order], np.arange(self.num_shards + 1))
-        self._held.append((rows[order], starts))
+        self.hold(*self.sorted(shards, rows))
+
+    def sorted(self, shards: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns rows in the order of their shards, and where each shard starts, for `hold`."""
+        if (shards[1:] < shards[:-1]).any():
+            order = np.argsort(shards, kind="stable")
+            shards, rows = shards[order], rows[order]
+        return rows, np.searchsorted(shards, np.arange(self.num_shards + 1))
+
+    def hold(self, rows: np.ndarray, starts: np.ndarray) -> None:
+        """Adds sorted rows; parts of a table must be added in their order."""
+        self._held.append((rows, starts))
         self._rows_held += len(rows)
         if self._rows_held >= SPOOL_ROWS:
             self._to_files()

@@ -219,14 +219,14 @@ class Table(Placed):
         return np.arange(len(self)) if self.row_numbers is None else self.row_numbers
 
 
-def runs(rows: slice, length: int) -> list[slice]:
+def runs(rows: slice, length: int) -> Iterator[slice]:
     """Divides a range of rows into ranges of at most a length.
 
-    >>> runs(slice(10, 15), 2)
+    >>> list(runs(slice(10, 15), 2))
     [slice(10, 12, None), slice(12, 14, None), slice(14, 15, None)]
     """
     starts = range(rows.start, rows.stop, length)
-    return [slice(start, min(start + length, rows.stop)) for start in starts]
+    return (slice(start, min(start + length, rows.stop)) for start in starts)
 
 
 def need_columns(table: Rows, columns: Mapping[str, str]) -> None:

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
+import scipy.sparse
 
 from mmnet.config import TaskFlags
 from mmnet.data import budgets, share_rates
-from mmnet.data.arrays import FEWER
-from mmnet.data.columns import SEPARATOR, values_of
+from mmnet.data.arrays import FEWER, new_array
+from mmnet.data.columns import SEPARATOR, Values, coded_values
 from mmnet.data.counts import Panel
 from mmnet.data.tables import Table
 from mmnet.startup import load_tensorflow
@@ -60,10 +60,54 @@ def members(
     (array([0, 0, 2]), array([0, 1, 1]))
     """
     numbers = {} if numbers is None else numbers
-    rows, values = values_of(items, column, "taxonomies", separator)
-    codes, found = pd.factorize(values)
-    of_codes = [numbers.setdefault(value, len(numbers)) for value in found]
-    return rows.astype(np.int64), np.asarray(of_codes, np.int64)[codes]
+    rows, codes, texts = coded_values(items, column, "taxonomies", separator)
+    of_codes = [numbers.setdefault(value, len(numbers)) for value in texts]
+    return rows, np.asarray(of_codes, np.int64)[codes]
+
+
+class Members(NamedTuple):
+    """The values of all items, by the numbers of `Taxonomy.numbers`, mapped from files.
+
+    Attributes:
+        starts: int64 [items + 1], where the values of each item begin.
+        values: int32 [pairs], numbers of the values.
+    """
+
+    starts: np.ndarray
+    values: np.ndarray
+
+    def of(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns pairs of item and value as `members` does.
+
+        Args:
+            places: rows of the items table.
+
+        >>> Members(np.array([0, 1, 3]), np.array([4, 4, 5])).of(np.array([1, 0]))
+        (array([0, 0, 1]), array([4, 5, 4]))
+        """
+        starts = self.starts[places]
+        lengths = self.starts[places + 1] - starts
+        before = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+        rows = np.repeat(np.arange(len(places)), lengths)
+        return rows, self.values[before + np.arange(len(before))].astype(np.int64)
+
+
+class Sums(NamedTuple):
+    """The sums of one shard of items; see `taxonomy_means.Sums`.
+
+    Attributes:
+        above: int64 [values, periods], sums of the numerators.
+        below: int64 [values, periods], sums of the denominators.
+        all_above: int64 [periods], of all items.
+        all_below: int64 [periods].
+        largest: float64 [2, periods], the last two in floating point, to detect overflow.
+    """
+
+    above: np.ndarray
+    below: np.ndarray
+    all_above: np.ndarray
+    all_below: np.ndarray
+    largest: np.ndarray
 
 
 class Range(NamedTuple):
@@ -95,6 +139,7 @@ class Taxonomy:
         all_counts: int64, of the same shape.
         numbers: value -> its row in the sums.
         separator: separator of several values in one text.
+        of_items: the values of all items, if they are known; default: read them from the items.
     """
 
     column: str
@@ -106,6 +151,14 @@ class Taxonomy:
     all_counts: np.ndarray
     numbers: dict[str, int] = field(default_factory=dict)
     separator: str = SEPARATOR
+    of_items: Members | None = None
+
+    @classmethod
+    def empty(cls, column: str, task: TaskFlags, num_periods: int, separator: str) -> Taxonomy:
+        """Creates a taxonomy without values, for `add`."""
+        none, nothing = np.zeros((0, num_periods), np.int64), np.zeros(num_periods, np.int64)
+        sums = (none, none.copy(), nothing, nothing.copy())
+        return cls(column, task, num_periods, *sums, separator=separator)
 
     def means(self, panel: Panel, part: Table) -> Means:
         """Computes the means of some items from their panel and their rows of the items table."""
@@ -165,12 +218,36 @@ class Taxonomy:
             self.counts[values] += sums.below
             self.all_sums += sums.all_above
             self.all_counts += sums.all_below
-        # Half of int64's range is a margin for the rounding of the float copies.
-        return bool(about.max(initial=0) < 1 << 62)
+        return fits(about)
+
+    def add(self, texts: Sequence[str], sums: Sums) -> np.ndarray:
+        """Adds the sums of one shard, in the order of the shards.
+
+        Args:
+            texts: the values that its items have.
+            sums: their sums.
+
+        Returns:
+            The numbers of these values, int64 [values].
+        """
+        numbers = self.numbers
+        of_texts = [numbers.setdefault(text, len(numbers)) for text in texts]
+        self._check_values()
+        for array in (self.sums, self.counts):  # in place, as in `add_shards`
+            array.resize((len(numbers), self.num_periods), refcheck=False)
+        found = np.array(of_texts, np.int64)
+        self.sums[found] += sums.above
+        self.counts[found] += sums.below
+        self.all_sums += sums.all_above
+        self.all_counts += sums.all_below
+        return found
 
     def _cut(self, panel: Panel, part: Table) -> list[Range]:
         """Cuts a shard into ranges of items whose sums take `PIECE_BYTES`, or of a single item."""
-        rows, values = members(part, self.column, self.numbers, self.separator)
+        if self.of_items is not None:
+            rows, values = self.of_items.of(part.places)
+        else:
+            rows, values = members(part, self.column, self.numbers, self.separator)
         # What comes before each item: its pairs, and one more per item for its own counts.
         items = np.arange(len(panel.clicks) + 1)
         pairs = np.searchsorted(rows, items)
@@ -194,10 +271,7 @@ class Taxonomy:
 
     def _terms(self, panel: Panel) -> tuple[np.ndarray, np.ndarray]:
         """Returns the numerators and denominators that are added up, int64 [items, periods]."""
-        seen = share_rates.observed(panel, self.task.min_clicks)
-        if self.task.taxonomy_weighting != "clicks":
-            return share_rates.fixed_point(panel, seen), seen.astype(np.int64)
-        above, below = panel.shares * seen, panel.clicks * seen
+        above, below = parts_of_rates(panel, self.task)
         if len(self.all_sums) > self.num_periods:
             above, below = map(_tf_means().halves, (above, below))
         return above, below
@@ -218,6 +292,41 @@ class Taxonomy:
         )
         fix = f"{FEWER}, or leave it out of --taxonomies"
         budgets.check_memory(PAIR_BYTES * pairs * periods, what, fix)
+
+
+def fits(largest: np.ndarray) -> bool:
+    """Checks whether sums fit into int64, by their sums in floating point."""
+    # Half of int64's range is a margin for the rounding of floats.
+    return bool(largest.max(initial=0) < 1 << 62)
+
+
+def parts_of_rates(panel: Panel, task: TaskFlags) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the numerators and denominators of taxonomy means, int64 [items, periods] each."""
+    seen = share_rates.observed(panel, task.min_clicks)
+    if task.taxonomy_weighting == "clicks":
+        return panel.shares * seen, panel.clicks * seen
+    return share_rates.fixed_point(panel, seen), seen.astype(np.int64)
+
+
+def sums_of(above: np.ndarray, below: np.ndarray, values: Values) -> Sums:
+    """Sums numerators and denominators of some items by the values that the items have.
+
+    Args:
+        above: int64 [items, periods].
+        below: int64 [items, periods].
+        values: the values of the items.
+
+    >>> values = Values(np.array([0, 1, 2]), np.array([0, 0, 1]), np.array(["a", "b"], object))
+    >>> sums_of(np.array([[5], [7], [9]]), np.array([[1], [0], [1]]), values).above.tolist()
+    [[12], [9]]
+    """
+    starts = np.searchsorted(values.rows, np.arange(len(above) + 1))
+    ones = np.ones(len(values.codes), np.int64)
+    shape = len(values.texts), len(above)
+    # Integers: whatever the order of the additions, the sums are exact.
+    pairs = scipy.sparse.csc_array((ones, values.codes, starts), shape=shape)
+    largest = np.stack([part.sum(axis=0, dtype=np.float64) for part in (above, below)])
+    return Sums(pairs @ above, pairs @ below, above.sum(axis=0), below.sum(axis=0), largest)
 
 
 def _tf_means() -> Any:
@@ -249,9 +358,8 @@ def fit(
     found = []
     for column in columns:
         for width in (num_periods, 2 * num_periods):  # the second holds halves, after an overflow
-            none, nothing = np.zeros((0, width), np.int64), np.zeros(width, np.int64)
-            sums = (none, none.copy(), nothing, nothing.copy())
-            taxonomy = Taxonomy(column, task, num_periods, *sums, separator=separator)
+            taxonomy = Taxonomy.empty(column, task, width, separator)
+            taxonomy.num_periods = num_periods
             if taxonomy.add_shards(shards(column), num_shards):
                 break
         found.append(taxonomy)
@@ -283,7 +391,7 @@ def load(
     separator: str = SEPARATOR,
     rate: str = "",
 ) -> list[Taxonomy]:
-    """Reads the files of `save`; large sums are mapped, not read."""
+    """Reads the files of `save`; large sums are mapped, not read, and so are `MembersWriter`'s."""
     found = []
     for number, column in enumerate(columns):
         stem = f"taxonomy-{number}-{rate}".removesuffix("-")
@@ -292,8 +400,58 @@ def load(
             name: np.load(directory / f"{stem}-{name}.npy", mmap_mode="r", allow_pickle=False)
             for name in SUMS
         }
-        numbers = {value: number for number, value in enumerate(values.to_pylist())}
-        found.append(
-            Taxonomy(column, task, num_periods, **sums, numbers=numbers, separator=separator)
-        )
+        of_items = _members(directory, number)
+        texts = values.to_pylist() if of_items is None else ()
+        numbers = {value: number for number, value in enumerate(texts)}
+        more: dict[str, Any] = {"numbers": numbers, "separator": separator, "of_items": of_items}
+        found.append(Taxonomy(column, task, num_periods, **sums, **more))
     return found
+
+
+class MembersWriter:
+    """Writes the values of all items in one taxonomy, shard by shard, for `load`.
+
+    Args:
+        directory: directory of the files.
+        number: number of the taxonomy.
+        num_items: number of items.
+    """
+
+    def __init__(self, directory: Path, number: int, num_items: int):
+        self._starts = new_array(directory, _starts(number), (num_items + 1,), "int64")
+        self._values = directory / _values(number)
+        self._values.touch()
+
+    def add(self, items: slice, rows: np.ndarray, numbers: np.ndarray) -> None:
+        """Adds the values of the next items.
+
+        Args:
+            items: range of the items.
+            rows: int64 [pairs], row of each value within the range, ascending.
+            numbers: int64 [pairs], numbers of the values.
+        """
+        lengths = np.bincount(rows, minlength=items.stop - items.start)
+        self._starts[items.start + 1 : items.stop + 1] = self._starts[items.start] + np.cumsum(
+            lengths
+        )
+        with self._values.open("ab") as file:
+            file.write(numbers.astype(np.int32).tobytes())
+
+
+def _starts(number: int) -> str:
+    return f"members-{number}-starts"
+
+
+def _values(number: int) -> str:
+    return f"members-{number}-values.bin"
+
+
+def _members(directory: Path, number: int) -> Members | None:
+    """Maps the files of a `MembersWriter`; None if there are none, as of earlier versions."""
+    path = directory / _values(number)
+    if not path.exists():
+        return None
+    starts = np.load(directory / f"{_starts(number)}.npy", mmap_mode="r", allow_pickle=False)
+    if not path.stat().st_size:
+        return Members(starts, np.zeros(0, np.int32))
+    return Members(starts, np.memmap(path, np.int32, "r"))

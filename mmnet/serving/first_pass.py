@@ -7,10 +7,9 @@ tables, aligned with the items.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,14 @@ import numpy as np
 from mmnet.checks import InputError
 from mmnet.data import counts, items, moments, numbers, tables, taxonomies
 from mmnet.data.arrays import new_array
-from mmnet.data.columns import separator_of
 from mmnet.data.counts import Counted, Counts, Panel
 from mmnet.data.dataset import Fitted
 from mmnet.data.item_tensors import given_vectors
 from mmnet.data.ledger import Rule
 from mmnet.data.parquet import ParquetTable
-from mmnet.data.tables import Table, Tables
+from mmnet.data.tables import Tables
 from mmnet.files import read_json
-from mmnet.serving import known_values
+from mmnet.serving.items_pass import ItemsPass
 from mmnet.serving.known_values import Seen
 
 ABOUT, SEAL = "survey.json", "checksums.json"
@@ -51,7 +49,13 @@ def as_of_column(panel: Panel | Counted, as_of: str, flag: str = "as_of") -> int
 
 
 def survey(
-    found: Tables, fitted: Fitted, as_of: str, directory: Path, *, allow_short: bool = False
+    found: Tables,
+    fitted: Fitted,
+    as_of: str,
+    directory: Path,
+    *,
+    allow_short: bool = False,
+    threads: int = 1,
 ) -> list[Rule]:
     """Reads all counts, and writes the data that all blocks need.
 
@@ -61,6 +65,7 @@ def survey(
         as_of: the last as-of period.
         directory: directory to write into.
         allow_short: see `moments.origins`.
+        threads: number of threads; the files are the same for any number.
 
     Returns:
         The ledger of the counts.
@@ -81,6 +86,7 @@ def survey(
         fitted.task,
         calendar=fitted.calendar,
         borders=[*borders, len(found.items)],
+        threads=threads,
     )
     last = as_of_column(counted, as_of)
     shape = (len(counted.ids), window)
@@ -88,11 +94,10 @@ def survey(
         rate: Counts(*(new_array(directory, name, shape, "int64") for name in names_of(rate)))
         for rate in ("", *(one.name for one in fitted.spec.rates))
     }
-    for rows, panel in counted.panels():
-        recent = panel.columns(last + 1 - window, last + 1)
-        for rate, arrays in rates.items():
-            of_rate = recent.of_rate(rate)
-            arrays.clicks[rows], arrays.shares[rows] = of_rate.clicks, of_rate.shares
+    passing = ItemsPass(found.items, fitted, counted, last, rates, directory)
+    fitted_taxonomies, values = passing.run(threads)
+    for rate, of_rate in fitted_taxonomies.items():
+        taxonomies.save(of_rate, directory, rate)
     first_period = counted.first_period + last + 1 - window
     release = counted.release - (last + 1 - window)
     np.save(directory / "release.npy", release, allow_pickle=False)
@@ -109,19 +114,6 @@ def survey(
     origins = moments.origins(panel, fitted.spec, start=start, allow_short=allow_short)
     np.save(directory / "origins.npy", origins, allow_pickle=False)
 
-    def shards(column: str, rate: str) -> Iterator[tuple[Panel, Table]]:
-        pieces = found.items.pieces(flags.shard_items, {column: "taxonomies"})
-        of_rate = panel.of_rate(rate)
-        for rows, piece in zip(counted.shards, pieces, strict=True):
-            yield of_rate.part(rows), piece
-
-    for rate in rates:
-        fitted_taxonomies = taxonomies.fit(
-            *(fitted.spec.taxonomies, fitted.task, window, functools.partial(shards, rate=rate)),
-            len(counted.shards),
-            separator=separator_of(flags),
-        )
-        taxonomies.save(fitted_taxonomies, directory, rate)
     of_vectors: list[Rule] = []
     for vector in fitted.spec.vectors:
         if vector.of == "given" and not beside(found, vector.name):
@@ -129,7 +121,7 @@ def survey(
             out = new_array(directory, vector.tensor, shape, "float32")
             table = given_vectors(found, vector.name)
             items.encode_vectors(table, vector, counted.ids, flags, out, of_vectors)
-    write_about(directory, first_period, known_values.of_items(found.items, fitted))
+    write_about(directory, first_period, values)
     marks = numbers.of_numerics(found.items, flags, fitted.marks)
     return [*counted.ledger, *of_vectors, *numbers.reported(found.items, marks)]
 
@@ -174,7 +166,7 @@ def about(directory: Path) -> dict[str, Any]:
 
 def seal(directory: Path) -> None:
     """Writes a checksum of every array of a survey, for `is_intact`."""
-    sums = {path.name: _checksum(path) for path in directory.iterdir() if path.name != ABOUT}
+    sums = {path.name: checksum(path) for path in directory.iterdir() if path.name != ABOUT}
     (directory / SEAL).write_text(json.dumps(sums) + "\n", encoding="utf-8")
 
 
@@ -184,7 +176,7 @@ def is_intact(directory: Path) -> bool:
         about(directory)
         sums = read_json(directory / SEAL)
         return sums == {
-            path.name: _checksum(path)
+            path.name: checksum(path)
             for path in directory.iterdir()
             if path.name not in (ABOUT, SEAL)
         }
@@ -192,7 +184,7 @@ def is_intact(directory: Path) -> bool:
         return False
 
 
-def _checksum(path: Path) -> int:
+def checksum(path: Path) -> int:
     """Returns the CRC-32 of a file: three times as fast as SHA-256, and enough for accidents."""
     found = 0
     with path.open("rb") as file:
@@ -224,5 +216,5 @@ def beside(found: Tables, name: str) -> bool:
     return (
         isinstance(table, ParquetTable)
         and isinstance(found.items, ParquetTable)
-        and table.files == found.items.files
+        and table.paths == found.items.paths  # files also have the name of their table
     )

@@ -12,15 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmnet import schema
-from mmnet.config import TableFlags
 from mmnet.data import columns, items, spelling
 from mmnet.data.dataset import Fitted
 from mmnet.data.parquet import PIECE_ROWS
-from mmnet.data.tables import Rows, Table
+from mmnet.data.tables import Rows
 from mmnet.schema import FieldSpec
 
 EXAMPLES = 3
@@ -84,17 +81,12 @@ def of_items(table: Rows, fitted: Fitted) -> list[Seen]:
         table: the items.
         fitted: values that the model was fitted with; its table flags are those of the items.
     """
-    counters = {}
-    for field in fitted.spec.fields:
-        flag = "taxonomies" if field.name in fitted.tables.taxonomies else "categoricals"
-        counters[field.name] = _Counter(
-            *(field.name, flag, fitted.vocabularies[field.tensor]),
-            hashed=fitted.task.hash_vocabularies,
-        )
+    counters = counters_of(fitted)
     wanted = {name: counter.flag for name, counter in counters.items()}
     for piece in table.pieces(PIECE_ROWS, wanted) if wanted else ():
-        for counter in counters.values():
-            counter.add(piece, fitted.tables)
+        for name, counter in counters.items():
+            separator = columns.separator_of(fitted.tables)
+            counter.add(columns.coded_values(piece, name, counter.flag, separator))
     return [counter.seen() for counter in counters.values()]
 
 
@@ -115,8 +107,34 @@ def of_tensors(tensors: Mapping[str, np.ndarray], fitted: Fitted) -> list[Seen]:
     return found
 
 
-class _Counter:
-    """Counts the values of one column, chunk by chunk."""
+def counters_of(fitted: Fitted) -> dict[str, Counter]:
+    """Returns a counter for each field of a model, by the name of its column."""
+    flags, hashed = flags_of(fitted), fitted.task.hash_vocabularies
+    return {
+        field.name: Counter(
+            *(field.name, flags[field.name], fitted.vocabularies[field.tensor]), hashed=hashed
+        )
+        for field in fitted.spec.fields
+    }
+
+
+def flags_of(fitted: Fitted) -> dict[str, str]:
+    """Returns the columns of a model's fields -> the flags that name them."""
+    return {
+        field.name: "taxonomies" if field.name in fitted.tables.taxonomies else "categoricals"
+        for field in fitted.spec.fields
+    }
+
+
+class Counter:
+    """Counts the values of one column, chunk by chunk.
+
+    Args:
+        column: name of the column.
+        flag: flag that names it.
+        vocabulary: values that training saw.
+        hashed: whether the vocabulary has hashes.
+    """
 
     def __init__(self, column: str, flag: str, vocabulary: Sequence[str], *, hashed: bool):
         self.flag, self._column, self._known = flag, column, vocabulary[:EXAMPLES]
@@ -124,20 +142,16 @@ class _Counter:
         self._filled = self._unknown = 0
         self._examples: dict[str, int] = {}
 
-    def add(self, piece: Table, flags: TableFlags) -> None:
-        data = piece.need(self._column, self.flag)
-        times = np.ones(len(data), np.int64)
-        if spelling.is_text(data.type):  # each distinct text is split once
-            counted = pc.value_counts(spelling.plain(data))
-            data, times = counted.field("values"), counted.field("counts").to_numpy()
-        distinct = Table(pa.table({self._column: data}), piece.name)
-        separator = columns.separator_of(flags)
-        rows, values = columns.values_of(distinct, self._column, self.flag, separator)
-        unknown = self._ids(values) == schema.UNKNOWN_ID
-        self._filled += int(times[rows].sum())
-        self._unknown += int(times[rows[unknown]].sum())
-        sums = pd.Series(times[rows[unknown]]).groupby(values[unknown]).sum()
-        for value, number in sums.nlargest(EXAMPLES).items():
+    def add(self, found: columns.Values) -> None:
+        """Adds the values of a chunk."""
+        times = np.bincount(found.codes, minlength=len(found.texts))
+        unknown = (self._ids(found.texts) == schema.UNKNOWN_ID) & (times > 0)
+        self._filled += len(found.codes)
+        self._unknown += int(times[unknown].sum())
+        often = pd.Series(times[unknown], index=found.texts[unknown])
+        if len(often) > EXAMPLES:  # sort only what may be among the most frequent ones
+            often = often[often >= np.partition(often.to_numpy(), -EXAMPLES)[-EXAMPLES]]
+        for value, number in often.sort_index().nlargest(EXAMPLES).items():
             self._examples[value] = self._examples.get(value, 0) + int(number)
 
     def seen(self) -> Seen:

@@ -6,7 +6,16 @@ import pytest
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags
-from mmnet.data.columns import floats, id_texts, integers, strings, values_of, whole_ids
+from mmnet.data import spelling
+from mmnet.data.columns import (
+    coded_values,
+    floats,
+    id_texts,
+    integers,
+    strings,
+    values_of,
+    whole_ids,
+)
 from mmnet.data.numbers import recognised
 from mmnet.data.tables import Table
 
@@ -171,3 +180,29 @@ def test_ids_may_have_to_be_whole_numbers():
             "items table row 1, column x: ids must be whole numbers below 2**63. "
             f"Received: {value!r}"
         )
+
+
+def naive_pairs(cells):
+    """`values_of`, cell by cell."""
+    found = []
+    for row, cell in enumerate(cells):
+        texts = cell if isinstance(cell, list) else (cell or "").split(";")
+        here = dict.fromkeys(map(spelling.spelled, texts))
+        found += [(row, text) for text in here if text]
+    return found
+
+
+@pytest.mark.parametrize("kind", ["text", "lists", "single"])
+def test_values_are_those_of_each_cell(kind):
+    draws = np.random.default_rng(3)
+    words = np.array(["a", " a", "b ", "TRUE", "12.0", "12", "", "ä"], object)
+    drawn = [list(draws.choice(words, draws.integers(0, 30))) for _ in range(200)]
+    cells = {
+        "text": [None if not some else ";".join(some) for some in drawn],
+        "lists": drawn,
+        "single": [some[0] if some else None for some in drawn],
+    }[kind]
+    for few in (cells, [cell if isinstance(cell, str | None) else cell[:3] for cell in cells]):
+        rows, codes, texts = coded_values(of(few), "x", "taxonomies")
+        assert list(zip(rows.tolist(), texts[codes], strict=True)) == naive_pairs(few)
+        assert len(set(texts)) == len(texts)

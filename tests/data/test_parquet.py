@@ -73,7 +73,7 @@ def test_a_table_in_memory_has_the_same_pieces(rows, n):
     table = Table(pa.table({"x": list(range(rows))}), "counts")
     pieces = list(table.pieces(n))
     assert [value for piece in pieces for value in piece.data["x"].to_pylist()] == list(range(rows))
-    assert [block.rows for block in table.blocks(n)] == tables.runs(slice(0, rows), n)
+    assert [block.rows for block in table.blocks(n)] == [*tables.runs(slice(0, rows), n)]
     last = pieces[-1]
     assert last.where(len(last) - 1) == f"counts table row {rows}"
 
