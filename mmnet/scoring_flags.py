@@ -28,7 +28,7 @@ class ScoringFlags(Flags):
     static_cache: str = Field(
         "",
         description="Directory to cache the parts of the network that depend on items alone, so "
-        "that the next period is scored faster.",
+        "that the next period is scored faster, and the last first passes over tables.",
     )
     runtime: Literal["tensorflow", "xla", "onnx", "openvino", "fastest"] = Field(
         "tensorflow",

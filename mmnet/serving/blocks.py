@@ -77,16 +77,41 @@ class Scorer:
             if it asks for them, and the decision of its rule; one row per item, or per item and
             horizon with further columns, see `score_rows`.
         """
-        for piece in inputs.pieces(self._job.tables.shard_items, blocks):
-            yield self._score(inputs, piece)
+        size = self._job.tables.shard_items
+        if blocks is None:
+            for piece in inputs.pieces(size):
+                yield self._score(inputs, piece)
+            return
+        for block in blocks:
+            identities = self._identities(inputs, block)
+            found = [self._cache.known(one, rows.stop - rows.start) for rows, one in identities]
+            # Where all static parts are found by files, columns that only they depend on are left.
+            only = None if any(one is None for one in found) else self._fields()
+            pieces = inputs.pieces(size, [block], only=only)
+            for piece, static, (_, one) in zip(pieces, found, identities, strict=True):
+                yield self._score(inputs, piece, one, static if only is not None else None)
 
-    def _score(self, inputs: Inputs, piece: Table) -> pa.Table:
+    def _identities(self, inputs: Inputs, block: Block) -> list[tuple[slice, str]]:
+        """Returns the ranges of a block that are scored together, with the hash of their files."""
+        parts = list(tables.runs(block.rows, self._job.tables.shard_items))
+        whole = self._only is None and not self._job.reasons
+        if not (self._model.is_cut and self._job.static_cache and whole):
+            return [(rows, "") for rows in parts]
+        return [(rows, inputs.identity(block, rows)) for rows in parts]
+
+    def _fields(self) -> list[str]:
+        """Returns the fields that the decisions of the job need."""
+        return [] if self._quota is None else [self._quota[0].name]
+
+    def _score(
+        self, inputs: Inputs, piece: Table, identity: str = "", static: np.ndarray | None = None
+    ) -> pa.Table:
         spec, job = self._fitted.spec, self._job
         ids = id_texts(piece, job.tables.item_column, "item_column")
         if self._only is not None:
             wanted = self._only.rows(ids) >= 0
             piece, ids = piece.keep(wanted), ids.filter(pa.array(wanted))
-        tensors = self._read(inputs, piece) if len(piece) else {}
+        tensors = self._read(inputs, piece, identity, static) if len(piece) else {}
         scores = {one.name: np.empty(len(piece), np.float32) for one in spec.outputs()}
         found_reasons = self._reasons(inputs, piece)
         weights = np.empty((len(piece), len(job.modalities)), np.float32)
@@ -156,9 +181,13 @@ class Scorer:
                 found[horizon][name] = score[output] - without[output]
         return found
 
-    def _read(self, inputs: Inputs, piece: Table) -> Arrays:
+    def _read(
+        self, inputs: Inputs, piece: Table, identity: str = "", static: np.ndarray | None = None
+    ) -> Arrays:
         """Returns the inputs of the model's last signature for some items."""
         history = inputs.history(piece)
+        if static is not None:
+            return history | {STATIC: static}
         if not self._model.is_cut:
             return history | inputs.static(piece)
         # Hashing the items' contents is only worth its time if their static parts are cached.
@@ -167,7 +196,9 @@ class Scorer:
         def compute() -> np.ndarray:
             return self._model.static(inputs.static(piece))
 
-        return history | {STATIC: self._cache.get(key, len(piece), compute)}
+        found = self._cache.get(key, len(piece), compute)
+        self._cache.remember(identity, key)
+        return history | {STATIC: found}
 
 
 def _sums(tensors: Arrays, spec: FeatureSpec, of: Tensor, rate: str = "") -> np.ndarray:

@@ -9,11 +9,12 @@ resumes where it stopped, and no item is lost or scored twice.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from pydantic import ValidationError
 from mmnet.checks import InputError
 from mmnet.data import engines
 from mmnet.data.outputs import write_tables
-from mmnet.data.tables import Rule
+from mmnet.data.tables import Block, Rule
 from mmnet.files import (
     UNREADABLE,
     only_one,
@@ -37,6 +38,7 @@ from mmnet.files import (
 from mmnet.serving import (
     exported,
     first_pass,
+    kept_pass,
     lakehouse,
     runtimes,
     score_rows,
@@ -51,6 +53,9 @@ from mmnet.serving.known_values import Seen
 
 SURVEY, JOB = "_survey", "_job.json"
 """Files in the output directory; readers of Parquet directories skip names with an underscore."""
+
+FOUND = "found"
+"""Key of what the first pass of a finished job has found, in `JOB`."""
 
 WORKER = f"{__name__}:worker"
 
@@ -191,23 +196,22 @@ def to_directory(
             "directory"
         )
         with only_one(directory, refusal, remove=True), _removed_if_refused(directory):
-            ledger = _begin(job, source, directory)
+            earlier = _claim(job, source, directory)
+            blocks = source.items.blocks(job.tables.shard_items)
+            fitted = exported.fitted(job.saved_model)
+            todo = _missing(
+                job, directory, blocks, done, rows=len(score_rows.horizons(fitted.spec))
+            )
+            if earlier is not None and not todo:
+                seconds = led.cost().wall_seconds
+                return Scored(
+                    **earlier, own=led.cost(), costs=[], survey_seconds=seconds, processes=processes
+                )
+            ledger = _survey(job, source, directory, threads=processes)
             notes = settling.settle_runtime(job, directory / SURVEY)
             seconds = led.cost().wall_seconds
             values = first_pass.values(directory / SURVEY)
-            fitted = exported.fitted(job.saved_model)
             period = first_pass.period_of(fitted, directory / SURVEY)
-            rows = len(score_rows.horizons(fitted.spec))
-            todo = []
-            for number, block in enumerate(source.items.blocks(job.tables.shard_items)):
-                items = block.rows.stop - block.rows.start
-                if (part := _part(directory, number)).exists():
-                    _check_part(
-                        part, _id_of_part(directory, number), items * rows, bool(job.only_items)
-                    )
-                    done(items)
-                else:
-                    todo.append(number)
             costs: list[Cost] = []
             place = str(directory)
             if session is not None and todo:
@@ -217,6 +221,7 @@ def to_directory(
                 costs = workers.processes(WORKER, place, todo, done, number=processes)
             elif todo:
                 costs = [workers.here(_Worker(directory, job, source), todo, done)]
+            _finish(directory, ledger, notes, period, values)
             shutil.rmtree(directory / SURVEY)
     except OSError as error:
         raise InputError(f"--{flag}={directory}: {reason(error)}") from None
@@ -237,8 +242,8 @@ def _removed_if_refused(directory: Path) -> Iterator[None]:
         raise
 
 
-def _begin(job: Job, source: Source, directory: Path) -> list[Rule]:
-    """Claims the directory for the job, and makes the first pass unless it was made before."""
+def _claim(job: Job, source: Source, directory: Path) -> dict[str, Any] | None:
+    """Claims the directory for the job; returns what an earlier session found, if it finished."""
     fingerprint = job.fingerprint(source.files, source.digests)
     about = _about(directory)
     others = [path for path in directory.iterdir() if path.name != JOB]
@@ -254,25 +259,97 @@ def _begin(job: Job, source: Source, directory: Path) -> list[Rule]:
         )
     # Workers read the job from its file, so an earlier session's, or a foreign one, is replaced.
     own = {"fingerprint": fingerprint, "job": job.model_dump(mode="json")}
+    found = (about or {}).pop(FOUND, None)
     if about != own:
         write_atomic(directory / JOB, json.dumps(own) + "\n")
+    try:
+        return {
+            "ledger": [Rule(**rule) for rule in found["ledger"]],
+            "notes": list(map(str, found["notes"])),
+            "period": found["period"],
+            "values": [Seen(**one) for one in found["values"]],
+        }
+    except (TypeError, KeyError, ValueError):  # nothing was found, or by another version
+        return None
+
+
+def _finish(
+    directory: Path, ledger: list[Rule], notes: list[str], period: int | str, values: list[Seen]
+) -> None:
+    """Keeps what the first pass found, so that a finished job needs no other one."""
+    found = {
+        "ledger": [dataclasses.asdict(rule) for rule in ledger],
+        "notes": notes,
+        "period": period,
+        "values": [dataclasses.asdict(one) for one in values],
+    }
+    write_atomic(directory / JOB, json.dumps({**(_about(directory) or {}), FOUND: found}) + "\n")
+
+
+def _missing(
+    job: Job,
+    directory: Path,
+    blocks: Sequence[Block],
+    done: Callable[[int], None],
+    *,
+    rows: int,
+) -> list[int]:
+    """Checks the finished parts, and returns the numbers of the others.
+
+    Args:
+        job: the job.
+        directory: its directory.
+        blocks: the blocks of its items.
+        done: called with the number of items of each finished part.
+        rows: rows of scores of each item.
+
+    Raises:
+        InputError: a part is damaged, or is not a part of this job.
+    """
+    todo = []
+    fingerprint = (_about(directory) or {}).get("fingerprint")
+    for number, block in enumerate(blocks):
+        items = block.rows.stop - block.rows.start
+        if (part := _part(directory, number)).exists():
+            wanted = _id_of_part(fingerprint, number)
+            _check_part(part, wanted, items * rows, bool(job.only_items))
+            done(items)
+        else:
+            todo.append(number)
+    return todo
+
+
+def _survey(job: Job, source: Source, directory: Path, threads: int) -> list[Rule]:
+    """Makes the first pass, unless it was made before; returns its ledger."""
     place = directory / SURVEY
     if place.exists():
         if first_pass.is_intact(place):
             return []
         shutil.rmtree(place)
-    for left in directory.glob(
-        f"{SURVEY}-*"
-    ):  # left by a session that was killed in its first pass
+    # Left by a session that was killed in its first pass.
+    for left in directory.glob(f"{SURVEY}-*"):
         shutil.rmtree(left)
     beside = directory / f"{SURVEY}-{uuid.uuid4().hex[:12]}"
     beside.mkdir()
     try:
-        ledger = source.survey(job.as_of, beside)
-        first_pass.seal(beside)
+        ledger = _passed(job, source, beside, threads)
         os.replace(beside, place)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+    return ledger
+
+
+def _passed(job: Job, source: Source, place: Path, threads: int) -> list[Rule]:
+    """Fills a directory with a first pass, a kept one if there is one."""
+    cache = job.static_cache
+    key = source.survey_key(job.as_of) if cache else ""
+    if key and (ledger := kept_pass.take(cache, key, place, threads)) is not None:
+        return ledger
+    ledger = source.survey(job.as_of, place, threads)
+    first_pass.seal(place)
+    # Not if a file has changed while it was read.
+    if key and key == source.survey_key(job.as_of):
+        kept_pass.keep(cache, key, place, ledger, threads)
     return ledger
 
 
@@ -298,9 +375,8 @@ _PART = b"mmnet.part"
 """Key of a part's metadata: of which job it is, and which of its parts."""
 
 
-def _id_of_part(directory: Path, number: int) -> bytes:
-    about = _about(directory) or {}
-    return f"{about.get('fingerprint')} {number}".encode()
+def _id_of_part(fingerprint: Any, number: int) -> bytes:
+    return f"{fingerprint} {number}".encode()
 
 
 def _check_part(path: Path, wanted: bytes, rows: int, only_some: bool) -> None:
@@ -336,12 +412,13 @@ class _Worker:
         self._blocks = source.items.blocks(job.tables.shard_items)
         survey = directory / SURVEY
         self._inputs = source.inputs(survey)
+        self._fingerprint = (_about(directory) or {}).get("fingerprint")
         self._scorer = Scorer(job, first_pass.about(survey).get("runtime"))
 
     def __call__(self, number: int) -> int:
         scored = pa.concat_tables(self._scorer.scores(self._inputs, [self._blocks[number]]))
         path = _part(self._directory, number)
-        part = {_PART: _id_of_part(self._directory, number)}
+        part = {_PART: _id_of_part(self._fingerprint, number)}
         scored = scored.replace_schema_metadata({**(scored.schema.metadata or {}), **part})
         write_atomic(
             path,

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from mmnet import config
 from mmnet.data import (
     content,
     dataset,
@@ -30,9 +31,11 @@ from mmnet.data.counts import Counts, Panel
 from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.item_tensors import Lookups, static_tensors
 from mmnet.data.ledger import Rule
+from mmnet.data.parquet import ParquetTable
 from mmnet.data.tables import Block, Rows, Table, Tables
+from mmnet.flags import as_before
 from mmnet.schema import FieldSpec
-from mmnet.serving import exported, first_pass, known_values
+from mmnet.serving import exported, first_pass, kept_pass, known_values
 from mmnet.serving.job import Job
 from mmnet.serving.static_cache import content_key
 
@@ -52,12 +55,21 @@ class Source(Protocol):
     files: Sequence[Path]
     digests: Mapping[str, str]
 
-    def survey(self, as_of: str, directory: Path) -> list[Rule]:
+    def survey(self, as_of: str, directory: Path, threads: int = 1) -> list[Rule]:
         """Writes the data shared by all blocks to a directory; returns the ledger of the counts.
+
+        Args:
+            as_of: the last as-of period.
+            directory: an empty directory.
+            threads: number of threads.
 
         Raises:
             InputError: the tables break a rule of the input format.
         """
+        ...
+
+    def survey_key(self, as_of: str) -> str:
+        """Returns a hash of all that `survey` depends on; empty if it should not be kept."""
         ...
 
     def inputs(self, directory: Path) -> Inputs:
@@ -74,8 +86,24 @@ class Inputs(Protocol):
 
     first_period: int
 
-    def pieces(self, rows: int, blocks: Sequence[Block] | None = None) -> Iterator[Table]:
-        """Divides the items, or some blocks of them, into chunks of at most `rows` items."""
+    def pieces(
+        self, rows: int, blocks: Sequence[Block] | None = None, *, only: Sequence[str] | None = None
+    ) -> Iterator[Table]:
+        """Divides the items, or some blocks of them, into chunks of at most `rows` items.
+
+        Args:
+            rows: maximum number of items at a time.
+            blocks: blocks to read; default: all.
+            only: names of fields to read, for chunks that are passed to `history` and `groups`
+                only; default: all columns.
+        """
+        ...
+
+    def identity(self, block: Block, rows: slice) -> str:
+        """Returns a hash of the files of some items, and of all else that their `key` depends on.
+
+        It is known without reading the items. Empty if it is unknown.
+        """
         ...
 
     def history(self, piece: Table) -> Arrays:
@@ -133,11 +161,35 @@ class TableSource:
         self.digests: Mapping[str, str] = found.digests
         self._found, self._fitted, self._allow_short = found, fitted, allow_short
 
-    def survey(self, as_of: str, directory: Path) -> list[Rule]:
+    def survey(self, as_of: str, directory: Path, threads: int = 1) -> list[Rule]:
         """Reads all counts; see `first_pass.survey`."""
-        return first_pass.survey(
-            self._found, self._fitted, as_of, directory, allow_short=self._allow_short
-        )
+        how: dict[str, Any] = {"allow_short": self._allow_short, "threads": threads}
+        return first_pass.survey(self._found, self._fitted, as_of, directory, **how)
+
+    def survey_key(self, as_of: str) -> str:
+        """Returns a hash of the files, the flags and what the model was fitted with."""
+        fitted = self._fitted
+        if not kept_pass.are_settled(self.files):
+            return ""
+        left_out = {*config.ENGINE, *as_before(fitted.tables)} - {"shard_items"}
+        # What is fitted on rates and numbers takes no part in the pass.
+        of_model = {"rate_scale", "rate_mean", "max_rate", "numerics", "texts", "cycles"}
+        spec = fitted.spec.model_dump(mode="json", exclude=of_model)
+        about = {
+            "tables": fitted.tables.model_dump(mode="json", exclude=left_out),
+            "files": [kept_pass.identity(path) for path in self.files],
+            "digests": dict(self.digests),
+            "task": fitted.task.model_dump(mode="json", exclude=as_before(fitted.task)),
+            "spec": spec,
+            "calendar": fitted.calendar.model_dump(mode="json"),
+            "marks": {name: (one.decimal, one.thousands) for name, one in fitted.marks.items()},
+            "vocabularies": {
+                field.tensor: fitted.vocabularies[field.tensor] for field in fitted.spec.fields
+            },
+            "as_of": as_of,
+            "allow_short": self._allow_short,
+        }
+        return kept_pass.hashed(about)
 
     def inputs(self, directory: Path) -> Inputs:
         """Maps the files of the first pass."""
@@ -178,9 +230,41 @@ class _TableInputs:
         self._given = {
             vector.tensor: array(vector.tensor) for vector in given if vector not in columns
         }
+        self._of_given = [
+            path
+            for vector in given
+            if vector not in columns
+            for path in found.vectors[vector.name].paths
+        ]
 
-    def pieces(self, rows: int, blocks: Sequence[Block] | None = None) -> Iterator[Table]:
-        return self._found.items.pieces(rows, self._columns, blocks)
+    def pieces(
+        self, rows: int, blocks: Sequence[Block] | None = None, *, only: Sequence[str] | None = None
+    ) -> Iterator[Table]:
+        wanted = self._columns
+        if only is not None:
+            needed = {self._fitted.tables.item_column, *only}
+            taxonomies_of = self._taxonomies[""]
+            needed |= {one.column for one in taxonomies_of if one.of_items is None}
+            wanted = {name: flag for name, flag in wanted.items() if name in needed}
+        return self._found.items.pieces(rows, wanted, blocks)
+
+    def identity(self, block: Block, rows: slice) -> str:
+        items = self._found.items
+        of_images = any(column.kind == "image" for column in self._encoders.columns)
+        if not isinstance(items, ParquetTable) or of_images:
+            return ""
+        paths = [items.files[block.file].path, *self._of_given]
+        if not kept_pass.are_settled(paths):
+            return ""
+        start = items.starts[block.file]
+        about = {
+            "files": [kept_pass.identity(path) for path in paths],
+            "rows": [rows.start - start, rows.stop - start],
+            "columns": [(name, str(items.schema.field(name).type)) for name in self._key_columns()],
+            "given": list(self._given),
+            "about": self._about(),
+        }
+        return kept_pass.hashed(about)
 
     def history(self, piece: Table) -> Arrays:
         fitted, rows = self._fitted, piece.places
@@ -224,17 +308,24 @@ class _TableInputs:
         return items.encode_field(piece, field, ids, flag, separator_of(flags))[:, 0]
 
     def key(self, piece: Table) -> str:
-        columns = [name for name, flag in self._columns.items() if flag != "item_column"]
         given = [array[piece.places] for array in self._given.values()]
-        about: list[Any] = [self._fitted.encoders, self._encoders.files(piece)]
+        encoders, *more = self._about()
+        about = [encoders, self._encoders.files(piece), *more]
+        return content_key(piece.data.select(self._key_columns()), *given, about=json.dumps(about))
+
+    def _key_columns(self) -> list[str]:
+        return [name for name, flag in self._columns.items() if flag != "item_column"]
+
+    def _about(self) -> list[Any]:
+        """Returns what keys depend on besides the items: encoders, and meanings of texts."""
         marks = {
             name: (one.decimal, one.thousands)
             for name, one in self._marks.items()
             if one != numbers.PLAIN
         }
         if marks or self._fitted.tables.list_separator:  # the same text may have another meaning
-            about.append([marks, self._fitted.tables.list_separator])
-        return content_key(piece.data.select(columns), *given, about=json.dumps(about))
+            return [self._fitted.encoders, [marks, self._fitted.tables.list_separator]]
+        return [self._fitted.encoders]
 
 
 # ------------------------------------------------------------------------------------- dataset
@@ -255,8 +346,14 @@ class DatasetSource:
         self.digests: Mapping[str, str] = {"dataset": data.fingerprint}
         self._data, self._fitted, self._allow_short = data, fitted, allow_short
 
-    def survey(self, as_of: str, directory: Path) -> list[Rule]:
+    def survey_key(self, as_of: str) -> str:
+        """Returns nothing: the pass is short, since everything is prepared."""
+        del as_of
+        return ""
+
+    def survey(self, as_of: str, directory: Path, threads: int = 1) -> list[Rule]:
         """Writes the position of the window; everything else is already prepared."""
+        del threads
         last = first_pass.as_of_column(self._data.panel, as_of)
         first = self._data.panel.first_period + last + 1 - self._fitted.spec.window
         values = known_values.of_tensors(self._data.tensors, self._fitted)
@@ -290,9 +387,16 @@ class DatasetInputs:
         self._columns = slice(last, last + fitted.spec.window)
         self.first_period = data.panel.first_period + last + 1 - fitted.spec.window
 
-    def pieces(self, rows: int, blocks: Sequence[Block] | None = None) -> Iterator[Table]:
+    def pieces(
+        self, rows: int, blocks: Sequence[Block] | None = None, *, only: Sequence[str] | None = None
+    ) -> Iterator[Table]:
         """Yields chunks of items, with ids as their only column."""
+        del only
         return self._items.pieces(rows, blocks=blocks)
+
+    def identity(self, block: Block, rows: slice) -> str:
+        """Returns a hash of the fingerprint of the dataset and the rows."""
+        return kept_pass.hashed([self._data.fingerprint, block.file, rows.start, rows.stop])
 
     def history(self, piece: Table) -> Arrays:
         """Returns histories cut to the window, and the age and calendar of the target."""

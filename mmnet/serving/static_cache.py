@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,41 @@ class StaticCache:
         self._folder = Path(directory, model[:32]) if directory else None
         self.hits = self.computed = 0
 
+    def known(self, identity: str, num_items: int) -> np.ndarray | None:
+        """Returns the static parts of items in unchanged files; None if they are not cached.
+
+        Args:
+            identity: hash of the files, under which `remember` has kept a key; may be empty.
+            num_items: number of items.
+        """
+        if self._folder is None or not identity:
+            return None
+        try:
+            key = self._key_file(identity).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return None
+        if not re.fullmatch("[0-9a-f]{64}", key):
+            return None
+        found = _read(self._file(key), num_items)
+        if found is not None:
+            self.hits += num_items
+        return found
+
+    def remember(self, identity: str, key: str) -> None:
+        """Keeps the key of the items in some files, for `known`.
+
+        Raises:
+            InputError: the directory cannot be written.
+        """
+        if self._folder is not None and identity:
+            write_named(self._key_file(identity), f"{key}\n", "static_cache")
+
+    def _file(self, key: str) -> Path:
+        return Path(self._folder or "", key[:2], f"{key}.npy")
+
+    def _key_file(self, identity: str) -> Path:
+        return Path(self._folder or "", "keys", f"{identity}.txt")
+
     def get(self, key: str, num_items: int, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """Returns the static parts of a range of items.
 
@@ -48,7 +84,7 @@ class StaticCache:
         if self._folder is None:
             self.computed += num_items
             return compute()
-        path = self._folder / key[:2] / f"{key}.npy"
+        path = self._file(key)
         found = _read(path, num_items)
         if found is not None:
             self.hits += num_items

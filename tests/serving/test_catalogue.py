@@ -22,10 +22,11 @@ from mmnet.checks import InputError
 from mmnet.config import PredictConfig, TableFlags
 from mmnet.data import dataset as datasets
 from mmnet.data import input_tables
+from mmnet.data.parquet import ParquetTable
 from mmnet.files import only_one
 from mmnet.flags import parse
 from mmnet.serving import catalogue as catalogues
-from mmnet.serving import runtimes, workers
+from mmnet.serving import first_pass, kept_pass, runtimes, workers
 from tests.conftest import SECRET, SECRETS
 
 PARTS = 3
@@ -182,7 +183,7 @@ def test_a_full_scratch_directory_is_named_by_the_flag_that_moves_it(tmp_path, m
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(catalogues, "_begin", full)
+    monkeypatch.setattr(catalogues, "_claim", full)
     job = types.SimpleNamespace(tables=TableFlags(engine_spill=str(tmp_path)))
     told = rf"^--engine_spill={tmp_path}/.*: No space left on device$"
     with pytest.raises(InputError, match=told):
@@ -340,7 +341,7 @@ def test_changed_items_and_damaged_files_are_computed_again(
 ):
     more = [*SHARD, f"--static_cache={tmp_path / 'static'}"]
     predict(run_dir, catalogue, tmp_path / "first", *more)
-    files = sorted((tmp_path / "static").rglob("*.npy"))
+    files = sorted((tmp_path / "static").rglob(f"{'[0-9a-f]' * 64}.npy"))
     assert len(files) == 21  # row groups of 50 items in shards of 37 and 13, the rest in one
     files[0].write_bytes(files[0].read_bytes()[:-4])
     files[1].write_bytes(b"PK\x03\x04, and no more")
@@ -358,6 +359,60 @@ def test_changed_items_and_damaged_files_are_computed_again(
     fresh = predict(run_dir, catalogue, tmp_path / "fresh", *SHARD, *paths)
     assert scored.equals(fresh)
     assert scored["predicted_share_rate"][0] != whole["predicted_share_rate"][0]
+
+
+def refuse_surveys(monkeypatch):
+    def refused(*_, **__):
+        raise AssertionError("a first pass is made")
+
+    monkeypatch.setattr(first_pass, "survey", refused)
+
+
+def test_a_first_pass_is_kept_and_columns_of_found_static_parts_are_not_read(
+    run_dir, catalogue, whole, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(kept_pass, "RECENT_SECONDS", -1.0)
+    more = [*SHARD, f"--static_cache={tmp_path / 'static'}"]
+    assert predict(run_dir, catalogue, tmp_path / "first", *more).equals(whole)
+    read, pieces = set(), ParquetTable.pieces
+
+    def noting(table, rows, columns=None, blocks=None):
+        read.update(columns)
+        return pieces(table, rows, columns, blocks)
+
+    with monkeypatch.context() as again:
+        refuse_surveys(again)
+        again.setattr(ParquetTable, "pieces", noting)
+        assert predict(run_dir, catalogue, tmp_path / "again", *more).equals(whole)
+        assert read == {"item_id"}
+        decided = predict(run_dir, catalogue, tmp_path / "decided", *more, "--rule=stored")
+        assert decided.select(whole.column_names).equals(whole)
+    # Another period, or counts that were written again, are another pass.
+    for part in sorted((catalogue / "counts").iterdir())[:1]:
+        shutil.copy2(part, tmp_path / "copy")
+        os.replace(tmp_path / "copy", part)
+    refuse_surveys(monkeypatch)
+    for name, flag in (("earlier", "--as_of=12"), ("replaced", "--runtime=tensorflow")):
+        with pytest.raises(AssertionError, match="a first pass is made"):
+            predict(run_dir, catalogue, tmp_path / name, *more, flag)
+
+
+def test_a_finished_job_is_only_checked(run_dir, catalogue, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "scores"
+    scored = predict(run_dir, catalogue, output, *SHARD)
+    told = capsys.readouterr().out
+    refuse_surveys(monkeypatch)
+    assert predict(run_dir, catalogue, output, *SHARD).equals(scored)
+    again = capsys.readouterr().out
+    ledger = [line for line in told.splitlines() if line.startswith("  ")]
+    assert ledger
+    assert all(line in again for line in ledger)
+    assert "0 items scored for 24" in again
+    assert "all of them by an earlier session" in again
+    part = parts(output)[3]
+    flip(part, place=part.stat().st_size // 3)
+    error = refused(run_dir, catalogue, capsys, f"--output={output}", *SHARD)
+    assert f"{part} is damaged; delete it, and run the same command again" in error
 
 
 # -------------------------------------------------------------------------------- wrong input
