@@ -48,6 +48,12 @@ class FitFlags(Flags):
         False, description="Make training bit-for-bit reproducible; this is slower."
     )
     jit: bool = Field(True, description="Compile the training step with XLA.")
+    devices: Annotated[int, "added later"] = Field(
+        1,
+        ge=1,
+        description="Number of GPUs to train a network on; each one computes its part of every "
+        "batch.",
+    )
     steps_per_execution: int = Field(
         32, ge=1, description="Maximum number of training steps per call of the compiled function."
     )

@@ -9,6 +9,8 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 
+from mmnet.checks import InputError
+
 UNUSED = ("matplotlib", "sklearn")
 """Optional imports of Keras, for image galleries and wrappers that mmnet never calls; they take a
 third of the loading time."""
@@ -27,6 +29,8 @@ def load_tensorflow(*, keras: bool = True) -> None:
     missing = [name for name in wanted if name not in sys.modules]
     if not missing:
         return
+    # Otherwise a process takes all memory of every GPU, and the next one finds none.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     with startup_notes_hidden(), _not_installed(UNUSED if keras else (KERAS, *UNUSED)):
         for name in missing:
             importlib.import_module(name)
@@ -62,3 +66,30 @@ def _not_installed(names: Iterable[str]) -> Iterator[None]:
         for name in hidden:
             if sys.modules.get(name, ...) is None:
                 del sys.modules[name]
+
+
+def devices_for(number: int) -> list[str]:
+    """Names of the first devices: GPUs, or where there is none, logical CPU devices.
+
+    A process has several logical CPU devices only if it has asked for them by
+    `tf.config.set_logical_device_configuration`, as tests do; they share the machine's cores.
+    TensorFlow is loaded, but its runtime is not started.
+
+    Raises:
+        InputError: there are fewer.
+    """
+    load_tensorflow()
+    import tensorflow as tf
+
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    kind, found = "GPU", gpus
+    if not gpus:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        kind, found = "CPU", len(tf.config.get_logical_device_configuration(cpu) or [cpu])
+    if found < number:
+        seen = f"{gpus or 'no'} GPU{'s' * (gpus > 1)}"
+        raise InputError(
+            f"--devices={number}: TensorFlow sees {seen} on this machine; use --devices="
+            f"{max(gpus, 1)}, or see docs/accelerators.md for why a GPU may not be found"
+        )
+    return [f"{kind}:{place}" for place in range(number)]

@@ -275,10 +275,16 @@ def check(flags: TrainConfig) -> None:
     """Raises an error if flags contradict each other.
 
     Raises:
-        InputError: the model has no inputs, it cannot know the test users, it lacks a deviation, or
-            the protocol lacks what a flag asks for.
+        InputError: the model has no inputs, it cannot know the test users, it lacks a deviation,
+            the protocol lacks what a flag asks for, or devices cannot share its batches.
     """
-    deviations.of(flags.model, flags.faithful, flags.protocol)
+    found = deviations.of(flags.model, flags.faithful, flags.protocol)
+    norms = flags.model == "lightgcn" and deviations.NORM in found
+    if flags.devices > 1 and (norms or not REGISTRY[flags.model].splits):
+        raise InputError(
+            f"--devices={flags.devices}: a loss of --model={flags.model} is computed over the whole "
+            "batch, which devices cannot share; remove --devices"
+        )
     if flags.protocol == "recbole":
         if flags.shuffle_labels:
             raise InputError(

@@ -23,6 +23,7 @@ from mmnet.mma4ctr.models.baselines.rows import graph, histories, other_historie
 from mmnet.mma4ctr.models.network import Clicks
 from mmnet.mma4ctr.serving import scoring
 from mmnet.mma4ctr.training import fitting
+from mmnet.training import mirrored
 from mmnet.training.records import Stages
 
 CHECKED_PAIRS = 1000
@@ -124,11 +125,23 @@ class System:
             select = "last" if flags.protocol == "p0" else "validation"
         flags = flags.model_copy(update={"select": select})
         part = self.protocol.parts["validation"]
+        trained = self.model
+        if flags.devices > 1:
+            trained = mirrored.twin_of(self.model, self.fresh, flags.devices)
+
+        def copy_trained() -> None:
+            if trained is not self.model:
+                self.model.net.set_weights(trained.net.get_weights())
+
+        def validate(_: fitting.Model) -> float:
+            copy_trained()
+            return metrics.auc(self.protocol.label[part], self.outputs("validation"))
+
         with self.stages.stage("train"):
-            return fitting.fit(
-                self.model,
+            found = fitting.fit(
+                trained,
                 self.protocol,
-                lambda _: metrics.auc(self.protocol.label[part], self.outputs("validation")),
+                validate,
                 flags,
                 self.loss,
                 run_dir=run_dir,
@@ -138,6 +151,8 @@ class System:
                 fresh=lambda again: self.fresh(again).net.get_weights(),
                 hparams=flags.model_dump(mode="json", include=config.DECIDES),
             )
+        copy_trained()
+        return found
 
     def scores(self, split: str) -> np.ndarray:
         """Probabilities of a split's rows."""

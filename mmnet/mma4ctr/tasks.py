@@ -32,7 +32,7 @@ from mmnet.mma4ctr.data.dataset import Dataset
 from mmnet.mma4ctr.experiments.clicks import SYSTEM
 from mmnet.mma4ctr.serving import pairs
 from mmnet.serving import exported, lakehouse
-from mmnet.startup import load_tensorflow
+from mmnet.startup import devices_for, load_tensorflow
 from mmnet.tasks import shown
 from mmnet.training import resume
 from mmnet.training.records import Record, Stages
@@ -85,6 +85,8 @@ def train(flags: TrainConfig) -> None:
     flags, run_dir = RUNS.open(flags)
     with only_run(run_dir), removed_if_unused(run_dir, was_there=was_there):
         config.check(flags)
+        if flags.devices > 1:
+            devices_for(flags.devices)
         if flags.item_scores:
             item_scores.check(flags.item_scores, flags.text_set)
             shown.print_rules(item_scores.found_out(flags.item_scores, flags.text_set))

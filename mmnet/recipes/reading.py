@@ -98,7 +98,7 @@ def check(flags: Any) -> None:
 
     Raises:
         InputError: a flag that the paper's recipe fixes has another value; there is a budget and
-            nothing to search; or a search could not train in steps.
+            nothing to search; or a search could not train in steps, or would need several devices.
     """
     if flags.budget and flags.recipe != AUTO:
         raise InputError(
@@ -110,6 +110,11 @@ def check(flags: Any) -> None:
             f"--schedule={flags.schedule}: --recipe={AUTO} trains the best candidates for more "
             "epochs than the others, which a schedule over all epochs does not allow; remove "
             "--schedule"
+        )
+    if flags.recipe == AUTO and flags.devices > 1:
+        raise InputError(
+            f"--devices={flags.devices}: --recipe={AUTO} compares trees and networks, each on one "
+            "device; remove --devices, or name a recipe"
         )
     if flags.recipe != PAPER:
         return

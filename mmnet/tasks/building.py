@@ -55,8 +55,8 @@ def model_options(flags: TrainConfig) -> tuple[models.Builder, dict[str, Any]]:
     """The builder of `--model`, and the options that all systems share with `--set` over them.
 
     Raises:
-        InputError: an unknown model or option, an ensemble of a model that draws nothing, or
-            several outputs of a model that has one.
+        InputError: an unknown model or option, an ensemble of a model that draws nothing,
+            several outputs of a model that has one, or several devices for what is not a network.
     """
     named = models.resolve_options(flags.model, flags.set)
     for name in sorted(set(named) & {*config.ModelFlags.model_fields, "seed"}):
@@ -72,6 +72,11 @@ def model_options(flags: TrainConfig) -> tuple[models.Builder, dict[str, Any]]:
         raise InputError(
             f"--ensemble={flags.ensemble}: --model={flags.model} draws nothing at random, so that "
             "all members would be identical; remove --ensemble"
+        )
+    if flags.devices > 1 and builder.kind != "network":
+        raise InputError(
+            f"--devices={flags.devices} splits the training steps of a network, and "
+            f"--model={flags.model} has none; remove --devices"
         )
     weights = flags.mode_weights or builder.published_mode_weights
     if len(weights) != 3:

@@ -17,7 +17,7 @@ from mmnet.recipes import reading
 from mmnet.search import candidates
 from mmnet.serving import rules
 from mmnet.serving.parent import Parent
-from mmnet.startup import load_tensorflow
+from mmnet.startup import devices_for, load_tensorflow
 from mmnet.tasks import warming
 from mmnet.tasks.building import has_several_outputs, model_options, weights_of
 from mmnet.tasks.preparing import dataset_of_tables
@@ -59,6 +59,8 @@ def train(flags: TrainConfig, series: Series | None = None) -> None:
     flags, run_dir = SHARE_RATES.open(flags, SEARCH if searched else "")
     stages = Stages()
     with only_run(run_dir), removed_if_unused(run_dir, was_there=was_there):
+        if flags.devices > 1:
+            devices_for(flags.devices)
         with stages.stage("prepare"):
             earlier = warming.earlier_model(flags)  # of the run to resume, where it is one
             dataset, flags = _dataset_of_run(flags, run_dir, earlier)

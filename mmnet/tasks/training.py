@@ -49,7 +49,7 @@ from mmnet.tasks.evaluating import (
     validation_of,
 )
 from mmnet.tasks.shown import console, print_ledger, print_remarks, target_remarks
-from mmnet.training import fitting, losses, resume, share_rates, warm_start
+from mmnet.training import fitting, losses, mirrored, resume, share_rates, warm_start
 from mmnet.training.records import Record, Stages
 from mmnet.training.run_directory import SHARE_RATES
 
@@ -307,21 +307,23 @@ def fit_network(
     )
     validation = choosing_set(dataset, windows, flags)
 
-    def validate(_: keras.Model) -> dict[str, float]:
+    def validate(trained: keras.Model) -> dict[str, float]:
+        if trained is not system.model:
+            resume.copy_model(trained, system.model)
         predicted, looks = system.outcomes(validation)
         attention = system.attention.named(looks) if system.attention else {}
         return validation.mse(predicted) | attention
 
     if series.trainer is None:
         series.trainer = share_rates.trainer(
-            system.model,
+            _trained(system.model, dataset, flags),
             batches,
             steps_per_epoch,
             flags,
             rate_scale=dataset.fitted.spec.rate_scale,
             spec=dataset.fitted.spec,
         )
-    return series.trainer.fit(
+    result = series.trainer.fit(
         batches,
         validate,
         run_dir=run_dir,
@@ -336,6 +338,19 @@ def fit_network(
             "dataset": dataset.fingerprint,
             **({"warm_start": earlier.digest} if earlier else {}),
         },
+    )
+    if series.trainer.model is not system.model:
+        resume.copy_model(series.trainer.model, system.model)
+    return result
+
+
+def _trained(model: keras.Model, dataset: Dataset, flags: TrainConfig) -> keras.Model:
+    """The model that is trained: itself, or its copy on several devices."""
+    if flags.devices == 1:
+        return model
+    builder, options = model_options(flags)
+    return mirrored.twin_of(
+        model, lambda: built(builder, options, dataset, flags), flags.devices
     )
 
 

@@ -46,7 +46,7 @@ class Adam(keras.optimizers.Adam):
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one weight and its moments."""
         if self._alpha is None or self._alpha.dtype != variable.dtype:
-            self._alpha = self._corrected(learning_rate, variable.dtype)
+            self._alpha = self._corrected(learning_rate, self.iterations, variable.dtype)
         index = self._get_variable_index(variable)
         m, v = self._momentums[index], self._velocities[index]
         gradient = ops.cast(gradient, variable.dtype)
@@ -55,9 +55,52 @@ class Adam(keras.optimizers.Adam):
         change = ops.divide(ops.multiply(m, self._alpha), ops.add(ops.sqrt(v), self.epsilon))
         self.assign_sub(variable, change)
 
-    def _corrected(self, learning_rate: Any, dtype: Any) -> Any:
+    def moments_of(self, variables: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """The variables that hold m and v of some weights."""
+        places = [self._get_variable_index(variable) for variable in variables]
+        return [self._momentums[n] for n in places], [self._velocities[n] for n in places]
+
+    def stepped(
+        self,
+        weights: Sequence[Any],
+        gradients: Sequence[Any],
+        squares: Sequence[Any],
+        first: Sequence[Any],
+        second: Sequence[Any],
+        learning_rate: Any,
+        iterations: Any,
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """Compute a step without changing a variable.
+
+        Args:
+            weights: w, tensors of one dtype.
+            gradients: g.
+            squares: g² where it is not the square of g, else None. Keras squares the gradient of
+                an embedding row by row of the batch, before it adds up those of one value.
+            first: m.
+            second: v.
+            learning_rate: a scalar.
+            iterations: steps taken before.
+
+        Returns:
+            The new w, m and v.
+        """
+        alpha = self._corrected(learning_rate, iterations, weights[0].dtype)
+        first = [m + (g - m) * (1 - self.beta_1) for m, g in zip(first, gradients, strict=True)]
+        squares = [
+            ops.square(g) if square is None else square
+            for g, square in zip(gradients, squares, strict=True)
+        ]
+        second = [v + (g2 - v) * (1 - self.beta_2) for v, g2 in zip(second, squares, strict=True)]
+        weights = [
+            w - m * alpha / (ops.sqrt(v) + self.epsilon)
+            for w, m, v in zip(weights, first, second, strict=True)
+        ]
+        return weights, first, second
+
+    def _corrected(self, learning_rate: Any, iterations: Any, dtype: Any) -> Any:
         """The learning rate, corrected for moments that began at 0."""
-        step = ops.cast(self.iterations + 1, dtype)
+        step = ops.cast(iterations + 1, dtype)
         first, second = (
             1 - ops.power(ops.cast(beta, dtype), step) for beta in (self.beta_1, self.beta_2)
         )

@@ -21,12 +21,14 @@ import tensorflow as tf
 from mmnet import checks
 from mmnet.checks import InputError
 from mmnet.config import FitFlags
+from mmnet.training import mirrored
 from mmnet.training import resume as resuming
 from mmnet.training.averaging import WeightAverage
+from mmnet.training.mirrored import MirroredSteps
 from mmnet.training.progress import Display
 from mmnet.training.resume import Arrays, Checkpoint, Checkpoints, Progress
 from mmnet.training.sessions import Interrupted, Profile, Signals
-from mmnet.training.stepping import Batches, steps_for
+from mmnet.training.stepping import Batches, KerasSteps, Steps, steps_for
 from mmnet.training.tensorboard import Logs, disturbance_modes
 
 Metrics = Mapping[str, float]
@@ -124,7 +126,9 @@ class Trainer:
     """A model compiled for training: fits it, also to several seeds in turn, compiled once.
 
     Args:
-        model: all its random draws must come from `keras.random.SeedGenerator`s of its layers.
+        model: all its random draws must come from `keras.random.SeedGenerator`s of its layers. A
+            model of `mirrored.twin_of` is trained on its devices, with `adam.Adam`, both created
+            in `mirrored.scope_of`.
         batches: one element, on which the model is built if it has not been built.
         steps_per_epoch: batches of one epoch.
         flags: how it is fitted. The random streams differ with and without `jit`; `deterministic`
@@ -168,10 +172,12 @@ class Trainer:
         if not model.built:
             inputs, *_ = batches(0).element_spec
             shapes = {name: [size or 1 for size in spec.shape] for name, spec in inputs.items()}
-            model({name: tf.zeros(shapes[name], spec.dtype) for name, spec in inputs.items()})
+            with mirrored.scope_of(model):
+                model({name: tf.zeros(shapes[name], spec.dtype) for name, spec in inputs.items()})
         model.compile(optimizer, loss, jit_compile=flags.jit)
-        optimizer.build(model.trainable_variables)  # else there would be nothing to restore into
-        self.average = WeightAverage(model, weight_average) if weight_average else None
+        with mirrored.scope_of(model):
+            optimizer.build(model.trainable_variables)  # else nothing could be restored into it
+            self.average = WeightAverage(model, weight_average) if weight_average else None
         if weight_average:  # left out otherwise: checkpoints stay as they were before it
             self._shared[resuming.AVERAGED] = weight_average
         left_out = {id(variable) for variable in constants}
@@ -184,7 +190,13 @@ class Trainer:
         others = [name for name in self.variables if not name.startswith("model/")]
         self._untrained = {name: resuming.to_array(self.variables[name]) for name in others}
         self._steps_per_execution = min(flags.steps_per_execution, steps_per_epoch)
-        self._take = steps_for(model, batches, flags.jit, self._steps_per_execution)
+        size = self._steps_per_execution
+        self._take: Steps | KerasSteps | MirroredSteps
+        if mirrored.is_mirrored(model):
+            self._shared[resuming.DEVICES] = model.distribute_strategy.num_replicas_in_sync
+            self._take = MirroredSteps(model, loss, batches, flags.jit, size, self.average)
+        else:
+            self._take = steps_for(model, batches, flags.jit, size)
 
     def start_over(self, model: keras.Model, seed: int) -> None:
         """Reset to before the first step, with the weights and random states of another model.
@@ -392,6 +404,12 @@ class _Run:
         """Mean loss over the steps of the running epoch."""
         return float(self.model.get_metrics_result()["loss"])
 
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the next step."""
+        # Not `float` of it: on several devices it is a variable of each.
+        return float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
+
     # ---------------------------------------------------------------- between executions
 
     def validate_start(self, validate: Callable[[keras.Model], Metrics]) -> None:
@@ -454,7 +472,7 @@ class _Run:
         self.display.step(step, epoch, loss)
         scalars = {
             "train/loss": (self._summed_loss() - self._loss_before) / steps,
-            "train/learning_rate": float(self.model.optimizer.learning_rate),
+            "train/learning_rate": self.learning_rate,
         }
         if self._compiled:
             scalars["train/steps_per_second"] = steps / seconds
@@ -493,7 +511,7 @@ class _Run:
             "step": progress.step,
             "loss": loss,
             "monitor": value,
-            "learning_rate": float(self.model.optimizer.learning_rate),
+            "learning_rate": self.learning_rate,
             "epoch_seconds": progress.epoch_seconds,
             "seconds": self._seconds(),
             "metrics": metrics,

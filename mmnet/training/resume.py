@@ -33,6 +33,9 @@ _OTHERS = "others/"
 AVERAGED = "weight_average"
 """Name of a setting that exists only in runs with averaged weights."""
 
+DEVICES = "devices"
+"""Name of a setting that exists only in runs on several devices."""
+
 
 @dataclass
 class Progress:
@@ -274,8 +277,9 @@ def check_fits(
     import keras
 
     fix = "resume with the flags of that run, or choose an empty run directory"
-    for name in dict.fromkeys([*settings, AVERAGED]):
-        then, now = checkpoint.settings.get(name), settings.get(name)
+    absent = {AVERAGED: None, DEVICES: 1}
+    for name in dict.fromkeys([*settings, *absent]):
+        then, now = (known.get(name, absent.get(name)) for known in (checkpoint.settings, settings))
         if then != now:
             raise InputError(
                 f"the checkpoint in {directory} was trained with {name}={then}, "

@@ -11,7 +11,7 @@ from mmnet.config import TrainingFlags
 from mmnet.evaluation.output_sets import metric_of
 from mmnet.evaluation.scenarios import SCENARIOS
 from mmnet.schema import FeatureSpec
-from mmnet.training import losses
+from mmnet.training import losses, mirrored
 from mmnet.training.adam import Adam
 from mmnet.training.fitting import Monitor, Trainer
 from mmnet.training.stepping import Batches
@@ -47,12 +47,14 @@ def trainer(
     rate = flags.learning_rate
     if flags.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, flags.epochs * steps_per_epoch)
+    with mirrored.scope_of(model):
+        optimizer = Adam(rate)
     return Trainer(
         model,
         batches,
         steps_per_epoch,
         flags,
-        optimizer=Adam(rate),
+        optimizer=optimizer,
         loss=losses.loss_named(flags.loss, rate_scale, spec),
         monitor=Monitor(
             flags.monitor,

@@ -73,6 +73,8 @@ class Builder:
         hidden: whether rows of features pass hidden layers; such a network is exported, and
             `--umap` maps its hidden vectors.
         title: the name in tables; None is the name here.
+        splits: whether every loss of its own, beside the one that it is trained by, is a mean over
+            rows or does not depend on them; only then several devices can share a batch.
     """
 
     function: str
@@ -82,6 +84,7 @@ class Builder:
     score_rows: int = 65_536
     hidden: bool = False
     title: str | None = None
+    splits: bool = True
 
     @property
     def sequential(self) -> bool:
@@ -104,10 +107,12 @@ REGISTRY: dict[str, Builder] = {
     "bpr": Builder("baselines.factors.bpr", loss="pairs"),
     "fpmc": Builder("baselines.factors.fpmc", loss="pairs", history=1),
     "lightgcn": Builder("baselines.graphs.lightgcn", loss="pairs"),
-    "ngcf": Builder("baselines.graphs.ngcf", loss="pairs"),
+    "ngcf": Builder("baselines.graphs.ngcf", loss="pairs", splits=False),
     # 50 items are RecBole's own; so many vectors of so many rows do not fit into memory at a time.
     "din": Builder("baselines.interest.din", loss="logits", history=50, score_rows=4096),
-    "dien": Builder("baselines.interest.dien", loss="logits", history=50, score_rows=4096),
+    "dien": Builder(
+        "baselines.interest.dien", loss="logits", history=50, score_rows=4096, splits=False
+    ),
     "bert4rec": Builder("baselines.sequences.bert4rec", loss="items", history=50, score_rows=4096),
     "gcsan": Builder("baselines.sequences.gcsan", loss="items", history=50, score_rows=4096),
 }

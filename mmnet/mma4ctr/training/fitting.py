@@ -27,6 +27,7 @@ from mmnet.mma4ctr.models.baselines.rows import (
 )
 from mmnet.mma4ctr.models.network import Clicks, ListwiseCrossEntropy
 from mmnet.mma4ctr.training import old_checkpoints
+from mmnet.training import mirrored
 from mmnet.training.adam import Adam
 from mmnet.training.fitting import EpochHooks, Metrics, Monitor, Trainer
 from mmnet.training.resume import Progress
@@ -226,7 +227,7 @@ def fit(
     """Trains the model and leaves the chosen epoch's weights in it.
 
     Args:
-        model: its network is trained, its tables are not.
+        model: its network is trained, its tables are not; it may be one of `mirrored.twin_of`.
         protocol: the training rows.
         validate: AUC on the validation rows.
         flags: how it is trained; --select=auto is validation here.
@@ -244,12 +245,14 @@ def fit(
     batch_size = -(-flags.batch_size // objective.together) * objective.together
     batches = Batches(protocol, batch_size, flags.seed, objective.rows)
     shared = flags.model_dump(include={"learning_rate", "schedule", "interrupt", "select"})
+    with mirrored.scope_of(model):
+        optimizer = Adam(flags.learning_rate, epsilon=EPSILON)
     trainer = Trainer(
         model,
         batches,
         batches.steps_per_epoch,
         flags,
-        optimizer=Adam(flags.learning_rate, epsilon=EPSILON),
+        optimizer=optimizer,
         loss=objective.loss(),
         monitor=Monitor(
             AUC,

@@ -1,0 +1,180 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from mmnet import tasks
+from mmnet.checks import InputError
+from mmnet.config import EvaluateConfig, TrainConfig
+from mmnet.flags import parse
+from mmnet.mma4ctr import config as clicks
+from mmnet.mma4ctr import tasks as clicks_tasks
+from mmnet.training.mirrored import FOLD, MirroredSteps, is_mirrored, scope_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def on_two_devices(directory, *cases):
+    """Runs cases of `two_devices.py` in one process; returns what each found."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.training.two_devices", directory, *cases],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return {case: dict(np.load(directory / f"{case}.npz")) for case in cases}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return on_two_devices(tmp_path_factory.mktemp("two_devices"), "listwise", "every_state")
+
+
+def assert_alike(case, rtol):
+    """Losses and float arrays of two devices are those of one, within a relative tolerance.
+
+    Sums over a batch are formed in another order, each with a relative error of about 1e-7 per
+    operation. An array is compared on the scale of its largest entry: an entry near 0 may be
+    the difference of two large sums.
+    """
+    names = [name for name in case if name.startswith("1/")]
+    assert names
+    for name in names:
+        one, two = case[name], case[f"2/{name[2:]}"]
+        if one.dtype.kind == "f":
+            atol = rtol * np.max(np.abs(one), initial=0)
+            np.testing.assert_allclose(two, one, rtol=0, atol=atol, err_msg=name)
+
+
+def test_two_devices_take_the_steps_of_one(found):
+    # Weights, moments, batch statistics, averaged weights, sample weights, a regularizer, and ids
+    # that occur several times in a batch; parts of 4 and 5 rows. Four steps of Adam.
+    assert_alike(found["every_state"], rtol=1e-5)
+    np.testing.assert_array_equal(
+        found["every_state"]["2/optimizer/0000/adam/iteration"],
+        found["every_state"]["1/optimizer/0000/adam/iteration"],
+    )
+
+
+def test_the_listwise_loss_is_that_of_the_whole_batch(found):
+    losses = found["listwise"]["2/losses"]
+    assert len(losses) == 2
+    # Ten times as much as above: the loss of a batch is a sum over all of its rows.
+    assert_alike(found["listwise"], rtol=1e-4)
+
+
+def test_each_device_has_draws_of_its_own(found):
+    one, two = (
+        next(array for name, array in found["every_state"].items() if name == wanted)
+        for wanted in (f"{n}/model/0000/pair/sums" for n in (1, 2))
+    )
+    # The first device draws what one device would. With the same draws on the second one, both
+    # sums would be twice as large.
+    total, squares = two - one
+    assert total > 0
+    assert total != one[0]
+    assert squares != one[1]
+
+
+def test_all_copies_keep_the_same_random_state(found):
+    case = found["every_state"]
+    states = [name[2:] for name in case if name.startswith("1/") and "seed_generator" in name]
+    assert states
+    for name in states:
+        np.testing.assert_array_equal(case[f"2/{name}"], case[f"1/{name}"])
+
+
+def test_a_resumed_run_ends_as_one_that_was_never_interrupted(found):
+    case = found["every_state"]
+    names = [name[6:] for name in case if name.startswith("again/")]
+    assert len(names) > 20
+    for name in names:
+        np.testing.assert_array_equal(case[f"again/{name}"], case[f"2/{name}"], err_msg=name)
+
+
+def test_another_number_of_devices_is_refused_at_a_resume(found):
+    told = str(found["every_state"]["refused"])
+    assert "was trained with devices=2, this run has devices=1" in told
+
+
+def test_more_devices_than_there_are_are_refused_before_a_table_is_read(tmp_path):
+    rule = r"--devices=3: TensorFlow sees no GPU on this machine; use --devices=1"
+    run = tmp_path / "run"
+    flags = ["--devices=3", "--counts=missing.csv", "--items=missing.csv", f"--run_dir={run}"]
+    with pytest.raises(InputError, match=rule):
+        tasks.train(parse(TrainConfig, flags))
+    assert not run.exists()
+    flags = ["--devices=3", f"--run_dir={run}", "--source_dir=missing"]
+    with pytest.raises(InputError, match=rule):
+        clicks_tasks.train(parse(clicks.TrainConfig, flags))
+    assert not run.exists()
+
+
+@pytest.mark.parametrize("model", ["lightgbm", "ha"])
+def test_what_takes_no_steps_is_refused(model):
+    with pytest.raises(InputError, match=f"--model={model} has none; remove --devices"):
+        tasks.train(parse(TrainConfig, ["--devices=2", f"--model={model}"]))
+
+
+def test_a_search_is_refused():
+    with pytest.raises(InputError, match="--recipe=auto compares trees and networks"):
+        parse(TrainConfig, ["--devices=2", "--recipe=auto"])
+
+
+def test_a_loss_over_the_whole_batch_is_refused():
+    for flags in (["--model=dien"], ["--model=ngcf"], ["--model=lightgcn", "--faithful=recbole"]):
+        with pytest.raises(InputError, match="computed over the whole batch"):
+            clicks.check(parse(clicks.TrainConfig, ["--devices=2", *flags]))
+    clicks.check(parse(clicks.TrainConfig, ["--devices=2", "--model=lightgcn"]))
+
+
+def test_a_model_of_one_device_is_none_of_several():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    assert not is_mirrored(model)
+    with scope_of(model):
+        pass
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"`model` must have the optimizer .*Received: SGD"):
+        MirroredSteps(model, keras.losses.MeanSquaredError(), None, jit=False, size=1)
+
+
+def test_the_streams_of_devices_are_far_from_those_of_other_seeds():
+    # Seeds of layers are numbers below 2**31 near --seed; a stream's seed is taken modulo
+    # 2**31 - 2.
+    away = [FOLD * number % (2**31 - 2) for number in range(1, 65)]
+    gaps = np.diff(sorted([0, *away, 2**31 - 2]))
+    assert gaps.min() > 10**6
+
+
+@pytest.mark.slow
+def test_published_networks_take_the_steps_of_one_device(tmp_path):
+    cases = on_two_devices(tmp_path, "mmnet", "gru", "compiled")
+    for name in ("mmnet", "gru"):
+        case = {key: array for key, array in cases[name].items() if key.endswith("losses")}
+        # The losses of four steps. Weights are not compared: the gradient of a bias before a
+        # batch normalization is rounding alone, of which Adam makes a step as large as any.
+        assert_alike(case, rtol=1e-5)
+    assert_alike(cases["compiled"], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_run_on_two_devices_is_exported_as_any_other(tmp_path, run_dir):
+    (tmp_path / "run").symlink_to(run_dir)
+    on_two_devices(tmp_path, "driver")
+    two = tmp_path / "two"
+    assert "--devices=2" in (two / "flags.txt").read_text()
+    assert json.loads((two / "record.json").read_text())["fitted"]["epochs"] == 1
+    # Scored and evaluated again by a process with one device.
+    evaluated = json.loads((two / "evaluation" / "metrics.json").read_text())
+    tasks.evaluate(parse(EvaluateConfig, [f"--run_dir={two}"]))
+    again = json.loads((two / "evaluation" / "metrics.json").read_text())
+    assert again["normal"]["mse"] == pytest.approx(evaluated["normal"]["mse"], rel=1e-6)
+    assert (two / "export" / "1" / "saved_model.pb").exists()
