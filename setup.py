@@ -19,6 +19,7 @@ DOCS = [
 ]
 BASELINES = ["lightgbm>=4.5,<5", "catboost>=1.2.7,<2"]
 FAST = ["onnx>=1.21,<2", "onnxruntime>=1.20,<2", "openvino>=2025,<2027", "tf2onnx>=1.17,<2"]
+GPU = ["tensorflow[and-cuda]>=2.21,<2.22"]  # with NVIDIA's libraries; Linux only
 HPO = ["optuna>=4,<6"]
 SERVING = ["mlserver>=1.7,<2", "httptools>=0.6.4,<1"]  # protobuf 6, so best in its own environment
 UMAP = ["umap-learn>=0.5.5,<0.6"]
@@ -88,6 +89,7 @@ setup(
         "baselines": BASELINES,
         "docs": DOCS,
         "fast": FAST,
+        "gpu": GPU,
         "hpo": HPO,
         "lakehouse": LAKEHOUSE,
         "mlflow": MLFLOW,

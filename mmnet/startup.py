@@ -34,8 +34,17 @@ def load_tensorflow(*, keras: bool = True) -> None:
     with startup_notes_hidden(), _not_installed(UNUSED if keras else (KERAS, *UNUSED)):
         for name in missing:
             importlib.import_module(name)
-    if "tensorflow" in missing:  # in a notebook it would log each file that it writes
-        logging.getLogger("tensorflow").setLevel(logging.WARNING)
+    if "tensorflow" in missing:
+        _set_up()
+
+
+def _set_up() -> None:
+    tf = importlib.import_module("tensorflow")
+    # In a notebook it would log each file that it writes.
+    logging.getLogger("tensorflow").setLevel(logging.WARNING)
+    # On a GPU, the factors of float32 products would otherwise be rounded to 10 bits, and the
+    # checks of an export compare scores more closely than that. On a CPU it changes nothing.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 @contextlib.contextmanager
@@ -69,7 +78,7 @@ def _not_installed(names: Iterable[str]) -> Iterator[None]:
 
 
 def devices_for(number: int) -> list[str]:
-    """Names of the first devices: GPUs, or where there is none, logical CPU devices.
+    """Names of the first devices: GPUs, or logical CPU devices if TensorFlow sees no GPU.
 
     A process has several logical CPU devices only if it has asked for them by
     `tf.config.set_logical_device_configuration`, as tests do; they share the machine's cores.
@@ -79,8 +88,7 @@ def devices_for(number: int) -> list[str]:
         InputError: there are fewer.
     """
     load_tensorflow()
-    import tensorflow as tf
-
+    tf = importlib.import_module("tensorflow")
     gpus = len(tf.config.list_physical_devices("GPU"))
     kind, found = "GPU", gpus
     if not gpus:

@@ -282,8 +282,8 @@ def check(flags: TrainConfig) -> None:
     norms = flags.model == "lightgcn" and deviations.NORM in found
     if flags.devices > 1 and (norms or not REGISTRY[flags.model].splits):
         raise InputError(
-            f"--devices={flags.devices}: a loss of --model={flags.model} is computed over the whole "
-            "batch, which devices cannot share; remove --devices"
+            f"--devices={flags.devices}: a loss of --model={flags.model} is computed over the "
+            "whole batch, which devices cannot share; remove --devices"
         )
     if flags.protocol == "recbole":
         if flags.shuffle_labels:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import tensorflow as tf
 
 from mmnet.checks import InputError
 from mmnet.console import console
@@ -99,7 +101,12 @@ class System:
                 others=others is not None,
             )
             net, history = self.builder(spec), histories(protocol, length)
-            return Baseline(net, protocol.state_user, history, self.builder.score_rows, others)
+            # TensorFlow keeps int32 variables on the CPU, where XLA does not reach them.
+            tables: Literal["int32", "int64"] = (
+                "int64" if tf.config.list_physical_devices("GPU") else "int32"
+            )
+            rows = self.builder.score_rows
+            return Baseline(net, protocol.state_user, history, rows, others, tables)
         start = bias if fitting.OBJECTIVES[self.loss].base_rate else None
         try:
             net = self.builder(RowSpec(self.features.in_features, flags.arch, seed, start))

@@ -349,9 +349,7 @@ def _trained(model: keras.Model, dataset: Dataset, flags: TrainConfig) -> keras.
     if flags.devices == 1:
         return model
     builder, options = model_options(flags)
-    return mirrored.twin_of(
-        model, lambda: built(builder, options, dataset, flags), flags.devices
-    )
+    return mirrored.twin_of(model, lambda: built(builder, options, dataset, flags), flags.devices)
 
 
 def _start(

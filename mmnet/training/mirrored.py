@@ -69,7 +69,7 @@ def _strategy(*devices: str) -> tf.distribute.Strategy:
 
 
 def scope_of(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
-    """Where to create what is trained along with a model, such as its optimizer."""
+    """The scope in which to create what is trained along with a model, such as its optimizer."""
     return model.distribute_strategy.scope() if is_mirrored(model) else contextlib.nullcontext()
 
 
@@ -170,9 +170,7 @@ class MirroredSteps:
             return (step + 1,)
 
         # Steps in order: the devices must meet in the same one.
-        tf.while_loop(
-            lambda step: step < num_steps, take, (tf.constant(0),), parallel_iterations=1
-        )
+        tf.while_loop(lambda step: step < num_steps, take, (tf.constant(0),), parallel_iterations=1)
 
     # ------------------------------------------------------------------ on each device
 
@@ -207,15 +205,7 @@ class MirroredSteps:
                 loss *= replicas  # Keras divides a mean by the number of replicas
             whole = tf.cast(loss, "float32") + share * added
         slopes = tape.gradient(whole, weights)
-        learned = [n for n, slope in enumerate(slopes) if slope is not None]
-        found = [tf.convert_to_tensor(slopes[n]) for n in learned]
-        apart = [place for place, n in enumerate(learned) if _is_of_rows(slopes[n])]
-        found += [_squared(slopes[learned[place]]) for place in apart]
-        *summed, added = _sum([*found, share * added], context)
-        squares: list[tf.Tensor | None] = [None] * len(learned)
-        for place, square in zip(apart, summed[len(learned) :], strict=True):
-            squares[place] = square
-        self._update([weights[n] for n in learned], learned, summed[: len(learned)], squares, number)
+        added = self._learn(weights, slopes, share * added, number, context)
         for place, value in zip(self._changed, changed, strict=True):
             self._assign_state(place, before[place], given[place], value, context)
         self._model.optimizer.iterations.assign_add(1)
@@ -265,26 +255,58 @@ class MirroredSteps:
         else:
             raise ValueError(f"`model` must not change {state.path} in training on several devices")
 
-    def _update(
+    def _learn(
         self,
         weights: Sequence[tf.Tensor],
-        learned: Sequence[int],
-        slopes: Sequence[tf.Tensor],
-        squares: Sequence[tf.Tensor | None],
+        slopes: Sequence[Any],
+        added: tf.Tensor,
         number: int,
-    ) -> None:
-        """Takes the optimizer's step on this device's copy of the weights."""
+        context: Any,
+    ) -> tf.Tensor:
+        """Takes the optimizer's step on this device's copy of the weights.
+
+        Args:
+            weights: before the step.
+            slopes: this device's part of their gradients; None where the loss does not depend on
+                them.
+            added: this device's part of the losses that layers add.
+            number: of the device.
+            context: where devices exchange sums.
+
+        Returns:
+            The losses that layers add, of all devices.
+        """
+        learned = [n for n, slope in enumerate(slopes) if slope is not None]
+        # The gradient of a table is that of some rows, which may occur repeatedly.
+        tables = [n for n in learned if isinstance(slopes[n], tf.IndexedSlices)]
+        parts = [tf.convert_to_tensor(slopes[n]) for n in learned]
+        parts += [_squared(slopes[n]) for n in tables]
+        # XLA's functions return gradients without a static shape.
+        for part, n in zip(parts, [*learned, *tables], strict=True):
+            part.set_shape(weights[n].shape)
+        *sums, added = _sum([*parts, added], context)
+        squares = dict(zip(tables, sums[len(learned) :], strict=True))
         optimizer = self._model.optimizer
         variables = [self._weights[n] for n in learned]
         first, second = optimizer.moments_of(variables)
-        rate = tf.convert_to_tensor(optimizer.learning_rate)
-        iterations = tf.convert_to_tensor(optimizer.iterations)
-        moments = [[tf.convert_to_tensor(one) for one in kind] for kind in (first, second)]
-        arguments = (weights, slopes, squares, *moments, rate, iterations)
-        found = self._run(optimizer.stepped, arguments, number, self._jit)
+        found = self._run(
+            optimizer.stepped,
+            (
+                [weights[n] for n in learned],
+                sums[: len(learned)],
+                [squares.get(n) for n in learned],
+                [tf.convert_to_tensor(m) for m in first],
+                [tf.convert_to_tensor(v) for v in second],
+                tf.convert_to_tensor(optimizer.learning_rate),
+                tf.convert_to_tensor(optimizer.iterations),
+            ),
+            number,
+            self._jit,
+        )
         for kind, values in zip((variables, first, second), found, strict=True):
             for variable, value in zip(kind, values, strict=True):
                 variable.assign(value)
+        return added
 
 
 def _as_it_is(function: Callable) -> Callable:
@@ -294,11 +316,6 @@ def _as_it_is(function: Callable) -> Callable:
 
 def _rows(inputs: Mapping[str, tf.Tensor], own: slice) -> Any:
     return tf.nest.map_structure(operator.itemgetter(own), inputs)
-
-
-def _is_of_rows(slope: Any) -> bool:
-    """Return whether a gradient is that of some rows of a table, which may occur repeatedly."""
-    return isinstance(slope, tf.IndexedSlices)
 
 
 def _squared(slope: tf.IndexedSlices) -> tf.Tensor:

@@ -17,10 +17,11 @@ from keras import ops
 
 from mmnet import models
 from mmnet.checks import InputError
-from mmnet.config import TrainConfig, TrainingFlags
+from mmnet.config import TrainingFlags
 from mmnet.flags import parse
 from mmnet.mma4ctr import config as clicks
 from mmnet.mma4ctr.system import System
+from mmnet.schema import FeatureSpec, FieldSpec, NumericSpec
 from mmnet.training import fitting, mirrored, resume, share_rates
 from tests.mma4ctr.logs import log
 from tests.models import tiny as networks
@@ -129,12 +130,11 @@ def every_state(directory):
     return found
 
 
-def listwise(_, *flags):
-    """MMa4CTR, a batch per epoch."""
+def of_clicks(*flags):
+    """A model of clicks."""
     found = {}
     for devices in (1, 2):
-        given = ["--batch_size=999", "--epochs=2", "--min_rows=5", f"--devices={devices}"]
-        given += flags or ["--nojit"]
+        given = ["--epochs=2", "--min_rows=5", f"--devices={devices}", *flags]
         made = System(log(), parse(clicks.TrainConfig, given))
         fit = made.fit(None)
         found[f"{devices}/losses"] = [epoch["loss"] for epoch in fit.history]
@@ -144,36 +144,29 @@ def listwise(_, *flags):
     return found
 
 
-def compiled(directory):
-    """`listwise` with XLA, and with a smaller batch at the end of each epoch."""
-    return listwise(directory, "--jit", "--batch_size=250")
+def listwise(_):
+    """MMa4CTR, a batch per epoch."""
+    return of_clicks("--batch_size=999", "--nojit")
 
 
-def network(name, spec=networks.SPEC, **options):
-    """A network of share rates, without draws."""
-    small = {"units": 8, "mode_weights": (1, 0, 0), "seed": 0, **options}
-    return dict(both(lambda: models.REGISTRY[name](spec, **small), random_batches(spec)))
+def pairs(_):
+    """A baseline with XLA: pairs of rows, tables of vectors, and a smaller batch at the end."""
+    return of_clicks("--model=bpr", "--batch_size=70", "--jit", "--epochs=1")
 
 
 def mmnet(_):
-    """The published network."""
-    return network("mmnet", field_width=4)
-
-
-def gru(_):
-    """A baseline."""
-    return network("gru", field_width=4)
-
-
-def driver(directory):
-    """`mmnet.train --devices=2`, from a prepared dataset to an export."""
-    from mmnet import tasks
-
-    dataset = directory / "run" / "dataset"
-    flags = [f"--dataset_dir={dataset}", f"--run_dir={directory / 'two'}", "--nojit"]
-    flags += ["--devices=2", "--epochs=1", "--set=units=8", "--set=field_width=4"]
-    tasks.train(parse(TrainConfig, flags))
-    return {}
+    """The published network, but for its size, without draws."""
+    given = {"units": 8, "field_width": 4, "mode_weights": (1, 0, 0), "seed": 0}
+    spec = FeatureSpec(
+        window=6,
+        horizon=1,
+        taxonomies=("category",),
+        fields=(FieldSpec(name="category", size=5),),
+        numerics=(NumericSpec(name="duration", mean=60.0, sd=20.0),),
+        rate_scale=2.0,
+        rate_mean=3.0,
+    )
+    return dict(both(lambda: models.REGISTRY["mmnet"](spec, **given), random_batches(spec)))
 
 
 def main():

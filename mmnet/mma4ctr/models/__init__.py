@@ -73,8 +73,8 @@ class Builder:
         hidden: whether rows of features pass hidden layers; such a network is exported, and
             `--umap` maps its hidden vectors.
         title: the name in tables; None is the name here.
-        splits: whether every loss of its own, beside the one that it is trained by, is a mean over
-            rows or does not depend on them; only then several devices can share a batch.
+        splits: whether several devices can share a batch: every loss that its layers add is a mean
+            over rows or does not depend on them.
     """
 
     function: str

@@ -31,6 +31,19 @@ def test_rows_of_states_with_other_items_conform(tmp_path):
     check_layer(layer, np.array([2, 1], "int32"), tmp_path=tmp_path, golden="StateRows_others")
 
 
+def test_tables_of_64_bits_hold_the_same_rows():
+    found = []
+    for dtype in ("int32", "int64"):
+        layer = StateRows((3, 2), tables=dtype)
+        layer.users.assign([7, 8, 9])
+        layer.history.assign([[0, 0], [0, 1], [2, 3]])
+        assert {weight.dtype for weight in layer.weights} == {dtype}
+        found.append(layer(np.array([2, 1], "int32")))
+    for one, other in zip(*found, strict=True):
+        assert one.dtype == other.dtype == "int32"
+        np.testing.assert_array_equal(one, other)
+
+
 PUBLISHED = {
     "bpr": (7_460_224, 195_060_416),
     "fpmc": (19_820_544, 584_966_336),
