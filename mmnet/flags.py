@@ -44,7 +44,7 @@ class Flags(BaseModel):
         ESSENTIAL: the group's fields that `--help` shows; None shows all. `--helpfull` always does.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, defer_build=True)
 
     ESSENTIAL: ClassVar[tuple[str, ...] | None] = None
 
