@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +27,8 @@ from mmnet.data.columns import (
 from mmnet.data.ids import ItemIds, check_unknown
 from mmnet.data.ledger import Rule
 from mmnet.data.numbers import PLAIN, Marks
-from mmnet.data.tables import Rows, Table
+from mmnet.data.parquet import PIECE_ROWS
+from mmnet.data.tables import Rows, Table, runs
 from mmnet.schema import FieldSpec, NumericSpec, TextSpec, VectorSpec
 from mmnet.startup import load_tensorflow
 
@@ -244,12 +245,12 @@ def fit_texts(
     """Fits the vocabulary of every text column on the given items; returns them by column."""
     specs, vocabularies = [], {}
     for column in flags.texts if flags.text_encoder != "none" else ():
-        texts = texts_of(items, column)
-        if _all_numbers(texts):
+        if _all_numbers(_texts_of_parts(items, column)):
             raise _no_text(items, column, "number")
         if flags.text_encoder == "hub":  # a frozen encoder has no vocabulary, see `content`
             continue
-        words = _tokens().fit_vocabulary(texts[fitted_on], task.text_vocabulary)
+        texts = _texts_of_parts(items, column, fitted_on)
+        words = _tokens().fit_vocabulary(texts, task.text_vocabulary)
         spec = TextSpec(name=column, size=len(words) + schema.FIRST_ID, max_tokens=task.text_tokens)
         specs.append(spec)
         vocabularies[column] = _stored(words, items, column, hashed=task.hash_vocabularies)
@@ -272,6 +273,21 @@ def texts_of(items: Table, column: str) -> np.ndarray:
     return strings(items, column, "texts")
 
 
+def _texts_of_parts(
+    items: Table, column: str, chosen: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
+    """Yields the texts of some rows at a time, all or the chosen ones: as objects they are large.
+
+    Args:
+        items: the items table.
+        column: a text column.
+        chosen: bool [items]; default: all.
+    """
+    for part in runs(slice(0, len(items)), PIECE_ROWS):
+        texts = texts_of(items.rows(part), column)
+        yield texts if chosen is None else texts[chosen[part]]
+
+
 def _no_text(items: Table, column: str, kind: str) -> InputError:
     return InputError(
         f"{items.origin()}: column {column!r} named by --texts has {kind} values, not text; "
@@ -279,12 +295,16 @@ def _no_text(items: Table, column: str, kind: str) -> InputError:
     )
 
 
-def _all_numbers(texts: np.ndarray) -> bool:
+def _all_numbers(parts: Iterable[np.ndarray]) -> bool:
     """Checks whether all texts are numbers; single numbers, like the title 1984, are fine."""
-    written = pd.Series(texts[texts != ""], dtype="string")
-    if not len(written) or pd.to_numeric(written[:100], errors="coerce").isna().any():
-        return False
-    return bool(pd.to_numeric(written, errors="coerce").notna().all())
+    found = False
+    for texts in parts:
+        written = pd.Series(texts[texts != ""], dtype="string")
+        for some in (written[:100], written):  # most texts are told by the first ones
+            if pd.to_numeric(some, errors="coerce").isna().any():
+                return False
+        found = found or len(written) > 0
+    return found
 
 
 def encode_text(items: Table, spec: TextSpec, lookup: TokenLookup) -> np.ndarray:

@@ -7,7 +7,7 @@ training and serving cannot disagree.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -43,23 +43,24 @@ def tokenize(texts: tf.Tensor) -> tf.RaggedTensor:
 
 
 def fit_vocabulary(
-    texts: np.ndarray, max_size: int, min_count: int = 2, *, at_once: int = TEXTS_AT_ONCE
+    texts: Iterable[np.ndarray], max_size: int, min_count: int = 2, *, at_once: int = TEXTS_AT_ONCE
 ) -> list[str]:
     """Returns the most frequent tokens of texts, most frequent first, ties in code point order.
 
     Args:
-        texts: str [items].
+        texts: arrays of str, [any] each.
         max_size: maximum number of tokens.
         min_count: tokens that occur less often are unknown, so that the unknown row is trained.
         at_once: number of texts to tokenize at a time; the result does not depend on it.
 
-    >>> fit_vocabulary(np.array(["a b", "b c", "b a"]), 10)
+    >>> fit_vocabulary([np.array(["a b", "b c"]), np.array(["b a"])], 10)
     ['b', 'a']
     """
     count: Counter[bytes] = Counter()
-    for start in range(0, len(texts), at_once):
-        part = tf.constant(list(texts[start : start + at_once]), tf.string)
-        tokens, _, times = tf.unique_with_counts(tokenize(part).flat_values)
+    parts = (one[start : start + at_once] for one in texts for start in range(0, len(one), at_once))
+    for part in parts:
+        found = tokenize(tf.constant(list(part), tf.string)).flat_values
+        tokens, _, times = tf.unique_with_counts(found)
         count.update(dict(zip(tokens.numpy(), times.numpy().tolist(), strict=True)))
     often = [pair for pair in count.items() if pair[1] >= min_count]
     ranked = sorted(often, key=lambda pair: (-pair[1], pair[0]))

@@ -192,6 +192,16 @@ def test_a_text_column_of_numbers_is_refused(values, kind):
     )
 
 
+def test_the_texts_that_are_held_at_a_time_change_nothing(monkeypatch):
+    titles = ["1984", "", "cats and dogs", "cats"]
+    whole = fit_texts(title=titles)
+    assert whole[1] == {"title": ["cats"]}
+    monkeypatch.setattr(items, "PIECE_ROWS", 2)
+    assert fit_texts(title=titles) == whole
+    with pytest.raises(InputError, match="'title' named by --texts has number values"):
+        fit_texts(title=["", "", "1", "2"])
+
+
 def test_one_title_that_is_a_number_is_a_title():
     (spec,), found = fit_texts(title=["1984", "1984 again", "", ""])
     assert encode_text(spec, found["title"], ["1984"]).tolist() == [[2, 0, 0]]

@@ -39,21 +39,21 @@ def test_a_batch_may_be_all_empty_or_nothing():
 def test_the_vocabulary_holds_what_is_frequent_most_frequent_first():
     texts = np.array(["b a c", "b a", "b d", "once"], object)
     # b 3 times, a twice; c, d and once are rare, so that the unknown row is trained.
-    assert fit_vocabulary(texts, 10) == ["b", "a"]
-    assert fit_vocabulary(texts, 1) == ["b"]
-    assert fit_vocabulary(texts, 10, min_count=1) == ["b", "a", "c", "d", "once"]
+    assert fit_vocabulary([texts], 10) == ["b", "a"]
+    assert fit_vocabulary([texts], 1) == ["b"]
+    assert fit_vocabulary([texts], 10, min_count=1) == ["b", "a", "c", "d", "once"]
 
 
 def test_the_vocabulary_of_nothing_is_empty():
-    assert fit_vocabulary(np.array([], object), 10) == []
-    assert fit_vocabulary(np.array(["", "!"], object), 10) == []
+    assert fit_vocabulary([np.array([], object)], 10) == []
+    assert fit_vocabulary([np.array(["", "!"], object)], 10) == []
 
 
 def test_the_vocabulary_does_not_depend_on_how_many_texts_are_held():
     texts = np.array([f"word{i % 7} word{i % 3}" for i in range(50)], object)
-    whole = fit_vocabulary(texts, 10)
-    assert fit_vocabulary(texts, 10, at_once=4) == whole
-    assert fit_vocabulary(texts[::-1], 10, at_once=4) == whole
+    whole = fit_vocabulary([texts], 10)
+    assert fit_vocabulary([texts], 10, at_once=4) == whole
+    assert fit_vocabulary([texts[9::-1], texts[10:]], 10, at_once=4) == whole
 
 
 def test_looks_tokens_up_and_pads():
