@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from experiments.performance import bench
+from experiments.performance import bench, growth
 
 ROOT = Path(__file__).parents[1]
 
@@ -160,3 +161,33 @@ def test_a_script_names_what_the_package_has(script):
         if not hasattr(importlib.import_module(module), name) and not importable(f"{module}.{name}")
     ]
     assert not missing
+
+
+def test_the_tables_of_a_cell_have_what_it_says(tmp_path):
+    cell = growth.Cell(items=30, periods=25, values=8, tags=3, characters=50)
+    growth.write_tables(tmp_path, cell)
+    items, counts = (pq.read_table(tmp_path / name) for name in ("items", "counts"))
+    assert len(items) == len(set(items["item_id"].to_pylist())) == 30
+    tags = items["tags"].to_pylist()
+    assert {len(set(of_item)) for of_item in tags} == {3}
+    assert len(set().union(*tags)) == 8
+    assert max(map(len, items["title"].to_pylist())) <= 50
+    keys = set(zip(counts["item_id"].to_pylist(), counts["period"].to_pylist(), strict=True))
+    assert len(keys) == len(counts) == 30 * growth.COUNTS_PER_ITEM
+    assert {period for _, period in keys} <= set(range(25))
+
+
+def test_growth_is_that_above_the_smallest_value():
+    assert growth.exponent([1, 10, 100], [6.0, 15.0, 105.0]) == "1.00"  # 5 + value
+    assert growth.exponent([1, 10, 100], [1.0, 100.0, 10000.0]) == "**1.92**"
+    assert growth.exponent([1, 10], [1.0, 10.0]) == "1.00"
+    assert growth.exponent([1, 10], [1.0, 1.1]) == "="
+
+
+def test_a_page_of_growth_shows_what_was_refused():
+    small = {"prepare": {"cpu": 1.0, "peak": 1e9, "disk": 1e8}, "step": {"cpu": 0.01}}
+    found = {1: small, 10: {"prepare": {"refused": "too large"}}}
+    lines = growth.table("tags", found)
+    assert "| prepare | CPU s | 1 | – |  |" in lines
+    assert "| step | CPU ms per step | 10 | – |  |" in lines
+    assert "10, prepare: refused, “too large”" in lines
