@@ -449,7 +449,7 @@ def page_head(arguments) -> list[str]:
         f"{machine()['processor']}, limited to {arguments.memory} of memory. Each factor starts "
         f"from 10,000 items, 60 periods, 1,000 tags to choose from, one tag per item and titles of "
         f"100 characters. Exponents above {STEEP} are bold; `=` is less than a fifth above the "
-        "smallest value.",
+        "smallest value. [Costs that grew faster](growth_fixes.md) before.",
     ]
 
 
