@@ -1,32 +1,41 @@
 """What scoring a catalogue costs, from Parquet to Parquet, and whether a killed job loses items.
 
-    python experiments/performance/catalogue.py [--items=10000000] [--directory=DIR] [--output=FILE]
+    python experiments/performance/catalogue.py [--items=10000000] [--rounds=3] [--directory=DIR]
+        [--ways=1,3,4] [--inputs=age,calendar] [--kills] [--output=FILE]
 
-Simulates a catalogue (two taxonomies, six other categories, text and image vectors of 64 numbers
-each, counts of the last six days), trains MMNet of the published size on its first items, and
-scores all of them by `python -m mmnet.predict` in each of the ways below, with two processes of
-one core. The first job is killed (SIGKILL, with all its processes) twice on the way and started
-again. Rates are items over wall seconds of whole commands, interpreter start, first pass and
-writing included; what a killed session had scored but not written is paid for again. Peak memory
-is the largest sum over all processes of what each holds resident, mapped files counted in each,
-sampled every .2 s. The first pass is that of the last session; one that was killed leaves its own
-to the next.
+Simulates a catalogue (two taxonomies, six other categories, a release date, text and image vectors
+of 64 numbers each, counts of the last six days), trains MMNet of the published size on its first
+items, and scores all of them by `python -m mmnet.predict` with two processes, in several ways.
+All take turns, round by round, so that a machine whose speed drifts does not favor one; ratios are
+formed within a round. `--kills` adds a job that is killed (SIGKILL, with all its processes) twice
+on the way and started again.
+
+Seconds are of whole commands, interpreter start, first pass and writing included; CPU seconds are
+of all their processes. Peak memory is the largest sum over all processes of what each holds
+resident, mapped files counted in each, sampled every .2 s. Where a first pass is computed, the kept
+ones are removed before; where it is found, an earlier job on the same tables has made it.
 """
 
+import functools
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import bench
 
 FILE_ITEMS = 500_000
-TRAIN_ITEMS = 20_000
+TRAIN_ITEMS, TRAIN_TURNS = 2_000, 6
 DAYS, VECTOR = 6, 64
+FIRST_DAY, OLDEST = "2024-03-04", 30
+"""First day of the training log, and days before it in which items are released."""
 CATEGORIES = {
     "category": 40,
     "author": 50_000,
@@ -41,8 +50,24 @@ KILLS = (0.3, 0.7)
 """Shares of the blocks after which the first job is killed."""
 GOALS = (
     "Goals: complete and without duplicates after two kills, peak ≤ 8 GB, float32 ≥ 15,000 "
-    "items/s; static parts kept ≥ 1.5 × that, bfloat16 ≥ 3 × that where the processor has it."
+    "items/s; static parts and first pass found ≥ 1.6 × float32, bfloat16 with them ≥ 2.2 × where "
+    "the processor has it; a finished job started again ends within seconds."
 )
+FLOAT32, AGAIN = "float32", "float32, a finished job again"
+COMPUTED = "float32, static parts and first pass computed and kept"
+KEPT = ("--runtime=openvino", "--precision=bfloat16")
+WAYS: dict[str, tuple[tuple[str, ...], bool, bool]] = {
+    "float32, killed twice": ((), False, False),
+    FLOAT32: ((), False, False),
+    COMPUTED: ((), True, False),
+    "float32, static parts found": ((), True, False),
+    "float32, static parts and first pass found": ((), True, True),
+    AGAIN: ((), False, False),
+    "bfloat16, static parts found": (KEPT, True, False),
+    "bfloat16, static parts and first pass found": (KEPT, True, True),
+}
+"""Name -> flags, whether there is `--static_cache`, and whether it keeps its first passes."""
+KILLED = next(iter(WAYS))
 
 
 def write_catalogue(directory: Path, items: int) -> None:
@@ -63,6 +88,8 @@ def write_catalogue(directory: Path, items: int) -> None:
             drawn = np.minimum(stream.zipf(1.3, size), values) - 1
             effect += 0.3 * np.sin(drawn)
             columns[name] = bench.words(name, values, drawn)
+        days = np.datetime64(FIRST_DAY) - stream.integers(0, OLDEST, size).astype("m8[D]")
+        columns["released"] = pa.array(days)
         lengths = stream.integers(1, 4, size)
         tags = np.minimum(stream.zipf(1.3, lengths.sum()), TAGS) - 1
         offsets = pa.array(np.append(0, np.cumsum(lengths)).astype(np.int32))
@@ -75,17 +102,23 @@ def write_catalogue(directory: Path, items: int) -> None:
         file = f"part-{number:04d}.parquet"
         pq.write_table(table, directory / "items" / file, row_group_size=100_000)
         counts, item = bench.counts(stream, ids, 1 / (1 + np.exp(-effect)), DAYS)
-        pq.write_table(counts, directory / "counts" / file)
+        pq.write_table(of_turn(counts, TRAIN_TURNS - 1), directory / "counts" / file)
         if not number:
             few = min(size, TRAIN_ITEMS)
             pq.write_table(table.slice(0, few), directory / "train" / "items.parquet")
             kept = counts.filter(pa.array(item < few))
-            # The window and two more periods, to validate and to test on.
-            more = [kept]
-            for extra in (1, 2):
-                again = kept["period"].to_numpy() + DAYS * extra
-                more.append(kept.set_column(1, "period", pa.array(again)))
-            pq.write_table(pa.concat_tables(more), directory / "train" / "counts.parquet")
+            # So many days that weekdays can be learned, to validate and to test on.
+            turns = [of_turn(kept, turn) for turn in range(TRAIN_TURNS)]
+            pq.write_table(pa.concat_tables(turns), directory / "train" / "counts.parquet")
+
+
+def of_turn(counts, turn: int):
+    """Counts with dates: the same counts as in all turns, `DAYS` later in each."""
+    import numpy as np
+    import pyarrow as pa
+
+    days = (counts["period"].to_numpy() + DAYS * turn).astype("m8[D]")
+    return counts.set_column(1, "period", pa.array(np.datetime64(FIRST_DAY) + days))
 
 
 def columns(items: Path) -> list[str]:
@@ -97,18 +130,20 @@ def columns(items: Path) -> list[str]:
         f"--categoricals={','.join(others)}",
         f"--vectors=text:{items}",
         f"--vectors=image:{items}",
+        "--release=released",
     ]
 
 
-def train(directory: Path) -> Path:
+def train(directory: Path, inputs: str) -> Path:
     """A run directory of the published model, fitted for one short epoch."""
-    run = directory / "run"
+    run = directory / f"run-{inputs.replace(',', '-')}".removesuffix("-")
     if not (run / "export").exists():
         tables = directory / "train"
         bench.run(
             *("-m", "mmnet.train", *columns(tables / "items.parquet")),
             *(f"--counts={tables / 'counts.parquet'}", "--epochs=1", "--batch_size=512"),
             *("--min_target_clicks=20", f"--run_dir={run}", "--patience=1"),
+            *([f"--inputs={inputs}"] if inputs else []),
         )
     return run / "export"
 
@@ -127,20 +162,46 @@ def resident(pid: int) -> int:
     return total
 
 
-def score(directory: Path, export: Path, name: str, flags: list[str], kills: tuple[float, ...]):
-    """Runs one job to its end; returns its seconds, peak bytes, and what the command printed."""
-    output = directory / f"scores-{name}"
+class Measured(NamedTuple):
+    """What one job took.
+
+    Attributes:
+        seconds: wall seconds of its sessions.
+        cpu_seconds: CPU seconds of all their processes, as far as these were not killed.
+        first_pass_seconds: wall seconds of the first pass of the last session.
+        peak_bytes: the most memory of all processes together.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    first_pass_seconds: float
+    peak_bytes: int
+
+
+def score(directory: Path, export: Path, name: str, items: int) -> Measured:
+    """Runs one job to its end, and checks its scores."""
+    flags, cached, found = WAYS[name]
+    output = directory / f"scores-{short(FLOAT32 if name == AGAIN else name)}"
+    if name != AGAIN:
+        shutil.rmtree(output, ignore_errors=True)
+    elif not output.exists():
+        raise SystemExit(f"{AGAIN!r} needs the scores of {FLOAT32!r}; run both")
+    static = directory / "static"
+    if name == COMPUTED:
+        shutil.rmtree(static, ignore_errors=True)
+    if not found:
+        shutil.rmtree(static / "first_passes", ignore_errors=True)
     command = [
         *(sys.executable, "-m", "mmnet.predict", f"--saved_model={export}"),
         *columns(directory / "items"),
         *(f"--counts={directory / 'counts'}", f"--output={output}", "--processes=2", *flags),
+        *([f"--static_cache={static}"] if cached else []),
     ]
-    blocks, told, seconds, peak = 0, "", 0.0, 0
-    for part in (*kills, 1.0):
+    blocks, seconds, peak = 0, 0.0, 0
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    for part in (*(KILLS if name == KILLED else ()), 1.0):
         start = time.perf_counter()
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
         while process.poll() is None:
             time.sleep(0.2)
             peak = max(peak, resident(process.pid))
@@ -150,11 +211,20 @@ def score(directory: Path, export: Path, name: str, flags: list[str], kills: tup
             if not blocks and (output / "_survey").exists():
                 blocks = count_blocks(directory)
         seconds += time.perf_counter() - start
-        told = process.communicate()[0]
         print(f"  {name}: session ended with {process.returncode}", file=sys.stderr)
     if process.returncode:
         raise SystemExit(f"{name} failed: {command}")
-    return seconds, peak, told
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    check(output, items)
+    # A finished job makes no first pass, and leaves the budget of the one before.
+    budget = json.loads((output / "_budget.json").read_text())
+    return Measured(seconds, cpu, 0.0 if name == AGAIN else budget["survey_seconds"], peak)
+
+
+def short(name: str) -> str:
+    """The name of a way, as part of a path."""
+    return name.replace(", ", "-").replace(" ", "_")
 
 
 def count_blocks(directory: Path) -> int:
@@ -164,91 +234,82 @@ def count_blocks(directory: Path) -> int:
     return len(parquet.open_table(str(directory / "items"), "items").blocks(65_536))
 
 
-def check(directory: Path, name: str, items: int) -> None:
+def check(output: Path, items: int) -> None:
     """Every item once, and nothing else."""
     import numpy as np
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    scores = pq.read_table(
-        directory / f"scores-{name}", columns=["item_id", "predicted_share_rate"]
-    )
+    scores = pq.read_table(output, columns=["item_id", "predicted_share_rate"])
     assert scores.num_rows == pc.count_distinct(scores["item_id"]).as_py() == items
     assert np.isfinite(scores["predicted_share_rate"].to_numpy()).all()
 
 
 def main() -> None:
-    """Runs every way in turn and prints the table after each."""
+    """Runs all ways in turn, and prints the table."""
+    numbers = ", ".join(f"{number}: {name}" for number, name in enumerate(WAYS))
     arguments = bench.options(
         __doc__,
         items=10_000_000,
+        rounds=3,
         directory="",
-        ways={"default": "", "help": "their numbers, or none: only the table"},
+        inputs="age,calendar",
+        kills=False,
+        ways={"default": "", "help": f"numbers of the ways; default: all that can run ({numbers})"},
     )
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(arguments.directory or scratch)
         if not (directory / "items").exists():
             write_catalogue(directory, arguments.items)
-        export = train(directory)
-        cache = f"--static_cache={directory / 'static'}"
-        ways = {
-            "float32, killed twice": ([], KILLS),
-            "float32": ([], ()),
-            "float32, static parts computed and kept": ([cache], ()),
-            "float32, static parts found": ([cache], ()),
-            "fastest runtime": (["--runtime=fastest"], ()),
-            "fastest runtime, static parts found": (["--runtime=fastest", cache], ()),
-            "bfloat16": (["--runtime=openvino", "--precision=bfloat16"], ()),
-            "bfloat16, static parts found": (
-                ["--runtime=openvino", "--precision=bfloat16", cache],
-                (),
-            ),
-        }
-        chosen = range(len(ways))
+        export = train(directory, arguments.inputs)
+        names = [name for name in WAYS if name != KILLED or arguments.kills]
         if arguments.ways:
-            chosen = [int(n) for n in arguments.ways.split(",") if n.isdigit()]
-        measured = directory / "measured.json"  # of ways that were run before, too
-        known = json.loads(measured.read_text()) if measured.exists() else {}
-        for number in chosen:
-            name, (flags, kills) = list(ways.items())[number]
-            short = name.replace(", ", "-").replace(" ", "_")
-            seconds, peak, told = score(directory, export, short, flags, kills)
-            check(directory, short, arguments.items)
-            budget = json.loads((directory / f"scores-{short}" / "_budget.json").read_text())
-            known[name] = {
-                "items": arguments.items,
-                "seconds": seconds,
-                "first_pass_seconds": budget["survey_seconds"],
-                "peak_bytes": peak,
-            }
-            measured.write_text(json.dumps(known, indent=1))
-            print(told, flush=True)
-    lines = table({name: known[name] for name in ways if name in known})
+            chosen = map(int, arguments.ways.split(","))
+            names = [list(WAYS)[number] for number in sorted(set(chosen))]
+        run = [name for name in names if has_bfloat16() or not name.startswith("bfloat16")]
+        variants = {
+            name: functools.partial(score, directory, export, name, arguments.items) for name in run
+        }
+        measured = bench.turns(variants, arguments.rounds)
+    lines = table(arguments.items, arguments.inputs, {name: measured.get(name) for name in names})
     bench.publish(lines, arguments.output)
 
 
-def table(known: dict[str, dict]) -> list[str]:
-    """What was measured, as lines of Markdown."""
+def table(items: int, inputs: str, measured: dict[str, list[Measured] | None]) -> list[str]:
+    """What was measured, as lines of Markdown: medians (least to most)."""
     lines = [
-        "| way | wall, s | of it first pass, s | items/s | × float32 | peak memory, GB |",
+        "| way | wall, s | × float32 | CPU, s | of the wall, first pass, s | peak memory, GB |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    first = known.get("float32")
-    for name, one in known.items():
-        rate = one["items"] / one["seconds"]
-        times = rate * first["seconds"] / first["items"] if first else float("nan")
+    float32 = measured.get(FLOAT32)
+    for name, found in measured.items():
+        if found is None:
+            lines.append(f"| {name} | not measured: the processor has no bfloat16 | | | | |")
+            continue
+        seconds = [one.seconds for one in found]
+        times = "—"
+        if float32:
+            times = bench.spread(bench.ratios([one.seconds for one in float32], seconds))
         lines.append(
-            f"| {name} | {one['seconds']:.0f} | {one['first_pass_seconds']:.0f} | {rate:,.0f} "
-            f"| {times:.2f} | {one['peak_bytes'] / 1e9:.2f} |"
+            f"| {name} | {bench.spread(seconds, '.0f')} | {times} "
+            f"| {bench.spread([one.cpu_seconds for one in found], '.0f')} "
+            f"| {bench.spread([one.first_pass_seconds for one in found], '.0f')} "
+            f"| {max(one.peak_bytes for one in found) / 1e9:.2f} |"
         )
-    items = {one["items"] for one in known.values()}
-    about = f"{min(items):,} items, two processes of one core each; {processor()}. {GOALS}"
+    reads = f" The model also reads {inputs.replace(',', ' and ')}." if inputs else ""
+    about = f"{items:,} items, two processes of one core each; {processor()}.{reads} {GOALS}"
     return ["# A catalogue", "", about, "", *lines]
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16."""
+    from mmnet.serving import runtimes
+
+    return runtimes.has_bfloat16()
 
 
 def processor() -> str:
     """What computes."""
-    from mmnet.serving.runtimes import has_bfloat16
     from mmnet.training.records import machine
 
     with_or_without = "with" if has_bfloat16() else "without"

@@ -395,7 +395,9 @@ class DatasetInputs:
         return self._items.pieces(rows, blocks=blocks)
 
     def identity(self, block: Block, rows: slice) -> str:
-        """Returns a hash of the fingerprint of the dataset and the rows."""
+        """Returns a hash of the fingerprint of the dataset, if it has one, and the rows."""
+        if not self._data.fingerprint:  # it was not prepared in a directory
+            return ""
         return kept_pass.hashed([self._data.fingerprint, block.file, rows.start, rows.stop])
 
     def history(self, piece: Table) -> Arrays:
