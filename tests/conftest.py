@@ -16,9 +16,12 @@ import hypothesis
 import pytest
 from PIL import Image
 
+from mmnet.console import Progress
+
 # A machine that does other work too may need seconds for what takes milliseconds.
 hypothesis.settings.register_profile("no_deadline", deadline=None)
 hypothesis.settings.load_profile("no_deadline")
+Progress.__init__.__kwdefaults__ |= {"silence": 3600.0, "every": 3600.0}
 
 SIMULATED = [
     "--source=simulated",

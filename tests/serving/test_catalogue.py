@@ -4,7 +4,6 @@ import errno
 import importlib.util
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -79,8 +78,7 @@ def parts(output):
 def refused(run_dir, catalogue, capsys, *more):
     arguments = flags(run_dir, catalogue, *more)
     assert driver.run(PredictConfig, "", "predict", arguments) == driver.WRONG_INPUT
-    *progress, error = capsys.readouterr().err.splitlines()
-    assert all(re.search(r": \d+ s, [\d,]+ of [\d,]+$", line) for line in progress)  # if it is slow
+    (error,) = capsys.readouterr().err.splitlines()
     return error
 
 

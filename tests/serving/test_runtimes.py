@@ -73,6 +73,19 @@ def test_a_row_scores_the_same_in_any_batch(runtime, directory, cache, rows):
         np.testing.assert_allclose(scorer(part)[OUTPUT], wanted[:size], rtol=1e-5, atol=1e-5)
 
 
+def test_a_row_scores_the_same_in_any_place_of_a_tile_to_the_bit(run_dir):
+    score = opened(run_dir / "export", "serving_default")
+    draw = np.random.default_rng(0)
+    tile = {
+        name: (draw.random((TILE, *shape)) * 3).astype(dtype)
+        for name, (dtype, shape) in score.inputs.items()
+    }
+    wanted = score(tile)[OUTPUT]
+    for places in (1, 2, 5, 77, TILE // 2):
+        moved = score({name: np.roll(array, places, axis=0) for name, array in tile.items()})
+        np.testing.assert_array_equal(moved[OUTPUT], np.roll(wanted, places))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "window"),
