@@ -91,7 +91,8 @@ class Variant:
             trained, self.batches, options.steps, flags, rate_scale=spec.rate_scale
         )
         self.steps = options.steps
-        self.loss = self.train()[1]  # compiles, too
+        self.loss = self.train()[1]
+        self.train()  # the first two rounds may trace and compile
 
     def train(self) -> tuple[float, float]:
         """Steps per second of one round, and the mean loss of its steps."""
@@ -136,7 +137,8 @@ def main() -> None:
         "",
         f"`python experiments/performance/devices.py --devices={options.devices} "
         f"--precision={options.precision} --batch_size={options.batch_size} "
-        f"--steps={options.steps} --rounds={options.rounds}`, "
+        f"--steps={options.steps} --units={options.units}{' --nojit' * options.nojit} "
+        f"--rounds={options.rounds}`, "
         f"{bench.versions('tensorflow', 'keras')}; {seen}.",
         "",
         "Steps per second: median of the rounds (least to most). The ratio to the first row is "
