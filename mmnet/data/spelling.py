@@ -201,6 +201,8 @@ def spelled(value: Any) -> str:
     if isinstance(value, decimal.Decimal):
         value = f"{value:f}"
     text = str(value).strip()
+    if len(text) not in (4, 5) and not (text.endswith("0") and "." in text):
+        return text  # what no pattern below can match: true, false, and .0 at the end
     if re.fullmatch(TRUTH[1:-1], text):
         return text.lower()
     return re.sub(WHOLE, r"\1", re.sub(ZERO, r"\1", text))

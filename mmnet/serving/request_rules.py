@@ -83,6 +83,8 @@ class Rules:
     def _of_input(self, name: str, array: np.ndarray) -> str:
         if array.dtype == object:
             return _of_text(name, array)
+        if self._is_good(name, array):
+            return ""
         if array.dtype.kind == "f":
             bad = ~np.isfinite(array)
             if name in self.may_be_unknown:
@@ -97,6 +99,16 @@ class Rules:
             if bad.any():
                 return _refused(name, array, bad, rule)
         return ""
+
+    def _is_good(self, name: str, array: np.ndarray) -> bool:
+        """Checks all values at once; False also where only a look at each of them can tell."""
+        if not array.size:
+            return True
+        if name not in self.limits:
+            return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+        low, high, _ = self.limits[name]
+        inside = low <= array.min() and array.max() <= high  # false for NaN
+        return bool(inside and (name not in self.whole or (array == np.floor(array)).all()))
 
     def _of_shares(self, arrays: Arrays, of_clicks: str, of_shares: str) -> str:
         clicks, shares = arrays.get(of_clicks), arrays.get(of_shares)

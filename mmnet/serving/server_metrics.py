@@ -62,9 +62,12 @@ class ServerMetrics:
             **more,
         )
 
+        # A look-up of labels by the client library takes a lock and converts each of them to text.
+        self._of = functools.cache(lambda metric, *labels: metric.labels(*labels))
+
     def answered(self, protocol: str) -> None:
         """Counts a request that was answered."""
-        self._requests.labels(protocol, "answered").inc()
+        self._of(self._requests, protocol, "answered").inc()
 
     def failed(self, protocol: str) -> None:
         """Counts a request that an error of the server ended."""
@@ -92,10 +95,10 @@ class ServerMetrics:
             seconds: that the model took.
             unknown: number of unknown values by field.
         """
-        self._rows.labels(model, signature).inc(rows)
-        self._seconds.labels(model, signature).observe(seconds)
+        self._of(self._rows, model, signature).inc(rows)
+        self._of(self._seconds, model, signature).observe(seconds)
         for field, number in unknown.items():
-            self._unknown.labels(model, field).inc(number)
+            self._of(self._unknown, model, field).inc(number)
 
 
 @functools.cache
