@@ -174,6 +174,21 @@ def test_both_protocols_answer_the_same(application):
     assert outputs["probability"] == [rows["predictions"][0]["probability"]]
 
 
+def test_a_request_is_answered_as_by_the_path_that_is_mlservers_own(application):
+    """MLServer answers two paths by one function; one of them has a route of ours."""
+    bodies = [{"inputs": [USER, ITEM]}, {"id": "7", "inputs": [USER, ITEM]}, {"inputs": [USER]}]
+    for body in (*(json.dumps(one).encode() for one in bodies), b"{"):
+        status, answer = application.post(INFER, body)
+        wanted = application.post(INFER.replace("infer", "generate"), body)
+        for one in (answer, wanted[1]):  # of each request anew
+            one.pop("id" if body == json.dumps(bodies[0]).encode() else "", None)
+            for name in ("model_seconds", "model_microseconds"):
+                one.get("parameters", {}).pop(name, None)
+        assert (status, answer) == wanted
+    first, *_ = application.app.router.routes
+    assert type(first).__name__ == "Route"  # not FastAPI's
+
+
 @pytest.mark.parametrize("path", [PREDICT, INFER])
 @pytest.mark.parametrize(
     ("chunks", "headers", "told"),
