@@ -25,9 +25,9 @@ Precision = Literal["float32", "bfloat16"]
 RUNTIMES: tuple[Runtime, ...] = ("tensorflow", "xla", "onnx", "openvino")
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 TILE = 240
-"""Number of rows computed at a time: their activations fit into a core's cache. Products of matrices
-take up to 48 rows at once, depending on the processor, and add up those left over in another order;
-in a multiple of 48 none are left over, so a row has the same score in every place."""
+"""Rows computed at a time: their activations fit into a core's cache. Matrix products take up to 48
+rows at once, depending on the processor, and add up those left over in another order. A multiple of
+48 leaves none over, so a row has the same score in every place."""
 SIZES = (1, 16, TILE)
 """Batch sizes of runtimes that compile for a size; a smaller batch is padded to the next size."""
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
