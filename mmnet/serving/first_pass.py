@@ -101,6 +101,7 @@ def survey(
     first_period = counted.first_period + last + 1 - window
     release = counted.release - (last + 1 - window)
     np.save(directory / "release.npy", release, allow_pickle=False)
+    np.save(directory / "release_given.npy", counted.release_given, allow_pickle=False)
     panel = Panel(
         item_ids=np.arange(len(release)),  # means only need row numbers, not ids
         **rates[""]._asdict(),

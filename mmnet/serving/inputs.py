@@ -205,6 +205,7 @@ class _TableInputs:
             return np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
         self._release, self._origins = array("release"), array("origins")
+        self._release_given = array("release_given")
         rates = ("", *(rate.name for rate in fitted.spec.rates))
         self._counts = {
             rate: Counts(*(array(name) for name in first_pass.names_of(rate))) for rate in rates
@@ -276,6 +277,7 @@ class _TableInputs:
                 release=self._release[rows],
                 calendar=fitted.calendar,
                 first_period=self.first_period,
+                release_given=self._release_given[rows],
             )
             means = [taxonomy.means(panel, piece) for taxonomy in self._taxonomies[rate]]
             _, _, channels = histories.shape(len(piece), fitted.spec.window, fitted.spec)

@@ -51,6 +51,37 @@ def test_items_are_read_as_training_reads_them(data, tmp_path, of):
     np.testing.assert_array_equal(inputs.groups(piece, category), wanted["field_category"][:, 0])
 
 
+def test_a_further_rate_is_read_before_the_first_click_of_the_main_one(tmp_path):
+    rows = [
+        (f"i{one}", day, 9 * (day > one), 8, day) for one in range(4) for day in range(9)
+    ]
+    names = ["item_id", "period", "clicks", "views", "likes"]
+    counts = pd.DataFrame(rows, columns=names).assign(shares=0)
+    counts.to_csv(tmp_path / "counts.csv", index=False)
+    pd.DataFrame({"item_id": ["i0", "i1", "i2", "i3"]}).to_csv(tmp_path / "items.csv", index=False)
+    flags = TableFlags(
+        counts=str(tmp_path / "counts.csv"),
+        items=str(tmp_path / "items.csv"),
+        rate=("like=likes/views",),
+        also_predict=("like",),
+    )
+    task = TaskFlags(window=3, min_target_clicks=1, min_test_rows=1)
+    data = pipeline.prepare(input_tables.load_tables(flags, task), flags, task)
+    source = TableSource(input_tables.open_tables(flags), data.fitted)
+    (tmp_path / "survey").mkdir()
+    source.survey("2", tmp_path / "survey")
+    inputs = source.inputs(tmp_path / "survey")
+    (piece,) = inputs.pieces(4)
+    read = inputs.history(piece)
+    everyone = np.arange(4, dtype=np.int32)
+    ((_, wanted),) = Windows(data).batches(Examples(everyone, np.full_like(everyone, 2)))
+    for name, array in read.items():
+        np.testing.assert_array_equal(array, wanted[name], err_msg=name)
+    # Item 3 has no click yet, and 0, 1 and 2 likes of 8 views.
+    np.testing.assert_array_equal(read["missing_flag"][3], np.ones(3))
+    np.testing.assert_array_equal(read["missing_flag_like"][3], np.zeros(3))
+
+
 def test_values_of_a_quota_are_known_by_their_hashes(data, tmp_path):
     hashed = {
         name: value_hashes.hash_vocabulary(values, name)
