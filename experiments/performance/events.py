@@ -31,7 +31,7 @@ DAYS = {
     "SQL": "timestamp::date",
     "SQL, tuned": "date '1970-01-01' + (epoch_us(timestamp) // 86400000000)::integer",
 }
-GOALS = "Goals: wall ≤ 1.2 × SQL, tuned, peak ≤ 2 GB, faster than pandas at no more than half its peak."
+GOALS = "Goals: wall ≤ 1.2 × SQL, tuned, peak ≤ 2 GB, faster than pandas at half its peak or less."
 
 
 def write_events(path: Path, *, clicks: int, items: int, days: int) -> Path:

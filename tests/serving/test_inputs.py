@@ -52,9 +52,7 @@ def test_items_are_read_as_training_reads_them(data, tmp_path, of):
 
 
 def test_a_further_rate_is_read_before_the_first_click_of_the_main_one(tmp_path):
-    rows = [
-        (f"i{one}", day, 9 * (day > one), 8, day) for one in range(4) for day in range(9)
-    ]
+    rows = [(f"i{one}", day, 9 * (day > one), 8, day) for one in range(4) for day in range(9)]
     names = ["item_id", "period", "clicks", "views", "likes"]
     counts = pd.DataFrame(rows, columns=names).assign(shares=0)
     counts.to_csv(tmp_path / "counts.csv", index=False)
