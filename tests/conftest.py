@@ -94,14 +94,15 @@ def simulated_flags():
 def made_once(tmp_path_factory):
     """`made_once(name, make)`: a directory or file that the first process to need it makes.
 
-    `make` receives its path. No test writes there; one that has to works on a copy.
+    `make` receives its path. No test writes there; one that has to works on a copy. Several
+    sessions on one state of the code can share what they make, in the directory MADE_ONCE.
     """
     base = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent  # of all workers of this session
+    place = pathlib.Path(os.environ.get("MADE_ONCE") or base / "made_once")
 
     def made(name, make):
-        place = base / "made_once"
         place.mkdir(exist_ok=True)
         path, done = place / name, place / f".{name}.done"
         with open(place / f".{name}.lock", "w") as lock:

@@ -20,7 +20,7 @@ SCRIPT = Path(__file__).parents[1] / "experiments" / "reliability" / "kill_many.
 def test_five_kills_lose_and_break_nothing(tmp_path):
     log = tmp_path / "log.md"
     seed = os.getpid()  # other moments in every run; the log says which
-    flags = ["--kills=5", f"--seed={seed}", f"--output={log}", "--signals=KILL,TERM"]
+    flags = ["--kills=5", f"--seed={seed}", f"--output={log}", "--signals=KILL,TERM", "--forked"]
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *flags], capture_output=True, text=True, check=False
     )

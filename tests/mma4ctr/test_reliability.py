@@ -206,7 +206,7 @@ def test_a_run_on_a_prepared_dataset_is_gone_on_with_by_its_directory_alone(tmp_
 
 @pytest.mark.slow
 def test_whatever_the_other_drivers_are_killed_at_they_end_the_same(
-    straight, tmp_path, monkeypatch
+    straight, tmp_path, monkeypatch, undrawn
 ):
     place = tmp_path / "run"
     shutil.copytree(straight, place)
