@@ -22,7 +22,7 @@ from mmnet.data.zones import DAY, SECOND
 ANCHOR = pd.Timestamp("1970-01-05")
 """Periods are counted from this Monday, so that their borders never depend on the data."""
 
-ANCHOR_MICROS = int(ANCHOR.timestamp()) * SECOND
+_ANCHOR = int(ANCHOR.timestamp()) * SECOND
 MAX_PERIODS = 20_000
 
 BY_COLUMN = TableFlags()
@@ -124,7 +124,7 @@ class Calendar(BaseModel):
         """
         if self.months:
             return (time_texts.month_of(local // DAY) - 12 * 1970) // self.months
-        return (local - ANCHOR_MICROS) // (self.width * SECOND)
+        return (local - _ANCHOR) // (self.width * SECOND)
 
     def start(self, number: int) -> pd.Timestamp:
         """Returns the first moment of a bin, on the clock."""

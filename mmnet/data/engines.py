@@ -127,22 +127,6 @@ class Engine:
             return _builtin("unix_micros", "int64", time)
         return (time.epoch_seconds() * ibis.literal(1_000_000, "int64")).cast("int64")
 
-    def hashes(self, column: ir.Value) -> bool:
-        """Checks whether `hashed` takes a column: a text in DuckDB."""
-        return self.name == "duckdb" and column.type().is_string()
-
-    def hashed(self, column: ir.Value) -> ir.IntegerValue:
-        """Returns a hash of each value, null too, in 64 bits; two values may have the same one."""
-        return _builtin("hash", "uint64", column)
-
-    def quotient(self, number: ir.IntegerValue, by: int) -> Any:
-        """Returns whole numbers of 0 or more, divided by one and rounded down, without floats."""
-        import ibis
-
-        if self.name != "duckdb":
-            return number // ibis.literal(by, "int64")
-        return _builtin("divide", "int64", number, ibis.literal(by, "int64"))
-
     def timestamp(self, text: ir.StringValue) -> ir.TimestampValue:
         """Parses ISO 8601 text into a timestamp without a zone."""
         if self.name == "pyspark":
@@ -175,7 +159,6 @@ class Events:
         origin: name in messages.
         rows: number of rows, if known.
         rules: what was detected about its files, for the ledger.
-        in_files: whether its rows are in files on this machine, which may be read twice.
     """
 
     data: ir.Table
@@ -183,7 +166,6 @@ class Events:
     origin: str
     rows: int | None = None
     rules: tuple[Rule, ...] = ()
-    in_files: bool = False
 
     def need(self, column: str, flag: str) -> ir.Value:
         """Returns a column that a flag names.
@@ -195,17 +177,14 @@ class Events:
         return self.data[column]
 
 
-def _builtin(name: str, returns: str, *arguments: ir.Value) -> Any:
-    """Calls a built-in function of the engine with one argument or two."""
+def _builtin(name: str, returns: str, argument: ir.Value) -> Any:
+    """Calls a built-in function of the engine with one argument."""
     import ibis
 
-    def unary(first): ...
+    def function(argument): ...
 
-    def binary(first, second): ...
-
-    function: Any = (unary, binary)[len(arguments) - 1]
-    signature = (tuple(argument.type() for argument in arguments), returns)
-    return ibis.udf.scalar.builtin(function, name=name, signature=signature)(*arguments)
+    signature = ((argument.type(),), returns)
+    return ibis.udf.scalar.builtin(function, name=name, signature=signature)(argument)
 
 
 # ----------------------------------------------------------------------------- connecting

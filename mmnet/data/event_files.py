@@ -205,7 +205,7 @@ def events_of(engine: Engine, flags: TableFlags, place: Path) -> Events:
     with engines.errors_explained(f"reading {found.origin}"):
         data, name = engines.read_parquet(engine, paths)
     rules = table_files.rules(flags.events, found.files)
-    return Events(data.select(*columns), name, found.origin, rows, tuple(rules), in_files=True)
+    return Events(data.select(*columns), name, found.origin, rows, tuple(rules))
 
 
 def _columns(found: EventFiles, flags: TableFlags) -> list[str]:

@@ -27,15 +27,11 @@ LOST_DIGITS = -1
 NO_ITEM = 1
 """Number of the rule that an event has an item."""
 
-RULES = -(1 << 62)
-"""This is added to the number of a rule, so that no period has the same number."""
-
 
 class Marking:
     """Events with the number of the rule that each breaks, and the values to count.
 
     Attributes:
-        engine: the engine of the events.
         events: the events table.
         rates: the rates to count.
         when: the time of each event.
@@ -54,7 +50,7 @@ class Marking:
         flags: TableFlags,
         task: TaskFlags,
     ):
-        self.engine, self.events, self.flags = engine, events, flags
+        self.events, self.flags = events, flags
         self.rates = expressions.rates(flags, events.data.columns, events.origin)
         table, self.when = event_times.when(engine, events, events.data, flags, "time_column")
         self.calendar = (
@@ -64,10 +60,7 @@ class Marking:
             self._check_delay()
             table, self.arrived = event_times.when(engine, events, table, flags, "ingestion_column")
         self.table = table.mutate(
-            **{
-                ITEM: _item_text(events, flags),
-                PERIOD: self.when.period(engine, table, self.calendar),
-            },
+            **{ITEM: _item_text(events, flags), PERIOD: self.when.period(table, self.calendar)},
             **{LOST: spelling.lost_in_ibis(table[flags.item_column])},
         )
         if flags.empty_counts == "zero":
@@ -190,74 +183,28 @@ class Marking:
         """Returns sums by item and period; dropped events are under item '' and their rule."""
         import ibis
 
-        # The spelling of an id is searched for in every item or cell, not in every event, unless a
-        # rule about several events needs it.
+        # The spelling of an id is searched for in every cell, not in every event, unless a rule
+        # about several events needs it.
         spelled = any(breaks is None for _, breaks in self.rules)
-        names, distinct = (None, False) if spelled else self._names()
         marked = self.marked(spelled=spelled)
         cells = marked.group_by(
-            item=marked.item if names is None else self.engine.hashed(marked.item),
-            # The period, or the rule among numbers that no period has: one number is a short key.
-            code=ibis.ifelse(marked.rule == 0, marked.period, marked.rule + RULES).cast("int64"),
+            item=marked.item,
+            rule=marked.rule,
+            period=ibis.ifelse(marked.rule == 0, marked.period, marked.rule),
         ).agg(**self._sums(marked))
-        every = {
-            f"denominator_{number}": cells[f"good_{number}"].cast("float64")
-            for number, rate in enumerate(self.rates)
-            if rate.denominator.is_every_event
-        }
-        broken = cells.code < RULES // 2
-        rule = ibis.ifelse(broken, cells.code - RULES, 0).cast("int64")
-        cells = cells.mutate(rule=rule, **every)
-        if names is not None:
-            cells = cells.rename(key="item")
-            cells = cells.join(names, cells.key == names.hashed).drop("key", "hashed")
-        elif not spelled:
-            lost, item = spelling.lost_in_ibis(cells.item), spelling.in_ibis(cells.item)
-            cells = cells.mutate(item=item, lost=lost)
         if not spelled:
-            cases = ((cells.lost, LOST_DIGITS), (cells.item == "", NO_ITEM))
-            cells = cells.mutate(rule=ibis.cases(*cases, else_=cells.rule).cast("int64"))
-            cells = cells.drop("lost")
+            item = spelling.in_ibis(cells.item)
+            lost = spelling.lost_in_ibis(cells.item)
+            rule = ibis.cases((lost, LOST_DIGITS), (item == "", NO_ITEM), else_=cells.rule)
+            cells = cells.mutate(item=item, rule=rule.cast("int64"))
         stays = cells.rule == 0
-        cells = cells.mutate(
+        return cells.group_by(
             item=ibis.ifelse(stays, cells.item, ""),
-            period=ibis.ifelse(stays, cells.code, cells.rule),
-        ).drop("code", "rule")
-        if distinct:
-            return cells
-        return cells.group_by("item", "period").agg(**self._sums_of_sums(cells))
-
-    def _names(self) -> tuple[ir.Table | None, bool]:
-        """Returns the items of the events by the hash of the text in their column.
-
-        A Parquet file has each text once per row group, so DuckDB finds and hashes them in a
-        fraction of the time that it takes to group events by text.
-
-        Returns:
-            Columns `hashed`, `item` and `lost`, or None if texts cannot be represented by hashes;
-            and whether each item has one spelling in the events.
-        """
-        column: Any = self.events.data[self.flags.item_column]
-        if not (self.events.in_files and self.engine.hashes(column)):
-            return None, False
-        raw = self.events.data.select(raw=column).distinct()
-        found = self.engine.computed(
-            raw.select(
-                hashed=self.engine.hashed(raw.raw),
-                item=spelling.in_ibis(raw.raw),
-                lost=spelling.lost_in_ibis(raw.raw),
-            )
-        )
-        counts = found.agg(
-            texts=found.count(), hashed=found.hashed.nunique(), items=found.item.nunique()
-        )
-        (number,) = self.engine.backend.to_pyarrow(counts).to_pylist()
-        if number["hashed"] < number["texts"]:
-            return None, False
-        return found, number["items"] == number["texts"]
+            period=ibis.ifelse(stays, cells.period, cells.rule),
+        ).agg(**self._sums_of_sums(cells))
 
     def _sums(self, marked: ir.Table) -> dict[str, Any]:
-        """Returns the sums of marked events, except denominators that count every good event."""
+        """Returns the sums of marked events."""
         import ibis
 
         sums: dict[str, Any] = {
@@ -265,12 +212,9 @@ class Marking:
             "first_time": marked.time.min(),
             "last_time": marked.time.max(),
         }
-        for number, rate in enumerate(self.rates):
+        for number in range(len(self.rates)):
             good = marked[f"good_{number}"]
-            names = [f"numerator_{number}"]
-            if not rate.denominator.is_every_event:
-                names.append(f"denominator_{number}")
-            for name in names:
+            for name in (f"numerator_{number}", f"denominator_{number}"):
                 # As floats, so that no engine overflows: exact up to 2**53, which is the limit.
                 sums[name] = ibis.ifelse(good, marked[name], 0).cast("float64").sum()
             sums[f"good_{number}"] = good.ifelse(1, 0).cast("int64").sum().cast("int64")
@@ -282,7 +226,7 @@ class Marking:
         found = {
             name: getattr(cells[name], kinds.get(name, "sum"))()
             for name in cells.columns
-            if name not in ("item", "period")
+            if name not in ("item", "rule", "period")
         }
         whole = ("num_events", *(f"good_{number}" for number in range(len(self.rates))))
         return found | {name: found[name].cast("int64") for name in whole}

@@ -42,18 +42,11 @@ class When:
     instant: str | None = None
     is_period: bool = False
 
-    def period(self, engine: Engine, table: ir.Table, calendar: Calendar) -> ir.IntegerValue:
+    def period(self, table: ir.Table, calendar: Calendar) -> ir.IntegerValue:
         """Returns the number of the period in the calendar; null without a time."""
-        local: Any = table[self.local]
         if self.is_period:
-            return local
-        if calendar.months or engine.name != "duckdb":
-            return calendar.bins(local).cast("int64")
-        # Of numbers of 0 or more: Ibis would divide, round and convert floats, in three times the
-        # time. A clock is less than two days from UTC.
-        width = calendar.width * SECOND
-        ahead = 1 - int(calendar.bins(-2 * DAY))
-        return engine.quotient(local - calendars.ANCHOR_MICROS + ahead * width, width) - ahead
+            return table[self.local]
+        return calendar.bins(table[self.local]).cast("int64")
 
     def since(self, other: When, table: ir.Table) -> ir.IntegerValue:
         """Returns microseconds from another time to this one; without zones, by local time."""

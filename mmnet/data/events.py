@@ -6,8 +6,7 @@
 
 Rules are applied in order, and the first one that an event breaks drops it. One pass of the engine
 sums up the others by item and period, and the dropped events by rule, so the ledger and the counts
-come from the same result. Where a pass over the ids alone costs little, it comes first, and events
-are grouped by numbers instead of texts. The engine writes the counts itself.
+come from the same result. The engine writes the counts itself.
 """
 
 from __future__ import annotations
