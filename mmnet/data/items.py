@@ -300,7 +300,7 @@ def _all_numbers(parts: Iterable[np.ndarray]) -> bool:
     found = False
     for texts in parts:
         written = pd.Series(texts[texts != ""], dtype="string")
-        for some in (written[:100], written):  # most texts are told by the first ones
+        for some in (written[:100], written):  # the first ones decide for most texts
             if pd.to_numeric(some, errors="coerce").isna().any():
                 return False
         found = found or len(written) > 0
