@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmnet.checks import InputError
+from mmnet.console import Progress
 from mmnet.serving import export
 from tests.fuzz import assets, command, disturbances, drivers, preparing, readers, requests, stored
-from tests.fuzz.outcomes import Outcome, check_ledger
+from tests.fuzz.outcomes import Outcome, check_ledger, is_expected
 
 
 def ended(check, seeds, place, ready=None, **more):
@@ -106,6 +107,15 @@ def test_a_driver_that_ends_as_it_should_is_fine(code, said, after):
 def test_a_driver_that_ends_otherwise_is_a_fault(code, said, after, fault):
     with pytest.raises(AssertionError, match=fault):
         drivers.judge(PREPARE, code, "", said, BEFORE, after)
+
+
+def test_lines_of_progress_may_stand_before_a_refusal():
+    progress = Progress("making the dataset: items, rates", 60_000)
+    assert is_expected(progress.line())
+    progress.at(20_000)
+    assert is_expected(progress.line())
+    assert is_expected(Progress("making the dataset").line())
+    assert not is_expected("making the dataset: 5 rows were lost")
 
 
 def test_a_ledger_that_loses_rows_is_a_fault():

@@ -30,7 +30,7 @@ from mmnet import config, driver
 from mmnet.mma4ctr import config as clicks_config
 from tests import autograph_files
 from tests.fuzz import disturbances, worlds
-from tests.fuzz.outcomes import HINT, LEDGER_LINE, LONGEST, REFUSED, WELL, check_ledger
+from tests.fuzz.outcomes import LONGEST, REFUSED, WELL, check_ledger, is_expected
 
 OWN_PROCESS = 16
 MOST_SECONDS = 150
@@ -396,11 +396,7 @@ def judge(command, code, printed, said, before, after, flags=()):
         assert not more or "Last lines of" in sentence, f"lines after the sentence: {said}"
         assert sentence.isprintable(), repr(sentence)
         assert 12 < len(sentence) <= LONGEST, f"{len(sentence)} characters: {sentence}"
-        strange = [
-            line
-            for line in lines[:last]
-            if not LEDGER_LINE.fullmatch(line) and not line.startswith((*NOTES, HINT))
-        ]
+        strange = [line for line in lines[:last] if not is_expected(line)]
         assert not strange, f"stderr: {said}"
         kept = [re.compile(pattern) for pattern in command.kept]
         changed = {name for name in changed if not any(one.match(name) for one in kept)}
@@ -419,7 +415,6 @@ def _is_below(name, places):
     return any(name == one or name.startswith(f"{one}/") for one in places)
 
 
-NOTES = ("note: ", "warning: ")
 OUTPUT = re.compile(
     r"--?(output|dataset_dir|run_dir|results|cells|ranking_features|static_cache|encoder_cache"
     r"|engine_spill|engine)="

@@ -8,6 +8,9 @@ from mmnet.driver import INSPECT
 LEDGER_LINE = re.compile(r"  ([\w ,]+): (.+): ([\d,]+) in, ([\d,]+) dropped(  \(.*\))?")
 HINT = f"  {INSPECT}"
 """What stands between the ledger of tables and the sentence that refuses them."""
+PROGRESS = re.compile(r"[a-z].*: \d+ s(, [\d,]+ of [\d,]+)?(, about \d+ s left)?")
+"""What is printed now and then where something takes seconds; see `console.Progress`."""
+NOTES = ("note: ", "warning: ")
 CHAINS = ("counts", "events", "log")
 """Tables whose rules follow one another: what leaves one is what reaches the next."""
 LONGEST = 600
@@ -22,6 +25,13 @@ class Outcome(NamedTuple):
 
 
 WELL, REFUSED = Outcome(well=1), Outcome(refused=1)
+
+
+def is_expected(line):
+    """Whether a line may stand before the sentence of a refusal."""
+    if line.startswith((*NOTES, HINT)):
+        return True
+    return bool(LEDGER_LINE.fullmatch(line) or PROGRESS.fullmatch(line))
 
 
 def check_sentence(sentence):
