@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import gc
 import io
 import os
 import pathlib
@@ -9,6 +10,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -22,6 +24,25 @@ from mmnet.console import Progress
 hypothesis.settings.register_profile("no_deadline", deadline=None)
 hypothesis.settings.load_profile("no_deadline")
 Progress.__init__.__kwdefaults__ |= {"silence": 3600.0, "every": 3600.0}
+# Networks leave few cycles behind, and looking for them would be a twentieth of the tests' time.
+gc.set_threshold(50_000, 20, 20)
+
+
+def pytest_configure(config):
+    """A program that XLA has compiled is loaded by other processes that need the same one.
+
+    TensorFlow compares the whole program before it loads one, and what is loaded computes the same
+    bits. The directory is that of the shared runs, or one for this session.
+    """
+    if "TF_XLA_FLAGS" in os.environ:  # of the user, or of the process that started this one
+        return
+    if not (place := os.environ.get("MADE_ONCE")):
+        place = tempfile.mkdtemp(prefix="compiled-")
+        config.add_cleanup(lambda: shutil.rmtree(place, ignore_errors=True))
+    compiled = pathlib.Path(place, "compiled")
+    compiled.mkdir(parents=True, exist_ok=True)
+    os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={compiled}"
+
 
 SIMULATED = [
     "--source=simulated",

@@ -496,7 +496,7 @@ def test_a_run_killed_three_times_ends_as_if_nothing_had_happened(simulated_flag
         *(sys.executable, "-m", "mmnet.train"),
         *simulated_flags,
         *("--set=units=16", "--epochs=3", "--batch_size=16", "--deterministic"),
-        *("--steps_per_execution=8", "--checkpoint_seconds=0"),
+        *("--steps_per_execution=8", "--checkpoint_seconds=0", "--outputs=predictions"),
     ]
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -527,5 +527,6 @@ def test_a_run_killed_three_times_ends_as_if_nothing_had_happened(simulated_flag
         assert set(wanted.files) == set(found.files)
         for name in wanted.files:
             np.testing.assert_array_equal(found[name], wanted[name], err_msg=f"seed {seed}")
-    metrics_of = [(run / "evaluation" / "metrics.json").read_bytes() for run in (straight, killed)]
-    assert metrics_of[0] == metrics_of[1]
+    for name in ("metrics.json", "predictions.parquet"):
+        whole, resumed = (run / "evaluation" / name for run in (straight, killed))
+        assert whole.read_bytes() == resumed.read_bytes(), name
