@@ -192,6 +192,9 @@ class Marking:
             rule=marked.rule,
             period=ibis.ifelse(marked.rule == 0, marked.period, marked.rule),
         ).agg(**self._sums(marked))
+        cells = cells.mutate(
+            **{name: cells[of].cast("float64") for name, of in self._numbers_of_events().items()}
+        )
         if not spelled:
             item = spelling.in_ibis(cells.item)
             lost = spelling.lost_in_ibis(cells.item)
@@ -212,13 +215,25 @@ class Marking:
             "first_time": marked.time.min(),
             "last_time": marked.time.max(),
         }
+        summed = self._numbers_of_events()
         for number in range(len(self.rates)):
             good = marked[f"good_{number}"]
             for name in (f"numerator_{number}", f"denominator_{number}"):
+                if name in summed:
+                    continue
                 # As floats, so that no engine overflows: exact up to 2**53, which is the limit.
                 sums[name] = ibis.ifelse(good, marked[name], 0).cast("float64").sum()
             sums[f"good_{number}"] = good.ifelse(1, 0).cast("int64").sum().cast("int64")
         return sums
+
+    def _numbers_of_events(self) -> dict[str, str]:
+        """Returns sums that are a number of events -> the sum that is the same number."""
+        return {
+            f"{kind}_{number}": f"good_{number}"
+            for number, rate in enumerate(self.rates)
+            for kind, count in (("numerator", rate.numerator), ("denominator", rate.denominator))
+            if count.is_every_event
+        }
 
     def _sums_of_sums(self, cells: ir.Table) -> dict[str, Any]:
         """Returns the same sums of cells that are joined."""

@@ -39,6 +39,11 @@ class Count:
         return tree.is_condition(self.expression)
 
     @property
+    def is_every_event(self) -> bool:
+        """True if each event adds 1."""
+        return isinstance(self.expression, EveryEvent)
+
+    @property
     def title(self) -> str:
         """The expression on one line, truncated if it is long."""
         return shown(self.text)
