@@ -34,7 +34,11 @@ class GridFlags(Flags):
         description="Rows to compare the others with; each table uses the first one it contains.",
     )
     significance: float = Field(
-        0.01, gt=0, lt=1, description="Significance level, applied after Holm's correction."
+        0.01,
+        gt=0,
+        lt=1,
+        description="Significance level of differences from the reference, for p-values adjusted "
+        "for their number, and of the checks of the paper's claims. Letters and bold are at 0.05.",
     )
     jobs: int = Field(1, ge=1, description="Number of runs to train in parallel.")
     cells: str = Field(

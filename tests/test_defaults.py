@@ -37,7 +37,6 @@ ALLOWED = {
         "precision": "of predict: what a runtime can do, not what training can",
     },
     "promotion_flags.py": {
-        "alpha": "of a promotion",
         "keep": "of versions; training keeps checkpoints",
     },
     "models/heads.py": {"clip": "of predictions; the flag's is of weights"},

@@ -2,6 +2,7 @@ import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from mmnet.config import TrainConfig
@@ -136,3 +137,27 @@ def test_no_page_takes_a_shared_letter_for_equality():
     letters = [text for text in said.values() if "share a letter" in text]
     assert len(letters) > 3
     assert all("share a letter cannot be told apart at the" in text for text in letters)
+
+
+def test_the_record_of_the_tests_between_systems_has_the_level_that_they_promise():
+    pairs, tables = (
+        pd.read_csv(ROOT / "experiments" / "significance" / f"{name}.csv")
+        for name in ("pairs", "tables")
+    )
+    settings = [(i, s, r) for i in (215, 400, 1171) for s in (3, 5, 10) for r in (0.03, 10)]
+    assert set(settings) <= set(pairs[["items", "seeds", "ratio"]].itertuples(index=False))
+    # Standard errors of a level of .05 and of .01.
+    assert (0.05 * 0.95 / tables["runs"].min()) ** 0.5 <= 0.005
+    assert (0.01 * 0.99 / tables["runs"].min()) ** 0.5 <= 0.0025
+    assert pairs["runs"].min() >= tables["runs"].min()
+    alike = pairs[(pairs["law"] == "both") & (pairs["method"] == "now")]
+    most = alike.groupby("level")["rejected"].max()
+    assert most[0.05] <= 1.15 * 0.05
+    assert most[0.01] <= 1.5 * 0.01
+    equal = tables[(tables["law"] == "both") & (tables["method"] == "now") & ~tables["shifted"]]
+    assert equal["any_letter_05"].max() <= 1.15 * 0.05
+    assert equal["any_reference_01"].max() <= 1.5 * 0.01
+    keys = ["law", "items", "seeds", "ratio", "pair", "level", "method"]
+    power = pairs[pairs["seeds"] == 5].set_index(keys)["power"].unstack("method")
+    assert (power["now"] >= power["before"]).all()
+    assert (power["now"] - power["before"]).max() > 0.05

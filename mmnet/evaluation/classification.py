@@ -11,8 +11,7 @@ data", Biometrics 53); with one row per user it is DeLong's.
 
 Runs of one seed share all that the seed decides, such as a generated log or the row order, so two
 systems are compared seed by seed as well as user by user. Seeds that have a log each have users of
-their own: then a part of the variance of users is in that of seeds too, and is counted twice, on
-the safe side.
+their own: then all of the variance of users is in that of the seeds, and is not added again.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmnet import checks
-from mmnet.evaluation.significance import Estimate, Measure, combine
+from mmnet.evaluation.significance import Estimate, Measure, combine, repeated
 
 Influence = Callable[["Scored"], np.ndarray]
 
@@ -124,11 +123,12 @@ class PairedBySeed(Measure):
         own, others = self.seeds[system], self.seeds[other]
         if len(own) != len(others) or len(own) == 1:
             return super().difference(system, other, confidence)
-        change = own - others
+        change, samples = own - others, self.samples[system] - self.samples[other]
+        rows = self.variance(samples.mean(axis=0)) - repeated(self.variance, samples)
         return combine(
             float(change.mean()),
             [
-                self.variance(self.samples[system] - self.samples[other]),
+                max(0.0, rows),
                 float(np.var(change, ddof=1)) / len(change),
             ],
             [self.freedom, len(change) - 1],
@@ -165,11 +165,11 @@ def measures(
     checks.at_least(2, users=clusters)
 
     def by_user(system: str, values: Callable[[Scored], np.ndarray]) -> np.ndarray:
-        """Sums over the rows of each user, mean over seeds."""
+        """Sums over the rows of each user, [seeds, users]."""
         mine = zip(code[system], runs[system], strict=True)
-        return np.mean([np.bincount(at, values(run), clusters) for at, run in mine], axis=0)
+        return np.array([np.bincount(at, values(run), clusters) for at, run in mine])
 
-    freedom = max(1.0, min(_freedom(by_user(system, lambda run: run.label)) for system in runs))
+    freedom = max(1.0, min(_freedom(by_user(s, lambda run: run.label).mean(axis=0)) for s in runs))
     scale = clusters / (clusters - 1)
     return {
         ("test", metric): PairedBySeed(

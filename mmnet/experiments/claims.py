@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 from mmnet.evaluation import plots
-from mmnet.evaluation.significance import Clusters, Estimate, Predictions, combine
+from mmnet.evaluation.significance import Clusters, Estimate, Predictions, combine, repeated
 from mmnet.schema import SCENARIOS
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not decidable"
@@ -92,18 +92,21 @@ def contrast(
     """
     any_scenario = next(iter(scenarios.values()))
     clusters = Clusters(any_scenario.item, any_scenario.period if by_period else None)
-    rows = np.zeros(len(any_scenario.truth))
+    by_row: dict[str, np.ndarray | float] = {}  # [seeds, rows]
     by_seed: dict[str, np.ndarray | float] = {}
     value, known = 0.0, True
     for factor, system, scenario in terms:
         predictions = scenarios[scenario]
         errors = (predictions.predicted[system] - predictions.truth) ** 2  # [seeds, rows]
         value += factor * math.log(errors.mean())
-        rows += factor * errors.mean(axis=0) / errors.mean()
+        by_row[system] = by_row.get(system, 0.0) + factor * errors / errors.mean()
         of_seed = factor * np.log(errors.mean(axis=1))
         by_seed[system] = by_seed.get(system, 0.0) + of_seed
         known &= system not in predictions.trained_once
-    variances, freedoms = [clusters.variance(rows)], [clusters.freedom]
+    runs = [np.asarray(one) for one in by_row.values()]
+    of_rows = clusters.variance(np.sum([one.mean(axis=0) for one in runs], axis=0))
+    of_rows -= sum(repeated(clusters.variance, one) for one in runs)
+    variances, freedoms = [max(0.0, of_rows)], [clusters.freedom]
     for values in by_seed.values():
         if np.size(values) > 1 and np.ptp(values) > 0:
             variances.append(float(np.var(values, ddof=1)) / np.size(values))

@@ -96,7 +96,7 @@ def compare(table: TablePlan, groups: Sequence[Group], flags: ExperimentFlags) -
         rows = [name for name in table.rows if name in group.rows]
         if rows:
             reference = next((name for name in flags.reference if name in rows), rows[-1])
-            frame = comparisons.compare(group.of(rows), reference, alpha=flags.significance)
+            frame = comparisons.compare(group.of(rows), reference)
             found.append(Compared(group, reference, frame))
     return found
 

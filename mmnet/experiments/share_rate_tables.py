@@ -62,7 +62,7 @@ def files(planned: Plan, records: Records, flags: ExperimentConfig) -> dict[str,
         parts = comparison.compare(table, groups, flags)
         found[f"{name}.csv"] = tables.csv(parts)
         found[f"{name}.tex"] = latex(table, planned, parts)
-        page.append(markdown(table, planned, parts, records))
+        page.append(markdown(table, planned, parts, records, flags.significance))
         for kind, figure in figures.of_table(table, planned, parts, list(records)).items():
             found[f"{name}_{kind}.png"] = figure
             page.append(f"![{table.title}, {kind}]({name}_{kind}.png)\n")
@@ -78,12 +78,14 @@ def heading(records: Records, flags: ExperimentConfig) -> str:
         f"{len(records)} cells, {seconds / 60:.0f} minutes of training and scoring, "
         f"{tables.commits(records.values())}; [every cell](cells.csv).\n",
         "MSE in percent², mean over seeds ± sd. P@N is the share of the true top N % in the "
-        "predicted top N %. " + tables.how_compared(flags, "on the same test windows", "item"),
+        "predicted top N %. " + tables.how_compared("on the same test windows", "item"),
     ]
     return "\n".join(lines)
 
 
-def markdown(table: TablePlan, planned: Plan, parts: Sequence[Compared], records: Records) -> str:
+def markdown(
+    table: TablePlan, planned: Plan, parts: Sequence[Compared], records: Records, level: float
+) -> str:
     """One table: the scores, the differences from the reference, the truth, the paper's cells."""
     found = [f"## {table.title}\n"]
     cost = costs(records)
@@ -96,7 +98,7 @@ def markdown(table: TablePlan, planned: Plan, parts: Sequence[Compared], records
         found.append(tables.scores(rows, planned, part, COLUMNS, cost))
         if len(rows) > 1:
             above = "a larger MSE, or a better P@5"
-            found += [tables.differences(rows, planned, part, COLUMNS, above)]
+            found += [tables.differences(rows, planned, part, COLUMNS, above, level)]
         found += [_truth(rows, planned, part, records), _paper(rows, planned)]
     return "\n".join(text for text in found if text)
 

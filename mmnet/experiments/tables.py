@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from mmnet.evaluation.comparisons import LETTERS
 from mmnet.evaluation.report import markdown_table
 from mmnet.experiments.comparison import Compared
-from mmnet.experiments.plan import ExperimentFlags, Plan
+from mmnet.experiments.plan import Plan
 from mmnet.training.records import Record
 
 
@@ -45,20 +46,21 @@ def commits(records: Iterable[Record]) -> str:
     return f"commit {', '.join(known) or 'unknown'}{changed}"
 
 
-def how_compared(flags: ExperimentFlags, pairs: str, clusters: str) -> str:
+def how_compared(pairs: str, clusters: str) -> str:
     """Legend of letters, bold and †, for the heading of a page.
 
     Args:
-        flags: `significance`, the level of the tests.
         pairs: how two rows are paired.
         clusters: what the variance is clustered by.
     """
     return (
         "Rows of a column that share a letter cannot be told apart at the "
-        f"{100 * flags.significance:g} % level (pairwise tests {pairs}, Holm-corrected; the "
-        f"variance is clustered by {clusters} and counts the seeds); those that cannot be told "
-        "apart from the best are in bold. † was trained once, so that its variance over seeds is "
-        "not counted. A column says nothing about rows of another table.\n"
+        f"{100 * LETTERS:g} % level (tests of all pairs of the column, {pairs}, adjusted by "
+        f"step-down max-T; the variance is clustered by {clusters} and counts the seeds). Bold "
+        "marks the best row and those that cannot be told apart from it. That does not prove that "
+        "they are equal: see the differences and their intervals below each table. † was trained "
+        "once, so that its variance over seeds is not counted. A column says nothing about rows of "
+        "another table.\n"
     )
 
 
@@ -102,9 +104,23 @@ def _cell(found: pd.Series, column: Column, best: bool, with_letters: bool) -> s
 
 
 def differences(
-    rows: Sequence[str], planned: Plan, part: Compared, columns: Sequence[Column], above: str
+    rows: Sequence[str],
+    planned: Plan,
+    part: Compared,
+    columns: Sequence[Column],
+    above: str,
+    level: float,
 ) -> str:
-    """Differences from the reference with intervals and p-values; `above` is what above 0 means."""
+    """Differences from the reference with intervals and p-values.
+
+    Args:
+        rows: names, in order.
+        planned: has their titles.
+        part: how they compare.
+        columns: what is shown of it.
+        above: what a value above 0 means.
+        level: p-values up to it are marked.
+    """
     shown = [column for column in columns if column.compared]
     lines = []
     for row in rows:
@@ -115,11 +131,13 @@ def differences(
             found = part.cell(row, column.scenario, column.metric)
             ends = ("difference", "difference_low", "difference_high")
             value, low, high = (f"{found[name]:+{column.change}}" for name in ends)
-            line.append(f"{value} [{low}, {high}] {p_value(found['p_holm'])}")
+            mark = " *" if found["p_adjusted"] <= level else ""
+            line.append(f"{value} [{low}, {high}] {p_value(found['p_adjusted'])}{mark}")
         lines.append(line)
     note = (
-        f"Difference from {planned.rows[part.reference].title} with its 95 % interval and p-value "
-        f"(Holm-corrected over the column). A value above 0 means {above} than the reference.\n"
+        f"Difference from {planned.rows[part.reference].title} with its 95 % interval and p-value. "
+        "The interval is that of one comparison; p is adjusted over the column by step-down max-T, "
+        f"and * marks p up to {level:g}. A value above 0 means {above} than the reference.\n"
     )
     return f"{note}\n{markdown_table(['System', *(one.title for one in shown)], lines)}"
 

@@ -96,7 +96,7 @@ def test_equal_users_of_two_logs_are_two_clusters():
     first, second = drawn(1, rows=200, users=50), drawn(2, rows=200, users=50)
     apart = [Scored(*_arrays(first), "a"), Scored(*_arrays(second), "b")]
     variance = {
-        name: (found := measured({name: runs})).variance(found.samples[name])
+        name: (found := measured({name: runs})).variance(found.samples[name].mean(axis=0))
         for name, runs in {"one": [first], "other": [second], "both": apart}.items()
     }
     # The mean of two independent values; G / (G - 1) is of 100 users instead of 50.

@@ -1,6 +1,7 @@
 """Significance against naive loops, statsmodels, and simulations in which the truth is known."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,14 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from experiments.significance import level_and_power
 from mmnet.evaluation.precision import precision_at
 from mmnet.evaluation.significance import (
+    ENOUGH,
     Clusters,
     Predictions,
     align,
     combine,
+    half_width,
     measure_mse,
     measure_precision,
+    repeated,
 )
 
 
@@ -203,28 +208,55 @@ def test_no_difference_and_no_variance_are_certain():
     assert combine(0.1, [0.0], [5]).p == 0
 
 
-def test_the_level_holds_for_any_mix_of_variances_where_satterthwaite_breaks_it():
-    rng, tries = np.random.default_rng(0), 200_000
-    z = rng.standard_normal(tries)
+@pytest.mark.parametrize(("seeds", "worst_of_satterthwaite"), [(3, 0.07), (5, 0.055)])
+def test_the_level_holds_for_any_mix_of_variances_where_satterthwaite_breaks_it(
+    seeds, worst_of_satterthwaite
+):
+    rng, tries = np.random.default_rng(0), 100_000
+    z = np.abs(rng.standard_normal(tries))
     worst = {"ours": 0.0, "satterthwaite": 0.0}
-    for seeds, share in itertools.product((3, 5), (0.1, 0.5, 0.9)):
+    for share in (0.1, 0.5, 0.75, 0.9):
         # `share` of the variance is the seeds', the rest is that of many items.
         items_part = (1 - share) * rng.chisquare(500, tries) / 500
         seeds_part = share * rng.chisquare(seeds - 1, tries) / (seeds - 1)
-        ours = (
-            items_part * stats.t.isf(0.025, 500) ** 2
-            + seeds_part * stats.t.isf(0.025, seeds - 1) ** 2
-        )
-        total = items_part + seeds_part
+        parts = np.stack([items_part, seeds_part], axis=-1)
+        total = parts.sum(axis=-1)
         freedom = total**2 / (items_part**2 / 500 + seeds_part**2 / (seeds - 1))
-        satterthwaite = total * stats.t.isf(0.025, freedom) ** 2
-        for name, bound in (("ours", ours), ("satterthwaite", satterthwaite)):
-            worst[name] = max(worst[name], np.mean(z**2 > bound))
-        # The vectorised bound is that of the code.
-        by_code = combine(0.0, [items_part[0], seeds_part[0]], [500, seeds - 1]).high
-        assert by_code == pytest.approx(np.sqrt(ours[0]))
+        satterthwaite = np.sqrt(total) * stats.t.isf(0.025, freedom)
+        for name, width in (
+            ("ours", half_width(parts, [500, seeds - 1], 0.05)),
+            ("satterthwaite", satterthwaite),
+        ):
+            worst[name] = max(worst[name], np.mean(z > width))
     assert worst["ours"] < upper(0.05, tries)
-    assert worst["satterthwaite"] > 0.07
+    assert worst["satterthwaite"] > worst_of_satterthwaite
+
+
+PARTS = st.lists(st.tuples(st.floats(0, 10), st.floats(1, 1000)), min_size=1, max_size=4).filter(
+    lambda parts: sum(v for v, _ in parts) > 1e-6
+)
+
+
+@given(PARTS, st.floats(1e-6, 0.5))
+def test_half_widths_are_those_of_a_loop_and_below_the_bound(parts, level):
+    (found,) = half_width([[v for v, _ in parts]], [f for _, f in parts], [level])
+    total = sum(v for v, _ in parts)
+    if min(f for _, f in parts) >= ENOUGH:
+        freedom = total / sum(v / f for v, f in parts)
+        expected = total**0.5 * stats.t.isf(level / 2, freedom)
+    else:
+        expected = sum(v * stats.t.isf(level / 2, f) for v, f in parts) / total**0.5
+    assert found == pytest.approx(expected, rel=1e-6)
+    # That of Banerjee (1960), which holds for normal values whatever the variances.
+    bound = sum(v * stats.t.isf(level / 2, f) ** 2 for v, f in parts) ** 0.5
+    assert found <= bound * (1 + 1e-9)
+    least = total**0.5 * stats.norm.isf(level / 2)
+    assert found >= least * (1 - 1e-9)
+
+
+def test_without_any_variance_the_interval_is_a_point():
+    assert half_width([0.0, 0.0], [100, 4], 0.05) == 0
+    assert half_width([0.0, 0.0], [100, 2], 0.05) == 0
 
 
 # ------------------------------------------------------------------------------------- MSE
@@ -235,10 +267,12 @@ def test_mse_and_its_errors_by_hand():
     found = measure_mse(small(a=[[1, 2, 3, 4], [3, 2, 3, 4]], b=[[2, 3, 4, 5]] * 3))
     a, b, d = found.interval("a"), found.interval("b"), found.difference("a", "b")
     assert [a.value, b.value, d.value] == [0.5, 1.0, -0.5]
-    # Means over seeds 2 0 0 0, residuals' sums by item ±1: 2 (1 + 1) / 16. Seeds 0 and 1: 0.5 / 2.
-    assert a.error == d.error == pytest.approx(np.sqrt(0.25 + 0.25))
+    # Means over seeds 2 0 0 0, residuals' sums by item ±1: 2 (1 + 1) / 16 = 0.25. Each seed differs
+    # from that mean by ∓2 0 0 0, sums by item ∓1 and ±1 again: (0.25 + 0.25) / (2 · 1) of it is the
+    # seeds' as well. Seeds 0 and 1: 0.5 / 2.
+    assert a.error == d.error == pytest.approx(np.sqrt(0.25 - 0.25 + 0.25))
     # Two items and two seeds leave one degree of freedom each, so both variances share one t.
-    assert d.high - d.value == pytest.approx(stats.t.isf(0.025, 1) * np.sqrt(0.5))
+    assert d.high - d.value == pytest.approx(stats.t.isf(0.025, 1) * np.sqrt(0.25))
     assert b.error == 0
     assert found.sd_over_seeds("a") == pytest.approx(np.sqrt(0.5))
     assert found.sd_over_seeds("b") == 0
@@ -264,6 +298,82 @@ def test_a_system_trained_once_says_that_its_seed_variance_is_not_known():
              itertools.permutations(["a", "once", "fixed"], 2)}  # fmt: skip
     assert known == {pair: "once" not in pair for pair in known}
     assert np.isnan(found.sd_over_seeds("once"))
+
+
+def test_what_item_and_seed_do_together_is_that_of_an_analysis_of_variance():
+    errors = np.random.default_rng(0).gamma(1, 2, (4, 30))  # [seeds, items]
+    mean, square = errors.mean(), 0.0
+    for seed in range(4):
+        for item in range(30):
+            own = errors[seed, item] - errors[seed].mean() - errors[:, item].mean() + mean
+            square += own**2 / (3 * 29)  # the mean square of the interaction
+    clusters = Clusters(np.arange(30))
+    assert repeated(clusters.variance, errors) == pytest.approx(square / (4 * 30))
+    assert repeated(clusters.variance, errors[:1]) == 0
+    # In each part by itself, it is there once.
+    of_items, of_seeds = np.zeros(30), np.zeros(4)
+    for item in range(30):
+        of_items[item] = errors[:, item].mean() - mean
+    for seed in range(4):
+        of_seeds[seed] = errors[seed].mean() - mean
+    both = sum(of_items**2) / (29 * 30) + sum(of_seeds**2) / (3 * 4)
+    predictions = Predictions(np.zeros(30), np.arange(30), np.zeros(30), {"a": np.sqrt(errors)})
+    found = measure_mse(predictions).interval("a")
+    assert found.error**2 == pytest.approx(both - square / 120)
+
+
+def test_a_system_is_never_told_apart_from_itself():
+    predictions = simulated(np.random.default_rng(1), {"a": 5})
+    runs = predictions.predicted["a"]
+    twice = replace(predictions, predicted={"a": runs, "again": runs.copy()})
+    found = measure_mse(twice).difference("a", "again")
+    assert (found.value, found.p) == (0, 1)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_the_order_of_items_and_seeds_changes_nothing(seeds):
+    rng = np.random.default_rng(2)
+    predictions = simulated(rng, {"a": seeds, "b": seeds, "c": 0})
+    rows, runs = rng.permutation(len(predictions.truth)), rng.permutation(seeds)
+    other = Predictions(
+        predictions.truth[rows],
+        predictions.item[rows],
+        predictions.period[rows],
+        {s: r[:, rows][runs if len(r) > 1 else [0]] for s, r in predictions.predicted.items()},
+        predictions.deterministic,
+    )
+    for pair in itertools.combinations("abc", 2):
+        before, after = (measure_mse(one).difference(*pair) for one in (predictions, other))
+        for name in ("value", "error", "low", "high", "p"):
+            assert getattr(after, name) == pytest.approx(getattr(before, name), rel=1e-9)
+
+
+def test_a_constant_error_shifts_the_interval():
+    predictions = simulated(np.random.default_rng(3), {"a": 5, "b": 5})
+    errors = predictions.predicted["a"] - predictions.truth
+    worse = predictions.truth + np.sqrt(errors**2 + 0.7)
+    other = replace(predictions, predicted={**predictions.predicted, "a": worse})
+    before, after = (measure_mse(one).difference("a", "b") for one in (predictions, other))
+    assert after.error == pytest.approx(before.error)
+    for name in ("value", "low", "high"):
+        assert getattr(after, name) == pytest.approx(getattr(before, name) + 0.7)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("level", [0.05, 0.01])
+def test_skewed_errors_of_both_systems_keep_the_level(seeds, level):
+    runs, items = 4000, 215
+    draw = np.random.default_rng(4)
+    value, of_items = level_and_power.item_parts(draw, "both", items, runs)
+    true = level_and_power.item_variance("both") / items  # seeds add as much again
+    value = value + draw.normal(0, true**0.5, runs)
+    of_seeds = true / 2 * draw.chisquare(seeds - 1, (runs, 2)) / (seeds - 1)
+    parts = np.column_stack([of_items, of_seeds])
+    width = half_width(parts, [items - 1, seeds - 1, seeds - 1], level)
+    assert np.mean(np.abs(value) > width) < upper(level, runs)
+    # A difference of four standard errors is found, so the test is not empty.
+    far = np.abs(value + 4 * np.sqrt(2 * true)) > width
+    assert far.mean() > (0.4 if level == 0.05 else 0.1)
 
 
 def naive_p(predictions, a, b):
@@ -398,7 +508,7 @@ def test_bootstrap_of_precision_is_that_of_a_naive_loop():
             }
             values.append([score["a"], score["a"] - score["b"]])
     for percent, values in naive.items():
-        samples = found[percent].samples
+        samples = {name: one.mean(axis=0) for name, one in found[percent].samples.items()}
         ours = np.column_stack([samples["a"], samples["a"] - samples["b"]])
         # A standard deviation of 300 values is known to 1 / √600 = 4 %; four times that.
         np.testing.assert_allclose(ours.std(axis=0), np.std(values, axis=0), rtol=0.17)

@@ -5,6 +5,7 @@ import importlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -100,8 +101,20 @@ def test_a_table_prints_what_the_cells_wrote(folder):
                     assert line["value"].item() == pytest.approx(stored[scenario][metric], rel=1e-5)
     page = (folder / "results" / "results.md").read_text()
     assert "# A small one" in page
-    assert "share a letter cannot be told apart at the 1 % level" in page
+    assert "share a letter cannot be told apart at the 5 % level" in page
     assert "| Smoothed |" in page
+
+
+def test_a_star_marks_differences_from_the_reference_at_the_level_of_the_paper(folder):
+    frame = pd.read_csv(folder / "results" / "one.csv").query("system == 'ha'")
+    wanted = [(s, m) for s in ("normal", "cold_start", "noisy") for m in ("mse", "precision_at_5")]
+    p = frame.set_index(["scenario", "metric"])["p_adjusted"].loc[wanted]
+    page = (folder / "results" / "results.md").read_text()
+    note = "p is adjusted over the column by step-down max-T, and * marks p up to 0.01."
+    assert note in page
+    (line,) = re.findall(r"^\| HA \| [+-].*\[.*$", page, re.MULTILINE)
+    cells = line.split(" | ")[1:]
+    assert [cell.rstrip(" |").endswith("*") for cell in cells] == (p <= 0.01).tolist()
 
 
 def test_rows_tested_on_other_windows_are_not_compared(folder):

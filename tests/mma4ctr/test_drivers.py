@@ -238,7 +238,7 @@ def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, caps
         assert found["value"] == pytest.approx(mean)
         assert found["low"] < mean < found["high"]
     assert {"user_auc", "pr_auc", "log_loss"} <= set(frame.index.get_level_values("metric"))
-    assert frame.loc[("auc", "P0-r"), "p_holm"] <= 1
+    assert frame.loc[("auc", "P0-r"), "p_adjusted"] <= 1
     cells = {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").glob("*/record.json")}
     assert len(cells) == 4
     assert run("experiment", *arguments) == 0  # no worker is started

@@ -122,7 +122,7 @@ def _report(record: Record) -> Report:
 
 
 def _heading(planned: Plan, records: Records, flags: ExperimentConfig) -> str:
-    how = tables.how_compared(flags, "by user and by seed", "user")
+    how = tables.how_compared("by user and by seed", "user")
     return (
         f"# {flags.title or Path(flags.experiment).name or 'Results'}\n\n"
         f"Test rows, mean ± sd over up to {len(planned.seeds)} seeds, each with its own row order, "
@@ -143,7 +143,8 @@ def _markdown(
     found = [f"## {table.title}\n", tables.scores(table.rows, planned, part, columns, more)]
     if len(table.rows) > 1:
         above = "a larger AUC, or a larger loss"
-        found.append(tables.differences(table.rows, planned, part, columns, above))
+        level = flags.significance
+        found.append(tables.differences(table.rows, planned, part, columns, above, level))
     return "\n".join(found)
 
 
