@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from mmnet.evaluation import classification
 from mmnet.evaluation.classification import Scored
@@ -117,6 +118,22 @@ def test_what_all_systems_share_of_a_seed_is_not_in_their_difference():
     # A system with fewer seeds is compared by user alone.
     fewer = measured({"a": logs, "b": lower[:2]})
     assert fewer.difference("a", "b") == Measure.difference(fewer, "a", "b")
+
+
+def test_seeds_with_a_log_each_leave_a_paired_t_test_over_seeds():
+    """All that users differ in is then in the seeds, and is not added a second time."""
+    draw = np.random.default_rng(0)
+    first = [drawn(seed, rows=300, users=60) for seed in range(5)]
+    runs = {"a": [], "b": []}
+    for number, rows in enumerate(first):
+        other = np.clip(rows.probability + draw.normal(0, 0.1, 300), 0, 1)
+        runs["a"].append(Scored(*_arrays(rows), f"log {number}"))
+        runs["b"].append(Scored(rows.label, other, other, rows.user, f"log {number}"))
+    found = measured(runs)
+    change = found.seeds["a"] - found.seeds["b"]
+    paired = found.difference("a", "b")
+    assert paired.error == pytest.approx(np.std(change, ddof=1) / 5**0.5)
+    assert paired.p == pytest.approx(stats.ttest_1samp(change, 0).pvalue, rel=1e-3)
 
 
 def test_an_interval_covers_the_true_auc_where_users_are_few_and_differ():
