@@ -18,6 +18,7 @@ from mmnet.experiments import plan
 from mmnet.flags import parse
 from mmnet.mma4ctr import config
 from mmnet.mma4ctr.data import dataset
+from mmnet.mma4ctr.experiments import records
 from mmnet.mma4ctr.experiments.clicks import SYSTEM
 from mmnet.training.records import Record
 from tests.experiments.test_experiment import workers_here
@@ -233,6 +234,11 @@ def test_an_experiment_fills_its_table_and_then_only_reads(place, tmp_path, caps
     assert set(shown) == {"P0", "P0-r"}
     frame = pd.read_csv(tmp_path / "results" / "rows.csv").set_index(["metric", "system"])
     means = pd.read_csv(tmp_path / "results" / "results.csv").query("at == 'chosen'")
+    kept = records.read(tmp_path)  # as the ledger reads it
+    assert not kept.earlier
+    for row, of_row in means.groupby("row"):
+        assert kept.by_seed(row) == dict(zip(of_row["seed"], of_row["auc"], strict=True))
+        assert set(kept.by_seed(row, 2)) == {0, 1}
     for row, mean in means.groupby("row")["auc"].mean().items():
         found = frame.loc[("auc", row)]
         assert found["value"] == pytest.approx(mean)
