@@ -14,7 +14,7 @@
 # # Reproduce the paper's tables and read them
 #
 # **Conclusion.** One command regenerates the tables of Yu et al. (2021), with tests. On the logs
-# that were tried, MMNet as published is strong without a history, and not ahead of simple rules
+# that were tried, the paper's MMNet is strong without a history, and not ahead of simple rules
 # with one. One added head repairs that. The factors of 4 and 10 that the paper reports were not
 # found. A table of single runs cannot settle such questions: even with five seeds each, MMNet and a
 # GRU that is trained in the same way cannot be told apart.
