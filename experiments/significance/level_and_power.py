@@ -29,7 +29,7 @@ from scipy import special
 
 from mmnet.evaluation import comparisons
 from mmnet.evaluation.report import markdown_table
-from mmnet.evaluation.significance import Clusters, Measure, half_width
+from mmnet.evaluation.significance import Clusters, SampledMeasure, half_width
 from mmnet.files import make_directory, write_atomic
 from mmnet.training.records import git_state
 
@@ -177,7 +177,7 @@ def of_interaction(runs, items=400, seeds=5):
             name: errors[number] + spread * draw.standard_normal((seeds, items))
             for number, name in enumerate("ab")
         }
-        measured = Measure(
+        measured = SampledMeasure(
             seeds={name: one.mean(axis=1) for name, one in samples.items()},
             num_seeds=dict.fromkeys("ab", seeds),
             samples=samples,

@@ -1,6 +1,6 @@
 """Sampling error of metrics of click probabilities, from the test users and from the seeds.
 
-    Scored (the test rows of one run)   ->  influence values by user   ->  one `Measure` per metric
+    Scored (the test rows of one run)   ->  influence values by user   ->  one `SampledMeasure` each
 
 Every metric is a function of weights on the test rows, all 1. Its derivative by a row's weight is
 the row's influence. The influences of a user's rows, which rise and fall together, are summed, and
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmnet import checks
-from mmnet.evaluation.significance import Estimate, Measure, combine, repeated
+from mmnet.evaluation.significance import Estimate, SampledMeasure, combine, repeated
 
 Influence = Callable[["Scored"], np.ndarray]
 
@@ -112,7 +112,7 @@ def mean_influence(values: np.ndarray) -> np.ndarray:
     return np.nan_to_num(values - np.nanmean(values)) / np.count_nonzero(~np.isnan(values))
 
 
-class PairedBySeed(Measure):
+class PairedBySeed(SampledMeasure):
     """A metric of systems that share all that a seed decides."""
 
     def difference(self, system: str, other: str, confidence: float = 0.95) -> Estimate:
@@ -141,7 +141,7 @@ def measures(
     values: Mapping[str, Mapping[str, Sequence[float]]],
     influences: Mapping[str, Influence],
     lower_is_better: frozenset[str] = frozenset(),
-) -> dict[tuple[str, str], Measure]:
+) -> dict[tuple[str, str], SampledMeasure]:
     """One measure per metric, clustered by user and paired by seed.
 
     Args:

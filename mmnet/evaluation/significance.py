@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -377,10 +378,7 @@ class Measure:
     Args:
         seeds: system → its value of each seed that is not a repetition, [seeds].
         num_seeds: system → how many runs there are.
-        samples: system → what the sampling error of test rows is estimated from: squared errors
-            [seeds, rows], or bootstrap values, [seeds, replicates].
-        variance: maps (a difference of) samples to the variance due to test rows.
-        freedom: its degrees of freedom.
+        freedom: degrees of freedom of the variance due to test rows.
         trained_once: systems whose seed variance cannot be known.
         lower_is_better: whether smaller values are better.
         limits: smallest and largest possible value.
@@ -388,12 +386,22 @@ class Measure:
 
     seeds: Mapping[str, np.ndarray]
     num_seeds: Mapping[str, int]
-    samples: Mapping[str, np.ndarray]
-    variance: Callable[[np.ndarray], float]
     freedom: float
     trained_once: frozenset[str]
     lower_is_better: bool
     limits: tuple[float, float]
+
+    def row_variance(self, systems: Sequence[str]) -> float:
+        """Variance due to test rows of one system's value, or of the first minus the second."""
+        raise NotImplementedError
+
+    def of(self, systems: Sequence[str]) -> Self:
+        """The same measure of some of its systems, in the order given."""
+        return replace(
+            self,
+            seeds={name: self.seeds[name] for name in systems},
+            num_seeds={name: self.num_seeds[name] for name in systems},
+        )
 
     def interval(self, system: str, confidence: float = 0.95) -> Estimate:
         """The system's mean over seeds; the interval ends at the metric's limits."""
@@ -422,18 +430,54 @@ class Measure:
     def _combine(self, systems: Sequence[str], confidence: float) -> Estimate:
         """The value of one system, or the first one's minus the second one's."""
         trained = [seeds for s in systems if len(seeds := self.seeds[s]) > 1]
-        own, *others = (self.samples[s].mean(axis=0) for s in systems)
-        twice = sum(repeated(self.variance, self.samples[s]) for s in systems)
         return combine(
             self._mean(systems[0]) - sum(self._mean(s) for s in systems[1:]),
             [
-                max(0.0, self.variance(own - sum(others)) - twice),
+                self.row_variance(systems),
                 *(np.var(seeds, ddof=1) / len(seeds) for seeds in trained),
             ],
             [self.freedom, *(len(seeds) - 1 for seeds in trained)],
             confidence=confidence,
             seed_variance_known=self.trained_once.isdisjoint(systems),
         )
+
+
+@dataclass(frozen=True)
+class SampledMeasure(Measure):
+    """A measure whose variance due to test rows is estimated from samples.
+
+    Args:
+        samples: system → squared errors, [seeds, rows], or bootstrap values, [seeds, replicates].
+        variance: maps (a difference of) samples to the variance due to test rows.
+    """
+
+    samples: Mapping[str, np.ndarray]
+    variance: Callable[[np.ndarray], float]
+
+    def row_variance(self, systems: Sequence[str]) -> float:
+        """See `Measure`; what the variance of the seeds counts too is subtracted."""
+        own, *others = (self.samples[s].mean(axis=0) for s in systems)
+        twice = sum(repeated(self.variance, self.samples[s]) for s in systems)
+        return max(0.0, self.variance(own - sum(others)) - twice)
+
+    def of(self, systems: Sequence[str]) -> Self:
+        """See `Measure`."""
+        return replace(super().of(systems), samples={name: self.samples[name] for name in systems})
+
+
+@dataclass(frozen=True)
+class KeptMeasure(Measure):
+    """A measure whose variances due to test rows were computed before.
+
+    Args:
+        variances: one system or two in alphabetical order → result of `row_variance`.
+    """
+
+    variances: Mapping[tuple[str, ...], float]
+
+    def row_variance(self, systems: Sequence[str]) -> float:
+        """See `Measure`."""
+        return self.variances[tuple(sorted(systems))]
 
 
 def repeated(variance: Callable[[np.ndarray], float], samples: np.ndarray) -> float:
@@ -456,7 +500,7 @@ def repeated(variance: Callable[[np.ndarray], float], samples: np.ndarray) -> fl
     return float(sum(variance(one) for one in own) / (seeds * (seeds - 1)))
 
 
-def measure_mse(predictions: Predictions, *, by_period: bool = False) -> Measure:
+def measure_mse(predictions: Predictions, *, by_period: bool = False) -> SampledMeasure:
     """MSE in percent² (Eq. 11), with the clustered variance of squared errors.
 
     Args:
@@ -466,7 +510,7 @@ def measure_mse(predictions: Predictions, *, by_period: bool = False) -> Measure
     """
     clusters = Clusters(predictions.item, predictions.period if by_period else None)
     squared = {s: (predictions.runs(s) - predictions.truth) ** 2 for s in predictions.predicted}
-    return Measure(
+    return SampledMeasure(
         seeds={system: errors.mean(axis=1) for system, errors in squared.items()},
         num_seeds={system: len(runs) for system, runs in predictions.predicted.items()},
         samples=squared,
@@ -485,7 +529,7 @@ def measure_precision(
     replicates: int,
     seed: int = 0,
     by_period: bool = False,
-) -> dict[float, Measure]:
+) -> dict[float, SampledMeasure]:
     """P@N%, in [0, 1], with the variance of a bootstrap of items; one measure per N.
 
     The bootstrap gives the variance, not the ends of the interval or p: a share of 1,000 replicates
@@ -516,7 +560,7 @@ def measure_precision(
                 hits = [run.top(weights, size).total(true_weight) for run in ranked[system]]
                 samples[percent][system].append(np.array(hits) / size)
     return {
-        percent: Measure(
+        percent: SampledMeasure(
             seeds={
                 system: np.array([precision_at(percent, predictions.truth, run) for run in found])
                 for system, found in runs.items()
@@ -544,7 +588,7 @@ def measure(
     replicates: int,
     seed: int = 0,
     by_period: bool = False,
-) -> dict[tuple[str, str], Measure]:
+) -> dict[tuple[str, str], SampledMeasure]:
     """MSE and P@N% of every scenario: (scenario, `mse` or `precision_at_N`) → measure.
 
     Args:
@@ -554,7 +598,7 @@ def measure(
         seed: seed of the bootstrap.
         by_period: cluster by item and period instead of by item.
     """
-    found: dict[tuple[str, str], Measure] = {}
+    found: dict[tuple[str, str], SampledMeasure] = {}
     for scenario, predictions in scenarios.items():
         found[scenario, "mse"] = measure_mse(predictions, by_period=by_period)
         precisions = measure_precision(

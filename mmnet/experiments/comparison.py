@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -47,17 +46,8 @@ class Group:
 
     def of(self, rows: Sequence[str]) -> dict[tuple[str, str], Measure]:
         """The measures of some of its rows."""
-
-        def part(values: Any) -> dict[str, Any]:
-            return {name: values[name] for name in rows if name in values}
-
         return {
-            key: replace(
-                one,
-                seeds=part(one.seeds),
-                num_seeds=part(one.num_seeds),
-                samples=part(one.samples),
-            )
+            key: one.of([name for name in rows if name in one.seeds])
             for key, one in self.measures.items()
         }
 
