@@ -52,7 +52,7 @@ class GridFlags(Flags):
 
 
 class StudyFlags(Flags):
-    """Rolling origins, confidence intervals of P@N %, and tuning."""
+    """Rolling origins, confidence intervals of P@N %, repeated tests, and tuning."""
 
     origins: int = Field(
         1,
@@ -61,6 +61,11 @@ class StudyFlags(Flags):
     )
     replicates: int = Field(
         1000, ge=100, description="Bootstrap replicates for the confidence intervals of P@N %."
+    )
+    retest: bool = Field(
+        False,
+        description="Recompute intervals, p-values and claims of existing tables from the "
+        "tests.json next to them, without training.",
     )
     tune: Columns = Field(
         (),

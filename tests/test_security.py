@@ -171,5 +171,5 @@ def test_a_name_cannot_control_a_terminal(capsys):
 
 def test_a_text_of_a_csv_report_is_no_formula():
     frame = pd.DataFrame({"row": ["=1+1", "+a", "@b", "-c", "mmnet"], "difference": [-0.5] * 5})
-    lines = results._bytes(frame).decode().splitlines()
+    lines = results.as_bytes(frame).decode().splitlines()
     assert lines[1:] == ["'=1+1,-0.5", "'+a,-0.5", "'@b,-0.5", "'-c,-0.5", "mmnet,-0.5"]

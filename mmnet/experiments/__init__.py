@@ -12,5 +12,7 @@ These serve any `plan.System`. `mma4ctr.experiments` is one; the other one is he
 share_rates.py   the system of `mmnet.experiment`
 tuning.py        the same number of trials for every row to tune
 comparison.py    every cell's predictions next to each other, and how they compare
+kept.py          what tests are computed from, in a file
+retest.py        tests of finished tables, recomputed from that file
 paper.py, claims.py, figures.py, share_rate_tables.py    tables, claims and figures made from it
 """

@@ -75,19 +75,82 @@ class Claim:
         return HOLDS if verdicts == {HOLDS} and not self.missing else OPEN
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """A sum of logarithms of MSEs over the same test rows, with all that its interval needs.
+
+    Args:
+        value: the sum.
+        variances: independent parts of its variance: test rows, then the seeds of systems.
+        freedoms: their degrees of freedom.
+        seed_variance_known: False where a system was trained once.
+    """
+
+    value: float
+    variances: tuple[float, ...]
+    freedoms: tuple[float, ...]
+    seed_variance_known: bool
+
+    def estimate(self, confidence: float) -> Estimate:
+        """The sum with its interval (delta method)."""
+        return combine(
+            self.value,
+            self.variances,
+            self.freedoms,
+            confidence=confidence,
+            seed_variance_known=self.seed_variance_known,
+        )
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The MSEs and contrasts that claims are checked by; they can be kept without predictions.
+
+    Args:
+        mse: (system, scenario) → mean squared error over rows and seeds, percent².
+        contrasts: terms → contrast, of all that `ledger` asked for.
+        compute: computes a contrast that is missing; None where predictions are gone.
+    """
+
+    mse: Mapping[tuple[str, str], float]
+    contrasts: dict[tuple[Term, ...], Contrast] = field(default_factory=dict)
+    compute: Callable[[Sequence[Term]], Contrast] | None = None
+
+    @classmethod
+    def of(cls, scenarios: Mapping[str, Predictions], by_period: bool = False) -> Evidence:
+        """Compute from predictions; see `ledger`."""
+        mse = {
+            (system, scenario): float(np.mean((runs - found.truth) ** 2))
+            for scenario, found in scenarios.items()
+            for system, runs in found.predicted.items()
+        }
+        return cls(mse, compute=lambda terms: contrast(scenarios, terms, by_period=by_period))
+
+    @property
+    def systems(self) -> set[str]:
+        """Systems that claims can be about."""
+        return {system for system, _ in self.mse}
+
+    def contrast(self, terms: Sequence[Term]) -> Contrast:
+        """Find a contrast, or compute it.
+
+        Raises:
+            KeyError: it was not kept.
+        """
+        key = tuple(terms)
+        if key not in self.contrasts and self.compute:
+            self.contrasts[key] = self.compute(terms)
+        return self.contrasts[key]
+
+
 def contrast(
-    scenarios: Mapping[str, Predictions],
-    terms: Sequence[Term],
-    *,
-    confidence: float,
-    by_period: bool = False,
-) -> Estimate:
-    """A sum of logarithms of MSEs over the same test rows, with its interval (delta method).
+    scenarios: Mapping[str, Predictions], terms: Sequence[Term], *, by_period: bool = False
+) -> Contrast:
+    """Compute a sum of logarithms of MSEs over the same test rows.
 
     Args:
         scenarios: result of `significance.align`.
         terms: factor, system and scenario each.
-        confidence: confidence level of the interval.
         by_period: cluster by item and period.
     """
     any_scenario = next(iter(scenarios.values()))
@@ -111,29 +174,21 @@ def contrast(
         if np.size(values) > 1 and np.ptp(values) > 0:
             variances.append(float(np.var(values, ddof=1)) / np.size(values))
             freedoms.append(np.size(values) - 1)
-    return combine(value, variances, freedoms, confidence=confidence, seed_variance_known=known)
+    return Contrast(value, tuple(variances), tuple(freedoms), known)
 
 
-def ledger(
-    scenarios: Mapping[str, Predictions], *, confidence: float, by_period: bool = False
-) -> list[Claim]:
-    """Check C1 to C7 on predictions of systems with the names of the packaged rows.
+def ledger(evidence: Evidence, *, confidence: float) -> list[Claim]:
+    """Check C1 to C7 on systems with the names of the packaged rows.
 
     Args:
-        scenarios: result of `significance.align`; missing systems leave claims open.
+        evidence: MSEs and contrasts; missing systems leave claims open.
         confidence: confidence level of each part's interval.
-        by_period: cluster by item and period, for rolling origins.
     """
-    there = scenarios["normal"].predicted
-    mse = {
-        (system, scenario): float(np.mean((runs - found.truth) ** 2))
-        for scenario, found in scenarios.items()
-        for system, runs in found.predicted.items()
-    }
+    there, mse = evidence.systems, evidence.mse
 
     def check(text: str, terms: Sequence[Term], times: float = 1, sure: float = confidence) -> Part:
         """Add a part; the ratio must exceed `times`, not only 1."""
-        found = contrast(scenarios, terms, confidence=sure, by_period=by_period)
+        found = evidence.contrast(terms).estimate(sure)
         value, low, high = (math.exp(x) for x in (found.value, found.low, found.high))
         shown = f"[{low:.3g}, {high:.3g}]" if high < 1000 * low else "(too few seeds to tell)"
         return Part.of(f"{text} = {value:.3g} {shown}", found, math.log(times))

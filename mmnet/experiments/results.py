@@ -20,7 +20,7 @@ from mmnet.experiments.plan import Cell, ExperimentFlags, Plan
 from mmnet.files import read_json, write_atomic
 from mmnet.training.records import Record
 
-Content: TypeAlias = str | Figure | pd.DataFrame
+Content: TypeAlias = str | bytes | Figure | pd.DataFrame
 Records = Mapping[Cell, Record]
 
 
@@ -51,7 +51,7 @@ def write(
         return 0
     made = dict(files(planned, records, flags))
     made[html_page.FILE] = html_page.render(_page(made, planned, records, flags))
-    found = {name: _bytes(content) for name, content in made.items()}
+    found = {name: as_bytes(content) for name, content in made.items()}
     # Made from nothing until all files are the new ones; killed, the next run knows the old ones.
     _write_state(stored, None, {*before.get("files", ()), *found})
     changed = 0
@@ -63,6 +63,28 @@ def write(
     for name in set(before.get("files", ())) - set(found):
         (directory / name).unlink(missing_ok=True)
     _write_state(stored, state, found)
+    return changed
+
+
+def rewrite(directory: Path, files: Mapping[str, Content]) -> list[str]:
+    """Write files of a finished results directory that have changed, and no others.
+
+    If there was a change, the next run of the experiment writes all files again from its cells.
+
+    Returns:
+        Names of the files that were rewritten.
+    """
+    new = {name: as_bytes(content) for name, content in files.items()}
+    changed = [
+        name
+        for name, content in new.items()
+        if not (directory / name).exists() or (directory / name).read_bytes() != content
+    ]
+    stored = directory / "state.json"
+    if changed and stored.exists():
+        _write_state(stored, None, _read_state(stored).get("files", ()))
+    for name in changed:
+        write_atomic(directory / name, new[name])
     return changed
 
 
@@ -128,7 +150,8 @@ def _state(planned: Plan, records: Records, flags: ExperimentFlags) -> dict[str,
     }
 
 
-def _bytes(content: Content) -> bytes:
+def as_bytes(content: Content) -> bytes:
+    """A file of the results directory, as it is written."""
     if isinstance(content, Figure):
         buffer = io.BytesIO()
         # The software's version would change the bytes, and says nothing about the plot.
@@ -137,4 +160,4 @@ def _bytes(content: Content) -> bytes:
     if isinstance(content, pd.DataFrame):
         content = content.map(lambda cell: in_spreadsheet(cell) if isinstance(cell, str) else cell)
         return content.to_csv(index=False, lineterminator="\n", float_format="%.6g").encode()
-    return content.encode()
+    return content if isinstance(content, bytes) else content.encode()

@@ -26,6 +26,11 @@ def directory_of(flags: ExperimentFlags, system: System) -> Path:
     return Path(flags.cells or f"{system.runs}/{Path(flags.experiment).name or 'unnamed'}")
 
 
+def results_of(flags: ExperimentFlags) -> Path:
+    """Directory of the result tables."""
+    return Path(flags.results or f"{flags.experiment}/results")
+
+
 def run(flags: ExperimentFlags, system: System, prepare: Prepare) -> Path:
     """Trains every cell that is not finished, and writes the results directory.
 
@@ -38,7 +43,7 @@ def run(flags: ExperimentFlags, system: System, prepare: Prepare) -> Path:
         The results directory.
     """
     directory = directory_of(flags, system)
-    folder = Path(flags.results or f"{flags.experiment}/results")
+    folder = results_of(flags)
     if os.path.lexists(folder) and not folder.is_dir():  # before anything is trained
         raise InputError(f"{folder}: Not a directory; choose another place with --results")
     planned = plan.plan(flags, system)

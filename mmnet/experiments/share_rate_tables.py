@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from mmnet.config import ExperimentConfig
-from mmnet.evaluation import plots
+from mmnet.evaluation import item_sums, plots
 from mmnet.evaluation.report import markdown_table
 from mmnet.experiments import claims, comparison, figures, paper, tables
-from mmnet.experiments.comparison import Compared
+from mmnet.experiments.comparison import Compared, Group
+from mmnet.experiments.kept import FILE, Kept
 from mmnet.experiments.plan import Cell, Plan, TablePlan, slug
 from mmnet.experiments.tables import Column, number
 from mmnet.schema import SCENARIOS
@@ -40,7 +41,8 @@ def files(planned: Plan, records: Records, flags: ExperimentConfig) -> dict[str,
     """The files of the results directory.
 
     results.md (claims, tables and figures on one page), cells.csv (a line per cell), claims.json,
-    and for each table a .csv, a .tex and figures.
+    for each table a .csv, a .tex and figures, and for tests by others tests.json, see `kept`, and
+    item_sums.parquet, see `evaluation.item_sums`.
 
     Returns:
         Name -> text, table or figure.
@@ -50,11 +52,9 @@ def files(planned: Plan, records: Records, flags: ExperimentConfig) -> dict[str,
     page = [heading(records, flags)]
     # The paper has one split; its claims are checked where the first reference was tested.
     group = next(one for one in groups if flags.reference[0] in one.rows)
-    ledger = claims.ledger(
-        group.scenarios,
-        confidence=1 - flags.significance,
-        by_period=planned.origins_of(flags.reference[0]) > 1,
-    )
+    by_period = planned.origins_of(flags.reference[0]) > 1
+    evidence = claims.Evidence.of(group.scenarios, by_period)
+    ledger = claims.ledger(evidence, confidence=1 - flags.significance)
     found["claims.json"] = json.dumps(claims.as_json(ledger), indent=1) + "\n"
     page.append(f"## Claims of the paper\n\n{claims.markdown(ledger)}")
     for table in planned.tables:
@@ -67,7 +67,20 @@ def files(planned: Plan, records: Records, flags: ExperimentConfig) -> dict[str,
             found[f"{name}_{kind}.png"] = figure
             page.append(f"![{table.title}, {kind}]({name}_{kind}.png)\n")
     found["results.md"] = "\n".join(page)
+    found[FILE] = Kept.of(groups, evidence).text()
+    found["item_sums.parquet"] = _item_sums(groups)
     return found
+
+
+def _item_sums(groups: Sequence[Group]) -> bytes:
+    """Sums by item of every group, as Parquet."""
+    most = item_sums.MOST // len(groups)
+    found = [
+        item_sums.item_sums(group.scenarios, most=most).assign(windows=group.about)
+        for group in groups
+    ]
+    filled = [one for one in found if len(one)] or found[:1]
+    return item_sums.as_parquet(pd.concat(filled, ignore_index=True))
 
 
 def heading(records: Records, flags: ExperimentConfig) -> str:
@@ -97,10 +110,17 @@ def markdown(
         rows = [name for name in table.rows if name in set(part.frame["system"])]
         found.append(tables.scores(rows, planned, part, COLUMNS, cost))
         if len(rows) > 1:
-            above = "a larger MSE, or a better P@5"
-            found += [tables.differences(rows, planned, part, COLUMNS, above, level)]
+            found.append(compared_with_reference(rows, planned, part, level))
         found += [_truth(rows, planned, part, records), _paper(rows, planned)]
     return "\n".join(text for text in found if text)
+
+
+def compared_with_reference(
+    rows: Sequence[str], planned: Plan, part: Compared, level: float
+) -> str:
+    """Differences from the reference, see `tables.differences`."""
+    above = "a larger MSE, or a better P@5"
+    return tables.differences(rows, planned, part, COLUMNS, above, level)
 
 
 def _windows(part: Compared) -> str:

@@ -22,8 +22,18 @@ def experiment(flags: ExperimentConfig) -> None:
     """A folder of flagfiles in; every system trained, compared and put into tables."""
     if flags.space and not flags.tune:
         raise InputError(f"--space={flags.space} requires --tune, the rows to tune")
+    if flags.retest and flags.tune:
+        raise InputError("--retest and --tune cannot be combined; remove one of the two")
     if flags.tune:
         _tune(flags)
+    elif flags.retest:
+        from mmnet.experiments import retest  # pandas and matplotlib
+
+        folder, changed = retest.run(flags, SYSTEM)
+        names = f" ({', '.join(changed)})" if changed else ""
+        console.print(f"{len(changed)} files changed in {folder}{names}")
+        if changed:
+            console.print("figures and report.html are as before; the experiment redraws them")
     else:
         folder = running.run(flags, SYSTEM, _prepare)
         console.print(f"report  {folder / 'report.html'}")

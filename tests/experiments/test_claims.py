@@ -48,7 +48,8 @@ AS_PUBLISHED = {
 
 
 def verdicts(mse, **kwargs):
-    found = claims.ledger(planted(mse, **kwargs), confidence=0.99)
+    evidence = claims.Evidence.of(planted(mse, **kwargs))
+    found = claims.ledger(evidence, confidence=0.99)
     return {claim.name: claim.verdict for claim in found}
 
 
@@ -89,9 +90,8 @@ def test_a_claim_stays_open_where_two_systems_are_alike():
 
 
 def test_a_claim_stays_open_where_its_rows_are_not_there():
-    found = claims.ledger(
-        planted({name: AS_PUBLISHED[name] for name in ("ha", "mmnet")}), confidence=0.99
-    )
+    there = planted({name: AS_PUBLISHED[name] for name in ("ha", "mmnet")})
+    found = claims.ledger(claims.Evidence.of(there), confidence=0.99)
     assert {claim.verdict for claim in found} == {claims.OPEN}
     assert found[0].missing == ("gru", "encoder_decoder", "mmved", "dftc")
 
@@ -109,7 +109,8 @@ def test_twins_of_one_noise_do_not_make_an_interior_optimum():
 
 def test_a_contrast_is_the_sum_of_logarithms_of_mses():
     scenarios = planted({"a": (1.0, 1.0, 1.0), "b": (2.0, 2.0, 2.0)})
-    found = claims.contrast(scenarios, [(1, "b", "normal"), (-1, "a", "normal")], confidence=0.95)
+    terms = [(1, "b", "normal"), (-1, "a", "normal")]
+    found = claims.contrast(scenarios, terms).estimate(0.95)
     own = scenarios["normal"]
     mse = {name: np.mean((runs - own.truth) ** 2) for name, runs in own.predicted.items()}
     assert found.value == pytest.approx(np.log(mse["b"] / mse["a"]), rel=1e-12)
@@ -120,7 +121,7 @@ def test_the_error_of_a_contrast_is_that_over_many_worlds():
     terms = [(1, "b", "cold_start"), (-1, "a", "cold_start"), (-1, "b", "noisy"), (1, "a", "noisy")]
     mse = {"a": (1.0, 2.0, 1.0), "b": (1.5, 2.0, 3.0)}
     found = [
-        claims.contrast(planted(mse, seed=seed, items=150), terms, confidence=0.95)
+        claims.contrast(planted(mse, seed=seed, items=150), terms).estimate(0.95)
         for seed in range(200)
     ]
     spread = np.std([one.value for one in found], ddof=1)

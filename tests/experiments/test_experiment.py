@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -160,6 +161,102 @@ def test_a_lost_cell_is_run_again_and_gives_the_same_tables(folder):
     # The record has other seconds, so the tables are made anew; their numbers are the same.
     for name in ("one.csv", "two.csv", "one.tex", "claims.json"):
         assert after[name][0] == before[name][0], name
+
+
+def retest(folder, tmp_path, *arguments):
+    """Results after a --retest of a copy of them, without cells."""
+    copy = tmp_path / "results"
+    if not copy.exists():
+        shutil.copytree(folder / "results", copy)
+    places = [f"--results={copy}", f"--cells={tmp_path / 'none'}", "--retest"]
+    code = run(*experiment.with_flagfile([f"--experiment={folder}"]), *places, *arguments)
+    assert not (tmp_path / "none").exists()
+    return code, contents(copy)
+
+
+def test_a_retest_reproduces_every_file_to_the_bit(folder, tmp_path, capsys):
+    code, after = retest(folder, tmp_path)
+    assert code == 0
+    assert after == contents(folder / "results")
+    assert "0 files changed" in capsys.readouterr().out
+
+
+def test_a_retest_computes_what_was_wrong_anew_and_nothing_else(folder, tmp_path):
+    right = contents(folder / "results")
+    shutil.copytree(folder / "results", copy := tmp_path / "results")
+    for name in ("one.csv", "two.csv"):
+        frame = pd.read_csv(copy / name, dtype=str, na_filter=False)
+        frame.loc[frame["p"] != "", ["p", "p_adjusted"]] = "0.5"
+        frame[["low", "difference_high"]], frame["letters"] = "7", "z"
+        frame.to_csv(copy / name, index=False, lineterminator="\n")
+    page = (copy / "results.md").read_text()
+    page = re.sub(r"p (=|&lt;) [.\d]+", "p = .5", page).replace("holds", "is true")
+    page = re.sub(r"(?m)^(\| HA \| 1 \| )\S+", r"\1**9**", page).replace(" minutes of", " h of")
+    (copy / "results.md").write_text(page)
+    (copy / "one.tex").write_text("")
+    (copy / "claims.json").unlink()
+    code, after = retest(folder, tmp_path)
+    assert code == 0
+    # What is not of the tests stays as it was found.
+    expected = right["results.md"][0].decode().replace(" minutes of", " h of")
+    assert after["results.md"][0].decode() == expected
+    changed = {name for name in after if after[name][1] != right[name][1]}
+    names = {"one.csv", "two.csv", "results.md", "one.tex", "claims.json", "state.json"}
+    assert changed == names
+    for name in names - {"results.md", "state.json"}:
+        assert after[name][0] == right[name][0], name
+    # The tables are no longer those that the cells made; with its cells, the experiment makes all.
+    assert json.loads(after["state.json"][0])["made_from"] is None
+
+
+def test_a_retest_applies_another_level(folder, tmp_path):
+    before = (folder / "results" / "results.md").read_text()
+    _, after = retest(folder, tmp_path, "--significance=0.999")
+    page = after["results.md"][0].decode()
+    assert "* marks p up to 0.999" in page
+    assert page.count(" *") > before.count(" *")
+    assert after["one.csv"] == contents(folder / "results")["one.csv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("tests.json", None, "tests.json does not exist"),
+        ("tests.json", lambda text: text[:-9], "tests.json cannot be read (Unterm"),
+        (
+            "tests.json",
+            lambda text: text.replace('"mse":[', '"mse":[["ha"],'),
+            "mse.0.1: Field required",
+        ),
+        ("tests.json", lambda text: text.replace("smoothed", "other"), "18 lines, 9 exp"),
+        ("one.csv", None, "one.csv cannot be read"),
+        ("one.csv", lambda text: text.replace("ha,", "he,"), "line 3: system is 'he', 'ha' exp"),
+        ("one.csv", lambda text: text + text[-200:].split("\n")[-2] + "\n", "(19 lines, 18 "),
+        ("results.md", lambda text: text.replace("## One", "## 1"), "no section 'One'"),
+        ("results.md", lambda text: text.replace("Difference from", ""), "other parts"),
+    ],
+)
+def test_a_retest_refuses_files_that_do_not_go_together(
+    folder, tmp_path, capsys, name, change, message
+):
+    shutil.copytree(folder / "results", copy := tmp_path / "results")
+    path = copy / name
+    if change:
+        path.write_text(change(path.read_text()))
+    else:
+        path.unlink()
+    before = contents(copy)
+    code, after = retest(folder, tmp_path)
+    error = capsys.readouterr().err
+    assert code == 1
+    assert message in error
+    assert "without --retest" in error
+    assert after == before
+
+
+def test_a_retest_does_not_tune(capsys):
+    assert run("--table=One: ha", "--retest", "--tune=ha") == 1
+    assert "--retest and --tune cannot be combined" in capsys.readouterr().err
 
 
 @pytest.mark.slow
