@@ -64,6 +64,8 @@ def run(flags: ExperimentConfig, system: System) -> tuple[Path, list[str]]:
             name = slug(table.title)
             parts = comparison.compare(table, groups, flags)
             with _same_table(folder / f"{name}.csv"):
+                if not parts:
+                    raise _OtherTable(f"{FILE} has none of the systems {', '.join(table.rows)}")
                 found[f"{name}.csv"] = _table(_read(folder / f"{name}.csv"), tables.csv(parts))
             found[f"{name}.tex"] = latex(table, planned, parts)
             scores, differences = [], []
@@ -106,7 +108,12 @@ def _same_table(path: Path) -> Iterator[None]:
 def _table(before: str, frame: pd.DataFrame) -> str:
     """A table's CSV, whose systems, values and order must be those of before."""
     text = results.as_bytes(frame).decode()
-    old, new = (pd.read_csv(io.StringIO(one), dtype=str, na_filter=False) for one in (before, text))
+    try:
+        old, new = (
+            pd.read_csv(io.StringIO(one), dtype=str, na_filter=False) for one in (before, text)
+        )
+    except ValueError as error:
+        raise _OtherTable(str(error)) from None
     missing = [name for name in FIXED if name not in old]
     if missing:
         raise _OtherTable(f"column {missing[0]} is missing")

@@ -127,6 +127,7 @@ def test_rows_tested_on_other_windows_are_not_compared(folder):
 def test_every_kind_of_file_is_there(folder):
     names = set(contents(folder / "results"))
     assert {"results.md", "cells.csv", "claims.json", "one.csv", "one.tex", "state.json"} <= names
+    assert {"tests.json", "item_sums.parquet"} <= names
     assert {"one_bars.png", "one_degradation.png", "one_age.png", "report.html"} <= names
 
 
@@ -229,10 +230,16 @@ def test_a_retest_applies_another_level(folder, tmp_path):
             "mse.0.1: Field required",
         ),
         ("tests.json", lambda text: text.replace("smoothed", "other"), "18 lines, 9 exp"),
+        (
+            "tests.json",
+            lambda text: text.replace('"ha"', '"a"').replace('"smoothed"', '"b"'),
+            "has none of the systems ha, smoothed",
+        ),
         ("one.csv", None, "one.csv cannot be read"),
+        ("one.csv", lambda _: "", "No columns"),
         ("one.csv", lambda text: text.replace("ha,", "he,"), "line 3: system is 'he', 'ha' exp"),
         ("one.csv", lambda text: text + text[-200:].split("\n")[-2] + "\n", "(19 lines, 18 "),
-        ("results.md", lambda text: text.replace("## One", "## 1"), "no section 'One'"),
+        ("results.md", lambda text: text.replace("## Claims", "## C"), "no section 'Claims of"),
         ("results.md", lambda text: text.replace("Difference from", ""), "other parts"),
     ],
 )

@@ -50,9 +50,8 @@ def kept(tmp_path, groups, evidence):
     return Kept.read(tmp_path / "tests.json")
 
 
-@pytest.mark.parametrize("by_period", [False, True])
-def test_tests_from_what_is_kept_are_those_from_predictions(tmp_path, by_period):
-    measures = measured(by_period=by_period)
+def test_tests_from_what_is_kept_are_those_from_predictions(tmp_path):
+    measures = measured(by_period=True)
     (group,) = kept(tmp_path, [Group("split", measures)], Evidence({})).groups()
     assert group.about == "split"
     # A table may have some of the rows.
