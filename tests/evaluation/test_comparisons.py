@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -252,15 +251,3 @@ def test_a_table_of_one_system_has_nothing_to_compare():
     assert table["letters"].tolist() == ["a"] * 3
     assert table["p"].isna().all()
     assert pairs(measures).empty
-
-
-@pytest.mark.slow
-def test_a_whole_experiment_takes_less_than_a_minute():
-    rng = np.random.default_rng(0)
-    truth, item = rng.gamma(1, 3, 6000), rng.integers(0, 2000, 6000)
-    predicted = {f"s{i}": truth + rng.normal(0, 2 + i / 50, (5, 6000)) for i in range(25)}
-    predictions = Predictions(truth, item, np.arange(6000), predicted)
-    start = time.perf_counter()
-    scenarios = dict.fromkeys(["normal", "cold_start", "noisy"], predictions)
-    compare(measure(scenarios, replicates=1000), "s24")
-    assert time.perf_counter() - start < 60
