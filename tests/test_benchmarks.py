@@ -182,6 +182,7 @@ def test_growth_is_that_above_the_smallest_value():
     assert growth.exponent([1, 10, 100], [1.0, 100.0, 10000.0]) == "**1.92**"
     assert growth.exponent([1, 10], [1.0, 10.0]) == "1.00"
     assert growth.exponent([1, 10], [1.0, 1.1]) == "="
+    assert growth.exponent([1, 10, 100], [1.0, 1.1, 11.0]) == "≥ 1.00"
 
 
 def test_a_page_of_growth_shows_what_was_refused():

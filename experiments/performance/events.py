@@ -7,7 +7,7 @@ Parquet, each in a process of its own, in turns, round by round. `mmnet` also ch
 against its rules and keeps the ledger. `SQL` is the query as one would write it by hand for
 DuckDB, `SQL, tuned` the same with days cut by whole numbers instead of by the calendar. The third
 also has the sums that rules and ledger are made of: first and last time, and the events that can be
-counted, in the same single pass; it is the least that a road with a ledger can cost. All have the
+counted, in the same single pass; it is the least that counting with a ledger can cost. All have the
 engine settings of `mmnet`. Seconds are those of a whole process, imports included, and beside
 them those of the work alone; the peak is the most memory that the process had. The counts of all
 must be the same, to the last share.

@@ -27,7 +27,9 @@ that has one is not measured again; its tables and datasets are removed.
 
 The exponent between two values is the growth of the cost over the growth of the factor, both above
 the smallest value of the factor: 1 for a cost of a fixed part and a part in proportion, 2 for a
-square. `=` marks a cost that is less than a fifth above that of the smallest value.
+square. `=` marks a cost that is less than a fifth above that of the smallest value. Where that is
+so for the smaller of the two values, little is known of what is above the fixed part: `≥` is then
+followed by the exponent of the costs as they are.
 """
 
 import contextlib
@@ -357,13 +359,16 @@ def exponent(factor: list[int], cost: list[float]) -> str:
     '**1.92**'
     >>> exponent([1, 10], [1.0, 1.1])
     '='
+    >>> exponent([1, 10, 100], [1.0, 1.1, 11.0])
+    '≥ 1.00'
     """
     if cost[-1] < FLAT * cost[0]:
         return "="
     if len(cost) == 2:
         found = math.log(cost[1] / cost[0]) / math.log(factor[1] / factor[0])
-    elif cost[-2] <= cost[0]:
-        return "–"
+    elif cost[-2] < FLAT * cost[0]:
+        found = math.log(cost[-1] / cost[-2]) / math.log(factor[-1] / factor[-2])
+        return f"**≥ {found:.2f}**" if found > STEEP else f"≥ {found:.2f}"
     else:
         above = (cost[-1] - cost[0]) / (cost[-2] - cost[0])
         found = math.log(above) / math.log((factor[-1] - factor[0]) / (factor[-2] - factor[0]))
@@ -449,7 +454,8 @@ def page_head(arguments) -> list[str]:
         f"{machine()['processor']}, limited to {arguments.memory} of memory. Each factor starts "
         f"from 10,000 items, 60 periods, 1,000 tags to choose from, one tag per item and titles of "
         f"100 characters. Exponents above {STEEP} are bold; `=` is less than a fifth above the "
-        "smallest value. [Costs that grew faster](growth_fixes.md) before.",
+        "smallest value, and `≥` an exponent between such a cost and a larger one, fixed part "
+        "included. [Costs that grew faster](growth_fixes.md) before.",
     ]
 
 

@@ -12,7 +12,8 @@ call; the rest of an answer's time is the server, the network, and the queue bef
 
 Where `wrk` is installed, it asks too, for longer: it is compiled, and takes little of the cores
 that it shares with the server. The CPU time is that of the server's process, and the share of the
-cores that `wrk` took is printed next to it.
+cores that `wrk` took is printed next to it. A server of the same kind that reads each request and
+answers `{}` shows what HTTP alone costs.
 """
 
 import asyncio
@@ -351,6 +352,41 @@ class Server:
         self.process.wait()
 
 
+EMPTY = """
+import sys, uvicorn
+
+async def app(scope, receive, send):
+    while (await receive()).get("more_body"):
+        pass
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"{}"})
+
+uvicorn.run(app, port=int(sys.argv[1]), loop="uvloop", http="httptools", lifespan="off",
+    access_log=False, log_level="warning")
+"""
+
+
+class EmptyServer:
+    """Uvicorn, which MLServer runs on, with a handler that does nothing."""
+
+    def __init__(self):
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.process = subprocess.Popen([sys.executable, "-c", EMPTY, str(port)])
+        for _ in range(600):
+            with socket.socket() as one:
+                if not one.connect_ex(("127.0.0.1", port)):
+                    return
+            time.sleep(0.1)
+        raise SystemExit("the empty server did not start")
+
+    def stop(self):
+        """Ends it."""
+        self.process.terminate()
+        self.process.wait()
+
+
 def free_port():
     """A port that nobody listens on."""
     with socket.socket() as one:
@@ -409,6 +445,15 @@ async def measure(flags, directory):
             if name == "REST of TensorFlow Serving":
                 default = requests.input_specs(loaded.signatures["serving_default"])
                 said = await refused(server.url, default) + said
+        finally:
+            server.stop()
+    if shutil.which("wrk"):
+        server = EmptyServer()
+        try:
+            asked = bodies(columns, specs, "V2")
+            for clients in CLIENTS:
+                line = wrk(server, asked, clients, flags.load_seconds, directory)
+                by_wrk.append(f"| an empty answer | {clients} | {line}")
         finally:
             server.stop()
     return np.median(alone) * 1e3, lines, by_wrk, said

@@ -306,12 +306,13 @@ def fit(
         )
     for column in columns:
         rows = target == column
-        found = observe(dataset, windows, of_period(dataset, int(column)))
+        of_column = of_period(dataset, int(column))
+        found = observe(dataset, windows, sample(of_column))
         for name, values in found.items():
             _raise_to(usual[name], inputs[name], values)
         _raise_to(usual_score, score, predicted[rows].astype(np.float64))
         periods[str(panel.label(int(column)))] = Period(
-            rows=len(found["target clicks"]),
+            rows=len(of_column),
             clicks=panel.clicks_in(int(column)),
             bias=float(np.mean(predicted[rows]) - np.mean(truth[rows])),
         )

@@ -1,6 +1,7 @@
 """A period that is like training ends with 0; one that is not ends with 3 and says in what."""
 
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -189,6 +190,23 @@ def flags(run_dir, tmp_path, **more):
         "output": str(tmp_path / "drift"),
     }
     return config.DriftConfig(**given | more)
+
+
+def test_a_period_of_many_items_is_observed_by_a_sample(described, monkeypatch):
+    _, dataset = described
+    windows, number = Windows(dataset), 20
+    splits = dataset.examples("train"), dataset.examples("validation")
+    predicted = np.ones(len(splits[1]))
+    whole = profile.fit(dataset, windows, *splits, predicted)
+    monkeypatch.setattr(profile, "sample", functools.partial(profile.sample, number=number))
+    observe, sizes = profile.observe, []
+    monkeypatch.setattr(
+        profile, "observe", lambda *given: sizes.append(len(given[-1])) or observe(*given)
+    )
+    found = profile.fit(dataset, windows, *splits, predicted)
+    assert found.periods == whole.periods  # rows, clicks and bias are those of all
+    assert set(sizes) == {number}
+    assert min(one.rows for one in found.periods.values()) > number
 
 
 def test_the_driver_ends_with_0_or_3_and_leaves_a_report(run_dir, tmp_path, capsys):
