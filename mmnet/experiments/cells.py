@@ -48,7 +48,7 @@ def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int, system: S
     idle otherwise.
 
     Args:
-        cells: all of them.
+        cells: all of them; of several with one directory the first is run.
         jobs: number of cells at a time; each gets its part of the cores.
         console: prints a line per finished cell.
         lock: the descriptor from `only_one`.
@@ -60,6 +60,10 @@ def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int, system: S
     Raises:
         InputError: cells failed; all others have been run.
     """
+    unique: dict[Path, Cell] = {}
+    for cell in cells:
+        unique.setdefault(cell.directory, cell)
+    cells = list(unique.values())
     unfinished = [cell for cell in cells if not is_finished(cell)]
     progress = _Progress(cells, len(unfinished), system, console)
     waiting = _Waiting(unfinished)

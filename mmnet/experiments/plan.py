@@ -6,7 +6,7 @@ import hashlib
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -288,7 +288,7 @@ def dataset_directory(flags: TrainFlags, cells: Path, system: System) -> Path:
 def cells(
     planned: Plan, directory: Path, fingerprints: Mapping[Path, str], system: System
 ) -> list[Cell]:
-    """List every cell, seed by seed.
+    """List every cell, seed by seed; rows with equal flags have one run directory between them.
 
     Args:
         planned: the experiment.
@@ -296,12 +296,20 @@ def cells(
         fingerprints: fingerprint of every dataset directory; other data make another cell.
         system: the system of the rows.
     """
-    return [
+    found = [
         _cell(row, row.flags, seed, origin, "predictions", directory, fingerprints, system)
         for seed in planned.seeds
         for origin in range(planned.origins)
         for row in planned.rows.values()
         if (seed, origin) in planned.cells_of(row.name)
+    ]
+    first: dict[str, Cell] = {}  # by the digest of all that decides a run's numbers
+    for cell in found:
+        first.setdefault(cell.directory.name.rpartition("-")[2], cell)
+    same = [first[cell.directory.name.rpartition("-")[2]] for cell in found]
+    return [
+        replace(cell, flags=one.flags, directory=one.directory)
+        for cell, one in zip(found, same, strict=True)
     ]
 
 

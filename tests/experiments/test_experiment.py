@@ -1,6 +1,7 @@
 """The driver from flagfiles to tables, on a small simulated log and models that cost nothing."""
 
 import contextlib
+import dataclasses
 import importlib
 import io
 import json
@@ -421,6 +422,18 @@ def test_seeds_of_a_configuration_go_to_one_process_and_others_to_another(tmp_pa
         f"{row} seed {seed} ended with exit code {seed + 1}"
         for row in ("gru", "ha")
         for seed in (0, 1, 2)
+    ]
+
+
+def test_cells_that_share_a_directory_are_run_once(tmp_path, monkeypatch):
+    code = "import sys\nfor n, _ in enumerate(sys.stdin, 1): print(n, flush=True)"
+    gru, ha = cells_of(tmp_path, "gru", "ha")
+    again = dataclasses.replace(gru, row="again")
+    shown, _ = run_scripted([gru, again, ha], code, monkeypatch)
+    assert shown.splitlines() == [
+        "2 cells, 0 of them finished before",
+        "gru seed 0 ended with exit code 1",
+        "ha seed 0 ended with exit code 1",
     ]
 
 

@@ -114,6 +114,17 @@ def test_a_cell_is_named_after_all_that_decides_it(rows):
     assert len(set(names("--origins=3"))) == 3
 
 
+def test_rows_with_equal_flags_share_their_runs(rows):
+    (rows / "again.txt").write_text(f"# Again: the same\n--flagfile={rows / 'gru.txt'}\n")
+    found = planned_cells(rows, "--table=All: gru, lazy, again", "--seeds=0,1")
+    of = {(cell.row, cell.seed): cell.directory for cell in found}
+    assert len(of) == len(found) == 6
+    for seed in (0, 1):
+        assert of["gru", seed] == of["again", seed] != of["lazy", seed]
+    assert len(set(of.values())) == 4
+    assert {cell.flags.run_dir for cell in found} == {str(one) for one in of.values()}
+
+
 def test_rows_that_prepare_alike_share_a_dataset(rows):
     (rows / "paper.txt").write_text("--model=gru\n--taxonomy_mean=paper\n")
     found = planned_cells(rows, "--table=All: ha, gru, paper", "--seeds=0")
