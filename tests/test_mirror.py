@@ -60,7 +60,6 @@ WITHOUT_OWN_FILE = {
     "mma4ctr/system.py": "mma4ctr/test_leak.py",
     "mma4ctr/tasks.py": CLICKS_DRIVERS,
     "mma4ctr/train.py": CLICKS_DRIVERS,
-    "models/coarse_granularity.py": "models/test_mmnet.py",
     "models/estimator.py": "models/test_lightgbm.py",
     "models/fine_granularity.py": "models/test_mmnet.py",
     "models/meta_info.py": "models/test_missing_content.py",

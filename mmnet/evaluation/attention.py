@@ -10,7 +10,12 @@ import pandas as pd
 
 from mmnet.evaluation.predicting import Predict, Predicted, Predictor, ScenarioSet
 from mmnet.models.meta_info import texts_of
-from mmnet.models.mmnet import attention_probe, fusion_names, head_weights
+from mmnet.models.mmnet import (
+    attention_probe,
+    fusion_names,
+    granularity_names,
+    head_weights,
+)
 from mmnet.schema import FeatureSpec
 
 Looks = dict[str, dict[str, np.ndarray]]
@@ -40,10 +45,8 @@ class Attention:
         # One program for both: compiling takes longer than all predictions.
         outputs = {"weights": {} if probe is None else probe.output, "predicted": model.output}
         self._outputs = Predictor(keras.Model(model.input, outputs, name="attending"), jit)
-        # An item's own history stands beside its taxonomies; none of them may have its name.
-        taxonomies = (f"taxonomy_{name}" if name == "item" else name for name in spec.taxonomies)
         self._names = {
-            "granularity": ["item", *taxonomies],
+            "granularity": granularity_names(model, spec.taxonomies),
             "temporal": [f"t-{back}" for back in reversed(range(spec.window))],
             "context": [text.name for text in texts_of(spec)],
             "fusion": fusion_names(model),

@@ -22,16 +22,19 @@ class SequenceEmbedding(keras.layers.Layer):
 
         e_t = y_t W_t + F[m_t]
 
-    Several sequences side by side (taxonomies) have vectors of their own each.
+    Several sequences side by side (taxonomies) have vectors of their own each, or with `shared`
+    the same, which are also those of a single sequence: Eq. 5 to the letter.
 
     Args:
         units: width of the vectors.
         flags: False leaves F out, as the authors' code does for taxonomies.
         evidence: adds log(1 + clicks_t) E_t, with learned E_t per position.
+        shared: one layer embeds a single sequence in one call and several in another. The several
+            are means of rates, which have no clicks: `evidence` adds nothing to them.
 
     Call arguments:
         rate: y, [batch, window] or [batch, window, taxonomies], in any unit around 1.
-        missing_flag: m, 1.0 where missing, shape of `rate`.
+        missing_flag: m, 1.0 where missing, shape of `rate`. None leaves F out.
         clicks: evidence behind each rate, shape of `rate`; read only with `evidence`.
 
     Returns:
@@ -46,13 +49,20 @@ class SequenceEmbedding(keras.layers.Layer):
         (2, 6, 8)
     """
 
-    def __init__(self, units: int, flags: bool = True, evidence: bool = False, **kwargs):
+    def __init__(
+        self,
+        units: int,
+        flags: bool = True,
+        evidence: bool = False,
+        shared: bool = False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.units, self.flags = checks.at_least(1, units=units), flags
-        self.evidence = evidence
+        self.evidence, self.shared = evidence, shared
 
     def build(self, rate_shape, missing_flag_shape=None, clicks_shape=None):
-        window, *taxonomies = rate_shape[1:]
+        window, *taxonomies = rate_shape[1:2] if self.shared else rate_shape[1:]
         per_position = (window, *taxonomies, self.units)
         self.value_vectors = self.add_weight(per_position, name="value_vectors")  # W
         if self.flags:
@@ -62,14 +72,17 @@ class SequenceEmbedding(keras.layers.Layer):
             self.evidence_vectors = self.add_weight(per_position, name="evidence_vectors")  # E
         self.built = True
 
-    def call(self, rate, missing_flag, clicks=None):
-        checks.same_shape(rate=rate, missing_flag=missing_flag)
-        embedded = ops.expand_dims(rate, -1) * self.value_vectors
-        if self.flags:
+    def call(self, rate, missing_flag=None, clicks=None):
+        value_vectors, several = self.value_vectors, self.shared and len(rate.shape) == 3
+        if several:  # [window, 1, units], for each of them
+            value_vectors = ops.expand_dims(value_vectors, 1)
+        embedded = ops.expand_dims(rate, -1) * value_vectors
+        if self.flags and missing_flag is not None:
+            checks.same_shape(rate=rate, missing_flag=missing_flag)
             seen, missing = self.flag_vectors[0], self.flag_vectors[1]
             # A lookup of F by the flag, written as arithmetic: it needs no gather.
             embedded += seen + ops.expand_dims(missing_flag, -1) * (missing - seen)
-        if self.evidence:
+        if self.evidence and not several:
             if clicks is None:
                 raise ValueError("`clicks` must be given with evidence=True. Received: clicks=None")
             checks.same_shape(rate=rate, clicks=clicks)
@@ -79,6 +92,8 @@ class SequenceEmbedding(keras.layers.Layer):
 
     def get_config(self):
         config = {"units": self.units, "flags": self.flags, "evidence": self.evidence}
+        if self.shared:  # left out else: the configuration stays that of earlier versions
+            config["shared"] = True
         return {**super().get_config(), **config}
 
 

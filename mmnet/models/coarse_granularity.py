@@ -15,6 +15,9 @@ from mmnet.schema import FeatureSpec
 
 SOFTMAX_AXES = {"granularity": -2, "time": -3}
 
+JOINED = "joined_taxonomies"
+"""Name of the layer that makes one granularity of several taxonomies."""
+
 
 def attend_to_taxonomies(
     item: keras.KerasTensor,
@@ -24,10 +27,17 @@ def attend_to_taxonomies(
     taxonomy_flags: bool,
     units: int,
     softmax_axis: str,
+    shared: Sequence[SequenceEmbedding] = (),
+    joined: bool = False,
 ):
     """Attend to the item and its taxonomies at each step: Yu et al. (2021) section 4.3, Eq. 5, 6.
 
-    A taxonomy has one vector per step for all rates: the sum of those of its means.
+    A taxonomy has one vector per step for all rates: the sum of those of its means. By default
+    each taxonomy has an embedding and a place in the attention of its own. Eq. 5 to the letter,
+    "the same embedding layer", is `shared`; Eq. 6 to the letter, the attention over h^m and h^g
+    alone, is `joined`. The paper embeds g_t, the concatenation of the taxonomies' means, and does
+    not state how one vector is made of them: here h^g is the mean of their vectors. With own
+    embeddings that is a linear map of g_t, and with a shared one the embedding of its mean.
 
     Args:
         item: h^m of the fine-granularity module, [batch, window, units].
@@ -37,6 +47,9 @@ def attend_to_taxonomies(
         units: width of every vector.
         softmax_axis: "granularity": the weights of item and taxonomies sum to 1 at each step;
             "time" reproduces the authors' code, where each one's weights sum to 1 over time.
+        shared: the item's own embeddings, of each rate, to embed its taxonomies by; empty: they
+            have their own.
+        joined: True attends to two vectors, h^m and h^g; False to the item and each taxonomy.
 
     Returns:
         h^mg, [batch, window, units].
@@ -44,16 +57,26 @@ def attend_to_taxonomies(
     checks.one_of(SOFTMAX_AXES, softmax_axis=softmax_axis)
     # One vector per step and taxonomy. [batch, window, taxonomies, units]
     embedded = []
-    for rate in (None, *spec.rates):
+    for number, rate in enumerate((None, *spec.rates)):
         own = spec.sequences(rate.name if rate else "")
         means = in_standard_deviations(
             inputs[own["taxonomy_rate"]], rate or spec, of_rate("scaled_taxonomy_rate", rate)
         )
+        flags = inputs[own["taxonomy_missing_flag"]]
+        if shared:
+            embedding = shared[number]
+            embedded.append(embedding(means, flags) if taxonomy_flags else embedding(means))
+            continue
         embedding = SequenceEmbedding(
             units, flags=taxonomy_flags, name=of_rate("taxonomy_embedding", rate)
         )
-        embedded.append(embedding(means, inputs[own["taxonomy_missing_flag"]]))
+        embedded.append(embedding(means, flags))
     taxonomies = added(embedded, "all_taxonomy_rates")
+    if joined and len(spec.taxonomies) > 1:
+        # h^g, the mean over the taxonomies. [batch, window, 1, units]
+        taxonomies = keras.layers.AveragePooling2D(
+            (1, len(spec.taxonomies)), data_format="channels_last", name=JOINED
+        )(taxonomies)
     # At each step, how far to trust the item and how far each taxonomy. [batch, window, units]
     item = keras.layers.Reshape((spec.window, 1, units), name="item_granularity")(item)
     granularities = keras.layers.Concatenate(axis=2, name="granularities")([item, taxonomies])

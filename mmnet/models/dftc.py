@@ -8,11 +8,14 @@ from mmnet.layers.attention import HANAttention
 from mmnet.models.fine_granularity import bounded, model_inputs
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import gated_prediction
-from mmnet.models.moment import moment_vector
+from mmnet.models.moment import moment_vector, stage_vector
 from mmnet.models.options import DftcOptions
 from mmnet.models.seeding import seeded
 from mmnet.models.step_vectors import recurrent, step_vectors
 from mmnet.schema import FeatureSpec
+
+STAGE_UNITS = 8
+"""Width of the vector of a stage."""
 
 RECURRENT = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
 
@@ -23,8 +26,9 @@ def dftc(spec: FeatureSpec, options: DftcOptions) -> keras.Model:
     Yu et al. (2021) section 6.2, after Liao et al. (AAAI 2019). A recurrent network keeps the
     long trend, and a convolution with attention finds short fluctuations; attention fuses both
     with the content. Content and prediction are MMNet's own, and the loss is the squared error,
-    where Liao et al. classify levels. Their fusion also sees the stage of an item's life; here
-    the fusion is plain attention, and an age, where it is read, joins the prediction.
+    where Liao et al. classify levels. An age, where it is read, joins the prediction as in every
+    network; with `stage` the weights of the fusion depend on it, too, as theirs do on the stage
+    of an item's life.
 
     Args:
         spec: the tensors of the dataset and their fitted statistics.
@@ -35,8 +39,8 @@ def dftc(spec: FeatureSpec, options: DftcOptions) -> keras.Model:
         `spec.outputs()` [batch, outputs].
 
     Raises:
-        ValueError: an argument is out of its range, the window is shorter than `kernel`, or
-            "rate_only" with evidence.
+        ValueError: an argument is out of its range, the window is shorter than `kernel`,
+            "rate_only" with evidence, or `stage` without ages.
     """
     units, kernel = options.units, options.kernel
     if not 1 <= kernel <= spec.window:
@@ -58,6 +62,10 @@ def dftc(spec: FeatureSpec, options: DftcOptions) -> keras.Model:
         # What the item itself says: u, c, v, as far as it has them. [batch, units] each
         content = meta_info(tensors, spec, options)
         # How far to trust each of them, and the prediction. [batch]
-        ahead = moment_vector(tensors, spec, steps.history.missing_flag, units=units)
-        predicted = gated_prediction([long, short], content, spec, options, moment=ahead)
+        seen = steps.history.missing_flag
+        ahead = moment_vector(tensors, spec, seen, units=units)
+        stage = stage_vector(tensors, spec, seen, units=STAGE_UNITS) if options.stage else None
+        predicted = gated_prediction(
+            [long, short], content, spec, options, moment=ahead, stage=stage
+        )
     return keras.Model(inputs, predicted, name="dftc")

@@ -103,24 +103,45 @@ def disturbed_history(
     return _joined(modes(*main, further=further) if further else modes(*main))
 
 
-def fine_granularity(history: History, spec: FeatureSpec, *, units: int, evidence: bool):
+def rate_embeddings(
+    spec: FeatureSpec, *, units: int, evidence: bool, shared: bool
+) -> list[SequenceEmbedding]:
+    """Make the embedding of each rate's sequences, the main rate's first: Yu et al. (2021) Eq. 3.
+
+    Args:
+        spec: names the rates.
+        units: width of the vectors.
+        evidence: adds the clicks behind each rate of the item's own.
+        shared: the embeddings are also those of the taxonomies' means.
+    """
+    return [
+        SequenceEmbedding(
+            units, evidence=evidence, shared=shared, name=of_rate("sequence_embedding", rate)
+        )
+        for rate in (None, *spec.rates)
+    ]
+
+
+def fine_granularity(history: History, spec: FeatureSpec, embeddings: Sequence[SequenceEmbedding]):
     """Yu et al. (2021) section 4.2, Eq. 3.
 
     Further rates have vectors of their own, which are added step by step: the modules behind read
     as many vectors as of one rate.
 
+    Args:
+        history: the item's own, as the network may read it.
+        spec: description of the tensors.
+        embeddings: see `rate_embeddings`.
+
     Returns:
         h^m, one vector per step, which knows whether the step was seen; [batch, window, units].
     """
     embedded = []
-    for rate in (None, *spec.rates):
+    for rate, embedding in zip((None, *spec.rates), embeddings, strict=True):
         own = history if rate is None else history.of(rate.name, spec)
         scaled = of_rate("scaled_share_rate", rate)
         share_rate = in_standard_deviations(own.share_rate, rate or spec, scaled)
-        embedding = SequenceEmbedding(
-            units, evidence=evidence, name=of_rate("sequence_embedding", rate)
-        )
-        clicks = (own.clicks,) if evidence else ()
+        clicks = (own.clicks,) if embedding.evidence else ()
         embedded.append(embedding(share_rate, own.missing_flag, *clicks))
     return added(embedded, "all_rates")
 

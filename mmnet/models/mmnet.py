@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
 from mmnet.layers.attention import HANAttention
 from mmnet.layers.evidence import SmoothedRate
 from mmnet.layers.presence import AbsentVectors
-from mmnet.models.coarse_granularity import attend_to_taxonomies, temporal_mining
+from mmnet.models.coarse_granularity import JOINED, attend_to_taxonomies, temporal_mining
 from mmnet.models.ensemble import layers_named, mean_of, own_name
 from mmnet.models.fine_granularity import (
     History,
@@ -16,6 +18,7 @@ from mmnet.models.fine_granularity import (
     disturbed_history,
     fine_granularity,
     model_inputs,
+    rate_embeddings,
 )
 from mmnet.models.heads import Prior, mixed_prior, part_of, prediction
 from mmnet.models.meta_info import Modality, meta_info
@@ -39,10 +42,17 @@ def mmnet(spec: FeatureSpec, options: MMNetOptions) -> keras.Model:
         `spec.outputs()` [batch, outputs].
 
     Raises:
-        ValueError: an argument is out of its range, `tcn_filters` does not end in `units`, or
-            the link does not fit the data's rates.
+        ValueError: an argument is out of its range, `tcn_filters` does not end in `units`,
+            the link does not fit the data's rates, or `shared_embedding` or `two_granularities`
+            is set and no taxonomies are read.
     """
     units = options.units
+    for name in ("shared_embedding", "two_granularities"):
+        if getattr(options, name) and not (options.coarse_granularity and spec.taxonomies):
+            raise ValueError(
+                f"`{name}` reads the means of taxonomies; set --coarse_granularity=true and give "
+                f"--taxonomies, or remove --set={name}"
+            )
     tcn_filters = options.tcn_filters or (4 * units, 2 * units, units)
     if tcn_filters[-1] != units:
         raise ValueError(
@@ -58,7 +68,10 @@ def mmnet(spec: FeatureSpec, options: MMNetOptions) -> keras.Model:
         if options.head == "smoothed":
             # A prior that had read the history would count its clicks twice.
             read = own.hidden(spec)
-        steps = fine_granularity(read, spec, units=units, evidence=options.evidence)
+        embeddings = rate_embeddings(
+            spec, units=units, evidence=options.evidence, shared=options.shared_embedding
+        )
+        steps = fine_granularity(read, spec, embeddings)
         # Beside it, step by step, its taxonomies. [batch, window, units]
         if options.coarse_granularity and spec.taxonomies:
             steps = attend_to_taxonomies(
@@ -68,6 +81,8 @@ def mmnet(spec: FeatureSpec, options: MMNetOptions) -> keras.Model:
                 taxonomy_flags=options.taxonomy_flags,
                 units=units,
                 softmax_axis=options.softmax_axis,
+                shared=embeddings if options.shared_embedding else (),
+                joined=options.two_granularities,
             )
         # What the steps say together: q. [batch, units]
         history = temporal_mining(steps, filters=tcn_filters, dropout=options.dropout)
@@ -97,6 +112,7 @@ def gated_prediction(
     smoothed: History | None = None,
     moment: keras.KerasTensor | None = None,
     prior: Prior | None = None,
+    stage: keras.KerasTensor | None = None,
 ):
     """Fuse history and content, and predict: Yu et al. (2021) section 4.5, Eq. 9 and 10.
 
@@ -111,13 +127,15 @@ def gated_prediction(
         smoothed: see `prediction`.
         moment: likewise.
         prior: likewise.
+        stage: stage of the item's life, on which the weights then depend, [batch, any width].
 
     Returns:
         Percent, [batch]; with several outputs [batch, outputs].
     """
     vectors = [*histories, *(modality.vector for modality in content)]
     present = [modality.present for modality in content]
-    fused = HANAttention(name="gated_fusion")(vectors, present or None)[0]
+    read = {} if stage is None else {"stage": stage}
+    fused = HANAttention(name="gated_fusion")(vectors, present or None, **read)[0]
     if content:
         fused = AbsentVectors(name="absent_modalities")(fused, present)
     return prediction(fused, spec, options, smoothed=smoothed, moment=moment, prior=prior)
@@ -131,8 +149,9 @@ def attention_probe(model: keras.Model) -> keras.Model | None:
 
     Returns:
         A model from the same inputs to a dict of weights that sum to 1, as far as `model` has
-        them: "granularity" [batch, window, 1 + taxonomies] (item first; sums to 1 over time with
-        softmax_axis="time"), "temporal" [batch, window], "context" [batch, texts], "fusion"
+        them: "granularity" [batch, window, 1 + taxonomies], whose names are
+        `granularity_names(model, taxonomies)` (sums to 1 over time with softmax_axis="time"),
+        "temporal" [batch, window], "context" [batch, texts], "fusion"
         [batch, modalities], whose names are `fusion_names(model)`, "prior_fusion" of the mixed
         head, whose names are `fusion_names(model, "prior_fusion")`, and "head" [batch, parts] of
         `head_weights(model)`, of the main output. None if it has none.
@@ -252,6 +271,22 @@ def _behind_both(
 
 def _float32(weight: keras.KerasTensor) -> keras.KerasTensor:
     return ops.cast(weight, "float32")
+
+
+def granularity_names(model: keras.Model, taxonomies: Sequence[str]) -> list[str]:
+    """Names what granularity attention weighs, in the order of its weights.
+
+    Args:
+        model: a network, or an ensemble.
+        taxonomies: `FeatureSpec.taxonomies`.
+
+    Returns:
+        "item" and each taxonomy, "taxonomy_item" one of the name "item"; with
+        `two_granularities` "item" and "taxonomies".
+    """
+    if layers_named(model, JOINED):
+        return ["item", "taxonomies"]
+    return ["item", *(f"taxonomy_{name}" if name == "item" else name for name in taxonomies)]
 
 
 def fusion_names(model: keras.Model, fusion: str = "gated_fusion") -> list[str]:

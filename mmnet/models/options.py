@@ -202,11 +202,17 @@ class MMNetOptions(PriorOptions):
         softmax_axis: "time" normalises granularity attention as the authors' code does.
         tcn_filters: channels of the residual blocks, the last one `units`; None is 4, 2 and 1
             times `units`, which is the paper's 256-128-64.
+        shared_embedding: True embeds the rates of the item and of its taxonomies by the same
+            vectors, Eq. 5 to the letter; False has vectors per taxonomy, as the authors' code.
+        two_granularities: True weighs the item against the mean of its taxonomies' vectors, Eq. 6
+            to the letter; False weighs each taxonomy, as the authors' code does.
     """
 
     mode_weights: tuple[float, float, float] = (1, 1, 1)
     softmax_axis: Literal["granularity", "time"] = "granularity"
     tcn_filters: tuple[int, ...] | None = None
+    shared_embedding: bool = False
+    two_granularities: bool = False
 
 
 class GruOptions(RecurrentOptions, PriorOptions):
@@ -264,10 +270,13 @@ class DftcOptions(RecurrentOptions):
         dftc_rnn: recurrent layer of the long view.
         kernel: steps that the convolution of the short view sees at once, at most the window. It
             never reads beyond the window: zeros there would look like a drop of the rate.
+        stage: True lets the weights of the fusion depend on the item's age, its stage of life, as
+            its authors' do; needs `--inputs=age`.
     """
 
     dftc_rnn: Literal["lstm", "gru"] = "lstm"
     kernel: int = 3
+    stage: bool = False
 
 
 class LightGbmOptions(BoostingOptions):

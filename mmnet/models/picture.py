@@ -11,6 +11,7 @@ MODULES = {
     "Coarse-granularity module": (
         "taxonomy_embedding",
         "all_taxonomy_rates",
+        "joined_taxonomies",
         "granularity_attention",
     ),
     "Temporal mining layer": ("tcn", "temporal_attention"),

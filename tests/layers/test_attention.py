@@ -75,3 +75,10 @@ def test_has_4224_parameters_at_width_64():
 
 def test_conforms(tmp_path):
     check_layer(HANAttention(), VECTORS, tmp_path=tmp_path)
+
+
+def test_conforms_with_a_stage(tmp_path):
+    present, stage = np.eye(5, 4, dtype="float32"), VECTORS[:, 0, :2]
+    check_layer(
+        HANAttention(), VECTORS, present, stage, tmp_path=tmp_path, golden="HANAttention_stage"
+    )

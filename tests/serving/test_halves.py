@@ -20,8 +20,16 @@ BARE = FeatureSpec(window=6, horizon=1, taxonomies=("category",))
 ZOO = [
     ("mmnet", {}),
     ("mmnet", {"coarse_granularity": False, "evidence": True}),
-    ("mmnet", {"smoothed_history": True, "link": "logit"}),
-    ("mmnet", {"dropout": 0.1, "content_dropout": 0.3, "modality_dropout": 0.2}),
+    ("mmnet", {"smoothed_history": True, "link": "logit", "shared_embedding": True}),
+    (
+        "mmnet",
+        {
+            "dropout": 0.1,
+            "content_dropout": 0.3,
+            "modality_dropout": 0.2,
+            "two_granularities": True,
+        },
+    ),
     ("mmnet", {"taxonomy_flags": False, "softmax_axis": "time", "adaptive_modes": "evidence"}),
     ("gru", {"gru_mask": True, "gru_units": 12}),
     ("gru", {"smoothed_history": True}),
