@@ -212,7 +212,7 @@ def _line(cell: Cell, record: Record) -> dict[str, Any]:
         "peak_memory_bytes": record.peak_memory_bytes,
     }
     for scenario in SCENARIOS:
-        for metric in (*METRICS, "mae", "spearman", "mse_to_true_rate"):
+        for metric in (*METRICS, "mae", "spearman", "mse_to_true_rate", "sampling_noise_mse"):
             line[f"{scenario}_{metric}"] = record.metrics[scenario][metric]
         validation = record.fitted.get("validation", {})
         line[f"validation_{scenario}_mse"] = validation.get(f"{scenario}_mse")
