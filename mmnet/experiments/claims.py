@@ -18,6 +18,7 @@ from scipy import stats
 
 from mmnet.evaluation import plots
 from mmnet.evaluation.significance import Clusters, Estimate, Predictions, combine, repeated
+from mmnet.experiments.needed import to_decide
 from mmnet.schema import SCENARIOS
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not decidable"
@@ -43,12 +44,21 @@ class Part:
     margin: float
 
     @classmethod
-    def of(cls, text: str, estimate: Estimate, above: float = 0.0) -> Part:
-        """Decide by the position of the interval; systems that were trained once decide nothing."""
-        if not estimate.seed_variance_known:
-            return cls(f"{text} (one seed)", OPEN, estimate.low - above)
-        verdict = HOLDS if estimate.low > above else FAILS if estimate.high < above else OPEN
-        return cls(text, verdict, estimate.low - above)
+    def of(cls, text: str, contrast: Contrast, confidence: float, above: float = 0.0) -> Part:
+        """Decide by the position of the interval; systems that were trained once decide nothing.
+
+        The text of an open part states how many test rows or seeds would decide it.
+        """
+        estimate = contrast.estimate(confidence)
+        margin = estimate.low - above
+        if not contrast.seed_variance_known:
+            return cls(f"{text} (one seed)", OPEN, margin)
+        if margin > 0 or estimate.high < above:
+            return cls(text, HOLDS if margin > 0 else FAILS, margin)
+        needed = to_decide(
+            contrast.value - above, contrast.variances, contrast.freedoms, confidence
+        )
+        return cls(f"{text}, {needed}", OPEN, margin)
 
 
 def weakest(parts: Iterable[Part]) -> Part:
@@ -188,10 +198,11 @@ def ledger(evidence: Evidence, *, confidence: float) -> list[Claim]:
 
     def check(text: str, terms: Sequence[Term], times: float = 1, sure: float = confidence) -> Part:
         """Add a part; the ratio must exceed `times`, not only 1."""
-        found = evidence.contrast(terms).estimate(sure)
+        contrast = evidence.contrast(terms)
+        found = contrast.estimate(sure)
         value, low, high = (math.exp(x) for x in (found.value, found.low, found.high))
         shown = f"[{low:.3g}, {high:.3g}]" if high < 1000 * low else "(too few seeds to tell)"
-        return Part.of(f"{text} = {value:.3g} {shown}", found, math.log(times))
+        return Part.of(f"{text} = {value:.3g} {shown}", contrast, sure, math.log(times))
 
     def ratio(above: str, below: str, scenario: str, times: float = 1, **how: float) -> Part:
         text = (
