@@ -183,12 +183,13 @@ class TaskFlags(Flags):
         description="Weights of a taxonomy mean: the mean of the items' rates (items), or pooled "
         "shares over pooled clicks (clicks).",
     )
-    inputs: Annotated[tuple[Literal["age", "calendar"], ...], "comma-separated", "added later"] = (
-        Field(
-            (),
-            description="Inputs beyond the paper: age is the item's age in the target period; "
-            "calendar is the target's hour, weekday or month.",
-        )
+    inputs: Annotated[
+        tuple[Literal["age", "calendar", "lifetime"], ...], "comma-separated", "added later"
+    ] = Field(
+        (),
+        description="Inputs beyond the paper: age is the item's age in the target period; "
+        "calendar is the target's hour, weekday or month; lifetime is the item's clicks and rate "
+        "in all periods before the window.",
     )
     text_tokens: int = Field(32, ge=1, description="Maximum number of tokens read per text.")
     text_vocabulary: int = Field(

@@ -123,10 +123,26 @@ AGE = Tensor(
 AGE_AT_LEAST = Tensor(
     "age_at_least", "float32", ("batch",), "1 = older than the log, the age is a bound", (0.0, 1.0)
 )
+EARLIER_RATE = Tensor(
+    "earlier_rate",
+    "float32",
+    ("batch",),
+    "pooled percent of all periods before the window, 0 without clicks",
+    (0.0, LARGEST_RATE),
+)
+EARLIER_CLICKS = Tensor(
+    "earlier_clicks",
+    "float32",
+    ("batch",),
+    "clicks of all periods before the window, -1 unknown",
+    (-1.0, LARGEST_COUNT),
+)
+LIFETIME = (EARLIER_RATE, EARLIER_CLICKS)  # hidden with the history
+UNKNOWN_LIFETIME = {EARLIER_RATE.name: 0.0, EARLIER_CLICKS.name: -1.0}
 CYCLES = {"hour": 24, "weekday": 7, "month": 12}
 """Calendar cycles and their numbers of values."""
 OF_PERIODS = {
-    *(tensor.name for tensor in (*SEQUENCES, AGE, AGE_AT_LEAST)),
+    *(tensor.name for tensor in (*SEQUENCES, AGE, AGE_AT_LEAST, *LIFETIME)),
     *(f"target_{cycle}" for cycle in CYCLES),
 }
 """Tensors that change between periods, of the main rate; see `FeatureSpec.of_periods`."""
@@ -273,6 +289,17 @@ class AgeSpec(_Spec):
     log_start: int | None = None
 
 
+class LifetimeSpec(_Spec):
+    """An item's counts of the main rate before the window; tensors `LIFETIME`, [batch].
+
+    Attributes:
+        log_start: number of the first period of the training log, which the counts must reach back
+            to.
+    """
+
+    log_start: int
+
+
 class CycleSpec(_OfColumn):
     """The position of the target period in a calendar cycle; tensor `target_<name>`, int32 [batch].
 
@@ -345,6 +372,7 @@ class FeatureSpec(_Spec):
         vectors: frozen content vectors.
         age: the item's age at the target, if it is an input.
         cycles: calendar cycles in which the position of the target is an input.
+        lifetime: the item's counts before the window, if they are an input.
         rate_scale: standard deviation of the observed training rates, in percent; inputs are
             divided by it.
         rate_mean: mean of the training targets, in percent; it is added to the output only.
@@ -363,6 +391,7 @@ class FeatureSpec(_Spec):
     # Omitted from files if unused, so that files equal those of earlier versions.
     age: AgeSpec | None = Field(None, exclude_if=lambda age: age is None)
     cycles: tuple[CycleSpec, ...] = Field((), exclude_if=lambda cycles: not cycles)
+    lifetime: LifetimeSpec | None = Field(None, exclude_if=lambda lifetime: lifetime is None)
     rate_scale: float = 1.0
     rate_mean: float = 0.0
     max_rate: float | None = 100.0
@@ -414,6 +443,8 @@ class FeatureSpec(_Spec):
             found |= {tensor.name: ((), tensor.dtype) for tensor in (AGE, AGE_AT_LEAST)}
         for cycle in self.cycles:
             found[cycle.tensor] = ((), "int32")
+        if self.lifetime:
+            found |= {tensor.name: ((), tensor.dtype) for tensor in LIFETIME}
         for field in self.fields:
             found[field.tensor] = ((field.max_values,), "int32")
         for numeric in self.numerics:
@@ -510,7 +541,9 @@ class FeatureSpec(_Spec):
         >>> FeatureSpec(window=6, horizon=1).limits()["missing_flag"]
         (0.0, 1.0)
         """
-        found = {tensor.name: tensor.limits for tensor in (*SEQUENCES, AGE, AGE_AT_LEAST)}
+        found = {
+            tensor.name: tensor.limits for tensor in (*SEQUENCES, AGE, AGE_AT_LEAST, *LIFETIME)
+        }
         for rate in self.rates:
             found |= {own: found[main] for main, own in self.sequences(rate.name).items()}
         for numeric in self.numerics:

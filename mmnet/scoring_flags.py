@@ -17,7 +17,8 @@ class ScoringFlags(Flags):
     allow_short_history: bool = Field(
         False,
         description="Score although the counts begin later than the training log did; ages that "
-        "--inputs=age counts from first clicks are then unknown.",
+        "--inputs=age counts from first clicks, and the counts of --inputs=lifetime, are then "
+        "unknown.",
     )
     only_items: str = Field(
         "", description="Table of the items to score; taxonomy means still use all items."

@@ -45,6 +45,7 @@ counts.py           counts table -> panel, [items, periods]
 share_rates.py      panel -> share rates and missing flags (Eq. 1)
 splits.py           panel -> examples (item, t), and their split into train, validation and test
 moments.py          the time of the target: the item's age, and the calendar
+lifetimes.py        counts of an item before the window
 targets.py          check for targets that are all equal, from which nothing can be learned
 
 Examples to model inputs:

@@ -28,6 +28,7 @@ from mmnet.schema import (
     AgeSpec,
     CycleSpec,
     FeatureSpec,
+    LifetimeSpec,
 )
 
 if TYPE_CHECKING:
@@ -117,12 +118,12 @@ def fit_cycles(calendar: Calendar, targets: np.ndarray) -> tuple[list[CycleSpec]
 def fit(
     counted: Counted, flags: TableFlags, task: TaskFlags, train: Examples
 ) -> tuple[dict[str, Any], list[Rule]]:
-    """Chooses the age and calendar inputs by `--inputs`.
+    """Chooses the inputs of `--inputs`.
 
     Returns:
-        `age` and `cycles` of the `FeatureSpec`, and lines for the ledger.
+        `age`, `cycles` and `lifetime` of the `FeatureSpec`, and lines for the ledger.
     """
-    found: dict[str, Any] = {"age": None, "cycles": ()}
+    found: dict[str, Any] = {"age": None, "cycles": (), "lifetime": None}
     ledger = []
     if "age" in task.inputs:
         found["age"], note = _fit_age(counted, flags)
@@ -135,6 +136,10 @@ def fit(
         found["cycles"] = tuple(cycles)
         names = [f"its {cycle.name}" for cycle in cycles]
         ledger.append(_line(len(train), "calendar of the target", [*names, *notes]))
+    if "lifetime" in task.inputs:
+        found["lifetime"] = LifetimeSpec(log_start=counted.first_period)
+        note = f"clicks and shares since {counted.label(0)}, hidden with the oldest step"
+        ledger.append(_line(len(counted.ids), "counts before the window", [note]))
     return found, ledger
 
 

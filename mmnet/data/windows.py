@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmnet import schema
-from mmnet.data import moments
+from mmnet.data import lifetimes, moments
 from mmnet.data.counts import Counts
 from mmnet.data.share_rates import share_rate
 from mmnet.data.splits import Examples
@@ -68,6 +68,11 @@ class Windows:
         if spec.age:
             start = dataset.panel.first_period
             self._origins = _tensor(moments.origins(dataset.panel, spec, start=start))
+        if spec.lifetime:
+            panel, calendar = dataset.panel, dataset.fitted.calendar
+            first = lifetimes.first_column(spec.lifetime, panel.first_period, calendar)
+            assert first is not None  # only scoring may read shorter counts
+            self._lower = _tensor(lifetimes.lower(panel, first))
         self._static = {name: _tensor(array) for name, array in dataset.tensors.items()}
 
     def gather(self, items: tf.Tensor, times: tf.Tensor) -> Inputs:
@@ -112,7 +117,7 @@ class Windows:
         for name, array in self._static.items():
             rows = tf.gather(array, items)
             inputs[name] = tf.cast(rows, tf.float32) if rows.dtype == tf.float16 else rows
-        return inputs | self._moment(items, times)
+        return inputs | self._moment(items, times) | self._lifetime(items, times)
 
     def _moment(self, items: tf.Tensor, times: tf.Tensor) -> Inputs:
         if not self._spec.age and not self._spec.cycles:
@@ -120,6 +125,18 @@ class Windows:
         target = tf.cast(times, tf.int64) + self._first_period + self.horizon
         origin = tf.gather(self._origins, items) if self._spec.age else target
         return moments.tensors(self._spec, self._calendar, origin, target)
+
+    def _lifetime(self, items: tf.Tensor, times: tf.Tensor) -> Inputs:
+        if not self._spec.lifetime:
+            return {}
+        columns = tf.range(self._num_periods, dtype=tf.int64)
+        stop = tf.cast(times, tf.int64) + 1 - self.window
+        within = (columns >= tf.gather(self._lower, items)[:, None]) & (columns < stop[:, None])
+        found = []
+        for array in self._counts[""]:
+            rows = tf.gather(tf.reshape(array, [-1, self._num_periods]), items)
+            found.append(tf.reduce_sum(tf.where(within, rows, 0), axis=1))
+        return lifetimes.tensors(*found)
 
     def target(self, items: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
         """Returns the rates at t + h, float32 [batch(, outputs)], percent; 0 without clicks.

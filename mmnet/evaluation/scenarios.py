@@ -16,7 +16,7 @@ from keras import ops
 
 from mmnet import checks, schema
 from mmnet.hashing import uniform
-from mmnet.layers.disturbance import hide_steps
+from mmnet.layers.disturbance import hide_lifetime, hide_steps
 from mmnet.schema import SCENARIOS, FeatureSpec
 
 
@@ -77,7 +77,8 @@ def hidden_steps(
 def disturb(inputs: Mapping[str, Any], hidden: Any) -> dict[str, Any]:
     """Hide steps of one batch: rate, evidence and flag read as if there had been no clicks.
 
-    The same steps of all rates are hidden. Taxonomy sequences and content stay, in every scenario.
+    The same steps of all rates are hidden, and the counts before the window with the oldest step;
+    see `hide_lifetime`. Taxonomy sequences and content stay, in every scenario.
 
     Args:
         inputs: the tensors of a batch by name, `schema.HISTORY` among them, of one or more rates.
@@ -91,6 +92,10 @@ def disturb(inputs: Mapping[str, Any], hidden: Any) -> dict[str, Any]:
         found[flag], found[rate], found[clicks] = hide_steps(
             hidden, inputs[flag], inputs[rate], inputs[clicks]
         )
+    if schema.EARLIER_CLICKS.name in inputs:
+        names = tuple(schema.UNKNOWN_LIFETIME)
+        lifetime = hide_lifetime(hidden, *(inputs[name] for name in names))
+        found |= zip(names, lifetime, strict=True)
     return found
 
 
@@ -98,9 +103,9 @@ def outages(spec: FeatureSpec) -> dict[str, tuple[str, ...]]:
     """Inputs whose loss is tested; the loss of the history is the cold-start scenario itself.
 
     Returns:
-        Name -> tensors: "nothing"; "age" and "calendar", where they are read; "taxonomies", their
-        sequences; every one of `FeatureSpec.modalities`; and "content", all of these together where
-        there are several.
+        Name -> tensors: "nothing"; "age", "calendar" and "lifetime", where they are read;
+        "taxonomies", their sequences; every one of `FeatureSpec.modalities`; and "content", all of
+        these together where there are several.
 
     >>> outages(FeatureSpec(window=6, horizon=1, taxonomies=("category",)))
     {'nothing': (), 'taxonomies': ('taxonomy_rate', 'taxonomy_missing_flag')}
@@ -110,6 +115,8 @@ def outages(spec: FeatureSpec) -> dict[str, tuple[str, ...]]:
         found["age"] = (schema.AGE.name, schema.AGE_AT_LEAST.name)
     if spec.cycles:
         found["calendar"] = tuple(cycle.tensor for cycle in spec.cycles)
+    if spec.lifetime:
+        found["lifetime"] = tuple(schema.UNKNOWN_LIFETIME)
     if spec.taxonomies:
         of_rates = [spec.sequences(rate) for rate in ("", *(one.name for one in spec.rates))]
         means = (schema.TAXONOMY_RATE.name, schema.TAXONOMY_MISSING_FLAG.name)
@@ -125,7 +132,8 @@ def remove(inputs: Mapping[str, Any], tensors: Iterable[str]) -> dict[str, Any]:
     """Replace the named inputs by their values for missing data.
 
     Ids, numbers, tokens and vectors become 0, as of an item that has none; taxonomy rates become
-    0 and their missing flags 1, as for values without clicks; an age becomes unknown, -1.
+    0 and their missing flags 1, as for values without clicks; an age and the clicks before the
+    window become unknown, -1.
 
     Args:
         inputs: the tensors of a batch by name.
@@ -136,7 +144,7 @@ def remove(inputs: Mapping[str, Any], tensors: Iterable[str]) -> dict[str, Any]:
     """
     gone = {}
     for name in tensors:
-        value = -1 if name == schema.AGE.name else 0
+        value = -1 if name in (schema.AGE.name, schema.EARLIER_CLICKS.name) else 0
         if f"{name}_".startswith(f"{schema.TAXONOMY_MISSING_FLAG.name}_"):  # of any rate
             value = 1
         gone[name] = ops.full_like(inputs[name], value)

@@ -38,6 +38,7 @@ _FILES = {
     "HANAttention": "attention",
     "HiddenHistory": "disturbance",
     "KnownAge": "age",
+    "LifetimeFeatures": "lifetime",
     "MixedRate": "mixture",
     "ModalityDropout": "disturbance",
     "MultiMode": "disturbance",

@@ -14,7 +14,7 @@ import keras
 from keras import ops
 
 from mmnet import checks
-from mmnet.schema import MISSING_ID, UNKNOWN_ID
+from mmnet.schema import MISSING_ID, UNKNOWN_ID, UNKNOWN_LIFETIME
 
 MODES = ("normal", "cold", "noisy")
 ADAPTIVE_MODES = ("none", "evidence")
@@ -53,6 +53,25 @@ def hide_all(missing_flag, *sequences):
     return hide_steps(ops.ones_like(missing_flag), missing_flag, *sequences)
 
 
+def hide_lifetime(hidden, *lifetime):
+    """Hide an item's counts before the window where the oldest step of the window is hidden.
+
+    So a cold start hides them, and the noisy mode hides them by one draw, with its probability.
+
+    Args:
+        hidden: b of `hide_steps`, [batch, window].
+        *lifetime: the tensors of `schema.LIFETIME`, [batch] each; or none.
+
+    Returns:
+        Tensors of the same shapes, unknown where hidden.
+    """
+    oldest = ops.cast(ops.convert_to_tensor(hidden)[:, 0], "bool")
+    return tuple(
+        ops.where(oldest, ops.full_like(tensor, unknown), tensor)
+        for tensor, unknown in zip(lifetime, UNKNOWN_LIFETIME.values(), strict=True)
+    )
+
+
 class _Disturbance(keras.layers.Layer):
     """Identity outside training; in training hides the steps that `hidden` names."""
 
@@ -60,12 +79,12 @@ class _Disturbance(keras.layers.Layer):
         # Rates and clicks pass through untouched, also under a mixed precision policy.
         super().__init__(autocast=False, **kwargs)
 
-    def call(self, share_rate, missing_flag, clicks=None, further=(), training=False):
+    def call(self, share_rate, missing_flag, clicks=None, further=(), lifetime=(), training=False):
         evidence = () if clicks is None else (clicks,)
         named = {} if clicks is None else {"clicks": clicks}
         checks.same_shape(share_rate=share_rate, missing_flag=missing_flag, **named)
         if not training:
-            return share_rate, missing_flag, *evidence, *keras.tree.flatten(further)
+            return share_rate, missing_flag, *evidence, *keras.tree.flatten(further), *lifetime
         hidden = self.hidden(missing_flag, clicks)
         missing_flag, share_rate, *evidence = hide_steps(
             hidden, missing_flag, share_rate, *evidence
@@ -74,15 +93,17 @@ class _Disturbance(keras.layers.Layer):
         for rate, flag, counted in further:
             flag, rate, counted = hide_steps(hidden, flag, rate, counted)
             others += [rate, flag, counted]
+        if lifetime:
+            others += hide_lifetime(hidden, *lifetime)
         return share_rate, missing_flag, *evidence, *others
 
     def compute_output_spec(
-        self, share_rate, missing_flag, clicks=None, further=(), training=False
+        self, share_rate, missing_flag, clicks=None, further=(), lifetime=(), training=False
     ):
         inputs = (
             (share_rate, missing_flag) if clicks is None else (share_rate, missing_flag, clicks)
         )
-        inputs = (*inputs, *keras.tree.flatten(further))
+        inputs = (*inputs, *keras.tree.flatten(further), *lifetime)
         return tuple(keras.KerasTensor(x.shape, x.dtype) for x in inputs)
 
     def hidden(self, missing_flag, clicks=None):
@@ -102,10 +123,12 @@ class ColdStartDisturbance(_Disturbance):
         clicks: evidence behind each rate, [batch, window]; may be left out.
         further: `(share_rate, missing_flag, clicks)` of each further rate, [batch, window] each;
             the same steps are hidden as in the main one. May be left out.
+        lifetime: `(earlier_rate, earlier_clicks)`, [batch] each, see `hide_lifetime`. May be left
+            out.
 
     Returns:
         `(share_rate, missing_flag)`, or with clicks `(share_rate, missing_flag, clicks)`; same
-        shapes and units. Those of further rates follow in the same tuple.
+        shapes and units. Those of further rates and of the lifetime follow in the same tuple.
 
     Raises:
         ValueError: the shapes differ.

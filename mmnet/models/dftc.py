@@ -8,7 +8,7 @@ from mmnet.layers.attention import HANAttention
 from mmnet.models.fine_granularity import bounded, model_inputs
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import gated_prediction
-from mmnet.models.moment import moment_vector, stage_vector
+from mmnet.models.moment import moment_of, stage_vector
 from mmnet.models.options import DftcOptions
 from mmnet.models.seeding import seeded
 from mmnet.models.step_vectors import recurrent, step_vectors
@@ -63,7 +63,7 @@ def dftc(spec: FeatureSpec, options: DftcOptions) -> keras.Model:
         content = meta_info(tensors, spec, options)
         # How far to trust each of them, and the prediction. [batch]
         seen = steps.history.missing_flag
-        ahead = moment_vector(tensors, spec, seen, units=units)
+        ahead = moment_of(tensors, spec, steps.history, units=units)
         stage = stage_vector(tensors, spec, seen, units=STAGE_UNITS) if options.stage else None
         predicted = gated_prediction(
             [long, short], content, spec, options, moment=ahead, stage=stage

@@ -11,7 +11,7 @@ from mmnet import checks
 from mmnet.models.fine_granularity import bounded, model_inputs
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import gated_prediction
-from mmnet.models.moment import moment_vector
+from mmnet.models.moment import moment_of
 from mmnet.models.options import EncoderDecoderOptions
 from mmnet.models.seeding import seeded
 from mmnet.models.step_vectors import recurrent, step_vectors
@@ -55,7 +55,7 @@ def encoder_decoder(spec: FeatureSpec, options: EncoderDecoderOptions) -> keras.
         # What the item itself says: u, c, v, as far as it has them. [batch, units] each
         content = meta_info(tensors, spec, options)
         # How far to trust each of them, and the prediction. [batch]
-        ahead = moment_vector(tensors, spec, steps.history.missing_flag, units=units)
+        ahead = moment_of(tensors, spec, steps.history, units=units)
         predicted = gated_prediction([history], content, spec, options, moment=ahead)
     return keras.Model(inputs, predicted, name="encoder_decoder")
 

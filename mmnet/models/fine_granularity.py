@@ -11,7 +11,7 @@ from mmnet.layers.bounds import Bounded
 from mmnet.layers.disturbance import HiddenHistory, MultiMode
 from mmnet.layers.embedding import SequenceEmbedding
 from mmnet.models.options import DisturbanceOptions
-from mmnet.schema import HISTORY, FeatureSpec, RateSpec
+from mmnet.schema import HISTORY, LIFETIME, FeatureSpec, RateSpec
 
 
 def model_inputs(spec: FeatureSpec) -> dict[str, keras.KerasTensor]:
@@ -57,12 +57,15 @@ class History(NamedTuple):
         clicks: likewise.
         further: the same of each further rate, in the order of `FeatureSpec.rates`; the same steps
             are hidden.
+        lifetime: `schema.LIFETIME` of the main rate, [batch] each, hidden with the oldest step;
+            empty if it is not an input.
     """
 
     share_rate: keras.KerasTensor
     missing_flag: keras.KerasTensor
     clicks: keras.KerasTensor
     further: tuple[History, ...] = ()
+    lifetime: tuple[keras.KerasTensor, ...] = ()
 
     def of(self, rate: str, spec: FeatureSpec) -> History:
         """Returns the history of one rate; the empty name is that of the main one."""
@@ -98,9 +101,14 @@ def disturbed_history(
         name="multi_mode",
     )
     names = [spec.sequences(rate.name) for rate in spec.rates]
-    further = [[inputs[own[tensor.name]] for tensor in HISTORY] for own in names]
-    main = [inputs[tensor.name] for tensor in HISTORY]
-    return _joined(modes(*main, further=further) if further else modes(*main))
+    more: dict[str, list] = {}
+    if names:
+        more["further"] = [[inputs[own[tensor.name]] for tensor in HISTORY] for own in names]
+    if spec.lifetime:
+        more["lifetime"] = [inputs[tensor.name] for tensor in LIFETIME]
+    disturbed = modes(*(inputs[tensor.name] for tensor in HISTORY), **more)
+    steps = len(HISTORY) * (1 + len(names))
+    return _joined(disturbed[:steps])._replace(lifetime=tuple(disturbed[steps:]))
 
 
 def rate_embeddings(

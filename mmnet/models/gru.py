@@ -9,7 +9,7 @@ from mmnet.models.fine_granularity import bounded, model_inputs
 from mmnet.models.heads import mixed_prior
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import gated_prediction
-from mmnet.models.moment import moment_vector
+from mmnet.models.moment import moment_of
 from mmnet.models.options import GruOptions
 from mmnet.models.seeding import seeded
 from mmnet.models.step_vectors import SeenSteps, recurrent, step_vectors
@@ -59,7 +59,7 @@ def gru(spec: FeatureSpec, options: GruOptions) -> keras.Model:
             spec,
             options,
             smoothed=None if options.head == "direct" else steps.history,
-            moment=moment_vector(tensors, spec, steps.history.missing_flag, units=options.units),
+            moment=moment_of(tensors, spec, steps.history, units=options.units),
             prior=mixed_prior(tensors, content, steps.history, spec, options)
             if options.head == "mixed"
             else None,

@@ -20,6 +20,7 @@ from mmnet.layers.mixture import DirectWeight, MixedRate
 from mmnet.layers.presence import AbsentVectors
 from mmnet.models.fine_granularity import History, in_standard_deviations, of_rate
 from mmnet.models.meta_info import Modality
+from mmnet.models.moment import NOTHING, Moment
 from mmnet.models.options import HeadOptions, Link, NetworkOptions
 from mmnet.schema import PREDICTED, FeatureSpec, Output
 
@@ -56,7 +57,7 @@ def prediction(
     options: HeadOptions,
     *,
     smoothed: History | None = None,
-    moment: keras.KerasTensor | None = None,
+    moment: Moment = NOTHING,
     prior: Prior | None = None,
 ):
     """Predict the share rate, in the head of every network: Yu et al. (2021) section 4.5, Eq. 10.
@@ -77,8 +78,8 @@ def prediction(
         options: `units` hidden units; see `HeadOptions`.
         smoothed: the history that `SmoothedRate` corrects the prior by; it must have passed the
             disturbance, or training would never see a cold start. None: no prior.
-        moment: what is known of the target period before it begins, [batch, units]; see
-            `models.moment`. None: nothing.
+        moment: further vectors that the head reads, see `models.moment`. The prior of the mixed
+            head does not read the lifetime.
         prior: of the mixed head, see `mixed_prior`; needs `smoothed`. None: the prior is of
             `vector`, which then must not have read the history.
 
@@ -86,7 +87,7 @@ def prediction(
         Percent, [batch]; with several outputs [batch, outputs].
     """
     outputs = spec.outputs()
-    hidden = _hidden(vector, options, moment, name="mlp", joined="fused_and_moment")
+    hidden = _hidden([vector, *moment], options, name="mlp", joined="fused_and_moment")
     # In float32 under any policy: bfloat16 would tie predictions that differ by less than 0.4 %.
     standardised = _standardised(hidden, outputs, "standardised_share_rate")
     if smoothed is None:
@@ -106,7 +107,8 @@ def prediction(
             outputs,
         )
     # What all but the history says. [batch, units]
-    known = _hidden(prior.vector, options, moment, name="prior_mlp", joined="prior_and_moment")
+    beside = [prior.vector, moment.ahead]
+    known = _hidden(beside, options, name="prior_mlp", joined="prior_and_moment")
     of_prior = _standardised(known, outputs, "standardised_prior_rate")
     rates = []
     for number, output in enumerate(outputs):
@@ -185,10 +187,10 @@ def mixed_prior(
     return Prior(fused, tuple(centres))
 
 
-def _hidden(vector, options: HeadOptions, moment, *, name: str, joined: str):
-    """The hidden units of a head, [batch, units]."""
-    if moment is not None:
-        vector = keras.layers.Concatenate(name=joined)([vector, moment])
+def _hidden(vectors: Sequence, options: HeadOptions, *, name: str, joined: str):
+    """The hidden units of a head, [batch, units], from all vectors that are not None."""
+    there = [vector for vector in vectors if vector is not None]
+    vector = keras.layers.Concatenate(name=joined)(there) if len(there) > 1 else there[0]
     hidden = keras.layers.Dense(options.units, "relu", name=name)(vector)
     if options.dropout:
         dropout = keras.layers.Dropout(options.dropout, seed=options.seed, name=f"{name}_dropout")

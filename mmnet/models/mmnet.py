@@ -22,7 +22,7 @@ from mmnet.models.fine_granularity import (
 )
 from mmnet.models.heads import Prior, mixed_prior, part_of, prediction
 from mmnet.models.meta_info import Modality, meta_info
-from mmnet.models.moment import moment_vector
+from mmnet.models.moment import NOTHING, Moment, moment_of
 from mmnet.models.options import HeadOptions, MMNetOptions
 from mmnet.models.seeding import seeded
 from mmnet.schema import PREDICTED, FeatureSpec
@@ -95,7 +95,7 @@ def mmnet(spec: FeatureSpec, options: MMNetOptions) -> keras.Model:
             spec,
             options,
             smoothed=None if options.head == "direct" else own,
-            moment=moment_vector(tensors, spec, own.missing_flag, units=units),
+            moment=moment_of(tensors, spec, own, units=units),
             prior=mixed_prior(tensors, content, own, spec, options)
             if options.head == "mixed"
             else None,
@@ -110,7 +110,7 @@ def gated_prediction(
     options: HeadOptions,
     *,
     smoothed: History | None = None,
-    moment: keras.KerasTensor | None = None,
+    moment: Moment = NOTHING,
     prior: Prior | None = None,
     stage: keras.KerasTensor | None = None,
 ):

@@ -12,7 +12,7 @@ from mmnet.models.fine_granularity import bounded, model_inputs
 from mmnet.models.heads import prediction
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import modality_name
-from mmnet.models.moment import moment_vector
+from mmnet.models.moment import moment_of
 from mmnet.models.options import MmvedOptions
 from mmnet.models.seeding import seeded
 from mmnet.models.step_vectors import recurrent, step_vectors
@@ -73,7 +73,7 @@ def mmved(spec: FeatureSpec, options: MmvedOptions) -> keras.Model:
         # The way to the horizon, or to all of them, and the prediction. [batch]
         if spec.horizon > 1 or spec.horizons:
             code = TimeDecoder(spec.horizon, spec.horizons, name="time_decoder")(code)
-        ahead = moment_vector(tensors, spec, steps.history.missing_flag, units=units)
+        ahead = moment_of(tensors, spec, steps.history, units=units)
         predicted = prediction(code, spec, options, moment=ahead)
     return keras.Model(inputs, predicted, name="mmved")
 

@@ -37,7 +37,8 @@ class TreeFeatures:
     many steps were seen, and how long ago the last one; its rate; the mean of the rates; the
     clicks of all steps, their pooled rate, and the same shrunk to the prior of all training
     targets (`smoothed_history.posterior_mean`). Of the taxonomies: rates, flags and means. Of the
-    target: the item's age, and the calendar. Of the content: single values as categories, of
+    target: the item's age, and the calendar. Of the periods before the window, where they are an
+    input: clicks and pooled rate. Of the content: single values as categories, of
     several values the first one so and a column for each frequent one; numbers and vectors as they
     are; texts as TF-IDF of their tokens, projected on its leading singular vectors. What is
     missing is NaN, never 0: a step, a text without a token, a vector of zeros.
@@ -289,6 +290,11 @@ def _moment(xp: Any, inputs: Mapping[str, Any], spec: FeatureSpec) -> Parts:
             known = xp.logical_and(known, seen)
         found["age"] = xp.where(known, age, np.nan)
         found["age_at_least"] = xp.where(known, bound, np.nan)
+    if spec.lifetime:
+        clicks = inputs[schema.EARLIER_CLICKS.name]
+        rate = inputs[schema.EARLIER_RATE.name]
+        found["earlier_rate"] = xp.where(clicks > 0, rate, np.nan)
+        found[f"{LOGGED}earlier_clicks"] = xp.where(clicks >= 0, clicks, np.nan)
     for cycle in spec.cycles:
         ids = _float32(xp, _known(xp, inputs[cycle.tensor], cycle.size))
         found[f"{cycle.tensor}_category"] = xp.where(ids >= FIRST_ID, ids, np.nan)

@@ -252,8 +252,11 @@ def _resolved(candidate: Candidate, flags: TrainConfig) -> TrainConfig:
         InputError: they contradict each other.
     """
     own = reading_flags.read(TrainConfig, candidate.arguments)
-    # What --recipe=auto reads is a question of the dataset; a candidate may read less.
-    inputs = tuple(one for one in own.get("inputs", ()) if one in flags.inputs)
+    # What --recipe=auto reads is a question of the dataset; a candidate may read less. Inputs that
+    # no candidate names are read by all but the paper's network.
+    names = own.get("inputs", ())
+    more = [one for one in flags.inputs if one not in names] if names else ()
+    inputs = tuple(one for one in (*names, *more) if one in flags.inputs)
     free = {*reading.OF_A_RECIPE, "inputs", *OF_THE_RUN}
     given = {name: getattr(flags, name) for name in flags.model_fields_set - free}
     model = given.get("model") or own.get("model") or flags.model

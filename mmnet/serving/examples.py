@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 
 from mmnet import schema
 from mmnet.data.columns import SEPARATOR
+from mmnet.data.lifetimes import CLICKS_BEFORE, UNKNOWN
 
 INPUT = "examples"
 """The signature's one input: serialized examples, string [batch]."""
@@ -24,7 +25,7 @@ def parse(
     A feature has its column's name and its values, flattened row by row: integers for counts,
     floats for numbers, rates and vectors, bytes for text. Several values of one items column may
     be in one feature. An absent feature means that nothing is known: no clicks, taxonomies without
-    observed items, an empty text, a number that is NaN.
+    observed items, an empty text, a number that is NaN, unknown counts before the window.
 
     Args:
         serialized: string [batch].
@@ -54,7 +55,9 @@ def _nothing(name: str, spec: tf.TensorSpec) -> np.ndarray:
     nothing = 0.0
     if name.startswith(schema.TAXONOMY_MISSING_FLAG.name):  # of any rate
         nothing = 1.0
-    if shape.rank == 0:  # a number of the items table
+    if name == CLICKS_BEFORE:
+        nothing = UNKNOWN
+    elif shape.rank == 0 and spec.dtype.is_floating:  # a number of the items table
         nothing = np.nan
     return np.full(shape, nothing, spec.dtype.as_numpy_dtype)
 

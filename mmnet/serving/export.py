@@ -24,9 +24,10 @@ import numpy as np
 import tensorflow as tf
 
 from mmnet import schema
-from mmnet.data import moments, spelling
+from mmnet.data import lifetimes, moments, spelling
 from mmnet.data.columns import separator_of
 from mmnet.data.dataset import Fitted
+from mmnet.data.lifetimes import CLICKS_BEFORE, SHARES_BEFORE
 from mmnet.data.share_rates import share_rate
 from mmnet.encoders.tokens import TokenLookup, lookup_table
 from mmnet.encoders.value_hashes import hashed
@@ -185,6 +186,9 @@ class Servable(tf.Module):
             )
         for text in spec.texts:
             inputs[text.tensor] = self._texts[text.tensor](columns[raw_name(spec, text.name)])
+        if spec.lifetime:
+            before = (columns[name] for name in (CLICKS_BEFORE, SHARES_BEFORE))
+            inputs |= lifetimes.tensors(*before)
         return inputs | self._moment(columns)
 
     def _history(self, columns: Mapping[str, tf.Tensor], of: str = "") -> dict[str, tf.Tensor]:
@@ -261,7 +265,8 @@ def raw_inputs(fitted: Fitted) -> dict[str, tf.TensorSpec]:
     separator of lists, `;` unless `--list_separator` was set, without duplicates, empty if
     unknown; with `--hash_vocabularies` also hashes of values). `number_<column>`: float32 [batch],
     NaN if unknown. With `--inputs`: `target_period`, and `release_period` or `first_click_period`,
-    string [batch], in the format of the tables.
+    string [batch], in the format of the tables; `clicks_before` and `shares_before`, int64 [batch],
+    the counts of all periods before the window, -1 clicks if unknown.
     """
     spec = fitted.spec
     counts = tf.TensorSpec([None, spec.window], tf.int64)
@@ -279,6 +284,8 @@ def raw_inputs(fitted: Fitted) -> dict[str, tf.TensorSpec]:
         found[raw_name(spec, feature.name)] = tf.TensorSpec([None], tf.string)
     for numeric in spec.numerics:
         found[raw_name(spec, numeric.name, "number")] = tf.TensorSpec([None], tf.float32)
+    if spec.lifetime:
+        found |= dict.fromkeys((CLICKS_BEFORE, SHARES_BEFORE), tf.TensorSpec([None], tf.int64))
     found |= {name: tf.TensorSpec([None], tf.string) for name in _periods(spec)}
     return {name: tf.TensorSpec(one.shape, one.dtype, name) for name, one in found.items()}
 

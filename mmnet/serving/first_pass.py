@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mmnet.checks import InputError
-from mmnet.data import counts, items, moments, numbers, tables, taxonomies
+from mmnet.data import counts, items, lifetimes, moments, numbers, tables, taxonomies
 from mmnet.data.arrays import new_array
 from mmnet.data.counts import Counted, Counts, Panel
 from mmnet.data.dataset import Fitted
@@ -94,7 +94,13 @@ def survey(
         rate: Counts(*(new_array(directory, name, shape, "int64") for name in names_of(rate)))
         for rate in ("", *(one.name for one in fitted.spec.rates))
     }
-    passing = ItemsPass(found.items, fitted, counted, last, rates, directory)
+    earlier, first = None, None
+    if spec := fitted.spec.lifetime:
+        items_only = (len(counted.ids),)
+        earlier = Counts(*(new_array(directory, name, items_only, "int64") for name in BEFORE))
+        how = {"allow_short": allow_short}
+        first = lifetimes.first_column(spec, counted.first_period, fitted.calendar, **how)
+    passing = ItemsPass(found.items, fitted, counted, last, rates, directory, earlier, first)
     fitted_taxonomies, values = passing.run(threads)
     for rate, of_rate in fitted_taxonomies.items():
         taxonomies.save(of_rate, directory, rate)
@@ -125,6 +131,10 @@ def survey(
     write_about(directory, first_period, values)
     marks = numbers.of_numerics(found.items, flags, fitted.marks)
     return [*counted.ledger, *of_vectors, *numbers.reported(found.items, marks)]
+
+
+BEFORE = ("clicks-before", "shares-before")
+"""Names of the files with each item's counts before the window."""
 
 
 def names_of(rate: str) -> tuple[str, str]:

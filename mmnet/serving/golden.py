@@ -18,8 +18,9 @@ from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from mmnet import schema
+from mmnet.data import lifetimes
 from mmnet.data.columns import separator_of
-from mmnet.data.counts import NO_PERIOD
+from mmnet.data.counts import NO_PERIOD, Counts
 from mmnet.data.dataset import Dataset, Fitted
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
@@ -83,6 +84,8 @@ def rows(dataset: Dataset, windows: Windows, examples: Examples, number: int = 3
         of_rate = panel.of_rate(rate)
         for name, array in zip(spec.counts(rate), (of_rate.clicks, of_rate.shares), strict=True):
             counts[name] = np.where(gone, 0, _histories(array, examples, windows.window))
+    if spec.lifetime:
+        counts |= _lifetimes(dataset, examples, gone[:, 0])
     target = panel.first_period + examples.times + spec.horizon
     ids = panel.item_ids[examples.items].astype(str).astype(object)
     keys = {ITEM: ids, period_texts.TARGET: _labels(dataset, target)}
@@ -95,6 +98,22 @@ def _histories(counts: np.ndarray, examples: Examples, window: int) -> np.ndarra
     columns = examples.times[:, None].astype(np.int64) + np.arange(1 - window, 1)
     found = counts[examples.items[:, None], np.maximum(columns, 0)]
     return np.where(columns < 0, 0, found).astype(np.int64)
+
+
+def _lifetimes(dataset: Dataset, examples: Examples, gone: np.ndarray) -> Arrays:
+    """Returns the counts before the window, unknown where they are hidden."""
+    panel, spec = dataset.panel, dataset.fitted.spec
+    assert spec.lifetime is not None
+    first = spec.lifetime.log_start - panel.first_period
+    counts = Counts(panel.clicks[examples.items], panel.shares[examples.items])
+    lower = lifetimes.lower(panel, first)[examples.items]
+    found = lifetimes.sums(counts, lower, examples.times + 1 - spec.window)
+    names = (lifetimes.CLICKS_BEFORE, lifetimes.SHARES_BEFORE)
+    hidden = lifetimes.unknown(len(examples))
+    return {
+        name: np.where(gone, unknown, known)
+        for name, unknown, known in zip(names, hidden, found, strict=True)
+    }
 
 
 def _periods(dataset: Dataset, examples: Examples) -> Arrays:

@@ -21,6 +21,7 @@ from mmnet.data import (
     histories,
     input_tables,
     items,
+    lifetimes,
     moments,
     numbers,
     taxonomies,
@@ -143,6 +144,11 @@ def _moment(fitted: Fitted, origins: np.ndarray, first_period: int) -> Arrays:
     return {name: np.asarray(tensor) for name, tensor in found.items()}
 
 
+def _lifetime(before: Counts) -> Arrays:
+    """Returns the inputs made from counts before the window; see `lifetimes.tensors`."""
+    return {name: np.asarray(tensor) for name, tensor in lifetimes.tensors(*before).items()}
+
+
 # -------------------------------------------------------------------------------------- tables
 
 
@@ -206,6 +212,9 @@ class _TableInputs:
 
         self._release, self._origins = array("release"), array("origins")
         self._release_given = array("release_given")
+        self._earlier = None
+        if fitted.spec.lifetime:
+            self._earlier = Counts(*(array(name) for name in first_pass.BEFORE))
         rates = ("", *(rate.name for rate in fitted.spec.rates))
         self._counts = {
             rate: Counts(*(array(name) for name in first_pass.names_of(rate))) for rate in rates
@@ -284,6 +293,8 @@ class _TableInputs:
             history = np.empty((len(piece), fitted.spec.window, channels), np.float32)
             histories.fill(history, panel, means, fitted.task.min_clicks)
             found |= histories.inputs(history, fitted.spec, rate)
+        if self._earlier:
+            found |= _lifetime(Counts(*(array[rows] for array in self._earlier)))
         return found | _moment(fitted, self._origins[rows], self.first_period)
 
     def static(self, piece: Table) -> Arrays:
@@ -385,6 +396,10 @@ class DatasetInputs:
         self._origins = moments.origins(
             data.panel, fitted.spec, start=start, allow_short=allow_short
         )
+        self._last, self._first = last, None
+        if spec := fitted.spec.lifetime:
+            how = {"allow_short": allow_short}
+            self._first = lifetimes.first_column(spec, start, fitted.calendar, **how)
         # Histories begin `window - 1` periods before the panel's first one.
         self._columns = slice(last, last + fitted.spec.window)
         self.first_period = data.panel.first_period + last + 1 - fitted.spec.window
@@ -408,7 +423,17 @@ class DatasetInputs:
         for rate, history in {"": self._data.history, **self._data.rate_histories}.items():
             of_window = history[piece.places, self._columns]
             found |= histories.inputs(of_window, self._fitted.spec, rate)
+        if self._fitted.spec.lifetime:
+            found |= _lifetime(self._before(piece.places))
         return found | _moment(self._fitted, self._origins[piece.places], self.first_period)
+
+    def _before(self, rows: np.ndarray | slice) -> Counts:
+        panel = self._data.panel
+        counts = Counts(panel.clicks[rows], panel.shares[rows])
+        if self._first is None:
+            return lifetimes.unknown(len(counts.clicks))
+        stop = self._last + 1 - self._fitted.spec.window
+        return lifetimes.sums(counts, lifetimes.lower(panel, self._first)[rows], stop)
 
     def static(self, piece: Table) -> Arrays:
         """Returns static tensors; encoded vectors are converted from float16 to float32."""

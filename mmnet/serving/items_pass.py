@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmnet.data import columns, taxonomies
+from mmnet.data import columns, lifetimes, taxonomies
 from mmnet.data.columns import Values
 from mmnet.data.counts import SHARD_CELLS, Counted, Counts, Panel
 from mmnet.data.dataset import Fitted
@@ -52,6 +52,8 @@ class ItemsPass:
         last: the panel's column of the last as-of period.
         rates: name of a rate -> the arrays of its counts in the window, which are filled.
         directory: directory of the survey.
+        earlier: the arrays of the counts before the window, which are filled; None: no input.
+        first: the panel's column that these begin with; None: they are unknown.
     """
 
     items: Rows
@@ -60,6 +62,8 @@ class ItemsPass:
     last: int
     rates: Mapping[str, Counts]
     directory: Path
+    earlier: Counts | None = None
+    first: int | None = None
 
     def run(self, threads: int) -> tuple[dict[str, list[Taxonomy]], list[Seen]]:
         """Makes the pass.
@@ -133,13 +137,24 @@ class ItemsPass:
         pieces = iter(self.items.pieces(size, wanted, [block])) if wanted else iter(())
         for number in range(first, int(np.searchsorted(borders, block.rows.stop))):
             items = slice(int(borders[number]), int(borders[number + 1]))
-            panel = self._window(self.counted.panel_of(number))
+            whole = self.counted.panel_of(number)
+            if self.earlier:
+                of_items = self._before(whole)
+                self.earlier.clicks[items], self.earlier.shares[items] = of_items
+            panel = self._window(whole)
             for rate, arrays in self.rates.items():
                 of_rate = panel.of_rate(rate)
                 arrays.clicks[items], arrays.shares[items] = of_rate.clicks, of_rate.shares
             values = self._values(next(pieces), wanted) if wanted else {}
             found.append(_Part(items, values, self._sums(panel, values)))
         return found
+
+    def _before(self, panel: Panel) -> Counts:
+        if self.first is None:
+            return lifetimes.unknown(len(panel.release))
+        stop = self.last + 1 - self.fitted.spec.window
+        lower = lifetimes.lower(panel, self.first)
+        return lifetimes.sums(Counts(panel.clicks, panel.shares), lower, stop)
 
     def _window(self, panel: Panel) -> Panel:
         return panel.columns(self.last + 1 - self.fitted.spec.window, self.last + 1)

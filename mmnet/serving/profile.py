@@ -214,6 +214,11 @@ def _observed(inputs: Mapping[str, np.ndarray], dataset: Dataset) -> Values:
     if spec.age:
         age = inputs[schema.AGE.name].astype(np.float64)
         found["age at the target"] = np.where(age >= 0, age, np.nan)
+    if spec.lifetime:
+        clicks = inputs[schema.EARLIER_CLICKS.name].astype(np.float64)
+        rate = inputs[schema.EARLIER_RATE.name].astype(np.float64)
+        found["before the window: clicks"] = np.where(clicks >= 0, clicks, np.nan)
+        found["before the window: share rate"] = np.where(clicks > 0, rate, np.nan)
     for numeric in spec.numerics:
         found[f"numeric: {numeric.name}"] = inputs[numeric.tensor].astype(np.float64)
     for field in spec.fields:

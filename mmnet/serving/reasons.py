@@ -39,10 +39,14 @@ def hidden(spec: FeatureSpec) -> dict[str, dict[str, float]]:
     for rate in ("", *(one.name for one in spec.rates)):
         of_rate, of_taxonomies = spec.hidden(rate)
         own, trends = own | of_rate, trends | of_taxonomies
+    if spec.lifetime:
+        own |= schema.UNKNOWN_LIFETIME
     found = {OWN_CLICKS: own} | ({"taxonomies": trends} if trends else {})
     found |= {name: dict.fromkeys(tensors, 0) for name, tensors in spec.modalities().items()}
     if spec.age:
         found["age"] = {schema.AGE.name: -1, schema.AGE_AT_LEAST.name: 0}
+    if spec.lifetime:
+        found["lifetime"] = dict(schema.UNKNOWN_LIFETIME)
     if spec.cycles:
         found["calendar"] = {cycle.tensor: schema.MISSING_ID for cycle in spec.cycles}
     return found

@@ -16,6 +16,7 @@ import tensorflow as tf
 from mmnet import schema
 from mmnet.checks import shown
 from mmnet.data.dataset import Fitted
+from mmnet.data.lifetimes import CLICKS_BEFORE, SHARES_BEFORE, UNKNOWN
 from mmnet.data.spelling import LARGEST
 from mmnet.serving import examples
 
@@ -152,12 +153,22 @@ def of(fitted: Fitted | None, columns: Mapping[str, tf.TensorSpec]) -> Rules:
     for rate in all_rates[1:]:
         own, trends = spec.hidden(rate)
         absent += [own | dict.fromkeys(spec.counts(rate), 0), trends]
+    if spec.lifetime:
+        limits[CLICKS_BEFORE] = (float(UNKNOWN), LARGEST - 1, f"{COUNT}, or {UNKNOWN} if unknown")
+        limits[SHARES_BEFORE] = counts
+        limits[schema.EARLIER_CLICKS.name] = limits[CLICKS_BEFORE]
+        limits[schema.EARLIER_RATE.name] = rates
+        whole.add(schema.EARLIER_CLICKS.name)
+        absent += [{CLICKS_BEFORE: UNKNOWN, SHARES_BEFORE: 0}, schema.UNKNOWN_LIFETIME]
     return Rules(
         may_be_unknown=frozenset(spec.column_tensor("number", one.name) for one in spec.numerics),
         limits=limits,
         whole=frozenset(whole),
         shares_within_clicks=not above,
-        counts=tuple(spec.counts(rate) for rate in all_rates),
+        counts=(
+            *(spec.counts(rate) for rate in all_rates),
+            *([(CLICKS_BEFORE, SHARES_BEFORE)] if spec.lifetime else ()),
+        ),
         may_be_absent=absent,
         columns=columns,
     )

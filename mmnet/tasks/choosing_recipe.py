@@ -283,14 +283,15 @@ def _mse(metrics: dict[str, float]) -> dict[str, float]:
 def with_inputs(dataset: Dataset, flags: TrainConfig) -> Dataset:
     """Restrict a dataset to the inputs of a candidate.
 
-    Ages and the calendar are made of the same arrays as everything else, batch by batch, so that
-    leaving one out changes what is fitted, and no array.
+    Ages, the calendar and lifetimes are made of the same arrays as everything else, batch by
+    batch, so that leaving one out changes what is fitted, and no array.
     """
     task, spec = dataset.fitted.task, dataset.fitted.spec
     if set(flags.inputs) == set(task.inputs):
         return dataset
     changed: dict[str, Any] = {"age": None} if "age" not in flags.inputs else {}
     changed |= {"cycles": ()} if "calendar" not in flags.inputs else {}
+    changed |= {"lifetime": None} if "lifetime" not in flags.inputs else {}
     fitted = dataset.fitted.model_copy(
         update={
             "spec": spec.model_copy(update=changed),

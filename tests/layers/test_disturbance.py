@@ -374,3 +374,20 @@ def test_fixed_modes_draw_what_they_always_drew():
     missing = multi_mode(seed=5)(np.ones((8, 6)), np.zeros((8, 6)), training=True)[1]
     assert np.sum(missing, axis=1).tolist() == [0, 6, 3, 0, 4, 1, 0, 6]
     np.testing.assert_array_equal(missing[2], [0, 1, 1, 0, 1, 0])
+
+
+def test_the_counts_before_the_window_are_hidden_with_the_oldest_step():
+    rate, missing, clicks = (np.ones((200, 3), "float32") for _ in range(3))
+    lifetime = np.full(200, 7.0, "float32"), np.full(200, 50.0, "float32")
+    layer = MultiMode((1, 1, 1), 0.5, adaptive_modes="none", adaptive_clicks=50, seed=0)
+    shown = layer(rate, 0 * missing, clicks, lifetime=lifetime, training=True)
+    flag, *found = (np.asarray(one) for one in (shown[1], *shown[3:]))
+    hidden = flag[:, 0] == 1
+    assert 50 < hidden.sum() < 150
+    np.testing.assert_array_equal(found[0], np.where(hidden, 0, 7))
+    np.testing.assert_array_equal(found[1], np.where(hidden, -1, 50))
+    # The draws are those without a lifetime.
+    twin = MultiMode((1, 1, 1), 0.5, adaptive_modes="none", adaptive_clicks=50, seed=0)
+    np.testing.assert_array_equal(twin(rate, 0 * missing, clicks, training=True)[1], flag)
+    still = layer(rate, 0 * missing, clicks, lifetime=lifetime)
+    np.testing.assert_array_equal(still[3:], lifetime)

@@ -19,6 +19,7 @@ from mmnet.schema import (
     OF_PERIODS,
     AgeSpec,
     CycleSpec,
+    LifetimeSpec,
     VectorSpec,
 )
 from mmnet.serving.halves import STATIC, halves
@@ -31,6 +32,7 @@ SPEC = tiny.SPEC.model_copy(
         "vectors": (*tiny.SPEC.vectors, VectorSpec(name="words", dim=3, of="text")),
         "age": AgeSpec(since="release", hidden=True),
         "cycles": (CycleSpec(name="weekday", seen=(0, 1, 2)),),
+        "lifetime": LifetimeSpec(log_start=0),
     }
 )
 BATCH = tiny.batch(SPEC, examples=ROWS)

@@ -1,12 +1,13 @@
-"""Every network reads the target's moment, and hides an age with the history that it comes from."""
+"""Every network reads the target's moment and the lifetime, and hides them with the history."""
 
+import keras
 import numpy as np
 import pytest
 
 from mmnet.models import REGISTRY
 from mmnet.models.mmnet import mmnet
 from mmnet.models.options import MMNetOptions
-from mmnet.schema import AgeSpec, CycleSpec
+from mmnet.schema import AgeSpec, CycleSpec, LifetimeSpec
 from tests.conformance import check_model
 from tests.models import tiny
 
@@ -19,6 +20,7 @@ HIDDEN, SHOWN = (
     for hidden in (True, False)
 )
 SMALL = {"units": 4, "field_width": 2}
+LIFETIME = tiny.SPEC.model_copy(update={"lifetime": LifetimeSpec(log_start=0)})
 
 
 def inputs(**changed):
@@ -41,6 +43,38 @@ def test_an_age_of_the_history_is_read_only_beside_a_history(name):
         assert (before != older).tolist() == reads
         bound = np.asarray(model(inputs(target_weekday=[1, 1])))
         assert (bound != np.asarray(model(inputs(target_weekday=[2, 3])))).all()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_counts_before_the_window_are_read_where_they_are_known(name):
+    model = REGISTRY[name](LIFETIME, **SMALL | {"units": 8})
+    before = tiny.batch(LIFETIME, examples=2)
+    before["earlier_clicks"], before["earlier_rate"] = np.float32([-1, 40]), np.float32([3, 3])
+    after = before | {"earlier_rate": np.float32([9, 9])}
+    changed = np.asarray(model(before)) != np.asarray(model(after))
+    assert changed.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("modes", "hides"), [((0, 1, 0), True), ((1, 0, 0), False)])
+def test_a_cold_start_of_training_hides_the_counts_before_the_window(modes, hides):
+    options = MMNetOptions(mode_weights=modes, dropout=0, **SMALL | {"units": 8})
+    model = mmnet(LIFETIME, options)
+    layer = model.get_layer("lifetime_features")
+    probe = keras.Model(model.inputs, layer.output)
+    found = np.asarray(probe(tiny.batch(LIFETIME), training=True))
+    known = tiny.batch(LIFETIME)["earlier_clicks"] >= 0
+    np.testing.assert_array_equal(found[:, 0], 0 * known if hides else known)
+
+
+def test_the_prior_of_the_mixed_head_does_not_read_them():
+    model = mmnet(LIFETIME, MMNetOptions(head="mixed", **SMALL | {"units": 8}))
+    before = tiny.batch(LIFETIME)
+    after = before | {"earlier_rate": before["earlier_rate"] + 5}
+    prior, mlp = (
+        keras.Model(model.inputs, model.get_layer(name).output) for name in ("prior_mlp", "mlp")
+    )
+    np.testing.assert_array_equal(prior(before), prior(after))
+    assert (np.asarray(mlp(before)) != np.asarray(mlp(after))).any()
 
 
 def test_nothing_is_added_where_the_dataset_tells_nothing():

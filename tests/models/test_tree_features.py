@@ -6,7 +6,7 @@ import tensorflow as tf
 from mmnet.models.estimator import Sample
 from mmnet.models.smoothed_history import posterior_mean
 from mmnet.models.tree_features import LOGGED, SMOOTHED, TreeColumns, TreeFeatures
-from mmnet.schema import AgeSpec, CycleSpec, NumericSpec
+from mmnet.schema import AgeSpec, CycleSpec, LifetimeSpec, NumericSpec
 from tests.conformance import check_layer
 from tests.models import tiny
 
@@ -22,6 +22,7 @@ def spec_of(window):
             "window": window,
             "age": AgeSpec(since="release", hidden=True),
             "cycles": (CycleSpec(name="weekday", seen=(0, 1)),),
+            "lifetime": LifetimeSpec(log_start=0),
             "numerics": (*tiny.SPEC.numerics, NumericSpec(name="size", mean=0.0, sd=1.0)),
         }
     )
@@ -62,7 +63,7 @@ def test_columns_of_training_and_of_exports_are_the_same_to_the_bit(both, compil
     features, inputs = both
     layer, expected = features.layer(), features.array(inputs)
     logged = [name.startswith(LOGGED) for name in features.names()]
-    assert sum(logged) == features.spec.window + 1
+    assert sum(logged) == features.spec.window + 2  # and all in the window, and before it
     call = tf.function(layer, jit_compile=compiled)
     found = np.array(call({name: tf.constant(one) for name, one in inputs.items()}))
     found[:, logged] = np.log1p(found[:, logged])

@@ -53,6 +53,8 @@ def batch(spec=SPEC, examples=4, seed=0):
             found[name] = draw.integers(-1, 40, shape).astype(dtype)
         elif name == "age_at_least":
             found[name] = draw.integers(0, 2, shape).astype(dtype)
+        elif name == "earlier_clicks":
+            found[name] = draw.integers(-1, 90, shape).astype(dtype)
         elif name == "clicks":
             found[name] = draw.poisson(50, shape).astype(dtype)
         else:

@@ -51,6 +51,8 @@ def test_flags_that_were_given_are_in_every_candidate():
     kept, _ = found("--epochs=3", "--counts=c.csv", "--set=units=8", "--inputs=age")
     assert {(one.epochs, one.counts) for one in kept.values()} == {(3, "c.csv")}
     assert {one.inputs for one in kept.values()} == {(), ("age",)}
+    more, _ = found("--inputs=age,lifetime")  # which no candidate names
+    assert {one.inputs for one in more.values()} == {(), ("age", "lifetime")}
     networks = [one for one in kept.values() if one.model == "mmnet"]
     assert all("units=8" in one.set for one in networks)
     assert "lightgbm" in kept  # which has no units

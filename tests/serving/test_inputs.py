@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
+from mmnet import schema
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data import dataset as datasets
@@ -137,7 +138,10 @@ def of_days(request, tmp_path_factory):
         release="day" if request.param == "release" else "",
     )
     task = TaskFlags(
-        window=WINDOW, min_target_clicks=1, min_test_rows=1, inputs=("age", "calendar")
+        window=WINDOW,
+        min_target_clicks=1,
+        min_test_rows=1,
+        inputs=("age", "calendar", "lifetime"),
     )
     return pipeline.prepare(input_tables.load_tables(flags, task), flags, task), flags
 
@@ -145,7 +149,7 @@ def of_days(request, tmp_path_factory):
 def test_the_moment_is_the_same_in_training_scoring_and_requests(of_days, tmp_path):
     data, flags = of_days
     windows, fitted = Windows(data), data.fitted
-    names = ("age", "age_at_least", "target_weekday")
+    names = ("age", "age_at_least", "target_weekday", "earlier_rate", "earlier_clicks")
     everyone = np.arange(ITEMS, dtype=np.int32)
     servable = Servable(mmnet(fitted.spec, MMNetOptions(units=2, field_width=2)), fitted)
     read = tf.function(servable.read, autograph=False)
@@ -168,26 +172,29 @@ def test_the_moment_is_the_same_in_training_scoring_and_requests(of_days, tmp_pa
                 assert found[name].dtype == wanted[name].dtype
         columns = golden.rows(data, windows, examples, ITEMS).columns
         found = read(**{name: tf.constant(column) for name, column in columns.items()})
+        hidden = {name: np.array(wanted[name]) for name in names}
+        for name, value in schema.UNKNOWN_LIFETIME.items():
+            hidden[name][1::2] = value  # every other row is without a history
         for name in names:
-            np.testing.assert_array_equal(found[name], wanted[name])
+            np.testing.assert_array_equal(found[name], hidden[name])
         rows += ITEMS
     assert rows > 10_000
 
 
-def test_counts_that_begin_later_are_scored_without_ages_only(of_days, tmp_path):
+def test_counts_that_begin_later_are_scored_without_what_reads_them(of_days, tmp_path):
     data, flags = of_days
     counts = pd.read_csv(flags.counts)
     later = tmp_path / "later.csv"
     counts[counts["period"] >= "2024-03-01"].to_csv(later, index=False)
     flags = flags.model_copy(update={"counts": str(later)})
     tables = input_tables.open_tables(flags)
-    if flags.release:  # the counts have no part in ages
-        TableSource(tables, data.fitted).survey("", tmp_path)
-        return
-    with pytest.raises(InputError, match="counts begin with 2024-03-01, but the model counts"):
+    with pytest.raises(InputError, match="counts begin with 2024-03-01, but the model reads"):
         TableSource(tables, data.fitted).survey("", tmp_path)
     source = TableSource(input_tables.open_tables(flags), data.fitted, allow_short=True)
     source.survey("", tmp_path)
     inputs = source.inputs(tmp_path)
     (piece,) = inputs.pieces(ITEMS)
-    assert (inputs.history(piece)["age"] == -1).all()
+    found = inputs.history(piece)
+    assert (found["age"] == -1).all() == (not flags.release)  # the counts have no part in a release
+    assert (found["earlier_clicks"] == -1).all()
+    assert not found["earlier_rate"].any()

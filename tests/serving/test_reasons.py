@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mmnet.evaluation import scenarios
-from mmnet.schema import AgeSpec, CycleSpec
+from mmnet.schema import AgeSpec, CycleSpec, LifetimeSpec
 from mmnet.serving import reasons
 from tests.models import tiny
 
@@ -10,6 +10,7 @@ SPEC = tiny.SPEC.model_copy(
     update={
         "age": AgeSpec(since="release", hidden=False),
         "cycles": (CycleSpec(name="weekday", seen=(0, 1)),),
+        "lifetime": LifetimeSpec(log_start=0),
     }
 )
 BATCH = tiny.batch(SPEC)
