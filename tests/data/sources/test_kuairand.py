@@ -163,6 +163,36 @@ def test_finished_plays_are_counted_where_the_duration_is_known(tmp_path):
     assert found.ledger[-1].note == "1 counts rows; 2 impressions of unknown duration"
 
 
+DAY_MS = 86_400_000
+
+
+def test_seconds_are_of_what_was_played_up_to_the_duration(tmp_path):
+    timed = [(4000, 10_000), (10_000, 10_000), (25_000, 10_000), (5000, 0), (1600, 3400)]
+    timed += [(1000, DAY_MS + 1), (90_000, DAY_MS), (2**62, 2**62), (2**62, 2**62)]
+    rows = [
+        impression(0, 20220425, play_time_ms=played, duration_ms=length) for played, length in timed
+    ]
+    rows += [impression(0, 20220425, play_time_ms=None, duration_ms=9000)]
+    rows += [impression(1, 20220425, play_time_ms=499, duration_ms=499)] * 2
+    rows += [impression(1, 20220426, play_time_ms=0, duration_ms=499)]
+    write(tmp_path, rows, name="log_pure.parquet")
+    found = load(tmp_path)
+    # 4 + 10 + 10 + 1.6 + 90 of 10 + 10 + 10 + 3.4 + a day; 0.998 of 0.998; nothing of 0.499.
+    assert rows_of(found, "played_seconds", "full_seconds") == [
+        ("0", day(25), 116, 86_433),
+        ("1", day(25), 1, 1),
+        ("1", day(26), 0, 0),
+    ]
+    assert found.ledger[-1].note == (
+        "3 counts rows; 2 impressions of unknown duration, 3 of more than a day, which are in no "
+        "sum of seconds"
+    )
+    flags = TableFlags(**FLAGS | {"denominator": "full_seconds", "numerator": "played_seconds"})
+    panel = counts.count(found.counts, found.items, flags, TaskFlags()).panel()
+    assert panel.clicks.tolist() == [[86_433, 0], [1, 0], [0, 0]]
+    assert panel.shares.tolist() == [[116, 0], [1, 0], [0, 0]]
+
+
 def test_joined_files_lose_their_second_header(tmp_path):
     write(tmp_path, ROWS)
     (log,) = tmp_path.glob("log_*")
@@ -185,8 +215,8 @@ def test_counts_are_those_of_a_loop_over_the_rows(tmp_path, seed):
             rng.randrange(3),
             20220425 + rng.randrange(3),
             **{label: rng.randrange(2) for label in LABELS},
-            play_time_ms=rng.randrange(3),
-            duration_ms=rng.randrange(3),
+            play_time_ms=1000 * rng.randrange(3),
+            duration_ms=1000 * rng.randrange(3),
         )
         for _ in range(60)
     ]
@@ -200,7 +230,9 @@ def test_counts_are_those_of_a_loop_over_the_rows(tmp_path, seed):
             length = int(row["duration_ms"])
             finish = length > 0 and int(row["play_time_ms"]) >= length
             counter.update(impressions=1, timed=length > 0, finish=finish)
-    names = ("impressions", *LABELS, "timed", "finish")
+            played = min(length, int(row["play_time_ms"])) // 1000
+            counter.update(played_seconds=played, full_seconds=length // 1000)
+    names = ("impressions", *LABELS, "timed", "finish", "played_seconds", "full_seconds")
     assert rows_of(load(tmp_path), *names) == sorted(
         (video, at.date(), *(counter[name] for name in names))
         for (video, at), counter in wanted.items()
@@ -214,4 +246,5 @@ def test_the_real_log(real_log):
     assert (len(counts), len(found.items)) == (44_716, 7_583)
     wanted = {"impressions": 228_329, "is_click": 100_900, "is_like": 3_915, "long_view": 70_963}
     wanted |= {"timed": 224_761, "finish": 31_307}
+    wanted |= {"played_seconds": 4_667_423, "full_seconds": 24_531_553}
     assert {name: sum(counts[name].to_pylist()) for name in wanted} == wanted
