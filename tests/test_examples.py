@@ -127,7 +127,7 @@ def test_every_page_is_in_the_navigation():
 def test_the_limits_of_the_server_are_those_of_the_code():
     page = (ROOT / "docs/production.md").read_text(encoding="utf-8")
     stored = {}
-    for name in ("admission", "requests", "request_rules", "mlserver_runtime"):
+    for name in ("admission", "requests", "request_rules", "mlserver_requests"):
         source = (ROOT / f"mmnet/serving/{name}.py").read_text(encoding="utf-8")
         stored |= dict(re.findall(r"^(MAX_\w+) = ([\d_]+(?: << \d+)?)$", source, re.M))
     for name, shown in {

@@ -79,6 +79,7 @@ WITHOUT_OWN_FILE = {
     "serving/first_pass.py": CATALOGUE,
     "serving/golden.py": "serving/test_bundle.py",
     "serving/job.py": CATALOGUE,
+    "serving/mlserver_requests.py": "serving/test_mlserver_runtime.py",
     "serving/profile.py": "serving/test_drift.py",
     "serving/rules.py": "serving/test_decision.py",
     "serving/settling.py": CATALOGUE,

@@ -86,7 +86,7 @@ def bodies(columns, specs, kind):
         inputs = [
             {
                 "name": name,
-                "datatype": requests._v2_type(specs[name]),
+                "datatype": requests.v2_type(specs[name]),
                 "shape": [1, *columns[name].shape[1:]],
                 "data": np.ravel(value).tolist() if isinstance(value, list) else [value],
             }

@@ -10,6 +10,7 @@ import contextlib
 import threading
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
 
 from mmnet.checks import shown
 from mmnet.serving.requests import RequestError
@@ -70,6 +71,24 @@ class Admission:
         """Counts bytes no longer."""
         with self._lock:
             self._bytes -= size
+
+    def whole(self, message: Mapping[str, Any], headers: Mapping[str, str]) -> bytes:
+        """Returns a body that arrived in one piece; its bytes are held until they are released.
+
+        Args:
+            message: of ASGI, the first of a request.
+            headers: as in `body`.
+
+        Returns:
+            Nothing for a body that `body` has to read.
+        """
+        found = message.get("body", b"")
+        if not 0 < len(found) <= MAX_BYTES or message.get("more_body"):
+            return b""
+        if "content-encoding" in headers or headers.get("content-length") != str(len(found)):
+            return b""
+        self.hold(len(found))
+        return found
 
     async def body(self, chunks: AsyncIterator[bytes], headers: Mapping[str, str]) -> bytes:
         """Reads a body; its bytes, decompressed, are held until they are released.

@@ -6,8 +6,8 @@ then scored without it, and nothing else reveals that.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,12 @@ EXAMPLES = 3
 
 SHOWN = 40
 """Maximum number of characters of each."""
+
+SHORT = 256
+"""Bytes of a request's text whose values are remembered."""
+
+REMEMBERED = 1024
+"""Maximum number of these texts, of each field."""
 
 
 @dataclass(frozen=True)
@@ -178,17 +184,15 @@ class ValueCounts:
 
     def __init__(self, fitted: Fitted | None):
         self.separators: dict[str, str] = {}
-        self._fields: dict[str, tuple[FieldSpec, frozenset[str]]] = {}
-        self._sums: dict[str, Seen] = {}
-        self._told: set[str] = set()
-        self._hashed = fitted is not None and fitted.task.hash_vocabularies
+        self._fields: dict[str, _OfField] = {}
         if fitted is None:
             return
+        hashed = fitted.task.hash_vocabularies
         for field in fitted.spec.fields:
-            name, values = fitted.spec.column_tensor("item", field.name), fitted.vocabularies
+            name = fitted.spec.column_tensor("item", field.name)
             self.separators[name] = columns.separator_of(fitted.tables)
-            self._fields[name] = field, frozenset(map(spelling.spelled, values[field.tensor]))
-            self._sums[name] = Seen(field.name, 0, 0, (), values[field.tensor][:EXAMPLES])
+            vocabulary = fitted.vocabularies[field.tensor]
+            self._fields[name] = _OfField(field, vocabulary, self.separators[name], hashed=hashed)
 
     def count(self, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, int], list[str]]:
         """Counts the unknown values of one request, and adds them to those before.
@@ -200,31 +204,83 @@ class ValueCounts:
             Unknown values by field, without fields that have none; and a sentence for each field
             when first more than half of its values, of at least `LEAST`, are unknown.
         """
-        found, warnings = {}, []
-        for name, (field, known) in self._fields.items():
-            if field.tensor in arrays:
-                values = list(arrays[field.tensor][arrays[field.tensor] != schema.MISSING_ID])
-                unknown = [""] * values.count(schema.UNKNOWN_ID)
-            else:
-                values = self._values(arrays.get(name, np.zeros(0)), self.separators[name])
-                names = self._stored(values)
-                unknown = [
-                    value for value, name in zip(values, names, strict=True) if name not in known
-                ]
-            if unknown:
-                found[field.name] = len(unknown)
-            sums = self._sums[name]
-            examples = dict.fromkeys([*sums.examples, *filter(None, unknown)])
-            sums = self._sums[name] = dataclasses.replace(
-                sums,
-                filled=sums.filled + len(values),
-                unknown=sums.unknown + len(unknown),
-                examples=list(examples)[:EXAMPLES],
-            )
-            if name not in self._told and sums.filled >= self.LEAST and sums.mostly_unknown:
-                self._told.add(name)
-                warnings.append(sums.warning("requests"))
+        rows = max((len(array) for array in arrays.values()), default=0)
+        (found,), warnings = self.count_each(arrays, [rows])
         return found, warnings
+
+    def count_each(
+        self, arrays: Mapping[str, np.ndarray], rows: Sequence[int]
+    ) -> tuple[list[dict[str, int]], list[str]]:
+        """Counts the unknown values of several requests.
+
+        Args:
+            arrays: as in `count`, the rows of all requests.
+            rows: number of rows of each request.
+
+        Returns:
+            As `count`, with the unknown values by field of each request.
+        """
+        found: list[dict[str, int]] = [{} for _ in rows]
+        warnings = []
+        for name, one in self._fields.items():
+            counted: Iterator[tuple[int, list[str]]]
+            if one.tensor in arrays:
+                counted = map(_of_ids, arrays[one.tensor])
+            elif name in arrays:
+                counted = one.of_texts(arrays[name].tolist())
+            else:
+                continue
+            for of_request, number in zip(found, rows, strict=True):
+                unknown = one.add(itertools.islice(counted, number))
+                if unknown:
+                    of_request[one.field] = unknown
+                if warning := one.warning(self.LEAST):
+                    warnings.append(warning)
+        return found, warnings
+
+
+def _of_ids(ids: np.ndarray) -> tuple[int, list[str]]:
+    """Returns the number of values among ids, and the unknown ones, whose texts are not there."""
+    filled = int(np.count_nonzero(ids != schema.MISSING_ID))
+    return filled, [""] * int(np.count_nonzero(ids == schema.UNKNOWN_ID))
+
+
+class _OfField:
+    """The values of one field in all requests so far."""
+
+    def __init__(
+        self, field: FieldSpec, vocabulary: Sequence[str], separator: str, *, hashed: bool
+    ):
+        self.field, self.tensor = field.name, field.tensor
+        self._separator, self._hashed = separator, hashed
+        self._known = frozenset(map(spelling.spelled, vocabulary))
+        self._of_training = vocabulary[:EXAMPLES]
+        self._filled = self._unknown = 0
+        self._examples: list[str] = []
+        self._told = False
+        self._remembered: dict[bytes, tuple[int, list[str]]] = {}
+
+    def of_texts(self, texts: list[bytes]) -> Iterator[tuple[int, list[str]]]:
+        """Returns the number of values in each text, and the unknown ones."""
+        if len(self._remembered) + len(texts) > REMEMBERED:
+            self._remembered.clear()
+        new = [text for text in dict.fromkeys(texts) if text not in self._remembered]
+        counted = dict(zip(new, self._counted(new), strict=True)) if new else {}
+        found = [self._remembered.get(text) or counted[text] for text in texts]
+        if len(new) <= REMEMBERED:
+            short = {text: one for text, one in counted.items() if len(text) <= SHORT}
+            self._remembered.update(short)
+        return iter(found)
+
+    def _counted(self, texts: list[bytes]) -> list[tuple[int, list[str]]]:
+        parts = (text.decode("utf-8", "replace").split(self._separator) for text in texts)
+        values = [[value for value in map(spelling.spelled, some) if value] for some in parts]
+        flat = list(itertools.chain(*values))
+        unknown = (name not in self._known for name in (self._stored(flat) if flat else ()))
+        return [
+            (len(some), [value for value, new in zip(some, unknown, strict=False) if new])
+            for some in values
+        ]
 
     def _stored(self, values: list[str]) -> Sequence[str]:
         """Returns values as the vocabularies have them."""
@@ -234,7 +290,22 @@ class ValueCounts:
 
         return value_hashes.hash_texts(values).tolist()
 
-    def _values(self, texts: np.ndarray, separator: str) -> list[str]:
-        joined = (text.decode("utf-8", "replace") for text in texts.tolist())
-        parts = (spelling.spelled(part) for text in joined for part in text.split(separator))
-        return [part for part in parts if part]
+    def add(self, counted: Iterable[tuple[int, list[str]]]) -> int:
+        """Adds the values of one request; returns how many of them are unknown."""
+        found = 0
+        for filled, unknown in counted:
+            self._filled += filled
+            found += len(unknown)
+            if unknown and len(self._examples) < EXAMPLES:
+                examples = dict.fromkeys([*self._examples, *filter(None, unknown)])
+                self._examples = list(examples)[:EXAMPLES]
+        self._unknown += found
+        return found
+
+    def warning(self, least: int) -> str:
+        """Returns a sentence if the values are mostly unknown, of so many at least, for once."""
+        if self._told or self._filled < least or 2 * self._unknown <= self._filled:
+            return ""
+        seen = Seen(self.field, self._filled, self._unknown, self._examples, self._of_training)
+        self._told = seen.mostly_unknown
+        return seen.warning("requests") if self._told else ""

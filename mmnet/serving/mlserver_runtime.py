@@ -7,8 +7,10 @@ parameter `signature`, and TensorFlow Serving's REST at `/v1/models/mmnet:predic
 does not pass its own checks is not served.
 
 Requests are held to limits and rules: bodies are measured as they arrive (`admission`), parsed and
-checked (`requests`, `request_rules`; in threads unless they are small), and refused by one sentence
-with a status of 4xx. Those that wait while the model is busy share its next call (`shared_calls`).
+checked (`requests`, `request_rules`), and refused by one sentence with a status of 4xx. Those that
+wait while the model is busy share its next call (`shared_calls`). Large requests are read in
+threads as they come; small ones are read together by the call that they share (`small_requests`),
+and the V2 protocol over REST answers them without MLServer's objects, in the same words.
 With MLServer's own batching (`max_batch_size`), which is not needed, requests are merged before
 they are checked, so that one wrong request refuses those that it was merged with.
 
@@ -22,133 +24,66 @@ does not exist. MLServer's metrics endpoint also has the counters of `server_met
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
 import gc
 import json
 import logging
 import os
-import re
 import threading
-import weakref
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import anyio
 import grpc
 import mlserver.rest.app
 import numpy as np
+import orjson
 import tensorflow as tf
-from fastapi import HTTPException, Request, Response
+from fastapi import Request, Response
 from mlserver import MLModel, types
+from mlserver.codecs.json import encode_to_json_bytes
+from mlserver.context import model_context
 from mlserver.errors import MLServerError
 from mlserver.grpc.utils import STATUS_CODE_MAPPING
 from mlserver.handlers import custom_handler, get_custom_handlers
-from mlserver.rest.requests import Request as ServerRequest
 from mlserver.rest.responses import Response as ServerResponse
 from mlserver.rest.server import RESTServer
-from mlserver.utils import extract_headers, get_model_uri, insert_headers
-from pydantic import ValidationError
+from mlserver.utils import extract_headers, generate_uuid, get_model_uri, insert_headers
 from starlette.routing import Route
 
-from mmnet.checks import shown
 from mmnet.serving import bundle, exported, golden, request_rules, requests, server_metrics
-from mmnet.serving.admission import Admission
 from mmnet.serving.exported import AboutShareRates
 from mmnet.serving.freed_memory import return_large_blocks
 from mmnet.serving.known_values import ValueCounts
+from mmnet.serving.mlserver_requests import (
+    SMALL,
+    TF_SERVING,
+    V2,
+    JsonAnswer,
+    LimitedRequest,
+    Refusal,
+    admission,
+    in_thread,
+    inputs_v2,
+    parsed_v2,
+    usual_v2,
+)
 from mmnet.serving.requests import RequestError, Specs
 from mmnet.serving.shared_calls import FEW, SharedCalls
+from mmnet.serving.small_requests import Layout, Unread
 
 DEFAULT = "serving_default"
+_ROWS_KEYS = {"signature_name", "instances"}
 INFER = "/v2/models/{model_name}/infer"
-V2, TF_SERVING = "v2", "tf_serving"
-"""Names of the protocols in metrics."""
-MAX_SECONDS = 60
-"""In which a body must arrive."""
-THREADS = max(4, os.cpu_count() or 1)
-"""Requests that are parsed or scored at a time."""
 
 logger = logging.getLogger("mmnet.serving")
-admission = Admission()
-"""Limits shared by all models of this process."""
-threads = ThreadPoolExecutor(THREADS, "mmnet")
 CALLS = max(1, (os.cpu_count() or 1) // 2)
 """Calls of a signature at a time."""
-SMALL = 4096
-"""Bytes of a body, and values of a request or an answer, that are converted in less time than a
-thread takes to be asked."""
 WARM = (*(1 << power for power in range(FEW.bit_length())), 2 * FEW)
 """Numbers of rows of calls that a model makes before it is served."""
-LARGE_BYTES = 1 << 20
-large = ThreadPoolExecutor(1, "mmnet-large")
-"""Parses bodies of more than `LARGE_BYTES`, one after another: parsed, one may take 500 MB."""
 
 Answer = tuple[Any, float, dict[str, int]]
-
-
-class Refusal(MLServerError, HTTPException):
-    """A refused request; FastAPI passes it on, and MLServer answers `{"error": sentence}`."""
-
-    def __init__(self, error: RequestError, protocol: str):
-        server_metrics.of_this_process().refused(protocol, error.status)
-        HTTPException.__init__(self, error.status, str(error))
-        self.args = (str(error),)
-
-    def __str__(self) -> str:
-        return str(self.detail)
-
-
-class LimitedRequest(ServerRequest):
-    """A REST request whose body is limited as it arrives, and parsed outside the event loop."""
-
-    async def body(self) -> bytes:
-        """Reads the body.
-
-        Raises:
-            Refusal: it is too large, too slow, or not what its headers say.
-        """
-        if not hasattr(self, "_body"):
-            try:
-                _check_content_type(self.headers.get("content-type", "application/json"))
-                async with contextlib.aclosing(self.stream()) as chunks:
-                    with anyio.fail_after(MAX_SECONDS):
-                        self._body = await admission.body(chunks, self.headers)
-            except RequestError as error:
-                raise Refusal(error, self._protocol) from None
-            except TimeoutError:
-                slow = RequestError(f"the body must arrive within {MAX_SECONDS} seconds", 408)
-                raise Refusal(slow, self._protocol) from None
-            self._release = weakref.finalize(self, admission.release, len(self._body))
-        return self._body
-
-    async def json(self) -> Any:
-        """Parses the body; that of a V2 request is checked against the protocol too.
-
-        Raises:
-            Refusal: it is not JSON, or not a request.
-        """
-        body = await self.body()
-        read = _parsed_v2 if self._protocol == V2 else requests.parse
-        try:
-            if len(body) <= SMALL:
-                return read(body)
-            pool = large if len(body) > LARGE_BYTES else threads
-            return await _in_thread(read, body, pool=pool)
-        except RequestError as error:
-            raise Refusal(error, self._protocol) from None
-        finally:
-            # A request may be in a cycle, which waits for the garbage collector: it keeps
-            # neither its body nor what was parsed of it, which no one asks for again.
-            self._body = b""
-            self._release()
-
-    @property
-    def _protocol(self) -> str:
-        return V2 if _V2.search(self.url.path) else TF_SERVING
+Read = Callable[[Specs], requests.Arrays]
 
 
 _add_custom_handlers = RESTServer.add_custom_handlers
@@ -163,24 +98,106 @@ async def _add_routes(server: RESTServer, model: MLModel) -> MLModel:
     if not isinstance(model, ShareRates):
         return await _add_custom_handlers(server, model)
     routes: list[Any] = server._app.router.routes
-    routes[:0] = [
-        Route(handler.rest_path, method, methods=[handler.rest_method])
-        for handler, method in get_custom_handlers(model)
-    ]
+    own = []
+    for handler, method in get_custom_handlers(model):
+        route = Route(handler.rest_path, method, methods=[handler.rest_method])
+        route.app = _application(method)  # MLServer removes a route by its endpoint
+        own.append(route)
+    routes[:0] = own
     if not any(route.path == INFER and type(route) is Route for route in routes):
-        routes.insert(0, Route(INFER, functools.partial(_infer, server), methods=["POST"]))
+        infer = _Infer(server).answer
+        route = Route(INFER, infer, methods=["POST"])
+        route.app = _application(infer)
+        routes.insert(0, route)
     return model
 
 
-async def _infer(server: RESTServer, request: Request) -> Response:
-    """Answers a V2 request as MLServer's own function for this path does."""
-    request = LimitedRequest(request.scope, request.receive)
-    payload = await request.json()
-    insert_headers(payload, dict(request.headers))
-    answer = await server._data_plane.infer(payload, request.path_params["model_name"])
-    headers = extract_headers(answer)
-    found = answer.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
-    return ServerResponse(found, headers=headers)
+def _application(answer: Callable[[LimitedRequest], Awaitable[Any]]) -> Any:
+    """Returns an ASGI application; errors are for the application around it."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        response = await answer(LimitedRequest(scope, receive))
+        await response(scope, receive, send)
+
+    return application
+
+
+class _Infer:
+    """Answers V2 requests as MLServer's own function for this path does.
+
+    A small request to a model of ours is not made an object of MLServer's; its counters, its
+    headers and the id are those that MLServer's data plane gives to every answer.
+    """
+
+    def __init__(self, server: RESTServer):
+        self._plane = server._data_plane
+        self._of = functools.cache(self._counters)
+
+    async def answer(self, request: LimitedRequest) -> Any:
+        """Answers a request."""
+        body, name = await request.body(), request.path_params["model_name"]
+        model = await self._model(name) if len(body) <= SMALL else None
+        if model and (small := model.small_v2(body)):
+            request.forget()
+            return await self._answer_small(model, *small)
+        payload = await request.json()
+        insert_headers(payload, dict(request.headers))
+        answer = await self._plane.infer(payload, name)
+        headers = extract_headers(answer)
+        found = answer.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+        return ServerResponse(found, headers=headers)
+
+    async def _model(self, name: str) -> ShareRates | None:
+        """Returns a model that this process asks directly; None for any other."""
+        if self._plane._response_cache is not None:
+            return None
+        try:
+            model = await self._plane._model_registry.get_model(name)
+        except MLServerError:
+            return None
+        # With batching by MLServer, a model has a `predict` of its own.
+        if isinstance(model, ShareRates) and model.ready and "predict" not in vars(model):
+            return model
+        return None
+
+    async def _answer_small(
+        self, model: ShareRates, given: str | None, signature: str, unread: Unread
+    ) -> JsonAnswer:
+        seconds, failures, successes, headers = self._of(model.name)
+        with seconds.time(), failures.count_exceptions():
+            outputs, parameters = await model.answer_v2(signature, unread)
+            successes.inc()
+        request_id = given or generate_uuid()
+        document = {
+            "model_name": model.name,
+            "model_version": model.version_of_export,
+            "id": request_id,
+            "parameters": parameters,
+            "outputs": outputs,
+        }
+        return JsonAnswer(encode_to_json_bytes(document), headers(request_id))
+
+    def _counters(self, name: str) -> tuple[Any, Any, Any, Callable[[str], Any]]:
+        """Returns MLServer's counters of a model, and what makes the headers of an answer."""
+        plane = self._plane
+        metrics: list[Any] = [
+            plane._ModelInferRequestDuration,
+            plane._ModelInferRequestFailure,
+            plane._ModelInferRequestSuccess,
+        ]
+        seconds, failures, successes = (one.labels(model=name, version=None) for one in metrics)
+
+        def headers(request_id: str) -> list[tuple[bytes, bytes]]:
+            return [(key, value or request_id.encode("latin-1")) for key, value in fixed]
+
+        settings, example = mlserver.ModelSettings(name=name, implementation=ShareRates), "\0"
+        answer = types.InferenceResponse(model_name=name, id=example, outputs=[])
+        plane._inference_middleware.response_middleware(answer, settings)
+        fixed = [
+            (key.lower().encode("latin-1"), b"" if value == example else value.encode("latin-1"))
+            for key, value in (extract_headers(answer) or {}).items()
+        ]
+        return seconds, failures, successes, headers
 
 
 RESTServer.add_custom_handlers = _add_routes  # type: ignore[assignment]
@@ -191,27 +208,6 @@ STATUS_CODE_MAPPING |= {
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
-_V2 = re.compile(r"/v2/models/.*/(infer|generate)(_stream)?$")
-
-
-def _check_content_type(kind: str) -> None:
-    kind = kind.partition(";")[0].strip().lower()
-    if kind != "application/json" and not re.fullmatch(r"application/[\w.-]+\+json", kind):
-        raise RequestError(
-            f"Content-Type must be application/json. Received: {shown(kind, 60)}", 415
-        )
-
-
-def _parsed_v2(body: bytes) -> Any:
-    document = requests.parse(body)
-    try:  # FastAPI validates a model no second time
-        return types.InferenceRequest.model_validate(document)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(shown(part, 30) for part in first["loc"])
-        raise RequestError(
-            f"the body is not a V2 inference request: {place or 'all of it'}: {first['msg']}"
-        ) from None
 
 
 def _left(values: Iterable[Any], budget: int) -> int:
@@ -225,12 +221,6 @@ def _left(values: Iterable[Any], budget: int) -> int:
         if budget < 0:
             break
     return budget
-
-
-async def _in_thread(
-    function: Callable[..., Any], *arguments: Any, pool: ThreadPoolExecutor = threads
-) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
 
 
 class ShareRates(MLModel):
@@ -250,14 +240,23 @@ class ShareRates(MLModel):
         self._values, self._counting = ValueCounts(fitted), threading.Lock()
         self._loaded = tf.saved_model.load(str(path))  # keeps the variables alive
         self._signatures = self._loaded.signatures
-        self._calls = {
-            name: SharedCalls(functools.partial(_run, function), _in_thread, calls=CALLS)
-            for name, function in self._signatures.items()
-        }
         raw = self._signatures.get("raw_columns")
         self._rules = request_rules.of(fitted, requests.input_specs(raw) if raw else {})
+        self._layouts = {
+            name: Layout(requests.input_specs(function), self._values.separators, self._rules)
+            for name, function in self._signatures.items()
+        }
+        self._calls = {
+            name: SharedCalls(
+                functools.partial(_run, function),
+                in_thread,
+                read=functools.partial(self._read_together, self._layouts[name]),
+                calls=CALLS,
+            )
+            for name, function in self._signatures.items()
+        }
         self._version = path.name
-        await _in_thread(self._warm_up, path)
+        await in_thread(self._warm_up, path)
         # What is loaded stays: a full collection that looks at it stops all requests for 0.1 s.
         gc.collect()
         gc.freeze()
@@ -282,25 +281,54 @@ class ShareRates(MLModel):
                 }
                 _run(self._signatures[batch.signature], arrays)
 
+    @property
+    def version_of_export(self) -> str:
+        """The number of the version."""
+        return self._version
+
     async def predict(self, payload: types.InferenceRequest) -> types.InferenceResponse:
         """Answers a V2 request; MLServer turns what it raises into a status and a sentence."""
-
-        def read(specs: Specs) -> requests.Arrays:
-            inputs = [
-                (
-                    *(one.name, str(getattr(one.datatype, "value", one.datatype))),
-                    *(one.shape, one.data.root),
-                )
-                for one in payload.inputs
-            ]
-            return requests.from_v2(inputs, specs, self._values.separators, self._rules)
-
+        inputs = inputs_v2(payload)
         # Asked for by name: a dump of all parameters would follow those that are nested deep.
         signature = getattr(payload.parameters, "signature", None)
         small = _left([one.data.root for one in payload.inputs], SMALL) >= 0
+        read = functools.partial(self._from_v2, lambda: inputs)
+        unread = None
+        if small and (layout := self._layout(signature)):
+            unread = self._unread(signature, layout.of_v2(inputs), read)
+        outputs, parameters = await self.answer_v2(signature, unread or read, small=small)
+        return types.InferenceResponse(
+            model_name=self.name,
+            model_version=self._version,
+            outputs=[types.ResponseOutput(**one) for one in outputs],
+            parameters=types.Parameters(**parameters),
+        )
+
+    def small_v2(self, body: bytes) -> tuple[str | None, str, Unread] | None:
+        """Returns the id, the signature and the inputs of a small V2 request.
+
+        Returns:
+            None for a request that has to be parsed and read alone.
+        """
+        usual = usual_v2(body)
+        if usual is None or (layout := self._layout(usual[1])) is None:
+            return None
+        given, signature, inputs = usual
+        read = functools.partial(self._from_v2, lambda: inputs_v2(parsed_v2(body)))
+        unread = self._unread(signature, layout.of_v2(inputs), read)
+        return (given, signature, unread) if unread else None
+
+    async def answer_v2(
+        self, signature: Any, inputs: Unread | Read, *, small: bool = True
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Returns the outputs and the parameters of a V2 answer.
+
+        Raises:
+            Refusal: the request is wrong, or one too many.
+        """
         try:
             outputs, seconds, values = await self._answer(
-                signature, read, requests.to_v2, small=small
+                signature, inputs, requests.to_v2, small=small
             )
         except RequestError as error:
             raise Refusal(error, V2) from None
@@ -308,36 +336,39 @@ class ShareRates(MLModel):
             self._metrics.failed(V2)
             raise
         self._metrics.answered(V2)
-        return types.InferenceResponse(
-            model_name=self.name,
-            model_version=self._version,
-            outputs=[types.ResponseOutput(**one) for one in outputs],
+        return outputs, {
             # A message of gRPC has whole numbers only; the seconds do not get through.
-            parameters=types.Parameters(
-                model_seconds=seconds,
-                model_microseconds=round(seconds * 1e6),
-                **{f"unknown_values_{name}": number for name, number in values.items()},
-            ),
-        )
+            "model_seconds": seconds,
+            "model_microseconds": round(seconds * 1e6),
+            **{f"unknown_values_{name}": number for name, number in values.items()},
+        }
+
+    def _from_v2(self, inputs: Callable[[], list[Any]], specs: Specs) -> requests.Arrays:
+        return requests.from_v2(inputs(), specs, self._values.separators, self._rules)
 
     @custom_handler(rest_path="/v1/models/mmnet:predict")
-    async def tf_serving(self, request: Request) -> Response:
+    async def tf_serving(self, request: LimitedRequest) -> Any:
         """Answers TensorFlow Serving's REST JSON."""
-        request = LimitedRequest(request.scope, request.receive)
         try:
-            small = len(await request.body()) <= SMALL
-            document = await request.json()
+            body = await request.body()
+            small = len(body) <= SMALL
+            name: Any
+            inputs: Unread | Read
+            if found := self._small_tf_serving(body) if small else None:
+                request.forget()
+                name, inputs = found
+                by_row = True
+            else:
+                document = await request.json()
+                name = document.get("signature_name") if isinstance(document, dict) else None
+                inputs = functools.partial(self._from_tf_serving, lambda: document)
+                by_row = isinstance(document, dict) and "instances" in document
 
-            def read(specs: Specs) -> requests.Arrays:
-                separators, rules = self._values.separators, self._rules
-                return requests.from_tf_serving(document, specs, separators, rules)
+            def write(outputs: dict[str, np.ndarray]) -> bytes:
+                answer = requests.to_tf_serving(outputs, by_row=by_row)
+                return json.dumps(answer, allow_nan=False).encode()
 
-            def write(outputs: dict[str, np.ndarray]) -> str:
-                answer = requests.to_tf_serving(outputs, by_row="instances" in document)
-                return json.dumps(answer, allow_nan=False)
-
-            name = document.get("signature_name") if isinstance(document, dict) else None
-            answer, seconds, values = await self._answer(name, read, write, small=small)
+            answer, seconds, values = await self._answer(name, inputs, write, small=small)
         except RequestError as error:
             refusal = Refusal(error, TF_SERVING)
             return _response(json.dumps({"error": str(refusal)}), refusal.status_code)
@@ -347,8 +378,43 @@ class ShareRates(MLModel):
             self._metrics.failed(TF_SERVING)
             raise
         self._metrics.answered(TF_SERVING)
-        headers = {"x-model-seconds": f"{seconds:.6f}", "x-unknown-values": json.dumps(values)}
-        return _response(answer, 200, headers)
+        unknown = json.dumps(values).encode() if values else b"{}"
+        headers = [(b"x-model-seconds", b"%.6f" % seconds), (b"x-unknown-values", unknown)]
+        return JsonAnswer(answer, headers)
+
+    def _small_tf_serving(self, body: bytes) -> tuple[str, Unread] | None:
+        """Returns the signature and the inputs of a small request, row by row.
+
+        Returns:
+            None for a request that has to be parsed and read alone.
+        """
+        try:
+            document = orjson.loads(body)
+        except ValueError:
+            return None
+        if type(document) is not dict or not _ROWS_KEYS.issuperset(document):
+            return None
+        name = document.get("signature_name", "")
+        if (layout := self._layout(name)) is None:
+            return None
+        read = functools.partial(self._from_tf_serving, lambda: requests.parse(body))
+        unread = self._unread(name, layout.of_rows(document.get("instances")), read)
+        return (name, unread) if unread else None
+
+    def _from_tf_serving(self, document: Callable[[], Any], specs: Specs) -> requests.Arrays:
+        separators, rules = self._values.separators, self._rules
+        return requests.from_tf_serving(document(), specs, separators, rules)
+
+    def _layout(self, name: Any) -> Layout | None:
+        name = DEFAULT if name in (None, "") else name
+        return self._layouts.get(name) if isinstance(name, str) else None
+
+    def _unread(
+        self, name: Any, found: tuple[list[list[Any]], int] | None, read: Read
+    ) -> Unread | None:
+        if found is None:
+            return None
+        return Unread(*found, functools.partial(self._read, name or DEFAULT, read))
 
     @custom_handler(rest_path="/ready", rest_method="GET")
     async def answer_ready(self, _: Request) -> Response:
@@ -362,7 +428,7 @@ class ShareRates(MLModel):
     async def _answer(
         self,
         name: Any,
-        read: Callable[[Specs], requests.Arrays],
+        inputs: Unread | Read,
         write: Callable[[dict[str, np.ndarray]], Any],
         *,
         small: bool,
@@ -375,24 +441,43 @@ class ShareRates(MLModel):
         """
         name = DEFAULT if name in (None, "") else name
         with admission.request():
-            step = _at_once if small else _in_thread
-            arrays, unknown = await step(self._read, name, read)
-            outputs, seconds = await self._calls[name](arrays)
+            if isinstance(inputs, Unread):
+                outputs, seconds = await self._calls[name](inputs)
+                unknown = inputs.unknown
+            else:
+                step = _at_once if small else in_thread
+                arrays, unknown = await step(self._read, name, inputs)
+                outputs, seconds = await self._calls[name](arrays)
             rows = len(next(iter(outputs.values())))
             self._metrics.scored(self.name, name, rows, seconds, unknown)
-            few = sum(array.size for array in outputs.values()) <= SMALL
-            return await (_at_once if few else _in_thread)(write, outputs), seconds, unknown
+            if sum(array.size for array in outputs.values()) <= SMALL:
+                return write(outputs), seconds, unknown
+            return await in_thread(write, outputs), seconds, unknown
 
-    def _read(self, name: Any, read: Any) -> tuple[requests.Arrays, dict[str, int]]:
+    def _read(self, name: Any, read: Read) -> tuple[requests.Arrays, dict[str, int]]:
         """Returns the checked inputs of a request, and unknown values by field."""
         if not isinstance(name, str) or name not in self._signatures:
             raise requests.no_signature(name, self._signatures)
         arrays = read(requests.input_specs(self._signatures[name]))
         with self._counting:
             unknown, warnings = self._values.count(arrays)
-        for warning in warnings:
-            logger.warning(warning)
+        self._warn(warnings)
         return arrays, unknown
+
+    def _read_together(self, layout: Layout, parts: Sequence[Unread]) -> requests.Arrays:
+        """Returns the checked inputs of several requests, and counts their unknown values."""
+        arrays = layout.together(parts)
+        with self._counting:
+            counted, warnings = self._values.count_each(arrays, [one.rows for one in parts])
+        for one, unknown in zip(parts, counted, strict=True):
+            one.unknown = unknown
+        self._warn(warnings)
+        return arrays
+
+    def _warn(self, warnings: Iterable[str]) -> None:
+        for warning in warnings:
+            with model_context(self._settings):  # which MLServer writes in front of a line
+                logger.warning(warning)
 
 
 async def _at_once(function: Callable[..., Any], *arguments: Any) -> Any:

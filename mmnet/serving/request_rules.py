@@ -183,6 +183,8 @@ def _refused(name: str, array: np.ndarray, bad: np.ndarray, rule: str) -> str:
 
 
 def _of_text(name: str, texts: np.ndarray) -> str:
+    if max(map(len, texts.flat), default=0) <= MAX_TEXT_BYTES:
+        return ""
     for row, text in enumerate(texts.ravel()):
         if len(text) > MAX_TEXT_BYTES:
             return (

@@ -15,7 +15,7 @@ import json
 import math
 import re
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -42,6 +42,8 @@ NONE: Separators = {}
 FINITE = Rules()
 V2_TYPES = {"BYTES": "O", "INT64": "int64", "INT32": "int32", "FP32": "float32", "BOOL": "bool"}
 _SHOWN = 60
+_SHORT = 256
+"""Characters of a field's text that is remembered."""
 _LISTS = {list, tuple}
 _PLAIN = {int, float, type(None)}
 """Types of the values of nearly all requests: looked at together, they cost a tenth."""
@@ -209,7 +211,7 @@ def from_v2(
         spec = specs.get(name)
         if spec is None:
             raise _unknown_input(name, specs)
-        if datatype != (wanted := _v2_type(spec)):
+        if datatype != (wanted := v2_type(spec)):
             raise RequestError(
                 f"{name}: datatype must be {wanted}. Received: {shown(datatype, _SHOWN)}"
             )
@@ -228,7 +230,7 @@ def from_v2(
                 f"{name}: the shape {shape} has {size} values. Received: "
                 f"{'more' if len(flat) > size else len(flat)}"
             )
-        columns[name] = _Shaped(flat, tuple(shape))
+        columns[name] = Shaped(flat, tuple(shape))
     return _checked(columns, specs, separators, rules)
 
 
@@ -236,13 +238,13 @@ def to_v2(outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """The outputs of a V2 answer; texts are bytes, which MLServer writes as JSON text over REST.
 
     >>> to_v2({"known": np.array([True, False])})
-    [{'name': 'known', 'datatype': 'BOOL', 'shape': [2], 'data': [True, False]}]
+    [{'name': 'known', 'shape': [2], 'datatype': 'BOOL', 'data': [True, False]}]
     """
     return [
         {
             "name": name,
-            "datatype": _v2_name("O" if array.dtype == object else array.dtype.name),
             "shape": list(array.shape),
+            "datatype": _v2_of_array(array.dtype),
             "data": array.ravel().tolist(),
         }
         for name, array in outputs.items()
@@ -256,18 +258,26 @@ def _listed(array: np.ndarray) -> list[Any]:
     return array.tolist()
 
 
-class _Shaped:
+class Shaped:
+    """Flat values of an input, and the shape of its array."""
+
     def __init__(self, data: Any, shape: tuple[int, ...]):
         self.data, self.shape = data, shape
 
 
-def _v2_type(spec: tf.TensorSpec) -> str:
+def v2_type(spec: tf.TensorSpec) -> str:
+    """Returns the datatype of an input in the V2 protocol."""
     return _v2_of(spec.dtype)
 
 
 @functools.cache
 def _v2_of(kind: tf.DType) -> str:
     return _v2_name("O" if kind == tf.string else kind.name)
+
+
+@functools.cache
+def _v2_of_array(dtype: np.dtype) -> str:
+    return _v2_name("O" if dtype.kind == "O" else dtype.name)
 
 
 def _v2_name(kind: str) -> str:
@@ -342,10 +352,7 @@ def _checked(
     for name in columns:
         if name not in specs:
             raise _unknown_input(name, specs)
-    absent = dict.fromkeys(period_texts.NAMES, 0.0)
-    for group in rules.may_be_absent:
-        if not any(name in columns for name in group):
-            absent |= group
+    absent = absent_inputs(columns, rules)
     missing = [name for name in specs if name not in columns and name not in absent]
     if missing:
         raise RequestError(f"input {missing[0]!r} is missing ({len(missing)} are)")
@@ -358,7 +365,7 @@ def _checked(
             f"{many}"
         )
     arrays = {
-        name: _array(name, columns[name], spec, separators.get(name))
+        name: array_of(name, columns[name], spec, separators.get(name))
         if name in columns
         else _left_out(spec, rows[many], absent[name])
         for name, spec in specs.items()
@@ -366,6 +373,20 @@ def _checked(
     if problem := rules.problem(arrays):
         raise RequestError(problem)
     return arrays
+
+
+def absent_inputs(given: Container[str], rules: Rules) -> dict[str, float]:
+    """Returns the inputs that a request may leave out -> the value that stands for nothing.
+
+    Args:
+        given: names of the inputs that the request has.
+        rules: which inputs may be left out together.
+    """
+    absent = dict.fromkeys(period_texts.NAMES, 0.0)
+    for group in rules.may_be_absent:
+        if not any(name in given for name in group):
+            absent |= group
+    return absent
 
 
 def _left_out(spec: tf.TensorSpec, rows: int, nothing: float) -> np.ndarray:
@@ -381,7 +402,7 @@ def _unknown_input(name: Any, specs: Specs) -> RequestError:
 
 
 def _rows(name: str, values: Any) -> int:
-    if isinstance(values, _Shaped):
+    if isinstance(values, Shaped):
         return values.shape[0]
     if not isinstance(values, list | tuple):
         raise RequestError(f"{name}: must be a list, a row each. Received: {_shown(values)}")
@@ -399,15 +420,23 @@ def _check_rows(number: int) -> None:
         raise RequestError("a request must have one row at least")
 
 
-def _array(name: str, values: Any, spec: tf.TensorSpec, separator: str | None) -> np.ndarray:
+def array_of(name: str, values: Any, spec: tf.TensorSpec, separator: str | None) -> np.ndarray:
+    """Converts the values of one input.
+
+    Args:
+        name: of the input.
+        values: rows, or flat values with a shape.
+        spec: of the input.
+        separator: of the values of a field; None for any other input.
+
+    Raises:
+        RequestError: the values have another type or shape.
+    """
     shape = None
-    if isinstance(values, _Shaped):
+    if isinstance(values, Shaped):
         values, shape = values.data, values.shape
     if spec.dtype == tf.string:
-        flat = [
-            _bytes(name, value if separator is None else _joined(name, value, separator))
-            for value in values
-        ]
+        flat = [_text(name, value, separator) for value in values]
         found = np.array(flat, object)
     else:
         if shape is None:
@@ -469,6 +498,20 @@ def _has_text_or_flags(values: Any) -> bool:
     if isinstance(values, list | tuple):
         return not _PLAIN.issuperset(map(type, values)) and any(map(_has_text_or_flags, values))
     return isinstance(values, str | bytes | bool)
+
+
+def _text(name: str, value: Any, separator: str | None) -> bytes:
+    if separator is None:
+        return _bytes(name, value)
+    if type(value) is str and len(value) <= _SHORT:
+        return _short(name, value, separator)
+    return _bytes(name, _joined(name, value, separator))
+
+
+@functools.lru_cache(maxsize=4096)
+def _short(name: str, value: str, separator: str) -> bytes:
+    """Remembers the values of fields, which come again and again."""
+    return _bytes(name, _joined(name, value, separator))
 
 
 def _joined(name: str, value: Any, separator: str) -> Any:

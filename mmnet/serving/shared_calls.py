@@ -1,23 +1,25 @@
 """Requests that arrive while a model is busy share its next call.
 
 A call for sixty rows takes little longer than a call for one. No request waits for others to come:
-an idle model is called at once. Requests are joined after their inputs were checked, so that a
-wrong one is refused alone. Calls are filled up to a few numbers of rows, since libraries keep a
-program in memory for each shape that they have met.
+an idle model is called at once. Small requests are read when they are joined; if one of them is
+wrong, each is read alone, so that no other is refused with it. Calls are filled up to a few numbers
+of rows, since libraries keep a program in memory for each shape that they have met.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from mmnet.serving import requests
 from mmnet.serving.requests import Arrays, RequestError
+from mmnet.serving.small_requests import Unread
 
 FEW = 64
 """Calls have a power of two of rows up to here, and multiples of it beyond."""
@@ -27,7 +29,7 @@ Scored = tuple[Arrays, float]
 
 
 class _Waiting(NamedTuple):
-    arrays: Arrays
+    inputs: Arrays | Unread
     rows: int
     answer: asyncio.Future[Scored]
 
@@ -41,6 +43,8 @@ class SharedCalls:
         call: maps checked inputs to outputs, [rows, ...] each; raises `RequestError` for inputs
             that the model refuses.
         in_thread: runs a function outside the event loop.
+        read: joins and checks small requests; raises `RequestError` if any of them may be
+            wrong; None reads each of them alone.
         calls: number of calls at a time.
         most_rows: maximum rows of a call for more than one request.
     """
@@ -50,24 +54,26 @@ class SharedCalls:
         call: Callable[[Arrays], Arrays],
         in_thread: Callable[..., Awaitable[list[Scored | Exception]]],
         *,
+        read: Callable[[Sequence[Unread]], Arrays] | None = None,
         calls: int = 1,
         most_rows: int = requests.MAX_ROWS,
     ):
         self._call, self._in_thread = call, in_thread
-        self._calls, self._most_rows = calls, most_rows
+        self._read, self._calls, self._most_rows = read or _alone, calls, most_rows
         self._waiting: deque[_Waiting] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = 0
 
-    async def __call__(self, arrays: Arrays) -> Scored:
+    async def __call__(self, inputs: Arrays | Unread) -> Scored:
         """Returns the outputs for the inputs of one request.
 
         Raises:
-            RequestError: the model refuses these inputs, or has no finite answer for them.
+            RequestError: the request is wrong, the model refuses its inputs, or has no finite
+                answer for them.
         """
         loop = asyncio.get_running_loop()
-        rows = len(next(iter(arrays.values())))
-        waiting = _Waiting(arrays, rows, loop.create_future())
+        rows = inputs.rows if isinstance(inputs, Unread) else len(next(iter(inputs.values())))
+        waiting = _Waiting(inputs, rows, loop.create_future())
         self._waiting.append(waiting)
         if self._running < self._calls:
             self._running += 1
@@ -87,7 +93,7 @@ class SharedCalls:
     async def _answer(self, together: list[_Waiting]) -> None:
         found: list[Scored | Exception]
         try:
-            found = await self._in_thread(self._scored, together)
+            found = await self._in_thread(self._answers, together)
         except Exception as error:
             found = [error] * len(together)
         for one, result in zip(together, found, strict=True):
@@ -106,23 +112,67 @@ class SharedCalls:
             rows += together[-1].rows
         return together
 
-    def _scored(self, together: list[_Waiting]) -> list[Scored | Exception]:
-        """Calls the signature once; or once per request, if one of several has wrong inputs."""
+    def _answers(self, together: list[_Waiting]) -> list[Scored | Exception]:
+        """Reads the requests that are not read yet, and scores all that could be read."""
+        together.sort(key=lambda one: not isinstance(one.inputs, Unread))
+        unread = [one.inputs for one in together if isinstance(one.inputs, Unread)]
+        parts: list[Arrays | RequestError]
+        parts = [one.inputs for one in together if not isinstance(one.inputs, Unread)]
+        rows = [one.rows for one in together]
+        try:
+            parts[:0] = [self._read(unread)] if unread else []
+        except RequestError:
+            parts[:0] = [_read_alone(one) for one in unread]
+            rows = [
+                number
+                for number, part in zip(rows, parts, strict=True)
+                if not isinstance(part, RequestError)
+            ]
+        good = [part for part in parts if not isinstance(part, RequestError)]
+        scored = iter(self._scored(_joined(good), rows) if good else ())
+        if len(rows) == len(together):
+            return list(scored)
+        return [part if isinstance(part, RequestError) else next(scored) for part in parts]
+
+    def _scored(self, arrays: Arrays, rows: Sequence[int]) -> list[Scored | Exception]:
+        """Calls the signature once; or once per request, if one of several has wrong inputs.
+
+        Args:
+            arrays: inputs of all requests.
+            rows: number of rows of each request.
+        """
         began = time.perf_counter()
         try:
-            outputs = self._call(_filled(_joined([one.arrays for one in together])))
+            outputs = self._call(_filled(arrays))
         except RequestError as error:
-            if len(together) == 1:
+            if len(rows) == 1:
                 return [error]
-            return [self._scored([one])[0] for one in together]
+            return [
+                self._scored(part, [number])[0]
+                for part, number in zip(_split(arrays, rows), rows, strict=True)
+            ]
         seconds = time.perf_counter() - began
-        ends = np.cumsum([one.rows for one in together])
-        return [
-            _checked(
-                {name: array[end - one.rows : end] for name, array in outputs.items()}, seconds
-            )
-            for one, end in zip(together, ends, strict=True)
-        ]
+        return [_checked(part, seconds) for part in _split(outputs, rows)]
+
+
+def _alone(parts: Sequence[Unread]) -> Arrays:
+    return _joined([one.read() for one in parts])
+
+
+def _read_alone(one: Unread) -> Arrays | RequestError:
+    try:
+        return one.read()
+    except RequestError as error:
+        return error
+
+
+def _split(arrays: Arrays, rows: Sequence[int]) -> list[Arrays]:
+    """Returns the rows of each request; those that fill a call up belong to none."""
+    ends = list(itertools.accumulate(rows))
+    return [
+        {name: array[end - number : end] for name, array in arrays.items()}
+        for number, end in zip(rows, ends, strict=True)
+    ]
 
 
 def _joined(parts: list[Arrays]) -> Arrays:

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from mmnet.serving import admission
 from mmnet.serving.admission import Admission
 from mmnet.serving.requests import RequestError
 
@@ -86,3 +87,25 @@ def test_bytes_and_requests_over_the_limits_are_told_to_wait():
     assert caught.value.status == 429
     with gate.request():
         pass
+
+
+@pytest.mark.parametrize(
+    ("change", "headers"),
+    [
+        ({"more_body": True}, {}),
+        ({"body": b""}, {"content-length": "0"}),
+        ({"body": b"x" * (admission.MAX_BYTES + 1)}, {"content-length": str(2**24 + 1)}),
+        ({}, {"content-length": "3"}),
+        ({}, {"content-encoding": "gzip"}),
+        ({}, {"content-length": ""}),
+    ],
+)
+def test_a_body_in_one_piece_is_held_and_any_other_is_left_to_be_read(change, headers):
+    limits = Admission(most_bytes=2)
+    message, usual = {"type": "http.request", "body": b"{}"}, {"content-length": "2"}
+    assert limits.whole(message | change, usual | headers) == b""
+    assert limits.whole(message, usual) == b"{}"
+    with pytest.raises(RequestError, match="the server is busy"):
+        limits.whole(message, usual)
+    limits.release(2)
+    assert limits.whole(message, usual) == b"{}"

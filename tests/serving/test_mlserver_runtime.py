@@ -124,6 +124,7 @@ class Application:
 
         await self.app(scope, receive, send)
         body = b"".join(one.get("body", b"") for one in sent[1:])
+        self.headers = dict(sent[0]["headers"])
         return sent[0]["status"], json.loads(body or "null")
 
     @contextlib.contextmanager
@@ -176,17 +177,57 @@ def test_both_protocols_answer_the_same(application):
 
 def test_a_request_is_answered_as_by_the_path_that_is_mlservers_own(application):
     """MLServer answers two paths by one function; one of them has a route of ours."""
-    bodies = [{"inputs": [USER, ITEM]}, {"id": "7", "inputs": [USER, ITEM]}, {"inputs": [USER]}]
-    for body in (*(json.dumps(one).encode() for one in bodies), b"{"):
-        status, answer = application.post(INFER, body)
-        wanted = application.post(INFER.replace("infer", "generate"), body)
-        for one in (answer, wanted[1]):  # of each request anew
-            one.pop("id" if body == json.dumps(bodies[0]).encode() else "", None)
+    both = {"inputs": [USER, ITEM]}
+    bodies = [
+        both,
+        both | {"id": "7", "parameters": {"signature": "serving_default"}},
+        both | {"inputs": [USER | {"data": [[USER["data"]]]}, ITEM]},
+        both | {"inputs": [USER | {"data": [2**70]}, ITEM]},
+        both | {"outputs": [{"name": "probability"}]},
+        {"inputs": [USER]},
+    ]
+    for body in (*(json.dumps(one).encode() for one in bodies), b"{", b"7"):
+        found = []
+        for path in (INFER, INFER.replace("infer", "generate")):
+            before = counted("model_infer_request_")
+            status, answer = application.post(path, body)
             for name in ("model_seconds", "model_microseconds"):
-                one.get("parameters", {}).pop(name, None)
-        assert (status, answer) == wanted
+                answer.get("parameters", {}).pop(name, None)
+            named = "id" in answer and b'"id"' not in body  # of each request anew
+            headers = {
+                name: b"" if named and value == answer["id"].encode() else value
+                for name, value in application.headers.items()
+                if name != b"content-length"  # of the seconds too
+            }
+            answer["id"] = "" if named else answer.get("id")
+            after = counted("model_infer_request_")
+            counts = {
+                name: number - before.get(name, 0)
+                for name, number in after.items()
+                if "_sum" not in name and "_created" not in name
+            }
+            found.append((status, list(answer), answer, headers, counts))
+        assert found[0] == found[1], body
     first, *_ = application.app.router.routes
     assert type(first).__name__ == "Route"  # not FastAPI's
+
+
+def test_a_wrong_request_is_refused_alone(application):
+    """Small requests that wait for the model are read together."""
+    bodies = [{"inputs": [USER, ITEM | {"data": [data]}]} for data in (ITEM["data"][0], "7", 1.5)]
+
+    async def all_at_once():
+        asked = [
+            application._asked("POST", INFER, [json.dumps(body).encode()], {}) for body in bodies
+        ]
+        return await asyncio.gather(*asked)
+
+    answers = application.loop.run_until_complete(all_at_once())
+    assert [status for status, _ in answers] == [200, 400, 400]
+    assert [answer.get("error", "") for _, answer in answers[1:]] == [
+        "item_id: must be whole numbers of one shape. Received: ['7']",
+        "item_id: must be whole numbers of one shape. Received: [1.5]",
+    ]
 
 
 @pytest.mark.parametrize("path", [PREDICT, INFER])
@@ -312,12 +353,12 @@ def test_ready_is_answered_while_the_model_is_loaded(application):
     assert application.get("/ready") == (200, wanted)
 
 
-def counted():
+def counted(prefix="mmnet_"):
     """All samples of our metrics that the metrics endpoint shows, as in its text."""
     from prometheus_client import REGISTRY, generate_latest
 
     lines = (line.rpartition(" ") for line in generate_latest(REGISTRY).decode().splitlines())
-    return {name: float(value) for name, _, value in lines if name.startswith("mmnet_")}
+    return {name: float(value) for name, _, value in lines if name.startswith(prefix)}
 
 
 def test_requests_are_counted_where_prometheus_reads_them(application):

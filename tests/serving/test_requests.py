@@ -331,7 +331,7 @@ def test_golden_rows_score_the_same_in_every_format(run_dir):
         ),
         "v2": requests.from_v2(
             [
-                (name, requests._v2_type(specs[name]), batch.inputs[name].shape, values)
+                (name, requests.v2_type(specs[name]), batch.inputs[name].shape, values)
                 for name, values in texts.items()
             ],
             specs,
