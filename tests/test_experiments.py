@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from experiments.pool_quality import pool
 from mmnet.config import TrainConfig
 from mmnet.flags import parse
 
@@ -161,3 +162,54 @@ def test_the_record_of_the_tests_between_systems_has_the_level_that_they_promise
     power = pairs[pairs["seeds"] == 5].set_index(keys)["power"].unstack("method")
     assert (power["now"] >= power["before"]).all()
     assert (power["now"] - power["before"]).max() > 0.05
+
+
+# -------------------------------------------------------------------- quality of a filter's pool
+
+IMPRESSIONS = (
+    "user_id,video_id,date,is_like,is_rand,play_time_ms,duration_ms\n"
+    "1,7,20220426,0,0,4000,8000\n"
+    "1,7,20220426,1,0,12000,8000\n"
+    "2,7,20220501,0,0,2000,8000\n"
+    "2,8,20220501,0,0,500,0\n"
+    "1,7,20220503,1,0,3000,8000\n"
+    "3,8,20220503,0,1,5000,10000\n"
+    "3,9,20220503,0,1,,10000\n"
+)
+
+
+def test_the_history_of_a_pool_is_of_the_six_days_before(tmp_path):
+    (tmp_path / "log_pure.csv").write_text(IMPRESSIONS)
+    log = pool.read_log(tmp_path)
+    days = ["2022-05-02", "2022-05-03"]
+    found = {
+        name: sorted(map(tuple, pool.history(log, rate, days)[["day", "item", "score"]].to_numpy()))
+        for name, rate in pool.RATES.items()
+    }
+    # On May 3, April 26 is seven days ago. Of 8 s, 4 and 8 were played, and then 2.
+    assert found["likes"] == [
+        ("2022-05-02", "7", 25.0),
+        ("2022-05-02", "8", 0.0),
+        ("2022-05-03", "7", 0.0),
+        ("2022-05-03", "8", 0.0),
+    ]
+    assert found["complete"] == [("2022-05-02", "7", 50.0), ("2022-05-03", "7", 25.0)]
+
+
+def test_candidates_of_a_pool_are_what_was_shown_and_scored(tmp_path):
+    (tmp_path / "log_pure.csv").write_text(IMPRESSIONS)
+    scored = pd.DataFrame({"item": ["7", "8", "9"], "day": "2022-05-03", "score": [2.0, 1.0, 3.0]})
+    shown, keys = pool.candidates(pool.read_log(tmp_path), scored)
+    assert keys["item"].tolist() == ["7", "8"]  # nobody's time with 9 is known
+    assert shown.rate.tolist() == [100.0, 0.0]
+    assert shown.total_seconds.tolist() == [3.0, 5.0]
+    assert pool.of_candidates(keys, scored[:1]).tolist() == [2.0, 0.0]
+
+
+def test_the_pool_script_prints_its_plan_and_names_what_is_missing(tmp_path, monkeypatch, capsys):
+    where = [f"--source_dir={tmp_path}", f"--work={tmp_path}", "--seeds=0,1"]
+    monkeypatch.setattr("sys.argv", ["pool.py", *where])
+    assert pool.main() == 1
+    told = capsys.readouterr()
+    assert told.out.count("to do") == 6
+    assert told.err.startswith(f"error: {tmp_path}/log_*: no such file")

@@ -192,6 +192,12 @@ def candidates(log: pd.DataFrame, scored: pd.DataFrame) -> tuple[Shown, pd.DataF
     return shown, found[["item", "day"]]
 
 
+def durations(log: pd.DataFrame, keys: pd.DataFrame) -> np.ndarray:
+    """The duration of each candidate, seconds; 0 where it is unknown."""
+    longest = log.groupby(["item", "day"], as_index=False)["full_ms"].max()
+    return keys.merge(longest, on=["item", "day"])["full_ms"].to_numpy() / 1000
+
+
 def of_candidates(keys: pd.DataFrame, scores: pd.DataFrame) -> np.ndarray:
     """The score of each candidate; 0, as HA has it, for an item without one."""
     return keys.merge(scores, on=["item", "day"], how="left")["score"].fillna(0.0).to_numpy()
@@ -208,6 +214,7 @@ def table_of(
         shares: sizes of the pool.
     """
     shown, keys = candidates(log, scores[MMNET][0])
+    length = durations(log, keys)
     parts = []
     for share in shares:
         pools = {
@@ -218,27 +225,57 @@ def table_of(
         scattered = [draw.random(len(keys)) for _ in range(RANDOM_POOLS)]
         pools[RANDOM] = [pool(score, keys["day"], share) for score in scattered]
         pools[NONE] = [np.ones(len(keys))]
-        parts.append(gains(shown, pools, BASES).assign(share=share))
+        mean = {
+            rule: float(
+                np.mean([np.average(length, weights=one * (length > 0)) for one in of_rule])
+            )
+            for rule, of_rule in pools.items()
+        }
+        found = gains(shown, pools, BASES)
+        parts.append(found.assign(share=share, duration=found["rule"].map(mean)))
     return pd.concat(parts, ignore_index=True), shown
 
 
 # ------------------------------------------------------------------------------------- report
 
-NO_TEST = """**This is not an A/B test.** The impressions are those of a log: users saw what
-another system chose, and nobody saw what a filter would have put in the place of what it removes.
-The tables show whether the items that a filter keeps are those with which users stayed longer and
-which they liked more often. The published numbers are of an online test with millions of users
-against a base of rules; they are here because the question is the same, not as a size to reach.
+NO_TEST = """\
+**This is not an A/B test.** The impressions are those of a log: users saw what another system
+chose, and no user saw what a filter would have shown instead of what it removes. The tables show
+whether the items that a filter keeps are those with which users stayed longer and which they
+liked more often. The published numbers are of an online test with millions of users against a
+base of rules; they are here because the question is the same, not as a size to reach.
 """
-MEASURED = """Gains are relative, with 95 % intervals of {replicates:,} bootstrap replicates: by
-item, and by item and user for ADT/u. They do not contain the variance between seeds. AISR is the
-mean over items of likes per 100 impressions. ADT/u is the mean over users of their seconds per
-impression in the pool, of users with an impression there: a smaller pool has other users, more of
-those who watch much, so that it is better compared with {pools} random pools of its size than
+MEASURED = """\
+Gains are relative, with 95 % intervals of {replicates:,} bootstrap replicates: by item, and by
+item and user for ADT/u. They do not contain the variance between seeds. AISR is the mean over
+items of likes per 100 impressions. ADT/u is the mean over users of their seconds per impression
+in the pool, of users with an impression there: a smaller pool has other users, more of those
+with many impressions, so that it is better compared with {pools} random pools of its size than
 with no filter. ADT/i is the time that an item gets on a day, which grows with its impressions;
 dwell per impression does not. The log's own system decided who saw what, except for random
 impressions (`is_rand`), which have tables of their own.
 """
+
+
+def conclusions(table: pd.DataFrame, supervision: str, share: float) -> str:
+    """What became of the published gains, in one line of the page."""
+    length = table[table["share"] == share].groupby("rule")["duration"].first()
+    own = table[(table["rule"] == MMNET) & (table["share"] == share)]
+    own = own.set_index(["measure", "base"])
+    parts = []
+    for name in TABLE_2[PUBLISHED[supervision]]:
+        said = []
+        for base in (RANDOM, HA, LIGHTGBM):
+            row = own.loc[(name, base)]
+            side = "higher than" if row["gain_low"] > 0 else "lower than"
+            if row["gain_low"] <= 0 <= row["gain_high"]:
+                side = "not distinguishable from"
+            said.append(f"{side} {base} ({_gain(row)})")
+        parts.append(f"{NAMES[name]} is {', '.join(said)}")
+    parts.append(
+        f"its mean video lasts {length[MMNET]:.1f} seconds, that of all items {length[NONE]:.1f}"
+    )
+    return f"- **{TITLES[supervision]}**, {share:.0%} of the items: {'; '.join(parts)}.\n"
 
 
 def gain_rows(table: pd.DataFrame, supervision: str) -> list[list[str]]:
@@ -261,9 +298,15 @@ def _gain(row: pd.Series) -> str:
 
 def value_rows(table: pd.DataFrame) -> list[list[str]]:
     """Rows of the page: the measures themselves."""
-    found = table[table["base"] == NONE].set_index(["share", "rule", "measure"])["value"]
+    own = table[table["base"] == NONE].set_index(["share", "rule", "measure"])
+    found, length = own["value"], own["duration"]
     return [
-        [f"{share:.0%}", rule, *(f"{found[share, rule, name]:.2f}" for name in NAMES)]
+        [
+            f"{share:.0%}",
+            rule,
+            *(f"{found[share, rule, name]:.2f}" for name in NAMES),
+            f"{length[share, rule, 'aisr']:.1f}",
+        ]
         for share in dict.fromkeys(table["share"])
         for rule in dict.fromkeys(table["rule"])
     ]
@@ -284,13 +327,20 @@ def section(supervision: str, kinds: Mapping[str, tuple[pd.DataFrame, Shown] | N
             + markdown_table(
                 ["Pool", "Relative to", *NAMES.values()], gain_rows(table, supervision)
             )
-            + "\nThe measures themselves: percent, and seconds.\n\n"
-            + markdown_table(["Pool", "Filter", *NAMES.values()], value_rows(table))
+            + "\nThe measures themselves, in percent and seconds, and the mean duration of a video "
+            "of the pool in seconds.\n\n"
+            + markdown_table(["Pool", "Filter", *NAMES.values(), "Duration"], value_rows(table))
         )
     return parts
 
 
-def page(sections: Sequence[str], days: Sequence[str], seeds: Sequence[int], asked: str) -> str:
+def page(
+    lines: Sequence[str],
+    sections: Sequence[str],
+    days: Sequence[str],
+    seeds: Sequence[int],
+    asked: str,
+) -> str:
     """The results as Markdown."""
     commit, clean = git_state()
     several = (
@@ -299,6 +349,7 @@ def page(sections: Sequence[str], days: Sequence[str], seeds: Sequence[int], ask
     return "\n".join(
         [
             "# Quality of the pool that a filter leaves\n",
+            "".join(lines),
             NO_TEST,
             f"`python experiments/pool_quality/pool.py --source_dir=DIR --work=DIR {asked}`, "
             f"commit {commit}{'' if clean else ' with changes'}, {machine()['processor']}. "
@@ -342,6 +393,8 @@ def main() -> int:
     parser.add_argument("--plan", action="store_true", help="print the plan and stop")
     arguments = parser.parse_args()
     asked = f"--seeds={arguments.seeds} --shares={arguments.shares}"
+    given = [one for one in RATES if getattr(arguments, f"{one}_runs")]
+    asked += "".join(f" --{one}_runs=DIR" for one in given)
     arguments.seeds = [int(seed) for seed in arguments.seeds.split(",")]
     shares = [float(share) for share in arguments.shares.split(",")]
     systems = systems_of(arguments)
@@ -358,19 +411,19 @@ def main() -> int:
                     system.train(arguments.source_dir)
                 system.scores.parent.mkdir(parents=True, exist_ok=True)
                 system.score()
-        sections, days = sections_of(systems, log, shares)
+        lines, sections, days = sections_of(systems, log, shares)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    write_atomic(arguments.output, page(sections, days, arguments.seeds, asked))
+    write_atomic(arguments.output, page(lines, sections, days, arguments.seeds, asked))
     print(f"wrote {arguments.output}")
     return 0
 
 
 def sections_of(
     systems: Sequence[System], log: pd.DataFrame, shares: Sequence[float]
-) -> tuple[list[str], list[str]]:
-    """The sections of the page, and the test days."""
+) -> tuple[list[str], list[str], list[str]]:
+    """The conclusions and the sections of the page, and the test days."""
     found = {system: pd.read_csv(system.scores, dtype={"item": str}) for system in systems}
     days = sorted(found[systems[0]]["day"].unique())
     for system, scores in found.items():
@@ -379,7 +432,7 @@ def sections_of(
                 f"{system.run}: its test days are not those of {systems[0].run}; train both on the "
                 "same log with the same split"
             )
-    sections = []
+    lines, sections = [], []
     for supervision, rate in RATES.items():
         scores = {
             rule: [of for one, of in found.items() if (one.supervision, one.name) == key]
@@ -396,8 +449,12 @@ def sections_of(
             of_days = of_kind[of_kind["day"].isin(days)]
             enough = min(of_days["item"].nunique(), of_days["user"].nunique()) > 1
             kinds[kind] = table_of(of_days, scores, shares) if enough else None
+        whole = kinds["All impressions"]
+        assert whole is not None  # every scored day has impressions
+        middle = sorted(shares)[len(shares) // 2]
+        lines.append(conclusions(whole[0], supervision, middle))
         sections += section(supervision, kinds)
-    return sections, days
+    return lines, sections, days
 
 
 if __name__ == "__main__":
