@@ -214,7 +214,7 @@ def _metrics(systems: dict[str, Any], row: str, column: str) -> Expected | None:
     texts, values = {show(found[metric])}, [found[metric]]
     ends = [found.get(f"{metric}_{end}") for end in ("low", "high")]
     if None not in ends:
-        texts.add(f"{show(values[0])} [{show(ends[0])}, {show(ends[1])}]")
+        texts.add(f"[{show(ends[0])}, {show(ends[1])}]")
         values += ends
     return Expected(frozenset(texts), tuple(values))
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from mmnet.evaluation import plots
+from mmnet.evaluation import intervals, plots
 from mmnet.evaluation.metrics import error_by
 from mmnet.schema import SCENARIOS
 
@@ -20,17 +20,21 @@ SECTIONS = {
 """Columns of predictions that rows are grouped by, and their descriptions."""
 
 
-def error_table(rows: pd.DataFrame, column: str, names: Sequence[str] = ()) -> pd.DataFrame:
+def error_table(
+    rows: pd.DataFrame, column: str, names: Sequence[str] = (), *, with_ends: bool = False
+) -> pd.DataFrame:
     """MSE of each scenario by groups of a column.
 
     Args:
         rows: predictions in all scenarios, see `report`.
         column: numbers to group by.
         names: of the groups, where the numbers are places in this list.
+        with_ends: adds 95 % intervals of the MSE by item.
 
     Returns:
         `group`, `n`, scenarios, `sampling_noise_mse`, and `kept_<scenario>`, where it is known
-        whether a filter keeps a row.
+        whether a filter keeps a row. With ends also `<scenario>_low` and `<scenario>_high`, see
+        `intervals.group_ends`.
     """
     starts = None if names else _starts(rows[column], column)
     tables = {s: error_by(part, column, starts) for s, part in plots.by_scenario(rows).items()}
@@ -38,9 +42,20 @@ def error_table(rows: pd.DataFrame, column: str, names: Sequence[str] = ()) -> p
     for scenario, found in tables.items():
         own = {"mse": scenario} | ({"kept": f"kept_{scenario}"} if "kept" in rows else {})
         joined = joined.merge(found[[column, *own]].rename(columns=own), on=column, how="left")
+        if with_ends:
+            ends = _ends(rows[rows["scenario"] == scenario], column, joined[column])
+            joined[f"{scenario}_low"], joined[f"{scenario}_high"] = ends
     groups = [names[n] for n in joined[column]] if names else _labels(joined[column], starts)
     joined.insert(0, "group", groups)
     return joined.drop(columns=column)
+
+
+def _ends(part: pd.DataFrame, column: str, groups: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the MSE of groups in one scenario; groups are values, or starts of bins."""
+    part = part[part[column] >= groups.min()]  # leaves empty values out, too
+    number = np.searchsorted(groups.to_numpy(), part[column].to_numpy(), side="right") - 1
+    squared = (part["predicted_share_rate"] - part["share_rate"]).to_numpy(np.float64) ** 2
+    return intervals.group_ends(squared, part["item_id"].to_numpy(), number)
 
 
 MOST_VALUES = 15

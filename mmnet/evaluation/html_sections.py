@@ -138,7 +138,8 @@ def comparison(found: Evaluated) -> list[Block]:
     return blocks + found.plots(
         {
             "degradation.png": "Test score as ever more of the history is hidden: 0 is the normal "
-            "scenario, 1 is cold-start."
+            "scenario, 1 is cold-start. The band is the 95 % interval of the MSE by test item; it "
+            "does not hold the variance between seeds."
         }
     )
 

@@ -54,11 +54,16 @@ def tidy(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
+BANDS = "Bands: 95 % intervals of the MSE by test item, without the variance between seeds"
+"""Note in plots that have bands."""
+
+
 def degradation_plot(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """MSE and P@5 % over the share of hidden history, one curve per system.
 
     Args:
-        curves: system -> rows of `missing_rate`, `mse` and `precision_at_5`.
+        curves: system -> rows of `missing_rate`, `mse` and `precision_at_5`; `mse_low` and
+            `mse_high`, if they are known, are a band.
     """
     figure = _figure(11, 4.2)
     figure.suptitle("Test score by the share of the history that is hidden")
@@ -77,11 +82,25 @@ def degradation_plot(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Fig
                 label=system,
                 clip_on=False,
             )
+            if all(f"{key}_low" in row for row in rows):
+                _band(
+                    axes,
+                    [row["missing_rate"] for row in rows],
+                    [row[f"{key}_low"] for row in rows],
+                    [row[f"{key}_high"] for row in rows],
+                    f"C{number % 10}",
+                )
+                axes.set_title(BANDS, loc="left", fontsize="small", color=_GUIDE)
         axes.set(xlabel="share of steps hidden", ylabel=label, xlim=(0, 1))
         axes.set_ylim(bottom=0)
     if len(curves) > 1:
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
     return figure
+
+
+def _band(axes: Axes, x: Any, low: Any, high: Any, colour: str) -> None:
+    """Shades an interval around a curve."""
+    axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def outage_plot(outage: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
@@ -127,14 +146,8 @@ def filter_plot(sweeps: Mapping[str, pd.DataFrame], pools: Mapping[str, pd.DataF
         for axes, name in ((recall, "recall"), (pool, "pool_rate")):
             look = {"color": COLOURS[scenario], "label": TITLES[scenario]}
             axes.plot(rising["kept_share"], rising[name], marker=MARKERS[scenario], ms=4, **look)
-            axes.fill_between(
-                rising["kept_share"],
-                rising[f"{name}_low"],
-                rising[f"{name}_high"],
-                color=COLOURS[scenario],
-                alpha=0.15,
-                linewidth=0,
-            )
+            ends = rising[f"{name}_low"], rising[f"{name}_high"]
+            _band(axes, rising["kept_share"], *ends, COLOURS[scenario])
     normal = sweeps["normal"].sort_values("kept_share")
     pool.plot(normal["kept_share"], normal["oracle_rate"], "--", color=_GUIDE, label="Oracle")
     recall.plot([0, 1], [0, 1], "--", color=_GUIDE, label="Chance")
@@ -296,7 +309,12 @@ def scatter_plot(rows: pd.DataFrame, rate: str) -> Figure:
 
 
 def error_plot(errors: pd.DataFrame, groups: str) -> Figure:
-    """MSE of each scenario by groups of rows, above the sampling noise."""
+    """MSE of each scenario by groups of rows, above the sampling noise.
+
+    Args:
+        errors: see `error_tables.error_table`; ends of intervals are bands, if it has any.
+        groups: what rows are grouped by, in words.
+    """
     figure = _figure(max(6.5, 2 + 0.85 * len(errors)), 4.4)
     axes = figure.subplots()
     tidy(axes)
@@ -309,6 +327,9 @@ def error_plot(errors: pd.DataFrame, groups: str) -> Figure:
             marker=MARKERS[scenario],
             label=TITLES[scenario],
         )
+        if with_ends := f"{scenario}_low" in errors:
+            ends = errors[f"{scenario}_low"], errors[f"{scenario}_high"]
+            _band(axes, places, *ends, COLOURS[scenario])
     if errors["sampling_noise_mse"].notna().any():
         axes.plot(
             places,
@@ -333,7 +354,10 @@ def error_plot(errors: pd.DataFrame, groups: str) -> Figure:
         fontsize="small",
     )
     axes.set(xlabel=groups, ylabel="mean squared error (percent²)")
-    axes.set_title(f"Error by {groups}", loc="left")
+    axes.set_title(f"Error by {groups}", loc="left", pad=20 if with_ends else None)
+    if with_ends:
+        note = axes.text(0, 1.02, BANDS, transform=axes.transAxes)
+        note.set(fontsize="small", color=_GUIDE)
     figure.legend(loc="outside lower center", frameon=False, ncols=4, fontsize="small")
     return figure
 

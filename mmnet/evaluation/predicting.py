@@ -13,9 +13,10 @@ import tensorflow as tf
 from mmnet.data.dataset import Dataset
 from mmnet.data.splits import Examples
 from mmnet.data.windows import Windows
-from mmnet.evaluation import metrics, plots
+from mmnet.evaluation import intervals, metrics, plots
 from mmnet.evaluation.precision import precision_at
 from mmnet.evaluation.scenarios import SCENARIOS, disturb, hidden_steps, outages, remove
+from mmnet.evaluation.significance import Clusters
 from mmnet.hashing import hash_items
 from mmnet.models.estimator import Sample
 
@@ -135,7 +136,12 @@ class ScenarioSet:
         )
 
     def degradation(
-        self, predict: Predict, rates: Sequence[float], known: Predicted | None = None
+        self,
+        predict: Predict,
+        rates: Sequence[float],
+        known: Predicted | None = None,
+        *,
+        with_ends: bool = False,
     ) -> list[dict[str, float]]:
         """Measure MSE and P@N over the share of hidden steps, as after the loss of log entries.
 
@@ -144,11 +150,15 @@ class ScenarioSet:
             rates: shares of hidden steps, in [0, 1].
             known: predictions of the same system; a rate that hides the same steps as one of
                 these scenarios is scored from them.
+            with_ends: adds 95 % intervals of the MSE, by item.
 
         Returns:
             Rows of `missing_rate`, `mse`, `precision_at_5`, `precision_at_10`; rate 0 is the
-            normal scenario, 1 is cold-start.
+            normal scenario, 1 is cold-start. With ends also `mse_low` and `mse_high`, if there
+            are two items.
         """
+        items = self.examples.items
+        clusters = Clusters(items) if with_ends and np.ptp(items) > 0 else None
 
         def predicted(rate: float) -> np.ndarray:
             hidden = self._hidden("noisy", rate)
@@ -157,7 +167,15 @@ class ScenarioSet:
                     return found
             return self._predicted(hidden, predict)
 
-        return [{"missing_rate": rate} | self._scores(predicted(rate)) for rate in sorted(rates)]
+        def scores(rate: float) -> dict[str, float]:
+            found = predicted(rate)
+            ends = {}
+            if clusters:
+                squared = (found.astype(np.float64) - self.truth) ** 2
+                ends = intervals.mse_ends(squared, clusters)
+            return self._scores(found) | {f"mse_{end}": value for end, value in ends.items()}
+
+        return [{"missing_rate": rate} | scores(rate) for rate in sorted(rates)]
 
     def outage(
         self, predict: Predict, known: Predicted | None = None

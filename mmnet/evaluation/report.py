@@ -26,7 +26,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mmnet import checks
-from mmnet.evaluation import html_page, html_report, other_outputs, plots
+from mmnet.evaluation import html_page, html_report, intervals, other_outputs, plots
 from mmnet.evaluation.error_tables import SECTIONS, error_table, grouped_errors
 from mmnet.evaluation.html_page import number_text as _number
 from mmnet.evaluation.metrics import (
@@ -191,6 +191,7 @@ def write_predictions(
     setting: Setting,
     probes: Probes,
     further: Further | None = None,
+    found: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write predictions.parquet, the results of probes, and last metrics.json.
 
@@ -202,11 +203,12 @@ def write_predictions(
         setting: how the system was trained and tested.
         probes: what else was found on the test rows.
         further: results of further outputs; None: there is one output.
+        found: result of `metrics`, perhaps with more; None computes it.
 
     Returns:
         The content of metrics.json.
     """
-    found = metrics(frame, setting)
+    found = dict(metrics(frame, setting) if found is None else found)
     if further:
         found |= _plain(further.metrics)
         frame = further.rows
@@ -268,17 +270,23 @@ def write_report(
         further: see `write_predictions`.
 
     Returns:
-        The content of metrics.json.
+        The content of metrics.json: see `metrics`, with the ends of `intervals.with_ends`.
     """
     told = told or Told()
-    found = metrics(frame, setting)
+    found = intervals.with_ends(metrics(frame, setting), told.intervals)
     name = system or (str(frame["system"].iloc[0]) if "system" in frame else "model")
-    systems = {name: found, **(others or {})}
+    rules = {
+        rule: intervals.with_ends(one, told.intervals, rule) for rule, one in (others or {}).items()
+    }
+    systems = {name: found, **rules}
     directory = Path(directory)
     rows = _with_noise(frame, setting.binomial)
     gates = _gates(attention or {})
     # One table per question, for the plots, table.md and report.html.
-    errors = {column: error_table(rows, column) for column in SECTIONS if column in rows}
+    coded = rows.assign(item_id=pd.factorize(rows["item_id"])[0])  # numbers are faster to group
+    errors = {
+        column: error_table(coded, column, with_ends=True) for column in SECTIONS if column in rows
+    }
     numerator, denominator = checks.shown(numerator, 60), checks.shown(denominator, 60)
     figures = _figures(
         {name: probes.degradation} if probes.degradation else {},
@@ -305,8 +313,8 @@ def write_report(
     text += "".join(f"\n{remark[0].upper()}{remark[1:]}.\n" for remark in remarks)
     write_atomic(directory / "table.md", text)
     write_atomic(directory / "systems.json", _json(systems))
-    rules = told.decision.get("rules", {}).get("normal", ())
-    threshold = rules[0]["threshold"] if rules else None
+    filters = told.decision.get("rules", {}).get("normal", ())
+    threshold = filters[0]["threshold"] if filters else None
     evaluated = html_report.Evaluated(
         system=name,
         systems=systems,
@@ -325,7 +333,7 @@ def write_report(
         further=(header, lines),
     )
     write_atomic(directory / html_page.FILE, html_page.render(html_report.page(evaluated)))
-    return write_predictions(directory, frame, setting, probes, further)
+    return write_predictions(directory, frame, setting, probes, further, found)
 
 
 def _figures(
@@ -486,6 +494,9 @@ def _report_text(
             "† More rows share the boundary share rate than the true top N % holds, so ties decide "
             "it.\n"
         )
+    if found["normal"].get("mse_low") is not None:
+        cells = intervals.table_cells(systems)
+        parts += ["## 95 % intervals\n", intervals.CAPTION, markdown_table(*cells)]
     if len(outage) > 1:
         parts += [
             "## What if an input is missing?\n",
@@ -504,11 +515,9 @@ def _report_text(
 
 
 def _outage_text(outage: Scores) -> str:
-    kinds = {"mse": "MSE", **{f"precision_at_{n}": f"P@{n}" for n in PERCENTS}}
+    kinds = intervals.METRICS
     header = ["Removed"]
-    header += [
-        f"{plots.TITLES[scenario]} {short}" for scenario in SCENARIOS for short in kinds.values()
-    ]
+    header += [f"{plots.TITLES[s]} {short}" for s in SCENARIOS for short in kinds.values()]
     lines = [
         [name] + [_number(found[s][key], fixed=key != "mse") for s in SCENARIOS for key in kinds]
         for name, found in outage.items()

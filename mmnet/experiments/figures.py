@@ -146,4 +146,6 @@ def _degradation(row: str, cells: Sequence[Cell]) -> list[dict[str, float]]:
         for cell in cells
         if cell.row == row
     ]
-    return pd.concat(found).groupby("missing_rate").mean().reset_index().to_dict("records")
+    # Intervals of single cells, which `mmnet.evaluate` adds, do not average.
+    curves = pd.concat(found).filter(regex="^(?!mse_)")
+    return curves.groupby("missing_rate").mean().reset_index().to_dict("records")

@@ -278,7 +278,8 @@ def _report_on(
     looks = main.looks(looks)
     rows = test.frame(predicted)
     progress.advance(title="evaluating with ever more of the history hidden")
-    degradation = test.degradation(predict, MISSING_RATES, predicted)
+    shown = validation is not None
+    degradation = test.degradation(predict, MISSING_RATES, predicted, with_ends=shown)
     progress.advance(title="evaluating with one input removed at a time")
     probes = report.Probes(
         degradation=degradation,

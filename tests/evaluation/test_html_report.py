@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mmnet.evaluation import filtering, html_report, intervals, plots
+from mmnet.evaluation import filtering, html_page, html_report, intervals, plots
 from mmnet.evaluation.html_sections import Evaluated
 from mmnet.evaluation.report import Probes, Told, metrics, write_report
 from mmnet.evaluation.scenarios import SCENARIOS
@@ -92,6 +92,23 @@ def test_intervals_are_those_of_their_file(written):
         ends = [float(end) for end in told.partition("[")[2].rstrip("]").split(", ")]
         expected = [found[scenario][metric][end] for end in ("low", "high")]
         assert ends == pytest.approx(expected, rel=0.005, abs=0.0005)  # as rounded for reading
+
+
+def test_the_intervals_of_all_systems_are_in_every_file(written):
+    directory, _ = written
+    found, systems = read(directory, "intervals.json"), read(directory, "systems.json")
+    table = (directory / "table.md").read_text(encoding="utf-8").partition("## 95 % intervals")[2]
+    for name, own in systems.items():
+        for scenario in SCENARIOS:
+            for metric in METRICS:
+                known = found[scenario][metric]
+                known = known if name == "MMNet" else known["others"][name]
+                ends = [own[scenario][f"{metric}_{end}"] for end in ("low", "high")]
+                assert ends == [known["low"], known["high"]]
+                low, high = (html_page.number_text(end, metric != "mse") for end in ends)
+                (line,) = (one for one in table.splitlines() if one.startswith(f"| {name} | ["))
+                assert f"[{low}, {high}]" in line
+    assert "The variance between seeds is not in them." in table
 
 
 def test_the_filter_is_that_of_decision_json(written):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmnet.evaluation import intervals
+from mmnet.evaluation import intervals, significance
 from mmnet.evaluation.scenarios import SCENARIOS
 
 
@@ -57,3 +57,43 @@ def test_many_rows_are_resampled_less_often(monkeypatch):
     intervals.estimate(frame(np.ones(20), np.arange(20)), {}, "a")
     intervals.estimate(frame(np.ones(2), np.arange(2)), {}, "a")
     assert asked == [50, 50, 50, 200, 200, 200]  # 20 rows * 50 replicates
+
+
+def test_the_mean_of_squared_errors_has_the_same_interval_alone():
+    errors, items = np.random.default_rng(0).normal(size=90), np.arange(90) // 3
+    both = intervals.estimate(frame(errors, items), {"ha": frame(errors + 1, items)}, "a")
+    for squared, known in (
+        (errors**2, both["noisy"]["mse"]),
+        ((errors + 1) ** 2, both["noisy"]["mse"]["others"]["ha"]),
+    ):
+        found = intervals.mse_ends(squared, significance.Clusters(items))
+        assert found == pytest.approx({"low": known["low"], "high": known["high"]}, rel=1e-12)
+
+
+def test_groups_have_the_intervals_of_their_own_rows():
+    draw = np.random.default_rng(0)
+    squared = draw.exponential(size=400)
+    items, groups = draw.integers(0, 40, 400), draw.integers(0, 4, 400)
+    low, high = intervals.group_ends(squared, items, groups)
+    for group in range(4):
+        rows = groups == group
+        found = intervals.mse_ends(squared[rows], significance.Clusters(items[rows]))
+        assert (low[group], high[group]) == pytest.approx((found["low"], found["high"]), rel=1e-12)
+
+
+def test_a_group_of_one_item_or_of_nearly_one_has_no_interval():
+    items = np.array(["a"] * 3 + ["b"] * 50 + ["c"] + ["d", "e", "f"])
+    low, high = intervals.group_ends(np.arange(57.0), items, np.repeat([0, 1, 3], [3, 51, 3]))
+    assert np.isnan(low).tolist() == np.isnan(high).tolist() == [True, True, True, False]
+
+
+def test_metrics_get_the_ends_of_their_intervals():
+    own = {scenario: {"mse": 4.0, "n": 3} for scenario in SCENARIOS} | {"seed": 0}
+    known = {"normal": {"mse": {"low": 3.0, "high": 5.0, "others": {"ha": {"low": 1.0}}}}}
+    found = intervals.with_ends(own, known)
+    assert (found["normal"]["mse_low"], found["normal"]["mse_high"]) == (3.0, 5.0)
+    assert found["normal"]["precision_at_5_low"] is found["noisy"]["mse_high"] is None
+    assert (found["seed"], found["normal"]["n"]) == (0, 3)
+    assert intervals.with_ends(own, known, "ha")["normal"]["mse_low"] == 1.0
+    header, ((name, first, *_),) = intervals.table_cells({"a": found})
+    assert (header[:2], name, first) == (["System", "Normal MSE"], "a", "[3.000, 5.000]")

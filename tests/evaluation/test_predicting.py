@@ -11,6 +11,7 @@ from mmnet.evaluation import metrics
 from mmnet.evaluation.precision import precision_at
 from mmnet.evaluation.predicting import ScenarioSet
 from mmnet.evaluation.scenarios import SCENARIOS
+from mmnet.evaluation.significance import Clusters
 from mmnet.flags import parse
 from mmnet.models.historical_average import HistoricalAverage
 from mmnet.models.options import HaOptions
@@ -39,6 +40,18 @@ def test_a_degradation_curve_passes_through_the_three_scenarios(test_set):
     for row, scenario in zip(curve, ("normal", "noisy", "cold_start"), strict=True):
         assert row["mse"] == known[f"{scenario}_mse"]
         assert row["precision_at_5"] == known[f"{scenario}_precision_at_5"]
+
+
+def test_a_degradation_curve_has_the_interval_of_each_mse(test_set):
+    curve = test_set.degradation(average, [0.0, 1.0], with_ends=True)
+    known = test_set.predictions(average)
+    clusters = Clusters(test_set.examples.items)
+    for row, scenario in zip(curve, ("normal", "cold_start"), strict=True):
+        squared = (known[scenario].astype(np.float64) - test_set.truth) ** 2
+        # Degrees of freedom of items of a few rows each: the quantile is nearly the normal one.
+        half = 1.96 * clusters.variance(squared) ** 0.5
+        assert row["mse_high"] - row["mse"] == pytest.approx(half, rel=0.05)
+        assert row["mse_low"] == pytest.approx(2 * row["mse"] - row["mse_high"])
 
 
 def test_an_average_only_gets_worse_as_its_history_goes(test_set):

@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet
 import pytest
+from matplotlib import colors
 from matplotlib.image import imread
 
-from mmnet.evaluation import error_tables, plots, report
+from mmnet.evaluation import error_tables, intervals, plots, report
 from mmnet.evaluation.report import Probes, Setting, metrics, table, write_report
 from mmnet.evaluation.scenarios import SCENARIOS
+from mmnet.evaluation.significance import Clusters
 
 RUN = dict(split="chronological", taxonomy_mean="leave_one_out", seed=0)
 SETTING = Setting(**RUN)
@@ -255,6 +257,48 @@ def test_bins_are_named_by_what_they_hold():
     assert found["n"].tolist() == [40, 40, 40, 80, 40, 40]
 
 
+def test_each_bin_has_the_interval_of_its_own_rows():
+    ages = np.repeat([0, 1, 3, 4, 5, 7, 9, np.nan], 40)  # 3 before 4 and 5: no row of age 2
+    frame = predictions(n=320, age_periods=np.tile(ages, 3))
+    frame["item_id"] = np.tile(np.arange(320) // 5, 3)
+    found = error_tables.error_table(frame, "age_periods", with_ends=True)
+    assert len(found) == 6
+    for scenario in SCENARIOS:
+        own = frame[(frame["scenario"] == scenario) & frame["age_periods"].isin([4, 5])]
+        squared = (own["predicted_share_rate"] - own["share_rate"]).to_numpy() ** 2
+        known = intervals.mse_ends(squared, Clusters(own["item_id"].to_numpy()))
+        (row,) = found[found["group"] == "4–5"].to_dict("records")
+        ends = {end: row[f"{scenario}_{end}"] for end in ("low", "high")}
+        assert ends == pytest.approx(known, rel=1e-12)
+
+
+def bands(figure):
+    """Colours of the shaded areas of each panel."""
+    return [
+        [tuple(area.get_facecolor()[0][:3]) for area in axes.collections] for axes in figure.axes
+    ]
+
+
+def test_curves_have_bands_where_intervals_are_known():
+    curve = [{"missing_rate": rate, "mse": 2.0, "precision_at_5": 0.5} for rate in (0, 1)]
+    assert bands(plots.degradation_plot({"a": curve})) == [[], []]
+    with_ends = [row | {"mse_low": 1.0, "mse_high": 4.0} for row in curve]
+    figure = plots.degradation_plot({"a": with_ends})
+    assert list(map(len, bands(figure))) == [1, 0]
+    (area,) = figure.axes[0].collections
+    assert area.get_datalim(figure.axes[0].transData).intervaly.tolist() == [1.0, 4.0]
+    assert "without the variance between seeds" in figure.axes[0].get_title(loc="left")
+    frame = predictions(n=300)
+    frame["item_id"] = np.tile(np.arange(300) // 3, 3)
+    for ends in (False, True):
+        errors = error_tables.error_table(frame, "clicks", with_ends=ends)
+        figure = plots.error_plot(errors, "clicks")
+        shown = [colors.to_rgb(plots.COLOURS[s]) for s in SCENARIOS] if ends else []
+        assert bands(figure) == [shown]
+        texts = [text.get_text() for text in figure.axes[0].texts]
+        assert ("Bands: 95 % intervals of the MSE by test item" in "".join(texts)) == ends
+
+
 # ------------------------------------------------------------------------------------- files
 
 
@@ -323,7 +367,7 @@ def test_writes_every_file_and_nothing_else(written):
 def test_metrics_json_is_what_was_returned_in_plain_json(written):
     directory, found = written
     text = (directory / "metrics.json").read_text()
-    assert json.loads(text) == found == metrics(predictions(), SETTING)
+    assert json.loads(text) == found == intervals.with_ends(metrics(predictions(), SETTING), {})
     assert "NaN" not in text
     assert found["cold_start"]["spearman"] is None  # its forecast is a constant
     assert text == json.dumps(found, indent=2, sort_keys=True) + "\n"
