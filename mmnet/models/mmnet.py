@@ -22,7 +22,7 @@ from mmnet.models.fine_granularity import (
 )
 from mmnet.models.heads import Prior, mixed_prior, part_of, prediction
 from mmnet.models.meta_info import Modality, meta_info
-from mmnet.models.moment import NOTHING, Moment, moment_of
+from mmnet.models.moment import NOTHING, STAGE, Moment, moment_of
 from mmnet.models.options import HeadOptions, MMNetOptions
 from mmnet.models.seeding import seeded
 from mmnet.schema import PREDICTED, FeatureSpec
@@ -303,8 +303,9 @@ def fusion_names(model: keras.Model, fusion: str = "gated_fusion") -> list[str]:
     if not found:
         return []
     read = keras.tree.flatten(found[0].input)
-    # Beside the vectors, [batch, units], it reads their flags, [batch].
-    return [modality_name(one) for one in read if len(one.shape) == 2]
+    # Beside the vectors, [batch, units], it reads their flags, [batch], and may read a stage.
+    names = [modality_name(one) for one in read if len(one.shape) == 2]
+    return [name for name in names if name != STAGE]
 
 
 def modality_name(modality: keras.KerasTensor) -> str:

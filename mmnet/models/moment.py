@@ -27,6 +27,9 @@ class Moment(NamedTuple):
 
 NOTHING = Moment()
 
+STAGE = "stage"
+"""Name of the layer that makes the vector of a stage."""
+
 
 def moment_of(
     inputs: dict[str, keras.KerasTensor], spec: FeatureSpec, history: History, *, units: int
@@ -112,7 +115,7 @@ def stage_vector(
     """
     if spec.age is None:
         raise ValueError("`stage` needs the items' ages; add --inputs=age")
-    return _age_vector(inputs, spec.age, missing_flag, units, ("known_stage", "stage"))
+    return _age_vector(inputs, spec.age, missing_flag, units, ("known_stage", STAGE))
 
 
 def _age_vector(inputs, age: AgeSpec, missing_flag, units: int, names: tuple[str, str]):

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from mmnet.models.dftc import dftc
+from mmnet.models.mmnet import fusion_names
 from mmnet.models.options import DftcOptions
 from mmnet.schema import AgeSpec
 from tests.conformance import check_model
@@ -103,6 +104,8 @@ def test_the_stage_adds_nothing_unless_asked_for_and_is_refused_without_ages():
     names = [{weight.path for weight in model.weights} for model in (plain, staged)]
     stage = {"stage/bin_vectors", "stage/log_vector", "stage/bound_vector"}
     assert names[1] - names[0] == {*stage, "gated_fusion/stage_kernel"}
+    # The stage moves the weights of the vectors, and has none itself.
+    assert fusion_names(staged) == fusion_names(plain) == ["history_long", "history_short"]
     with pytest.raises(ValueError, match="`stage` needs the items' ages; add --inputs=age"):
         dftc(BARE, DftcOptions(stage=True))
 
