@@ -37,7 +37,9 @@ def on_two_devices(directory, *cases):
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    return on_two_devices(tmp_path_factory.mktemp("two_devices"), "listwise", "every_state")
+    return on_two_devices(
+        tmp_path_factory.mktemp("two_devices"), "listwise", "every_state", "mixed_precision"
+    )
 
 
 def assert_alike(case, rtol):
@@ -64,6 +66,17 @@ def test_two_devices_take_the_steps_of_one(found):
         found["every_state"]["2/optimizer/0000/adam/iteration"],
         found["every_state"]["1/optimizer/0000/adam/iteration"],
     )
+
+
+def test_mixed_precision_takes_the_steps_of_one_device(found):
+    case = found["mixed_precision"]
+    assert case["dtypes"].tolist() == ["bfloat16", "float32"]
+    kinds = {one.dtype for name, one in case.items() if "/model/" in name and one.dtype.kind == "f"}
+    assert kinds == {np.dtype("float32")}
+    # A sum in another order may round a value of 8 bits the other way, by 2**-8 of it. Squares of
+    # gradients, sums of both, have several times as much.
+    np.testing.assert_allclose(case["2/losses"], case["1/losses"], rtol=2**-8)
+    assert_alike(case, rtol=2**-6)
 
 
 def test_the_listwise_loss_is_that_of_the_whole_batch(found):

@@ -130,6 +130,17 @@ def every_state(directory):
     return found
 
 
+def mixed_precision(_):
+    """`quiet` with products in bfloat16."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        found = dict(both(quiet, batches))
+        layer = next(one for one in quiet().layers if isinstance(one, keras.layers.Dense))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    return found | {"dtypes": [layer.compute_dtype, layer.variable_dtype]}
+
+
 def of_clicks(*flags):
     """A model of clicks."""
     found = {}
