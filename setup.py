@@ -21,7 +21,8 @@ BASELINES = ["lightgbm>=4.5,<5", "catboost>=1.2.7,<2"]
 FAST = ["onnx>=1.21,<2", "onnxruntime>=1.20,<2", "openvino>=2025,<2027", "tf2onnx>=1.17,<2"]
 GPU = ["tensorflow[and-cuda]>=2.21,<2.22"]  # with NVIDIA's libraries; Linux only
 HPO = ["optuna>=4,<6"]
-SERVING = ["mlserver>=1.7,<2", "httptools>=0.6.4,<1"]  # protobuf 6, so best in its own environment
+# Private parts of MLServer are used, and it needs protobuf 6: best in its own environment.
+SERVING = ["mlserver>=1.7,<1.8", "httptools>=0.6.4,<1"]
 UMAP = ["umap-learn>=0.5.5,<0.6"]
 LAKEHOUSE = ["deltalake>=1,<2"]
 MLFLOW = ["mlflow-skinny>=3.1,<4", "alembic>=1.13,<2", "sqlalchemy>=2,<3"]  # the latter for SQLite
