@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import re
 from dataclasses import dataclass, field
 
@@ -94,7 +95,8 @@ class Section:
 
 def plain(cell: str) -> str:
     """A cell without marks of the best, of one training and of significance."""
-    return " ".join(cell.replace("**", "").replace("†", "").replace(" *", "").split())
+    text = html.unescape(cell)
+    return " ".join(text.replace("**", "").replace("†", "").replace(" *", "").split())
 
 
 def tables(text: str) -> list[Table]:
