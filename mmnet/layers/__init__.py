@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mmnet.layers.embedding import FieldEmbedding, SequenceEmbedding, TokenEncoder
     from mmnet.layers.evidence import PriorClicks, SmoothedRate, TaxonomyCentre
     from mmnet.layers.interaction import CompressedInteraction, XDeepFM
+    from mmnet.layers.lifetime import LifetimeFeatures
     from mmnet.layers.mixture import DirectWeight, MixedRate
     from mmnet.layers.presence import AbsentVectors, Presence
     from mmnet.layers.tcn import TemporalConvolution
@@ -65,6 +66,7 @@ __all__ = [
     "HANAttention",
     "HiddenHistory",
     "KnownAge",
+    "LifetimeFeatures",
     "MixedRate",
     "ModalityDropout",
     "MultiMode",
