@@ -121,7 +121,7 @@ def test_the_results_page_repeats_the_lines_that_the_experiments_wrote():
     checked = 0
     for section in page.split("\n## "):
         pages = set(re.findall(r"\((\w+/results/(?:results|recovered)\.md)\)", section))
-        if pages:
+        if pages and not section.startswith(("Summary\n", "Conclusions\n")):  # see test_trace
             stored = [(ROOT / "experiments" / page).read_text("utf-8") for page in pages]
             rows = [line for line in section.splitlines() if line.startswith("| ")]
             assert rows
@@ -200,7 +200,7 @@ def test_candidates_of_a_pool_are_what_was_shown_and_scored(tmp_path):
     (tmp_path / "log_pure.csv").write_text(IMPRESSIONS)
     scored = pd.DataFrame({"item": ["7", "8", "9"], "day": "2022-05-03", "score": [2.0, 1.0, 3.0]})
     shown, keys = pool.candidates(pool.read_log(tmp_path), scored)
-    assert keys["item"].tolist() == ["7", "8"]  # nobody's time with 9 is known
+    assert keys["item"].tolist() == ["7", "8"]  # no time of a user is known with 9
     assert shown.rate.tolist() == [100.0, 0.0]
     assert shown.total_seconds.tolist() == [3.0, 5.0]
     assert pool.of_candidates(keys, scored[:1]).tolist() == [2.0, 0.0]
