@@ -304,13 +304,11 @@ def cells(
         if (seed, origin) in planned.cells_of(row.name)
     ]
     first: dict[str, Cell] = {}  # by the digest of all that decides a run's numbers
+    shared = []
     for cell in found:
-        first.setdefault(cell.directory.name.rpartition("-")[2], cell)
-    same = [first[cell.directory.name.rpartition("-")[2]] for cell in found]
-    return [
-        replace(cell, flags=one.flags, directory=one.directory)
-        for cell, one in zip(found, same, strict=True)
-    ]
+        one = first.setdefault(cell.directory.name.rpartition("-")[2], cell)
+        shared.append(replace(cell, flags=one.flags, directory=one.directory))
+    return shared
 
 
 def trials(
