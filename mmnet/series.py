@@ -1,8 +1,8 @@
 """Train several runs of an experiment in one process; `mmnet.experiments.cells` starts it.
 
-The argument is the module of the system's tasks. Each line of stdin is the path of a run's
-flagfile, each line of stdout the exit code of that run. The output of training is written to
-`output.txt`, next to the flagfile.
+The arguments are those of a fork server, and the module of the system's tasks. In each fork, each
+line of stdin is the path of a run's flagfile, each line of stdout the exit code of that run. The
+output of training is written to `output.txt`, next to the flagfile.
 """
 
 from __future__ import annotations
@@ -16,17 +16,29 @@ from typing import Any, TextIO
 
 from mmnet import driver
 from mmnet.experiments.cells import OUTPUT
+from mmnet.experiments.fork_server import serve
 from mmnet.startup import load_tensorflow
 
 Trainer = tuple[type, Callable[[Any], None]]
 """Class of the training flags, and the task that trains a run with them."""
 
 
-def main(tasks: str) -> int:
-    """Trains one run per line of stdin, until the end of input or an interruption."""
-    answers = os.fdopen(os.dup(1), "w")
+LATER = ("pyarrow.dataset", "scipy.stats")
+"""What tasks import when they get there; a fork has it from the beginning."""
+
+
+def main(descriptor: str, tasks: str) -> int:
+    """Imports what training needs and serves forks; see `fork_server.serve`."""
     load_tensorflow()
     trainer = importlib.import_module(tasks).trainer()
+    for name in LATER:
+        importlib.import_module(name)
+    return serve(int(descriptor), lambda: several(trainer))
+
+
+def several(trainer: Trainer) -> int:
+    """Trains one run per line of stdin, until the end of input or an interruption."""
+    answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin.buffer:
         flagfile = Path(os.fsdecode(line.removesuffix(b"\n")))
         with (flagfile.parent / OUTPUT).open("ab") as output:

@@ -1,18 +1,20 @@
 """Ends the drivers by signals at random moments, many times, and looks at what they leave.
 
     python experiments/reliability/kill_many.py [--kills=60] [--minutes=M] [--seed=0]
-        [--signals=KILL,TERM,INT] [--forked] [--drivers=predict,drift] [--output=FILE]
+        [--signals=KILL,TERM,INT] [--forked] [--drivers=predict,drift] [--few=N]
+        [--output=FILE]
 
 First every driver of both systems, or those asked for and what they read from, runs once
-undisturbed, on small simulated logs. Then, again and
-again, one of them is started in a directory that earlier kills have left behind, and sent a signal
-after a random time. Half of the SIGKILLs also kill the processes that it started. After SIGTERM and
-SIGINT the driver must end by itself with exit code 130 within a minute, or by the signal if it had
-not come beyond its imports, and leave no temporary file that was not there before. After each
-signal every file with its final name is read to its end. At last all drivers that were killed run
-through in the directories of the victims, and what they end with must be what the undisturbed ones
-gave: weights, scores, metrics, datasets, vectors and tables to the last bit, and exports that score
-as they should. Runs with several seeds, also at the same time, become one page by `kill_pages.py`.
+undisturbed, on small simulated logs. `--few` leaves N of them, which the seed chooses. Then, again
+and again, one of them is started in a directory that earlier kills have left behind, and sent a
+signal after a random time. Half of the SIGKILLs also kill the processes that it started. After
+SIGTERM and SIGINT the driver must end by itself with exit code 130 within a minute, or by the
+signal if it had not come beyond its imports, and leave no temporary file that was not there before.
+After each signal every file with its final name is read to its end. At last all drivers that were
+killed run through in the directories of the victims, and what they end with must be what the
+undisturbed ones gave: weights, scores, metrics, datasets, vectors and tables to the last bit, and
+exports that score as they should. Runs with several seeds, also at the same time, become one page
+by `kill_pages.py`.
 
 With `--forked` a driver is not a new interpreter but a fork of one that has imported TensorFlow and
 executed nothing, so that its imports take no time and more signals meet it at work.
@@ -388,6 +390,7 @@ def main():
     parser.add_argument("--signals", default="KILL")
     parser.add_argument("--forked", action="store_true")
     parser.add_argument("--drivers", default="")
+    parser.add_argument("--few", type=int, default=0)
     parser.add_argument("--output", default=str(Path(__file__).with_suffix(".md")))
     flags = parser.parse_args()
     if flags.forked:
@@ -404,6 +407,7 @@ def main():
         set_up(directory)
         with (directory / "log.txt").open("ab") as log:
             asked = flags.drivers.split(",") if flags.drivers else [*commands(reference)]
+            asked = draws.sample(asked, flags.few) if flags.few else asked
             seconds = run_through(reference, log, needed(asked))
             seconds = {driver: seconds[driver] for driver in asked}
             shutil.copytree(reference, victim, dirs_exist_ok=True)

@@ -2,6 +2,7 @@
 
 plan.py          which cells there are, each a training run named after its flags and data
 cells.py         processes that train cells in turn, resumable
+fork_server.py   what these processes are forks of
 tables.py        scores with letters, differences with intervals
 results.py       the files of a results directory
 running.py       one experiment from its plan to its files

@@ -6,8 +6,6 @@ import contextlib
 import os
 import select
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -17,6 +15,7 @@ from rich.console import Console
 
 from mmnet import files
 from mmnet.checks import InputError
+from mmnet.experiments.fork_server import ForkServer
 from mmnet.experiments.plan import Cell, System, TrainFlags
 from mmnet.files import make_directory, write_atomic
 from mmnet.flags import to_flagfile
@@ -43,9 +42,9 @@ def is_finished(cell: Cell) -> bool:
 def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int, system: System) -> int:
     """Run the cells that are not finished yet.
 
-    Cells that differ in the seed alone are trained in turn by one process, so that imports and
-    compilation are paid for once; a second process takes some of them only where a core would be
-    idle otherwise.
+    Cells that differ in the seed alone are trained in turn by one process, so that compilation is
+    paid for once; a second process takes some of them only where a core would be idle otherwise.
+    All processes are forks of one that has made the imports.
 
     Args:
         cells: all of them; of several with one directory the first is run.
@@ -67,14 +66,16 @@ def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int, system: S
     unfinished = [cell for cell in cells if not is_finished(cell)]
     progress = _Progress(cells, len(unfinished), system, console)
     waiting = _Waiting(unfinished)
-    workers: list[_Worker] = []
+    workers: list[Worker] = []
+    server = None
     failed: list[tuple[Cell, int]] = []
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # else cells would live on
     try:
         while waiting.cells or workers:
             while waiting.cells and len(workers) < jobs:
                 first = waiting.first([one.cell for one in workers])
-                workers.append(_Worker(first, jobs, lock, system))
+                server = server or _server(first, jobs, lock, system)
+                workers.append(Worker(first, server, system))
             answered, _, _ = select.select(workers, [], [])
             for worker in answered:
                 cell, code = worker.cell, worker.answer()
@@ -92,9 +93,11 @@ def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int, system: S
     finally:
         signal.signal(signal.SIGTERM, before)
         for worker in workers:  # each writes a checkpoint and ends
-            worker.process.terminate()
+            worker.terminate()
         for worker in workers:
             worker.close()
+        if server is not None:
+            server.close()
     if failed:
         raise _failed(failed)
     return progress.done
@@ -127,42 +130,48 @@ def _configuration(cell: Cell) -> TrainFlags:
     return cell.flags.model_copy(update={"seed": 0, "run_dir": ""})
 
 
-class _Worker:
+def _server(cell: Cell, jobs: int, lock: int, system: System) -> ForkServer:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    # Unlimited, every process would start a thread per core, and they would slow each other.
+    threads = max(1, (cores or 1) // jobs)
+    limits = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+    environment = {**({} if jobs == 1 else dict.fromkeys(limits, str(threads))), **os.environ}
+    make_directory(cell.directory)
+    with (cell.directory / OUTPUT).open("ab") as output:
+        # Each process holds the lock as long as it lives.
+        return ForkServer(system.tasks, environment, output, lock)
+
+
+def write_flags(cell: Cell, system: System) -> Path:
+    """Write the flags of a cell to its directory; return the file."""
+    make_directory(cell.directory)
+    # The directory may hold the files of a killed process: then that run is resumed.
+    flagfile = cell.directory / "cell.txt"
+    # Flags that were not given stay unset: `--recipe=auto` may choose them.
+    unset = set(type(cell.flags).model_fields) - cell.flags.model_fields_set
+    text = to_flagfile(cell.flags, leave_out=(*system.known_to_dataset, "resume", *unset))
+    write_atomic(flagfile, text + "--resume\n")
+    return flagfile
+
+
+class Worker:
     """A process that trains cells in turn, see `mmnet.series`; the first is begun at once."""
 
-    def __init__(self, cell: Cell, jobs: int, lock: int, system: System):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        # Unlimited, every process would start a thread per core, and they would slow each other.
-        threads = max(1, (cores or 1) // jobs)
-        limits = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-        environment = {**({} if jobs == 1 else dict.fromkeys(limits, str(threads))), **os.environ}
+    def __init__(self, cell: Cell, server: ForkServer, system: System):
         make_directory(cell.directory)
+        asked, answers = os.pipe(), os.pipe()
         with (cell.directory / OUTPUT).open("ab") as output:  # for what goes wrong on the way
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "mmnet.series", system.tasks],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=output,
-                env=environment,
-                pass_fds=(lock,),  # it holds the lock as long as it lives
-            )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self._asked, self._answers = self.process.stdin, self.process.stdout
-        self.ended, self._system = False, system
+            self._process = server.start(asked[0], answers[1], output.fileno())
+        for theirs in (asked[0], answers[1]):
+            os.close(theirs)
+        self._asked, self._answers = os.fdopen(asked[1], "wb"), os.fdopen(answers[0], "rb")
+        self.ended, self._server, self._system = False, server, system
         self.start(cell)
 
     def start(self, cell: Cell) -> None:
         """Begin a cell; its output goes to a file next to its results."""
         self.cell, self.began = cell, time.monotonic()
-        make_directory(cell.directory)
-        # The directory may hold the files of a killed process: then that run is resumed.
-        flagfile = cell.directory / "cell.txt"
-        # Flags that were not given stay unset: `--recipe=auto` may choose them.
-        unset = set(type(cell.flags).model_fields) - cell.flags.model_fields_set
-        left_out = (*self._system.known_to_dataset, "resume", *unset)
-        text = to_flagfile(cell.flags, leave_out=left_out)
-        write_atomic(flagfile, text + "--resume\n")
+        flagfile = write_flags(cell, self._system)
         with contextlib.suppress(BrokenPipeError):  # the process has died; `answer` reports it
             self._asked.write(os.fsencode(flagfile) + b"\n")
             self._asked.flush()
@@ -176,13 +185,19 @@ class _Worker:
         if line := self._answers.readline():
             return int(line)
         self.ended = True
-        return self.process.wait() or 1
+        return self._server.exit_code(self._process) or 1
+
+    def terminate(self) -> None:
+        """Ask the process to write a checkpoint and end."""
+        if self._process and not self.ended:
+            os.kill(self._process, signal.SIGTERM)
 
     def close(self) -> None:
         """Close the input of the process, and wait for its end."""
         with contextlib.suppress(BrokenPipeError):
             self._asked.close()
-        self.process.wait()
+        if not self.ended:
+            self._server.exit_code(self._process)
         self._answers.close()
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -46,31 +46,35 @@ def contents(directory):
 class Here:
     """A worker in this process, which has imported what a process of its own would."""
 
-    def __init__(self, command, **_):
-        assert command[1:3] == ["-m", "mmnet.series"]
+    ended = False
+
+    def __init__(self, cell, server, system):
         answers, told = os.pipe()
-        self.stdout, self.told = os.fdopen(answers), os.fdopen(told, "w")
-        self.stdin, self.trainer = self, importlib.import_module(command[3]).trainer()
+        self.answers, self.told = os.fdopen(answers), os.fdopen(told, "w")
+        self.system, self.trainer = system, importlib.import_module(system.tasks).trainer()
+        self.start(cell)
 
-    def write(self, line):
-        series.train(Path(os.fsdecode(line.removesuffix(b"\n"))), self.trainer, self.told)
+    def start(self, cell):
+        self.cell, self.began = cell, time.monotonic()
+        series.train(cells.write_flags(cell, self.system), self.trainer, self.told)
 
-    def flush(self):
-        pass
+    def fileno(self):
+        return self.answers.fileno()
+
+    def answer(self):
+        return int(self.answers.readline())
 
     def close(self):
         self.told.close()
-
-    def wait(self):
-        return 0
+        self.answers.close()
 
 
 @contextlib.contextmanager
 def workers_here():
     """Cells are trained in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        here = SimpleNamespace(Popen=Here, PIPE=subprocess.PIPE)
-        patch.setattr(cells, "subprocess", here)
+        patch.setattr(cells, "Worker", Here)
+        patch.setattr(cells, "ForkServer", Mock())
         yield
 
 
@@ -378,13 +382,23 @@ def test_a_terminated_experiment_takes_its_cells_with_it(tmp_path):
 
 
 class Scripted:
-    """Python code in the place of a worker."""
+    """A fork server whose processes are Python code of ours."""
 
     def __init__(self, code):
-        self.code = code
+        self.code, self.processes = code, {}
 
-    def __call__(self, command, **given):
-        return subprocess.Popen([command[0], "-c", self.code], **given)
+    def start(self, asked, answers, errors):
+        one = subprocess.Popen(
+            [sys.executable, "-c", self.code], stdin=asked, stdout=answers, stderr=errors
+        )
+        self.processes[one.pid] = one
+        return one.pid
+
+    def exit_code(self, process):
+        return self.processes[process].wait()
+
+    def close(self):
+        assert all(one.returncode is not None for one in self.processes.values())
 
 
 def cells_of(place, *rows, seeds=(0,)):
@@ -406,9 +420,7 @@ def cells_of(place, *rows, seeds=(0,)):
 def run_scripted(cells_, code, monkeypatch, jobs=1):
     """What the console showed, and the error."""
     shown = Console(file=io.StringIO(), width=200)
-    monkeypatch.setattr(
-        cells, "subprocess", SimpleNamespace(Popen=Scripted(code), PIPE=subprocess.PIPE)
-    )
+    monkeypatch.setattr(cells, "ForkServer", lambda *_: Scripted(code))
     with open(os.devnull) as lock, pytest.raises(InputError) as error:
         cells.run(cells_, jobs, shown, lock.fileno(), SYSTEM)
     return shown.file.getvalue(), str(error.value)
