@@ -93,7 +93,7 @@ def test_what_was_there_remains_whichever_step_is_the_first_to_fail(tmp_path, na
 @pytest.mark.slow
 def test_a_full_disk_ends_a_driver_in_a_sentence_and_leaves_what_was_there(tmp_path):
     page = tmp_path / "page.md"
-    flags = ["--drivers=prepare,encode", "--points=1", f"--output={page}"]
+    flags = ["--drivers=prepare,encode", "--points=1", "--forked", f"--output={page}"]
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *flags], capture_output=True, text=True, check=False
     )

@@ -1,6 +1,7 @@
 """Makes the disk full, or read-only, at the steps of each driver, and looks at what it leaves.
 
     python experiments/reliability/full_disk.py [--drivers=NAME,…] [--points=N] [--jobs=1]
+        [--forked]
 
 Needs Linux on x86-64. Every driver of both systems runs on small simulated logs, first undisturbed,
 while each system call that changes a file or directory below its outputs and the directory for
@@ -17,6 +18,7 @@ without errors, and must end with what the undisturbed run gave, to the last bit
 
 import argparse
 import errno
+import functools
 import os
 import random
 import re
@@ -45,15 +47,17 @@ def run(driver, place, log, refuse=lambda number: 0):
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     own = {"PYTHONPATH": str(kill_many.ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "TMPDIR": str(temporary)}
+    environment = os.environ | own
     with tempfile.TemporaryFile("w+") as errors:
-        steps = refusing.run(
-            [sys.executable, "-m", f"mmnet.{driver}", *arguments],
-            [place, temporary],
-            refuse,
-            env=os.environ | own,
-            stdout=log,
-            stderr=errors,
-        )
+        if kill_many.start.forked:
+            command = functools.partial(
+                kill_many.Forked, driver, arguments, log, environment, errors
+            )
+            steps = refusing.run(command, [place, temporary], refuse)
+        else:
+            command = [sys.executable, "-m", f"mmnet.{driver}", *arguments]
+            streams = {"stdout": log, "stderr": errors}
+            steps = refusing.run(command, [place, temporary], refuse, env=environment, **streams)
         errors.seek(0)
         return steps, errors.read()
 
@@ -204,10 +208,13 @@ def main():
     parser.add_argument("--points", type=int, default=10_000)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--forked", action="store_true")  # as that of kill_many.py
     parser.add_argument("--output", default=str(Path(__file__).with_suffix(".md")))
     flags = parser.parse_args()
     if not refusing.AVAILABLE:
         sys.exit("needs Linux on x86-64")
+    if flags.forked:
+        kill_many.fork_from_now_on()
     with tempfile.TemporaryDirectory() as directory:
         directory = Path(directory).resolve()
         kill_many.set_up(directory)

@@ -24,6 +24,7 @@ import argparse
 import atexit
 import json
 import multiprocessing
+import multiprocessing.reduction
 import os
 import random
 import runpy
@@ -38,6 +39,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
+import refusing
 from kill_pages import page
 from wholeness import Wholeness
 
@@ -128,10 +130,17 @@ def needed(drivers):
 
 
 class Forked:
-    """A driver in a fork of a process that has imported TensorFlow; used like a `Popen`."""
+    """A driver in a fork of a process that has imported TensorFlow; used like a `Popen`.
 
-    def __init__(self, driver, arguments, log, environment):
-        given = driver, arguments, log.name, environment
+    Its errors go to another file if one is given, and `report` is a descriptor for `refusing`.
+    """
+
+    def __init__(self, driver, arguments, log, environment, errors=None, report=None):
+        own = [
+            None if one is None else multiprocessing.reduction.DupFd(one)
+            for one in (errors and errors.fileno(), report)
+        ]
+        given = driver, arguments, log.name, environment, *own
         self._process = FORKS.Process(target=in_fork, args=given)
         self._process.start()
         self.pid = self._process.pid
@@ -155,12 +164,16 @@ class Forked:
 FORKS = multiprocessing.get_context("forkserver")
 
 
-def in_fork(driver, arguments, log, environment):
+def in_fork(driver, arguments, log, environment, errors, report):
     """Runs a driver as `python -m` does; called in the forked process."""
     os.setsid()
     with open(log, "ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    if errors is not None:
+        os.dup2(errors.detach(), 2)
+    if report is not None:
+        refusing.report_to(report.detach())
     os.environ.update(environment)
     tempfile.tempdir = None  # it may have been looked up before
     sys.argv = [driver, *arguments]
@@ -189,6 +202,14 @@ def start(driver, arguments, log, **environment):
 
 
 start.forked = False
+
+
+def fork_from_now_on():
+    """Drivers become forks of a process that imports once what they need."""
+    paths = [str(ROOT), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    FORKS.set_forkserver_preload(["imported"])
+    start.forked = True
 
 
 def ended(driver, code, log):
@@ -394,10 +415,7 @@ def main():
     parser.add_argument("--output", default=str(Path(__file__).with_suffix(".md")))
     flags = parser.parse_args()
     if flags.forked:
-        paths = [str(ROOT), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        FORKS.set_forkserver_preload(["imported"])
-        start.forked = True
+        fork_from_now_on()
     draws = random.Random(flags.seed)
     until = time.monotonic() + 60 * flags.minutes
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it

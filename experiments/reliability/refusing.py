@@ -75,7 +75,7 @@ class Steps:
 
 
 def run(
-    command: Sequence[str],
+    command: Sequence[str] | Callable[[int], Any],
     roots: Sequence[Path],
     refuse: Callable[[int], int] = lambda number: 0,
     *,
@@ -85,12 +85,13 @@ def run(
     """Runs a command, and refuses some of its steps.
 
     Args:
-        command: the program and its arguments.
+        command: the program and its arguments; or what starts a process that reports its calls to
+            a descriptor (`report_to`), and returns something like a `subprocess.Popen`.
         roots: directories; steps elsewhere are neither counted nor refused.
         refuse: error number for a step, by the step's own number from 0; 0 lets it pass. ENOSPC is
             returned only by calls of `NEED_SPACE`.
         seconds: longest time that the command may take.
-        options: of `subprocess.Popen`.
+        options: of `subprocess.Popen`, for a program.
 
     Returns:
         The steps, and the exit code.
@@ -113,9 +114,13 @@ def run(
     thread.start()  # before the command, whose first step waits for it
     try:
         number = theirs.fileno()
-        # A program of its own asks for the filter: between fork and exec, threads forbid Python.
-        launcher = [sys.executable, "-S", str(Path(__file__)), str(number), *command]
-        process = subprocess.Popen(launcher, pass_fds=[number], start_new_session=True, **options)
+        if callable(command):
+            process = command(number)
+        else:
+            # A program of its own asks for the filter: threads forbid Python between fork and exec.
+            launcher = [sys.executable, "-S", str(Path(__file__)), str(number), *command]
+            options |= {"pass_fds": [number], "start_new_session": True}
+            process = subprocess.Popen(launcher, **options)
         theirs.close()
         try:
             steps.code = process.wait(seconds)
@@ -132,8 +137,8 @@ def run(
     return steps
 
 
-def _report_to(other: socket.socket) -> None:
-    """Makes this process, and all that it starts, report their calls to the socket's other end."""
+def report_to(descriptor: int) -> None:
+    """Makes this process, and all that it starts, report their calls to a socket's other end."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     class Program(ctypes.Structure):
@@ -148,7 +153,8 @@ def _report_to(other: socket.socket) -> None:
     listener = libc.syscall(317, 1, 8, ctypes.byref(program))
     if listener < 0:
         raise OSError(ctypes.get_errno(), "seccomp")
-    socket.send_fds(other, [b"x"], [listener])
+    with socket.socket(fileno=descriptor) as other:
+        socket.send_fds(other, [b"x"], [listener])
     os.close(listener)
 
 
@@ -250,6 +256,5 @@ def _text(process: int, address: int) -> str:
 
 
 if __name__ == "__main__":
-    with socket.socket(fileno=int(sys.argv[1])) as other:
-        _report_to(other)
+    report_to(int(sys.argv[1]))
     os.execvp(sys.argv[2], sys.argv[2:])
