@@ -499,7 +499,7 @@ def test_a_run_killed_three_times_ends_as_if_nothing_had_happened(simulated_flag
     command = [
         *(sys.executable, "-m", "mmnet.train"),
         *simulated_flags,
-        *("--set=units=16", "--epochs=3", "--batch_size=16", "--deterministic"),
+        *("--set=units=16", "--epochs=2", "--batch_size=32", "--deterministic"),
         *("--steps_per_execution=8", "--checkpoint_seconds=0", "--outputs=predictions"),
     ]
     straight, killed = tmp_path / "straight", tmp_path / "killed"

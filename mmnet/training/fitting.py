@@ -174,7 +174,7 @@ class Trainer:
             shapes = {name: [size or 1 for size in spec.shape] for name, spec in inputs.items()}
             with mirrored.scope_of(model):
                 model({name: tf.zeros(shapes[name], spec.dtype) for name, spec in inputs.items()})
-        model.compile(optimizer, loss, jit_compile=flags.jit)
+        model.compile(optimizer, loss, jit_compile=False)  # `Steps` compiles what it takes itself
         with mirrored.scope_of(model):
             optimizer.build(model.trainable_variables)  # else nothing could be restored into it
             self.average = WeightAverage(model, weight_average) if weight_average else None

@@ -44,6 +44,7 @@ def steps_for(model: keras.Model, batches: Batches, jit: bool, size: int) -> Ste
     """
     element = batches(0).element_spec
     if not all(spec.shape.is_fully_defined() for spec in tf.nest.flatten(element)):
+        model.jit_compile = jit
         return KerasSteps(model, size)
     return Steps(model, jit, affordable(element, size))
 

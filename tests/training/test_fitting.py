@@ -40,6 +40,13 @@ def test_settings_are_checked(tiny):
         tiny.settings(loss="mae")
 
 
+def test_no_warning_about_a_compilation_that_is_ours(tiny, monkeypatch, recwarn):
+    # Keras compiles nothing where operations are deterministic, and warns; our steps do.
+    monkeypatch.setattr("keras.src.trainers.trainer.model_supports_jit", lambda model: False)
+    tiny.trainer(tiny.headed(), jit=True)
+    assert not recwarn.list
+
+
 def test_a_likelihood_is_fitted_and_not_resumed_with_another_loss(tiny, tmp_path):
     def batches(first_step):
         return tiny.batches(first_step).map(lambda inputs, y: (inputs, 100 * tf.sigmoid(y)))

@@ -69,6 +69,9 @@ def test_batches_of_several_sizes_are_steps_of_keras_own_loop(tiny):
     ours, theirs = compiled(tiny), compiled(tiny)
     take = steps_for(ours, batches, jit=False, size=2)
     assert isinstance(take, KerasSteps)
+    assert not ours.jit_compile
+    steps_for(jitted := compiled(tiny), batches, jit=True, size=2)
+    assert jitted.jit_compile
     assert isinstance(steps_for(theirs, tiny.batches, jit=False, size=2), Steps)
     assert [take(execution) for execution in take.executions(batches, 3, 3)] == [2, 1]
     theirs.fit(batches(3), steps_per_epoch=3, shuffle=False, verbose=0)
