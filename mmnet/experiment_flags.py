@@ -73,6 +73,11 @@ class StudyFlags(Flags):
         "instead of tables.",
     )
     trials: int = Field(20, ge=1, description="Number of tuning trials, the same for every row.")
+    prune: bool = Field(
+        True,
+        description="End a trial of --tune early whose validation error, after as many epochs, is "
+        "above the median of the earlier ones.",
+    )
     space: str = Field(
         "",
         description="Text file with the search space of --tune, one line per hyperparameter, such "

@@ -24,7 +24,7 @@ Trainer = tuple[type, Callable[[Any], None]]
 
 
 LATER = ("pyarrow.dataset", "scipy.stats")
-"""What tasks import when they get there; a fork has it from the beginning."""
+"""Modules that the tasks import late; a fork has them from the beginning."""
 
 
 def main(descriptor: str, tasks: str) -> int:

@@ -87,7 +87,6 @@ WITHOUT_OWN_FILE = {
     "tasks/building.py": "models/test_registry.py",
     "tasks/comparing.py": "api/test_exports.py",
     "tasks/evaluating.py": DRIVERS,
-    "tasks/experimenting.py": EXPERIMENT,
     "tasks/night_steps.py": "tasks/test_night.py",
     "tasks/preparing.py": DRIVERS,
     "tasks/shown.py": DRIVERS,

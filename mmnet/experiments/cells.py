@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -39,7 +39,19 @@ def is_finished(cell: Cell) -> bool:
     return bool(record.metrics) and predictions.exists()
 
 
-def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int, system: System) -> int:
+SECONDS_BETWEEN_LOOKS = 1.0
+"""Time between two questions to `enough` about a cell that is being trained."""
+
+
+def run(
+    cells: Sequence[Cell],
+    jobs: int,
+    console: Console,
+    lock: int,
+    system: System,
+    enough: Callable[[Cell], bool] | None = None,
+    server: ForkServer | None = None,
+) -> int:
     """Run the cells that are not finished yet.
 
     Cells that differ in the seed alone are trained in turn by one process, so that compilation is
@@ -52,9 +64,12 @@ def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int, system: S
         console: prints a line per finished cell.
         lock: the descriptor from `only_one`.
         system: the system of the cells.
+        enough: whether a cell that is being trained is to end, as a trial that is worse than
+            others; this is not a failure, and the cell stays unfinished. None ends none.
+        server: starts the processes, see `fork_server`; None: one that ends with the cells.
 
     Returns:
-        Number of cells that were run.
+        Number of cells that were run to their end.
 
     Raises:
         InputError: cells failed; all others have been run.
@@ -67,24 +82,30 @@ def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int, system: S
     progress = _Progress(cells, len(unfinished), system, console)
     waiting = _Waiting(unfinished)
     workers: list[Worker] = []
-    server = None
+    own = server is None
     failed: list[tuple[Cell, int]] = []
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # else cells would live on
     try:
         while waiting.cells or workers:
             while waiting.cells and len(workers) < jobs:
                 first = waiting.first([one.cell for one in workers])
-                server = server or _server(first, jobs, lock, system)
+                server = server or fork_server(first.directory, jobs, lock, system)
                 workers.append(Worker(first, server, system))
-            answered, _, _ = select.select(workers, [], [])
+            wait = None if enough is None else SECONDS_BETWEEN_LOOKS
+            answered, _, _ = select.select(workers, [], [], wait)
+            for worker in workers:
+                if enough and worker not in answered and not worker.stopped and enough(worker.cell):
+                    worker.stop()
             for worker in answered:
                 cell, code = worker.cell, worker.answer()
-                if code:
+                if code and worker.stopped:
+                    console.print(f"{cell.name} ended early")
+                elif code:
                     failed.append((cell, code))
                     console.print(f"{cell.name} ended with exit code {code}")
                 else:
                     progress.finished(cell, time.monotonic() - worker.began)
-                following = None if worker.ended else waiting.like(cell)
+                following = None if worker.ended or worker.stopped else waiting.like(cell)
                 if following is None:
                     worker.close()
                     workers.remove(worker)
@@ -92,11 +113,11 @@ def run(cells: Sequence[Cell], jobs: int, console: Console, lock: int, system: S
                     worker.start(following)
     finally:
         signal.signal(signal.SIGTERM, before)
-        for worker in workers:  # each writes a checkpoint and ends
-            worker.terminate()
+        for worker in workers:
+            worker.stop()
         for worker in workers:
             worker.close()
-        if server is not None:
+        if own and server is not None:
             server.close()
     if failed:
         raise _failed(failed)
@@ -130,15 +151,22 @@ def _configuration(cell: Cell) -> TrainFlags:
     return cell.flags.model_copy(update={"seed": 0, "run_dir": ""})
 
 
-def _server(cell: Cell, jobs: int, lock: int, system: System) -> ForkServer:
+def fork_server(directory: Path, jobs: int, lock: int, system: System) -> ForkServer:
+    """Starts the process of which those that train are forks.
+
+    Args:
+        directory: a file in it receives what the process prints while it imports.
+        jobs: number of processes at a time; each gets its part of the cores.
+        lock: the descriptor from `only_one`; each process holds the lock as long as it lives.
+        system: the system of the cells.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # Unlimited, every process would start a thread per core, and they would slow each other.
     threads = max(1, (cores or 1) // jobs)
     limits = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
     environment = {**({} if jobs == 1 else dict.fromkeys(limits, str(threads))), **os.environ}
-    make_directory(cell.directory)
-    with (cell.directory / OUTPUT).open("ab") as output:
-        # Each process holds the lock as long as it lives.
+    make_directory(directory)
+    with (directory / OUTPUT).open("ab") as output:
         return ForkServer(system.tasks, environment, output, lock)
 
 
@@ -165,7 +193,7 @@ class Worker:
         for theirs in (asked[0], answers[1]):
             os.close(theirs)
         self._asked, self._answers = os.fdopen(asked[1], "wb"), os.fdopen(answers[0], "rb")
-        self.ended, self._server, self._system = False, server, system
+        self.ended, self.stopped, self._server, self._system = False, False, server, system
         self.start(cell)
 
     def start(self, cell: Cell) -> None:
@@ -187,8 +215,9 @@ class Worker:
         self.ended = True
         return self._server.exit_code(self._process) or 1
 
-    def terminate(self) -> None:
+    def stop(self) -> None:
         """Ask the process to write a checkpoint and end."""
+        self.stopped = True
         if self._process and not self.ended:
             os.kill(self._process, signal.SIGTERM)
 

@@ -62,8 +62,9 @@ class ForkServer:
         return (self._process.wait() or 1) if code is None else code
 
     def close(self) -> None:
-        """End the server; forks that still run go on."""
+        """End the server, which has nothing to tidy up; forks that still run continue."""
         self._socket.close()
+        self._process.kill()
         self._process.wait()
 
     def _answer(self, request: bytes, descriptors: tuple[int, ...] = ()) -> int | None:

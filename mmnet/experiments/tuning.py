@@ -56,7 +56,7 @@ SPACES: dict[str, dict[str, Choices | Range]] = {
 
 def tune(
     row: Row,
-    trial: Callable[[Sequence[str]], Record],
+    trial: Callable[[Sequence[str], Callable[[int, float], bool]], Record | None],
     flags: ExperimentConfig,
     journal: Path,
     own_space: Space | None = None,
@@ -65,12 +65,17 @@ def tune(
     """Runs the trials that are left and returns the flagfile of the best one.
 
     Trials are proposed by a tree-structured Parzen estimator (Bergstra et al., 2011), as optuna
-    has it, after a few random ones. The value is the monitored one of the best epoch.
+    has it, after a few random ones. The value is the monitored one of the best epoch. With `prune`,
+    a trial ends once its best value so far is worse than the median that the earlier ones, those
+    that did not end early, had after as many epochs (optuna's median pruner). The first trials, as
+    many as are random, and the first third of the epochs are not judged.
 
     Args:
         row: what to tune.
-        trial: trains with more arguments and returns the record.
-        flags: `trials`, `seeds`.
+        trial: trains with more arguments, calls the function given with each epoch, counted from 1,
+            and its monitored value, and ends early where that returns True. It returns the record;
+            None where it ended early.
+        flags: `trials`, `seeds`, `prune`.
         journal: optuna's file of this study, which resumes from it.
         own_space: the user's search space; None: the space of the row's model in `SPACES`.
         resumed: is called with the number of trials that were run before.
@@ -93,27 +98,41 @@ def tune(
     done = [one for one in study.trials if one.state.is_finished()]
     if resumed:
         resumed(min(len(done), flags.trials))
+    at_random = max(4, flags.trials // 3)
     # A killed study would otherwise propose its first trials again.
     study.sampler = optuna.samplers.TPESampler(
-        n_startup_trials=max(4, flags.trials // 3), seed=flags.seeds[0] + len(done)
+        n_startup_trials=at_random, seed=flags.seeds[0] + len(done)
     )
+    study.pruner = optuna.pruners.NopPruner()
+    if flags.prune:
+        study.pruner = optuna.pruners.MedianPruner(at_random, row.flags.epochs // 3 + 1)
     failure: InputError | None = None
     for _ in range(len(done), flags.trials):
         asked = study.ask()
         settings = {name: _suggest(asked, name, one) for name, one in space.items()}
+
+        def hopeless(epoch: int, value: float, asked: Any = asked) -> bool:
+            asked.report(value, epoch)
+            return epoch < row.flags.epochs and asked.should_prune()
+
         try:
-            record = trial(_arguments(settings))
+            record = trial(_arguments(settings), hopeless)
         except InputError as error:  # such as a loss that is no number
             study.tell(asked, state=optuna.trial.TrialState.FAIL)
             failure = error
+            continue
+        if record is None:
+            study.tell(asked, state=optuna.trial.TrialState.PRUNED)
             continue
         study.tell(asked, monitored(row.flags.monitor, record.fitted["validation"]))
     if not study.get_trials(states=[optuna.trial.TrialState.COMPLETE]):
         raise failure or InputError(f"--tune={row.name}: no trial succeeded; see {journal}")
     best = study.best_trial
+    pruned = len(study.get_trials(states=[optuna.trial.TrialState.PRUNED]))
+    early = f", {pruned} of which ended early," if pruned else ""
     assert row.path is not None
     lines = [
-        f"# {row.title}, tuned: best of {flags.trials} trials on validation "
+        f"# {row.title}, tuned: best of {flags.trials} trials{early} on validation "
         f"({row.flags.monitor} {study.best_value:.4f})",
         f"--flagfile={portable(row.path)}",
         *_arguments(best.params),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,11 +13,13 @@ from mmnet.checks import InputError
 from mmnet.config import ExperimentConfig, TrainConfig
 from mmnet.console import console
 from mmnet.experiments import cells, plan, running, spaces
+from mmnet.experiments.fork_server import ForkServer
 from mmnet.experiments.share_rates import SYSTEM
 from mmnet.files import write_atomic
 from mmnet.startup import load_tensorflow
 from mmnet.tasks.preparing import dataset_of_tables
 from mmnet.training.records import Record
+from mmnet.training.resume import progress_in
 
 
 def experiment(flags: ExperimentConfig) -> None:
@@ -61,6 +65,28 @@ class _Clock:
         return f"{self._left} trials left, ETA {timedelta(seconds=round(each * self._left))}"
 
 
+class _Watch:
+    """Tells of each epoch of a cell once, when its checkpoint is there, until one is hopeless.
+
+    Args:
+        hopeless: is told the epoch, counted from 1, and its monitored value; returns whether the
+            training of the cell should end.
+
+    Attributes:
+        ended: whether it should.
+    """
+
+    def __init__(self, hopeless: Callable[[int, float], bool]):
+        self._hopeless, self._told, self.ended = hopeless, 0, False
+
+    def __call__(self, cell: plan.Cell) -> bool:
+        progress = progress_in(cell.directory / "checkpoints")
+        for row in progress.history[self._told :] if progress else ():
+            self._told += 1
+            self.ended = self.ended or self._hopeless(row["epoch"], row["monitor"])
+        return self.ended
+
+
 def _tune(flags: ExperimentConfig) -> None:
     """Finds each row's best options by the same number of trials on validation.
 
@@ -76,19 +102,34 @@ def _tune(flags: ExperimentConfig) -> None:
     for row in rows if own else ():
         spaces.check(own or {}, row.flags, f"--space={flags.space} for {row.name}")
     clock = _Clock(len(rows) * flags.trials)
-    with cells.only_one(directory) as lock:
+    with cells.only_one(directory) as lock, contextlib.ExitStack() as stack:
         load_tensorflow()  # which the tuning's own names for monitored values come with
         from mmnet.experiments import tuning
+
+        @functools.cache
+        def server() -> ForkServer:
+            return stack.enter_context(
+                contextlib.closing(cells.fork_server(directory, 1, lock, SYSTEM))
+            )
 
         for row in rows:
             known = running.prepared([(row, flags.seeds[0], 0)], directory, SYSTEM, _prepare)
 
-            def trial(settings: Sequence[str], row: plan.Row = row, known=known) -> Record:
+            def trial(
+                settings: Sequence[str],
+                hopeless: Callable[[int, float], bool],
+                row: plan.Row = row,
+                known=known,
+            ) -> Record | None:
                 (cell,) = plan.trials(row, [settings], flags, directory, known, SYSTEM)
+                watch = _Watch(hopeless)
                 try:
-                    cells.run([cell], 1, console, lock, SYSTEM)
+                    cells.run([cell], 1, console, lock, SYSTEM, watch, server())
                 finally:
                     console.print(clock.ended())
+                # However fast it was trained, the same epoch decides.
+                if watch(cell):
+                    return None
                 return Record.read(cell.directory / "record.json")
 
             path = Path(flags.experiment) / "rows" / f"{row.name}_tuned.txt"

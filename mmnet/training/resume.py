@@ -229,6 +229,22 @@ class Checkpoints:
         return None
 
 
+def progress_in(directory: Path) -> Progress | None:
+    """Read how far a run has come by the newest checkpoint in a directory, and nothing else of it.
+
+    Returns:
+        The progress; None where no checkpoint can be read, as before the first.
+    """
+    newest = max(Path(directory).glob("epoch_*.npz"), default=None)
+    if newest is None:
+        return None
+    try:
+        with np.load(newest, allow_pickle=False) as file:
+            return Progress(**json.loads(file[_JSON].tobytes())["progress"])
+    except UNREADABLE:  # a newer one has taken its place, or it is damaged
+        return None
+
+
 def _read(path: Path) -> Checkpoint:
     with np.load(path, allow_pickle=False) as file:
         contents = {name: file[name] for name in file.files}

@@ -464,6 +464,23 @@ def test_a_process_that_dies_costs_one_cell(tmp_path, monkeypatch):
     assert "cell gru seed 0 ended with exit code -9; so did gru seed 1" in error
 
 
+def test_a_cell_that_has_had_enough_is_ended_and_is_no_failure(tmp_path, monkeypatch):
+    code = "import sys, time\nsys.stdin.readline()\ntime.sleep(60)"
+    shown, asked = Console(file=io.StringIO(), width=200), []
+    monkeypatch.setattr(cells, "ForkServer", lambda *_: Scripted(code))
+    monkeypatch.setattr(cells, "SECONDS_BETWEEN_LOOKS", 0.01)
+
+    def enough(cell):
+        asked.append(cell)
+        return len(asked) == 3
+
+    one = cells_of(tmp_path, "gru")
+    with open(os.devnull) as lock:
+        assert cells.run(one, 1, shown, lock.fileno(), SYSTEM, enough) == 0
+    assert asked == 3 * one
+    assert shown.file.getvalue().splitlines()[1:] == ["gru seed 0 ended early"]
+
+
 @pytest.mark.slow
 def test_a_seed_in_a_series_ends_as_alone(run_dir, tmp_path):
     flags = [f"--dataset_dir={run_dir / 'dataset'}", *SMALL, "--outputs=predictions"]

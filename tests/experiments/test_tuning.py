@@ -1,3 +1,6 @@
+import dataclasses
+import math
+
 import pytest
 
 from mmnet.checks import InputError
@@ -38,7 +41,7 @@ def test_every_tuned_setting_is_a_flag_or_an_option_of_its_model():
 def test_the_best_trial_becomes_a_flagfile_that_is_read_back(row, tmp_path):
     asked = []
 
-    def trial(arguments):
+    def trial(arguments, _):
         asked.append(arguments)
         return validation(10.0 - len(asked) if len(asked) < 4 else 20.0)  # the third is best
 
@@ -60,7 +63,7 @@ def test_an_objective_is_searched_only_where_rates_are_within_one(tmp_path):
     for row, expected in zip(plan.rows(["a", "b"], flags, SYSTEM), (True, False), strict=True):
         asked = []
 
-        def trial(arguments, asked=asked):
+        def trial(arguments, _, asked=asked):
             asked.extend(arguments)
             return validation(1.0)
 
@@ -72,7 +75,7 @@ def test_an_objective_is_searched_only_where_rates_are_within_one(tmp_path):
 def test_a_killed_study_goes_on_with_the_trials_that_are_left(row, tmp_path):
     asked = []
 
-    def trial(arguments):
+    def trial(arguments, _):
         asked.append(tuple(arguments))
         if len(asked) == 4:
             raise KeyboardInterrupt
@@ -91,7 +94,7 @@ def test_a_killed_study_goes_on_with_the_trials_that_are_left(row, tmp_path):
 def test_a_failed_trial_is_counted_and_not_asked_again(row, tmp_path):
     asked = []
 
-    def trial(arguments):
+    def trial(arguments, _):
         asked.append(tuple(arguments))
         if len(asked) == 2:
             raise InputError("the loss is nan")
@@ -102,7 +105,7 @@ def test_a_failed_trial_is_counted_and_not_asked_again(row, tmp_path):
 
 
 def test_a_study_in_which_every_trial_fails_says_why(row, tmp_path):
-    def trial(_):
+    def trial(*_):
         raise InputError("the loss is nan")
 
     with pytest.raises(InputError, match="the loss is nan"):
@@ -112,7 +115,10 @@ def test_a_study_in_which_every_trial_fails_says_why(row, tmp_path):
 def test_what_no_mode_uses_is_not_tuned(row, tmp_path):
     asked = []
     tuning.tune(
-        row[0], lambda arguments: asked.append(arguments) or validation(1.0), row[1], tmp_path / "j"
+        row[0],
+        lambda arguments, _: asked.append(arguments) or validation(1.0),
+        row[1],
+        tmp_path / "j",
     )
     assert not [one for one in asked if any("noisy_rate" in argument for argument in one)]
 
@@ -128,7 +134,7 @@ def test_a_model_without_a_search_space_is_refused(row, tmp_path):
 def test_a_space_of_the_users_own_takes_the_place_of_the_models(row, tmp_path):
     asked, told = [], []
 
-    def trial(arguments):
+    def trial(arguments, _):
         asked.append(arguments)
         return validation(float(len(asked)))
 
@@ -145,3 +151,34 @@ def test_a_space_of_the_users_own_takes_the_place_of_the_models(row, tmp_path):
     assert parse(TrainConfig, [f"--flagfile={path}"]) == parse(
         TrainConfig, ["--model=gru", *asked[0]]
     )
+
+
+def epochs_of(value):
+    """What the trials of the next test are worth after each of six epochs."""
+    return [value + 1 / epoch for epoch in range(1, 7)]
+
+
+@pytest.mark.parametrize("prune", [True, False])
+def test_a_trial_worse_than_the_median_of_the_earlier_ones_ends_early(row, tmp_path, prune):
+    flags = row[1].model_copy(update={"trials": 8, "prune": prune})
+    given = dataclasses.replace(row[0], flags=row[0].flags.model_copy(update={"epochs": 6}))
+    worth = [10.0, 12.0, 14.0, 16.0, 13.5, 12.5, 12.7, 9.0]
+    medians = {4: 13.0, 5: 13.0, 6: 12.5, 7: 12.5}  # of the earlier ones that were not ended
+    ended = {}
+
+    def trial(_, hopeless):
+        number = len(ended)
+        for epoch, value in enumerate(epochs_of(worth[number]), 1):
+            if hopeless(epoch, value):
+                ended[number] = epoch
+                return None
+        ended[number] = 6
+        return validation(math.exp(worth[number]))
+
+    text = tuning.tune(given, trial, flags, tmp_path / "journal")
+    pruned = {number for number, median in medians.items() if worth[number] > median}
+    assert pruned == {4, 6}
+    # Not before the third epoch: the first third of six is not judged.
+    assert ended == {number: 3 if prune and number in pruned else 6 for number in range(8)}
+    early = "8 trials, 2 of which ended early, on" if prune else "8 trials on"
+    assert f"best of {early} validation (mean_log_mse 9.0000)" in text

@@ -11,6 +11,7 @@ from mmnet.training.resume import (
     Checkpoints,
     Progress,
     load_arrays,
+    progress_in,
     save_arrays,
     training_variables,
 )
@@ -31,6 +32,16 @@ def test_reads_what_was_written(tmp_path):
     np.testing.assert_array_equal(read.best["model/0000/kernel"], BEST["model/0000/kernel"])
     assert (read.progress.step, read.progress.best_value, read.settings) == (3, 0.5, {"seed": 1})
     assert read.progress.history[0]["metrics"] == {"normal_mse": 1.5}
+
+
+def test_progress_is_read_alone(tmp_path):
+    assert progress_in(tmp_path / "none") is None
+    for step in (2, 10):
+        Checkpoints(tmp_path).write(checkpoint(step, epoch=step // 5))
+    found = progress_in(tmp_path)
+    assert (found.step, found.epoch, len(found.history)) == (10, 2, 1)
+    max(tmp_path.iterdir()).write_bytes(b"damaged")
+    assert progress_in(tmp_path) is None
 
 
 def test_arrays_of_other_moments_are_read_back_by_moment_and_name(tmp_path):
