@@ -46,7 +46,7 @@ def contents(directory):
 class Here:
     """A worker in this process, which has imported what a process of its own would."""
 
-    ended = False
+    ended = stopped = False
 
     def __init__(self, cell, server, system):
         answers, told = os.pipe()
