@@ -13,6 +13,8 @@ import sys
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Spark's JVM lives for a few small queries: its optimising compiler would take most of the time.
+os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
 import hypothesis
 import pytest
@@ -42,6 +44,11 @@ def pytest_configure(config):
     compiled = pathlib.Path(place, "compiled")
     compiled.mkdir(parents=True, exist_ok=True)
     os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={compiled}"
+
+
+def pytest_collection_modifyitems(items):
+    """The longest tests begin first, so that no process has one left when the others are done."""
+    items.sort(key=lambda item: not any(m.kwargs.get("first") for m in item.iter_markers("slow")))
 
 
 SIMULATED = [

@@ -30,7 +30,7 @@ def test_the_python_pages_name_the_whole_api():
         assert re.search(rf"^\|.*`{name}`", page("layers.md"), re.MULTILINE), name
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 @pytest.mark.usefixtures("undrawn")
 def test_the_python_page_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

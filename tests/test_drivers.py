@@ -494,7 +494,7 @@ def test_counts_of_another_calendar_are_not_scored(own_run, tmp_path, capsys):
     assert "was trained on periods given as integers" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_a_run_killed_three_times_ends_as_if_nothing_had_happened(simulated_flags, tmp_path):
     command = [
         *(sys.executable, "-m", "mmnet.train"),

@@ -210,7 +210,7 @@ def run(name, arguments, monkeypatch):
     return ended.value.code
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 @pytest.mark.usefixtures("undrawn")
 def test_the_examples_run(tmp_path, monkeypatch, capsys):
     examples.write_flagfiles(tmp_path)

@@ -90,7 +90,7 @@ def test_what_was_there_remains_whichever_step_is_the_first_to_fail(tmp_path, na
     assert {(1, "old", "old"), (1, "new", "old")} <= ends
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_a_full_disk_ends_a_driver_in_a_sentence_and_leaves_what_was_there(tmp_path):
     page = tmp_path / "page.md"
     flags = ["--drivers=prepare,encode", "--points=1", "--forked", f"--output={page}"]

@@ -15,7 +15,7 @@ from experiments.reliability import kill_pages
 SCRIPT = Path(__file__).parents[1] / "experiments" / "reliability" / "kill_many.py"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 def test_five_kills_lose_and_break_nothing(tmp_path):
     log = tmp_path / "log.md"

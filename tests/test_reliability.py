@@ -186,7 +186,7 @@ EXPERIMENT = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_whatever_an_experiment_is_killed_at_it_ends_the_same(tmp_path, monkeypatch, undrawn):
     place = tmp_path / "experiment"
     places = [f"--cells={place / 'cells'}", f"--results={place / 'results'}"]

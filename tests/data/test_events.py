@@ -1009,7 +1009,7 @@ def test_without_events_neither_ibis_nor_duckdb_is_loaded(modules_of_the_tasks):
 # -------------------------------------------------------------------------------------- Spark
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 @pytest.mark.skipif(
     importlib.util.find_spec("pyspark") is None or shutil.which("java") is None,
     reason="needs PySpark (the extra spark) and Java 17",

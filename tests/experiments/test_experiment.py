@@ -494,7 +494,7 @@ def test_a_seed_in_a_series_ends_as_alone(run_dir, tmp_path):
     assert not alone.equals(pd.read_parquet(tmp_path / "3" / predictions))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_two_runs_of_a_cell_agree_bit_for_bit(tmp_path):
     rows = tmp_path / "rows"
     rows.mkdir()

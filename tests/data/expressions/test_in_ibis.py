@@ -200,7 +200,7 @@ def test_a_number_is_bad_where_it_has_no_value_whatever_conditions_are(tmp_path,
     assert [row["part_numerator"] for row in counted] == [0, 0, 0, 2, 0, 0, 0, 1, 0, 0]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 @pytest.mark.skipif(
     importlib.util.find_spec("pyspark") is None or shutil.which("java") is None,
     reason="needs PySpark (the extra spark) and Java 17",
