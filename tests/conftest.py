@@ -146,10 +146,14 @@ def made_once(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def modules_of_the_tasks(made_once):
-    """Names of the modules that a process has loaded which imported encoders and all tasks."""
+    """Names of the modules that a process has loaded which imported encoders and all tasks.
+
+    Its imports have not started TensorFlow's runtime: forks of such a process train.
+    """
     tasks = ("preparing", "starting", "training", "evaluating", "scoring", "experimenting")
     names = ["encoders.hub_text", "encoders.cache", *(f"tasks.{name}" for name in tasks)]
     code = f"import sys, {', '.join(f'mmnet.{name}' for name in names)}; print(*sys.modules)"
+    code += "; from tensorflow.python.eager import context; assert context._context is None"
     root = pathlib.Path(__file__).parents[1]
 
     def write(path):
