@@ -240,13 +240,13 @@ def test_every_baseline_learns_who_takes_what(name):
     likes = (data.user + data.item) % 2 == 0
     label = np.where(likes, data.label | (data.device == 1), 0).astype(np.int8)
     data = dataclasses.replace(data, label=label)
-    deep = name in ("din", "dien")
+    epochs = {"din": 10, "dien": 4}.get(name, 8)
     flags = TrainConfig(
         model=name,
         protocol="c1",
-        epochs=25 if deep else 8,
+        epochs=epochs,
         batch_size=256,
-        learning_rate=0.002 if deep else 0.01,
+        learning_rate=0.006 if name in ("din", "dien") else 0.01,
         jit=False,
         schedule="constant",
     )
