@@ -47,7 +47,7 @@ class Fork:
     def ended(self):
         with contextlib.suppress(BrokenPipeError):
             self.ask.close()
-        assert self.answers.read() == ""  # nobody else has the other end
+        assert self.answers.read() == ""  # no other process has the other end
         self.answers.close()
         return self.server.exit_code(self.process)
 

@@ -27,7 +27,7 @@ def test_a_trial_that_is_worse_ends_early_however_fast_it_is_trained(tmp_path, m
     told, servers = [], set()
 
     def run(given, jobs, console, lock, system, enough, server):
-        """Trains four epochs; nobody looks at what is trained fast."""
+        """Trains four epochs; what is trained fast is not watched."""
         (cell,) = given
         (worth,) = WORTH[len(told) : len(told) + 1]
         history = []
