@@ -12,8 +12,8 @@ def work():
     """Counts; ends with the number."""
     for line in sys.stdin:
         NUMBERS[0] += 1
-        print(NUMBERS[0], line.strip(), flush=True)
         print("noted", line.strip(), file=sys.stderr, flush=True)
+        print(NUMBERS[0], line.strip(), flush=True)
     return NUMBERS[0]
 
 
