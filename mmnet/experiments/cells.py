@@ -225,6 +225,7 @@ class Worker:
         """Close the input of the process, and wait for its end."""
         with contextlib.suppress(BrokenPipeError):
             self._asked.close()
+        self._answers.read()  # to its end, which is that of the process
         if not self.ended:
             self._server.exit_code(self._process)
         self._answers.close()
