@@ -1,12 +1,20 @@
+import dataclasses
 import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.headlines import within
+from experiments.neighbours import neighbours
 from experiments.pool_quality import pool
+from experiments.posters import tables
+from mmnet.checks import InputError
 from mmnet.config import TrainConfig
+from mmnet.data.calendars import Calendar
+from mmnet.data.counts import Panel
 from mmnet.flags import parse
 
 ROOT = Path(__file__).parents[1]
@@ -213,3 +221,148 @@ def test_the_pool_script_prints_its_plan_and_names_what_is_missing(tmp_path, mon
     told = capsys.readouterr()
     assert told.out.count("to do") == 6
     assert told.err.startswith(f"error: {tmp_path}/log_*: no such file")
+
+
+# ------------------------------------------------------------------- a granularity of neighbours
+
+
+def panel_of_neighbours(rng, items=9, periods=5):
+    clicks = rng.integers(0, 6, (items, periods))
+    release = rng.integers(0, periods, items)
+    clicks[np.arange(periods) < release[:, None]] = 0
+    shares = rng.integers(0, clicks + 1)
+    days = Calendar(kind="integer")
+    return Panel(np.array([*"abcdefghi"]), clicks, shares, release, days, first_period=0)
+
+
+def naive_mean(panel, vectors, k, item, period):
+    """The pooled rate of an item's neighbours in a period, or of all others; and the flag."""
+    cosine = vectors @ vectors[item]
+    present = [j for j in range(len(vectors)) if vectors[j].any() and j != item]
+    others = sorted(present, key=lambda j: (-cosine[j], j)) if vectors[item].any() else []
+    chosen = [j for j in others if panel.release[j] <= period][:k]
+    everyone = [j for j in range(len(vectors)) if j != item]
+    known = bool(panel.clicks[chosen, period].sum())
+    of = chosen if known else everyone
+    below = panel.clicks[of, period].sum()
+    return (100 * panel.shares[of, period].sum() / below if below else 0), not known
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_neighbours_are_alike_released_and_not_the_item_itself(k):
+    rng = np.random.default_rng(k)
+    panel, vectors = panel_of_neighbours(rng), rng.normal(size=(9, 4)).astype("float32")
+    vectors[7] = 0  # no content: it is nobody's neighbour, and has none
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    rate, missing = neighbours.means(panel, vectors, k)
+    expected = [
+        [naive_mean(panel, vectors, k, item, period) for period in range(5)] for item in range(9)
+    ]
+    np.testing.assert_allclose(rate, [[one for one, _ in row] for row in expected], rtol=1e-6)
+    assert missing.astype(bool).tolist() == [[flag for _, flag in row] for row in expected]
+    assert missing[7].all()
+    assert not missing.all()
+
+
+def test_what_comes_later_moves_no_neighbour():
+    rng = np.random.default_rng(5)
+    panel, vectors = panel_of_neighbours(rng), rng.normal(size=(9, 4)).astype("float32")
+    clicks, shares, release = panel.clicks.copy(), panel.shares.copy(), panel.release.copy()
+    clicks[:, 3:], shares[:, 3:] = 7, 2
+    late = np.flatnonzero(release > 2)
+    release[late] = 3 + (release[late] == 3)
+    changed = dataclasses.replace(panel, clicks=clicks, shares=shares, release=release)
+    before, after = (neighbours.means(one, vectors, 2) for one in (panel, changed))
+    for one, other in zip(before, after, strict=True):
+        assert (one[:, :3] == other[:, :3]).all()
+        assert (one[:, 3:] != other[:, 3:]).any()
+
+
+def test_folds_keep_equal_content_together_and_leave_the_test_closed(tmp_path):
+    vectors = np.repeat(np.eye(6, dtype="float32"), 2, axis=0)
+    vectors[-2:] = 0
+    found = neighbours.folds(vectors, 3)
+    assert (found[:10:2] == found[1:10:2]).all()
+    assert set(found) == {0, 1, 2}
+
+
+def test_the_neighbours_script_prints_its_plan_and_says_what_is_missing(
+    tmp_path, monkeypatch, capsys
+):
+    asked = ["--log=experiments/neighbours/youtube.txt", f"--work={tmp_path}", "--seeds=0,1"]
+    monkeypatch.setattr("sys.argv", ["neighbours.py", *asked, "--plan"])
+    assert neighbours.main() == 0
+    assert capsys.readouterr().out.startswith("8 cells of 5 trainings")
+    monkeypatch.setattr("sys.argv", ["neighbours.py", *asked, f"--source_dir={tmp_path}/no"])
+    assert neighbours.main() == 1
+    assert f"{tmp_path}/no" in capsys.readouterr().err
+
+
+def test_the_films_of_the_posters_need_a_year():
+    with pytest.raises(InputError, match=r"must end with its year\. Received: 'Toy Story'"):
+        tables.film("1::Toy Story::Comedy")
+
+
+# ----------------------------------------------------------------- headlines in randomised tests
+
+
+def test_errors_within_tests_equal_those_by_definition():
+    rng = np.random.default_rng(3)
+    test = np.repeat([0, 1, 2, 3], [4, 3, 1, 2])
+    text = np.array([*"abacaaxzz", "q"])
+    truth, predicted = rng.random(10), rng.integers(0, 3, 10).astype(float)
+    found = within.measures(truth, predicted, test, text)
+    errors, variance, right, number = 0.0, 0.0, 0.0, 0
+    for one in (0, 1, 3):  # a test of a single variant says nothing about differences
+        rows = [row for row in range(10) if test[row] == one]
+        shift = np.mean([truth[row] - predicted[row] for row in rows])
+        errors += sum((truth[row] - predicted[row] - shift) ** 2 for row in rows)
+        variance += sum((truth[row] - np.mean(truth[rows])) ** 2 for row in rows)
+        for i in rows:
+            for j in rows:
+                if i < j and text[i] != text[j]:
+                    number += 1
+                    same = predicted[i] == predicted[j]
+                    alike = (truth[i] > truth[j]) == (predicted[i] > predicted[j])
+                    right += 0.5 if same else float(alike)
+    expected = {
+        "all": np.mean((truth - predicted) ** 2),
+        "within": errors / 9,
+        "explained": 1 - errors / variance,
+        "pairs": right / number,
+    }
+    for name, (above, below) in found.items():
+        assert within.value(name, above.sum(), below.sum()) == pytest.approx(expected[name])
+
+
+PLACES = {"cells": "", "items": "items.parquet", "output": "within.md"}
+
+
+def test_the_page_of_headlines_has_a_line_per_row(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    ids = [f"t{number // 4}/{number % 4}" for number in range(80)]
+    truth = rng.random(80)
+    for row in ("level", "tokens"):
+        for seed in range(2):
+            place = tmp_path / f"{row}-{seed}-0-0123456789ab" / "evaluation"
+            place.mkdir(parents=True)
+            predicted = truth + rng.normal(0, 0.1, 80) if row == "tokens" else 0.5
+            frame = {"scenario": "normal", "item_id": ids, "period": "2014-11-17", "clicks": 1000}
+            frame |= {"share_rate": truth, "predicted_share_rate": predicted}
+            pd.DataFrame(frame).to_parquet(place / "predictions.parquet")
+    texts = pd.DataFrame({"item_id": ids, "headline": ids, "lede": ""})
+    texts.to_parquet(tmp_path / "items.parquet")
+    asked = [f"--{name}={tmp_path / file}" for name, file in PLACES.items()]
+    monkeypatch.setattr("sys.argv", ["within.py", *asked])
+    assert within.main() == 0
+    lines = (tmp_path / "within.md").read_text().splitlines()
+    cells = {line.split(" | ")[0]: line for line in lines if line.startswith("| ")}
+    assert "80 variants of 20 tests" in "\n".join(lines)
+    for row, (least, most) in {"| level": (0, 0), "| tokens": (0.7, 1)}.items():
+        explained = [float(one) for one in re.findall(r"-?\d\.\d+", cells[row].split(" | ")[4])]
+        value, low, high = explained
+        assert low <= value <= high
+        assert least <= value <= most
+    monkeypatch.setattr("sys.argv", ["within.py", f"--cells={tmp_path}/no", *asked[1:]])
+    with pytest.raises(InputError, match="has no predictions; train the experiment first"):
+        within.main()
