@@ -11,10 +11,12 @@ from experiments.headlines import within
 from experiments.neighbours import neighbours
 from experiments.pool_quality import pool
 from experiments.posters import tables
+from experiments.significance import decidable
 from mmnet.checks import InputError
 from mmnet.config import TrainConfig
 from mmnet.data.calendars import Calendar
 from mmnet.data.counts import Panel
+from mmnet.experiments.claims import Contrast
 from mmnet.flags import parse
 
 ROOT = Path(__file__).parents[1]
@@ -170,6 +172,41 @@ def test_the_record_of_the_tests_between_systems_has_the_level_that_they_promise
     power = pairs[pairs["seeds"] == 5].set_index(keys)["power"].unstack("method")
     assert (power["now"] >= power["before"]).all()
     assert (power["now"] - power["before"]).max() > 0.05
+
+
+def test_a_known_variance_decides_what_the_normal_law_says():
+    found = decidable.Simulated(np.array([0.04]), np.array([1e9]))
+    # 99 % on both sides, four of five: quantiles 2.576 and .842. A share of 20,000 has an error of
+    # .0028, over a density of .28 that is .01 sd of the estimate.
+    assert found.smallest() == pytest.approx(0.2 * (2.5758 + 0.8416), abs=0.2 * 0.03)
+    assert found.decided(-0.9) == found.decided(0.9) > 0.95
+
+
+def test_more_seeds_and_rows_lower_the_variances_by_their_number():
+    contrast = Contrast(0.1, (0.8, 0.3, 0.6), (300.0, 4.0, 9.0), seed_variance_known=True)
+    variances, freedoms = decidable.grown(contrast, 20, 4)
+    np.testing.assert_allclose(variances, [0.2, 0.3 * 5 / 20, 0.6 * 10 / 20])
+    np.testing.assert_allclose(freedoms, [1200, 19, 19])
+    assert decidable.grown(contrast, 7, 1)[1].tolist() == [300, 6, 9]
+
+
+def test_every_open_part_of_a_claim_has_a_line(tmp_path, monkeypatch):
+    asked = ["decidable.py", f"--output={tmp_path / 'page.md'}"]
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", asked)
+    monkeypatch.setattr(decidable.Simulated.__init__, "__defaults__", (50,))
+    assert decidable.main() == 0
+    page = (tmp_path / "page.md").read_text()
+    for name in ("published_github", "published_kuairand"):
+        claims = json.loads((ROOT / "experiments" / name / "results/claims.json").read_text())
+        for claim in claims:
+            for part in claim["parts"]:
+                ratio = re.search(r"MSE (\w+ / \w+) =", part["text"])
+                if part["verdict"] == "not decidable" and ratio:
+                    assert f"{claim['claim']}, {part['text'].split(':')[0].lower()}: " in page
+                    assert ratio[1] in page
+    monkeypatch.setattr("sys.argv", [*asked, f"--experiments={tmp_path}"])
+    assert decidable.main() == 1
 
 
 # -------------------------------------------------------------------- quality of a filter's pool
