@@ -184,12 +184,15 @@ class TaskFlags(Flags):
         "shares over pooled clicks (clicks).",
     )
     inputs: Annotated[
-        tuple[Literal["age", "calendar", "lifetime"], ...], "comma-separated", "added later"
+        tuple[Literal["age", "calendar", "lifetime", "taxonomy_evidence"], ...],
+        "comma-separated",
+        "added later",
     ] = Field(
         (),
         description="Inputs beyond the paper: age is the item's age in the target period; "
         "calendar is the target's hour, weekday or month; lifetime is the item's clicks and rate "
-        "in all periods before the window.",
+        "in all periods before the window; taxonomy_evidence is the number of items, or their "
+        "clicks, that each taxonomy mean is of.",
     )
     text_tokens: int = Field(32, ge=1, description="Maximum number of tokens read per text.")
     text_vocabulary: int = Field(

@@ -115,8 +115,15 @@ TAXONOMY_MISSING_FLAG = Tensor(
     "1 = no other item of the taxonomy value was seen (the rate is then the global mean)",
     (0.0, 1.0),
 )
+TAXONOMY_EVIDENCE = Tensor(
+    "taxonomy_evidence",
+    "float32",
+    ("batch", "window", "taxonomies"),
+    "other items of the taxonomy value that were seen, or their clicks, -1 unknown",
+    (-1.0, LARGEST_COUNT),
+)
 HISTORY = (SHARE_RATE, MISSING_FLAG, CLICKS)  # what a scenario or a disturbance hides
-SEQUENCES = (*HISTORY, TAXONOMY_RATE, TAXONOMY_MISSING_FLAG)
+SEQUENCES = (*HISTORY, TAXONOMY_RATE, TAXONOMY_MISSING_FLAG, TAXONOMY_EVIDENCE)
 AGE = Tensor(
     "age", "float32", ("batch",), "periods from release to target, -1 unknown", (-1.0, LARGEST_AGE)
 )
@@ -137,6 +144,8 @@ EARLIER_CLICKS = Tensor(
     "clicks of all periods before the window, -1 unknown",
     (-1.0, LARGEST_COUNT),
 )
+HIDDEN = {MISSING_FLAG.name: 1, TAXONOMY_MISSING_FLAG.name: 1, TAXONOMY_EVIDENCE.name: -1}
+"""Values of the sequences of an item about which nothing is known; of all others 0."""
 LIFETIME = (EARLIER_RATE, EARLIER_CLICKS)  # hidden with the history
 UNKNOWN_LIFETIME = {EARLIER_RATE.name: 0.0, EARLIER_CLICKS.name: -1.0}
 CYCLES = {"hour": 24, "weekday": 7, "month": 12}
@@ -373,6 +382,7 @@ class FeatureSpec(_Spec):
         age: the item's age at the target, if it is an input.
         cycles: calendar cycles in which the position of the target is an input.
         lifetime: the item's counts before the window, if they are an input.
+        taxonomy_evidence: whether what the taxonomies' means rest on is an input.
         rate_scale: standard deviation of the observed training rates, in percent; inputs are
             divided by it.
         rate_mean: mean of the training targets, in percent; it is added to the output only.
@@ -392,6 +402,7 @@ class FeatureSpec(_Spec):
     age: AgeSpec | None = Field(None, exclude_if=lambda age: age is None)
     cycles: tuple[CycleSpec, ...] = Field((), exclude_if=lambda cycles: not cycles)
     lifetime: LifetimeSpec | None = Field(None, exclude_if=lambda lifetime: lifetime is None)
+    taxonomy_evidence: bool = Field(False, exclude_if=lambda evidence: not evidence)
     rate_scale: float = 1.0
     rate_mean: float = 0.0
     max_rate: float | None = 100.0
@@ -434,9 +445,8 @@ class FeatureSpec(_Spec):
         found: dict[str, tuple[tuple[int, ...], str]] = {
             tensor.name: ((window,), tensor.dtype) for tensor in HISTORY
         }
-        if taxonomies:
-            for tensor in (TAXONOMY_RATE, TAXONOMY_MISSING_FLAG):
-                found[tensor.name] = ((window, taxonomies), tensor.dtype)
+        for tensor in self._of_taxonomies():
+            found[tensor.name] = ((window, taxonomies), tensor.dtype)
         for rate in self.rates:
             found |= {own: found[main] for main, own in self.sequences(rate.name).items()}
         if self.age:
@@ -456,7 +466,7 @@ class FeatureSpec(_Spec):
         return found
 
     def sequences(self, rate: str = "") -> dict[str, str]:
-        """Returns the tensors of a rate's history and taxonomy means: of the main rate -> its own.
+        """Returns the tensors of a rate's history and taxonomies: of the main rate -> its own.
 
         Args:
             rate: name of a further rate; empty for the main one.
@@ -465,11 +475,18 @@ class FeatureSpec(_Spec):
         >>> FeatureSpec(window=6, horizon=1, rates=(like,)).sequences("like")["clicks"]
         'clicks_like'
         """
-        main = [tensor.name for tensor in (SEQUENCES if self.taxonomies else HISTORY)]
+        main = [tensor.name for tensor in (*HISTORY, *self._of_taxonomies())]
         if not rate:
             return dict(zip(main, main, strict=True))
         tag = self._tags["rate"].get(rate, "")
         return {name: tensor_name(name, rate, tag) for name in main}
+
+    def _of_taxonomies(self) -> tuple[Tensor, ...]:
+        """Returns the tensors of the main rate's taxonomies, in the order of the channels."""
+        if not self.taxonomies:
+            return ()
+        evidence = (TAXONOMY_EVIDENCE,) if self.taxonomy_evidence else ()
+        return TAXONOMY_RATE, TAXONOMY_MISSING_FLAG, *evidence
 
     def counts(self, rate: str = "") -> tuple[str, str]:
         """Returns the names of a rate's denominators and numerators, as raw inputs of a model.
@@ -500,9 +517,8 @@ class FeatureSpec(_Spec):
         >>> FeatureSpec(window=6, horizon=1).hidden()
         ({'share_rate': 0, 'missing_flag': 1, 'clicks': 0}, {})
         """
-        flags = (MISSING_FLAG.name, TAXONOMY_MISSING_FLAG.name)
         gone: dict[str, float] = {
-            own: int(main in flags) for main, own in self.sequences(rate).items()
+            own: HIDDEN.get(main, 0) for main, own in self.sequences(rate).items()
         }
         own, trends = list(gone.items())[: len(HISTORY)], list(gone.items())[len(HISTORY) :]
         return dict(own), dict(trends)

@@ -136,12 +136,25 @@ class Dataset:
     @property
     def taxonomy_rate(self) -> np.ndarray:
         """Taxonomy means in percent, float32 [items, periods, taxonomies]."""
-        return np.split(self._periods[..., histories.TAXONOMIES :], 2, axis=-1)[0]
+        return self._of_taxonomies(0)
 
     @property
     def taxonomy_missing_flag(self) -> np.ndarray:
         """Their missing flags, 1 where missing, float32 [items, periods, taxonomies]."""
-        return np.split(self._periods[..., histories.TAXONOMIES :], 2, axis=-1)[1]
+        return self._of_taxonomies(1)
+
+    @property
+    def taxonomy_evidence(self) -> np.ndarray:
+        """Evidence of the means, items or clicks, float32 [items, periods, taxonomies].
+
+        Empty if it is not an input.
+        """
+        return self._of_taxonomies(2)
+
+    def _of_taxonomies(self, place: int) -> np.ndarray:
+        number = len(self.fitted.spec.taxonomies)
+        start = histories.TAXONOMIES + place * number
+        return self._periods[..., start : start + number]
 
     @property
     def _periods(self) -> np.ndarray:

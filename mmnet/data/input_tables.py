@@ -19,6 +19,7 @@ from mmnet.data import (
     engines,
     items,
     kept_counts,
+    moments,
     parquet,
     rates,
     sources,
@@ -92,6 +93,8 @@ def open_tables(
     Raises:
         InputError: as `load_tables`.
     """
+    if task:
+        moments.check_inputs(flags, task)
     if flags.source and (flags.counts or flags.events or flags.items):
         raise InputError("--source has its own tables; remove --counts and --items")
     if flags.counts and flags.events:

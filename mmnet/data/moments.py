@@ -121,9 +121,15 @@ def fit(
     """Chooses the inputs of `--inputs`.
 
     Returns:
-        `age`, `cycles` and `lifetime` of the `FeatureSpec`, and lines for the ledger.
+        `age`, `cycles`, `lifetime` and `taxonomy_evidence` of the `FeatureSpec`, and lines for the
+        ledger.
+
+    Raises:
+        InputError: as `check_inputs`.
     """
+    check_inputs(flags, task)
     found: dict[str, Any] = {"age": None, "cycles": (), "lifetime": None}
+    found["taxonomy_evidence"] = "taxonomy_evidence" in task.inputs
     ledger = []
     if "age" in task.inputs:
         found["age"], note = _fit_age(counted, flags)
@@ -140,7 +146,23 @@ def fit(
         found["lifetime"] = LifetimeSpec(log_start=counted.first_period)
         note = f"clicks and shares since {counted.label(0)}, hidden with the oldest step"
         ledger.append(_line(len(counted.ids), "counts before the window", [note]))
+    if "taxonomy_evidence" in task.inputs:
+        of = "clicks" if task.taxonomy_weighting == "clicks" else "items"
+        ledger.append(_line(len(counted.ids), "evidence of taxonomy means", [f"counted in {of}"]))
     return found, ledger
+
+
+def check_inputs(flags: TableFlags, task: TaskFlags) -> None:
+    """Makes sure that the inputs of `--inputs` can be made.
+
+    Raises:
+        InputError: they are about taxonomies, and no taxonomies are given.
+    """
+    if "taxonomy_evidence" in task.inputs and not flags.taxonomies:
+        raise InputError(
+            "--inputs=taxonomy_evidence is about the means of taxonomies, and --taxonomies is not "
+            "given; name their columns there, or remove taxonomy_evidence from --inputs"
+        )
 
 
 def _line(rows: int, rule: str, notes: Iterable[str]) -> Rule:

@@ -26,8 +26,9 @@ from mmnet.startup import load_tensorflow
 Shards = Callable[[str], Iterable[tuple[Panel, Table]]]
 """Callback: taxonomy column -> panel and items rows, with that column, of every shard."""
 
-Means = tuple[np.ndarray, np.ndarray]
-"""`(taxonomy_rate, taxonomy_missing_flag)`, float32 [items, periods], percent."""
+Means = tuple[np.ndarray, ...]
+"""`(taxonomy_rate, taxonomy_missing_flag)`, float32 [items, periods], percent; with
+`--inputs=taxonomy_evidence` also `taxonomy_evidence`, of the same shape."""
 
 PAIR_BYTES = 48
 """Bytes per value of an item and period: two sums, each without the item too, and halves."""
@@ -174,6 +175,7 @@ class Taxonomy:
             leave_one_out=task.taxonomy_mean == "leave_one_out",
             pooled=task.taxonomy_weighting == "clicks",
             num_periods=self.num_periods,
+            evidence="taxonomy_evidence" in task.inputs,
         )
 
         pieces: deque[int] = deque()  # of the shards that were read and not yet yielded
@@ -191,8 +193,7 @@ class Taxonomy:
         found = tf_means.over_shards(function, elements(), signature, num_shards)
         for first in found:
             parts = [first, *itertools.islice(found, pieces.popleft() - 1)]
-            rates, flags = zip(*parts, strict=True)
-            yield (np.concatenate(rates), np.concatenate(flags)) if len(parts) > 1 else first
+            yield tuple(map(np.concatenate, zip(*parts, strict=True))) if len(parts) > 1 else first
 
     def add_shards(self, shards: Iterable[tuple[Panel, Table]], num_shards: int) -> bool:
         """Adds the sums of all shards; returns False if int64 overflowed."""

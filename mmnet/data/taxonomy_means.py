@@ -72,8 +72,14 @@ def sums(shard: Shard) -> tuple[tf.Tensor, Sums]:
 
 
 def means(
-    shard: Shard, of_pairs: Sums, *, leave_one_out: bool, pooled: bool, num_periods: int
-) -> tuple[tf.Tensor, tf.Tensor]:
+    shard: Shard,
+    of_pairs: Sums,
+    *,
+    leave_one_out: bool,
+    pooled: bool,
+    num_periods: int,
+    evidence: bool = False,
+) -> tuple[tf.Tensor, ...]:
     """Eq. 4: the mean share rate of an item's taxonomy value in each period, for one shard.
 
     An item with several values gets the mean over those that have one. If no (other) item of
@@ -87,17 +93,18 @@ def means(
             it, so an item that is alone in its value reads its own rate.
         pooled: whether to pool shares over pooled clicks, rather than to average rates.
         num_periods: number of columns of the means; if sums have twice as many, they are of halves.
+        evidence: whether to return what the means rest on as well.
 
     Returns:
-        `(taxonomy_rate, taxonomy_missing_flag)`, float32 [items, periods], percent.
+        `(taxonomy_rate, taxonomy_missing_flag)`, float32 [items, periods], percent. With
+        `evidence`, also `taxonomy_evidence`, float32 of the same shape: how many (other) items of
+        the item's values were observed, or if `pooled` their clicks; of several values the sum.
     """
     mean = functools.partial(_mean, pooled=pooled, num_periods=num_periods)
     own, num_items = int(leave_one_out), tf.shape(shard.above)[0]
     # Subtraction is exact in int64, and in its halves: only `_mean` rounds.
-    of_value, seen = mean(
-        of_pairs.above - own * tf.gather(shard.above, shard.items),
-        of_pairs.below - own * tf.gather(shard.below, shard.items),
-    )
+    below = of_pairs.below - own * tf.gather(shard.below, shard.items)
+    of_value, seen = mean(of_pairs.above - own * tf.gather(shard.above, shard.items), below)
     num_means = _segment_sum(tf.cast(seen, tf.int64), shard.items, num_items)
     known = num_means > 0
     everyone, _ = mean(
@@ -106,13 +113,28 @@ def means(
     total = _totals(tf.cast(of_value, tf.int64), shard.items, num_items, num_means)
     rate = tf.where(known, total, everyone)
     rate /= tf.cast(tf.maximum(num_means, 1), tf.float64)
-    return tf.cast(rate / FIXED_POINT, tf.float32), 1 - tf.cast(known, tf.float32)
+    found = tf.cast(rate / FIXED_POINT, tf.float32), 1 - tf.cast(known, tf.float32)
+    if not evidence:
+        return found
+    of_items = tf.cond(
+        tf.shape(below)[-1] > num_periods,
+        lambda: _whole(_segment_sum(_carried(below), shard.items, num_items)),
+        lambda: _totals(below, shard.items, num_items, num_means),
+    )
+    return *found, tf.cast(of_items, tf.float32)
 
 
 def _totals(
     of_value: tf.Tensor, items: tf.Tensor, num_items: tf.Tensor, num_means: tf.Tensor
 ) -> tf.Tensor:
-    """Returns the sums of each item's means, float64 [items, periods], rounded once."""
+    """Returns the sums of numbers of each item's values, float64 [items, periods], rounded once.
+
+    Args:
+        of_value: int64 [pairs, periods], 0 where a value has no mean.
+        items: int64 [pairs], row of the item.
+        num_items: number of items.
+        num_means: int64 [items, periods], number of values that have a mean.
+    """
     largest = tf.cast(tf.reduce_max(of_value), tf.float64)
     # An upper bound of any sum, so that the slower halves are only used if int64 could overflow.
     fits = largest * tf.cast(tf.reduce_max(num_means), tf.float64) < float(1 << 62)
@@ -163,6 +185,12 @@ def _whole(sums: tf.Tensor) -> tf.Tensor:
     upper += _upper(lower)  # below 2**53, so exact as a float
     lower = tf.bitwise.bitwise_and(lower, LOWER_HALF)
     return tf.cast(upper, tf.float64) * float(1 << HALF_BITS) + tf.cast(lower, tf.float64)
+
+
+def _carried(halves: tf.Tensor) -> tf.Tensor:
+    """Carries what lower halves have above their 32 bits, so that sums of them have room again."""
+    upper, lower = tf.split(halves, 2, axis=-1)
+    return tf.concat([upper + _upper(lower), tf.bitwise.bitwise_and(lower, LOWER_HALF)], axis=-1)
 
 
 def _upper(numbers: tf.Tensor) -> tf.Tensor:

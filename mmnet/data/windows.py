@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmnet import schema
-from mmnet.data import lifetimes, moments
+from mmnet.data import histories, lifetimes, moments
 from mmnet.data.counts import Counts
 from mmnet.data.share_rates import share_rate
 from mmnet.data.splits import Examples
@@ -57,7 +57,6 @@ class Windows:
         dataset = dataset.inputs_of or dataset
         spec = dataset.fitted.spec
         self.window, self.horizon = spec.window, spec.horizon
-        self.has_taxonomies = bool(spec.taxonomies)
         _, self.width, channels = dataset.history.shape
         self._histories = {
             rate: _tensor(history.reshape(-1, channels))
@@ -113,10 +112,7 @@ class Windows:
             history, names = tf.gather(array, steps), self._spec.sequences(rate)
             for i, tensor in enumerate(schema.HISTORY):
                 inputs[names[tensor.name]] = history[..., i]
-            if self.has_taxonomies:
-                mean, flag = tf.split(history[..., len(schema.HISTORY) :], 2, axis=-1)
-                inputs[names[schema.TAXONOMY_RATE.name]] = mean
-                inputs[names[schema.TAXONOMY_MISSING_FLAG.name]] = flag
+            inputs |= histories.of_taxonomies(history, self._spec, rate)
         for name, array in self._static.items():
             rows = tf.gather(array, items)
             inputs[name] = tf.cast(rows, tf.float32) if rows.dtype == tf.float16 else rows

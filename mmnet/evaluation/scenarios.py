@@ -119,8 +119,9 @@ def outages(spec: FeatureSpec) -> dict[str, tuple[str, ...]]:
         found["lifetime"] = tuple(schema.UNKNOWN_LIFETIME)
     if spec.taxonomies:
         of_rates = [spec.sequences(rate) for rate in ("", *(one.name for one in spec.rates))]
-        means = (schema.TAXONOMY_RATE.name, schema.TAXONOMY_MISSING_FLAG.name)
-        found["taxonomies"] = tuple(names[mean] for names in of_rates for mean in means)
+        found["taxonomies"] = tuple(
+            name for names in of_rates for name in [*names.values()][len(schema.HISTORY) :]
+        )
     content = spec.modalities()
     found |= content
     if len(content) > 1:
@@ -132,8 +133,8 @@ def remove(inputs: Mapping[str, Any], tensors: Iterable[str]) -> dict[str, Any]:
     """Replace the named inputs by their values for missing data.
 
     Ids, numbers, tokens and vectors become 0, as of an item that has none; taxonomy rates become
-    0 and their missing flags 1, as for values without clicks; an age and the clicks before the
-    window become unknown, -1.
+    0 and their missing flags 1, as for values without clicks; an age, the clicks before the window
+    and what taxonomy means rest on become unknown, -1.
 
     Args:
         inputs: the tensors of a batch by name.
@@ -145,7 +146,8 @@ def remove(inputs: Mapping[str, Any], tensors: Iterable[str]) -> dict[str, Any]:
     gone = {}
     for name in tensors:
         value = -1 if name in (schema.AGE.name, schema.EARLIER_CLICKS.name) else 0
-        if f"{name}_".startswith(f"{schema.TAXONOMY_MISSING_FLAG.name}_"):  # of any rate
-            value = 1
+        for main, hidden in schema.HIDDEN.items():
+            if f"{name}_".startswith(f"{main}_"):  # of any rate
+                value = hidden
         gone[name] = ops.full_like(inputs[name], value)
     return {**inputs, **gone}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         UnknownDisturbance,
     )
     from mmnet.layers.embedding import FieldEmbedding, SequenceEmbedding, TokenEncoder
-    from mmnet.layers.evidence import PriorClicks, SmoothedRate, TaxonomyCentre
+    from mmnet.layers.evidence import KnownMeans, PriorClicks, SmoothedRate, TaxonomyCentre
     from mmnet.layers.interaction import CompressedInteraction, XDeepFM
     from mmnet.layers.lifetime import LifetimeFeatures
     from mmnet.layers.mixture import DirectWeight, MixedRate
@@ -39,6 +39,7 @@ _FILES = {
     "HANAttention": "attention",
     "HiddenHistory": "disturbance",
     "KnownAge": "age",
+    "KnownMeans": "evidence",
     "LifetimeFeatures": "lifetime",
     "MixedRate": "mixture",
     "ModalityDropout": "disturbance",
@@ -66,6 +67,7 @@ __all__ = [
     "HANAttention",
     "HiddenHistory",
     "KnownAge",
+    "KnownMeans",
     "LifetimeFeatures",
     "MixedRate",
     "ModalityDropout",

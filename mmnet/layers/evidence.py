@@ -200,6 +200,57 @@ class TaxonomyCentre(keras.layers.Layer):
         return {**super().get_config(), **config, "link": self.link}
 
 
+@keras.saving.register_keras_serializable(package="mmnet")
+class KnownMeans(keras.layers.Layer):
+    """Hides taxonomy means whose evidence is unknown, and takes the logarithm of the evidence.
+
+    Beyond Yu et al. (2021), whose networks do not know how many items a mean is of. Where the
+    evidence n is unknown, the mean is hidden as well: no network has learned how far to trust it.
+
+        (g, m, log(1 + n))        (0, 1, 0) where n is unknown
+
+    Call arguments:
+        taxonomy_rate: g, [batch, window, taxonomies], in any unit.
+        taxonomy_missing_flag: m, 1.0 where there is no mean, same shape.
+        taxonomy_evidence: n, items or clicks that the mean is of, same shape; below 0 if unknown.
+
+    Returns:
+        `(taxonomy_rate, taxonomy_missing_flag, log_evidence)`, float32 of the same shape.
+
+    Raises:
+        ValueError: the shapes differ.
+
+    Examples:
+        >>> rate, missing = ops.array([[[2.0, 3.0]]]), ops.zeros((1, 1, 2))
+        >>> found = KnownMeans()(rate, missing, ops.array([[[0.0, -1.0]]]))
+        >>> [one.numpy().ravel().tolist() for one in found]
+        [[2.0, 0.0], [0.0, 1.0], [0.0, 0.0]]
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"}, autocast=False)
+
+    def call(self, taxonomy_rate, taxonomy_missing_flag, taxonomy_evidence):
+        rate, flag, evidence = (
+            ops.cast(one, "float32")
+            for one in (taxonomy_rate, taxonomy_missing_flag, taxonomy_evidence)
+        )
+        checks.same_shape(
+            taxonomy_rate=rate, taxonomy_missing_flag=flag, taxonomy_evidence=evidence
+        )
+        known = evidence >= 0
+        return (
+            ops.where(known, rate, 0.0),
+            ops.where(known, flag, 1.0),
+            ops.log1p(ops.maximum(evidence, 0.0)),
+        )
+
+    def compute_output_shape(
+        self, taxonomy_rate_shape, taxonomy_missing_flag_shape, taxonomy_evidence_shape
+    ):
+        return taxonomy_rate_shape, taxonomy_missing_flag_shape, taxonomy_evidence_shape
+
+
 def _log_odds(rate, mean: float, limit: float | None):
     """Log or, below a limit, logit of a rate that a tenth of the mean keeps away from the ends."""
     rate = clipped(ops.convert_to_tensor(rate, "float32"), limit) + 0.1 * mean

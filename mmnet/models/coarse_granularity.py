@@ -39,9 +39,12 @@ def attend_to_taxonomies(
     not state how one vector is made of them: here h^g is the mean of their vectors. With own
     embeddings that is a linear map of g_t, and with a shared one the embedding of its mean.
 
+    Beyond the paper: with `spec.taxonomy_evidence`, what a mean rests on is embedded and added to
+    its taxonomy's vector.
+
     Args:
         item: h^m of the fine-granularity module, [batch, window, units].
-        inputs: tensors of the dataset.
+        inputs: tensors of the dataset, see `with_known_means`.
         spec: what they are.
         taxonomy_flags: False ignores taxonomy_missing_flag, as the authors' code does.
         units: width of every vector.
@@ -62,6 +65,11 @@ def attend_to_taxonomies(
         means = in_standard_deviations(
             inputs[own["taxonomy_rate"]], rate or spec, of_rate("scaled_taxonomy_rate", rate)
         )
+        if spec.taxonomy_evidence:
+            # As an item's own clicks are embedded, log(1 + n) E_t, with E of each taxonomy.
+            name = of_rate("taxonomy_evidence_embedding", rate)
+            by_evidence = SequenceEmbedding(units, flags=False, name=name)
+            embedded.append(by_evidence(inputs[own["taxonomy_evidence"]]))
         flags = inputs[own["taxonomy_missing_flag"]]
         if shared:
             embedding = shared[number]

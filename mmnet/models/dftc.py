@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from mmnet.layers.attention import HANAttention
-from mmnet.models.fine_granularity import bounded, model_inputs
+from mmnet.models.fine_granularity import bounded, model_inputs, with_known_means
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import gated_prediction
 from mmnet.models.moment import moment_of, stage_vector
@@ -50,7 +50,7 @@ def dftc(spec: FeatureSpec, options: DftcOptions) -> keras.Model:
         )
     with seeded(options.seed):
         inputs = model_inputs(spec)
-        tensors = bounded(inputs, spec)
+        tensors = with_known_means(bounded(inputs, spec), spec)
         # The steps, disturbed in training. [batch, window, units]
         steps = step_vectors(tensors, spec, options)
         # Where they went. [batch, units]

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from mmnet import checks
-from mmnet.models.fine_granularity import bounded, model_inputs
+from mmnet.models.fine_granularity import bounded, model_inputs, with_known_means
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import gated_prediction
 from mmnet.models.moment import moment_of
@@ -40,7 +40,7 @@ def encoder_decoder(spec: FeatureSpec, options: EncoderDecoderOptions) -> keras.
     units = options.units
     with seeded(options.seed):
         inputs = model_inputs(spec)
-        tensors = bounded(inputs, spec)
+        tensors = with_known_means(bounded(inputs, spec), spec)
         # The steps, disturbed in training. [batch, window, units]
         steps = step_vectors(tensors, spec, options)
         # What the encoder keeps of them, and where the decoder starts. [batch, units] each

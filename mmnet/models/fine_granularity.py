@@ -10,6 +10,7 @@ import keras
 from mmnet.layers.bounds import Bounded
 from mmnet.layers.disturbance import HiddenHistory, MultiMode
 from mmnet.layers.embedding import SequenceEmbedding
+from mmnet.layers.evidence import KnownMeans
 from mmnet.models.options import DisturbanceOptions
 from mmnet.schema import HISTORY, LIFETIME, FeatureSpec, RateSpec
 
@@ -31,6 +32,27 @@ def bounded(
         name: Bounded(*limits[name], name=f"bounded_{name}")(one) if name in limits else one
         for name, one in inputs.items()
     }
+
+
+def with_known_means(
+    tensors: dict[str, keras.KerasTensor], spec: FeatureSpec
+) -> dict[str, keras.KerasTensor]:
+    """Hide taxonomy means of unknown evidence, where evidence is an input: see `KnownMeans`.
+
+    Args:
+        tensors: inputs within their limits.
+        spec: description of the tensors.
+
+    Returns:
+        All inputs; the evidence is log(1 + n).
+    """
+    found = dict(tensors)
+    if spec.taxonomies and spec.taxonomy_evidence:
+        for rate in (None, *spec.rates):
+            names = list(spec.sequences(rate.name if rate else "").values())[len(HISTORY) :]
+            layer = KnownMeans(name=of_rate("known_means", rate))
+            found |= zip(names, layer(*(tensors[name] for name in names)), strict=True)
+    return found
 
 
 def in_standard_deviations(rate: keras.KerasTensor, spec: FeatureSpec | RateSpec, name: str):

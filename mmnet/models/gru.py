@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from mmnet import checks
-from mmnet.models.fine_granularity import bounded, model_inputs
+from mmnet.models.fine_granularity import bounded, model_inputs, with_known_means
 from mmnet.models.heads import mixed_prior
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import gated_prediction
@@ -37,7 +37,7 @@ def gru(spec: FeatureSpec, options: GruOptions) -> keras.Model:
     checks.at_least(1, gru_units=gru_units)
     with seeded(options.seed):
         inputs = model_inputs(spec)
-        tensors = bounded(inputs, spec)
+        tensors = with_known_means(bounded(inputs, spec), spec)
         # The steps, disturbed in training. [batch, window, units]
         steps = step_vectors(tensors, spec, options, hide_history=options.head == "smoothed")
         # What they say together: q. [batch, units]

@@ -141,7 +141,7 @@ def mixed_prior(
     """Build the inputs of the mixed head's prior: the taxonomies' trends and the content.
 
     Args:
-        inputs: tensors of the dataset.
+        inputs: tensors of the dataset, see `with_known_means`.
         content: u, c, v as far as the data have them; shared with the direct part.
         history: the item's own, of which nothing is read.
         spec: description of the tensors, and statistics of the rates.
@@ -159,6 +159,8 @@ def mixed_prior(
             )
             if options.taxonomy_flags:
                 trends.append(inputs[own["taxonomy_missing_flag"]])
+            if spec.taxonomy_evidence:
+                trends.append(inputs[own["taxonomy_evidence"]])
         trend = trends[0]
         if len(trends) > 1:
             trend = keras.layers.Concatenate(name="flagged_trend")(trends)

@@ -19,6 +19,7 @@ from mmnet.models.fine_granularity import (
     fine_granularity,
     model_inputs,
     rate_embeddings,
+    with_known_means,
 )
 from mmnet.models.heads import Prior, mixed_prior, part_of, prediction
 from mmnet.models.meta_info import Modality, meta_info
@@ -60,7 +61,7 @@ def mmnet(spec: FeatureSpec, options: MMNetOptions) -> keras.Model:
         )
     with seeded(options.seed):
         inputs = model_inputs(spec)
-        tensors = bounded(inputs, spec)
+        tensors = with_known_means(bounded(inputs, spec), spec)
         # The item's own history: as it is, or all or some of it hidden. [batch, window] each
         own = disturbed_history(tensors, options, spec)
         # The same as vectors. [batch, window, units]

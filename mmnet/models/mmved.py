@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from mmnet import checks
-from mmnet.models.fine_granularity import bounded, model_inputs
+from mmnet.models.fine_granularity import bounded, model_inputs, with_known_means
 from mmnet.models.heads import prediction
 from mmnet.models.meta_info import meta_info
 from mmnet.models.mmnet import modality_name
@@ -48,7 +48,7 @@ def mmved(spec: FeatureSpec, options: MmvedOptions) -> keras.Model:
     units, latent_units = options.units, options.latent_units
     with seeded(options.seed):
         inputs = model_inputs(spec)
-        tensors = bounded(inputs, spec)
+        tensors = with_known_means(bounded(inputs, spec), spec)
         # The steps, disturbed in training. [batch, window, units]
         steps = step_vectors(tensors, spec, options)
         # What they say together. [batch, units]

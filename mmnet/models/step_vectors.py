@@ -49,14 +49,14 @@ def step_vectors(
     Yu et al. (2021) section 6.2: every system gets the same inputs. With s the sd of the observed
     training rates, a step is [y/s, m, g/s, mg] of width 2 + 2 · taxonomies; a missing rate is 0
     and never centred, so that hiding a step does not quietly put the mean there. Further rates are
-    further columns of the step.
+    further columns of the step, and so is the logarithm of what g rests on, if it is an input.
 
     Args:
-        inputs: tensors of the dataset.
+        inputs: tensors of the dataset, see `with_known_means`.
         spec: what they are.
-        options: coarse_granularity=False leaves out g and mg, taxonomy_flags=False leaves out mg,
-            baseline_inputs="rate_only" leaves out everything but y/s, and evidence adds
-            log(1 + clicks).
+        options: coarse_granularity=False leaves out g and all about it,
+            taxonomy_flags=False leaves out mg, baseline_inputs="rate_only" leaves out everything
+            but y/s, and evidence adds log(1 + clicks).
         hide_history: hides the item's own history from the vectors, for `head="smoothed"`.
 
     Raises:
@@ -83,6 +83,8 @@ def step_vectors(
             sequences.append(in_standard_deviations(means, rate or spec, scaled))
             if options.taxonomy_flags:
                 sequences.append(inputs[names["taxonomy_missing_flag"]])
+            if spec.taxonomy_evidence:
+                sequences.append(inputs[names["taxonomy_evidence"]])
     layer = StepLayer(options.units, name="step_layer")
     clicks = evidence[0] if len(evidence) == 1 else evidence
     vectors = layer(sequences, clicks) if options.evidence else layer(sequences)

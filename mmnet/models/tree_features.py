@@ -36,7 +36,8 @@ class TreeFeatures:
     Of the history, as a scenario or a mode left it: rate, log clicks and flag of each step; how
     many steps were seen, and how long ago the last one; its rate; the mean of the rates; the
     clicks of all steps, their pooled rate, and the same shrunk to the prior of all training
-    targets (`smoothed_history.posterior_mean`). Of the taxonomies: rates, flags and means. Of the
+    targets (`smoothed_history.posterior_mean`). Of the taxonomies: rates, flags and means, and what
+    they rest on where that is an input. Of the
     target: the item's age, and the calendar. Of the periods before the window, where they are an
     input: clicks and pooled rate. Of the content: single values as categories, of
     several values the first one so and a column for each frequent one; numbers and vectors as they
@@ -267,6 +268,9 @@ def _history(xp: Any, inputs: Mapping[str, Any], prior: Any) -> Parts:
 
 def _taxonomies(xp: Any, inputs: Mapping[str, Any], spec: FeatureSpec) -> Parts:
     rate, flag = inputs["taxonomy_rate"], inputs["taxonomy_missing_flag"]
+    evidence = inputs[schema.TAXONOMY_EVIDENCE.name] if spec.taxonomy_evidence else None
+    if evidence is not None:  # a mean of unknown evidence is hidden, as in `KnownMeans`
+        flag = xp.where(evidence >= 0, flag, 1.0)
     seen = flag < 1
     shown = xp.where(seen, rate, np.nan)
     count = xp.sum(_float64(xp, seen), axis=1)
@@ -277,6 +281,8 @@ def _taxonomies(xp: Any, inputs: Mapping[str, Any], spec: FeatureSpec) -> Parts:
         found[f"{tensor}_rate"] = shown[:, :, number]
         found[f"{tensor}_flag"] = flag[:, :, number]
         found[f"{tensor}_mean"] = mean[:, number]
+        if evidence is not None:
+            found[f"{tensor}_evidence"] = xp.where(seen, evidence, np.nan)[:, :, number]
     return found
 
 

@@ -25,7 +25,8 @@ def parse(
     A feature has its column's name and its values, flattened row by row: integers for counts,
     floats for numbers, rates and vectors, bytes for text. Several values of one items column may
     be in one feature. An absent feature means that nothing is known: no clicks, taxonomies without
-    observed items, an empty text, a number that is NaN, unknown counts before the window.
+    observed items, means of unknown evidence, an empty text, a number that is NaN, unknown counts
+    before the window.
 
     Args:
         serialized: string [batch].
@@ -53,8 +54,9 @@ def _nothing(name: str, spec: tf.TensorSpec) -> np.ndarray:
     """Returns the value of an absent feature."""
     shape = spec.shape[1:]
     nothing = 0.0
-    if name.startswith(schema.TAXONOMY_MISSING_FLAG.name):  # of any rate
-        nothing = 1.0
+    for main, hidden in schema.HIDDEN.items():
+        if name.startswith(main):  # of any rate
+            nothing = float(hidden)
     if name == CLICKS_BEFORE:
         nothing = UNKNOWN
     elif shape.rank == 0 and spec.dtype.is_floating:  # a number of the items table

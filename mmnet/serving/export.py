@@ -260,7 +260,8 @@ def raw_inputs(fitted: Fitted) -> dict[str, tf.TensorSpec]:
 
     `clicks` and `shares`: int64 [batch, window], the counts of the last periods, 0 without
     clicks; `clicks_<rate>` and `shares_<rate>` of each further rate. `taxonomy_rate`,
-    `taxonomy_missing_flag` (likewise of each rate), `vector_<name>`: as in the tensors.
+    `taxonomy_missing_flag`, with `--inputs=taxonomy_evidence` also `taxonomy_evidence` (likewise of
+    each rate), `vector_<name>`: as in the tensors.
     `item_<column>`: a taxonomy, categorical or text as string [batch] (several values joined by the
     separator of lists, `;` unless `--list_separator` was set, without duplicates, empty if
     unknown; with `--hash_vocabularies` also hashes of values). `number_<column>`: float32 [batch],
@@ -271,7 +272,7 @@ def raw_inputs(fitted: Fitted) -> dict[str, tf.TensorSpec]:
     spec = fitted.spec
     counts = tf.TensorSpec([None, spec.window], tf.int64)
     found = dict.fromkeys(spec.counts(), counts)
-    kept = {schema.TAXONOMY_RATE.name, schema.TAXONOMY_MISSING_FLAG.name}
+    kept = set(spec.hidden()[1])
     for rate in spec.rates:
         found |= dict.fromkeys(spec.counts(rate.name), counts)
         kept |= set(spec.hidden(rate.name)[1])

@@ -179,8 +179,8 @@ def observe(dataset: Dataset, windows: Windows, examples: Examples) -> Values:
 
     Returns:
         `history: ...` (share rate, missing share, clicks), likewise `history of <rate>: ...`,
-        `taxonomy rate: <name>`, `numeric: <name>`, `field: <name>`, `text: <name>` (known words),
-        `vector: <name>` (its length) and `target clicks`.
+        `taxonomy rate: <name>`, `taxonomy evidence: <name>`, `numeric: <name>`, `field: <name>`,
+        `text: <name>` (known words), `vector: <name>` (its length) and `target clicks`.
     """
     spec = dataset.fitted.spec
     parts: dict[str, list[np.ndarray]] = {}
@@ -211,6 +211,9 @@ def _observed(inputs: Mapping[str, np.ndarray], dataset: Dataset) -> Values:
         rates = inputs[schema.TAXONOMY_RATE.name][..., number].astype(np.float64)
         seen = inputs[schema.TAXONOMY_MISSING_FLAG.name][..., number] == 0
         found[f"taxonomy rate: {name}"] = _mean(rates, seen)
+        if spec.taxonomy_evidence:
+            evidence = inputs[schema.TAXONOMY_EVIDENCE.name][..., number].astype(np.float64)
+            found[f"taxonomy evidence: {name}"] = _mean(evidence, evidence >= 0)
     if spec.age:
         age = inputs[schema.AGE.name].astype(np.float64)
         found["age at the target"] = np.where(age >= 0, age, np.nan)

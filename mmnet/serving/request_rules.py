@@ -28,6 +28,12 @@ MAX_EXAMPLE_BYTES = 1 << 20
 """Bytes of one serialized example, vectors and texts included."""
 COUNT = "a whole number of 0 or more, below 2**53"
 FLAGS = (schema.MISSING_FLAG.name, schema.TAXONOMY_MISSING_FLAG.name)
+COUNTED = (schema.CLICKS.name, schema.TAXONOMY_EVIDENCE.name)
+EVIDENCE = (
+    -1.0,
+    schema.LARGEST_COUNT,
+    "a whole number of 0 or more, up to 2**63, or -1 if unknown",
+)
 ROUNDING = 1e-4
 """By how much a rate of float32 may pass 100 percent: its own rounding there is 8e-6."""
 
@@ -139,6 +145,7 @@ def of(fitted: Fitted | None, columns: Mapping[str, tf.TensorSpec]) -> Rules:
     flags = (0.0, 1.0, "0 or 1")
     limits: dict[str, tuple[float, float, str]] = {}
     whole: set[str] = set()
+    absent: list[Mapping[str, float]] = []
     all_rates = ("", *(rate.name for rate in spec.rates))
     for rate in all_rates:
         names = spec.sequences(rate)
@@ -148,8 +155,10 @@ def of(fitted: Fitted | None, columns: Mapping[str, tf.TensorSpec]) -> Rules:
             for main, own in names.items()
             if main != schema.CLICKS.name
         }
-        whole |= {own for main, own in names.items() if main in (schema.CLICKS.name, *FLAGS)}
-    absent: list[dict[str, float]] = []
+        if of_means := names.get(schema.TAXONOMY_EVIDENCE.name):
+            limits[of_means] = EVIDENCE
+            absent.append({of_means: schema.HIDDEN[schema.TAXONOMY_EVIDENCE.name]})
+        whole |= {own for main, own in names.items() if main in (*COUNTED, *FLAGS)}
     for rate in all_rates[1:]:
         own, trends = spec.hidden(rate)
         absent += [own | dict.fromkeys(spec.counts(rate), 0), trends]

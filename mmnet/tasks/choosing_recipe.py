@@ -284,7 +284,8 @@ def with_inputs(dataset: Dataset, flags: TrainConfig) -> Dataset:
     """Restrict a dataset to the inputs of a candidate.
 
     Ages, the calendar and lifetimes are made of the same arrays as everything else, batch by
-    batch, so that leaving one out changes what is fitted, and no array.
+    batch, and the evidence of taxonomies has channels of its own, so that leaving one out changes
+    what is fitted, and no array.
     """
     task, spec = dataset.fitted.task, dataset.fitted.spec
     if set(flags.inputs) == set(task.inputs):
@@ -292,6 +293,8 @@ def with_inputs(dataset: Dataset, flags: TrainConfig) -> Dataset:
     changed: dict[str, Any] = {"age": None} if "age" not in flags.inputs else {}
     changed |= {"cycles": ()} if "calendar" not in flags.inputs else {}
     changed |= {"lifetime": None} if "lifetime" not in flags.inputs else {}
+    if "taxonomy_evidence" not in flags.inputs:
+        changed["taxonomy_evidence"] = False
     fitted = dataset.fitted.model_copy(
         update={
             "spec": spec.model_copy(update=changed),

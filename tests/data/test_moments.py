@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from mmnet.checks import InputError
 from mmnet.config import TableFlags, TaskFlags
-from mmnet.data import moments, pipeline
+from mmnet.data import input_tables, moments, pipeline
 from mmnet.data.calendars import Calendar, calendar_of_times
 from mmnet.data.counts import NO_PERIOD
 from mmnet.data.splits import Examples
@@ -72,6 +72,20 @@ def test_ids_tell_seen_values_from_unseen_and_untold_ones():
     target = np.array([0, 1, 2, NO_PERIOD])
     found = moments.tensors(spec, DAYS, target, target)
     assert found["target_weekday"].numpy().tolist() == [2, 3, 1, 0]
+
+
+@pytest.mark.parametrize("read", [input_tables.open_tables, input_tables.load_tables])
+def test_evidence_of_no_taxonomies_is_refused_before_a_table_is_read(read):
+    task = TaskFlags(inputs=("age", "taxonomy_evidence"))
+    flags = TableFlags(counts="missing.csv", items="missing.csv")
+    with pytest.raises(InputError) as caught:
+        read(flags, task)
+    assert str(caught.value) == (
+        "--inputs=taxonomy_evidence is about the means of taxonomies, and --taxonomies is not "
+        "given; name their columns there, or remove taxonomy_evidence from --inputs"
+    )
+    with pytest.raises(InputError, match="missing"):
+        read(flags.model_copy(update={"taxonomies": ("creator",)}), task)
 
 
 # ------------------------------------------------------------------------------------- a log

@@ -28,6 +28,7 @@ FIRST_TARGETS = (1, 11, 12)  # 12 target periods, 8:1:1
 
 def task(**flags):
     small = {"window": 3, "min_target_clicks": 1, "min_test_rows": 1, "text_tokens": 3}
+    small["inputs"] = ("taxonomy_evidence",)
     return TaskFlags(**small | flags)
 
 
@@ -131,12 +132,14 @@ def test_counts_of_the_training_span_do_move_what_is_fitted():
 # ------------------------------------------------------------------- the item itself (L1)
 
 
-def taxonomy_inputs_move(taxonomy_mean, item, seed):
+def taxonomy_inputs_move(taxonomy_mean, item, seed, weighting="items"):
     """Whether an item's own past counts show in its own taxonomy inputs."""
     clicks = np.full((ITEMS, PERIODS), 8)
     shares = np.random.default_rng(0).integers(0, 9, (ITEMS, PERIODS))
     fitted = pipeline.prepare(
-        tables_of(clicks, shares), FLAGS, task(taxonomy_mean=taxonomy_mean)
+        tables_of(clicks, shares),
+        FLAGS,
+        task(taxonomy_mean=taxonomy_mean, taxonomy_weighting=weighting),
     ).fitted
     rng = np.random.default_rng(seed)
     other_clicks, other_shares = clicks.copy(), shares.copy()
@@ -147,13 +150,14 @@ def taxonomy_inputs_move(taxonomy_mean, item, seed):
         for panel in ((clicks, shares), (other_clicks, other_shares))
     ]
     assert (found[0]["share_rate"][item] != found[1]["share_rate"][item]).any()
-    names = ("taxonomy_rate", "taxonomy_missing_flag")
+    names = ("taxonomy_rate", "taxonomy_missing_flag", "taxonomy_evidence")
     return any((found[0][name][item] != found[1][name][item]).any() for name in names)
 
 
 @pytest.mark.parametrize("item", range(ITEMS))
 def test_an_items_own_counts_do_not_show_in_its_taxonomy_inputs(item):
-    assert not taxonomy_inputs_move("leave_one_out", item, seed=item)
+    weighting = ("items", "clicks")[item % 2]
+    assert not taxonomy_inputs_move("leave_one_out", item, seed=item, weighting=weighting)
 
 
 def test_with_the_papers_mean_a_lone_tag_shows_the_item_its_own_rate():
@@ -334,7 +338,8 @@ def test_an_items_own_counts_show_in_no_taxonomy_inputs_of_any_rate(item):
         for of in (panels_of, changed)
     ]
     assert (found[0]["share_rate_like"][item] != found[1]["share_rate_like"][item]).any()
-    for name in ("taxonomy_rate", "taxonomy_rate_like", "taxonomy_missing_flag_like"):
+    moves = ("taxonomy_rate", "taxonomy_rate_like", "taxonomy_missing_flag_like")
+    for name in (*moves, "taxonomy_evidence", "taxonomy_evidence_like"):
         np.testing.assert_array_equal(found[0][name][item], found[1][name][item])
     others = np.arange(ITEMS) != item
     assert (found[0]["taxonomy_rate_like"][others] != found[1]["taxonomy_rate_like"][others]).any()

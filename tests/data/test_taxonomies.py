@@ -17,6 +17,8 @@ from mmnet.data.counts_reading import LARGEST_RATE_SUM
 from mmnet.data.share_rates import FIXED_POINT
 from mmnet.data.tables import Table
 
+EVIDENCE = {"inputs": ("taxonomy_evidence",)}
+
 
 def panel(clicks, shares, release=None):
     clicks, shares = np.asarray(clicks, np.int64), np.asarray(shares, np.int64)
@@ -29,13 +31,14 @@ def tagged(*tags):
 
 
 def taxonomy_means(
-    made, items, *, num_shards=1, min_clicks=1, leave_one_out=True, weighting="items"
+    made, items, *, num_shards=1, min_clicks=1, leave_one_out=True, weighting="items", inputs=()
 ):
     """Means of the one taxonomy of a panel, which is cut into shards."""
     task = TaskFlags(
         min_clicks=min_clicks,
         taxonomy_mean="leave_one_out" if leave_one_out else "paper",
         taxonomy_weighting=weighting,
+        inputs=inputs,
     )
     borders = np.linspace(0, len(items), num_shards + 1).astype(int)
     rows = [slice(a, b) for a, b in itertools.pairwise(borders)]
@@ -43,8 +46,8 @@ def taxonomy_means(
     (found,) = taxonomies.fit(
         ["tags"], task, made.num_periods, lambda column: iter(parts), num_shards
     )
-    rates, flags = zip(*found.means_of_shards(parts, num_shards), strict=True)
-    return np.concatenate(rates), np.concatenate(flags)
+    made_of = zip(*found.means_of_shards(parts, num_shards), strict=True)
+    return tuple(map(np.concatenate, made_of))
 
 
 @st.composite
@@ -120,7 +123,7 @@ def test_the_items_that_are_computed_at_a_time_change_no_bit(num_shards, weighti
     clicks = draw.integers(0, 9, (40, 5))
     made = panel(clicks, draw.integers(0, clicks + 1))
     tags = tagged(*(draw.choice([*"abcdefgh"], draw.integers(0, 6), False) for _ in range(40)))
-    how = {"num_shards": num_shards, "weighting": weighting}
+    how = {"num_shards": num_shards, "weighting": weighting, **EVIDENCE}
     whole = taxonomy_means(made, tags, **how)
     computed = []
     of_items = taxonomies.Taxonomy._terms
@@ -132,8 +135,9 @@ def test_the_items_that_are_computed_at_a_time_change_no_bit(num_shards, weighti
     # Room for ten values or items in five periods; no item has more than five values.
     monkeypatch.setattr(taxonomies, "PIECE_BYTES", 10 * 5 * taxonomies.PAIR_BYTES)
     cut = taxonomy_means(made, tags, **how)
-    np.testing.assert_array_equal(whole[0], cut[0])
-    np.testing.assert_array_equal(whole[1], cut[1])
+    assert len(whole) == len(cut) == 3
+    for one, other in zip(whole, cut, strict=True):
+        np.testing.assert_array_equal(one, other)
     assert sum(computed) == 2 * 40  # each item for the sums and for the means
     assert 1 < max(computed) < 10
 
@@ -152,6 +156,27 @@ def test_sums_of_new_values_are_added_in_place():
     assert found.numbers == {"a": 0, "b": 1, "c": 2, "d": 3}
     np.testing.assert_array_equal(found.sums[:, 0] / FIXED_POINT, [10 + 20, 20 + 10, 20, 10])
     np.testing.assert_array_equal(found.counts[:, 0], [2, 2, 1, 1])
+
+
+@settings(deadline=None, max_examples=20)
+@given(worlds(), st.integers(1, 3), st.booleans(), st.sampled_from(["items", "clicks"]))
+def test_evidence_is_counted_by_a_loop(world, min_clicks, leave_one_out, weighting):
+    made, tags = world
+    how = {"min_clicks": min_clicks, "leave_one_out": leave_one_out, "weighting": weighting}
+    rate, flag, evidence = taxonomy_means(made, tagged(*tags), **how, **EVIDENCE)
+    plain = taxonomy_means(made, tagged(*tags), **how)
+    np.testing.assert_array_equal(rate, plain[0])
+    np.testing.assert_array_equal(flag, plain[1])
+    for item, t in np.ndindex(evidence.shape):
+        found = 0
+        for tag in tags[item]:
+            for other in range(len(tags)):
+                seen = made.clicks[other, t] >= min_clicks and t >= made.release[other]
+                if seen and tag in tags[other] and not (leave_one_out and other == item):
+                    found += made.clicks[other, t] if weighting == "clicks" else 1
+        assert evidence[item, t] == found
+    assert evidence.dtype == np.float32
+    np.testing.assert_array_equal(evidence == 0, flag == 1)
 
 
 # Rates of the three items in the one period: 10, 20 and 60 percent.
@@ -325,6 +350,21 @@ def test_means_have_the_bits_of_whole_numbers_rounded_once(world, leave_one_out,
         total = sum(found) if found else mean(others) if others else 0
         wanted = np.float32(float(total) / max(1, len(found)) / FIXED_POINT)
         assert rate[item, t] == wanted
+
+
+@settings(deadline=None, max_examples=15)
+@given(largest_worlds(), st.booleans())
+def test_the_largest_evidence_is_rounded_once(world, leave_one_out):
+    made, tags = world
+    how = {"leave_one_out": leave_one_out, "weighting": "clicks"}
+    *_, evidence = taxonomy_means(made, tagged(*map(";".join, tags)), **how, **EVIDENCE)
+    clicks = made.clicks[:, 0].tolist()
+    of_tags = [set(of_item) for of_item in tags]
+    for item, own in enumerate(of_tags):
+        others = [i for i in range(len(tags)) if not leave_one_out or i != item]
+        wanted = sum(clicks[i] * len(own & of_tags[i]) for i in others)
+        # Of a whole number float64 keeps 53 bits, and float32 then 24.
+        assert evidence[item, 0] == np.float32(float(wanted))
 
 
 def test_an_items_mean_over_a_thousand_values_does_not_overflow():

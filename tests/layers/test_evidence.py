@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from mmnet.layers.evidence import LARGEST_CENTRE, PriorClicks, SmoothedRate, TaxonomyCentre
+from mmnet.layers.evidence import (
+    LARGEST_CENTRE,
+    KnownMeans,
+    PriorClicks,
+    SmoothedRate,
+    TaxonomyCentre,
+)
 from tests.conformance import check_layer
 
 WINDOW = 3
@@ -245,3 +251,23 @@ def test_a_centre_refuses_to_broadcast():
 
 def test_taxonomy_centre_conforms(tmp_path):
     check_layer(TaxonomyCentre(2, 4, 50, link="logit"), MEANS, NO_MEAN, tmp_path=tmp_path)
+
+
+# ------------------------------------------------------------------------- evidence of means
+
+
+def test_a_mean_of_unknown_evidence_is_hidden(tmp_path):
+    rate = np.float32([[[2, 3], [4, 5]]])
+    missing = np.float32([[[0, 0], [0, 1]]])
+    evidence = np.float32([[[9, -1], [-1, 0]]])
+    found = KnownMeans()(rate, missing, evidence)
+    np.testing.assert_array_equal(found[0], [[[2, 0], [0, 5]]])
+    np.testing.assert_array_equal(found[1], [[[0, 1], [1, 1]]])
+    # A rounding of float32.
+    np.testing.assert_allclose(found[2], [[[np.log(10), 0], [0, 0]]], rtol=1e-6)
+    check_layer(KnownMeans(), rate, missing, evidence, tmp_path=tmp_path)
+
+
+def test_evidence_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match="taxonomy_evidence"):
+        KnownMeans()(np.ones((1, 3, 2)), np.ones((1, 3, 2)), np.ones((1, 3, 1)))

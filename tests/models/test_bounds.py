@@ -33,6 +33,7 @@ SPEC = tiny.SPEC.model_copy(
         "age": AgeSpec(since="release", hidden=True),
         "cycles": (CycleSpec(name="weekday", seen=(0, 1, 2)),),
         "lifetime": LifetimeSpec(log_start=0),
+        "taxonomy_evidence": True,
     }
 )
 BATCH = tiny.batch(SPEC, examples=ROWS)

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import pytest
 
+from mmnet.evaluation import scenarios
+from mmnet.models import REGISTRY
 from mmnet.models.mmnet import granularity_names, mmnet
 from mmnet.models.options import MMNetOptions
 from mmnet.schema import FeatureSpec
@@ -11,9 +13,13 @@ from tests.conformance import check_model
 from tests.models.tiny import SEVERAL as FULL
 from tests.models.tiny import batch
 
+NETWORKS = ("mmnet", "gru", "encoder_decoder", "mmved", "dftc", "transformer")
 SMALL = {"units": 4, "field_width": 2}
 SEVERAL = FULL.model_copy(update={"fields": (), "numerics": (), "texts": (), "vectors": ()})
 SPEC = SEVERAL.model_copy(update={"horizons": (), "rates": ()})
+EVIDENCE, SEVERAL_EVIDENCE = (
+    spec.model_copy(update={"taxonomy_evidence": True}) for spec in (SPEC, SEVERAL)
+)
 SHARED, TWO = {"shared_embedding": True}, {"two_granularities": True}
 
 
@@ -45,15 +51,20 @@ def by_hand(model, inputs, spec, options):
             if options.get("evidence"):
                 item += np.log(1 + of_step["clicks"]) * own["evidence_vectors"][step]
             for k in range(2):
+                known = of_step.get("taxonomy_evidence", np.ones(2))[k] >= 0
                 if options.get("shared_embedding"):
                     value, flags = own["value_vectors"][step], own["flag_vectors"]
                 else:
                     its = weights(model, f"taxonomy_embedding{suffix}")
                     value = its["value_vectors"][step, k]
                     flags = its["flag_vectors"][:, k] if "flag_vectors" in its else None
-                taxonomies[k] += of_step["taxonomy_rate"][k] / sd * value
+                taxonomies[k] += known * of_step["taxonomy_rate"][k] / sd * value
                 if options.get("taxonomy_flags", True):
-                    taxonomies[k] += flags[int(of_step["taxonomy_missing_flag"][k])]
+                    taxonomies[k] += flags[int(of_step["taxonomy_missing_flag"][k]) if known else 1]
+                if "taxonomy_evidence" in of_step and known:
+                    its = weights(model, f"taxonomy_evidence_embedding{suffix}")
+                    evidence = np.log(1 + of_step["taxonomy_evidence"][k])
+                    taxonomies[k] += evidence * its["value_vectors"][step, k]
         others = [(taxonomies[0] + taxonomies[1]) / 2]
         granularities = [item, *(others if options.get("two_granularities") else taxonomies)]
         hidden = [np.tanh(x @ attention["kernel"] + attention["bias"]) for x in granularities]
@@ -71,10 +82,14 @@ def by_hand(model, inputs, spec, options):
         (SPEC, SHARED | {"taxonomy_flags": False}),
         (SPEC, TWO),
         (SEVERAL, SHARED | TWO),
+        (EVIDENCE, {"evidence": True}),
+        (SEVERAL_EVIDENCE, SHARED),
     ],
 )
 def test_a_step_is_what_the_equations_say(spec, options):
     model, inputs = network(spec, **options), batch(spec, examples=3)
+    if spec.taxonomy_evidence:
+        inputs["taxonomy_evidence"][0, ::2] = -1
     layer = model.get_layer("granularity_attention")
     found = keras.Model(model.input, layer.output)(inputs)
     # Sums of some ten products of about 1 in float32.
@@ -97,6 +112,43 @@ def test_a_prior_beside_a_hidden_history_learns_the_shared_vectors_from_taxonomi
     np.testing.assert_array_equal(prior(inputs), before)
     inputs["taxonomy_rate"] += 1
     assert (np.asarray(prior(inputs)) != before).all()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_reads_the_evidence_and_hides_a_mean_without_it(name):
+    head = {"head": "mixed"} if name in ("gru", "transformer") else {}
+    model = REGISTRY[name](EVIDENCE, units=8, field_width=2, **head)
+    inputs = batch(EVIDENCE, examples=4)
+    inputs["taxonomy_missing_flag"][:] = 0
+    before = np.asarray(model(inputs))
+    more = inputs | {"taxonomy_evidence": inputs["taxonomy_evidence"] * 9 + 5}
+    assert (np.asarray(model(more)) != before).all()
+    unknown = inputs | {"taxonomy_evidence": np.full_like(inputs["taxonomy_evidence"], -1)}
+    gone = scenarios.remove(inputs, scenarios.outages(EVIDENCE)["taxonomies"])
+    hidden = np.asarray(model(unknown))
+    wanted = model({name: np.asarray(tensor) for name, tensor in gone.items()})
+    np.testing.assert_array_equal(hidden, wanted)
+    none = inputs | {"taxonomy_evidence": np.zeros_like(inputs["taxonomy_evidence"])}
+    assert (hidden != before).all()
+    assert (hidden != np.asarray(model(none))).all()
+
+
+def test_the_prior_of_the_mixed_head_reads_the_evidence():
+    model, inputs = network(EVIDENCE, head="mixed", units=8), batch(EVIDENCE)
+    prior = keras.Model(model.input, model.get_layer("prior_mlp").output)
+    more = inputs | {"taxonomy_evidence": inputs["taxonomy_evidence"] * 9 + 5}
+    assert (np.asarray(prior(inputs)) != np.asarray(prior(more))).any(axis=1).all()
+
+
+@pytest.mark.parametrize("options", [{"coarse_granularity": False}, {}])
+def test_a_network_that_reads_no_taxonomies_reads_no_evidence(options):
+    spec = EVIDENCE if options else EVIDENCE.model_copy(update={"taxonomies": ()})
+    model = mmnet(spec, MMNetOptions(**SMALL | options))
+    inputs = batch(spec)
+    changed = {
+        name: array + 7 * name.startswith("taxonomy_evidence") for name, array in inputs.items()
+    }
+    np.testing.assert_array_equal(model(inputs), model(changed))
 
 
 def test_a_single_taxonomy_is_one_granularity_already():

@@ -23,6 +23,7 @@ def spec_of(window):
             "age": AgeSpec(since="release", hidden=True),
             "cycles": (CycleSpec(name="weekday", seen=(0, 1)),),
             "lifetime": LifetimeSpec(log_start=0),
+            "taxonomy_evidence": True,
             "numerics": (*tiny.SPEC.numerics, NumericSpec(name="size", mean=0.0, sd=1.0)),
         }
     )
@@ -37,6 +38,7 @@ def batch(spec, examples=EXAMPLES):
         (2, "text_title", 0),
         (3, "vector_cover", 0),
         (4, "field_tags", 1),
+        (5, "taxonomy_evidence", -1),
     ):
         found[name][start::20] = absent
     found["clicks"][::3] *= 54_321  # logarithms of such counts are rounded to few values
@@ -94,6 +96,22 @@ def test_means_are_summed_in_the_order_of_numpy(window):
     pooled = (inputs["share_rate"] * inputs["clicks"]).sum(axis=1) / np.maximum(clicks, 1)
     np.testing.assert_array_equal(columns["pooled_rate"], np.where(some, pooled, np.nan))
     np.testing.assert_array_equal(columns["log_total_clicks"], np.log1p(clicks))
+
+
+def test_what_a_mean_rests_on_is_read_as_it_is_and_hides_the_mean_where_it_is_unknown(both):
+    features, inputs = both
+    columns = features.columns(inputs)
+    evidence, flag = inputs["taxonomy_evidence"], inputs["taxonomy_missing_flag"]
+    seen = (evidence >= 0) & (flag < 1)
+    assert (evidence[5::20] == -1).all()
+    for step in (0, features.spec.window - 1):
+        for number, name in enumerate(("category", "tags")):
+            at = (slice(None), step, number)
+            for column, values in (("evidence", evidence), ("rate", inputs["taxonomy_rate"])):
+                found = columns[f"taxonomy_{name}_{column}_{step}"]
+                np.testing.assert_array_equal(found, np.where(seen, values, np.nan)[at])
+            found = columns[f"taxonomy_{name}_flag_{step}"]
+            np.testing.assert_array_equal(found, np.where(evidence < 0, 1, flag)[at])
 
 
 def test_a_column_has_the_name_that_it_had(both):

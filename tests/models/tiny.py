@@ -55,7 +55,7 @@ def batch(spec=SPEC, examples=4, seed=0):
             found[name] = draw.integers(0, 2, shape).astype(dtype)
         elif name == "earlier_clicks":
             found[name] = draw.integers(-1, 90, shape).astype(dtype)
-        elif name == "clicks":
+        elif name in ("clicks", "taxonomy_evidence"):
             found[name] = draw.poisson(50, shape).astype(dtype)
         else:
             found[name] = draw.normal(size=shape).astype(dtype)
@@ -63,6 +63,8 @@ def batch(spec=SPEC, examples=4, seed=0):
     found["clicks"] *= 1 - found["missing_flag"]
     if "taxonomy_rate" in found:
         found["taxonomy_rate"] *= 1 - found["taxonomy_missing_flag"]
+    if "taxonomy_evidence" in found:
+        found["taxonomy_evidence"] *= 1 - found["taxonomy_missing_flag"]
     for rate in spec.rates:
         _fill_rate(found, spec.sequences(rate.name), draw)
     return found
@@ -72,13 +74,15 @@ def _fill_rate(found, names, draw):
     """Random sequences of a further rate, a third of the main one, with flags of its own."""
     for flag, *others in (
         ("missing_flag", "share_rate", "clicks"),
-        ("taxonomy_missing_flag", "taxonomy_rate"),
+        ("taxonomy_missing_flag", "taxonomy_rate", "taxonomy_evidence"),
     ):
         if flag in names:
             shape = found[names[flag]].shape
             found[names[flag]] = (draw.random(shape) < 0.2).astype("float32")
-            for name in others:
+            for name in (one for one in others if one in names):
                 values = (
-                    draw.poisson(30, shape) if name == "clicks" else draw.gamma(3, 1 / 3, shape)
+                    draw.gamma(3, 1 / 3, shape)
+                    if name.endswith("rate")
+                    else draw.poisson(30, shape)
                 )
                 found[names[name]] = (values * (1 - found[names[flag]])).astype("float32")

@@ -45,8 +45,8 @@ def tables(directory, items=ITEMS, seed=0):
 
 TASK = (
     *("--also_predict=like", "--rate=like=likes/views", "--horizon=1,3", "--window=4"),
-    *("--taxonomies=category", "--numerics=duration", "--inputs=age", "--min_test_rows=1"),
-    "--min_target_clicks=5",
+    *("--taxonomies=category", "--numerics=duration", "--min_test_rows=1"),
+    *("--inputs=age,taxonomy_evidence", "--min_target_clicks=5"),
 )
 
 

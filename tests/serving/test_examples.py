@@ -12,6 +12,7 @@ COLUMNS = {
     "clicks": tf.TensorSpec([None, 2], tf.int64),
     "taxonomy_rate": tf.TensorSpec([None, 2, 3], tf.float32),
     "taxonomy_missing_flag": tf.TensorSpec([None, 2, 3], tf.float32),
+    "taxonomy_evidence_like": tf.TensorSpec([None, 2, 3], tf.float32),
     "item_tags": tf.TensorSpec([None], tf.string),
     "number_duration": tf.TensorSpec([None], tf.float32),
 }
@@ -27,6 +28,7 @@ def test_an_empty_example_is_an_item_of_which_nothing_is_known():
     np.testing.assert_array_equal(found["clicks"], [[0, 0]])
     np.testing.assert_array_equal(found["taxonomy_rate"], np.zeros((1, 2, 3)))
     np.testing.assert_array_equal(found["taxonomy_missing_flag"], np.ones((1, 2, 3)))
+    np.testing.assert_array_equal(found["taxonomy_evidence_like"], -np.ones((1, 2, 3)))
     np.testing.assert_array_equal(found["item_tags"], [b""])
     np.testing.assert_array_equal(found["number_duration"], [np.nan])
 

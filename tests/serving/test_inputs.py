@@ -114,7 +114,7 @@ ITEMS, DAYS, WINDOW = 300, 45, 3
 
 @pytest.fixture(scope="module", params=["release", "first_click"])
 def of_days(request, tmp_path_factory):
-    """A dataset of daily counts that reads ages and weekdays, and the flags of its tables."""
+    """A dataset of daily counts with all of `--inputs`, and the flags of its tables."""
     place, draws = tmp_path_factory.mktemp("days"), np.random.default_rng(0)
     start = datetime.date(2024, 2, 20)
     first = draws.integers(0, DAYS, ITEMS)
@@ -130,18 +130,22 @@ def of_days(request, tmp_path_factory):
     }
     pd.DataFrame(counts).to_csv(place / "counts.csv", index=False)
     released = [start + datetime.timedelta(int(one) - 2) if one % 5 else None for one in first]
-    items = pd.DataFrame({"item_id": [f"i{one}" for one in range(ITEMS)], "day": released})
-    items.to_csv(place / "items.csv", index=False)
+    items = {"item_id": [f"i{one}" for one in range(ITEMS)], "day": released}
+    items["creator"] = [f"c{one // 7}" if one % 11 else "" for one in range(ITEMS)]
+    items["tags"] = [f"t{one % 5};t{one % 3}" for one in range(ITEMS)]
+    pd.DataFrame(items).to_csv(place / "items.csv", index=False)
     flags = TableFlags(
         counts=str(place / "counts.csv"),
         items=str(place / "items.csv"),
         release="day" if request.param == "release" else "",
+        taxonomies=("creator", "tags"),
     )
     task = TaskFlags(
         window=WINDOW,
         min_target_clicks=1,
         min_test_rows=1,
-        inputs=("age", "calendar", "lifetime"),
+        inputs=("age", "calendar", "lifetime", "taxonomy_evidence"),
+        taxonomy_weighting="clicks" if request.param == "release" else "items",
     )
     return pipeline.prepare(input_tables.load_tables(flags, task), flags, task), flags
 
@@ -149,7 +153,8 @@ def of_days(request, tmp_path_factory):
 def test_the_moment_is_the_same_in_training_scoring_and_requests(of_days, tmp_path):
     data, flags = of_days
     windows, fitted = Windows(data), data.fitted
-    names = ("age", "age_at_least", "target_weekday", "earlier_rate", "earlier_clicks")
+    names = ["age", "age_at_least", "target_weekday", "earlier_rate", "earlier_clicks"]
+    names += ["taxonomy_rate", "taxonomy_missing_flag", "taxonomy_evidence"]
     everyone = np.arange(ITEMS, dtype=np.int32)
     servable = Servable(mmnet(fitted.spec, MMNetOptions(units=2, field_width=2)), fitted)
     read = tf.function(servable.read, autograph=False)
@@ -179,6 +184,52 @@ def test_the_moment_is_the_same_in_training_scoring_and_requests(of_days, tmp_pa
             np.testing.assert_array_equal(found[name], hidden[name])
         rows += ITEMS
     assert rows > 10_000
+
+
+def test_what_happens_after_the_window_changes_nothing_of_the_evidence(of_days, tmp_path):
+    """Other counts after t; items that are released then, of old and new creators, or removed."""
+    data, flags = of_days
+    last = DAYS // 2
+    as_of = str(data.panel.label(last))
+    counts, items = pd.read_csv(flags.counts), pd.read_csv(flags.items)
+    later = counts["period"] > as_of
+    first = counts.groupby("item_id")["period"].min()
+    released = items.set_index("item_id")["day"].fillna(first) if flags.release else first
+    gone = [item for item in first.index[first > as_of] if released[item] > as_of][::2]
+    assert len(gone) > 20
+    counts.loc[later, "clicks"] = counts.loc[later, "clicks"] * 3 + 1
+    day = str(data.panel.label(last + 1))
+    new = pd.DataFrame({"item_id": [f"n{one}" for one in range(50)], "day": day, "tags": "t0"})
+    new["creator"] = [f"c{one}" for one in range(50)]
+    of_new = pd.DataFrame({"item_id": new["item_id"], "period": day, "clicks": 9, "shares": 4})
+    counts = pd.concat([counts[~counts["item_id"].isin(gone)], of_new])
+    items = pd.concat([items[~items["item_id"].isin(gone)], new])
+    changed = {"counts": str(tmp_path / "counts.csv"), "items": str(tmp_path / "items.csv")}
+    counts.to_csv(changed["counts"], index=False)
+    items.to_csv(changed["items"], index=False)
+    tables = flags.model_copy(update=changed)
+    made = []
+    again = pipeline.transform(input_tables.load_tables(tables), data.fitted)
+    for number, source in enumerate(
+        (
+            DatasetSource(data, data.fitted),
+            TableSource(input_tables.open_tables(tables), data.fitted),
+            DatasetSource(again, data.fitted),
+        )
+    ):
+        place = tmp_path / str(number)
+        place.mkdir()
+        source.survey(as_of, place)
+        inputs = source.inputs(place)
+        (piece,) = inputs.pieces(len(source.items))
+        ids = piece.data["item_id"].to_pylist()
+        kept = [ids.index(f"i{one}") for one in range(ITEMS) if f"i{one}" not in gone]
+        read = inputs.history(piece) | inputs.static(piece)
+        made.append({name: read[name][kept] for name in data.fitted.spec.tensors()})
+    assert made[0]["taxonomy_evidence"].max() > 1
+    for other in made[1:]:
+        for name, array in made[0].items():
+            np.testing.assert_array_equal(other[name], array, err_msg=name)
 
 
 def test_counts_that_begin_later_are_scored_without_what_reads_them(of_days, tmp_path):

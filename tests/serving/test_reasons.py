@@ -26,7 +26,10 @@ def same(found, wanted):
         np.testing.assert_array_equal(found[name], array)
 
 
-@pytest.mark.parametrize("spec", [SPEC, tiny.SEVERAL], ids=["one output", "several"])
+EVIDENCE = tiny.SEVERAL.model_copy(update={"taxonomy_evidence": True})
+
+
+@pytest.mark.parametrize("spec", [SPEC, EVIDENCE], ids=["one output", "several"])
 def test_hidden_inputs_are_those_of_the_evaluation(spec):
     """A reason is what the report's table of lost inputs and its cold start show."""
     lost, batch = scenarios.outages(spec), tiny.batch(spec)

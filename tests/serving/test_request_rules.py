@@ -12,6 +12,7 @@ SPEC = FeatureSpec(
     window=2,
     horizon=1,
     taxonomies=("category",),
+    taxonomy_evidence=True,
     numerics=(NumericSpec(name="duration", mean=0.0, sd=1.0),),
 )
 COLUMNS = {
@@ -48,6 +49,9 @@ def rules(**flags):
         ({"share_rate": np.array([[100.0, 0]], np.float32)}, ""),
         ({"share_rate": np.array([[100.1, 0]], np.float32)}, "a rate in percent, from 0 to 100."),
         ({"taxonomy_rate": np.array([[[-1.0]]])}, "taxonomy_rate[0][0][0] must be a rate"),
+        ({"taxonomy_evidence": np.array([[[-1.0], [2.0**63]]])}, ""),
+        ({"taxonomy_evidence": np.array([[[-2.0]]])}, "taxonomy_evidence[0][0][0] must be a whole"),
+        ({"taxonomy_evidence": np.array([[[0.5]]])}, "or -1 if unknown. Received: 0.5"),
         ({"missing_flag": np.array([[0.5, 1.0]])}, "missing_flag[0][0] must be 0 or 1"),
         ({"item_tags": np.array([b"x" * 65_537], object)}, "a text may have 65,536 bytes"),
         ({"item_tags": np.array([b"x" * 65_536] * 129, object)}, "8,388,608 bytes together"),

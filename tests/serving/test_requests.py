@@ -363,14 +363,16 @@ def test_the_history_of_a_further_rate_may_be_left_out_and_is_then_hidden(severa
         if one.signature == "raw_columns" and len(one.inputs["clicks"]) > 1
     )
     of_like = ["clicks_like", "shares_like", "taxonomy_rate_like", "taxonomy_missing_flag_like"]
+    of_like.append("taxonomy_evidence_like")
     given = {
         name: [one.decode() for one in array] if array.dtype == object else array.tolist()
         for name, array in batch.inputs.items()
         if name not in of_like
     }
     read = requests.from_tf_serving({"inputs": given}, specs, rules=rules)
+    nothing = {"taxonomy_missing_flag_like": 1, "taxonomy_evidence_like": -1}
     for name in of_like:
-        assert (read[name] == (name == "taxonomy_missing_flag_like")).all()
+        assert (read[name] == nothing.get(name, 0)).all()
     scored = signature(**read)
     outputs = fitted.spec.outputs()
     answer = requests.to_tf_serving(
@@ -387,3 +389,35 @@ def test_the_history_of_a_further_rate_may_be_left_out_and_is_then_hidden(severa
     half = given | {"clicks_like": batch.inputs["clicks_like"].tolist()}
     with pytest.raises(RequestError, match="input 'shares_like' is missing"):
         requests.from_tf_serving({"inputs": half}, specs, rules=rules)
+
+
+def test_a_request_without_evidence_is_valid_and_its_means_are_hidden(several_outputs):
+    loaded, fitted = export.load(several_outputs / "export")
+    signature = loaded.signatures["raw_columns"]
+    specs = requests.input_specs(signature)
+    rules = request_rules.of(fitted, specs)
+    batch = next(
+        one
+        for one in golden.read(several_outputs / "export" / "1" / golden.FILE)
+        if one.signature == "raw_columns" and len(one.inputs["clicks"]) > 1
+    )
+    old = {
+        name: [one.decode() for one in array] if array.dtype == object else array.tolist()
+        for name, array in batch.inputs.items()
+        if not name.startswith("taxonomy_evidence")
+    }
+    read = requests.from_tf_serving({"inputs": old}, specs, rules=rules)
+    for name in ("taxonomy_evidence", "taxonomy_evidence_like"):
+        assert (read[name] == -1).all()
+        assert (batch.inputs[name] > 0).any()
+    hidden = dict(read)
+    for rate in ("", "like"):
+        for name, value in fitted.spec.hidden(rate)[1].items():
+            hidden[name] = np.full_like(read[name], value)
+    found, wanted, known = (signature(**one) for one in (read, hidden, batch.inputs))
+    serialized = examples.serialize({name: read[name] for name in old})
+    parsed = loaded.signatures["examples"](examples=tf.constant(serialized))
+    for output in fitted.spec.outputs():
+        np.testing.assert_array_equal(found[output.name], wanted[output.name])
+        np.testing.assert_allclose(parsed[output.name], found[output.name], rtol=1e-5)
+        assert (found[output.name].numpy() != known[output.name].numpy()).any()

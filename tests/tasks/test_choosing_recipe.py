@@ -3,12 +3,14 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from mmnet import driver, tasks
 from mmnet.config import PLACES, PrepareConfig, TrainConfig
 from mmnet.data import dataset as datasets
 from mmnet.data.dataset import Dataset
+from mmnet.data.windows import Windows
 from mmnet.evaluation import halves
 from mmnet.flags import parse
 from mmnet.search import candidates, choosing, halving
@@ -117,21 +119,28 @@ def test_a_search_that_is_killed_goes_on_and_ends_in_a_run(tmp_path, few, monkey
 def test_a_dataset_with_other_inputs_than_the_recipes(tmp_path, few, monkeypatch, capsys):
     monkeypatch.setattr(starting, "load_tensorflow", lambda: sys.exit("trains"))
     places = {}
-    for inputs in ("", "age"):
+    for inputs in ("", "age,taxonomy_evidence"):
         places[inputs] = tmp_path / f"dataset{inputs}"
         flags = [*LOG, f"--inputs={inputs}", f"--dataset_dir={places[inputs]}"]
         tasks.prepare(parse(PrepareConfig, flags))
     # Leaving an input out changes nothing else.
-    whole, bare = (datasets.load(places[inputs]) for inputs in ("age", ""))
+    whole, bare = map(datasets.load, (places["age,taxonomy_evidence"], places[""]))
     view = choosing_recipe.with_inputs(whole, TrainConfig())
     assert view.fitted == bare.fitted
     assert view.fingerprint not in (whole.fingerprint, bare.fingerprint)
-    assert choosing_recipe.with_inputs(whole, TrainConfig(inputs=("age",))) is whole
+    both = TrainConfig(inputs=("age", "taxonomy_evidence"))
+    assert choosing_recipe.with_inputs(whole, both) is whole
+    first = bare.examples("train").taken(np.arange(50))
+    ((_, found),), ((_, wanted),) = (Windows(one).batches(first) for one in (view, bare))
+    assert found.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        np.testing.assert_array_equal(found[name], tensor)
     capsys.readouterr()
     run = f"--run_dir={tmp_path / 'run'}"
     with pytest.raises(SystemExit, match="trains"):
         train("--recipe=auto", f"--dataset_dir={places['']}", run)
     said = "--recipe=auto reads --inputs=age,calendar; "
     assert capsys.readouterr().out == f"{said}{places['']} was prepared with none of them\n"
-    assert train("--recipe=paper", f"--dataset_dir={places['age']}", run) == driver.WRONG_INPUT
+    of_both = f"--dataset_dir={places['age,taxonomy_evidence']}"
+    assert train("--recipe=paper", of_both, run) == driver.WRONG_INPUT
     assert "--recipe=paper reads --inputs=, and " in capsys.readouterr().err
