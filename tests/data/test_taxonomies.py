@@ -158,7 +158,7 @@ def test_sums_of_new_values_are_added_in_place():
     np.testing.assert_array_equal(found.counts[:, 0], [2, 2, 1, 1])
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(worlds(), st.integers(1, 3), st.booleans(), st.sampled_from(["items", "clicks"]))
 def test_evidence_is_counted_by_a_loop(world, min_clicks, leave_one_out, weighting):
     made, tags = world
