@@ -310,9 +310,9 @@ async def refused(url, specs):
 
 
 class Server:
-    """MLServer in a process of its own, on free ports."""
+    """MLServer in a process of its own, on free ports; `extra` are settings of the runtime."""
 
-    def __init__(self, directory, path):
+    def __init__(self, directory, path, **extra):
         ports = [free_port() for _ in range(3)]
         self.url, self.grpc = f"http://127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}"
         directory.mkdir()
@@ -323,7 +323,7 @@ class Server:
         model = {
             "name": "mmnet",
             "implementation": "mmnet.serving.mlserver_runtime.ShareRates",
-            "parameters": {"uri": str(path.resolve())},
+            "parameters": {"uri": str(path.resolve()), "extra": extra},
         }
         (directory / "model-settings.json").write_text(json.dumps(model))
         self.log = (directory / "log.txt").open("w+")

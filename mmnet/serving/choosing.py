@@ -76,7 +76,7 @@ def fastest(
     scale = exported.scales(exported.fitted(directory).spec)
     scorers: dict[Runtime, OpenSignature] = {}
     refused: dict[Runtime, str] = {}
-    deviation: dict[Runtime, float] = {}
+    far: dict[Runtime, float] = {}
     wanted: Arrays = {}
     for runtime in RUNTIMES:
         if runtime not in runtimes and runtime != "tensorflow":
@@ -90,10 +90,10 @@ def fastest(
             continue
         found = scorer(sample)  # this also compiles
         wanted = wanted or found
-        deviation[runtime] = _deviation(wanted, found, scale)
-        if not deviation[runtime] <= PARITY:
+        far[runtime] = deviation(wanted, found, scale)
+        if not far[runtime] <= PARITY:
             refused[runtime] = (
-                f"--runtime={runtime} differs from TensorFlow by {deviation[runtime]:.1e} of a "
+                f"--runtime={runtime} differs from TensorFlow by {far[runtime]:.1e} of a "
                 f"score, but only {PARITY:g} is allowed"
             )
             continue
@@ -110,7 +110,7 @@ def fastest(
         Trial(
             runtime,
             rows / medians[runtime] if runtime in medians else math.nan,
-            deviation.get(runtime, math.nan),
+            far.get(runtime, math.nan),
             refused.get(runtime, ""),
         )
         for runtime in RUNTIMES
@@ -119,7 +119,7 @@ def fastest(
     return scorers[min(medians, key=lambda runtime: medians[runtime])], trials
 
 
-def _deviation(wanted: Arrays, found: Arrays, scales: Mapping[str, float]) -> float:
+def deviation(wanted: Arrays, found: Arrays, scales: Mapping[str, float]) -> float:
     """Returns the largest difference, relative to a score or the sd of rates; for others to 1."""
     far = [0.0]
     for name, array in wanted.items():

@@ -116,6 +116,11 @@ def signature_of(directory: Path, name: str) -> tuple[Any, Any]:
     return loaded, loaded.signatures[name]
 
 
+def release() -> None:
+    """Drops the exports that conversions have loaded, with their weights."""
+    _loaded.cache_clear()
+
+
 def _convert(directory: Path, signature: str) -> Any:
     try:
         import onnx

@@ -93,13 +93,6 @@ class Servable(tf.Module):
         self._variables = [variable.value for variable in model.variables]
         self.fitted = fitted
         self._separator = separator_of(fitted.tables)
-        raw = raw_inputs(fitted)
-
-        def read(columns):
-            return self._read(columns)
-
-        reading = tf.function(read, input_signature=[raw], autograph=False)  # likewise one trace
-        self._read_raw = lambda columns: reading({name: columns[name] for name in raw})
         spec, vocabularies = fitted.spec, fitted.vocabularies
         self._fields = {f.tensor: lookup_table(vocabularies[f.tensor]) for f in spec.fields}
         self._texts = {
@@ -108,6 +101,14 @@ class Servable(tf.Module):
             )
             for t in spec.texts
         }
+
+        def read(**columns):
+            return self._read(columns)
+
+        # Likewise one trace, which is saved too: another runtime may run the network, but not this.
+        self.read_columns = tf.function(read, autograph=False).get_concrete_function(
+            **raw_inputs(fitted)
+        )
 
     def signatures(self) -> dict[str, Signature]:
         """Returns all signatures by name."""
@@ -164,7 +165,7 @@ class Servable(tf.Module):
 
     def read(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
         """Converts raw columns to tensors; further columns are ignored."""
-        return self._read_raw(columns)
+        return self.read_columns(**{name: columns[name] for name in raw_inputs(self.fitted)})
 
     def _read(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         spec = self.fitted.spec

@@ -14,6 +14,8 @@ and the V2 protocol over REST answers them without MLServer's objects, in the sa
 With MLServer's own batching (`max_batch_size`), which is not needed, requests are merged before
 they are checked, so that one wrong request refuses those that it was merged with.
 
+The parameter `"extra": {"runtime": "onnx"}` runs signatures on another runtime (`served`).
+
 An answer reports how many values of a field are unknown to the model: parameters
 `unknown_values_FIELD` of V2, the header `x-unknown-values` of the other. The log names a field once
 most of its values are unknown.
@@ -30,8 +32,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -46,12 +47,13 @@ from mlserver.context import model_context
 from mlserver.errors import MLServerError
 from mlserver.grpc.utils import STATUS_CODE_MAPPING
 from mlserver.handlers import custom_handler, get_custom_handlers
+from mlserver.logging import logger as mlserver_logger
 from mlserver.rest.responses import Response as ServerResponse
 from mlserver.rest.server import RESTServer
 from mlserver.utils import extract_headers, generate_uuid, get_model_uri, insert_headers
 from starlette.routing import Route
 
-from mmnet.serving import bundle, exported, golden, request_rules, requests, server_metrics
+from mmnet.serving import bundle, exported, golden, request_rules, requests, served, server_metrics
 from mmnet.serving.exported import AboutShareRates
 from mmnet.serving.freed_memory import return_large_blocks
 from mmnet.serving.known_values import ValueCounts
@@ -230,8 +232,10 @@ class ShareRates(MLModel):
         """Checks the export and loads it.
 
         Raises:
-            InputError: it is not what was exported.
+            InputError: it is not what was exported, or cannot be run as the settings say.
         """
+        parameters = self._settings.parameters
+        chosen = served.settings(parameters.extra if parameters else None)
         self._metrics = server_metrics.of_this_process()
         return_large_blocks()
         path = bundle.check(await get_model_uri(self._settings))
@@ -246,40 +250,28 @@ class ShareRates(MLModel):
             name: Layout(requests.input_specs(function), self._values.separators, self._rules)
             for name, function in self._signatures.items()
         }
+        batches = list(golden.read(path / golden.FILE))
+        scales = exported.scales(fitted.spec) if fitted else None
+        open_all = functools.partial(served.calls_of, scales=scales, calls=CALLS)
+        calls, lines = await in_thread(open_all, self._loaded, path, chosen, batches)
         self._calls = {
             name: SharedCalls(
-                functools.partial(_run, function),
+                call,
                 in_thread,
                 read=functools.partial(self._read_together, self._layouts[name]),
                 calls=CALLS,
             )
-            for name, function in self._signatures.items()
+            for name, call in calls.items()
         }
         self._version = path.name
-        await in_thread(self._warm_up, path)
+        for line in lines:
+            with model_context(self._settings):
+                mlserver_logger.info(line)
+        await in_thread(_warm_up, calls, batches)
         # What is loaded stays: a full collection that looks at it stops all requests for 0.1 s.
         gc.collect()
         gc.freeze()
         return True
-
-    def _warm_up(self, path: Path) -> None:
-        """Calls signatures with the numbers of rows that shared calls have.
-
-        The first call of each number takes many times as long as the next one.
-        """
-        if not (path / golden.FILE).is_file():
-            return
-        warm: set[str] = set()
-        for batch in golden.read(path / golden.FILE):
-            if batch.signature not in self._signatures or batch.signature in warm:
-                continue
-            warm.add(batch.signature)
-            for rows in WARM:
-                arrays = {
-                    name: array[np.arange(rows) % len(array)]
-                    for name, array in batch.inputs.items()
-                }
-                _run(self._signatures[batch.signature], arrays)
 
     @property
     def version_of_export(self) -> str:
@@ -484,12 +476,15 @@ async def _at_once(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)
 
 
-def _run(function: Any, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    try:
-        found = function(**{name: tf.constant(array) for name, array in arrays.items()})
-        return {name: tensor.numpy() for name, tensor in found.items()}
-    except tf.errors.InvalidArgumentError as error:
-        raise RequestError(requests.reason(error.message)) from None
+def _warm_up(calls: Mapping[str, served.Call], batches: Iterable[golden.Golden]) -> None:
+    """Calls signatures with the numbers of rows that shared calls have.
+
+    The first call of each number takes many times as long as the next one.
+    """
+    inputs = {one.signature: one.inputs for one in batches if one.signature in calls}
+    for name, arrays in inputs.items():
+        for rows in WARM:
+            calls[name](served.sample(arrays, rows))
 
 
 def _response(body: str, status: int, headers: dict[str, str] | None = None) -> Response:

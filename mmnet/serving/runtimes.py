@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -28,8 +29,12 @@ TILE = 240
 """Rows computed at a time: their activations fit into a core's cache. Matrix products take up to 48
 rows at once, depending on the processor, and add up those left over in another order. A multiple of
 48 leaves none over, so a row has the same score in every place."""
-SIZES = (1, 16, TILE)
-"""Batch sizes of runtimes that compile for a size; a smaller batch is padded to the next size."""
+SIZES: dict[Runtime, tuple[int, ...]] = {
+    "xla": (1, 16, TILE),
+    "openvino": (1, 4, 16, 64, 128, TILE),
+}
+"""Batch sizes of runtimes that compile for a size; a smaller batch is padded to the next size. XLA
+compiles for seconds. With OpenVINO a row has the same score in every place of each of these."""
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
 """CPU flags of native bfloat16; without them it is emulated, and slower."""
 
@@ -39,7 +44,7 @@ Arrays = dict[str, np.ndarray]
 class OpenSignature:
     """An open signature: arrays in and arrays out, by name, in batches of any size.
 
-    Only one thread at a time may call it; other threads must open their own.
+    Any number of threads may call it.
 
     Args:
         run: computes the outputs of one part of a batch.
@@ -115,6 +120,7 @@ def opened(
     runtime: Runtime = "tensorflow",
     precision: Precision = "float32",
     threads: int = 1,
+    calls: int = 1,
     cache: str | Path = CACHE,
 ) -> OpenSignature:
     """Opens a signature of an export on a runtime.
@@ -128,6 +134,8 @@ def opened(
             the processor supports it. Check `choosing.quality` first.
         threads: number of threads per batch. TensorFlow has one setting for the whole process,
             which only takes effect if TensorFlow has not been used before.
+        calls: number of calls that OpenVINO computes at a time; further ones wait. The other
+            runtimes compute each call in the thread that makes it.
         cache: directory of converted signatures.
 
     Raises:
@@ -144,6 +152,7 @@ def opened(
                 f"{did_you_mean(value, known)}"
             )
     at_least(1, threads=threads)
+    at_least(1, calls=calls)
     if precision == "bfloat16" and runtime != "openvino":
         raise InputError(
             f"--precision=bfloat16 needs --runtime=openvino. Received: --runtime={runtime}"
@@ -152,7 +161,7 @@ def opened(
     if runtime == "onnx":
         return _onnx(path, signature, threads, cache)
     if runtime == "openvino":
-        return _openvino(path, signature, precision, threads, cache)
+        return _openvino(path, signature, precision, threads, calls, cache)
     return _tensorflow(path, signature, threads, compiled=runtime == "xla")
 
 
@@ -179,7 +188,7 @@ def _tensorflow(path: Path, signature: str, threads: int, *, compiled: bool) -> 
         for name, spec in specs.items()
     }
     if compiled:
-        return OpenSignature(run, inputs, runtime="xla", sizes=SIZES)
+        return OpenSignature(run, inputs, runtime="xla", sizes=SIZES["xla"])
     return OpenSignature(run, inputs, runtime="tensorflow")
 
 
@@ -204,9 +213,9 @@ def _onnx(path: Path, signature: str, threads: int, cache: str | Path) -> OpenSi
 
 
 def _openvino(
-    path: Path, signature: str, precision: Precision, threads: int, cache: str | Path
+    path: Path, signature: str, precision: Precision, threads: int, calls: int, cache: str | Path
 ) -> OpenSignature:
-    core = _openvino_core()
+    core, sizes = _openvino_core(), SIZES["openvino"]
     if precision == "bfloat16" and not has_bfloat16():
         raise InputError(
             "--precision=bfloat16 needs a processor with "
@@ -217,23 +226,34 @@ def _openvino(
     settings = {
         # Otherwise it would choose bfloat16 by itself if the processor has it.
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads * calls,
+        "NUM_STREAMS": calls,
         "ENABLE_CPU_PINNING": False,  # otherwise two processes would be pinned to the same core
     }
-    requests: dict[int, Any] = {}
+
+    @functools.cache
+    def program(rows: int) -> Any:
+        # Fixed shapes: a third faster than one program for all sizes.
+        sized = model.clone()
+        sized.reshape({one.any_name: [rows, *list(one.partial_shape)[1:]] for one in sized.inputs})
+        return core.compile_model(sized, "CPU", settings)
+
+    # A request serves one call at a time: a thread takes one that is idle, or makes one.
+    idle: dict[int, list[Any]] = {size: [] for size in sizes}
+    compiling = threading.Lock()
 
     def run(part: Arrays) -> Arrays:
         rows = len(next(iter(part.values())))
-        if rows not in requests:
-            # Fixed shapes: a third faster than one program for all sizes.
-            sized = model.clone()
-            sized.reshape(
-                {one.any_name: [rows, *list(one.partial_shape)[1:]] for one in sized.inputs}
-            )
-            requests[rows] = core.compile_model(sized, "CPU", settings).create_infer_request()
-        found = requests[rows].infer(part, share_inputs=True)
-        return {name.any_name: array for name, array in found.items()}
+        try:
+            request = idle[rows].pop()
+        except IndexError:
+            with compiling:
+                request = program(rows).create_infer_request()
+        try:
+            found = request.infer(part, share_inputs=True)
+            return {name.any_name: array for name, array in found.items()}
+        finally:
+            idle[rows].append(request)
 
     inputs = {
         one.any_name: (
@@ -242,7 +262,7 @@ def _openvino(
         )
         for one in model.inputs
     }
-    return OpenSignature(run, inputs, runtime="openvino", precision=precision, sizes=SIZES)
+    return OpenSignature(run, inputs, runtime="openvino", precision=precision, sizes=sizes)
 
 
 def _missing(runtime: Runtime) -> InputError:

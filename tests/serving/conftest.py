@@ -15,6 +15,6 @@ def small_export(made_once):
 
 
 @pytest.fixture(scope="session")
-def onnx_cache(tmp_path_factory):
-    """Where its signatures are kept as ONNX."""
-    return tmp_path_factory.mktemp("onnx_cache")
+def onnx_cache(made_once):
+    """Where its signatures are kept as ONNX; they are converted as tests need them."""
+    return made_once("onnx_cache", lambda path: path.mkdir())

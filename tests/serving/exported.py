@@ -4,14 +4,15 @@ import importlib.util
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from mmnet.config import TableFlags, TaskFlags
 from mmnet.data.counts import Calendar
 from mmnet.data.dataset import Fitted
 from mmnet.models import REGISTRY
 from mmnet.schema import OF_PERIODS
-from mmnet.serving import export
-from tests.models.tiny import SPEC
+from mmnet.serving import examples, export, golden
+from tests.models.tiny import SPEC, batch
 
 NEEDS = {"onnx": ("onnxruntime", "tf2onnx"), "openvino": ("openvino", "tf2onnx")}
 SMALL = {"units": 8, "field_width": 4}
@@ -40,15 +41,42 @@ def write(directory, name="mmnet", spec=SPEC, **options):
     return export.export(model, fitted(spec), directory)
 
 
-def in_two_steps(signatures, batch):
+def in_two_steps(signatures, inputs):
     """The inputs of `from_static`, made of a batch by the signature `static`."""
     kept = signatures["static"](
-        **{name: one for name, one in batch.items() if name not in OF_PERIODS}
+        **{name: one for name, one in inputs.items() if name not in OF_PERIODS}
     )
     return {
-        **{name: one for name, one in batch.items() if name in OF_PERIODS},
+        **{name: one for name, one in inputs.items() if name in OF_PERIODS},
         **{name: np.asarray(one) for name, one in kept.items()},
     }
+
+
+def golden_rows(loaded):
+    """A batch of every signature of an export of `SPEC`, with what it returns."""
+    tensors = batch(SPEC, 5)
+    columns = {
+        "clicks": np.arange(30, dtype=np.int64).reshape(5, 6),
+        "shares": np.arange(30, dtype=np.int64).reshape(5, 6) // 7,
+        "item_category": np.array([b"w0", b"w1", b"", b"new", b"w2"], object),
+        "item_tags": np.array([b"w0;w1", b"w3", b"", b"w4;new", b"w2"], object),
+        "item_title": np.array([b"w1 w2", b"", b"w5 w6 w7 w8 w9", b"new", b"w3"], object),
+        "number_duration": np.array([0, 1, np.nan, -3, 40], np.float32),
+        **{name: tensors[name] for name in ("taxonomy_rate", "taxonomy_missing_flag")},
+        "vector_cover": tensors["vector_cover"],
+    }
+    rows = {**tensors, **in_two_steps(loaded.signatures, tensors)}
+    found = []
+    for name, function in loaded.signatures.items():
+        if name == "examples":
+            inputs = {examples.INPUT: examples.serialize(columns)}
+        else:
+            of = columns if name == "raw_columns" else rows
+            inputs = {one: of[one] for one in function.structured_input_signature[1]}
+        read = {one: tf.constant(array) for one, array in inputs.items()}
+        outputs = {one: tensor.numpy() for one, tensor in function(**read).items()}
+        found.append(golden.Golden(name, inputs, outputs))
+    return found
 
 
 def needs(runtime):

@@ -70,10 +70,10 @@ def test_a_relative_difference_is_allowed_where_a_score_is_large():
     wanted = np.array([100.0, 0.0])
     found = {exported.OUTPUT: np.array([101.0, 0.1])}
     # 1 of 100, and 0.1 of a sd of 20: the first is the larger one.
-    assert choosing._deviation(
+    assert choosing.deviation(
         {exported.OUTPUT: wanted}, found, {exported.OUTPUT: 20}
     ) == pytest.approx(0.01)
-    assert choosing._deviation(
+    assert choosing.deviation(
         {exported.OUTPUT: wanted}, found, {exported.OUTPUT: 2}
     ) == pytest.approx(0.05)
 
@@ -82,7 +82,7 @@ def test_every_output_is_compared_in_the_scale_of_its_rate():
     scales = {exported.OUTPUT: 20, "predicted_like": 2}
     wanted = dict.fromkeys(scales, np.array([0.0, 1.0]))
     found = wanted | {"predicted_like": np.array([0.1, 1.0])}
-    assert choosing._deviation(wanted, found, scales) == pytest.approx(0.05)
+    assert choosing.deviation(wanted, found, scales) == pytest.approx(0.05)
 
 
 def test_the_least_similar_output_decides():

@@ -31,11 +31,11 @@ def clicks():
     return exported.model()
 
 
-def runtime(directory):
+def runtime(directory, **extra):
     """The runtime of an export, not yet loaded."""
     from mmnet.serving.mlserver_runtime import ShareRates
 
-    parameters = mlserver.settings.ModelParameters(uri=str(directory))
+    parameters = mlserver.settings.ModelParameters(uri=str(directory), extra=extra)
     settings = mlserver.ModelSettings(
         name="clicks", implementation=ShareRates, parameters=parameters
     )
@@ -70,6 +70,39 @@ def test_an_export_that_fails_its_checks_is_not_served(clicks, tmp_path):
         InputError, match=r"has changed since it was exported: .*checksums.json is damaged"
     ):
         asyncio.run(runtime(directory).load())
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        ({"runtime": "onxx"}, "model-settings.json: .runtime. must be one of .* Did you mean onnx"),
+        ({"runtime": "onnx"}, "model-settings.json: .runtime. is for share rates"),
+    ],
+)
+def test_a_setting_that_does_not_fit_ends_the_start(clicks, tmp_path, extra, told):
+    with pytest.raises(InputError, match=told):
+        asyncio.run(runtime(exported.write(tmp_path, clicks), **extra).load())
+
+
+@pytest.mark.slow
+def test_another_runtime_answers_as_the_saved_model(small_export, onnx_cache, tmp_path):
+    from mmnet.serving import export, golden
+    from tests.serving.exported import golden_rows, needs
+
+    needs("onnx")
+    directory = shutil.copytree(small_export, tmp_path / "export" / "1")
+    goldens = golden_rows(export.load(small_export)[0])
+    golden.write(directory / golden.FILE, goldens)
+    checksums.write(directory, {})
+    served = runtime(directory, runtime="onnx", cache=str(onnx_cache))
+    asyncio.run(served.load())
+    converted = {path.name.split("-")[1] for path in onnx_cache.iterdir()}
+    assert converted == {"serving_default", "explained", "static", "from_static"}
+    for one in goldens:
+        found = served._calls[one.signature]._call(one.inputs)
+        assert list(found) == list(one.outputs)
+        for name, wanted in one.outputs.items():  # float32 sums in another order
+            np.testing.assert_allclose(found[name], wanted, rtol=1e-4, atol=1e-4)
 
 
 class Application:

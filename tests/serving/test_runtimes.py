@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 
 import hypothesis.strategies as st
 import numpy as np
@@ -67,7 +68,7 @@ def test_a_row_scores_the_same_in_any_batch(runtime, directory, cache, rows):
     needs(runtime)
     scorer = opened(directory, "from_static", runtime=runtime, cache=cache)
     wanted = scorer(rows)[OUTPUT]
-    for size in (0, 1, 2, 17, TILE, TILE + 1):
+    for size in (0, 1, 3, 17, TILE, TILE + 1):
         part = {name: array[:size] for name, array in rows.items()}
         # A program for another number of rows adds in another order.
         np.testing.assert_allclose(scorer(part)[OUTPUT], wanted[:size], rtol=1e-5, atol=1e-5)
@@ -84,6 +85,30 @@ def test_a_row_scores_the_same_in_any_place_of_a_tile_to_the_bit(run_dir):
     for places in (1, 2, 5, 77, TILE // 2):
         moved = score({name: np.roll(array, places, axis=0) for name, array in tile.items()})
         np.testing.assert_array_equal(moved[OUTPUT], np.roll(wanted, places))
+
+
+@pytest.mark.parametrize("size", [16, 64])
+def test_openvino_pads_to_sizes_in_which_the_place_of_a_row_does_not_matter(
+    size, directory, cache, rows
+):
+    needs("openvino")
+    scorer = opened(directory, "from_static", runtime="openvino", cache=cache)
+    part = {name: array[:size] for name, array in rows.items()}
+    wanted = scorer(part)[OUTPUT]
+    for places in (1, 5, size // 2):
+        moved = scorer({name: np.roll(array, places, axis=0) for name, array in part.items()})
+        np.testing.assert_array_equal(moved[OUTPUT], np.roll(wanted, places))
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_several_threads_may_call_it(runtime, directory, cache, rows):
+    needs(runtime)
+    scorer = opened(directory, "from_static", runtime=runtime, calls=2, cache=cache)
+    parts = [{name: array[at : at + 1] for name, array in rows.items()} for at in range(40)]
+    wanted = [scorer(part)[OUTPUT] for part in parts]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda part: scorer(part)[OUTPUT], parts))
+    np.testing.assert_array_equal(found, wanted)
 
 
 @pytest.mark.slow
@@ -234,7 +259,7 @@ def doubling(sizes=()):
     return OpenSignature(run, inputs, runtime="onnx", sizes=sizes), asked
 
 
-@given(st.integers(0, 3 * TILE + 1), st.sampled_from([(), SIZES]))
+@given(st.integers(0, 3 * TILE + 1), st.sampled_from([(), *SIZES.values()]))
 def test_every_row_comes_back_once_and_in_order(rows, sizes):
     scorer, asked = doubling(sizes)
     x = np.arange(3 * rows, dtype=np.float32).reshape(rows, 3)
@@ -245,10 +270,19 @@ def test_every_row_comes_back_once_and_in_order(rows, sizes):
     assert set(asked) <= set(sizes or asked)
 
 
-def test_the_last_part_is_filled_up_to_the_next_size():
-    scorer, asked = doubling(SIZES)
-    scorer({"x": np.zeros((TILE + 2, 3)), "n": np.zeros(TILE + 2)})
-    assert asked == [TILE, 16]
+@pytest.mark.parametrize(
+    ("runtime", "rows", "wanted"),
+    [
+        ("xla", TILE + 2, [TILE, 16]),
+        ("openvino", TILE + 2, [TILE, 4]),
+        ("openvino", 64, [64]),
+        ("openvino", 65, [128]),
+    ],
+)
+def test_the_last_part_is_filled_up_to_the_next_size(runtime, rows, wanted):
+    scorer, asked = doubling(SIZES[runtime])
+    scorer({"x": np.zeros((rows, 3)), "n": np.zeros(rows)})
+    assert asked == wanted
 
 
 def test_inputs_are_cast_and_others_are_not_read():
