@@ -335,6 +335,22 @@ def test_the_neighbours_script_prints_its_plan_and_says_what_is_missing(
     assert f"{tmp_path}/no" in capsys.readouterr().err
 
 
+def test_the_page_of_neighbours_is_that_of_its_records():
+    place = ROOT / "experiments/neighbours"
+    page = neighbours.page(place / "results")
+    assert page == (place / "results.md").read_text()
+    for log in ("github", "youtube"):
+        record = json.loads((place / f"results/{log}.json").read_text())
+        lines = [one for one in record["lines"] if one["metric"] == "mse"]
+        for one in lines:
+            assert f"| {one['value']:.4g} |" in page
+        # The rule by its own words: with, at most .95 of without, and the interval below 0.
+        cold = [one for one in lines if one["scenario"] == "cold_start"]
+        of = {one["system"]: one for one in cold if one["row"] == "mmnet_mixed"}
+        helps = of["with"]["value"] <= 0.95 * of["without"]["value"]
+        assert not (helps and of["with"]["difference_high"] < 0)
+
+
 def test_the_films_of_the_posters_need_a_year():
     with pytest.raises(InputError, match=r"must end with its year\. Received: 'Toy Story'"):
         tables.film("1::Toy Story::Comedy")

@@ -288,7 +288,7 @@ HEAD = """\
 The {k} items with the most alike content vectors give one more sequence: their pooled rate in each
 period, of those released by then. MSE in percent² of items that no training saw, with and without
 it, in five folds of the training and validation items; the test items stayed closed. Differences
-have 95 % intervals of items and seeds.
+have 95 % intervals{of}.
 
 The rule that was set before: it is kept if it lowers the cold-start MSE of the network by 5 % on
 two logs, with intervals that exclude 0. {verdict}
@@ -331,7 +331,9 @@ def page(results: Path) -> str:
         )
     kept = "It does so" if len(set(helped)) > 1 else "It does not"
     verdict = f"{kept}: it holds on {', '.join(dict.fromkeys(helped)) or 'none of these logs'}."
-    return HEAD.format(k=found[0]["k"], verdict=verdict) + "\n".join(parts)
+    once = max(len(one["seeds"]) for one in found) == 1
+    of = " by item; with one seed, training varies between the folds only" if once else ""
+    return HEAD.format(k=found[0]["k"], verdict=verdict, of=of) + "\n".join(parts)
 
 
 if __name__ == "__main__":
