@@ -352,23 +352,29 @@ def test_golden_rows_score_the_same_in_every_format(run_dir):
         )
 
 
+def raw_columns(run_dir, loaded, fitted):
+    """The signature of raw columns, its rules, and inputs of several rows."""
+    signature = loaded.signatures["raw_columns"]
+    rules = request_rules.of(fitted, requests.input_specs(signature))
+    batches = golden.read(run_dir / "export" / "1" / golden.FILE)
+    of_signature = (one.inputs for one in batches if one.signature == "raw_columns")
+    return signature, rules, next(one for one in of_signature if len(one["clicks"]) > 1)
+
+
+def as_lists(inputs):
+    return {
+        name: [one.decode() for one in array] if array.dtype == object else array.tolist()
+        for name, array in inputs.items()
+    }
+
+
 def test_the_history_of_a_further_rate_may_be_left_out_and_is_then_hidden(several_outputs):
     loaded, fitted = export.load(several_outputs / "export")
-    signature = loaded.signatures["raw_columns"]
+    signature, rules, batch = raw_columns(several_outputs, loaded, fitted)
     specs = requests.input_specs(signature)
-    rules = request_rules.of(fitted, specs)
-    batch = next(
-        one
-        for one in golden.read(several_outputs / "export" / "1" / golden.FILE)
-        if one.signature == "raw_columns" and len(one.inputs["clicks"]) > 1
-    )
     of_like = ["clicks_like", "shares_like", "taxonomy_rate_like", "taxonomy_missing_flag_like"]
     of_like.append("taxonomy_evidence_like")
-    given = {
-        name: [one.decode() for one in array] if array.dtype == object else array.tolist()
-        for name, array in batch.inputs.items()
-        if name not in of_like
-    }
+    given = as_lists({name: batch[name] for name in batch if name not in of_like})
     read = requests.from_tf_serving({"inputs": given}, specs, rules=rules)
     nothing = {"taxonomy_missing_flag_like": 1, "taxonomy_evidence_like": -1}
     for name in of_like:
@@ -386,35 +392,26 @@ def test_the_history_of_a_further_rate_may_be_left_out_and_is_then_hidden(severa
     for output in outputs:
         np.testing.assert_allclose(found[output.name], scored[output.name], rtol=1e-5)
     # All or nothing: clicks without shares would be a rate of 0.
-    half = given | {"clicks_like": batch.inputs["clicks_like"].tolist()}
+    half = given | {"clicks_like": batch["clicks_like"].tolist()}
     with pytest.raises(RequestError, match="input 'shares_like' is missing"):
         requests.from_tf_serving({"inputs": half}, specs, rules=rules)
 
 
 def test_a_request_without_evidence_is_valid_and_its_means_are_hidden(several_outputs):
     loaded, fitted = export.load(several_outputs / "export")
-    signature = loaded.signatures["raw_columns"]
+    signature, rules, batch = raw_columns(several_outputs, loaded, fitted)
     specs = requests.input_specs(signature)
-    rules = request_rules.of(fitted, specs)
-    batch = next(
-        one
-        for one in golden.read(several_outputs / "export" / "1" / golden.FILE)
-        if one.signature == "raw_columns" and len(one.inputs["clicks"]) > 1
-    )
-    old = {
-        name: [one.decode() for one in array] if array.dtype == object else array.tolist()
-        for name, array in batch.inputs.items()
-        if not name.startswith("taxonomy_evidence")
-    }
+    known = [name for name in batch if not name.startswith("taxonomy_evidence")]
+    old = as_lists({name: batch[name] for name in known})
     read = requests.from_tf_serving({"inputs": old}, specs, rules=rules)
     for name in ("taxonomy_evidence", "taxonomy_evidence_like"):
         assert (read[name] == -1).all()
-        assert (batch.inputs[name] > 0).any()
+        assert (batch[name] > 0).any()
     hidden = dict(read)
     for rate in ("", "like"):
         for name, value in fitted.spec.hidden(rate)[1].items():
             hidden[name] = np.full_like(read[name], value)
-    found, wanted, known = (signature(**one) for one in (read, hidden, batch.inputs))
+    found, wanted, known = (signature(**one) for one in (read, hidden, batch))
     serialized = examples.serialize({name: read[name] for name in old})
     parsed = loaded.signatures["examples"](examples=tf.constant(serialized))
     for output in fitted.spec.outputs():
