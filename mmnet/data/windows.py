@@ -72,10 +72,7 @@ class Windows:
             first = lifetimes.first_column(spec.lifetime, panel.first_period, calendar)
             assert first is not None  # only scoring may read shorter counts
             self._lower = _tensor(lifetimes.lower(panel, first))
-        read = spec.tensors()
-        self._static = {
-            name: _tensor(array) for name, array in dataset.tensors.items() if name in read
-        }
+        self._static = {name: _tensor(array) for name, array in dataset.tensors.items()}
 
     def gather(self, items: tf.Tensor, times: tf.Tensor) -> Inputs:
         """Gathers the inputs of the examples (item, t).
