@@ -18,6 +18,7 @@ written to `results/LOG.json` beside this script, and the page of all logs, `res
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import sys
@@ -38,6 +39,7 @@ from mmnet.data.dataset import Dataset
 from mmnet.data.splits import Examples, Split
 from mmnet.data.taxonomies import Means
 from mmnet.evaluation import comparisons, significance
+from mmnet.evaluation.predicting import ScenarioSet
 from mmnet.evaluation.report import markdown_table
 from mmnet.files import make_directory, read_json, write_atomic
 from mmnet.schema import FeatureSpec
@@ -51,6 +53,7 @@ DEPTH = 1000
 """Items that are ranked for each item; only those of them are ever its neighbours."""
 AT_ONCE = 256
 WITHOUT, WITH = "without", "with"
+NAME = "neighbours"
 SETTINGS = ("training.txt", "rows/{row}.txt")
 
 
@@ -124,9 +127,9 @@ def means(panel: Panel, vectors: np.ndarray, k: int, min_clicks: int = 1) -> Mea
 def with_granularity(dataset: Dataset, found: Means) -> Dataset:
     """The dataset with one more sequence beside those of its taxonomies."""
     spec = dataset.fitted.spec
-    if "neighbours" in spec.taxonomies:
-        raise InputError("a taxonomy is called neighbours; rename that column")
-    names = (*spec.taxonomies, "neighbours")
+    if NAME in spec.taxonomies:
+        raise InputError(f"a taxonomy is called {NAME}; rename that column")
+    names = (*spec.taxonomies, NAME)
     wider = FeatureSpec.model_validate(spec.model_dump() | {"taxonomies": names})
     old, first = dataset.history, histories.TAXONOMIES
     history = np.zeros(histories.shape(len(old), dataset.panel.num_periods, wider), np.float32)
@@ -136,12 +139,8 @@ def with_granularity(dataset: Dataset, found: Means) -> Dataset:
     history[..., -1] = 1
     seen = history[:, spec.window - 1 :]
     seen[..., first + number], seen[..., -1] = found
-    # Reports group errors by the values of every taxonomy. This one has none, and is no field.
-    tensor = wider.column_tensor("field", "neighbours")
-    values = dataset.fitted.vocabularies | {tensor: []}
-    fitted = dataset.fitted.model_copy(update={"spec": wider, "vocabularies": values})
-    tensors = dataset.tensors | {tensor: np.zeros((len(old), 1), np.int32)}
-    return dataclasses.replace(dataset, fitted=fitted, history=history, tensors=tensors)
+    fitted = dataset.fitted.model_copy(update={"spec": wider})
+    return dataclasses.replace(dataset, fitted=fitted, history=history)
 
 
 def folds(vectors: np.ndarray, count: int = FOLDS) -> np.ndarray:
@@ -186,6 +185,21 @@ def of_fold(dataset: Dataset, of_items: np.ndarray, number: int) -> Dataset:
     return dataclasses.replace(dataset, split=split)
 
 
+@contextlib.contextmanager
+def without_values() -> Iterator[None]:
+    """Lets reports group errors by a granularity that has no values, as no table has a column."""
+    own = ScenarioSet.values
+
+    def values(self: ScenarioSet, name: str) -> np.ndarray:
+        return np.full(len(self.examples), "", object) if name == NAME else own(self, name)
+
+    ScenarioSet.values = values  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ScenarioSet.values = own  # type: ignore[method-assign]
+
+
 def predictions(
     work: Path, row: str, system: str, seed: int, parts: Sequence[Path]
 ) -> pd.DataFrame:
@@ -198,7 +212,8 @@ def predictions(
             given += [f"--dataset_dir={part}", f"--seed={seed}", "--outputs=predictions"]
             if (run_dir / "flags.txt").exists():
                 given = ["--resume"]
-            train(flag_reading.parse(TrainConfig, [f"--run_dir={run_dir}", *given]))
+            with without_values():
+                train(flag_reading.parse(TrainConfig, [f"--run_dir={run_dir}", *given]))
         found.append(mmnet.Run.open(run_dir).predictions)
         print(f"{row} {system}, seed {seed}, fold {number + 1} of {FOLDS}", flush=True)
     return pd.concat(found, ignore_index=True)
