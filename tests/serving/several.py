@@ -50,8 +50,13 @@ TASK = (
 )
 
 
-def decisions(spec):
-    """Decisions by hand: intervals of ± one root of a rate, and the thresholds of the two rules."""
+def decisions(spec, middle):
+    """Decisions by hand: intervals of ± one root of a rate, and the thresholds of the two rules.
+
+    Args:
+        spec: of the model.
+        middle: its median prediction of each output, so that a rule keeps some and drops some.
+    """
     outputs, found = spec.outputs(), {}
     for number, output in enumerate(outputs, 1):
         mine = [text for text in RULES if rules.output_of(text, outputs) == output]
@@ -61,7 +66,7 @@ def decisions(spec):
         ]
         solved = {}
         for text in mine:
-            rate = spec.of_rate(output.rate).rate_mean
+            rate = float(middle[number - 1])
             rule = decision.Rule(
                 **{"kind": "keep", "value": 0.3, "threshold": rate, "kept_share": 0.3},
                 **{"recall": 0.9, "n": 900, "explore_probability": 0.5, "band_share": 0.2},
@@ -93,8 +98,8 @@ def write(directory):
     main, windows = dataset.of_output(spec.outputs()[0]), Windows(dataset)
     of_main, seen = main.examples("validation"), Windows(main)
     (_, inputs), *_ = seen.batches(of_main, len(of_main))
-    predicted = np.asarray(model(inputs, training=False))[:, 0]
-    described = profile.fit(main, seen, main.examples("train"), of_main, predicted)
+    predicted = np.asarray(model(inputs, training=False))
+    described = profile.fit(main, seen, main.examples("train"), of_main, predicted[:, 0])
     export.export(
         model,
         dataset.fitted,
@@ -103,6 +108,6 @@ def write(directory):
         rows=golden.rows(dataset, windows, validation),
         assets={profile.FILE: described.model_dump(mode="json")},
         about={"flags": {}, "first_targets": dataset.first_targets},
-        decisions=decisions(spec),
+        decisions=decisions(spec, np.median(predicted, axis=0)),
     )
     model.save(directory / "model.keras")

@@ -87,18 +87,21 @@ def test_every_output_has_its_own_interval(scored, several_outputs):
         np.testing.assert_array_equal(rows[f"{of}_high"], high)
 
 
-def test_a_rule_decides_in_the_rows_of_its_horizon_by_its_rate(scored, wanted):
-    dataset, _, _ = wanted
+def test_a_rule_decides_in_the_rows_of_its_horizon_by_its_rate(scored, several_outputs):
+    decisions = exported.document(several_outputs / "export", decision.FILE, decision.Decisions)
+    output = exported.fitted(several_outputs / "export").spec.outputs()[3]
+    rule = decisions.of(output).rules[several.RULES[0]]
     rows, others = scored[scored["horizon"] == 3], scored[scored["horizon"] == 1]
     assert others["decision"].isna().all()
     assert others["propensity"].isna().all()
-    rate = dataset.fitted.spec.rates[0].rate_mean
-    threshold = np.where(np.arange(several.ITEMS) % 2, rate * 1.1, rate)
+    # Items of odd numbers are of the category c1.
+    threshold = np.where(np.arange(several.ITEMS) % 2, rule.thresholds["c1"], rule.threshold)
     kept = rows["predicted_like"].to_numpy() >= threshold
     np.testing.assert_array_equal(rows["decision"] == "keep", kept)
     band = ~kept & (rows["like_high"].to_numpy() >= threshold)
     np.testing.assert_array_equal(rows["propensity"], np.where(kept, 1, np.where(band, 0.5, 0)))
     assert 0 < (rows["decision"] == "explore").sum() < band.sum()
+    assert 0 < kept.sum() < len(kept) - band.sum()
 
 
 def test_reasons_are_of_the_rate_that_the_rule_decides_by(scored, wanted):
