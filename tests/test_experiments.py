@@ -289,7 +289,7 @@ def naive_mean(panel, vectors, k, item, period):
 def test_neighbours_are_alike_released_and_not_the_item_itself(k):
     rng = np.random.default_rng(k)
     panel, vectors = panel_of_neighbours(rng), rng.normal(size=(9, 4)).astype("float32")
-    vectors[7] = 0  # no content: it is nobody's neighbour, and has none
+    vectors[7] = 0  # without content it neither has neighbours nor is one
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
     rate, missing = neighbours.means(panel, vectors, k)
     expected = [

@@ -78,7 +78,7 @@ def ranked(vectors: np.ndarray, depth: int = DEPTH) -> Iterator[tuple[slice, np.
 
     Yields:
         Range of items; rows of the others, int64 [items of the range, depth], -1 where there are
-        none: an item without content has no neighbours and is nobody's.
+        none: an item without content neither has neighbours nor is one.
     """
     present = np.flatnonzero(vectors.any(axis=1))
     depth = max(1, min(depth, len(present) - 1))
@@ -206,7 +206,7 @@ def predictions(
     """Trains one model per fold, and returns the predictions of all folds."""
     found = []
     for number, part in enumerate(parts):
-        run_dir = work / "runs" / f"{row}-{system}-{seed}-{number}"
+        run_dir = work / "runs" / f"{row}-{part.name}-{seed}"
         if not (run_dir / "evaluation" / "metrics.json").exists():
             given = [f"--flagfile=experiments/{name.format(row=row)}" for name in SETTINGS]
             given += [f"--dataset_dir={part}", f"--seed={seed}", "--outputs=predictions"]
@@ -270,7 +270,7 @@ def compared(
     places: dict[str, list[Path]] = {}
     for system, one in both.items():
         for number in range(FOLDS):
-            place = work / f"{system}-{number}"
+            place = work / (f"{system}-{k}-{number}" if system == WITH else f"{system}-{number}")
             if not (place / store.ABOUT).exists():
                 datasets.save(of_fold(one, of_items, number), place)
             places.setdefault(system, []).append(place)

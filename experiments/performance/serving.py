@@ -478,7 +478,7 @@ async def measure(flags, directory):
 
 
 def main():
-    """Measures, and writes what came of it."""
+    """Measures, and writes the page."""
     flags = bench.options(
         __doc__, seconds=5.0, load_seconds=30.0, output=str(Path(__file__).with_suffix(".md"))
     )

@@ -80,7 +80,7 @@ def numbers(line):
 
 
 def main():
-    """Measures, and writes what came of it."""
+    """Measures, and writes the page."""
     flags = bench.options(
         __doc__, load_seconds=8.0, rounds=2, output=str(Path(__file__).with_suffix(".md"))
     )
