@@ -29,7 +29,7 @@ class InteractionFlags(EngineFlags, TextFlags):
     """The click log: its files, and which of their rows are used."""
 
     source: str = Field(
-        "wechat", description="Layout of the files: wechat, tiktok or tiktok_track2."
+        "wechat", description="Layout of the files: wechat, tiktok, tiktok_track2 or kuairand."
     )
     source_dir: str = Field("", description="Directory of the files of --source.")
     generate: Repeated = Field(
@@ -40,19 +40,20 @@ class InteractionFlags(EngineFlags, TextFlags):
     )
     label: str = Field(
         "",
-        description="Definition of a positive label: weighted (WeChat's seven behaviours), like or "
-        "finish (TikTok); default: weighted for wechat, like for tiktok.",
+        description="Definition of a positive label: weighted (WeChat's seven behaviours); like or "
+        "finish (TikTok); click, long_view or like (KuaiRand). Default: weighted for wechat, like "
+        "for tiktok, click for kuairand.",
     )
     min_rows: int = Field(
         -1,
         ge=-1,
         description="Minimum number of rows of a user; users with fewer are left out. -1 means 100 "
-        "for wechat, 4000 for tiktok and 100 for tiktok_track2.",
+        "for wechat, 4000 for tiktok, 100 for tiktok_track2 and 0 for kuairand.",
     )
     unknown_items: Literal["drop", "fail"] = Field(
         "fail",
-        description="How to handle rows of items that are not in feed_info.csv (wechat only; "
-        "for tiktok, rows of items without features are always dropped).",
+        description="How to handle rows of items that are not in the item files (wechat and "
+        "kuairand; for tiktok, rows of items without features are always dropped).",
     )
 
 
@@ -70,6 +71,7 @@ class ProtocolFlags(Flags):
         "user_features",
         "matrix",
         "item_scores",
+        "past_rates",
     )
 
     protocol: Literal["p0", "c1", "c2", "recbole"] = Field(
@@ -103,7 +105,8 @@ class ProtocolFlags(Flags):
     item_scores: str = Field(
         "",
         description="Scores of items that mmnet.predict wrote: the score becomes a feature of the "
-        "item, and rows of items with decision `drop` are left out.",
+        "item, and rows of items with decision `drop` are left out. Of scores of several days "
+        "(c1, logs by days), a row reads that of its day, unless it is marked `in_training`.",
     )
     score_column: bool = Field(
         True,
@@ -117,6 +120,17 @@ class ProtocolFlags(Flags):
     )
     time_bins: int = Field(
         50, ge=4, description="Number of time bins in c1, if times are not days."
+    )
+    validation_days: int = Field(
+        1, ge=1, description="Number of days to validate on in c1, if times are days."
+    )
+    test_days: int = Field(
+        1, ge=1, description="Number of days to test on in c1, the last ones, if times are days."
+    )
+    past_rates: bool = Field(
+        False,
+        description="In c1, also use the rates of positives that user and item had before, and the "
+        "numbers of rows behind them, as features.",
     )
 
 
@@ -205,6 +219,11 @@ class NetworkFlags(FitFlags):
         "(validation); auto means last in p0, else validation.",
     )
     evaluate_at: Numbers = Field((), description="Additional epochs to test, one result row each.")
+    lightgbm: bool = Field(
+        False,
+        description="Also fit LightGBM to the same rows of features, as a reference; it needs the "
+        "extra `baselines`.",
+    )
 
 
 class TrainConfig(InteractionFlags, ProtocolFlags, ModalityFlags, NetworkFlags, TrainRunFlags):
@@ -296,12 +315,22 @@ def check(flags: TrainConfig) -> None:
                 "--negatives=shown needs rows that a user did not take, and under "
                 "--protocol=recbole every row is a positive; leave it out"
             )
-    if flags.matrix == "none" and flags.user_features == "none":
+    if flags.lightgbm and REGISTRY[flags.model].reads != "rows":
+        raise InputError(
+            f"--lightgbm reads rows of features, and --model={flags.model} has none; use it with "
+            "--model=mma4ctr or --model=lr"
+        )
+    if flags.past_rates and flags.protocol != "c1":
+        raise InputError(
+            f"--past_rates are rates before a row, and --protocol={flags.protocol} has no before; "
+            "use --protocol=c1"
+        )
+    if flags.matrix == "none" and flags.user_features == "none" and not flags.past_rates:
         raise InputError(
             "--matrix=none and --user_features=none leave the model without inputs; change one of "
             "them"
         )
-    if flags.matrix == "none" and flags.user_features != "rate" and flags.user_length:
+    if flags.matrix == "none" and flags.user_features not in ("rate", "none") and flags.user_length:
         raise InputError(
             "--matrix=none leaves no modality to compute user features from; use "
             "--user_features=rate or --user_length=0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,7 @@ from mmnet.mma4ctr.data import features, fusion, item_scores, protocols
 from mmnet.mma4ctr.data.dataset import Dataset
 from mmnet.mma4ctr.data.features import Features
 from mmnet.mma4ctr.data.protocols import Protocol
-from mmnet.mma4ctr.evaluation import metrics, references
+from mmnet.mma4ctr.evaluation import metrics, references, trees
 from mmnet.mma4ctr.evaluation.metrics import Platt, Scores
 from mmnet.mma4ctr.evaluation.report import Report
 from mmnet.mma4ctr.models import REGISTRY, NumberSpec, RowSpec, deviations
@@ -52,12 +53,17 @@ class System:
         present = {name: np.asarray(raw.present) for name, raw in data.modalities.items()}
         config.check(flags)
         with stages.stage("protocol"), console.status("choosing rows"):
-            self.needed, more = fusion.needed(flags.matrix, present), None
+            self.needed, more, by_day = fusion.needed(flags.matrix, present), None, None
             if flags.item_scores:
-                ids = np.asarray(data.item_ids)
-                scores = item_scores.read(flags.item_scores, ids, flags.text_set)
+                ids, days = np.asarray(data.item_ids), None
+                if data.spec.daily and flags.protocol == "c1":
+                    first, last = int(data.time.min()), int(data.time.max())
+                    days = item_scores.Days(first, last - first + 1)
+                scores = item_scores.read(flags.item_scores, ids, flags.text_set, days)
                 self.needed &= scores.kept
-                more = scores.columns if flags.score_column else None
+                if flags.score_column:
+                    by_day = scores.by_day
+                    more = scores.columns if by_day is None else None
             self.protocol = protocols.build(
                 data, flags, self.needed, flags.seed, sequential=self.builder.sequential
             )
@@ -65,7 +71,7 @@ class System:
         if self.builder.reads == "rows":
             with stages.stage("features"), console.status("building tables of users and items"):
                 how = features.reduction(data, flags, flags.protocol)
-                self.features = features.build(data, self.protocol, flags, how, more)
+                self.features = features.build(data, self.protocol, flags, how, more, by_day)
         self.model = self.fresh()
 
     @property
@@ -205,11 +211,21 @@ class System:
             parameters=self.parameters,
             epoch=fitted.best_epoch,
             test=test,
-            references=references.evaluate(
-                self.data, self.protocol, shuffled=self.flags.shuffle_labels
-            ),
+            references={
+                name: references.scores(self.protocol, values)
+                for name, values in self.references.items()
+            },
             at_epoch=at_epoch,
         )
+
+    @functools.cached_property
+    def references(self) -> dict[str, np.ndarray]:
+        """Probabilities of the references for all rows; see `references.probabilities`."""
+        flags = self.flags
+        found = references.probabilities(self.data, self.protocol, shuffled=flags.shuffle_labels)
+        if flags.lightgbm and self.features is not None:
+            found["LightGBM"] = trees.probabilities(self.features, self.protocol, flags.seed)
+        return found
 
     def export(self, directory: Path) -> Path:
         """Writes the SavedModel: users as known after the log's end, scaled as in training."""

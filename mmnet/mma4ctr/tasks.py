@@ -272,14 +272,21 @@ def _write_evaluation(
             "calibrated_probability": made.calibration()(score),
         }
     )
+    from mmnet.mma4ctr.evaluation import references
+
+    with_references = rows
+    for name, values in made.references.items():
+        column = pa.array(references.calibrated(protocol, values))
+        with_references = with_references.append_column(name.lower().replace(" ", "_"), column)
     write_atomic(
-        directory / "predictions.parquet", lambda beside: pa.parquet.write_table(rows, beside)
+        directory / "predictions.parquet",
+        lambda beside: pa.parquet.write_table(with_references, beside),
     )
     if outputs == "predictions":
         return
     from mmnet.evaluation import html_page
     from mmnet.evaluation.plots import write_figure
-    from mmnet.mma4ctr.evaluation import figures, html_report, references
+    from mmnet.mma4ctr.evaluation import figures, html_report
 
     label = protocol.label[part]
     rates = references.rates(protocol, len(data.user_ids), len(data.item_ids))

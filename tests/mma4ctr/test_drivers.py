@@ -181,6 +181,62 @@ def test_the_main_roads_scores_filter_items_and_become_columns(place, tmp_path):
     assert run("evaluate", f"--run_dir={tmp_path / 'run'}") == 0  # finds the scores again
 
 
+def test_rates_and_scores_of_days_before_reach_the_export_and_trees_are_compared(place, tmp_path):
+    pytest.importorskip("lightgbm")
+    data, draw = dataset.load(place / "dataset"), np.random.default_rng(0)
+    items, days = data.item_ids, np.arange(2, 16)
+    table = {
+        "item_id": np.repeat(items, len(days)).astype(str),
+        "period": np.tile(days, len(items)),
+        "predicted_share_rate": draw.random(len(items) * len(days)),
+    }
+    scores, own = tmp_path / "scores.parquet", tmp_path / "run"
+    pyarrow.parquet.write_table(pa.table(table), scores)
+    flags = ["--past_rates", "--user_features=none", "--matrix=visual", "--loss=bce", "--lightgbm"]
+    flags += [f"--dataset_dir={place / 'dataset'}", f"--item_scores={scores}", *FAST, "--epochs=1"]
+    assert run("train", *flags, f"--run_dir={own}") == 0
+    found = json.loads((own / "evaluation" / "metrics.json").read_text())
+    assert "LightGBM" in found["references"]
+    rows = pyarrow.parquet.read_table(own / "evaluation" / "predictions.parquet").to_pandas()
+    label = rows.pop("label")
+    for name, scored in found["references"].items():
+        probability = rows[name.lower().replace(" ", "_")]
+        loss = -np.mean(np.log(np.where(label == 1, probability, 1 - probability)))
+        assert loss == pytest.approx(scored["log_loss_calibrated"], rel=1e-4)
+    # The export knows each item as it is after the last day.
+    last = pd.DataFrame(table).query("period == 15").set_index("item_id")["predicted_share_rate"]
+    from mmnet.mma4ctr import tasks
+
+    made = tasks.restored(data, parse(config.TrainConfig, flags), own)
+    of_items = made.features.moments.reshape(len(items), -1, 4)[:, -1, 0]
+    np.testing.assert_allclose(of_items, last[items.astype(str)], rtol=1e-6)
+    pairs = pa.table({"user_id": data.user_ids[:50], "item_id": items[:50]})
+    pyarrow.parquet.write_table(pairs, tmp_path / "pairs.parquet")
+    arguments = [f"--pairs={tmp_path / 'pairs.parquet'}", f"--output={tmp_path / 'clicks.parquet'}"]
+    assert run("predict", f"--saved_model={own / 'export'}", *arguments) == 0
+    clicks = pyarrow.parquet.read_table(tmp_path / "clicks.parquet")["probability"].to_numpy()
+    state, item = made.protocol.last_state[:50], np.arange(50)
+    known = np.isin(np.arange(50), made.protocol.edges.user) & made.needed[:50]
+    wanted = made.model.net(made.features.rows(state, item, "train"))[0].numpy()
+    # float32 sums in another order.
+    np.testing.assert_allclose(clicks[known], wanted[known], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "wrong"),
+    [
+        (["--past_rates", "--protocol=c2"], "--past_rates are rates before a row, and --protocol"),
+        (["--lightgbm", "--model=bpr"], "--lightgbm reads rows of features, and --model=bpr has"),
+        (["--matrix=none", "--user_features=none"], "leave the model without inputs"),
+    ],
+)
+def test_flags_that_contradict_each_other_are_refused(place, tmp_path, capsys, flags, wrong):
+    given = [f"--dataset_dir={place / 'dataset'}", f"--run_dir={tmp_path / 'run'}"]
+    assert run("train", *given, *flags) == 1
+    assert wrong in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_baseline_runs_and_exports_nothing(place, tmp_path, capsys):
     data, run_dir = f"--dataset_dir={place / 'dataset'}", tmp_path / "run[x]"
     assert run("train", data, "--model=bpr", f"--run_dir={run_dir}", *FAST) == 0

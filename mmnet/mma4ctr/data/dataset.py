@@ -94,10 +94,19 @@ def prepare(flags: InteractionFlags, directory: Path) -> Dataset:
             process prepares the same directory.
     """
     flags = flags.model_copy(update={"label": interactions.label_of(flags)})
+    if flags.generate and SOURCES[flags.source].generator is None:
+        raise InputError(
+            f"--generate: nothing generates logs of --source={flags.source}; name --source_dir, "
+            "the directory of the publisher's files"
+        )
     if not flags.source_dir and not flags.generate:
         raise InputError(
-            f"--source={flags.source} needs --source_dir, the directory of the publisher's files, "
-            "or --generate=name=value to generate such files"
+            f"--source={flags.source} needs --source_dir, the directory of the publisher's files"
+            + (
+                ", or --generate=name=value to generate such files"
+                if SOURCES[flags.source].generator
+                else ""
+            )
         )
     flags = flags.model_copy(update={"min_rows": interactions.min_rows_of(flags)})
     place = Path(flags.source_dir or directory / RAW)
@@ -159,7 +168,8 @@ RAW, GENERATED = "raw", "generated.json"
 
 
 def _options(flags: InteractionFlags) -> dict[str, Any]:
-    return named_options(SOURCES[flags.source].generator, flags.generate, "generate")
+    made_by = SOURCES[flags.source].generator
+    return {} if made_by is None else named_options(made_by, flags.generate, "generate")
 
 
 def _is_generated(flags: InteractionFlags, place: Path) -> bool:

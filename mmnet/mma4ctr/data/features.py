@@ -1,8 +1,8 @@
 """Tables of users and items that rows are gathered from; no row is ever written out.
 
-A row of features is [user part, item part], and each part depends on the user's state or the item
-alone. So there is a table of states and one of items, and the extremes of a split's rows are those
-of the states and items in it.
+A row of features is [user part, item part, moment part]. The first two depend on the user's state
+or the item alone, and the third, which only some rows have, on the item and the time bin of the
+state. So there is a table of each, and the extremes of a split's rows are those of what is in it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from mmnet.files import UNREADABLE, write_atomic
 from mmnet.mma4ctr.config import MODALITIES, ModalityFlags, ProtocolFlags
-from mmnet.mma4ctr.data import fusion, modalities, user_embedding
+from mmnet.mma4ctr.data import fusion, modalities, past_rates, user_embedding
 from mmnet.mma4ctr.data.dataset import Dataset
 from mmnet.mma4ctr.data.modalities import Reduction
 from mmnet.mma4ctr.data.protocols import SPLITS, Protocol
@@ -39,21 +39,29 @@ class Features:
         items: item parts, float32 [items, item columns].
         scalers: split -> how its rows are scaled.
         widths: modality -> width of its table.
+        moments: moment parts, float32 [items · moments, moment columns], the moments of an item
+            together; None where rows have none.
     """
 
     states: np.ndarray
     items: np.ndarray
     scalers: dict[str, Scaler]
     widths: dict[str, int]
+    moments: np.ndarray | None = None
 
     @property
     def in_features(self) -> int:
         """Number of columns of a row."""
-        return self.states.shape[1] + self.items.shape[1]
+        of_moments = 0 if self.moments is None else self.moments.shape[1]
+        return self.states.shape[1] + self.items.shape[1] + of_moments
 
     def rows(self, state: np.ndarray, item: np.ndarray, split: str) -> np.ndarray:
         """Materialize scaled rows, float32 [rows, in_features]."""
-        found = np.concatenate([self.states[state], self.items[item]], axis=1)
+        parts = [self.states[state], self.items[item]]
+        if self.moments is not None:
+            moments = len(self.moments) // len(self.items)
+            parts.append(self.moments[item.astype(np.int64) * moments + state % moments])
+        found = np.concatenate(parts, axis=1)
         return fusion.bounded(found, self.scalers[split].low, self.scalers[split].factor)
 
 
@@ -76,6 +84,7 @@ def build(
     flags: ProtocolFlags,
     how: Reduction,
     more: np.ndarray | None = None,
+    by_day: np.ndarray | None = None,
 ) -> Features:
     """Build the tables of a protocol.
 
@@ -85,6 +94,7 @@ def build(
         flags: which features.
         how: modalities are made.
         more: further columns of the items, float32 [items, columns].
+        by_day: further columns of the items at each moment, float32 [items · moments, columns].
     """
     present = {name: np.asarray(raw.present) for name, raw in dataset.modalities.items()}
     names = fusion.modalities_of(flags.matrix)
@@ -100,8 +110,15 @@ def build(
     if more is not None:
         items = np.concatenate([items, more], axis=1)
     states = _user_part(dataset, protocol, flags, tables, present)
-    scalers = _scalers(protocol, states, items)
-    return Features(states, items, scalers, {name: t.shape[1] for name, t in tables.items()})
+    scaled, of_moments = states.shape[1], [] if by_day is None else [by_day]
+    if flags.past_rates:
+        of_users, of_items = past_rates.tables(protocol, len(dataset.user_ids), len(items))
+        states = np.concatenate([states, of_users], axis=1)
+        of_moments.append(of_items)
+    moments = np.concatenate(of_moments, axis=1) if of_moments else None
+    scalers = _scalers(protocol, states, scaled, items, moments)
+    widths = {name: table.shape[1] for name, table in tables.items()}
+    return Features(states, items, scalers, widths, moments)
 
 
 def _tables(dataset: Dataset, fit: np.ndarray, how: Reduction) -> dict[str, np.ndarray]:
@@ -169,12 +186,41 @@ def _fit_states(protocol: Protocol) -> np.ndarray:
     return fit
 
 
-def _scalers(protocol: Protocol, states: np.ndarray, items: np.ndarray) -> dict[str, Scaler]:
+def _scalers(
+    protocol: Protocol,
+    states: np.ndarray,
+    scaled: int,
+    items: np.ndarray,
+    moments: np.ndarray | None,
+) -> dict[str, Scaler]:
+    """Scaling by split: to [0, 1], but for past rates and moment parts, which are standardised.
+
+    Few users have extreme rates: scaled by these, the rates of all others would hardly differ.
+
+    Args:
+        protocol: the rows.
+        states: user parts.
+        scaled: columns of `states` that are scaled to [0, 1]; the others are past rates.
+        items: item parts.
+        moments: moment parts.
+    """
     found = {}
     for split in SPLITS:
         part = protocol.parts[split if protocol.per_split_scaling else "train"]
-        low_state, state = fusion.min_max(states, np.unique(protocol.state[part]))
-        low_item, item = fusion.min_max(items, np.unique(protocol.item[part]))
-        low, factor = np.append(low_state, low_item), np.append(state, item)
+        state, item = protocol.state[part], protocol.item[part]
+        scales = [fusion.min_max(states[:, :scaled], np.unique(state))]
+        scales.append(_standard(states[:, scaled:], state))
+        scales.append(fusion.min_max(items, np.unique(item)))
+        if moments is not None:
+            scales.append(_standard(moments, protocol.item_moment[part]))
+        low, factor = (np.concatenate(columns) for columns in zip(*scales, strict=True))
         found[split] = Scaler(low, factor)
     return found
+
+
+def _standard(table: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of each column over rows, and 1 / sd; 0 for a constant one. float32 [columns] both."""
+    rows = table[place].astype(np.float64)
+    mean, sd = rows.mean(axis=0), rows.std(axis=0)
+    factor = np.divide(1, sd, out=np.zeros(len(sd)), where=sd > np.finfo(np.float32).tiny)
+    return mean.astype(np.float32), factor.astype(np.float32)

@@ -177,7 +177,7 @@ def _rows(
     rows = log.filter(there).select(
         user_id=log[layout.user],
         item_id=log[layout.item],
-        time=log[layout.time],
+        time=log[layout.time] if source.time is None else source.time(log[layout.time]),
         device=log[layout.device],
         label=label.positive(log).cast("int8"),
     )

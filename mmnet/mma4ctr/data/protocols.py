@@ -106,6 +106,16 @@ class Protocol:
         return self.state, self.item, self.label
 
     @property
+    def item_moment(self) -> np.ndarray:
+        """Places of the rows in a table of items at their moments, int64 [rows].
+
+        The moments of an item are together, and are those of the states: one per time bin, and one
+        for the time after the log's end.
+        """
+        moments = self.bins + 1 if self.bins else 1
+        return self.item.astype(np.int64) * moments + self.state % moments
+
+    @property
     def last_state(self) -> np.ndarray:
         """The state of each user after the log's end, int64 [users]."""
         users = self.num_states // (self.bins + 1) if self.bins else self.num_states
@@ -282,8 +292,9 @@ def _past_only(
 ) -> Protocol:
     """C1: features of time t from rows before t; trained early, tested late."""
     users = len(dataset.user_ids)
+    held_days = (flags.validation_days, flags.test_days) if dataset.spec.daily else None
     bins_of, bins, validation, test = time_bins(
-        np.asarray(dataset.time), dataset.spec.daily, flags.time_bins
+        np.asarray(dataset.time), flags.time_bins, held_days
     )
     # Later rows must not decide which users are in the training data.
     known = bins_of < validation
@@ -424,22 +435,38 @@ def _check_left(untaken: Untaken, dataset: Dataset) -> None:
         )
 
 
-def time_bins(time: np.ndarray, daily: bool, number: int) -> tuple[np.ndarray, int, int, int]:
+def time_bins(
+    time: np.ndarray, number: int, held_days: tuple[int, int] | None = None
+) -> tuple[np.ndarray, int, int, int]:
     """Assign rows to time bins, and find the first bins of validation and test.
 
-    Days are bins; the last one is test, the one before validation. Other times are cut at their
+    Days are bins; the last ones are test, those before validation. Other times are cut at their
     quantiles, equal times together, and split 8:1:1.
 
-    >>> time_bins(np.array([1, 2, 3, 14, 13]), daily=True, number=50)
-    (array([ 0,  1,  2, 13, 12], dtype=int32), 14, 12, 13)
+    >>> time_bins(np.array([1, 2, 3, 14, 13]), 50, held_days=(1, 2))
+    (array([ 0,  1,  2, 13, 12], dtype=int32), 14, 11, 12)
+
+    Args:
+        time: int64 [rows].
+        number: number of bins, where times are not days.
+        held_days: number of days of validation and of test; None where times are not days.
 
     Returns:
         The bin of each row from 0, int32 [rows]; the number of bins; the first bin of validation;
         the first of test.
+
+    Raises:
+        InputError: no day with a day before it is left for training.
     """
-    if daily:
+    if held_days is not None:
         bins = int(time.max() - time.min()) + 1
-        return (time - time.min()).astype(np.int32), bins, bins - 2, bins - 1
+        test = bins - held_days[1]
+        if test - held_days[0] < 2:
+            raise InputError(
+                f"--validation_days={held_days[0]} and --test_days={held_days[1]}: the log has "
+                f"{bins} days, of which two at least must be left for training; hold out fewer"
+            )
+        return (time - time.min()).astype(np.int32), bins, test - held_days[0], test
     ordered = np.sort(time)
     edges = ordered[len(ordered) * np.arange(1, number) // number]
     found = np.searchsorted(edges, time, side="right").astype(np.int32)

@@ -65,8 +65,8 @@ def _smoothed(positives: np.ndarray, number: np.ndarray, base: float, of: str) -
     return (positives + prior * base) / (number + prior)
 
 
-def evaluate(dataset: Dataset, protocol: Protocol, *, shuffled: bool) -> dict[str, Scores]:
-    """Compute test metrics of the references that need no network.
+def probabilities(dataset: Dataset, protocol: Protocol, *, shuffled: bool) -> dict[str, np.ndarray]:
+    """Compute the references that need no network, for all rows; float64 [rows] each.
 
     These are the base rate; the rates of user and item; both in a logistic regression, which is
     fitted to validation rows; and, where the log was generated, the planted probability. Where
@@ -91,12 +91,32 @@ def evaluate(dataset: Dataset, protocol: Protocol, *, shuffled: bool) -> dict[st
     if truth is not None:
         ids = dataset.user_ids[protocol.user], dataset.item_ids[protocol.item]
         found["planted probability"] = truth.probability(*ids)
-    return {name: _scores(protocol, values) for name, values in found.items()}
+    return found
 
 
-def _scores(protocol: Protocol, values: np.ndarray) -> Scores:
-    """Metrics of the test rows, calibrated on validation rows, and the AUC of those."""
+def calibrated(protocol: Protocol, values: np.ndarray) -> np.ndarray:
+    """Probabilities of the test rows, calibrated on the validation rows; float64 [test rows].
+
+    Args:
+        protocol: the rows.
+        values: probabilities of all rows, [rows].
+    """
+    return _calibration(protocol, values)(values[protocol.parts["test"]])
+
+
+def scores(protocol: Protocol, values: np.ndarray) -> Scores:
+    """Metrics of the test rows, calibrated on validation rows, and the AUC of those.
+
+    Args:
+        protocol: the rows.
+        values: probabilities of all rows, [rows].
+    """
     tuned, part = protocol.parts["validation"], protocol.parts["test"]
-    calibration = metrics.platt(protocol.label[tuned], values[tuned])
+    calibration = _calibration(protocol, values)
     found = metrics.report(protocol.label[part], values[part], protocol.user[part], calibration)
     return found | {"validation_auc": metrics.auc(protocol.label[tuned], values[tuned])}
+
+
+def _calibration(protocol: Protocol, values: np.ndarray) -> metrics.Platt:
+    tuned = protocol.parts["validation"]
+    return metrics.platt(protocol.label[tuned], values[tuned])

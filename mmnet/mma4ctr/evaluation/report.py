@@ -20,7 +20,8 @@ class Report(BaseModel):
         parameters: number of trainable ones.
         epoch: the one that was chosen, counted from 1.
         test: metrics of the chosen epoch.
-        references: the same of rates and of the planted probability; see `references.evaluate`.
+        references: the same of rates, of the planted probability and, where it was fitted, of
+            LightGBM; see `references.probabilities`.
         at_epoch: epoch -> the same, for `--evaluate_at`.
     """
 

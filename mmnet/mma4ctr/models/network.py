@@ -103,7 +103,7 @@ def _dense(width: int, inputs, seeds: list[int], name: str, activation: str):
 
 @keras.saving.register_keras_serializable(package="mmnet")
 class GatheredRows(keras.layers.Layer):
-    """Rows of features from tables: [state's columns, item's columns], scaled.
+    """Rows of features from tables: [state's columns, item's columns, moment's columns], scaled.
 
     The tables are variables that training never changes, so a row's features exist only inside a
     step. The scaling, x' = (x - low) · factor, can be replaced: as published, each split has its
@@ -112,31 +112,50 @@ class GatheredRows(keras.layers.Layer):
     Args:
         states: number of states and of their columns.
         items: number of items and of their columns.
+        moments: number of items times that of moments, and of their columns; None where rows have
+            none of them. The moment of a state is its place among those of its user.
 
     Call arguments:
         state: int32 [batch].
         item: int32 [batch].
 
     Returns:
-        float32 [batch, state columns + item columns].
+        float32 [batch, state columns + item columns + moment columns].
     """
 
-    def __init__(self, states: tuple[int, int], items: tuple[int, int], **kwargs):
+    def __init__(
+        self,
+        states: tuple[int, int],
+        items: tuple[int, int],
+        moments: tuple[int, int] | None = None,
+        **kwargs,
+    ):
         kwargs.setdefault("trainable", False)
         super().__init__(**kwargs)
         self.states, self.items = tuple(states), tuple(items)
+        self.moments = None if moments is None else tuple(moments)
         columns = self.states[1] + self.items[1]
         self.state_table = self.add_weight(self.states, "zeros", name="state_table")
         self.item_table = self.add_weight(self.items, "zeros", name="item_table")
+        self.moment_table = None
+        if self.moments is not None:
+            columns += self.moments[1]
+            self.moment_table = self.add_weight(self.moments, "zeros", name="moment_table")
         self.low = self.add_weight([columns], "zeros", name="low")
         self.factor = self.add_weight([columns], "ones", name="factor")
 
+    @property
+    def moments_per_item(self) -> int:
+        """Number of moments of an item, or of states of a user; 0 where rows have none."""
+        return 0 if self.moments is None else self.moments[0] // self.items[0]
+
     def call(self, state, item):
         """Gathers and scales."""
-        rows = ops.concatenate(
-            [ops.take(self.state_table, state, axis=0), ops.take(self.item_table, item, axis=0)],
-            axis=-1,
-        )
+        parts = [ops.take(self.state_table, state, axis=0), ops.take(self.item_table, item, axis=0)]
+        if self.moment_table is not None:
+            each = self.moments_per_item
+            parts.append(ops.take(self.moment_table, item * each + state % each, axis=0))
+        rows = ops.concatenate(parts, axis=-1)
         return ops.clip((rows - self.low) * self.factor, -LARGEST_SCALED, LARGEST_SCALED)
 
     def compute_output_spec(self, state, item):
@@ -145,7 +164,8 @@ class GatheredRows(keras.layers.Layer):
 
     def get_config(self):
         """The arguments."""
-        return {**super().get_config(), "states": self.states, "items": self.items}
+        own = {"states": self.states, "items": self.items, "moments": self.moments}
+        return {**super().get_config(), **own}
 
 
 class Clicks(keras.Model):
@@ -163,9 +183,12 @@ class Clicks(keras.Model):
 
     def __init__(self, features: Features, net: keras.Model):
         super().__init__(name="clicks")
-        self.rows = GatheredRows(features.states.shape, features.items.shape, name="rows")
+        moments = None if features.moments is None else features.moments.shape
+        self.rows = GatheredRows(features.states.shape, features.items.shape, moments, name="rows")
         self.rows.state_table.assign(features.states)
         self.rows.item_table.assign(features.items)
+        if self.rows.moment_table is not None:
+            self.rows.moment_table.assign(features.moments)
         self.net = net
         self._features = features
         self.scale_for("train")

@@ -68,6 +68,10 @@ class Folded(tf.Module):
         kernel, bias = (value.numpy().astype(np.float64) for value in (first.kernel, first.bias))
         cut = rows.states[1]
         user, item = rows.state_table.numpy()[states], rows.item_table.numpy()
+        if rows.moment_table is not None:  # of each item the last moment, after the log's end
+            each = rows.moments_per_item
+            last_moments = rows.moment_table.numpy()[each - 1 :: each]
+            item = np.concatenate([item, last_moments], axis=1)
         user = _folded(user, low[:cut], factor[:cut], kernel[:cut], bias, known_users)
         self.user_table = tf.Variable(user, trainable=False)
         item = _folded(item, low[cut:], factor[cut:], kernel[cut:], 0.0, known_items)

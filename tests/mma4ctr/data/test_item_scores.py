@@ -51,3 +51,50 @@ def test_what_is_wrong_is_told(columns, sentence, tmp_path):
     path = scores(tmp_path, **columns)
     with pytest.raises(InputError, match=sentence):
         item_scores.read(path, ITEMS)
+
+
+DAYS = item_scores.Days(first=19_118, number=3)  # 2022-05-06 to 05-08
+SEVERAL = {
+    "item_id": ["3", "3", "5", "99", "3", "5", "5"],
+    "period": [
+        *("2022-05-06", "2022-05-07", "2022-05-07", "2022-05-07"),
+        *("2022-05-09", "2022-05-10", "2022-05-06"),
+    ],
+    "predicted_share_rate": [1.0, 2.0, 4.0, 9.0, 6.0, 8.0, float("nan")],
+}
+
+
+def test_scores_of_several_days_are_columns_of_the_item_and_the_day(tmp_path):
+    found = item_scores.read(scores(tmp_path, **SEVERAL), ITEMS, days=DAYS)
+    wanted = np.tile(np.float32([13 / 4, 0]), (3, 4, 1))  # the mean of four scores of these days
+    wanted[0, [0, 1, 3]], wanted[1, 1] = [(1, 1), (2, 1), (6, 1)], (4, 1)
+    np.testing.assert_array_equal(found.by_day.reshape(3, 4, 2), wanted)
+    assert found.kept.all()
+    numbered = SEVERAL | {"period": [1, 2, 2, 2, 4, 5, 1]}
+    again = item_scores.read(scores(tmp_path, **numbered), ITEMS, days=item_scores.Days(1, 3))
+    np.testing.assert_array_equal(again.by_day, found.by_day)
+
+
+@pytest.mark.parametrize("kind", [bool, str])
+def test_scores_that_a_model_had_learned_are_not_read(tmp_path, kind):
+    trained = [kind(n in (0, 4)) for n in range(7)]
+    path = scores(tmp_path, **SEVERAL, in_training=trained)
+    found = item_scores.read(path, ITEMS, days=DAYS).by_day.reshape(3, 4, 2)
+    assert np.argwhere(found[..., 1]).tolist() == [[0, 1], [1, 1]]
+    path = scores(tmp_path, **SEVERAL, in_training=[kind(True)] * 7)
+    with pytest.raises(InputError, match="no score is of a day of the log that its model"):
+        item_scores.read(path, ITEMS, days=DAYS)
+
+
+def test_several_days_ask_for_rows_with_days_and_for_no_decision(tmp_path):
+    path = scores(tmp_path, **SEVERAL)
+    with pytest.raises(InputError, match=r"several periods, .*; score one period only"):
+        item_scores.read(path, ITEMS)
+    twice = SEVERAL | {"item_id": ["3", "3", "3", "99", "3", "5", "5"]}
+    with pytest.raises(InputError, match=r"row 3, .* duplicate item 3 in one period"):
+        item_scores.read(scores(tmp_path, **twice), ITEMS, days=DAYS)
+    path = scores(tmp_path, **SEVERAL, decision=["keep"] * 7)
+    with pytest.raises(InputError, match="several periods and decisions"):
+        item_scores.read(path, ITEMS, days=DAYS)
+    one = {name: values[:1] for name, values in SEVERAL.items()}
+    assert item_scores.read(scores(tmp_path, **one), ITEMS, days=DAYS).by_day is None

@@ -104,12 +104,20 @@ def test_time_cuts_c1():
     np.testing.assert_array_equal(found.state, found.user * 15 + found.time - 1)
 
 
+def test_more_days_can_be_held_out():
+    found = build(log(), "c1", validation_days=2, test_days=3)
+    for split, days in (("train", range(2, 10)), ("validation", [10, 11]), ("test", [12, 13, 14])):
+        assert set(found.time[found.parts[split]].tolist()) == set(days)
+    with pytest.raises(InputError, match=r"--validation_days=10 and --test_days=3: the log has 14"):
+        build(log(), "c1", validation_days=10, test_days=3)
+
+
 def test_seconds_are_cut_at_quantiles_and_ties_stay_together():
     time = np.repeat(np.arange(100), 7)
-    found, bins, validation, test = protocols.time_bins(time, False, 50)
+    found, bins, validation, test = protocols.time_bins(time, 50)
     assert (bins, validation, test) == (50, 40, 45)
     assert np.array_equal(found, np.repeat(np.arange(100) // 2, 7))
-    ties, *_ = protocols.time_bins(np.append(np.zeros(90), np.arange(10)), False, 10)
+    ties, *_ = protocols.time_bins(np.append(np.zeros(90), np.arange(10)), 10)
     assert len(set(ties[:90].tolist())) == 1
 
 

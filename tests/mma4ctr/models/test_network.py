@@ -87,6 +87,22 @@ def test_rows_are_gathered_and_scaled():
     check_golden("GatheredRows", layer, [found])
 
 
+def test_rows_have_the_columns_of_the_item_at_the_moment_of_the_state():
+    moments = 100 + np.arange(12, dtype=np.float32).reshape(12, 1)  # of 4 items, 3 moments each
+    states = np.arange(12, dtype=np.float32).reshape(6, 2)  # of 2 users
+    scale = Scaler(np.arange(5, dtype=np.float32), np.float32([1, 2, 3, 4, 5]))
+    features = Features(states, ITEMS, {"train": scale}, {}, moments)
+    model = Clicks(features, network(5, arch="readme", seed=0))
+    state, item = np.repeat(np.arange(6, dtype="int32"), 4), np.tile(np.arange(4, dtype="int32"), 6)
+    wanted = [
+        [*states[s], *ITEMS[i], 100 + 3 * i + s % 3] for s, i in zip(state, item, strict=True)
+    ]
+    wanted = (np.array(wanted) - scale.low) * scale.factor
+    np.testing.assert_allclose(model.rows(state, item), wanted, rtol=1e-6)
+    np.testing.assert_allclose(features.rows(state, item, "train"), wanted, rtol=1e-6)
+    check_config(model.rows)
+
+
 def test_the_model_knows_one_scale_per_split():
     scalers = {
         "train": Scaler(np.zeros(4, np.float32), np.ones(4, np.float32)),

@@ -39,6 +39,21 @@ def test_the_folded_network_is_the_network(model, folded):
     np.testing.assert_allclose(folded.places(user, item), expected, atol=1e-6)
 
 
+def test_items_are_folded_as_they_are_after_the_logs_end():
+    draw = np.random.default_rng(0)
+    scale = Scaler(draw.normal(size=9).astype("f"), draw.random(9).astype("f"))
+    states, items = draw.normal(size=(6, 3)).astype("f"), draw.normal(size=(4, 4)).astype("f")
+    moments = draw.normal(size=(4 * 3, 2)).astype("f")  # three moments of each, users likewise
+    features = Features(states, items, {"train": scale}, {}, moments)
+    model = Clicks(features, network(9, arch="readme", seed=1))
+    known, last = np.ones(4, bool), np.array([2, 5])
+    found = scoring.Folded(model, last, USERS[:2], ITEMS, known[:2], known, Platt(1.0, 0.0))
+    user, item = np.repeat([0, 1], 4), np.tile(np.arange(4), 2)
+    expected = model({"state": last[user].astype("int32"), "item": item.astype("int32")})
+    # float32 sums in another order.
+    np.testing.assert_allclose(found.places(user, item), expected, atol=1e-6)
+
+
 def test_ids_are_looked_up_and_calibrated(folded):
     found = folded.pairs(tf.constant([20, 10], tf.int64), tf.constant([8, 5], tf.int64))
     plain = folded.places([1, 0], [3, 0]).numpy()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from mmnet.checks import InputError, one_of
-from mmnet.mma4ctr.data.sources import tiktok, wechat
+from mmnet.mma4ctr.data.sources import kuairand, tiktok, wechat
 from mmnet.mma4ctr.data.sources.source import Source
 
 SOURCES: dict[str, Source] = {
     "wechat": wechat.SOURCE,
     "tiktok": tiktok.SOURCE,
     "tiktok_track2": tiktok.SOURCE_2,
+    "kuairand": kuairand.SOURCE,
 }
 """`--source` -> how its log is written, read, labelled and generated."""
 

@@ -65,8 +65,10 @@ class Source:
             ids (int64, sorted) and the user's settings of text files; it may have more items than
             the log.
         generator: from a directory, `generated` and keyword options, which `--generate` sets, to
-            the truth of the files that it writes there.
+            the truth of the files that it writes there; None where nothing generates such files.
         generated: arguments of the generator after the directory.
+        time: from the layout's column of times (of an Ibis table) to the times of rows; None where
+            they are the same.
         narrowed: whether modalities that are joined, and what they are joined to, are reduced to
             `fusion.MOST` columns.
         components_per_file: as published, vectors of each file have principal components of
@@ -79,10 +81,11 @@ class Source:
     counts_all_rows: bool
     daily: bool
     catalogue: Callable[[Path, np.ndarray, Sequence[str]], Catalogue]
-    generator: Callable[..., Truth]
+    generator: Callable[..., Truth] | None
     narrowed: bool
     components_per_file: bool
     generated: tuple[Any, ...] = ()
+    time: Callable[[Any], Any] | None = None
 
     def generate(self, directory: Path, options: Mapping[str, Any]) -> Truth:
         """Writes the files of a generated log.
@@ -90,6 +93,7 @@ class Source:
         Raises:
             InputError: an option is out of range.
         """
+        assert self.generator is not None  # `dataset.prepare` refuses --generate without one
         try:
             return self.generator(directory, *self.generated, **options)
         except ValueError as error:
