@@ -14,6 +14,7 @@ Loading needs TensorFlow alone, without Keras or any code of models.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,6 +99,9 @@ def write(
 def load(path: str | os.PathLike[str], kind: type[Kind]) -> tuple[Any, Kind]:
     """Loads an export: the version's directory, or the newest version in its parent.
 
+    The last two stay in memory: loading takes seconds, and most uses of an export less. One whose
+    files have been replaced or written to since is loaded again.
+
     Returns:
         The loaded module, and the system's description of the model.
 
@@ -107,12 +111,29 @@ def load(path: str | os.PathLike[str], kind: type[Kind]) -> tuple[Any, Kind]:
     path = exported.version_directory(path)
     about = exported.about(path, kind)
     try:
-        return tf.saved_model.load(str(path)), about
+        return _loaded(path.resolve(), _seen(path)), about
     except Exception as error:  # each part of a damaged file raises its own exception
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"--saved_model={path} cannot be loaded ({told}); find the damage with --verify"
         ) from None
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(path: Path, seen: tuple[tuple[str, int, int, int], ...]) -> Any:
+    del seen  # part of the cache key
+    return tf.saved_model.load(str(path))
+
+
+def _seen(path: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """Returns what tells the files of an export from others with their names."""
+    files = [(str(file.relative_to(path)), file.stat()) for file in sorted(path.rglob("*"))]
+    return tuple((name, one.st_ino, one.st_mtime_ns, one.st_size) for name, one in files)
+
+
+def release() -> None:
+    """Drops the exports that stay in memory."""
+    _loaded.cache_clear()
 
 
 def signatures(path: str | os.PathLike[str]) -> set[str]:

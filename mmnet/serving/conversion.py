@@ -8,7 +8,6 @@ content.
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import logging
 from collections.abc import Iterator
@@ -90,13 +89,6 @@ def fingerprint(directory: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-@functools.lru_cache(maxsize=2)
-def _loaded(directory: Path, written_ns: int) -> Any:
-    """Loads an export; its signatures are opened one after the other, and share its weights."""
-    del written_ns  # part of the cache key: another export may have the same path
-    return bundle.load(directory, AboutShareRates)[0]
-
-
 def signature_of(directory: Path, name: str) -> tuple[Any, Any]:
     """Loads a signature of an export.
 
@@ -106,7 +98,7 @@ def signature_of(directory: Path, name: str) -> tuple[Any, Any]:
     Raises:
         InputError: the signature does not exist.
     """
-    loaded = _loaded(directory, (directory / "saved_model.pb").stat().st_mtime_ns)
+    loaded, _ = bundle.load(directory, AboutShareRates)
     found = sorted(loaded.signatures)
     if name not in found:
         raise InputError(
@@ -114,11 +106,6 @@ def signature_of(directory: Path, name: str) -> tuple[Any, Any]:
             f"{did_you_mean(name, found)}"
         )
     return loaded, loaded.signatures[name]
-
-
-def release() -> None:
-    """Drops the exports that conversions have loaded, with their weights."""
-    _loaded.cache_clear()
 
 
 def _convert(directory: Path, signature: str) -> Any:

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmnet.checks import InputError, did_you_mean, quoted
-from mmnet.serving import choosing, conversion, requests
+from mmnet.serving import bundle, choosing, conversion, requests
 from mmnet.serving.golden import Golden
 from mmnet.serving.requests import RequestError
 from mmnet.serving.runtimes import Arrays, Runtime, opened
@@ -149,7 +149,7 @@ def calls_of(
             return opening.fastest()
         return opening.on(chosen.runtime)
     finally:
-        conversion.release()
+        bundle.release()
 
 
 class _Opening:

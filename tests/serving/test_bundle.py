@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from mmnet import config, tasks
 from mmnet.checks import InputError
-from mmnet.serving import checksums, export, golden
+from mmnet.serving import bundle, checksums, export, golden
 from mmnet.serving.bundle import verify
 from mmnet.serving.exported import OUTPUT, AboutShareRates, version_directory
 
@@ -48,6 +48,20 @@ def test_a_whole_export_passes_every_check(exported):
         *(f"golden rows, {name}" for name in SIGNATURES),
     ]
     assert not problems(exported)
+
+
+def test_an_export_is_loaded_once_and_again_after_its_files_were_replaced(exported, tmp_path):
+    first, about = bundle.load(exported, AboutShareRates)
+    assert bundle.load(exported.parent, AboutShareRates)[0] is first
+    same = shutil.copytree(exported, tmp_path / "same")  # with the times of the original
+    shutil.rmtree(exported)
+    same.rename(exported)
+    again, _ = bundle.load(exported, AboutShareRates)
+    assert again is not first
+    assert about.fitted.spec.window
+    (exported / f"{checksums.VARIABLES}.index").write_bytes(b"")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        bundle.load(exported, AboutShareRates)
 
 
 def test_one_bit_of_a_weight_is_found_and_the_weight_named(exported):
