@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mmnet.data import budgets
 from mmnet.data.dialects import text_options
 from mmnet.data.sources import reading
 from mmnet.data.sources.reading import Scan
@@ -94,15 +95,20 @@ def _indicators(videos: Table, column: str, separator: str = "") -> np.ndarray:
         rows, values = reading.pieces(text, separator)
     else:
         rows, values = np.arange(len(text)), text.combine_chunks()
-    filled = np.asarray(pc.not_equal(values, ""))
-    names, code = np.unique(np.asarray(values.to_pylist(), object)[filled], return_inverse=True)
+    filled = pc.not_equal(values, "")
+    encoded = values.filter(filled).dictionary_encode()
+    rows, code = rows[np.asarray(filled)], np.asarray(encoded.indices)
+    names = encoded.dictionary.to_numpy(zero_copy_only=False).astype(str)
     number = np.bincount(code, minlength=len(names))
-    frequent = np.lexsort((np.arange(len(names)), -number))[:MOST_VALUES]
+    frequent = np.lexsort((names, -number))[:MOST_VALUES]  # in a tie, the first of the alphabet
     place = np.full(len(names), -1)
-    place[np.sort(frequent)] = np.arange(len(frequent))
-    found = np.zeros((len(text), max(len(frequent), 1)), np.float32)
+    place[frequent[np.argsort(names[frequent])]] = np.arange(len(frequent))
+    columns = max(len(frequent), 1)
+    what = f"{columns} columns of {column} for {len(text):,} videos"
+    budgets.check_memory(4 * columns * len(text), what, "use KuaiRand-Pure")
+    found = np.zeros((len(text), columns), np.float32)
     kept = place[code] >= 0
-    found[rows[filled][kept], place[code][kept]] = 1
+    found[rows[kept], place[code][kept]] = 1
     return found
 
 
