@@ -51,8 +51,9 @@ class ItemScores:
         columns: predicted share rate in percent, within `schema.LARGEST_RATE`, or the mean where
             an item has none, and whether it has one; float32 [items, 2].
         kept: items that the filter lets through, bool [items]; all where nothing was decided.
-        by_day: `columns` of each day, float32 [items · days, 2], the days of an item together;
-            None for scores of one period.
+        by_day: the same of each day, float32 [items · days, 2], the days of an item together; an
+            item without a score has the mean of the day, or 0 where the day has none. None for
+            scores of one period.
     """
 
     columns: np.ndarray
@@ -165,14 +166,17 @@ def _of_days(
             f"{scores.origin()}: no score is of a day of the log that its model was not trained "
             "on; score each day with a model of earlier days"
         )
-    moments = days.number + 1
-    return _filled(items * moments, place[mine] * moments + moment[mine], rate[mine])
+    found = np.zeros((items, days.number + 1, 2), np.float32)
+    for day in np.unique(moment[mine]):  # no row may depend on scores of other days
+        of_day = mine & (moment == day)
+        found[:, day] = _filled(items, place[of_day], rate[of_day])
+    return found.reshape(-1, 2)
 
 
 def _filled(number: int, place: np.ndarray, rate: np.ndarray) -> np.ndarray:
     """Scores and whether there is one; what has none has the mean. float32 [number, 2]."""
     columns = np.zeros((number, 2), np.float32)
-    columns[:, 0] = rate.mean() if len(rate) else 0
+    columns[:, 0] = rate.mean()
     columns[place, 0], columns[place, 1] = rate, 1
     return columns
 

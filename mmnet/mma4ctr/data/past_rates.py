@@ -54,11 +54,17 @@ def _columns(
     """
     positives, rows = user_embedding.positive_rates(edges, users=number, bins=bins)
     base = np.tile(_base_rates(edges, bins), number)
-    smoothed = [(positives + prior * base) / (rows + prior) for prior in PRIOR_ROWS]
-    losses = [_loss(label, rate[place]) for rate in smoothed]
-    rate = smoothed[int(np.argmin(losses))]
+    of_rows = positives[place], rows[place], base[place]
+    losses = [_loss(label, _smoothed(*of_rows, prior)) for prior in PRIOR_ROWS]
+    rate = _smoothed(positives, rows, base, PRIOR_ROWS[int(np.argmin(losses))])
     found = np.stack([np.log(rate) - np.log1p(-rate), np.log1p(rows)], axis=1)
     return found.astype(np.float32)
+
+
+def _smoothed(
+    positives: np.ndarray, rows: np.ndarray, base: np.ndarray, prior: float
+) -> np.ndarray:
+    return (positives + prior * base) / (rows + prior)
 
 
 def _base_rates(edges: Edges, bins: int) -> np.ndarray:
