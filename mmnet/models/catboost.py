@@ -50,7 +50,7 @@ class CatBoost(BoostedTrees):
     def grow(
         self, train: Rows, validation: Rows, error: Callable[[np.ndarray], float]
     ) -> tuple[str, int, float]:
-        catboost = extra(self.library, self.library)
+        catboost = extra(self.library, f"--model={self.library}")
         given, shown = (
             catboost.Pool(_known(one.columns), one.label, weight=one.weight, baseline=one.start)
             for one in (train, validation)
@@ -84,7 +84,7 @@ class CatBoost(BoostedTrees):
         return text, int(booster.tree_count_), float(best)
 
     def read(self) -> None:
-        self._booster = extra(self.library, self.library).CatBoost()
+        self._booster = extra(self.library, f"--model={self.library}").CatBoost()
         with scratch_directory(None) as directory:
             path = Path(directory, "model.json")
             path.write_text(self.text, encoding="utf-8")

@@ -44,7 +44,7 @@ class LightGbm(BoostedTrees):
     def grow(
         self, train: Rows, validation: Rows, error: Callable[[np.ndarray], float]
     ) -> tuple[str, int, float]:
-        lightgbm = extra(self.library, self.library)
+        lightgbm = extra(self.library, f"--model={self.library}")
         names = self.features.names()
         fitted_on = lightgbm.Dataset(
             train.columns,
@@ -89,7 +89,7 @@ class LightGbm(BoostedTrees):
         }
 
     def read(self) -> None:
-        self._booster = extra(self.library, self.library).Booster(model_str=self.text)
+        self._booster = extra(self.library, f"--model={self.library}").Booster(model_str=self.text)
 
     def score(self, columns: np.ndarray) -> np.ndarray:
         return self._booster.predict(columns, raw_score=True)

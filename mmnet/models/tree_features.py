@@ -91,9 +91,9 @@ class TreeFeatures:
             components = min(self.text_components, len(tokens) - 1, text.size - FIRST_ID)
             if components < 1 or not words.nnz:
                 continue
-            tf_idf = extra("sklearn.feature_extraction.text", model).TfidfTransformer()
+            tf_idf = extra("sklearn.feature_extraction.text", f"--model={model}").TfidfTransformer()
             idf = tf_idf.fit(words).idf_
-            svd = extra("sklearn.decomposition", model).TruncatedSVD(
+            svd = extra("sklearn.decomposition", f"--model={model}").TruncatedSVD(
                 components, random_state=self.seed
             )
             self.state[f"idf_{text.tensor}"] = idf
@@ -410,7 +410,7 @@ def _nothing(spec: FeatureSpec) -> Inputs:
     return {name: np.zeros((1, *shape), dtype) for name, (shape, dtype) in spec.tensors().items()}
 
 
-def extra(module: str, model: str) -> Any:
+def extra(module: str, flag: str) -> Any:
     """Import a module of the extra `baselines`.
 
     Raises:
@@ -422,6 +422,4 @@ def extra(module: str, model: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise checks.InputError(
-            f"--model={model} needs the extra: pip install 'mmnet[baselines]'"
-        ) from None
+        raise checks.InputError(f"{flag} needs the extra: pip install 'mmnet[baselines]'") from None

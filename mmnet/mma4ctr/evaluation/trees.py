@@ -5,13 +5,11 @@ It needs the extra `baselines`.
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
-from mmnet.checks import InputError
 from mmnet.mma4ctr.data.features import Features
 from mmnet.mma4ctr.data.protocols import Protocol
+from mmnet.models.tree_features import extra
 
 LEAVES = (7, 31, 127)
 """Leaves of a tree that are tried; validation chooses."""
@@ -33,7 +31,7 @@ def probabilities(features: Features, protocol: Protocol, seed: int) -> np.ndarr
     Raises:
         InputError: LightGBM is not installed.
     """
-    lightgbm = _lightgbm()
+    lightgbm = extra("lightgbm", "--lightgbm")
     rows = {
         split: features.rows(protocol.state[part], protocol.item[part], split)
         for split, part in protocol.parts.items()
@@ -70,13 +68,3 @@ def probabilities(features: Features, protocol: Protocol, seed: int) -> np.ndarr
     for split, part in protocol.parts.items():
         found[part] = best[1].predict(rows[split], num_iteration=best[1].best_iteration)
     return found
-
-
-def _lightgbm():
-    # OpenMP's threads wait busily by default, which slows trees down where cores have other work.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        import lightgbm
-    except ImportError:
-        raise InputError("--lightgbm needs the extra: pip install 'mmnet[baselines]'") from None
-    return lightgbm

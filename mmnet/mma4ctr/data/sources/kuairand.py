@@ -79,7 +79,7 @@ def catalogue(directory: Path, item_ids: np.ndarray, text_set: Sequence[str] = (
 
 
 def _size(videos: Table, column: str) -> np.ndarray:
-    """The logarithm of a size, 0 where there is none; float32 [videos]."""
+    """Logarithms of a size plus one, 0 where the size is missing; float32 [videos]."""
     sizes = reading.whole_numbers(videos, column, "videos", what="a size", allow_empty=True)
     return np.log1p(pc.fill_null(sizes, 0).to_numpy().astype(np.float64)).astype(np.float32)
 
